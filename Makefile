@@ -1,0 +1,42 @@
+# Each target does its whole set-up: a virtual environment in the clone, by uv where it is on the PATH, else by python3 and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench format clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+
+$(READY): pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing $(VENV) && uv pip install --quiet --python $(BIN)/python -e '.[dev]'; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@touch $(READY)
+
+demo: $(READY) ## two processes, one file: notes that survive kill -9 (no server, 10 s)
+	@$(BIN)/agent-messaging demo
+
+test: $(READY) ## all tests on SQLite and PostgreSQL, with coverage
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+
+check: $(READY) ## what CI runs: format, lint, types, layers, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+bench: $(READY) ## every figure beside its raw limit, measured in the same run
+	@$(BIN)/python -m benchmarks
+
+format: $(READY) ## put the source in order
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove the environment and everything built
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov

@@ -1,0 +1,515 @@
+"""Every error the SDK raises, in one tree.
+
+Each class documents when it arises and what to do; that text is its default message. Details are typed attributes,
+given by keyword, and the message is built from them. `code` is stable across releases, `retryable` says whether the
+same call may succeed later unchanged. Every error survives pickling. Payloads never appear in a message.
+
+    AgentMessagingError
+    ├── NotInitializedError (RuntimeError)      ├── SessionError
+    ├── ConfigurationError (ValueError)         │   ├── SessionStateError
+    ├── InvalidArgumentError (ValueError)       │   │   └── SessionNotFoundError
+    │   └── PayloadError                        │   ├── SessionLockError
+    ├── IdempotencyConflictError                │   │   └── MutualWaitError
+    ├── AgentNotFoundError                      │   └── ConversationEndedError
+    ├── OrganizationNotFoundError               ├── MeetingError
+    ├── MessageNotFoundError                    │   ├── MeetingNotFoundError, MeetingNotActiveError
+    ├── MailboxFullError                        │   ├── MeetingStateError, AgentNotInMeetingError
+    ├── ClaimLostError                          │   ├── InvalidMeetingError (ValueError)
+    ├── HandlerError                            │   ├── NotYourTurnError
+    │   ├── NoHandlerRegisteredError            │   │   └── TurnLostError
+    │   └── HandlerTimeoutError                 │   └── MeetingPermissionError
+    ├── TimeoutError (builtins.TimeoutError)    │       ├── NotMeetingHostError
+    │   ├── ConversationTimeoutError            │       └── HostCannotLeaveError
+    │   ├── MeetingTimeoutError (MeetingError)  └── DatabaseError
+    │   └── OutcomeUnknownError                     ├── OrganizationAlreadyExistsError, AgentAlreadyExistsError
+    └                                               └── StorageUnavailableError, StorageBusyError, StorageFullError,
+                                                        StorageCorruptError, StorageReplacedError,
+                                                        StorageForeignError, SchemaVersionError
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+
+class AgentMessagingError(Exception):
+    """The messaging SDK failed; the subclass says how."""
+
+    code: ClassVar[str] = "agent_messaging"
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+    """What the command line exits with."""
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        for name, value in details.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no detail {name!r}")
+            setattr(self, name, value)
+        self.details = details
+        super().__init__(self.render() if message is None else message)
+
+    def render(self) -> str:
+        """Build the message from the details; without any, it is the class's documentation."""
+        return " ".join((inspect.getdoc(type(self)) or type(self).__name__).split())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self), self.details)
+
+
+def _rebuild(cls: type[AgentMessagingError], message: str, details: dict[str, Any]) -> Any:
+    return cls(message, **details)
+
+
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(repr(value) for value in values)
+
+
+# --- use of the SDK ---------------------------------------------------------------------------------------------------
+
+
+class NotInitializedError(AgentMessagingError, RuntimeError):
+    """SDK not initialized. Use `async with AgentMessaging() as sdk:`, or `await sdk.initialize()` first."""
+
+    code = "not_initialized"
+    exit_code = 2
+
+
+class ConfigurationError(AgentMessagingError, ValueError):
+    """A setting cannot be used. Correct it in the Config, in the environment or in the .env file."""
+
+    code = "configuration"
+    exit_code = 2
+
+
+class InvalidArgumentError(AgentMessagingError, ValueError):
+    """An argument was refused; nothing was stored. Correct the argument and call again."""
+
+    code = "invalid_argument"
+    exit_code = 2
+    field: str = ""
+    """The parameter's name, with the position in a list where it is one of several."""
+    value: object = None
+    """The refused value; absent where it is a payload."""
+    reason: str = ""
+    """What is wrong with it and what is accepted."""
+
+    def render(self) -> str:
+        if not self.field:
+            return super().render()
+        return f"{self.field}: {_shorten(self.value)} {self.reason}"
+
+
+class PayloadError(InvalidArgumentError):
+    """A payload or metadata is not storable JSON; nothing was stored. Send what JSON can hold, within the limits."""
+
+    code = "payload"
+
+    def render(self) -> str:
+        if not self.field:
+            return AgentMessagingError.render(self)
+        return f"{self.field} {self.reason}"
+
+
+class IdempotencyConflictError(AgentMessagingError):
+    """This idempotency key was used for a different message; nothing was stored. Use a new key for a new message."""
+
+    code = "idempotency_conflict"
+    exit_code = 5
+    idempotency_key: str = ""
+
+    def render(self) -> str:
+        if not self.idempotency_key:
+            return super().render()
+        return (
+            f"The idempotency key {self.idempotency_key!r} was already used by this sender for a message with other "
+            "recipients, payload or options; nothing was stored. Use a new key for a new message."
+        )
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+class _UnknownNameError(AgentMessagingError):
+    """A name is not registered."""
+
+    exit_code = 4
+    noun: ClassVar[str] = "Name"
+    remedy: ClassVar[str] = ""
+    external_id: str = ""
+    suggestions: tuple[str, ...] = ()
+    """The closest registered names, closest first; may be empty."""
+    role: str = ""
+    """What the name was used as, such as "sender"; may be empty."""
+
+    def render(self) -> str:
+        if not self.external_id:
+            return super().render()
+        noun = f"{self.role.capitalize()} {self.noun.lower()}" if self.role else self.noun
+        hint = f" Did you mean {' or '.join(repr(name) for name in self.suggestions)}?" if self.suggestions else ""
+        return f"{noun} not found: {self.external_id!r}.{hint} {self.remedy}"
+
+
+class AgentNotFoundError(_UnknownNameError):
+    """No agent has this external id. Register it with `await sdk.register_agent(...)`, or correct the name."""
+
+    code = "agent_not_found"
+    noun = "Agent"
+    remedy = "Register it with `await sdk.register_agent(...)`, or correct the name."
+
+
+class OrganizationNotFoundError(_UnknownNameError):
+    """No organization has this external id. Register it with `await sdk.register_organization(...)`, or correct the name."""
+
+    code = "organization_not_found"
+    noun = "Organization"
+    remedy = "Register it with `await sdk.register_organization(...)`, or correct the name."
+
+
+class MessageNotFoundError(AgentMessagingError):
+    """No message has this id. It may have been removed with its agent; check the id that `send` returned."""
+
+    code = "message_not_found"
+    exit_code = 4
+    message_id: str = ""
+
+    def render(self) -> str:
+        if not self.message_id:
+            return super().render()
+        return (
+            f"No message has the id {self.message_id!r}. "
+            "It may have been removed with its agent; check the id that `send` returned."
+        )
+
+
+# --- delivery ---------------------------------------------------------------------------------------------------------
+
+
+class MailboxFullError(AgentMessagingError):
+    """A recipient has as many open deliveries as its mailbox holds; nothing was stored. Send again when it has caught up."""
+
+    code = "mailbox_full"
+    retryable = True
+    exit_code = 6
+    recipients: tuple[str, ...] = ()
+    limit: int = 0
+
+    def render(self) -> str:
+        if not self.recipients:
+            return super().render()
+        return (
+            f"The mailbox of {_list(self.recipients)} is full: {self.limit} messages wait to be handled there. Nothing "
+            "was stored. Send again when it has caught up, serve it with more processes, or raise mailbox_limit."
+        )
+
+
+class ClaimLostError(AgentMessagingError):
+    """This claim is no longer the newest: the message was taken over, or ended meanwhile. Do not settle it again."""
+
+    code = "claim_lost"
+    message_id: str = ""
+
+    def render(self) -> str:
+        if not self.message_id:
+            return super().render()
+        return (
+            f"The claim on message {self.message_id!r} is no longer the newest: its lease ended and it was taken over, "
+            "or it was settled meanwhile. What this run did counts for nothing here; do not settle it again."
+        )
+
+
+class HandlerError(AgentMessagingError):
+    """The recipient's handler failed. Its process has the traceback in its log."""
+
+    code = "handler"
+    exit_code = 7
+
+
+class NoHandlerRegisteredError(HandlerError):
+    """No process serves the recipient; nothing was stored. Register a handler, or send with require_handler=False."""
+
+    code = "no_handler_registered"
+    retryable = True
+    agents: tuple[str, ...] = ()
+    kind: str = "one-way"
+
+    def render(self) -> str:
+        if not self.agents:
+            return super().render()
+        return (
+            f"No {self.kind} handler registered for {_list(self.agents)} in any live process; nothing was stored. "
+            "Register one there, wait with `sdk.wait_until_served(...)`, or store it for later with require_handler=False."
+        )
+
+
+class HandlerTimeoutError(HandlerError):
+    """A handler ran longer than it may. Make it shorter, or raise handler_timeout."""
+
+    code = "handler_timeout"
+    timeout: float = 0.0
+
+    def render(self) -> str:
+        if not self.timeout:
+            return super().render()
+        return f"Handler timed out after {self.timeout:g}s. Make it shorter, or raise handler_timeout."
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+class TimeoutError(AgentMessagingError, builtins.TimeoutError):
+    """The operation did not end within its timeout. Try again, or give it more time."""
+
+    code = "timeout"
+    retryable = True
+    exit_code = 8
+
+
+class ConversationTimeoutError(TimeoutError):
+    """No response was received within the timeout. A late answer is kept as an unread message."""
+
+    code = "conversation_timeout"
+
+
+class OutcomeUnknownError(TimeoutError):
+    """The store did not answer in time, so the call may or may not have taken effect. Repeat it with the same idempotency_key."""
+
+    code = "outcome_unknown"
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+class SessionError(AgentMessagingError):
+    """A conversation cannot do this."""
+
+    code = "session"
+
+
+class SessionStateError(SessionError):
+    """The session is in a state in which this cannot be done."""
+
+    code = "session_state"
+
+
+class SessionNotFoundError(SessionStateError):
+    """These agents have no open session. Their first message opens one."""
+
+    code = "session_not_found"
+    exit_code = 4
+
+
+class SessionLockError(SessionError):
+    """This side of the session already waits for an answer. Wait for it, or pass wait_for_session=True to queue."""
+
+    code = "session_lock"
+    retryable = True
+
+
+class MutualWaitError(SessionLockError):
+    """Waiting here would close a circle of agents that wait for each other; nothing was stored."""
+
+    code = "mutual_wait"
+    path: tuple[str, ...] = ()
+
+    def render(self) -> str:
+        if not self.path:
+            return super().render()
+        return f"This wait would close a circle: {' → '.join(self.path)}. Nothing was stored; answer instead of asking."
+
+
+class ConversationEndedError(SessionError):
+    """The conversation was ended while waiting. The next message opens a new session."""
+
+    code = "conversation_ended"
+
+
+# --- meetings ---------------------------------------------------------------------------------------------------------
+
+
+class MeetingError(AgentMessagingError):
+    """A meeting cannot do this."""
+
+    code = "meeting"
+
+
+class MeetingNotFoundError(MeetingError):
+    """No meeting has this id. Use the id that create_meeting returned."""
+
+    code = "meeting_not_found"
+    exit_code = 4
+
+
+class MeetingNotActiveError(MeetingError):
+    """The meeting is not active. Start it first; an ended meeting stays ended."""
+
+    code = "meeting_not_active"
+
+
+class MeetingStateError(MeetingError):
+    """The meeting is in a state in which this cannot be done."""
+
+    code = "meeting_state"
+
+
+class InvalidMeetingError(MeetingError, ValueError):
+    """The meeting cannot be held like this; nothing was stored. Correct the participants or the turn duration."""
+
+    code = "invalid_meeting"
+    exit_code = 2
+
+
+class AgentNotInMeetingError(MeetingError):
+    """The agent is not a participant of this meeting."""
+
+    code = "agent_not_in_meeting"
+
+
+class NotYourTurnError(MeetingError):
+    """Another participant has the turn. Wait for yours with wait_for_turn."""
+
+    code = "not_your_turn"
+    retryable = True
+
+
+class TurnLostError(NotYourTurnError):
+    """The turn this act was meant for is over. Wait for the next one."""
+
+    code = "turn_lost"
+
+
+class MeetingPermissionError(MeetingError):
+    """Only the meeting's host may do this."""
+
+    code = "meeting_permission"
+
+
+class NotMeetingHostError(MeetingPermissionError):
+    """Only the meeting's host may do this."""
+
+    code = "not_meeting_host"
+
+
+class HostCannotLeaveError(MeetingPermissionError):
+    """The host cannot leave its meeting. End it instead."""
+
+    code = "host_cannot_leave"
+
+
+class MeetingTimeoutError(TimeoutError, MeetingError):
+    """The turn did not come within the timeout."""
+
+    code = "meeting_timeout"
+
+
+# --- storage ----------------------------------------------------------------------------------------------------------
+
+
+class DatabaseError(AgentMessagingError):
+    """The store failed."""
+
+    code = "database"
+    exit_code = 3
+
+
+class OrganizationAlreadyExistsError(DatabaseError):
+    """An organization with this external id exists with another name. Pass exist_ok=True to rename it."""
+
+    code = "organization_already_exists"
+    exit_code = 5
+    external_id: str = ""
+    name: str = ""
+
+    def render(self) -> str:
+        if not self.external_id:
+            return super().render()
+        return (
+            f"Organization {self.external_id!r} already exists with the name {self.name!r}. "
+            "Use another external id, or pass exist_ok=True to rename it."
+        )
+
+
+class AgentAlreadyExistsError(DatabaseError):
+    """An agent with this external id exists with another name or organization. Pass exist_ok=True to rename it."""
+
+    code = "agent_already_exists"
+    exit_code = 5
+    external_id: str = ""
+    name: str = ""
+    organization: str = ""
+
+    def render(self) -> str:
+        if not self.external_id:
+            return super().render()
+        return (
+            f"Agent {self.external_id!r} already exists in organization {self.organization!r} with the name "
+            f"{self.name!r}. External ids are unique over all organizations: use another one, or, to rename it within "
+            "its organization, pass exist_ok=True."
+        )
+
+
+class StorageUnavailableError(DatabaseError):
+    """The store cannot be reached; nothing was stored. Check that it runs and that the URL is right (`agent-messaging doctor`)."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+
+class StorageBusyError(DatabaseError):
+    """The store stayed busy for as long as the call may wait; nothing was stored. Try again later."""
+
+    code = "storage_busy"
+    retryable = True
+
+
+class StorageFullError(DatabaseError):
+    """The disk, or the size the store may have, is used up; nothing was stored. Make room and try again."""
+
+    code = "storage_full"
+    retryable = True
+
+
+class StorageCorruptError(DatabaseError):
+    """The store holds damaged data. Stop writing, run `agent-messaging doctor`, and restore from a backup."""
+
+    code = "storage_corrupt"
+
+
+class StorageReplacedError(DatabaseError):
+    """The database file was removed or replaced while open; nothing more is stored in it. Restart the process."""
+
+    code = "storage_replaced"
+
+
+class StorageForeignError(DatabaseError):
+    """The database belongs to another program. Point the SDK at a database of its own."""
+
+    code = "storage_foreign"
+
+
+class SchemaVersionError(DatabaseError):
+    """The schema of the store does not fit this release. Run `agent-messaging db upgrade`, or upgrade the package."""
+
+    code = "schema_version"
+    exit_code = 2
+
+
+# --- names of the older documents -------------------------------------------------------------------------------------
+
+HandlerNotRegisteredError = NoHandlerRegisteredError
+InvalidSessionStateError = SessionStateError
+InvalidMeetingStateError = MeetingStateError
+NotCurrentSpeakerError = NotYourTurnError
+AgentNotFound = AgentNotFoundError
+SessionNotFound = SessionNotFoundError
+MeetingNotFound = MeetingNotFoundError
+HandlerNotRegistered = NoHandlerRegisteredError
+TimeoutException = TimeoutError
+InvalidOperation = AgentMessagingError
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}… ({len(text)} characters)"

@@ -1,0 +1,310 @@
+"""What users see: records, enums and the mapping that query methods return. Data only, no behaviour.
+
+Instants are aware UTC datetimes. Records are snapshots: they do not follow later changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Any, Generic
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
+
+T_OneWay = TypeVar("T_OneWay", default=Any)
+"""Payload type of one-way messages; the default of the two others."""
+T_Conversation = TypeVar("T_Conversation", default=T_OneWay)
+T_Meeting = TypeVar("T_Meeting", default=T_OneWay)
+T = TypeVar("T", default=Any)
+
+
+class SessionStatus(StrEnum):
+    """`waiting` while one side waits for an answer."""
+
+    ACTIVE = "active"
+    WAITING = "waiting"
+    ENDED = "ended"
+
+
+class SessionType(StrEnum):
+    """How a session was opened; informational."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+
+
+class MeetingStatus(StrEnum):
+    """`ready` once everybody invited attends."""
+
+    CREATED = "created"
+    READY = "ready"
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+class ParticipantStatus(StrEnum):
+    """Where a participant stands."""
+
+    INVITED = "invited"
+    ATTENDING = "attending"
+    WAITING = "waiting"
+    SPEAKING = "speaking"
+    LEFT = "left"
+
+
+class MessageType(StrEnum):
+    """Who wrote a message: the application, or the SDK about itself."""
+
+    USER_DEFINED = "user_defined"
+    SYSTEM = "system"
+    TIMEOUT = "timeout"
+    ENDING = "ending"
+
+
+class MeetingEventType(StrEnum):
+    """What happened in a meeting."""
+
+    MEETING_STARTED = "meeting_started"
+    MEETING_ENDED = "meeting_ended"
+    TURN_CHANGED = "turn_changed"
+    PARTICIPANT_JOINED = "participant_joined"
+    PARTICIPANT_LEFT = "participant_left"
+    TIMEOUT_OCCURRED = "timeout_occurred"
+
+
+class Kind(StrEnum):
+    """What a delivery is of; ordering, handlers and slots are apart for each kind."""
+
+    ONE_WAY = "one_way"
+    CONVERSATION = "conversation"
+
+
+class DeliveryState(StrEnum):
+    """queued → claimed → done | dead | expired | withdrawn. The last four are final; a dead one can be redriven."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    DONE = "done"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the duty to handle the message has ended."""
+        return self not in (DeliveryState.QUEUED, DeliveryState.CLAIMED)
+
+
+class HandlerContext(Enum):
+    """Which kind of handler is running."""
+
+    ONE_WAY = "one_way"
+    CONVERSATION = "conversation"
+    MESSAGE_NOTIFICATION = "message_notification"
+
+
+class _Record(BaseModel):
+    # Built at first use, so that importing the package stays quick.
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class Organization(_Record):
+    """A group of agents."""
+
+    id: UUID
+    external_id: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Agent(_Record):
+    """Somebody who sends and receives. `external_id` is unique over all organizations."""
+
+    id: UUID
+    external_id: str
+    organization_id: UUID
+    name: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Session(_Record):
+    """One conversation of two agents, from its first message to `end_conversation`."""
+
+    id: UUID
+    agent_a_id: UUID
+    agent_b_id: UUID
+    status: SessionStatus
+    locked_agent_id: UUID | None = None
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None = None
+    session_type: SessionType | None = None
+
+
+class Meeting(_Record):
+    """Several agents, one of whom speaks at a time."""
+
+    id: UUID
+    host_id: UUID
+    status: MeetingStatus
+    current_speaker_id: UUID | None = None
+    turn_duration: float | None = None
+    """Seconds; None is no limit."""
+    turn_started_at: datetime | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class MeetingParticipant(_Record):
+    """An agent's place in a meeting; turns go round by `join_order`."""
+
+    id: UUID
+    meeting_id: UUID
+    agent_id: UUID
+    status: ParticipantStatus
+    join_order: int
+    is_locked: bool
+    joined_at: datetime | None = None
+    left_at: datetime | None = None
+
+
+class Message(_Record, Generic[T]):
+    """One payload from one sender to one recipient or one meeting."""
+
+    id: UUID
+    sender_id: UUID
+    recipient_id: UUID | None = None
+    session_id: UUID | None = None
+    meeting_id: UUID | None = None
+    message_type: MessageType
+    content: T
+    read_at: datetime | None = None
+    created_at: datetime
+    metadata: dict[str, Any] | None = None
+
+
+class MeetingEventPayload(_Record):
+    """What an event handler receives."""
+
+    meeting_id: UUID
+    event_type: MeetingEventType
+    timestamp: datetime
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageContext:
+    """What a handler is told about the message beside its payload."""
+
+    sender_id: str
+    """The sender's external id."""
+    receiver_id: str
+    """The recipient's external id."""
+    organization_id: str
+    """The external id of the recipient's organization."""
+    handler_context: HandlerContext
+    message_id: UUID | None = None
+    """The same in every run of this message: use it to make a handler idempotent."""
+    session_id: str | None = None
+    meeting_id: UUID | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    sender_name: str = ""
+    recipient_name: str = ""
+    message_type: MessageType = MessageType.USER_DEFINED
+    requires_reply: bool = False
+    is_meeting_message: bool = False
+    attempt: int = 1
+    """1 in the first run; a repeat (after a failure, a crash or a timeout) counts up."""
+
+    @property
+    def sender_external_id(self) -> str:
+        """The sender's external id."""
+        return self.sender_id
+
+    @property
+    def recipient_external_id(self) -> str:
+        """The recipient's external id."""
+        return self.receiver_id
+
+
+class Record(dict[str, Any]):
+    """A mapping whose keys can be read as attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no key {name!r}; the keys are {', '.join(self)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptEvent:
+    """One fact in the life of a delivery."""
+
+    at: datetime
+    event: str
+    """stored, claimed, failed, lost (its process died), returned (given back uncounted), redriven, or a final state."""
+    attempt: int | None = None
+    process: str | None = None
+    """The incarnation id of the process concerned."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the sender can see of a delivery. Each fact in it is durable."""
+
+    message_id: str
+    sender_id: str
+    """External id."""
+    recipient_id: str
+    """External id."""
+    kind: Kind
+    state: DeliveryState
+    attempt: int
+    """Runs so far; a run given back uncounted is not among them."""
+    max_attempts: int
+    token: int
+    """Claims so far; only the newest can settle."""
+    created_at: datetime
+    deliver_at: datetime | None
+    """When it becomes due, for a scheduled message or a retry; None when it is due."""
+    expires_at: datetime | None
+    claimed_at: datetime | None
+    """The newest claim."""
+    settled_at: datetime | None
+    read_at: datetime | None
+    process: str | None
+    """The incarnation id of the process with the newest claim."""
+    reasons: tuple[str, ...]
+    """Why it failed, oldest first; of a dead letter, why it died."""
+    events: tuple[ReceiptEvent, ...]
+    """Its life so far, oldest first."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the duty to handle it has ended: done, dead, expired or withdrawn."""
+        return self.state.is_final
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was given up, with the reasons."""
+
+    message_id: str
+    sender_id: str
+    recipient_id: str
+    kind: Kind
+    content: Any
+    metadata: Mapping[str, Any]
+    attempt: int
+    reasons: tuple[str, ...]
+    created_at: datetime
+    died_at: datetime
