@@ -1,0 +1,195 @@
+"""A store that writes to a history what a program around the SDK cannot see: claims and settlements, with tokens."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from ..models import Kind
+from ..storage import ports
+from .history import History, Sending
+
+
+class RecordingDeliveries:
+    """A `DeliveryStore` that writes claims, settlements, withdrawals and redrives to a history.
+
+    With `sends` also what is appended, each group as one call whose value is its first message id; leave it out where
+    the callers log their own calls.
+    """
+
+    def __init__(self, deliveries: ports.DeliveryStore, history: History, *, sends: bool = False) -> None:
+        self._deliveries = deliveries
+        self._history = history
+        self._sends = sends
+        self._claimed: dict[int, str] = {}
+        """Message ids of the open claims, which a settlement names by their seq alone."""
+
+    async def append(
+        self, groups: Sequence[ports.NewGroup], *, owner: str, repeat: bool = False, now: datetime | None = None
+    ) -> list[ports.AppendOutcome]:
+        calls = [self._start_call(group) for group in groups] if self._sends else []
+        since = time.monotonic_ns()
+        try:
+            outcomes = await self._deliveries.append(groups, owner=owner, repeat=repeat, now=now)
+        except BaseException as error:
+            for call in calls:
+                call.fail(error)
+            raise
+        for call, group, outcome in zip(calls, groups, outcomes, strict=False):
+            self._end_call(call, group, outcome)
+        for outcome in outcomes:
+            if isinstance(outcome, ports.Stored):
+                for message_id, claim in outcome.claims.items():
+                    self._record_claim(message_id, claim, owner, since, again=repeat)
+        return outcomes
+
+    async def claim(
+        self, requests: Sequence[ports.ClaimRequest], *, owner: str, now: datetime | None = None
+    ) -> list[ports.ClaimedDelivery]:
+        since = time.monotonic_ns()
+        claimed = await self._deliveries.claim(requests, owner=owner, now=now)
+        for delivery in claimed:
+            self._record_claim(delivery.message_id, delivery.claim, owner, since)
+        return claimed
+
+    async def settle(
+        self,
+        settlements: Sequence[ports.Settlement],
+        requests: Sequence[ports.ClaimRequest] = (),
+        *,
+        owner: str,
+        now: datetime | None = None,
+    ) -> ports.Settled:
+        since = time.monotonic_ns()
+        settled = await self._deliveries.settle(settlements, requests, owner=owner, now=now)
+        for settlement, moved in zip(settlements, settled.moved, strict=True):
+            claim = settlement.claim
+            self._history.record(
+                "settle.ok" if moved else "settle.stale",
+                message=self._claimed.pop(claim.seq, None),
+                seq=claim.seq,
+                token=claim.token,
+                how=settlement.how.value,
+                reason=settlement.reason,
+                since=since,
+            )
+        for delivery in settled.claimed:
+            self._record_claim(delivery.message_id, delivery.claim, owner, since)
+        return settled
+
+    async def list_claims(self, owner: str) -> list[ports.Claim]:
+        return await self._deliveries.list_claims(owner)
+
+    async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
+        return await self._deliveries.find_waiting(now)
+
+    async def advance(self, now: datetime | None = None) -> ports.Advanced:
+        return await self._deliveries.advance(now)
+
+    async def withdraw(self, message_ids: Collection[str]) -> list[str]:
+        withdrawn = await self._deliveries.withdraw(message_ids)
+        for message_id in withdrawn:
+            self._history.record("withdraw", message=message_id)
+        return withdrawn
+
+    async def list_receipts(self, message_ids: Collection[str]) -> list[ports.ReceiptRow]:
+        return await self._deliveries.list_receipts(message_ids)
+
+    async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[ports.DeadRow]:
+        return await self._deliveries.list_dead(recipient_id, limit, offset)
+
+    async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
+        redriven = await self._deliveries.redrive(message_ids, recipient_id)
+        for message_id, _ in redriven:
+            self._history.record("redrive", message=message_id)
+        return redriven
+
+    async def statistics(self, now: datetime | None = None) -> ports.DeliveryStatistics:
+        return await self._deliveries.statistics(now)
+
+    def _start_call(self, group: ports.NewGroup) -> Sending:
+        return self._history.sending(
+            group.sender_id,
+            [delivery.recipient_id for delivery in group.deliveries],
+            json.loads(group.content),
+            value=group.deliveries[0].message_id,
+            kind=group.kind.value,
+            ids=[delivery.message_id for delivery in group.deliveries],
+            scheduled=group.deliver_at is not None,
+            expires=group.expires_in is not None,
+        )
+
+    @staticmethod
+    def _end_call(call: Sending, group: ports.NewGroup, outcome: ports.AppendOutcome) -> None:
+        match outcome:
+            case ports.Stored():
+                call.accept(delivery.message_id for delivery in group.deliveries)
+            case ports.Duplicate(message_ids):
+                call.accept(message_ids)
+            case ports.KeyConflict():
+                call.refuse("idempotency_conflict")
+            case ports.UnknownAgents():
+                call.refuse("agent_not_found")
+            case ports.MailboxFull():
+                call.refuse("mailbox_full")
+
+    def _record_claim(
+        self, message_id: str, claim: ports.Claim, owner: str, since: int, *, again: bool = False
+    ) -> None:
+        self._claimed[claim.seq] = message_id
+        self._history.record(
+            "claim",
+            message=message_id,
+            seq=claim.seq,
+            token=claim.token,
+            attempt=claim.attempt,
+            owner=owner,
+            since=since,
+            again=again or None,
+        )
+
+
+class RecordingStore:
+    """A store whose deliveries are recorded; everything else is passed through."""
+
+    def __init__(self, store: ports.Store, history: History, *, sends: bool = False) -> None:
+        self._store = store
+        self._deliveries = RecordingDeliveries(store.deliveries, history, sends=sends)
+
+    @property
+    def capabilities(self) -> ports.Capabilities:
+        return self._store.capabilities
+
+    @property
+    def directory(self) -> ports.DirectoryStore:
+        return self._store.directory
+
+    @property
+    def deliveries(self) -> ports.DeliveryStore:
+        return self._deliveries
+
+    @property
+    def messages(self) -> ports.MessageStore:
+        return self._store.messages
+
+    @property
+    def processes(self) -> ports.ProcessStore:
+        return self._store.processes
+
+    @property
+    def presence(self) -> ports.Presence:
+        return self._store.presence
+
+    async def open(self, *, initialize: bool = True) -> None:
+        await self._store.open(initialize=initialize)
+
+    async def describe(self) -> ports.StoreFacts:
+        return await self._store.describe()
+
+    async def check(self) -> list[str]:
+        return await self._store.check()
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
