@@ -1,0 +1,201 @@
+"""Ids, names and the small arguments that every public call checks the same way: made here, refused here.
+
+Nothing is repaired silently. An id that was trimmed or normalised would come back different from what the caller
+passed, so that comparing the two would fail: it is refused, and the error shows the accepted spelling.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import unicodedata
+from collections.abc import Callable
+from typing import Literal, cast, overload
+from uuid import UUID
+
+from .exceptions import InvalidArgumentError
+
+MAX_NAME_LENGTH = 255
+"""Characters of an external id or a name. At most 1,020 bytes, which fits a PostgreSQL index entry (2,704)."""
+MAX_SECONDS = 100 * 365.25 * 86_400.0
+"""A century: the longest duration accepted. Adding it to now stays in the range of `datetime` and of thread waits."""
+MAX_OFFSET = 2**63 - 1
+"""Both stores bind 64-bit integers."""
+
+
+# --- ids we make ------------------------------------------------------------------------------------------------------
+
+_CANONICAL = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+class Uuid7Source:
+    """Rising UUIDv7s: a millisecond clock that never goes back, and under it a counter that starts at random.
+
+    Unique between processes because 73 random bits are drawn anew in each millisecond, from the operating system:
+    `random` would repeat them in programs that call `random.seed`.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+        self.clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        # In a forked child too: it must not continue its parent's counter, and the lock may have been held by a thread
+        # that the child does not have.
+        self.lock = threading.Lock()
+        self.milliseconds = 0
+        self.prefix = ""
+        self.tail = 0
+
+    def next(self) -> str:
+        # RFC 9562, 5.7: 48 bits of time, version 7, 12 bits, variant 10, 62 bits; the last two are one counter here.
+        now = self.clock() // 1_000_000
+        with self.lock:
+            if now > self.milliseconds:
+                self.milliseconds = now
+                time_text = f"{now:012x}"
+                self.prefix = f"{time_text[:8]}-{time_text[8:]}-7"
+                # 73 of 74 bits: the top one stays free, so that counting up does not overflow, neither within a
+                # millisecond nor while a clock that was set back catches up.
+                self.tail = int.from_bytes(os.urandom(10), "big") >> 7
+            else:
+                self.tail += 1
+            prefix, tail = self.prefix, self.tail
+        return f"{prefix}{tail >> 62:03x}-{tail >> 48 & 0x3FFF | 0x8000:04x}-{tail & 0xFFFF_FFFF_FFFF:012x}"
+
+
+_source = Uuid7Source()
+os.register_at_fork(after_in_child=_source.reset)
+
+
+def uuid7() -> str:
+    """Make an id: the canonical text of a UUIDv7.
+
+    Ids made in one process rise strictly, over all threads and also when the clock is set back: their order is that
+    of making them.
+    """
+    return _source.next()
+
+
+# --- ids and names we are given ---------------------------------------------------------------------------------------
+
+
+def parse_id(value: UUID | str, *, field: str) -> str:
+    """Return the canonical text of a UUID given as an object or as text with hyphens.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, str) and _CANONICAL.fullmatch(value):
+        return value.lower()
+    raise refuse(
+        field, value, "is not a UUID. Pass the id that the SDK returned, such as " + repr(str(UUID(int=0))) + "."
+    )
+
+
+def check_external_id(value: str, *, field: str) -> str:
+    """Return the external id as it is, or refuse it.
+
+    Accepted: 1 to 255 characters in Unicode normal form NFC, without blanks at the ends and without control, format or
+    line separator characters (so that no two ids differ in something invisible). Case matters.
+
+    Raises:
+        InvalidArgumentError: It is not such a text; nothing is trimmed or normalised for the caller.
+    """
+    if (
+        type(value) is str
+        and value.isascii()
+        and value.isprintable()
+        and 0 < len(value) <= MAX_NAME_LENGTH
+        and value[0] != " " != value[-1]
+    ):
+        return value
+    return _check_text(value, field, strict=True)
+
+
+def check_name(value: str, *, field: str) -> str:
+    """Return the display name as it is, or refuse it: 1 to 255 characters, no control characters, not only blanks.
+
+    Raises:
+        InvalidArgumentError: It is not such a text.
+    """
+    return _check_text(value, field, strict=False)
+
+
+def _check_text(value: object, field: str, *, strict: bool) -> str:
+    if not isinstance(value, str):
+        raise refuse(field, value, f"is not text. Pass a str of 1 to {MAX_NAME_LENGTH} characters.")
+    if not value or value.isspace():
+        raise refuse(field, value, f"is blank. Pass 1 to {MAX_NAME_LENGTH} characters.")
+    if len(value) > MAX_NAME_LENGTH:
+        raise refuse(field, value, f"has {len(value):,} characters. At most {MAX_NAME_LENGTH} are accepted.")
+    forbidden = ("Cc", "Cs", "Zl", "Zp", "Cf") if strict else ("Cc", "Cs", "Zl", "Zp")
+    for position, character in enumerate(value):
+        if unicodedata.category(character) in forbidden:
+            what = unicodedata.name(character, "a control character or half of a surrogate pair")
+            raise refuse(field, value, f"holds U+{ord(character):04X} ({what}) at position {position}. Remove it.")
+    if strict and value != value.strip():
+        raise refuse(field, value, f"begins or ends with a blank. Use {value.strip()!r}.")
+    if strict and not unicodedata.is_normalized("NFC", value):
+        normal = unicodedata.normalize("NFC", value)
+        raise refuse(
+            field, value, f'is not in Unicode normal form NFC. Use unicodedata.normalize("NFC", …): {normal!r}.'
+        )
+    return str(value)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@overload
+def check_timeout(value: float, *, field: str = "timeout", allow_none: Literal[False] = False) -> float: ...
+@overload
+def check_timeout(value: float | None, *, field: str = "timeout", allow_none: Literal[True]) -> float | None: ...
+def check_timeout(value: float | None, *, field: str = "timeout", allow_none: bool = False) -> float | None:
+    """Return a duration in seconds as a float: above 0 and at most a century. None passes only with `allow_none`.
+
+    Raises:
+        InvalidArgumentError: It is something else; True and False are not numbers here.
+    """
+    if value is None and allow_none:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SECONDS:
+        return float(value)
+    alternative = ", or None" if allow_none else ""
+    raise refuse(field, value, f"is not a number of seconds above 0 and at most {MAX_SECONDS:.0f}{alternative}.")
+
+
+def check_page(limit: int, offset: int = 0, *, max_limit: int = 1000) -> tuple[int, int]:
+    """Return the page as it is: `limit` from 1 to `max_limit`, `offset` from 0.
+
+    Raises:
+        InvalidArgumentError: One of them is outside its range; a limit is not lowered silently, because the caller
+            would take a cut page for the last one.
+    """
+    if type(limit) is not int or not 1 <= limit <= max_limit:
+        raise refuse("limit", limit, f"is not a whole number from 1 to {max_limit:,}. Page with offset to get more.")
+    if type(offset) is not int or not 0 <= offset <= MAX_OFFSET:
+        raise refuse("offset", offset, "is not a whole number from 0.")
+    return limit, offset
+
+
+def refuse(field: str, value: object, reason: str) -> InvalidArgumentError:
+    """Build the error for a refused argument.
+
+    It keeps a plain value (long text cut) and of anything else only the type's name: an error must survive pickling,
+    and printing a stranger's object can run its code.
+    """
+    kind = type(value)
+    if kind is str:
+        shown: object = value if len(text := cast(str, value)) <= 70 else f"{text[:60]}…"
+    elif (
+        value is None or kind in (bool, float, UUID) or (kind is int and -MAX_OFFSET <= cast(int, value) <= MAX_OFFSET)
+    ):
+        shown = value
+    else:
+        shown = f"<{kind.__qualname__}>"
+    return InvalidArgumentError(field=field, value=shown, reason=reason)
