@@ -64,6 +64,10 @@ class DirectoryStore(Protocol):
 
     async def find_organization(self, external_id: str) -> Organization | None: ...
 
+    async def find_organizations_by_id(self, ids: Collection[str]) -> list[Organization]:
+        """Those that exist, in any order."""
+        ...
+
     async def list_organizations(self, limit: int, offset: int) -> list[Organization]:
         """A page in order of external id."""
         ...
@@ -337,6 +341,10 @@ class DeliveryStore(Protocol):
         `repeat=True` tells that an earlier, unknown attempt at the same groups may have been committed: what is stored
         under these message ids is then answered `Stored` again, with the claims `owner` still holds.
         """
+        ...
+
+    async def find_repeat(self, sender_id: str, call: str, idempotency_key: str, fingerprint: str) -> AppendOutcome | None:
+        """What `append` would answer to a repeat of this call: Duplicate, KeyConflict, or None if the key is new."""
         ...
 
     async def claim(
