@@ -1,0 +1,535 @@
+"""Every setting, and the only place that reads the environment.
+
+A value comes from the constructor, else from an environment variable, else from a `.env` file in the working
+directory, else from the default written here. Environment and file are read when the object is made: later changes do
+not reach it, and an object does not change once made. An empty variable counts as unset.
+
+The variables are the field's name in capitals behind a prefix: `POSTGRES_` for `DatabaseConfig`, `MESSAGING_` for
+`MessagingConfig`, none for `Config`; the exceptions stand in each class's `variables`.
+
+Whatever cannot be used is a `ConfigurationError` that names the setting or the variable, the value (never a password)
+and what is accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
+from urllib.parse import quote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from .exceptions import ConfigurationError
+from .ids import MAX_SECONDS
+
+SQLITE_FILE = "agent_messaging.db"
+"""The store when nothing is configured, in the working directory."""
+URL_FORMS = (
+    "postgresql://user:password@host:5432/database, sqlite:///relative/path.db, sqlite:////absolute/path.db "
+    "or sqlite://:memory:"
+)
+
+
+# --- where the store is -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLocation:
+    """Which backend, and where. Printing it shows no password."""
+
+    backend: Literal["sqlite", "postgres"]
+    path: str | None = None
+    """SQLite: an absolute path, or ":memory:"."""
+    dsn: str | None = field(default=None, repr=False)
+    """PostgreSQL: the URL with the password."""
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"sqlite://{self.path}" if self.path == ":memory:" else f"sqlite:///{self.path}"
+        return mask(self.dsn or "")
+
+
+def parse_url(url: str) -> StoreLocation:
+    """Tell what a database URL points at.
+
+    SQLite: all that follows `sqlite:///` is the path, taken literally; a relative one starts in the working directory.
+    PostgreSQL: handed to the driver as it is, with its query parameters, such as `?host=/run/postgresql`.
+
+    Raises:
+        ConfigurationError: It is not such a URL. The message never shows more of it than the scheme.
+    """
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in url):
+        raise ConfigurationError(
+            f"The database URL holds a control character or half of a surrogate pair. Accepted: {URL_FORMS}."
+        )
+    if scheme.startswith("mssql") or re.search(r"(?i)\b(driver|server|data source)\s*=", url):
+        raise ConfigurationError(
+            f"The database URL points at SQL Server, which is not a backend. Accepted: {URL_FORMS}."
+        )
+    if not separator or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        raise ConfigurationError(f"This is not a database URL. Accepted: {URL_FORMS}.")
+    if scheme == "sqlite":
+        return _parse_sqlite(rest)
+    if scheme in ("postgresql", "postgres"):
+        return _parse_postgres(url)
+    raise ConfigurationError(
+        f"The database URL has the scheme {scheme!r}, for which there is no backend. Accepted: {URL_FORMS}."
+    )
+
+
+def _parse_sqlite(rest: str) -> StoreLocation:
+    if rest in (":memory:", "/:memory:"):
+        return StoreLocation("sqlite", path=":memory:")
+    path = rest[1:]
+    if not rest.startswith("/") or not path:
+        raise ConfigurationError(
+            f"The database URL has no path after `sqlite:///` (three slashes). Accepted: {URL_FORMS}."
+        )
+    if "?" in path:
+        raise ConfigurationError(
+            "The database URL has parameters after `?`, but SQLite takes none here. Leave them out."
+        )
+    if path.endswith("/"):
+        raise ConfigurationError(f"The database URL names a folder. Add the file's name, such as {SQLITE_FILE}.")
+    return StoreLocation("sqlite", path=os.path.abspath(path))
+
+
+def _parse_postgres(url: str) -> StoreLocation:
+    quoting = "Characters such as @ : / ? # % in the user or password are written percent-quoted (urllib.parse.quote)."
+    try:
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2]
+        ports_fit = "," in hosts or parts.port is None or parts.port > 0
+    except ValueError:
+        ports_fit = False
+    if not ports_fit:
+        raise ConfigurationError(
+            f"The database URL has no usable host and port (1 to 65535). {quoting} Accepted: {URL_FORMS}."
+        )
+    if parts.fragment or any(character.isspace() for character in url):
+        raise ConfigurationError(f"The database URL holds a `#` or a blank. {quoting} Accepted: {URL_FORMS}.")
+    return StoreLocation("postgres", dsn=url)
+
+
+def mask(url: str) -> str:
+    """Return the URL without its password, for logs and messages."""
+    url = re.sub(r"(?s)://([^:@/]*):.*@", r"://\1:***@", url)
+    return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", url)
+
+
+# --- how settings are read --------------------------------------------------------------------------------------------
+
+
+def _refuse_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is accepted, not True or False")
+    return value
+
+
+def _clean(value: str) -> str:
+    if not value.strip() or any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("text that is not blank and holds no control characters is accepted")
+    return value
+
+
+def _host(value: str) -> str:
+    if not value.startswith("/") and re.search(r"[\s/@?#]", value):
+        raise ValueError("a host name, an IP address or the folder of a socket is accepted; for a URL use url=")
+    return _clean(value)
+
+
+def _level(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+_Number = BeforeValidator(_refuse_bool)
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), _Number]
+SecondsOrZero = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False), _Number]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1), _Number]
+Text = Annotated[str, AfterValidator(_clean)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+def _environment() -> dict[str, str]:
+    path = os.path.join(os.curdir, ".env")
+    if not os.path.isfile(path):
+        return dict(os.environ)
+    from dotenv import dotenv_values
+
+    try:
+        file = {name: value for name, value in dotenv_values(path).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The file {os.path.abspath(path)} cannot be read as UTF-8 text: {error}") from error
+    return {**file, **os.environ}
+
+
+class _Settings(BaseModel):
+    # Built at first use, so that importing the package stays quick.
+    model_config = ConfigDict(
+        frozen=True,
+        defer_build=True,
+        extra="forbid",
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
+
+    prefix: ClassVar[str] = ""
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The environment variables of a field where they are not the prefix and its name; the first one set counts."""
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    """The fields whose value is not shown in errors."""
+
+    def __init__(self, **settings: Any) -> None:
+        if settings.get("url", "") is None:
+            del settings["url"]  # so that a URL that may be None can be passed on
+        environment = _environment()
+        sources: dict[str, str] = {}
+        for name in type(self).model_fields.keys() - settings.keys():
+            for variable in self.variables.get(name, (self.prefix + name.upper(),)):
+                # An empty password is one; any other empty variable is how shells and compose files say "not set".
+                if environment.get(variable) or (name == "password" and variable in environment):
+                    text = environment[variable]
+                    settings[name] = None if text.strip().lower() == "none" and name != "password" else text
+                    sources[name] = variable
+                    break
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigurationError(
+                " ".join(
+                    self._explain(problem, sources)
+                    for problem in error.errors(include_url=False)
+                    if problem["type"] != "default_factory_not_called"  # follows from another problem
+                )
+            ) from None
+
+    @classmethod
+    def _explain(cls, problem: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+        name = ".".join(str(part) for part in problem["loc"][:1])
+        if problem["type"] == "extra_forbidden":
+            return _unknown(cls.__name__, name, cls.model_fields)
+        reason = str(problem.get("ctx", {}).get("error") or problem["msg"])
+        if not name:
+            return f"{cls.__name__}: {reason}"
+        if name in sources:
+            where = "the environment" if sources[name] in os.environ else ".env"
+            setting = f"{sources[name]} in {where}"
+        else:
+            setting = f"{cls.__name__}.{name}"
+        value = "the value given" if name in cls.secrets else _show(problem["input"])
+        if isinstance(problem.get("ctx", {}).get("error"), ConfigurationError):
+            return f"{setting}: {reason}"
+        return f"{setting}: {value} is refused; {reason[:1].lower()}{reason[1:]}."
+
+
+def _show(value: object) -> str:
+    text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _unknown(owner: str, name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, n=2)
+    hint = f" Did you mean {' or '.join(close)}?" if close else f" There are: {', '.join(known)}."
+    return f"{owner} has no setting {name!r}.{hint}"
+
+
+# --- the settings -----------------------------------------------------------------------------------------------------
+
+
+class DatabaseConfig(_Settings):
+    """Where PostgreSQL is and how the store is used.
+
+    Giving `host` or `database`, in code or by a variable, chooses PostgreSQL; see `Config` for the whole rule.
+    """
+
+    prefix = "POSTGRES_"
+    variables = {
+        "url": ("AGENT_MESSAGING_DATABASE_URL",),
+        "database": ("POSTGRES_DATABASE", "POSTGRES_DB"),
+    }
+    secrets = frozenset({"password", "url"})
+
+    host: Annotated[str, AfterValidator(_host)] = "localhost"
+    """The server's name or address, or the folder of its socket."""
+    port: Annotated[int, Field(ge=1, le=65535), _Number] = 5432
+    user: Text = "postgres"
+    password: str = Field(default="postgres", repr=False)
+    """Empty: none is sent, so that the server's own rules or a password file decide."""
+    database: Text = "agent_messaging"
+    """The database's name. The SDK makes its tables in it, not the database itself."""
+    max_pool_size: Count = 20
+    """Connections at most, beside one or two that listen; they are held for statements, never while something waits.
+
+    More let more calls run at once, until the server's own limit (`max_connections`) is shared by too many processes.
+    """
+    min_pool_size: Count = Field(default_factory=lambda values: min(5, values.get("max_pool_size", 5)))
+    """Connections kept open while idle; 5, or `max_pool_size` if that is less. More answer a burst sooner."""
+    connect_timeout_sec: Annotated[int, Field(ge=1, le=3600), _Number] = 10
+    """Seconds to establish a connection. More bears slow networks; less reports an unreachable server sooner."""
+    call_timeout: Seconds = 10.0
+    """Seconds a call to the store may take, tries included, before it fails as busy, unavailable or unknown.
+
+    More rides out longer interruptions (a restart of the server, another program's long transaction); less tells the
+    caller sooner.
+    """
+    lease: Seconds = 30.0
+    """PostgreSQL: seconds for which a process owns what it claimed, renewed while it lives.
+
+    Less takes over from a dead process sooner, and from a live one that was cut off for that long.
+    """
+    allow_unsafe_server: bool = False
+    """True starts also on a server with `fsync=off`, which loses acknowledged messages in a power cut."""
+    url: str | None = Field(default=None, repr=False)
+    """A database URL, of PostgreSQL or SQLite. It wins over host, port, user, password and database."""
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            parse_url(url)
+        return url
+
+    @field_validator("password")
+    @classmethod
+    def _check_password(cls, password: str) -> str:
+        if "\0" in password:
+            raise ValueError("text without NUL is accepted")
+        return password
+
+    @model_validator(mode="after")
+    def _check_pool(self) -> DatabaseConfig:
+        if self.min_pool_size > self.max_pool_size:
+            raise ValueError(
+                f"min_pool_size {self.min_pool_size} is above max_pool_size {self.max_pool_size}. "
+                "Lower the one or raise the other."
+            )
+        return self
+
+    def __repr_args__(self) -> Any:
+        yield from super().__repr_args__()
+        if self.url is not None:
+            yield "url", mask(self.url)
+
+    @property
+    def dsn(self) -> str:
+        """The PostgreSQL URL, with the password: for the driver, not for logs."""
+        if self.url is not None and parse_url(self.url).dsn is not None:
+            return self.url
+        user = quote(self.user, safe="")
+        if self.password:
+            user += f":{quote(self.password, safe='')}"
+        database = quote(self.database, safe="")
+        if self.host.startswith("/"):
+            return f"postgres://{user}@/{database}?host={quote(self.host, safe='')}&port={self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"postgres://{user}@{host}:{self.port}/{database}"
+
+
+class MessagingConfig(_Settings):
+    """How messages are delivered, and how long things may take. Durations are seconds."""
+
+    prefix = "MESSAGING_"
+    variables = {
+        name: (f"MESSAGING_{name.upper()}", name.upper())
+        for name in (
+            "default_sync_timeout",
+            "default_meeting_turn_duration",
+            "default_meeting_timeout",
+            "handler_timeout",
+        )
+    }
+
+    default_sync_timeout: Seconds = 30.0
+    """How long an ask waits for its answer when the call names no timeout."""
+    default_meeting_turn_duration: Seconds = 60.0
+    """How long a turn lasts when the meeting names no duration. Less keeps meetings moving past silent participants."""
+    default_meeting_timeout: Seconds = 600.0
+    """How long a call waits for its turn when it names no timeout."""
+    enable_turn_timeout: bool = True
+    """False: turns never end by time, whatever duration a meeting names."""
+    handler_timeout: Seconds = 30.0
+    """How long a handler may run; one that answers an ask may take the ask's timeout if that is longer.
+
+    More allows slow work; less frees the agent sooner from a handler that hangs. A run cut off counts as an attempt.
+    """
+    auto_invoke_handlers: bool = True
+    """False: no handler runs by itself, agents fetch their messages (`receive`, `get_unread_messages`)."""
+    handler_concurrency: Count = 10
+    """Runs at once for each agent, over all its senders. Messages of one sender still run one after another.
+
+    More raises the rate of handlers that wait for something; less protects what they use.
+    """
+    handler_grace: SecondsOrZero = 60.0
+    """How long an agent counts as served after its last process was seen; 0 means only while one lives.
+
+    More lets messages through a longer restart; less refuses sooner what nobody will handle.
+    """
+    require_handler: bool = True
+    """False: messages are stored also for agents that nobody serves yet. Calls can override it."""
+    mailbox_limit: Count | None = 100_000
+    """Open deliveries an agent may have before sends to it are refused with `MailboxFullError`; None is no limit.
+
+    More rides out longer absences of a recipient, in disk space; less tells senders sooner that it does not keep up.
+    """
+    max_attempts: Annotated[int, Field(ge=1, le=10_000), _Number] = 5
+    """Runs of a message, crashes included, before it goes to the dead letters; 1 is no retry."""
+    retry_delay: SecondsOrZero = 1.0
+    """The pause before the first retry of a handler that raised; it doubles with each, up to `retry_max_delay`.
+
+    Less repeats sooner; more spares what failed. 0 repeats at once.
+    """
+    retry_max_delay: SecondsOrZero = 300.0
+    """The longest pause between two retries; at least `retry_delay`."""
+    drain_timeout: SecondsOrZero | None = None
+    """How long leaving the SDK goes on handling what it has; the rest is given back uncounted.
+
+    None is `handler_timeout`, 0 gives back at once. More finishes more; less leaves sooner.
+    """
+    max_payload_bytes: Annotated[int, Field(ge=64, le=64 * 1024 * 1024), _Number] = 1024 * 1024
+    """The largest payload, as UTF-8 JSON. More costs memory in every process that reads a page of messages."""
+    cross_organization: bool = True
+    """False: agents reach only agents of their own organization."""
+
+    @model_validator(mode="after")
+    def _check_delays(self) -> MessagingConfig:
+        if self.retry_delay > self.retry_max_delay:
+            raise ValueError(
+                f"retry_delay {self.retry_delay:g} is above retry_max_delay {self.retry_max_delay:g}. "
+                "Lower the one or raise the other."
+            )
+        return self
+
+
+class ConfigKeywords(TypedDict, total=False):
+    """What `Config(...)` takes: its fields, `url`, and the flat names of settings inside the two others."""
+
+    database: DatabaseConfig | Mapping[str, Any]
+    messaging: MessagingConfig | Mapping[str, Any]
+    debug: bool
+    log_level: str
+    auto_initialize_schema: bool
+    url: str | None
+    postgres_host: str
+    postgres_port: int
+    postgres_user: str
+    postgres_password: str
+    postgres_db: str
+    max_pool_size: int
+    default_conversation_timeout: float
+    default_meeting_timeout: float
+    default_turn_duration: float
+    enable_turn_timeout: bool
+    auto_invoke_handlers: bool
+
+
+_FLAT = {
+    "url": "database.url",
+    "postgres_host": "database.host",
+    "postgres_port": "database.port",
+    "postgres_user": "database.user",
+    "postgres_password": "database.password",
+    "postgres_db": "database.database",
+    "max_pool_size": "database.max_pool_size",
+    "default_conversation_timeout": "messaging.default_sync_timeout",
+    "default_meeting_timeout": "messaging.default_meeting_timeout",
+    "default_turn_duration": "messaging.default_meeting_turn_duration",
+    "enable_turn_timeout": "messaging.enable_turn_timeout",
+    "auto_invoke_handlers": "messaging.auto_invoke_handlers",
+}
+
+
+class Config(_Settings):
+    """Everything the SDK can be told. `Config()` is the environment and the defaults.
+
+    The store is, in this order: `url=`; `AGENT_MESSAGING_DATABASE_URL`; PostgreSQL if its host or database name is
+    given, in code or by `POSTGRES_HOST`, `POSTGRES_DATABASE` or `POSTGRES_DB`; else the SQLite file
+    `agent_messaging.db` in the working directory. So the first variable moves a program to another store, also one
+    whose code names a host.
+
+    Settings of `database` and `messaging` are accepted by their older flat names too (`postgres_host=`,
+    `default_turn_duration=`, …), which win over the nested ones, and can be read by them.
+
+    Example:
+        Config(url="postgresql://agents:secret@db/agents", messaging=MessagingConfig(handler_timeout=120))
+
+    Raises:
+        ConfigurationError: A setting is unknown or its value is not accepted.
+    """
+
+    database: DatabaseConfig
+    messaging: MessagingConfig
+    debug: bool = False
+    """True logs at DEBUG, whatever `log_level` says."""
+    log_level: Annotated[LogLevel, BeforeValidator(_level)] = "INFO"
+    """The least severe records that the SDK logs: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+    auto_initialize_schema: bool = True
+    """False: starting makes and changes no tables; a schema that does not fit is an error that names the command."""
+
+    def __init__(self, **settings: Unpack[ConfigKeywords]) -> None:
+        values: dict[str, Any] = dict(settings)
+        flat: dict[str, dict[str, Any]] = {"database": {}, "messaging": {}}
+        for name in _FLAT.keys() & values.keys():
+            part, _, inner = _FLAT[name].partition(".")
+            flat[part][inner] = values.pop(name)
+        values["database"] = _part(DatabaseConfig, values.get("database"), flat["database"])
+        values["messaging"] = _part(MessagingConfig, values.get("messaging"), flat["messaging"])
+        if unknown := [name for name in values if name not in Config.model_fields]:
+            raise ConfigurationError(_unknown("Config", unknown[0], [*Config.model_fields, *_FLAT]))
+        super().__init__(**values)
+
+    @classmethod
+    def from_url(cls, url: str, /, **settings: Unpack[ConfigKeywords]) -> Config:
+        """Make the configuration for the store at this URL; everything else is as in `Config(...)`.
+
+        Raises:
+            ConfigurationError: The URL is not one of PostgreSQL or SQLite.
+        """
+        settings["url"] = url
+        return cls(**settings)
+
+    @property
+    def store(self) -> StoreLocation:
+        """The store that these settings choose."""
+        if self.database.url is not None:
+            return parse_url(self.database.url)
+        if self.database.model_fields_set & {"host", "database"}:
+            return StoreLocation("postgres", dsn=self.database.dsn)
+        return StoreLocation("sqlite", path=os.path.abspath(SQLITE_FILE))
+
+    url: ClassVar[property] = property(attrgetter(_FLAT["url"]))
+    postgres_host: ClassVar[property] = property(attrgetter(_FLAT["postgres_host"]))
+    postgres_port: ClassVar[property] = property(attrgetter(_FLAT["postgres_port"]))
+    postgres_user: ClassVar[property] = property(attrgetter(_FLAT["postgres_user"]))
+    postgres_password: ClassVar[property] = property(attrgetter(_FLAT["postgres_password"]))
+    postgres_db: ClassVar[property] = property(attrgetter(_FLAT["postgres_db"]))
+    max_pool_size: ClassVar[property] = property(attrgetter(_FLAT["max_pool_size"]))
+    default_conversation_timeout: ClassVar[property] = property(attrgetter(_FLAT["default_conversation_timeout"]))
+    default_meeting_timeout: ClassVar[property] = property(attrgetter(_FLAT["default_meeting_timeout"]))
+    default_turn_duration: ClassVar[property] = property(attrgetter(_FLAT["default_turn_duration"]))
+    enable_turn_timeout: ClassVar[property] = property(attrgetter(_FLAT["enable_turn_timeout"]))
+    auto_invoke_handlers: ClassVar[property] = property(attrgetter(_FLAT["auto_invoke_handlers"]))
+
+
+def _part(kind: type[_Settings], given: object, flat: Mapping[str, Any]) -> _Settings:
+    if given is None or isinstance(given, Mapping):
+        return kind(**{**(given or {}), **flat})
+    if isinstance(given, kind):
+        return kind(**{**{name: getattr(given, name) for name in given.model_fields_set}, **flat}) if flat else given
+    name = "database" if kind is DatabaseConfig else "messaging"
+    raise ConfigurationError(f"Config.{name}: {_show(given)} is refused; a {kind.__name__} or a mapping is accepted.")
