@@ -70,11 +70,13 @@ create table deliveries (
   log text                                  -- JSON array of what went wrong so far; null is []
 );
 
--- A delivery is in at most one of these three.
+-- A delivery is in at most one of these three. The third covers all that is asked of open claims.
 create index deliveries_ready on deliveries (recipient_id, kind, sender_id, seq) where state = 'queued' and run_due = 0;
-create index deliveries_scheduled on deliveries (run_due, recipient_id) where state = 'queued' and run_due > 0;
-create index deliveries_claimed on deliveries (recipient_id, kind, sender_id, seq) where state = 'claimed';
+create index deliveries_scheduled on deliveries (run_due) where state = 'queued' and run_due > 0;
+create index deliveries_claimed on deliveries (recipient_id, kind, sender_id, suspect, claim_until_due)
+  where state = 'claimed';
 
+create index deliveries_scheduled_for on deliveries (recipient_id) where state = 'queued' and run_due > 0;
 create index deliveries_expiring on deliveries (expires_due) where state = 'queued' and expires_due is not null;
 create index deliveries_dead on deliveries (recipient_id, seq) where state = 'dead';
 create index deliveries_unread on deliveries (recipient_id, kind, seq) where read_at is null;
@@ -110,4 +112,5 @@ create table services (
   primary key (process_id, agent_id, kind)
 ) without rowid;
 
-create index services_of_agent on services (agent_id, kind);
+create index processes_living on processes (lock_name) where ended_at is null;
+create index processes_ended on processes (ended_due) where ended_at is not null;

@@ -1,0 +1,215 @@
+"""The one transaction of `append`: decides group by group what becomes of it, then stores all that was accepted.
+
+Reading and then writing is safe because there is one writer at a time (BEGIN IMMEDIATE). The number of statements does
+not depend on the number of groups.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+import apsw
+
+from ..mailboxes import MailboxGauge
+from ..ports import (
+    CLAIM_MARGIN,
+    AppendOutcome,
+    Claim,
+    Duplicate,
+    KeyConflict,
+    MailboxFull,
+    NewDelivery,
+    NewGroup,
+    Stored,
+    UnknownAgents,
+)
+from ..sql import Queries
+from .clock import Instant, to_microseconds
+from .engine import fetch
+
+_SQL = Queries(__package__, "deliveries")
+_SECOND = 1_000_000
+
+Key = tuple[str, str, str]
+"""Sender, call and idempotency key."""
+Lane = tuple[str, str, str]
+"""Recipient, kind and sender."""
+
+Use = tuple[str, list[str]]
+"""What a key was used for: fingerprint and message ids."""
+
+encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+"""Rows as one parameter."""
+
+
+class Append:
+    """One call. `run` may be repeated after a rollback."""
+
+    def __init__(
+        self, groups: Sequence[NewGroup], owner: str, repeat: bool, instant: Instant, gauge: MailboxGauge
+    ) -> None:
+        self.groups = groups
+        self.owner = owner
+        self.repeat = repeat
+        self.instant = instant
+        self.gauge = gauge
+
+    def run(self, connection: apsw.Connection) -> list[AppendOutcome]:
+        """Decide and store."""
+        self.connection = connection
+        stored = self._find_stored() if self.repeat else {}
+        keys = find_keys(connection, [key for group in self.groups if (key := _key(group))])
+        missing = self._find_missing_agents()
+        self._count_mailboxes()
+        outcomes: list[AppendOutcome] = []
+        accepted: list[tuple[NewGroup, Stored]] = []
+        for group in self.groups:
+            outcome = self._decide(group, stored, keys, missing)
+            if outcome is None:
+                outcome = Stored()
+                accepted.append((group, outcome))
+                if key := _key(group):
+                    keys[key] = (group.fingerprint, [delivery.message_id for delivery in group.deliveries])
+                if group.mailbox_limit is not None:
+                    for delivery in group.deliveries:
+                        self.gauge.added(delivery.recipient_id)
+            outcomes.append(outcome)
+        if accepted:
+            self._store(accepted)
+        return outcomes
+
+    def _decide(
+        self,
+        group: NewGroup,
+        stored: dict[str, Claim | None],
+        keys: dict[Key, Use],
+        missing: set[str],
+    ) -> AppendOutcome | None:
+        """What becomes of the group, None being that it is to be stored."""
+        ids = [delivery.message_id for delivery in group.deliveries]
+        if stored and ids[0] in stored:
+            return Stored({id: claim for id in ids if (claim := stored.get(id)) is not None})
+        if (key := _key(group)) and key in keys:
+            return judge_repeat(keys[key], group.fingerprint)
+        if missing:
+            concerned = (group.sender_id, *(delivery.recipient_id for delivery in group.deliveries))
+            if unknown := [id for id in dict.fromkeys(concerned) if id in missing]:
+                return UnknownAgents(unknown)
+        limit = group.mailbox_limit
+        if limit is not None:
+            recipients = dict.fromkeys(delivery.recipient_id for delivery in group.deliveries)
+            if full := [id for id in recipients if self.gauge.reading(id) >= limit]:
+                return MailboxFull(full)
+        return None
+
+    # --- reads ---
+
+    def _find_stored(self) -> dict[str, Claim | None]:
+        ids = [delivery.message_id for group in self.groups for delivery in group.deliveries]
+        rows = fetch(self.connection, _SQL["append_find_stored"], {"ids": encode(ids), "owner": self.owner})
+        return {id: Claim(seq, token, attempt) if held else None for id, seq, token, attempt, held in rows}
+
+    def _find_missing_agents(self) -> set[str]:
+        ids = {group.sender_id for group in self.groups}
+        ids.update(delivery.recipient_id for group in self.groups for delivery in group.deliveries)
+        return set(fetch(self.connection, _SQL["append_find_agents"], {"ids": encode(list(ids))}))
+
+    def _count_mailboxes(self) -> None:
+        adding: Counter[str] = Counter()
+        limits: dict[str, int] = {}
+        for group in self.groups:
+            if group.mailbox_limit is not None:
+                for delivery in group.deliveries:
+                    adding[delivery.recipient_id] += 1
+                    known = limits.get(delivery.recipient_id, group.mailbox_limit)
+                    limits[delivery.recipient_id] = min(known, group.mailbox_limit)
+        must = [id for id, limit in limits.items() if self.gauge.must_count(id, limit, adding[id])]
+        if must:
+            self.gauge.counted(fetch(self.connection, _SQL["append_count_open"], {"ids": encode(must)}))
+
+    def _find_busy_lanes(self, accepted: list[tuple[NewGroup, Stored]]) -> set[Lane]:
+        lanes = [_lane(group, delivery) for group, _ in accepted for delivery in group.deliveries if delivery.claim]
+        if not lanes:
+            return set()
+        parameters = {"lanes": encode(lanes), "owner": self.owner, "now": self.instant.due}
+        return {lanes[number] for number in fetch(self.connection, _SQL["append_find_busy"], parameters)}
+
+    # --- writes ---
+
+    def _store(self, accepted: list[tuple[NewGroup, Stored]]) -> None:
+        now, at = self.instant
+        messages = [
+            (
+                delivery.message_id,
+                group.kind,
+                group.sender_id,
+                delivery.recipient_id,
+                group.session_id,
+                group.content,
+                group.metadata,
+                group.checksum,
+            )
+            for group, _ in accepted
+            for delivery in group.deliveries
+        ]
+        busy = self._find_busy_lanes(accepted)
+        self.connection.execute(_SQL["append_insert_messages"], {"rows": encode(messages), "at": at})
+        seq = self.connection.last_insert_rowid() - len(messages)
+        rows = []
+        keys = []
+        for group, outcome in accepted:
+            due = 0 if group.deliver_at is None else to_microseconds(group.deliver_at) - at + now
+            due = due if due > now else 0
+            expires = None if group.expires_in is None else now + int(group.expires_in * _SECOND)
+            for delivery in group.deliveries:
+                seq += 1
+                until = None
+                if not due:
+                    lane = _lane(group, delivery)
+                    if delivery.claim and lane not in busy:
+                        until = now + int((group.run_limit + CLAIM_MARGIN) * _SECOND)
+                        outcome.claims[delivery.message_id] = Claim(seq, 1, 1)
+                    busy.add(lane)
+                rows.append(
+                    (
+                        seq,
+                        delivery.recipient_id,
+                        group.kind,
+                        group.sender_id,
+                        group.max_attempts,
+                        due,
+                        due or now,
+                        expires,
+                        until,
+                    )
+                )
+            if key := _key(group):
+                keys.append((*key, group.fingerprint, [delivery.message_id for delivery in group.deliveries]))
+        parameters = {"rows": encode(rows), "owner": self.owner, "at": at}
+        self.connection.execute(_SQL["append_insert_deliveries"], parameters)
+        if keys:
+            self.connection.execute(_SQL["append_insert_keys"], {"rows": encode(keys), "at": at})
+
+
+def find_keys(connection: apsw.Connection, keys: list[Key]) -> dict[Key, Use]:
+    """Which of these were used before, and for what."""
+    if not keys:
+        return {}
+    rows = fetch(connection, _SQL["append_find_keys"], {"keys": encode(keys)})
+    return {keys[number]: (fingerprint, message_ids) for number, fingerprint, message_ids in rows}
+
+
+def judge_repeat(use: Use, fingerprint: str) -> Duplicate | KeyConflict:
+    """What a call is answered whose key was used before."""
+    known, message_ids = use
+    return Duplicate(list(message_ids)) if known == fingerprint else KeyConflict()
+
+
+def _key(group: NewGroup) -> Key | None:
+    return None if group.idempotency_key is None else (group.sender_id, group.call, group.idempotency_key)
+
+
+def _lane(group: NewGroup, delivery: NewDelivery) -> Lane:
+    return (delivery.recipient_id, group.kind, group.sender_id)

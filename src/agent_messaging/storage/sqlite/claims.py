@@ -1,0 +1,153 @@
+"""Claiming and settling inside a transaction. The number of statements does not depend on the number of rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from ...models import DeliveryState, Kind
+from ..ports import CLAIM_MARGIN, Claim, ClaimedDelivery, ClaimRequest, Settlement, Settling
+from ..sql import Queries
+from .append import encode
+from .clock import Instant, to_datetime
+from .engine import fetch
+
+_SQL = Queries(__package__, "deliveries")
+_SECOND = 1_000_000
+
+_STATE = {
+    Settling.DONE: DeliveryState.DONE,
+    Settling.RETRY: DeliveryState.QUEUED,
+    Settling.DEAD: DeliveryState.DEAD,
+    Settling.RETURNED: DeliveryState.QUEUED,
+}
+_EVENT = {Settling.DONE: None, Settling.RETRY: "failed", Settling.DEAD: "dead", Settling.RETURNED: "returned"}
+
+
+def claim(
+    connection: apsw.Connection, requests: Sequence[ClaimRequest], owner: str, instant: Instant
+) -> list[ClaimedDelivery]:
+    """Find what the requests may have, and take it."""
+    found: dict[int, list[Any]] = {number: [] for number in range(len(requests))}
+    taken: set[int] = set()
+    suspected: set[str] = set()
+    for name, ordered in (("claim_lanes", True), ("claim_any", False)):
+        asked = [n for n, request in enumerate(requests) if request.ordered is ordered and request.limit > 0]
+        refused = _choose(connection, name, requests, asked, found, taken, suspected, instant)
+        if refused:
+            # Two requests of one recipient found a suspect each, and one at a time is allowed. The second is asked
+            # again without any, because behind the suspect there may be others.
+            for number in refused:
+                taken.difference_update(row[2] for row in found[number])
+                found[number] = []
+            _choose(connection, name, requests, refused, found, taken, suspected, instant)
+    rows = [(row, requests[number].run_limit) for number, mine in found.items() for row in mine]
+    if rows:
+        until = [(row[2], instant.due + int((run_limit + CLAIM_MARGIN) * _SECOND)) for row, run_limit in rows]
+        connection.execute(_SQL["claim_take"], {"rows": encode(until), "owner": owner, "at": instant.at})
+    return [_claimed(row) for row, _ in rows]
+
+
+def _choose(
+    connection: apsw.Connection,
+    name: str,
+    requests: Sequence[ClaimRequest],
+    asked: list[int],
+    found: dict[int, list[Any]],
+    taken: set[int],
+    suspected: set[str],
+    instant: Instant,
+) -> list[int]:
+    """Put into `found` what may be claimed; answers the requests that found a suspect too many."""
+    if not asked:
+        return []
+    parameters = [
+        (n, r.recipient_id, r.kind, r.limit, r.after_sender, r.origin, int(r.recipient_id in suspected))
+        for n, r in ((n, requests[n]) for n in asked)
+    ]
+    refused: dict[int, None] = {}
+    counts: Counter[int] = Counter()
+    bindings = {"requests": encode(parameters), "now": instant.due, "most": max(requests[n].limit for n in asked)}
+    for row in fetch(connection, _SQL[name], bindings):
+        number, suspect, seq = row[:3]
+        recipient_id = requests[number].recipient_id
+        if counts[number] >= requests[number].limit or seq in taken:
+            continue
+        if suspect and recipient_id in suspected:
+            refused[number] = None
+            continue
+        if suspect:
+            suspected.add(recipient_id)
+        counts[number] += 1
+        taken.add(seq)
+        found[number].append(row)
+    # Without order the rows behind a refused suspect are in the answer already.
+    return list(refused) if name == "claim_lanes" else []
+
+
+def _claimed(row: list[Any]) -> ClaimedDelivery:
+    (_, _, seq, token, attempt, max_attempts, origin, recipient_id, kind, sender_id, *message) = row
+    message_id, content, metadata, checksum, created_at, session_id = message
+    return ClaimedDelivery(
+        claim=Claim(seq, token + 1, attempt + 1),
+        message_id=message_id,
+        kind=Kind(kind),
+        sender_id=sender_id,
+        recipient_id=recipient_id,
+        content=content,
+        metadata=metadata,
+        checksum=checksum,
+        max_attempts=max_attempts,
+        created_at=to_datetime(created_at),
+        origin=origin,
+        session_id=session_id,
+    )
+
+
+def settle(
+    connection: apsw.Connection, settlements: Sequence[Settlement], instant: Instant
+) -> tuple[list[bool], set[str]]:
+    """End the claims that are still the newest; answers which moved, and the origins of what is final now."""
+    if not settlements:
+        return [], set()
+    seqs = encode([settlement.claim.seq for settlement in settlements])
+    found = {row[0]: row for row in fetch(connection, _SQL["settle_find"], {"seqs": seqs})}
+    rows = []
+    moved: list[bool] = []
+    origins: set[str] = set()
+    for settlement in settlements:
+        row = found.get(settlement.claim.seq)
+        if row is None or row[2] != settlement.claim.token:
+            moved.append(False)
+            continue
+        seq, state, _, origin, event = row
+        target, note = _STATE[settlement.how], _EVENT[settlement.how]
+        if state == DeliveryState.CLAIMED:
+            rows.append(_row(settlement, target, note, instant))
+            found[seq] = [seq, target, settlement.claim.token, origin, note]  # so a second one in this call is a repeat
+        elif state != target or (note is not None and event != note):
+            moved.append(False)
+            continue
+        moved.append(True)
+        if target.is_final and origin is not None:
+            origins.add(origin)
+    if rows:
+        connection.execute(_SQL["settle"], {"rows": encode(rows), "at": instant.at})
+    return moved, origins
+
+
+def _row(settlement: Settlement, target: DeliveryState, note: str | None, instant: Instant) -> tuple[Any, ...]:
+    delay = int(settlement.delay * _SECOND) if settlement.how is Settling.RETRY else 0
+    return (
+        settlement.claim.seq,
+        target,
+        int(settlement.how is Settling.RETURNED),
+        instant.due + delay if delay > 0 else 0,
+        instant.due + delay,
+        instant.at if target.is_final else None,
+        note,
+        settlement.reason,
+    )

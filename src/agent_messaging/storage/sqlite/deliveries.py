@@ -1,0 +1,253 @@
+"""Deliveries in SQLite: what `append` and `claims` do in transactions, and all the rest of a delivery's life."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+import apsw
+
+from ...models import DeliveryState, Kind
+from ..mailboxes import MailboxGauge
+from ..ports import (
+    Advanced,
+    AppendOutcome,
+    Claim,
+    ClaimedDelivery,
+    ClaimRequest,
+    DeadRow,
+    DeliveryStatistics,
+    NewGroup,
+    ReceiptRow,
+    Settled,
+    Settlement,
+)
+from ..sql import Queries
+from . import claims
+from .append import Append, encode, find_keys, judge_repeat
+from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
+from .engine import Engine, fetch
+
+_SQL = Queries(__package__, "deliveries")
+_SECOND = 1_000_000
+_AT_ONCE = 5_000
+"""`advance` changes so many rows of a kind in one transaction, so that nobody waits long for the turn to write."""
+
+
+class SQLiteDeliveries:
+    """See ports.DeliveryStore."""
+
+    def __init__(self, engine: Engine, clock: StoreClock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._gauge = MailboxGauge()
+
+    async def append(
+        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool = False, now: datetime | None = None
+    ) -> list[AppendOutcome]:
+        """See the port."""
+        if not groups:
+            return []
+        return await self._engine.write(
+            lambda con: Append(groups, owner, repeat, self._clock.now(now), self._gauge).run(con)
+        )
+
+    async def find_repeat(
+        self, sender_id: str, call: str, idempotency_key: str, fingerprint: str
+    ) -> AppendOutcome | None:
+        """See the port."""
+        key = (sender_id, call, idempotency_key)
+        known = await self._engine.read(lambda con: find_keys(con, [key]))
+        return judge_repeat(known[key], fingerprint) if key in known else None
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None = None
+    ) -> list[ClaimedDelivery]:
+        """See the port."""
+        if not requests:
+            return []
+        return await self._engine.write(lambda con: claims.claim(con, requests, owner, self._clock.now(now)))
+
+    async def settle(
+        self,
+        settlements: Sequence[Settlement],
+        requests: Sequence[ClaimRequest] = (),
+        *,
+        owner: str,
+        now: datetime | None = None,
+    ) -> Settled:
+        """See the port."""
+
+        def settle(connection: apsw.Connection) -> Settled:
+            instant = self._clock.now(now)
+            moved, origins = claims.settle(connection, settlements, instant)
+            return Settled(moved, origins, claims.claim(connection, requests, owner, instant) if requests else [])
+
+        if not settlements and not requests:
+            return Settled([], set(), [])
+        return await self._engine.write(settle)
+
+    async def list_claims(self, owner: str) -> list[Claim]:
+        """See the port."""
+        # Asked of the writer: it stands behind every claim that this store has made.
+        rows = await self._engine.write(lambda con: fetch(con, _SQL["list_claims"], {"owner": owner}))
+        return [Claim(seq, token, attempt) for seq, token, attempt in rows]
+
+    async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
+        """See the port."""
+        parameters = {"now": self._clock.now(now).due}
+        rows = await self._engine.read(lambda con: fetch(con, _SQL["find_waiting"], parameters))
+        return [(recipient_id, Kind(kind)) for recipient_id, kind in rows]
+
+    async def advance(self, now: datetime | None = None) -> Advanced:
+        """See the port."""
+        instant = self._clock.now(now)
+        next_due = await self._engine.read(_next_due)
+        due, expired, released = 0, set[str](), 0
+        if next_due is not None and next_due <= instant.due:
+            due, expired, released, next_due = await self._engine.write(lambda con: _advance(con, instant))
+        next_in = None if next_due is None else max(0.0, (next_due - instant.due) / _SECOND)
+        return Advanced(due=due, expired_origins=expired, released=released, next_in=next_in)
+
+    async def withdraw(self, message_ids: Collection[str]) -> list[str]:
+        """See the port."""
+        ids = encode(sorted(set(message_ids)))
+
+        def withdraw(connection: apsw.Connection) -> list[str]:
+            rows = fetch(connection, _SQL["withdraw_find"], {"ids": ids})
+            if rows:
+                parameters = {"seqs": encode([seq for seq, _ in rows]), "at": self._clock.now().at}
+                connection.execute(_SQL["withdraw"], parameters)
+            return [id for _, id in rows]
+
+        return await self._engine.write(withdraw) if message_ids else []
+
+    async def list_receipts(self, message_ids: Collection[str]) -> list[ReceiptRow]:
+        """See the port."""
+        parameters = {"ids": encode(sorted(set(message_ids)))}
+        rows = await self._engine.read(lambda con: fetch(con, _SQL["list_receipts"], parameters))
+        due, at = self._clock.now()
+        return [_receipt(row, at - due) for row in rows]
+
+    async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[DeadRow]:
+        """See the port."""
+        name = "list_dead" if recipient_id is None else "list_dead_of"
+        parameters = {"recipient": recipient_id, "limit": limit, "offset": offset}
+        return [_dead(row) for row in await self._engine.read(lambda con: fetch(con, _SQL[name], parameters))]
+
+    async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
+        """See the port."""
+
+        def redrive(connection: apsw.Connection) -> list[tuple[str, str]]:
+            if message_ids is None:
+                rows = fetch(connection, _SQL["redrive_find_all"], {"recipient": recipient_id})
+            else:
+                parameters = {"ids": encode(sorted(set(message_ids))), "recipient": recipient_id}
+                rows = fetch(connection, _SQL["redrive_find"], parameters)
+            if rows:
+                due, at = self._clock.now()
+                connection.execute(_SQL["redrive"], {"seqs": encode([row[0] for row in rows]), "now": due, "at": at})
+            return [(message_id, recipient) for _, message_id, recipient in rows]
+
+        return await self._engine.write(redrive)
+
+    async def statistics(self, now: datetime | None = None) -> DeliveryStatistics:
+        """See the port."""
+
+        def read(connection: apsw.Connection) -> tuple[dict[str, int], list[Any] | None, list[Any]]:
+            return (
+                fetch(connection, _SQL["statistics_counts"], {}),
+                fetch(connection, _SQL["statistics_queued"], {}),
+                fetch(connection, _SQL["statistics_claimed"], {}),
+            )
+
+        instant = self._clock.now(now)
+        counts, queued, (claimed_at,) = await self._engine.read(read)
+        return DeliveryStatistics(
+            counts={DeliveryState(state): number for state, number in counts.items()},
+            oldest_queued_age=None if queued is None else max(0.0, (instant.due - queued[0]) / _SECOND),
+            oldest_queued_recipient_id=None if queued is None else queued[1],
+            oldest_claim_age=None if claimed_at is None else max(0.0, (instant.at - claimed_at) / _SECOND),
+        )
+
+
+def _next_due(connection: apsw.Connection) -> int | None:
+    return min((due for due in fetch(connection, _SQL["advance_next"], {}) if due is not None), default=None)
+
+
+def _advance(connection: apsw.Connection, instant: Instant) -> tuple[int, set[str], int, int | None]:
+    # Released first, because what returns may have expired; expired before due, because what expired never becomes due.
+    parameters = {"now": instant.due, "at": instant.at, "limit": _AT_ONCE}
+    connection.execute(_SQL["advance_release"], parameters)
+    released = connection.changes()
+    expired = fetch(connection, _SQL["advance_expire_find"], parameters)
+    if expired["seqs"]:
+        connection.execute(_SQL["advance_expire"], {"seqs": encode(expired["seqs"]), "at": instant.at})
+    connection.execute(_SQL["advance_due"], parameters)
+    due = connection.changes()
+    return due, {origin for origin in expired["origins"] if origin is not None}, released, _next_due(connection)
+
+
+def _log(entries: list[dict[str, Any]] | None) -> list[dict[str, object]]:
+    """The log as kept, with its instants (microseconds) as ISO 8601."""
+    return [
+        {
+            **entry,
+            "at": to_datetime(entry["at"]).isoformat(),
+            "claimed_at": None if entry["claimed_at"] is None else to_datetime(entry["claimed_at"]).isoformat(),
+        }
+        for entry in entries or ()
+    ]
+
+
+def _receipt(row: list[Any], wall_ahead: int) -> ReceiptRow:
+    (
+        message_id,
+        sender_id,
+        recipient_id,
+        kind,
+        state,
+        attempt,
+        max_attempts,
+        token,
+        created_at,
+        run_due,
+        expires_due,
+    ) = row[:11]
+    claimed_at, settled_at, read_at, owner, log = row[11:]
+    return ReceiptRow(
+        message_id=message_id,
+        sender_id=sender_id,
+        recipient_id=recipient_id,
+        kind=Kind(kind),
+        state=DeliveryState(state),
+        attempt=attempt,
+        max_attempts=max_attempts,
+        token=token,
+        created_at=to_datetime(created_at),
+        deliver_at=to_datetime(run_due + wall_ahead) if run_due else None,
+        expires_at=None if expires_due is None else to_datetime(expires_due + wall_ahead),
+        claimed_at=to_datetime_or_none(claimed_at),
+        settled_at=to_datetime_or_none(settled_at),
+        read_at=to_datetime_or_none(read_at),
+        owner=owner,
+        log=_log(log),
+    )
+
+
+def _dead(row: list[Any]) -> DeadRow:
+    (message_id, sender_id, recipient_id, kind, content, metadata, checksum, attempt, created_at, died_at, log) = row
+    return DeadRow(
+        message_id=message_id,
+        sender_id=sender_id,
+        recipient_id=recipient_id,
+        kind=Kind(kind),
+        content=content,
+        metadata=metadata,
+        checksum=checksum,
+        attempt=attempt,
+        created_at=to_datetime(created_at),
+        died_at=to_datetime(died_at),
+        log=_log(log),
+    )

@@ -1,0 +1,324 @@
+"""The threads and connections under a SQLite store: one writer that groups waiting transactions, and two readers.
+
+A job is a function of a connection. `write` runs it inside a transaction and answers when that is committed and synced;
+jobs that wait together share one commit. So a write job must be repeatable: if one of a group fails, all are rolled
+back and run again, each on its own. No transaction spans an await, and cancelling whoever waits does not stop a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import apsw
+
+from ...exceptions import (
+    AgentMessagingError,
+    ConfigurationError,
+    StorageBusyError,
+    StorageReplacedError,
+    StorageUnavailableError,
+)
+from .errors import translate, translate_commit
+from .files import ReplacedGuard
+from .locks import WriteLock
+
+T = TypeVar("T")
+Job = Callable[[apsw.Connection], T]
+
+_READERS = 2
+_GROUP = 256
+"""At most so many jobs share a commit."""
+
+
+def fetch(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any]) -> Any:
+    """The one value of a statement's one row, decoded from JSON; None if there is no row.
+
+    Every step of a statement gives up Python's lock, and beside a busy thread it takes 5 ms to get it back (the switch
+    interval). So rows are gathered into one JSON text by SQLite, never stepped through, and go in the same way.
+    """
+    cursor = connection.execute(sql, parameters)
+    row = next(cursor, None)
+    cursor.close(True)
+    return None if row is None or row[0] is None else json.loads(row[0])
+
+
+class _Waiting(Generic[T]):
+    """A job and the future of whoever waits for it."""
+
+    __slots__ = ("deadline", "future", "job", "loop")
+
+    def __init__(self, job: Job[T], loop: asyncio.AbstractEventLoop, deadline: float = 0.0) -> None:
+        self.job = job
+        self.loop = loop
+        self.future: asyncio.Future[T] = loop.create_future()
+        self.deadline = deadline
+
+
+_Answer = tuple[_Waiting[Any], Any, BaseException | None]
+
+
+class Engine:
+    """Started once, closed once.
+
+    Args:
+        location: The path of the file, or ":memory:".
+        busy_timeout: Seconds a write may wait for its turn.
+    """
+
+    def __init__(self, location: str, busy_timeout: float) -> None:
+        self.location = location
+        self.busy_timeout = busy_timeout
+        self.in_memory = location == ":memory:"
+        self.guard: ReplacedGuard | None = None
+        self.write_lock: AbstractContextManager[None] = nullcontext()
+        self._pid = 0
+        self._open = False
+        self._replaced: StorageReplacedError | None = None
+        self._threads: list[tuple[threading.Thread, asyncio.Event]] = []
+        self._writes: deque[_Waiting[Any]] = deque()
+        self._awake = False
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._reads: list[queue.SimpleQueue[_Waiting[Any] | None]] = []
+        self._next_reader = 0
+        self._watch: asyncio.TimerHandle | None = None
+
+    # --- start and stop ---
+
+    async def start(self, connect: Callable[[], apsw.Connection], folder: str | None) -> None:
+        """Start the threads; `connect` runs in each of them, in the writer first.
+
+        Args:
+            folder: Where the write lock is; None in memory.
+        """
+        self._pid = os.getpid()
+        if folder is not None:
+            self.write_lock = WriteLock(folder)
+        self._open = True
+        await self._start_thread("writer", connect, self._run_writer)
+        if self.in_memory:
+            return
+        self.guard = ReplacedGuard(self.location)
+        for number in range(_READERS):
+            reads: queue.SimpleQueue[_Waiting[Any] | None] = queue.SimpleQueue()
+            await self._start_thread(f"reader-{number}", connect, partial(self._run_reader, reads))
+            self._reads.append(reads)
+        self.guard = ReplacedGuard(self.location)
+
+    async def _start_thread(
+        self, name: str, connect: Callable[[], apsw.Connection], run: Callable[[apsw.Connection], None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        connected = _Waiting(lambda connection: None, loop)
+        ended = asyncio.Event()
+
+        def main() -> None:
+            try:
+                try:
+                    connection = connect()
+                except BaseException as error:
+                    _deliver([(connected, None, translate(error, self.location))])
+                    return
+                try:
+                    _deliver([(connected, None, None)])
+                    run(connection)
+                finally:
+                    connection.close()
+            finally:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits
+                    loop.call_soon_threadsafe(ended.set)
+
+        thread = threading.Thread(target=main, name=f"agent-messaging-{name}", daemon=True)
+        self._threads.append((thread, ended))
+        thread.start()
+        try:
+            await asyncio.wait_for(connected.future, self.busy_timeout * 2 + 5)
+        except TimeoutError:
+            raise self._busy() from None
+
+    async def aclose(self) -> None:
+        """Finish what waits, then end the threads, the readers first: the writer closes the file. Idempotent."""
+        self._open = False
+        if self._pid != os.getpid():
+            return  # a forked child has none of the threads, and the connections are the parent's
+        if self._watch is not None:
+            self._watch.cancel()
+        while self._threads:
+            thread, ended = self._threads[-1]
+            if len(self._threads) > 1 and self._reads:
+                self._reads.pop().put(None)
+            self._bell.put(None)
+            with suppress(TimeoutError):  # it hangs in the system; being a daemon it does not hold up the process
+                await asyncio.wait_for(ended.wait(), self.busy_timeout + 1)
+                thread.join(1)
+            self._threads.pop()
+        if isinstance(self.write_lock, WriteLock):
+            self.write_lock.close()
+            self.write_lock = nullcontext()
+
+    # --- jobs ---
+
+    async def write(self, job: Job[T]) -> T:
+        """Run it in a transaction; it is committed and synced when this returns."""
+        self._check_usable()
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(job, loop, loop.time() + self.busy_timeout)
+        self._writes.append(waiting)
+        if not self._awake:
+            self._awake = True
+            self._bell.put(None)
+        if self._watch is None:
+            self._watch = loop.call_later(self.busy_timeout, self._withdraw_late)
+        return await waiting.future
+
+    async def read(self, job: Job[T], *, reader: int | None = None) -> T:
+        """Run it on a reading connection; in memory, there being one connection, with the writes.
+
+        Args:
+            reader: Always this connection; None is the next one.
+        """
+        if self.in_memory:
+            return await self.write(job)
+        self._check_usable()
+        if reader is None:
+            reader = self._next_reader = (self._next_reader + 1) % len(self._reads)
+        waiting = _Waiting(job, asyncio.get_running_loop())
+        self._reads[reader].put(waiting)
+        return await waiting.future
+
+    def _check_usable(self) -> None:
+        if self._pid != os.getpid() and self._pid:
+            raise ConfigurationError(
+                f"This store was opened in process {self._pid} and cannot be used in its forked child {os.getpid()}. "
+                "Open a new AgentMessaging in the child, or start the child before opening."
+            )
+        if self._replaced is not None:
+            raise _copy(self._replaced)
+        if not self._open:
+            raise StorageUnavailableError("The store is not open. Use it between open() and aclose().")
+
+    def _withdraw_late(self) -> None:
+        # The writer may be stuck behind a process that was stopped while it had the turn to write. What the writer has
+        # not yet taken is withdrawn here: taking and withdrawing are each one atomic step of the deque, so it is never
+        # both.
+        self._watch = None
+        now = asyncio.get_running_loop().time()
+        while self._writes:
+            try:
+                waiting = self._writes.popleft()
+            except IndexError:
+                return
+            if waiting.deadline > now:
+                self._writes.appendleft(waiting)
+                self._watch = waiting.loop.call_at(waiting.deadline, self._withdraw_late)
+                return
+            if not waiting.future.done():
+                waiting.future.set_exception(self._busy())
+
+    def _busy(self) -> StorageBusyError:
+        return StorageBusyError(
+            f"The database {self.location!r} stayed busy for {self.busy_timeout:g} s: another process has the turn to "
+            "write and does not end it. Nothing was stored. Try again; if it lasts, look for a stopped process on "
+            "this file."
+        )
+
+    # --- the threads ---
+
+    def _run_reader(self, reads: queue.SimpleQueue[_Waiting[Any] | None], connection: apsw.Connection) -> None:
+        while (waiting := reads.get()) is not None:
+            try:
+                result, error = waiting.job(connection), None
+            except BaseException as raised:
+                result, error = None, translate(raised, self.location, connection.system_errno)
+            _deliver([(waiting, result, error)])
+            del waiting, result, error  # while it waits a thread keeps nothing alive
+
+    def _run_writer(self, connection: apsw.Connection) -> None:
+        while True:
+            self._bell.get()
+            self._awake = False  # before looking: who puts a job later rings again
+            while self._writes:
+                with self.write_lock:
+                    group = self._take()
+                    answers = self._commit(connection, group) if group else []
+                _deliver(answers)
+                del group, answers
+            if not self._open:
+                return
+
+    def _take(self) -> list[_Waiting[Any]]:
+        group: list[_Waiting[Any]] = []
+        with suppress(IndexError):
+            while len(group) < _GROUP:
+                group.append(self._writes.popleft())
+        return group
+
+    def _commit(self, connection: apsw.Connection, group: list[_Waiting[Any]]) -> list[_Answer]:
+        failed: BaseException
+        running = False
+        try:
+            connection.execute("begin immediate")
+            running = True
+            results = [waiting.job(connection) for waiting in group]
+            running = False
+            if self.guard is not None:
+                self.guard.check()
+        except BaseException as error:
+            failed = translate(error, self.location, connection.system_errno)
+            self._roll_back(connection)
+            if isinstance(failed, StorageReplacedError):
+                self._replaced = failed
+            elif running and len(group) > 1:
+                return [answer for waiting in group for answer in self._commit(connection, [waiting])]
+        else:
+            try:
+                connection.execute("commit")
+            except BaseException as error:
+                failed = translate_commit(error, self.location, connection.system_errno)
+                self._roll_back(connection)
+            else:
+                return [(waiting, result, None) for waiting, result in zip(group, results, strict=True)]
+        return [(group[0], None, failed), *((waiting, None, _copy(failed)) for waiting in group[1:])]
+
+    @staticmethod
+    def _roll_back(connection: apsw.Connection) -> None:
+        # Some errors end the transaction by themselves.
+        if connection.in_transaction:
+            with suppress(apsw.Error):
+                connection.execute("rollback")
+
+
+def _copy(error: BaseException) -> BaseException:
+    """An error of one's own for each caller: where it is raised, its traceback is written into it."""
+    if not isinstance(error, AgentMessagingError):
+        return error
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
+
+
+def _deliver(answers: list[_Answer]) -> None:
+    """Give the results to whoever waits for them, with one wake-up of each event loop."""
+    for loop in {waiting.loop for waiting, _, _ in answers}:
+        mine = [answer for answer in answers if answer[0].loop is loop]
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, mine)
+
+
+def _resolve(answers: list[_Answer]) -> None:
+    for waiting, result, error in answers:
+        if waiting.future.done():
+            continue
+        if error is None:
+            waiting.future.set_result(result)
+        else:
+            waiting.future.set_exception(error)

@@ -1,0 +1,91 @@
+"""Turns what SQLite and the operating system report into our errors, by result code, never by message text."""
+
+from __future__ import annotations
+
+import errno
+
+import apsw
+
+from ...exceptions import (
+    AgentMessagingError,
+    DatabaseError,
+    OutcomeUnknownError,
+    StorageBusyError,
+    StorageCorruptError,
+    StorageFullError,
+    StorageUnavailableError,
+)
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def translate(error: BaseException, location: str, system_errno: int = 0) -> BaseException:
+    """Our error, with its cause, for one raised inside a transaction that was, or will be, rolled back.
+
+    What is neither SQLite's nor the system's is returned as it is.
+
+    Args:
+        system_errno: What the operating system said last; SQLite reports a file size limit as a mere failed write.
+    """
+    translated = _translate(error, location, system_errno)
+    if translated is not error:
+        translated.__cause__ = error
+    return translated
+
+
+def _translate(error: BaseException, location: str, system_errno: int) -> BaseException:
+    if isinstance(error, OSError) and not isinstance(error, AgentMessagingError):
+        if error.errno in _NO_ROOM:
+            return StorageFullError(f"No room for {location!r}: {error.strerror}. Make room and try again.")
+        return StorageUnavailableError(f"{location!r} cannot be used: {error.strerror}. Correct it and try again.")
+    if not isinstance(error, apsw.Error):
+        return error
+    result = getattr(error, "result", 0) & 0xFF
+    if result in (apsw.SQLITE_BUSY, apsw.SQLITE_LOCKED):
+        return StorageBusyError(
+            f"The database {location!r} stayed locked by another process for as long as the call may wait; nothing was "
+            "stored. Try again; if it lasts, find the process that holds a transaction open (`fuser` names it)."
+        )
+    if result == apsw.SQLITE_FULL or (result == apsw.SQLITE_IOERR and system_errno in _NO_ROOM):
+        return StorageFullError(
+            f"The disk, or the size that the database {location!r} may have, is used up; nothing was stored. "
+            "Make room and try again."
+        )
+    if result == apsw.SQLITE_CORRUPT:
+        return StorageCorruptError(
+            f"The database {location!r} is damaged ({error}). Stop writing to it, run `agent-messaging doctor`, and "
+            "restore it from a backup."
+        )
+    if result == apsw.SQLITE_NOTADB:
+        return StorageCorruptError(
+            f"The file {location!r} is not a SQLite database, or its header is damaged. Restore it from a backup, or "
+            "name another file."
+        )
+    if result in (apsw.SQLITE_READONLY, apsw.SQLITE_PERM, apsw.SQLITE_AUTH):
+        return StorageUnavailableError(
+            f"The database {location!r} cannot be written to. Give this process write permission for the file "
+            "and its folder."
+        )
+    if result == apsw.SQLITE_CANTOPEN:
+        return StorageUnavailableError(
+            f"The database {location!r} cannot be opened. Check the path, and the permissions of the file and "
+            "its folder."
+        )
+    if result == apsw.SQLITE_IOERR:
+        return StorageUnavailableError(
+            f"Reading or writing {location!r} failed ({error}); nothing was stored. Check the disk and try again."
+        )
+    return DatabaseError(f"The database {location!r} refused a statement ({error}); nothing was stored. Report this.")
+
+
+def translate_commit(error: BaseException, location: str, system_errno: int = 0) -> BaseException:
+    """Our error for a failed COMMIT. If its write or sync failed, only a restart shows whether it took effect."""
+    translated = translate(error, location, system_errno)
+    if isinstance(error, apsw.Error) and isinstance(translated, StorageUnavailableError):
+        unknown = OutcomeUnknownError(
+            f"The commit to {location!r} failed half-way ({error}), so the call may or may not have taken effect. "
+            "Check the disk, then repeat the call with the same idempotency_key."
+        )
+        unknown.__cause__ = error
+        return unknown
+    return translated

@@ -1,0 +1,143 @@
+"""Where a database file may be, what lies beside it, and whether it is still the one that was opened.
+
+Nothing here opens the database file: closing it again would drop the locks that SQLite holds on it in this process.
+All our own files are in the folder `<database>-am` beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from ...exceptions import ConfigurationError, StorageReplacedError, StorageUnavailableError
+
+_NETWORK = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "smbnetfs", "9p", "afs", "ncpfs", "ceph", "lustre"),
+        *("glusterfs", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.davfs", "fuse.davfs2", "fuse.s3fs"),
+        *("fuse.gcsfuse", "fuse.rclone", "fuse.grpcfuse", "fuse.osxfs", "fuse.smbnetfs"),
+    }
+)
+"""File systems on which another machine may have the file open, or without the shared memory that WAL needs."""
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+def check_place(path: str, *, create: bool) -> None:
+    """Refuse a place in which the database cannot work, before anything is made there.
+
+    Raises:
+        ConfigurationError: A folder, a network file system, several hard links, or a system without the locks we need.
+        StorageUnavailableError: Missing parent folder, or no permission to write.
+    """
+    if sys.platform == "win32":
+        raise ConfigurationError(
+            "SQLite files are not supported on Windows. Use PostgreSQL (AGENT_MESSAGING_DATABASE_URL=postgresql://…), "
+            "or sqlite://:memory: for tests."
+        )
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise StorageUnavailableError(
+            f"The folder {folder!r} of the database {path!r} does not exist. Create it first."
+        )
+    kind = find_file_system(folder)
+    if kind in _NETWORK:
+        raise ConfigurationError(
+            f"The database {path!r} is on a network file system ({kind}), where SQLite cannot keep it safe. "
+            "Move it to a local disk, or use PostgreSQL for several machines."
+        )
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        if not create:
+            return
+    else:
+        if stat.S_ISDIR(found.st_mode):
+            raise ConfigurationError(
+                f"{path!r} is a folder; name a file in it, such as {path + '/agent_messaging.db'!r}."
+            )
+        if found.st_nlink > 1:
+            raise ConfigurationError(
+                f"The database {path!r} has {found.st_nlink} hard links; opened by two names it would be damaged. "
+                "Remove the others, or use a symbolic link."
+            )
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise StorageUnavailableError(
+                f"The database {path!r} is read-only for this process. Give it write permission for the file."
+            )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageUnavailableError(
+            f"The folder {folder!r} of the database is read-only for this process; SQLite keeps its log there. "
+            "Give it write permission for the folder, or move the database."
+        )
+
+
+def find_file_system(folder: str) -> str:
+    """The type of the file system a folder is on; "" where the system does not tell."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return ""
+    return match_mount(os.path.realpath(folder), lines)
+
+
+def match_mount(folder: str, mountinfo: list[str]) -> str:
+    """The type of the innermost mount that holds the folder; of two at the same place the later one counts."""
+    best, kind = "", ""
+    for line in mountinfo:
+        left, _, right = line.partition(" - ")
+        mount = _unescape(left.split(" ")[4])
+        inside = folder == mount or folder.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, right.split(" ")[0]
+    return kind
+
+
+def _unescape(text: str) -> str:
+    for code in ("040", "011", "012", "134"):
+        text = text.replace(f"\\{code}", chr(int(code, 8)))
+    return text
+
+
+def side_folder(path: str) -> str:
+    """The folder of our own files, made if it is missing."""
+    folder = f"{path}-am"
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+def identify(path: str) -> Identity | None:
+    """Which file is at this path; None if there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class ReplacedGuard:
+    """Knows the files that were opened, and stops the store when others are in their place.
+
+    SQLite would go on writing to the removed ones without an error, and all that was acknowledged would be lost.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.database = identify(path)
+        self.log = identify(f"{path}-wal")
+
+    def check(self) -> None:
+        """Called before each commit; costs about six microseconds.
+
+        Raises:
+            StorageReplacedError: Nothing more may be acknowledged.
+        """
+        if identify(self.path) == self.database and (self.log is None or identify(f"{self.path}-wal") == self.log):
+            return
+        raise StorageReplacedError(
+            f"The database {self.path!r} or its -wal file was removed or replaced while open; nothing more is stored "
+            "in it. Put the right file in place and restart the process."
+        )

@@ -1,0 +1,112 @@
+"""Locks between processes, on files of our own: the turn to write, and the sign of life of a process.
+
+The turn to write is a flock: SQLite's own waiting is unfair, one writer can starve all others. The sign of life is a
+POSIX lock (lockf), which a forked child does not inherit and which others can look at without taking it (F_GETLK).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+import uuid
+
+try:
+    import fcntl
+except ImportError:  # Windows; files.check_place refuses file stores there
+    fcntl = None  # type: ignore[assignment]
+
+from .files import Identity
+
+_FLOCK = "qqihh0q" if sys.platform == "darwin" else "hhqqi0q"
+"""struct flock: (start, length, pid, type, whence) on macOS, (type, whence, start, length, pid) on Linux."""
+
+
+class WriteLock:
+    """One writer at a time on one database file, in about the order of asking."""
+
+    def __init__(self, folder: str) -> None:
+        self._fd = os.open(os.path.join(folder, "write.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *exception: object) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Free it."""
+        os.close(self._fd)
+
+
+class ProcessLock:
+    """The sign of life of this operating system process towards the others on one database file.
+
+    There is one for each process and database file, however many stores are open on it: POSIX locks belong to the
+    process, and closing any second descriptor of the lock file would free the lock. Hence the registry, the one piece
+    of state that is the process's own by nature. It is not used across a fork: the key has the pid.
+    """
+
+    _registry: dict[tuple[int, Identity], ProcessLock] = {}  # noqa: RUF012 - see above
+    _guard = threading.Lock()
+
+    def __init__(self, folder: str) -> None:
+        self.name = f"{uuid.uuid4()}.lock"
+        self.living: set[str] = set()
+        """The process ids (incarnations) of the open stores."""
+        self._path = os.path.join(folder, self.name)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @classmethod
+    def join(cls, folder: str, database: Identity, process_id: str) -> ProcessLock:
+        """Hold the lock for one more store."""
+        with cls._guard:
+            key = (os.getpid(), database)
+            lock = cls._registry.get(key)
+            if lock is None:
+                lock = cls._registry[key] = cls(folder)
+            lock.living.add(process_id)
+            return lock
+
+    def leave(self, process_id: str) -> None:
+        """Give it up for one store; the last one removes the file."""
+        with self._guard:
+            self.living.discard(process_id)
+            held = [key for key, lock in self._registry.items() if lock is self and key[0] == os.getpid()]
+            if self.living or not held:
+                return
+            del self._registry[held[0]]
+            remove_file(self._path)
+            os.close(self._fd)
+
+    def is_alive(self, process_id: str, folder: str, lock_name: str) -> bool:
+        """Whether the process behind another's, or our own, row lives."""
+        if lock_name == self.name:
+            return process_id in self.living
+        return is_held(os.path.join(folder, lock_name))
+
+
+def is_held(path: str) -> bool:
+    """Whether another process holds the lock on this file. Never call it on a file of this process."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        if sys.platform == "darwin":
+            asked = struct.pack(_FLOCK, 0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET)
+            return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))[3] != fcntl.F_UNLCK)
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(fd)
+
+
+def remove_file(path: str) -> None:
+    """Remove it if it is there."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return

@@ -1,0 +1,91 @@
+"""Messages as records in SQLite: pages, unread marks and counts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import apsw
+
+from ...models import Kind
+from ..ports import MessageRow, Role
+from ..sql import Queries
+from .clock import StoreClock, to_datetime, to_datetime_or_none, to_microseconds
+from .engine import Engine, fetch
+
+_SQL = Queries(__package__, "messages")
+
+
+class SQLiteMessages:
+    """See ports.MessageStore."""
+
+    def __init__(self, engine: Engine, clock: StoreClock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def list_messages(
+        self,
+        agent_id: str,
+        role: Role,
+        kind: Kind,
+        *,
+        limit: int,
+        offset: int = 0,
+        unread_only: bool = False,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        after_seq: int | None = None,
+    ) -> list[MessageRow]:
+        """See the port."""
+        parameters: dict[str, Any] = {
+            "agent": agent_id,
+            "kind": kind,
+            "limit": limit,
+            "offset": offset,
+            "from": None if date_from is None else to_microseconds(date_from),
+            "to": None if date_to is None else to_microseconds(date_to),
+        }
+        name = "list_messages_sent"
+        if role is Role.SENDER:
+            parameters["unread"] = unread_only
+        else:
+            name = "list_messages_unread" if unread_only else "list_messages_received"
+        if after_seq is not None:
+            name += "_after"
+            parameters["after_seq"] = after_seq
+        return [_message(row) for row in await self._engine.read(lambda con: fetch(con, _SQL[name], parameters))]
+
+    async def mark_read(
+        self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
+    ) -> int:
+        """See the port."""
+        parameters = {"recipient": recipient_id, "kind": kind, "sender": sender_id, "at": self._clock.now(now).at}
+
+        def mark(connection: apsw.Connection) -> int:
+            connection.execute(_SQL["mark_read"], parameters)
+            return connection.changes()
+
+        return await self._engine.write(mark)
+
+    async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
+        """See the port."""
+        name = "count_messages_sent" if role is Role.SENDER else "count_messages_received"
+        parameters = {"agent": agent_id, "kind": kind, "read": read}
+        return int(await self._engine.read(lambda con: con.execute(_SQL[name], parameters).get))
+
+
+def _message(row: list[Any]) -> MessageRow:
+    (seq, id, kind, sender_id, recipient_id, content, metadata, checksum, created_at, read_at, session_id) = row
+    return MessageRow(
+        seq=seq,
+        message_id=id,
+        kind=Kind(kind),
+        sender_id=sender_id,
+        recipient_id=recipient_id,
+        content=content,
+        metadata=metadata,
+        checksum=checksum,
+        created_at=to_datetime(created_at),
+        read_at=to_datetime_or_none(read_at),
+        session_id=session_id,
+    )

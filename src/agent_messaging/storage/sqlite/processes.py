@@ -1,0 +1,86 @@
+"""The processes and what they serve, in SQLite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import apsw
+
+from ...models import Kind
+from ..ports import ProcessRow, Service
+from ..sql import Queries
+from .clock import StoreClock, to_datetime, to_datetime_or_none
+from .engine import Engine, fetch
+
+_SQL = Queries(__package__, "processes")
+_EVERY_AGENT = ""
+
+
+class SQLiteProcesses:
+    """See ports.ProcessStore."""
+
+    def __init__(self, engine: Engine, clock: StoreClock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def publish(self, process_id: str, services: Collection[Service]) -> None:
+        """See the port."""
+        rows = json.dumps([(s.agent_id or _EVERY_AGENT, s.kind, int(s.explicit)) for s in services])
+
+        def publish(connection: apsw.Connection) -> None:
+            connection.execute(_SQL["publish_clear"], {"process": process_id})
+            connection.execute(_SQL["publish_insert"], {"process": process_id, "rows": rows})
+
+        await self._engine.write(publish)
+
+    async def list_processes(self, ended_within: float) -> list[ProcessRow]:
+        """See the port."""
+        now = self._clock.now().due
+        parameters = {"since": now - int(ended_within * 1_000_000)}
+        rows = await self._engine.read(lambda con: fetch(con, _SQL["list_processes"], parameters))
+        return [_process(row, now) for row in rows]
+
+    async def retire(self, process_id: str) -> None:
+        """See the port."""
+        due, at = self._clock.now()
+        parameters = {"process": process_id, "now": due, "at": at}
+
+        def retire(connection: apsw.Connection) -> None:
+            connection.execute(_SQL["retire"], parameters)
+
+        await self._engine.write(retire)
+
+    async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:
+        """See the port."""
+        if not process_ids:
+            return 0
+        due, at = self._clock.now(now)
+        named = json.dumps(sorted(set(process_ids)))
+
+        def release(connection: apsw.Connection) -> int:
+            dead = fetch(connection, _SQL["release_find"], {"processes": named})
+            if not dead:
+                return 0
+            parameters = {"processes": json.dumps(dead), "now": due, "at": at}
+            connection.execute(_SQL["release_mark"], parameters)
+            connection.execute(_SQL["release_claims"], parameters)
+            return connection.changes()
+
+        return await self._engine.write(release)
+
+
+def _process(row: list[Any], now: int) -> ProcessRow:
+    id, host, pid, started_at, ended_at, end_reason, ended_due, services = row
+    return ProcessRow(
+        process_id=id,
+        host=host,
+        pid=pid,
+        started_at=to_datetime(started_at),
+        ended_at=to_datetime_or_none(ended_at),
+        end_reason=end_reason,
+        seconds_since_end=None if ended_due is None else max(0.0, (now - ended_due) / 1_000_000),
+        services=tuple(Service(agent_id or None, Kind(kind), bool(explicit)) for agent_id, kind, explicit in services),
+    )

@@ -1,0 +1,307 @@
+-- Every statement answers at most one row, and rows go in as one JSON array (see engine.fetch for the reason). A cross join
+-- fixes the order of the loops: from the array to the table, never a scan of the table.
+
+-- name: append_find_stored
+select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner is :owner))
+from json_each(:ids) as wanted
+cross join messages as m on m.id = wanted.value
+cross join deliveries as d on d.seq = m.seq
+
+-- name: append_find_keys
+select json_group_array(json_array(wanted.key, k.fingerprint, json(k.message_ids)))
+from json_each(:keys) as wanted
+cross join idempotency_keys as k
+  on k.sender_id = wanted.value ->> 0 and k.call = wanted.value ->> 1 and k.key = wanted.value ->> 2
+
+-- name: append_find_agents
+-- Answers those that are missing, which are none as a rule.
+select json_group_array(wanted.value) from json_each(:ids) as wanted
+where not exists (select 1 from agents where id = wanted.value)
+
+-- name: append_count_open
+select json_group_object(wanted.value, (
+  select count(*) from deliveries where recipient_id = wanted.value and state = 'queued' and run_due = 0
+) + (
+  select count(*) from deliveries where recipient_id = wanted.value and state = 'queued' and run_due > 0
+) + (
+  select count(*) from deliveries where recipient_id = wanted.value and state = 'claimed'
+))
+from json_each(:ids) as wanted
+
+-- name: append_find_busy
+-- The lanes in which nothing may be claimed now: something is due there, or another process holds the claim.
+select json_group_array(lane.key) from json_each(:lanes) as lane
+where exists (
+  select 1 from deliveries
+  where recipient_id = lane.value ->> 0 and kind = lane.value ->> 1 and sender_id = lane.value ->> 2
+    and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+) or exists (
+  select 1 from deliveries
+  where recipient_id = lane.value ->> 0 and kind = lane.value ->> 1 and sender_id = lane.value ->> 2
+    and state = 'claimed' and owner is not :owner
+)
+
+-- name: append_insert_messages
+-- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
+insert into messages (id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, :at
+from json_each(:rows)
+
+-- name: append_insert_deliveries
+insert into deliveries (seq, recipient_id, kind, sender_id, max_attempts, run_due, queued_due, expires_due,
+  state, token, attempt, owner, claim_until_due, claimed_at, origin)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+  iif(value ->> 8 is null, 'queued', 'claimed'), value ->> 8 is not null, value ->> 8 is not null,
+  iif(value ->> 8 is null, null, :owner), value ->> 8, iif(value ->> 8 is null, null, :at), :owner
+from json_each(:rows)
+
+-- name: append_insert_keys
+insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, :at from json_each(:rows)
+
+-- name: claim_lanes
+-- Walks from lane to lane by seeking in deliveries_ready, so that the backlog of a lane costs nothing; behind the last lane
+-- it begins again, up to after_sender. Each step looks at one lane's head: `free` says whether it may be claimed. A walk
+-- ends when it has found what was asked for. `closed`: no (further) suspect may be taken for this recipient.
+with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapped, sender_id, seq, suspect, closed, free) as (
+  select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, ''), 0, 0,
+    value ->> 6 or exists (
+      select 1 from deliveries where recipient_id = value ->> 1 and state = 'claimed' and suspect = 1
+    ), 0
+  from json_each(:requests)
+  union all
+  select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.found + w.free,
+    w.after is not null and head.sender_id <= w.after,
+    head.sender_id, head.seq, head.suspect, w.closed or (w.free and w.suspect),
+    (w.origin is null or head.origin is w.origin)
+    and not (head.suspect and (w.closed or (w.free and w.suspect)))
+    and not exists (
+      select 1 from deliveries
+      where recipient_id = w.recipient_id and kind = w.kind and sender_id = head.sender_id and state = 'claimed'
+    )
+  from walk as w cross join deliveries as head on head.seq = iif(w.wrapped, (
+    select seq from deliveries
+    where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id and sender_id <= w.after
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+    order by sender_id, seq limit 1
+  ), coalesce((
+    select seq from deliveries
+    where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+    order by sender_id, seq limit 1
+  ), (
+    select seq from deliveries
+    where recipient_id = w.recipient_id and kind = w.kind and sender_id <= w.after
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+    order by sender_id, seq limit 1
+  )))
+  where w.found + w.free < w.asked
+)
+select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, d.max_attempts, d.origin, d.recipient_id,
+  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id))
+from (select req, seq from walk where free order by req, found) as c
+cross join deliveries as d on d.seq = c.seq
+cross join messages as m on m.seq = c.seq
+
+-- name: claim_any
+-- The same walk over the lanes; then from each of them as many as were asked for, and one suspect, in turns. :most is the
+-- greatest number asked for (a LIMIT takes no column).
+with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrapped, sender_id) as (
+  select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, '')
+  from json_each(:requests)
+  union all
+  select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.number + 1,
+    w.after is not null and head.sender_id <= w.after, head.sender_id
+  from walk as w cross join deliveries as head on head.seq = iif(w.wrapped, (
+    select seq from deliveries
+    where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id and sender_id <= w.after
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+      and (w.origin is null or origin is w.origin)
+    order by sender_id, seq limit 1
+  ), coalesce((
+    select seq from deliveries
+    where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+      and (w.origin is null or origin is w.origin)
+    order by sender_id, seq limit 1
+  ), (
+    select seq from deliveries
+    where recipient_id = w.recipient_id and kind = w.kind and sender_id <= w.after
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+      and (w.origin is null or origin is w.origin)
+    order by sender_id, seq limit 1
+  )))
+  where w.number <= w.asked
+),
+candidate as (
+  select w.req, w.number, row_number() over (partition by w.req, w.number order by d.seq) as round, d.seq
+  from walk as w cross join deliveries as d on d.seq in (
+    select seq from (
+      select seq from deliveries
+      where recipient_id = w.recipient_id and kind = w.kind and sender_id = w.sender_id
+        and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+        and suspect = 0 and (w.origin is null or origin is w.origin)
+      order by seq limit :most
+    )
+    union all
+    select seq from (
+      select seq from deliveries
+      where recipient_id = w.recipient_id and kind = w.kind and sender_id = w.sender_id
+        and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+        and suspect = 1 and (w.origin is null or origin is w.origin)
+        and not exists (
+          select 1 from deliveries where recipient_id = w.recipient_id and state = 'claimed' and suspect = 1
+        )
+      order by seq limit 1
+    )
+  )
+  where w.number > 0
+)
+select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, d.max_attempts, d.origin, d.recipient_id,
+  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id))
+from (select req, seq from candidate order by req, round, number) as c
+cross join deliveries as d on d.seq = c.seq
+cross join messages as m on m.seq = c.seq
+
+-- name: claim_take
+update deliveries set state = 'claimed', token = token + 1, attempt = attempt + 1, owner = :owner, claimed_at = :at,
+  claim_until_due = taken.until
+from (select value ->> 0 as seq, value ->> 1 as until from json_each(:rows)) as taken
+where deliveries.seq = taken.seq
+
+-- name: settle_find
+select json_group_array(json_array(d.seq, d.state, d.token, d.origin, d.log ->> '$[#-1].event'))
+from json_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
+
+-- name: settle
+-- :rows are (seq, state, 1 to take back the attempt, run_due, queued_due, settled_at, event, reason).
+update deliveries set
+  state = moved.state,
+  attempt = attempt - moved.uncounted,
+  suspect = 0,
+  run_due = moved.run_due,
+  queued_due = moved.queued_due,
+  claim_until_due = null,
+  settled_at = moved.settled_at,
+  log = iif(moved.event is null, log, json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
+    'attempt', attempt, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
+from (
+  select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as uncounted, value ->> 3 as run_due,
+    value ->> 4 as queued_due, value ->> 5 as settled_at, value ->> 6 as event, value ->> 7 as reason
+  from json_each(:rows)
+) as moved
+where deliveries.seq = moved.seq
+
+-- name: list_claims
+select json_group_array(json_array(seq, token, attempt)) from deliveries indexed by deliveries_claimed
+where state = 'claimed' and owner = :owner
+
+-- name: find_waiting
+-- From pair to pair by seeking, whatever their backlogs.
+with recursive walk (recipient_id, kind) as (
+  select '', ''
+  union all
+  select next.recipient_id, next.kind
+  from walk as w cross join deliveries as next on next.seq = (
+    select seq from deliveries
+    where state = 'queued' and run_due = 0 and (recipient_id, kind) > (w.recipient_id, w.kind)
+      and (expires_due is null or expires_due > :now)
+    order by recipient_id, kind limit 1
+  )
+)
+select json_group_array(json_array(recipient_id, kind)) from walk where recipient_id <> ''
+
+-- name: advance_next
+-- When the next claim ends, the next delivery expires, and the next one becomes due.
+select json_array(
+  (select min(claim_until_due) from deliveries indexed by deliveries_claimed where state = 'claimed'),
+  (select min(expires_due) from deliveries where state = 'queued' and expires_due is not null),
+  (select min(run_due) from deliveries where state = 'queued' and run_due > 0)
+)
+
+-- name: advance_release
+update deliveries set
+  state = iif(attempt >= max_attempts, 'dead', 'queued'),
+  run_due = 0,
+  queued_due = :now,
+  claim_until_due = null,
+  settled_at = iif(attempt >= max_attempts, :at, null),
+  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'lost', 'attempt', attempt,
+    'process', owner, 'claimed_at', claimed_at, 'reason', 'claim ended'))
+where seq in (
+  select seq from deliveries indexed by deliveries_claimed
+  where state = 'claimed' and claim_until_due <= :now limit :limit
+)
+
+-- name: advance_expire_find
+select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct origin)) from (
+  select seq, origin from deliveries where state = 'queued' and expires_due <= :now order by expires_due limit :limit
+)
+
+-- name: advance_expire
+update deliveries set state = 'expired', settled_at = :at where seq in (select value from json_each(:seqs))
+
+-- name: advance_due
+update deliveries set queued_due = run_due, run_due = 0 where seq in (
+  select seq from deliveries where state = 'queued' and run_due > 0 and run_due <= :now order by run_due limit :limit
+)
+
+-- name: withdraw_find
+select json_group_array(json_array(d.seq, m.id)) from json_each(:ids) as wanted
+cross join messages as m on m.id = wanted.value
+cross join deliveries as d on d.seq = m.seq
+where d.state = 'queued'
+
+-- name: withdraw
+update deliveries set state = 'withdrawn', settled_at = :at where seq in (select value from json_each(:seqs))
+
+-- name: list_receipts
+select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, d.state, d.attempt, d.max_attempts, d.token,
+  m.created_at, d.run_due, d.expires_due, d.claimed_at, d.settled_at, d.read_at, d.owner, json(d.log)))
+from json_each(:ids) as wanted
+cross join messages as m on m.id = wanted.value
+cross join deliveries as d on d.seq = m.seq
+
+-- name: list_dead
+with page as materialized (
+  select seq from deliveries where state = 'dead' order by seq desc limit :limit offset :offset
+)
+select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, m.content, m.metadata, m.checksum, d.attempt,
+  m.created_at, d.settled_at, json(d.log)))
+from page cross join deliveries as d on d.seq = page.seq cross join messages as m on m.seq = page.seq
+
+-- name: list_dead_of
+with page as materialized (
+  select seq from deliveries where state = 'dead' and recipient_id = :recipient
+  order by seq desc limit :limit offset :offset
+)
+select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, m.content, m.metadata, m.checksum, d.attempt,
+  m.created_at, d.settled_at, json(d.log)))
+from page cross join deliveries as d on d.seq = page.seq cross join messages as m on m.seq = page.seq
+
+-- name: redrive_find
+select json_group_array(json_array(d.seq, m.id, d.recipient_id)) from json_each(:ids) as wanted
+cross join messages as m on m.id = wanted.value
+cross join deliveries as d on d.seq = m.seq
+where d.state = 'dead' and (:recipient is null or d.recipient_id = :recipient)
+
+-- name: redrive_find_all
+select json_group_array(json_array(d.seq, m.id, d.recipient_id)) from deliveries as d cross join messages as m on m.seq = d.seq
+where d.state = 'dead' and (:recipient is null or d.recipient_id = :recipient)
+
+-- name: redrive
+update deliveries set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, expires_due = null,
+  settled_at = null,
+  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'redriven', 'attempt', attempt,
+    'process', owner, 'claimed_at', claimed_at, 'reason', null))
+where seq in (select value from json_each(:seqs))
+
+-- name: statistics_counts
+select json_group_object(state, number) from (select state, count(*) as number from deliveries group by state)
+
+-- name: statistics_queued
+select json_array(queued_due, recipient_id) from deliveries indexed by deliveries_ready
+where state = 'queued' and run_due = 0 order by queued_due limit 1
+
+-- name: statistics_claimed
+select json_array(min(claimed_at)) from deliveries indexed by deliveries_claimed where state = 'claimed'

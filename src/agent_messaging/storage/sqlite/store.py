@@ -1,0 +1,131 @@
+"""The SQLite backend: one database file on a local disk, or a private one in memory."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from functools import partial
+
+import apsw
+
+from ..ports import Capabilities, StoreFacts
+from ..sql import Queries
+from . import schema
+from .clock import StoreClock
+from .deliveries import SQLiteDeliveries
+from .directory import SQLiteDirectory
+from .engine import Engine, fetch
+from .files import check_place, side_folder
+from .messages import SQLiteMessages
+from .presence import SQLitePresence
+from .processes import SQLiteProcesses
+
+_MESSAGES = Queries(__package__, "messages")
+_PAGE = 500
+_SYNCHRONOUS = {0: "off", 1: "normal", 2: "full", 3: "extra"}
+
+
+class SQLiteStore:
+    """See ports.Store.
+
+    Args:
+        path: The database file, or ":memory:".
+        busy_timeout: Seconds a write may wait for its turn before it is refused with StorageBusyError.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 10.0) -> None:
+        location = os.fspath(path)
+        # The real path, so that all processes find the same side folder whatever links they come by.
+        self.path = location if location == ":memory:" else os.path.realpath(location)
+        self.busy_timeout = busy_timeout
+        self.clock = StoreClock()
+        self.engine = Engine(self.path, busy_timeout)
+        in_memory = self.engine.in_memory
+        self.capabilities = Capabilities(processes=not in_memory, durable=not in_memory)
+        self.directory = SQLiteDirectory(self.engine)
+        self.deliveries = SQLiteDeliveries(self.engine, self.clock)
+        self.messages = SQLiteMessages(self.engine, self.clock)
+        self.processes = SQLiteProcesses(self.engine, self.clock)
+        self.presence = SQLitePresence(self.engine, self.clock)
+        self._schema_version = 0
+
+    async def open(self, *, initialize: bool = True) -> None:
+        """See the port."""
+        schema.check_version(apsw.sqlite_lib_version())
+        folder = None
+        if not self.engine.in_memory:
+            check_place(self.path, create=initialize)
+            if not initialize:
+                schema.require_file(self.path)
+            folder = side_folder(self.path)
+        opened = False
+
+        def connect() -> apsw.Connection:
+            nonlocal opened
+            if opened:
+                return schema.connect(self.path, self.busy_timeout, read_only=True)
+            # One at a time: while the journal mode changes, others would be refused at once.
+            with self.engine.write_lock:
+                connection = schema.connect(self.path, self.busy_timeout, create=initialize)
+                try:
+                    self._schema_version = schema.migrate(connection, self.clock, self.path, initialize=initialize)
+                except BaseException:
+                    connection.close()
+                    raise
+            opened = True
+            return connection
+
+        try:
+            await self.engine.start(connect, folder)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def describe(self) -> StoreFacts:
+        """See the port."""
+
+        def read(connection: apsw.Connection) -> dict[str, str]:
+            return {
+                "journal_mode": str(connection.pragma("journal_mode")),
+                "synchronous": _SYNCHRONOUS[connection.pragma("synchronous")],
+            }
+
+        durability = await self.engine.read(read)
+        warnings = []
+        if self.engine.in_memory:
+            warnings.append("Nothing outlives this process. Use a file for anything that must not be lost.")
+        return StoreFacts(
+            backend="sqlite",
+            location=self.path,
+            version=f"SQLite {apsw.sqlite_lib_version()} (apsw {apsw.apsw_version()})",
+            schema_version=self._schema_version,
+            durability=durability,
+            warnings=tuple(warnings),
+        )
+
+    async def check(self) -> list[str]:
+        """See the port."""
+        findings = await self.engine.read(_check_integrity)
+        after = 0
+        while True:
+            parameters = {"after_seq": after, "limit": _PAGE}
+            rows = await self.engine.read(partial(fetch, sql=_MESSAGES["check_messages"], parameters=parameters))
+            for after, id, content, metadata, checksum in rows:  # noqa: B007 - the last one is where the next page begins
+                if zlib.crc32(f"{content}\0{metadata or ''}".encode()) != checksum:
+                    findings.append(f"The content of message {id} does not fit its checksum: it was damaged on disk.")
+            if len(rows) < _PAGE:
+                return findings
+
+    async def aclose(self) -> None:
+        """See the port."""
+        await self.presence.aclose()
+        await self.engine.aclose()
+
+
+def _check_integrity(connection: apsw.Connection) -> list[str]:
+    found = [str(row[0]) for row in connection.execute("pragma integrity_check(100)")]
+    damage = [] if found == ["ok"] else [f"SQLite's integrity check says: {line}." for line in found]
+    return damage + [
+        f"A row of {table} refers to a row of {parent} that does not exist."
+        for table, _, parent, _ in connection.execute("pragma foreign_key_check")
+    ]
