@@ -11,15 +11,14 @@ Whatever cannot be used is a `ConfigurationError` that names the setting or the 
 and what is accepted.
 """
 
-from __future__ import annotations
+# Annotations are not text here, as they are elsewhere: pydantic would compile each of them again at import.
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Literal, TypedDict, Unpack
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -244,6 +243,8 @@ def _show(value: object) -> str:
 
 
 def _unknown(owner: str, name: str, known: Any) -> str:
+    import difflib
+
     close = difflib.get_close_matches(name, known, n=2)
     hint = f" Did you mean {' or '.join(close)}?" if close else f" There are: {', '.join(known)}."
     return f"{owner} has no setting {name!r}.{hint}"
@@ -313,7 +314,7 @@ class DatabaseConfig(_Settings):
         return password
 
     @model_validator(mode="after")
-    def _check_pool(self) -> DatabaseConfig:
+    def _check_pool(self) -> Self:
         if self.min_pool_size > self.max_pool_size:
             raise ValueError(
                 f"min_pool_size {self.min_pool_size} is above max_pool_size {self.max_pool_size}. "
@@ -407,7 +408,7 @@ class MessagingConfig(_Settings):
     """False: agents reach only agents of their own organization."""
 
     @model_validator(mode="after")
-    def _check_delays(self) -> MessagingConfig:
+    def _check_delays(self) -> Self:
         if self.retry_delay > self.retry_max_delay:
             raise ValueError(
                 f"retry_delay {self.retry_delay:g} is above retry_max_delay {self.retry_max_delay:g}. "
@@ -494,7 +495,7 @@ class Config(_Settings):
         super().__init__(**values)
 
     @classmethod
-    def from_url(cls, url: str, /, **settings: Unpack[ConfigKeywords]) -> Config:
+    def from_url(cls, url: str, /, **settings: Unpack[ConfigKeywords]) -> Self:
         """Make the configuration for the store at this URL; everything else is as in `Config(...)`.
 
         Raises:

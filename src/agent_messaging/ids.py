@@ -82,7 +82,7 @@ def uuid7() -> str:
 # --- ids and names we are given ---------------------------------------------------------------------------------------
 
 
-def parse_id(value: UUID | str, *, field: str) -> str:
+def parse_id(value: UUID | str, field: str) -> str:
     """Return the canonical text of a UUID given as an object or as text with hyphens.
 
     Raises:
@@ -97,7 +97,7 @@ def parse_id(value: UUID | str, *, field: str) -> str:
     )
 
 
-def check_external_id(value: str, *, field: str) -> str:
+def check_external_id(value: str, field: str) -> str:
     """Return the external id as it is, or refuse it.
 
     Accepted: 1 to 255 characters in Unicode normal form NFC, without blanks at the ends and without control, format or
@@ -117,7 +117,7 @@ def check_external_id(value: str, *, field: str) -> str:
     return _check_text(value, field, strict=True)
 
 
-def check_name(value: str, *, field: str) -> str:
+def check_name(value: str, field: str) -> str:
     """Return the display name as it is, or refuse it: 1 to 255 characters, no control characters, not only blanks.
 
     Raises:
@@ -152,10 +152,10 @@ def _check_text(value: object, field: str, *, strict: bool) -> str:
 
 
 @overload
-def check_timeout(value: float, *, field: str = "timeout", allow_none: Literal[False] = False) -> float: ...
+def check_timeout(value: float, field: str = "timeout", *, allow_none: Literal[False] = False) -> float: ...
 @overload
-def check_timeout(value: float | None, *, field: str = "timeout", allow_none: Literal[True]) -> float | None: ...
-def check_timeout(value: float | None, *, field: str = "timeout", allow_none: bool = False) -> float | None:
+def check_timeout(value: float | None, field: str = "timeout", *, allow_none: Literal[True]) -> float | None: ...
+def check_timeout(value: float | None, field: str = "timeout", *, allow_none: bool = False) -> float | None:
     """Return a duration in seconds as a float: above 0 and at most a century. None passes only with `allow_none`.
 
     Raises:
@@ -191,7 +191,8 @@ def refuse(field: str, value: object, reason: str) -> InvalidArgumentError:
     """
     kind = type(value)
     if kind is str:
-        shown: object = value if len(text := cast(str, value)) <= 70 else f"{text[:60]}…"
+        text = cast(str, value)
+        shown: object = text if len(text) <= 70 else f"{text[:60]}…"
     elif (
         value is None or kind in (bool, float, UUID) or (kind is int and -MAX_OFFSET <= cast(int, value) <= MAX_OFFSET)
     ):

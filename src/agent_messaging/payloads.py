@@ -421,7 +421,8 @@ def _modern(annotation: Any, inside: tuple[Any, ...] = ()) -> Any:
 
 
 def _name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    text = annotation.__name__ if isinstance(annotation, type) else re.sub(r"[\w.<>]+\.(?=\w)", "", str(annotation))
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 _PYDANTIC_PROBLEMS = frozenset(get_args(core_schema.ErrorType))
