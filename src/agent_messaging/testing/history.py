@@ -27,8 +27,8 @@ before it began, while `t` is the time after it was answered.
     h.end         a handler      message, attempt, how: ok | err | cancelled | timeout, [token] [code]
     settle.ok     a store        message, seq, token, how: done | retry | dead | returned, since, [reason]
     settle.stale  a store        the same: refused, because the token was not the newest
-    withdraw      a store        message
-    redrive       a store        message: a dead letter is queued again with attempt 0
+    withdraw      a store        message, since
+    redrive       a store        message, since: a dead letter is queued again with attempt 0
     depth         anybody        recipient, depth: a sample of the open deliveries of a mailbox
     final         the test       message, state, attempt, token, max_attempts, reasons; state "missing": no such row
     torn          `read_events`  a line that its writer could not finish
@@ -83,6 +83,7 @@ from ..storage import ports
 
 Event = dict[str, Any]
 
+_DECODER = json.JSONDecoder()
 _EVENT_START = '{"t":'
 
 
@@ -262,23 +263,18 @@ def read_events(*paths: str | os.PathLike[str]) -> list[Event]:
 
 
 def _parse(line: str) -> Iterator[Event]:
-    whole = line.rstrip("\n")
-    rest = whole
+    rest = line.rstrip("\n")
     while rest:
         try:
-            event = json.loads(rest)
+            event, end = _DECODER.raw_decode(rest)
         except ValueError:
-            pass
+            event, end = None, len(rest)
+        if isinstance(event, dict) and {"t", "p", "e"} <= event.keys():
+            yield event
         else:
-            if isinstance(event, dict) and {"t", "p", "e"} <= event.keys():
-                if rest is not whole:
-                    yield {"t": event["t"], "p": "?", "e": "torn"}
-                yield event
-                return
-        start = rest.find(_EVENT_START, 1)
-        rest = rest[start:] if start > 0 else ""
-    if whole:
-        yield {"t": 0, "p": "?", "e": "torn"}
+            yield {"t": 0, "p": "?", "e": "torn"}
+            end = rest.find(_EVENT_START, 1)
+        rest = rest[end:] if end > 0 else ""
 
 
 def known_ids(events: Iterable[Event]) -> list[str]:

@@ -45,6 +45,11 @@ class RecordingDeliveries:
                     self._record_claim(message_id, claim, owner, since, again=repeat)
         return outcomes
 
+    async def find_repeat(
+        self, sender_id: str, call: str, idempotency_key: str, fingerprint: str
+    ) -> ports.AppendOutcome | None:
+        return await self._deliveries.find_repeat(sender_id, call, idempotency_key, fingerprint)
+
     async def claim(
         self, requests: Sequence[ports.ClaimRequest], *, owner: str, now: datetime | None = None
     ) -> list[ports.ClaimedDelivery]:
@@ -89,9 +94,10 @@ class RecordingDeliveries:
         return await self._deliveries.advance(now)
 
     async def withdraw(self, message_ids: Collection[str]) -> list[str]:
+        since = time.monotonic_ns()
         withdrawn = await self._deliveries.withdraw(message_ids)
         for message_id in withdrawn:
-            self._history.record("withdraw", message=message_id)
+            self._history.record("withdraw", message=message_id, since=since)
         return withdrawn
 
     async def list_receipts(self, message_ids: Collection[str]) -> list[ports.ReceiptRow]:
@@ -101,9 +107,10 @@ class RecordingDeliveries:
         return await self._deliveries.list_dead(recipient_id, limit, offset)
 
     async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
+        since = time.monotonic_ns()
         redriven = await self._deliveries.redrive(message_ids, recipient_id)
         for message_id, _ in redriven:
-            self._history.record("redrive", message=message_id)
+            self._history.record("redrive", message=message_id, since=since)
         return redriven
 
     async def statistics(self, now: datetime | None = None) -> ports.DeliveryStatistics:
