@@ -1,0 +1,181 @@
+"""Deliveries: the port, with what is one statement each. Storing is in `append`, claiming and settling in `claims`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from ...models import DeliveryState, Kind
+from ..ports import (
+    Advanced,
+    AppendOutcome,
+    Claim,
+    ClaimedDelivery,
+    ClaimRequest,
+    DeadRow,
+    DeliveryStatistics,
+    NewGroup,
+    ReceiptRow,
+    Settled,
+    Settlement,
+)
+from ..sql import Queries
+from .append import Appender
+from .claims import Claims
+from .engine import Connection, Engine
+
+_SQL = Queries(__package__, "deliveries")
+
+_MOST_CHANGES = 1000
+"""Rows of one kind that one `advance` changes; when there may be more it is due again at once."""
+
+_LONG = 120.0
+"""Seconds for the statements that may concern a whole store."""
+
+
+class PostgresDeliveries:
+    """Messages on their way."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._appender = Appender(engine)
+        self._claims = Claims(engine)
+
+    async def append(
+        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool = False, now: datetime | None = None
+    ) -> list[AppendOutcome]:
+        if not groups:
+            return []
+        return await self._appender.append(groups, owner=owner, repeat=repeat, now=now)
+
+    async def find_repeat(
+        self, sender_id: str, call: str, idempotency_key: str, fingerprint: str
+    ) -> AppendOutcome | None:
+        return await self._appender.find_repeat((sender_id, call, idempotency_key), fingerprint)
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None = None
+    ) -> list[ClaimedDelivery]:
+        return await self._claims.claim(requests, owner=owner, now=now)
+
+    async def settle(
+        self,
+        settlements: Sequence[Settlement],
+        requests: Sequence[ClaimRequest] = (),
+        *,
+        owner: str,
+        now: datetime | None = None,
+    ) -> Settled:
+        return await self._claims.settle(settlements, requests, owner=owner, now=now)
+
+    async def list_claims(self, owner: str) -> list[Claim]:
+        rows = await self._fetch("list_claims", owner)
+        return [Claim(row["seq"], row["token"], row["attempt"]) for row in rows]
+
+    async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
+        return [(row["recipient_id"], Kind(row["kind"])) for row in await self._fetch("find_waiting", now)]
+
+    async def advance(self, now: datetime | None = None) -> Advanced:
+        next_in = await self._find_next(now)
+        if next_in is None or next_in > 0:
+            return Advanced(0, set(), 0, next_in)
+
+        async def work(connection: Connection) -> tuple[list[str | None], int, int]:
+            # In this order: what a claim's end returns to the queue may have expired meanwhile.
+            released = _count(await connection.execute(_SQL["advance_release"], now, _MOST_CHANGES))
+            expired = await connection.fetch(_SQL["advance_expire"], now, _MOST_CHANGES)
+            due = _count(await connection.execute(_SQL["advance_due"], now, _MOST_CHANGES))
+            return [row["origin"] for row in expired], due, released
+
+        origins, due, released = await self._engine.run(work, write=True)
+        next_in = await self._find_next(now)
+        return Advanced(due, {origin for origin in origins if origin is not None}, released, next_in)
+
+    async def _find_next(self, now: datetime | None) -> float | None:
+        (row,) = await self._fetch("advance_next", now)
+        return None if row["next_in"] is None else max(row["next_in"], 0.0)
+
+    async def withdraw(self, message_ids: Collection[str]) -> list[str]:
+        rows = await self._change("withdraw", list(message_ids))
+        return [row["message_id"] for row in rows]
+
+    async def list_receipts(self, message_ids: Collection[str]) -> list[ReceiptRow]:
+        rows = await self._fetch("list_receipts", list(message_ids))
+        return [
+            ReceiptRow(
+                message_id=row["message_id"],
+                sender_id=row["sender_id"],
+                recipient_id=row["recipient_id"],
+                kind=Kind(row["kind"]),
+                state=DeliveryState(row["state"]),
+                attempt=row["attempt"],
+                max_attempts=row["max_attempts"],
+                token=row["token"],
+                created_at=row["created_at"],
+                deliver_at=row["deliver_at"],
+                expires_at=row["expires_at"],
+                claimed_at=row["claimed_at"],
+                settled_at=row["settled_at"],
+                read_at=row["read_at"],
+                owner=row["owner"],
+                log=_log(row["log"]),
+            )
+            for row in rows
+        ]
+
+    async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[DeadRow]:
+        if recipient_id is None:
+            rows = await self._fetch("list_dead", limit, offset)
+        else:
+            rows = await self._fetch("list_dead_of", recipient_id, limit, offset)
+        return [
+            DeadRow(
+                message_id=row["message_id"],
+                sender_id=row["sender_id"],
+                recipient_id=row["recipient_id"],
+                kind=Kind(row["kind"]),
+                content=row["content"],
+                metadata=row["metadata"],
+                checksum=row["checksum"],
+                attempt=row["attempt"],
+                created_at=row["created_at"],
+                died_at=row["died_at"],
+                log=_log(row["log"]),
+            )
+            for row in rows
+        ]
+
+    async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
+        ids = None if message_ids is None else list(message_ids)
+        rows = await self._change("redrive", ids, recipient_id, budget=_LONG)
+        return [(row["message_id"], row["recipient_id"]) for row in rows]
+
+    async def statistics(self, now: datetime | None = None) -> DeliveryStatistics:
+        counts = await self._fetch("statistics_counts")
+        queued = await self._fetch("statistics_queued", now)
+        claimed = await self._fetch("statistics_claimed", now)
+        return DeliveryStatistics(
+            counts={DeliveryState(row["state"]): row["count"] for row in counts},
+            oldest_queued_age=queued[0]["age"] if queued else None,
+            oldest_queued_recipient_id=queued[0]["recipient_id"] if queued else None,
+            oldest_claim_age=claimed[0]["age"] if claimed else None,
+        )
+
+    async def _fetch(self, name: str, *values: object) -> Any:
+        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
+
+    async def _change(self, name: str, *values: object, budget: float | None = None) -> Any:
+        return await self._engine.run(
+            lambda connection: connection.fetch(_SQL[name], *values), write=True, single=budget is None, budget=budget
+        )
+
+
+def _log(text: str | None) -> list[dict[str, object]]:
+    return [] if text is None else json.loads(text)
+
+
+def _count(status: str) -> int:
+    """The rows of a command, from its tag such as "UPDATE 3"."""
+    return int(status.rpartition(" ")[2])

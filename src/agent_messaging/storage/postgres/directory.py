@@ -1,0 +1,75 @@
+"""Organizations and agents."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from ...models import Agent, Organization
+from ..sql import Queries
+from .engine import Engine
+
+_SQL = Queries(__package__, "directory")
+
+_LONG = 600.0
+"""Seconds for a removal, which takes all messages with it."""
+
+
+class PostgresDirectory:
+    """The names."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def add_organization(self, id: str, external_id: str, name: str, *, update_name: bool) -> Organization:
+        (row,) = await self._add("add_organization", id, external_id, name, update_name)
+        return Organization(**row)
+
+    async def find_organization(self, external_id: str) -> Organization | None:
+        rows = await self._fetch("find_organization", external_id)
+        return Organization(**rows[0]) if rows else None
+
+    async def find_organizations_by_id(self, ids: Collection[str]) -> list[Organization]:
+        return [Organization(**row) for row in await self._fetch("find_organizations_by_id", list(ids))]
+
+    async def list_organizations(self, limit: int, offset: int) -> list[Organization]:
+        return [Organization(**row) for row in await self._fetch("list_organizations", limit, offset)]
+
+    async def remove_organization(self, external_id: str) -> bool:
+        return await self._remove("remove_organization", external_id)
+
+    async def add_agent(
+        self, id: str, external_id: str, organization_id: str, name: str, *, update_name: bool
+    ) -> Agent | None:
+        rows = await self._add("add_agent", id, external_id, organization_id, name, update_name)
+        return Agent(**rows[0]) if rows else None
+
+    async def find_agents(self, external_ids: Collection[str]) -> list[Agent]:
+        return [Agent(**row) for row in await self._fetch("find_agents", list(external_ids))]
+
+    async def find_agents_by_id(self, ids: Collection[str]) -> list[Agent]:
+        return [Agent(**row) for row in await self._fetch("find_agents_by_id", list(ids))]
+
+    async def list_agents(self, organization_id: str | None, limit: int, offset: int) -> list[Agent]:
+        if organization_id is None:
+            rows = await self._fetch("list_agents", limit, offset)
+        else:
+            rows = await self._fetch("list_agents_of", organization_id, limit, offset)
+        return [Agent(**row) for row in rows]
+
+    async def remove_agent(self, external_id: str) -> bool:
+        return await self._remove("remove_agent", external_id)
+
+    async def _fetch(self, name: str, *values: object) -> Any:
+        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
+
+    async def _add(self, name: str, *values: object) -> Any:
+        return await self._engine.run(
+            lambda connection: connection.fetch(_SQL[name], *values), write=True, single=True, repeatable=True
+        )
+
+    async def _remove(self, name: str, external_id: str) -> bool:
+        status = await self._engine.run(
+            lambda connection: connection.execute(_SQL[name], external_id), write=True, budget=_LONG
+        )
+        return not status.endswith(" 0")

@@ -1,0 +1,271 @@
+"""The connections: the pool, and `run`, the only way by which a statement reaches the server.
+
+What `run` guarantees: it returns within its budget plus a second whatever the network does; a failure leaves it as one
+of our errors that says truly whether something was stored; no connection is held while nothing runs on it. It never
+uses asyncpg's own timeouts and cancellation: those open a second connection to ask the server to stop, and can hang on
+the same dead link for a minute. A call that is out of time has its connection closed under it instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+
+from ...exceptions import NotInitializedError, StorageBusyError
+from . import errors
+
+T = TypeVar("T")
+Connection = Any
+"""An asyncpg connection, from the pool or not."""
+
+APPLICATION_NAME = "agent-messaging"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+_TIDY_UP = 1.0
+"""Seconds beyond its budget that a call may need to give its connection back."""
+
+
+class _Bare(asyncpg.Connection):  # type: ignore[misc]
+    """A pooled connection that is not reset when given back: nothing here sets, listens or locks beyond a transaction.
+
+    The reset is one more round trip per call; an open transaction is still rolled back by asyncpg.
+    """
+
+    __slots__ = ()
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Engine:
+    """The pool of one store. All methods belong to the loop that opened it."""
+
+    def __init__(
+        self, dsn: str, *, min_pool_size: int, max_pool_size: int, connect_timeout: float, call_timeout: float
+    ) -> None:
+        self.dsn = dsn
+        self.location = errors.without_password(dsn)
+        self.connect_timeout = connect_timeout
+        self.call_timeout = call_timeout
+        self.min_pool_size = min_pool_size
+        self.max_pool_size = max_pool_size
+        self.connection_check = False
+        """Whether the server can notice by itself that a client is gone (`open` of the store finds out)."""
+        self._pool: Any = None
+        self._pid = 0
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What every connection is started with; a SET would be lost, or leak to the next user of the connection."""
+        milliseconds = str(int(self.call_timeout * 1000))
+        settings = {
+            "application_name": APPLICATION_NAME,
+            "timezone": "UTC",
+            "default_transaction_isolation": "read committed",
+            "statement_timeout": milliseconds,
+            "lock_timeout": milliseconds,
+            # A stopped client must not keep its row locks.
+            "idle_in_transaction_session_timeout": milliseconds,
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "3",
+            "tcp_keepalives_count": "3",
+            # Every statement here is meant to walk an index in its order. Plans are cached, and one made while the
+            # tables were small would otherwise read them whole when they are large.
+            "enable_seqscan": "off",
+            "enable_bitmapscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+            "jit": "off",
+        }
+        if self.connection_check:
+            settings["client_connection_check_interval"] = "1000"
+        return settings
+
+    async def connect(self) -> Connection:
+        """Open a connection outside the pool."""
+        try:
+            return await asyncpg.connect(self.dsn, timeout=self.connect_timeout, server_settings=self.settings)
+        except Exception as error:
+            raise errors.translate(error, self.location) from errors.cause(error)
+
+    async def open(self) -> None:
+        """Fill the pool."""
+        # max_inactive_connection_lifetime keeps its default: idle connections above the minimum are given back.
+        pool = asyncpg.create_pool(
+            self.dsn,
+            min_size=self.min_pool_size,
+            max_size=self.max_pool_size,
+            max_queries=10**9,  # its renewal of old connections waits for the server without a limit
+            timeout=self.connect_timeout,
+            server_settings=self.settings,
+            connection_class=_Bare,
+        )
+        try:
+            await pool
+        except Exception as error:
+            pool.terminate()
+            raise errors.translate(error, self.location) from errors.cause(error)
+        except BaseException:
+            pool.terminate()
+            raise
+        self._pool, self._pid = pool, os.getpid()
+
+    async def aclose(self) -> None:
+        """Close the pool: politely if the connections are idle and the server answers, at once otherwise."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        if os.getpid() != self._pid:
+            return  # a forked child: the connections are the parent's
+        closing = asyncio.ensure_future(pool.close())
+        try:
+            await asyncio.wait({closing}, timeout=_TIDY_UP)
+        finally:
+            if not closing.done():
+                closing.cancel()
+            pool.terminate()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await closing
+
+    async def run(
+        self,
+        fn: Callable[[Connection], Awaitable[T]],
+        *,
+        write: bool,
+        single: bool = False,
+        repeatable: bool = False,
+        budget: float | None = None,
+    ) -> T:
+        """Run `fn` on a connection within `budget` seconds, again as a whole after failures that may pass.
+
+        Args:
+            fn: Does the work. Called anew in each try; must change nothing but what its statements change.
+            write: False for plain reads, which are repeated after a lost connection. True wraps it in a transaction,
+                which is repeated if it surely did not commit.
+            single: `fn` is one statement: it is its own transaction, two round trips less.
+            repeatable: A write whose repetition has the same effect and answer: repeated also if it may have committed.
+            budget: None is `call_timeout`. A longer one is told to the server too.
+
+        Raises:
+            OutcomeUnknownError: The answer to the commit was lost.
+            DatabaseError: Nothing was stored; the subclass says why.
+        """
+        loop = asyncio.get_running_loop()
+        budget = self.call_timeout if budget is None else budget
+        deadline = loop.time() + budget
+        pause = _FIRST_PAUSE
+        while True:
+            attempt = _Attempt(write=write, single=single, budget=budget if budget > self.call_timeout else None)
+            try:
+                return await self._try(fn, attempt, deadline)
+            except Exception as error:
+                if not errors.is_drivers(error):
+                    raise
+                doubtful = attempt.committing and errors.is_lost(error)
+                may_repeat = errors.may_pass(error) and (repeatable or not doubtful)
+                if not may_repeat or loop.time() + pause >= deadline:
+                    translated = errors.translate(error, self.location, doubtful=doubtful)
+                    raise translated from errors.cause(error)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _try(self, fn: Callable[[Connection], Awaitable[T]], attempt: _Attempt, deadline: float) -> T:
+        loop = asyncio.get_running_loop()
+        pool = self._pool
+        if pool is None:
+            raise NotInitializedError("The store is not open.")
+        if os.getpid() != self._pid:
+            raise NotInitializedError(
+                "The store was opened before this process was forked; connections cannot be shared. "
+                "Open a new one in the child."
+            )
+        connection = await self._acquire(pool, deadline)
+        try:
+            return await bounded(connection, attempt.work(connection, fn), deadline - loop.time())
+        finally:
+            with contextlib.suppress(Exception):
+                await pool.release(connection, timeout=_TIDY_UP)
+
+    async def _acquire(self, pool: Any, deadline: float) -> Connection:
+        timeout = max(deadline - asyncio.get_running_loop().time(), 0.01)
+        try:
+            return await pool.acquire(timeout=timeout)
+        except TimeoutError:
+            if pool.get_size() >= self.max_pool_size and pool.get_idle_size() == 0:
+                raise StorageBusyError(
+                    f"Connection pool exhausted: all {self.max_pool_size} connections to {self.location} stayed in use "
+                    f"for {timeout:.3g} s; nothing was stored. Raise max_pool_size, or do less at a time."
+                ) from None
+            raise
+
+
+class _Attempt:
+    """One try of a call, and how far it got."""
+
+    def __init__(self, *, write: bool, single: bool, budget: float | None) -> None:
+        self.write = write
+        self.single = single
+        self.budget = budget
+        self.committing = False
+        """From here on a lost connection says nothing about what happened."""
+
+    async def work(self, connection: Connection, fn: Callable[[Connection], Awaitable[T]]) -> T:
+        if not self.write or self.single:
+            self.committing = self.write
+            return await fn(connection)
+        await connection.execute("begin")
+        try:
+            if self.budget is not None:
+                await connection.fetchval(
+                    "select set_config('statement_timeout', $1, true)", str(int(self.budget * 1000))
+                )
+            result = await fn(connection)
+        except Exception:
+            if not connection.is_closed():
+                try:
+                    await connection.execute("rollback")
+                except Exception:
+                    connection.terminate()
+            raise
+        self.committing = True
+        await connection.execute("commit")
+        return result
+
+
+async def bounded(connection: Connection, work: Any, timeout: float) -> Any:
+    """Await `work`, which uses `connection`; when it is out of time or cancelled, close the connection under it.
+
+    Raises:
+        TimeoutError: Out of time. The connection is closed.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=max(timeout, 0.0))
+    except asyncio.CancelledError:
+        await _cut(connection, task)
+        raise
+    if not task.done():
+        await _cut(connection, task)
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            raise TimeoutError("the server did not answer in time")
+    return task.result()
+
+
+async def _cut(connection: Connection, task: asyncio.Future[Any]) -> None:
+    """Close the connection under a task that waits on it, which ends the task by itself."""
+    task.add_done_callback(_forget)
+    connection.terminate()
+    await asyncio.wait({task}, timeout=_TIDY_UP)
+    if not task.done():
+        task.cancel()
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    """Take its failure, so that it is not reported as never retrieved."""
+    if not task.cancelled():
+        task.exception()

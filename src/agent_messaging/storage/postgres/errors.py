@@ -1,0 +1,218 @@
+"""What a failure of the driver means to the caller: one table from SQLSTATE and exception class to our errors.
+
+Three questions decide: was the connection lost (then a commit in flight is in doubt), may the same call succeed a
+moment later (then `engine.run` repeats it), and which of our errors tells the user what to do. A password never gets
+into a text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import asyncpg
+from asyncpg.exceptions import ClientConfigurationError, InternalClientError, OutdatedSchemaCacheError
+
+from ...exceptions import (
+    AgentMessagingError,
+    ConfigurationError,
+    DatabaseError,
+    NotInitializedError,
+    OutcomeUnknownError,
+    SchemaVersionError,
+    StorageBusyError,
+    StorageCorruptError,
+    StorageFullError,
+    StorageUnavailableError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What to do about one kind of failure."""
+
+    error: type[AgentMessagingError]
+    text: str
+    """May name {location} and {detail} (the server's or the system's own words)."""
+    lost: bool = False
+    """The connection is gone: a commit in flight may or may not have happened."""
+    passes: bool = False
+    """The whole call may be repeated at once."""
+
+
+_LOST = Rule(
+    StorageUnavailableError,
+    "The connection to PostgreSQL at {location} was lost ({detail}); nothing was stored. "
+    "Check that the server runs and can be reached, then try again.",
+    lost=True,
+    passes=True,
+)
+_UNREACHABLE = Rule(
+    StorageUnavailableError,
+    "PostgreSQL at {location} cannot be reached ({detail}). Check that it runs and that host and port are right.",
+    lost=True,
+    passes=True,
+)
+_SILENT = Rule(
+    StorageUnavailableError,
+    "PostgreSQL at {location} did not answer in time; nothing was stored. Check the network and the server's load.",
+    lost=True,
+    passes=True,
+)
+_LOGIN = Rule(
+    StorageUnavailableError,
+    "PostgreSQL at {location} refused the login ({detail}). Check user and password, and the server's pg_hba.conf.",
+)
+_REPEAT = Rule(
+    StorageBusyError,
+    "The transaction collided with others again and again ({detail}); nothing was stored. Try again.",
+    passes=True,
+)
+_STALE = Rule(
+    StorageBusyError, "The schema changed under this call ({detail}); nothing was stored. Try again.", passes=True
+)
+_BUSY = Rule(
+    StorageBusyError,
+    "PostgreSQL at {location} ended the statement, which waited or worked too long ({detail}); nothing was stored. "
+    "Try again later; look for long transactions in pg_stat_activity.",
+)
+_DAMAGED = Rule(
+    StorageCorruptError,
+    "PostgreSQL at {location} reports damaged data ({detail}). Stop writing and restore from a backup.",
+)
+_DEFINITE = Rule(DatabaseError, "PostgreSQL refused the statement ({detail}); nothing was stored.")
+
+# By SQLSTATE, or its class (the first two characters) where the whole class is treated alike.
+_RULES = {
+    "08": _LOST,
+    "57P01": _LOST,  # the server is shut down, or an administrator ended the connection
+    "57P02": _LOST,
+    "57P05": _LOST,
+    "25P03": _LOST,  # idle in a transaction for too long: this process was stopped for a while
+    "25P04": _LOST,
+    "57P03": Rule(
+        StorageUnavailableError,
+        "PostgreSQL at {location} is starting up or shutting down; nothing was stored. Try again.",
+        passes=True,
+    ),
+    "53300": Rule(
+        StorageUnavailableError,
+        "PostgreSQL at {location} has no connection left ({detail}). Raise its max_connections or lower max_pool_size.",
+        passes=True,
+    ),
+    "53100": Rule(
+        StorageFullError,
+        "The disk of PostgreSQL at {location} is full; nothing was stored. Make room and try again.",
+    ),
+    "53": Rule(StorageBusyError, "PostgreSQL at {location} is short of resources ({detail}); nothing was stored."),
+    "40": _REPEAT,
+    "55P03": _BUSY,
+    "57014": _BUSY,
+    "28": _LOGIN,
+    "3D000": Rule(
+        StorageUnavailableError,
+        "PostgreSQL at {location} has no such database ({detail}). Create it with `createdb`, or correct the URL.",
+    ),
+    "25006": Rule(
+        StorageUnavailableError,
+        "PostgreSQL at {location} is read-only (a standby, or default_transaction_read_only); nothing was stored. "
+        "Point the URL at the primary.",
+    ),
+    "42501": Rule(
+        DatabaseError,
+        "The role used at {location} lacks a privilege ({detail}). Grant it, or make the role the owner of the tables.",
+    ),
+    "42P01": Rule(
+        SchemaVersionError,
+        "Tables are missing at {location} ({detail}). Run `agent-messaging db upgrade`, or restore from a backup.",
+    ),
+    "XX001": _DAMAGED,
+    "XX002": _DAMAGED,
+}
+
+
+def is_drivers(error: BaseException) -> bool:
+    """Whether it comes from the driver or the network, not from us or a mistake in our code."""
+    ours = isinstance(error, AgentMessagingError)
+    return not ours and isinstance(
+        error, asyncpg.PostgresError | asyncpg.InterfaceError | InternalClientError | OSError | TimeoutError
+    )
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether it leaves a commit in flight in doubt."""
+    return is_drivers(error) and find_rule(error).lost
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same call may succeed a moment later."""
+    return is_drivers(error) and find_rule(error).passes
+
+
+def find_rule(error: BaseException) -> Rule:
+    """The line of the table for this error."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError | OutdatedSchemaCacheError):
+        return _STALE
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or "XX000"
+        return _RULES.get(state) or _RULES.get(state[:2]) or _DEFINITE
+    if isinstance(error, TimeoutError):
+        return _SILENT
+    if isinstance(error, OSError):
+        return _UNREACHABLE
+    if isinstance(error, asyncpg.InterfaceError) and not _is_closed(error):
+        return _DEFINITE
+    return _LOST  # the connection was closed, or its protocol fell out of step
+
+
+def translate(error: BaseException, location: str, *, doubtful: bool = False) -> BaseException:
+    """Our error for a driver's error; one that is not the driver's comes back as it is.
+
+    `doubtful` tells that the connection was lost while a commit was in flight.
+    """
+    if isinstance(error, ClientConfigurationError) or (isinstance(error, ValueError) and not is_drivers(error)):
+        # The driver's own words may quote a part of the password.
+        return ConfigurationError(
+            f"The PostgreSQL URL {location!r} cannot be used. It has the form "
+            "postgresql://user:password@host:5432/database; special characters in the password are percent-encoded."
+        )
+    if not is_drivers(error):
+        return error
+    if doubtful:
+        return OutcomeUnknownError()
+    if isinstance(error, asyncpg.InterfaceError) and "pool is clos" in str(error):
+        return NotInitializedError("The store is closed.")
+    rule = find_rule(error)
+    return rule.error(rule.text.format(location=location, detail=_describe(error)))
+
+
+def cause(error: BaseException) -> BaseException | None:
+    """What to chain as the cause: nothing where the driver's text could quote a payload or a password."""
+    return None if isinstance(error, asyncpg.DataError | ValueError) else error
+
+
+def without_password(dsn: str) -> str:
+    """The URL as it may be shown."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return "postgresql://…"
+    user, at, host = parts.netloc.rpartition("@")
+    query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if "pass" not in key], safe="/:,")
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}{'?' if query else ''}{query}"
+
+
+def _is_closed(error: BaseException) -> bool:
+    text = str(error)
+    return "clos" in text or "released" in text
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, asyncpg.PostgresError):
+        shown = {"28", "3D", "42", "53", "57", "08", "40"}
+        state = error.sqlstate or ""
+        words = f": {error.args[0]}" if state[:2] in shown and error.args else ""
+        return f"{type(error).__name__} {state}{words}".strip()
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return error.strerror or str(error) or type(error).__name__
+    return type(error).__name__

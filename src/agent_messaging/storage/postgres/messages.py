@@ -1,0 +1,88 @@
+"""Messages as records: pages, counts, and the mark that they were read.
+
+Following (`after_seq`) is exact although transactions commit in another order than they take their numbers: a page ends
+before anything that a transaction still in flight might precede, and waits a moment for that to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from ...models import Kind
+from ..ports import MessageRow, Role
+from ..sql import Queries
+from .engine import Engine
+
+_SQL = Queries(__package__, "messages")
+
+_LONG = 120.0
+_PATIENCE = 1.0
+"""Seconds to wait for transactions in flight before a page is returned without what follows them."""
+_GLANCE = 0.01
+
+
+class PostgresMessages:
+    """Records."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def list_messages(
+        self,
+        agent_id: str,
+        role: Role,
+        kind: Kind,
+        *,
+        limit: int,
+        offset: int = 0,
+        unread_only: bool = False,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        after_seq: int | None = None,
+    ) -> list[MessageRow]:
+        values: list[Any] = [agent_id, str(kind), limit, offset, date_from, date_to]
+        sent = role is Role.SENDER
+        name = "list_messages_sent" if sent else "list_messages_unread" if unread_only else "list_messages_received"
+        if sent:
+            values.append(unread_only)
+        if after_seq is None:
+            rows = await self._fetch(name, *values)
+        else:
+            rows = await self._follow(f"{name}_after", role, *values, after_seq)
+        return [MessageRow(**{**row, "kind": Kind(row["kind"])}) for row in rows]
+
+    async def _follow(self, name: str, role: Role, *values: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE
+        limit = values[2]
+        while True:
+            # Asked before the page: what is not held back now is in it.
+            (glance,) = await self._fetch("list_messages_held_back", values[0], str(role), values[1])
+            rows = await self._fetch(name, *values)
+            if not glance["held_back"] or len(rows) >= limit or loop.time() >= deadline:
+                return rows
+            await asyncio.sleep(_GLANCE)
+
+    async def mark_read(
+        self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
+    ) -> int:
+        status = await self._engine.run(
+            lambda connection: connection.execute(_SQL["mark_read"], recipient_id, str(kind), sender_id, now),
+            write=True,
+            budget=_LONG,
+        )
+        return int(status.rpartition(" ")[2])
+
+    async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
+        if role is Role.SENDER:
+            rows = await self._fetch("count_messages_sent", agent_id, str(kind), read)
+        elif read is False:
+            rows = await self._fetch("count_messages_unread", agent_id, str(kind))
+        else:
+            rows = await self._fetch("count_messages_received", agent_id, str(kind), read)
+        return int(rows[0]["count"])
+
+    async def _fetch(self, name: str, *values: object) -> Any:
+        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)

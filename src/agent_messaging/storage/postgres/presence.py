@@ -1,0 +1,298 @@
+"""This process's sign of life and its doorbell, in a thread of their own.
+
+The thread has its own event loop and its own connection, so that a handler which blocks the main loop loses neither its
+claims nor its wake-ups. It renews the lease (which is also the ping that finds a dead link), listens, and rings.
+Whatever goes wrong with the connection, it opens another and lets the main loop look once, because what was rung in
+between is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from ...exceptions import StorageUnavailableError
+from ..sql import Queries
+from . import errors
+from .engine import Connection, Engine, bounded
+
+_SQL = Queries(__package__, "processes")
+_log = logging.getLogger(__name__)
+
+_POLL = 2.0
+_QUIET = 0.005
+"""Seconds between two rings; what is rung meanwhile goes out together."""
+_PING = 5.0
+"""The longest time between two statements on the connection, and the time one may take."""
+_LONGEST_PAUSE = 1.0
+"""Between two tries to connect; well below _EARLY_SIGN, so that a reconnecting process is not taken for dead."""
+_EARLY_SIGN = 3.0
+"""Seconds for which a process must be seen without its connection before it counts as dead ahead of its lease."""
+_STOP = 5.0
+
+_SHORT = 12
+"""Characters of an id in a ring: the random end. Two processes with the same would merely wake together."""
+_MOST_IDS = 500
+"""In one ring, which may have 7,999 bytes; more than that are rung as everybody."""
+_EVERYBODY = "*"
+
+
+class PostgresPresence:
+    """See `ports.Presence`."""
+
+    poll_interval = _POLL
+
+    def __init__(self, engine: Engine, lease: float) -> None:
+        self.process_id = str(uuid.uuid4())
+        self._engine = engine
+        self._lease = lease
+        self._thread: _Thread | None = None
+        self._started = False
+        self._absences: dict[str, tuple[tuple[int, datetime], float]] = {}
+
+    async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        if self._started:  # ids are not used again
+            self.process_id = str(uuid.uuid4())
+        self._started = True
+        loop = asyncio.get_running_loop()
+
+        def on_main(callback: Callable[[], None]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+                loop.call_soon_threadsafe(callback)
+
+        def take_over(process_id: str) -> None:
+            if self._thread is thread:
+                self.process_id = process_id
+                on_lost()
+
+        def ring() -> None:
+            if self._thread is thread:
+                on_ring()
+
+        thread = _Thread(
+            self._engine,
+            self.process_id,
+            self._lease,
+            on_ring=lambda: on_main(ring),
+            on_lost=lambda process_id: on_main(lambda: take_over(process_id)),
+        )
+        self._thread = thread
+        thread.start()
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(thread.ready), self._engine.connect_timeout + 1)
+        except BaseException as error:
+            await self.aclose()
+            if isinstance(error, TimeoutError):
+                raise StorageUnavailableError(
+                    f"PostgreSQL at {self._engine.location} did not answer in time."
+                ) from None
+            raise
+
+    def ring(self, process_ids: Iterable[str]) -> None:
+        thread = self._thread
+        others = {process_id[-_SHORT:] for process_id in process_ids if process_id != self.process_id}
+        if thread is not None and others:
+            thread.ring(others)
+
+    async def has_changed(self) -> bool:
+        return True  # the server keeps no cheap sign of this; the polls are rare instead
+
+    async def find_dead(self) -> list[str]:
+        rows = await self._engine.run(lambda connection: connection.fetch(_SQL["presence_dead"]), write=False)
+        now = time.monotonic()
+        dead, absences = [], {}
+        for row in rows:
+            process_id = row["process_id"]
+            if process_id == self.process_id:
+                continue
+            if row["over"]:
+                dead.append(process_id)
+            elif row["gone"]:
+                backend = (row["backend_pid"], row["backend_start"])
+                known, since = self._absences.get(process_id, (backend, now))
+                if known != backend:
+                    since = now
+                absences[process_id] = (backend, since)
+                if now - since >= _EARLY_SIGN:
+                    dead.append(process_id)
+        self._absences = absences
+        return dead
+
+    async def aclose(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+            await asyncio.wait([asyncio.wrap_future(thread.finished)], timeout=_STOP)
+            if thread.finished.done():
+                thread.join(1.0)
+
+
+class _Thread(threading.Thread):
+    """The thread: everything below `run` happens on its loop, but `ring` and `stop`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        process_id: str,
+        lease: float,
+        *,
+        on_ring: Callable[[], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="agent-messaging presence", daemon=True)
+        self.ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.finished: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._engine = engine
+        self._process_id = process_id
+        self._lease = lease
+        self._interval = min(lease / 6, _PING)
+        self._on_ring = on_ring
+        self._on_lost = on_lost
+        self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._to_ring: set[str] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._retired = False
+
+    def ring(self, ids: set[str]) -> None:
+        """From any thread."""
+        with self._lock:
+            first = not self._to_ring
+            self._to_ring |= ids
+        if first:
+            self._signal()
+
+    def stop(self) -> None:
+        """From any thread."""
+        self._stopping = True
+        self._signal()
+
+    def _signal(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the thread has ended
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._live())
+        except Exception:
+            _log.exception("The presence of process %s has ended; others will take it for dead", self._process_id)
+        finally:
+            self._loop.close()
+            if not self.ready.done():
+                self.ready.cancel()
+            self.finished.set_result(None)
+
+    async def _live(self) -> None:
+        pause = 0.0
+        while not self._stopping:
+            try:
+                connection = await self._engine.connect()
+            except Exception as error:
+                if not self.ready.done():
+                    self.ready.set_exception(error)
+                    return
+                _log.warning("The presence connection cannot be opened: %s", error)
+            else:
+                try:
+                    if await self._serve(connection):
+                        pause = 0.0
+                except Exception as error:
+                    if not self.ready.done():
+                        self.ready.set_exception(errors.translate(error, self._engine.location))
+                        return
+                    _log.warning("The presence connection was lost (%s); opening another", type(error).__name__)
+                finally:
+                    connection.terminate()
+            if not self._stopping:
+                pause = min(max(2 * pause, 0.05), _LONGEST_PAUSE)
+                await self._wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+
+    async def _serve(self, connection: Connection) -> bool:
+        """Use one connection until it fails or the thread is to stop; True once it has worked."""
+        connection.add_termination_listener(lambda _: self._wake.set())
+        (row,) = await self._ask(connection, "presence_backend")
+        backend = (row["pid"], row["backend_start"])
+        channel = await bounded(connection, connection.fetchval(_SQL["presence_channel"]), _PING)
+        channel = f"agent_messaging_{channel}"[:63]
+        await bounded(connection, connection.add_listener(channel, self._heard), _PING)
+        if self.ready.done():
+            await self._renew(connection, backend)
+            self._on_ring()
+        else:
+            await self._ask(connection, "presence_prune")
+            await self._appear(connection, self._process_id, backend)
+            self.ready.set_result(None)
+        renew_at = self._loop.time() + self._interval
+        ring_at = 0.0
+        while not self._stopping:
+            now = self._loop.time()
+            if connection.is_closed():
+                raise ConnectionError("closed by the server")
+            if now >= renew_at:
+                await self._renew(connection, backend)
+                renew_at = self._loop.time() + self._interval
+            elif self._to_ring and now >= ring_at:
+                await self._send_rings(connection, channel)
+                ring_at = self._loop.time() + _QUIET
+            else:
+                until = min(renew_at, ring_at) if self._to_ring else renew_at
+                await self._wait(until - now)
+        with contextlib.suppress(Exception):
+            await bounded(connection, connection.close(), 1.0)
+        return True
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something is to be rung, the thread is to stop, the connection is closed, or the time is over."""
+        self._wake.clear()  # no signal is lost: it is set by this loop, after what it tells of became true
+        if self._stopping or seconds <= 0:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    async def _appear(self, connection: Connection, process_id: str, backend: tuple[int, datetime]) -> None:
+        await self._ask(
+            connection, "presence_start", process_id, socket.gethostname(), os.getpid(), *backend, self._lease
+        )
+
+    async def _renew(self, connection: Connection, backend: tuple[int, datetime]) -> None:
+        """Renew the lease; where others took this incarnation for dead, become a new one."""
+        if self._retired:
+            await self._ask(connection, "presence_channel")
+            return
+        (row,) = await self._ask(connection, "presence_renew", self._process_id, *backend, self._lease)
+        if row["alive"]:
+            return
+        if row["end_reason"] == "stopped":  # by our own side, which is about to close
+            self._retired = True
+            return
+        old, new = self._process_id, str(uuid.uuid4())
+        await self._ask(connection, "presence_drop_claims", old)
+        await self._appear(connection, new, backend)
+        self._process_id = new
+        _log.warning("Process %s was taken for dead by others; it goes on as %s", old, new)
+        self._on_lost(new)
+
+    async def _send_rings(self, connection: Connection, channel: str) -> None:
+        with self._lock:
+            ids, self._to_ring = self._to_ring, set()
+        payload = ",".join(sorted(ids)) if len(ids) <= _MOST_IDS else _EVERYBODY
+        await self._ask(connection, "presence_ring", channel, payload)
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
+        if payload == _EVERYBODY or self._process_id[-_SHORT:] in payload.split(","):
+            self._on_ring()
+
+    async def _ask(self, connection: Connection, name: str, *values: object) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = await bounded(connection, connection.fetch(_SQL[name], *values), _PING)
+        return rows

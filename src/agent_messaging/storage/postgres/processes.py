@@ -1,0 +1,72 @@
+"""Processes: who lives, who serves whom, and what becomes of the claims of the dead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import datetime
+
+from ...models import Kind
+from ..ports import ProcessRow, Service
+from ..sql import Queries
+from .engine import Connection, Engine
+
+_SQL = Queries(__package__, "processes")
+
+
+class PostgresProcesses:
+    """Rows of `processes` and `services`; the sign of life is `presence`'s."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def publish(self, process_id: str, services: Collection[Service]) -> None:
+        agents = [service.agent_id or "" for service in services]
+        kinds = [str(service.kind) for service in services]
+        explicit = [service.explicit for service in services]
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(_SQL["publish_clear"], process_id)
+            if agents:
+                await connection.execute(_SQL["publish_insert"], process_id, agents, kinds, explicit)
+
+        await self._engine.run(work, write=True, repeatable=True)
+
+    async def list_processes(self, ended_within: float) -> list[ProcessRow]:
+        rows = await self._engine.run(
+            lambda connection: connection.fetch(_SQL["list_processes"], ended_within), write=False
+        )
+        return [
+            ProcessRow(
+                process_id=row["process_id"],
+                host=row["host"],
+                pid=row["pid"],
+                started_at=row["started_at"],
+                ended_at=row["ended_at"],
+                end_reason=row["end_reason"],
+                seconds_since_end=row["seconds_since_end"],
+                services=tuple(
+                    Service(agent_id or None, Kind(kind), explicit)
+                    for agent_id, kind, explicit in json.loads(row["services"])
+                ),
+            )
+            for row in rows
+        ]
+
+    async def retire(self, process_id: str) -> None:
+        await self._engine.run(
+            lambda connection: connection.execute(_SQL["retire"], process_id), write=True, single=True, repeatable=True
+        )
+
+    async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:
+        if not process_ids:
+            return 0
+
+        async def work(connection: Connection) -> int:
+            rows = await connection.fetch(_SQL["release_mark"], list(process_ids), now)
+            if not rows:
+                return 0
+            status = await connection.execute(_SQL["release_claims"], [row["id"] for row in rows], now)
+            return int(status.rpartition(" ")[2])
+
+        return await self._engine.run(work, write=True, repeatable=True)

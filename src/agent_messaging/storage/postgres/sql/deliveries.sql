@@ -1,0 +1,478 @@
+-- name: append_find_stored
+select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner = $2::text::uuid as held
+from messages m left join deliveries d on d.seq = m.seq
+where m.id = any($1::text[]::uuid[])
+
+-- name: append_find_keys
+select k.sender_id::text, k.call, k.key, k.fingerprint, k.message_ids::text[] as message_ids
+from unnest($1::text[]::uuid[], $2::text[], $3::text[]) as i (sender_id, call, key)
+join idempotency_keys k on k.sender_id = i.sender_id and k.call = i.call and k.key = i.key
+
+-- name: append_find_agents
+select id::text from agents where id = any($1::text[]::uuid[])
+
+-- name: append_count_open
+-- Never counts further than the limit: a mailbox that is full is full.
+select i.recipient_id::text, (
+  select count(*) from (
+    (select 1 from deliveries d where d.recipient_id = i.recipient_id and d.state = 'queued' and d.run_at is null
+     limit i.most)
+    union all
+    (select 1 from deliveries d where d.recipient_id = i.recipient_id and d.state = 'queued' and d.run_at is not null
+     limit i.most)
+    union all
+    (select 1 from deliveries d where d.recipient_id = i.recipient_id and d.state = 'claimed' limit i.most)
+  ) o
+) as open
+from unnest($1::text[]::uuid[], $2::bigint[]) as i (recipient_id, most)
+
+-- name: append_insert_keys
+-- In one order in every process, so that two never wait for each other. A key that another transaction is about to store
+-- is waited for, and is then missing from the answer.
+insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
+select i.sender_id, i.call, i.key, i.fingerprint, i.message_ids::uuid[], coalesce($6::timestamptz, clock_timestamp())
+from unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+  as i (sender_id, call, key, fingerprint, message_ids)
+order by i.sender_id, i.call, i.key
+on conflict do nothing
+returning 1
+
+-- name: append_lock_lanes
+-- PostgreSQL alone: keeps two processes from claiming in one lane at a time. Must be a statement before the one that looks
+-- into the lanes, which then sees what the last holder committed. Who does not get the lock leaves its delivery queued.
+select i.position::integer
+from unnest($1::text[], $2::text[], $3::text[]) with ordinality as i (recipient_id, kind, sender_id, position)
+where pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.sender_id, 0))
+
+-- name: append_insert_messages
+-- Messages and deliveries in one statement, a whole transaction where nothing else is needed. seq is drawn before either is
+-- written, in the order of the arrays. $6 and on have one element per group, $2 to $5 one per delivery.
+with moment as materialized (
+  select coalesce($1::timestamptz, clock_timestamp()) as now
+),
+groups as materialized (
+  select $6::text[] as kind, $7::text[]::uuid[] as sender_id, $8::text[]::uuid[] as session_id, $9::text[] as content,
+    $10::text[] as metadata, $11::bigint[] as checksum, $12::integer[] as max_attempts, $13::float8[] as run_limit,
+    $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::text::uuid as owner
+),
+input as materialized (
+  select
+    nextval('messages_seq_seq') as seq, i.id, i.recipient_id, i.wanted, i.position,
+    g.kind[i.g] as kind, g.sender_id[i.g] as sender_id, g.session_id[i.g] as session_id, g.content[i.g] as content,
+    g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
+    g.run_limit[i.g] as run_limit, nullif(greatest(g.deliver_at[i.g], m.now), m.now) as run_at,
+    m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner
+  from unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[])
+    with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
+),
+decided as materialized (
+  select i.*,
+    i.wanted and i.run_at is null
+    -- The first of the call in its lane.
+    and row_number() over (
+      partition by i.recipient_id, i.kind, i.sender_id, i.run_at is null order by i.position
+    ) = 1
+    and not exists (
+      select from deliveries d
+      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
+        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > i.now)
+    )
+    and not exists (
+      select from deliveries d
+      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
+        and d.state = 'claimed' and d.owner <> i.owner
+    )
+    -- Others may have taken this process for dead while it was away.
+    and not exists (select from processes p where p.id = i.owner and p.ended_at is not null)
+    as taken
+  from input i
+),
+new_messages as (
+  insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
+  select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, now
+  from decided order by position
+),
+new_deliveries as (
+  insert into deliveries (
+    seq, recipient_id, kind, sender_id, state, token, attempt, max_attempts, origin, owner, run_at, expires_at,
+    claim_until, queued_at, claimed_at
+  )
+  select seq, recipient_id, kind, sender_id, case when taken then 'claimed' else 'queued' end, taken::integer,
+    taken::integer, max_attempts, owner, case when taken then owner end, run_at, expires_at,
+    case when taken then now + make_interval(secs => run_limit) end, coalesce(run_at, now),
+    case when taken then now end
+  from decided order by position
+)
+select id::text as message_id, seq from decided where taken
+
+-- name: claim_lanes
+-- For each request up to its limit of lanes whose head may be claimed, in round-robin order, and a lock on each lane. The
+-- walk goes from sender to sender over deliveries_ready, so a long backlog of one sender costs nothing. Locks are tried:
+-- who does not get one leaves the lane to its holder. claim_take looks again, with a snapshot later than the locks.
+with recursive moment as materialized (
+  select coalesce($7::timestamptz, clock_timestamp()) as now
+),
+request as materialized (
+  select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[])
+    with ordinality as r (recipient_id, kind, most, after_sender, origin, position)
+),
+walk as (
+  select r.position, 0 as step, 0 as found, case when r.after_sender is null then 2 else 1 end as lap,
+    r.after_sender as sender_id, null::bigint as seq, null::boolean as suspect, false as with_suspect
+  from request r
+  union all
+  select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id,
+    head.seq, head.suspect, w.with_suspect or coalesce(head.suspect, false)
+  from walk w
+  join request r on r.position = w.position
+  cross join lateral (
+    -- The next sender: on the first lap those behind after_sender, on the second all up to and including it.
+    select x.sender_id, x.lap from (
+      (select d.sender_id, 1 as lap from deliveries d
+       where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id > w.sender_id
+         and d.state = 'queued' and d.run_at is null
+       order by d.sender_id limit 1)
+      union all
+      (select d.sender_id, 2 from deliveries d
+       where d.recipient_id = r.recipient_id and d.kind = r.kind
+         and d.sender_id > case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end
+         and (r.after_sender is null or d.sender_id <= r.after_sender)
+         and d.state = 'queued' and d.run_at is null
+       order by d.sender_id limit 1)
+    ) x
+    order by x.lap limit 1
+  ) lane
+  left join lateral (
+    select d.seq, d.suspect, d.origin from deliveries d, moment m
+    where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id
+      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+      and not exists (
+        select from deliveries c
+        where c.recipient_id = r.recipient_id and c.kind = r.kind and c.sender_id = lane.sender_id
+          and c.state = 'claimed'
+      )
+    order by d.seq limit 1
+  ) head on (r.origin is null or head.origin = r.origin)
+    and (not head.suspect or not w.with_suspect and not exists (
+      select from deliveries c where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
+    ))
+  where w.found < r.most
+),
+head as materialized (
+  select w.position, w.step, w.seq, w.suspect, r.recipient_id, r.kind, w.sender_id
+  from walk w join request r on r.position = w.position
+  where w.seq is not null
+  order by w.step, w.position limit $6::integer
+)
+select h.position::integer, h.step, h.seq, h.suspect
+from head h
+where pg_try_advisory_xact_lock(hashtextextended(h.recipient_id || ' ' || h.kind || ' ' || h.sender_id, 0))
+  and (not h.suspect or pg_try_advisory_xact_lock(hashtextextended(h.recipient_id::text, 1)))
+
+-- name: claim_any
+-- The same for requests that give up the order: of each lane up to the limit of deliveries, oldest first, and no lane
+-- locks. Turns are taken between the lanes by rank.
+with recursive moment as materialized (
+  select coalesce($7::timestamptz, clock_timestamp()) as now
+),
+request as materialized (
+  select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[])
+    with ordinality as r (recipient_id, kind, most, after_sender, origin, position)
+),
+walk as (
+  select r.position, 0 as step, 0 as found, case when r.after_sender is null then 2 else 1 end as lap,
+    r.after_sender as sender_id
+  from request r
+  union all
+  select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id
+  from walk w
+  join request r on r.position = w.position
+  cross join lateral (
+    select x.sender_id, x.lap from (
+      (select d.sender_id, 1 as lap from deliveries d
+       where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id > w.sender_id
+         and d.state = 'queued' and d.run_at is null
+       order by d.sender_id limit 1)
+      union all
+      (select d.sender_id, 2 from deliveries d
+       where d.recipient_id = r.recipient_id and d.kind = r.kind
+         and d.sender_id > case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end
+         and (r.after_sender is null or d.sender_id <= r.after_sender)
+         and d.state = 'queued' and d.run_at is null
+       order by d.sender_id limit 1)
+    ) x
+    order by x.lap limit 1
+  ) lane
+  left join lateral (
+    select d.seq from deliveries d, moment m
+    where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id
+      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+      and not d.suspect and (r.origin is null or d.origin = r.origin)
+    order by d.seq limit 1
+  ) head on true
+  where w.found < r.most
+),
+ready as materialized (
+  select w.position, w.step, r.most, r.recipient_id, o.seq, o.suspect,
+    row_number() over (partition by w.position, w.step order by o.seq) as rank,
+    row_number() over (partition by w.position, o.suspect order by o.seq) as rank_of_suspect
+  from walk w
+  join request r on r.position = w.position
+  cross join lateral (
+    (select d.seq, d.suspect from deliveries d, moment m
+     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id
+       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+       and not d.suspect and (r.origin is null or d.origin = r.origin)
+     order by d.seq limit r.most)
+    union all
+    (select d.seq, d.suspect from deliveries d, moment m
+     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id
+       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+       and d.suspect and (r.origin is null or d.origin = r.origin)
+       and not exists (
+         select from deliveries c where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
+       )
+     order by d.seq limit 1)
+  ) o
+  where w.step > 0
+),
+candidate as materialized (
+  select y.*, row_number() over (partition by y.position order by y.rank, y.step) as turn
+  from ready y
+  where not y.suspect or y.rank_of_suspect = 1
+)
+select c.position::integer, c.turn::integer as step, c.seq, c.suspect
+from candidate c
+where c.turn <= c.most
+  and (not c.suspect or pg_try_advisory_xact_lock(hashtextextended(c.recipient_id::text, 1)))
+order by c.turn, c.position limit $6::integer
+
+-- name: claim_take
+-- Guarded once more, because the candidates come from an older snapshot. Materialized: as a subquery with a limit and row
+-- locks it could be run again for each row and take more than it was told. Rows that somebody locks are left to him.
+with moment as materialized (
+  select coalesce($5::timestamptz, clock_timestamp()) as now
+),
+candidate as materialized (
+  select d.seq, d.suspect, d.recipient_id, i.run_limit, m.now
+  from unnest($1::bigint[], $2::boolean[], $3::float8[], $6::boolean[]) as i (seq, ordered, run_limit, suspect)
+  join deliveries d on d.seq = i.seq, moment m
+  where d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+    and (not i.ordered or (
+      not exists (
+        select from deliveries c
+        where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.state = 'claimed'
+      )
+      and not exists (
+        select from deliveries e
+        where e.recipient_id = d.recipient_id and e.kind = d.kind and e.sender_id = d.sender_id and e.seq < d.seq
+          and e.state = 'queued' and e.run_at is null and (e.expires_at is null or e.expires_at > m.now)
+      )
+    ))
+    and (not d.suspect or i.suspect and not exists (
+      select from deliveries c where c.recipient_id = d.recipient_id and c.state = 'claimed' and c.suspect
+    ))
+    -- Others may have taken this process for dead while it was away.
+    and not exists (select from processes p where p.id = $4::text::uuid and p.ended_at is not null)
+  order by d.seq
+  for update of d skip locked
+),
+chosen as materialized (
+  -- At most one suspect of a recipient.
+  select c.* from candidate c
+  where not c.suspect or c.seq = (
+    select min(o.seq) from candidate o where o.suspect and o.recipient_id = c.recipient_id
+  )
+)
+update deliveries d set
+  state = 'claimed', token = d.token + 1, attempt = d.attempt + 1, owner = $4::text::uuid,
+  claimed_at = c.now, claim_until = c.now + make_interval(secs => c.run_limit)
+from chosen c join messages m on m.seq = c.seq
+where d.seq = c.seq
+returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_id::text, d.recipient_id::text, m.content,
+  m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text
+
+-- name: settle
+-- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
+-- token, which no claim has raised since, and by the last entry of the log.
+with moment as materialized (
+  select coalesce($8::timestamptz, clock_timestamp()) as now
+),
+input as materialized (
+  select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[])
+    with ordinality as i (seq, token, how, delay, reason, event, position)
+),
+locked as materialized (
+  select d.seq, d.state, d.log, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now
+  from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
+  order by d.seq
+  for update of d
+),
+moved as (
+  update deliveries d set
+    state = case l.how when 'done' then 'done' when 'dead' then 'dead' else 'queued' end,
+    attempt = d.attempt - (l.how = 'returned')::integer,
+    suspect = false,
+    run_at = case when l.how = 'retry' and l.delay > 0 then l.now + make_interval(secs => l.delay) end,
+    queued_at = case when l.how in ('retry', 'returned') then l.now + make_interval(secs => l.delay) else d.queued_at end,
+    claim_until = null,
+    settled_at = case when l.how in ('done', 'dead') then l.now end,
+    log = case when l.how = 'done' then d.log else coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
+      'at', l.now, 'event', l.event, 'attempt', d.attempt, 'process', $7::text, 'claimed_at', d.claimed_at,
+      'reason', l.reason
+    )) end
+  from locked l
+  where d.seq = l.seq and l.state = 'claimed'
+)
+select l.position::integer, l.origin::text, l.how in ('done', 'dead') as final
+from locked l
+where l.state = 'claimed'
+  or (l.how = 'done' and l.state = 'done')
+  or (l.how <> 'done' and l.log -> -1 ->> 'event' = l.event)
+
+-- name: list_claims
+select seq, token, attempt from deliveries where state = 'claimed' and owner = $1::text::uuid order by seq
+
+-- name: find_waiting
+-- From pair to pair over deliveries_ready. The last step looks for one that has not expired; the limit keeps the planner
+-- from reading all of them to join.
+with recursive moment as materialized (
+  select coalesce($1::timestamptz, clock_timestamp()) as now
+),
+pair as (
+  (select d.recipient_id, d.kind from deliveries d where d.state = 'queued' and d.run_at is null
+   order by d.recipient_id, d.kind limit 1)
+  union all
+  select n.recipient_id, n.kind from pair p cross join lateral (
+    select d.recipient_id, d.kind from deliveries d
+    where d.state = 'queued' and d.run_at is null and (d.recipient_id, d.kind) > (p.recipient_id, p.kind)
+    order by d.recipient_id, d.kind limit 1
+  ) n
+)
+select p.recipient_id::text, p.kind
+from pair p, moment m cross join lateral (
+  select 1 from deliveries d
+  where d.recipient_id = p.recipient_id and d.kind = p.kind and d.state = 'queued' and d.run_at is null
+    and (d.expires_at is null or d.expires_at > m.now)
+  limit 1
+) one
+
+-- name: advance_next
+select extract(epoch from t.next_at - t.now)::float8 as next_in from (
+  select coalesce($1::timestamptz, clock_timestamp()) as now, least(
+    (select min(run_at) from deliveries where state = 'queued' and run_at is not null),
+    (select min(expires_at) from deliveries where state = 'queued' and expires_at is not null),
+    (select min(claim_until) from deliveries where state = 'claimed')
+  ) as next_at
+) t
+
+-- name: advance_release
+with moment as materialized (
+  select coalesce($1::timestamptz, clock_timestamp()) as now
+),
+late as materialized (
+  select d.seq, m.now from deliveries d, moment m
+  where d.state = 'claimed' and d.claim_until <= m.now
+  order by d.seq limit $2::integer
+  for update of d skip locked
+)
+update deliveries d set
+  state = case when d.attempt >= d.max_attempts then 'dead' else 'queued' end,
+  claim_until = null, run_at = null, queued_at = l.now,
+  settled_at = case when d.attempt >= d.max_attempts then l.now end,
+  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', l.now, 'event', 'lost', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at,
+    'reason', 'claim ended'
+  ))
+from late l where d.seq = l.seq
+
+-- name: advance_expire
+with moment as materialized (
+  select coalesce($1::timestamptz, clock_timestamp()) as now
+),
+late as materialized (
+  select d.seq, m.now from deliveries d, moment m
+  where d.state = 'queued' and d.expires_at is not null and d.expires_at <= (select now from moment)
+  order by d.expires_at limit $2::integer
+  for update of d skip locked
+)
+update deliveries d set state = 'expired', settled_at = l.now from late l where d.seq = l.seq
+returning d.origin::text
+
+-- name: advance_due
+with late as materialized (
+  select d.seq from deliveries d
+  where d.state = 'queued' and d.run_at is not null
+    and d.run_at <= (select coalesce($1::timestamptz, clock_timestamp()))
+  order by d.run_at limit $2::integer
+  for update of d skip locked
+)
+update deliveries d set queued_at = d.run_at, run_at = null from late l where d.seq = l.seq
+
+-- name: withdraw
+with chosen as materialized (
+  select d.seq, m.id from messages m join deliveries d on d.seq = m.seq
+  where m.id = any($1::text[]::uuid[]) and d.state = 'queued'
+  order by d.seq
+  for update of d
+)
+update deliveries d set state = 'withdrawn', settled_at = clock_timestamp() from chosen c where d.seq = c.seq
+returning c.id::text as message_id
+
+-- name: list_receipts
+select m.id::text as message_id, d.sender_id::text, d.recipient_id::text, d.kind, d.state, d.attempt, d.max_attempts,
+  d.token, m.created_at, d.run_at as deliver_at, d.expires_at, d.claimed_at, d.settled_at, d.read_at, d.owner::text, d.log
+from messages m join deliveries d on d.seq = m.seq
+where m.id = any($1::text[]::uuid[])
+
+-- name: list_dead
+select m.id::text as message_id, d.sender_id::text, d.recipient_id::text, d.kind, m.content, m.metadata, m.checksum,
+  d.attempt, m.created_at, d.settled_at as died_at, d.log
+from (
+  select * from deliveries
+  where state = 'dead' order by seq desc limit $1 offset $2
+) d
+join messages m on m.seq = d.seq
+order by d.seq desc
+
+-- name: list_dead_of
+select m.id::text as message_id, d.sender_id::text, d.recipient_id::text, d.kind, m.content, m.metadata, m.checksum,
+  d.attempt, m.created_at, d.settled_at as died_at, d.log
+from (
+  select * from deliveries
+  where state = 'dead' and recipient_id = $1::text::uuid
+  order by seq desc limit $2 offset $3
+) d
+join messages m on m.seq = d.seq
+order by d.seq desc
+
+-- name: redrive
+with chosen as materialized (
+  select d.seq, m.id, t.now from deliveries d join messages m on m.seq = d.seq, (select clock_timestamp() as now) t
+  where d.state = 'dead' and ($1::text[] is null or m.id = any($1::text[]::uuid[]))
+    and ($2::text is null or d.recipient_id = $2::text::uuid)
+  order by d.seq
+  for update of d
+)
+update deliveries d set
+  state = 'queued', attempt = 0, suspect = false, run_at = null, expires_at = null, queued_at = c.now, settled_at = null,
+  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', c.now, 'event', 'redriven', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at, 'reason', null
+  ))
+from chosen c where d.seq = c.seq
+returning c.id::text as message_id, d.recipient_id::text
+
+-- name: statistics_counts
+select state, count(*) as count from deliveries group by state
+
+-- name: statistics_queued
+select extract(epoch from t.now - d.queued_at)::float8 as age, d.recipient_id::text
+from deliveries d, (select coalesce($1::timestamptz, clock_timestamp()) as now) t
+where d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now)
+order by d.queued_at limit 1
+
+-- name: statistics_claimed
+select extract(epoch from t.now - min(d.claimed_at))::float8 as age
+from deliveries d, (select coalesce($1::timestamptz, clock_timestamp()) as now) t
+where d.state = 'claimed'
+group by t.now

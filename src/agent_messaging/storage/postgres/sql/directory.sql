@@ -1,0 +1,54 @@
+-- name: add_organization
+insert into organizations (id, external_id, name, created_at, updated_at)
+select $1::text::uuid, $2, $3, t.now, t.now from (select clock_timestamp() as now) t
+on conflict (external_id) do update set
+  name = case when $4::boolean then excluded.name else organizations.name end,
+  updated_at = case when $4 and organizations.name <> excluded.name
+    then excluded.updated_at else organizations.updated_at end
+returning id::text, external_id, name, created_at, updated_at
+
+-- name: find_organization
+select id::text, external_id, name, created_at, updated_at from organizations where external_id = $1
+
+-- name: find_organizations_by_id
+select id::text, external_id, name, created_at, updated_at from organizations where id = any($1::text[]::uuid[])
+
+-- name: list_organizations
+select id::text, external_id, name, created_at, updated_at
+from organizations order by external_id limit $1 offset $2
+
+-- name: remove_organization
+delete from organizations where external_id = $1
+
+-- name: add_agent
+-- The share lock keeps the organization until the commit, so that its removal cannot come between.
+with organization as materialized (
+  select id from organizations where id = $3::text::uuid for key share
+)
+insert into agents (id, external_id, organization_id, name, created_at, updated_at)
+select $1::text::uuid, $2, o.id, $4, t.now, t.now from organization o, (select clock_timestamp() as now) t
+on conflict (external_id) do update set
+  name = case when $5::boolean and agents.organization_id = excluded.organization_id
+    then excluded.name else agents.name end,
+  updated_at = case when $5 and agents.organization_id = excluded.organization_id and agents.name <> excluded.name
+    then excluded.updated_at else agents.updated_at end
+returning id::text, external_id, organization_id::text, name, created_at, updated_at
+
+-- name: find_agents
+select id::text, external_id, organization_id::text, name, created_at, updated_at
+from agents where external_id = any($1::text[])
+
+-- name: find_agents_by_id
+select id::text, external_id, organization_id::text, name, created_at, updated_at
+from agents where id = any($1::text[]::uuid[])
+
+-- name: list_agents
+select id::text, external_id, organization_id::text, name, created_at, updated_at
+from agents order by external_id limit $1 offset $2
+
+-- name: list_agents_of
+select id::text, external_id, organization_id::text, name, created_at, updated_at
+from agents where organization_id = $1::text::uuid order by external_id limit $2 offset $3
+
+-- name: remove_agent
+delete from agents where external_id = $1

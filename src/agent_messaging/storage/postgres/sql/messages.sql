@@ -1,0 +1,141 @@
+-- name: list_messages_sent
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text
+from (
+  select * from messages o
+  where o.sender_id = $1::text::uuid and o.kind = $2
+    and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
+    and (not $7::boolean or exists (select from deliveries d where d.seq = o.seq and d.read_at is null))
+  order by o.xid desc, o.seq desc limit $3 offset $4
+) m
+left join deliveries d on d.seq = m.seq
+order by m.xid desc, m.seq desc
+
+-- name: list_messages_received
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text
+from (
+  select * from messages o
+  where o.recipient_id = $1::text::uuid and o.kind = $2
+    and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
+  order by o.xid desc, o.seq desc limit $3 offset $4
+) m
+left join deliveries d on d.seq = m.seq
+order by m.xid desc, m.seq desc
+
+-- name: list_messages_unread
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text
+from deliveries d join messages m on m.seq = d.seq
+where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
+  and ($5::timestamptz is null or m.created_at >= $5) and ($6::timestamptz is null or m.created_at <= $6)
+order by d.seq desc limit $3 offset $4
+
+-- name: list_messages_sent_after
+-- In the order of transactions and not beyond the oldest one in flight: what it will commit comes before what is left out.
+with place as materialized (
+  select coalesce((select o.xid from messages o where o.seq <= $8 order by o.seq desc limit 1), '0') as xid, $8::bigint as seq
+)
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text
+from (
+  select o.* from messages o
+  where o.sender_id = $1::text::uuid and o.kind = $2
+    and (o.xid, o.seq) > ((select xid from place), (select seq from place))
+    and o.xid < pg_snapshot_xmin(pg_current_snapshot())
+    and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
+    and (not $7::boolean or exists (select from deliveries d where d.seq = o.seq and d.read_at is null))
+  order by o.xid, o.seq limit $3 offset $4
+) m
+left join deliveries d on d.seq = m.seq
+order by m.xid, m.seq
+
+-- name: list_messages_received_after
+with place as materialized (
+  select coalesce((select o.xid from messages o where o.seq <= $7 order by o.seq desc limit 1), '0') as xid, $7::bigint as seq
+)
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text
+from (
+  select o.* from messages o
+  where o.recipient_id = $1::text::uuid and o.kind = $2
+    and (o.xid, o.seq) > ((select xid from place), (select seq from place))
+    and o.xid < pg_snapshot_xmin(pg_current_snapshot())
+    and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
+  order by o.xid, o.seq limit $3 offset $4
+) m
+left join deliveries d on d.seq = m.seq
+order by m.xid, m.seq
+
+-- name: list_messages_unread_after
+with place as materialized (
+  select coalesce((select o.xid from messages o where o.seq <= $7 order by o.seq desc limit 1), '0') as xid, $7::bigint as seq
+)
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text
+from (
+  select o.* from messages o
+  where o.recipient_id = $1::text::uuid and o.kind = $2
+    and (o.xid, o.seq) > ((select xid from place), (select seq from place))
+    and o.xid < pg_snapshot_xmin(pg_current_snapshot())
+    and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
+    and exists (select from deliveries d where d.seq = o.seq and d.read_at is null)
+  order by o.xid, o.seq limit $3 offset $4
+) m
+left join deliveries d on d.seq = m.seq
+order by m.xid, m.seq
+
+-- name: list_messages_held_back
+-- PostgreSQL alone: whether something committed waits for a transaction in flight before followers may see it.
+select $2::text = 'sender' and exists (
+  select from messages o
+  where o.sender_id = $1::text::uuid and o.kind = $3 and o.xid >= pg_snapshot_xmin(pg_current_snapshot())
+) or $2 = 'recipient' and exists (
+  select from messages o
+  where o.recipient_id = $1::text::uuid and o.kind = $3 and o.xid >= pg_snapshot_xmin(pg_current_snapshot())
+) as held_back
+
+-- name: mark_read
+with chosen as materialized (
+  select d.seq from deliveries d
+  where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
+    and ($3::text is null or d.sender_id = $3::text::uuid)
+  order by d.seq
+  for update of d
+)
+update deliveries d set read_at = t.now
+from chosen c, (select coalesce($4::timestamptz, clock_timestamp()) as now) t
+where d.seq = c.seq
+
+-- name: count_messages_sent
+select count(*) from messages m
+where m.sender_id = $1::text::uuid and m.kind = $2
+  and ($3::boolean is null or exists (
+    select from deliveries d where d.seq = m.seq and (d.read_at is not null) = $3
+  ))
+
+-- name: count_messages_received
+select count(*) from messages m
+where m.recipient_id = $1::text::uuid and m.kind = $2
+  and ($3::boolean is null or exists (
+    select from deliveries d where d.seq = m.seq and (d.read_at is not null) = $3
+  ))
+
+-- name: count_messages_unread
+-- PostgreSQL alone: an index has exactly these.
+select count(*) from deliveries where recipient_id = $1::text::uuid and kind = $2 and read_at is null
+
+-- name: check_messages
+select seq, id::text as message_id, content, metadata, checksum from messages where seq > $1 order by seq limit $2
+
+-- name: check_claims
+-- What a dead process still holds; it returns at its hard end, but only a mistake leaves it there.
+select count(*) from deliveries d join processes p on p.id = d.owner
+where d.state = 'claimed' and p.ended_at < clock_timestamp() - interval '1 minute'
+
+-- name: find_newest_xid
+-- Whether the newest message bears a transaction number that this server has not given out yet.
+select m.xid >= pg_snapshot_xmax(pg_current_snapshot()) from messages m order by m.seq desc limit 1
+
+-- name: forget_xids
+update messages set xid = '0'

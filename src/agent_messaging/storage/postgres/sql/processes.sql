@@ -1,0 +1,108 @@
+-- name: publish_clear
+delete from services where process_id = $1::text::uuid
+
+-- name: publish_insert
+insert into services (process_id, agent_id, kind, explicit)
+select $1::text::uuid, i.agent_id, i.kind, bool_or(i.explicit)
+from unnest($2::text[], $3::text[], $4::boolean[]) as i (agent_id, kind, explicit)
+group by i.agent_id, i.kind
+
+-- name: list_processes
+select p.id::text as process_id, p.host, p.pid, p.started_at, p.ended_at, p.end_reason,
+  extract(epoch from clock_timestamp() - p.ended_at)::float8 as seconds_since_end,
+  coalesce((
+    select jsonb_agg(jsonb_build_array(s.agent_id, s.kind, s.explicit) order by s.agent_id, s.kind)
+    from services s where s.process_id = p.id
+  ), '[]') as services
+from processes p
+where p.ended_at is null or p.ended_at >= clock_timestamp() - make_interval(secs => $1::float8)
+order by p.started_at, p.id
+
+-- name: retire
+update processes set ended_at = clock_timestamp(), end_reason = 'stopped'
+where id = $1::text::uuid and ended_at is null
+
+-- name: release_mark
+with dead as materialized (
+  select p.id from processes p where p.id = any($1::text[]::uuid[]) and p.ended_at is null order by p.id for update
+)
+update processes p set ended_at = coalesce($2::timestamptz, clock_timestamp()), end_reason = 'died'
+from dead where p.id = dead.id
+returning p.id::text
+
+-- name: release_claims
+-- Where a dead process ran suspects, they are to blame; where it ran none, all that it ran is.
+with moment as materialized (
+  select coalesce($2::timestamptz, clock_timestamp()) as now
+),
+held as materialized (
+  select d.seq, d.owner, d.suspect, m.now from deliveries d, moment m
+  where d.state = 'claimed' and d.owner = any($1::text[]::uuid[])
+  order by d.seq
+  for update of d
+),
+judged as materialized (
+  select h.seq, h.now, h.suspect or not bool_or(h.suspect) over (partition by h.owner) as blamed from held h
+)
+update deliveries d set
+  state = case when j.blamed and d.attempt >= d.max_attempts then 'dead' else 'queued' end,
+  attempt = d.attempt - (not j.blamed)::integer,
+  suspect = j.blamed,
+  claim_until = null, run_at = null, queued_at = j.now,
+  settled_at = case when j.blamed and d.attempt >= d.max_attempts then j.now end,
+  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', j.now, 'event', 'lost', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at,
+    'reason', 'process died'
+  ))
+from judged j where d.seq = j.seq
+
+-- name: presence_start
+insert into processes (id, host, pid, backend_pid, backend_start, lease_until, started_at)
+select $1::text::uuid, $2, $3, $4, $5, t.now + make_interval(secs => $6::float8), t.now
+from (select clock_timestamp() as now) t
+
+-- name: presence_backend
+-- The connection that asks, as the others see it.
+select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+
+-- name: presence_renew
+with renewed as (
+  update processes set
+    lease_until = clock_timestamp() + make_interval(secs => $4::float8), backend_pid = $2, backend_start = $3
+  where id = $1::text::uuid and ended_at is null
+  returning id
+)
+select exists (select from renewed) as alive, (select end_reason from processes where id = $1::text::uuid) as end_reason
+
+-- name: presence_drop_claims
+-- What an incarnation claimed while others already took it for dead. Nobody else will look for it before its hard end.
+with held as materialized (
+  select d.seq from deliveries d where d.state = 'claimed' and d.owner = $1::text::uuid order by d.seq for update of d
+)
+update deliveries d set
+  state = 'queued', attempt = d.attempt - 1, claim_until = null, run_at = null, queued_at = clock_timestamp(),
+  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', clock_timestamp(), 'event', 'lost', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at,
+    'reason', 'process was taken for dead'
+  ))
+from held h where d.seq = h.seq
+
+-- name: presence_ring
+select pg_notify($1, $2)
+
+-- name: presence_channel
+select current_schema()
+
+-- name: presence_dead
+-- Whose lease is over, and whose presence connection is not there. The start of another role's connection may be hidden
+-- from us; a pid alone, which the system reuses, then has to do.
+select p.id::text as process_id, p.lease_until < clock_timestamp() as over, p.backend_pid, p.backend_start,
+  p.backend_pid is not null and not exists (
+    select from pg_stat_activity a
+    where a.pid = p.backend_pid and (a.backend_start is null or a.backend_start = p.backend_start)
+  ) as gone
+from processes p
+where p.ended_at is null
+
+-- name: presence_prune
+delete from processes where ended_at < clock_timestamp() - interval '7 days'

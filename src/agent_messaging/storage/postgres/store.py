@@ -1,0 +1,135 @@
+"""The PostgreSQL backend: many processes on many machines over one server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import zlib
+
+import asyncpg
+
+from ...exceptions import NotInitializedError
+from ..ports import Capabilities, StoreFacts
+from ..sql import Queries
+from . import errors, schema
+from .deliveries import PostgresDeliveries
+from .directory import PostgresDirectory
+from .engine import Connection, Engine, bounded
+from .messages import PostgresMessages
+from .presence import PostgresPresence
+from .processes import PostgresProcesses
+
+_SCHEMA = Queries(__package__, "schema")
+_MESSAGES = Queries(__package__, "messages")
+_PAGE = 500
+_log = logging.getLogger(__name__)
+
+
+class PostgresStore:
+    """See ports.Store.
+
+    Args:
+        dsn: `postgresql://user:password@host:port/database`, with the parameters asyncpg knows.
+        min_pool_size: Connections kept open.
+        max_pool_size: The most at a time; one more is open for presence.
+        connect_timeout: Seconds that opening a connection may take, and checking and migrating the schema.
+        call_timeout: Seconds for a call, retries included.
+        lease: Seconds without a sign of life after which others take this process for dead.
+        allow_unsafe_server: Accept a server with `fsync = off`.
+    """
+
+    capabilities = Capabilities(processes=True, durable=True)
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        min_pool_size: int = 5,
+        max_pool_size: int = 20,
+        connect_timeout: float = 10.0,
+        call_timeout: float = 10.0,
+        lease: float = 30.0,
+        allow_unsafe_server: bool = False,
+    ) -> None:
+        self.engine = Engine(
+            dsn,
+            min_pool_size=min_pool_size,
+            max_pool_size=max_pool_size,
+            connect_timeout=connect_timeout,
+            call_timeout=call_timeout,
+        )
+        self.allow_unsafe_server = allow_unsafe_server
+        self.directory = PostgresDirectory(self.engine)
+        self.deliveries = PostgresDeliveries(self.engine)
+        self.messages = PostgresMessages(self.engine)
+        self.processes = PostgresProcesses(self.engine)
+        self.presence = PostgresPresence(self.engine, lease)
+        self._server: schema.Server | None = None
+        self._schema_version = 0
+
+    async def open(self, *, initialize: bool = True) -> None:
+        """See the port."""
+        try:
+            connection = await self.engine.connect()
+            try:
+                await bounded(connection, self._prepare(connection, initialize), self.engine.connect_timeout)
+            except Exception as error:
+                raise errors.translate(error, self.engine.location) from errors.cause(error)
+            finally:
+                connection.terminate()
+            await self.engine.open()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _prepare(self, connection: Connection, initialize: bool) -> None:
+        server = await schema.inspect(connection, self.engine.location, allow_unsafe_server=self.allow_unsafe_server)
+        for warning in server.warnings:
+            _log.warning("PostgreSQL at %s: %s", self.engine.location, warning)
+        with contextlib.suppress(asyncpg.PostgresError):
+            await connection.fetchval(_SCHEMA["use_connection_check"], "1000")
+            self.engine.connection_check = True
+        self._schema_version = await schema.upgrade(connection, server, self.engine.location, initialize=initialize)
+        self._server = server
+
+    async def describe(self) -> StoreFacts:
+        """See the port."""
+        if self._server is None:
+            raise NotInitializedError("The store is not open.")
+        server = await self.engine.run(
+            lambda connection: schema.inspect(connection, self.engine.location, allow_unsafe_server=True), write=False
+        )
+        return StoreFacts(
+            backend="postgres",
+            location=self.engine.location,
+            version=f"PostgreSQL {server.version} (asyncpg {asyncpg.__version__})",
+            schema_version=self._schema_version,
+            durability=server.durability,
+            warnings=server.warnings,
+        )
+
+    async def check(self) -> list[str]:
+        """See the port. The pages of PostgreSQL itself are `pg_amcheck`'s to check."""
+        findings = []
+        orphans = await self.engine.run(lambda connection: connection.fetchval(_MESSAGES["check_claims"]), write=False)
+        if orphans:
+            findings.append(f"{orphans} deliveries are claimed by processes that have ended.")
+        after = 0
+        while True:
+            rows = await self.engine.run(
+                lambda connection, after=after: connection.fetch(_MESSAGES["check_messages"], after, _PAGE), write=False
+            )
+            for row in rows:
+                content, metadata = row["content"], row["metadata"] or ""
+                if zlib.crc32(f"{content}\0{metadata}".encode()) != row["checksum"]:
+                    findings.append(
+                        f"The content of message {row['message_id']} does not fit its checksum: it was damaged on disk."
+                    )
+            if len(rows) < _PAGE:
+                return findings
+            after = rows[-1]["seq"]
+
+    async def aclose(self) -> None:
+        """See the port."""
+        await self.presence.aclose()
+        await self.engine.aclose()
