@@ -1,0 +1,421 @@
+"""`AgentMessaging`: start and stop, organizations and agents, handlers, and the doors to the patterns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+from uuid import UUID
+
+from .bootstrap import build_store
+from .config import Config
+from .delivery.engine import Engine
+from .exceptions import (
+    AgentAlreadyExistsError,
+    ConfigurationError,
+    NotInitializedError,
+    OrganizationAlreadyExistsError,
+    OrganizationNotFoundError,
+)
+from .handlers.registry import AnyHandler, Registry, make_handler
+from .ids import check_external_id, check_name, check_page, check_timeout, uuid7
+from .messaging.one_way import OneWayMessenger
+from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
+from .messaging.receipts import DeadLetters, Receipts
+from .models import Agent, HandlerContext, Kind, Organization, T_Conversation, T_Meeting, T_OneWay
+from .storage.ports import Store
+
+F = TypeVar("F", bound=AnyHandler)
+
+
+class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
+    """The SDK. One object is one process's part in a store, on one event loop.
+
+    Use it as `async with AgentMessaging() as sdk:`, or call `initialize` and `close`. Several objects, in one process or
+    in many, may share a store.
+
+    The type parameters are the payload types of one-way messages, conversations and meetings, for type checkers: give
+    one (for all), two, three or none.
+
+    Args:
+        config: A `Config`, a database URL (`"sqlite:///notes.db"`, `"postgresql://…"`), or None for the environment and
+            the defaults: an SQLite file `agent_messaging.db` in the working directory.
+
+    Raises:
+        ConfigurationError: The configuration cannot be used. Nothing is opened yet.
+
+    Example:
+        async with AgentMessaging[Note]() as sdk:
+            await sdk.register_organization("acme", "Acme")
+            await sdk.register_agent("alice", "acme", "Alice")
+    """
+
+    def __init__(self, config: Config | str | None = None) -> None:
+        if config is None:
+            config = Config()
+        elif isinstance(config, str):
+            config = Config.from_url(config)
+        elif not isinstance(config, Config):
+            raise ConfigurationError(f"config must be a Config, a database URL or None, not {type(config).__name__}.")
+        self.config = config
+        self._handlers = Registry()
+        self._engine: Engine | None = None
+        self._changing = asyncio.Lock()
+        self._one_way: OneWayMessenger[T_OneWay] | None = None
+
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self._close(drain=exc_type is None)
+
+    async def initialize(self) -> None:
+        """Open the store, bring its schema up to date, and begin to serve. Idempotent.
+
+        Raises:
+            DatabaseError: The store cannot be opened; the subclass and the message say why and what to do.
+            SchemaVersionError: The schema does not fit, and auto_initialize_schema is off or the store is newer.
+            ConfigurationError: An extra is missing, or the server is unsafe.
+        """
+        async with self._changing:
+            if self._engine is not None:
+                return
+            logging.getLogger("agent_messaging").setLevel("DEBUG" if self.config.debug else self.config.log_level)
+            store = build_store(self.config)
+            budget = self.config.database.call_timeout
+            engine = Engine(store, self.config.messaging, self._handlers, budget=budget)
+            try:
+                await store.open(initialize=self.config.auto_initialize_schema)
+                await engine.start()
+            except BaseException:
+                await engine.abort()
+                raise
+            self._engine = engine
+            self._one_way = OneWayMessenger(engine, self.config.messaging)
+
+    async def close(self) -> None:
+        """Handle what this object sent to agents it serves, give back the rest, and let go of the store. Idempotent.
+
+        It takes at most `drain_timeout` (by default `handler_timeout`) and a few seconds. Messages that it gives back are
+        handled by another process, or after the next start; their attempt is not counted.
+        """
+        await self._close(drain=True)
+
+    async def _close(self, *, drain: bool) -> None:
+        async with self._changing:
+            engine, self._engine = self._engine, None
+            if engine is None:
+                return
+            # Handlers that still run may send and look things up until the last one has ended.
+            self._engine = engine
+            try:
+                await engine.stop(drain=drain)
+            finally:
+                self._engine = None
+                await engine.store.aclose()
+
+    def _started(self) -> Engine:
+        if self._engine is None:
+            raise NotInitializedError
+        return self._engine
+
+    @property
+    def store(self) -> Store:
+        """The storage seam, for tools. Not part of the stable API."""
+        return self._started().store
+
+    # --- the patterns -------------------------------------------------------------------------------------------------
+
+    @property
+    def one_way(self) -> OneWayMessenger[T_OneWay]:
+        """One-way messages.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        self._started()
+        assert self._one_way is not None
+        return self._one_way
+
+    @property
+    def receipts(self) -> Receipts:
+        """What became of messages.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        return Receipts(self._started())
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Messages that were given up.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        return DeadLetters(self._started())
+
+    # --- organizations ------------------------------------------------------------------------------------------------
+
+    async def register_organization(self, external_id: str, name: str, *, exist_ok: bool = False) -> UUID:
+        """Register an organization; return its UUID.
+
+        Registering the same id and name again returns the existing UUID.
+
+        Args:
+            external_id: 1 to 255 characters, in Unicode form NFC, without control characters; case matters.
+            name: For people; 1 to 255 characters.
+            exist_ok: True renames an existing organization instead of refusing another name.
+
+        Raises:
+            InvalidArgumentError: The id or the name is empty, too long, or has forbidden characters.
+            OrganizationAlreadyExistsError: The id exists with another name.
+            DatabaseError: The store failed.
+        """
+        engine = self._started()
+        check_external_id(external_id, field="external_id")
+        check_name(name, field="name")
+        found = await engine.store.directory.add_organization(uuid7(), external_id, name, update_name=exist_ok)
+        if found.name != name:
+            raise OrganizationAlreadyExistsError(external_id=external_id, name=found.name)
+        return found.id
+
+    async def get_organization(self, external_id: str) -> Organization:
+        """Look up an organization.
+
+        Raises:
+            OrganizationNotFoundError: There is none; names the closest.
+        """
+        engine = self._started()
+        check_external_id(external_id, field="external_id")
+        return await engine.names.get_organization(external_id)
+
+    async def list_organizations(self, *, limit: int = 100, offset: int = 0) -> list[Organization]:
+        """List organizations in order of external id; `limit` at most 1,000."""
+        engine = self._started()
+        check_page(limit, offset)
+        return await engine.store.directory.list_organizations(limit, offset)
+
+    async def deregister_organization(self, external_id: str) -> bool:
+        """Remove an organization with its agents, their messages and receipts; False if there was none.
+
+        Accepted messages of its agents that were not handled yet end with it, without a dead letter.
+        """
+        engine = self._started()
+        check_external_id(external_id, field="external_id")
+        removed = await engine.store.directory.remove_organization(external_id)
+        engine.names.clear()
+        engine.waiters.look()
+        return removed
+
+    # --- agents -------------------------------------------------------------------------------------------------------
+
+    async def register_agent(
+        self, external_id: str, organization_external_id: str, name: str, *, exist_ok: bool = False
+    ) -> UUID:
+        """Register an agent in an organization; return its UUID.
+
+        Registering the same id, organization and name again returns the existing UUID. Global handlers of this process
+        serve the agent from now on.
+
+        Args:
+            external_id: 1 to 255 characters, unique over all organizations; case matters.
+            organization_external_id: Its organization.
+            name: For people; 1 to 255 characters.
+            exist_ok: True renames an existing agent of this organization instead of refusing another name.
+
+        Raises:
+            InvalidArgumentError: An id or the name is empty, too long, or has forbidden characters.
+            OrganizationNotFoundError: There is no such organization; names the closest.
+            AgentAlreadyExistsError: The id exists with another name or in another organization.
+            DatabaseError: The store failed.
+        """
+        engine = self._started()
+        check_external_id(external_id, field="external_id")
+        check_external_id(organization_external_id, field="organization_external_id")
+        check_name(name, field="name")
+        organization = await engine.names.get_organization(organization_external_id)
+        found = await engine.store.directory.add_agent(
+            uuid7(), external_id, str(organization.id), name, update_name=exist_ok
+        )
+        if found is None:
+            raise OrganizationNotFoundError(external_id=organization_external_id)
+        await engine.names.remember([found])
+        if found.name != name or found.organization_id != organization.id:
+            known = engine.names.cached(external_id)
+            raise AgentAlreadyExistsError(
+                external_id=external_id, name=found.name, organization=known.organization if known else ""
+            )
+        await engine.adopt([external_id])
+        return found.id
+
+    async def get_agent(self, external_id: str) -> Agent:
+        """Look up an agent.
+
+        Raises:
+            AgentNotFoundError: There is none; names the closest.
+        """
+        engine = self._started()
+        check_external_id(external_id, field="external_id")
+        found = await engine.store.directory.find_agents([external_id])
+        if found:
+            return found[0]
+        engine.names.clear()
+        await engine.names.get(external_id)  # raises, with suggestions
+        return (await engine.store.directory.find_agents([external_id]))[0]
+
+    async def list_agents(
+        self, organization_external_id: str | None = None, *, limit: int = 100, offset: int = 0
+    ) -> list[Agent]:
+        """List agents in order of external id, of one organization or of all; `limit` at most 1,000.
+
+        Raises:
+            OrganizationNotFoundError: There is no such organization.
+        """
+        engine = self._started()
+        check_page(limit, offset)
+        within = None
+        if organization_external_id is not None:
+            within = str((await self.get_organization(organization_external_id)).id)
+        return await engine.store.directory.list_agents(within, limit, offset)
+
+    async def deregister_agent(self, external_id: str) -> bool:
+        """Remove an agent with its messages, sent and received, and their receipts; False if there was none.
+
+        Accepted messages to it that were not handled yet end with it, without a dead letter. Whoever waits for their
+        receipts is told that they do not exist any more.
+        """
+        engine = self._started()
+        check_external_id(external_id, field="external_id")
+        known = engine.names.cached(external_id)
+        removed = await engine.store.directory.remove_agent(external_id)
+        engine.names.forget([known.id] if known else [])
+        engine.waiters.look()
+        return removed
+
+    # --- handlers and serving -----------------------------------------------------------------------------------------
+
+    def register_handler(
+        self,
+        agent_external_id: str,
+        *,
+        ordered: bool = True,
+        concurrency: int | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[F], F]:
+        """Register, as a decorator, the handler of one agent in this SDK object, for every kind of message.
+
+        It wins over global handlers. It may be registered before the SDK is started and before the agent exists; messages
+        that wait for the agent are then handled. The function is returned unchanged.
+
+        Args:
+            agent_external_id: Whose messages.
+            ordered: One sender's messages run one after the other. False runs them at once, in no promised order.
+            concurrency: Runs at once; None is the setting `handler_concurrency` (10).
+            timeout: Seconds a run may take; None is the setting `handler_timeout` (30).
+
+        Raises:
+            InvalidArgumentError: The id or an option is refused, or the function cannot be called with (message, context).
+
+        Example:
+            @sdk.register_handler("bob")
+            async def on_note(message: Note, context: MessageContext) -> None: ...
+        """
+        check_external_id(agent_external_id, field="agent_external_id")
+
+        def register(function: F) -> F:
+            handler = make_handler(function, ordered=ordered, concurrency=concurrency, timeout=timeout)
+            contexts = (HandlerContext.ONE_WAY, HandlerContext.CONVERSATION)
+            self._handlers.register(contexts, agent_external_id, handler)
+            return function
+
+        return register
+
+    def unregister_handler(self, agent_external_id: str) -> bool:
+        """Forget the handler of one agent in this SDK object; False if it had none. What runs goes on."""
+        check_external_id(agent_external_id, field="agent_external_id")
+        return self._handlers.unregister(agent_external_id)
+
+    async def serve(self, *agent_external_ids: str) -> None:
+        """Let this process's bare global handlers serve these agents; `"*"` is every agent of the store.
+
+        Agents registered through this object are served anyway. An agent that another live process serves with a handler
+        of its own is left to it.
+
+        Raises:
+            AgentNotFoundError: One of them is not registered; names the closest.
+        """
+        engine = self._started()
+        named = [id for id in agent_external_ids if id != "*"]
+        for external_id in named:
+            check_external_id(external_id, field="agent_external_ids")
+        await engine.names.get_all(named)
+        await engine.adopt(named, everyone="*" in agent_external_ids)
+
+    async def wait_until_served(self, agent_external_ids: str | Sequence[str], timeout: float | None = 30.0) -> None:
+        """Wait until a live process, this one included, serves each of these agents. For start-up.
+
+        Args:
+            agent_external_ids: One or more agents.
+            timeout: Seconds; None waits without limit.
+
+        Raises:
+            TimeoutError: Some are still unserved; names them.
+            AgentNotFoundError: One of them is not registered.
+        """
+        engine = self._started()
+        ids = [agent_external_ids] if isinstance(agent_external_ids, str) else list(agent_external_ids)
+        for external_id in ids:
+            check_external_id(external_id, field="agent_external_ids")
+        check_timeout(timeout, allow_none=True)
+        await engine.serving.wait_until_served(await engine.names.get_all(ids), list(Kind), timeout)
+
+    async def receive(
+        self,
+        agent_external_id: str,
+        limit: int = 1,
+        timeout: float | None = None,
+        lease: float = DEFAULT_LEASE,
+        *,
+        payload_type: Any = Any,
+    ) -> list[ReceivedMessage]:
+        """Pull one-way messages of an agent that has no handler: claim up to `limit`, oldest first.
+
+        Each is settled by its `done`, `retry` or `reject`. If this process dies, or when the lease ends, it goes to
+        whoever asks next, and the attempt counts. A process that pulls counts as serving the agent. Cancelling the call
+        gives back what it claimed.
+
+        Args:
+            agent_external_id: Whose messages.
+            limit: At most so many, 1 to 1,000.
+            timeout: Seconds to wait for the first one; 0 only looks, None waits without limit.
+            lease: Seconds for which a claim holds.
+            payload_type: What the payloads become: a pydantic model, a dataclass, …; Any is plain JSON. One that does
+                not fit goes to the dead letters.
+
+        Returns:
+            The messages; empty if none came in time.
+
+        Raises:
+            AgentNotFoundError: There is no such agent; names the closest.
+
+        Example:
+            for message in await sdk.receive("bob", limit=10, timeout=5):
+                print(message.content)
+                await message.done()
+        """
+        return await receive(
+            self._started(),
+            agent_external_id,
+            limit=limit,
+            timeout=timeout,
+            lease=lease,
+            payload_type=payload_type,
+        )

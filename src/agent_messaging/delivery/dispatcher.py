@@ -1,0 +1,471 @@
+"""Claim → handle → settle, for the agents served here.
+
+It never holds more claims than it has free slots, so memory stays bounded however much is queued. Settlements are gathered
+and committed in batches, and the same commit claims what they made room for. Order, slots and lanes are decided here in
+memory only to save round trips; the store's claim is what counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+
+from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError, PayloadError
+from ..handlers.running import make_context, run_handler
+from ..handlers.threads import DaemonThreads
+from ..models import Kind
+from ..payloads import Decoder
+from ..storage.ports import (
+    AppendOutcome,
+    Claim,
+    ClaimedDelivery,
+    ClaimRequest,
+    DeliveryStore,
+    NewGroup,
+    Presence,
+    Settlement,
+    Settling,
+    Stored,
+)
+from .names import AgentName, Names
+from .probes import probe
+from .retry import RetryPolicy, describe
+from .serving import Serving
+from .stations import Station
+from .waiting import Waiters
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+MAX_SETTLEMENTS = 1_000
+"""Settlements in one commit."""
+PAUSE = 0.25
+"""Seconds before the store is tried again after it failed."""
+GIVE_UP_AFTER_CANCEL = 2.0
+"""Seconds a cancelled run has to end; a handler that swallows its cancellation keeps its claim until the claim's hard end."""
+
+
+class Dispatcher:
+    """The stations, the runs in flight, and the task that exchanges settlements for claims.
+
+    Args:
+        concurrency: Runs at once for each agent and kind, where its handler says nothing else.
+        timeout: Seconds a run may take, likewise.
+        on_later: Called with the seconds until a retry becomes due.
+        on_queued: Called when something was queued here that was not claimed with it.
+    """
+
+    def __init__(
+        self,
+        deliveries: DeliveryStore,
+        presence: Presence,
+        names: Names,
+        serving: Serving,
+        waiters: Waiters,
+        *,
+        concurrency: int,
+        timeout: float,
+        retry: RetryPolicy,
+        on_later: Callable[[float], None],
+        on_queued: Callable[[], None],
+    ) -> None:
+        self.deliveries = deliveries
+        self.presence = presence
+        self.names = names
+        self.serving = serving
+        self.waiters = waiters
+        self.concurrency = concurrency
+        self.timeout = timeout
+        self.retry = retry
+        self.on_later = on_later
+        self.on_queued = on_queued
+        self.threads = DaemonThreads()
+        self.decoder = Decoder()
+        self.stations: dict[tuple[str, Kind], Station] = {}
+        self.runs: dict[asyncio.Task[None], ClaimedDelivery] = {}
+        self.reserved: dict[str, Station] = {}
+        """Slots kept, by message id, for deliveries that are being appended with a claim."""
+        self.pulled: set[Claim] = set()
+        """Claims of agents that pull, not settled yet."""
+        self.pulling: set[asyncio.Task[list[ClaimedDelivery]]] = set()
+        self.settlements: list[tuple[Settlement, ClaimedDelivery]] = []
+        self.is_draining = False
+        self.takes_new = True
+        self._looking = False
+        self._reconciling = False
+        self._event = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._lost: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look for work."""
+        self._task = asyncio.create_task(self._exchange_forever(), name="agent-messaging-dispatcher")
+        self.look()
+
+    def begin_draining(self, *, take_new: bool) -> None:
+        """Take nothing more from other processes; without `take_new`, nothing more at all."""
+        self.is_draining = True
+        self.takes_new = take_new
+        self._wake()
+
+    async def wait_until_idle(self) -> None:
+        """Wait until nothing runs, nothing is to be settled, and nothing stored here waits for a handler here."""
+        while not self._is_idle():
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def aclose(self) -> None:
+        """Give back what still runs, without counting the attempt; settle; stop."""
+        self.takes_new = False
+        runs = set(self.runs)
+        for task in runs:
+            task.cancel()
+        if runs:
+            _, stuck = await asyncio.wait(runs, timeout=GIVE_UP_AFTER_CANCEL)
+            self.threads.abandon()
+            for task in stuck:
+                logger.warning(
+                    "the handler of message %s does not end; its claim is held until its hard end",
+                    self.runs[task].message_id,
+                )
+                self._lost.add(task)
+                task.cancel()
+        if self._task is None:
+            return
+        try:
+            async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
+                while self.settlements:
+                    self._quiet.clear()
+                    self._wake()
+                    await self._quiet.wait()
+        except TimeoutError:
+            logger.warning("%d settlements could not be stored; others will take over", len(self.settlements))
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        try:
+            await self._give_back(self.pulled, "the process stopped")
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.warning("%d pulled messages could not be given back: %s", len(self.pulled), error)
+
+    def lose_claims(self) -> None:
+        """Others took this incarnation for dead: every claim is lost, so stop its run and settle nothing."""
+        for task in self.runs:
+            self._lost.add(task)
+            task.cancel()
+        self.settlements.clear()
+        self.pulled.clear()
+        self.look()
+
+    # --- what is told to it -------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look in the store for work: somebody rang, or it is time to."""
+        self._looking = True
+        self._wake()
+
+    def about_to_append(self, groups: list[NewGroup]) -> None:
+        """Mark what can be claimed in the same commit: a slot is free, and the lane has neither a run nor an earlier entry."""
+        if not self.takes_new or self._reconciling:
+            return
+        lanes: set[tuple[str, Kind, str]] = set()
+        for group in groups:
+            if group.deliver_at is not None:
+                continue
+            for delivery in group.deliveries:
+                lane = (delivery.recipient_id, group.kind, group.sender_id)
+                station = None if lane in lanes else self._station(delivery.recipient_id, group.kind)
+                lanes.add(lane)
+                if (
+                    station is not None
+                    and station.free > 0
+                    and (not station.handler.ordered or group.sender_id not in station.lanes)
+                ):
+                    station.occupy(group.sender_id)
+                    self.reserved[delivery.message_id] = station
+                    delivery.claim = True
+                    group.run_limit = station.run_limit
+
+    def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None:
+        """Run what was claimed with its append; remember what was queued."""
+        if outcome is None:
+            self._reconciling = True  # it may be stored, and claimed, all the same
+        claims = outcome.claims if isinstance(outcome, Stored) else {}
+        stored = isinstance(outcome, Stored)
+        elsewhere: list[str] = []
+        for delivery in group.deliveries:
+            station = self.reserved.pop(delivery.message_id, None)
+            claim = claims.get(delivery.message_id)
+            if claim is not None and station is not None:
+                self._run(station, _claimed(group, delivery.message_id, delivery.recipient_id, claim, self.presence))
+                continue
+            if station is not None:
+                station.vacate(group.sender_id)
+            if stored and group.deliver_at is None:
+                if (here := self._station(delivery.recipient_id, group.kind)) is not None:
+                    here.queued_here()
+                elsewhere.append(delivery.recipient_id)
+        if elsewhere:
+            self.serving.ring_for(elsewhere, group.kind)
+            self.on_queued()
+        self._wake()
+
+    # --- stations -----------------------------------------------------------------------------------------------------
+
+    def _station(self, recipient_id: str, kind: Kind) -> Station | None:
+        """The station of an agent served here, brought up to date with its handler; None if it is not served here."""
+        agent = self.names.cached_by_id(recipient_id)
+        return self._station_of(agent, kind) if agent is not None else None
+
+    def _station_of(self, agent: AgentName, kind: Kind) -> Station | None:
+        handler = self.serving.find_handler(agent, kind) if self.serving.invoke else None
+        if handler is None:
+            return None
+        station = self.stations.get((agent.id, kind))
+        if station is None or station.handler is not handler:
+            limit = handler.concurrency or self.concurrency
+            run_limit = handler.timeout or self.timeout
+            if station is None:
+                station = Station(agent, kind, handler, limit, run_limit)
+                self.stations[agent.id, kind] = station
+            station.handler, station.limit, station.run_limit = handler, limit, run_limit
+        return station
+
+    async def _find_waiting(self) -> None:
+        waiting = await self.deliveries.find_waiting()
+        names = await self.names.find_by_id({recipient_id for recipient_id, _ in waiting})
+        for recipient_id, kind in waiting:
+            agent = names.get(recipient_id)
+            station = self._station_of(agent, kind) if agent is not None else None
+            if station is not None:
+                station.queued_elsewhere()
+
+    # --- pulling ------------------------------------------------------------------------------------------------------
+
+    async def pull(self, request: ClaimRequest) -> list[ClaimedDelivery]:
+        """Claim for an agent that pulls. Cancelled in the middle, what was claimed goes back."""
+        while self._reconciling:  # a claim made now would be taken for a lost one
+            self._wake()
+            await asyncio.sleep(PAUSE)
+        task = asyncio.create_task(self._pull(request), name="agent-messaging-pull")
+        self.pulling.add(task)
+        try:
+            claimed = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._abandon_pull)
+            raise
+        return claimed
+
+    async def _pull(self, request: ClaimRequest) -> list[ClaimedDelivery]:
+        try:
+            claimed = await self.deliveries.claim([request], owner=self.presence.process_id)
+            self.pulled |= {delivery.claim for delivery in claimed}
+            return claimed
+        except (DatabaseError, OutcomeUnknownError):
+            self._reconciling = True
+            raise
+        finally:
+            self.pulling.remove(asyncio.current_task())  # type: ignore[arg-type]
+
+    def _abandon_pull(self, task: asyncio.Task[list[ClaimedDelivery]]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self.pulled -= {delivery.claim for delivery in task.result()}
+            self._reconciling = True  # which gives back every claim that nobody here knows
+            self._wake()
+
+    async def settle_pulled(self, settlement: Settlement, message_id: str) -> bool:
+        """End the claim of an agent that pulls; False if it was not the newest any more."""
+        owner = self.presence.process_id
+        settled = await self.deliveries.settle([settlement], owner=owner)
+        self.pulled.discard(settlement.claim)
+        self.waiters.hint([message_id])
+        self.presence.ring(settled.origins - {owner})
+        if settlement.how is Settling.RETRY:
+            self.on_later(settlement.delay)
+        return settled.moved[0]
+
+    async def _give_back(self, claims: Collection[Claim], reason: str) -> None:
+        if claims:
+            back = [Settlement(claim, Settling.RETURNED, reason=reason) for claim in claims]
+            await self.deliveries.settle(back, owner=self.presence.process_id)
+
+    # --- the exchange -------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._event.set()
+
+    def _is_idle(self) -> bool:
+        if self.runs or self.settlements or self.reserved or self._event.is_set():
+            return False
+        return not self.takes_new or not any(station.known for station in self.stations.values())
+
+    async def _exchange_forever(self) -> None:
+        while True:
+            if self._is_idle():
+                self._quiet.set()
+            await self._event.wait()
+            self._event.clear()
+            try:
+                await self._exchange()
+            except (DatabaseError, OutcomeUnknownError) as error:
+                logger.warning("the store failed, trying again: %s", error)
+                self._looking = self._reconciling = True
+                await asyncio.sleep(PAUSE)
+                self._wake()
+            except Exception:
+                logger.exception("the dispatcher failed, going on")
+                await asyncio.sleep(PAUSE)
+                self._wake()
+
+    async def _reconcile(self) -> None:
+        """Give back the claims whose answer was lost: the store knows them, no run here does.
+
+        Meanwhile nothing is appended with a claim, and this task makes no other, so a claim it does not know is lost.
+        """
+        if self.reserved or self.pulling:
+            return
+        owner = self.presence.process_id
+        known = {delivery.claim for delivery in self.runs.values()} | {one.claim for one, _ in self.settlements}
+        known |= self.pulled
+        lost = [claim for claim in await self.deliveries.list_claims(owner) if claim not in known]
+        await self._give_back([claim for claim in lost if claim not in self.pulled], "the store's answer was lost")
+        self._reconciling = False
+        self._looking = True
+
+    async def _exchange(self) -> None:
+        if self._reconciling:
+            await self._reconcile()
+        if self._looking and self.takes_new:
+            self._looking = False
+            if not self.is_draining:
+                await self._find_waiting()
+        batch = self.settlements[:MAX_SETTLEMENTS]
+        hungry = [station for station in self.stations.values() if station.is_hungry] if self.takes_new else []
+        origin = self.presence.process_id if self.is_draining else None
+        requests = [station.request(origin) for station in hungry]
+        if not batch and not requests:
+            self._quiet.set()
+            return
+        owner = self.presence.process_id
+        probe("before_settle")
+        try:
+            settled = await self.deliveries.settle([settlement for settlement, _ in batch], requests, owner=owner)
+        except BaseException:
+            for station in hungry:
+                station.asked = True
+            raise
+        probe("after_settle")
+        del self.settlements[: len(batch)]
+        if owner != self.presence.process_id:
+            return  # lost meanwhile: what was claimed under the old incarnation is not ours to run
+        for (settlement, delivery), moved in zip(batch, settled.moved, strict=True):
+            if not moved:
+                logger.warning("the claim on message %s was lost: another run has it", delivery.message_id)
+            elif settlement.how is Settling.RETRY:
+                self.on_later(settlement.delay)
+        self.waiters.hint(delivery.message_id for _, delivery in batch)
+        self.presence.ring(settled.origins - {owner})
+        await self._take(hungry, [request.limit for request in requests], settled.claimed)
+        if self.settlements or any(station.is_hungry for station in hungry):
+            self._wake()
+        self._quiet.set()
+
+    async def _take(self, hungry: list[Station], limits: list[int], claimed: Collection[ClaimedDelivery]) -> None:
+        await self.names.find_by_id({delivery.sender_id for delivery in claimed})
+        of_station: dict[tuple[str, Kind], list[ClaimedDelivery]] = {}
+        for delivery in claimed:
+            of_station.setdefault((delivery.recipient_id, delivery.kind), []).append(delivery)
+        for station, limit in zip(hungry, limits, strict=True):
+            mine = of_station.get((station.agent.id, station.kind), [])
+            station.answered(limit, len(mine), mine[-1].sender_id if mine else None)
+            for delivery in mine:
+                station.occupy(delivery.sender_id)
+                self._run(station, delivery)
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def _run(self, station: Station, delivery: ClaimedDelivery) -> None:
+        probe("after_claim")
+        task = asyncio.create_task(self._handle(station, delivery), name=f"agent-messaging-run-{delivery.message_id}")
+        self.runs[task] = delivery
+
+    async def _handle(self, station: Station, delivery: ClaimedDelivery) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        how, delay, reason = Settling.DONE, 0.0, None
+        try:
+            await self._call(station, delivery)
+        except PayloadError as error:
+            how, reason = Settling.DEAD, describe(error)
+            self._log(delivery, error)
+        except asyncio.CancelledError as error:
+            if task.cancelling():
+                how, reason = Settling.RETURNED, "the process stopped"
+            else:
+                how, delay, reason = *self._failed(delivery, error), describe(error)
+        except Exception as error:
+            how, delay, reason = *self._failed(delivery, error), describe(error)
+        except BaseException as error:
+            how, reason = Settling.RETURNED, describe(error)
+            raise
+        finally:
+            del self.runs[task]
+            station.vacate(delivery.sender_id)
+            if task in self._lost:
+                self._lost.discard(task)
+            else:
+                self.settlements.append((Settlement(delivery.claim, how, delay, reason), delivery))
+            self._wake()
+
+    async def _call(self, station: Station, delivery: ClaimedDelivery) -> object:
+        sender = self.names.cached_by_id(delivery.sender_id)
+        if sender is None:
+            sender = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id)
+        if sender is None:
+            raise HandlerError("The sender was removed while its message waited.")
+        context = make_context(delivery, sender, station.agent)
+        return await run_handler(
+            station.handler,
+            delivery,
+            context,
+            timeout=station.run_limit,
+            threads=self.threads,
+            decoder=self.decoder,
+        )
+
+    def _failed(self, delivery: ClaimedDelivery, error: BaseException) -> tuple[Settling, float]:
+        self._log(delivery, error)
+        return self.retry.after(delivery.claim.attempt, delivery.max_attempts)
+
+    def _log(self, delivery: ClaimedDelivery, error: BaseException) -> None:
+        # A pydantic error's traceback quotes the payload, which is never logged.
+        traceback = None if type(error).__name__ in ("ValidationError", "PayloadError") else error
+        logger.warning(
+            "the handler failed on message %s, attempt %d of %d: %s",
+            delivery.message_id,
+            delivery.claim.attempt,
+            delivery.max_attempts,
+            describe(error),
+            exc_info=traceback,
+        )
+
+
+def _claimed(group: NewGroup, message_id: str, recipient_id: str, claim: Claim, presence: Presence) -> ClaimedDelivery:
+    """The claim that came with an append, as if the store had been asked for it: the run sees no difference."""
+    return ClaimedDelivery(
+        claim=claim,
+        message_id=message_id,
+        kind=group.kind,
+        sender_id=group.sender_id,
+        recipient_id=recipient_id,
+        content=group.content,
+        metadata=group.metadata,
+        checksum=group.checksum,
+        max_attempts=group.max_attempts,
+        created_at=datetime.now(UTC),
+        origin=presence.process_id,
+        session_id=group.session_id,
+    )

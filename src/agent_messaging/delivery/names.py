@@ -1,0 +1,129 @@
+"""Agents by name and by id, cached. A cached agent may have been removed meanwhile: the store has the last word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from ..exceptions import AgentNotFoundError, OrganizationNotFoundError
+from ..models import Agent, Organization
+from ..storage.ports import DirectoryStore
+
+CACHE_LIMIT = 50_000
+"""Agents remembered; at this many the cache starts anew."""
+SUGGESTIONS_FROM = 5_000
+"""Names that are looked through for close ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentName:
+    """What the engine needs of an agent."""
+
+    id: str
+    external_id: str
+    name: str
+    organization_id: str
+    organization: str
+    """The organization's external id."""
+
+
+class Names:
+    """The cache. Look-ups by name raise for unknown ones and suggest the closest."""
+
+    def __init__(self, directory: DirectoryStore) -> None:
+        self.directory = directory
+        self._by_name: dict[str, AgentName] = {}
+        self._by_id: dict[str, AgentName] = {}
+        self._organizations: dict[str, str] = {}
+
+    def cached(self, external_id: str) -> AgentName | None:
+        """The agent, if it was looked up before."""
+        return self._by_name.get(external_id)
+
+    def cached_by_id(self, id: str) -> AgentName | None:
+        """The agent, if it was looked up before."""
+        return self._by_id.get(id)
+
+    async def get(self, external_id: str, *, role: str = "") -> AgentName:
+        """One agent.
+
+        Raises:
+            AgentNotFoundError: There is none; names the closest.
+        """
+        return (await self.get_all([external_id], role=role))[0]
+
+    async def get_all(
+        self, external_ids: Collection[str], *, role: str = "", within: str | None = None
+    ) -> list[AgentName]:
+        """These agents, in this order; suggestions come only from the organization `within`, if given."""
+        found = await self.find_all(external_ids)
+        for external_id in external_ids:
+            if external_id not in found:
+                suggestions = await self._closest_agents(external_id, within)
+                raise AgentNotFoundError(external_id=external_id, suggestions=suggestions, role=role)
+        return [found[external_id] for external_id in external_ids]
+
+    async def find_all(self, external_ids: Iterable[str]) -> dict[str, AgentName]:
+        """Those that exist, by name."""
+        wanted = list(external_ids)
+        missing = [external_id for external_id in wanted if external_id not in self._by_name]
+        if missing:
+            await self.remember(await self.directory.find_agents(missing))
+        return {name: self._by_name[name] for name in wanted if name in self._by_name}
+
+    async def find_by_id(self, ids: Iterable[str]) -> dict[str, AgentName]:
+        """Those that exist, by id."""
+        wanted = set(ids)
+        missing = [id for id in wanted if id not in self._by_id]
+        if missing:
+            await self.remember(await self.directory.find_agents_by_id(missing))
+        return {id: self._by_id[id] for id in wanted if id in self._by_id}
+
+    async def remember(self, agents: Iterable[Agent]) -> None:
+        """Take agents that were just read or written."""
+        agents = list(agents)
+        unknown = {str(agent.organization_id) for agent in agents} - self._organizations.keys()
+        if unknown:
+            organizations = await self.directory.find_organizations_by_id(unknown)
+            self._organizations |= {str(one.id): one.external_id for one in organizations}
+        if len(self._by_id) + len(agents) > CACHE_LIMIT:
+            self.clear()
+        for agent in agents:
+            organization_id = str(agent.organization_id)
+            organization = self._organizations.get(organization_id, "")
+            known = AgentName(str(agent.id), agent.external_id, agent.name, organization_id, organization)
+            self._by_name[known.external_id] = self._by_id[known.id] = known
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Drop agents that turned out to be gone."""
+        for id in ids:
+            known = self._by_id.pop(id, None)
+            if known is not None and self._by_name.get(known.external_id) is known:
+                del self._by_name[known.external_id]
+
+    def clear(self) -> None:
+        """Drop every agent."""
+        self._by_name.clear()
+        self._by_id.clear()
+
+    async def get_organization(self, external_id: str) -> Organization:
+        """One organization, as it is in the store now.
+
+        Raises:
+            OrganizationNotFoundError: There is none; names the closest.
+        """
+        organization = await self.directory.find_organization(external_id)
+        if organization is None:
+            known = [one.external_id for one in await self.directory.list_organizations(SUGGESTIONS_FROM, 0)]
+            raise OrganizationNotFoundError(external_id=external_id, suggestions=_closest(external_id, known))
+        return organization
+
+    async def _closest_agents(self, external_id: str, within: str | None) -> tuple[str, ...]:
+        agents = await self.directory.list_agents(within, SUGGESTIONS_FROM, 0)
+        return _closest(external_id, [agent.external_id for agent in agents])
+
+
+def _closest(wanted: str, known: list[str]) -> tuple[str, ...]:
+    folded = {name.casefold(): name for name in known}
+    return tuple(folded[match] for match in difflib.get_close_matches(wanted.casefold(), list(folded), n=3))

@@ -1,0 +1,125 @@
+"""The way into the store: concurrent sends are coalesced into one commit.
+
+An idle store commits at once; what arrives while a commit is in flight goes out together with the next one. There is one
+commit in flight per SDK object, so the order of calls is the order in the store. A cancelled sender only detaches: its
+message is stored all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from ..exceptions import AgentMessagingError, OutcomeUnknownError, StorageUnavailableError
+from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup
+from .probes import probe
+
+MAX_GROUPS = 1_000
+"""Calls in one commit: bounds the memory and the time of one transaction."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between attempts at a store that does not answer."""
+
+
+class Observer(Protocol):
+    """Who is told what became of every group, also when its sender has gone."""
+
+    def about_to_append(self, groups: list[NewGroup]) -> None: ...
+    def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None: ...
+
+
+class Outbox:
+    """Waiting groups and the task that stores them.
+
+    Args:
+        budget: Seconds for which a group is tried while the store does not answer.
+    """
+
+    def __init__(
+        self, deliveries: DeliveryStore, owner: Callable[[], str], observer: Observer, *, budget: float
+    ) -> None:
+        self.deliveries = deliveries
+        self.owner = owner
+        self.observer = observer
+        self.budget = budget
+        self._waiting: deque[tuple[NewGroup, asyncio.Future[AppendOutcome]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything handed in has been answered."""
+        return self._task is None
+
+    async def put(self, group: NewGroup) -> AppendOutcome:
+        """Store a group; return when it is committed, or refused.
+
+        Raises:
+            StorageUnavailableError, StorageFullError and the other definite errors of the store: nothing was stored.
+            OutcomeUnknownError: The store did not answer within the budget; the group may or may not be stored.
+        """
+        future: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append((group, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain(), name="agent-messaging-outbox")
+        return await future
+
+    async def aclose(self) -> None:
+        """Wait until everything handed in has been answered."""
+        while self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUPS))]
+                groups = [group for group, _ in batch]
+                try:
+                    outcomes: list[AppendOutcome | Exception] = [*await self._append(groups)]
+                except Exception as error:
+                    outcomes = [error] * len(batch)
+                for (group, future), outcome in zip(batch, outcomes, strict=True):
+                    self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
+                    if not future.done():
+                        _answer(future, outcome)
+        finally:
+            # Nothing waits here unless the task was cancelled, which only the end of the loop does.
+            for _, future in self._waiting:
+                future.cancel()
+            self._task = None
+
+    async def _append(self, groups: list[NewGroup]) -> list[AppendOutcome]:
+        """Append until the store answers. A driver failure leaves the groups unknown: they are repeated under their ids."""
+        self.observer.about_to_append(groups)
+        deadline = time.monotonic() + self.budget
+        pause = FIRST_PAUSE
+        unknown = False
+        while True:
+            try:
+                async with asyncio.timeout(max(deadline - time.monotonic(), FIRST_PAUSE)):
+                    outcomes = await self.deliveries.append(groups, owner=self.owner(), repeat=unknown)
+                probe("after_append")
+                return outcomes
+            except (OutcomeUnknownError, TimeoutError) as error:
+                unknown = True
+                if time.monotonic() + pause > deadline:
+                    raise OutcomeUnknownError from error
+            except StorageUnavailableError as error:
+                if time.monotonic() + pause > deadline:
+                    raise OutcomeUnknownError from error if unknown else error
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _answer(future: asyncio.Future[AppendOutcome], outcome: AppendOutcome | Exception) -> None:
+    if not isinstance(outcome, Exception):
+        future.set_result(outcome)
+    elif isinstance(outcome, AgentMessagingError):
+        # One failed commit answers many calls: each gets an error of its own, so that tracebacks do not pile up.
+        own = type(outcome)(str(outcome), **outcome.details)
+        own.__cause__ = outcome.__cause__ or outcome
+        future.set_exception(own)
+    else:
+        future.set_exception(outcome)

@@ -1,0 +1,259 @@
+"""Who serves whom: what this SDK object serves, and what other live processes say they serve.
+
+The answer is a hint, made before storing and for wake-ups; the store's claims decide. What others say is read at most once a
+second, or at once where a call would otherwise be refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from ..exceptions import DatabaseError, NoHandlerRegisteredError, OutcomeUnknownError, TimeoutError
+from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
+from ..models import Kind
+from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
+from .names import AgentName, Names
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+MAX_AGE = 1.0
+"""Seconds for which what others say is believed without looking again."""
+
+
+class Serving(Listener):
+    """The handlers in force here, their publication, and the view of the other processes.
+
+    Args:
+        own: The handlers of this SDK object.
+        grace: Seconds for which an ended process still counts as serving.
+        invoke: Whether handlers are run at all (auto_invoke_handlers).
+        on_change: Called when what is served here may have changed.
+    """
+
+    def __init__(
+        self,
+        processes: ProcessStore,
+        presence: Presence,
+        names: Names,
+        own: Registry,
+        *,
+        grace: float,
+        invoke: bool,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.processes = processes
+        self.presence = presence
+        self.names = names
+        self.own = own
+        self.grace = grace
+        self.invoke = invoke
+        self.on_change = on_change
+        self.everyone = False
+        self.adopted: set[str] = set()
+        """External ids of the agents registered through this SDK object, or named by `serve`: the bare handlers' agents."""
+        self.pulling: set[tuple[str, Kind]] = set()
+        """(external id, kind) of the agents that pull here."""
+        self._rows: list[ProcessRow] = []
+        self._live: dict[tuple[str | None, Kind], set[str]] = {}
+        self._recent: set[tuple[str | None, Kind]] = set()
+        self._explicit_elsewhere: set[tuple[str | None, Kind]] = set()
+        self._read_at = -MAX_AGE
+        self._reading: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
+        self._dirty = False
+        self._published: frozenset[Service] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._seen = asyncio.Event()
+
+    # --- here ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Publish what is served and follow the registries."""
+        self._loop = asyncio.get_running_loop()
+        global_registry.subscribe(self)
+        self.own.subscribe(self)
+        await self.publish()
+
+    async def aclose(self) -> None:
+        """Stop following and publishing."""
+        global_registry.unsubscribe(self)
+        self.own.unsubscribe(self)
+        self._loop = None
+        for task in (self._publishing, self._reading):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+
+    def find_handler(self, agent: AgentName, kind: Kind) -> Handler | None:
+        """The handler that serves the agent here, if any: its own in this SDK object, its own global one, the bare one."""
+        context = CONTEXT_OF_KIND[kind]
+        own = self.own.of_agent(agent.external_id, context) or global_registry.of_agent(agent.external_id, context)
+        if own is not None:
+            return own
+        if not self.everyone and agent.external_id not in self.adopted:
+            return None
+        if (agent.id, kind) in self._explicit_elsewhere:
+            return None
+        return self.own.for_all(context) or global_registry.for_all(context)
+
+    def handlers_changed(self) -> None:
+        """A registry changed, in whatever thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._republish)
+
+    def _republish(self) -> None:
+        self.on_change()
+        self._dirty = True
+        if self._publishing is None:
+            self._publishing = asyncio.create_task(self._publish_until_clean(), name="agent-messaging-publish")
+
+    async def publish(self) -> None:
+        """Tell the store what is served here; return when it knows."""
+        self._republish()
+        assert self._publishing is not None
+        await asyncio.shield(self._publishing)
+
+    async def _publish_until_clean(self) -> None:
+        try:
+            while self._dirty:
+                self._dirty = False
+                services = await self._services()
+                if services != self._published:
+                    await self.processes.publish(self.presence.process_id, services)
+                    self._published = services
+                    await self._read()
+                    self.presence.ring(row.process_id for row in self._rows if row.ended_at is None)
+        finally:
+            self._publishing = None
+
+    async def _services(self) -> frozenset[Service]:
+        services: set[Service] = set()
+        if not self.invoke:
+            return frozenset(services)
+        for kind, context in CONTEXT_OF_KIND.items():
+            explicit = {*self.own.agents(context), *global_registry.agents(context)}
+            explicit |= {agent for agent, of in self.pulling if of is kind}
+            bare = self.own.for_all(context) or global_registry.for_all(context)
+            adopted = self.adopted - explicit if bare else set()
+            known = await self.names.find_all([*explicit, *adopted])
+            services |= {Service(known[name].id, kind, True) for name in explicit & known.keys()}
+            services |= {Service(known[name].id, kind, False) for name in adopted & known.keys()}
+            if bare and self.everyone:
+                services.add(Service(None, kind, False))
+        return frozenset(services)
+
+    def forget_publication(self) -> None:
+        """The store lost what was published (a new incarnation): publish again."""
+        self._published = None
+        self._republish()
+
+    # --- elsewhere ----------------------------------------------------------------------------------------------------
+
+    def look_soon(self) -> None:
+        """Read again what others say, unless that was done within the last second."""
+        if self._reading is None and time.monotonic() - self._read_at >= MAX_AGE:
+            self._reading = asyncio.create_task(self._read_quietly(), name="agent-messaging-serving")
+
+    async def _read_quietly(self) -> None:
+        try:
+            await self._read()
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.debug("could not read who serves whom: %s", error)
+        finally:
+            self._reading = None
+
+    async def _read(self) -> None:
+        rows = await self.processes.list_processes(self.grace)
+        live: dict[tuple[str | None, Kind], set[str]] = {}
+        recent: set[tuple[str | None, Kind]] = set()
+        elsewhere: set[tuple[str | None, Kind]] = set()
+        for row in rows:
+            if row.process_id == self.presence.process_id:
+                continue
+            for service in row.services:
+                key = (service.agent_id, service.kind)
+                recent.add(key)
+                if row.ended_at is None:
+                    live.setdefault(key, set()).add(row.process_id)
+                    if service.explicit:
+                        elsewhere.add(key)
+        changed = elsewhere != self._explicit_elsewhere
+        self._rows, self._live, self._recent, self._explicit_elsewhere = rows, live, recent, elsewhere
+        self._read_at = time.monotonic()
+        seen, self._seen = self._seen, asyncio.Event()
+        seen.set()
+        if changed:
+            self.on_change()
+
+    def ring_for(self, recipient_ids: Iterable[str], kind: Kind) -> None:
+        """Wake the other processes that serve these agents."""
+        self.look_soon()
+        live = self._live
+        if not live:
+            return
+        targets = set(live.get((None, kind), ()))
+        for recipient_id in recipient_ids:
+            targets |= live.get((recipient_id, kind), set())
+        if targets:
+            self.presence.ring(targets)
+
+    def is_served(self, agent: AgentName, kind: Kind, *, live_only: bool = False) -> bool:
+        """Whether somebody serves the agent, as far as is known here; an ended process counts for its grace."""
+        context = CONTEXT_OF_KIND[kind]
+        if self.find_handler(agent, kind) is not None or (agent.external_id, kind) in self.pulling:
+            return True
+        if not self.invoke and (self.own.for_all(context) or global_registry.for_all(context)):
+            return True
+        known = self._live if live_only else self._recent
+        return (agent.id, kind) in known or (None, kind) in known
+
+    async def require_served(self, agents: Sequence[AgentName], kind: Kind) -> None:
+        """Check that somebody serves each of them.
+
+        Raises:
+            NoHandlerRegisteredError: Nobody does; names them.
+        """
+        if all(self.is_served(agent, kind) for agent in agents):
+            return
+        await self._read()
+        unserved = tuple(agent.external_id for agent in agents if not self.is_served(agent, kind))
+        if unserved:
+            raise NoHandlerRegisteredError(agents=unserved, kind=kind.value.replace("_", "-"))
+
+    async def wait_until_served(
+        self, agents: Sequence[AgentName], kinds: Sequence[Kind], timeout: float | None
+    ) -> None:
+        """Wait until a live process serves each of them, for at least one of the kinds.
+
+        Raises:
+            TimeoutError: Some are still unserved; names them.
+        """
+        unserved: list[str] = []
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    seen = self._seen
+                    await self._read()
+                    unserved = [
+                        agent.external_id
+                        for agent in agents
+                        if not any(self.is_served(agent, kind, live_only=True) for kind in kinds)
+                    ]
+                    if not unserved:
+                        return
+                    # A ring or a poll brings the next look; it is not older than MAX_AGE.
+                    try:
+                        async with asyncio.timeout(min(MAX_AGE, self.presence.poll_interval)):
+                            await seen.wait()
+                    except builtins.TimeoutError:
+                        pass
+        except builtins.TimeoutError as error:
+            names = ", ".join(repr(name) for name in unserved)
+            raise TimeoutError(
+                f"No live process serves {names or 'them'} after {timeout:g} seconds. Start the process that registers "
+                "their handlers, and look at `agent-messaging doctor`."
+            ) from error

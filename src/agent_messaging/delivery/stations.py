@@ -1,0 +1,85 @@
+"""What the dispatcher remembers of each agent it serves: free slots, busy lanes, and whether more may wait in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..handlers.registry import Handler
+from ..models import Kind
+from ..storage.ports import ClaimRequest
+from .names import AgentName
+
+
+@dataclass(slots=True)
+class Station:
+    """One kind of one agent's deliveries, handled here."""
+
+    agent: AgentName
+    kind: Kind
+    handler: Handler
+    limit: int
+    run_limit: float
+    running: int = 0
+    """Slots in use, reserved ones among them."""
+    lanes: dict[str, int] = field(default_factory=dict)
+    """Runs per sender."""
+    known: int = 0
+    """Deliveries this process queued and has not claimed since, at most."""
+    maybe: bool = False
+    """Others may have queued something."""
+    asked: bool = False
+    """Something happened since the last request that makes a new one worth while."""
+    cursor: str | None = None
+
+    @property
+    def free(self) -> int:
+        """Slots free for another run."""
+        return self.limit - self.running
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether asking the store now may bring something."""
+        return self.asked and self.free > 0 and (self.known > 0 or self.maybe)
+
+    def occupy(self, sender_id: str) -> None:
+        """Take a slot and the sender's lane."""
+        self.running += 1
+        self.lanes[sender_id] = self.lanes.get(sender_id, 0) + 1
+
+    def vacate(self, sender_id: str) -> None:
+        """Give the slot and the lane back."""
+        self.running -= 1
+        left = self.lanes[sender_id] - 1
+        if left:
+            self.lanes[sender_id] = left
+        else:
+            del self.lanes[sender_id]
+        self.asked = True
+
+    def queued_here(self) -> None:
+        """This process queued something without claiming it."""
+        self.known += 1
+        self.asked = True
+
+    def queued_elsewhere(self) -> None:
+        """The store has, or may have, something waiting."""
+        self.maybe = True
+        self.asked = True
+
+    def request(self, origin: str | None) -> ClaimRequest:
+        """Ask for as much as there are free slots."""
+        self.asked = False
+        return ClaimRequest(
+            self.agent.id, self.kind, self.free, self.run_limit, self.handler.ordered, self.cursor, origin
+        )
+
+    def answered(self, requested: int, claimed: int, last_sender: str | None) -> None:
+        """Learn from what a request brought. Call it before the claims occupy their slots."""
+        self.known = max(0, self.known - claimed)
+        if last_sender is not None:
+            self.cursor = last_sender
+        if claimed == requested:
+            self.asked = True
+        elif not claimed and not self.running and not self.asked:
+            # No run of ours, old or new, blocks a lane, and nothing arrived since: the store has nothing more for us now.
+            self.known, self.maybe = 0, False

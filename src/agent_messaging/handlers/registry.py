@@ -1,0 +1,203 @@
+"""Which function handles what: the global decorators, and the handlers of one SDK object.
+
+It owns the look-up, not the running (`handlers/running.py`), nor the question which process serves whom
+(`delivery/serving.py`). The global registry is the one piece of module-level state in the package; the public API demands it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from ..exceptions import InvalidArgumentError
+from ..ids import check_external_id, check_timeout
+from ..models import HandlerContext, Kind
+from ..payloads import check_handler, handler_annotation
+
+AnyHandler = Callable[..., Any]
+"""`async def handler(message, context)`, or the same without `async`: it then runs in a thread."""
+F = TypeVar("F", bound=AnyHandler)
+
+CONTEXT_OF_KIND = {Kind.ONE_WAY: HandlerContext.ONE_WAY, Kind.CONVERSATION: HandlerContext.CONVERSATION}
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A registered function and how it wants to be run."""
+
+    function: AnyHandler
+    annotation: Any
+    """What its first parameter is annotated with; decides what the payload becomes."""
+    is_coroutine: bool
+    ordered: bool
+    concurrency: int | None
+    """Runs at once for each agent and kind; None is the setting handler_concurrency."""
+    timeout: float | None
+    """Seconds; None is the setting handler_timeout."""
+
+
+def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None, timeout: float | None) -> Handler:
+    """Check a function and its options.
+
+    Raises:
+        InvalidArgumentError: It cannot be called with (message, context), or an option is out of range.
+    """
+    check_handler(function)
+    if concurrency is not None and (
+        isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
+    ):
+        raise InvalidArgumentError(
+            field="concurrency", value=concurrency, reason="must be a whole number from 1, or None."
+        )
+    check_timeout(timeout, field="timeout", allow_none=True)
+    call = function if inspect.isroutine(function) else getattr(function, "__call__", function)
+    is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(call)
+    return Handler(function, handler_annotation(function), is_coroutine, ordered, concurrency, timeout)
+
+
+class Registry:
+    """Handlers by agent, and at most one for every other agent, for each kind of handler. The last registration wins."""
+
+    def __init__(self) -> None:
+        self._of_agent: dict[tuple[str, HandlerContext], Handler] = {}
+        self._for_all: dict[HandlerContext, Handler] = {}
+        self._listeners: weakref.WeakSet[_Listener] = weakref.WeakSet()
+
+    def register(self, contexts: tuple[HandlerContext, ...], agent: str | None, handler: Handler) -> None:
+        """Take the handler for one agent, or (None) for all that have none of their own."""
+        for context in contexts:
+            if agent is None:
+                self._for_all[context] = handler
+            else:
+                self._of_agent[agent, context] = handler
+        self._changed()
+
+    def unregister(self, agent: str) -> bool:
+        """Forget all handlers of one agent; False if it had none."""
+        keys = [key for key in self._of_agent if key[0] == agent]
+        for key in keys:
+            del self._of_agent[key]
+        self._changed()
+        return bool(keys)
+
+    def clear(self) -> None:
+        """Forget all handlers."""
+        self._of_agent.clear()
+        self._for_all.clear()
+        self._changed()
+
+    def of_agent(self, agent: str, context: HandlerContext) -> Handler | None:
+        """The agent's own handler."""
+        return self._of_agent.get((agent, context))
+
+    def for_all(self, context: HandlerContext) -> Handler | None:
+        """The handler of agents that have none of their own."""
+        return self._for_all.get(context)
+
+    def agents(self, context: HandlerContext) -> Iterator[str]:
+        """The agents with a handler of their own."""
+        return (agent for agent, of in self._of_agent if of is context)
+
+    def __iter__(self) -> Iterator[tuple[str | None, HandlerContext, Handler]]:
+        yield from ((agent, context, handler) for (agent, context), handler in self._of_agent.items())
+        yield from ((None, context, handler) for context, handler in self._for_all.items())
+
+    def subscribe(self, listener: _Listener) -> None:
+        """Call `listener.handlers_changed()` after each change, in the thread that made it; held weakly."""
+        self._listeners.add(listener)
+
+    def unsubscribe(self, listener: _Listener) -> None:
+        self._listeners.discard(listener)
+
+    def _changed(self) -> None:
+        for listener in list(self._listeners):
+            listener.handlers_changed()
+
+
+class _Listener:
+    """Somebody who wants to know that handlers came or went."""
+
+    def handlers_changed(self) -> None:
+        raise NotImplementedError
+
+
+Listener = _Listener
+global_registry = Registry()
+
+
+def _decorator(context: HandlerContext, function: F | None, agent: str | None, **options: Any) -> Any:
+    if agent is not None:
+        check_external_id(agent, field="agent")
+
+    def register(target: F) -> F:
+        global_registry.register((context,), agent, make_handler(target, **options))
+        return target
+
+    return register if function is None else register(function)
+
+
+@overload
+def register_one_way_handler(function: F, /) -> F: ...
+@overload
+def register_one_way_handler(
+    *, agent: str | None = None, ordered: bool = True, concurrency: int | None = None, timeout: float | None = None
+) -> Callable[[F], F]: ...
+def register_one_way_handler(
+    function: Any = None,
+    /,
+    *,
+    agent: str | None = None,
+    ordered: bool = True,
+    concurrency: int | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """Register the handler of one-way messages, in every SDK object of this process.
+
+    Use it bare (`@register_one_way_handler`): it then serves the agents that an SDK object of this process registers, or
+    that `sdk.serve` names, and leaves alone those that have a handler of their own, here or in another live process. With
+    `agent="bob"` it serves that agent. The function is returned unchanged; registering again replaces it.
+
+    A message is settled when the handler returns; what it returns is ignored. If it raises, the message is tried again
+    with a growing delay, and after `max_attempts` goes to the dead letters. It is cancelled at its timeout.
+
+    Args:
+        agent: External id of the one agent it serves; None for all.
+        ordered: One sender's messages run one after the other. False runs them at once, in no promised order.
+        concurrency: Runs at once for each agent; None is the setting `handler_concurrency` (10).
+        timeout: Seconds a run may take; None is the setting `handler_timeout` (30).
+
+    Raises:
+        InvalidArgumentError: The function cannot be called with (message, context), or an option is out of range.
+
+    Example:
+        @register_one_way_handler
+        async def on_note(message: dict, context: MessageContext) -> None:
+            print(context.sender_id, message["text"])
+    """
+    options = {"ordered": ordered, "concurrency": concurrency, "timeout": timeout}
+    return _decorator(HandlerContext.ONE_WAY, function, agent, **options)
+
+
+def list_handlers() -> list[tuple[str | None, HandlerContext, AnyHandler]]:
+    """List the global handlers as (agent or None for all, context, function)."""
+    return [(agent, context, handler.function) for agent, context, handler in global_registry]
+
+
+def has_handler(context: HandlerContext, agent: str | None = None) -> bool:
+    """Tell whether a global handler of this kind exists, for this agent or for all."""
+    return get_handler(context, agent) is not None
+
+
+def get_handler(context: HandlerContext, agent: str | None = None) -> AnyHandler | None:
+    """Find the global handler of this kind, the agent's own before the one for all; None if there is none."""
+    own = global_registry.of_agent(agent, context) if agent is not None else None
+    found = own or global_registry.for_all(context)
+    return found.function if found else None
+
+
+def clear_handlers() -> None:
+    """Forget every global handler; those of SDK objects stay. For tests, and for reloading code."""
+    global_registry.clear()

@@ -1,0 +1,104 @@
+"""One run of a handler: decode the payload, call the function within its time, report how it went by raising or returning.
+
+What the outcome means for the delivery is the dispatcher's to decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+from uuid import UUID
+
+from ..exceptions import HandlerTimeoutError, PayloadError
+from ..models import MessageContext
+from ..payloads import Decoder, decode_metadata, verify
+from ..storage.ports import ClaimedDelivery
+from .registry import CONTEXT_OF_KIND, Handler
+from .threads import DaemonThreads
+
+
+class Named(Protocol):
+    """What is told to a handler of an agent."""
+
+    @property
+    def external_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def organization(self) -> str: ...
+
+
+def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> MessageContext:
+    """Tell a handler about a message."""
+    return MessageContext(
+        sender_id=sender.external_id,
+        receiver_id=recipient.external_id,
+        organization_id=recipient.organization,
+        handler_context=CONTEXT_OF_KIND[delivery.kind],
+        message_id=UUID(delivery.message_id),
+        session_id=delivery.session_id,
+        metadata=decode_metadata(delivery.metadata),
+        sender_name=sender.name,
+        recipient_name=recipient.name,
+        attempt=delivery.claim.attempt,
+    )
+
+
+def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any) -> Any:
+    """Make a fresh payload of the type the annotation asks for.
+
+    Raises:
+        PayloadError: The stored payload is damaged or does not fit. A repeat would not help.
+    """
+    if not verify(delivery.content, delivery.metadata, delivery.checksum):
+        raise PayloadError("The stored payload is damaged: its checksum does not match. Run `agent-messaging doctor`.")
+    return decoder.decode(delivery.content, annotation)
+
+
+async def run_handler(
+    handler: Handler,
+    delivery: ClaimedDelivery,
+    context: MessageContext,
+    *,
+    timeout: float,
+    threads: DaemonThreads,
+    decoder: Decoder,
+) -> object:
+    """Run it once and return what it returned.
+
+    A coroutine function is cancelled at the timeout. A plain function cannot be stopped: this waits for its end, so that
+    its slot and its claim stay held, and then reports the timeout.
+
+    Raises:
+        PayloadError: The stored payload is damaged, or does not fit the handler's annotation. A repeat would not help.
+        HandlerTimeoutError: It ran longer than `timeout` seconds.
+        BaseException: What the handler raised.
+    """
+    payload = decode_delivery(decoder, delivery, handler.annotation)
+    if handler.is_coroutine:
+        scope = asyncio.timeout(timeout)
+        try:
+            async with scope:
+                return await handler.function(payload, context)
+        except TimeoutError as error:
+            if scope.expired():
+                raise HandlerTimeoutError(timeout=timeout) from error
+            raise  # the handler's own
+    return await _run_in_thread(threads.call(handler.function, payload, context), timeout, threads)
+
+
+async def _run_in_thread(call: asyncio.Future[object], timeout: float, threads: DaemonThreads) -> object:
+    # A thread cannot be stopped. Its run ends when it ends, whether or not it was cancelled or is late meanwhile:
+    # otherwise the claim would go to another process while this one still works on the message.
+    deadline = asyncio.get_running_loop().time() + timeout
+    while not call.done():
+        try:
+            await asyncio.wait({call})
+        except asyncio.CancelledError:
+            if threads.is_abandoned:
+                raise
+    is_late = asyncio.get_running_loop().time() > deadline
+    result = call.result()
+    if is_late:
+        raise HandlerTimeoutError(timeout=timeout)
+    return result

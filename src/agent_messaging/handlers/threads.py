@@ -1,0 +1,87 @@
+"""Daemon threads that run plain functions for the loop.
+
+Not `ThreadPoolExecutor`: its threads are joined when the interpreter exits, so one handler that hangs would hang the exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+IDLE_SECONDS = 10.0
+"""An idle thread ends after this long."""
+
+_Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+
+
+class DaemonThreads:
+    """As many threads as there are calls at once; the callers bound that by their slots."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._idle = 0
+        self._lock = threading.Lock()
+        self.is_abandoned = False
+
+    def abandon(self) -> None:
+        """Wait for no thread any more: the SDK is closing, and what still runs would hang the exit."""
+        self.is_abandoned = True
+
+    def call(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Run it in a thread, in the caller's context; cancelling the future does not stop it."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        context = copy_context()
+        self._jobs.put((lambda: context.run(function, *args), future, loop))
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                return future
+        threading.Thread(target=self._work, name="agent-messaging-handler", daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        # Each job was counted against one thread, idle or new, so a thread that gave up waiting cannot strand one.
+        job: _Job | None = self._jobs.get()
+        while job is not None:
+            _run(*job)
+            with self._lock:
+                self._idle += 1
+            job = self._next()
+
+    def _next(self) -> _Job | None:
+        try:
+            return self._jobs.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            with self._lock:
+                if self._idle:
+                    self._idle -= 1
+                    return None
+            return self._jobs.get()  # a job was put for this thread just now
+
+
+def _run(function: Callable[[], Any], future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+    result, error = None, None
+    try:
+        result = function()
+    except BaseException as raised:  # a SystemExit in a thread would vanish: the run's owner decides what it means
+        error = raised
+    try:
+        loop.call_soon_threadsafe(_deliver, future, result, error)
+    except RuntimeError:
+        pass  # the loop is closed: nobody is left to tell
+
+
+def _deliver(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    elif isinstance(error, StopIteration):  # a future refuses it
+        future.set_exception(RuntimeError("the handler raised StopIteration"))
+    else:
+        future.set_exception(error)

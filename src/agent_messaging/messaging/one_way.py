@@ -1,0 +1,361 @@
+"""Notes: one payload from one sender to one or more recipients, who handle it when they can. Nobody waits for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Generic
+
+from ..config import MessagingConfig
+from ..delivery.engine import Engine
+from ..delivery.names import AgentName
+from ..exceptions import (
+    AgentNotFoundError,
+    IdempotencyConflictError,
+    InvalidArgumentError,
+    MailboxFullError,
+    NoHandlerRegisteredError,
+)
+from ..ids import check_external_id, check_page, check_timeout, uuid7
+from ..models import Kind, Record, T
+from ..payloads import checksum, encode, encode_metadata, fingerprint
+from ..storage.ports import (
+    AppendOutcome,
+    Duplicate,
+    KeyConflict,
+    MailboxFull,
+    NewDelivery,
+    NewGroup,
+    Role,
+    Stored,
+    UnknownAgents,
+)
+from .listing import to_records
+
+MAX_RECIPIENTS = 10_000
+"""Recipients of one call: bounds one transaction."""
+
+
+class OneWayMessenger(Generic[T]):
+    """`sdk.one_way`: fire-and-forget messages, durable and awaitable by their receipts."""
+
+    def __init__(self, engine: Engine, settings: MessagingConfig) -> None:
+        self.engine = engine
+        self.settings = settings
+
+    async def send(
+        self,
+        sender_external_id: str,
+        recipient_external_ids: Sequence[str] | str | None = None,
+        message: T | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        expires_in: float | None = None,
+        deliver_at: datetime | None = None,
+        require_handler: bool | None = None,
+        recipient_external_id: str | None = None,
+    ) -> list[str]:
+        """Send a message to one or more agents.
+
+        When it returns, the messages are committed and synced, all of them or none, and will be handled at least once and
+        settled once, unless they expire, are withdrawn, or their agent is removed. Messages of one sender to one
+        recipient have their first run in the order of the calls, while one process serves the recipient.
+
+        A cancelled call has an unknown outcome: repeat it with the same `idempotency_key`, and it is stored once.
+
+        Args:
+            sender_external_id: Who sends.
+            recipient_external_ids: Who receives: a list without repetitions and without the sender, or one name.
+            message: The payload: a pydantic model, a dataclass, or anything that is JSON. At most `max_payload_bytes`.
+            metadata: Small JSON mapping that travels with the message to `context.metadata`; at most 64 KiB.
+            idempotency_key: 1 to 255 characters. A repeat of the call under the same key answers with the first one's
+                ids, before any other check; with other recipients, payload or options it is refused.
+            expires_in: Seconds after which a message that nobody began to handle expires; None never.
+            deliver_at: An aware instant before which nobody handles it; None is now.
+            require_handler: False stores it also for an agent that no live process serves; None is the setting.
+            recipient_external_id: Another name for a single recipient.
+
+        Returns:
+            The ids of the messages, one for each recipient in their order; `sdk.receipts` follows them.
+
+        Raises:
+            InvalidArgumentError: An argument was refused; it names the field, the value and the remedy.
+            PayloadError: The payload or the metadata is not storable JSON.
+            AgentNotFoundError: The sender or a recipient is not registered; names the closest.
+            NoHandlerRegisteredError: Nobody serves a recipient.
+            MailboxFullError: A recipient has `mailbox_limit` open messages.
+            IdempotencyConflictError: The key was used for another message.
+            OutcomeUnknownError: The store did not answer in time. Repeat with the same idempotency_key.
+            DatabaseError: The store refused; nothing was stored.
+
+        Example:
+            [id] = await sdk.one_way.send("alice", "bob", Note(text="hi"), expires_in=3600)
+        """
+        recipients = _check_recipients(sender_external_id, recipient_external_ids, recipient_external_id)
+        content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
+        encoded_metadata = encode_metadata(metadata, field="metadata")
+        check_timeout(expires_in, field="expires_in", allow_none=True)
+        _check_instant(deliver_at, "deliver_at")
+        if require_handler is not None and not isinstance(require_handler, bool):
+            raise InvalidArgumentError(
+                field="require_handler", value=require_handler, reason="must be True, False or None."
+            )
+        if idempotency_key is not None:
+            check_external_id(idempotency_key, field="idempotency_key")
+        mark = ""
+        if idempotency_key is not None:
+            mark = fingerprint(recipients, content, encoded_metadata, expires_in=expires_in, deliver_at=deliver_at)
+
+        async def attempt() -> tuple[list[AgentName], NewGroup, AppendOutcome]:
+            sender, targets = await self._resolve(sender_external_id, recipients)
+            group = NewGroup(
+                kind=Kind.ONE_WAY,
+                sender_id=sender.id,
+                content=content,
+                metadata=encoded_metadata,
+                checksum=checksum(content, encoded_metadata),
+                deliveries=[NewDelivery(uuid7(), target.id) for target in targets],
+                max_attempts=self.settings.max_attempts,
+                run_limit=self.settings.handler_timeout,
+                deliver_at=deliver_at,
+                expires_in=expires_in,
+                mailbox_limit=self.settings.mailbox_limit,
+                idempotency_key=idempotency_key,
+                fingerprint=mark,
+            )
+            try:
+                if self.settings.require_handler if require_handler is None else require_handler:
+                    await self.engine.serving.require_served(targets, Kind.ONE_WAY)
+            except NoHandlerRegisteredError:
+                repeat = await self._find_repeat(group)
+                if repeat is None:
+                    raise
+                return targets, group, repeat
+            return targets, group, await self.engine.outbox.put(group)
+
+        targets, group, outcome = await attempt()
+        if isinstance(outcome, UnknownAgents):
+            # A cached agent was removed, and may have been registered anew under its name: look once more.
+            self.engine.names.forget(outcome.ids)
+            targets, group, outcome = await attempt()
+        return self._answer(targets, group, outcome, idempotency_key)
+
+    send_message = send
+
+    async def _resolve(self, sender_id: str, recipient_ids: Sequence[str]) -> tuple[AgentName, list[AgentName]]:
+        names = self.engine.names
+        sender = names.cached(sender_id) or await names.get(sender_id, role="sender")
+        within = None if self.settings.cross_organization else sender.organization_id
+        targets = await names.get_all(recipient_ids, role="recipient", within=within)
+        if within is not None:
+            for target in targets:
+                if target.organization_id != within:
+                    # As if it did not exist: an organization must not learn who is in another.
+                    raise AgentNotFoundError(external_id=target.external_id, role="recipient")
+        return sender, targets
+
+    async def _find_repeat(self, group: NewGroup) -> AppendOutcome | None:
+        if group.idempotency_key is None:
+            return None
+        find = self.engine.store.deliveries.find_repeat
+        return await find(group.sender_id, group.call, group.idempotency_key, group.fingerprint)
+
+    def _answer(
+        self, targets: Sequence[AgentName], group: NewGroup, outcome: AppendOutcome, key: str | None
+    ) -> list[str]:
+        match outcome:
+            case Stored():
+                if group.deliver_at is not None:
+                    self.engine.look_in(max(0.0, (group.deliver_at - datetime.now(UTC)).total_seconds()))
+                if group.expires_in is not None:
+                    self.engine.look_in(group.expires_in)
+                return [delivery.message_id for delivery in group.deliveries]
+            case Duplicate(message_ids):
+                return message_ids
+            case KeyConflict():
+                raise IdempotencyConflictError(idempotency_key=key or "")
+            case MailboxFull(recipient_ids):
+                full = tuple(target.external_id for target in targets if target.id in recipient_ids)
+                raise MailboxFullError(recipients=full, limit=self.settings.mailbox_limit or 0)
+            case UnknownAgents(ids):
+                gone = [target.external_id for target in targets if target.id in ids]
+                self.engine.names.forget(ids)
+                if gone:
+                    raise AgentNotFoundError(external_id=gone[0], role="recipient")
+                raise AgentNotFoundError("The sender was removed while it sent. Register it again.")
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def get_sent_messages(
+        self,
+        sender_external_id: str,
+        limit: int = 100,
+        offset: int = 0,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+    ) -> list[Record]:
+        """List the one-way messages an agent sent, newest first.
+
+        Args:
+            sender_external_id: Whose.
+            limit: At most so many, 1 to 1,000.
+            offset: So many of the newest are passed over.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+
+        Returns:
+            Mappings with attribute access: message_id, sender_id, recipient_id (external ids), content (plain JSON),
+            read_at, created_at, metadata. Empty if there are none.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An argument is out of range.
+        """
+        return await self._list(sender_external_id, "sender", limit, offset, date_from, date_to)
+
+    async def get_received_messages(
+        self,
+        recipient_external_id: str,
+        include_read: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+    ) -> list[Record]:
+        """List the one-way messages an agent received, newest first. It neither marks them as read nor settles them.
+
+        Args:
+            recipient_external_id: Whose.
+            include_read: False lists only those not yet marked as read.
+            limit: At most so many, 1 to 1,000.
+            offset: So many of the newest are passed over.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+
+        Returns:
+            Mappings as of `get_sent_messages`.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An argument is out of range.
+        """
+        return await self._list(
+            recipient_external_id, "recipient", limit, offset, date_from, date_to, unread_only=not include_read
+        )
+
+    async def _list(
+        self,
+        agent_id: str,
+        role: str,
+        limit: int,
+        offset: int,
+        date_from: datetime | None,
+        date_to: datetime | None,
+        *,
+        unread_only: bool = False,
+    ) -> list[Record]:
+        check_page(limit, offset)
+        _check_instant(date_from, "date_from")
+        _check_instant(date_to, "date_to")
+        agent = await self._agent(agent_id, role)
+        rows = await self.engine.store.messages.list_messages(
+            agent.id,
+            Role(role),
+            Kind.ONE_WAY,
+            limit=limit,
+            offset=offset,
+            unread_only=unread_only,
+            date_from=date_from,
+            date_to=date_to,
+        )
+        return await to_records(self.engine.names, rows)
+
+    async def mark_messages_read(self, recipient_external_id: str, sender_external_id: str | None = None) -> int:
+        """Mark an agent's unread one-way messages as read, all or those of one sender. It settles nothing.
+
+        Returns:
+            How many were marked.
+
+        Raises:
+            AgentNotFoundError: There is no such recipient or sender.
+        """
+        recipient = await self._agent(recipient_external_id, "recipient")
+        sender = await self._agent(sender_external_id, "sender") if sender_external_id is not None else None
+        return await self.engine.store.messages.mark_read(
+            recipient.id, Kind.ONE_WAY, sender_id=sender.id if sender else None
+        )
+
+    async def get_message_count(
+        self, agent_external_id: str, role: str = "recipient", read_status: bool | None = None
+    ) -> int:
+        """Count an agent's one-way messages.
+
+        Args:
+            agent_external_id: Whose.
+            role: "recipient" counts what it received, "sender" what it sent.
+            read_status: True counts those read, False those unread, None all.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: The role is another word.
+        """
+        if role not in ("recipient", "sender"):
+            raise InvalidArgumentError(field="role", value=role, reason="must be 'recipient' or 'sender'.")
+        if read_status is not None and not isinstance(read_status, bool):
+            raise InvalidArgumentError(field="read_status", value=read_status, reason="must be True, False or None.")
+        agent = await self._agent(agent_external_id, role)
+        return await self.engine.store.messages.count_messages(agent.id, Role(role), Kind.ONE_WAY, read=read_status)
+
+    async def _agent(self, external_id: str, role: str) -> AgentName:
+        check_external_id(external_id, field=f"{role}_external_id")
+        return await self.engine.names.get(external_id, role=role)
+
+
+def _check_recipients(sender: str, many: Sequence[str] | str | None, one: str | None) -> list[str]:
+    check_external_id(sender, field="sender_external_id")
+    if one is not None:
+        if many is not None:
+            raise InvalidArgumentError(
+                field="recipient_external_id",
+                value=one,
+                reason="was given beside recipient_external_ids; give one of them.",
+            )
+        many = one
+    if isinstance(many, str):
+        many = [many]
+    if not isinstance(many, list | tuple):
+        raise InvalidArgumentError(
+            field="recipient_external_ids", value=many, reason="must be a list of external ids, or one of them."
+        )
+    if not 0 < len(many) <= MAX_RECIPIENTS:
+        raise InvalidArgumentError(
+            field="recipient_external_ids",
+            value=len(many),
+            reason=f"recipients were given; name 1 to {MAX_RECIPIENTS:,} of them.",
+        )
+    seen: set[str] = set()
+    for position, recipient in enumerate(many):
+        field = f"recipient_external_ids[{position}]"
+        check_external_id(recipient, field=field)
+        if recipient == sender:
+            raise InvalidArgumentError(
+                field=field, value=recipient, reason="is the sender. Leave it out of the recipients."
+            )
+        if recipient in seen:
+            raise InvalidArgumentError(
+                field=field, value=recipient, reason="was named before. Name each recipient once."
+            )
+        seen.add(recipient)
+    return list(many)
+
+
+def _check_instant(value: datetime | None, field: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise InvalidArgumentError(field=field, value=value, reason="must be a datetime with a time zone.")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidArgumentError(
+            field=field, value=value, reason="has no time zone. Use datetime.now(UTC), or add tzinfo=."
+        )

@@ -1,0 +1,126 @@
+"""Pulling: an agent without a handler claims its messages itself, and says what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..delivery.engine import Engine
+from ..delivery.retry import MAX_REASON_LENGTH, describe
+from ..exceptions import ClaimLostError, InvalidArgumentError, PayloadError
+from ..handlers.running import decode_delivery, make_context
+from ..ids import check_external_id, check_timeout
+from ..models import Kind, MessageContext
+from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement, Settling
+
+MAX_LIMIT = 1_000
+DEFAULT_LEASE = 300.0
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """A claimed message. Settle it once: `done`, `retry` or `reject`; otherwise it comes back when its lease ends."""
+
+    content: Any
+    """The payload; plain JSON, or of the type asked for."""
+    context: MessageContext
+    delivery: ClaimedDelivery
+    engine: Engine
+
+    @property
+    def message_id(self) -> str:
+        """The message's id, the same in every run."""
+        return self.delivery.message_id
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was stored."""
+        return self.delivery.created_at
+
+    async def done(self) -> None:
+        """Say that it is handled; it is then settled for good.
+
+        Raises:
+            ClaimLostError: The claim is not the newest any more: another run has the message.
+        """
+        await self._settle(Settling.DONE)
+
+    async def retry(self, after: float = 0.0, reason: str = "the receiver asked for a retry") -> None:
+        """Give it back to be tried again in `after` seconds; after `max_attempts` runs it becomes a dead letter instead.
+
+        Raises:
+            ClaimLostError: The claim is not the newest any more.
+        """
+        if after != 0:
+            check_timeout(after, field="after")
+        if self.context.attempt >= self.delivery.max_attempts:
+            await self._settle(Settling.DEAD, reason=reason)
+        else:
+            await self._settle(Settling.RETRY, delay=float(after), reason=reason)
+            self.engine.look_in(after)
+
+    async def reject(self, reason: str) -> None:
+        """Give it up: it becomes a dead letter with this reason (at most 500 characters are kept).
+
+        Raises:
+            ClaimLostError: The claim is not the newest any more.
+        """
+        await self._settle(Settling.DEAD, reason=reason)
+
+    async def _settle(self, how: Settling, *, delay: float = 0.0, reason: str | None = None) -> None:
+        if reason is not None and (not isinstance(reason, str) or "\x00" in reason):
+            raise InvalidArgumentError(field="reason", value=reason, reason="must be text without NUL.")
+        settlement = Settlement(self.delivery.claim, how, delay, reason[:MAX_REASON_LENGTH] if reason else None)
+        if not await self.engine.dispatcher.settle_pulled(settlement, self.message_id):
+            raise ClaimLostError(message_id=self.message_id)
+
+
+async def receive(
+    engine: Engine, agent_external_id: str, *, limit: int, timeout: float | None, lease: float, payload_type: Any
+) -> list[ReceivedMessage]:
+    """See `AgentMessaging.receive`."""
+    check_external_id(agent_external_id, field="agent_external_id")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MAX_LIMIT:
+        raise InvalidArgumentError(
+            field="limit", value=limit, reason=f"must be a whole number from 1 to {MAX_LIMIT:,}."
+        )
+    if timeout != 0:
+        check_timeout(timeout, field="timeout", allow_none=True)
+    check_timeout(lease, field="lease")
+    agent = await engine.names.get(agent_external_id)
+    await engine.serve_by_pulling(agent.external_id, Kind.ONE_WAY)
+    deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+    request = ClaimRequest(agent.id, Kind.ONE_WAY, limit, lease - CLAIM_MARGIN, ordered=False)
+    while True:
+        arrived = engine.arrived
+        messages = await _open(engine, await engine.dispatcher.pull(request), payload_type)
+        if messages:
+            return messages
+        try:
+            async with asyncio.timeout_at(deadline):
+                await arrived.wait()
+        except builtins.TimeoutError:
+            return []
+
+
+async def _open(engine: Engine, claimed: list[ClaimedDelivery], payload_type: Any) -> list[ReceivedMessage]:
+    """Decode what was claimed; what does not fit the type asked for goes to the dead letters."""
+    senders = await engine.names.find_by_id({id for one in claimed for id in (one.sender_id, one.recipient_id)})
+    messages = []
+    for delivery in claimed:
+        sender, recipient = senders.get(delivery.sender_id), senders.get(delivery.recipient_id)
+        context = make_context(delivery, sender, recipient) if sender and recipient else None
+        try:
+            payload = decode_delivery(engine.dispatcher.decoder, delivery, payload_type)
+        except PayloadError as error:
+            await engine.dispatcher.settle_pulled(
+                Settlement(delivery.claim, Settling.DEAD, reason=describe(error)), delivery.message_id
+            )
+            continue
+        if context is not None:  # else it was removed with its agent just now
+            messages.append(ReceivedMessage(payload, context, delivery, engine))
+    return messages

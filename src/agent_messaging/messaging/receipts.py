@@ -1,0 +1,228 @@
+"""What became of a message: receipts to look at and to wait for, and the dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import overload
+from uuid import UUID
+
+from ..delivery.engine import Engine
+from ..delivery.names import AgentName
+from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
+from ..ids import check_external_id, check_page, check_timeout, parse_id
+from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
+from ..payloads import decode_metadata
+from ..storage.ports import DeadRow, ReceiptRow
+from .listing import read_content
+
+MessageId = str | UUID
+
+
+class Receipts:
+    """`sdk.receipts`: stored, claimed, handled, expired and dead are different facts, each durable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def get(self, message_id: MessageId) -> Receipt:
+        """Look at the receipt of one message.
+
+        Raises:
+            MessageNotFoundError: There is no such message (any more).
+            InvalidArgumentError: The id is not a UUID.
+        """
+        id = parse_id(message_id, field="message_id")
+        rows = await self.engine.store.deliveries.list_receipts([id])
+        if not rows:
+            raise MessageNotFoundError(message_id=id)
+        return (await self._receipts(rows))[id]
+
+    @overload
+    async def wait(self, message_ids: MessageId, *, timeout: float | None = None) -> Receipt: ...
+    @overload
+    async def wait(self, message_ids: Sequence[MessageId], *, timeout: float | None = None) -> list[Receipt]: ...
+    async def wait(
+        self, message_ids: MessageId | Sequence[MessageId], *, timeout: float | None = None
+    ) -> Receipt | list[Receipt]:
+        """Wait until messages are done, dead, expired or withdrawn, in whatever process that happens.
+
+        It holds no connection and no thread while it waits. Cancelling it changes nothing in the store.
+
+        Args:
+            message_ids: One id, or a list of them as `send` returned it.
+            timeout: Seconds; None waits without limit.
+
+        Returns:
+            The final receipt, or the list of them in the order of the ids.
+
+        Raises:
+            TimeoutError: Some have not ended; the messages go on. Says how many, and what state the first is in.
+            MessageNotFoundError: One does not exist, or was removed with its agent meanwhile.
+        """
+        single = isinstance(message_ids, str | UUID)
+        given: Iterable[MessageId] = [message_ids] if isinstance(message_ids, str | UUID) else message_ids
+        ids = [parse_id(id, field="message_ids") for id in given]
+        check_timeout(timeout, field="timeout", allow_none=True)
+        try:
+            async with asyncio.timeout(timeout):
+                rows = await self.engine.waiters.wait(set(ids))
+        except builtins.TimeoutError as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise await self._explain_timeout(ids, timeout) from error
+        for id, row in rows.items():
+            if row is None:
+                raise MessageNotFoundError(message_id=id)
+        receipts = await self._receipts([row for row in rows.values() if row is not None])
+        ordered = [receipts[id] for id in ids]
+        return ordered[0] if single else ordered
+
+    async def withdraw(self, message_ids: MessageId | Sequence[MessageId]) -> list[str]:
+        """Take messages back that nobody has begun to handle.
+
+        Returns:
+            The ids of those that were withdrawn; the others were claimed or had ended already. Repeat-safe.
+        """
+        given = [message_ids] if isinstance(message_ids, str | UUID) else list(message_ids)
+        ids = [parse_id(id, field="message_ids") for id in given]
+        withdrawn = await self.engine.store.deliveries.withdraw(ids)
+        self.engine.waiters.hint(withdrawn)
+        return withdrawn
+
+    async def _explain_timeout(self, ids: list[str], timeout: float | None) -> TimeoutError:
+        rows = await self.engine.store.deliveries.list_receipts(ids)
+        open_rows = [row for row in rows if not row.state.is_final]
+        first = f" Message {open_rows[0].message_id} is {open_rows[0].state.value}." if open_rows else ""
+        return TimeoutError(
+            f"{len(open_rows)} of {len(ids)} messages have not ended after {timeout:g} seconds.{first} "
+            "Wait longer, or see who serves the recipient with `agent-messaging doctor`."
+        )
+
+    async def _receipts(self, rows: Sequence[ReceiptRow]) -> dict[str, Receipt]:
+        names = await self.engine.names.find_by_id({id for row in rows for id in (row.sender_id, row.recipient_id)})
+        return {row.message_id: _receipt(row, names) for row in rows}
+
+
+class DeadLetters:
+    """`sdk.dead_letters`: messages that were given up, kept with their reasons until they are redriven."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def list(
+        self, recipient_external_id: str | None = None, *, limit: int = 100, offset: int = 0
+    ) -> list[DeadLetter]:
+        """List dead letters, newest first: of one recipient, or (None) all.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+        """
+        check_page(limit, offset)
+        recipient = await self._recipient(recipient_external_id)
+        rows = await self.engine.store.deliveries.list_dead(recipient.id if recipient else None, limit, offset)
+        names = await self.engine.names.find_by_id({id for row in rows for id in (row.sender_id, row.recipient_id)})
+        return [_dead_letter(row, names) for row in rows]
+
+    async def redrive(
+        self, message_ids: MessageId | Sequence[MessageId] | None = None, *, recipient_external_id: str | None = None
+    ) -> int:
+        """Queue dead letters again, with all their attempts before them.
+
+        Args:
+            message_ids: Which; None means all of the recipient.
+            recipient_external_id: Of whom; one of the two must be given.
+
+        Returns:
+            How many were queued; those that are not dead are passed over. Repeat-safe.
+
+        Raises:
+            InvalidArgumentError: Neither was given.
+            AgentNotFoundError: There is no such agent.
+        """
+        if message_ids is None and recipient_external_id is None:
+            raise InvalidArgumentError(
+                field="message_ids",
+                value=None,
+                reason="and recipient_external_id are both missing; say what to redrive.",
+            )
+        recipient = await self._recipient(recipient_external_id)
+        ids: list[str] | None = None
+        if message_ids is not None:
+            given = [message_ids] if isinstance(message_ids, str | UUID) else message_ids
+            ids = [parse_id(id, field="message_ids") for id in given]
+        moved = await self.engine.store.deliveries.redrive(ids, recipient.id if recipient else None)
+        for kind in Kind:
+            self.engine.queued({recipient_id for _, recipient_id in moved}, kind)
+        return len(moved)
+
+    async def _recipient(self, external_id: str | None) -> AgentName | None:
+        if external_id is None:
+            return None
+        check_external_id(external_id, field="recipient_external_id")
+        return await self.engine.names.get(external_id, role="recipient")
+
+
+def _external(names: dict[str, AgentName], id: str) -> str:
+    return names[id].external_id if id in names else id
+
+
+def _receipt(row: ReceiptRow, names: dict[str, AgentName]) -> Receipt:
+    events = [ReceiptEvent(row.created_at, "stored")]
+    reasons: list[str] = []
+    for entry in row.log:
+        at, claimed_at = _instant(entry.get("at")), _instant(entry.get("claimed_at"))
+        attempt, process, reason = entry.get("attempt"), entry.get("process"), entry.get("reason")
+        run = attempt if isinstance(attempt, int) else None
+        where = str(process) if process else None
+        event = str(entry.get("event", ""))
+        if claimed_at is not None and event != "redriven":
+            events.append(ReceiptEvent(claimed_at, "claimed", run, where))
+        events.append(ReceiptEvent(at or row.created_at, event, run, where, str(reason) if reason else None))
+        if reason:
+            reasons.append(str(reason))
+    ended_in_log = bool(row.log) and row.log[-1].get("event") == row.state.value
+    if row.state in (DeliveryState.CLAIMED, DeliveryState.DONE) and row.claimed_at is not None:
+        events.append(ReceiptEvent(row.claimed_at, "claimed", row.attempt, row.owner))
+    if row.state.is_final and row.settled_at is not None and not ended_in_log:
+        events.append(ReceiptEvent(row.settled_at, row.state.value, row.attempt or None, row.owner))
+    return Receipt(
+        message_id=row.message_id,
+        sender_id=_external(names, row.sender_id),
+        recipient_id=_external(names, row.recipient_id),
+        kind=row.kind,
+        state=row.state,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        token=row.token,
+        created_at=row.created_at,
+        deliver_at=row.deliver_at,
+        expires_at=row.expires_at,
+        claimed_at=row.claimed_at,
+        settled_at=row.settled_at,
+        read_at=row.read_at,
+        process=row.owner,
+        reasons=tuple(reasons),
+        events=tuple(events),
+    )
+
+
+def _instant(value: object) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+
+def _dead_letter(row: DeadRow, names: dict[str, AgentName]) -> DeadLetter:
+    return DeadLetter(
+        message_id=row.message_id,
+        sender_id=_external(names, row.sender_id),
+        recipient_id=_external(names, row.recipient_id),
+        kind=row.kind,
+        content=read_content(row),
+        metadata=decode_metadata(row.metadata),
+        attempt=row.attempt,
+        reasons=tuple(str(entry["reason"]) for entry in row.log if entry.get("reason")),
+        created_at=row.created_at,
+        died_at=row.died_at,
+    )
