@@ -72,9 +72,8 @@ class Append:
                 accepted.append((group, outcome))
                 if key := _key(group):
                     keys[key] = (group.fingerprint, [delivery.message_id for delivery in group.deliveries])
-                if group.mailbox_limit is not None:
-                    for delivery in group.deliveries:
-                        self.gauge.added(delivery.recipient_id)
+                for delivery in group.deliveries:
+                    self.gauge.added(delivery.recipient_id)
             outcomes.append(outcome)
         if accepted:
             self._store(accepted)
@@ -117,14 +116,15 @@ class Append:
         return set(fetch(self.connection, _SQL["append_find_agents"], {"ids": encode(list(ids))}))
 
     def _count_mailboxes(self) -> None:
-        adding: Counter[str] = Counter()
         limits: dict[str, int] = {}
         for group in self.groups:
             if group.mailbox_limit is not None:
                 for delivery in group.deliveries:
-                    adding[delivery.recipient_id] += 1
                     known = limits.get(delivery.recipient_id, group.mailbox_limit)
                     limits[delivery.recipient_id] = min(known, group.mailbox_limit)
+        if not limits:
+            return
+        adding = Counter(delivery.recipient_id for group in self.groups for delivery in group.deliveries)
         must = [id for id, limit in limits.items() if self.gauge.must_count(id, limit, adding[id])]
         if must:
             self.gauge.counted(fetch(self.connection, _SQL["append_count_open"], {"ids": encode(must)}))
@@ -160,13 +160,12 @@ class Append:
         rows = []
         keys = []
         for group, outcome in accepted:
-            due = 0 if group.deliver_at is None else to_microseconds(group.deliver_at) - at + now
-            due = due if due > now else 0
-            expires = None if group.expires_in is None else now + int(group.expires_in * _SECOND)
+            wait = 0 if group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
+            left = None if group.expires_in is None else int(group.expires_in * _SECOND)
             for delivery in group.deliveries:
                 seq += 1
                 until = None
-                if not due:
+                if not wait:
                     lane = _lane(group, delivery)
                     if delivery.claim and lane not in busy:
                         until = now + int((group.run_limit + CLAIM_MARGIN) * _SECOND)
@@ -179,9 +178,11 @@ class Append:
                         group.kind,
                         group.sender_id,
                         group.max_attempts,
-                        due,
-                        due or now,
-                        expires,
+                        now + wait if wait else 0,
+                        at + wait if wait else None,
+                        now + wait,
+                        None if left is None else now + left,
+                        None if left is None else at + left,
                         until,
                     )
                 )

@@ -146,6 +146,7 @@ def _row(settlement: Settlement, target: DeliveryState, note: str | None, instan
         target,
         int(settlement.how is Settling.RETURNED),
         instant.due + delay if delay > 0 else 0,
+        instant.at + delay if delay > 0 else None,
         instant.due + delay,
         instant.at if target.is_final else None,
         note,

@@ -127,8 +127,7 @@ class SQLiteDeliveries:
         """See the port."""
         parameters = {"ids": encode(sorted(set(message_ids)))}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_receipts"], parameters))
-        due, at = self._clock.now()
-        return [_receipt(row, at - due) for row in rows]
+        return [_receipt(row) for row in rows]
 
     async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[DeadRow]:
         """See the port."""
@@ -201,7 +200,7 @@ def _log(entries: list[dict[str, Any]] | None) -> list[dict[str, object]]:
     ]
 
 
-def _receipt(row: list[Any], wall_ahead: int) -> ReceiptRow:
+def _receipt(row: list[Any]) -> ReceiptRow:
     (
         message_id,
         sender_id,
@@ -212,8 +211,8 @@ def _receipt(row: list[Any], wall_ahead: int) -> ReceiptRow:
         max_attempts,
         token,
         created_at,
-        run_due,
-        expires_due,
+        deliver_at,
+        expires_at,
     ) = row[:11]
     claimed_at, settled_at, read_at, owner, log = row[11:]
     return ReceiptRow(
@@ -226,8 +225,8 @@ def _receipt(row: list[Any], wall_ahead: int) -> ReceiptRow:
         max_attempts=max_attempts,
         token=token,
         created_at=to_datetime(created_at),
-        deliver_at=to_datetime(run_due + wall_ahead) if run_due else None,
-        expires_at=None if expires_due is None else to_datetime(expires_due + wall_ahead),
+        deliver_at=to_datetime_or_none(deliver_at),
+        expires_at=to_datetime_or_none(expires_at),
         claimed_at=to_datetime_or_none(claimed_at),
         settled_at=to_datetime_or_none(settled_at),
         read_at=to_datetime_or_none(read_at),

@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows; files.check_place refuses file stores there
     fcntl = None  # type: ignore[assignment]
 
-from .files import Identity
+from .files import Identity, identify
 
 _FLOCK = "qqihh0q" if sys.platform == "darwin" else "hhqqi0q"
 """struct flock: (start, length, pid, type, whence) on macOS, (type, whence, start, length, pid) on Linux."""
@@ -55,17 +55,18 @@ class ProcessLock:
         self.name = f"{uuid.uuid4()}.lock"
         self.living: set[str] = set()
         """The process ids (incarnations) of the open stores."""
+        self._pid = os.getpid()
         self._path = os.path.join(folder, self.name)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     @classmethod
     def join(cls, folder: str, database: Identity, process_id: str) -> ProcessLock:
-        """Hold the lock for one more store."""
+        """Hold the lock for one more store; a new one, if somebody removed the file of the last."""
         with cls._guard:
             key = (os.getpid(), database)
             lock = cls._registry.get(key)
-            if lock is None:
+            if lock is None or not lock.is_in_place():
                 lock = cls._registry[key] = cls(folder)
             lock.living.add(process_id)
             return lock
@@ -73,13 +74,21 @@ class ProcessLock:
     def leave(self, process_id: str) -> None:
         """Give it up for one store; the last one removes the file."""
         with self._guard:
-            self.living.discard(process_id)
-            held = [key for key, lock in self._registry.items() if lock is self and key[0] == os.getpid()]
-            if self.living or not held:
+            if process_id not in self.living:
                 return
-            del self._registry[held[0]]
-            remove_file(self._path)
+            self.living.remove(process_id)
+            if self.living:
+                return
+            for key in [key for key, lock in self._registry.items() if lock is self]:
+                del self._registry[key]
+            if self._pid == os.getpid():  # a forked child leaves the parent's sign of life alone
+                remove_file(self._path)
             os.close(self._fd)
+
+    def is_in_place(self) -> bool:
+        """Whether others can still see it."""
+        found = os.fstat(self._fd)
+        return identify(self._path) == (found.st_dev, found.st_ino)
 
     def is_alive(self, process_id: str, folder: str, lock_name: str) -> bool:
         """Whether the process behind another's, or our own, row lives."""

@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 import apsw
 
@@ -27,6 +28,8 @@ from .locks import ProcessLock, is_held, remove_file
 _SQL = Queries(__package__, "processes")
 _MERGE = 0.002
 """Seconds within which rings to one process are merged into one."""
+_WATCH = 1.0
+"""Seconds between two looks whether others took this process for dead."""
 _KEPT = 7 * 24 * 3600 * 1_000_000
 """Microseconds after its end for which a process's row is kept."""
 
@@ -42,6 +45,8 @@ class SQLitePresence:
         self._clock = clock
         self._folder = f"{engine.location}-am"
         self._lock: ProcessLock | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._port = 0
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_ring: Callable[[], None] = lambda: None
@@ -54,22 +59,30 @@ class SQLitePresence:
         self._data_version = 0
 
     async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
-        """See the port. A lock cannot be taken away, so `on_lost` is never called."""
+        """See the port. It is lost only when somebody removed the file of its lock."""
         self._loop = asyncio.get_running_loop()
         self._on_ring = on_ring
-        port = 0
         if not self._engine.in_memory:
-            self._lock = ProcessLock.join(self._folder, self._database(), self.process_id)
-            port = self._listen(self._loop)
+            self._port = self._listen(self._loop)
             self._data_version = await self._read_data_version()
+        await self._appear(self.process_id)
+        if not self._engine.in_memory:
+            self._watching = self._loop.create_task(self._watch(on_lost), name="agent-messaging-presence")
+
+    async def _appear(self, process_id: str) -> None:
+        old = self._lock
+        if not self._engine.in_memory:
+            self._lock = ProcessLock.join(self._folder, self._database(), process_id)
+        if old is not None:
+            old.leave(self.process_id)
         due, at = self._clock.now()
         row = {
-            "process": self.process_id,
+            "process": process_id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "boot_id": self._clock.boot_id,
             "lock_name": "" if self._lock is None else self._lock.name,
-            "port": port,
+            "port": self._port,
             "at": at,
         }
 
@@ -84,6 +97,17 @@ class SQLitePresence:
             path = os.path.join(self._folder, name)
             if self._lock is not None and name not in ("", self._lock.name) and not is_held(path):
                 remove_file(path)
+
+    async def _watch(self, on_lost: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(_WATCH)
+            with suppress(AgentMessagingError):  # whoever uses the store hears of it
+                if await self._engine.read(partial(_is_living, process_id=self.process_id)):
+                    continue
+                process_id = str(uuid.uuid4())
+                await self._appear(process_id)
+                self.process_id = process_id
+                on_lost()
 
     def _database(self) -> Identity:
         assert self._engine.guard is not None
@@ -181,9 +205,11 @@ class SQLitePresence:
 
     async def aclose(self) -> None:
         """See the port. The row stays as it is: to retire is ProcessStore's."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+        tasks = [task for task in (self._watching, self._asking) if task is not None]
+        self._watching = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._socket is not None:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._socket)
@@ -192,3 +218,7 @@ class SQLitePresence:
         if self._lock is not None:
             self._lock.leave(self.process_id)
             self._lock = None
+
+
+def _is_living(connection: apsw.Connection, process_id: str) -> bool:
+    return bool(connection.execute(_SQL["presence_find"], {"process": process_id}).get)

@@ -61,7 +61,9 @@ create table deliveries (
   origin text,
   owner text,
   run_due integer not null default 0,       -- 0: due; otherwise when it becomes due
+  run_at integer,                           -- the same for people, as the caller gave it
   expires_due integer,
+  expires_at integer,
   claim_until_due integer,                  -- the hard end of the claim
   queued_due integer not null,              -- since when it has been waiting, for statistics
   claimed_at integer,

@@ -48,11 +48,12 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 from json_each(:rows)
 
 -- name: append_insert_deliveries
-insert into deliveries (seq, recipient_id, kind, sender_id, max_attempts, run_due, queued_due, expires_due,
-  state, token, attempt, owner, claim_until_due, claimed_at, origin)
+insert into deliveries (seq, recipient_id, kind, sender_id, max_attempts, run_due, run_at, queued_due, expires_due,
+  expires_at, state, token, attempt, owner, claim_until_due, claimed_at, origin)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-  iif(value ->> 8 is null, 'queued', 'claimed'), value ->> 8 is not null, value ->> 8 is not null,
-  iif(value ->> 8 is null, null, :owner), value ->> 8, iif(value ->> 8 is null, null, :at), :owner
+  value ->> 8, value ->> 9, iif(value ->> 10 is null, 'queued', 'claimed'), value ->> 10 is not null,
+  value ->> 10 is not null, iif(value ->> 10 is null, null, :owner), value ->> 10, iif(value ->> 10 is null, null, :at),
+  :owner
 from json_each(:rows)
 
 -- name: append_insert_keys
@@ -174,12 +175,13 @@ select json_group_array(json_array(d.seq, d.state, d.token, d.origin, d.log ->> 
 from json_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
 
 -- name: settle
--- :rows are (seq, state, 1 to take back the attempt, run_due, queued_due, settled_at, event, reason).
+-- :rows are (seq, state, 1 to take back the attempt, run_due, run_at, queued_due, settled_at, event, reason).
 update deliveries set
   state = moved.state,
   attempt = attempt - moved.uncounted,
   suspect = 0,
   run_due = moved.run_due,
+  run_at = moved.run_at,
   queued_due = moved.queued_due,
   claim_until_due = null,
   settled_at = moved.settled_at,
@@ -187,7 +189,7 @@ update deliveries set
     'attempt', attempt, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
   select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as uncounted, value ->> 3 as run_due,
-    value ->> 4 as queued_due, value ->> 5 as settled_at, value ->> 6 as event, value ->> 7 as reason
+    value ->> 4 as run_at, value ->> 5 as queued_due, value ->> 6 as settled_at, value ->> 7 as event, value ->> 8 as reason
   from json_each(:rows)
 ) as moved
 where deliveries.seq = moved.seq
@@ -257,7 +259,7 @@ update deliveries set state = 'withdrawn', settled_at = :at where seq in (select
 
 -- name: list_receipts
 select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, d.state, d.attempt, d.max_attempts, d.token,
-  m.created_at, d.run_due, d.expires_due, d.claimed_at, d.settled_at, d.read_at, d.owner, json(d.log)))
+  m.created_at, iif(d.run_due > 0, d.run_at, null), d.expires_at, d.claimed_at, d.settled_at, d.read_at, d.owner, json(d.log)))
 from json_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
@@ -290,7 +292,7 @@ select json_group_array(json_array(d.seq, m.id, d.recipient_id)) from deliveries
 where d.state = 'dead' and (:recipient is null or d.recipient_id = :recipient)
 
 -- name: redrive
-update deliveries set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, expires_due = null,
+update deliveries set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, expires_due = null, expires_at = null,
   settled_at = null,
   log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'redriven', 'attempt', attempt,
     'process', owner, 'claimed_at', claimed_at, 'reason', null))

@@ -49,6 +49,9 @@ where deliveries.seq = lost.seq
 insert into processes (id, host, pid, boot_id, lock_name, doorbell_port, started_at)
 values (:process, :host, :pid, :boot_id, :lock_name, :port, :at)
 
+-- name: presence_find
+select exists (select 1 from processes where id = :process and ended_at is null)
+
 -- name: presence_list
 select json_group_array(json_array(id, boot_id, lock_name, doorbell_port)) from processes where ended_at is null
 
