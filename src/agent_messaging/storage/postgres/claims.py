@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from ...models import Kind
 from ..ports import (
     CLAIM_MARGIN,
     Claim,
     ClaimedDelivery,
     ClaimRequest,
-    Kind,
     Settled,
     Settlement,
     Settling,

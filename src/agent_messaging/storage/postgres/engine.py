@@ -237,7 +237,7 @@ class _Attempt:
         return result
 
 
-async def bounded(connection: Connection, work: Any, timeout: float) -> Any:
+async def bounded(connection: Connection, work: Awaitable[T], timeout: float) -> T:
     """Await `work`, which uses `connection`; when it is out of time or cancelled, close the connection under it.
 
     Raises:

@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any
 
 from ...exceptions import StorageUnavailableError
 from ..sql import Queries
@@ -293,6 +294,6 @@ class _Thread(threading.Thread):
         if payload == _EVERYBODY or self._process_id[-_SHORT:] in payload.split(","):
             self._on_ring()
 
-    async def _ask(self, connection: Connection, name: str, *values: object) -> list[dict[str, object]]:
-        rows: list[dict[str, object]] = await bounded(connection, connection.fetch(_SQL[name], *values), _PING)
+    async def _ask(self, connection: Connection, name: str, *values: object) -> list[Any]:
+        rows: list[Any] = await bounded(connection, connection.fetch(_SQL[name], *values), _PING)
         return rows

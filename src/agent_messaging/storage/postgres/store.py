@@ -116,9 +116,8 @@ class PostgresStore:
             findings.append(f"{orphans} deliveries are claimed by processes that have ended.")
         after = 0
         while True:
-            rows = await self.engine.run(
-                lambda connection, after=after: connection.fetch(_MESSAGES["check_messages"], after, _PAGE), write=False
-            )
+            page = (_MESSAGES["check_messages"], after, _PAGE)
+            rows = await self.engine.run(lambda connection, page=page: connection.fetch(*page), write=False)  # type: ignore[misc]
             for row in rows:
                 content, metadata = row["content"], row["metadata"] or ""
                 if zlib.crc32(f"{content}\0{metadata}".encode()) != row["checksum"]:
