@@ -33,8 +33,8 @@ F = TypeVar("F", bound=AnyHandler)
 class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     """The SDK. One object is one process's part in a store, on one event loop.
 
-    Use it as `async with AgentMessaging() as sdk:`, or call `initialize` and `close`. Several objects, in one process or
-    in many, may share a store.
+    Use it as `async with AgentMessaging() as sdk:`, or call `initialize` and `close`. Several objects, in one
+    process or in many, may share a store.
 
     The type parameters are the payload types of one-way messages, conversations and meetings, for type checkers: give
     one (for all), two, three or none.
@@ -103,8 +103,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     async def close(self) -> None:
         """Handle what this object sent to agents it serves, give back the rest, and let go of the store. Idempotent.
 
-        It takes at most `drain_timeout` (by default `handler_timeout`) and a few seconds. Messages that it gives back are
-        handled by another process, or after the next start; their attempt is not counted.
+        It takes at most `drain_timeout` (by default `handler_timeout`) and a few seconds. Messages that it gives
+        back are handled by another process, or after the next start; their attempt is not counted.
         """
         await self._close(drain=True)
 
@@ -312,8 +312,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     ) -> Callable[[F], F]:
         """Register, as a decorator, the handler of one agent in this SDK object, for every kind of message.
 
-        It wins over global handlers. It may be registered before the SDK is started and before the agent exists; messages
-        that wait for the agent are then handled. The function is returned unchanged.
+        It wins over global handlers. It may be registered before the SDK is started and before the agent exists;
+        messages that wait for the agent are then handled. The function is returned unchanged.
 
         Args:
             agent_external_id: Whose messages.
@@ -322,7 +322,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             timeout: Seconds a run may take; None is the setting `handler_timeout` (30).
 
         Raises:
-            InvalidArgumentError: The id or an option is refused, or the function cannot be called with (message, context).
+            InvalidArgumentError: The id or an option is refused, or the function does not take (message, context).
 
         Example:
             @sdk.register_handler("bob")
@@ -346,8 +346,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     async def serve(self, *agent_external_ids: str) -> None:
         """Let this process's bare global handlers serve these agents; `"*"` is every agent of the store.
 
-        Agents registered through this object are served anyway. An agent that another live process serves with a handler
-        of its own is left to it.
+        Agents registered through this object are served anyway. An agent that another live process serves with a
+        handler of its own is left to it.
 
         Raises:
             AgentNotFoundError: One of them is not registered; names the closest.

@@ -161,7 +161,7 @@ class AgentNotFoundError(_UnknownNameError):
 
 
 class OrganizationNotFoundError(_UnknownNameError):
-    """No organization has this external id. Register it with `await sdk.register_organization(...)`, or correct the name."""
+    """No organization has this external id. Register it with `await sdk.register_organization(...)`."""
 
     code = "organization_not_found"
     noun = "Organization"
@@ -188,7 +188,7 @@ class MessageNotFoundError(AgentMessagingError):
 
 
 class MailboxFullError(AgentMessagingError):
-    """A recipient has as many open deliveries as its mailbox holds; nothing was stored. Send again when it has caught up."""
+    """A recipient's mailbox is full; nothing was stored. Send again when it has caught up."""
 
     code = "mailbox_full"
     retryable = True
@@ -240,7 +240,8 @@ class NoHandlerRegisteredError(HandlerError):
             return super().render()
         return (
             f"No {self.kind} handler registered for {_list(self.agents)} in any live process; nothing was stored. "
-            "Register one there, wait with `sdk.wait_until_served(...)`, or store it for later with require_handler=False."
+            "Register one there, wait with `sdk.wait_until_served(...)`, or store it for later with "
+            "require_handler=False."
         )
 
 
@@ -274,7 +275,7 @@ class ConversationTimeoutError(TimeoutError):
 
 
 class OutcomeUnknownError(TimeoutError):
-    """The store did not answer in time, so the call may or may not have taken effect. Repeat it with the same idempotency_key."""
+    """The store did not answer in time: the call may have taken effect. Repeat it with the same idempotency_key."""
 
     code = "outcome_unknown"
 
@@ -451,7 +452,7 @@ class AgentAlreadyExistsError(DatabaseError):
 
 
 class StorageUnavailableError(DatabaseError):
-    """The store cannot be reached; nothing was stored. Check that it runs and that the URL is right (`agent-messaging doctor`)."""
+    """The store cannot be reached; nothing was stored. Check that it runs and its URL (`agent-messaging doctor`)."""
 
     code = "storage_unavailable"
     retryable = True

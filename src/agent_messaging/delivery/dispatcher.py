@@ -1,8 +1,8 @@
 """Claim → handle → settle, for the agents served here.
 
-It never holds more claims than it has free slots, so memory stays bounded however much is queued. Settlements are gathered
-and committed in batches, and the same commit claims what they made room for. Order, slots and lanes are decided here in
-memory only to save round trips; the store's claim is what counts.
+It never holds more claims than it has free slots, so memory stays bounded however much is queued. Settlements are
+gathered and committed in batches, and the same commit claims what they made room for. Order, slots and lanes are
+decided here in memory only to save round trips; the store's claim is what counts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MAX_SETTLEMENTS = 1_000
 PAUSE = 0.25
 """Seconds before the store is tried again after it failed."""
 GIVE_UP_AFTER_CANCEL = 2.0
-"""Seconds a cancelled run has to end; a handler that swallows its cancellation keeps its claim until the claim's hard end."""
+"""Seconds a cancelled run has to end; one that swallows its cancellation keeps its claim until the hard end."""
 
 
 class Dispatcher:
@@ -168,7 +168,7 @@ class Dispatcher:
         self._wake()
 
     def about_to_append(self, groups: list[NewGroup]) -> None:
-        """Mark what can be claimed in the same commit: a slot is free, and the lane has neither a run nor an earlier entry."""
+        """Mark what can be claimed in the same commit: a slot is free, and nothing of the lane runs or goes before."""
         if not self.takes_new or self._reconciling:
             return
         lanes: set[tuple[str, Kind, str]] = set()

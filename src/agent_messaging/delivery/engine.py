@@ -95,8 +95,8 @@ class Engine:
     async def stop(self, *, drain: bool) -> None:
         """Leave: drain within the drain timeout, give back the rest without counting the attempt, disappear.
 
-        With `drain` what this SDK object stored for agents it serves is handled first, and what those handlers send; without,
-        only what is running ends.
+        With `drain` what this SDK object stored for agents it serves is handled first, and what those handlers send;
+        without, only what is running ends.
         """
         limit = self.settings.drain_timeout
         try:

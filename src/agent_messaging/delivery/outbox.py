@@ -1,8 +1,8 @@
 """The way into the store: concurrent sends are coalesced into one commit.
 
-An idle store commits at once; what arrives while a commit is in flight goes out together with the next one. There is one
-commit in flight per SDK object, so the order of calls is the order in the store. A cancelled sender only detaches: its
-message is stored all the same.
+An idle store commits at once; what arrives while a commit is in flight goes out together with the next one. There is
+one commit in flight per SDK object, so the order of calls is the order in the store. A cancelled sender only
+detaches: its message is stored all the same.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Outbox:
             self._task = None
 
     async def _append(self, groups: list[NewGroup]) -> list[AppendOutcome]:
-        """Append until the store answers. A driver failure leaves the groups unknown: they are repeated under their ids."""
+        """Append until the store answers. A lost answer leaves the groups unknown: they are tried again, by id."""
         self.observer.about_to_append(groups)
         deadline = time.monotonic() + self.budget
         pause = FIRST_PAUSE
@@ -108,7 +108,9 @@ class Outbox:
                     raise OutcomeUnknownError from error
             except StorageUnavailableError as error:
                 if time.monotonic() + pause > deadline:
-                    raise OutcomeUnknownError from error if unknown else error
+                    if unknown:
+                        raise OutcomeUnknownError from error
+                    raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE)
 

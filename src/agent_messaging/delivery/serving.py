@@ -1,7 +1,7 @@
 """Who serves whom: what this SDK object serves, and what other live processes say they serve.
 
-The answer is a hint, made before storing and for wake-ups; the store's claims decide. What others say is read at most once a
-second, or at once where a call would otherwise be refused.
+The answer is a hint, made before storing and for wake-ups; the store's claims decide. What others say is read at
+most once a second, or at once where a call would otherwise be refused.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Serving(Listener):
         self.on_change = on_change
         self.everyone = False
         self.adopted: set[str] = set()
-        """External ids of the agents registered through this SDK object, or named by `serve`: the bare handlers' agents."""
+        """External ids of the bare handlers' agents: registered through this SDK object, or named by `serve`."""
         self.pulling: set[tuple[str, Kind]] = set()
         """(external id, kind) of the agents that pull here."""
         self._rows: list[ProcessRow] = []
@@ -89,7 +89,7 @@ class Serving(Listener):
                 await asyncio.wait({task})
 
     def find_handler(self, agent: AgentName, kind: Kind) -> Handler | None:
-        """The handler that serves the agent here, if any: its own in this SDK object, its own global one, the bare one."""
+        """The handler that serves the agent here: its own in this SDK object, its own global one, or the bare one."""
         context = CONTEXT_OF_KIND[kind]
         own = self.own.of_agent(agent.external_id, context) or global_registry.of_agent(agent.external_id, context)
         if own is not None:

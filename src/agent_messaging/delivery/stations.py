@@ -1,4 +1,4 @@
-"""What the dispatcher remembers of each agent it serves: free slots, busy lanes, and whether more may wait in the store."""
+"""What the dispatcher remembers of each agent it serves: free slots, busy lanes, whether more may wait in the store."""
 
 from __future__ import annotations
 
@@ -81,5 +81,5 @@ class Station:
         if claimed == requested:
             self.asked = True
         elif not claimed and not self.running and not self.asked:
-            # No run of ours, old or new, blocks a lane, and nothing arrived since: the store has nothing more for us now.
+            # No run of ours blocks a lane, and nothing arrived since: the store has nothing more for us now.
             self.known, self.maybe = 0, False

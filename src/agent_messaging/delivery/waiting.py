@@ -1,6 +1,7 @@
 """Waiting for deliveries to end: futures in a dict, one query for all of them, no connection held meanwhile.
 
-Hints (a settlement here, a ring or a poll from elsewhere) only say when to look; what a waiter is told is what the row says.
+Hints (a settlement here, a ring or a poll from elsewhere) only say when to look; what a waiter is told is what the
+row says.
 """
 
 from __future__ import annotations

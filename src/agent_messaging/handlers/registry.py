@@ -1,7 +1,8 @@
 """Which function handles what: the global decorators, and the handlers of one SDK object.
 
 It owns the look-up, not the running (`handlers/running.py`), nor the question which process serves whom
-(`delivery/serving.py`). The global registry is the one piece of module-level state in the package; the public API demands it.
+(`delivery/serving.py`). The global registry is the one piece of module-level state in the package; the public API
+demands it.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None
             field="concurrency", value=concurrency, reason="must be a whole number from 1, or None."
         )
     check_timeout(timeout, field="timeout", allow_none=True)
-    call = function if inspect.isroutine(function) else getattr(function, "__call__", function)
-    is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(call)
+    called = function if inspect.isroutine(function) else type(function).__call__
+    is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(called)
     return Handler(function, handler_annotation(function), is_coroutine, ordered, concurrency, timeout)
 
 
 class Registry:
-    """Handlers by agent, and at most one for every other agent, for each kind of handler. The last registration wins."""
+    """For each kind of handler: one by agent, and at most one for every other agent. The last registration wins."""
 
     def __init__(self) -> None:
         self._of_agent: dict[tuple[str, HandlerContext], Handler] = {}
@@ -156,9 +157,10 @@ def register_one_way_handler(
 ) -> Any:
     """Register the handler of one-way messages, in every SDK object of this process.
 
-    Use it bare (`@register_one_way_handler`): it then serves the agents that an SDK object of this process registers, or
-    that `sdk.serve` names, and leaves alone those that have a handler of their own, here or in another live process. With
-    `agent="bob"` it serves that agent. The function is returned unchanged; registering again replaces it.
+    Use it bare (`@register_one_way_handler`): it then serves the agents that an SDK object of this process
+    registers, or that `sdk.serve` names, and leaves alone those that have a handler of their own, here or in another
+    live process. With `agent="bob"` it serves that agent. The function is returned unchanged; registering again
+    replaces it.
 
     A message is settled when the handler returns; what it returns is ignored. If it raises, the message is tried again
     with a growing delay, and after `max_attempts` goes to the dead letters. It is cancelled at its timeout.

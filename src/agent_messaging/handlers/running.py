@@ -1,4 +1,4 @@
-"""One run of a handler: decode the payload, call the function within its time, report how it went by raising or returning.
+"""One run of a handler: decode the payload, call the function within its time, report the outcome.
 
 What the outcome means for the delivery is the dispatcher's to decide.
 """
@@ -66,8 +66,8 @@ async def run_handler(
 ) -> object:
     """Run it once and return what it returned.
 
-    A coroutine function is cancelled at the timeout. A plain function cannot be stopped: this waits for its end, so that
-    its slot and its claim stay held, and then reports the timeout.
+    A coroutine function is cancelled at the timeout. A plain function cannot be stopped: this waits for its end, so
+    that its slot and its claim stay held, and then reports the timeout.
 
     Raises:
         PayloadError: The stored payload is damaged, or does not fit the handler's annotation. A repeat would not help.

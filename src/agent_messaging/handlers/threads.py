@@ -1,11 +1,13 @@
 """Daemon threads that run plain functions for the loop.
 
-Not `ThreadPoolExecutor`: its threads are joined when the interpreter exits, so one handler that hangs would hang the exit.
+Not `ThreadPoolExecutor`: its threads are joined when the interpreter exits, so one handler that hangs would hang the
+exit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -70,10 +72,8 @@ def _run(function: Callable[[], Any], future: asyncio.Future[Any], loop: asyncio
         result = function()
     except BaseException as raised:  # a SystemExit in a thread would vanish: the run's owner decides what it means
         error = raised
-    try:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
         loop.call_soon_threadsafe(_deliver, future, result, error)
-    except RuntimeError:
-        pass  # the loop is closed: nobody is left to tell
 
 
 def _deliver(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

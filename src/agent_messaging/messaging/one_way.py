@@ -1,4 +1,4 @@
-"""Notes: one payload from one sender to one or more recipients, who handle it when they can. Nobody waits for an answer."""
+"""Notes: one payload from one sender to one or more recipients, who handle it when they can."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class OneWayMessenger(Generic[T]):
     ) -> list[str]:
         """Send a message to one or more agents.
 
-        When it returns, the messages are committed and synced, all of them or none, and will be handled at least once and
-        settled once, unless they expire, are withdrawn, or their agent is removed. Messages of one sender to one
-        recipient have their first run in the order of the calls, while one process serves the recipient.
+        When it returns, the messages are committed and synced, all of them or none, and will be handled at least
+        once and settled once, unless they expire, are withdrawn, or their agent is removed. Messages of one sender
+        to one recipient have their first run in the order of the calls, while one process serves the recipient.
 
         A cancelled call has an unknown outcome: repeat it with the same `idempotency_key`, and it is stored once.
 

@@ -50,7 +50,7 @@ class ReceivedMessage:
         await self._settle(Settling.DONE)
 
     async def retry(self, after: float = 0.0, reason: str = "the receiver asked for a retry") -> None:
-        """Give it back to be tried again in `after` seconds; after `max_attempts` runs it becomes a dead letter instead.
+        """Give it back to be tried again in `after` seconds, or, at its last attempt, to the dead letters.
 
         Raises:
             ClaimLostError: The claim is not the newest any more.

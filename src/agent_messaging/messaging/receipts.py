@@ -43,7 +43,9 @@ class Receipts:
     @overload
     async def wait(self, message_ids: MessageId, *, timeout: float | None = None) -> Receipt: ...
     @overload
-    async def wait(self, message_ids: Sequence[MessageId], *, timeout: float | None = None) -> list[Receipt]: ...
+    async def wait(
+        self, message_ids: list[str] | list[UUID] | tuple[MessageId, ...], *, timeout: float | None = None
+    ) -> list[Receipt]: ...
     async def wait(
         self, message_ids: MessageId | Sequence[MessageId], *, timeout: float | None = None
     ) -> Receipt | list[Receipt]:

@@ -1,7 +1,7 @@
 """The rules of migrating a schema, the same for every backend; running the SQL is the backend's.
 
-Migrations are `migrations/NNNN_name.sql` in the backend's package, with the same numbers and names in each backend. One that
-has been applied is recorded with its checksum and never changes again.
+Migrations are `migrations/NNNN_name.sql` in the backend's package, with the same numbers and names in each backend.
+One that has been applied is recorded with its checksum and never changes again.
 """
 
 from __future__ import annotations

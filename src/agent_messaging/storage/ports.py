@@ -3,8 +3,8 @@
 Every method holds these, so none repeats them:
 
 * After it returns, its change is committed and synced. After one of our errors other than `OutcomeUnknownError` nothing
-  changed. After `OutcomeUnknownError`, a cancellation or a crash it happened wholly or not at all; the method says how to
-  repeat it safely.
+  changed. After `OutcomeUnknownError`, a cancellation or a crash it happened wholly or not at all; the method says
+  how to repeat it safely.
 * Ids are canonical lower-case UUID text, made by the caller (UUIDv7). External ids never reach `deliveries`.
 * `now` is the instant the store is to believe; None means the store's own clock. Durations are seconds.
 * Driver errors leave it as the errors of `exceptions.DatabaseError`, never raw.
@@ -13,15 +13,18 @@ Every method holds these, so none repeats them:
 The life of a delivery, one guarded change per arrow (`delivery/transitions.py` has the same as a table):
 
     queued ──claim: token+1, attempt+1, owner──▶ claimed ──settle, token newest──▶ done | dead
-    claimed ──settle as retry(delay) or give back──▶ queued          claimed ──release: owner dead, or past its hard end──▶ queued | dead
-    queued ──expire | withdraw──▶ expired | withdrawn                dead ──redrive: attempt 0, token kept──▶ queued
+    claimed ──settle as retry(delay) or give back──▶ queued
+    claimed ──release: owner dead, or past the claim's hard end──▶ queued | dead
+    queued ──expire | withdraw──▶ expired | withdrawn
+    dead ──redrive: attempt 0, token kept──▶ queued
 
 Order: a *lane* is (recipient, kind, sender). `claim` takes from an ordered lane only its oldest due delivery, and only
-while no delivery of the lane is claimed. Between lanes of a recipient it goes round robin, so that no sender starves another.
+while no delivery of the lane is claimed. Between lanes of a recipient it goes round robin, so that no sender starves
+another.
 
-Crashes: a delivery whose owner died is *suspect* until it is settled. Of one recipient's suspects at most one is claimed
-at a time, so that a message that kills its process is found by itself. When an owner dies while it had suspects claimed,
-they alone are blamed: what else it had claimed returns to the queue uncounted and unsuspected.
+Crashes: a delivery whose owner died is *suspect* until it is settled. Of one recipient's suspects at most one is
+claimed at a time, so that a message that kills its process is found by itself. When an owner dies while it had
+suspects claimed, they alone are blamed: what else it had claimed returns to the queue uncounted and unsuspected.
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ class DirectoryStore(Protocol):
     async def add_agent(
         self, id: str, external_id: str, organization_id: str, name: str, *, update_name: bool
     ) -> Agent | None:
-        """Store the agent, or return the one that has this external id; None if the organization does not exist (any more).
+        """Store the agent, or return the one that has this external id; None without that organization.
 
         With `update_name` an existing agent of the same organization takes the name. Repeat-safe.
         """
@@ -293,7 +296,10 @@ class ReceiptRow:
     read_at: datetime | None
     owner: str | None
     log: list[dict[str, object]]
-    """Entries {"at": ISO 8601, "event": failed|lost|returned|redriven|dead, "attempt", "process", "claimed_at", "reason"}, oldest first."""
+    """What went wrong, oldest first: {"at": ISO 8601, "event", "attempt", "process", "claimed_at", "reason"}.
+
+    The event is failed, lost, returned, redriven or dead.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,24 +339,26 @@ class DeliveryStore(Protocol):
     ) -> list[AppendOutcome]:
         """Store the groups in their order, each all or nothing, in one commit; one outcome per group.
 
-        Checked per group, in this order: the idempotency key, the agents, the mailboxes. One refused group stores nothing
-        and hinders no other. Two groups with one new key in one call: the second is answered like any repeat.
-        A delivery with `claim` is claimed for `owner` in the same commit if it is due and its lane has nothing queued that
-        is due and nothing claimed by another process; the caller guarantees that the lane's own earlier run has ended and
-        that at most the first delivery of a lane in one call asks for it. With `claim` refused it is queued.
-        `repeat=True` tells that an earlier, unknown attempt at the same groups may have been committed: what is stored
-        under these message ids is then answered `Stored` again, with the claims `owner` still holds.
+        Checked per group, in this order: the idempotency key, the agents, the mailboxes. One refused group stores
+        nothing and hinders no other. Two groups with one new key in one call: the second is answered like any repeat.
+        A delivery with `claim` is claimed for `owner` in the same commit if it is due and its lane has nothing
+        queued that is due and nothing claimed by another process; the caller guarantees that the lane's own earlier
+        run has ended and that at most the first delivery of a lane in one call asks for it. With `claim` refused it
+        is queued. `repeat=True` tells that an earlier, unknown attempt at the same groups may have been committed:
+        what is stored under these message ids is then answered `Stored` again, with the claims `owner` still holds.
         """
         ...
 
-    async def find_repeat(self, sender_id: str, call: str, idempotency_key: str, fingerprint: str) -> AppendOutcome | None:
+    async def find_repeat(
+        self, sender_id: str, call: str, idempotency_key: str, fingerprint: str
+    ) -> AppendOutcome | None:
         """What `append` would answer to a repeat of this call: Duplicate, KeyConflict, or None if the key is new."""
         ...
 
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None = None
     ) -> list[ClaimedDelivery]:
-        """Claim what the requests ask for; at most `limit` each, lanes in round-robin order, oldest first within a lane.
+        """Claim what the requests ask for: at most `limit` each, lanes round robin, oldest first within a lane.
 
         Never returns what is not due, has expired, or would break an ordered lane. Not repeatable: a lost answer leaves
         claims that return through `release` or their hard end; the owner finds them with `list_claims`.
@@ -377,7 +385,7 @@ class DeliveryStore(Protocol):
         ...
 
     async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
-        """The (recipient, kind) pairs that have a due, unclaimed delivery. A plain read, cheap enough for every wake-up."""
+        """The (recipient, kind) pairs with a due, unclaimed delivery. A plain read, cheap enough for every wake-up."""
         ...
 
     async def advance(self, now: datetime | None = None) -> Advanced:
@@ -516,7 +524,7 @@ class ProcessStore(Protocol):
         ...
 
     async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:
-        """Mark these processes as died and return their claims to the queue, or to the dead letters at the last attempt.
+        """Mark these processes as died; return their claims to the queue, at the last attempt to the dead letters.
 
         Guarded by "not ended": each death is dealt with once. Returns how many claims moved. Repeat-safe.
         """
@@ -534,8 +542,8 @@ class Presence(Protocol):
     async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """Appear as a live process and listen. Both callbacks are called on the loop that called `start`.
 
-        `on_lost` tells that others may have taken this incarnation for dead: a new `process_id` is in force, every claim
-        of the old one is lost, services must be published anew.
+        `on_lost` tells that others may have taken this incarnation for dead: a new `process_id` is in force, every
+        claim of the old one is lost, services must be published anew.
         """
         ...
 
@@ -589,8 +597,8 @@ class Store(Protocol):
     async def open(self, *, initialize: bool = True) -> None:
         """Connect, check that the store is ours and safe, and bring the schema up to date.
 
-        `initialize=False` only verifies the schema: `SchemaVersionError` names the command to run. Safe to call from many
-        processes at once.
+        `initialize=False` only verifies the schema: `SchemaVersionError` names the command to run. Safe to call from
+        many processes at once.
         """
         ...
 
