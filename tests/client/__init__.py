@@ -1,0 +1,1 @@
+"""What a user of the SDK relies on, through the public API alone, on SQLite and on PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The examples of the reference documents, run as they stand there (corrected where requirements.md says so)."""
