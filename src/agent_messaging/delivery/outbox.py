@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -46,6 +47,7 @@ class Outbox:
         self.observer = observer
         self.budget = budget
         self._waiting: deque[tuple[NewGroup, asyncio.Future[AppendOutcome]]] = deque()
+        self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -53,10 +55,21 @@ class Outbox:
         """Whether everything handed in has been answered."""
         return self._task is None
 
-    async def put(self, group: NewGroup) -> AppendOutcome:
-        """Store a group; return when it is committed, or refused.
+    def turn(self, sender_id: str) -> asyncio.Lock:
+        """The lock under which a call of this sender looks things up and enters its group.
 
-        Raises:
+        Calls that have to ask the store before they can enter would overtake each other; so each holds its sender's turn
+        from its first step to `enter`. Uncontended, and with nothing to ask, that suspends nobody.
+        """
+        lock = self._turns.get(sender_id)
+        if lock is None:
+            lock = self._turns[sender_id] = asyncio.Lock()
+        return lock
+
+    def enter(self, group: NewGroup) -> asyncio.Future[AppendOutcome]:
+        """Enter a group; the future ends when it is committed, or refused.
+
+        Raises (from the future):
             StorageUnavailableError, StorageFullError and the other definite errors of the store: nothing was stored.
             OutcomeUnknownError: The store did not answer within the budget; the group may or may not be stored.
         """
@@ -64,7 +77,7 @@ class Outbox:
         self._waiting.append((group, future))
         if self._task is None:
             self._task = asyncio.create_task(self._drain(), name="agent-messaging-outbox")
-        return await future
+        return future
 
     async def aclose(self) -> None:
         """Wait until everything handed in has been answered."""

@@ -107,32 +107,29 @@ class OneWayMessenger(Generic[T]):
         if idempotency_key is not None:
             mark = fingerprint(recipients, content, encoded_metadata, expires_in=expires_in, deliver_at=deliver_at)
 
+        required = self.settings.require_handler if require_handler is None else require_handler
+
         async def attempt() -> tuple[list[AgentName], NewGroup, AppendOutcome]:
-            sender, targets = await self._resolve(sender_external_id, recipients)
-            group = NewGroup(
-                kind=Kind.ONE_WAY,
-                sender_id=sender.id,
-                content=content,
-                metadata=encoded_metadata,
-                checksum=checksum(content, encoded_metadata),
-                deliveries=[NewDelivery(uuid7(), target.id) for target in targets],
-                max_attempts=self.settings.max_attempts,
-                run_limit=self.settings.handler_timeout,
-                deliver_at=deliver_at,
-                expires_in=expires_in,
-                mailbox_limit=self.settings.mailbox_limit,
-                idempotency_key=idempotency_key,
-                fingerprint=mark,
-            )
-            try:
-                if self.settings.require_handler if require_handler is None else require_handler:
-                    await self.engine.serving.require_served(targets, Kind.ONE_WAY)
-            except NoHandlerRegisteredError:
-                repeat = await self._find_repeat(group)
-                if repeat is None:
-                    raise
-                return targets, group, repeat
-            return targets, group, await self.engine.outbox.put(group)
+            async with self.engine.outbox.turn(sender_external_id):
+                sender, targets = await self._resolve(sender_external_id, recipients)
+                group = NewGroup(
+                    kind=Kind.ONE_WAY,
+                    sender_id=sender.id,
+                    content=content,
+                    metadata=encoded_metadata,
+                    checksum=checksum(content, encoded_metadata),
+                    deliveries=[NewDelivery(uuid7(), target.id) for target in targets],
+                    max_attempts=self.settings.max_attempts,
+                    run_limit=self.settings.handler_timeout,
+                    deliver_at=deliver_at,
+                    expires_in=expires_in,
+                    mailbox_limit=self.settings.mailbox_limit,
+                    idempotency_key=idempotency_key,
+                    fingerprint=mark,
+                )
+                repeat = await self._refuse_unserved(group, targets) if required else None
+                stored = None if repeat else self.engine.outbox.enter(group)
+            return targets, group, repeat if stored is None else await stored
 
         targets, group, outcome = await attempt()
         if isinstance(outcome, UnknownAgents):
@@ -155,11 +152,19 @@ class OneWayMessenger(Generic[T]):
                     raise AgentNotFoundError(external_id=target.external_id, role="recipient")
         return sender, targets
 
-    async def _find_repeat(self, group: NewGroup) -> AppendOutcome | None:
-        if group.idempotency_key is None:
-            return None
-        find = self.engine.store.deliveries.find_repeat
-        return await find(group.sender_id, group.call, group.idempotency_key, group.fingerprint)
+    async def _refuse_unserved(self, group: NewGroup, targets: Sequence[AgentName]) -> AppendOutcome | None:
+        """Raise if nobody serves a recipient, unless the call is a repeat: then answer as the first time."""
+        try:
+            await self.engine.serving.require_served(targets, group.kind)
+        except NoHandlerRegisteredError:
+            if group.idempotency_key is None:
+                raise
+            find = self.engine.store.deliveries.find_repeat
+            repeat = await find(group.sender_id, group.call, group.idempotency_key, group.fingerprint)
+            if repeat is None:
+                raise
+            return repeat
+        return None
 
     def _answer(
         self, targets: Sequence[AgentName], group: NewGroup, outcome: AppendOutcome, key: str | None

@@ -1,0 +1,117 @@
+"""Every code block of README and docs runs, and prints what the text says it prints."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent_messaging import AgentMessaging
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    role: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Block(str(page.relative_to(ROOT)), line, match[1], match[2] or "", match[3]))
+    return found
+
+
+ALL = blocks()
+PROGRAMS = [block for block in ALL if block.language == "python" and block.role == ""]
+FRAGMENTS = [block for block in ALL if block.language == "python" and block.role == "fragment"]
+
+
+def printed_by(block: Block) -> str | None:
+    """The `text` block that follows a program is what it prints."""
+    after = ALL[ALL.index(block) + 1 :][:1]
+    return after[0].text if after and after[0].page == block.page and after[0].language == "text" else None
+
+
+def test_every_block_is_of_a_kind_that_is_run_or_is_no_code() -> None:
+    assert {block.language for block in ALL} <= {"python", "text", "sh"}
+    assert {block.role for block in ALL if block.language == "python"} <= {"", "fragment", "server", "client"}
+    assert PROGRAMS and FRAGMENTS
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_a_program_runs_twice_and_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(block.text, encoding="utf-8")
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        expected = printed_by(block)
+        if expected is not None:
+            assert run.stdout == expected
+
+
+@pytest.mark.parametrize("block", FRAGMENTS, ids=str)
+async def test_a_fragment_runs_inside_a_started_sdk(block: Block, tmp_path: Path) -> None:
+    source = "async def fragment(sdk):\n" + textwrap.indent(block.text, "    ")
+    names: dict[str, object] = {"asyncio": asyncio}
+    exec(compile(source, str(block), "exec"), names)
+    async with AgentMessaging(f"sqlite:///{tmp_path}/docs.db") as sdk:
+        await sdk.register_organization("acme", "Acme")
+        for agent in ("alice", "bob", "carol"):
+            await sdk.register_agent(agent, "acme", agent.title())
+        await asyncio.wait_for(names["fragment"](sdk), 30)  # type: ignore[operator]
+
+
+def test_the_two_processes_of_the_quick_start_talk(tmp_path: Path) -> None:
+    for role in ("server", "client"):
+        [block] = [block for block in ALL if block.role == role]
+        (tmp_path / f"{role}.py").write_text(block.text, encoding="utf-8")
+    server = subprocess.Popen(
+        [sys.executable, "server.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        client = subprocess.run(
+            [sys.executable, "client.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (client.returncode, client.stdout) == (0, "done\n"), client.stderr
+        assert server.stdout is not None
+        assert server.stdout.readline() == "bob handles hello over there\n"
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_every_error_of_the_troubleshooting_page_exists_and_is_exported() -> None:
+    import agent_messaging
+
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`(\w+Error)`", text):
+        assert hasattr(agent_messaging, name), name
