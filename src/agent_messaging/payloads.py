@@ -122,7 +122,8 @@ def _mapping_or_refuse(value: object) -> dict[Any, Any]:
 
 
 # One serializer for everything that is not plain already. "constants", because the default writes NaN as null: a value
-# lost without a word. Warnings are errors: what does not fit the type of its field would be refused by the recipient.
+# lost without a word. (Fields of models follow their model's setting all the same; `_find_nan` is for these.)
+# Warnings are errors: what does not fit the type of its field would be refused by the recipient.
 _to_plain = partial(
     SchemaSerializer(core_schema.any_schema(), core_schema.CoreConfig(ser_json_inf_nan="constants")).to_python,
     mode="json",
@@ -134,16 +135,20 @@ _to_plain = partial(
 
 
 def _dump(payload: object, limit_bytes: int, depth: int) -> bytes:
-    tree = payload
+    tree, budget = payload, [limit_bytes]
     try:
-        if not _scan((payload,), depth + 1, [limit_bytes]):
-            tree = _to_plain(payload)
-            _scan((tree,), depth + 1, [limit_bytes])
+        if not (plain := _scan((payload,), depth + 1, budget)):
+            tree, budget = _to_plain(payload), [limit_bytes]
+            _scan((tree,), depth + 1, budget)
         raw = to_json(tree)
     except Exception as error:
-        if fault := _find_fault(payload, limit_bytes, depth) or _find_fault(tree, limit_bytes, depth) or _misfit(error):
+        if budget[0] < 0:
+            raise _too_big(limit_bytes, "has too many values") from None
+        if fault := _find_fault(tree, limit_bytes, depth) or _misfit(error):
             raise fault from None
         raise _Refusal(f"cannot be serialized ({_kind(error)}). Correct the model's serializer.") from error
+    if not plain and b"null" in raw and (path := _find_nan(_to_plain(payload, mode="python"))) is not None:
+        raise _Refusal(_NOT_FINITE, path)
     if len(raw) > limit_bytes:
         raise _too_big(limit_bytes, f"is {len(raw):,} bytes long")
     # The same six characters are written for the text backslash-u0000, hence the second look.
@@ -178,7 +183,7 @@ def _scan(items: Iterable[Any], room: int, budget: list[int]) -> bool:
                 for key in item:
                     if type(key) is not str:
                         plain = False
-                        if _has_equal_keys(item):
+                        if any(map(_leaf_fault, item)) or _has_equal_keys(item):
                             raise _Suspect
                         break
                 children = item.values()
@@ -227,7 +232,9 @@ def _children(value: object) -> list[tuple[object, object]] | None:
     if isinstance(value, list | tuple | set | frozenset | deque):
         return list(enumerate(value))
     if isinstance(value, BaseModel):
-        return [*value.__dict__.items(), *(value.__pydantic_extra__ or {}).items()]
+        fields = type(value).model_fields
+        inside = [*value.__dict__.items(), *(value.__pydantic_extra__ or {}).items()]
+        return [(name, child) for name, child in inside if name not in fields or not fields[name].exclude]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [(item.name, getattr(value, item.name, None)) for item in dataclasses.fields(value)]
     return None
@@ -256,6 +263,14 @@ def _leaf_fault(value: object) -> str | None:
     except Exception:  # noqa: S110  (whatever it was: this is the value)
         pass
     return f"is of type {_kind(value)}, which is not JSON. Send a model, dataclass, dict, list, text, number or None."
+
+
+def _find_nan(value: object, path: tuple[object, ...] = ()) -> tuple[object, ...] | None:
+    children = _children(value)
+    if children is None:
+        return path if isinstance(value, float) and not math.isfinite(value) else None
+    found = (_find_nan(child, (*path, key)) for key, child in children)
+    return next((place for place in found if place is not None), None)
 
 
 def _misfit(error: Exception) -> _Refusal | None:
