@@ -1,103 +1,126 @@
-"""Durable messaging between AI agents. The public names, nothing else; `docs/` has the guides."""
+"""Durable messaging between AI agents. The public names, nothing else; `docs/` has the guides.
 
-from .client import AgentMessaging
-from .config import Config, DatabaseConfig, MessagingConfig
-from .exceptions import (
-    AgentAlreadyExistsError,
-    AgentMessagingError,
-    AgentNotFound,
-    AgentNotFoundError,
-    AgentNotInMeetingError,
-    ClaimLostError,
-    ConfigurationError,
-    ConversationEndedError,
-    ConversationTimeoutError,
-    DatabaseError,
-    HandlerError,
-    HandlerNotRegistered,
-    HandlerNotRegisteredError,
-    HandlerTimeoutError,
-    HostCannotLeaveError,
-    IdempotencyConflictError,
-    InvalidArgumentError,
-    InvalidMeetingError,
-    InvalidMeetingStateError,
-    InvalidOperation,
-    InvalidSessionStateError,
-    MailboxFullError,
-    MeetingError,
-    MeetingNotActiveError,
-    MeetingNotFound,
-    MeetingNotFoundError,
-    MeetingPermissionError,
-    MeetingStateError,
-    MeetingTimeoutError,
-    MessageNotFoundError,
-    MutualWaitError,
-    NoHandlerRegisteredError,
-    NotCurrentSpeakerError,
-    NotInitializedError,
-    NotMeetingHostError,
-    NotYourTurnError,
-    OrganizationAlreadyExistsError,
-    OrganizationNotFoundError,
-    OutcomeUnknownError,
-    PayloadError,
-    SchemaVersionError,
-    SessionError,
-    SessionLockError,
-    SessionNotFound,
-    SessionNotFoundError,
-    SessionStateError,
-    StorageBusyError,
-    StorageCorruptError,
-    StorageForeignError,
-    StorageFullError,
-    StorageReplacedError,
-    StorageUnavailableError,
-    TimeoutError,
-    TimeoutException,
-    TurnLostError,
-)
-from .handlers.registry import (
-    AnyHandler,
-    clear_handlers,
-    get_handler,
-    has_handler,
-    list_handlers,
-    register_one_way_handler,
-)
-from .messaging.one_way import OneWayMessenger
-from .messaging.pulling import ReceivedMessage
-from .messaging.receipts import DeadLetters, Receipts
-from .models import (
-    Agent,
-    DeadLetter,
-    DeliveryState,
-    HandlerContext,
-    Kind,
-    Meeting,
-    MeetingEventPayload,
-    MeetingEventType,
-    MeetingParticipant,
-    MeetingStatus,
-    Message,
-    MessageContext,
-    MessageType,
-    Organization,
-    ParticipantStatus,
-    Receipt,
-    ReceiptEvent,
-    Record,
-    Session,
-    SessionStatus,
-    SessionType,
-    T_Conversation,
-    T_Meeting,
-    T_OneWay,
-)
+Names are loaded when first used (PEP 562): the command line answers `--help` without loading pydantic.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import AgentMessaging
+    from .config import Config, DatabaseConfig, MessagingConfig
+    from .exceptions import (
+        AgentAlreadyExistsError,
+        AgentMessagingError,
+        AgentNotFound,
+        AgentNotFoundError,
+        AgentNotInMeetingError,
+        ClaimLostError,
+        ConfigurationError,
+        ConversationEndedError,
+        ConversationTimeoutError,
+        DatabaseError,
+        HandlerError,
+        HandlerNotRegistered,
+        HandlerNotRegisteredError,
+        HandlerTimeoutError,
+        HostCannotLeaveError,
+        IdempotencyConflictError,
+        InvalidArgumentError,
+        InvalidMeetingError,
+        InvalidMeetingStateError,
+        InvalidOperation,
+        InvalidSessionStateError,
+        MailboxFullError,
+        MeetingError,
+        MeetingNotActiveError,
+        MeetingNotFound,
+        MeetingNotFoundError,
+        MeetingPermissionError,
+        MeetingStateError,
+        MeetingTimeoutError,
+        MessageNotFoundError,
+        MutualWaitError,
+        NoHandlerRegisteredError,
+        NotCurrentSpeakerError,
+        NotInitializedError,
+        NotMeetingHostError,
+        NotYourTurnError,
+        OrganizationAlreadyExistsError,
+        OrganizationNotFoundError,
+        OutcomeUnknownError,
+        PayloadError,
+        SchemaVersionError,
+        SessionError,
+        SessionLockError,
+        SessionNotFound,
+        SessionNotFoundError,
+        SessionStateError,
+        StorageBusyError,
+        StorageCorruptError,
+        StorageForeignError,
+        StorageFullError,
+        StorageReplacedError,
+        StorageUnavailableError,
+        TimeoutError,
+        TimeoutException,
+        TurnLostError,
+    )
+    from .handlers.registry import (
+        AnyHandler,
+        clear_handlers,
+        get_handler,
+        has_handler,
+        list_handlers,
+        register_one_way_handler,
+    )
+    from .messaging import DeadLetters, OneWayMessenger, ReceivedMessage, Receipts
+    from .models import (
+        Agent,
+        DeadLetter,
+        DeliveryState,
+        HandlerContext,
+        Kind,
+        Meeting,
+        MeetingEventPayload,
+        MeetingEventType,
+        MeetingParticipant,
+        MeetingStatus,
+        Message,
+        MessageContext,
+        MessageType,
+        Organization,
+        ParticipantStatus,
+        Receipt,
+        ReceiptEvent,
+        Record,
+        Session,
+        SessionStatus,
+        SessionType,
+        T_Conversation,
+        T_Meeting,
+        T_OneWay,
+    )
 
 __version__ = "0.1.0"
+
+_HOMES = ("exceptions", "models", "config", "handlers.registry", "messaging", "client")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from importlib import import_module
+
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if name in vars(module):
+                value = globals()[name] = vars(module)[name]
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Agent",

@@ -1,0 +1,1 @@
+"""The engine under every pattern: outbox, dispatcher, waiting, time, and who serves whom."""

@@ -58,8 +58,8 @@ class Outbox:
     def turn(self, sender_id: str) -> asyncio.Lock:
         """The lock under which a call of this sender looks things up and enters its group.
 
-        Calls that have to ask the store before they can enter would overtake each other; so each holds its sender's turn
-        from its first step to `enter`. Uncontended, and with nothing to ask, that suspends nobody.
+        Calls that have to ask the store before they can enter would overtake each other; so each holds its sender's
+        turn from its first step to `enter`. Uncontended, and with nothing to ask, that suspends nobody.
         """
         lock = self._turns.get(sender_id)
         if lock is None:

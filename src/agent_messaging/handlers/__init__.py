@@ -1,0 +1,1 @@
+"""Handlers: registering, looking up and running them."""

@@ -128,8 +128,10 @@ class OneWayMessenger(Generic[T]):
                     fingerprint=mark,
                 )
                 repeat = await self._refuse_unserved(group, targets) if required else None
-                stored = None if repeat else self.engine.outbox.enter(group)
-            return targets, group, repeat if stored is None else await stored
+                if repeat is not None:
+                    return targets, group, repeat
+                stored = self.engine.outbox.enter(group)
+            return targets, group, await stored
 
         targets, group, outcome = await attempt()
         if isinstance(outcome, UnknownAgents):

@@ -1,0 +1,1 @@
+"""The storage seam (`ports`), what its backends share, and the backends."""
