@@ -47,6 +47,13 @@ encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(
 class Append:
     """One call. `run` may be repeated after a rollback."""
 
+    connection: apsw.Connection
+    stored: dict[str, Claim | None]
+    """With `repeat`: what is stored already, with the claims that are still held."""
+    used: dict[Key, Use]
+    added: Counter[str]
+    """What is accepted so far, by recipient."""
+
     def __init__(
         self, groups: Sequence[NewGroup], owner: str, repeat: bool, instant: Instant, gauge: MailboxGauge
     ) -> None:
@@ -59,37 +66,46 @@ class Append:
     def run(self, connection: apsw.Connection) -> list[AppendOutcome]:
         """Decide and store."""
         self.connection = connection
-        stored = self._find_stored() if self.repeat else {}
-        keys = find_keys(connection, [key for group in self.groups if (key := _key(group))])
-        missing = self._find_missing_agents()
+        self.stored = self._find_stored() if self.repeat else {}
+        self.used = find_keys(connection, [key for group in self.groups if (key := _key(group))])
         self._count_mailboxes()
+        # The agents exist as a rule, so they are looked up only where it matters.
+        outcomes, accepted = self._decide_all(set())
+        if any(isinstance(outcome, MailboxFull) for outcome in outcomes):
+            outcomes, accepted = self._decide_all(self._find_missing_agents())
+        try:
+            self._store(accepted)
+        except apsw.ConstraintError as error:
+            if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
+                raise
+            # It undid its statement, which is the first that wrote.
+            outcomes, accepted = self._decide_all(self._find_missing_agents())
+            self._store(accepted)
+        for recipient_id, number in self.added.items():
+            self.gauge.added(recipient_id, number)
+        return outcomes
+
+    def _decide_all(self, missing: set[str]) -> tuple[list[AppendOutcome], list[tuple[NewGroup, Stored]]]:
+        self.added = Counter[str]()
+        keys = dict(self.used)
         outcomes: list[AppendOutcome] = []
         accepted: list[tuple[NewGroup, Stored]] = []
         for group in self.groups:
-            outcome = self._decide(group, stored, keys, missing)
+            outcome = self._decide(group, keys, missing)
             if outcome is None:
                 outcome = Stored()
                 accepted.append((group, outcome))
                 if key := _key(group):
                     keys[key] = (group.fingerprint, [delivery.message_id for delivery in group.deliveries])
-                for delivery in group.deliveries:
-                    self.gauge.added(delivery.recipient_id)
+                self.added.update(delivery.recipient_id for delivery in group.deliveries)
             outcomes.append(outcome)
-        if accepted:
-            self._store(accepted)
-        return outcomes
+        return outcomes, accepted
 
-    def _decide(
-        self,
-        group: NewGroup,
-        stored: dict[str, Claim | None],
-        keys: dict[Key, Use],
-        missing: set[str],
-    ) -> AppendOutcome | None:
+    def _decide(self, group: NewGroup, keys: dict[Key, Use], missing: set[str]) -> AppendOutcome | None:
         """What becomes of the group, None being that it is to be stored."""
         ids = [delivery.message_id for delivery in group.deliveries]
-        if stored and ids[0] in stored:
-            return Stored({id: claim for id in ids if (claim := stored.get(id)) is not None})
+        if ids[0] in self.stored:
+            return Stored({id: claim for id in ids if (claim := self.stored.get(id)) is not None})
         if (key := _key(group)) and key in keys:
             return judge_repeat(keys[key], group.fingerprint)
         if missing:
@@ -99,7 +115,7 @@ class Append:
         limit = group.mailbox_limit
         if limit is not None:
             recipients = dict.fromkeys(delivery.recipient_id for delivery in group.deliveries)
-            if full := [id for id in recipients if self.gauge.reading(id) >= limit]:
+            if full := [id for id in recipients if self.gauge.reading(id) + self.added[id] >= limit]:
                 return MailboxFull(full)
         return None
 
@@ -139,6 +155,8 @@ class Append:
     # --- writes ---
 
     def _store(self, accepted: list[tuple[NewGroup, Stored]]) -> None:
+        if not accepted:
+            return
         now, at = self.instant
         messages = [
             (

@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows; files.check_place refuses file stores there
     fcntl = None  # type: ignore[assignment]
 
-from .files import Identity, identify
+from .system import Identity, identify, lock, unlock
 
 _FLOCK = "qqihh0q" if sys.platform == "darwin" else "hhqqi0q"
 """struct flock: (start, length, pid, type, whence) on macOS, (type, whence, start, length, pid) on Linux."""
@@ -30,10 +30,10 @@ class WriteLock:
         self._fd = os.open(os.path.join(folder, "write.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def __enter__(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        lock(self._fd)
 
     def __exit__(self, *exception: object) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        unlock(self._fd)
 
     def close(self) -> None:
         """Free it."""
@@ -65,11 +65,11 @@ class ProcessLock:
         """Hold the lock for one more store; a new one, if somebody removed the file of the last."""
         with cls._guard:
             key = (os.getpid(), database)
-            lock = cls._registry.get(key)
-            if lock is None or not lock.is_in_place():
-                lock = cls._registry[key] = cls(folder)
-            lock.living.add(process_id)
-            return lock
+            found = cls._registry.get(key)
+            if found is None or not found.is_in_place():
+                found = cls._registry[key] = cls(folder)
+            found.living.add(process_id)
+            return found
 
     def leave(self, process_id: str) -> None:
         """Give it up for one store; the last one removes the file."""
@@ -79,7 +79,7 @@ class ProcessLock:
             self.living.remove(process_id)
             if self.living:
                 return
-            for key in [key for key, lock in self._registry.items() if lock is self]:
+            for key in [key for key, held in self._registry.items() if held is self]:
                 del self._registry[key]
             if self._pid == os.getpid():  # a forked child leaves the parent's sign of life alone
                 remove_file(self._path)

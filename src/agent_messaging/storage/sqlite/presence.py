@@ -22,8 +22,8 @@ from ...exceptions import AgentMessagingError
 from ..sql import Queries
 from .clock import StoreClock
 from .engine import Engine, fetch
-from .files import Identity
 from .locks import ProcessLock, is_held, remove_file
+from .system import Identity
 
 _SQL = Queries(__package__, "processes")
 _MERGE = 0.002

@@ -3,19 +3,19 @@
 
 -- name: append_find_stored
 select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner is :owner))
-from json_each(:ids) as wanted
+from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
 
 -- name: append_find_keys
 select json_group_array(json_array(wanted.key, k.fingerprint, json(k.message_ids)))
-from json_each(:keys) as wanted
+from jsonb_each(:keys) as wanted
 cross join idempotency_keys as k
   on k.sender_id = wanted.value ->> 0 and k.call = wanted.value ->> 1 and k.key = wanted.value ->> 2
 
 -- name: append_find_agents
 -- Answers those that are missing, which are none as a rule.
-select json_group_array(wanted.value) from json_each(:ids) as wanted
+select json_group_array(wanted.value) from jsonb_each(:ids) as wanted
 where not exists (select 1 from agents where id = wanted.value)
 
 -- name: append_count_open
@@ -26,11 +26,11 @@ select json_group_object(wanted.value, (
 ) + (
   select count(*) from deliveries where recipient_id = wanted.value and state = 'claimed'
 ))
-from json_each(:ids) as wanted
+from jsonb_each(:ids) as wanted
 
 -- name: append_find_busy
 -- The lanes in which nothing may be claimed now: something is due there, or another process holds the claim.
-select json_group_array(lane.key) from json_each(:lanes) as lane
+select json_group_array(lane.key) from jsonb_each(:lanes) as lane
 where exists (
   select 1 from deliveries
   where recipient_id = lane.value ->> 0 and kind = lane.value ->> 1 and sender_id = lane.value ->> 2
@@ -45,7 +45,7 @@ where exists (
 -- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
 insert into messages (id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, :at
-from json_each(:rows)
+from jsonb_each(:rows)
 
 -- name: append_insert_deliveries
 insert into deliveries (seq, recipient_id, kind, sender_id, max_attempts, run_due, run_at, queued_due, expires_due,
@@ -54,11 +54,11 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
   value ->> 8, value ->> 9, iif(value ->> 10 is null, 'queued', 'claimed'), value ->> 10 is not null,
   value ->> 10 is not null, iif(value ->> 10 is null, null, :owner), value ->> 10, iif(value ->> 10 is null, null, :at),
   :owner
-from json_each(:rows)
+from jsonb_each(:rows)
 
 -- name: append_insert_keys
 insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, :at from json_each(:rows)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, :at from jsonb_each(:rows)
 
 -- name: claim_lanes
 -- Walks from lane to lane by seeking in deliveries_ready, so that the backlog of a lane costs nothing; behind the last lane
@@ -69,7 +69,7 @@ with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapp
     value ->> 6 or exists (
       select 1 from deliveries where recipient_id = value ->> 1 and state = 'claimed' and suspect = 1
     ), 0
-  from json_each(:requests)
+  from jsonb_each(:requests)
   union all
   select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.found + w.free,
     w.after is not null and head.sender_id <= w.after,
@@ -109,7 +109,7 @@ cross join messages as m on m.seq = c.seq
 -- greatest number asked for (a LIMIT takes no column).
 with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrapped, sender_id) as (
   select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, '')
-  from json_each(:requests)
+  from jsonb_each(:requests)
   union all
   select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.number + 1,
     w.after is not null and head.sender_id <= w.after, head.sender_id
@@ -167,12 +167,12 @@ cross join messages as m on m.seq = c.seq
 -- name: claim_take
 update deliveries set state = 'claimed', token = token + 1, attempt = attempt + 1, owner = :owner, claimed_at = :at,
   claim_until_due = taken.until
-from (select value ->> 0 as seq, value ->> 1 as until from json_each(:rows)) as taken
+from (select value ->> 0 as seq, value ->> 1 as until from jsonb_each(:rows)) as taken
 where deliveries.seq = taken.seq
 
 -- name: settle_find
 select json_group_array(json_array(d.seq, d.state, d.token, d.origin, d.log ->> '$[#-1].event'))
-from json_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
+from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
 
 -- name: settle
 -- :rows are (seq, state, 1 to take back the attempt, run_due, run_at, queued_due, settled_at, event, reason).
@@ -190,7 +190,7 @@ update deliveries set
 from (
   select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as uncounted, value ->> 3 as run_due,
     value ->> 4 as run_at, value ->> 5 as queued_due, value ->> 6 as settled_at, value ->> 7 as event, value ->> 8 as reason
-  from json_each(:rows)
+  from jsonb_each(:rows)
 ) as moved
 where deliveries.seq = moved.seq
 
@@ -241,7 +241,7 @@ select json_object('seqs', json_group_array(seq), 'origins', json_group_array(di
 )
 
 -- name: advance_expire
-update deliveries set state = 'expired', settled_at = :at where seq in (select value from json_each(:seqs))
+update deliveries set state = 'expired', settled_at = :at where seq in (select value from jsonb_each(:seqs))
 
 -- name: advance_due
 update deliveries set queued_due = run_due, run_due = 0 where seq in (
@@ -249,18 +249,18 @@ update deliveries set queued_due = run_due, run_due = 0 where seq in (
 )
 
 -- name: withdraw_find
-select json_group_array(json_array(d.seq, m.id)) from json_each(:ids) as wanted
+select json_group_array(json_array(d.seq, m.id)) from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
 where d.state = 'queued'
 
 -- name: withdraw
-update deliveries set state = 'withdrawn', settled_at = :at where seq in (select value from json_each(:seqs))
+update deliveries set state = 'withdrawn', settled_at = :at where seq in (select value from jsonb_each(:seqs))
 
 -- name: list_receipts
 select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, d.state, d.attempt, d.max_attempts, d.token,
   m.created_at, iif(d.run_due > 0, d.run_at, null), d.expires_at, d.claimed_at, d.settled_at, d.read_at, d.owner, json(d.log)))
-from json_each(:ids) as wanted
+from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
 
@@ -282,7 +282,7 @@ select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, m.
 from page cross join deliveries as d on d.seq = page.seq cross join messages as m on m.seq = page.seq
 
 -- name: redrive_find
-select json_group_array(json_array(d.seq, m.id, d.recipient_id)) from json_each(:ids) as wanted
+select json_group_array(json_array(d.seq, m.id, d.recipient_id)) from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
 where d.state = 'dead' and (:recipient is null or d.recipient_id = :recipient)
@@ -296,7 +296,7 @@ update deliveries set state = 'queued', attempt = 0, suspect = 0, run_due = 0, q
   settled_at = null,
   log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'redriven', 'attempt', attempt,
     'process', owner, 'claimed_at', claimed_at, 'reason', null))
-where seq in (select value from json_each(:seqs))
+where seq in (select value from jsonb_each(:seqs))
 
 -- name: statistics_counts
 select json_group_object(state, number) from (select state, count(*) as number from deliveries group by state)

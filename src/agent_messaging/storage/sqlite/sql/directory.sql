@@ -13,7 +13,7 @@ select json_array(id, external_id, name, created_at, updated_at) from organizati
 
 -- name: find_organizations_by_id
 select json_group_array(json_array(o.id, o.external_id, o.name, o.created_at, o.updated_at))
-from json_each(:ids) as wanted cross join organizations as o on o.id = wanted.value
+from jsonb_each(:ids) as wanted cross join organizations as o on o.id = wanted.value
 
 -- name: list_organizations
 select json_group_array(json_array(id, external_id, name, created_at, updated_at)) from (
@@ -37,11 +37,11 @@ returning json_array(id, external_id, organization_id, name, created_at, updated
 
 -- name: find_agents
 select json_group_array(json_array(a.id, a.external_id, a.organization_id, a.name, a.created_at, a.updated_at))
-from json_each(:external_ids) as wanted cross join agents as a on a.external_id = wanted.value
+from jsonb_each(:external_ids) as wanted cross join agents as a on a.external_id = wanted.value
 
 -- name: find_agents_by_id
 select json_group_array(json_array(a.id, a.external_id, a.organization_id, a.name, a.created_at, a.updated_at))
-from json_each(:ids) as wanted cross join agents as a on a.id = wanted.value
+from jsonb_each(:ids) as wanted cross join agents as a on a.id = wanted.value
 
 -- name: list_agents
 select json_group_array(json_array(id, external_id, organization_id, name, created_at, updated_at)) from (

@@ -4,7 +4,7 @@ delete from services where process_id = :process
 -- name: publish_insert
 insert into services (process_id, agent_id, kind, explicit)
 select :process, value ->> 0, value ->> 1, max(value ->> 2)
-from json_each(:rows)
+from jsonb_each(:rows)
 where exists (select 1 from processes where id = :process)
 group by 2, 3
 
@@ -19,12 +19,12 @@ update processes set ended_at = :at, ended_due = :now, end_reason = 'stopped' wh
 
 -- name: release_mark
 update processes set ended_at = :at, ended_due = :now, end_reason = 'died'
-where id in (select value from json_each(:processes)) and ended_at is null
+where id in (select value from jsonb_each(:processes)) and ended_at is null
 
 -- name: release_find
 -- Those of the processes whose death has not been dealt with.
 select json_group_array(id) from processes
-where id in (select value from json_each(:processes)) and ended_at is null
+where id in (select value from jsonb_each(:processes)) and ended_at is null
 
 -- name: release_claims
 -- The blame is found before anything changes (an UPDATE FROM gathers its source first): the suspects that a process had
@@ -41,7 +41,7 @@ update deliveries set
     'process', owner, 'claimed_at', claimed_at, 'reason', 'process died'))
 from (
   select seq, suspect = max(suspect) over (partition by owner) as blamed
-  from deliveries where state = 'claimed' and owner in (select value from json_each(:processes))
+  from deliveries where state = 'claimed' and owner in (select value from jsonb_each(:processes))
 ) as lost
 where deliveries.seq = lost.seq
 
