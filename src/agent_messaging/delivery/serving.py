@@ -65,6 +65,7 @@ class Serving(Listener):
         self._reading: asyncio.Task[None] | None = None
         self._publishing: asyncio.Task[None] | None = None
         self._dirty = False
+        self._stale = False
         self._published: frozenset[Service] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seen = asyncio.Event()
@@ -106,16 +107,19 @@ class Serving(Listener):
             self._loop.call_soon_threadsafe(self._republish)
 
     def _republish(self) -> None:
+        if self._loop is None:
+            return  # closed meanwhile
         self.on_change()
         self._dirty = True
         if self._publishing is None:
             self._publishing = asyncio.create_task(self._publish_until_clean(), name="agent-messaging-publish")
+            self._publishing.add_done_callback(_forget)
 
     async def publish(self) -> None:
         """Tell the store what is served here; return when it knows."""
         self._republish()
-        assert self._publishing is not None
-        await asyncio.shield(self._publishing)
+        if self._publishing is not None:
+            await asyncio.shield(self._publishing)
 
     async def _publish_until_clean(self) -> None:
         try:
@@ -127,6 +131,9 @@ class Serving(Listener):
                     self._published = services
                     await self._read()
                     self.presence.ring(row.process_id for row in self._rows if row.ended_at is None)
+        except BaseException:
+            self._dirty = True  # the next look tries again
+            raise
         finally:
             self._publishing = None
 
@@ -154,13 +161,19 @@ class Serving(Listener):
     # --- elsewhere ----------------------------------------------------------------------------------------------------
 
     def look_soon(self) -> None:
-        """Read again what others say, unless that was done within the last second."""
-        if self._reading is None and time.monotonic() - self._read_at >= MAX_AGE:
+        """Read again what others say: now, or a second after the last time. No change is missed, only seen late."""
+        self._stale = True
+        if self._reading is None and self._loop is not None:
             self._reading = asyncio.create_task(self._read_quietly(), name="agent-messaging-serving")
 
     async def _read_quietly(self) -> None:
         try:
-            await self._read()
+            while self._stale:
+                await asyncio.sleep(self._read_at + MAX_AGE - time.monotonic())
+                self._stale = False
+                await self._read()
+                if self._dirty and self._publishing is None:
+                    self._republish()
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.debug("could not read who serves whom: %s", error)
         finally:
@@ -257,3 +270,9 @@ class Serving(Listener):
                 f"No live process serves {names or 'them'} after {timeout:g} seconds. Start the process that registers "
                 "their handlers, and look at `agent-messaging doctor`."
             ) from error
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    """Say in the log why nobody could be told; whoever waited for it is told too."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("could not publish who is served here, trying again: %s", error)
