@@ -91,7 +91,7 @@ class Engine:
         try:
             return await asyncpg.connect(self.dsn, timeout=self.connect_timeout, server_settings=self.settings)
         except Exception as error:
-            raise errors.translate(error, self.location) from errors.cause(error)
+            errors.reraise(error, self.location)
 
     async def open(self) -> None:
         """Fill the pool."""
@@ -109,7 +109,7 @@ class Engine:
             await pool
         except Exception as error:
             pool.terminate()
-            raise errors.translate(error, self.location) from errors.cause(error)
+            errors.reraise(error, self.location)
         except BaseException:
             pool.terminate()
             raise
@@ -169,8 +169,7 @@ class Engine:
                 doubtful = attempt.committing and errors.is_lost(error)
                 may_repeat = errors.may_pass(error) and (repeatable or not doubtful)
                 if not may_repeat or loop.time() + pause >= deadline:
-                    translated = errors.translate(error, self.location, doubtful=doubtful)
-                    raise translated from errors.cause(error)
+                    errors.reraise(error, self.location, doubtful=doubtful)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, _LONGEST_PAUSE)
 

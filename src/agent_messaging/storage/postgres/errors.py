@@ -8,7 +8,8 @@ into a text.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import NoReturn
+from urllib.parse import parse_qsl, urlencode
 
 import asyncpg
 from asyncpg.exceptions import ClientConfigurationError, InternalClientError, OutdatedSchemaCacheError
@@ -170,6 +171,8 @@ def translate(error: BaseException, location: str, *, doubtful: bool = False) ->
 
     `doubtful` tells that the connection was lost while a commit was in flight.
     """
+    if isinstance(error, AgentMessagingError):
+        return error
     if isinstance(error, ClientConfigurationError) or (isinstance(error, ValueError) and not is_drivers(error)):
         # The driver's own words may quote a part of the password.
         return ConfigurationError(
@@ -186,6 +189,14 @@ def translate(error: BaseException, location: str, *, doubtful: bool = False) ->
     return rule.error(rule.text.format(location=location, detail=_describe(error)))
 
 
+def reraise(error: Exception, location: str, *, doubtful: bool = False) -> NoReturn:
+    """Raise our error for it."""
+    translated = translate(error, location, doubtful=doubtful)
+    if translated is error:
+        raise error
+    raise translated from cause(error)
+
+
 def cause(error: BaseException) -> BaseException | None:
     """What to chain as the cause: nothing where the driver's text could quote a payload or a password."""
     return None if isinstance(error, asyncpg.DataError | ValueError) else error
@@ -193,13 +204,14 @@ def cause(error: BaseException) -> BaseException | None:
 
 def without_password(dsn: str) -> str:
     """The URL as it may be shown."""
-    try:
-        parts = urlsplit(dsn)
-    except ValueError:
+    scheme, separator, rest = dsn.partition("://")
+    if not separator:
         return "postgresql://…"
-    user, at, host = parts.netloc.rpartition("@")
-    query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if "pass" not in key], safe="/:,")
-    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}{'?' if query else ''}{query}"
+    rest, _, query = rest.partition("?")
+    # By hand, because a password that was not percent-encoded may contain a slash or an at sign.
+    user, at, place = rest.rpartition("@")
+    options = urlencode([(key, value) for key, value in parse_qsl(query) if "pass" not in key], safe="/:,")
+    return f"{scheme}://{user.partition(':')[0]}{at}{place}{'?' if options else ''}{options}"
 
 
 def _is_closed(error: BaseException) -> bool:

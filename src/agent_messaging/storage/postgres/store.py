@@ -74,7 +74,7 @@ class PostgresStore:
             try:
                 await bounded(connection, self._prepare(connection, initialize), self.engine.connect_timeout)
             except Exception as error:
-                raise errors.translate(error, self.engine.location) from errors.cause(error)
+                errors.reraise(error, self.engine.location)
             finally:
                 connection.terminate()
             await self.engine.open()
