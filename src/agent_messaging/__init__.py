@@ -73,7 +73,7 @@ if TYPE_CHECKING:
         list_handlers,
         register_one_way_handler,
     )
-    from .messaging import DeadLetters, OneWayMessenger, ReceivedMessage, Receipts
+    from .messaging import DeadLetters, OneWayMessenger, Receipts, ReceivedMessage
     from .models import (
         Agent,
         DeadLetter,

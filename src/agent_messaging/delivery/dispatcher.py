@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError, PayloadError
+from ..handlers.registry import Handler
 from ..handlers.running import make_context, run_handler
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
@@ -182,7 +183,7 @@ class Dispatcher:
                 if (
                     station is not None
                     and station.free > 0
-                    and (not station.handler.ordered or group.sender_id not in station.lanes)
+                    and not (station.is_ordered and group.sender_id in station.lanes)
                 ):
                     station.occupy(group.sender_id)
                     self.reserved[delivery.message_id] = station
@@ -222,17 +223,24 @@ class Dispatcher:
 
     def _station_of(self, agent: AgentName, kind: Kind) -> Station | None:
         handler = self.serving.find_handler(agent, kind) if self.serving.invoke else None
-        if handler is None:
-            return None
         station = self.stations.get((agent.id, kind))
-        if station is None or station.handler is not handler:
-            limit = handler.concurrency or self.concurrency
-            run_limit = handler.timeout or self.timeout
-            if station is None:
-                station = Station(agent, kind, handler, limit, run_limit)
-                self.stations[agent.id, kind] = station
-            station.handler, station.limit, station.run_limit = handler, limit, run_limit
-        return station
+        if station is None:
+            if handler is None:
+                return None
+            station = self.stations[agent.id, kind] = Station(agent, kind, None, 0, 0.0)
+        if handler is not station.handler:
+            station.handler = handler
+            if handler is not None:
+                station.limit = handler.concurrency or self.concurrency
+                station.run_limit = handler.timeout or self.timeout
+        return station if handler is not None else None
+
+    def review(self) -> None:
+        """What is served here may have changed: bring the stations up to date and look for what waits."""
+        for station in list(self.stations.values()):
+            self._station_of(station.agent, station.kind)
+            station.asked = True
+        self.look()
 
     async def _find_waiting(self) -> None:
         waiting = await self.deliveries.find_waiting()
@@ -389,15 +397,19 @@ class Dispatcher:
 
     def _run(self, station: Station, delivery: ClaimedDelivery) -> None:
         probe("after_claim")
-        task = asyncio.create_task(self._handle(station, delivery), name=f"agent-messaging-run-{delivery.message_id}")
+        handler = station.handler
+        assert handler is not None  # asked for, or reserved, while it was served
+        task = asyncio.create_task(
+            self._handle(station, handler, delivery), name=f"agent-messaging-run-{delivery.message_id}"
+        )
         self.runs[task] = delivery
 
-    async def _handle(self, station: Station, delivery: ClaimedDelivery) -> None:
+    async def _handle(self, station: Station, handler: Handler, delivery: ClaimedDelivery) -> None:
         task = asyncio.current_task()
         assert task is not None
         how, delay, reason = Settling.DONE, 0.0, None
         try:
-            await self._call(station, delivery)
+            await self._call(station, handler, delivery)
         except PayloadError as error:
             how, reason = Settling.DEAD, describe(error)
             self._log(delivery, error)
@@ -420,7 +432,7 @@ class Dispatcher:
                 self.settlements.append((Settlement(delivery.claim, how, delay, reason), delivery))
             self._wake()
 
-    async def _call(self, station: Station, delivery: ClaimedDelivery) -> object:
+    async def _call(self, station: Station, handler: Handler, delivery: ClaimedDelivery) -> object:
         sender = self.names.cached_by_id(delivery.sender_id)
         if sender is None:
             sender = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id)
@@ -428,7 +440,7 @@ class Dispatcher:
             raise HandlerError("The sender was removed while its message waited.")
         context = make_context(delivery, sender, station.agent)
         return await run_handler(
-            station.handler,
+            handler,
             delivery,
             context,
             timeout=station.run_limit,

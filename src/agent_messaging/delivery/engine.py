@@ -78,11 +78,9 @@ class Engine:
 
     async def adopt(self, external_ids: Collection[str], *, everyone: bool = False) -> None:
         """Let the bare handlers of this process serve these agents too."""
-        new = set(external_ids) - self.serving.adopted
-        if new or (everyone and not self.serving.everyone):
-            self.serving.adopted |= new
-            self.serving.everyone = self.serving.everyone or everyone
-            await self.serving.publish()
+        self.serving.adopted |= set(external_ids)
+        self.serving.everyone = self.serving.everyone or everyone
+        await self.serving.publish()
 
     async def abort(self) -> None:
         """Undo a start that failed; gives the store back."""
@@ -141,7 +139,7 @@ class Engine:
             arrived.set()
 
     def _served_changed(self) -> None:
-        self.dispatcher.look()
+        self.dispatcher.review()
 
     def _look(self) -> None:
         self.dispatcher.look()

@@ -95,6 +95,15 @@ class Names:
             known = AgentName(str(agent.id), agent.external_id, agent.name, organization_id, organization)
             self._by_name[known.external_id] = self._by_id[known.id] = known
 
+    async def refresh(self, external_ids: Collection[str]) -> None:
+        """Look these up again: one that was removed and registered anew has another id."""
+        if external_ids:
+            found = await self.directory.find_agents(external_ids)
+            current = {agent.external_id: str(agent.id) for agent in found}
+            known = [self._by_name[name] for name in external_ids if name in self._by_name]
+            self.forget(agent.id for agent in known if current.get(agent.external_id) != agent.id)
+            await self.remember(found)
+
     def forget(self, ids: Iterable[str]) -> None:
         """Drop agents that turned out to be gone."""
         for id in ids:

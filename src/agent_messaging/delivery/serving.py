@@ -22,6 +22,8 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 MAX_AGE = 1.0
 """Seconds for which what others say is believed without looking again."""
+NAMES_MAX_AGE = 5.0
+"""Seconds after which the agents served here are looked up again: another process may have registered one anew."""
 
 
 class Serving(Listener):
@@ -67,6 +69,9 @@ class Serving(Listener):
         self._dirty = False
         self._stale = False
         self._published: frozenset[Service] | None = None
+        self._wanted: set[str] = set()
+        """External ids of the agents that are to be served here, whether or not they exist yet."""
+        self._followed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seen = asyncio.Event()
 
@@ -139,6 +144,7 @@ class Serving(Listener):
 
     async def _services(self) -> frozenset[Service]:
         services: set[Service] = set()
+        wanted: set[str] = set()
         if not self.invoke:
             return frozenset(services)
         for kind, context in CONTEXT_OF_KIND.items():
@@ -146,11 +152,13 @@ class Serving(Listener):
             explicit |= {agent for agent, of in self.pulling if of is kind}
             bare = self.own.for_all(context) or global_registry.for_all(context)
             adopted = self.adopted - explicit if bare else set()
+            wanted |= explicit | adopted
             known = await self.names.find_all([*explicit, *adopted])
             services |= {Service(known[name].id, kind, True) for name in explicit & known.keys()}
             services |= {Service(known[name].id, kind, False) for name in adopted & known.keys()}
             if bare and self.everyone:
                 services.add(Service(None, kind, False))
+        self._wanted = wanted
         return frozenset(services)
 
     def forget_publication(self) -> None:
@@ -172,12 +180,21 @@ class Serving(Listener):
                 await asyncio.sleep(self._read_at + MAX_AGE - time.monotonic())
                 self._stale = False
                 await self._read()
-                if self._dirty and self._publishing is None:
-                    self._republish()
+                await self._follow_agents()
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.debug("could not read who serves whom: %s", error)
         finally:
             self._reading = None
+
+    async def _follow_agents(self) -> None:
+        """Publish again if agents served here were registered, or registered anew, by another process."""
+        missing = any(self.names.cached(name) is None for name in self._wanted)
+        if missing or time.monotonic() - self._followed_at >= NAMES_MAX_AGE:
+            self._followed_at = time.monotonic()
+            await self.names.refresh(self._wanted)
+            self._republish()
+        elif self._dirty:
+            self._republish()
 
     async def _read(self) -> None:
         rows = await self.processes.list_processes(self.grace)

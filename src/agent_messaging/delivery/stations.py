@@ -16,7 +16,8 @@ class Station:
 
     agent: AgentName
     kind: Kind
-    handler: Handler
+    handler: Handler | None
+    """None while nothing serves it here: what runs goes on, nothing more is taken."""
     limit: int
     run_limit: float
     running: int = 0
@@ -37,9 +38,14 @@ class Station:
         return self.limit - self.running
 
     @property
+    def is_ordered(self) -> bool:
+        """Whether a lane has one run at a time."""
+        return self.handler is None or self.handler.ordered
+
+    @property
     def is_hungry(self) -> bool:
         """Whether asking the store now may bring something."""
-        return self.asked and self.free > 0 and (self.known > 0 or self.maybe)
+        return self.handler is not None and self.asked and self.free > 0 and (self.known > 0 or self.maybe)
 
     def occupy(self, sender_id: str) -> None:
         """Take a slot and the sender's lane."""
@@ -69,9 +75,7 @@ class Station:
     def request(self, origin: str | None) -> ClaimRequest:
         """Ask for as much as there are free slots."""
         self.asked = False
-        return ClaimRequest(
-            self.agent.id, self.kind, self.free, self.run_limit, self.handler.ordered, self.cursor, origin
-        )
+        return ClaimRequest(self.agent.id, self.kind, self.free, self.run_limit, self.is_ordered, self.cursor, origin)
 
     def answered(self, requested: int, claimed: int, last_sender: str | None) -> None:
         """Learn from what a request brought. Call it before the claims occupy their slots."""

@@ -4,4 +4,4 @@ from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
 
-__all__ = ["DeadLetters", "OneWayMessenger", "ReceivedMessage", "Receipts"]
+__all__ = ["DeadLetters", "OneWayMessenger", "Receipts", "ReceivedMessage"]
