@@ -43,6 +43,10 @@ URL_FORMS = (
 )
 
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters and halves of surrogate pairs (which undecodable bytes in the environment become)."""
+
+
 # --- where the store is -----------------------------------------------------------------------------------------------
 
 
@@ -73,10 +77,8 @@ def parse_url(url: str) -> StoreLocation:
     """
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
-    if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in url):
-        raise ConfigurationError(
-            f"The database URL holds a control character or half of a surrogate pair. Accepted: {URL_FORMS}."
-        )
+    if _UNPRINTABLE.search(url):
+        raise ConfigurationError(f"The database URL holds control characters or is not UTF-8. Accepted: {URL_FORMS}.")
     if scheme.startswith("mssql") or re.search(r"(?i)\b(driver|server|data source)\s*=", url):
         raise ConfigurationError(
             f"The database URL points at SQL Server, which is not a backend. Accepted: {URL_FORMS}."
@@ -142,9 +144,13 @@ def _refuse_bool(value: object) -> object:
 
 
 def _clean(value: str) -> str:
-    if not value.strip() or any(ord(character) < 32 or ord(character) == 127 for character in value):
-        raise ValueError("text that is not blank and holds no control characters is accepted")
+    if not value.strip() or _UNPRINTABLE.search(value):
+        raise ValueError("UTF-8 text that is not blank and holds no control characters is accepted")
     return value
+
+
+def _password(value: str) -> str:
+    return _clean(value) if value else value
 
 
 def _host(value: str) -> str:
@@ -270,7 +276,7 @@ class DatabaseConfig(_Settings):
     """The server's name or address, or the folder of its socket."""
     port: Annotated[int, Field(ge=1, le=65535), _Number] = 5432
     user: Text = "postgres"
-    password: str = Field(default="postgres", repr=False)
+    password: Annotated[str, AfterValidator(_password)] = Field(default="postgres", repr=False)
     """Empty: none is sent, so that the server's own rules or a password file decide."""
     database: Text = "agent_messaging"
     """The database's name. The SDK makes its tables in it, not the database itself."""
@@ -305,13 +311,6 @@ class DatabaseConfig(_Settings):
         if url is not None:
             parse_url(url)
         return url
-
-    @field_validator("password")
-    @classmethod
-    def _check_password(cls, password: str) -> str:
-        if "\0" in password:
-            raise ValueError("text without NUL is accepted")
-        return password
 
     @model_validator(mode="after")
     def _check_pool(self) -> Self:
@@ -533,4 +532,7 @@ def _part(kind: type[_Settings], given: object, flat: Mapping[str, Any]) -> _Set
     if isinstance(given, kind):
         return kind(**{**{name: getattr(given, name) for name in given.model_fields_set}, **flat}) if flat else given
     name = "database" if kind is DatabaseConfig else "messaging"
-    raise ConfigurationError(f"Config.{name}: {_show(given)} is refused; a {kind.__name__} or a mapping is accepted.")
+    # Only the type is shown: it may be a URL with a password.
+    raise ConfigurationError(
+        f"Config.{name}: {type(given).__name__} is refused; a {kind.__name__} or a mapping is accepted, a URL as url=."
+    )

@@ -106,6 +106,7 @@ class _Suspect(Exception):
     """Something is wrong, to be looked for; raised on the fast way, which keeps no path."""
 
 
+_CONTAINERS = (dict, list, tuple)
 _INT_LIMIT = 10**MAX_DIGITS
 _NUL = "holds a NUL character, which not every store keeps. Remove it."
 _SURROGATE = "holds half of a surrogate pair, which is not text. Decode the bytes it came from correctly, or remove it."
@@ -174,12 +175,12 @@ def _scan(items: Iterable[Any], room: int, budget: list[int]) -> bool:
         elif kind is float:
             if item - item != 0.0:
                 raise _Suspect
-        elif isinstance(item, dict | list | tuple):
+        elif kind is dict or kind is list or isinstance(item, _CONTAINERS):
             budget[0] -= len(item)
             if room == 1 or budget[0] < 0:
                 raise _Suspect
             children: Iterable[Any] = item
-            if isinstance(item, dict):
+            if kind is dict or isinstance(item, dict):
                 for key in item:
                     if type(key) is not str:
                         plain = False
@@ -187,7 +188,8 @@ def _scan(items: Iterable[Any], room: int, budget: list[int]) -> bool:
                             raise _Suspect
                         break
                 children = item.values()
-            plain = _scan(children, room - 1, budget) and plain and kind in (dict, list, tuple)
+            if not _scan(children, room - 1, budget) or kind not in _CONTAINERS:
+                plain = False
         elif isinstance(item, types.GeneratorType):
             raise _Suspect  # it may never end
         else:

@@ -1,0 +1,614 @@
+"""Settings: where each comes from, what is accepted, which store they choose, and that no password is ever shown."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from agent_messaging.config import Config, DatabaseConfig, MessagingConfig, StoreLocation, mask, parse_url
+from agent_messaging.exceptions import ConfigurationError
+
+SECRET = "hunter2"
+URL = "AGENT_MESSAGING_DATABASE_URL"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the variables that this module is about is set."""
+    for kind in (Config, DatabaseConfig, MessagingConfig):
+        for name in kind.model_fields:
+            for variable in kind.variables.get(name, (kind.prefix + name.upper(),)):
+                monkeypatch.delenv(variable, raising=False)
+
+
+def refusal(make: Callable[[], object]) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in shown
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    return str(caught.value)
+
+
+# --- defaults and the environment -------------------------------------------------------------------------------------
+
+DATABASE: dict[str, Any] = {
+    "host": "localhost",
+    "port": 5432,
+    "user": "postgres",
+    "password": "postgres",
+    "database": "agent_messaging",
+    "max_pool_size": 20,
+    "min_pool_size": 5,
+    "connect_timeout_sec": 10,
+    "call_timeout": 10.0,
+    "lease": 30.0,
+    "allow_unsafe_server": False,
+    "url": None,
+}
+MESSAGING: dict[str, Any] = {
+    "default_sync_timeout": 30.0,
+    "default_meeting_turn_duration": 60.0,
+    "default_meeting_timeout": 600.0,
+    "enable_turn_timeout": True,
+    "handler_timeout": 30.0,
+    "auto_invoke_handlers": True,
+    "handler_concurrency": 10,
+    "handler_grace": 60.0,
+    "require_handler": True,
+    "mailbox_limit": 100_000,
+    "max_attempts": 5,
+    "retry_delay": 1.0,
+    "retry_max_delay": 300.0,
+    "drain_timeout": None,
+    "max_payload_bytes": 1_048_576,
+    "cross_organization": True,
+}
+
+
+def test_defaults() -> None:
+    config = Config()
+    assert config.database.model_dump() == DATABASE
+    assert config.messaging.model_dump() == MESSAGING
+    assert (config.debug, config.log_level, config.auto_initialize_schema) == (False, "INFO", True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "path", "value"),
+    [
+        ("POSTGRES_HOST", "db.example.org", "database.host", "db.example.org"),
+        ("POSTGRES_PORT", "6000", "database.port", 6000),
+        ("POSTGRES_USER", "agents", "database.user", "agents"),
+        ("POSTGRES_PASSWORD", SECRET, "database.password", SECRET),
+        ("POSTGRES_PASSWORD", "", "database.password", ""),
+        ("POSTGRES_PASSWORD", "none", "database.password", "none"),
+        ("POSTGRES_DATABASE", "mine", "database.database", "mine"),
+        ("POSTGRES_DB", "older", "database.database", "older"),
+        ("POSTGRES_MAX_POOL_SIZE", "30", "database.max_pool_size", 30),
+        ("POSTGRES_MIN_POOL_SIZE", "2", "database.min_pool_size", 2),
+        ("POSTGRES_CONNECT_TIMEOUT_SEC", "3", "database.connect_timeout_sec", 3),
+        ("POSTGRES_CALL_TIMEOUT", "2.5", "database.call_timeout", 2.5),
+        ("POSTGRES_ALLOW_UNSAFE_SERVER", "true", "database.allow_unsafe_server", True),
+        (URL, "sqlite://:memory:", "database.url", "sqlite://:memory:"),
+        ("DEFAULT_SYNC_TIMEOUT", "12.5", "messaging.default_sync_timeout", 12.5),
+        ("DEFAULT_MEETING_TURN_DURATION", "7", "messaging.default_meeting_turn_duration", 7.0),
+        ("DEFAULT_MEETING_TIMEOUT", "7", "messaging.default_meeting_timeout", 7.0),
+        ("HANDLER_TIMEOUT", "1", "messaging.handler_timeout", 1.0),
+        ("MESSAGING_DEFAULT_SYNC_TIMEOUT", "12.5", "messaging.default_sync_timeout", 12.5),
+        ("MESSAGING_DEFAULT_MEETING_TURN_DURATION", "7", "messaging.default_meeting_turn_duration", 7.0),
+        ("MESSAGING_HANDLER_TIMEOUT", "1", "messaging.handler_timeout", 1.0),
+        ("MESSAGING_MAILBOX_LIMIT", "10", "messaging.mailbox_limit", 10),
+        ("MESSAGING_MAILBOX_LIMIT", "None", "messaging.mailbox_limit", None),
+        ("MESSAGING_REQUIRE_HANDLER", "no", "messaging.require_handler", False),
+        ("DEBUG", "1", "debug", True),
+        ("DEBUG", "", "debug", False),
+        ("LOG_LEVEL", "warning", "log_level", "WARNING"),
+        ("AUTO_INITIALIZE_SCHEMA", "false", "auto_initialize_schema", False),
+    ],
+)
+def test_variables(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, path: str, value: object) -> None:
+    monkeypatch.setenv(variable, text)
+    found: Any = Config()
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "path"),
+    [
+        ("POSTGRES_DATABASE", "POSTGRES_DB", "database"),
+        ("MESSAGING_HANDLER_TIMEOUT", "HANDLER_TIMEOUT", "handler_timeout"),
+    ],
+)
+def test_of_two_variables_for_a_setting_one_wins_unless_it_is_empty(
+    monkeypatch: pytest.MonkeyPatch, first: str, second: str, path: str
+) -> None:
+    def read() -> str:
+        config = Config()
+        return str(getattr(config.database, path, None) or getattr(config.messaging, path))
+
+    monkeypatch.setenv(first, "11.0")
+    monkeypatch.setenv(second, "22.0")
+    assert read() == "11.0"
+    monkeypatch.setenv(first, "")
+    assert read() == "22.0"
+
+
+def test_what_is_given_in_code_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PORT", "not a port")
+    monkeypatch.setenv("POSTGRES_USER", "environment")
+    database = DatabaseConfig(port=1)
+    assert (database.port, database.user) == (1, "environment")
+
+
+def test_the_environment_is_read_when_the_object_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDLER_TIMEOUT", "1")
+    before = Config()
+    monkeypatch.setenv("HANDLER_TIMEOUT", "2")
+    assert (before.messaging.handler_timeout, Config().messaging.handler_timeout) == (1.0, 2.0)
+
+
+def test_a_configuration_does_not_change_once_made() -> None:
+    config = Config()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.debug = True  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        config.messaging.handler_timeout = 3  # type: ignore[misc]
+
+
+def test_a_configuration_survives_pickling_and_copying() -> None:
+    config = Config(url=f"postgresql://u:{SECRET}@h/d", messaging={"handler_timeout": 3})
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert config.model_copy() == config
+
+
+# --- .env -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dotenv_file_is_read_below_the_environment_which_it_does_not_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(
+        "POSTGRES_HOST=file\nexport POSTGRES_USER='file user'\nHANDLER_TIMEOUT=4\nNAKED\n# x\n"
+    )
+    monkeypatch.setenv("POSTGRES_HOST", "environment")
+    before = dict(os.environ)
+    config = Config()
+    assert (config.database.host, config.database.user) == ("environment", "file user")
+    assert config.messaging.handler_timeout == 4.0
+    assert os.environ == before
+
+
+def test_a_folder_above_is_not_searched_for_a_dotenv_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HANDLER_TIMEOUT=4\n")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert Config().messaging.handler_timeout == 30.0
+
+
+def test_a_bad_value_in_a_dotenv_file_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("HANDLER_TIMEOUT=soon\n")
+    assert refusal(Config).startswith("HANDLER_TIMEOUT in .env: 'soon' is refused")
+
+
+def test_a_dotenv_file_that_is_not_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\0")
+    assert str(tmp_path / ".env") in refusal(Config)
+
+
+# --- bad values -------------------------------------------------------------------------------------------------------
+
+BAD_SECONDS = ["nan", "inf", "-inf", "-1", "soon", "1e400", "3155760001"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        *[("POSTGRES_PORT", text) for text in ("0", "65536", "-1", "x", "5432.5", "none")],
+        *[("POSTGRES_MAX_POOL_SIZE", text) for text in ("0", "-1", "many", "99999999999")],
+        *[("POSTGRES_CONNECT_TIMEOUT_SEC", text) for text in ("0", "x", "3601")],
+        *[("POSTGRES_CALL_TIMEOUT", text) for text in ("0", *BAD_SECONDS)],
+        *[("POSTGRES_LEASE", text) for text in ("0", *BAD_SECONDS)],
+        *[("POSTGRES_HOST", text) for text in ("a b", "user@host", "host/db", "postgres://host", " ")],
+        *[("POSTGRES_DATABASE", text) for text in (" ", "a\nb")],
+        *[("DEFAULT_SYNC_TIMEOUT", text) for text in ("0", *BAD_SECONDS)],
+        *[("MESSAGING_HANDLER_TIMEOUT", text) for text in ("0", *BAD_SECONDS)],
+        *[("MESSAGING_HANDLER_GRACE", text) for text in BAD_SECONDS],
+        *[("MESSAGING_RETRY_DELAY", text) for text in BAD_SECONDS],
+        *[("MESSAGING_DRAIN_TIMEOUT", text) for text in BAD_SECONDS],
+        *[("MESSAGING_HANDLER_CONCURRENCY", text) for text in ("0", "x", "none")],
+        *[("MESSAGING_MAILBOX_LIMIT", text) for text in ("0", "-1", "x")],
+        *[("MESSAGING_MAX_ATTEMPTS", text) for text in ("0", "10001")],
+        *[("MESSAGING_MAX_PAYLOAD_BYTES", text) for text in ("0", "67108865")],
+        *[("DEBUG", text) for text in ("maybe", "2")],
+        *[("AUTO_INITIALIZE_SCHEMA", text) for text in ("never",)],
+        *[("LOG_LEVEL", text) for text in ("loud", "10")],
+    ],
+)
+def test_a_bad_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
+    monkeypatch.setenv(variable, text)
+    message = refusal(Config)
+    assert message.startswith(f"{variable} in the environment: ")
+    assert " is refused; " in message
+    assert text == "none" or repr(text if variable != "LOG_LEVEL" else text.upper()) in message
+
+
+# Without their types, for what a type checker would stop.
+anything: Any = Config
+database: Any = DatabaseConfig
+messaging: Any = MessagingConfig
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (lambda: database(port=70000), ["DatabaseConfig.port: 70000 is refused", "65535"]),
+        (lambda: database(port=True), ["DatabaseConfig.port: True is refused", "number"]),
+        (lambda: database(max_pool_size=0, port=0), ["max_pool_size: 0", "DatabaseConfig.port: 0"]),
+        (lambda: database(max_pool_size=3, min_pool_size=4), ["min_pool_size 4 is above max_pool_size 3"]),
+        (lambda: database(password=[SECRET]), ["DatabaseConfig.password: the value given is refused"]),
+        (
+            lambda: database(password=SECRET + "\0"),
+            ["DatabaseConfig.password: the value given", "control characters"],
+        ),
+        (lambda: database(password=SECRET + "\ud800"), ["DatabaseConfig.password: the value given"]),
+        (lambda: database(passwort=SECRET), ["has no setting 'passwort'", "Did you mean password"]),
+        (lambda: database(user="a\0"), ["DatabaseConfig.user: 'a\\x00' is refused"]),
+        (lambda: database(host={"a": SECRET}), ["DatabaseConfig.host: a dict is refused"]),
+        (lambda: messaging(handler_timeout=float("nan")), ["MessagingConfig.handler_timeout: nan is refused"]),
+        (lambda: messaging(handler_timeout=True), ["handler_timeout: True is refused"]),
+        (lambda: messaging(handler_timeout=None), ["handler_timeout: None is refused"]),
+        (lambda: messaging(retry_delay=400), ["retry_delay 400 is above retry_max_delay 300"]),
+        (
+            lambda: messaging(handler_timout=1),
+            ["MessagingConfig has no setting 'handler_timout'", "handler_timeout"],
+        ),
+        (lambda: anything(databse=1), ["Config has no setting 'databse'", "database"]),
+        (lambda: anything(postgres_pasword=SECRET), ["no setting 'postgres_pasword'", "postgres_password"]),
+        (lambda: anything(zzz=1), ["There are: database, messaging, debug"]),
+        (
+            lambda: anything(database=f"postgres://u:{SECRET}@h/d"),
+            ["Config.database: str is refused; a DatabaseConfig"],
+        ),
+        (lambda: anything(messaging=3), ["Config.messaging: int is refused; a MessagingConfig"]),
+        (lambda: anything(database={"port": "x"}), ["DatabaseConfig.port: 'x' is refused"]),
+        (lambda: anything(postgres_port="x"), ["DatabaseConfig.port: 'x' is refused"]),
+        (lambda: anything(debug="maybe"), ["Config.debug: 'maybe' is refused"]),
+        (lambda: anything(log_level="loud"), ["Config.log_level: 'LOUD' is refused", "'DEBUG', 'INFO'"]),
+    ],
+    ids=lambda value: value[0][:40] if isinstance(value, list) else "",
+)
+def test_a_bad_value_in_code_is_named(make: Callable[[], object], parts: list[str]) -> None:
+    message = refusal(make)
+    for part in parts:
+        assert part in message
+
+
+def test_a_pool_smaller_than_the_default_minimum_needs_no_second_setting() -> None:
+    assert DatabaseConfig(max_pool_size=2).min_pool_size == 2
+    assert DatabaseConfig(max_pool_size=50).min_pool_size == 5
+
+
+@pytest.mark.parametrize("field", ["handler_grace", "retry_delay", "drain_timeout"])
+def test_zero_is_accepted_where_it_means_at_once(field: str) -> None:
+    assert getattr(MessagingConfig(**{field: 0}), field) == 0.0
+
+
+# --- older flat names -------------------------------------------------------------------------------------------------
+
+
+def test_flat_names_are_keywords_and_properties() -> None:
+    flat: dict[str, Any] = {
+        "postgres_host": "h",
+        "postgres_port": 1,
+        "postgres_user": "u",
+        "postgres_password": "p",
+        "postgres_db": "d",
+        "max_pool_size": 10,
+        "default_conversation_timeout": 300.0,
+        "default_meeting_timeout": 601.0,
+        "default_turn_duration": 61.0,
+        "enable_turn_timeout": False,
+        "auto_invoke_handlers": False,
+    }
+    config = Config(**flat)
+    assert {name: getattr(config, name) for name in flat} == flat
+    assert config.database.dsn == "postgres://u:p@h:1/d"
+    assert config.messaging.default_sync_timeout == 300.0
+    assert config.messaging.default_meeting_turn_duration == 61.0
+    assert config.store.backend == "postgres"
+
+
+@pytest.mark.parametrize("nested", [DatabaseConfig, dict])
+def test_a_flat_name_wins_over_the_nested_one_and_leaves_the_others(nested: Any) -> None:
+    config = Config(postgres_user="flat", database=nested(port=1, user="u"))
+    assert (config.database.user, config.database.port) == ("flat", 1)
+    assert config.store.backend == "sqlite"
+
+
+def test_the_example_of_the_reference() -> None:
+    config = Config(
+        database=DatabaseConfig(
+            host="localhost",
+            port=5432,
+            user="postgres",
+            password="postgres",
+            database="agent_messaging",
+            max_pool_size=20,
+        ),
+        messaging=MessagingConfig(default_sync_timeout=30.0, default_meeting_turn_duration=60.0, handler_timeout=30.0),
+        debug=False,
+        log_level="INFO",
+    )
+    assert config.database.dsn == "postgres://postgres:postgres@localhost:5432/agent_messaging"
+    assert config.store == StoreLocation("postgres", dsn=config.database.dsn)
+
+
+# --- which store ------------------------------------------------------------------------------------------------------
+
+
+def sqlite(path: str) -> StoreLocation:
+    return StoreLocation("sqlite", path=path if path.startswith((":", "/")) else os.path.abspath(path))
+
+
+def postgres(dsn: str) -> StoreLocation:
+    return StoreLocation("postgres", dsn=dsn)
+
+
+@pytest.mark.parametrize(
+    ("environment", "make", "expected"),
+    [
+        ({}, Config, lambda: sqlite("agent_messaging.db")),
+        ({}, lambda: Config(url="sqlite:///my.db"), lambda: sqlite("my.db")),
+        ({}, lambda: Config(url=None), lambda: sqlite("agent_messaging.db")),
+        ({URL: "sqlite:///my.db"}, lambda: Config(url=None), lambda: sqlite("my.db")),
+        ({URL: ""}, Config, lambda: sqlite("agent_messaging.db")),
+        ({URL: "sqlite:///env.db"}, lambda: Config(url="sqlite:///code.db"), lambda: sqlite("code.db")),
+        ({URL: "postgresql://e/d", "POSTGRES_HOST": "h"}, Config, lambda: postgres("postgresql://e/d")),
+        (
+            {URL: "sqlite:///env.db"},
+            lambda: Config(database=DatabaseConfig(host="code")),
+            lambda: sqlite("env.db"),
+        ),
+        (
+            {URL: "sqlite:///env.db"},
+            lambda: Config(database=DatabaseConfig(url="postgresql://code/d")),
+            lambda: postgres("postgresql://code/d"),
+        ),
+        ({"POSTGRES_HOST": "h"}, Config, lambda: postgres("postgres://postgres:postgres@h:5432/agent_messaging")),
+        ({"POSTGRES_HOST": "h"}, lambda: Config(url="sqlite:///code.db"), lambda: sqlite("code.db")),
+        ({"POSTGRES_HOST": ""}, Config, lambda: sqlite("agent_messaging.db")),
+        ({"POSTGRES_DATABASE": "d"}, Config, lambda: postgres("postgres://postgres:postgres@localhost:5432/d")),
+        ({"POSTGRES_DB": "d"}, Config, lambda: postgres("postgres://postgres:postgres@localhost:5432/d")),
+        ({"POSTGRES_USER": "u", "POSTGRES_PASSWORD": "p"}, Config, lambda: sqlite("agent_messaging.db")),
+        (
+            {"POSTGRES_USER": "u", "POSTGRES_PASSWORD": ""},
+            lambda: Config(database=DatabaseConfig(host="localhost")),
+            lambda: postgres("postgres://u@localhost:5432/agent_messaging"),
+        ),
+        ({}, lambda: Config(database=DatabaseConfig()), lambda: sqlite("agent_messaging.db")),
+        ({}, lambda: Config(database=DatabaseConfig(max_pool_size=3)), lambda: sqlite("agent_messaging.db")),
+        (
+            {},
+            lambda: Config(database={"database": "d"}),
+            lambda: postgres("postgres://postgres:postgres@localhost:5432/d"),
+        ),
+        ({}, lambda: Config(postgres_db="d"), lambda: postgres("postgres://postgres:postgres@localhost:5432/d")),
+        ({}, lambda: Config.from_url("postgres://h/d", debug=True), lambda: postgres("postgres://h/d")),
+        (
+            {},
+            lambda: Config(url="sqlite:///my.db", database=DatabaseConfig(host="h", max_pool_size=3)),
+            lambda: sqlite("my.db"),
+        ),
+    ],
+)
+def test_which_store(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    environment: dict[str, str],
+    make: Callable[[], Config],
+    expected: Callable[[], StoreLocation],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert make().store == expected()
+
+
+def test_a_dotenv_file_chooses_the_store_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("POSTGRES_HOST=h\n")
+    assert Config().store.backend == "postgres"
+    (tmp_path / ".env").write_text(f"POSTGRES_HOST=h\n{URL}=sqlite:///x.db\n")
+    assert Config().store == sqlite(str(tmp_path / "x.db"))
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///my.db", "my.db"),
+        ("sqlite:///./a/../my.db", "my.db"),
+        ("SQLite:///my.db", "my.db"),
+        ("sqlite:////var/lib/my.db", "/var/lib/my.db"),
+        ("sqlite:////tmp/100%25 é#1.db", "/tmp/100%25 é#1.db"),
+        ("sqlite://:memory:", ":memory:"),
+        ("sqlite:///:memory:", ":memory:"),
+    ],
+)
+def test_sqlite_urls(url: str, path: str) -> None:
+    location = parse_url(url)
+    assert location == sqlite(path)
+    assert parse_url(str(location)) == location
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://localhost/agents",
+        "postgres://u:p@localhost:5432/agents",
+        "POSTGRESQL://u@h/d",
+        "postgresql://u:p%40%2F@[::1]:5432/d?sslmode=require&application_name=x",
+        "postgresql:///d?host=/run/postgresql",
+        "postgresql://u:p@a:1,b:2/d",
+        "postgresql://",
+    ],
+)
+def test_postgres_urls_reach_the_driver_as_they_are(url: str) -> None:
+    assert parse_url(url) == postgres(url)
+    config = Config(url=url)
+    assert config.database.dsn == config.store.dsn == config.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "is not a database URL"),
+        ("agents.db", "is not a database URL"),
+        ("/var/agents.db", "is not a database URL"),
+        (":memory:", "is not a database URL"),
+        ("host=h dbname=d password=hunter2", "is not a database URL"),
+        ("u:hunter2@h/d", "is not a database URL"),
+        ("://h/d", "is not a database URL"),
+        (f"{SECRET}@x://h", "is not a database URL"),
+        ("mysql://u:hunter2@h/d", "scheme 'mysql'"),
+        ("http://u:hunter2@h/d", "scheme 'http'"),
+        ("redis://h", "scheme 'redis'"),
+        ("postgresql+asyncpg://u:hunter2@h/d", "scheme 'postgresql+asyncpg'"),
+        ("mssql+pyodbc://u:hunter2@h/d", "SQL Server"),
+        ("Driver={ODBC Driver 18 for SQL Server};Server=tcp:x;Uid=u;Pwd=hunter2", "SQL Server"),
+        ("Server=x.database.windows.net;Database=d;User Id=u;Password=hunter2", "SQL Server"),
+        ("Data Source=x;Password=hunter2", "SQL Server"),
+        ("sqlite://", "no path"),
+        ("sqlite:///", "no path"),
+        ("sqlite://agents.db", "three slashes"),
+        ("sqlite:///agents.db?mode=ro", "parameters"),
+        ("sqlite:///data/", "folder"),
+        ("sqlite:///a\0b", "control character"),
+        ("sqlite:///\ud800", "UTF-8"),
+        ("postgresql://u:hunter2@h:x/d", "host and port"),
+        ("postgresql://u:hunter2@h:0/d", "host and port"),
+        ("postgresql://u:hunter2@h:65536/d", "host and port"),
+        ("postgresql://u:hun/ter2@h/d", "host and port"),
+        ("postgresql://u:hun#ter2@h/d", "percent-quoted"),
+        ("postgresql://u:hunter2@h/d#x", "percent-quoted"),
+        ("postgresql://u:hunter2 @h/d", "percent-quoted"),
+        ("postgresql://u:hunter2@[::1/d", "host and port"),
+    ],
+)
+def test_other_urls_are_refused_with_the_accepted_forms_and_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, url: str, reason: str
+) -> None:
+    in_code = refusal(lambda: Config(url=url))
+    assert in_code.startswith("DatabaseConfig.url: ")
+    assert reason in in_code
+    assert "ter2" not in in_code
+    if url and "\0" not in url and "\ud800" not in url:
+        monkeypatch.setenv(URL, url)
+        assert refusal(Config).startswith(f"{URL} in the environment: ")
+    if reason not in ("parameters", "folder", "percent-quoted"):
+        assert "postgresql://user:password@host:5432/database" in in_code
+        assert "sqlite:///relative/path.db" in in_code
+
+
+credentials = st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(credentials.filter(str.strip), credentials, credentials.filter(str.strip))
+def test_any_user_password_and_database_is_quoted_into_the_dsn(user: str, password: str, database: str) -> None:
+    dsn = DatabaseConfig(host="h", user=user, password=password, database=database).dsn
+    assert parse_url(dsn) == postgres(dsn)
+    parts = urlsplit(dsn)
+    assert (parts.scheme, parts.hostname, parts.port) == ("postgres", "h", 5432)
+    assert (unquote(parts.username or ""), unquote(parts.password or "")) == (user, password)
+    assert unquote(parts.path[1:]) == database
+    assert mask(dsn) == dsn.replace(f":{parts.password}@", ":***@")
+
+
+@pytest.mark.parametrize(
+    ("host", "dsn"),
+    [
+        ("db.example.org", "postgres://u:p@db.example.org:5432/d"),
+        ("::1", "postgres://u:p@[::1]:5432/d"),
+        ("/run/postgresql", "postgres://u:p@/d?host=%2Frun%2Fpostgresql&port=5432"),
+    ],
+)
+def test_the_drivers_understanding_of_hosts(host: str, dsn: str) -> None:
+    assert DatabaseConfig(host=host, user="u", password="p", database="d").dsn == dsn
+    utilities = pytest.importorskip("asyncpg.connect_utils")
+    addresses, parameters = utilities._parse_connect_dsn_and_args(
+        dsn=dsn,
+        host=None,
+        port=None,
+        user=None,
+        password=None,
+        passfile=None,
+        database=None,
+        ssl=None,
+        service=None,
+        servicefile=None,
+        direct_tls=None,
+        server_settings=None,
+        target_session_attrs=None,
+        krbsrvname=None,
+        gsslib=None,
+    )
+    address = addresses[0]
+    assert address == (f"{host}/.s.PGSQL.5432" if host.startswith("/") else (host, 5432))
+    assert (parameters.user, parameters.password, parameters.database) == ("u", "p", "d")
+
+
+# --- passwords --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"postgres_host": "h", "postgres_password": SECRET},
+        {"url": f"postgresql://u:{SECRET}@h/d"},
+        {"url": f"postgresql://u:a@{SECRET}@h/d"},
+        {"url": f"postgresql:///d?user=u&password={SECRET}&host=/x"},
+    ],
+    ids=["field", "url", "at-sign", "query"],
+)
+def test_no_password_is_printed(settings: dict[str, Any]) -> None:
+    config = Config(**settings)
+    for shown in (config, config.database, config.store):
+        assert SECRET not in repr(shown)
+        assert SECRET not in str(shown)
+    assert config.store.dsn is not None
+    assert SECRET in config.store.dsn
+
+
+def test_a_store_is_printed_so_that_it_is_recognised() -> None:
+    assert str(parse_url(f"postgresql://u:{SECRET}@h:1/d")) == "postgresql://u:***@h:1/d"
+    assert str(parse_url("sqlite:////a/b.db")) == "sqlite:////a/b.db"
+    assert "url='postgresql://u:***@h:1/d'" in repr(Config(url=f"postgresql://u:{SECRET}@h:1/d"))
+
+
+# --- import -----------------------------------------------------------------------------------------------------------
+
+
+def test_importing_builds_no_model_and_loads_no_dotenv() -> None:
+    script = (
+        "import sys; from agent_messaging import config as c; "
+        "kinds = (c.Config, c.DatabaseConfig, c.MessagingConfig); "
+        "assert not any(kind.__pydantic_complete__ for kind in kinds), 'built'; "
+        "assert 'dotenv' not in sys.modules, 'dotenv'"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
