@@ -1,0 +1,11 @@
+"""Organizations, agents and messages as records, on every backend."""
+
+from agent_messaging.testing.conformance import DirectoryConformance, MessageConformance
+
+
+class TestDirectory(DirectoryConformance):
+    """Every verb of `DirectoryStore`."""
+
+
+class TestMessages(MessageConformance):
+    """Every verb of `MessageStore`."""

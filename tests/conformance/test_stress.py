@@ -1,0 +1,19 @@
+"""Many at once, cancelled calls, and random sequences against a model, on every backend."""
+
+from agent_messaging.testing.conformance import (
+    CancellationConformance,
+    ConcurrencyConformance,
+    DeliveryMachineConformance,
+)
+
+
+class TestConcurrency(ConcurrencyConformance):
+    """Nothing twice, nothing lost, no order broken."""
+
+
+class TestCancellation(CancellationConformance):
+    """All or nothing, repeatable, usable afterwards."""
+
+
+class TestMachine(DeliveryMachineConformance):
+    """The store and the model agree."""

@@ -1,0 +1,28 @@
+"""Shared fixtures and rules of the tests; see `fixtures/` for what a test can ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+pytest.register_assert_rewrite("agent_messaging.testing.conformance", "tests.support")
+
+pytest_plugins = ["tests.fixtures.isolation", "tests.fixtures.postgres", "tests.fixtures.stores"]
+
+# The same examples in each run of CI, so that what fails there failed by the change; others on a developer's machine.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder."""
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            unit = item.path.is_relative_to(_HERE / "unit")
+            item.add_marker(pytest.mark.unit if unit else pytest.mark.integration)
