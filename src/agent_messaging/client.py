@@ -375,6 +375,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         for external_id in ids:
             check_external_id(external_id, field="agent_external_ids")
         check_timeout(timeout, allow_none=True)
+        await engine.names.refresh(ids)
         await engine.serving.wait_until_served(await engine.names.get_all(ids), list(Kind), timeout)
 
     async def receive(

@@ -155,17 +155,25 @@ class OneWayMessenger(Generic[T]):
         return sender, targets
 
     async def _refuse_unserved(self, group: NewGroup, targets: Sequence[AgentName]) -> AppendOutcome | None:
-        """Raise if nobody serves a recipient, unless the call is a repeat: then answer as the first time."""
+        """Raise if nobody serves a recipient.
+
+        Not if the call is a repeat, which is answered as the first time; nor if a recipient turns out to have been
+        registered anew, under an id that may well be served.
+        """
         try:
             await self.engine.serving.require_served(targets, group.kind)
         except NoHandlerRegisteredError:
-            if group.idempotency_key is None:
+            if group.idempotency_key is not None:
+                find = self.engine.store.deliveries.find_repeat
+                repeat = await find(group.sender_id, group.call, group.idempotency_key, group.fingerprint)
+                if repeat is not None:
+                    return repeat
+            names = self.engine.names
+            await names.refresh([target.external_id for target in targets])
+            anew = [target.id for target in targets if names.cached_by_id(target.id) is None]
+            if not anew:
                 raise
-            find = self.engine.store.deliveries.find_repeat
-            repeat = await find(group.sender_id, group.call, group.idempotency_key, group.fingerprint)
-            if repeat is None:
-                raise
-            return repeat
+            return UnknownAgents(anew)
         return None
 
     def _answer(
