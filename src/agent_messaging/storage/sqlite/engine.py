@@ -8,21 +8,19 @@ back and run again, each on its own. No transaction spans an await, and cancelli
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import apsw
 
 from ...exceptions import (
-    AgentMessagingError,
     ConfigurationError,
     StorageBusyError,
     StorageReplacedError,
@@ -30,10 +28,10 @@ from ...exceptions import (
 )
 from .errors import translate, translate_commit
 from .files import ReplacedGuard
+from .jobs import Answer, Job, T, Waiting, copy_error, deliver
 from .locks import WriteLock
 
-T = TypeVar("T")
-Job = Callable[[apsw.Connection], T]
+Connect = Callable[[], apsw.Connection]
 
 _READERS = 2
 _GROUP = 256
@@ -52,21 +50,6 @@ def fetch(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any]) 
     return None if row is None or row[0] is None else json.loads(row[0])
 
 
-class _Waiting(Generic[T]):
-    """A job and the future of whoever waits for it."""
-
-    __slots__ = ("deadline", "future", "job", "loop")
-
-    def __init__(self, job: Job[T], loop: asyncio.AbstractEventLoop, deadline: float = 0.0) -> None:
-        self.job = job
-        self.loop = loop
-        self.future: asyncio.Future[T] = loop.create_future()
-        self.deadline = deadline
-
-
-_Answer = tuple[_Waiting[Any], Any, BaseException | None]
-
-
 class Engine:
     """Started once, closed once.
 
@@ -80,59 +63,60 @@ class Engine:
         self.busy_timeout = busy_timeout
         self.in_memory = location == ":memory:"
         self.guard: ReplacedGuard | None = None
-        self.write_lock: AbstractContextManager[None] = nullcontext()
+        self._write_lock: WriteLock | None = None
         self._pid = 0
         self._open = False
         self._replaced: StorageReplacedError | None = None
         self._threads: list[tuple[threading.Thread, asyncio.Event]] = []
-        self._writes: deque[_Waiting[Any]] = deque()
+        self._writes: deque[Waiting[Any]] = deque()
         self._awake = False
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._reads: list[queue.SimpleQueue[_Waiting[Any] | None]] = []
+        self._reads: list[queue.SimpleQueue[Waiting[Any] | None]] = []
         self._next_reader = 0
         self._watch: asyncio.TimerHandle | None = None
 
     # --- start and stop ---
 
-    async def start(self, connect: Callable[[], apsw.Connection], folder: str | None) -> None:
-        """Start the threads; `connect` runs in each of them, in the writer first.
+    async def start(
+        self, connect_writer: Callable[[], tuple[apsw.Connection, WriteLock | None]], connect_reader: Connect
+    ) -> None:
+        """Start the threads; each opens its own connection, the writer first.
 
-        Args:
-            folder: Where the write lock is; None in memory.
+        Raises:
+            StorageBusyError: Others kept the file busy.
         """
         self._pid = os.getpid()
-        if folder is not None:
-            self.write_lock = WriteLock(folder)
         self._open = True
+
+        def connect() -> apsw.Connection:
+            connection, self._write_lock = connect_writer()
+            return connection
+
         await self._start_thread("writer", connect, self._run_writer)
         if self.in_memory:
             return
-        self.guard = ReplacedGuard(self.location)
         for number in range(_READERS):
-            reads: queue.SimpleQueue[_Waiting[Any] | None] = queue.SimpleQueue()
-            await self._start_thread(f"reader-{number}", connect, partial(self._run_reader, reads))
+            reads: queue.SimpleQueue[Waiting[Any] | None] = queue.SimpleQueue()
+            await self._start_thread(f"reader-{number}", connect_reader, partial(self._run_reader, reads))
             self._reads.append(reads)
         self.guard = ReplacedGuard(self.location)
 
-    async def _start_thread(
-        self, name: str, connect: Callable[[], apsw.Connection], run: Callable[[apsw.Connection], None]
-    ) -> None:
+    async def _start_thread(self, name: str, connect: Connect, run: Callable[[apsw.Connection], None]) -> None:
         loop = asyncio.get_running_loop()
-        connected = _Waiting(lambda connection: None, loop)
+        connected = Waiting(lambda connection: None, loop)
         ended = asyncio.Event()
 
         def main() -> None:
             try:
+                connection = connect()
+            except BaseException as error:
+                deliver([(connected, None, translate(error, self.location))])
+            else:
+                deliver([(connected, None, None)])
                 try:
-                    connection = connect()
-                except BaseException as error:
-                    _deliver([(connected, None, translate(error, self.location))])
-                    return
-                try:
-                    _deliver([(connected, None, None)])
                     run(connection)
                 finally:
-                    connection.close()
+                    self._disconnect(connection)
             finally:
                 with suppress(RuntimeError):  # the loop is closed: nobody waits
                     loop.call_soon_threadsafe(ended.set)
@@ -145,25 +129,33 @@ class Engine:
         except TimeoutError:
             raise self._busy() from None
 
+    def _disconnect(self, connection: apsw.Connection) -> None:
+        if self.guard is not None and not self.guard.holds():
+            # The last one to close removes the -wal file by its name, which is another database's now.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.close()
+
     async def aclose(self) -> None:
         """Finish what waits, then end the threads, the readers first: the writer closes the file. Idempotent."""
         self._open = False
-        if self._pid != os.getpid():
-            return  # a forked child has none of the threads, and the connections are the parent's
+        if self.is_forked:
+            return  # the child has none of the threads, and the connections are the parent's
         if self._watch is not None:
             self._watch.cancel()
+            self._watch = None
+        while self._reads:
+            self._reads.pop().put(None)
         while self._threads:
+            if len(self._threads) == 1:
+                self._bell.put(None)
             thread, ended = self._threads[-1]
-            if len(self._threads) > 1 and self._reads:
-                self._reads.pop().put(None)
-            self._bell.put(None)
             with suppress(TimeoutError):  # it hangs in the system; being a daemon it does not hold up the process
                 await asyncio.wait_for(ended.wait(), self.busy_timeout + 1)
                 thread.join(1)
             self._threads.pop()
-        if isinstance(self.write_lock, WriteLock):
-            self.write_lock.close()
-            self.write_lock = nullcontext()
+        while self._writes:
+            with suppress(IndexError, asyncio.InvalidStateError):
+                self._writes.popleft().future.set_exception(self._busy())
 
     # --- jobs ---
 
@@ -171,7 +163,7 @@ class Engine:
         """Run it in a transaction; it is committed and synced when this returns."""
         self._check_usable()
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(job, loop, loop.time() + self.busy_timeout)
+        waiting = Waiting(job, loop, loop.time() + self.busy_timeout)
         self._writes.append(waiting)
         if not self._awake:
             self._awake = True
@@ -191,18 +183,23 @@ class Engine:
         self._check_usable()
         if reader is None:
             reader = self._next_reader = (self._next_reader + 1) % len(self._reads)
-        waiting = _Waiting(job, asyncio.get_running_loop())
+        waiting = Waiting(job, asyncio.get_running_loop())
         self._reads[reader].put(waiting)
         return await waiting.future
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a child of the process that opened the store."""
+        return self._pid not in (0, os.getpid())
+
     def _check_usable(self) -> None:
-        if self._pid != os.getpid() and self._pid:
+        if self.is_forked:
             raise ConfigurationError(
                 f"This store was opened in process {self._pid} and cannot be used in its forked child {os.getpid()}. "
                 "Open a new AgentMessaging in the child, or start the child before opening."
             )
         if self._replaced is not None:
-            raise _copy(self._replaced)
+            raise copy_error(self._replaced)
         if not self._open:
             raise StorageUnavailableError("The store is not open. Use it between open() and aclose().")
 
@@ -233,13 +230,13 @@ class Engine:
 
     # --- the threads ---
 
-    def _run_reader(self, reads: queue.SimpleQueue[_Waiting[Any] | None], connection: apsw.Connection) -> None:
+    def _run_reader(self, reads: queue.SimpleQueue[Waiting[Any] | None], connection: apsw.Connection) -> None:
         while (waiting := reads.get()) is not None:
             try:
                 result, error = waiting.job(connection), None
             except BaseException as raised:
                 result, error = None, translate(raised, self.location, connection.system_errno)
-            _deliver([(waiting, result, error)])
+            deliver([(waiting, result, error)])
             del waiting, result, error  # while it waits a thread keeps nothing alive
 
     def _run_writer(self, connection: apsw.Connection) -> None:
@@ -247,22 +244,28 @@ class Engine:
             self._bell.get()
             self._awake = False  # before looking: who puts a job later rings again
             while self._writes:
-                with self.write_lock:
+                try:
+                    with self._write_lock or nullcontext():
+                        group = self._take()
+                        answers = self._commit(connection, group) if group else []
+                except OSError as error:  # from the lock
                     group = self._take()
-                    answers = self._commit(connection, group) if group else []
-                _deliver(answers)
+                    answers = [(waiting, None, translate(error, self.location)) for waiting in group]
+                deliver(answers)
                 del group, answers
             if not self._open:
-                return
+                break
+        if self._write_lock is not None:
+            self._write_lock.close()
 
-    def _take(self) -> list[_Waiting[Any]]:
-        group: list[_Waiting[Any]] = []
+    def _take(self) -> list[Waiting[Any]]:
+        group: list[Waiting[Any]] = []
         with suppress(IndexError):
             while len(group) < _GROUP:
                 group.append(self._writes.popleft())
         return group
 
-    def _commit(self, connection: apsw.Connection, group: list[_Waiting[Any]]) -> list[_Answer]:
+    def _commit(self, connection: apsw.Connection, group: list[Waiting[Any]]) -> list[Answer]:
         failed: BaseException
         running = False
         try:
@@ -287,7 +290,7 @@ class Engine:
                 self._roll_back(connection)
             else:
                 return [(waiting, result, None) for waiting, result in zip(group, results, strict=True)]
-        return [(group[0], None, failed), *((waiting, None, _copy(failed)) for waiting in group[1:])]
+        return [(group[0], None, failed), *((waiting, None, copy_error(failed)) for waiting in group[1:])]
 
     @staticmethod
     def _roll_back(connection: apsw.Connection) -> None:
@@ -295,30 +298,3 @@ class Engine:
         if connection.in_transaction:
             with suppress(apsw.Error):
                 connection.execute("rollback")
-
-
-def _copy(error: BaseException) -> BaseException:
-    """An error of one's own for each caller: where it is raised, its traceback is written into it."""
-    if not isinstance(error, AgentMessagingError):
-        return error
-    copied = copy.copy(error)
-    copied.__cause__ = error.__cause__
-    return copied
-
-
-def _deliver(answers: list[_Answer]) -> None:
-    """Give the results to whoever waits for them, with one wake-up of each event loop."""
-    for loop in {waiting.loop for waiting, _, _ in answers}:
-        mine = [answer for answer in answers if answer[0].loop is loop]
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(_resolve, mine)
-
-
-def _resolve(answers: list[_Answer]) -> None:
-    for waiting, result, error in answers:
-        if waiting.future.done():
-            continue
-        if error is None:
-            waiting.future.set_result(result)
-        else:
-            waiting.future.set_exception(error)

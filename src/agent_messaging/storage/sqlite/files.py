@@ -118,13 +118,17 @@ class ReplacedGuard:
         self.database = identify(path)
         self.log = identify(f"{path}-wal")
 
+    def holds(self) -> bool:
+        """Whether they are still in place."""
+        return identify(self.path) == self.database and (self.log is None or identify(f"{self.path}-wal") == self.log)
+
     def check(self) -> None:
         """Called before each commit; costs a few microseconds.
 
         Raises:
             StorageReplacedError: Nothing more may be acknowledged.
         """
-        if identify(self.path) == self.database and (self.log is None or identify(f"{self.path}-wal") == self.log):
+        if self.holds():
             return
         raise StorageReplacedError(
             f"The database {self.path!r} or its -wal file was removed or replaced while open; nothing more is stored "

@@ -1,9 +1,10 @@
-"""Opens connections with our settings, and brings the schema up to date or verifies it."""
+"""Opens connections with our settings, on a database that is ours, and brings the schema up to date or verifies it."""
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 
 import apsw
 
@@ -12,6 +13,8 @@ from .. import migrations
 from ..sql import Queries
 from .clock import StoreClock, wall_clock
 from .engine import fetch
+from .files import side_folder
+from .locks import WriteLock
 
 APPLICATION_ID = 0x41474D53
 """In the header of each of our files ("AGMS"), so that another program's database is never written to."""
@@ -33,59 +36,88 @@ def check_version(version: str) -> None:
         )
 
 
-def connect(location: str, busy_timeout: float, *, create: bool = False, read_only: bool = False) -> apsw.Connection:
-    """Open a connection with the settings that hold for each: synced commits, foreign keys, bounded waiting.
+def open_writer(
+    location: str, busy_timeout: float, clock: StoreClock, *, initialize: bool
+) -> tuple[apsw.Connection, WriteLock | None]:
+    """Open the connection that writes, on a database that is ours and has the current schema.
 
     Raises:
-        StorageForeignError: The file is another program's database. It has not been changed.
+        StorageForeignError: It is another program's. It was not changed.
+        SchemaVersionError: The schema is newer, altered, or (with initialize=False) not current.
     """
-    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
-    connection = apsw.Connection(location, flags=flags, statementcachesize=200)
+    in_memory = location == ":memory:"
+    connection = _connect(location, busy_timeout, create=initialize)
+    lock = None
     try:
-        connection.set_busy_timeout(int(busy_timeout * 1000))
-        _check_ours(connection, location)
-        if not read_only and location != ":memory:":
-            mode = connection.pragma("journal_mode", "wal")
-            if mode != "wal":
-                raise DatabaseError(
-                    f"The database {location!r} cannot use WAL (it stays at {mode!r}). Move it to a local disk."
-                )
-        connection.pragma("synchronous", "full")
-        if sys.platform == "darwin":
-            # There a plain fsync leaves the data in the drive's cache.
-            connection.pragma("fullfsync", 1)
-            connection.pragma("checkpoint_fullfsync", 1)
-        connection.pragma("foreign_keys", 1)
-        connection.pragma("temp_store", "memory")
-        connection.pragma("cache_size", -8_000 if read_only else -32_000)
-        connection.pragma("wal_autocheckpoint", 2_000)
-        connection.pragma("journal_size_limit", 64 * 1024 * 1024)
-        if read_only:
-            # Not opened as read-only: such a connection could not recover the log that a killed process left.
-            connection.pragma("query_only", 1)
+        ours = is_ours(connection, location)
+        if not ours and not initialize:
+            migrations.require_current(migrations.load(__package__), {})
+        if not in_memory:
+            # One at a time: while one changes the journal mode, others would be refused at once.
+            lock = WriteLock(side_folder(location))
+        with lock or nullcontext():
+            if not in_memory and (mode := connection.pragma("journal_mode", "wal")) != "wal":
+                raise DatabaseError(f"The database {location!r} cannot use WAL but {mode!r}. Move it to a local disk.")
+            _configure(connection, cache_size=32_000)
+            migrate(connection, clock, location, initialize=initialize)
     except BaseException:
         connection.close()
+        if lock is not None:
+            lock.close()
         raise
+    return connection, lock
+
+
+def open_reader(location: str, busy_timeout: float) -> apsw.Connection:
+    """Open a connection that only reads, on a database that a writer has opened.
+
+    It is not opened as read-only: such a connection could not recover the log that a killed process left.
+    """
+    connection = _connect(location, busy_timeout, create=False)
+    _configure(connection, cache_size=8_000)
+    connection.pragma("query_only", 1)
     return connection
 
 
-def _check_ours(connection: apsw.Connection, location: str) -> None:
+def _connect(location: str, busy_timeout: float, *, create: bool) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    connection = apsw.Connection(location, flags=flags, statementcachesize=200)
+    connection.set_busy_timeout(int(busy_timeout * 1000))
+    return connection
+
+
+def _configure(connection: apsw.Connection, *, cache_size: int) -> None:
+    connection.pragma("synchronous", "full")
+    if sys.platform == "darwin":
+        # There a plain fsync leaves the data in the drive's cache.
+        connection.pragma("fullfsync", 1)
+        connection.pragma("checkpoint_fullfsync", 1)
+    connection.pragma("foreign_keys", 1)
+    connection.pragma("temp_store", "memory")
+    connection.pragma("cache_size", -cache_size)  # KiB
+    connection.pragma("wal_autocheckpoint", 2_000)
+    connection.pragma("journal_size_limit", 64 * 1024 * 1024)
+
+
+def is_ours(connection: apsw.Connection, location: str) -> bool:
+    """Whether it has our mark; False for a new one.
+
+    Raises:
+        StorageForeignError: It is another program's.
+    """
     found = connection.pragma("application_id")
     if found == APPLICATION_ID:
-        return
+        return True
     if found == 0 and not connection.execute("select exists (select 1 from sqlite_schema)").get:
-        return  # new
+        return False
     raise StorageForeignError(
         f"The database {location!r} belongs to another program (application id {found}). It was not changed. "
         "Point the SDK at a database of its own."
     )
 
 
-def migrate(connection: apsw.Connection, clock: StoreClock, location: str, *, initialize: bool) -> int:
+def migrate(connection: apsw.Connection, clock: StoreClock, location: str, *, initialize: bool) -> None:
     """Bring the schema up to date, or only verify it, and take the store's clock; all in one transaction.
-
-    Returns:
-        The version of the schema.
 
     Raises:
         SchemaVersionError: The schema is newer, altered, or (with initialize=False) not current.
@@ -93,7 +125,7 @@ def migrate(connection: apsw.Connection, clock: StoreClock, location: str, *, in
     known = migrations.load(__package__)
     connection.execute("begin immediate")
     try:
-        _check_ours(connection, location)  # another process may have been first
+        is_ours(connection, location)  # another process may have been first
         applied = read_applied(connection)
         if initialize:
             missing = migrations.pending(known, applied)
@@ -119,7 +151,6 @@ def migrate(connection: apsw.Connection, clock: StoreClock, location: str, *, in
         if connection.in_transaction:
             connection.execute("rollback")
         raise
-    return known[-1].number
 
 
 def read_applied(connection: apsw.Connection) -> dict[int, str]:

@@ -15,7 +15,7 @@ from .clock import StoreClock
 from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
 from .engine import Engine, fetch
-from .files import check_place, side_folder
+from .files import check_place
 from .messages import SQLiteMessages
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
@@ -47,36 +47,19 @@ class SQLiteStore:
         self.messages = SQLiteMessages(self.engine, self.clock)
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)
-        self._schema_version = 0
 
     async def open(self, *, initialize: bool = True) -> None:
         """See the port."""
         schema.check_version(apsw.sqlite_lib_version())
-        folder = None
         if not self.engine.in_memory:
             check_place(self.path, create=initialize)
             if not initialize:
                 schema.require_file(self.path)
-            folder = side_folder(self.path)
-        opened = False
-
-        def connect() -> apsw.Connection:
-            nonlocal opened
-            if opened:
-                return schema.connect(self.path, self.busy_timeout, read_only=True)
-            # One at a time: while the journal mode changes, others would be refused at once.
-            with self.engine.write_lock:
-                connection = schema.connect(self.path, self.busy_timeout, create=initialize)
-                try:
-                    self._schema_version = schema.migrate(connection, self.clock, self.path, initialize=initialize)
-                except BaseException:
-                    connection.close()
-                    raise
-            opened = True
-            return connection
-
         try:
-            await self.engine.start(connect, folder)
+            await self.engine.start(
+                partial(schema.open_writer, self.path, self.busy_timeout, self.clock, initialize=initialize),
+                partial(schema.open_reader, self.path, self.busy_timeout),
+            )
         except BaseException:
             await self.aclose()
             raise
@@ -91,6 +74,7 @@ class SQLiteStore:
             }
 
         durability = await self.engine.read(read)
+        applied = await self.engine.read(schema.read_applied)
         warnings = []
         if self.engine.in_memory:
             warnings.append("Nothing outlives this process. Use a file for anything that must not be lost.")
@@ -98,7 +82,7 @@ class SQLiteStore:
             backend="sqlite",
             location=self.path,
             version=f"SQLite {apsw.sqlite_lib_version()} (apsw {apsw.apsw_version()})",
-            schema_version=self._schema_version,
+            schema_version=max(applied),
             durability=durability,
             warnings=tuple(warnings),
         )
@@ -117,7 +101,9 @@ class SQLiteStore:
                 return findings
 
     async def aclose(self) -> None:
-        """See the port."""
+        """See the port. In a forked child it does nothing: all of it is the parent's."""
+        if self.engine.is_forked:
+            return
         await self.presence.aclose()
         await self.engine.aclose()
 

@@ -78,6 +78,8 @@ create index deliveries_scheduled on deliveries (run_due) where state = 'queued'
 create index deliveries_claimed on deliveries (recipient_id, kind, sender_id, suspect, claim_until_due)
   where state = 'claimed';
 
+create index deliveries_suspect on deliveries (recipient_id, kind, sender_id, seq)
+  where state = 'queued' and run_due = 0 and suspect = 1;
 create index deliveries_scheduled_for on deliveries (recipient_id) where state = 'queued' and run_due > 0;
 create index deliveries_expiring on deliveries (expires_due) where state = 'queued' and expires_due is not null;
 create index deliveries_dead on deliveries (recipient_id, seq) where state = 'dead';

@@ -199,17 +199,22 @@ select json_group_array(json_array(seq, token, attempt)) from deliveries indexed
 where state = 'claimed' and owner = :owner
 
 -- name: find_waiting
--- From pair to pair by seeking, whatever their backlogs.
+-- From pair to pair by seeking, whatever their backlogs. (A row value as bound would seek by its first column alone.)
 with recursive walk (recipient_id, kind) as (
   select '', ''
   union all
   select next.recipient_id, next.kind
-  from walk as w cross join deliveries as next on next.seq = (
+  from walk as w cross join deliveries as next on next.seq = coalesce((
     select seq from deliveries
-    where state = 'queued' and run_due = 0 and (recipient_id, kind) > (w.recipient_id, w.kind)
-      and (expires_due is null or expires_due > :now)
+    where recipient_id = w.recipient_id and kind > w.kind
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+    order by kind limit 1
+  ), (
+    select seq from deliveries
+    where recipient_id > w.recipient_id
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
     order by recipient_id, kind limit 1
-  )
+  ))
 )
 select json_group_array(json_array(recipient_id, kind)) from walk where recipient_id <> ''
 

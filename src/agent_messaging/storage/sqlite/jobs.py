@@ -1,0 +1,59 @@
+"""A job on its way to a thread, and its answer on the way back to the event loop of whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import apsw
+
+from ...exceptions import AgentMessagingError
+
+T = TypeVar("T")
+Job = Callable[[apsw.Connection], T]
+
+
+class Waiting(Generic[T]):
+    """A job and the future of whoever waits for it."""
+
+    __slots__ = ("deadline", "future", "job", "loop")
+
+    def __init__(self, job: Job[T], loop: asyncio.AbstractEventLoop, deadline: float = 0.0) -> None:
+        self.job = job
+        self.loop = loop
+        self.future: asyncio.Future[T] = loop.create_future()
+        self.deadline = deadline
+
+
+Answer = tuple[Waiting[Any], Any, BaseException | None]
+"""Result or error."""
+
+
+def copy_error(error: BaseException) -> BaseException:
+    """An error of one's own for each caller: where it is raised, its traceback is written into it."""
+    if not isinstance(error, AgentMessagingError):
+        return error
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
+
+
+def deliver(answers: list[Answer]) -> None:
+    """Give the results to whoever waits for them, with one wake-up of each event loop."""
+    for loop in {waiting.loop for waiting, _, _ in answers}:
+        mine = [answer for answer in answers if answer[0].loop is loop]
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, mine)
+
+
+def _resolve(answers: list[Answer]) -> None:
+    for waiting, result, error in answers:
+        if waiting.future.done():
+            continue
+        if error is None:
+            waiting.future.set_result(result)
+        else:
+            waiting.future.set_exception(error)
