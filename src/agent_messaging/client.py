@@ -362,21 +362,21 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     async def wait_until_served(self, agent_external_ids: str | Sequence[str], timeout: float | None = 30.0) -> None:
         """Wait until a live process, this one included, serves each of these agents. For start-up.
 
+        An agent that is not registered yet is waited for too.
+
         Args:
             agent_external_ids: One or more agents.
             timeout: Seconds; None waits without limit.
 
         Raises:
-            TimeoutError: Some are still unserved; names them.
-            AgentNotFoundError: One of them is not registered.
+            TimeoutError: Some are still unserved; names them, and says which are not registered.
         """
         engine = self._started()
         ids = [agent_external_ids] if isinstance(agent_external_ids, str) else list(agent_external_ids)
         for external_id in ids:
             check_external_id(external_id, field="agent_external_ids")
         check_timeout(timeout, allow_none=True)
-        await engine.names.refresh(ids)
-        await engine.serving.wait_until_served(await engine.names.get_all(ids), list(Kind), timeout)
+        await engine.serving.wait_until_served(ids, list(Kind), timeout)
 
     async def receive(
         self,

@@ -350,25 +350,27 @@ class Decoder:
     def decode(self, content: str, annotation: Any = MISSING, *, field: str = "message") -> Any:
         """Return the object that the annotation asks for; plain JSON values for Any, object, a type variable or none.
 
+        What a validator of the user raises beside ValueError and AssertionError is passed on.
+
         Raises:
             PayloadError: The payload does not fit; the reason has the place of each problem, and no value.
             InvalidArgumentError: Pydantic cannot make objects of such an annotation.
         """
         if isinstance(annotation, LateAnnotation):
             annotation = annotation.resolve()
-        plain = annotation is MISSING or annotation is Any or annotation is object or isinstance(annotation, TypeVar)
-        adapter = None if plain else self.adapter(annotation)
-        try:
-            if adapter is None:
+        if annotation is MISSING or annotation is Any or annotation is object or isinstance(annotation, TypeVar):
+            try:
                 return from_json(content)
+            except ValueError:
+                raise PayloadError(field=field, reason="is not JSON that can be read.") from None
+        adapter = self.adapter(annotation)
+        try:
             # By name too: that is how it was written, whatever the aliases are.
             return adapter.validate_json(content, by_alias=True, by_name=True)
         except ValidationError as error:
             raise PayloadError(field=field, reason=f"does not fit {_name(annotation)}: {_problems(error)}.") from None
         except PydanticUserError as error:
             raise _unusable(annotation) from error
-        except (ValueError, RecursionError):
-            raise PayloadError(field=field, reason="is not JSON that can be read.") from None
 
     def adapter(self, annotation: Any) -> TypeAdapter[Any]:
         # Equal annotations can differ (`A | B` equals `B | A`, but the first that fits is taken): hence their text too.

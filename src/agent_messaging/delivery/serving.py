@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ..exceptions import DatabaseError, NoHandlerRegisteredError, OutcomeUnknownError, TimeoutError
+from ..exceptions import AgentMessagingError, DatabaseError, NoHandlerRegisteredError, OutcomeUnknownError, TimeoutError
 from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
 from ..models import Kind
 from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
@@ -255,38 +256,39 @@ class Serving(Listener):
             raise NoHandlerRegisteredError(agents=unserved, kind=kind.value.replace("_", "-"))
 
     async def wait_until_served(
-        self, agents: Sequence[AgentName], kinds: Sequence[Kind], timeout: float | None
+        self, external_ids: Sequence[str], kinds: Sequence[Kind], timeout: float | None
     ) -> None:
         """Wait until a live process serves each of them, for at least one of the kinds.
 
         Raises:
-            TimeoutError: Some are still unserved; names them.
+            TimeoutError: Some are still unserved; names them, and those that do not exist.
         """
         unserved: list[str] = []
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     seen = self._seen
+                    await self.names.refresh(external_ids)
                     await self._read()
-                    unserved = [
-                        agent.external_id
-                        for agent in agents
-                        if not any(self.is_served(agent, kind, live_only=True) for kind in kinds)
-                    ]
+                    unserved = [name for name in external_ids if not self._is_served_live(name, kinds)]
                     if not unserved:
                         return
-                    # A ring or a poll brings the next look; it is not older than MAX_AGE.
-                    try:
+                    # A ring or a poll brings the next look; this bounds it where both are lost.
+                    with contextlib.suppress(builtins.TimeoutError):
                         async with asyncio.timeout(min(MAX_AGE, self.presence.poll_interval)):
                             await seen.wait()
-                    except builtins.TimeoutError:
-                        pass
         except builtins.TimeoutError as error:
-            names = ", ".join(repr(name) for name in unserved)
+            if isinstance(error, AgentMessagingError):
+                raise
+            names = ", ".join(f"{name!r}{'' if self.names.cached(name) else ' (not registered)'}" for name in unserved)
             raise TimeoutError(
                 f"No live process serves {names or 'them'} after {timeout:g} seconds. Start the process that registers "
                 "their handlers, and look at `agent-messaging doctor`."
             ) from error
+
+    def _is_served_live(self, external_id: str, kinds: Sequence[Kind]) -> bool:
+        agent = self.names.cached(external_id)
+        return agent is not None and any(self.is_served(agent, kind, live_only=True) for kind in kinds)
 
 
 def _forget(task: asyncio.Task[None]) -> None:

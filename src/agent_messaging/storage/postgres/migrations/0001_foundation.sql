@@ -73,16 +73,20 @@ create table deliveries (
   autovacuum_vacuum_cost_delay = 0
 );
 
+-- `seq + 0` is an order that the primary key cannot offer. Ordered by plain seq, the planner might walk the primary key
+-- through all that is done to find the oldest of a lane.
+
 -- A delivery is in at most one of these three.
-create index deliveries_ready on deliveries (recipient_id, kind, sender_id, seq)
+create index deliveries_ready on deliveries (recipient_id, kind, sender_id, (seq + 0))
   where state = 'queued' and run_at is null;
 create index deliveries_scheduled on deliveries (run_at, recipient_id)
   where state = 'queued' and run_at is not null;
-create index deliveries_claimed on deliveries (recipient_id, kind, sender_id, seq) where state = 'claimed';
+create index deliveries_claimed on deliveries (recipient_id, kind, sender_id, (seq + 0)) where state = 'claimed';
 
+create index deliveries_suspect on deliveries (recipient_id, state, (seq + 0)) where suspect;
 create index deliveries_expiring on deliveries (expires_at) where state = 'queued' and expires_at is not null;
-create index deliveries_dead on deliveries (recipient_id, seq) where state = 'dead';
-create index deliveries_unread on deliveries (recipient_id, kind, seq) where read_at is null;
+create index deliveries_dead on deliveries (recipient_id, (seq + 0)) where state = 'dead';
+create index deliveries_unread on deliveries (recipient_id, kind, (seq + 0)) where read_at is null;
 
 create table idempotency_keys (
   sender_id uuid not null references agents (id) on delete cascade,

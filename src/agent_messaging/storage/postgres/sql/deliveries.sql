@@ -1,3 +1,7 @@
+-- Two habits keep the planner from plans that read whole tables when its statistics are old:
+--   order by seq + 0        the order of our own indices, which the primary key cannot offer
+--   (select true …) is null instead of `not exists`, which may be turned into a hash of all rows
+
 -- name: append_find_stored
 select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner = $2::text::uuid as held
 from messages m left join deliveries d on d.seq = m.seq
@@ -72,16 +76,18 @@ decided as materialized (
     and row_number() over (
       partition by i.recipient_id, i.kind, i.sender_id, i.run_at is null order by i.position
     ) = 1
-    and not exists (
-      select from deliveries d
+    and (
+      select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
         and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > i.now)
-    )
-    and not exists (
-      select from deliveries d
+      limit 1
+    ) is null
+    and (
+      select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
         and d.state = 'claimed' and d.owner <> i.owner
-    )
+      limit 1
+    ) is null
     -- Others may have taken this process for dead while it was away.
     and not exists (select from processes p where p.id = i.owner and p.ended_at is not null)
     as taken
@@ -146,16 +152,19 @@ walk as (
     select d.seq, d.suspect, d.origin from deliveries d, moment m
     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id
       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
-      and not exists (
-        select from deliveries c
+      and (
+        select true from deliveries c
         where c.recipient_id = r.recipient_id and c.kind = r.kind and c.sender_id = lane.sender_id
           and c.state = 'claimed'
-      )
-    order by d.seq limit 1
+        limit 1
+      ) is null
+    order by d.seq + 0 limit 1
   ) head on (r.origin is null or head.origin = r.origin)
-    and (not head.suspect or not w.with_suspect and not exists (
-      select from deliveries c where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
-    ))
+    and (not head.suspect or not w.with_suspect and (
+      select true from deliveries c
+      where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
+      limit 1
+    ) is null)
   where w.found < r.most
 ),
 head as materialized (
@@ -208,7 +217,7 @@ walk as (
     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id
       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
       and not d.suspect and (r.origin is null or d.origin = r.origin)
-    order by d.seq limit 1
+    order by d.seq + 0 limit 1
   ) head on true
   where w.found < r.most
 ),
@@ -223,16 +232,18 @@ ready as materialized (
      where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id
        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
        and not d.suspect and (r.origin is null or d.origin = r.origin)
-     order by d.seq limit r.most)
+     order by d.seq + 0 limit r.most)
     union all
     (select d.seq, d.suspect from deliveries d, moment m
      where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id
        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
        and d.suspect and (r.origin is null or d.origin = r.origin)
-       and not exists (
-         select from deliveries c where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
-       )
-     order by d.seq limit 1)
+       and (
+         select true from deliveries c
+         where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
+         limit 1
+       ) is null
+     order by d.state, d.seq + 0 limit 1)
   ) o
   where w.step > 0
 ),
@@ -257,21 +268,26 @@ candidate as materialized (
   select d.seq, d.suspect, d.recipient_id, i.run_limit, m.now
   from unnest($1::bigint[], $2::boolean[], $3::float8[], $6::boolean[]) as i (seq, ordered, run_limit, suspect)
   join deliveries d on d.seq = i.seq, moment m
-  where d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+  -- Written so that only the primary key fits: an index of the queued ones would be read whole.
+  where d.state || '' = 'queued' and (d.run_at is null) is true and (d.expires_at is null or d.expires_at > m.now)
     and (not i.ordered or (
-      not exists (
-        select from deliveries c
+      (
+        select true from deliveries c
         where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.state = 'claimed'
-      )
-      and not exists (
-        select from deliveries e
-        where e.recipient_id = d.recipient_id and e.kind = d.kind and e.sender_id = d.sender_id and e.seq < d.seq
+        limit 1
+      ) is null
+      and (
+        select true from deliveries e
+        where e.recipient_id = d.recipient_id and e.kind = d.kind and e.sender_id = d.sender_id and e.seq + 0 < d.seq
           and e.state = 'queued' and e.run_at is null and (e.expires_at is null or e.expires_at > m.now)
-      )
+        limit 1
+      ) is null
     ))
-    and (not d.suspect or i.suspect and not exists (
-      select from deliveries c where c.recipient_id = d.recipient_id and c.state = 'claimed' and c.suspect
-    ))
+    and (not d.suspect or i.suspect and (
+      select true from deliveries c
+      where c.recipient_id = d.recipient_id and c.state = 'claimed' and c.suspect
+      limit 1
+    ) is null)
     -- Others may have taken this process for dead while it was away.
     and not exists (select from processes p where p.id = $4::text::uuid and p.ended_at is not null)
   order by d.seq
@@ -331,7 +347,7 @@ where l.state = 'claimed'
   or (l.how <> 'done' and l.log -> -1 ->> 'event' = l.event)
 
 -- name: list_claims
-select seq, token, attempt from deliveries where state = 'claimed' and owner = $1::text::uuid order by seq
+select seq, token, attempt from deliveries where state = 'claimed' and owner = $1::text::uuid order by seq + 0
 
 -- name: find_waiting
 -- From pair to pair over deliveries_ready. The last step looks for one that has not expired; the limit keeps the planner
@@ -373,7 +389,7 @@ with moment as materialized (
 late as materialized (
   select d.seq, m.now from deliveries d, moment m
   where d.state = 'claimed' and d.claim_until <= m.now
-  order by d.seq limit $2::integer
+  order by d.seq + 0 limit $2::integer
   for update of d skip locked
 )
 update deliveries d set
@@ -430,7 +446,7 @@ select m.id::text as message_id, d.sender_id::text, d.recipient_id::text, d.kind
   d.attempt, m.created_at, d.settled_at as died_at, d.log
 from (
   select * from deliveries
-  where state = 'dead' order by seq desc limit $1 offset $2
+  where state = 'dead' order by seq + 0 desc limit $1 offset $2
 ) d
 join messages m on m.seq = d.seq
 order by d.seq desc
@@ -441,7 +457,7 @@ select m.id::text as message_id, d.sender_id::text, d.recipient_id::text, d.kind
 from (
   select * from deliveries
   where state = 'dead' and recipient_id = $1::text::uuid
-  order by seq desc limit $2 offset $3
+  order by seq + 0 desc limit $2 offset $3
 ) d
 join messages m on m.seq = d.seq
 order by d.seq desc
@@ -451,7 +467,7 @@ with chosen as materialized (
   select d.seq, m.id, t.now from deliveries d join messages m on m.seq = d.seq, (select clock_timestamp() as now) t
   where d.state = 'dead' and ($1::text[] is null or m.id = any($1::text[]::uuid[]))
     and ($2::text is null or d.recipient_id = $2::text::uuid)
-  order by d.seq
+  order by d.seq + 0
   for update of d
 )
 update deliveries d set

@@ -29,7 +29,7 @@ select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_i
 from deliveries d join messages m on m.seq = d.seq
 where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
   and ($5::timestamptz is null or m.created_at >= $5) and ($6::timestamptz is null or m.created_at <= $6)
-order by d.seq desc limit $3 offset $4
+order by d.seq + 0 desc limit $3 offset $4 -- see deliveries.sql
 
 -- name: list_messages_sent_after
 -- In the order of transactions and not beyond the oldest one in flight: what it will commit comes before what is left out.
@@ -100,7 +100,7 @@ with chosen as materialized (
   select d.seq from deliveries d
   where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
     and ($3::text is null or d.sender_id = $3::text::uuid)
-  order by d.seq
+  order by d.seq + 0
   for update of d
 )
 update deliveries d set read_at = t.now

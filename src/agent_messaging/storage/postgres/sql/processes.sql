@@ -38,7 +38,7 @@ with moment as materialized (
 held as materialized (
   select d.seq, d.owner, d.suspect, m.now from deliveries d, moment m
   where d.state = 'claimed' and d.owner = any($1::text[]::uuid[])
-  order by d.seq
+  order by d.seq + 0
   for update of d
 ),
 judged as materialized (
@@ -77,7 +77,7 @@ select exists (select from renewed) as alive, (select end_reason from processes 
 -- name: presence_drop_claims
 -- What an incarnation claimed while others already took it for dead. Nobody else will look for it before its hard end.
 with held as materialized (
-  select d.seq from deliveries d where d.state = 'claimed' and d.owner = $1::text::uuid order by d.seq for update of d
+  select d.seq from deliveries d where d.state = 'claimed' and d.owner = $1::text::uuid order by d.seq + 0 for update of d
 )
 update deliveries d set
   state = 'queued', attempt = d.attempt - 1, claim_until = null, run_at = null, queued_at = clock_timestamp(),
