@@ -1,0 +1,52 @@
+"""A worker of the demo: a process of its own that serves agents on the demo's store. Run by `demo.py` alone.
+
+It tells on stdout, one JSON object a line, when it is ready and when a run begins and ends, and leaves when its stdin
+is closed: so it also ends when the demo is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+from .. import AgentMessaging, MessageContext
+from .demo_store import AGENTS, config_for
+
+NEVER_ENDING = "never-ending"
+"""The payload's task that, in its first run, waits to be killed."""
+
+
+def tell(event: str, **facts: Any) -> None:
+    """Send a fact to the demo."""
+    print(json.dumps({"event": event, **facts}), flush=True)
+
+
+async def serve(path: str) -> None:
+    """Serve until stdin is closed."""
+    sdk: AgentMessaging[dict[str, Any]] = AgentMessaging(config_for(path))
+
+    async def handle(payload: dict[str, Any], context: MessageContext) -> None:
+        begun = time.monotonic()  # CLOCK_MONOTONIC, one clock for all processes
+        facts = {"id": str(context.message_id), "agent": context.receiver_id, "attempt": context.attempt}
+        tell("begun", at=begun, **facts)
+        if payload.get("task") == NEVER_ENDING and context.attempt == 1:
+            await asyncio.Event().wait()
+        tell("ended", **facts)
+
+    for agent in AGENTS:
+        sdk.register_handler(agent)(handle)
+    async with sdk:
+        tell("ready", process=sdk.store.presence.process_id)
+        loop = asyncio.get_running_loop()
+        closed = asyncio.Event()
+        # Nothing is ever written to it: readable means closed.
+        loop.add_reader(sys.stdin.fileno(), closed.set)
+        await closed.wait()
+        loop.remove_reader(sys.stdin.fileno())
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1]))

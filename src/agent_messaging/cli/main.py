@@ -1,0 +1,59 @@
+"""The command `agent-messaging`: its nouns put together. None of them imports the engine at its top: help is quick."""
+
+from __future__ import annotations
+
+import click
+
+from .agents import agents
+from .app import App
+from .db import db
+from .dead_letters import dead_letters
+from .demo import demo
+from .doctor import doctor
+from .inbox import inbox
+from .organizations import org
+from .receipt import receipt
+from .send import send
+from .tail import tail
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from .. import __version__
+
+        click.echo(f"agent-messaging {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
+def main() -> None:
+    """Durable messaging between AI agents, on SQLite or PostgreSQL.
+
+    \b
+    Begin here:
+      agent-messaging demo                                  ten seconds, nothing to set up
+      agent-messaging org add acme                          makes agent_messaging.db in this folder
+      agent-messaging agents add alice --org acme
+      agent-messaging agents add bob --org acme
+      agent-messaging send alice bob --text 'Tea at four?'
+      agent-messaging inbox bob
+      agent-messaging doctor                                what is wrong, and what to do about it
+
+    \b
+    Exit codes:
+      0 done                    4 not found           7 a handler failed, or nobody serves
+      1 failed                  5 conflict            8 timed out
+      2 wrong use or setting    6 mailbox full        130 interrupted
+      3 the store failed
+    """
+
+
+for command in (demo, send, inbox, tail, receipt, dead_letters, org, agents, db, doctor):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""From the command line to a started SDK, and out again however the command ends.
+
+A command that opens the SDK is a process in the store like any other, but it has no handlers and so serves nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .app import Options
+
+if TYPE_CHECKING:
+    from .. import AgentMessaging, Config
+
+T = TypeVar("T")
+
+IN_MEMORY = ":memory:"
+
+
+def load_config(options: Options, *, create: bool = False) -> Config:
+    """The configuration of this command line.
+
+    Args:
+        create: Make tables as the user's setting `auto_initialize_schema` says; otherwise only verify them, so that
+            looking at a store never makes or changes one.
+
+    Raises:
+        ConfigurationError: A setting cannot be used.
+    """
+    from .. import Config
+
+    # A command makes a few calls, one after the other.
+    config = Config(url=options.url, database={"min_pool_size": 1, "max_pool_size": 4})
+    if create or config.store.path == IN_MEMORY:
+        return config
+    return config.model_copy(update={"auto_initialize_schema": False})
+
+
+def check_exists(config: Config) -> None:
+    """Say clearly that there is no SQLite file yet.
+
+    Raises:
+        SchemaVersionError: There is none; names the command that makes it.
+    """
+    from .. import SchemaVersionError
+
+    path = config.store.path
+    if path is not None and path != IN_MEMORY and not os.path.exists(path):
+        raise SchemaVersionError(
+            f"There is no store at {path!r} yet. Make it with `agent-messaging db init`, "
+            "or name another with --url or AGENT_MESSAGING_DATABASE_URL."
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_sdk(options: Options, *, create: bool = False) -> AsyncIterator[AgentMessaging]:
+    """A started SDK that serves nobody.
+
+    Args:
+        create: Make the store if there is none; otherwise that is an error.
+    """
+    from .. import AgentMessaging
+
+    config = load_config(options, create=create)
+    if not create:
+        check_exists(config)
+    async with AgentMessaging(config) as sdk:
+        yield sdk
+
+
+def run(options: Options, work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine; SIGTERM ends it as Ctrl-C does, so that the SDK leaves the store in order."""
+    with _logging(options):
+        return asyncio.run(_until_terminated(work))
+
+
+async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.current_task()
+    assert task is not None
+    terminated = False
+
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not in the main thread
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if terminated:
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextlib.contextmanager
+def _logging(options: Options) -> Iterator[None]:
+    """The SDK's log to stderr: all of it with -v, otherwise errors, because a command says itself what happened."""
+    logger = logging.getLogger("agent_messaging")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.DEBUG if options.verbose else logging.ERROR)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    propagate, level = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+        logger.setLevel(level)

@@ -1,0 +1,180 @@
+"""What is printed: a table on a terminal, aligned text in a pipe, JSON for programs, and one line for an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..exceptions import AgentMessagingError, AgentNotFoundError, OrganizationNotFoundError
+
+if TYPE_CHECKING:
+    from .app import Options
+
+INTERNAL_ERROR = 70
+"""The exit code of a mistake of ours (EX_SOFTWARE)."""
+MAX_CONTENT = 200
+"""Characters of a payload shown to people; JSON has all of it."""
+
+
+def show(options: Options, document: Mapping[str, Any], human: Callable[[], None]) -> None:
+    """Print a result: the document with `--json`, else what `human` prints."""
+    if options.json:
+        print_json(document, indent=2)
+    else:
+        human()
+
+
+def print_json(document: Any, indent: int | None = None) -> None:
+    """Print one JSON document; without `indent` on one line."""
+    click.echo(to_json(document, indent))
+
+
+def to_json(document: Any, indent: int | None = None) -> str:
+    """Records become objects, instants ISO 8601."""
+    return json.dumps(document, ensure_ascii=False, indent=indent, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Enum):
+        return value.value
+    return str(value)
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def say(text: str = "") -> None:
+    """Print a line."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """Print a line beside the result, to stderr."""
+    click.echo(text, err=True)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 message`, `2,000 messages`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def clean(text: str) -> str:
+    """Text of unknown origin, on one line and without what a terminal would obey."""
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+        for character in text
+    )
+
+
+def content(value: Any, limit: int = MAX_CONTENT) -> str:
+    """A payload for people: text as it is, anything else as JSON; cut if long."""
+    text = clean(value if isinstance(value, str) else to_json(value))
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def instant(value: datetime | None) -> str:
+    """In the local time zone, to the second."""
+    return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """`340 ms`, `12.3 s`, `5 min`, `3 h`, `2 days`, never more exact than is of use."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    for size, unit in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            number = int(seconds // size)
+            return f"{number} {unit}s" if unit == "day" and number > 1 else f"{number} {unit}"
+    return ""
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """Print rows under their headings; the sentence `empty` if there are none."""
+    if not rows:
+        say(empty)
+    elif sys.stdout.isatty():
+        _draw(columns, rows)
+    else:
+        lines = [columns, *rows]
+        widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+        for line in lines:
+            say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        # An id that is broken over two lines cannot be copied.
+        drawn.add_column(column, no_wrap=column in ("id", "at"), overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+_REMEDIES = (
+    ("or store it for later with require_handler=False", "or store it for later with --no-require-handler"),
+    ("wait with `sdk.wait_until_served(...)`, ", ""),
+    ("pass exist_ok=True to rename it", "pass --rename"),
+    (", and auto_initialize_schema is off", ""),
+    (" (or scripts/init_db.py)", ""),
+)
+"""Remedies in code, and what they are on the command line."""
+
+
+def report_error(error: Exception, *, as_json: bool) -> int:
+    """Print an error to stderr; returns the exit code."""
+    code, message, details, exit_code = _explain(error)
+    if as_json:
+        click.echo(to_json({"code": code, "message": message, "details": details}), err=True)
+    else:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {clean(message)}", err=True)
+    return exit_code
+
+
+def _explain(error: Exception) -> tuple[str, str, dict[str, Any], int]:
+    if isinstance(error, AgentMessagingError):
+        message = str(error)
+        if isinstance(error, AgentNotFoundError):
+            add = "Add it with `agent-messaging agents add`, or correct the name."
+            message = message.replace(error.remedy, add)
+        elif isinstance(error, OrganizationNotFoundError):
+            add = "Add it with `agent-messaging org add`, or correct the name."
+            message = message.replace(error.remedy, add)
+        for code, command in _REMEDIES:
+            message = message.replace(code, command)
+        return error.code, message, error.details, error.exit_code
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx is not None else "agent-messaging"
+        message = " ".join(error.format_message().split())
+        return "usage", f"{message} See `{path} --help`.", {}, error.exit_code
+    if isinstance(error, click.ClickException):
+        return getattr(error, "code", "failed"), error.format_message(), {}, error.exit_code
+    if isinstance(error, OSError):
+        return "os", str(error), {}, 1
+    text = f"{type(error).__name__}: {error}"
+    return "internal", f"This is a defect of agent-messaging: {text}. -v shows where it happened.", {}, INTERNAL_ERROR

@@ -1,0 +1,68 @@
+"""`agent-messaging receipt`: the life of one message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .app import Command, get_options
+from .opening import open_sdk, run
+from .output import clean, duration, instant, say, show, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .. import Receipt
+
+
+@click.command(cls=Command)
+@click.argument("id")
+@click.pass_context
+def receipt(ctx: click.Context, id: str) -> None:
+    """Show the life of one message: stored, claimed, failed, taken over, handled. Each line is a durable fact.
+
+    \b
+    Example:
+      agent-messaging receipt 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
+    """
+    options = get_options(ctx)
+
+    async def work() -> None:
+        async with open_sdk(options) as sdk:
+            found = await sdk.receipts.get(id)
+
+        def human() -> None:
+            read = f", read {instant(found.read_at)}" if found.read_at is not None else ""
+            say(f"{found.message_id}  {found.sender_id} → {found.recipient_id}")
+            say(f"{found.state.value}, attempt {found.attempt} of {found.max_attempts}{read}")
+            if found.deliver_at is not None and not found.is_final:
+                say(f"due {instant(found.deliver_at)}")
+            if found.expires_at is not None and not found.is_final:
+                say(f"expires {instant(found.expires_at)}")
+            say()
+            table(("at", "after", "event", "attempt", "process", "reason"), life(found), empty="")
+
+        show(options, {"receipt": found}, human)
+
+    run(options, work())
+
+
+def life(receipt: Receipt, processes: Mapping[str, str] | None = None) -> list[tuple[str, str, str, str, str, str]]:
+    """The events as rows: when, how long after the first, what, which attempt, which process, why.
+
+    Args:
+        processes: Names of processes by their incarnation id; the others are shown by the beginning of it.
+    """
+    begun = receipt.events[0].at
+    return [
+        (
+            f"{event.at.astimezone():%H:%M:%S.%f}"[:-3],
+            f"+{duration(max(0.0, (event.at - begun).total_seconds()))}",
+            event.event,
+            "" if event.attempt is None else str(event.attempt),
+            "" if event.process is None else (processes or {}).get(event.process, event.process[:8]),
+            clean(event.reason or ""),
+        )
+        for event in receipt.events
+    ]

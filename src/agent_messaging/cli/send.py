@@ -1,0 +1,142 @@
+"""`agent-messaging send`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .app import Command, get_options
+from .opening import open_sdk, run
+from .output import count, note, say, show
+from .services import read_services
+from .values import parse_duration, parse_instant, read_metadata, read_payload
+
+if TYPE_CHECKING:
+    from .. import AgentMessaging, Receipt
+
+NOT_HANDLED = 7
+"""The exit code of --wait when a message ended in another way than handled: that of HandlerError."""
+
+
+@click.command(cls=Command)
+@click.argument("sender", metavar="FROM")
+@click.argument("recipients", metavar="TO...", nargs=-1, required=True)
+@click.option("--text", help="The payload is this text; - reads it from standard input, as does leaving it out.")
+@click.option("--payload", metavar="JSON", help="The payload is this JSON; - reads it from standard input.")
+@click.option(
+    "-m", "--metadata", multiple=True, metavar="KEY=VALUE", help="Travels along; or a JSON object. Repeatable."
+)
+@click.option("--key", help="Idempotency key: repeating the command with it stores the message once.")
+@click.option(
+    "--expires-in", type=parse_duration, metavar="DURATION", help="Expire if nobody began by then: 90, 10m, 2h."
+)
+@click.option(
+    "--deliver-at", type=parse_instant, metavar="INSTANT", help="Handle not before: 2030-01-31T09:00, or +10m."
+)
+@click.option(
+    "--require-handler/--no-require-handler",
+    default=None,
+    help="Refuse the message unless a live process serves every recipient, or store it for later. "
+    "Default: store it and say who is not served, unless MESSAGING_REQUIRE_HANDLER is set.",
+)
+@click.option(
+    "--wait", type=parse_duration, metavar="DURATION", help="Wait so long for it to be handled; print the receipts."
+)
+@click.pass_context
+def send(
+    ctx: click.Context,
+    sender: str,
+    recipients: tuple[str, ...],
+    text: str | None,
+    payload: str | None,
+    metadata: tuple[str, ...],
+    key: str | None,
+    expires_in: float | None,
+    deliver_at: datetime | None,
+    require_handler: bool | None,
+    wait: float | None,
+) -> None:
+    """Send a message from one agent to others: stored for all of them or none, and synced, when this returns.
+
+    \b
+    Examples:
+      agent-messaging send alice bob --text 'Tea at four?'
+      agent-messaging send alice bob carol --payload '{"task": "review", "lines": [1, 2]}' --wait 10
+      git log -1 | agent-messaging send alice bob --key "$(git rev-parse HEAD)"
+
+    The ids of the messages are printed, one for each recipient; `agent-messaging receipt ID` follows one of them. With
+    --wait the exit code tells: 0 all handled, 7 one died, expired or was withdrawn, 8 not handled in time (they go on).
+    """
+    options = get_options(ctx)
+    message = read_payload(text, payload)
+    extra = read_metadata(metadata)
+
+    async def work() -> int:
+        async with open_sdk(options) as sdk:
+            required = require_handler
+            # From a shell a message is often sent before its reader is started, so it is kept unless the user decided.
+            if required is None and "require_handler" not in sdk.config.messaging.model_fields_set:
+                required = False
+            ids = await sdk.one_way.send(
+                sender,
+                list(recipients),
+                message,
+                extra,
+                idempotency_key=key,
+                expires_in=expires_in,
+                deliver_at=deliver_at,
+                require_handler=required,
+            )
+            unserved = await find_unserved(sdk, recipients)
+            failure, receipts = await _wait(sdk, ids, wait)
+        sent = [{"message_id": id, "recipient_id": to} for id, to in zip(ids, recipients, strict=True)]
+        document: dict[str, Any] = {"messages": sent, "unserved": unserved}
+        if receipts is not None:
+            document["receipts"] = receipts
+
+        def human() -> None:
+            for number, one in enumerate(sent):
+                state = f"  {receipts[number].state.value}" if receipts is not None else ""
+                say(f"{one['message_id']}  to {one['recipient_id']}{state}")
+            if unserved and wait is None:
+                whose = (
+                    " and ".join(repr(name) for name in unserved)
+                    if len(unserved) < 4
+                    else count(len(unserved), "agent")
+                )
+                note(f"Stored. No live process serves {whose} now; it will be handled as soon as one does.")
+
+        show(options, document, human)
+        if failure is not None:
+            raise failure
+        return NOT_HANDLED if any(receipt.state.value != "done" for receipt in receipts or ()) else 0
+
+    ctx.exit(run(options, work()))
+
+
+async def find_unserved(sdk: AgentMessaging, external_ids: Sequence[str]) -> list[str]:
+    """Which of these agents no live process serves."""
+    from .. import Kind
+
+    services = await read_services(sdk)
+    agents = {agent.external_id: agent for agent in await sdk.store.directory.find_agents(external_ids)}
+    return [
+        name for name in external_ids if name in agents and not services.is_served(str(agents[name].id), Kind.ONE_WAY)
+    ]
+
+
+async def _wait(
+    sdk: AgentMessaging, ids: list[str], seconds: float | None
+) -> tuple[Exception | None, list[Receipt] | None]:
+    """The receipts, and the error if they are not final: what was stored is printed in any case."""
+    from .. import TimeoutError
+
+    if seconds is None:
+        return None, None
+    try:
+        return None, await sdk.receipts.wait(ids, timeout=seconds)
+    except TimeoutError as error:
+        return error, [await sdk.receipts.get(id) for id in ids]

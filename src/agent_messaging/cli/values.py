@@ -1,0 +1,96 @@
+"""Values as they are written on a command line: durations, instants, payloads and metadata."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, or a number with a unit: 1.5, 90s, 10m, 2h, 7d.
+
+    Raises:
+        click.BadParameter: It is not such a text.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
+    if match is None or match[2] not in _UNITS:
+        raise click.BadParameter(f"{text!r} is not a duration. Write seconds, or a number with ms, s, m, h or d.")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def parse_instant(text: str) -> datetime:
+    """An aware instant: ISO 8601, local if it names no time zone, or a duration from now behind a plus.
+
+    Raises:
+        click.BadParameter: It is not such a text.
+    """
+    given = text.strip()
+    try:
+        if given.startswith("+"):
+            return datetime.now(UTC) + timedelta(seconds=parse_duration(given[1:]))
+        return datetime.fromisoformat(given).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(
+            f"{text!r} is not an instant. Write 2030-01-31T09:00, with +02:00 or Z if not local, or +10m."
+        ) from error
+
+
+def read_payload(text: str | None, payload: str | None) -> Any:
+    """What is to be sent: the text, the JSON, or what comes on standard input.
+
+    Raises:
+        click.UsageError: Both were given, or neither and nothing is piped in.
+        click.BadParameter: It is not JSON.
+    """
+    if text is not None and payload is not None:
+        raise click.UsageError("--text and --payload were both given. Give one of them.")
+    if payload is not None:
+        return _parse(_read_stdin() if payload == "-" else payload, "--payload")
+    if text is not None and text != "-":
+        return text
+    if text is None and sys.stdin.isatty():
+        raise click.UsageError("There is nothing to send. Give --text, or --payload with JSON, or pipe the text in.")
+    return _read_stdin().removesuffix("\n")
+
+
+def read_metadata(values: tuple[str, ...]) -> dict[str, Any] | None:
+    """Metadata from `key=value` (the value is text) and JSON objects, later ones over earlier.
+
+    Raises:
+        click.BadParameter: One is neither.
+    """
+    metadata: dict[str, Any] = {}
+    for value in values:
+        key, separator, text = value.partition("=")
+        if value.lstrip().startswith("{"):
+            metadata |= _parse(value, "--metadata")
+        elif separator and key:
+            metadata[key] = text
+        else:
+            raise click.BadParameter(f"{value!r} is neither key=value nor a JSON object.", param_hint="--metadata")
+    return metadata or None
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"The standard input is not {error.encoding} text.") from error
+
+
+def _parse(text: str, option: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise click.BadParameter("it is nested too deeply.", param_hint=option) from error
+    except ValueError as error:
+        raise click.BadParameter(
+            f"not JSON: {error}. For plain text use --text; in a shell put JSON in single quotes.", param_hint=option
+        ) from error
