@@ -1,0 +1,120 @@
+"""Wake-up: a message is stored here, and its handler starts in another process, which was idle."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from .harness import Bench, Figure, Row, below, percentile
+from .team import started
+from .worker import worker
+
+LIMITS = {"SQLite": {0.5: 5.0, 0.99: 50.0}, "PostgreSQL": {0.5: 5.0}}
+"""Milliseconds by percentile."""
+IDLE_LIMITS = {"SQLite": 0.5}
+"""Percent of a core."""
+MESSAGES = 300
+PAUSE = 0.03
+"""Seconds between messages, on average: both processes are idle again by then."""
+
+
+async def measure(bench: Bench) -> AsyncIterator[Row]:
+    """Times of wake-ups, one after the other, and what waiting for them costs."""
+    count = bench.count(MESSAGES, least=5)
+    for backend in bench.backends:
+        async with backend.fresh() as url:
+            if backend.name == "SQLite":
+                raw, what = await asyncio.to_thread(_loopback, count), "a UDP datagram to another process and back"
+            else:
+                raw, what = await _notify(url, count), "NOTIFY, until it is heard on another connection"
+            waits, idle = await _wake(url, count, bench.seconds(10, least=2))
+        for share, note in ((0.5, f"raw: {what}"), (0.99, "")):
+            name = f"{backend.name}, p{share * 100:.0f} of {count}"
+            measured, limit = percentile(waits, share), LIMITS[backend.name].get(share)
+            if limit is None:
+                yield Row(name, measured, percentile(raw, share), note=note)
+            else:
+                yield below(limit, name, measured, percentile(raw, share), note)
+        name, used = f"{backend.name}, processor time while idle", Figure((idle * 100,), "%")
+        if backend.name in IDLE_LIMITS:
+            yield below(IDLE_LIMITS[backend.name], name, used)
+        else:
+            yield Row(name, used, note="of the process; that of the server is not in it")
+
+
+async def _wake(url: str, count: int, idle_seconds: float) -> tuple[list[float], float]:
+    """Seconds from the end of `send` to the handler's start, and the share of a core that the idle process used."""
+    async with started(url, ["sender", "elsewhere"]) as sdk, worker(url, "elsewhere") as other:
+        await sdk.wait_until_served("elsewhere")
+        waits = []
+        for number in range(-1, count):
+            await asyncio.sleep(_pause())
+            await sdk.one_way.send("sender", "elsewhere", {"number": number, "hang": False})
+            stored = time.monotonic()
+            began = await other.next()
+            if number >= 0:  # the first one warms up
+                waits.append(began["at"] - stored)
+        await asyncio.sleep(0.5)
+        before, since = await other.cpu(), time.monotonic()
+        await asyncio.sleep(idle_seconds)
+        return waits, (await other.cpu() - before) / (time.monotonic() - since)
+
+
+_ECHO = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+while True:
+    data, sender = s.recvfrom(64)
+    s.sendto(data, sender)
+"""
+
+
+def _loopback(count: int) -> list[float]:
+    """Round trips of a datagram to an echoing process, with the same pauses."""
+    with subprocess.Popen([sys.executable, "-c", _ECHO], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
+                mine.settimeout(5)
+                times = []
+                for _ in range(count):
+                    time.sleep(_pause())
+                    began = time.perf_counter()
+                    mine.sendto(b"ring", ("127.0.0.1", port))
+                    mine.recv(64)
+                    times.append(time.perf_counter() - began)
+                return times
+        finally:
+            process.kill()
+
+
+async def _notify(url: str, count: int) -> list[float]:
+    """From a NOTIFY on one connection until it is heard on another, with the same pauses."""
+    heard: asyncio.Queue[float] = asyncio.Queue()
+    listening, ringing = await asyncpg.connect(url), await asyncpg.connect(url)
+    try:
+        await listening.add_listener("bench", lambda *_: heard.put_nowait(time.perf_counter()))
+        times = []
+        for _ in range(count):
+            await asyncio.sleep(_pause())
+            began = time.perf_counter()
+            await ringing.execute("notify bench")
+            times.append(await heard.get() - began)
+        return times
+    finally:
+        await listening.close()
+        await ringing.close()
+
+
+def _pause() -> float:
+    return random.uniform(0.5, 1.5) * PAUSE
