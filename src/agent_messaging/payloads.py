@@ -123,7 +123,7 @@ def _mapping_or_refuse(value: object) -> dict[Any, Any]:
 
 
 # One serializer for everything that is not plain already. "constants", because the default writes NaN as null: a value
-# lost without a word. (Fields of models follow their model's setting all the same; `_find_nan` is for these.)
+# lost without a word. (Fields of models follow their model's setting all the same: hence `_find_lost_nan`.)
 # Warnings are errors: what does not fit the type of its field would be refused by the recipient.
 _to_plain = partial(
     SchemaSerializer(core_schema.any_schema(), core_schema.CoreConfig(ser_json_inf_nan="constants")).to_python,
@@ -148,7 +148,7 @@ def _dump(payload: object, limit_bytes: int, depth: int) -> bytes:
         if fault := _find_fault(tree, limit_bytes, depth) or _misfit(error):
             raise fault from None
         raise _Refusal(f"cannot be serialized ({_kind(error)}). Correct the model's serializer.") from error
-    if not plain and b"null" in raw and (path := _find_nan(_to_plain(payload, mode="python"))) is not None:
+    if not plain and b"null" in raw and (path := _find_lost_nan(payload)) is not None:
         raise _Refusal(_NOT_FINITE, path)
     if len(raw) > limit_bytes:
         raise _too_big(limit_bytes, f"is {len(raw):,} bytes long")
@@ -265,6 +265,14 @@ def _leaf_fault(value: object) -> str | None:
     except Exception:  # noqa: S110  (whatever it was: this is the value)
         pass
     return f"is of type {_kind(value)}, which is not JSON. Send a model, dataclass, dict, list, text, number or None."
+
+
+def _find_lost_nan(payload: object) -> tuple[object, ...] | None:
+    """Where NaN stood that a model's field of type Any or dict wrote as null."""
+    try:
+        return _find_nan(_to_plain(payload, mode="python"))
+    except Exception:  # a serializer that is made for JSON alone
+        return None
 
 
 def _find_nan(value: object, path: tuple[object, ...] = ()) -> tuple[object, ...] | None:

@@ -105,6 +105,14 @@ class Order(BaseModel):
 
 
 @dataclasses.dataclass
+class Refusing:
+    a: int
+
+    def __post_init__(self) -> None:
+        raise ValueError(SECRET)
+
+
+@dataclasses.dataclass
 class Point:
     x: int
     label: str = ""
@@ -599,6 +607,7 @@ def test_the_annotation_decides_what_comes_out(content: str, annotation: Any, ex
         ),
         ('{"kind":"dog","age":99}', Dog, ["age: refused by a validator"]),
         ('{"kind":"dog","age":29}', Dog, ["age: refused by a validator"]),
+        ('{"a":1}', Refusing, ["does not fit Refusing: refused by a validator"]),
         ('{"kind":"hunter2"}', Annotated[Cat | Dog, Field(discriminator="kind")], ["its tag is none of 'cat', 'dog'"]),
         ('{"kind":"hunter2","age":"hunter2"}', Cat | Dog, ["Cat | Dog", "Cat.kind", "Dog.kind", "Dog.age"]),
         ('["hunter2"]', dict, ["does not fit dict: input should be"]),
@@ -636,6 +645,19 @@ def test_an_annotation_that_json_cannot_become_is_not_the_payloads_fault(annotat
         Decoder().decode("{}", annotation)
     assert not isinstance(caught.value, PayloadError)
     pickle.dumps(caught.value)
+
+
+def test_what_a_users_validator_raises_by_mistake_is_passed_on() -> None:
+    class Broken(BaseModel):
+        a: int
+
+        @field_validator("a")
+        @classmethod
+        def look(cls, a: int) -> int:
+            raise LookupError("own mistake")
+
+    with pytest.raises(LookupError, match="own mistake"):
+        Decoder().decode('{"a":1}', Broken)
 
 
 def test_unions_in_another_order_are_not_mixed_up() -> None:
