@@ -263,7 +263,7 @@ class Serving(Listener):
         Raises:
             TimeoutError: Some are still unserved; names them, and those that do not exist.
         """
-        unserved: list[str] = []
+        unserved = list(external_ids)
         try:
             async with asyncio.timeout(timeout):
                 while True:
