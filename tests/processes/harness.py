@@ -1,0 +1,315 @@
+"""A laboratory for processes: it starts them, breaks them, waits for them, and judges what they recorded.
+
+Every process is a child of the test, ended by its own handle, and nothing else is ended. All of them, the nemesis
+included, append to one history file in the test's folder; their output is in a file each, shown when they fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent_messaging import AgentMessaging, DeliveryState
+from agent_messaging.testing.checker import Report, check
+from agent_messaging.testing.history import Event, History, known_ids, read_events, record_final
+from tests.processes.program import READY
+from tests.support import eventually
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT = 30.0
+"""Seconds for a process to be ready; much, for a machine that is busy with other tests."""
+ORGANIZATION = "org"
+
+
+class Child:
+    """A process of the run, under the name of its incarnation."""
+
+    def __init__(self, name: str, program: str, settings: dict[str, Any], output: Path) -> None:
+        self.name = name
+        self.program = program
+        self.settings = settings
+        self._output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"tests.processes.{program}", json.dumps({**settings, "name": name})],
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    async def wait_for(self, line: str, timeout: float = START_TIMEOUT) -> None:
+        """Wait until it has said this line; at once an AssertionError if it ends without."""
+
+        def look() -> bool:
+            alive = self.is_alive
+            if line in self.output.splitlines():
+                return True
+            assert alive, f"{self.name} ended with {self.process.returncode} before it said {line}:\n{self.output}"
+            return False
+
+        try:
+            await eventually(look, timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.name}:\n{self.output}") from None
+
+    async def wait(self, timeout: float = START_TIMEOUT) -> int:
+        """Wait for its end and return its exit code, negative for a signal."""
+        try:
+            await eventually(lambda: not self.is_alive, timeout)
+        except AssertionError:
+            raise AssertionError(f"{self.name} did not end:\n{self.output}") from None
+        self._forget()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+    def end(self) -> None:
+        """Make sure that it is gone."""
+        if self.is_alive:
+            self.process.kill()  # ends a frozen one too
+        self.process.wait(10)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+class Lab:
+    """One run: a store, its processes and its history.
+
+    Args:
+        folder: Where the history and the outputs go.
+        url: The store.
+        seed: Of everything that is drawn; shown with every judgement.
+        limits: What the run is judged by; see `history`.
+        settings: Of every process; see `program`.
+    """
+
+    def __init__(
+        self, folder: Path, url: str, *, seed: int = 0, limits: dict[str, Any] | None = None, **settings: Any
+    ) -> None:
+        self.folder = folder
+        self.url = url
+        self.seed = seed
+        self.limits = limits or {}
+        self.settings = settings
+        self.path = folder / "history.jsonl"
+        self.history = History(self.path, "test")
+        self.children: list[Child] = []
+        self._incarnations: Counter[str] = Counter()
+
+    async def __aenter__(self) -> Lab:
+        self.history.record("limits", **self.limits)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for child in self.children:
+            child.end()
+        self.history.close()
+
+    async def register(self, *agents: str) -> None:
+        """Make the agents that take part."""
+        async with AgentMessaging(self.url) as sdk:
+            await sdk.register_organization(ORGANIZATION, "Organization")
+            for agent in agents:
+                await sdk.register_agent(agent, ORGANIZATION, agent)
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    def start(self, program: str, role: str | None = None, **settings: Any) -> Child:
+        """Start a process without waiting for it; each start of a role is another incarnation."""
+        role = role or program
+        name = f"{role}.{self._incarnations[role]}"
+        self._incarnations[role] += 1
+        given = {"url": self.url, "history": str(self.path), **self.settings, **settings, "role": role}
+        child = Child(name, program, given, self.folder / f"{name}.log")
+        self.children.append(child)
+        return child
+
+    async def start_worker(self, role: str = "worker", *, serves: Sequence[str], **settings: Any) -> Child:
+        """Start a worker and wait until it serves."""
+        child = self.start("worker", role, serves=list(serves), **settings)
+        await child.wait_for(READY)
+        return child
+
+    def start_sender(
+        self, role: str = "sender", *, to: Sequence[Sequence[str]], senders: Sequence[str] = ("alice",), **settings: Any
+    ) -> Child:
+        return self.start("sender", role, senders=list(senders), to=[list(one) for one in to], **settings)
+
+    def restart(self, child: Child) -> Child:
+        """Start the next incarnation of a process."""
+        settings = {key: value for key, value in child.settings.items() if key not in ("name", "role")}
+        return self.start(child.program, child.settings["role"], **settings)
+
+    # --- faults -------------------------------------------------------------------------------------------------------
+
+    async def kill(self, child: Child) -> None:
+        """`kill -9`."""
+        since = time.monotonic_ns()
+        child.process.kill()
+        await child.wait()
+        self.history.record("kill", who=child.name, since=since)
+
+    def pause(self, child: Child) -> None:
+        """SIGSTOP: a laptop that sleeps, a machine that swaps."""
+        since = time.monotonic_ns()
+        child.process.send_signal(signal.SIGSTOP)
+        self.history.record("pause", who=child.name, since=since)
+
+    def resume(self, child: Child) -> None:
+        child.process.send_signal(signal.SIGCONT)
+        self.history.record("resume", who=child.name)
+
+    async def stop(self, child: Child, timeout: float = START_TIMEOUT) -> None:
+        """SIGTERM, and it leaves in order."""
+        child.process.terminate()
+        code = await child.wait(timeout)
+        assert code == 0, f"{child.name} ended with {code}:\n{child.output}"
+
+    # --- the judgement ------------------------------------------------------------------------------------------------
+
+    def events(self) -> list[Event]:
+        return read_events(self.path)
+
+    def count(self, event: str, **fields: Any) -> int:
+        """How many such events there are so far."""
+        return sum(
+            one["e"] == event and all(one.get(name) == value for name, value in fields.items()) for one in self.events()
+        )
+
+    async def wait_for(self, event: str, count: int = 1, timeout: float = START_TIMEOUT, **fields: Any) -> None:
+        """Wait until so many such events are in the history."""
+        await eventually(lambda: self.count(event, **fields) >= count, timeout, interval=0.05)
+
+    @contextlib.asynccontextmanager
+    async def observing(self) -> AsyncIterator[AgentMessaging[Any]]:
+        """An SDK object that serves nobody."""
+        async with AgentMessaging[Any](self.url) as sdk:
+            yield sdk
+
+    async def drain(self, sdk: AgentMessaging[Any], timeout: float = 60.0) -> None:
+        """Wait until no delivery of the store is open."""
+
+        counts: dict[DeliveryState, int] = {}
+
+        async def is_drained() -> bool:
+            counts.clear()
+            counts.update((await sdk.store.deliveries.statistics()).counts)
+            return not any(count for state, count in counts.items() if not state.is_final)
+
+        try:
+            await eventually(is_drained, timeout, interval=0.05)
+        except AssertionError:
+            raise AssertionError(f"not drained: {counts}\n{self.describe()}") from None
+
+    async def judge(self, timeout: float = 60.0) -> Report:
+        """Drain, dump what became of every message, and check the history.
+
+        Raises:
+            AssertionError: A promise is broken, or the store holds rows that nobody can account for.
+        """
+        async with self.observing() as sdk:
+            await self.drain(sdk, timeout)
+            ids = known_ids(self.events())
+            await record_final(self.history, ids, sdk.store.deliveries.list_receipts)
+            stored = sum((await sdk.store.deliveries.statistics()).counts.values())
+        report = check(self.events())
+        print(f"seed {self.seed}\n{report}")  # shown by pytest when the test fails
+        try:
+            report.assert_ok()
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.describe()}") from None
+        missing = self.count("final", state="missing")
+        assert stored == len(ids) - missing, f"{stored} rows are stored, {len(ids) - missing} are known"
+        return report
+
+    def describe(self) -> str:
+        """Where to look: the seed and what the processes said."""
+        said = (f"--- {child.name}\n{child.output[-2000:]}" for child in self.children if child.output)
+        return "\n".join([f"seed {self.seed}, {self.path}", *said])
+
+
+class Nemesis:
+    """Kills, freezes and stops processes at moments drawn from the lab's seed, and replaces each it has ended.
+
+    Its time is cut into windows. Each has its own selection of faults, and a quarter of them none, so that what was
+    broken is also seen to heal.
+    """
+
+    FAULTS = ("kill", "pause", "stop")
+
+    def __init__(
+        self, lab: Lab, victims: Sequence[Child], *, faults: Sequence[str] = FAULTS, longest_pause: float = 1.0
+    ) -> None:
+        self.lab = lab
+        self.victims = list(victims)
+        self.faults = faults
+        self.longest_pause = longest_pause
+        self.random = random.Random(lab.seed)
+        self.done: Counter[str] = Counter()
+        self._thawing: set[asyncio.Task[None]] = set()
+
+    async def rage(self, seconds: float, *, windows: int = 8, interval: float = 0.4) -> None:
+        """Do harm for so long, about once in every `interval`; then let everything heal."""
+        calm = self.random.sample(range(windows), windows // 4)
+        for window in range(windows):
+            chosen = self.random.sample(self.faults, self.random.randint(1, len(self.faults)))
+            end = time.monotonic() + seconds / windows
+            while (left := end - time.monotonic()) > 0:
+                await asyncio.sleep(min(left, self.random.expovariate(1 / interval)))
+                if window not in calm and time.monotonic() < end:
+                    await self.strike(self.random.choice(chosen))
+        await self.heal()
+
+    async def strike(self, fault: str) -> None:
+        """Do one harm to one victim."""
+        index = self.random.randrange(len(self.victims))
+        victim = self.victims[index]
+        if not victim.is_alive:  # by its own hand, or done
+            self.victims[index] = self.lab.restart(victim)
+            return
+        self.done[fault] += 1
+        if fault == "kill":
+            await self.lab.kill(victim)
+            self.victims[index] = self.lab.restart(victim)
+        elif fault == "stop":
+            victim.process.terminate()
+            self.victims[index] = self.lab.restart(victim)
+        else:
+            self.lab.pause(victim)
+            self.victims[index] = self.lab.restart(victim)
+            task = asyncio.create_task(self._thaw(victim, self.random.uniform(0.05, self.longest_pause)))
+            self._thawing.add(task)
+
+    async def _thaw(self, victim: Child, after: float) -> None:
+        await asyncio.sleep(after)
+        self.lab.resume(victim)
+        victim.process.terminate()  # its place is taken
+
+    async def heal(self) -> None:
+        """Wait until everything that was frozen goes on and every replacement serves."""
+        await asyncio.gather(*self._thawing)
+        for victim in self.victims:
+            await victim.wait_for(READY)

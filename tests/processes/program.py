@@ -1,0 +1,134 @@
+"""What the worker and the sender share: settings from the command line, the recorded SDK, and the end by a signal.
+
+The only argument is a JSON object, made by `harness.Lab`:
+
+    url, name, history        the store, the incarnation's name, the history file
+    database, messaging       settings of the SDK's configuration
+    serves                    agents whose messages it handles
+    claim_margin              instead of `ports.CLAIM_MARGIN`, so that a test can wait for the hard end of a claim
+    plants                    "module:function"s to call before the SDK is built: planted bugs
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agent_messaging import AgentMessaging, Config, MessageContext, bootstrap, client
+from agent_messaging.storage import ports
+from agent_messaging.testing.history import History
+from agent_messaging.testing.recording import RecordingStore
+
+READY = "READY"
+HOLDING = "HOLDING"
+Settings = dict[str, Any]
+Main = Callable[["Program"], Awaitable[None]]
+
+
+class Program:
+    """One process of a run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.history = History(settings["history"], settings["name"])
+        self.stopping = asyncio.Event()
+        """Set by SIGTERM and SIGINT."""
+        for plant in settings.get("plants", ()):
+            module, _, function = plant.partition(":")
+            getattr(importlib.import_module(module), function)()
+        config = Config(
+            url=settings["url"], database=settings.get("database", {}), messaging=settings.get("messaging", {})
+        )
+        self._record_the_store()
+        self.sdk = AgentMessaging[Any](config)
+        for agent in settings.get("serves", ()):
+            self.sdk.register_handler(agent)(self._handle)
+
+    def _record_the_store(self) -> None:
+        build = bootstrap.build_store
+
+        def build_recording(config: Config) -> ports.Store:
+            store = build(config)
+            if "claim_margin" in self.settings:
+                shorten_claims(self.settings["claim_margin"])
+            return RecordingStore(store, self.history)
+
+        client.build_store = build_recording  # type: ignore[attr-defined]
+
+    async def run(self, main: Main) -> None:
+        """Serve and do what `main` does until it ends or a signal comes, then leave in order."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        # The standard input ends with the process that started this one: nothing outlives a test run.
+        loop.add_reader(sys.stdin.fileno(), os._exit, 1)
+        # Before the SDK starts, because it serves before its start returns.
+        self.history.record("start", pid=os.getpid(), serves=self.settings.get("serves", []))
+        async with self.sdk:
+            say(READY)
+            await main(self)
+        self.history.record("stop")
+
+    async def _handle(self, body: dict[str, Any], context: MessageContext) -> None:
+        with self.history.running(
+            context.message_id,
+            context.attempt,
+            recipient=context.receiver_id,
+            body=body,
+            value=body["value"],
+            org=context.organization_id,
+        ):
+            await self._act(body, context)
+
+    async def _act(self, body: dict[str, Any], context: MessageContext) -> None:
+        """What a message tells its handler to do; `times` is the number of attempts in which it does so."""
+        act = body.get("act", "work")
+        if context.attempt > body.get("times", sys.maxsize):
+            return
+        if act == "work":
+            await asyncio.sleep(body.get("seconds", 0.0))
+        elif act == "hold":
+            say(f"{HOLDING} {body['value']}")
+            await asyncio.Event().wait()
+        elif act == "block":
+            say(f"{HOLDING} {body['value']}")
+            time.sleep(body["seconds"])
+        elif act == "raise":
+            raise RuntimeError("as told")
+        elif act == "exit":
+            self.die()
+        else:
+            raise ValueError(f"no such act: {act!r}")
+
+    def die(self) -> None:
+        """End at once, as by `kill -9`, and leave word of it."""
+        self.history.record("kill", who=self.history.process, since=time.monotonic_ns(), how="by its own hand")
+        os._exit(9)
+
+
+def say(line: str) -> None:
+    """Tell the harness."""
+    print(line, flush=True)
+
+
+def shorten_claims(margin: float) -> None:
+    """Let claims end earlier; the stores have taken the constant into their modules."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("agent_messaging.") and hasattr(module, "CLAIM_MARGIN"):
+            module.CLAIM_MARGIN = margin  # type: ignore[attr-defined]
+
+
+def run(main: Main) -> None:
+    """Run a program by the settings of the command line."""
+
+    async def start() -> None:
+        await Program(json.loads(sys.argv[1])).run(main)
+
+    asyncio.run(start())

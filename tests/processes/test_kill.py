@@ -1,0 +1,230 @@
+"""Processes that die, freeze or leave at the worst moment: nothing accepted is lost, nothing is settled twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.postgres import LEASE
+from tests.processes.harness import Lab, Nemesis
+from tests.processes.program import HOLDING
+from tests.processes.sender import DONE
+
+MAX_ATTEMPTS = 5
+DATABASE = {"lease": LEASE, "min_pool_size": 1, "max_pool_size": 5}
+MESSAGING = {"max_attempts": MAX_ATTEMPTS, "retry_delay": 0.05, "retry_max_delay": 0.2, "handler_timeout": 20.0}
+LONG = 1000.0
+"""Seconds that no test lasts."""
+MakeLab = Callable[..., Lab]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Those that many processes can share."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def make_lab(tmp_path: Path, backend: str, database_url: str) -> AsyncIterator[MakeLab]:
+    """Makes the laboratory of a test, which ends its processes."""
+    labs: list[Lab] = []
+
+    def make(*, limits: dict[str, Any] | None = None, messaging: dict[str, Any] | None = None, **settings: Any) -> Lab:
+        # A dead process is found by its lock at the next poll on SQLite, by its lease or its connection on PostgreSQL.
+        takeover = 2.0 if backend == "sqlite" else LEASE + 4.0
+        lab = Lab(
+            tmp_path,
+            database_url,
+            limits={"max_attempts": MAX_ATTEMPTS, "takeover_kill": takeover, **(limits or {})},
+            database=DATABASE if backend == "postgres" else {},
+            messaging={**MESSAGING, **(messaging or {})},
+            **settings,
+        )
+        labs.append(lab)
+        return lab
+
+    yield make
+    for lab in labs:
+        await lab.__aexit__()
+
+
+async def test_a_worker_killed_in_the_middle_of_a_handler(make_lab: MakeLab) -> None:
+    async with make_lab() as lab:
+        await lab.register("alice", "bob")
+        victim = await lab.start_worker(serves=["bob"])
+        lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "hold", "times": 1}])
+        await victim.wait_for(f"{HOLDING} v")
+        await lab.start_worker(serves=["bob"])
+        await lab.kill(victim)
+        await lab.wait_for("h.end", how="ok")
+
+        report = await lab.judge()
+
+        assert (report.acked, report.justified_repeats, report.attempts_max) == (1, 1, 2)
+        assert len(report.takeovers_after_kill) == 1
+
+
+async def test_a_sender_killed_right_after_its_call_returned(make_lab: MakeLab) -> None:
+    calls = 400
+    async with make_lab() as lab:
+        await lab.register("alice", "bob")
+        worker = await lab.start_worker(serves=["bob"])
+        senders = [lab.start_sender(to=[["bob"]], concurrency=16, die_after=calls) for _ in range(3)]
+        assert [await sender.wait() for sender in senders] == [9, 9, 9]
+
+        report = await lab.judge()
+
+        assert report.acked == 3 * calls
+        # What was in flight when they died is stored or not; whatever is stored has been handled.
+        assert report.unknown <= 3 * 15
+        assert report.justified_repeats == 0
+        assert worker.is_alive
+
+
+async def test_a_worker_frozen_past_the_end_of_its_claim(make_lab: MakeLab, backend: str) -> None:
+    limits = {"lease": 0.6, "takeover_pause": 3.0 if backend == "sqlite" else LEASE + 4.0}
+    async with make_lab(limits=limits, messaging={"handler_timeout": 1.0}, claim_margin=0.2) as lab:
+        await lab.register("alice", "bob")
+        workers = [await lab.start_worker(serves=["bob"]) for _ in range(2)]
+        lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "hold", "times": 1}])
+        await lab.wait_for("h.start")
+        workers.sort(key=lambda worker: HOLDING not in worker.output)
+        victim, other = workers
+        lab.pause(victim)
+        await lab.wait_for("h.end", how="ok", p=other.name)
+        lab.resume(victim)
+        await lab.wait_for("h.end", p=victim.name)
+        # What the victim thinks of it comes too late, and it is told so; it goes on serving.
+        await lab.stop(other)
+        lab.start_sender(to=[["bob"]], count=20, concurrency=4)
+        await lab.wait_for("h.end", 21, p=victim.name)
+
+        report = await lab.judge()
+
+        assert (report.acked, report.justified_repeats) == (21, 1)
+        assert len(report.takeovers_after_pause) == 1
+
+
+async def test_random_kills(make_lab: MakeLab, backend: str) -> None:
+    # A frozen process keeps its claims on SQLite until their hard end, which is far away here.
+    limits = {"lease": LONG if backend == "sqlite" else 0.6}
+    async with make_lab(limits=limits, seed=20260101) as lab:
+        await lab.register("alice", "alex", "bob", "carol")
+        work = {"seconds": 0.02}
+        workers = [await lab.start_worker(role, serves=["bob", "carol"]) for role in ("one", "two", "three")]
+        to = [["bob"], ["carol"], ["bob", "carol"]]
+        pace: dict[str, Any] = {"to": to, "body": work, "concurrency": 4, "pause": 0.02}
+        senders = [
+            lab.start_sender("sending", senders=["alice"], **pace),
+            lab.start_sender("repeating", senders=["alex"], key=True, **pace),
+        ]
+        nemesis = Nemesis(lab, [*workers, *senders], longest_pause=1.5)
+        await nemesis.rage(10.0)
+        for victim in nemesis.victims:
+            if victim.program == "sender":
+                await lab.stop(victim)
+
+        report = await lab.judge()
+
+        assert nemesis.done["kill"] >= 3
+        assert report.acked > 50
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("together", [True, False], ids=["one process", "two processes"])
+async def test_order_over_overflowing_slots_and_a_restart(make_lab: MakeLab, together: bool, end: str) -> None:
+    """Ten thousand messages of eight senders to one agent with two slots, whose process ends half-way."""
+    messaging = {"handler_concurrency": 2, "drain_timeout": 0.5}
+    sending = {"to": [["bob"]], "senders": [f"sender-{n}" for n in range(8)], "concurrency": 64}
+    async with make_lab(messaging=messaging) as lab:
+        await lab.register("bob", *sending["senders"])
+        if together:
+            first = lab.start_sender("both", **sending, serves=["bob"], count=5000, stay=True)
+            await first.wait_for(DONE, 60.0)
+        else:
+            first = await lab.start_worker(serves=["bob"])
+            sender = lab.start_sender(**sending, count=10_000)
+            await lab.wait_for("h.start", 2000, timeout=60.0)
+        await (lab.stop(first) if end == "stop" else lab.kill(first))
+        if together:
+            second = lab.start_sender("both", **sending, serves=["bob"], count=5000, stay=True)
+            await second.wait_for(DONE, 60.0)
+        else:
+            await lab.start_worker(serves=["bob"])
+            assert await sender.wait(60.0) == 0
+
+        report = await lab.judge()
+
+        assert report.acked == 10_000
+        assert report.order_pairs > 9_000
+        # A slot's run may have been cut off; nothing else had to be repeated.
+        assert report.justified_repeats <= 2
+
+
+async def test_a_message_that_kills_its_process(make_lab: MakeLab) -> None:
+    """It ends as a dead letter, and those beside it in the process pay one attempt at most."""
+    async with make_lab(limits={"bystander_attempts": 2}) as lab:
+        await lab.register("alice", "bob", *(f"sender-{n}" for n in range(5)))
+        worker = lab.start("worker", serves=["bob"])
+        bystanders = {"to": [["bob"]], "senders": [f"sender-{n}" for n in range(5)], "body": {"seconds": 0.05}}
+        sender = lab.start_sender("bystander", **bystanders, count=100, concurrency=5)
+        lab.start_sender("poisoner", to=[["bob"]], bodies=[{"value": "poison", "act": "exit"}])
+        for _ in range(MAX_ATTEMPTS):
+            assert await worker.wait() == 9
+            worker = lab.restart(worker)
+        assert await sender.wait() == 0
+
+        report = await lab.judge()
+
+        assert report.attempts_max == MAX_ATTEMPTS
+        assert lab.count("final", state="dead") == 1
+
+
+async def test_a_worker_told_to_stop_gives_back_what_it_cannot_finish(make_lab: MakeLab) -> None:
+    async with make_lab(messaging={"drain_timeout": 0.2}) as lab:
+        await lab.register("alice", "alex", "bob")
+        first = await lab.start_worker(serves=["bob"])
+        held = {"act": "hold", "times": 1}
+        lab.start_sender(to=[["bob"]], senders=["alice", "alex"], count=6, body={"act": "work"})
+        await lab.wait_for("h.end", 6)
+        lab.start_sender("holding", to=[["bob"]], bodies=[{"value": "v", **held}])
+        await first.wait_for(f"{HOLDING} v")
+        await lab.stop(first)
+        second = await lab.start_worker(serves=["bob"])
+        await second.wait_for(f"{HOLDING} v")
+        await lab.stop(second)
+
+        # Given back twice, and both times uncounted.
+        third = await lab.start_worker(serves=["bob"], messaging={**MESSAGING, "handler_timeout": 0.2})
+        await lab.wait_for("h.end", how="ok", p=third.name)
+        report = await lab.judge()
+
+        assert report.attempts_max == 2
+        assert report.justified_repeats == 3
+
+
+async def test_a_full_mailbox_refuses_and_drops_nothing(make_lab: MakeLab, backend: str) -> None:
+    concurrency, limit, count = 8, 50, 100
+    # On PostgreSQL the bound may be passed by what each process has in flight.
+    bound = limit if backend == "sqlite" else limit + 4 * concurrency
+    messaging = {"mailbox_limit": limit, "require_handler": False}
+    async with make_lab(limits={"mailbox": bound}, messaging=messaging) as lab:
+        await lab.register("alice", "bob")
+        senders = [
+            lab.start_sender(f"sender-{n}", to=[["bob"]], count=count, concurrency=concurrency) for n in range(4)
+        ]
+        async with lab.observing() as sdk:
+            while any(sender.is_alive for sender in senders):
+                counts = (await sdk.store.deliveries.statistics()).counts
+                lab.history.record("depth", recipient="bob", depth=sum(counts.values()))
+        assert [await sender.wait() for sender in senders] == [0] * 4
+        await lab.start_worker(serves=["bob"])
+
+        report = await lab.judge()
+
+        assert limit <= report.acked <= bound
+        assert report.refused == 4 * count - report.acked
+        assert report.calls["unknown"] == 0

@@ -1,0 +1,13 @@
+"""A process that handles messages until it is told to stop, or worse. Its settings are those of `program`."""
+
+from __future__ import annotations
+
+from tests.processes.program import Program, run
+
+
+async def work(program: Program) -> None:
+    await program.stopping.wait()
+
+
+if __name__ == "__main__":
+    run(work)
