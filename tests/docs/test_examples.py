@@ -1,0 +1,29 @@
+"""The programs in examples/ run, twice in the same folder, and print what they show."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+LAST_LINE = {
+    "notifications.py": "alice done, bob done, carol done",
+    "work_queue.py": "finished [0, 1, 2, 3, 4, 5]",
+}
+
+
+def test_every_example_says_what_it_prints() -> None:
+    assert {example.name for example in EXAMPLES} == LAST_LINE.keys()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_runs_twice_in_one_folder(example: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.splitlines()[-1] == LAST_LINE[example.name]
