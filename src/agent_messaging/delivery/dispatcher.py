@@ -147,6 +147,7 @@ class Dispatcher:
             logger.warning("%d settlements could not be stored; others will take over", len(self.settlements))
         self._task.cancel()
         await asyncio.wait({self._task})
+        self.threads.close()
         try:
             await self._give_back(self.pulled, "the process stopped")
         except (DatabaseError, OutcomeUnknownError) as error:

@@ -24,14 +24,23 @@ class DaemonThreads:
     """As many threads as there are calls at once; the callers bound that by their slots."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._idle = 0
+        self._is_closed = False
         self._lock = threading.Lock()
         self.is_abandoned = False
 
     def abandon(self) -> None:
         """Wait for no thread any more: the SDK is closing, and what still runs would hang the exit."""
         self.is_abandoned = True
+
+    def close(self) -> None:
+        """End the idle threads now, and the others after what they run."""
+        with self._lock:
+            self._is_closed = True
+            for _ in range(self._idle):
+                self._jobs.put(None)
+            self._idle = 0
 
     def call(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run it in a thread, in the caller's context; cancelling the future does not stop it."""
@@ -52,6 +61,8 @@ class DaemonThreads:
         while job is not None:
             _run(*job)
             with self._lock:
+                if self._is_closed:
+                    return
                 self._idle += 1
             job = self._next()
 
