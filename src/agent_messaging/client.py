@@ -63,7 +63,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         self._handlers = Registry()
         self._engine: Engine | None = None
         self._changing = asyncio.Lock()
-        self._one_way: OneWayMessenger[T_OneWay] | None = None
+        self._one_way = OneWayMessenger[T_OneWay](self._started, self.config.messaging)
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
@@ -98,7 +98,6 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
                 await engine.abort()
                 raise
             self._engine = engine
-            self._one_way = OneWayMessenger(engine, self.config.messaging)
 
     async def close(self) -> None:
         """Handle what this object sent to agents it serves, give back the rest, and let go of the store. Idempotent.
@@ -141,7 +140,6 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             RuntimeError: The SDK is not initialized.
         """
         self._started()
-        assert self._one_way is not None
         return self._one_way
 
     @property
@@ -151,7 +149,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             RuntimeError: The SDK is not initialized.
         """
-        return Receipts(self._started())
+        self._started()
+        return Receipts(self._started)
 
     @property
     def dead_letters(self) -> DeadLetters:
@@ -160,7 +159,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             RuntimeError: The SDK is not initialized.
         """
-        return DeadLetters(self._started())
+        self._started()
+        return DeadLetters(self._started)
 
     # --- organizations ------------------------------------------------------------------------------------------------
 

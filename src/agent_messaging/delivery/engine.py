@@ -64,6 +64,7 @@ class Engine:
         self.outbox = Outbox(store.deliveries, lambda: store.presence.process_id, self.dispatcher, budget=budget)
         self.arrived = asyncio.Event()
         """Set, and replaced, whenever something may have arrived for an agent that pulls."""
+        self.is_closing = False
         self._timer = asyncio.Event()
         self._due = 0.0
         self._keeping: asyncio.Task[None] | None = None
@@ -96,6 +97,8 @@ class Engine:
         With `drain` what this SDK object stored for agents it serves is handled first, and what those handlers send;
         without, only what is running ends.
         """
+        self.is_closing = True
+        self.arrived.set()
         limit = self.settings.drain_timeout
         try:
             async with asyncio.timeout(self.settings.handler_timeout if limit is None else limit):

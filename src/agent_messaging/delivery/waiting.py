@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable
 
-from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..exceptions import DatabaseError, MessageNotFoundError, NotInitializedError, OutcomeUnknownError
 from ..storage.ports import DeliveryStore, ReceiptRow
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -24,25 +24,30 @@ class Waiters:
 
     def __init__(self, deliveries: DeliveryStore) -> None:
         self.deliveries = deliveries
-        self._futures: dict[str, list[asyncio.Future[ReceiptRow | None]]] = {}
+        self._futures: dict[str, list[asyncio.Future[ReceiptRow]]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._ids: set[str] = set()
 
-    async def wait(self, message_ids: Collection[str]) -> dict[str, ReceiptRow | None]:
-        """Return the final receipts of all of these; None for a message that does not exist (any more).
+    async def wait(self, message_ids: Collection[str]) -> dict[str, ReceiptRow]:
+        """Return the final receipts of all of these.
 
         Registers before it looks, so that nothing ending in between is missed.
+
+        Raises:
+            MessageNotFoundError: One does not exist (any more); at once, whatever the others do.
+            NotInitializedError: The SDK was closed meanwhile.
         """
         loop = asyncio.get_running_loop()
-        mine: dict[str, asyncio.Future[ReceiptRow | None]] = {id: loop.create_future() for id in message_ids}
+        mine: dict[str, asyncio.Future[ReceiptRow]] = {id: loop.create_future() for id in message_ids}
         for id, future in mine.items():
             self._futures.setdefault(id, []).append(future)
         try:
             await self._check(mine)  # raises here if the store cannot be reached now
-            return {id: await future for id, future in mine.items()}
+            return dict(zip(mine, await asyncio.gather(*mine.values()), strict=True))
         finally:
             for id, future in mine.items():
-                future.cancel()
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # taken, so that it is not reported as never retrieved
                 waiting = self._futures[id]
                 waiting.remove(future)
                 if not waiting:
@@ -59,10 +64,12 @@ class Waiters:
             self._look(self._futures.keys())
 
     async def aclose(self) -> None:
-        """Stop looking; whoever waits is cancelled by the end of its own call."""
+        """Stop looking, and release whoever still waits."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait({self._looking})
+        for future in [future for futures in self._futures.values() for future in futures if not future.done()]:
+            future.set_exception(NotInitializedError("The SDK was closed while this waited. The messages go on."))
 
     def _look(self, message_ids: Collection[str]) -> None:
         self._ids |= set(message_ids)
@@ -89,5 +96,9 @@ class Waiters:
                 row = rows.get(id)
                 if row is None or row.state.is_final:
                     for future in self._futures.get(id, ()):
-                        if not future.done():
+                        if future.done():
+                            continue
+                        if row is None:
+                            future.set_exception(MessageNotFoundError(message_id=id))
+                        else:
                             future.set_result(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic
 
@@ -39,9 +39,14 @@ MAX_RECIPIENTS = 10_000
 class OneWayMessenger(Generic[T]):
     """`sdk.one_way`: fire-and-forget messages, durable and awaitable by their receipts."""
 
-    def __init__(self, engine: Engine, settings: MessagingConfig) -> None:
-        self.engine = engine
+    def __init__(self, find_engine: Callable[[], Engine], settings: MessagingConfig) -> None:
+        self.find_engine = find_engine
         self.settings = settings
+
+    @property
+    def engine(self) -> Engine:
+        """The one that is started now."""
+        return self.find_engine()
 
     async def send(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..delivery.engine import Engine
 from ..delivery.retry import MAX_REASON_LENGTH, describe
-from ..exceptions import ClaimLostError, InvalidArgumentError, PayloadError
+from ..exceptions import ClaimLostError, InvalidArgumentError, NotInitializedError, PayloadError
 from ..handlers.running import decode_delivery, make_context
 from ..ids import check_external_id, check_timeout
 from ..models import Kind, MessageContext
@@ -96,6 +96,8 @@ async def receive(
     deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
     request = ClaimRequest(agent.id, Kind.ONE_WAY, limit, lease - CLAIM_MARGIN, ordered=False)
     while True:
+        if engine.is_closing:
+            raise NotInitializedError("The SDK was closed while this waited for messages. They go on waiting.")
         arrived = engine.arrived
         messages = await _open(engine, await engine.dispatcher.pull(request), payload_type)
         if messages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import overload
 from uuid import UUID
@@ -24,8 +24,13 @@ MessageId = str | UUID
 class Receipts:
     """`sdk.receipts`: stored, claimed, handled, expired and dead are different facts, each durable."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, find_engine: Callable[[], Engine]) -> None:
+        self.find_engine = find_engine
+
+    @property
+    def engine(self) -> Engine:
+        """The one that is started now."""
+        return self.find_engine()
 
     async def get(self, message_id: MessageId) -> Receipt:
         """Look at the receipt of one message.
@@ -63,6 +68,7 @@ class Receipts:
         Raises:
             TimeoutError: Some have not ended; the messages go on. Says how many, and what state the first is in.
             MessageNotFoundError: One does not exist, or was removed with its agent meanwhile.
+            NotInitializedError: The SDK was closed meanwhile; the messages go on.
         """
         single = isinstance(message_ids, str | UUID)
         given: Iterable[MessageId] = [message_ids] if isinstance(message_ids, str | UUID) else message_ids
@@ -75,10 +81,7 @@ class Receipts:
             if isinstance(error, TimeoutError):
                 raise
             raise await self._explain_timeout(ids, timeout) from error
-        for id, row in rows.items():
-            if row is None:
-                raise MessageNotFoundError(message_id=id)
-        receipts = await self._receipts([row for row in rows.values() if row is not None])
+        receipts = await self._receipts(list(rows.values()))
         ordered = [receipts[id] for id in ids]
         return ordered[0] if single else ordered
 
@@ -111,8 +114,13 @@ class Receipts:
 class DeadLetters:
     """`sdk.dead_letters`: messages that were given up, kept with their reasons until they are redriven."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, find_engine: Callable[[], Engine]) -> None:
+        self.find_engine = find_engine
+
+    @property
+    def engine(self) -> Engine:
+        """The one that is started now."""
+        return self.find_engine()
 
     async def list(
         self, recipient_external_id: str | None = None, *, limit: int = 100, offset: int = 0
