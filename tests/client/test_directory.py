@@ -89,7 +89,7 @@ async def test_unknown_names_are_refused_with_the_closest_ones(sdk: Sdk) -> None
         await sdk.register_agent("dave", "acmee", "Dave")
     with pytest.raises(OrganizationNotFoundError, match="'acmee'"):
         await sdk.list_agents("acmee")
-    with pytest.raises(AgentNotFoundError, match="'Alice'. Did you mean 'alice'"):
+    with pytest.raises(AgentNotFoundError, match=r"'Alice'. Did you mean 'alice'"):
         await sdk.get_agent("Alice")
 
 
