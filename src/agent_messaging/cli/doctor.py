@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -268,6 +267,8 @@ def _print_messages(report: Report, statistics: DeliveryStatistics) -> None:
 
 
 def _print_processes(services: Services) -> None:
+    import socket
+
     say()
     _title("Who serves whom")
     here = socket.gethostname()

@@ -1,15 +1,13 @@
 """From the command line to a started SDK, and out again however the command ends.
 
 A command that opens the SDK is a process in the store like any other, but it has no handlers and so serves nobody.
+What takes long to import is imported where it is used, here and in every command, so that help comes at once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -77,11 +75,16 @@ async def open_sdk(options: Options, *, create: bool = False) -> AsyncIterator[A
 
 def run(options: Options, work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine; SIGTERM ends it as Ctrl-C does, so that the SDK leaves the store in order."""
+    import asyncio
+
     with _logging(options):
         return asyncio.run(_until_terminated(work))
 
 
 async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+    import signal
+
     task = asyncio.current_task()
     assert task is not None
     terminated = False
@@ -105,6 +108,8 @@ async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
 @contextlib.contextmanager
 def _logging(options: Options) -> Iterator[None]:
     """The SDK's log to stderr: all of it with -v, otherwise errors, because a command says itself what happened."""
+    import logging
+
     logger = logging.getLogger("agent_messaging")
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.DEBUG if options.verbose else logging.ERROR)

@@ -140,6 +140,7 @@ _REMEDIES = (
     ("or store it for later with require_handler=False", "or store it for later with --no-require-handler"),
     ("wait with `sdk.wait_until_served(...)`, ", ""),
     ("pass exist_ok=True to rename it", "pass --rename"),
+    ("pass exist_ok=True", "pass --rename"),
     (", and auto_initialize_schema is off", ""),
     (" (or scripts/init_db.py)", ""),
 )

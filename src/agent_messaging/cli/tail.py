@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import time
@@ -13,7 +12,7 @@ import click
 
 from .app import Command, Options, get_options
 from .opening import open_sdk, run
-from .output import clean, content, note, print_json, say
+from .output import clean, content, note, print_json, say, to_json
 from .values import parse_duration
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ def tail(ctx: click.Context, agent: str | None, limit: int | None, timeout: floa
       agent-messaging tail
       agent-messaging tail bob --limit 1 --timeout 30 --json
 
-    With --json each message is one line of JSON. The exit code is 0 however the following ended.
+    When it has begun it says so on stderr: what is sent from then on is shown. With --json each message is one line of
+    JSON. The exit code is 0 however the following ended.
     """
     options = get_options(ctx)
     try:
@@ -49,6 +49,8 @@ def tail(ctx: click.Context, agent: str | None, limit: int | None, timeout: floa
 
 
 async def _follow(options: Options, agent: str | None, limit: int | None, timeout: float | None) -> None:
+    import asyncio
+
     seen = 0
     async with open_sdk(options) as sdk:
         named = None if agent is None else await sdk.get_agent(agent)
@@ -56,8 +58,7 @@ async def _follow(options: Options, agent: str | None, limit: int | None, timeou
             async with asyncio.timeout(timeout) as timer, contextlib.aclosing(follow(sdk, named)) as records:
                 async for record in records:
                     if record is None:
-                        if not options.json:
-                            note(f"Following {agent or 'every agent'} from now on; Ctrl-C ends it.")
+                        _print_begin(options, agent)
                         continue
                     _print(options, record)
                     seen += 1
@@ -66,6 +67,14 @@ async def _follow(options: Options, agent: str | None, limit: int | None, timeou
         except TimeoutError:
             if not timer.expired():
                 raise
+
+
+def _print_begin(options: Options, agent: str | None) -> None:
+    """To stderr: what is sent from now on will be shown."""
+    if options.json:
+        note(to_json({"following": agent}))
+    else:
+        note(f"Following {agent or 'every agent'} from now on; Ctrl-C ends it.")
 
 
 def _print(options: Options, record: dict[str, Any]) -> None:
@@ -78,6 +87,8 @@ def _print(options: Options, record: dict[str, Any]) -> None:
 
 async def follow(sdk: AgentMessaging, agent: Agent | None) -> AsyncGenerator[dict[str, Any] | None, None]:
     """The messages received from now on, as mappings; None once, when "now" is settled."""
+    import asyncio
+
     from .. import Kind
 
     agents: dict[str, str] = {}

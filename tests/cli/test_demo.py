@@ -1,0 +1,72 @@
+"""The demo, run in full, and the script that it prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agent_messaging.cli.quickstart import NEXT, SCRIPT
+from tests.cli.conftest import Cli, Start
+
+
+def test_the_demo(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("MESSAGING_MAX_ATTEMPTS", "1")  # of no concern to the demo
+    begun = time.monotonic()
+    process = start("demo")
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    # The budget is 3 s to the first line and 10 s in all; three times that, for a machine that runs other tests.
+    assert time.monotonic() - begun < 9
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert time.monotonic() - begun < 30
+    assert first.startswith("agent-messaging demo")
+    for claim in ("woken in", "handled by bob", "kill -9", "took it over", "attempt 2", "0 lost; 1 ran twice"):
+        assert claim in out
+    assert SCRIPT in out
+    assert [line for line in out.splitlines()[1:] if len(line) > 80] == []  # after the path
+    assert list(folder.iterdir()) == []
+
+
+def test_the_demo_as_json_keeps_its_store(cli: Cli, start: Start) -> None:
+    process = start("demo", "--json", "--keep")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    document = json.loads(out)
+    figures = document["figures"]
+    assert (figures["sent"], figures["handled"], figures["runs"]) == (14, 14, 15)
+    assert [event["event"] for event in figures["receipt"]["events"]] == [
+        "stored",
+        "claimed",
+        "lost",
+        "claimed",
+        "done",
+    ]
+    assert figures["takeover_ms"] > 0
+    store = Path(document["store"])
+    try:
+        assert cli("doctor", "--url", f"sqlite:///{store}", "--json").json["messages"]["counts"]["done"] == 14
+    finally:
+        subprocess.run(["rm", "-r", str(store.parent)], check=True)
+
+
+def test_its_script_runs_twice_and_what_it_says_to_run_next(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "first.py").write_text(SCRIPT)
+    for _ in range(2):
+        ran = subprocess.run([sys.executable, "-W", "error", "first.py"], capture_output=True, text=True, check=True)
+        assert ran.stdout == "bob got 'Tea at four?' from alice\nreceipt: done\n"
+        assert ran.stderr == ""
+    for command, _ in NEXT:
+        _, *arguments = command.split()
+        if arguments == ["tail"]:
+            arguments += ["--timeout", "10ms"]
+        cli(*arguments)
+    assert "Tea at four?" in cli("inbox", "bob").out

@@ -1,0 +1,82 @@
+"""Every command says what it does, shows how, and takes the shared options."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from agent_messaging import __version__
+from agent_messaging.cli.main import main
+from tests.cli.conftest import Cli
+
+
+def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from walk(inner, (*path, name))
+
+
+COMMANDS = dict(walk(main))
+LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, click.Group)]
+
+
+def test_all_commands_are_there() -> None:
+    assert {" ".join(path) for path in LEAVES} == {
+        *("demo", "send", "inbox", "tail", "receipt", "doctor"),
+        *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check"),
+        *("org add", "org list", "org remove", "agents add", "agents list", "agents remove"),
+    }
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_says_what_it_does_with_an_example(path: tuple[str, ...], cli: Cli) -> None:
+    text = cli(*path, "--help").out
+    first = (COMMANDS[path].help or "").strip().splitlines()[0]
+    assert first.endswith((".", ":")) or len(first) > 20, "no first sentence"
+    assert f"agent-messaging {' '.join(path)}".strip() in text.partition("\n")[2], "no example"
+    for option in ("--url", "--json", "--verbose"):
+        assert option in text
+    for param in COMMANDS[path].params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{param.opts} has no help"
+
+
+@pytest.mark.parametrize("path", [path for path in COMMANDS if path not in LEAVES], ids=" ".join)
+def test_a_group_alone_prints_its_help(path: tuple[str, ...], cli: Cli) -> None:
+    assert cli(*path).out == cli(*path, "--help").out
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").out == f"agent-messaging {__version__}\n"
+
+
+def test_help_comes_at_once(tmp_path: Path) -> None:
+    """At most twice the time of importing click, plus 100 ms; by CPU time, which other processes do not stretch."""
+
+    def seconds(*arguments: str) -> float:
+        best = float("inf")
+        for _ in range(5):
+            before = os.times()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            after = os.times()
+            spent = after.children_user + after.children_system - before.children_user - before.children_system
+            best = min(best, spent)
+        return best
+
+    assert seconds("-m", "agent_messaging.cli.main", "--help") <= 2 * seconds("-c", "import click") + 0.1
+
+
+def test_help_imports_neither_pydantic_nor_a_backend() -> None:
+    code = (
+        "import sys, agent_messaging.cli.main;"
+        "print([name for name in ('pydantic', 'asyncio', 'apsw', 'asyncpg', 'rich') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout == "[]\n"

@@ -1,0 +1,65 @@
+"""Following messages as they are stored, from another process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+
+import pytest
+
+from agent_messaging import AgentMessaging
+from tests.cli.conftest import Cli, Start
+
+
+def begun(process: subprocess.Popen[str]) -> str:
+    """Wait until it follows."""
+    assert process.stderr is not None
+    return process.stderr.readline()
+
+
+def test_new_messages_of_one_agent_follow_as_json_lines(acme: str, cli: Cli, start: Start) -> None:
+    cli("send", "alice", "bob", "--text", "before")
+    process = start("tail", "bob", "--json", "--limit", "2", "--timeout", "60")
+    assert json.loads(begun(process)) == {"following": "bob"}
+    cli("send", "alice", "carol", "--text", "for carol")
+    cli("send", "alice", "bob", "--text", "one")
+    [sent] = cli("send", "carol", "bob", "--payload", '{"n": 2}', "--json").json["messages"]
+    out, err = process.communicate(timeout=60)
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert (first["sender_id"], first["recipient_id"], first["content"]) == ("alice", "bob", "one")
+    assert (second["message_id"], second["sender_id"], second["content"]) == (sent["message_id"], "carol", {"n": 2})
+    assert (process.returncode, err) == (0, "")
+
+
+def test_every_agent_also_one_added_meanwhile(acme: str, cli: Cli, start: Start) -> None:
+    process = start("tail", "--limit", "2", "--timeout", "60")
+    assert "every agent" in begun(process)
+    cli("send", "alice", "bob", "--text", "hello bob")
+    cli("agents", "add", "dave", "--org", "acme")
+    cli("send", "alice", "dave", "--text", "hello dave")
+    out, err = process.communicate(timeout=60)
+    assert "alice → bob  hello bob" in out
+    assert "alice → dave  hello dave" in out
+    assert (process.returncode, err) == (0, "")
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0)])
+def test_it_ends_cleanly(number: signal.Signals, exit_code: int, acme: str, start: Start) -> None:
+    process = start("tail", "--json")
+    begun(process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (exit_code, "", "")
+
+    async def reasons() -> set[str | None]:
+        async with AgentMessaging(acme) as sdk:
+            own = sdk.store.presence.process_id
+            return {row.end_reason for row in await sdk.store.processes.list_processes(600) if row.process_id != own}
+
+    assert asyncio.run(reasons()) == {"stopped"}
+
+
+def test_the_timeout_ends_it(acme: str, cli: Cli) -> None:
+    assert cli("tail", "bob", "--timeout", "10ms", "--json").out == ""
