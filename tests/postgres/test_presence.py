@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from agent_messaging.storage.ports import Stored
 from agent_messaging.storage.postgres.store import PostgresStore
 from agent_messaging.testing.conformance.world import World
 from tests.postgres.conftest import StoreMaker, execute
@@ -40,8 +41,11 @@ class Watched:
         await eventually(lambda: self.rings, until=lambda rings: rings > before)
 
 
+Watch = Callable[..., Awaitable[Watched]]
+
+
 @pytest.fixture
-async def watch(open_store: StoreMaker) -> AsyncIterator[object]:
+def watch(open_store: StoreMaker) -> Watch:
     """Opens stores and starts their presence."""
 
     async def watch(dsn: str, **options: object) -> Watched:
@@ -49,11 +53,11 @@ async def watch(open_store: StoreMaker) -> AsyncIterator[object]:
         await watched.start()
         return watched
 
-    return watch  # type: ignore[return-value]
+    return watch
 
 
-async def test_a_live_process_is_never_dead_however_long_its_loop_is_blocked(postgres_dsn: str, watch: object) -> None:
-    mine, other = await watch(postgres_dsn, lease=1.0), await watch(postgres_dsn, lease=1.0)  # type: ignore[operator]
+async def test_a_live_process_is_never_dead_however_long_its_loop_is_blocked(postgres_dsn: str, watch: Watch) -> None:
+    mine, other = await watch(postgres_dsn, lease=1.0), await watch(postgres_dsn, lease=1.0)
     deadline = time.monotonic() + 2.5
     dead: list[str] = []
 
@@ -77,8 +81,8 @@ async def test_a_live_process_is_never_dead_however_long_its_loop_is_blocked(pos
     assert mine.lost == other.lost == []
 
 
-async def test_rings_are_heard_by_those_rung(postgres_dsn: str, watch: object) -> None:
-    one, two, three = [await watch(postgres_dsn) for _ in range(3)]  # type: ignore[operator]
+async def test_rings_are_heard_by_those_rung(postgres_dsn: str, watch: Watch) -> None:
+    one, two, three = [await watch(postgres_dsn) for _ in range(3)]
     for _ in range(100):
         one.store.presence.ring([two.store.presence.process_id])
     await two.until_rung(0)
@@ -90,8 +94,8 @@ async def test_rings_are_heard_by_those_rung(postgres_dsn: str, watch: object) -
     assert (one.rings, three.rings) == (0, 0)
 
 
-async def test_very_many_are_rung_at_once(postgres_dsn: str, watch: object) -> None:
-    one, two = [await watch(postgres_dsn) for _ in range(2)]  # type: ignore[operator]
+async def test_very_many_are_rung_at_once(postgres_dsn: str, watch: Watch) -> None:
+    one, two = [await watch(postgres_dsn) for _ in range(2)]
     one.store.presence.ring([f"{number:012d}" for number in range(5000)])
     await two.until_rung(0)
 
@@ -124,8 +128,8 @@ async def test_a_killed_process_is_dead_before_its_lease(postgres_dsn: str, open
     assert 2.5 < time.monotonic() - begun < 8.0
 
 
-async def test_a_lease_that_is_over_is_death(postgres_dsn: str, watch: object) -> None:
-    one = await watch(postgres_dsn)  # type: ignore[operator]
+async def test_a_lease_that_is_over_is_death(postgres_dsn: str, watch: Watch) -> None:
+    one = await watch(postgres_dsn)
     await execute(
         postgres_dsn,
         "insert into processes (id, host, pid, lease_until, started_at)"
@@ -134,9 +138,9 @@ async def test_a_lease_that_is_over_is_death(postgres_dsn: str, watch: object) -
     assert await one.store.presence.find_dead() == ["00000000-0000-4000-8000-000000000001"]
 
 
-async def test_who_loses_its_connection_is_not_dead(postgres_dsn: str, watch: object) -> None:
+async def test_who_loses_its_connection_is_not_dead(postgres_dsn: str, watch: Watch) -> None:
     """It reconnects within the time that an absence must last, and looks once for what it may have missed."""
-    one, two = [await watch(postgres_dsn) for _ in range(2)]  # type: ignore[operator]
+    one, two = [await watch(postgres_dsn) for _ in range(2)]
     for _ in range(3):
         before = two.rings
         await execute(
@@ -151,8 +155,8 @@ async def test_who_loses_its_connection_is_not_dead(postgres_dsn: str, watch: ob
     assert two.lost == []
 
 
-async def test_who_was_taken_for_dead_becomes_another(postgres_dsn: str, watch: object) -> None:
-    one, two = await watch(postgres_dsn), await watch(postgres_dsn, lease=1.0)  # type: ignore[operator]
+async def test_who_was_taken_for_dead_becomes_another(postgres_dsn: str, watch: Watch) -> None:
+    one, two = await watch(postgres_dsn), await watch(postgres_dsn, lease=1.0)
     old = two.store.presence.process_id
     assert await one.store.processes.release([old]) == 0
     assert two.store.presence.process_id == old  # until it is told
@@ -166,20 +170,21 @@ async def test_who_was_taken_for_dead_becomes_another(postgres_dsn: str, watch: 
     await two.until_rung(0)
 
 
-async def test_the_dead_claim_nothing(postgres_dsn: str, watch: object) -> None:
-    one, two = await watch(postgres_dsn), await watch(postgres_dsn)  # type: ignore[operator]
+async def test_the_dead_claim_nothing(postgres_dsn: str, watch: Watch) -> None:
+    one, two = await watch(postgres_dsn), await watch(postgres_dsn)
     world = await World.create(one.store)
     await world.send()
     dead = two.store.presence.process_id
     await one.store.processes.release([dead])
     assert await world.claim(owner=dead) == []
     (outcome,) = await world.append(world.group(world.carol, claim=True), owner=dead)
+    assert isinstance(outcome, Stored)
     assert outcome.claims == {}
     assert len(await world.claim()) == 2
 
 
-async def test_who_retires_is_not_taken_for_dead_by_itself(postgres_dsn: str, watch: object) -> None:
-    one = await watch(postgres_dsn, lease=0.6)  # type: ignore[operator]
+async def test_who_retires_is_not_taken_for_dead_by_itself(postgres_dsn: str, watch: Watch) -> None:
+    one = await watch(postgres_dsn, lease=0.6)
     await one.store.processes.retire(one.store.presence.process_id)
     await asyncio.sleep(0.5)  # several renewals
     assert one.lost == []
@@ -187,10 +192,10 @@ async def test_who_retires_is_not_taken_for_dead_by_itself(postgres_dsn: str, wa
     assert row.end_reason == "stopped"
 
 
-async def test_a_frozen_link_is_noticed_and_replaced(own_server: OwnServer, link: Link, watch: object) -> None:
+async def test_a_frozen_link_is_noticed_and_replaced(own_server: OwnServer, link: Link, watch: Watch) -> None:
     """The renewal is the ping: it is not answered, so the connection is closed and another opened."""
-    one = await watch(link.dsn, lease=1.2)  # type: ignore[operator]
-    two = await watch(own_server.dsn, lease=1.2)  # type: ignore[operator]
+    one = await watch(link.dsn, lease=1.2)
+    two = await watch(own_server.dsn, lease=1.2)
     link.freeze()
     await eventually(two.store.presence.find_dead, 10.0, until=lambda dead: dead == [one.store.presence.process_id])
     link.thaw()
@@ -202,8 +207,8 @@ async def test_a_frozen_link_is_noticed_and_replaced(own_server: OwnServer, link
     await one.until_rung(before)
 
 
-async def test_presence_comes_back_after_a_restart_of_the_server(own_server: OwnServer, watch: object) -> None:
-    one, two = [await watch(own_server.dsn) for _ in range(2)]  # type: ignore[operator]
+async def test_presence_comes_back_after_a_restart_of_the_server(own_server: OwnServer, watch: Watch) -> None:
+    one, two = [await watch(own_server.dsn) for _ in range(2)]
     before = one.rings
     await asyncio.to_thread(own_server.stop)
     await asyncio.to_thread(own_server.start)
@@ -219,28 +224,28 @@ def ring(ringer: Watched, rung: Watched) -> int:
     return rung.rings
 
 
-async def test_closing_leaves_nothing_however_often(postgres_dsn: str, watch: object) -> None:
-    one = await watch(postgres_dsn)  # type: ignore[operator]
+async def test_closing_leaves_nothing_however_often(postgres_dsn: str, watch: Watch) -> None:
+    one = await watch(postgres_dsn)
     await one.store.presence.aclose()
     await one.store.presence.aclose()
     one.store.presence.ring(["somebody"])
     assert not [thread for thread in threading.enumerate() if "presence" in thread.name]
 
 
-async def test_closing_through_a_frozen_link_is_bounded(own_server: OwnServer, link: Link, watch: object) -> None:
-    one = await watch(link.dsn, lease=1.2)  # type: ignore[operator]
+async def test_closing_through_a_frozen_link_is_bounded(own_server: OwnServer, link: Link, watch: Watch) -> None:
+    one = await watch(link.dsn, lease=1.2)
     link.freeze()
     begun = time.monotonic()
     await one.store.aclose()
     assert time.monotonic() - begun < 8.0
 
 
-async def test_deployments_in_two_schemas_do_not_hear_each_other(empty_postgres_dsn: str, watch: object) -> None:
+async def test_deployments_in_two_schemas_do_not_hear_each_other(empty_postgres_dsn: str, watch: Watch) -> None:
     await execute(empty_postgres_dsn, "create schema one", "create schema two")
     mark = "&" if "?" in empty_postgres_dsn else "?"
-    one = await watch(f"{empty_postgres_dsn}{mark}search_path=one")  # type: ignore[operator]
-    two = await watch(f"{empty_postgres_dsn}{mark}search_path=two")  # type: ignore[operator]
-    twin = await watch(f"{empty_postgres_dsn}{mark}search_path=two")  # type: ignore[operator]
+    one = await watch(f"{empty_postgres_dsn}{mark}search_path=one")
+    two = await watch(f"{empty_postgres_dsn}{mark}search_path=two")
+    twin = await watch(f"{empty_postgres_dsn}{mark}search_path=two")
     one.store.presence.ring([two.store.presence.process_id])
     twin.store.presence.ring([two.store.presence.process_id])
     await two.until_rung(0)

@@ -1,3 +1,5 @@
+-- For `seq + 0` and `(select true …)` see deliveries.sql.
+
 -- name: list_messages_sent
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text
@@ -5,7 +7,7 @@ from (
   select * from messages o
   where o.sender_id = $1::text::uuid and o.kind = $2
     and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
-    and (not $7::boolean or exists (select from deliveries d where d.seq = o.seq and d.read_at is null))
+    and (not $7::boolean or (select true from deliveries d where d.seq = o.seq and d.read_at is null limit 1))
   order by o.xid desc, o.seq desc limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -26,10 +28,15 @@ order by m.xid desc, m.seq desc
 -- name: list_messages_unread
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text
-from deliveries d join messages m on m.seq = d.seq
+from deliveries d
+cross join lateral (
+  select * from messages o
+  where o.seq = d.seq
+    and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
+  limit 1
+) m
 where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
-  and ($5::timestamptz is null or m.created_at >= $5) and ($6::timestamptz is null or m.created_at <= $6)
-order by d.seq + 0 desc limit $3 offset $4 -- see deliveries.sql
+order by d.seq + 0 desc limit $3 offset $4
 
 -- name: list_messages_sent_after
 -- In the order of transactions and not beyond the oldest one in flight: what it will commit comes before what is left out.
@@ -44,7 +51,7 @@ from (
     and (o.xid, o.seq) > ((select xid from place), (select seq from place))
     and o.xid < pg_snapshot_xmin(pg_current_snapshot())
     and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
-    and (not $7::boolean or exists (select from deliveries d where d.seq = o.seq and d.read_at is null))
+    and (not $7::boolean or (select true from deliveries d where d.seq = o.seq and d.read_at is null limit 1))
   order by o.xid, o.seq limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -79,7 +86,7 @@ from (
     and (o.xid, o.seq) > ((select xid from place), (select seq from place))
     and o.xid < pg_snapshot_xmin(pg_current_snapshot())
     and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
-    and exists (select from deliveries d where d.seq = o.seq and d.read_at is null)
+    and (select true from deliveries d where d.seq = o.seq and d.read_at is null limit 1)
   order by o.xid, o.seq limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -110,16 +117,16 @@ where d.seq = c.seq
 -- name: count_messages_sent
 select count(*) from messages m
 where m.sender_id = $1::text::uuid and m.kind = $2
-  and ($3::boolean is null or exists (
-    select from deliveries d where d.seq = m.seq and (d.read_at is not null) = $3
-  ))
+  and ($3::boolean is null or (select (d.read_at is not null) = $3 from deliveries d where d.seq = m.seq limit 1))
 
 -- name: count_messages_received
-select count(*) from messages m
+-- Those read are all but the unread, which an index has.
+select count(*) - case when $3::boolean then (
+  select count(*) from deliveries d
+  where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
+) else 0 end as count
+from messages m
 where m.recipient_id = $1::text::uuid and m.kind = $2
-  and ($3::boolean is null or exists (
-    select from deliveries d where d.seq = m.seq and (d.read_at is not null) = $3
-  ))
 
 -- name: count_messages_unread
 -- PostgreSQL alone: an index has exactly these.
