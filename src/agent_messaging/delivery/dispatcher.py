@@ -84,6 +84,7 @@ class Dispatcher:
         self.threads = DaemonThreads()
         self.decoder = Decoder()
         self.stations: dict[tuple[str, Kind], Station] = {}
+        self.asking: dict[Station, None] = {}
         self.runs: dict[asyncio.Task[None], ClaimedDelivery] = {}
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
@@ -228,7 +229,7 @@ class Dispatcher:
         if station is None:
             if handler is None:
                 return None
-            station = self.stations[agent.id, kind] = Station(agent, kind, None, 0, 0.0)
+            station = self.stations[agent.id, kind] = Station(agent, kind, self.asking, None, 0, 0.0)
         if handler is not station.handler:
             station.handler = handler
             if handler is not None:
@@ -240,7 +241,7 @@ class Dispatcher:
         """What is served here may have changed: bring the stations up to date and look for what waits."""
         for station in list(self.stations.values()):
             self._station_of(station.agent, station.kind)
-            station.asked = True
+            station.ask()
         self.look()
 
     async def _find_waiting(self) -> None:
@@ -313,8 +314,7 @@ class Dispatcher:
 
     async def _exchange_forever(self) -> None:
         while True:
-            if self._is_idle():
-                self._quiet.set()
+            self._quiet.set()
             await self._event.wait()
             self._event.clear()
             try:
@@ -352,7 +352,7 @@ class Dispatcher:
             if not self.is_draining:
                 await self._find_waiting()
         batch = self.settlements[:MAX_SETTLEMENTS]
-        hungry = [station for station in self.stations.values() if station.is_hungry] if self.takes_new else []
+        hungry = self._hungry() if self.takes_new else []
         origin = self.presence.process_id if self.is_draining else None
         requests = [station.request(origin) for station in hungry]
         if not batch and not requests:
@@ -364,7 +364,7 @@ class Dispatcher:
             settled = await self.deliveries.settle([settlement for settlement, _ in batch], requests, owner=owner)
         except BaseException:
             for station in hungry:
-                station.asked = True
+                station.ask()
             raise
         probe("after_settle")
         del self.settlements[: len(batch)]
@@ -378,9 +378,15 @@ class Dispatcher:
         self.waiters.hint(delivery.message_id for _, delivery in batch)
         self.presence.ring(settled.origins - {owner})
         await self._take(hungry, [request.limit for request in requests], settled.claimed)
-        if self.settlements or any(station.is_hungry for station in hungry):
+        if self.settlements or any(station.free > 0 for station in self.asking):
             self._wake()
         self._quiet.set()
+
+    def _hungry(self) -> list[Station]:
+        """The stations to ask for. One without a free slot asks again when a run of it ends."""
+        for station in [station for station in self.asking if not station.is_hungry]:
+            del self.asking[station]
+        return [station for station in self.asking if station.free > 0]
 
     async def _take(self, hungry: list[Station], limits: list[int], claimed: Collection[ClaimedDelivery]) -> None:
         await self.names.find_by_id({delivery.sender_id for delivery in claimed})

@@ -10,12 +10,14 @@ from ..storage.ports import ClaimRequest
 from .names import AgentName
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Station:
     """One kind of one agent's deliveries, handled here."""
 
     agent: AgentName
     kind: Kind
+    asking: dict[Station, None]
+    """The stations of the dispatcher for which something happened that makes a new request worth while."""
     handler: Handler | None
     """None while nothing serves it here: what runs goes on, nothing more is taken."""
     limit: int
@@ -28,8 +30,6 @@ class Station:
     """Deliveries this process queued and has not claimed since, at most."""
     maybe: bool = False
     """Others may have queued something."""
-    asked: bool = False
-    """Something happened since the last request that makes a new one worth while."""
     cursor: str | None = None
 
     @property
@@ -44,8 +44,12 @@ class Station:
 
     @property
     def is_hungry(self) -> bool:
-        """Whether asking the store now may bring something."""
-        return self.handler is not None and self.asked and self.free > 0 and (self.known > 0 or self.maybe)
+        """Whether asking the store may bring something."""
+        return self.handler is not None and (self.known > 0 or self.maybe)
+
+    def ask(self) -> None:
+        """Something happened that makes a request worth while."""
+        self.asking[self] = None
 
     def occupy(self, sender_id: str) -> None:
         """Take a slot and the sender's lane."""
@@ -60,21 +64,22 @@ class Station:
             self.lanes[sender_id] = left
         else:
             del self.lanes[sender_id]
-        self.asked = True
+        if self.is_hungry:
+            self.ask()
 
     def queued_here(self) -> None:
         """This process queued something without claiming it."""
         self.known += 1
-        self.asked = True
+        self.ask()
 
     def queued_elsewhere(self) -> None:
         """The store has, or may have, something waiting."""
         self.maybe = True
-        self.asked = True
+        self.ask()
 
     def request(self, origin: str | None) -> ClaimRequest:
         """Ask for as much as there are free slots."""
-        self.asked = False
+        self.asking.pop(self, None)
         return ClaimRequest(self.agent.id, self.kind, self.free, self.run_limit, self.is_ordered, self.cursor, origin)
 
     def answered(self, requested: int, claimed: int, last_sender: str | None) -> None:
@@ -83,7 +88,7 @@ class Station:
         if last_sender is not None:
             self.cursor = last_sender
         if claimed == requested:
-            self.asked = True
-        elif not claimed and not self.running and not self.asked:
+            self.ask()
+        elif not claimed and not self.running and self not in self.asking:
             # No run of ours blocks a lane, and nothing arrived since: the store has nothing more for us now.
             self.known, self.maybe = 0, False
