@@ -57,7 +57,8 @@ class World:
                 id, f"{name}-{mark}", str(organization.id), name.title(), update_name=False
             )
             assert agent is not None
-        return cls(store, str(organization.id), *ids, new_id(), datetime.now(UTC))
+        alice, bob, carol, dave = ids
+        return cls(store, str(organization.id), alice, bob, carol, dave, new_id(), datetime.now(UTC))
 
     @property
     def deliveries(self) -> DeliveryStore:

@@ -1,0 +1,222 @@
+"""The SQL files: how they are read, that the backends are twins, and that no SQL is put together in Python."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import agent_messaging.storage
+from agent_messaging.exceptions import SchemaVersionError
+from agent_messaging.storage.migrations import Migration, load, pending, require_current
+from agent_messaging.storage.sql import Queries, parse
+
+STORAGE = Path(agent_messaging.storage.__file__).parent
+BACKENDS = ("sqlite", "postgres")
+
+ONE_SIDED = {
+    "sqlite": {
+        "append_find_busy": "one writer: looks first, then writes what is decided",
+        "append_insert_deliveries": "PostgreSQL inserts messages and deliveries in one statement",
+        "advance_expire_find": "one writer: looks first; UPDATE ... RETURNING would give the writer's lock up per row",
+        "redrive_find": "the same",
+        "redrive_find_all": "the same",
+        "settle_find": "the same",
+        "withdraw_find": "the same",
+        "release_find": "the same",
+        "presence_find": "signs of life are locks of files, which only the processes can look at",
+        "presence_list": "the same",
+        "presence_list_locks": "the same",
+        "find_offset": "the store's clock is the boot clock of this machine; PostgreSQL has the server's",
+        "record_offset": "the same",
+    },
+    "postgres": {
+        "append_lock_lanes": "many writers: two must not claim in one lane",
+        "lock_migrations": "many writers; SQLite has one lock for all",
+        "find_newest_xid": "seq is not the order of commits, so followers go by transaction",
+        "forget_xids": "the same",
+        "list_messages_held_back": "the same",
+        "count_messages_unread": "its planner does not use the partial index where `read` is a parameter",
+        "check_claims": "a lease may end while a claim is being committed; a lock of SQLite's processes does not end",
+        "presence_backend": "signs of life are leases and connections, which the server keeps",
+        "presence_channel": "the same",
+        "presence_dead": "the same",
+        "presence_drop_claims": "the same",
+        "presence_renew": "the same",
+        "presence_ring": "the same",
+        "find_server": "the settings of a server are looked at before it is trusted",
+        "use_connection_check": "a setting of the connection",
+        "list_columns": "tells our schema from a stranger's in the same database",
+    },
+}
+"""Blocks that one backend has and the other has not, with the reason."""
+
+
+# --- the loader -------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_split_at_its_names() -> None:
+    text = "-- About this file.\n\n-- name: first\nselect 1\n\n-- name: second_2  \n-- Why.\nselect 2,\n  3\n"
+    assert parse(text) == {"first": "select 1", "second_2": "-- Why.\nselect 2,\n  3"}
+
+
+def test_a_name_inside_a_line_begins_no_block() -> None:
+    assert parse("-- name: first\nselect '-- name: x' -- name: y\n") == {"first": "select '-- name: x' -- name: y"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("select 1\n-- name: first\nselect 1", "before the first"),
+        ("-- name: first\nselect 1\n-- name: first\nselect 2", "'first' occurs twice"),
+        ("-- name: first\n\n-- name: second\nselect 2", "'first' is empty"),
+        ("-- name: first\nselect 1\n-- name: second\n", "'second' is empty"),
+    ],
+)
+def test_what_would_be_lost_or_hidden_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_a_file_without_a_block_is_empty() -> None:
+    assert parse("-- nothing yet\n") == {}
+
+
+def test_an_unknown_block_is_an_error_where_it_is_asked_for() -> None:
+    queries = Queries("agent_messaging.storage.sqlite", "directory")
+    assert queries["find_organization"].startswith("select")
+    with pytest.raises(KeyError):
+        queries["find_nothing"]
+
+
+# --- the backends are twins -------------------------------------------------------------------------------------------
+
+
+def blocks(backend: str) -> dict[str, str]:
+    """The blocks of a backend, all nouns together; the noun by name of block."""
+    found: dict[str, str] = {}
+    for path in sorted((STORAGE / backend / "sql").glob("*.sql")):
+        for name in parse(path.read_text(encoding="utf-8")):
+            assert name not in found, f"{name} is in {path.name} and in {found[name]}.sql"
+            found[name] = path.stem
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_block_has_its_twin_in_the_same_file_of_the_other_backend(backend: str) -> None:
+    other = blocks(BACKENDS[1 - BACKENDS.index(backend)])
+    lonely = {name for name, noun in blocks(backend).items() if other.get(name) != noun}
+    assert lonely == set(ONE_SIDED[backend])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_block_is_used(backend: str) -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (STORAGE / backend).glob("*.py"))
+    names = {name.removesuffix("_after") if '_after"' in source else name for name in blocks(backend)}
+    assert [name for name in sorted(names) if f'"{name}"' not in source] == []
+
+
+def test_the_migrations_have_the_same_numbers_and_names() -> None:
+    sqlite, postgres = (load(f"agent_messaging.storage.{backend}") for backend in BACKENDS)
+    assert [(migration.number, migration.name) for migration in sqlite] == [
+        (migration.number, migration.name) for migration in postgres
+    ]
+    assert [migration.number for migration in sqlite] == list(range(1, len(sqlite) + 1))
+
+
+# --- which migrations are to be applied -------------------------------------------------------------------------------
+
+FIRST, SECOND = Migration(1, "first", "create table a (x);"), Migration(2, "second", "create table b (x);")
+
+
+def test_what_is_not_recorded_is_pending() -> None:
+    assert pending([FIRST, SECOND], {}) == [FIRST, SECOND]
+    assert pending([FIRST, SECOND], {1: FIRST.checksum}) == [SECOND]
+    assert pending([FIRST, SECOND], {1: FIRST.checksum, 2: SECOND.checksum}) == []
+
+
+def test_a_store_newer_than_this_release_is_refused() -> None:
+    with pytest.raises(SchemaVersionError, match="Upgrade agent-messaging"):
+        pending([FIRST], {1: FIRST.checksum, 2: SECOND.checksum})
+
+
+def test_an_applied_migration_with_another_text_is_refused() -> None:
+    with pytest.raises(SchemaVersionError, match=r"Migration 1 \(first\)"):
+        pending([FIRST, SECOND], {1: SECOND.checksum})
+
+
+def test_line_ends_do_not_make_another_text() -> None:
+    unix, dos = Migration(1, "x", "a\nb\n"), Migration(1, "x", "a\r\nb\r\n")
+    assert unix.checksum == dos.checksum
+
+
+def test_verifying_names_the_command_and_what_is_missing() -> None:
+    require_current([FIRST], {1: FIRST.checksum})
+    with pytest.raises(SchemaVersionError, match=r"has no schema yet.*agent-messaging db upgrade"):
+        require_current([FIRST], {})
+    with pytest.raises(SchemaVersionError, match=r"has schema 1, this release needs 2"):
+        require_current([FIRST, SECOND], {1: FIRST.checksum})
+
+
+# --- no SQL is built --------------------------------------------------------------------------------------------------
+
+SQL = re.compile(
+    r"\s*(select|insert|update|delete|with|create|drop|alter|truncate|begin|commit|rollback|savepoint|pragma|attach|set"
+    r"|listen|unlisten|notify|copy|vacuum|explain|analyze|grant|lock)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def built_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Texts that are put together from parts: f-strings, `+`, `%`, `format` and `join`; with the line of each."""
+    for node in ast.walk(tree):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.JoinedStr):
+            parts = node.values[:1]
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+            parts = [node.left]
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("format", "format_map", "replace", "join")
+        ):
+            parts = [node.func.value]
+        for part in parts:
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                yield part.lineno, part.value
+
+
+def built_sql(source: str) -> list[tuple[int, str]]:
+    """Those of them that begin like SQL."""
+    return [(line, text) for line, text in built_texts(ast.parse(source)) if SQL.fullmatch(text)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'f"select * from {table}"',
+        'f"""\n  SELECT {column}\n"""',
+        '"delete from agents where id = " + id',
+        '"insert into agents values (%s)" % id',
+        '"update {} set x = 1".format(table)',
+        'f"listen {channel}"',
+        'f"pragma {name}"',
+    ],
+)
+def test_the_scan_sees_sql_that_is_built(source: str) -> None:
+    assert built_sql(source)
+
+
+@pytest.mark.parametrize(
+    "source", ['"select 1"', 'f"The store {name!r} is busy"', '"a" + b', 'f"{a} select"', '_SQL["select"] + ""']
+)
+def test_the_scan_passes_over_what_is_none(source: str) -> None:
+    assert built_sql(source) == []
+
+
+@pytest.mark.parametrize("path", sorted(STORAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(STORAGE)))
+def test_no_sql_is_put_together_in_python(path: Path) -> None:
+    assert built_sql(path.read_text(encoding="utf-8")) == []
