@@ -123,6 +123,13 @@ class Dispatcher:
     async def aclose(self) -> None:
         """Give back what still runs, without counting the attempt; settle; stop."""
         self.takes_new = False
+        try:
+            async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
+                await self._finish_exchange()  # what it claims is given back with the rest
+                while self.pulling:
+                    await asyncio.wait(set(self.pulling))
+        except TimeoutError:
+            logger.warning("the store does not answer; what was claimed just now is held until its hard end")
         runs = set(self.runs)
         for task in runs:
             task.cancel()
@@ -140,10 +147,8 @@ class Dispatcher:
             return
         try:
             async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
-                while self.settlements:
-                    self._quiet.clear()
-                    self._wake()
-                    await self._quiet.wait()
+                while self.settlements or self._reconciling:
+                    await self._finish_exchange()
         except TimeoutError:
             logger.warning("%d settlements could not be stored; others will take over", len(self.settlements))
         self._task.cancel()
@@ -301,6 +306,13 @@ class Dispatcher:
         if claims:
             back = [Settlement(claim, Settling.RETURNED, reason=reason) for claim in claims]
             await self.deliveries.settle(back, owner=self.presence.process_id)
+
+    async def _finish_exchange(self) -> None:
+        """Wait until the exchange that is in flight has ended; otherwise make one."""
+        if self._task is not None:
+            self._quiet.clear()
+            self._wake()
+            await self._quiet.wait()
 
     # --- the exchange -------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ class Engine:
         self.arrived = asyncio.Event()
         """Set, and replaced, whenever something may have arrived for an agent that pulls."""
         self.is_closing = False
+        self.is_closed = False
         self._timer = asyncio.Event()
         self._due = 0.0
         self._keeping: asyncio.Task[None] | None = None
@@ -117,7 +118,11 @@ class Engine:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait({self._keeping})
+        self.dispatcher.begin_draining(take_new=False)
+        await self.outbox.aclose()
         await self.dispatcher.aclose()
+        await self.outbox.aclose()  # what the last handlers sent
+        self.is_closed = True
         await self.serving.aclose()
         await self.waiters.aclose()
         try:

@@ -13,7 +13,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ..exceptions import AgentMessagingError, DatabaseError, NoHandlerRegisteredError, OutcomeUnknownError, TimeoutError
+from ..exceptions import (
+    AgentMessagingError,
+    DatabaseError,
+    NoHandlerRegisteredError,
+    NotInitializedError,
+    OutcomeUnknownError,
+    TimeoutError,
+)
 from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
 from ..models import Kind
 from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
@@ -124,8 +131,12 @@ class Serving(Listener):
     async def publish(self) -> None:
         """Tell the store what is served here; return when it knows."""
         self._republish()
-        if self._publishing is not None:
-            await asyncio.shield(self._publishing)
+        if (publishing := self._publishing) is None:
+            return
+        await asyncio.wait({publishing})
+        if publishing.cancelled():
+            raise NotInitializedError("The SDK was closed meanwhile.")
+        publishing.result()
 
     async def _publish_until_clean(self) -> None:
         try:

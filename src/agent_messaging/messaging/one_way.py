@@ -187,7 +187,10 @@ class OneWayMessenger(Generic[T]):
         match outcome:
             case Stored():
                 if group.deliver_at is not None:
-                    self.engine.look_in(max(0.0, (group.deliver_at - datetime.now(UTC)).total_seconds()))
+                    wait = (group.deliver_at - datetime.now(UTC)).total_seconds()
+                    self.engine.look_in(max(0.0, wait))
+                    if wait <= 0:
+                        self.engine.queued([delivery.recipient_id for delivery in group.deliveries], group.kind)
                 if group.expires_in is not None:
                     self.engine.look_in(group.expires_in)
                 return [delivery.message_id for delivery in group.deliveries]

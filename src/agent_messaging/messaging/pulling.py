@@ -72,11 +72,25 @@ class ReceivedMessage:
         await self._settle(Settling.DEAD, reason=reason)
 
     async def _settle(self, how: Settling, *, delay: float = 0.0, reason: str | None = None) -> None:
-        if reason is not None and (not isinstance(reason, str) or "\x00" in reason):
-            raise InvalidArgumentError(field="reason", value=reason, reason="must be text without NUL.")
+        if reason is not None:
+            _check_reason(reason)
+        if self.engine.is_closed:
+            raise ClaimLostError(message_id=self.message_id)  # it was given back then
         settlement = Settlement(self.delivery.claim, how, delay, reason[:MAX_REASON_LENGTH] if reason else None)
         if not await self.engine.dispatcher.settle_pulled(settlement, self.message_id):
             raise ClaimLostError(message_id=self.message_id)
+
+
+def _check_reason(reason: object) -> None:
+    try:
+        if isinstance(reason, str) and "\x00" not in reason:
+            reason.encode()
+            return
+    except UnicodeEncodeError:
+        pass
+    raise InvalidArgumentError(
+        field="reason", value=reason, reason="must be text without NUL and without half of a surrogate pair."
+    )
 
 
 async def receive(
