@@ -12,7 +12,7 @@ from tests.support import eventually
 SOON = 10.0
 """Seconds in which anything that is to happen has happened, on a busy machine too."""
 
-DATABASE: dict[str, Any] = {"lease": 1.0, "min_pool_size": 1, "max_pool_size": 5}
+DATABASE: dict[str, Any] = {"lease": 10.0, "min_pool_size": 1, "max_pool_size": 5}
 MESSAGING: dict[str, Any] = {"retry_delay": 0.01, "retry_max_delay": 0.05, "drain_timeout": 5.0}
 
 

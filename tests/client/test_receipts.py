@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -56,7 +57,7 @@ async def test_waiting_returns_the_receipts_in_the_order_asked_for_and_one_for_o
     for name in ("bob", "carol"):
         sdk.register_handler(name)(Inbox())
     ids = await sdk.one_way.send("alice", ["bob", "carol"], "hi")
-    receipts = await sdk.receipts.wait([ids[1], UUID(ids[0]), ids[1]], timeout=SOON)
+    receipts = await sdk.receipts.wait((ids[1], UUID(ids[0]), ids[1]), timeout=SOON)
     assert [receipt.message_id for receipt in receipts] == [ids[1], ids[0], ids[1]]
     assert (await sdk.receipts.wait(UUID(ids[0]))).message_id == ids[0]
     assert await sdk.receipts.wait([]) == []
@@ -69,7 +70,7 @@ async def test_waiting_ends_with_an_error_that_says_how_many_have_not_ended(sdk:
     waiting = await sdk.one_way.send("alice", "carol", "hi", require_handler=False)
     with pytest.raises(TimeoutError, match=rf"1 of 2 messages .*Message {waiting[0]} is queued") as caught:
         await sdk.receipts.wait([*done, *waiting], timeout=0.05)
-    assert isinstance(caught.value, __builtins__["TimeoutError"])  # type: ignore[index]
+    assert isinstance(caught.value, builtins.TimeoutError)
     assert await sdk.state(waiting[0]) == "queued"
 
 
@@ -81,7 +82,7 @@ async def test_asking_for_a_message_that_does_not_exist_is_an_error(sdk: Sdk) ->
         await sdk.receipts.wait(unknown, timeout=SOON)
     [id] = await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
     with pytest.raises(MessageNotFoundError, match=str(unknown)):
-        await asyncio.wait_for(sdk.receipts.wait([unknown, id]), SOON)
+        await asyncio.wait_for(sdk.receipts.wait((unknown, id)), SOON)
 
 
 async def test_waiting_ends_when_another_process_handles_the_message(make_sdk: MakeSdk) -> None:

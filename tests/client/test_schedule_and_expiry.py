@@ -1,0 +1,97 @@
+"""Messages for later, and messages that are of no use any more."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+
+from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
+
+
+async def test_a_scheduled_message_is_handled_when_it_is_due_and_not_before(sdk: Sdk) -> None:
+    sdk.register_handler("bob")(inbox := Inbox())
+    due = datetime.now(UTC) + timedelta(seconds=0.4)
+    [later] = await sdk.one_way.send("alice", "bob", "later", deliver_at=due)
+    [now] = await sdk.one_way.send("alice", "bob", "now")
+    await sdk.wait([now])
+    assert inbox.messages == ["now"]
+    scheduled = await sdk.receipts.get(later)
+    assert scheduled.state.value == "queued"
+    assert scheduled.deliver_at is not None
+    assert abs(scheduled.deliver_at - due) < timedelta(milliseconds=2)
+    [receipt] = await sdk.wait([later])
+    assert receipt.claimed_at is not None
+    assert receipt.claimed_at >= due - timedelta(milliseconds=2)
+    assert receipt.claimed_at - due < timedelta(seconds=3)
+
+
+async def test_a_scheduled_message_is_handled_by_another_process_after_its_sender_stopped(make_sdk: MakeSdk) -> None:
+    worker, sender = await make_sdk(), await make_sdk()
+    await sender.add_people("alice", "bob")
+    worker.register_handler("bob")(inbox := Inbox())
+    tokyo = timezone(timedelta(hours=9))
+    due = datetime.now(tokyo) + timedelta(seconds=0.3)
+    ids = await sender.one_way.send("alice", "bob", "later", deliver_at=due, require_handler=False)
+    await sender.close()
+    [receipt] = await worker.wait(ids)
+    assert inbox.messages == ["later"]
+    assert receipt.claimed_at is not None
+    assert receipt.claimed_at >= due - timedelta(milliseconds=2)
+
+
+async def test_an_instant_in_the_past_is_due_at_once(sdk: Sdk) -> None:
+    sdk.register_handler("bob")(inbox := Inbox())
+    for instant in (datetime.now(UTC) - timedelta(days=400), datetime(1970, 1, 1, tzinfo=UTC)):
+        await sdk.wait(await sdk.one_way.send("alice", "bob", "hi", deliver_at=instant))
+    assert inbox.messages == ["hi", "hi"]
+
+
+async def test_a_message_that_nobody_began_to_handle_in_time_expires(make_sdk: MakeSdk) -> None:
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    waits = []
+    [id] = await sdk.one_way.send("alice", "bob", "fresh", expires_in=0.3, require_handler=False)
+    waits = [asyncio.create_task(one.receipts.wait(id, timeout=SOON)) for one in (sdk, other)]
+    for wait in waits:
+        receipt = await wait
+        assert (receipt.state.value, receipt.attempt) == ("expired", 0)
+        assert receipt.expires_at is not None
+        assert receipt.expires_at - receipt.created_at == timedelta(seconds=0.3)
+        assert receipt.settled_at is not None
+        assert receipt.settled_at >= receipt.expires_at - timedelta(milliseconds=2)
+        assert [event.event for event in receipt.events] == ["stored", "expired"]
+    sdk.register_handler("bob")(inbox := Inbox())
+    await sdk.wait(await sdk.one_way.send("alice", "bob", "next"))
+    assert inbox.messages == ["next"]
+    assert await sdk.dead_letters.list() == [], "an expired message is no dead letter"
+
+
+async def test_a_message_that_is_being_handled_does_not_expire(sdk: Sdk) -> None:
+    sdk.register_handler("bob", concurrency=1)(gate := Gate())
+    [running] = await sdk.one_way.send("alice", "bob", "running", expires_in=0.3)
+    [waiting] = await sdk.one_way.send("alice", "bob", "waiting", expires_in=0.3)
+    [receipt] = await sdk.wait([waiting])
+    assert receipt.state.value == "expired"
+    assert await sdk.state(running) == "claimed"
+    gate.open()
+    [receipt] = await sdk.wait([running])
+    assert (receipt.state.value, gate.messages) == ("done", ["running"])
+
+
+async def test_a_scheduled_message_that_expires_before_it_is_due_is_never_handled(sdk: Sdk) -> None:
+    sdk.register_handler("bob")(inbox := Inbox())
+    due = datetime.now(UTC) + timedelta(seconds=0.6)
+    [never] = await sdk.one_way.send("alice", "bob", "never", deliver_at=due, expires_in=0.2)
+    [later] = await sdk.one_way.send("alice", "bob", "later", deliver_at=due + timedelta(seconds=0.1))
+    receipts = await sdk.wait([never, later])
+    assert [receipt.state.value for receipt in receipts] == ["expired", "done"]
+    assert inbox.messages == ["later"]
+
+
+async def test_a_message_for_the_far_future_is_kept(sdk: Sdk) -> None:
+    for instant in (datetime(9999, 12, 31, tzinfo=UTC), datetime.now(UTC) + timedelta(days=36_000)):
+        [id] = await sdk.one_way.send("alice", "bob", "x", deliver_at=instant, expires_in=3e9, require_handler=False)
+        receipt = await sdk.receipts.get(id)
+        assert receipt.deliver_at is not None
+        assert abs(receipt.deliver_at - instant) < timedelta(seconds=1)
+        assert await sdk.receipts.withdraw(id) == [id]
