@@ -89,13 +89,18 @@ def remove(ctx: click.Context, id: str, yes: bool) -> None:
     """
     options = get_options(ctx)
 
-    async def work() -> None:
+    async def look() -> str:
         async with open_sdk(options) as sdk:
             received = await sdk.one_way.get_message_count(id)
             sent = await sdk.one_way.get_message_count(id, role="sender")
-            messages = f"{count(received, 'message')} received and {count(sent, 'message')} sent"
-            confirm(options, f"agent {id!r} with {messages}", yes)
+        return f"agent {id!r} with {count(received, 'message')} received and {count(sent, 'message')} sent"
+
+    async def work() -> None:
+        async with open_sdk(options) as sdk:
+            await sdk.get_agent(id)  # raises, and suggests the closest
             removed = await sdk.deregister_agent(id)
         show(options, {"external_id": id, "removed": removed}, lambda: say(f"Agent {id} is removed."))
 
+    if not yes:
+        confirm(options, run(options, look()))
     run(options, work())

@@ -9,15 +9,20 @@ import click
 from .app import Options
 
 
-def confirm(options: Options, what: str, yes: bool) -> None:
-    """Ask whether `what` is to be removed; a program must have said --yes.
+class Declined(click.ClickException):
+    """The user said no."""
+
+    code = "declined"
+
+
+def confirm(options: Options, what: str) -> None:
+    """Ask whether `what` is to be removed. Called while no SDK is open: a person may take an hour to answer.
 
     Raises:
         click.UsageError: There is nobody to ask.
-        click.Abort: The answer is no.
+        Declined: The answer is no.
     """
-    if yes:
-        return
     if options.json or not sys.stdin.isatty():
         raise click.UsageError(f"This removes {what}. Pass --yes if that is meant.")
-    click.confirm(f"Remove {what}?", abort=True, err=True)
+    if not click.confirm(f"Remove {what}?", err=True):
+        raise Declined("Nothing was removed.")

@@ -89,7 +89,7 @@ def _chosen_by(options: Options, config: Config) -> str:
         return "AGENT_MESSAGING_DATABASE_URL"
     if given & {"host", "database"}:
         return "POSTGRES_HOST or POSTGRES_DATABASE"
-    return "the default: no setting names another"
+    return "default, as no setting names another"
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -235,7 +235,8 @@ def _document(report: Report) -> dict[str, Any]:
 
 def _print(report: Report) -> None:
     _title("Store")
-    _line("location", f"{report.location}  ({report.chosen_by})")
+    _line("location", report.location)
+    _line("chosen by", report.chosen_by)
     if report.facts is not None:
         _line("version", report.facts.version)
         _line("schema", str(report.facts.schema_version))

@@ -80,13 +80,19 @@ def remove(ctx: click.Context, id: str, yes: bool) -> None:
     """
     options = get_options(ctx)
 
+    async def look() -> str:
+        async with open_sdk(options) as sdk:
+            await sdk.get_organization(id)
+            agents = len(await sdk.list_agents(id, limit=1000))
+        more = " or more" if agents == 1000 else ""
+        return f"organization {id!r} with {count(agents, 'agent')}{more} and all their messages"
+
     async def work() -> None:
         async with open_sdk(options) as sdk:
             await sdk.get_organization(id)  # raises, and suggests the closest
-            agents = len(await sdk.list_agents(id, limit=1000))
-            more = " or more" if agents == 1000 else ""
-            confirm(options, f"organization {id!r} with {count(agents, 'agent')}{more} and all their messages", yes)
             removed = await sdk.deregister_organization(id)
         show(options, {"external_id": id, "removed": removed}, lambda: say(f"Organization {id} is removed."))
 
+    if not yes:
+        confirm(options, run(options, look()))
     run(options, work())

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 INTERNAL_ERROR = 70
 """The exit code of a mistake of ours (EX_SOFTWARE)."""
+WIDE = 120
+"""Columns of a terminal on which a table may have a column for ids."""
 MAX_CONTENT = 200
 """Characters of a payload shown to people; JSON has all of it."""
 
@@ -89,8 +91,12 @@ def content(value: Any, limit: int = MAX_CONTENT) -> str:
 
 
 def instant(value: datetime | None) -> str:
-    """In the local time zone, to the second."""
-    return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """In the local time zone, to the second; of today only the time."""
+    if value is None:
+        return ""
+    local = value.astimezone()
+    today = local.date() == datetime.now().astimezone().date()
+    return f"{local:%H:%M:%S}" if today else f"{local:%Y-%m-%d %H:%M:%S}"
 
 
 def duration(seconds: float) -> str:
@@ -125,13 +131,22 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    cells = [[Text(cell) for cell in row] for row in rows]
+    headings = list(columns)
+    if console.width < WIDE and "id" in columns and "content" in columns:
+        # Beside an id of 36 characters too little room would be left.
+        id, content = columns.index("id"), columns.index("content")
+        for row in cells:
+            row[content].append("\n").append(row.pop(id).plain, style="dim")
+        headings.pop(id)
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
+    for column in headings:
         # An id that is broken over two lines cannot be copied.
         drawn.add_column(column, no_wrap=column in ("id", "at"), overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console().print(drawn)
+    for line in cells:
+        drawn.add_row(*line)
+    console.print(drawn)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""What a person at a terminal sees, and answers."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+
+INTERRUPT = "Ctrl-C"
+
+
+def at_a_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:
+    """Run a command line on a terminal, answering its question; its exit code and the screen."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "agent_messaging.cli.main", *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    screen = ""
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            if not select.select([master], [], [], 1.0)[0]:
+                continue
+            try:
+                data = os.read(master, 65536)
+            except OSError:  # so Linux says that the other side is closed
+                data = b""
+            if not data:
+                break
+            screen += data.decode()
+            if answer and "?" in screen:
+                if answer == INTERRUPT:
+                    process.send_signal(signal.SIGINT)
+                else:
+                    os.write(master, answer.encode())
+                answer = ""
+        return process.wait(timeout=60), screen
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(master)
+
+
+def test_tables_are_drawn_and_text_is_shown_as_it_is(acme: str, cli: Cli) -> None:
+    [sent] = cli("send", "alice", "bob", "--text", "[bold]not markup[/bold]", "--json").json["messages"]
+    exit_code, screen = at_a_terminal("inbox", "bob")
+    assert exit_code == 0
+    assert "────" in screen
+    assert "[bold]not markup[/bold]" in screen
+    assert sent["message_id"] in screen
+    assert "────" not in cli("inbox", "bob").out
+
+
+@pytest.mark.parametrize(("answer", "exit_code", "left"), [("y\n", 0, 2), ("n\n", 1, 3), (INTERRUPT, 130, 3)])
+def test_removing_asks(answer: str, exit_code: int, left: int, acme: str, cli: Cli) -> None:
+    ended, screen = at_a_terminal("agents", "remove", "bob", answer=answer)
+    assert "Remove agent 'bob' with 0 messages received and 0 messages sent?" in screen
+    assert "Traceback" not in screen
+    assert ended == exit_code
+    assert len(cli("agents", "list", "--json").json["agents"]) == left
+
+
+def test_sending_nothing_from_a_terminal_is_a_usage_error(acme: str) -> None:
+    exit_code, screen = at_a_terminal("send", "alice", "bob")
+    assert exit_code == 2
+    assert "There is nothing to send" in screen
