@@ -62,7 +62,7 @@ def test_its_script_runs_twice_and_what_it_says_to_run_next(cli: Cli, tmp_path: 
     (tmp_path / "first.py").write_text(SCRIPT)
     for _ in range(2):
         ran = subprocess.run([sys.executable, "-W", "error", "first.py"], capture_output=True, text=True, check=True)
-        assert ran.stdout == "bob got 'Tea at four?' from alice\nreceipt: done\n"
+        assert ran.stdout == "bob got Tea at four?\n"
         assert ran.stderr == ""
     for command, _ in NEXT:
         _, *arguments = command.split()

@@ -156,7 +156,6 @@ _REMEDIES = (
     ("wait with `sdk.wait_until_served(...)`, ", ""),
     ("pass exist_ok=True to rename it", "pass --rename"),
     ("pass exist_ok=True", "pass --rename"),
-    (", and auto_initialize_schema is off", ""),
     (" (or scripts/init_db.py)", ""),
 )
 """Remedies in code, and what they are on the command line."""

@@ -6,20 +6,14 @@ FILE = "first.py"
 
 SCRIPT = """\
 import asyncio
-from agent_messaging import AgentMessaging, register_one_way_handler
-
-@register_one_way_handler
-async def on_note(note: str, context):
-    print(f"{context.receiver_id} got {note!r} from {context.sender_id}")
-
+from agent_messaging import AgentMessaging
 async def main():
     async with AgentMessaging() as sdk:  # the store is ./agent_messaging.db
         await sdk.register_organization("acme", "Acme")
         await sdk.register_agent("alice", "acme", "Alice")
         await sdk.register_agent("bob", "acme", "Bob")
-        [id] = await sdk.one_way.send("alice", "bob", "Tea at four?")
-        print("receipt:", (await sdk.receipts.wait(id, timeout=10)).state)
-
+        sdk.register_handler("bob")(lambda note, context: print("bob got", note))
+        await sdk.one_way.send("alice", "bob", "Tea at four?")
 asyncio.run(main())
 """
 
