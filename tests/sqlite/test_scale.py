@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ import apsw
 import pytest
 
 from agent_messaging.models import Kind
-from agent_messaging.storage.ports import Role, Settling
+from agent_messaging.storage.ports import Role, Settling, Stored, UnknownAgents
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from agent_messaging.testing.conformance.world import World
 
@@ -104,3 +105,33 @@ async def test_a_far_mailbox_is_not_counted_at_every_append(big: World, store: S
 
     await send()
     assert await cost(store, send) < MANY // 4
+
+
+async def test_what_does_not_fit_into_one_text_comes_in_pieces(store: SQLiteStore, world: World) -> None:
+    content = '"' + "x" * 100_000 + '"'
+    sent = [await world.send(content=content) for _ in range(10)]
+    # SQLite's own limit is a gigabyte.
+    for connection in [
+        await store.engine.write(lambda con: con),
+        *[await store.engine.read(lambda con: con, reader=number) for number in (0, 1)],
+    ]:
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, 350_000)
+    listed = await store.messages.list_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, limit=9, offset=1)
+    assert [row.message_id for row in listed] == sent[-2::-1]
+    claimed = []
+    while page := await world.claim(limit=10, ordered=False):
+        claimed += page
+    assert [delivery.message_id for delivery in claimed] == sent
+    assert {delivery.content for delivery in claimed} == {content}
+
+
+async def test_a_call_to_many_may_be_as_big_as_it_likes(store: SQLiteStore, world: World) -> None:
+    everybody = [world.alice, world.bob, world.carol, world.dave] * 10
+    content = '"' + "é" * 1_000_000 + '"'
+    (outcome,) = await world.append(world.group(recipients=everybody, content=content, claim=True))
+    assert isinstance(outcome, Stored)
+    assert len(outcome.claims) == 4
+    assert len(await world.claim(limit=20, ordered=False)) == 9
+    nobody = world.group(recipients=[*everybody, str(uuid.uuid4())], content=content)
+    assert isinstance((await world.append(nobody))[0], UnknownAgents)
+    assert await store.check() == []

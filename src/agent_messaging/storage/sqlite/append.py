@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import apsw
 
@@ -31,6 +31,8 @@ from .engine import fetch
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
+_PIECE = 32_000_000
+"""Characters of content stored by one statement; SQLite takes texts up to a gigabyte."""
 
 Key = tuple[str, str, str]
 """Sender, call and idempotency key."""
@@ -39,6 +41,9 @@ Lane = tuple[str, str, str]
 
 Use = tuple[str, list[str]]
 """What a key was used for: fingerprint and message ids."""
+
+Message = tuple[str, str, str, str, str | None, str, str | None, int]
+"""id, kind, sender, recipient, session, content, metadata, checksum."""
 
 encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 """Rows as one parameter."""
@@ -73,12 +78,14 @@ class Append:
         outcomes, accepted = self._decide_all(set())
         if any(isinstance(outcome, MailboxFull) for outcome in outcomes):
             outcomes, accepted = self._decide_all(self._find_missing_agents())
+        if sum(len(group.content) * len(group.deliveries) for group, _ in accepted) > _PIECE:
+            outcomes, accepted = self._decide_all(self._find_missing_agents())
         try:
             self._store(accepted)
         except apsw.ConstraintError as error:
             if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
                 raise
-            # It undid its statement, which is the first that wrote.
+            # It undid its statement, which is the first that wrote: with several the agents have been looked up.
             outcomes, accepted = self._decide_all(self._find_missing_agents())
             self._store(accepted)
         for recipient_id, number in self.added.items():
@@ -158,7 +165,7 @@ class Append:
         if not accepted:
             return
         now, at = self.instant
-        messages = [
+        messages: list[Message] = [
             (
                 delivery.message_id,
                 group.kind,
@@ -173,7 +180,8 @@ class Append:
             for delivery in group.deliveries
         ]
         busy = self._find_busy_lanes(accepted)
-        self.connection.execute(_SQL["append_insert_messages"], {"rows": encode(messages), "at": at})
+        for piece in _pieces(messages):
+            self.connection.execute(_SQL["append_insert_messages"], {"rows": encode(piece), "at": at})
         seq = self.connection.last_insert_rowid() - len(messages)
         rows = []
         keys = []
@@ -210,6 +218,19 @@ class Append:
         self.connection.execute(_SQL["append_insert_deliveries"], parameters)
         if keys:
             self.connection.execute(_SQL["append_insert_keys"], {"rows": encode(keys), "at": at})
+
+
+def _pieces(messages: list[Message]) -> Iterator[list[Message]]:
+    piece: list[Message] = []
+    size = 0
+    for message in messages:
+        piece.append(message)
+        size += len(message[5])
+        if size > _PIECE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
 
 
 def find_keys(connection: apsw.Connection, keys: list[Key]) -> dict[Key, Use]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import apsw
@@ -31,6 +32,24 @@ def claim(
     connection: apsw.Connection, requests: Sequence[ClaimRequest], owner: str, instant: Instant
 ) -> list[ClaimedDelivery]:
     """Find what the requests may have, and take it."""
+    try:
+        chosen = _choose_all(connection, requests, instant)
+    except apsw.TooBigError:
+        # Their contents do not fit into one text (a gigabyte); the others are for the next time.
+        if len(requests) > 1:
+            return claim(connection, requests[: len(requests) // 2], owner, instant)
+        if requests[0].limit > 1:
+            return claim(connection, [replace(requests[0], limit=requests[0].limit // 2)], owner, instant)
+        raise
+    if chosen:
+        until = [(row[2], instant.due + int((run_limit + CLAIM_MARGIN) * _SECOND)) for row, run_limit in chosen]
+        connection.execute(_SQL["claim_take"], {"rows": encode(until), "owner": owner, "at": instant.at})
+    return [_claimed(row) for row, _ in chosen]
+
+
+def _choose_all(
+    connection: apsw.Connection, requests: Sequence[ClaimRequest], instant: Instant
+) -> list[tuple[list[Any], float]]:
     found: dict[int, list[Any]] = {number: [] for number in range(len(requests))}
     taken: set[int] = set()
     suspected: set[str] = set()
@@ -44,11 +63,7 @@ def claim(
                 taken.difference_update(row[2] for row in found[number])
                 found[number] = []
             _choose(connection, name, requests, refused, found, taken, suspected, instant)
-    rows = [(row, requests[number].run_limit) for number, mine in found.items() for row in mine]
-    if rows:
-        until = [(row[2], instant.due + int((run_limit + CLAIM_MARGIN) * _SECOND)) for row, run_limit in rows]
-        connection.execute(_SQL["claim_take"], {"rows": encode(until), "owner": owner, "at": instant.at})
-    return [_claimed(row) for row, _ in rows]
+    return [(row, requests[number].run_limit) for number, mine in found.items() for row in mine]
 
 
 def _choose(

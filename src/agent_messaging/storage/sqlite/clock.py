@@ -39,7 +39,7 @@ class StoreClock:
     """Reads the clocks. Usable once it was adopted from an open store."""
 
     def __init__(self) -> None:
-        self.boot_id = read_boot_id()
+        self.boot_id = ""
         self.offset_us = 0
 
     def adopt(self, connection: apsw.Connection) -> None:
@@ -47,6 +47,7 @@ class StoreClock:
 
         Called inside a write transaction, so that all processes get the same.
         """
+        self.boot_id = read_boot_id()
         parameters = {"boot_id": self.boot_id}
         found = fetch(connection, _SQL["find_offset"], parameters)
         if found is None:

@@ -27,7 +27,7 @@ from ..sql import Queries
 from . import claims
 from .append import Append, encode, find_keys, judge_repeat
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
-from .engine import Engine, fetch
+from .engine import Engine, fetch, fetch_page
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
@@ -133,7 +133,7 @@ class SQLiteDeliveries:
         """See the port."""
         name = "list_dead" if recipient_id is None else "list_dead_of"
         parameters = {"recipient": recipient_id, "limit": limit, "offset": offset}
-        return [_dead(row) for row in await self._engine.read(lambda con: fetch(con, _SQL[name], parameters))]
+        return [_dead(row) for row in await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))]
 
     async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
         """See the port."""

@@ -50,6 +50,20 @@ def fetch(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any]) 
     return None if row is None or row[0] is None else json.loads(row[0])
 
 
+def fetch_page(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
+    """The rows of a statement with :limit and :offset, in pieces where they are too big for one text (a gigabyte)."""
+    try:
+        return list(fetch(connection, sql, parameters))
+    except apsw.TooBigError:
+        limit, offset = parameters["limit"], parameters["offset"]
+        if limit < 2:
+            raise
+        rows: list[Any] = []
+        for begin, size in ((offset, limit // 2), (offset + limit // 2, limit - limit // 2)):
+            rows += fetch_page(connection, sql, {**parameters, "limit": size, "offset": begin})
+        return rows
+
+
 class Engine:
     """Started once, closed once.
 
@@ -87,6 +101,7 @@ class Engine:
         """
         self._pid = os.getpid()
         self._open = True
+        self._replaced = self.guard = None
 
         def connect() -> apsw.Connection:
             connection, self._write_lock = connect_writer()
@@ -97,8 +112,8 @@ class Engine:
             return
         for number in range(_READERS):
             reads: queue.SimpleQueue[Waiting[Any] | None] = queue.SimpleQueue()
-            await self._start_thread(f"reader-{number}", connect_reader, partial(self._run_reader, reads))
             self._reads.append(reads)
+            await self._start_thread(f"reader-{number}", connect_reader, partial(self._run_reader, reads))
         self.guard = ReplacedGuard(self.location)
 
     async def _start_thread(self, name: str, connect: Connect, run: Callable[[apsw.Connection], None]) -> None:
@@ -125,8 +140,9 @@ class Engine:
         self._threads.append((thread, ended))
         thread.start()
         try:
-            await asyncio.wait_for(connected.future, self.busy_timeout * 2 + 5)
+            await asyncio.wait_for(connected.future, self.busy_timeout * 2 + 1)
         except TimeoutError:
+            self._threads.pop()  # a daemon, which ends when it has got through
             raise self._busy() from None
 
     def _disconnect(self, connection: apsw.Connection) -> None:
@@ -240,7 +256,7 @@ class Engine:
             del waiting, result, error  # while it waits a thread keeps nothing alive
 
     def _run_writer(self, connection: apsw.Connection) -> None:
-        while True:
+        while self._open or self._writes:
             self._bell.get()
             self._awake = False  # before looking: who puts a job later rings again
             while self._writes:
@@ -253,8 +269,6 @@ class Engine:
                     answers = [(waiting, None, translate(error, self.location)) for waiting in group]
                 deliver(answers)
                 del group, answers
-            if not self._open:
-                break
         if self._write_lock is not None:
             self._write_lock.close()
 

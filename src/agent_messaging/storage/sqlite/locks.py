@@ -11,6 +11,7 @@ import struct
 import sys
 import threading
 import uuid
+from contextlib import suppress
 
 try:
     import fcntl
@@ -33,7 +34,8 @@ class WriteLock:
         lock(self._fd)
 
     def __exit__(self, *exception: object) -> None:
-        unlock(self._fd)
+        with suppress(OSError):  # what was committed stays so
+            unlock(self._fd)
 
     def close(self) -> None:
         """Free it."""

@@ -11,7 +11,7 @@ from ...models import Kind
 from ..ports import MessageRow, Role
 from ..sql import Queries
 from .clock import StoreClock, to_datetime, to_datetime_or_none, to_microseconds
-from .engine import Engine, fetch
+from .engine import Engine, fetch_page
 
 _SQL = Queries(__package__, "messages")
 
@@ -53,7 +53,7 @@ class SQLiteMessages:
         if after_seq is not None:
             name += "_after"
             parameters["after_seq"] = after_seq
-        return [_message(row) for row in await self._engine.read(lambda con: fetch(con, _SQL[name], parameters))]
+        return [_message(row) for row in await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))]
 
     async def mark_read(
         self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
