@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -20,7 +20,7 @@ from .exceptions import (
     OrganizationNotFoundError,
 )
 from .handlers.registry import AnyHandler, Registry, make_handler
-from .ids import check_external_id, check_name, check_page, check_timeout, uuid7
+from .ids import check_external_id, check_name, check_page, check_timeout, refuse, uuid7
 from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.receipts import DeadLetters, Receipts
@@ -182,6 +182,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         engine = self._started()
         check_external_id(external_id, field="external_id")
         check_name(name, field="name")
+        _check_flag(exist_ok, "exist_ok")
         found = await engine.store.directory.add_organization(uuid7(), external_id, name, update_name=exist_ok)
         if found.name != name:
             raise OrganizationAlreadyExistsError(external_id=external_id, name=found.name)
@@ -241,6 +242,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         check_external_id(external_id, field="external_id")
         check_external_id(organization_external_id, field="organization_external_id")
         check_name(name, field="name")
+        _check_flag(exist_ok, "exist_ok")
         organization = await engine.names.get_organization(organization_external_id)
         found = await engine.store.directory.add_agent(
             uuid7(), external_id, str(organization.id), name, update_name=exist_ok
@@ -353,7 +355,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             AgentNotFoundError: One of them is not registered; names the closest.
         """
         engine = self._started()
-        named = [id for id in agent_external_ids if id != "*"]
+        named = [id for id in agent_external_ids if not (isinstance(id, str) and id == "*")]
         for external_id in named:
             check_external_id(external_id, field="agent_external_ids")
         await engine.names.get_all(named)
@@ -372,6 +374,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             TimeoutError: Some are still unserved; names them, and says which are not registered.
         """
         engine = self._started()
+        if not isinstance(agent_external_ids, Iterable):
+            raise refuse("agent_external_ids", agent_external_ids, "is neither an external id nor a list of them.")
         ids = [agent_external_ids] if isinstance(agent_external_ids, str) else list(agent_external_ids)
         for external_id in ids:
             check_external_id(external_id, field="agent_external_ids")
@@ -420,3 +424,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             lease=lease,
             payload_type=payload_type,
         )
+
+
+def _check_flag(value: object, field: str) -> None:
+    if not isinstance(value, bool):
+        raise refuse(field, value, "must be True or False.")

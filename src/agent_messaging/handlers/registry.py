@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from ..exceptions import InvalidArgumentError
-from ..ids import check_external_id, check_timeout
+from ..ids import check_external_id, check_timeout, refuse
 from ..models import HandlerContext, Kind
 from ..payloads import check_handler, handler_annotation
 
@@ -47,12 +46,12 @@ def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None
         InvalidArgumentError: It cannot be called with (message, context), or an option is out of range.
     """
     check_handler(function)
+    if not isinstance(ordered, bool):
+        raise refuse("ordered", ordered, "must be True or False.")
     if concurrency is not None and (
         isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
     ):
-        raise InvalidArgumentError(
-            field="concurrency", value=concurrency, reason="must be a whole number from 1, or None."
-        )
+        raise refuse("concurrency", concurrency, "must be a whole number from 1, or None.")
     check_timeout(timeout, field="timeout", allow_none=True)
     called = function if inspect.isroutine(function) else type(function).__call__
     is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(called)

@@ -16,7 +16,7 @@ from ..exceptions import (
     MailboxFullError,
     NoHandlerRegisteredError,
 )
-from ..ids import check_external_id, check_page, check_timeout, uuid7
+from ..ids import check_external_id, check_page, check_timeout, refuse, uuid7
 from ..models import Kind, Record, T
 from ..payloads import checksum, encode, encode_metadata, fingerprint
 from ..storage.ports import (
@@ -103,9 +103,7 @@ class OneWayMessenger(Generic[T]):
         check_timeout(expires_in, field="expires_in", allow_none=True)
         _check_instant(deliver_at, "deliver_at")
         if require_handler is not None and not isinstance(require_handler, bool):
-            raise InvalidArgumentError(
-                field="require_handler", value=require_handler, reason="must be True, False or None."
-            )
+            raise refuse("require_handler", require_handler, "must be True, False or None.")
         if idempotency_key is not None:
             check_external_id(idempotency_key, field="idempotency_key")
         mark = ""
@@ -263,6 +261,8 @@ class OneWayMessenger(Generic[T]):
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
         """
+        if not isinstance(include_read, bool):
+            raise refuse("include_read", include_read, "must be True or False.")
         return await self._list(
             recipient_external_id, "recipient", limit, offset, date_from, date_to, unread_only=not include_read
         )
@@ -323,10 +323,10 @@ class OneWayMessenger(Generic[T]):
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: The role is another word.
         """
-        if role not in ("recipient", "sender"):
-            raise InvalidArgumentError(field="role", value=role, reason="must be 'recipient' or 'sender'.")
+        if not isinstance(role, str) or role not in ("recipient", "sender"):
+            raise refuse("role", role, "must be 'recipient' or 'sender'.")
         if read_status is not None and not isinstance(read_status, bool):
-            raise InvalidArgumentError(field="read_status", value=read_status, reason="must be True, False or None.")
+            raise refuse("read_status", read_status, "must be True, False or None.")
         agent = await self._agent(agent_external_id, role)
         return await self.engine.store.messages.count_messages(agent.id, Role(role), Kind.ONE_WAY, read=read_status)
 
@@ -339,18 +339,12 @@ def _check_recipients(sender: str, many: Sequence[str] | str | None, one: str | 
     check_external_id(sender, field="sender_external_id")
     if one is not None:
         if many is not None:
-            raise InvalidArgumentError(
-                field="recipient_external_id",
-                value=one,
-                reason="was given beside recipient_external_ids; give one of them.",
-            )
+            raise refuse("recipient_external_id", one, "was given beside recipient_external_ids; give one of them.")
         many = one
     if isinstance(many, str):
         many = [many]
     if not isinstance(many, list | tuple):
-        raise InvalidArgumentError(
-            field="recipient_external_ids", value=many, reason="must be a list of external ids, or one of them."
-        )
+        raise refuse("recipient_external_ids", many, "must be a list of external ids, or one of them.")
     if not 0 < len(many) <= MAX_RECIPIENTS:
         raise InvalidArgumentError(
             field="recipient_external_ids",
@@ -377,8 +371,14 @@ def _check_instant(value: datetime | None, field: str) -> None:
     if value is None:
         return
     if not isinstance(value, datetime):
-        raise InvalidArgumentError(field=field, value=value, reason="must be a datetime with a time zone.")
+        raise refuse(field, value, "must be a datetime with a time zone.")
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidArgumentError(
             field=field, value=value, reason="has no time zone. Use datetime.now(UTC), or add tzinfo=."
         )
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidArgumentError(
+            field=field, value=value, reason="is, in UTC, outside the years 1 to 9999. Use None for no bound."
+        ) from None

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import random
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ..delivery.engine import Engine
 from ..delivery.retry import MAX_REASON_LENGTH, describe
-from ..exceptions import ClaimLostError, InvalidArgumentError, NotInitializedError, PayloadError
+from ..exceptions import ClaimLostError, NotInitializedError, PayloadError
 from ..handlers.running import decode_delivery, make_context
-from ..ids import check_external_id, check_timeout
+from ..ids import check_external_id, check_timeout, refuse
 from ..models import Kind, MessageContext
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement, Settling
 
 MAX_LIMIT = 1_000
 DEFAULT_LEASE = 300.0
 """Seconds."""
+CROWDED_TRIES, CROWDED_PAUSE = 5, 0.02
+"""How often, and after how many seconds at most, a pull tries again that got nothing although something waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,7 @@ def _check_reason(reason: object) -> None:
             return
     except UnicodeEncodeError:
         pass
-    raise InvalidArgumentError(
-        field="reason", value=reason, reason="must be text without NUL and without half of a surrogate pair."
-    )
+    raise refuse("reason", reason, "must be text without NUL and without half of a surrogate pair.")
 
 
 async def receive(
@@ -99,9 +100,7 @@ async def receive(
     """See `AgentMessaging.receive`."""
     check_external_id(agent_external_id, field="agent_external_id")
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MAX_LIMIT:
-        raise InvalidArgumentError(
-            field="limit", value=limit, reason=f"must be a whole number from 1 to {MAX_LIMIT:,}."
-        )
+        raise refuse("limit", limit, f"must be a whole number from 1 to {MAX_LIMIT:,}.")
     if timeout != 0:
         check_timeout(timeout, field="timeout", allow_none=True)
     check_timeout(lease, field="lease")
@@ -109,6 +108,7 @@ async def receive(
     await engine.serve_by_pulling(agent.external_id, Kind.ONE_WAY)
     deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
     request = ClaimRequest(agent.id, Kind.ONE_WAY, limit, lease - CLAIM_MARGIN, ordered=False)
+    crowded = CROWDED_TRIES
     while True:
         if engine.is_closing:
             raise NotInitializedError("The SDK was closed while this waited for messages. They go on waiting.")
@@ -116,6 +116,12 @@ async def receive(
         messages = await _open(engine, await engine.dispatcher.pull(request), payload_type)
         if messages:
             return messages
+        if crowded and (agent.id, Kind.ONE_WAY) in await engine.store.deliveries.find_waiting():
+            # Others who claimed at the same moment held what there was to be claimed, and may have taken only a part.
+            crowded -= 1
+            await asyncio.sleep(random.uniform(0.0, CROWDED_PAUSE))  # noqa: S311 - jitter
+            continue
+        crowded = CROWDED_TRIES
         try:
             async with asyncio.timeout_at(deadline):
                 await arrived.wait()

@@ -6,13 +6,13 @@ import asyncio
 import builtins
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import overload
+from typing import Any, overload
 from uuid import UUID
 
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
-from ..ids import check_external_id, check_page, check_timeout, parse_id
+from ..ids import check_external_id, check_page, check_timeout, parse_id, refuse
 from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
 from ..payloads import decode_metadata
 from ..storage.ports import DeadRow, ReceiptRow
@@ -71,8 +71,7 @@ class Receipts:
             NotInitializedError: The SDK was closed meanwhile; the messages go on.
         """
         single = isinstance(message_ids, str | UUID)
-        given: Iterable[MessageId] = [message_ids] if isinstance(message_ids, str | UUID) else message_ids
-        ids = [parse_id(id, field="message_ids") for id in given]
+        ids = _parse_ids(message_ids)
         check_timeout(timeout, field="timeout", allow_none=True)
         try:
             async with asyncio.timeout(timeout):
@@ -91,8 +90,7 @@ class Receipts:
         Returns:
             The ids of those that were withdrawn; the others were claimed or had ended already. Repeat-safe.
         """
-        given = [message_ids] if isinstance(message_ids, str | UUID) else list(message_ids)
-        ids = [parse_id(id, field="message_ids") for id in given]
+        ids = _parse_ids(message_ids)
         withdrawn = await self.engine.store.deliveries.withdraw(ids)
         self.engine.waiters.hint(withdrawn)
         return withdrawn
@@ -159,10 +157,7 @@ class DeadLetters:
                 reason="and recipient_external_id are both missing; say what to redrive.",
             )
         recipient = await self._recipient(recipient_external_id)
-        ids: list[str] | None = None
-        if message_ids is not None:
-            given = [message_ids] if isinstance(message_ids, str | UUID) else message_ids
-            ids = [parse_id(id, field="message_ids") for id in given]
+        ids = _parse_ids(message_ids) if message_ids is not None else None
         moved = await self.engine.store.deliveries.redrive(ids, recipient.id if recipient else None)
         for kind in Kind:
             self.engine.queued({recipient_id for _, recipient_id in moved}, kind)
@@ -173,6 +168,14 @@ class DeadLetters:
             return None
         check_external_id(external_id, field="recipient_external_id")
         return await self.engine.names.get(external_id, role="recipient")
+
+
+def _parse_ids(given: Any) -> list[str]:
+    if isinstance(given, str | UUID):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise refuse("message_ids", given, "is neither an id nor a list of ids.")
+    return [parse_id(id, field="message_ids") for id in given]
 
 
 def _external(names: dict[str, AgentName], id: str) -> str:
