@@ -105,11 +105,12 @@ class MessageConformance(StoreFixtures):
     async def test_marking_can_be_limited_to_a_sender_and_keeps_to_its_kind(self, world: World) -> None:
         from_alice, from_carol = await world.send(), await world.send(world.carol)
         question = await world.send(kind=Kind.CONVERSATION)
+        other_question = await world.send(world.carol, kind=Kind.CONVERSATION)
         elsewhere = await world.send(recipient=world.dave)
         assert await world.store.messages.mark_read(world.bob, Kind.ONE_WAY, sender_id=world.carol) == 1
         assert await self.listed(world, unread_only=True) == [from_alice]
         assert await self.listed(world, unread_only=False) == [from_carol, from_alice]
-        assert await self.listed(world, kind=Kind.CONVERSATION, unread_only=True) == [question]
+        assert await self.listed(world, kind=Kind.CONVERSATION, unread_only=True) == [other_question, question]
         assert await self.listed(world, world.dave, unread_only=True) == [elsewhere]
 
     async def test_unread_ones_are_paged_and_dated_like_all(self, world: World) -> None:

@@ -75,6 +75,14 @@ class ReleaseConformance(StoreFixtures):
         assert dead.log[-1]["reason"]
         assert await world.claim(now=world.at(3)) == []
 
+    async def test_one_that_was_redriven_is_no_suspect(self, world: World, processes: Processes) -> None:
+        owner = await processes.start()
+        sent = [await world.send(sender, max_attempts=1) for sender in (world.alice, world.carol)]
+        await world.claim(owner=owner)
+        await world.store.processes.release([owner], world.start)
+        await world.deliveries.redrive(sent, None)
+        assert ids(await world.claim()) == sent
+
     async def test_nobody_to_release_is_no_error(self, world: World) -> None:
         assert await world.store.processes.release([], world.start) == 0
         assert await world.store.processes.release([new_id()], world.start) == 0

@@ -233,6 +233,21 @@ class RepeatedSettleConformance(StoreFixtures):
         assert (await world.settle(claimed, how)).moved == [False]
         assert await world.receipt(id) == before
 
+    @pytest.mark.parametrize("how", [Settling.RETRY, Settling.RETURNED])
+    async def test_a_repeat_is_answered_as_moved_also_when_the_delivery_ended_without_a_claim(
+        self, world: World, how: Settling
+    ) -> None:
+        """It took effect; what the sender or the time did afterwards is no reason to call the claim lost."""
+        withdrawn = await world.send(world.alice)
+        expired = await world.send(world.carol, expires_in=60)
+        claimed = await world.claim()
+        await world.settle(claimed, how)
+        await world.deliveries.withdraw([withdrawn])
+        await world.deliveries.advance(world.at(61))
+        assert (await world.settle(claimed, how, now=world.at(62))).moved == [True, True]
+        assert await world.state(withdrawn) == DeliveryState.WITHDRAWN
+        assert await world.state(expired) == DeliveryState.EXPIRED
+
     @pytest.mark.parametrize("first", [Settling.DONE, Settling.DEAD])
     @pytest.mark.parametrize("other", list(Settling))
     async def test_another_end_than_the_first_is_refused(self, world: World, first: Settling, other: Settling) -> None:
