@@ -94,7 +94,8 @@ async def test_a_role_that_may_not_create_tables_is_told_what_to_do(
     empty_postgres_dsn: str, open_store: StoreMaker, postgres_server: PostgresServer
 ) -> None:
     role = postgres_server.name("role")
-    await execute(empty_postgres_dsn, f'create role "{role}" login')
+    # Up to version 14 everybody may create tables in the schema "public".
+    await execute(empty_postgres_dsn, "revoke create on schema public from public", f'create role "{role}" login')
     try:
         with pytest.raises(ConfigurationError, match="grant create on schema"):
             await open_store(empty_postgres_dsn.replace("postgres:@", f"{role}@").replace("postgres@", f"{role}@"))
