@@ -12,7 +12,7 @@ async def main():
         await sdk.register_organization("acme", "Acme")
         await sdk.register_agent("alice", "acme", "Alice")
         await sdk.register_agent("bob", "acme", "Bob")
-        sdk.register_handler("bob")(lambda note, context: print("bob got", note))
+        sdk.register_handler("bob")(lambda note, _: print("bob got", note))
         await sdk.one_way.send("alice", "bob", "Tea at four?")
 asyncio.run(main())
 """
