@@ -6,13 +6,12 @@ The only argument is a JSON object, made by `harness.Lab`:
     database, messaging       settings of the SDK's configuration
     serves                    agents whose messages it handles
     claim_margin              instead of `ports.CLAIM_MARGIN`, so that a test can wait for the hard end of a claim
-    plants                    "module:function"s to call before the SDK is built: planted bugs
+    plants                    names of `plants` to put into the SDK: bugs that a judge must notice
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ from agent_messaging import AgentMessaging, Config, MessageContext, bootstrap, c
 from agent_messaging.storage import ports
 from agent_messaging.testing.history import History
 from agent_messaging.testing.recording import RecordingStore
+from tests.processes.plants import plant
 
 READY = "READY"
 HOLDING = "HOLDING"
@@ -40,9 +40,6 @@ class Program:
         self.history = History(settings["history"], settings["name"])
         self.stopping = asyncio.Event()
         """Set by SIGTERM and SIGINT."""
-        for plant in settings.get("plants", ()):
-            module, _, function = plant.partition(":")
-            getattr(importlib.import_module(module), function)()
         config = Config(
             url=settings["url"], database=settings.get("database", {}), messaging=settings.get("messaging", {})
         )
@@ -58,6 +55,8 @@ class Program:
             store = build(config)
             if "claim_margin" in self.settings:
                 shorten_claims(self.settings["claim_margin"])
+            for name in self.settings.get("plants", ()):
+                store = plant(name, store)
             return RecordingStore(store, self.history)
 
         client.build_store = build_recording  # type: ignore[attr-defined]

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.postgres import LEASE
+from agent_messaging import DeliveryState
 from tests.processes.harness import Lab, Nemesis
 from tests.processes.program import HOLDING
 from tests.processes.sender import DONE
 
 MAX_ATTEMPTS = 5
+LEASE = 10.0
+"""Seconds, on PostgreSQL. Long enough for a busy machine to renew it: a lease lost to that explains nothing."""
 DATABASE = {"lease": LEASE, "min_pool_size": 1, "max_pool_size": 5}
 MESSAGING = {"max_attempts": MAX_ATTEMPTS, "retry_delay": 0.05, "retry_max_delay": 0.2, "handler_timeout": 20.0}
-LONG = 1000.0
-"""Seconds that no test lasts."""
 MakeLab = Callable[..., Lab]
 
 
@@ -33,15 +33,14 @@ async def make_lab(tmp_path: Path, backend: str, database_url: str) -> AsyncIter
     labs: list[Lab] = []
 
     def make(*, limits: dict[str, Any] | None = None, messaging: dict[str, Any] | None = None, **settings: Any) -> Lab:
-        # A dead process is found by its lock at the next poll on SQLite, by its lease or its connection on PostgreSQL.
-        takeover = 2.0 if backend == "sqlite" else LEASE + 4.0
+        # Far more than it takes (see the report), so that a busy machine breaks nothing.
+        takeover = 10.0 if backend == "sqlite" else 2 * LEASE
         lab = Lab(
             tmp_path,
             database_url,
             limits={"max_attempts": MAX_ATTEMPTS, "takeover_kill": takeover, **(limits or {})},
-            database=DATABASE if backend == "postgres" else {},
             messaging={**MESSAGING, **(messaging or {})},
-            **settings,
+            **{"database": DATABASE, **settings},
         )
         labs.append(lab)
         return lab
@@ -85,8 +84,11 @@ async def test_a_sender_killed_right_after_its_call_returned(make_lab: MakeLab) 
 
 
 async def test_a_worker_frozen_past_the_end_of_its_claim(make_lab: MakeLab, backend: str) -> None:
-    limits = {"lease": 0.6, "takeover_pause": 3.0 if backend == "sqlite" else LEASE + 4.0}
-    async with make_lab(limits=limits, messaging={"handler_timeout": 1.0}, claim_margin=0.2) as lab:
+    limits = {"lease": 2.0, "takeover_pause": 20.0}
+    claims: dict[str, Any] = {"messaging": {"handler_timeout": 3.0}, "claim_margin": 0.5, "database": DATABASE}
+    if backend == "postgres":
+        claims["database"] = {**DATABASE, "lease": 3.0}
+    async with make_lab(limits=limits, **claims) as lab:
         await lab.register("alice", "bob")
         workers = [await lab.start_worker(serves=["bob"]) for _ in range(2)]
         lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "hold", "times": 1}])
@@ -109,9 +111,8 @@ async def test_a_worker_frozen_past_the_end_of_its_claim(make_lab: MakeLab, back
 
 
 async def test_random_kills(make_lab: MakeLab, backend: str) -> None:
-    # A frozen process keeps its claims on SQLite until their hard end, which is far away here.
-    limits = {"lease": LONG if backend == "sqlite" else 0.6}
-    async with make_lab(limits=limits, seed=20260101) as lab:
+    # Nobody is frozen for as long as claims last, so a pause explains no repeat here.
+    async with make_lab(limits={"lease": LEASE / 2}, seed=20260101) as lab:
         await lab.register("alice", "alex", "bob", "carol")
         work = {"seconds": 0.02}
         workers = [await lab.start_worker(role, serves=["bob", "carol"]) for role in ("one", "two", "three")]
@@ -133,12 +134,14 @@ async def test_random_kills(make_lab: MakeLab, backend: str) -> None:
         assert report.acked > 50
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("together", [True, False], ids=["one process", "two processes"])
 async def test_order_over_overflowing_slots_and_a_restart(make_lab: MakeLab, together: bool, end: str) -> None:
-    """Ten thousand messages of eight senders to one agent with two slots, whose process ends half-way."""
-    messaging = {"handler_concurrency": 2, "drain_timeout": 0.5}
-    sending = {"to": [["bob"]], "senders": [f"sender-{n}" for n in range(8)], "concurrency": 64}
+    """Ten thousand messages of many senders to one agent with few slots, whose process ends half-way."""
+    slots = 5
+    messaging = {"handler_concurrency": slots, "drain_timeout": 0.5}
+    sending: dict[str, Any] = {"to": [["bob"]], "senders": [f"sender-{n}" for n in range(16)], "concurrency": 64}
     async with make_lab(messaging=messaging) as lab:
         await lab.register("bob", *sending["senders"])
         if together:
@@ -156,20 +159,25 @@ async def test_order_over_overflowing_slots_and_a_restart(make_lab: MakeLab, tog
             await lab.start_worker(serves=["bob"])
             assert await sender.wait(60.0) == 0
 
-        report = await lab.judge()
+        report = await lab.judge(timeout=150.0)
 
         assert report.acked == 10_000
         assert report.order_pairs > 9_000
-        # A slot's run may have been cut off; nothing else had to be repeated.
-        assert report.justified_repeats <= 2
+        # The runs in the slots may have been cut off; nothing else had to be repeated.
+        assert report.justified_repeats <= slots
 
 
 async def test_a_message_that_kills_its_process(make_lab: MakeLab) -> None:
     """It ends as a dead letter, and those beside it in the process pay one attempt at most."""
     async with make_lab(limits={"bystander_attempts": 2}) as lab:
-        await lab.register("alice", "bob", *(f"sender-{n}" for n in range(5)))
+        senders = [f"sender-{n}" for n in range(5)]
+        await lab.register("alice", "bob", *senders)
         worker = lab.start("worker", serves=["bob"])
-        bystanders = {"to": [["bob"]], "senders": [f"sender-{n}" for n in range(5)], "body": {"seconds": 0.05}}
+        bystanders: dict[str, Any] = {
+            "to": [["bob"]],
+            "senders": [f"sender-{n}" for n in range(5)],
+            "body": {"seconds": 0.05},
+        }
         sender = lab.start_sender("bystander", **bystanders, count=100, concurrency=5)
         lab.start_sender("poisoner", to=[["bob"]], bodies=[{"value": "poison", "act": "exit"}])
         for _ in range(MAX_ATTEMPTS):
@@ -206,6 +214,28 @@ async def test_a_worker_told_to_stop_gives_back_what_it_cannot_finish(make_lab: 
         assert report.justified_repeats == 3
 
 
+async def test_a_busy_process_told_to_stop_leaves_no_claim_behind(make_lab: MakeLab) -> None:
+    """Also not those that it was about to make: nobody would know that they can be taken over."""
+    senders = [f"sender-{n}" for n in range(8)]
+    async with make_lab(messaging={"drain_timeout": 0.1, "handler_concurrency": 4}) as lab:
+        await lab.register("bob", *senders)
+        async with lab.observing() as store:
+            for _ in range(5):
+                busy = lab.start_sender(
+                    "busy", to=[["bob"]], senders=senders, serves=["bob"], concurrency=64, count=400, stay=True
+                )
+                await busy.wait_for(DONE)
+                await lab.stop(busy)
+                counts = (await store.deliveries.statistics()).counts
+                assert counts.get(DeliveryState.CLAIMED, 0) == 0, f"{busy.name} left {counts}"
+        await lab.start_worker(serves=["bob"])
+
+        report = await lab.judge()
+
+        assert report.acked == 2000
+        assert report.attempts_max == 1
+
+
 async def test_a_full_mailbox_refuses_and_drops_nothing(make_lab: MakeLab, backend: str) -> None:
     concurrency, limit, count = 8, 50, 100
     # On PostgreSQL the bound may be passed by what each process has in flight.
@@ -216,9 +246,9 @@ async def test_a_full_mailbox_refuses_and_drops_nothing(make_lab: MakeLab, backe
         senders = [
             lab.start_sender(f"sender-{n}", to=[["bob"]], count=count, concurrency=concurrency) for n in range(4)
         ]
-        async with lab.observing() as sdk:
+        async with lab.observing() as store:
             while any(sender.is_alive for sender in senders):
-                counts = (await sdk.store.deliveries.statistics()).counts
+                counts = (await store.deliveries.statistics()).counts
                 lab.history.record("depth", recipient="bob", depth=sum(counts.values()))
         assert [await sender.wait() for sender in senders] == [0] * 4
         await lab.start_worker(serves=["bob"])

@@ -2,7 +2,7 @@
 
 The invariants, by the numbers of the reliability document:
 
-    I1   no loss: what was accepted ends done after a run, or dead, expired or withdrawn, and the store says so
+    I1   no loss: what was accepted ends done after a run that ended well, or dead, expired or withdrawn, says the store
     I2   no ghosts: what runs was sent, once, to this recipient, with this body, and was not refused
     I3   settled once: one settlement ends a claim, one ends a message, and nothing runs or is claimed after it
     I4   fencing: tokens rise from claim to claim, and only the newest settles
@@ -203,17 +203,12 @@ class _Judge:
             text = f"it is still {message.state} although the run was drained"
         elif message.state == "done" and not message.starts:
             text = "it is done, and no handler ever ran"
-        elif message.state == "done" and self.failed_throughout(message):
+        elif message.state == "done" and _is_note(message) and not any(end["how"] == "ok" for end in message.ends):
             text = "it is done, and no run of it ended well"
         else:
             return
         self.report.lost += 1
         self.blame("I1", message.id, f"lost: {text}", message.tried, message.final)
-
-    def failed_throughout(self, message: Message) -> bool:
-        """Whether none of its runs ended well, for a note, which only such a run settles as done."""
-        is_note = message.tried is None or message.tried["kind"] == "one_way"
-        return is_note and self.facts.logs_ends and not any(end["how"] == "ok" for end in message.ends)
 
     # --- I2 -----------------------------------------------------------------------------------------------------------
 
@@ -465,6 +460,11 @@ def _is_older(start: Event, newest: Event) -> bool:
     if "token" in start and "token" in newest:
         return bool(start["token"] < newest["token"])
     return bool(start["attempt"] < newest["attempt"])
+
+
+def _is_note(message: Message) -> bool:
+    """Whether a run that failed leaves it open; an ask is answered by the failure and so done."""
+    return message.tried is None or bool(message.tried["kind"] == "one_way")
 
 
 def _is_ordered(message: Message) -> bool:

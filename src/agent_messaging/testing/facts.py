@@ -218,8 +218,6 @@ class Facts:
         self.limits: Event = {}
         self.count = 0
         self.torn = 0
-        self.logs_ends = False
-        """Whether its handlers log how their runs end."""
         self.calls: dict[tuple[str, int], Call] = defaultdict(Call)
         self.values: dict[str, Value] = {}
         self.messages: dict[str, Message] = {}
@@ -283,7 +281,6 @@ class Facts:
             case "h.start":
                 self.message(event["message"]).starts.append(event)
             case "h.end":
-                self.logs_ends = True
                 self.message(event["message"]).ends.append(event)
             case "settle.ok" | "settle.stale":
                 if "message" in event:

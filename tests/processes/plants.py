@@ -1,0 +1,244 @@
+"""Bugs to put into the SDK, each of which breaks one promise: a judge that does not notice them is worth nothing.
+
+Each takes a store and returns one that misbehaves, on any backend; those of the engine change it and return the store
+as it is. They sit below the recording, which so sees what the engine is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from agent_messaging.delivery import dispatcher
+from agent_messaging.ids import uuid7
+from agent_messaging.payloads import checksum
+from agent_messaging.storage import ports
+
+Plant = Callable[[ports.Store], ports.Store]
+
+
+def plant(name: str, store: ports.Store) -> ports.Store:
+    """Put the bug of this name into the SDK of this process."""
+    made: ports.Store = globals()[name](store)
+    return made
+
+
+class Passing:
+    """Passes everything on to what it wraps; a plant overrides what it breaks."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def with_deliveries(make: Callable[[Any], Any]) -> Plant:
+    """A store whose deliveries misbehave."""
+
+    class Planted(Passing):
+        def __init__(self, inner: Any) -> None:
+            super().__init__(inner)
+            self.deliveries = make(inner.deliveries)
+
+    def planted(store: ports.Store) -> ports.Store:
+        broken: Any = Planted(store)
+        return broken  # type: ignore[no-any-return]
+
+    return planted
+
+
+class Changing(Passing):
+    """Changes every delivery on its way from the store to a handler, however it was claimed there."""
+
+    def change(self, delivery: ports.ClaimedDelivery) -> ports.ClaimedDelivery:
+        raise NotImplementedError
+
+    async def claim(self, *args: Any, **options: Any) -> list[ports.ClaimedDelivery]:
+        return [self.change(delivery) for delivery in await self.inner.claim(*args, **options)]
+
+    async def settle(self, *args: Any, **options: Any) -> ports.Settled:
+        settled: ports.Settled = await self.inner.settle(*args, **options)
+        return replace(settled, claimed=[self.change(delivery) for delivery in settled.claimed])
+
+
+# --- storing ----------------------------------------------------------------------------------------------------------
+
+
+class _Losing(Passing):
+    """Tells some callers that their message is stored, and does not store it."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.calls = itertools.count(1)
+
+    async def append(self, groups: Sequence[ports.NewGroup], **options: Any) -> list[ports.AppendOutcome]:
+        lost = [next(self.calls) % 10 == 0 for _ in groups]
+        kept = [group for group, is_lost in zip(groups, lost, strict=True) if not is_lost]
+        outcomes = iter(await self.inner.append(kept, **options))
+        return [ports.Stored() if is_lost else next(outcomes) for is_lost in lost]
+
+
+class _Doubling(Passing):
+    """Stores some messages twice."""
+
+    async def append(self, groups: Sequence[ports.NewGroup], **options: Any) -> list[ports.AppendOutcome]:
+        outcomes: list[ports.AppendOutcome] = await self.inner.append(groups, **options)
+        first = groups[0]
+        again = [ports.NewDelivery(uuid7(), one.recipient_id) for one in first.deliveries]
+        await self.inner.append([replace(first, deliveries=again)], **options)
+        return outcomes
+
+
+class _Dropping(Passing):
+    """Drops what does not fit into a mailbox, and says that it is stored."""
+
+    async def append(self, groups: Sequence[ports.NewGroup], **options: Any) -> list[ports.AppendOutcome]:
+        outcomes = await self.inner.append(groups, **options)
+        return [ports.Stored() if isinstance(outcome, ports.MailboxFull) else outcome for outcome in outcomes]
+
+
+class _Boundless(Passing):
+    """Knows no bound of a mailbox."""
+
+    async def append(self, groups: Sequence[ports.NewGroup], **options: Any) -> Any:
+        return await self.inner.append([replace(group, mailbox_limit=None) for group in groups], **options)
+
+
+# --- claiming and settling --------------------------------------------------------------------------------------------
+
+
+class _Altering(Changing):
+    """Changes a payload, and its checksum with it."""
+
+    def change(self, delivery: ports.ClaimedDelivery) -> ports.ClaimedDelivery:
+        content = json.dumps({**json.loads(delivery.content), "n": -1})
+        return replace(delivery, content=content, checksum=checksum(content, delivery.metadata))
+
+
+class _Patient(Changing):
+    """Never gives up."""
+
+    def change(self, delivery: ports.ClaimedDelivery) -> ports.ClaimedDelivery:
+        return replace(delivery, max_attempts=1000)
+
+
+class _Disordered(Passing):
+    """Hands out whatever is there, the newest first."""
+
+    async def claim(self, requests: Sequence[ports.ClaimRequest], **options: Any) -> list[ports.ClaimedDelivery]:
+        claimed = await self.inner.claim([replace(request, ordered=False) for request in requests], **options)
+        return list(reversed(claimed))
+
+    async def settle(
+        self, settlements: Sequence[ports.Settlement], requests: Sequence[ports.ClaimRequest] = (), **options: Any
+    ) -> ports.Settled:
+        anything = [replace(request, ordered=False) for request in requests]
+        settled: ports.Settled = await self.inner.settle(settlements, anything, **options)
+        return replace(settled, claimed=list(reversed(settled.claimed)))
+
+
+class _Hasty(Passing):
+    """Settles what it claims as done at once: a handler that is killed was never needed."""
+
+    async def claim(self, requests: Sequence[ports.ClaimRequest], *, owner: str, **options: Any) -> Any:
+        claimed = await self.inner.claim(requests, owner=owner, **options)
+        await self._settle(claimed, owner)
+        return claimed
+
+    async def settle(self, *args: Any, owner: str, **options: Any) -> ports.Settled:
+        settled: ports.Settled = await self.inner.settle(*args, owner=owner, **options)
+        await self._settle(settled.claimed, owner)
+        return settled
+
+    async def _settle(self, claimed: Sequence[ports.ClaimedDelivery], owner: str) -> None:
+        done = [ports.Settlement(delivery.claim, ports.Settling.DONE) for delivery in claimed]
+        await self.inner.settle(done, owner=owner)
+
+
+class _Unfenced(Passing):
+    """Lets every settlement through, whoever has the message by now: it takes the newest token for its own."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.ids: dict[int, str] = {}
+
+    async def claim(self, *args: Any, **options: Any) -> list[ports.ClaimedDelivery]:
+        claimed: list[ports.ClaimedDelivery] = await self.inner.claim(*args, **options)
+        self.ids.update((delivery.claim.seq, delivery.message_id) for delivery in claimed)
+        return claimed
+
+    async def settle(self, settlements: Sequence[ports.Settlement], *args: Any, **options: Any) -> ports.Settled:
+        ids: Collection[str] = [self.ids[one.claim.seq] for one in settlements if one.claim.seq in self.ids]
+        newest = {row.message_id: row.token for row in await self.inner.list_receipts(ids)}
+        fresh = [
+            replace(one, claim=replace(one.claim, token=newest.get(self.ids.get(one.claim.seq, ""), one.claim.token)))
+            for one in settlements
+        ]
+        settled: ports.Settled = await self.inner.settle(fresh, *args, **options)
+        self.ids.update((delivery.claim.seq, delivery.message_id) for delivery in settled.claimed)
+        return replace(settled, moved=[True] * len(settlements))
+
+
+class _Reusing(Changing):
+    """Gives every claim the first token."""
+
+    def change(self, delivery: ports.ClaimedDelivery) -> ports.ClaimedDelivery:
+        return replace(delivery, claim=replace(delivery.claim, token=1))
+
+
+# --- the living and the dead ------------------------------------------------------------------------------------------
+
+
+def deaf_to_death(store: ports.Store) -> ports.Store:
+    """Nobody is ever found dead, so nobody's claims are taken over."""
+
+    async def find_dead() -> list[str]:
+        return []
+
+    store.presence.find_dead = find_dead  # type: ignore[method-assign]
+    return store
+
+
+def burying_the_living(store: ports.Store) -> ports.Store:
+    """Everybody else is dead."""
+
+    async def find_dead() -> list[str]:
+        return [
+            process.process_id
+            for process in await store.processes.list_processes(0.0)
+            if process.ended_at is None and process.process_id != store.presence.process_id
+        ]
+
+    store.presence.find_dead = find_dead  # type: ignore[method-assign]
+    return store
+
+
+# --- the engine -------------------------------------------------------------------------------------------------------
+
+
+def handling_twice(store: ports.Store) -> ports.Store:
+    """Each run calls its handler a second time."""
+    run_handler: Any = dispatcher.run_handler  # type: ignore[attr-defined]
+
+    async def run_twice(*args: Any, **options: Any) -> object:
+        await run_handler(*args, **options)
+        return await run_handler(*args, **options)
+
+    dispatcher.run_handler = run_twice  # type: ignore[attr-defined]
+    return store
+
+
+losing = with_deliveries(_Losing)
+doubling = with_deliveries(_Doubling)
+dropping = with_deliveries(_Dropping)
+boundless = with_deliveries(_Boundless)
+altering = with_deliveries(_Altering)
+patient = with_deliveries(_Patient)
+disordered = with_deliveries(_Disordered)
+hasty = with_deliveries(_Hasty)
+unfenced = with_deliveries(_Unfenced)
+reusing = with_deliveries(_Reusing)

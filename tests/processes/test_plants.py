@@ -1,0 +1,113 @@
+"""The judge is worth its word: each bug planted into the SDK of real processes breaks the invariant that it should."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_messaging import DeliveryState
+from tests.processes.harness import Lab
+from tests.processes.program import HOLDING
+
+MAX_ATTEMPTS = 3
+MAILBOX = 20
+LIMITS = {"max_attempts": MAX_ATTEMPTS, "mailbox": MAILBOX}
+MESSAGING = {"max_attempts": MAX_ATTEMPTS, "retry_delay": 0.01, "retry_max_delay": 0.01, "handler_timeout": 2.0}
+Scenario = Callable[[Lab], Awaitable[None]]
+
+
+async def steady(lab: Lab) -> None:
+    """Messages wait for a worker that nothing disturbs."""
+    sender = lab.start_sender(to=[["bob"]], count=50, concurrency=8, messaging={**MESSAGING, "require_handler": False})
+    assert await sender.wait() == 0
+    await lab.start_worker(serves=["bob"])
+
+
+async def crowded(lab: Lab) -> None:
+    """More is sent to an agent than its mailbox holds."""
+    messaging = {**MESSAGING, "require_handler": False, "mailbox_limit": MAILBOX}
+    sender = lab.start_sender(to=[["bob"]], count=50, messaging=messaging)
+    assert await sender.wait() == 0
+    async with lab.observing() as store:
+        queued = (await store.deliveries.statistics()).counts[DeliveryState.QUEUED]
+        lab.history.record("depth", recipient="bob", depth=queued)
+    await lab.start_worker(serves=["bob"])
+
+
+async def failing(lab: Lab) -> None:
+    """A message whose handler always raises."""
+    worker = await lab.start_worker(serves=["bob"])
+    lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "raise"}])
+    await lab.wait_for("h.end", MAX_ATTEMPTS, p=worker.name)
+
+
+async def killed(lab: Lab) -> None:
+    """A worker dies in a handler, and another is there."""
+    victim = await lab.start_worker(serves=["bob"])
+    lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "hold", "times": 1}])
+    await victim.wait_for(f"{HOLDING} v")
+    await lab.start_worker(serves=["bob"])
+    await lab.kill(victim)
+
+
+async def crossed(lab: Lab) -> None:
+    """A handler runs while another worker, the only one with a bug, joins."""
+    first = await lab.start_worker(serves=["bob"], plants=[])
+    lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "seconds": 1.5}], plants=[])
+    await lab.wait_for("h.start", p=first.name)
+    await lab.start_worker(serves=["bob"])
+
+
+async def frozen(lab: Lab) -> None:
+    """A worker freezes in a handler, another takes the message over, and both think that they have it."""
+    victim = await lab.start_worker(serves=["bob"])
+    lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "block", "seconds": 0.1}])
+    await victim.wait_for(f"{HOLDING} v")
+    lab.pause(victim)
+    other = await lab.start_worker(serves=["bob"])
+    await lab.wait_for("h.start", p=other.name)
+    lab.resume(victim)
+
+
+@pytest.mark.parametrize(
+    ("plant", "scenario", "invariant"),
+    [
+        ("losing", steady, "I1"),
+        ("doubling", steady, "I2"),
+        ("altering", steady, "I2"),
+        ("disordered", steady, "I11"),
+        ("handling_twice", steady, "I5"),
+        ("dropping", crowded, "I1"),
+        ("boundless", crowded, "I13"),
+        ("patient", failing, "I12"),
+        ("hasty", killed, "I1"),
+        ("deaf_to_death", killed, "I1"),
+        ("reusing", killed, "I4"),
+        ("burying_the_living", crossed, "I5"),
+        ("unfenced", frozen, "I4"),
+    ],
+)
+async def test_a_planted_bug_is_found(tmp_path: Path, plant: str, scenario: Scenario, invariant: str) -> None:
+    async with make_lab(tmp_path, scenario, plants=[plant]) as lab:
+        await lab.register("alice", "bob")
+        await scenario(lab)
+        report = await lab.report(timeout=5.0)
+        assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
+
+
+@pytest.mark.parametrize("scenario", [steady, crowded, failing, killed, crossed, frozen])
+async def test_without_a_bug_nothing_is_found(tmp_path: Path, scenario: Scenario) -> None:
+    async with make_lab(tmp_path, scenario) as lab:
+        await lab.register("alice", "bob")
+        await scenario(lab)
+        await lab.judge(timeout=30.0)
+
+
+def make_lab(folder: Path, scenario: Scenario, **settings: Any) -> Lab:
+    if scenario is frozen:
+        settings["claim_margin"] = 0.2  # so that the frozen one loses its claim while the test waits
+    url = f"sqlite:///{folder / 'agent_messaging.db'}"
+    return Lab(folder, url, limits=LIMITS, messaging=MESSAGING, **settings)
