@@ -1,0 +1,280 @@
+"""The examples of the documents that are no whole programs, with what they need around them; each runs twice."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from pydantic import BaseModel
+
+import agent_messaging
+from agent_messaging import (
+    AgentMessaging,
+    AgentNotFoundError,
+    Config,
+    DatabaseConfig,
+    MessageContext,
+    MessagingConfig,
+    NoHandlerRegisteredError,
+    TimeoutError,
+    register_one_way_handler,
+)
+from tests.examples.test_programs import PROGRAMS
+
+LATER = {
+    "conversations": ["E-03", "E-05", "E-16", "E-20", "E-21", "E-33", "E-37", "E-41", "E-61", "E-62", "E-65", "E-15"],
+    "meetings and their events": ["E-04", "E-13", "E-17", "E-22", "E-23", "E-34", "E-42", "E-63", "E-66"],
+    "search": ["E-12"],
+    "its import list has the handlers of conversations and notifications": ["E-18"],
+    "coordination": [f"E-{number}" for number in range(43, 58)],
+}
+"""What is not run yet, by the part of the SDK that it waits for."""
+ELSEWHERE = {
+    "E-01": "installing the package: the build",
+    "E-07": "the dependency table: pyproject.toml",
+    "E-08": "no code in the document",
+}
+NUMBERS = {f"E-{number:02}" for number in range(1, 68)}
+
+
+class Notification(TypedDict):
+    type: str
+    text: str
+
+
+class MyMessage(BaseModel):
+    text: str
+
+
+Sdks = AsyncIterator[AgentMessaging[Any, Any, Any]]
+
+
+@pytest.fixture
+def twice(configured: None) -> Callable[[], Sdks]:
+    """What a fragment has around it, two times in a row on the same database; the agents are those of the documents."""
+
+    async def run() -> Sdks:
+        for _ in range(2):
+            received.clear()
+            register_one_way_handler(keep)
+            async with AgentMessaging[Any, Any, Any]() as started:
+                await started.register_organization("org_id", "Organization")
+                for name in ("notification_service", "alice", "bob", "charlie"):
+                    await started.register_agent(name, "org_id", name.title())
+                yield started
+
+    return run
+
+
+async def keep(message: Any, context: MessageContext) -> None:
+    """The handler of everybody."""
+    received.append((context.receiver_id, message, context.metadata))
+
+
+received: list[tuple[str, Any, dict[str, Any]]] = []
+
+
+def test_each_example_is_run_here_or_listed_with_the_reason() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    titles = re.findall(r"def test\w*", text)
+    run = {f"E-{number}" for title in titles for number in re.findall(r"_e(\d\d)(?=_)", title)}
+    run |= {number for names in PROGRAMS for number in names.split(", ")}
+    later = {number for numbers in LATER.values() for number in numbers}
+    assert run.isdisjoint(later)
+    assert run | later | ELSEWHERE.keys() == NUMBERS
+
+
+def test_e06_the_documented_ways_of_running_the_tests_work(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("integration") is not None
+    markers = [line.partition(":")[0] for line in request.config.getini("markers")]
+    assert {"unit", "integration"} <= set(markers)
+    assert request.config.pluginmanager.hasplugin("pytest_cov")
+
+
+def test_e09_e58_constructing_does_not_connect() -> None:
+    config = Config(database=DatabaseConfig(host="prod-db"))
+    for sdk in (AgentMessaging[MyMessage, dict[str, Any], str](config=config), AgentMessaging[MyMessage](config)):
+        assert sdk.config.store.dsn == "postgres://postgres:postgres@prod-db:5432/agent_messaging"
+
+
+async def test_e10_e11_organizations_and_agents(configured: None) -> None:
+    for _ in range(2):
+        async with AgentMessaging[dict[str, Any], dict[str, Any], dict[str, Any]]() as sdk:
+            await sdk.register_organization("org_001", "My Org")
+            assert await sdk.deregister_organization("org_001") is True
+            org_id = await sdk.register_organization("org_001", "Acme Corporation")
+            org = await sdk.get_organization("org_001")
+            assert (org.id, org.name) == (org_id, "Acme Corporation")
+            agent_id = await sdk.register_agent("alice", "org_001", "Alice Agent")
+            agent = await sdk.get_agent("alice")
+            assert (agent.id, agent.name) == (agent_id, "Alice Agent")
+            assert await sdk.deregister_agent("alice") is True
+            assert await sdk.deregister_organization("org_001") is True
+            assert await sdk.deregister_organization("org_001") is False
+
+
+async def test_e14_e39_one_message_to_three_with_metadata(twice: Callable[[], Sdks]) -> None:
+    async for sdk in twice():
+        metadata = {"request_id": str(uuid.uuid4()), "priority": "high"}
+        ids = await sdk.one_way.send(
+            "notification_service",
+            ["alice", "bob", "charlie"],
+            Notification(type="alert", text="System maintenance"),
+            metadata=metadata,
+        )
+        assert len(ids) == 3
+        await sdk.receipts.wait(ids, timeout=10)
+        message = {"type": "alert", "text": "System maintenance"}
+        assert sorted(received, key=str) == [(name, message, metadata) for name in ("alice", "bob", "charlie")]
+
+
+def test_e27_models_are_importable_from_the_top_and_from_models() -> None:
+    import agent_messaging.models
+
+    names = "Organization Agent Session SessionStatus Meeting MeetingStatus MeetingParticipant ParticipantStatus"
+    for name in f"{names} Message MessageType MeetingEventType MeetingEventPayload MessageContext".split():
+        assert getattr(agent_messaging, name) is getattr(agent_messaging.models, name)
+    assert (agent_messaging.SessionStatus.ACTIVE, agent_messaging.MessageType.ENDING) == ("active", "ending")
+
+
+def test_e28_exceptions_are_importable_and_take_one_text() -> None:
+    names = (
+        "AgentNotFoundError OrganizationNotFoundError SessionError SessionStateError SessionLockError MeetingError "
+        "MeetingNotFoundError MeetingNotActiveError MeetingStateError NotYourTurnError MeetingPermissionError "
+        "HandlerError NoHandlerRegisteredError HandlerTimeoutError TimeoutError DatabaseError"
+    )
+    for name in names.split():
+        kind = getattr(agent_messaging, name)
+        assert issubclass(kind, agent_messaging.AgentMessagingError)
+        with pytest.raises(agent_messaging.AgentMessagingError, match=r"^Agent 'alice' not found$"):
+            raise kind("Agent 'alice' not found")
+
+
+def test_e29_e30_e31_configuration_in_code_in_the_environment_and_in_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_code = Config(
+        database=DatabaseConfig(
+            host="localhost",
+            port=5432,
+            user="postgres",
+            password="postgres",
+            database="agent_messaging",
+            max_pool_size=20,
+        ),
+        messaging=MessagingConfig(default_sync_timeout=30.0, default_meeting_turn_duration=60.0, handler_timeout=30.0),
+        debug=False,
+        log_level="INFO",
+    )
+    assert in_code.database.dsn == "postgres://postgres:postgres@localhost:5432/agent_messaging"
+    assert (in_code.database.min_pool_size, in_code.database.connect_timeout_sec) == (5, 10)
+    lines = {
+        "POSTGRES_HOST": "db",
+        "POSTGRES_PORT": "5433",
+        "POSTGRES_USER": "agents",
+        "POSTGRES_PASSWORD": "secret",
+        "POSTGRES_DATABASE": "messages",
+        "POSTGRES_MAX_POOL_SIZE": "7",
+        "POSTGRES_MIN_POOL_SIZE": "3",
+        "POSTGRES_CONNECT_TIMEOUT_SEC": "4",
+        "DEFAULT_SYNC_TIMEOUT": "31.0",
+        "DEFAULT_MEETING_TURN_DURATION": "61.0",
+        "HANDLER_TIMEOUT": "32.0",
+        "DEBUG": "true",
+        "LOG_LEVEL": "WARNING",
+    }
+    Path(".env").write_text("# a comment\n" + "".join(f"{name}={value}\n" for name, value in lines.items()))
+    from_file = Config()
+    Path(".env").unlink()
+    for name, value in lines.items():
+        monkeypatch.setenv(name, value)
+    for config in (from_file, Config()):
+        assert config.database.dsn == "postgres://agents:secret@db:5433/messages"
+        database, messaging = config.database, config.messaging
+        assert (database.max_pool_size, database.min_pool_size, database.connect_timeout_sec) == (7, 3, 4)
+        assert (messaging.default_sync_timeout, messaging.default_meeting_turn_duration) == (31.0, 61.0)
+        assert (messaging.handler_timeout, config.debug, config.log_level) == (32.0, True, "WARNING")
+
+
+async def test_e35_without_the_context_manager_the_sdk_is_only_constructed(configured: None) -> None:
+    sdk = AgentMessaging[dict[str, Any], dict[str, Any], dict[str, Any]]()
+    with pytest.raises(RuntimeError, match="SDK not initialized"):
+        _ = sdk.one_way
+    await sdk.initialize()
+    await sdk.register_organization("org", "Org")
+    await sdk.close()
+
+
+async def test_e36_e60_sending_to_a_handler_registered_before(twice: Callable[[], Sdks]) -> None:
+    async for sdk in twice():
+        ids = await sdk.one_way.send("alice", "bob", MyMessage(text="Hello!"))
+        await sdk.receipts.wait(ids, timeout=10)
+        assert received == [("bob", {"text": "Hello!"}, {})]
+
+
+async def test_e38_errors_are_told_apart(twice: Callable[[], Sdks]) -> None:
+    async for sdk in twice():
+
+        async def attempt(recipient: str) -> str:
+            try:
+                await sdk.one_way.send("alice", [recipient], {"text": "hi"})
+            except AgentNotFoundError:
+                return "One of the agents doesn't exist"
+            except NoHandlerRegisteredError:
+                return "No handler registered for this message type"
+            except Exception as error:
+                return f"Unexpected error: {error}"
+            return "sent"
+
+        assert await attempt("bobby") == "One of the agents doesn't exist"
+        assert await attempt("bob") == "sent"
+        agent_messaging.clear_handlers()
+        assert await attempt("bob") == "No handler registered for this message type"
+
+
+async def test_e40_an_agent_is_registered_unless_it_exists(twice: Callable[[], Sdks]) -> None:
+    done = []
+    async for sdk in twice():
+        try:
+            agent = await sdk.get_agent("dora")
+            done.append(agent.name)
+        except AgentNotFoundError:
+            await sdk.register_agent("dora", "org_id", "Dora")
+            done.append("registered")
+    assert done == ["registered", "Dora"]
+
+
+async def test_e59_a_handler_is_registered_for_one_agent(twice: Callable[[], Sdks]) -> None:
+    async for sdk in twice():
+        seen = []
+
+        @sdk.register_handler("bob")
+        async def handle_message(message: MyMessage, context: MessageContext) -> None:
+            seen.append(f"{context.sender_external_id}: {message.text}")
+
+        await sdk.receipts.wait(await sdk.one_way.send("alice", "bob", MyMessage(text="hi")), timeout=10)
+        assert seen == ["alice: hi"]
+
+
+def test_e67_the_flat_settings_are_accepted() -> None:
+    config = Config(
+        postgres_host="db",
+        postgres_port=5433,
+        postgres_user="u",
+        postgres_password="",
+        postgres_db="messages",
+        max_pool_size=10,
+        default_conversation_timeout=300.0,
+        default_meeting_timeout=600.0,
+        default_turn_duration=60.0,
+        enable_turn_timeout=True,
+        auto_invoke_handlers=True,
+    )
+    assert config.database.dsn == "postgres://u@db:5433/messages"
+    assert (config.postgres_host, config.max_pool_size, config.default_conversation_timeout) == ("db", 10, 300.0)
+    assert (config.messaging.default_sync_timeout, config.messaging.default_meeting_timeout) == (300.0, 600.0)
+    assert issubclass(TimeoutError, agent_messaging.AgentMessagingError)
