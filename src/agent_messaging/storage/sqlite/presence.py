@@ -30,6 +30,8 @@ _MERGE = 0.002
 """Seconds within which rings to one process are merged into one."""
 _WATCH = 1.0
 """Seconds between two looks whether others took this process for dead."""
+_REMEMBERED = 10_000
+"""Processes whose doorbell, or lack of one, is remembered."""
 _KEPT = 7 * 24 * 3600 * 1_000_000
 """Microseconds after its end for which a process's row is kept."""
 
@@ -70,18 +72,14 @@ class SQLitePresence:
             self._watching = self._loop.create_task(self._watch(on_lost), name="agent-messaging-presence")
 
     async def _appear(self, process_id: str) -> None:
-        old = self._lock
-        if not self._engine.in_memory:
-            self._lock = ProcessLock.join(self._folder, self._database(), process_id)
-        if old is not None:
-            old.leave(self.process_id)
+        lock = None if self._engine.in_memory else ProcessLock.join(self._folder, self._database(), process_id)
         due, at = self._clock.now()
         row = {
             "process": process_id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "boot_id": self._clock.boot_id,
-            "lock_name": "" if self._lock is None else self._lock.name,
+            "lock_name": "" if lock is None else lock.name,
             "port": self._port,
             "at": at,
         }
@@ -92,22 +90,30 @@ class SQLitePresence:
             connection.execute(_SQL["presence_prune"], {"before": due - _KEPT})
             return left
 
-        for name in await self._engine.write(appear):
-            # What a killed process left behind, once its death has been dealt with.
-            path = os.path.join(self._folder, name)
-            if self._lock is not None and name not in ("", self._lock.name) and not is_held(path):
-                remove_file(path)
+        try:
+            left = await self._engine.write(appear)
+        except BaseException:
+            if lock is not None:
+                lock.leave(process_id)
+            raise
+        if self._lock is not None:
+            self._lock.leave(self.process_id)
+        self._lock = lock
+        self.process_id = process_id
+        if lock is not None:
+            # What killed processes left behind, once their deaths have been dealt with.
+            paths = [os.path.join(self._folder, name) for name in left if name not in ("", lock.name)]
+            for path in paths:
+                if not is_held(path):
+                    remove_file(path)
 
     async def _watch(self, on_lost: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(_WATCH)
             with suppress(AgentMessagingError):  # whoever uses the store hears of it
-                if await self._engine.read(partial(_is_living, process_id=self.process_id)):
-                    continue
-                process_id = str(uuid.uuid4())
-                await self._appear(process_id)
-                self.process_id = process_id
-                on_lost()
+                if not await self._engine.read(partial(_is_in_force, process_id=self.process_id)):
+                    await self._appear(str(uuid.uuid4()))
+                    on_lost()
 
     def _database(self) -> Identity:
         assert self._engine.guard is not None
@@ -164,7 +170,8 @@ class SQLitePresence:
                 asked, self._unknown = self._unknown, set()
                 rows = await self._engine.read(lambda con: fetch(con, _SQL["presence_list"], {}))
                 # Who is not among the living never comes back: ids are not used again.
-                self._ports = dict.fromkeys(asked, 0)
+                known = self._ports if len(self._ports) < _REMEMBERED else {}
+                self._ports = dict.fromkeys((*known, *asked), 0)
                 self._ports.update({process_id: port for process_id, _, _, port in rows})
                 self._rung = {id: at for id, at in self._rung.items() if id in self._ports}
                 for process_id in asked:
@@ -205,6 +212,8 @@ class SQLitePresence:
 
     async def aclose(self) -> None:
         """See the port. The row stays as it is: to retire is ProcessStore's."""
+        if self._engine.is_forked:
+            return  # the child shares the parent's poller: what it removes there the parent would lose
         tasks = [task for task in (self._watching, self._asking) if task is not None]
         self._watching = None
         for task in tasks:
@@ -220,5 +229,5 @@ class SQLitePresence:
             self._lock = None
 
 
-def _is_living(connection: apsw.Connection, process_id: str) -> bool:
+def _is_in_force(connection: apsw.Connection, process_id: str) -> bool:
     return bool(connection.execute(_SQL["presence_find"], {"process": process_id}).get)

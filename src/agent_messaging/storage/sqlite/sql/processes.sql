@@ -50,7 +50,7 @@ insert into processes (id, host, pid, boot_id, lock_name, doorbell_port, started
 values (:process, :host, :pid, :boot_id, :lock_name, :port, :at)
 
 -- name: presence_find
-select exists (select 1 from processes where id = :process and ended_at is null)
+select exists (select 1 from processes where id = :process and end_reason is not 'died')
 
 -- name: presence_list
 select json_group_array(json_array(id, boot_id, lock_name, doorbell_port)) from processes where ended_at is null
