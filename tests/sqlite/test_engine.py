@@ -168,3 +168,12 @@ async def test_a_batch_takes_as_many_steps_as_a_single_message(store: SQLiteStor
     many = await steps_of_a_life(await World.create(store), store, 200)
     assert many == few
     assert max(few) <= 12
+
+
+async def test_an_entry_of_an_earlier_run_is_no_repeat(world: World) -> None:
+    await world.send()
+    await world.settle(await world.claim_one(), Settling.RETRY, reason="first run")
+    second = await world.claim_one()
+    await world.settle(second, Settling.DONE)
+    assert (await world.settle(second, Settling.RETRY, reason="second run")).moved == [False]
+    assert (await world.settle(second, Settling.DONE)).moved == [True]

@@ -143,7 +143,7 @@ def settle(
         if state == DeliveryState.CLAIMED:
             rows.append(_row(settlement, target, note, instant))
             found[seq] = [seq, target, settlement.claim.token, origin, note]  # so a second one in this call is a repeat
-        elif state != target or (note is not None and event != note):
+        elif not _took_effect(note, state, event):
             moved.append(False)
             continue
         moved.append(True)
@@ -152,6 +152,17 @@ def settle(
     if rows:
         connection.execute(_SQL["settle"], {"rows": encode(rows), "at": instant.at})
     return moved, origins
+
+
+def _took_effect(note: str | None, state: str, event: str | None) -> bool:
+    """Whether a claim that is the newest, and no longer open, ended in this way.
+
+    DONE leaves no entry in the log, every other end does, as its last; so it does not matter what the sender or the time
+    did with the delivery afterwards.
+    """
+    if note is None:
+        return state == DeliveryState.DONE
+    return state != DeliveryState.DONE and event == note
 
 
 def _row(settlement: Settlement, target: DeliveryState, note: str | None, instant: Instant) -> tuple[Any, ...]:
