@@ -157,8 +157,8 @@ def settle(
 def _took_effect(note: str | None, state: str, event: str | None) -> bool:
     """Whether a claim that is the newest, and no longer open, ended in this way.
 
-    DONE leaves no entry in the log, every other end does, as its last; so it does not matter what the sender or the time
-    did with the delivery afterwards.
+    DONE leaves no entry in the log, every other end does, as its last; so it does not matter what the sender or the
+    time did with the delivery afterwards.
     """
     if note is None:
         return state == DeliveryState.DONE
