@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections import Counter
 
 from ...ids import uuid7 as new_id
 from ...models import DeliveryState, Kind
@@ -322,14 +323,27 @@ class SuspectConformance(StoreFixtures):
         await world.deliveries.advance(world.at(61))
         assert len(await world.claim(limit=10, now=world.at(61))) == 3
 
-    async def test_stores_racing_for_suspects_get_one_between_them(
+    async def test_stores_racing_for_suspects_get_one_of_each_recipient(
         self, world: World, processes: Processes, second_store: Store
     ) -> None:
-        await self.suspects(world, processes)
+        """Each racer begins its round elsewhere, so that each comes upon another suspect first."""
+        agents = [world.alice, world.bob, world.carol, world.dave]
+        owner = await processes.start()
+        await world.append(*(world.group(sender, agents) for sender in agents))
+        for recipient in agents:
+            assert len(await world.claim(recipient, owner=owner)) == 4
+        assert await world.store.processes.release([owner], world.start) == 16
+
         answers = await asyncio.gather(
             *(
-                store.deliveries.claim([world.request()], owner=new_id(), now=world.start)
-                for store in (world.store, second_store) * 3
+                store.deliveries.claim(
+                    [world.request(recipient, after_sender=after, ordered=ordered)], owner=new_id(), now=world.start
+                )
+                for ordered in (True, False)
+                for recipient in agents
+                for after in agents
+                for store in (world.store, second_store)
             )
         )
-        assert sum(len(answer) for answer in answers) == 1
+        claimed = Counter(delivery.recipient_id for answer in answers for delivery in answer)
+        assert claimed == dict.fromkeys(agents, 1)

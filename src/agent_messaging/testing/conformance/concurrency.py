@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from ...ids import uuid7 as new_id
 from ...models import DeliveryState
-from ...storage.ports import ClaimedDelivery, Settlement, Settling, Store
+from ...storage.ports import ClaimedDelivery, Settlement, Settling, Store, Stored
 from .base import StoreFixtures
 from .world import World
 
@@ -139,6 +139,25 @@ class ConcurrencyConformance(StoreFixtures):
 
         await asyncio.gather(send(), handle())
         assert seen == sent
+
+    async def test_of_appends_that_claim_in_one_lane_at_once_one_process_gets_the_claim(
+        self, world: World, second_store: Store
+    ) -> None:
+        agents = [world.alice, world.bob, world.carol, world.dave]
+        outcomes = await asyncio.gather(
+            *(
+                store.deliveries.append([world.group(sender, agents, claim=True)], owner=new_id(), now=world.start)
+                for sender in agents
+                for store in (world.store, second_store) * 2
+            )
+        )
+        stored = [outcome for (outcome,) in outcomes if isinstance(outcome, Stored)]
+        assert len(stored) == 16
+        receipts = await world.deliveries.list_receipts([id for outcome in stored for id in outcome.claims])
+        assert all(receipt.state is DeliveryState.CLAIMED for receipt in receipts)
+        lanes = Counter((receipt.sender_id, receipt.recipient_id) for receipt in receipts)
+        assert lanes
+        assert set(lanes.values()) == {1}
 
     async def test_one_key_used_by_many_at_once_stores_one_message(self, world: World, second_store: Store) -> None:
         groups = [world.group(idempotency_key="k", fingerprint="f") for _ in range(8)]
