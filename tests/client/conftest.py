@@ -23,6 +23,14 @@ def url(database_url: str) -> str:
     return database_url
 
 
+@pytest.fixture
+def empty_url(backend: str, request: pytest.FixtureRequest) -> str:
+    """A place without a schema."""
+    if backend == "postgres":
+        return str(request.getfixturevalue("empty_postgres_dsn"))
+    return f"sqlite:///{request.getfixturevalue('sqlite_path')}"
+
+
 @pytest.fixture(autouse=True)
 def no_global_handlers() -> Iterator[None]:
     """Global handlers of one test do not reach the next."""
