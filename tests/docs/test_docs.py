@@ -55,7 +55,8 @@ def printed_by(block: Block) -> str | None:
 def test_every_block_is_of_a_kind_that_is_run_or_is_no_code() -> None:
     assert {block.language for block in ALL} <= {"python", "text", "sh"}
     assert {block.role for block in ALL if block.language == "python"} <= {"", "fragment", "server", "client"}
-    assert PROGRAMS and FRAGMENTS
+    assert PROGRAMS
+    assert FRAGMENTS
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
