@@ -1,0 +1,179 @@
+"""The errors: one tree, stable codes, texts that say what to do, and the public names."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import agent_messaging
+from agent_messaging import AgentMessagingError, InvalidArgumentError, exceptions
+
+DETAILS: dict[str, dict[str, Any]] = {
+    "InvalidArgumentError": {"field": "limit", "value": 0, "reason": "is too small."},
+    "PayloadError": {"field": "message.a", "reason": "is NaN."},
+    "IdempotencyConflictError": {"idempotency_key": "k"},
+    "AgentNotFoundError": {"external_id": "alcie", "suggestions": ("alice",), "role": "sender"},
+    "OrganizationNotFoundError": {"external_id": "acmee", "suggestions": ("acme",), "role": "sender"},
+    "MessageNotFoundError": {"message_id": "m"},
+    "MailboxFullError": {"recipients": ("bob",), "limit": 5},
+    "ClaimLostError": {"message_id": "m"},
+    "NoHandlerRegisteredError": {"agents": ("bob",)},
+    "HandlerTimeoutError": {"timeout": 2.5},
+    "MutualWaitError": {"path": ("alice", "bob", "alice")},
+    "OrganizationAlreadyExistsError": {"external_id": "acme", "name": "Acme"},
+    "AgentAlreadyExistsError": {"external_id": "bob", "name": "Bob", "organization": "acme"},
+}
+CODES = (
+    "agent_already_exists agent_messaging agent_not_found agent_not_in_meeting claim_lost configuration "
+    "conversation_ended conversation_timeout database handler handler_timeout host_cannot_leave idempotency_conflict "
+    "invalid_argument invalid_meeting mailbox_full meeting meeting_not_active meeting_not_found meeting_permission "
+    "meeting_state meeting_timeout message_not_found mutual_wait no_handler_registered not_initialized "
+    "not_meeting_host not_your_turn organization_already_exists organization_not_found outcome_unknown payload "
+    "schema_version session session_lock session_not_found session_state storage_busy storage_corrupt "
+    "storage_foreign storage_full storage_replaced storage_unavailable timeout turn_lost"
+)
+"""They are for programs: adding one is fine, changing one is not."""
+
+
+def tree(kind: type[AgentMessagingError]) -> Iterator[type[AgentMessagingError]]:
+    if not kind.__name__.startswith("_"):
+        yield kind
+    for child in kind.__subclasses__():
+        if child.__module__ == exceptions.__name__:
+            yield from tree(child)
+
+
+ERRORS = list(dict.fromkeys(tree(AgentMessagingError)))
+each_error = pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+
+
+def test_codes_are_unique_and_stay_as_they_are() -> None:
+    codes = [kind.code for kind in ERRORS]
+    assert sorted(codes) == sorted(set(codes)) == CODES.split()
+    assert all("code" in vars(kind) for kind in ERRORS)
+
+
+@each_error
+def test_an_error_documents_itself_and_takes_one_text(kind: type[AgentMessagingError]) -> None:
+    documentation = " ".join((inspect.getdoc(kind) or "").split())
+    assert vars(kind)["__doc__"]
+    assert str(kind()) == documentation
+    assert documentation.endswith(".")
+    assert str(kind("just this")) == "just this"
+    assert getattr(agent_messaging, kind.__name__) is kind
+    assert kind.__name__ in agent_messaging.__all__
+    assert isinstance(kind.retryable, bool)
+    assert kind.exit_code in range(1, 10)
+
+
+@each_error
+def test_an_error_survives_pickling_and_copying_with_its_details(kind: type[AgentMessagingError]) -> None:
+    details = DETAILS.get(kind.__name__, {})
+    for error in (kind(), kind("just this"), kind(**details)):
+        for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+            assert type(twin) is kind
+            assert (str(twin), twin.args, twin.details) == (str(error), error.args, error.details)
+            for name in details:
+                assert getattr(twin, name) == getattr(error, name)
+
+
+@each_error
+def test_details_are_shown_in_the_message_and_unknown_ones_refused(kind: type[AgentMessagingError]) -> None:
+    details = DETAILS.get(kind.__name__, {})
+    hints = {name: hint for base in kind.__mro__ for name, hint in vars(base).get("__annotations__", {}).items()}
+    own = {name for name, hint in hints.items() if "ClassVar" not in hint}
+    assert own <= details.keys() | {"value", "kind"}, "each detail is tried here"
+    text = str(kind(**details))
+    for value in details.values():
+        for part in value if isinstance(value, tuple) else (value,):
+            assert str(part).lower() in text.lower()
+    with pytest.raises(TypeError, match="no detail 'nonsense'"):
+        kind(nonsense=1)
+
+
+def test_the_tree_is_that_of_the_reference() -> None:
+    above = {
+        "SessionStateError": "SessionError",
+        "SessionLockError": "SessionError",
+        "MeetingNotFoundError": "MeetingError",
+        "MeetingNotActiveError": "MeetingError",
+        "MeetingStateError": "MeetingError",
+        "NotYourTurnError": "MeetingError",
+        "MeetingPermissionError": "MeetingError",
+        "NoHandlerRegisteredError": "HandlerError",
+        "HandlerTimeoutError": "HandlerError",
+        "MutualWaitError": "SessionLockError",
+        "TurnLostError": "NotYourTurnError",
+        "OutcomeUnknownError": "TimeoutError",
+        "MeetingTimeoutError": "MeetingError",
+        "PayloadError": "InvalidArgumentError",
+        **{
+            f"Storage{name}Error": "DatabaseError"
+            for name in ["Unavailable", "Busy", "Full", "Corrupt", "Replaced", "Foreign"]
+        },
+        "SchemaVersionError": "DatabaseError",
+    }
+    for child, parent in above.items():
+        assert issubclass(getattr(agent_messaging, child), getattr(agent_messaging, parent)), child
+    assert issubclass(agent_messaging.TimeoutError, TimeoutError)
+    assert issubclass(agent_messaging.NotInitializedError, RuntimeError)
+    for name in ("InvalidArgumentError", "PayloadError", "ConfigurationError", "InvalidMeetingError"):
+        assert issubclass(getattr(agent_messaging, name), ValueError)
+
+
+def test_the_names_of_the_older_documents_are_kept() -> None:
+    aliases = {
+        "HandlerNotRegisteredError": "NoHandlerRegisteredError",
+        "InvalidSessionStateError": "SessionStateError",
+        "InvalidMeetingStateError": "MeetingStateError",
+        "NotCurrentSpeakerError": "NotYourTurnError",
+        "AgentNotFound": "AgentNotFoundError",
+        "SessionNotFound": "SessionNotFoundError",
+        "MeetingNotFound": "MeetingNotFoundError",
+        "HandlerNotRegistered": "NoHandlerRegisteredError",
+        "TimeoutException": "TimeoutError",
+        "InvalidOperation": "AgentMessagingError",
+    }
+    for old, new in aliases.items():
+        assert getattr(agent_messaging, old) is getattr(agent_messaging, new)
+    names = "ConversationTimeoutError ConversationEndedError AgentNotInMeetingError NotMeetingHostError"
+    for name in f"{names} HostCannotLeaveError OrganizationAlreadyExistsError AgentAlreadyExistsError".split():
+        assert name in agent_messaging.__all__
+
+
+def test_what_the_package_exports_exists_and_nothing_is_forgotten() -> None:
+    assert len(agent_messaging.__all__) == len(set(agent_messaging.__all__))
+    for name in agent_messaging.__all__:
+        assert getattr(agent_messaging, name) is not None
+    here = agent_messaging.models.__name__
+    models = [name for name, value in vars(agent_messaging.models).items() if getattr(value, "__module__", "") == here]
+    public = {name for name in models if not name.startswith("_")} - {"T"}
+    assert public <= set(agent_messaging.__all__)
+    assert set(agent_messaging.__all__) <= set(dir(agent_messaging))
+    namespace: dict[str, Any] = {}
+    exec("from agent_messaging import *", namespace)
+    assert namespace.keys() >= set(agent_messaging.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = agent_messaging.nonsense
+    assert re.fullmatch(r"\d+\.\d+\.\d+", agent_messaging.__version__)
+
+
+def test_a_long_value_is_shortened_and_a_payload_never_shown() -> None:
+    text = str(InvalidArgumentError(field="name", value="x" * 10_000, reason="is too long."))
+    assert len(text) < 200
+    assert "10002 characters" in text
+    assert "secret" not in str(agent_messaging.PayloadError(field="message", value="secret", reason="is NaN."))
+
+
+def test_an_error_shows_its_cause() -> None:
+    cause = ZeroDivisionError("because")
+    with pytest.raises(agent_messaging.StorageFullError) as caught:
+        raise agent_messaging.StorageFullError from cause
+    assert "ZeroDivisionError: because" in "".join(traceback.format_exception(caught.value))

