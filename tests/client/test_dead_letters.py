@@ -74,38 +74,36 @@ async def test_one_message_that_always_fails_does_not_hold_up_the_others(make_sd
     assert receipt.deliver_at is not None
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (ValueError(), "ValueError"),
-        (KeyError("x"), "KeyError: 'x'"),
-        (RuntimeError("a\x00b \ud800"), "RuntimeError: a\\x00b \\ud800"),
-        (RuntimeError("x" * 10_000), "RuntimeError: " + "x" * 485 + "…"),
-        (StopIteration(3), "RuntimeError: "),
-        (ExceptionGroup("two", [ValueError(), TypeError()]), "ExceptionGroup: two (2 sub-exceptions)"),
-        (TimeoutError("its own"), "TimeoutError: its own"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-@pytest.mark.parametrize("in_thread", [False, True], ids=["coroutine", "function"])
-async def test_any_error_of_a_handler_becomes_a_reason(
-    make_sdk: MakeSdk, error: Exception, reason: str, in_thread: bool
-) -> None:
+FAILURES: list[tuple[Exception, str]] = [
+    (ValueError(), "ValueError"),
+    (KeyError("x"), "KeyError: 'x'"),
+    (RuntimeError("a\x00b \ud800"), "RuntimeError: a\\x00b \\ud800"),
+    (RuntimeError("x" * 10_000), "RuntimeError: " + "x" * 485 + "…"),
+    (StopIteration(3), "RuntimeError: "),
+    (ExceptionGroup("two", [ValueError(), TypeError()]), "ExceptionGroup: two (2 sub-exceptions)"),
+    (TimeoutError("its own"), "TimeoutError: its own"),
+]
+
+
+async def test_any_error_of_a_handler_becomes_a_reason(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk(max_attempts=1)
-    await sdk.add_people("alice", "bob")
+    await sdk.add_people("alice", "bob", "carol")
     logging.getLogger("agent_messaging").setLevel(logging.CRITICAL)  # half a surrogate pair breaks pytest's reports
 
-    def plain(message: object, context: object) -> None:
-        raise error
+    @sdk.register_handler("bob")
+    def plain(message: int, context: object) -> None:
+        raise FAILURES[message][0]
 
-    async def coroutine(message: object, context: object) -> None:
-        raise error
+    @sdk.register_handler("carol")
+    async def coroutine(message: int, context: object) -> None:
+        raise FAILURES[message][0]
 
-    sdk.register_handler("bob")(plain if in_thread else coroutine)
-    [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", "hi"))
-    assert receipt.state.value == "dead"
-    assert receipt.reasons[0].startswith(reason)
-    assert len(receipt.reasons[0]) <= 500
+    for number, (error, reason) in enumerate(FAILURES):
+        for receipt in await sdk.wait(await sdk.one_way.send("alice", ["bob", "carol"], number)):
+            where = f"{type(error).__name__} for {receipt.recipient_id}: {receipt.reasons}"
+            assert receipt.state.value == "dead", where
+            assert receipt.reasons[0].startswith(reason), where
+            assert len(receipt.reasons[0]) <= 500, where
 
 
 async def test_dead_letters_are_listed_newest_first_of_one_agent_or_of_all(make_sdk: MakeSdk) -> None:

@@ -15,7 +15,15 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
-from agent_messaging import AgentMessaging, HandlerContext, InvalidArgumentError, MessageContext, MessageType
+from agent_messaging import (
+    AgentMessaging,
+    HandlerContext,
+    InvalidArgumentError,
+    MessageContext,
+    MessageType,
+    list_handlers,
+    register_one_way_handler,
+)
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 from tests.support import eventually
 
@@ -52,40 +60,38 @@ NOTE_JSON = {
 }
 
 
-@pytest.mark.parametrize(
-    ("annotation", "payload", "received"),
-    [
-        (Note, NOTE, NOTE),
-        (Note, NOTE_JSON, NOTE),
-        (Task, TASK, TASK),
-        (Alert, Alert(text="x"), {"text": "x"}),
-        (dict, NOTE, NOTE_JSON),
-        (dict[str, Any], TASK, {"name": "sort", "sizes": [1, 2]}),
-        (Any, NOTE, NOTE_JSON),
-        (None, NOTE, NOTE_JSON),
-        (list[Task], [TASK, TASK], [TASK, TASK]),
-        (Task | Note, NOTE, NOTE),
-        (str, "text", "text"),
-        (UUID, UUID(int=3), UUID(int=3)),
-        (datetime | None, None, None),
-    ],
-    ids=str,
-)
-async def test_the_annotation_decides_what_a_handler_is_given(
-    sdk: Sdk, annotation: Any, payload: Any, received: Any
-) -> None:
-    given = []
+TYPED: list[tuple[Any, Any, Any]] = [
+    (Note, NOTE, NOTE),
+    (Note, NOTE_JSON, NOTE),
+    (Task, TASK, TASK),
+    (Alert, Alert(text="x"), {"text": "x"}),
+    (dict, NOTE, NOTE_JSON),
+    (dict[str, Any], TASK, {"name": "sort", "sizes": [1, 2]}),
+    (Any, NOTE, NOTE_JSON),
+    (None, NOTE, NOTE_JSON),
+    (list[Task], [TASK, TASK], [TASK, TASK]),
+    (Task | Note, NOTE, NOTE),
+    (str, "text", "text"),
+    (UUID, UUID(int=3), UUID(int=3)),
+    (datetime | None, None, None),
+]
+"""An annotation (None: there is none), what is sent, and what the handler is to get."""
 
-    async def handler(message, context):  # type: ignore[no-untyped-def]
-        given.append(message)
 
-    if annotation is not None:
-        handler.__annotations__["message"] = annotation
-    sdk.register_handler("bob")(handler)
-    [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", payload))
-    assert receipt.state.value == "done", receipt.reasons
-    assert given == [received]
-    assert type(given[0]) is type(received)
+async def test_the_annotation_decides_what_a_handler_is_given(sdk: Sdk) -> None:
+    for annotation, payload, received in TYPED:
+        given: list[Any] = []
+
+        async def handler(message, context, given=given):  # type: ignore[no-untyped-def]
+            given.append(message)
+
+        if annotation is not None:
+            handler.__annotations__["message"] = annotation
+        sdk.register_handler("bob")(handler)
+        [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", payload))
+        assert receipt.state.value == "done", (annotation, receipt.reasons)
+        assert given == [received], annotation
+        assert type(given[0]) is type(received), annotation
 
 
 async def test_a_payload_that_does_not_fit_goes_to_the_dead_letters_at_once_with_the_place(sdk: Sdk) -> None:
@@ -184,10 +190,14 @@ async def yields(message: object, context: object) -> Any:
 
 
 @pytest.mark.parametrize("function", [no_arguments, one_argument, needs_three, yields, "text", None])
-async def test_what_cannot_be_a_handler_is_refused_when_it_is_registered(sdk: Sdk, function: Any) -> None:
+def test_what_cannot_be_a_handler_is_refused_when_it_is_registered(function: Any) -> None:
+    sdk = AgentMessaging[Any]("sqlite://:memory:")
     with pytest.raises(InvalidArgumentError, match="handler"):
         sdk.register_handler("bob")(function)
+    with pytest.raises(InvalidArgumentError, match="handler"):
+        register_one_way_handler(agent="bob")(function)
     assert sdk.unregister_handler("bob") is False
+    assert list_handlers() == []
 
 
 async def test_a_plain_function_runs_in_a_thread_and_may_block(sdk: Sdk) -> None:

@@ -84,6 +84,8 @@ async def test_a_server_that_goes_away_and_comes_back_loses_nothing_that_was_ack
         for number in range(5):
             kept += await sdk.one_way.send("alice", "bob", number, require_handler=False)
         waiting = asyncio.create_task(sdk.receipts.wait(kept, timeout=60))
+        with pytest.raises(TimeoutError):  # the other one waits by then
+            await sdk.receipts.wait(kept, timeout=0.2)
         await asyncio.to_thread(own_server.stop)
         started = time.monotonic()
         for call in (
@@ -182,14 +184,13 @@ async def test_a_locked_file_is_waited_for_and_then_reported(make_sdk: MakeSdk, 
 
 
 @on_sqlite
-@pytest.mark.parametrize("files", [("",), ("-wal",), ("", "-wal", "-shm")], ids=["database", "log", "all"])
+@pytest.mark.parametrize("suffix", ["", "-wal"], ids=["database", "log"])
 async def test_a_file_that_is_removed_while_open_stops_the_sdk(
-    make_sdk: MakeSdk, sqlite_path: Path, files: tuple[str, ...]
+    make_sdk: MakeSdk, sqlite_path: Path, suffix: str
 ) -> None:
     sdk = await make_sdk()
     await sdk.add_people("alice", "bob")
-    for suffix in files:
-        Path(f"{sqlite_path}{suffix}").unlink()
+    Path(f"{sqlite_path}{suffix}").unlink()
     for _ in range(2):
         with pytest.raises(StorageReplacedError, match="removed or replaced while open"):
             await sdk.one_way.send("alice", "bob", "hi", require_handler=False)

@@ -14,6 +14,7 @@ from agent_messaging import (
     clear_handlers,
     register_one_way_handler,
 )
+from agent_messaging.delivery.probes import arm, disarm
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 from tests.support import eventually
 
@@ -259,3 +260,27 @@ async def test_global_handlers_can_be_looked_up_and_forgotten(sdk: Sdk) -> None:
     assert not has_handler(one_way, "bob")
     with pytest.raises(NoHandlerRegisteredError):
         await sdk.one_way.send("alice", "bob", "hi")
+
+
+@pytest.mark.parametrize("point", ["after_append", "before_settle", "after_settle"])
+async def test_a_handler_unregistered_while_a_claim_is_under_way_loses_no_message(sdk: Sdk, point: str) -> None:
+    sdk.register_handler("bob", concurrency=1)(first := Inbox())
+    armed = True
+
+    def unregister() -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            sdk.unregister_handler("bob")
+
+    arm(point, unregister)
+    try:
+        calls = [sdk.one_way.send("alice", "bob", number, require_handler=False) for number in range(5)]
+        answers = await asyncio.wait_for(asyncio.gather(*calls), SOON)
+        await eventually(lambda: not armed)
+    finally:
+        disarm()
+    sdk.register_handler("bob")(second := Inbox())
+    ids = [id for answer in answers for id in answer]
+    assert {receipt.state.value for receipt in await sdk.wait(ids)} == {"done"}
+    assert sorted(first.messages + second.messages) == list(range(5))
