@@ -279,15 +279,14 @@ class Nemesis:
         self.done: Counter[str] = Counter()
         self._thawing: set[asyncio.Task[None]] = set()
 
-    async def rage(self, seconds: float, *, windows: int = 8, interval: float = 0.4) -> None:
-        """Do harm for so long, about once in every `interval`; then let everything heal."""
+    async def rage(self, strikes: int, *, windows: int = 8, interval: float = 0.4) -> None:
+        """Do harm so many times, about once in every `interval`; then let everything heal."""
         calm = self.random.sample(range(windows), windows // 4)
         for window in range(windows):
             chosen = self.random.sample(self.faults, self.random.randint(1, len(self.faults)))
-            end = time.monotonic() + seconds / windows
-            while (left := end - time.monotonic()) > 0:
-                await asyncio.sleep(min(left, self.random.expovariate(1 / interval)))
-                if window not in calm and time.monotonic() < end:
+            for _ in range(strikes // (windows - len(calm))):
+                await asyncio.sleep(self.random.expovariate(1 / interval))
+                if window not in calm:
                     await self.strike(self.random.choice(chosen))
         await self.heal()
 

@@ -37,9 +37,10 @@ class Sender:
         given = self.settings.get("bodies")
         fields = self.settings.get("body", {})
         count = len(given) if given is not None else self.settings.get("count")
+        values = self.settings.get("values", self.program.history.process)
         for n in itertools.count() if count is None else range(count):
             yield {
-                "value": f"{self.program.history.process}-{n}",
+                "value": f"{values}-{n}",
                 "n": n,
                 **(given[n] if given is not None else fields),
             }
