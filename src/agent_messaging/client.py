@@ -15,6 +15,7 @@ from .delivery.engine import Engine
 from .exceptions import (
     AgentAlreadyExistsError,
     ConfigurationError,
+    HandlerError,
     NotInitializedError,
     OrganizationAlreadyExistsError,
     OrganizationNotFoundError,
@@ -104,7 +105,15 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
 
         It takes at most `drain_timeout` (by default `handler_timeout`) and a few seconds. Messages that it gives
         back are handled by another process, or after the next start; their attempt is not counted.
+
+        Raises:
+            HandlerError: It was called by a handler of this object, for whose end it would wait.
         """
+        if self._engine is not None and asyncio.current_task() in self._engine.dispatcher.runs:
+            raise HandlerError(
+                "close() was called by a handler, for whose end it would wait. Let the handler set an event, and close "
+                "the SDK where it was started."
+            )
         await self._close(drain=True)
 
     async def _close(self, *, drain: bool) -> None:
@@ -114,14 +123,25 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
                 return
             # Handlers that still run may send and look things up until the last one has ended.
             self._engine = engine
+            # In a task of its own: neither a cancellation nor a handler that closes the SDK cuts the leaving itself.
+            closing = asyncio.create_task(self._stop(engine, drain), name="agent-messaging-close")
             try:
-                await engine.stop(drain=drain)
-            finally:
-                self._engine = None
-                await engine.store.aclose()
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                if not engine.is_leaving:
+                    closing.cancel()  # no draining any more
+                await asyncio.wait({closing})
+                raise
+
+    async def _stop(self, engine: Engine, drain: bool) -> None:
+        try:
+            await engine.stop(drain=drain)
+        finally:
+            self._engine = None
+            await engine.store.aclose()
 
     def _started(self) -> Engine:
-        if self._engine is None:
+        if self._engine is None or self._engine.is_closed:
             raise NotInitializedError
         return self._engine
 

@@ -65,6 +65,7 @@ class Engine:
         self.arrived = asyncio.Event()
         """Set, and replaced, whenever something may have arrived for an agent that pulls."""
         self.is_closing = False
+        self.is_leaving = False
         self.is_closed = False
         self._timer = asyncio.Event()
         self._due = 0.0
@@ -115,6 +116,7 @@ class Engine:
             await self._leave()
 
     async def _leave(self) -> None:
+        self.is_leaving = True
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait({self._keeping})

@@ -136,12 +136,24 @@ class OneWayMessenger(Generic[T]):
                 stored = self.engine.outbox.enter(group)
             return targets, group, await stored
 
-        targets, group, outcome = await attempt()
-        if isinstance(outcome, UnknownAgents):
-            # A cached agent was removed, and may have been registered anew under its name: look once more.
-            self.engine.names.forget(outcome.ids)
+        try:
             targets, group, outcome = await attempt()
-        return self._answer(targets, group, outcome, idempotency_key)
+            if isinstance(outcome, UnknownAgents):
+                # A cached agent was removed, and may have been registered anew under its name: look once more.
+                self.engine.names.forget(outcome.ids)
+                targets, group, outcome = await attempt()
+            return self._answer(targets, group, outcome, idempotency_key)
+        except AgentNotFoundError:
+            # A recipient may have been removed since the first call under this key, which is answered all the same.
+            sender = self.engine.names.cached(sender_external_id)
+            if sender is None or idempotency_key is None:
+                raise
+            find = self.engine.store.deliveries.find_repeat
+            match await find(sender.id, "send", idempotency_key, mark):
+                case Duplicate(message_ids):
+                    return message_ids
+                case _:
+                    raise
 
     send_message = send
 
