@@ -207,3 +207,32 @@ async def test_a_process_taken_for_dead_loses_its_claims_and_goes_on_under_a_new
     [after] = await slow.wait(await slow.one_way.send("alice", "bob", "again"))
     assert after.state.value == "done"
     assert (await other.receipts.get(id)).token == 2
+
+
+async def test_a_handler_that_closes_the_sdk_is_told_that_it_cannot(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk(max_attempts=1)
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(Inbox(lambda message, context: sdk.close()))
+    [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", "close"))
+    assert receipt.reasons[0].startswith("HandlerError: close() was called by a handler")
+    sdk.register_handler("bob")(inbox := Inbox())
+    await sdk.wait(await sdk.one_way.send("alice", "bob", "still open"))
+    assert inbox.messages == ["still open"]
+
+
+async def test_a_close_that_is_cancelled_while_it_leaves_still_leaves_nothing_behind(make_sdk: MakeSdk) -> None:
+    sdk, other = await make_sdk(drain_timeout=0), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(gate := Gate())
+    ids = [id for number in range(3) for id in await sdk.one_way.send("alice", "bob", number)]
+    await gate.wait_for(1)
+    engine = sdk._started()
+    closing = asyncio.create_task(sdk.close())
+    await eventually(lambda: engine.is_leaving, interval=0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert sdk._engine is None
+    other.register_handler("bob")(inbox := Inbox())
+    assert [receipt.attempt for receipt in await other.wait(ids)] == [1, 1, 1]
+    assert inbox.messages == [0, 1, 2]

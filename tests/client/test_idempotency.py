@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import IdempotencyConflictError, MailboxFullError
+from agent_messaging import AgentNotFoundError, IdempotencyConflictError, MailboxFullError
 from tests.client.support import Inbox, MakeSdk, Sdk
 
 
@@ -85,3 +85,14 @@ async def test_a_repeat_after_the_message_was_handled_does_not_run_it_again(sdk:
     assert await send(sdk, "alice", "bob", "hi", deliver_at=at, expires_in=60) == ids
     await sdk.wait(await send(sdk, "alice", "bob", "next", key="next"))
     assert inbox.messages == ["hi", "next"]
+
+
+async def test_a_repeat_is_answered_although_a_recipient_was_removed_meanwhile(make_sdk: MakeSdk) -> None:
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob", "carol")
+    ids = await send(sdk, "alice", ["bob", "carol"], "hi")
+    await other.deregister_agent("carol")
+    for one in (sdk, other):
+        assert await send(one, "alice", ["bob", "carol"], "hi") == ids
+        with pytest.raises(AgentNotFoundError, match="'carol'"):
+            await send(one, "alice", ["bob", "carol"], "hi", key="new")

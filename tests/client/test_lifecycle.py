@@ -261,3 +261,27 @@ async def test_the_pool_size_of_the_environment_bounds_the_connections(
 def test_constructing_takes_keyword_and_parts_as_mappings() -> None:
     config = Config(database=DatabaseConfig(host="db"), messaging=MessagingConfig(handler_timeout=1))
     assert AgentMessaging[Any](config=config).config is config
+
+
+def test_one_object_can_be_used_in_one_event_loop_after_another(sqlite_path: Path) -> None:
+    sdk = Sdk(make_config(f"sqlite:///{sqlite_path}"))
+    sdk.register_handler("bob")(inbox := Inbox())
+
+    async def use(number: int) -> None:
+        async with sdk:
+            await sdk.add_people("alice", "bob")
+            await sdk.wait(await sdk.one_way.send("alice", "bob", number))
+
+    for number in range(3):
+        asyncio.run(use(number))
+    assert inbox.messages == [0, 1, 2]
+
+
+async def test_a_handler_may_be_registered_from_another_thread(url: str) -> None:
+    async with Sdk(make_config(url)) as sdk:
+        await sdk.add_people("alice", "bob")
+        ids = await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
+        inbox = Inbox()
+        await asyncio.to_thread(lambda: sdk.register_handler("bob")(inbox))
+        await sdk.wait(ids)
+        assert inbox.messages == ["hi"]
