@@ -520,7 +520,11 @@ class ProcessStore(Protocol):
         ...
 
     async def retire(self, process_id: str) -> None:
-        """Mark this process as stopped. Its claims must have been settled or returned before."""
+        """Mark this process as stopped, and return every claim it still holds to the queue, uncounted. Repeat-safe.
+
+        Nobody looks for the claims of a process that stopped before their hard end. So one whose runs go on all the
+        same must not be retired: others notice when it is really gone, and take over.
+        """
         ...
 
     async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:

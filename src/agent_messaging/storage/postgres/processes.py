@@ -54,9 +54,11 @@ class PostgresProcesses:
         ]
 
     async def retire(self, process_id: str) -> None:
-        await self._engine.run(
-            lambda connection: connection.execute(_SQL["retire"], process_id), write=True, single=True, repeatable=True
-        )
+        async def work(connection: Connection) -> None:
+            await connection.execute(_SQL["retire"], process_id)
+            await connection.execute(_SQL["retire_claims"], process_id)
+
+        await self._engine.run(work, write=True, repeatable=True)
 
     async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:
         if not process_ids:

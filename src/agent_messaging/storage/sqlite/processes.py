@@ -50,6 +50,7 @@ class SQLiteProcesses:
 
         def retire(connection: apsw.Connection) -> None:
             connection.execute(_SQL["retire"], parameters)
+            connection.execute(_SQL["retire_claims"], parameters)
 
         await self._engine.write(retire)
 

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from ...ids import uuid7 as new_id
-from ...models import Kind
+from ...models import DeliveryState, Kind
 from ...storage.ports import ProcessRow, Service, Store
 from .base import Processes, StoreFixtures
 from .waiting import eventually
-from .world import World
+from .world import World, ids
 
 
 def services_of(world: World) -> list[Service]:
@@ -106,6 +106,35 @@ class ProcessConformance(StoreFixtures):
         assert died is not None
         assert row is not None
         assert (row.end_reason, row.ended_at) == ("died", died.ended_at)
+
+
+    async def test_who_stops_returns_what_it_still_has(self, world: World, processes: Processes) -> None:
+        # A settlement that the store did not take any more must not keep its message from the others until its claim's
+        # hard end: nobody looks for the claims of a process that stopped.
+        store, owner = world.store, await processes.start()
+        ended, held, other = [await world.send(sender) for sender in (world.alice, world.carol, world.dave)]
+        claims = {one.message_id: one for one in await world.claim(limit=2, owner=owner)}
+        assert list(claims) == [ended, held]
+        assert ids(await world.claim()) == [other]
+        await world.settle(claims[ended], owner=owner)
+
+        await store.processes.retire(owner)
+        rows = {row.message_id: row for row in await world.deliveries.list_receipts([ended, held, other])}
+        assert {id: (row.state, row.attempt) for id, row in rows.items()} == {
+            ended: (DeliveryState.DONE, 1),
+            held: (DeliveryState.QUEUED, 0),
+            other: (DeliveryState.CLAIMED, 1),
+        }
+        (entry,) = rows[held].log
+        assert (entry["event"], entry["attempt"], entry["process"]) == ("returned", 1, owner)
+        assert (entry["reason"], entry["claimed_at"] is not None) == ("the process stopped", True)
+
+        await store.processes.retire(owner)
+        assert await world.receipt(held) == rows[held]
+        # A late settlement is refused, and the next one to ask gets it.
+        assert (await world.settle(claims[held], owner=owner)).moved == [False]
+        (again,) = await world.claim(now=datetime.now(UTC) + timedelta(seconds=1))
+        assert (again.message_id, again.claim.attempt) == (held, 1)
 
 
 class Listener:

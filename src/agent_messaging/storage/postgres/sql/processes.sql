@@ -22,6 +22,25 @@ order by p.started_at, p.id
 update processes set ended_at = clock_timestamp(), end_reason = 'stopped'
 where id = $1::text::uuid and ended_at is null
 
+-- name: retire_claims
+-- As if they had been settled as returned: an orderly end is nobody's fault, so nothing is counted or suspected.
+with moment as materialized (
+  select clock_timestamp() as now
+),
+held as materialized (
+  select d.seq, m.now from deliveries d, moment m
+  where d.state = 'claimed' and d.owner = $1::text::uuid
+  order by d.seq + 0
+  for update of d
+)
+update deliveries d set
+  state = 'queued', attempt = d.attempt - 1, suspect = false, run_at = null, queued_at = h.now, claim_until = null,
+  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', h.now, 'event', 'returned', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at,
+    'reason', 'the process stopped'
+  ))
+from held h where d.seq = h.seq
+
 -- name: release_mark
 with dead as materialized (
   select p.id from processes p where p.id = any($1::text[]::uuid[]) and p.ended_at is null order by p.id for update

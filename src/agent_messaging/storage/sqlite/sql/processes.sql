@@ -17,6 +17,14 @@ from processes as p where p.ended_at is null or p.ended_due >= :since
 -- name: retire
 update processes set ended_at = :at, ended_due = :now, end_reason = 'stopped' where id = :process and ended_at is null
 
+-- name: retire_claims
+-- As if they had been settled as returned: an orderly end is nobody's fault, so nothing is counted or suspected.
+update deliveries set
+  state = 'queued', attempt = attempt - 1, suspect = 0, run_due = 0, run_at = null, queued_due = :now, claim_until_due = null,
+  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'returned', 'attempt', attempt,
+    'process', owner, 'claimed_at', claimed_at, 'reason', 'the process stopped'))
+where state = 'claimed' and owner = :process
+
 -- name: release_mark
 update processes set ended_at = :at, ended_due = :now, end_reason = 'died'
 where id in (select value from jsonb_each(:processes)) and ended_at is null
