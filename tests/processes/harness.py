@@ -283,7 +283,9 @@ class Nemesis:
         """Do harm so many times, about once in every `interval`; then let everything heal."""
         calm = self.random.sample(range(windows), windows // 4)
         for window in range(windows):
-            chosen = self.random.sample(self.faults, self.random.randint(1, len(self.faults)))
+            # The first one is always among them.
+            first, *others = self.faults
+            chosen = [first, *self.random.sample(others, self.random.randint(0, len(others)))]
             for _ in range(strikes // (windows - len(calm))):
                 await asyncio.sleep(self.random.expovariate(1 / interval))
                 if window not in calm:
@@ -292,7 +294,9 @@ class Nemesis:
 
     async def strike(self, fault: str) -> None:
         """Do one harm to one victim."""
-        index = self.random.randrange(len(self.victims))
+        # Rather one that is at work than one that only starts.
+        ready = [index for index, victim in enumerate(self.victims) if READY in victim.output]
+        index = self.random.choice(ready or range(len(self.victims)))
         victim = self.victims[index]
         if not victim.is_alive:  # by its own hand, or done
             self.victims[index] = self.lab.restart(victim)

@@ -16,6 +16,8 @@ from tests.processes.sender import DONE
 
 SEED = int(os.environ.get("AGENT_MESSAGING_TEST_SEED", "20260101"))
 """Of the random kills; read at import, because the environment is emptied for each test."""
+STRIKES = int(os.environ.get("AGENT_MESSAGING_TEST_STRIKES", "24"))
+"""Of the nemesis in the random kills; the default takes about ten seconds, thousands make a soak test."""
 MAX_ATTEMPTS = 5
 LEASE = 10.0
 """Seconds, on PostgreSQL. Long enough for a busy machine to renew it: a lease lost to that explains nothing."""
@@ -133,20 +135,25 @@ async def test_a_worker_frozen_past_the_end_of_its_claim(make_lab: MakeLab, back
         assert len(report.takeovers_after_pause) == 1
 
 
-async def test_random_kills(make_lab: MakeLab, backend: str) -> None:
+@pytest.mark.timeout(120 + 4 * STRIKES)
+async def test_random_kills(make_lab: MakeLab) -> None:
     # Nobody is frozen for as long as claims last, so a pause explains no repeat here.
     async with make_lab(limits={"lease": LEASE / 2}, seed=SEED) as lab:
-        await lab.register("alice", "alex", "bob", "carol")
-        work = {"seconds": 0.02}
+        crowds = [[f"{crowd}-{n}" for n in range(4)] for crowd in ("alice", "alex")]
+        await lab.register("bob", "carol", *crowds[0], *crowds[1])
         workers = [await lab.start_worker(role, serves=["bob", "carol"]) for role in ("one", "two", "three")]
-        to = [["bob"], ["carol"], ["bob", "carol"]]
-        pace: dict[str, Any] = {"to": to, "body": work, "concurrency": 4, "pause": 0.02}
+        pace: dict[str, Any] = {
+            "to": [["bob"], ["carol"], ["bob", "carol"]],
+            "body": {"seconds": 0.05},
+            "concurrency": 4,
+            "pause": 0.05,
+        }
         senders = [
-            lab.start_sender("sending", senders=["alice"], **pace),
-            lab.start_sender("repeating", senders=["alex"], key=True, **pace),
+            lab.start_sender("sending", senders=crowds[0], **pace),
+            lab.start_sender("repeating", senders=crowds[1], key=True, **pace),
         ]
         nemesis = Nemesis(lab, [*workers, *senders], longest_pause=1.5)
-        await nemesis.rage(24)
+        await nemesis.rage(STRIKES)
         for victim in nemesis.victims:
             if victim.program == "sender":
                 await lab.stop(victim)
