@@ -107,7 +107,6 @@ class ProcessConformance(StoreFixtures):
         assert row is not None
         assert (row.end_reason, row.ended_at) == ("died", died.ended_at)
 
-
     async def test_who_stops_returns_what_it_still_has(self, world: World, processes: Processes) -> None:
         # A settlement that the store did not take any more must not keep its message from the others until its claim's
         # hard end: nobody looks for the claims of a process that stopped.
