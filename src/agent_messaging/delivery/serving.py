@@ -76,6 +76,7 @@ class Serving(Listener):
         self._publishing: asyncio.Task[None] | None = None
         self._dirty = False
         self._stale = False
+        self._rung_for: set[tuple[str, Kind]] = set()
         self._published: frozenset[Service] | None = None
         self._wanted: set[str] = set()
         """External ids of the agents that are to be served here, whether or not they exist yet."""
@@ -228,18 +229,26 @@ class Serving(Listener):
         self._read_at = time.monotonic()
         seen, self._seen = self._seen, asyncio.Event()
         seen.set()
+        # Who began to serve an agent a moment ago was not known when it was rung for.
+        rung_for, self._rung_for = self._rung_for, set()
+        self._ring(rung_for)
         if changed:
             self.on_change()
 
     def ring_for(self, recipient_ids: Iterable[str], kind: Kind) -> None:
         """Wake the other processes that serve these agents."""
+        keys = {(recipient_id, kind) for recipient_id in recipient_ids}
+        self._rung_for |= keys
         self.look_soon()
+        self._ring(keys)
+
+    def _ring(self, keys: set[tuple[str, Kind]]) -> None:
         live = self._live
         if not live:
             return
-        targets = set(live.get((None, kind), ()))
-        for recipient_id in recipient_ids:
-            targets |= live.get((recipient_id, kind), set())
+        targets = set().union(*(live.get((None, kind), ()) for kind in {kind for _, kind in keys}))
+        for key in keys:
+            targets |= live.get(key, set())
         if targets:
             self.presence.ring(targets)
 
