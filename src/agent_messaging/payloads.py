@@ -376,7 +376,7 @@ class Decoder:
             # By name too: that is how it was written, whatever the aliases are.
             return adapter.validate_json(content, by_alias=True, by_name=True)
         except ValidationError as error:
-            raise PayloadError(field=field, reason=f"does not fit {_name(annotation)}: {_problems(error)}.") from None
+            raise PayloadError(field=field, reason=f"does not fit {_name(annotation)}: {problems_of(error)}.") from None
         except PydanticUserError as error:
             raise _unusable(annotation) from error
 
@@ -456,7 +456,7 @@ _PYDANTIC_PROBLEMS = frozenset(get_args(core_schema.ErrorType))
 _SHOWN_PROBLEMS = 5
 
 
-def _problems(error: ValidationError) -> str:
+def problems_of(error: ValidationError) -> str:
     """Say where and what, without values: they are in the texts of validators, and in that of an unknown tag."""
     problems = error.errors(include_url=False, include_input=False)
     shown = []

@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError, PayloadError
-from ..handlers.registry import Handler
-from ..handlers.running import make_context, run_handler
+from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError
+from ..handlers.running import UnreadableError, make_context, run_handler
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..payloads import Decoder
 from ..storage.ports import (
+    CLAIM_MARGIN,
     AppendOutcome,
     Claim,
     ClaimedDelivery,
@@ -32,9 +32,10 @@ from ..storage.ports import (
 )
 from .names import AgentName, Names
 from .probes import probe
-from .retry import RetryPolicy, describe
+from .retry import RetryPolicy, describe, quotes_payload
 from .serving import Serving
 from .stations import Station
+from .trouble import Trouble
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -43,6 +44,7 @@ MAX_SETTLEMENTS = 1_000
 """Settlements in one commit."""
 PAUSE = 0.25
 """Seconds before the store is tried again after it failed."""
+STOPPED = "the process stopped"
 GIVE_UP_AFTER_CANCEL = 2.0
 """Seconds a cancelled run has to end; one that swallows its cancellation keeps its claim until the hard end."""
 
@@ -68,6 +70,7 @@ class Dispatcher:
         concurrency: int,
         timeout: float,
         retry: RetryPolicy,
+        trouble: Trouble,
         on_later: Callable[[float], None],
         on_queued: Callable[[], None],
     ) -> None:
@@ -79,6 +82,7 @@ class Dispatcher:
         self.concurrency = concurrency
         self.timeout = timeout
         self.retry = retry
+        self.trouble = trouble
         self.on_later = on_later
         self.on_queued = on_queued
         self.threads = DaemonThreads()
@@ -99,6 +103,9 @@ class Dispatcher:
         self._event = asyncio.Event()
         self._quiet = asyncio.Event()
         self._lost: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+        self.has_stuck_runs = False
+        """After closing: runs that could not be stopped still work on messages that are claimed."""
         self._task: asyncio.Task[None] | None = None
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
@@ -106,6 +113,7 @@ class Dispatcher:
     def start(self) -> None:
         """Begin to look for work."""
         self._task = asyncio.create_task(self._exchange_forever(), name="agent-messaging-dispatcher")
+        self._task.add_done_callback(lambda _: self._quiet.set())
         self.look()
 
     def begin_draining(self, *, take_new: bool) -> None:
@@ -115,49 +123,69 @@ class Dispatcher:
         self._wake()
 
     async def wait_until_idle(self) -> None:
-        """Wait until nothing runs, nothing is to be settled, and nothing stored here waits for a handler here."""
-        while not self._is_idle():
+        """Wait until nothing runs, nothing is to be settled, and nothing stored here waits for a handler here.
+
+        Also returns when waiting is vain: the store is gone for good, or the loop is ending and has cancelled the task.
+        """
+        while not (self._is_idle() or self.trouble.is_final or self._has_ended):
             self._quiet.clear()
             await self._quiet.wait()
 
     async def aclose(self) -> None:
-        """Give back what still runs, without counting the attempt; settle; stop."""
+        """Give back what still runs, without counting the attempt; settle; stop.
+
+        What could not be settled here stays claimed; `ProcessStore.retire` gives it back, unless `has_stuck_runs`.
+        """
         self.takes_new = False
+        self._is_stopping = True
         try:
             async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
                 await self._finish_exchange()  # what it claims is given back with the rest
                 while self.pulling:
                     await asyncio.wait(set(self.pulling))
         except TimeoutError:
-            logger.warning("the store does not answer; what was claimed just now is held until its hard end")
-        runs = set(self.runs)
-        for task in runs:
-            task.cancel()
-        if runs:
-            _, stuck = await asyncio.wait(runs, timeout=GIVE_UP_AFTER_CANCEL)
-            self.threads.abandon()
-            for task in stuck:
-                logger.warning(
-                    "the handler of message %s does not end; its claim is held until its hard end",
-                    self.runs[task].message_id,
-                )
-                self._lost.add(task)
-                task.cancel()
+            logger.warning("the store does not answer while closing")
+        await self._stop_runs()
         if self._task is None:
             return
         try:
             async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
-                while self.settlements or self._reconciling:
+                while (self.settlements or self._reconciling) and not self._has_ended and not self.trouble.is_final:
                     await self._finish_exchange()
         except TimeoutError:
-            logger.warning("%d settlements could not be stored; others will take over", len(self.settlements))
+            logger.warning("%d settlements could not be stored while closing", len(self.settlements))
         self._task.cancel()
         await asyncio.wait({self._task})
         self.threads.close()
         try:
-            await self._give_back(self.pulled, "the process stopped")
-        except (DatabaseError, OutcomeUnknownError) as error:
-            logger.warning("%d pulled messages could not be given back: %s", len(self.pulled), error)
+            async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
+                if self.settlements:  # the loop ended the task before it could
+                    await self.deliveries.settle([one for one, _ in self.settlements], owner=self.presence.process_id)
+                    self.settlements.clear()
+                await self._give_back(self.pulled, STOPPED)
+                self.pulled.clear()
+        except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
+            logger.warning("what was claimed could not be given back while closing: %s", error)
+
+    async def _stop_runs(self) -> None:
+        runs = set(self.runs)
+        for task in runs:
+            task.cancel()
+        if not runs:
+            return
+        _, stuck = await asyncio.wait(runs, timeout=GIVE_UP_AFTER_CANCEL)
+        self.threads.abandon()
+        self.has_stuck_runs = bool(stuck)
+        for task in stuck:
+            logger.warning(
+                "the handler of message %s does not end; another process may begin it anew", self.runs[task].message_id
+            )
+            self._lost.add(task)
+            task.cancel()
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._task is None or self._task.done()
 
     def lose_claims(self) -> None:
         """Others took this incarnation for dead: every claim is lost, so stop its run and settle nothing."""
@@ -187,15 +215,11 @@ class Dispatcher:
                 lane = (delivery.recipient_id, group.kind, group.sender_id)
                 station = None if lane in lanes else self._station(delivery.recipient_id, group.kind)
                 lanes.add(lane)
-                if (
-                    station is not None
-                    and station.free > 0
-                    and not (station.is_ordered and group.sender_id in station.lanes)
-                ):
+                if station is not None and station.may_claim(group.sender_id):
                     station.occupy(group.sender_id)
                     self.reserved[delivery.message_id] = station
                     delivery.claim = True
-                    group.run_limit = station.run_limit
+                    group.run_limit = max(group.run_limit, station.run_limit)
 
     def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None:
         """Run what was claimed with its append; remember what was queued."""
@@ -231,16 +255,17 @@ class Dispatcher:
     def _station_of(self, agent: AgentName, kind: Kind) -> Station | None:
         handler = self.serving.find_handler(agent, kind) if self.serving.invoke else None
         station = self.stations.get((agent.id, kind))
+        if handler is None:
+            if station is not None:
+                station.is_served = False
+            return None
         if station is None:
-            if handler is None:
-                return None
-            station = self.stations[agent.id, kind] = Station(agent, kind, self.asking, None, 0, 0.0)
-        if handler is not station.handler:
-            station.handler = handler
-            if handler is not None:
-                station.limit = handler.concurrency or self.concurrency
-                station.run_limit = handler.timeout or self.timeout
-        return station if handler is not None else None
+            station = self.stations[agent.id, kind] = Station(agent, kind, self.asking, handler, 0, 0.0)
+        station.is_served = True
+        station.handler = handler
+        station.limit = handler.concurrency or self.concurrency
+        station.run_limit = handler.timeout or self.timeout
+        return station
 
     def review(self) -> None:
         """What is served here may have changed: bring the stations up to date and look for what waits."""
@@ -260,9 +285,14 @@ class Dispatcher:
 
     # --- pulling ------------------------------------------------------------------------------------------------------
 
-    async def pull(self, request: ClaimRequest) -> list[ClaimedDelivery]:
-        """Claim for an agent that pulls. Cancelled in the middle, what was claimed goes back."""
+    async def pull(self, request: ClaimRequest, deadline: float | None = None) -> list[ClaimedDelivery]:
+        """Claim for an agent that pulls. Cancelled in the middle, what was claimed goes back.
+
+        While claims are being reconciled, which needs the store, it waits until the deadline (of the loop's clock).
+        """
         while self._reconciling:  # a claim made now would be taken for a lost one
+            if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+                return []
             self._wake()
             await asyncio.sleep(PAUSE)
         task = asyncio.create_task(self._pull(request), name="agent-messaging-pull")
@@ -278,6 +308,8 @@ class Dispatcher:
         try:
             claimed = await self.deliveries.claim([request], owner=self.presence.process_id)
             self.pulled |= {delivery.claim for delivery in claimed}
+            if claimed:
+                self.on_later(request.run_limit + CLAIM_MARGIN)
             return claimed
         except (DatabaseError, OutcomeUnknownError):
             self._reconciling = True
@@ -287,9 +319,13 @@ class Dispatcher:
 
     def _abandon_pull(self, task: asyncio.Task[list[ClaimedDelivery]]) -> None:
         if not task.cancelled() and task.exception() is None:
-            self.pulled -= {delivery.claim for delivery in task.result()}
-            self._reconciling = True  # which gives back every claim that nobody here knows
-            self._wake()
+            self.abandon(task.result())
+
+    def abandon(self, claimed: Collection[ClaimedDelivery]) -> None:
+        """Give back what was claimed for an agent that pulls: its receiver has gone."""
+        self.pulled -= {delivery.claim for delivery in claimed}
+        self._reconciling = True  # which gives back every claim that nobody here knows
+        self._wake()
 
     async def settle_pulled(self, settlement: Settlement, message_id: str) -> bool:
         """End the claim of an agent that pulls; False if it was not the newest any more."""
@@ -309,7 +345,7 @@ class Dispatcher:
 
     async def _finish_exchange(self) -> None:
         """Wait until the exchange that is in flight has ended; otherwise make one."""
-        if self._task is not None:
+        if not self._has_ended:
             self._quiet.clear()
             self._wake()
             await self._quiet.wait()
@@ -322,7 +358,7 @@ class Dispatcher:
     def _is_idle(self) -> bool:
         if self.runs or self.settlements or self.reserved or self._event.is_set():
             return False
-        return not self.takes_new or not any(station.known for station in self.stations.values())
+        return not self.takes_new or not any(station.is_hungry for station in self.stations.values())
 
     async def _exchange_forever(self) -> None:
         while True:
@@ -331,15 +367,19 @@ class Dispatcher:
             self._event.clear()
             try:
                 await self._exchange()
+                self.trouble.succeeded()
             except (DatabaseError, OutcomeUnknownError) as error:
-                logger.warning("the store failed, trying again: %s", error)
                 self._looking = self._reconciling = True
-                await asyncio.sleep(PAUSE)
-                self._wake()
+                await self._pause(self.trouble.failed(error))
             except Exception:
                 logger.exception("the dispatcher failed, going on")
-                await asyncio.sleep(PAUSE)
-                self._wake()
+                self._looking = self._reconciling = True
+                await self._pause(PAUSE)
+
+    async def _pause(self, seconds: float) -> None:
+        self._quiet.set()
+        await asyncio.sleep(min(seconds, PAUSE) if self._is_stopping else seconds)
+        self._wake()
 
     async def _reconcile(self) -> None:
         """Give back the claims whose answer was lost: the store knows them, no run here does.
@@ -374,14 +414,18 @@ class Dispatcher:
         probe("before_settle")
         try:
             settled = await self.deliveries.settle([settlement for settlement, _ in batch], requests, owner=owner)
+            probe("after_settle")
+            if owner != self.presence.process_id:
+                return  # lost meanwhile: what was claimed under the old incarnation is not ours to run
+            del self.settlements[: len(batch)]
+            await self._take(hungry, [request.limit for request in requests], settled.claimed)
         except BaseException:
             for station in hungry:
                 station.ask()
             raise
-        probe("after_settle")
-        del self.settlements[: len(batch)]
-        if owner != self.presence.process_id:
-            return  # lost meanwhile: what was claimed under the old incarnation is not ours to run
+        finally:
+            for station in hungry:
+                station.is_requested = False
         for (settlement, delivery), moved in zip(batch, settled.moved, strict=True):
             if not moved:
                 logger.warning("the claim on message %s was lost: another run has it", delivery.message_id)
@@ -389,7 +433,6 @@ class Dispatcher:
                 self.on_later(settlement.delay)
         self.waiters.hint(delivery.message_id for _, delivery in batch)
         self.presence.ring(settled.origins - {owner})
-        await self._take(hungry, [request.limit for request in requests], settled.claimed)
         if self.settlements or any(station.free > 0 for station in self.asking):
             self._wake()
         self._quiet.set()
@@ -411,47 +454,52 @@ class Dispatcher:
             for delivery in mine:
                 station.occupy(delivery.sender_id)
                 self._run(station, delivery)
+            if mine:
+                self.on_later(station.run_limit + CLAIM_MARGIN)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
     def _run(self, station: Station, delivery: ClaimedDelivery) -> None:
         probe("after_claim")
-        handler = station.handler
-        assert handler is not None  # asked for, or reserved, while it was served
-        task = asyncio.create_task(
-            self._handle(station, handler, delivery), name=f"agent-messaging-run-{delivery.message_id}"
-        )
+        task = asyncio.create_task(self._handle(station, delivery), name=f"agent-messaging-run-{delivery.message_id}")
         self.runs[task] = delivery
 
-    async def _handle(self, station: Station, handler: Handler, delivery: ClaimedDelivery) -> None:
+    async def _handle(self, station: Station, delivery: ClaimedDelivery) -> None:
         task = asyncio.current_task()
         assert task is not None
-        how, delay, reason = Settling.DONE, 0.0, None
+        settlement = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         try:
-            await self._call(station, handler, delivery)
-        except PayloadError as error:
-            how, reason = Settling.DEAD, describe(error)
-            self._log(delivery, error)
-        except asyncio.CancelledError as error:
-            if task.cancelling():
-                how, reason = Settling.RETURNED, "the process stopped"
-            else:
-                how, delay, reason = *self._failed(delivery, error), describe(error)
-        except Exception as error:
-            how, delay, reason = *self._failed(delivery, error), describe(error)
-        except BaseException as error:
-            how, reason = Settling.RETURNED, describe(error)
-            raise
-        finally:
+            settlement = await self._outcome(station, delivery, task)
+        finally:  # a SystemExit or KeyboardInterrupt ends the loop: the message goes back
             del self.runs[task]
             station.vacate(delivery.sender_id)
             if task in self._lost:
                 self._lost.discard(task)
             else:
-                self.settlements.append((Settlement(delivery.claim, how, delay, reason), delivery))
+                self.settlements.append((settlement, delivery))
             self._wake()
 
-    async def _call(self, station: Station, handler: Handler, delivery: ClaimedDelivery) -> object:
+    async def _outcome(self, station: Station, delivery: ClaimedDelivery, task: asyncio.Task[None]) -> Settlement:
+        """Run the handler and decide how its delivery ends."""
+        try:
+            await self._call(station, delivery)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except UnreadableError as error:
+            reason = describe(error.__cause__ or error)
+            self._log(delivery, error)
+            return Settlement(delivery.claim, Settling.DEAD, reason=reason)
+        except BaseException as error:
+            # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
+            # what is not counted would be repeated for ever.
+            if isinstance(error, asyncio.CancelledError) and task.cancelling() and self._is_stopping:
+                return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
+            self._log(delivery, error)
+            how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
+            return Settlement(delivery.claim, how, delay, describe(error))
+        return Settlement(delivery.claim, Settling.DONE)
+
+    async def _call(self, station: Station, delivery: ClaimedDelivery) -> object:
         sender = self.names.cached_by_id(delivery.sender_id)
         if sender is None:
             sender = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id)
@@ -459,7 +507,7 @@ class Dispatcher:
             raise HandlerError("The sender was removed while its message waited.")
         context = make_context(delivery, sender, station.agent)
         return await run_handler(
-            handler,
+            station.handler,
             delivery,
             context,
             timeout=station.run_limit,
@@ -467,19 +515,15 @@ class Dispatcher:
             decoder=self.decoder,
         )
 
-    def _failed(self, delivery: ClaimedDelivery, error: BaseException) -> tuple[Settling, float]:
-        self._log(delivery, error)
-        return self.retry.after(delivery.claim.attempt, delivery.max_attempts)
-
     def _log(self, delivery: ClaimedDelivery, error: BaseException) -> None:
-        # A pydantic error's traceback quotes the payload, which is never logged.
-        traceback = None if type(error).__name__ in ("ValidationError", "PayloadError") else error
+        # A payload is never logged: not by a pydantic error's text, nor by one behind it in the traceback.
+        traceback = None if isinstance(error, UnreadableError) or quotes_payload(error) else error
         logger.warning(
             "the handler failed on message %s, attempt %d of %d: %s",
             delivery.message_id,
             delivery.claim.attempt,
             delivery.max_attempts,
-            describe(error),
+            describe(error.__cause__ or error if isinstance(error, UnreadableError) else error),
             exc_info=traceback,
         )
 

@@ -20,6 +20,7 @@ from .names import Names
 from .outbox import Outbox
 from .retry import RetryPolicy
 from .serving import Serving
+from .trouble import Trouble
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -48,6 +49,7 @@ class Engine:
             invoke=settings.auto_invoke_handlers,
             on_change=self._served_changed,
         )
+        self.trouble = Trouble()
         self.waiters = Waiters(store.deliveries)
         self.dispatcher = Dispatcher(
             store.deliveries,
@@ -58,6 +60,7 @@ class Engine:
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
             retry=RetryPolicy(settings.retry_delay, settings.retry_max_delay),
+            trouble=self.trouble,
             on_later=self.look_in,
             on_queued=self._queued_here,
         )
@@ -106,7 +109,7 @@ class Engine:
             async with asyncio.timeout(self.settings.handler_timeout if limit is None else limit):
                 self.dispatcher.begin_draining(take_new=drain)
                 while True:
-                    await self.outbox.aclose()
+                    await self.outbox.wait_until_idle()
                     await self.dispatcher.wait_until_idle()
                     if self.outbox.is_idle:
                         break
@@ -123,10 +126,11 @@ class Engine:
         self.dispatcher.begin_draining(take_new=False)
         await self.outbox.aclose()
         await self.dispatcher.aclose()
-        await self.outbox.aclose()  # what the last handlers sent
         self.is_closed = True
         await self.serving.aclose()
         await self.waiters.aclose()
+        if self.dispatcher.has_stuck_runs:
+            return  # without a farewell: others take over what still runs here as soon as our sign of life is gone
         try:
             await self.store.processes.retire(self.store.presence.process_id)
         except (DatabaseError, OutcomeUnknownError) as error:
@@ -205,9 +209,10 @@ class Engine:
                         self.serving.look_soon()
                         self._look()
                         await self._advance()
+                    self.trouble.succeeded()
+                    self.serving.retry_publication()
             except (DatabaseError, OutcomeUnknownError) as error:
-                logger.warning("the store failed, trying again: %s", error)
-                next_poll = self._due = time.monotonic() + poll
+                next_poll = self._due = time.monotonic() + max(poll, self.trouble.failed(error))
             except Exception:
                 logger.exception("keeping time failed, going on")
                 next_poll = self._due = time.monotonic() + poll
@@ -215,8 +220,11 @@ class Engine:
     async def _advance(self) -> None:
         self._due = float("inf")
         advanced = await self.store.deliveries.advance()
+        moved = advanced.due or advanced.released or advanced.expired_origins
         if advanced.next_in is not None:
-            self.look_in(advanced.next_in)
+            # What is due and did not move is held by somebody's lock: asking again at once would only burn.
+            held = advanced.next_in <= 0 and not moved
+            self.look_in(self.store.presence.poll_interval if held else advanced.next_in)
         if advanced.due or advanced.released:
             self._look()
         if advanced.expired_origins:

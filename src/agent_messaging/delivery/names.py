@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..exceptions import AgentNotFoundError, OrganizationNotFoundError
 from ..models import Agent, Organization
 from ..storage.ports import DirectoryStore
+
+R = TypeVar("R")
 
 CACHE_LIMIT = 50_000
 """Agents remembered; at this many the cache starts anew."""
@@ -103,6 +106,29 @@ class Names:
             known = [self._by_name[name] for name in external_ids if name in self._by_name]
             self.forget(agent.id for agent in known if current.get(agent.external_id) != agent.id)
             await self.remember(found)
+
+    async def look_again(self, agent: AgentName, *, role: str = "") -> AgentName:
+        """The agent of this name as it is now; for where an empty answer may only mean that it was removed.
+
+        Raises:
+            AgentNotFoundError: It was removed; names the closest.
+        """
+        await self.refresh([agent.external_id])
+        return await self.get(agent.external_id, role=role)
+
+    async def ask(self, external_id: str, look: Callable[[AgentName], Awaitable[R]], *, role: str = "") -> R:
+        """What the store says of an agent; asked once more if it says nothing and has another agent of the name.
+
+        Raises:
+            AgentNotFoundError: There is none; names the closest.
+        """
+        agent = await self.get(external_id, role=role)
+        answer = await look(agent)
+        if not answer:
+            again = await self.look_again(agent, role=role)
+            if again.id != agent.id:
+                return await look(again)
+        return answer
 
     def forget(self, ids: Iterable[str]) -> None:
         """Drop agents that turned out to be gone."""

@@ -15,12 +15,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from ..exceptions import AgentMessagingError, OutcomeUnknownError, StorageUnavailableError
+from ..exceptions import AgentMessagingError, NotInitializedError, OutcomeUnknownError, StorageUnavailableError
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup
 from .probes import probe
 
 MAX_GROUPS = 1_000
 """Calls in one commit: bounds the memory and the time of one transaction."""
+STORE_GRACE = 1.0
+"""Seconds that the store gets to end a call by its own limit, which is the same budget."""
+CLOSING_TIMEOUT = 5.0
+"""Seconds in which what was handed in must be answered when closing."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts at a store that does not answer."""
 
@@ -49,6 +53,7 @@ class Outbox:
         self._waiting: deque[tuple[NewGroup, asyncio.Future[AppendOutcome]]] = deque()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
     def is_idle(self) -> bool:
@@ -73,15 +78,26 @@ class Outbox:
             StorageUnavailableError, StorageFullError and the other definite errors of the store: nothing was stored.
             OutcomeUnknownError: The store did not answer within the budget; the group may or may not be stored.
         """
+        if self._is_closed:
+            raise NotInitializedError
         future: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((group, future))
         if self._task is None:
             self._task = asyncio.create_task(self._drain(), name="agent-messaging-outbox")
         return future
 
-    async def aclose(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until everything handed in has been answered."""
         while self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def aclose(self) -> None:
+        """Take nothing more; wait until what was handed in has been answered, or its outcome stays unknown."""
+        self._is_closed = True
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=CLOSING_TIMEOUT)
+        if self._task is not None:
+            self._task.cancel()
             await asyncio.wait({self._task})
 
     async def _drain(self) -> None:
@@ -94,13 +110,16 @@ class Outbox:
                 except Exception as error:
                     outcomes = [error] * len(batch)
                 for (group, future), outcome in zip(batch, outcomes, strict=True):
-                    self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
-                    if not future.done():
-                        _answer(future, outcome)
+                    try:
+                        self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
+                    finally:  # whatever becomes of the runs here, the caller is told what the store said
+                        if not future.done():
+                            _answer(future, outcome)
         finally:
             # Nothing waits here unless the task was cancelled, which only the end of the loop does.
             for _, future in self._waiting:
                 future.cancel()
+            self._waiting.clear()
             self._task = None
 
     async def _append(self, groups: list[NewGroup]) -> list[AppendOutcome]:
@@ -111,7 +130,8 @@ class Outbox:
         unknown = False
         while True:
             try:
-                async with asyncio.timeout(max(deadline - time.monotonic(), FIRST_PAUSE)):
+                # The store bounds its own calls and says what happened; this only catches one that does not.
+                async with asyncio.timeout(max(deadline - time.monotonic(), FIRST_PAUSE) + STORE_GRACE):
                     outcomes = await self.deliveries.append(groups, owner=self.owner(), repeat=unknown)
                 probe("after_append")
                 return outcomes

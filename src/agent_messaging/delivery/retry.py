@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pydantic_core import ValidationError
+
+from ..payloads import problems_of
 from ..storage.ports import Settling
 
 MAX_REASON_LENGTH = 500
@@ -29,14 +33,44 @@ class RetryPolicy:
 
 
 def describe(error: BaseException) -> str:
-    """Say in one bounded line why a run failed, in a form every store can hold.
+    """Say in one bounded line why a run failed, in a form every store can hold. Never fails itself.
 
-    A pydantic error would quote the payload; its field paths and messages are kept, its input is not.
+    What a pydantic error says of a value could quote the payload: of those, only the places and pydantic's own texts
+    are kept.
     """
-    text = str(error)
-    if type(error).__name__ == "ValidationError" and hasattr(error, "errors"):
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    line = line.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+    name = type(error).__name__
+    try:
+        if isinstance(error, ValidationError):
+            text = problems_of(error)
+        else:
+            text = "" if _is_validation_error(error) else str(error)
+    except Exception:  # its __str__ is broken; the type says enough
+        text = ""
+    return clean_reason(f"{name}: {text}" if text else name)
+
+
+def clean_reason(text: str) -> str:
+    """Make a text such that every store can hold it as a reason: no NUL, no lone surrogate, bounded."""
+    line = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
     return line if len(line) <= MAX_REASON_LENGTH else line[: MAX_REASON_LENGTH - 1] + "…"
+
+
+def quotes_payload(error: BaseException) -> bool:
+    """Whether its text or traceback may show a payload: a validation error of pydantic is in it, or behind it."""
+    return any(_is_validation_error(one) for one in _chain(error, set()))
+
+
+def _is_validation_error(error: BaseException) -> bool:
+    # By name: pydantic.v1 has a class of its own.
+    return type(error).__name__ == "ValidationError" and type(error).__module__.startswith("pydantic")
+
+
+def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
+    if id(error) in seen:
+        return
+    seen.add(id(error))
+    yield error
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for one in (error.__cause__, error.__context__, *members):
+        if one is not None:
+            yield from _chain(one, seen)

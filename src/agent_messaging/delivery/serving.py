@@ -11,7 +11,8 @@ import builtins
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from ..exceptions import (
     AgentMessagingError,
@@ -66,7 +67,9 @@ class Serving(Listener):
         self.adopted: set[str] = set()
         """External ids of the bare handlers' agents: registered through this SDK object, or named by `serve`."""
         self.pulling: set[tuple[str, Kind]] = set()
-        """(external id, kind) of the agents that pull here."""
+        """(external id, kind) of the agents that pull here, or did a moment ago."""
+        self._pulls: Counter[tuple[str, Kind]] = Counter()
+        self._leaving: dict[tuple[str, Kind], asyncio.TimerHandle] = {}
         self._rows: list[ProcessRow] = []
         self._live: dict[tuple[str | None, Kind], set[str]] = {}
         self._recent: set[tuple[str | None, Kind]] = set()
@@ -98,6 +101,8 @@ class Serving(Listener):
         global_registry.unsubscribe(self)
         self.own.unsubscribe(self)
         self._loop = None
+        for timer in self._leaving.values():
+            timer.cancel()
         for task in (self._publishing, self._reading):
             if task is not None:
                 task.cancel()
@@ -158,21 +163,49 @@ class Serving(Listener):
     async def _services(self) -> frozenset[Service]:
         services: set[Service] = set()
         wanted: set[str] = set()
-        if not self.invoke:
-            return frozenset(services)
         for kind, context in CONTEXT_OF_KIND.items():
-            explicit = {*self.own.agents(context), *global_registry.agents(context)}
-            explicit |= {agent for agent, of in self.pulling if of is kind}
-            bare = self.own.for_all(context) or global_registry.for_all(context)
-            adopted = self.adopted - explicit if bare else set()
-            wanted |= explicit | adopted
-            known = await self.names.find_all([*explicit, *adopted])
+            explicit = {*self.own.agents(context), *global_registry.agents(context)} if self.invoke else set()
+            bare = self.invoke and (self.own.for_all(context) or global_registry.for_all(context))
+            # Who pulls takes nothing from a bare handler elsewhere: it may be a single look.
+            others = {agent for agent, of in self.pulling if of is kind} | (self.adopted if bare else set())
+            others -= explicit
+            wanted |= explicit | others
+            known = await self.names.find_all([*explicit, *others])
             services |= {Service(known[name].id, kind, True) for name in explicit & known.keys()}
-            services |= {Service(known[name].id, kind, False) for name in adopted & known.keys()}
+            services |= {Service(known[name].id, kind, False) for name in others & known.keys()}
             if bare and self.everyone:
                 services.add(Service(None, kind, False))
         self._wanted = wanted
         return frozenset(services)
+
+    @contextlib.asynccontextmanager
+    async def pull(self, external_id: str, kind: Kind) -> AsyncIterator[None]:
+        """Count as serving the agent within, and for the grace after it: between two calls it still pulls."""
+        key = (external_id, kind)
+        self._pulls[key] += 1
+        if (leaving := self._leaving.pop(key, None)) is not None:
+            leaving.cancel()
+        try:
+            if key not in self.pulling:
+                self.pulling.add(key)
+                await self.publish()
+            yield
+        finally:
+            self._pulls[key] -= 1
+            if not self._pulls[key]:
+                del self._pulls[key]
+                if self._loop is not None:
+                    self._leaving[key] = self._loop.call_later(self.grace, self._stop_pulling, key)
+
+    def _stop_pulling(self, key: tuple[str, Kind]) -> None:
+        del self._leaving[key]
+        self.pulling.discard(key)
+        self._republish()
+
+    def retry_publication(self) -> None:
+        """Publish what could not be published before; called when the store answers."""
+        if self._dirty and self._publishing is None:
+            self._republish()
 
     def forget_publication(self) -> None:
         """The store lost what was published (a new incarnation): publish again."""

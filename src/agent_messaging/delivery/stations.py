@@ -18,8 +18,8 @@ class Station:
     kind: Kind
     asking: dict[Station, None]
     """The stations of the dispatcher for which something happened that makes a new request worth while."""
-    handler: Handler | None
-    """None while nothing serves it here: what runs goes on, nothing more is taken."""
+    handler: Handler
+    """The newest; what was claimed for it is run by it, also when it was unregistered meanwhile."""
     limit: int
     run_limit: float
     running: int = 0
@@ -31,6 +31,10 @@ class Station:
     maybe: bool = False
     """Others may have queued something."""
     cursor: str | None = None
+    is_served: bool = True
+    """False: what runs goes on, nothing more is taken."""
+    is_requested: bool = False
+    """A request is in flight: it may bring a delivery of any lane, so no append may claim one meanwhile."""
 
     @property
     def free(self) -> int:
@@ -40,12 +44,18 @@ class Station:
     @property
     def is_ordered(self) -> bool:
         """Whether a lane has one run at a time."""
-        return self.handler is None or self.handler.ordered
+        return self.handler.ordered
 
     @property
     def is_hungry(self) -> bool:
         """Whether asking the store may bring something."""
-        return self.handler is not None and (self.known > 0 or self.maybe)
+        return self.is_served and (self.known > 0 or self.maybe)
+
+    def may_claim(self, sender_id: str) -> bool:
+        """Whether the next delivery of this sender may be claimed with its append."""
+        if self.free <= 0 or self.is_requested:
+            return False
+        return not (self.is_ordered and sender_id in self.lanes)
 
     def ask(self) -> None:
         """Something happened that makes a request worth while."""
@@ -80,6 +90,7 @@ class Station:
     def request(self, origin: str | None) -> ClaimRequest:
         """Ask for as much as there are free slots."""
         self.asking.pop(self, None)
+        self.is_requested = True
         return ClaimRequest(self.agent.id, self.kind, self.free, self.run_limit, self.is_ordered, self.cursor, origin)
 
     def answered(self, requested: int, claimed: int, last_sender: str | None) -> None:

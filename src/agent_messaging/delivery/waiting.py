@@ -17,6 +17,7 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 PAGE = 1_000
 """Receipts asked for in one query."""
+_CLOSED = "The SDK was closed while this waited. The messages go on."
 
 
 class Waiters:
@@ -27,6 +28,7 @@ class Waiters:
         self._futures: dict[str, list[asyncio.Future[ReceiptRow]]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._ids: set[str] = set()
+        self._is_closed = False
 
     async def wait(self, message_ids: Collection[str]) -> dict[str, ReceiptRow]:
         """Return the final receipts of all of these.
@@ -37,6 +39,8 @@ class Waiters:
             MessageNotFoundError: One does not exist (any more); at once, whatever the others do.
             NotInitializedError: The SDK was closed meanwhile.
         """
+        if self._is_closed:  # nobody would look any more
+            raise NotInitializedError(_CLOSED)
         loop = asyncio.get_running_loop()
         mine: dict[str, asyncio.Future[ReceiptRow]] = {id: loop.create_future() for id in message_ids}
         for id, future in mine.items():
@@ -65,15 +69,16 @@ class Waiters:
 
     async def aclose(self) -> None:
         """Stop looking, and release whoever still waits."""
+        self._is_closed = True
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait({self._looking})
         for future in [future for futures in self._futures.values() for future in futures if not future.done()]:
-            future.set_exception(NotInitializedError("The SDK was closed while this waited. The messages go on."))
+            future.set_exception(NotInitializedError(_CLOSED))
 
     def _look(self, message_ids: Collection[str]) -> None:
         self._ids |= set(message_ids)
-        if self._ids and self._looking is None:
+        if self._ids and self._looking is None and not self._is_closed:
             self._looking = asyncio.create_task(self._look_until_done(), name="agent-messaging-waiting")
 
     async def _look_until_done(self) -> None:

@@ -6,6 +6,8 @@ What the outcome means for the delivery is the dispatcher's to decide.
 from __future__ import annotations
 
 import asyncio
+import inspect
+from collections.abc import Awaitable
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -55,6 +57,10 @@ def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any
     return decoder.decode(delivery.content, annotation)
 
 
+class UnreadableError(Exception):
+    """A payload that no repeat can make readable; the cause says why."""
+
+
 async def run_handler(
     handler: Handler,
     delivery: ClaimedDelivery,
@@ -67,30 +73,42 @@ async def run_handler(
     """Run it once and return what it returned.
 
     A coroutine function is cancelled at the timeout. A plain function cannot be stopped: this waits for its end, so
-    that its slot and its claim stay held, and then reports the timeout.
+    that its slot and its claim stay held, and then reports the timeout. A plain function that returns an awaitable (a
+    wrapper, a lambda) has it awaited here, within the same time.
 
     Raises:
-        PayloadError: The stored payload is damaged, or does not fit the handler's annotation. A repeat would not help.
+        UnreadableError: The stored payload is damaged, or does not fit the handler's annotation.
         HandlerTimeoutError: It ran longer than `timeout` seconds.
         BaseException: What the handler raised.
     """
-    payload = decode_delivery(decoder, delivery, handler.annotation)
+    try:
+        payload = decode_delivery(decoder, delivery, handler.annotation)
+    except PayloadError as error:
+        raise UnreadableError from error
+    deadline = asyncio.get_running_loop().time() + timeout
     if handler.is_coroutine:
-        scope = asyncio.timeout(timeout)
-        try:
-            async with scope:
-                return await handler.function(payload, context)
-        except TimeoutError as error:
-            if scope.expired():
-                raise HandlerTimeoutError(timeout=timeout) from error
-            raise  # the handler's own
-    return await _run_in_thread(threads.call(handler.function, payload, context), timeout, threads)
+        result = handler.function(payload, context)
+    else:
+        result = await _run_in_thread(threads.call(handler.function, payload, context), deadline, timeout, threads)
+    return await _await_until(result, deadline, timeout) if inspect.isawaitable(result) else result
 
 
-async def _run_in_thread(call: asyncio.Future[object], timeout: float, threads: DaemonThreads) -> object:
+async def _await_until(result: Awaitable[object], deadline: float, timeout: float) -> object:
+    scope = asyncio.timeout_at(deadline)
+    try:
+        async with scope:
+            return await result
+    except TimeoutError as error:
+        if scope.expired():
+            raise HandlerTimeoutError(timeout=timeout) from error
+        raise  # the handler's own
+
+
+async def _run_in_thread(
+    call: asyncio.Future[object], deadline: float, timeout: float, threads: DaemonThreads
+) -> object:
     # A thread cannot be stopped. Its run ends when it ends, whether or not it was cancelled or is late meanwhile:
     # otherwise the claim would go to another process while this one still works on the message.
-    deadline = asyncio.get_running_loop().time() + timeout
     while not call.done():
         try:
             await asyncio.wait({call})
@@ -100,5 +118,7 @@ async def _run_in_thread(call: asyncio.Future[object], timeout: float, threads: 
     is_late = asyncio.get_running_loop().time() > deadline
     result = call.result()
     if is_late:
+        if inspect.iscoroutine(result):
+            result.close()
         raise HandlerTimeoutError(timeout=timeout)
     return result
