@@ -109,14 +109,14 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             HandlerError: It was called by a handler of this object, for whose end it would wait.
         """
+        await self._close(drain=True)
+
+    async def _close(self, *, drain: bool) -> None:
         if self._engine is not None and asyncio.current_task() in self._engine.dispatcher.runs:
             raise HandlerError(
                 "close() was called by a handler, for whose end it would wait. Let the handler set an event, and close "
                 "the SDK where it was started."
             )
-        await self._close(drain=True)
-
-    async def _close(self, *, drain: bool) -> None:
         async with self._changing:
             engine, self._engine = self._engine, None
             if engine is None:
@@ -233,7 +233,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         check_external_id(external_id, field="external_id")
         removed = await engine.store.directory.remove_organization(external_id)
         engine.names.clear()
-        engine.waiters.look()
+        engine.queued((), Kind.ONE_WAY)  # whoever waits for a receipt or for a message of its agents looks again
         return removed
 
     # --- agents -------------------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         known = engine.names.cached(external_id)
         removed = await engine.store.directory.remove_agent(external_id)
         engine.names.forget([known.id] if known else [])
-        engine.waiters.look()
+        engine.queued((), Kind.ONE_WAY)  # whoever waits for a receipt or for a message of it looks again
         return removed
 
     # --- handlers and serving -----------------------------------------------------------------------------------------
@@ -378,6 +378,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         named = [id for id in agent_external_ids if not (isinstance(id, str) and id == "*")]
         for external_id in named:
             check_external_id(external_id, field="agent_external_ids")
+        await engine.names.refresh(named)  # a cached one may have been removed, or registered anew
         await engine.names.get_all(named)
         await engine.adopt(named, everyone="*" in agent_external_ids)
 
@@ -414,8 +415,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         """Pull one-way messages of an agent that has no handler: claim up to `limit`, oldest first.
 
         Each is settled by its `done`, `retry` or `reject`. If this process dies, or when the lease ends, it goes to
-        whoever asks next, and the attempt counts. A process that pulls counts as serving the agent. Cancelling the call
-        gives back what it claimed.
+        whoever asks next, and the attempt counts. A process that pulls counts as serving the agent, until
+        `handler_grace` seconds after its last call. Cancelling the call gives back what it claimed.
 
         Args:
             agent_external_id: Whose messages.
@@ -429,7 +430,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             The messages; empty if none came in time.
 
         Raises:
-            AgentNotFoundError: There is no such agent; names the closest.
+            AgentNotFoundError: There is no such agent, or it was removed meanwhile; names the closest.
+            DatabaseError: The store failed; what was claimed goes back.
 
         Example:
             for message in await sdk.receive("bob", limit=10, timeout=5):

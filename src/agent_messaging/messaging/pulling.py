@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ..delivery.engine import Engine
+from ..delivery.names import AgentName
 from ..delivery.retry import MAX_REASON_LENGTH, describe
 from ..exceptions import ClaimLostError, NotInitializedError, PayloadError
 from ..handlers.running import decode_delivery, make_context
@@ -101,19 +102,30 @@ async def receive(
     check_external_id(agent_external_id, field="agent_external_id")
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MAX_LIMIT:
         raise refuse("limit", limit, f"must be a whole number from 1 to {MAX_LIMIT:,}.")
-    if timeout != 0:
+    if timeout != 0 or timeout is False:
         check_timeout(timeout, field="timeout", allow_none=True)
     check_timeout(lease, field="lease")
-    agent = await engine.names.get(agent_external_id)
-    await engine.serve_by_pulling(agent.external_id, Kind.ONE_WAY)
     deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-    request = ClaimRequest(agent.id, Kind.ONE_WAY, limit, lease - CLAIM_MARGIN, ordered=False)
+    agent = await engine.names.get(agent_external_id)
+    async with engine.serving.pull(agent.external_id, Kind.ONE_WAY):
+        return await _receive(engine, agent, limit, deadline, lease, payload_type)
+
+
+async def _receive(
+    engine: Engine, agent: AgentName, limit: int, deadline: float | None, lease: float, payload_type: Any
+) -> list[ReceivedMessage]:
     crowded = CROWDED_TRIES
     while True:
         if engine.is_closing:
             raise NotInitializedError("The SDK was closed while this waited for messages. They go on waiting.")
         arrived = engine.arrived
-        messages = await _open(engine, await engine.dispatcher.pull(request), payload_type)
+        request = ClaimRequest(agent.id, Kind.ONE_WAY, limit, lease - CLAIM_MARGIN, ordered=False)
+        claimed = await engine.dispatcher.pull(request, deadline)
+        try:
+            messages = await _open(engine, claimed, payload_type)
+        except BaseException:
+            engine.dispatcher.abandon(claimed)  # nobody is given these, so nobody could settle them
+            raise
         if messages:
             return messages
         if crowded and (agent.id, Kind.ONE_WAY) in await engine.store.deliveries.find_waiting():
@@ -122,6 +134,11 @@ async def receive(
             await asyncio.sleep(random.uniform(0.0, CROWDED_PAUSE))  # noqa: S311 - jitter
             continue
         crowded = CROWDED_TRIES
+        current = await engine.names.look_again(agent)
+        if current.id != agent.id:  # it was removed, and registered anew
+            agent = current
+            await engine.serving.publish()
+            continue
         try:
             async with asyncio.timeout_at(deadline):
                 await arrived.wait()

@@ -488,7 +488,7 @@ class Service:
     """None: every agent."""
     kind: Kind
     explicit: bool
-    """By a handler of the agent's own (or by pulling), not by a global handler."""
+    """By a handler of the agent's own, not by a global handler or by pulling."""
 
 
 @dataclass(frozen=True, slots=True)
