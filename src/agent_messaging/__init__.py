@@ -61,10 +61,10 @@ if TYPE_CHECKING:
         StorageFullError,
         StorageReplacedError,
         StorageUnavailableError,
-        TimeoutError,
         TimeoutException,
         TurnLostError,
     )
+    from .exceptions import TimeoutError as TimeoutError  # by name, not by `*`
     from .handlers.registry import (
         AnyHandler,
         clear_handlers,
@@ -103,11 +103,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_BY_NAME_ONLY = ("TimeoutError",)
+"""Public, but not taken by `from agent_messaging import *`: it would hide the builtin, whose subclass it is."""
 _HOMES = ("exceptions", "models", "config", "handlers.registry", "messaging", "client")
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
+    if name in __all__ or name in _BY_NAME_ONLY:
         from importlib import import_module
 
         for home in _HOMES:
@@ -119,7 +121,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_BY_NAME_ONLY})
 
 
 __all__ = [
@@ -208,7 +210,6 @@ __all__ = [
     "T_Conversation",
     "T_Meeting",
     "T_OneWay",
-    "TimeoutError",
     "TimeoutException",
     "TurnLostError",
     "clear_handlers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import inspect
 import pickle
@@ -68,7 +69,7 @@ def test_an_error_documents_itself_and_takes_one_text(kind: type[AgentMessagingE
     assert documentation.endswith(".")
     assert str(kind("just this")) == "just this"
     assert getattr(agent_messaging, kind.__name__) is kind
-    assert kind.__name__ in agent_messaging.__all__
+    assert (kind.__name__ in agent_messaging.__all__) is (not hasattr(builtins, kind.__name__))
     assert isinstance(kind.retryable, bool)
     assert kind.exit_code in range(1, 10)
 
@@ -160,6 +161,10 @@ def test_what_the_package_exports_exists_and_nothing_is_forgotten() -> None:
     namespace: dict[str, Any] = {}
     exec("from agent_messaging import *", namespace)
     assert namespace.keys() >= set(agent_messaging.__all__)
+    # Ours is a subclass of the builtin, which `except TimeoutError` goes on meaning.
+    assert not namespace.keys() & set(dir(builtins))
+    assert "TimeoutError" in dir(agent_messaging)
+    assert issubclass(agent_messaging.TimeoutError, TimeoutError)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = agent_messaging.nonsense
     assert re.fullmatch(r"\d+\.\d+\.\d+", agent_messaging.__version__)
