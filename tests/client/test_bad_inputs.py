@@ -228,7 +228,9 @@ CALLS: list[Bad] = [
     *each("message_id", MESSAGE_IDS, lambda sdk, v: sdk.receipts.get(v), "receipts.get"),
     *each("message_ids", MESSAGE_IDS, lambda sdk, v: sdk.receipts.wait(v, timeout=0.01), "receipts.wait"),
     *each("message_ids", MESSAGE_IDS, lambda sdk, v: sdk.receipts.wait([v], timeout=0.01), "receipts.wait list"),
-    *each("timeout", SECONDS, lambda sdk, v: sdk.receipts.wait([], timeout=v), "receipts.wait timeout"),
+    *each(
+        "timeout", {**SECONDS, "zero": -0.5}, lambda sdk, v: sdk.receipts.wait([], timeout=v), "receipts.wait timeout"
+    ),
     *each("message_ids", MESSAGE_IDS, lambda sdk, v: sdk.receipts.withdraw(v), "withdraw"),
     *each("message_ids", MESSAGE_IDS, lambda sdk, v: sdk.dead_letters.redrive(v), "redrive"),
     Bad("redrive nothing", lambda sdk: sdk.dead_letters.redrive(), "message_ids"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic
+from enum import Enum
+from typing import Any, Generic, TypeVar
 
 from ..config import MessagingConfig
 from ..delivery.engine import Engine
@@ -32,6 +33,20 @@ from ..storage.ports import (
 )
 from .listing import to_records
 
+R = TypeVar("R")
+
+
+class _Missing(Enum):
+    """Tells a forgotten payload from None, which is a payload: JSON's null."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+_MISSING: Any = _Missing.MISSING
+
 MAX_RECIPIENTS = 10_000
 """Recipients of one call: bounds one transaction."""
 
@@ -52,7 +67,7 @@ class OneWayMessenger(Generic[T]):
         self,
         sender_external_id: str,
         recipient_external_ids: Sequence[str] | str | None = None,
-        message: T | None = None,
+        message: T | None = _MISSING,
         metadata: Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
@@ -72,11 +87,12 @@ class OneWayMessenger(Generic[T]):
         Args:
             sender_external_id: Who sends.
             recipient_external_ids: Who receives: a list without repetitions and without the sender, or one name.
-            message: The payload: a pydantic model, a dataclass, or anything that is JSON. At most `max_payload_bytes`.
+            message: The payload: a pydantic model, a dataclass, or anything that is JSON, None included. At most
+                `max_payload_bytes`.
             metadata: Small JSON mapping that travels with the message to `context.metadata`; at most 64 KiB.
             idempotency_key: 1 to 255 characters. A repeat of the call under the same key answers with the first one's
                 ids, before any other check; with other recipients, payload or options it is refused.
-            expires_in: Seconds after which a message that nobody began to handle expires; None never.
+            expires_in: Seconds from now after which a message that nobody began to handle expires; None never.
             deliver_at: An aware instant before which nobody handles it; None is now.
             require_handler: False stores it also for an agent that no live process serves; None is the setting.
             recipient_external_id: Another name for a single recipient.
@@ -98,10 +114,15 @@ class OneWayMessenger(Generic[T]):
             [id] = await sdk.one_way.send("alice", "bob", Note(text="hi"), expires_in=3600)
         """
         recipients = _check_recipients(sender_external_id, recipient_external_ids, recipient_external_id)
+        if message is _MISSING:
+            raise InvalidArgumentError(
+                "message is missing. Pass the payload; None is stored as JSON's null.", field="message"
+            )
         content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
         encoded_metadata = encode_metadata(metadata, field="metadata")
-        check_timeout(expires_in, field="expires_in", allow_none=True)
-        _check_instant(deliver_at, "deliver_at")
+        expires_in = check_timeout(expires_in, field="expires_in", allow_none=True)
+        deliver_at = _check_instant(deliver_at, "deliver_at")
+        _check_span(expires_in, deliver_at)
         if require_handler is not None and not isinstance(require_handler, bool):
             raise refuse("require_handler", require_handler, "must be True, False or None.")
         if idempotency_key is not None:
@@ -293,16 +314,19 @@ class OneWayMessenger(Generic[T]):
         check_page(limit, offset)
         _check_instant(date_from, "date_from")
         _check_instant(date_to, "date_to")
-        agent = await self._agent(agent_id, role)
-        rows = await self.engine.store.messages.list_messages(
-            agent.id,
-            Role(role),
-            Kind.ONE_WAY,
-            limit=limit,
-            offset=offset,
-            unread_only=unread_only,
-            date_from=date_from,
-            date_to=date_to,
+        rows = await self._ask(
+            agent_id,
+            role,
+            lambda agent: self.engine.store.messages.list_messages(
+                agent.id,
+                Role(role),
+                Kind.ONE_WAY,
+                limit=limit,
+                offset=offset,
+                unread_only=unread_only,
+                date_from=date_from,
+                date_to=date_to,
+            ),
         )
         return await to_records(self.engine.names, rows)
 
@@ -315,10 +339,19 @@ class OneWayMessenger(Generic[T]):
         Raises:
             AgentNotFoundError: There is no such recipient or sender.
         """
-        recipient = await self._agent(recipient_external_id, "recipient")
-        sender = await self._agent(sender_external_id, "sender") if sender_external_id is not None else None
-        return await self.engine.store.messages.mark_read(
-            recipient.id, Kind.ONE_WAY, sender_id=sender.id if sender else None
+        mark = self.engine.store.messages.mark_read
+        if sender_external_id is None:
+            return await self._ask(
+                recipient_external_id, "recipient", lambda recipient: mark(recipient.id, Kind.ONE_WAY)
+            )
+        return await self._ask(
+            recipient_external_id,
+            "recipient",
+            lambda recipient: self._ask(
+                sender_external_id,
+                "sender",
+                lambda sender: mark(recipient.id, Kind.ONE_WAY, sender_id=sender.id),
+            ),
         )
 
     async def get_message_count(
@@ -339,12 +372,17 @@ class OneWayMessenger(Generic[T]):
             raise refuse("role", role, "must be 'recipient' or 'sender'.")
         if read_status is not None and not isinstance(read_status, bool):
             raise refuse("read_status", read_status, "must be True, False or None.")
-        agent = await self._agent(agent_external_id, role)
-        return await self.engine.store.messages.count_messages(agent.id, Role(role), Kind.ONE_WAY, read=read_status)
+        return await self._ask(
+            agent_external_id,
+            role,
+            lambda agent: self.engine.store.messages.count_messages(
+                agent.id, Role(role), Kind.ONE_WAY, read=read_status
+            ),
+        )
 
-    async def _agent(self, external_id: str, role: str) -> AgentName:
+    async def _ask(self, external_id: str, role: str, look: Callable[[AgentName], Awaitable[R]]) -> R:
         check_external_id(external_id, field=f"{role}_external_id")
-        return await self.engine.names.get(external_id, role=role)
+        return await self.engine.names.ask(external_id, look, role=role)
 
 
 def _check_recipients(sender: str, many: Sequence[str] | str | None, one: str | None) -> list[str]:
@@ -379,9 +417,10 @@ def _check_recipients(sender: str, many: Sequence[str] | str | None, one: str | 
     return list(many)
 
 
-def _check_instant(value: datetime | None, field: str) -> None:
+def _check_instant(value: datetime | None, field: str) -> datetime | None:
+    """Return the instant in UTC: the same one in two zones is the same argument."""
     if value is None:
-        return
+        return None
     if not isinstance(value, datetime):
         raise refuse(field, value, "must be a datetime with a time zone.")
     if value.tzinfo is None or value.utcoffset() is None:
@@ -389,8 +428,21 @@ def _check_instant(value: datetime | None, field: str) -> None:
             field=field, value=value, reason="has no time zone. Use datetime.now(UTC), or add tzinfo=."
         )
     try:
-        value.astimezone(UTC)
+        return value.astimezone(UTC)
     except OverflowError:
         raise InvalidArgumentError(
             field=field, value=value, reason="is, in UTC, outside the years 1 to 9999. Use None for no bound."
         ) from None
+
+
+def _check_span(expires_in: float | None, deliver_at: datetime | None) -> None:
+    if expires_in is None or deliver_at is None:
+        return
+    wait = (deliver_at - datetime.now(UTC)).total_seconds()
+    if wait >= expires_in:
+        raise InvalidArgumentError(
+            field="expires_in",
+            value=expires_in,
+            reason=f"seconds from now end before deliver_at, in {wait:.0f} seconds, begins: nobody could ever handle "
+            "it. Count from now to the end, or leave one of the two out.",
+        )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from ..delivery.engine import Engine
@@ -19,6 +19,7 @@ from ..storage.ports import DeadRow, ReceiptRow
 from .listing import read_content
 
 MessageId = str | UUID
+R = TypeVar("R")
 
 
 class Receipts:
@@ -60,7 +61,7 @@ class Receipts:
 
         Args:
             message_ids: One id, or a list of them as `send` returned it.
-            timeout: Seconds; None waits without limit.
+            timeout: Seconds; 0 only looks, None waits without limit.
 
         Returns:
             The final receipt, or the list of them in the order of the ids.
@@ -72,10 +73,10 @@ class Receipts:
         """
         single = isinstance(message_ids, str | UUID)
         ids = _parse_ids(message_ids)
-        check_timeout(timeout, field="timeout", allow_none=True)
+        if timeout != 0 or timeout is False:
+            check_timeout(timeout, field="timeout", allow_none=True)
         try:
-            async with asyncio.timeout(timeout):
-                rows = await self.engine.waiters.wait(set(ids))
+            rows = await self._look(ids) if timeout == 0 else await self._wait(ids, timeout)
         except builtins.TimeoutError as error:
             if isinstance(error, TimeoutError):
                 raise
@@ -83,6 +84,19 @@ class Receipts:
         receipts = await self._receipts(list(rows.values()))
         ordered = [receipts[id] for id in ids]
         return ordered[0] if single else ordered
+
+    async def _wait(self, ids: list[str], timeout: float | None) -> dict[str, ReceiptRow]:
+        async with asyncio.timeout(timeout):
+            return await self.engine.waiters.wait(set(ids))
+
+    async def _look(self, ids: list[str]) -> dict[str, ReceiptRow]:
+        rows = {row.message_id: row for row in await self.engine.store.deliveries.list_receipts(ids)}
+        for id in ids:
+            if id not in rows:
+                raise MessageNotFoundError(message_id=id)
+        if not all(row.state.is_final for row in rows.values()):
+            raise builtins.TimeoutError
+        return rows
 
     async def withdraw(self, message_ids: MessageId | Sequence[MessageId]) -> list[str]:
         """Take messages back that nobody has begun to handle.
@@ -129,8 +143,9 @@ class DeadLetters:
             AgentNotFoundError: There is no such agent.
         """
         check_page(limit, offset)
-        recipient = await self._recipient(recipient_external_id)
-        rows = await self.engine.store.deliveries.list_dead(recipient.id if recipient else None, limit, offset)
+        rows = await self._ask(
+            recipient_external_id, lambda id: self.engine.store.deliveries.list_dead(id, limit, offset)
+        )
         names = await self.engine.names.find_by_id({id for row in rows for id in (row.sender_id, row.recipient_id)})
         return [_dead_letter(row, names) for row in rows]
 
@@ -156,18 +171,17 @@ class DeadLetters:
                 value=None,
                 reason="and recipient_external_id are both missing; say what to redrive.",
             )
-        recipient = await self._recipient(recipient_external_id)
         ids = _parse_ids(message_ids) if message_ids is not None else None
-        moved = await self.engine.store.deliveries.redrive(ids, recipient.id if recipient else None)
+        moved = await self._ask(recipient_external_id, lambda id: self.engine.store.deliveries.redrive(ids, id))
         for kind in Kind:
             self.engine.queued({recipient_id for _, recipient_id in moved}, kind)
         return len(moved)
 
-    async def _recipient(self, external_id: str | None) -> AgentName | None:
+    async def _ask(self, external_id: str | None, look: Callable[[str | None], Awaitable[R]]) -> R:
         if external_id is None:
-            return None
+            return await look(None)
         check_external_id(external_id, field="recipient_external_id")
-        return await self.engine.names.get(external_id, role="recipient")
+        return await self.engine.names.ask(external_id, lambda recipient: look(recipient.id), role="recipient")
 
 
 def _parse_ids(given: Any) -> list[str]:
