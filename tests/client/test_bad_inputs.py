@@ -346,7 +346,7 @@ async def test_the_same_inputs_just_inside_the_limits_are_accepted(both: list[tu
             "hi",
             idempotency_key="k" * 255,
             expires_in=100 * 365 * 86_400,
-            deliver_at=datetime(9998, 1, 1, tzinfo=UTC),
             require_handler=False,
         )
+        await sdk.one_way.send("alice", "bob", "hi", deliver_at=datetime(9998, 1, 1, tzinfo=UTC), require_handler=False)
         assert await sdk.list_agents(limit=1000, offset=2**62) == []

@@ -438,11 +438,10 @@ def _check_instant(value: datetime | None, field: str) -> datetime | None:
 def _check_span(expires_in: float | None, deliver_at: datetime | None) -> None:
     if expires_in is None or deliver_at is None:
         return
-    wait = (deliver_at - datetime.now(UTC)).total_seconds()
-    if wait >= expires_in:
+    if (deliver_at - datetime.now(UTC)).total_seconds() >= expires_in:
         raise InvalidArgumentError(
             field="expires_in",
             value=expires_in,
-            reason=f"seconds from now end before deliver_at, in {wait:.0f} seconds, begins: nobody could ever handle "
-            "it. Count from now to the end, or leave one of the two out.",
+            reason=f"seconds, counted from now, are over before deliver_at ({deliver_at.isoformat()}): nobody could "
+            "ever handle the message. Give more of them, or leave one of the two out.",
         )
