@@ -105,9 +105,9 @@ async def test_a_validation_error_behind_another_error_is_logged_without_the_pay
 
 
 async def test_unregistering_while_a_message_is_on_its_way_loses_neither_the_call_nor_the_message(sdk: Sdk) -> None:
-    handled = []
+    handled: list[int] = []
 
-    async def bob(message: object, context: MessageContext) -> None:
+    async def bob(message: int, context: MessageContext) -> None:
         handled.append(message)
 
     for number in range(20):

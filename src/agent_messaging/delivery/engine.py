@@ -166,12 +166,6 @@ class Engine:
         self.serving.ring_for(recipient_ids, kind)
         self._look()
 
-    async def serve_by_pulling(self, external_id: str, kind: Kind) -> None:
-        """From now on this process counts as serving the agent."""
-        if (external_id, kind) not in self.serving.pulling:
-            self.serving.pulling.add((external_id, kind))
-            await self.serving.publish()
-
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def look_in(self, seconds: float) -> None:
