@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from agent_messaging import AgentMessaging, Config, MessageContext, bootstrap, client
@@ -25,6 +26,7 @@ from agent_messaging.storage import ports
 from agent_messaging.testing.history import History
 from agent_messaging.testing.recording import RecordingStore
 from tests.processes.plants import plant
+from tests.support import eventually
 
 READY = "READY"
 HOLDING = "HOLDING"
@@ -99,6 +101,8 @@ class Program:
         elif act == "block":
             say(f"{HOLDING} {body['value']}")
             time.sleep(body["seconds"])
+        elif act == "until":
+            await eventually(Path(body["path"]).exists, 60.0)
         elif act == "raise":
             raise RuntimeError("as told")
         elif act == "exit":

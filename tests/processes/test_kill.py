@@ -137,8 +137,8 @@ async def test_a_worker_frozen_past_the_end_of_its_claim(make_lab: MakeLab, back
 
 @pytest.mark.timeout(120 + 4 * STRIKES)
 async def test_random_kills(make_lab: MakeLab) -> None:
-    # Nobody is frozen for as long as claims last, so a pause explains no repeat here. How long a take-over lasts is only
-    # measured: whoever takes over may die of the next strike.
+    # Nobody is frozen for as long as claims last, so a pause explains no repeat here. How long a take-over lasts is
+    # only measured: whoever takes over may die of the next strike.
     async with make_lab(limits={"lease": LEASE / 2, "takeover_kill": None}, seed=SEED) as lab:
         crowds = [[f"{crowd}-{n}" for n in range(4)] for crowd in ("alice", "alex")]
         await lab.register("bob", "carol", *crowds[0], *crowds[1])

@@ -15,7 +15,7 @@ from tests.processes.program import HOLDING
 MAX_ATTEMPTS = 3
 MAILBOX = 20
 LIMITS = {"max_attempts": MAX_ATTEMPTS, "mailbox": MAILBOX}
-MESSAGING = {"max_attempts": MAX_ATTEMPTS, "retry_delay": 0.01, "retry_max_delay": 0.01, "handler_timeout": 2.0}
+MESSAGING = {"max_attempts": MAX_ATTEMPTS, "retry_delay": 0.01, "retry_max_delay": 0.01, "handler_timeout": 60.0}
 Scenario = Callable[[Lab], Awaitable[None]]
 
 
@@ -54,17 +54,19 @@ async def killed(lab: Lab) -> None:
 
 
 async def crossed(lab: Lab) -> None:
-    """A handler runs while another worker, the only one with a bug, joins."""
+    """While a handler runs, another worker joins: the only one with a bug."""
     first = await lab.start_worker(serves=["bob"], plants=[])
-    lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "seconds": 1.5}], plants=[])
+    joined = lab.folder / "joined"
+    lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "until", "path": str(joined)}], plants=[])
     await lab.wait_for("h.start", p=first.name)
     await lab.start_worker(serves=["bob"])
+    joined.touch()
 
 
 async def frozen(lab: Lab) -> None:
     """A worker freezes in a handler, another takes the message over, and both think that they have it."""
     victim = await lab.start_worker(serves=["bob"])
-    lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "block", "seconds": 0.1}])
+    lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "block", "seconds": 1.0}])
     await victim.wait_for(f"{HOLDING} v")
     lab.pause(victim)
     other = await lab.start_worker(serves=["bob"])
@@ -107,7 +109,9 @@ async def test_without_a_bug_nothing_is_found(tmp_path: Path, scenario: Scenario
 
 
 def make_lab(folder: Path, scenario: Scenario, **settings: Any) -> Lab:
-    if scenario is frozen:
-        settings["claim_margin"] = 0.2  # so that the frozen one loses its claim while the test waits
+    messaging = MESSAGING
+    if scenario is frozen:  # so that the frozen one loses its claim while the test waits
+        settings["claim_margin"] = 0.2
+        messaging = {**MESSAGING, "handler_timeout": 2.0}
     url = f"sqlite:///{folder / 'agent_messaging.db'}"
-    return Lab(folder, url, limits=LIMITS, messaging=MESSAGING, **settings)
+    return Lab(folder, url, limits=LIMITS, messaging=messaging, **settings)
