@@ -24,7 +24,7 @@ from agent_messaging import AgentMessaging, Config
 from agent_messaging.bootstrap import build_store
 from agent_messaging.storage.ports import Store
 from agent_messaging.testing.checker import Report, Violation, check
-from agent_messaging.testing.history import Event, History, known_ids, read_events, record_final
+from agent_messaging.testing.history import Event, History, known_ids, parse_line, read_events, record_final
 from tests.processes.program import READY
 from tests.support import eventually
 
@@ -202,8 +202,29 @@ class Lab:
         )
 
     async def wait_for(self, event: str, count: int = 1, timeout: float = START_TIMEOUT, **fields: Any) -> None:
-        """Wait until so many such events are in the history."""
-        await eventually(lambda: self.count(event, **fields) >= count, timeout, interval=0.05)
+        """Wait until so many such events are in the history, reading each line of it once."""
+        wanted = {"e": event, **fields}
+        found = 0
+        with self.path.open() as file:
+
+            def look() -> bool:
+                nonlocal found
+                while found < count:
+                    position = file.tell()
+                    line = file.readline()
+                    if not line.endswith("\n"):  # the end, or a line that is being written
+                        file.seek(position)
+                        break
+                    for one in parse_line(line):
+                        found += all(one.get(name) == value for name, value in wanted.items())
+                return found >= count
+
+            try:
+                await eventually(look, timeout, interval=0.02)
+            except AssertionError:
+                raise AssertionError(
+                    f"{found} of {count} events {wanted} after {timeout:g} s\n{self.describe()}"
+                ) from None
 
     @contextlib.asynccontextmanager
     async def observing(self) -> AsyncIterator[Store]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +33,21 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def make_lab(tmp_path: Path, backend: str, database_url: str) -> AsyncIterator[MakeLab]:
-    """Makes the laboratory of a test, which ends its processes."""
-    labs: list[Lab] = []
+def make_lab(tmp_path: Path, backend: str, database_url: str) -> MakeLab:
+    """Makes the laboratory of a test."""
 
     def make(*, limits: dict[str, Any] | None = None, messaging: dict[str, Any] | None = None, **settings: Any) -> Lab:
         # Far more than it takes (see the report), so that a busy machine breaks nothing.
         takeover = 10.0 if backend == "sqlite" else 2 * LEASE
-        lab = Lab(
+        return Lab(
             tmp_path,
             database_url,
             limits={"max_attempts": MAX_ATTEMPTS, "takeover_kill": takeover, **(limits or {})},
             messaging={**MESSAGING, **(messaging or {})},
             **{"database": DATABASE, **settings},
         )
-        labs.append(lab)
-        return lab
 
-    yield make
-    for lab in labs:
-        await lab.__aexit__()
+    return make
 
 
 async def test_a_worker_killed_in_the_middle_of_a_handler(make_lab: MakeLab) -> None:
@@ -226,10 +221,9 @@ async def test_a_worker_told_to_stop_gives_back_what_it_cannot_finish(make_lab: 
     async with make_lab(messaging={"drain_timeout": 0.2}) as lab:
         await lab.register("alice", "alex", "bob")
         first = await lab.start_worker(serves=["bob"])
-        held = {"act": "hold", "times": 1}
         lab.start_sender(to=[["bob"]], senders=["alice", "alex"], count=6, body={"act": "work"})
         await lab.wait_for("h.end", 6)
-        lab.start_sender("holding", to=[["bob"]], bodies=[{"value": "v", **held}])
+        lab.start_sender("holding", to=[["bob"]], bodies=[{"value": "v", "act": "hold", "times": 1}])
         await first.wait_for(f"{HOLDING} v")
         await lab.stop(first)
         second = await lab.start_worker(serves=["bob"])

@@ -257,12 +257,13 @@ def read_events(*paths: str | os.PathLike[str]) -> list[Event]:
     for path in paths:
         with open(path, "rb") as file:
             for line in file:
-                events.extend(_parse(line.decode(errors="replace")))
+                events.extend(parse_line(line.decode(errors="replace")))
     events.sort(key=lambda event: event["t"])
     return events
 
 
-def _parse(line: str) -> Iterator[Event]:
+def parse_line(line: str) -> Iterator[Event]:
+    """The events of a line: one, as a rule; none of a blank one."""
     rest = line.rstrip("\n")
     while rest:
         try:
