@@ -163,6 +163,6 @@ def write_json(path: Path, facts: dict[str, str], rows: dict[str, list[Row]]) ->
 
 
 def _digits(value: float) -> str:
-    if abs(value) >= 100:
+    if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
