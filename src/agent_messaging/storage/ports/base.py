@@ -1,0 +1,18 @@
+"""What every port builds on: what a backend can do, and the margin of a claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLAIM_MARGIN = 60.0
+"""Seconds added to a run's limit for the hard end of its claim, past which even a live owner loses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do; nobody asks for its name."""
+
+    processes: bool
+    """Several processes, and several SDK objects, may share the store."""
+    durable: bool
+    """What is stored outlives the process."""

@@ -1,0 +1,320 @@
+"""The port of messages on their way: storing, claiming, settling, and what time changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from ...models import DeliveryState, Kind
+
+
+@dataclass(slots=True)
+class NewDelivery:
+    """One message of a group."""
+
+    message_id: str
+    recipient_id: str
+    claim: bool = False
+    """Claim it in the same commit, if its lane allows (see `DeliveryStore.append`)."""
+
+
+@dataclass(slots=True)
+class NewGroup:
+    """One call's messages: the same payload from one sender to each recipient, stored all or not at all."""
+
+    kind: Kind
+    sender_id: str
+    content: str
+    """JSON text, already checked: no NUL, no lone surrogate, no NaN."""
+    metadata: str | None
+    """JSON text of an object, checked likewise."""
+    checksum: int
+    """crc32 of content and metadata as `payloads.checksum` computes it; stored, returned, never interpreted."""
+    deliveries: list[NewDelivery]
+    max_attempts: int
+    run_limit: float
+    """Seconds a run may take; the hard end of a claim made in this commit is that plus CLAIM_MARGIN."""
+    deliver_at: datetime | None = None
+    """Due then (wall clock); None is at once."""
+    expires_in: float | None = None
+    """Seconds from now after which it expires if still queued."""
+    mailbox_limit: int | None = None
+    """Refuse the group if one of its recipients has this many open (queued or claimed) deliveries."""
+    call: str = "send"
+    """The public call; with sender and key the identity of an idempotent call."""
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    """Hash of recipients, payload and options; compared where the key was used before."""
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What identifies a claim: `settle` with another token than the newest is refused."""
+
+    seq: int
+    token: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The group is committed. `claims` has those of its deliveries that were claimed with it, by message id."""
+
+    claims: dict[str, Claim] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The key was used for the same call before; these are its message ids, in the order of its recipients."""
+
+    message_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConflict:
+    """The key was used before with another fingerprint; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownAgents:
+    """The sender or recipients do not exist (any more); nothing was stored."""
+
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxFull:
+    """These recipients' mailboxes are full; nothing was stored."""
+
+    recipient_ids: list[str]
+
+
+AppendOutcome = Stored | Duplicate | KeyConflict | UnknownAgents | MailboxFull
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """Ask for up to `limit` deliveries of one kind for one recipient."""
+
+    recipient_id: str
+    kind: Kind
+    limit: int
+    run_limit: float
+    """Seconds a run may take; see NewGroup.run_limit."""
+    ordered: bool = True
+    """False gives up the order: any due delivery may be taken, oldest first within a sender."""
+    after_sender: str | None = None
+    """Begin the round with the first lane after this sender; None with the first."""
+    origin: str | None = None
+    """Take only what this process stored (used while it drains)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDelivery:
+    """A claim with all that its run needs."""
+
+    claim: Claim
+    message_id: str
+    kind: Kind
+    sender_id: str
+    recipient_id: str
+    content: str
+    metadata: str | None
+    checksum: int
+    max_attempts: int
+    created_at: datetime
+    origin: str | None
+    """The process that stored it."""
+    session_id: str | None = None
+
+
+class Settling(StrEnum):
+    """How a claim ends."""
+
+    DONE = "done"
+    RETRY = "retry"
+    DEAD = "dead"
+    RETURNED = "returned"
+    """Given back on stop: queued again at once, the attempt not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """End one claim."""
+
+    claim: Claim
+    how: Settling
+    delay: float = 0.0
+    """Seconds until a retry is due."""
+    reason: str | None = None
+    """Why, for RETRY, DEAD and RETURNED; kept in the delivery's log. At most 500 characters, no payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the settlements, in their order, and what was claimed in the same commit."""
+
+    moved: list[bool]
+    """False: the claim was not the newest (or the delivery is gone), and nothing changed."""
+    origins: set[str]
+    """The processes that stored what reached a final state: their waiters may want to look."""
+    claimed: list[ClaimedDelivery]
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What the passing of time changed."""
+
+    due: int
+    """Scheduled messages and retries that became due."""
+    expired_origins: set[str]
+    """The processes that stored what expired."""
+    released: int
+    """Claims past their hard end that returned to the queue or died."""
+    next_in: float | None
+    """Seconds until the next change of this kind; None if none is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """A delivery as `receipts` shows it."""
+
+    message_id: str
+    sender_id: str
+    recipient_id: str
+    kind: Kind
+    state: DeliveryState
+    attempt: int
+    max_attempts: int
+    token: int
+    created_at: datetime
+    deliver_at: datetime | None
+    expires_at: datetime | None
+    claimed_at: datetime | None
+    settled_at: datetime | None
+    read_at: datetime | None
+    owner: str | None
+    log: list[dict[str, object]]
+    """What went wrong, oldest first: {"at": ISO 8601, "event", "attempt", "process", "claimed_at", "reason"}.
+
+    The event is failed, lost, returned, redriven or dead.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRow:
+    """A dead letter."""
+
+    message_id: str
+    sender_id: str
+    recipient_id: str
+    kind: Kind
+    content: str
+    metadata: str | None
+    checksum: int
+    attempt: int
+    created_at: datetime
+    died_at: datetime
+    log: list[dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStatistics:
+    """The state of the whole store's deliveries, for `doctor`."""
+
+    counts: dict[DeliveryState, int]
+    oldest_queued_age: float | None
+    """Seconds the oldest due, unclaimed delivery has been due; None if there is none."""
+    oldest_queued_recipient_id: str | None
+    oldest_claim_age: float | None
+    """Seconds since the oldest open claim was made."""
+
+
+class DeliveryStore(Protocol):
+    """Messages on their way. All of it is safe under any number of processes."""
+
+    async def append(
+        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool = False, now: datetime | None = None
+    ) -> list[AppendOutcome]:
+        """Store the groups in their order, each all or nothing, in one commit; one outcome per group.
+
+        Checked per group, in this order: the idempotency key, the agents, the mailboxes. One refused group stores
+        nothing and hinders no other. Two groups with one new key in one call: the second is answered like any repeat.
+        A delivery with `claim` is claimed for `owner` in the same commit if it is due and its lane has nothing
+        queued that is due and nothing claimed by another process; the caller guarantees that the lane's own earlier
+        run has ended and that at most the first delivery of a lane in one call asks for it. With `claim` refused it
+        is queued. `repeat=True` tells that an earlier, unknown attempt at the same groups may have been committed:
+        what is stored under these message ids is then answered `Stored` again, with the claims `owner` still holds.
+        """
+        ...
+
+    async def find_repeat(
+        self, sender_id: str, call: str, idempotency_key: str, fingerprint: str
+    ) -> AppendOutcome | None:
+        """What `append` would answer to a repeat of this call: Duplicate, KeyConflict, or None if the key is new."""
+        ...
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None = None
+    ) -> list[ClaimedDelivery]:
+        """Claim what the requests ask for: at most `limit` each, lanes round robin, oldest first within a lane.
+
+        Never returns what is not due, has expired, or would break an ordered lane. Not repeatable: a lost answer leaves
+        claims that return through `release` or their hard end; the owner finds them with `list_claims`.
+        """
+        ...
+
+    async def settle(
+        self,
+        settlements: Sequence[Settlement],
+        requests: Sequence[ClaimRequest] = (),
+        *,
+        owner: str,
+        now: datetime | None = None,
+    ) -> Settled:
+        """End claims and, in the same commit, claim again what `requests` ask for (also what these settlements freed).
+
+        Only the newest token moves a delivery. Repeating a settlement that took effect answers moved=True again as long
+        as the delivery was not claimed meanwhile.
+        """
+        ...
+
+    async def list_claims(self, owner: str) -> list[Claim]:
+        """The open claims of a process, to return those whose answer was lost."""
+        ...
+
+    async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
+        """The (recipient, kind) pairs with a due, unclaimed delivery. A plain read, cheap enough for every wake-up."""
+        ...
+
+    async def advance(self, now: datetime | None = None) -> Advanced:
+        """Let time pass: make scheduled deliveries due, expire, and release claims past their hard end. Repeat-safe.
+
+        Reads first; takes a write lock only if something is to change.
+        """
+        ...
+
+    async def withdraw(self, message_ids: Collection[str]) -> list[str]:
+        """End those that are still queued as withdrawn; returns their ids."""
+        ...
+
+    async def list_receipts(self, message_ids: Collection[str]) -> list[ReceiptRow]:
+        """Those that exist, in any order."""
+        ...
+
+    async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[DeadRow]:
+        """A page, newest first."""
+        ...
+
+    async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
+        """Queue dead letters again, those named or all (of a recipient): attempt 0, token kept, due now, no expiry.
+
+        Returns (message id, recipient id) of those that moved.
+        """
+        ...
+
+    async def statistics(self, now: datetime | None = None) -> DeliveryStatistics: ...

@@ -1,0 +1,67 @@
+"""The port of messages as records, to read and to mark as read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from ...models import Kind
+
+
+class Role(StrEnum):
+    """Which side of a message an agent is on."""
+
+    SENDER = "sender"
+    RECIPIENT = "recipient"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message as the listings show it."""
+
+    seq: int
+    message_id: str
+    kind: Kind
+    sender_id: str
+    recipient_id: str | None
+    content: str
+    metadata: str | None
+    checksum: int
+    created_at: datetime
+    read_at: datetime | None
+    session_id: str | None
+
+
+class MessageStore(Protocol):
+    """Messages as records, to read and to mark as read. Reading never acknowledges."""
+
+    async def list_messages(
+        self,
+        agent_id: str,
+        role: Role,
+        kind: Kind,
+        *,
+        limit: int,
+        offset: int = 0,
+        unread_only: bool = False,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        after_seq: int | None = None,
+    ) -> list[MessageRow]:
+        """A page, newest first; `date_from` and `date_to` are inclusive.
+
+        With `after_seq` the page is oldest first and begins behind that sequence number (for following a mailbox).
+        """
+        ...
+
+    async def mark_read(
+        self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
+    ) -> int:
+        """Mark all unread ones as read and return how many they were."""
+        ...
+
+    async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
+        """How many there are: all, those read (True) or those unread (False)."""
+        ...

@@ -1,0 +1,96 @@
+"""The ports of processes: who lives, who serves whom, and the signs of life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from ...models import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A process's word that it serves an agent."""
+
+    agent_id: str | None
+    """None: every agent."""
+    kind: Kind
+    explicit: bool
+    """By a handler of the agent's own, not by a global handler or by pulling."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """A started SDK object: one incarnation of a process."""
+
+    process_id: str
+    host: str
+    pid: int
+    started_at: datetime
+    ended_at: datetime | None
+    """When it stopped or was found dead; None while it lives."""
+    end_reason: str | None
+    """stopped | died."""
+    seconds_since_end: float | None
+    services: tuple[Service, ...]
+    """What it serves, or served when it ended."""
+
+
+class ProcessStore(Protocol):
+    """Who lives, and who serves whom."""
+
+    async def publish(self, process_id: str, services: Collection[Service]) -> None:
+        """Replace what this process says it serves."""
+        ...
+
+    async def list_processes(self, ended_within: float) -> list[ProcessRow]:
+        """The live ones, and those that ended within so many seconds."""
+        ...
+
+    async def retire(self, process_id: str) -> None:
+        """Mark this process as stopped, and return every claim it still holds to the queue, uncounted. Repeat-safe.
+
+        Nobody looks for the claims of a process that stopped before their hard end. So one whose runs go on all the
+        same must not be retired: others notice when it is really gone, and take over.
+        """
+        ...
+
+    async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:
+        """Mark these processes as died; return their claims to the queue, at the last attempt to the dead letters.
+
+        Guarded by "not ended": each death is dealt with once. Returns how many claims moved. Repeat-safe.
+        """
+        ...
+
+
+class Presence(Protocol):
+    """This process's sign of life, and its doorbell. Rows are the truth: a lost ring only costs time."""
+
+    process_id: str
+    """The incarnation. Changes only between `on_lost` and its return."""
+    poll_interval: float
+    """Seconds between the slow polls that back the wake-ups."""
+
+    async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        """Appear as a live process and listen. Both callbacks are called on the loop that called `start`.
+
+        `on_lost` tells that others may have taken this incarnation for dead: a new `process_id` is in force, every
+        claim of the old one is lost, services must be published anew.
+        """
+        ...
+
+    def ring(self, process_ids: Iterable[str]) -> None:
+        """Wake these processes soon. Never blocks, never raises; rings in quick succession are merged."""
+        ...
+
+    async def has_changed(self) -> bool:
+        """Whether anything may have been committed by others since the last call; cheap."""
+        ...
+
+    async def find_dead(self) -> list[str]:
+        """The processes not ended that are known to be dead (their lock is free, or their lease is over)."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,60 @@
+"""A backend as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .base import Capabilities
+from .deliveries import DeliveryStore
+from .directory import DirectoryStore
+from .messages import MessageStore
+from .processes import Presence, ProcessStore
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """What `doctor` prints of a store; `warnings` each end with what to do."""
+
+    backend: str
+    location: str
+    """Without a password."""
+    version: str
+    schema_version: int
+    durability: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+class Store(Protocol):
+    """A backend. Built without I/O; usable between `open` and `aclose`."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    @property
+    def directory(self) -> DirectoryStore: ...
+    @property
+    def deliveries(self) -> DeliveryStore: ...
+    @property
+    def messages(self) -> MessageStore: ...
+    @property
+    def processes(self) -> ProcessStore: ...
+    @property
+    def presence(self) -> Presence: ...
+
+    async def open(self, *, initialize: bool = True) -> None:
+        """Connect, check that the store is ours and safe, and bring the schema up to date.
+
+        `initialize=False` only verifies the schema: `SchemaVersionError` names the command to run. Safe to call from
+        many processes at once.
+        """
+        ...
+
+    async def describe(self) -> StoreFacts: ...
+
+    async def check(self) -> list[str]:
+        """Look for damage: the integrity of the store and the checksum of every message. Each finding is a sentence."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give everything back. Idempotent, also after a failed `open`."""
+        ...
