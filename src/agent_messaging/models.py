@@ -81,6 +81,22 @@ class Kind(StrEnum):
 
     ONE_WAY = "one_way"
     CONVERSATION = "conversation"
+    NOTIFICATION = "notification"
+    """Never of a delivery: what notification handlers serve."""
+
+
+class AskState(StrEnum):
+    """open → replied | timed_out | ended | failed | cancelled. The first to end it wins."""
+
+    OPEN = "open"
+    REPLIED = "replied"
+    TIMED_OUT = "timed_out"
+    ENDED = "ended"
+    """The conversation was ended."""
+    FAILED = "failed"
+    """Its handler failed, or its process died again and again."""
+    CANCELLED = "cancelled"
+    """The asker gave up, its process ended, or the message was withdrawn."""
 
 
 class DeliveryState(StrEnum):

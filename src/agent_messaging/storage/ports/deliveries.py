@@ -8,7 +8,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from ...models import DeliveryState, Kind
+from ...models import DeliveryState, Kind, SessionType
+from .sessions import EndedAsk
+
+
+class Answering(StrEnum):
+    """How a conversation message treats the open ask, if there is one, of its recipient to its sender."""
+
+    IF_SEEN = "if_seen"
+    """It answers an ask that its sender has claimed or read, unless it is made in the run of that ask (`within`)."""
+    REQUIRED = "required"
+    """It answers the ask wherever it is made, or the group is refused with NotWaiting."""
 
 
 @dataclass(slots=True)
@@ -49,6 +59,17 @@ class NewGroup:
     fingerprint: str = ""
     """Hash of recipients, payload and options; compared where the key was used before."""
     session_id: str | None = None
+    """Of kind conversation: the id of the session that is opened if the two agents have no open one."""
+    session_type: SessionType = SessionType.ASYNC
+    """Of a session that is opened."""
+    answers: Answering | None = None
+    """Of kind conversation; None answers nothing."""
+    ask_timeout: float | None = None
+    """Of kind conversation: makes it an ask, with its deadline so many seconds from now. It has one recipient."""
+    within: str | None = None
+    """The id of the message in whose run the call is made."""
+    notify: bool = False
+    """Of kind conversation: leave a notice for `SessionStore.take_notices`, unless it is an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,12 @@ class Stored:
     """The group is committed. `claims` has those of its deliveries that were claimed with it, by message id."""
 
     claims: dict[str, Claim] = field(default_factory=dict)
+    session_id: str | None = None
+    """Of kind conversation: the session it went to."""
+    answered: EndedAsk | None = None
+    """The ask it answered. It is then done and read from the start: its recipient's waiting call has it."""
+    waiter: str | None = None
+    """The process with a registered wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +120,30 @@ class MailboxFull:
     recipient_ids: list[str]
 
 
-AppendOutcome = Stored | Duplicate | KeyConflict | UnknownAgents | MailboxFull
+@dataclass(frozen=True, slots=True)
+class NotWaiting:
+    """The recipient has no open ask to the sender; nothing was stored."""
+
+    session_id: str | None
+    """Their open session; None if they have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLocked:
+    """The sender has an open ask to the recipient already; nothing was stored."""
+
+    ask_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MutualWait:
+    """The ask would close a circle of asks none of which could end; nothing was stored."""
+
+    path: list[str]
+    """The agents in it: from the recipient, each waiting for the next, to the sender, and the recipient again."""
+
+
+AppendOutcome = Stored | Duplicate | KeyConflict | UnknownAgents | MailboxFull | NotWaiting | SessionLocked | MutualWait
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +180,8 @@ class ClaimedDelivery:
     origin: str | None
     """The process that stored it."""
     session_id: str | None = None
+    ask_timeout: float | None = None
+    """Of an ask: the seconds its asker waits. Its run may take so long, if that is more than the request's limit."""
 
 
 class Settling(StrEnum):
@@ -143,6 +195,15 @@ class Settling(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class NewAnswer:
+    """What the run of a conversation message answers to its sender; already encoded and checked."""
+
+    message_id: str
+    content: str
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """End one claim."""
 
@@ -152,6 +213,8 @@ class Settlement:
     """Seconds until a retry is due."""
     reason: str | None = None
     """Why, for RETRY, DEAD and RETURNED; kept in the delivery's log. At most 500 characters, no payload."""
+    answer: NewAnswer | None = None
+    """With DONE, of kind conversation: stored in the same commit (see `DeliveryStore.settle`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +224,10 @@ class Settled:
     moved: list[bool]
     """False: the claim was not the newest (or the delivery is gone), and nothing changed."""
     origins: set[str]
-    """The processes that stored what reached a final state: their waiters may want to look."""
+    """The processes that stored what reached a final state, or wait for what was stored: they may want to look."""
     claimed: list[ClaimedDelivery]
+    ended_asks: list[EndedAsk] = field(default_factory=list)
+    """The asks that these settlements ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +237,7 @@ class Advanced:
     due: int
     """Scheduled messages and retries that became due."""
     expired_origins: set[str]
-    """The processes that stored what expired."""
+    """The processes that stored what expired, or asked what timed out."""
     released: int
     """Claims past their hard end that returned to the queue or died."""
     next_in: float | None
@@ -242,8 +307,12 @@ class DeliveryStore(Protocol):
     ) -> list[AppendOutcome]:
         """Store the groups in their order, each all or nothing, in one commit; one outcome per group.
 
-        Checked per group, in this order: the idempotency key, the agents, the mailboxes. One refused group stores
-        nothing and hinders no other. Two groups with one new key in one call: the second is answered like any repeat.
+        Checked per group, in this order: the idempotency key, the agents, and of kind conversation whether it answers,
+        the open asks (SessionLocked), the circles (MutualWait; see `storage/circles.py`); last the mailboxes, which an
+        answer does not count for. One refused group stores nothing and hinders no other. Two groups with one new key
+        in one call: the second is answered like any repeat.
+        A conversation message goes to the pair's open session, or opens one. One that answers an ask ends it as
+        `replied` and is itself done and read. Where a wait is registered for its lane, it is never claimed here.
         A delivery with `claim` is claimed for `owner` in the same commit if it is due and its lane has nothing
         queued that is due and nothing claimed by another process; the caller guarantees that the lane's own earlier
         run has ended and that at most the first delivery of a lane in one call asks for it. With `claim` refused it
@@ -263,7 +332,9 @@ class DeliveryStore(Protocol):
     ) -> list[ClaimedDelivery]:
         """Claim what the requests ask for: at most `limit` each, lanes round robin, oldest first within a lane.
 
-        Never returns what is not due, has expired, or would break an ordered lane. Not repeatable: a lost answer leaves
+        Never returns what is not due, has expired, would break an ordered lane, or belongs to a lane for which a wait
+        is registered. A claimed delivery whose run has made an ask that is open does not hold its lane: it waits
+        itself. Not repeatable: a lost answer leaves
         claims that return through `release` or their hard end; the owner finds them with `list_claims`.
         """
         ...
@@ -278,7 +349,10 @@ class DeliveryStore(Protocol):
     ) -> Settled:
         """End claims and, in the same commit, claim again what `requests` ask for (also what these settlements freed).
 
-        Only the newest token moves a delivery. Repeating a settlement that took effect answers moved=True again as long
+        Only the newest token moves a delivery. Of an ask, DEAD ends it as `failed` with the reason. An answer is stored
+        as a message in the delivery's session, done from the start: if the delivery is an ask that is open it ends it
+        as `replied` and is read, otherwise it is unread; nothing is stored for a settlement that did not move.
+        Repeating a settlement that took effect answers moved=True again as long
         as the delivery was not claimed meanwhile.
         """
         ...
@@ -292,14 +366,16 @@ class DeliveryStore(Protocol):
         ...
 
     async def advance(self, now: datetime | None = None) -> Advanced:
-        """Let time pass: make scheduled deliveries due, expire, and release claims past their hard end. Repeat-safe.
+        """Let time pass: make scheduled deliveries due, expire, release claims past their hard end, and time out asks.
+
+        Repeat-safe.
 
         Reads first; takes a write lock only if something is to change.
         """
         ...
 
     async def withdraw(self, message_ids: Collection[str]) -> list[str]:
-        """End those that are still queued as withdrawn; returns their ids."""
+        """End those that are still queued as withdrawn; returns their ids. Of an ask, that ends it as `cancelled`."""
         ...
 
     async def list_receipts(self, message_ids: Collection[str]) -> list[ReceiptRow]:

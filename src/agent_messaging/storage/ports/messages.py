@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from ...models import Kind
+from ...models import Kind, MessageType
 
 
 class Role(StrEnum):
@@ -32,6 +32,7 @@ class MessageRow:
     created_at: datetime
     read_at: datetime | None
     session_id: str | None
+    message_type: MessageType = MessageType.USER_DEFINED
 
 
 class MessageStore(Protocol):

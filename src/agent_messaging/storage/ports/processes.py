@@ -19,6 +19,8 @@ class Service:
     kind: Kind
     explicit: bool
     """By a handler of the agent's own, not by a global handler or by pulling."""
+    slots: int = 1
+    """How many runs it has at once, for the question whether an ask can be answered (`storage/circles.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,16 @@ class ProcessStore(Protocol):
     async def retire(self, process_id: str) -> None:
         """Mark this process as stopped, and return every claim it still holds to the queue, uncounted. Repeat-safe.
 
-        Nobody looks for the claims of a process that stopped before their hard end. So one whose runs go on all the
-        same must not be retired: others notice when it is really gone, and take over.
+        Its waits are removed, and its open asks are cancelled, unless they have an idempotency key: a repeat may join
+        those. Nobody looks for the claims of a process that stopped before their hard end. So one whose runs go on all
+        the same must not be retired: others notice when it is really gone, and take over.
         """
         ...
 
     async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:
         """Mark these processes as died; return their claims to the queue, at the last attempt to the dead letters.
+
+        Their waits and open asks end as with `retire`.
 
         Guarded by "not ended": each death is dealt with once. Returns how many claims moved. Repeat-safe.
         """

@@ -10,6 +10,7 @@ from .deliveries import DeliveryStore
 from .directory import DirectoryStore
 from .messages import MessageStore
 from .processes import Presence, ProcessStore
+from .sessions import SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Store(Protocol):
     def deliveries(self) -> DeliveryStore: ...
     @property
     def messages(self) -> MessageStore: ...
+    @property
+    def sessions(self) -> SessionStore: ...
     @property
     def processes(self) -> ProcessStore: ...
     @property

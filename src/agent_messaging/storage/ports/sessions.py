@@ -1,0 +1,274 @@
+"""The port of conversations: sessions, asks, and whoever waits for a message.
+
+A *session* belongs to a pair of agents and is opened by the pair's first message (`DeliveryStore.append`); after
+`end_session` the next message opens a new one. At most one session of a pair is open.
+
+An *ask* is a conversation message whose sender waits. Its life, one guarded change per arrow, the first one wins:
+
+    open ──answered: append or settle──▶ replied
+    open ──its deadline, by the asker or by `advance`──▶ timed_out
+    open ──end_session──▶ ended
+    open ──its delivery became dead──▶ failed
+    open ──its asker gave up, its process ended, or it was withdrawn──▶ cancelled
+
+Whoever loses the race changes nothing and reports what the row says. An agent has at most one open ask to another one.
+An ask that ends while its delivery is still queued, or returns to the queue after it ended, takes the delivery along:
+done if it was replied, else expired. A claimed delivery is left to its run.
+
+A *wait* says that an agent's own code waits for the next message of another one. While it is registered no `claim` and
+no claiming `append` takes from that lane; what is queued there is taken by `take_awaited`. Whoever registers it calls
+that before it sleeps and whenever `find_waits` says so.
+
+The messages of one session are committed in the order of their seq, so that each reading is a prefix of the later ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from ...models import AskState, SessionType
+from .messages import MessageRow
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One conversation of two agents. `agent_a_id` is the smaller id of the two."""
+
+    session_id: str
+    agent_a_id: str
+    agent_b_id: str
+    session_type: SessionType
+    waiting_id: str | None
+    """The agent that waits for an answer: the asker of the newest open ask; None if there is none."""
+    created_at: datetime
+    updated_at: datetime
+    """When its last message was stored, or it ended."""
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """How many messages a session has, the SDK's own (such as its ending) included."""
+
+    messages: int
+    read: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatistics:
+    """An agent's conversations, all of them and ended ones included; messages are those of the application."""
+
+    sessions: int
+    open_sessions: int
+    sent: int
+    received: int
+    unread: int
+    partners: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """The message that answered an ask."""
+
+    message_id: str
+    content: str
+    metadata: str | None
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskRow:
+    """An ask as it stands."""
+
+    ask_id: str
+    """The id of its message."""
+    session_id: str
+    asker_id: str
+    responder_id: str
+    state: AskState
+    origin: str | None
+    """The process that asked."""
+    deadline_at: datetime
+    answer: AnswerRow | None = None
+    """Where it is replied (and the answer has not been removed)."""
+    reason: str | None = None
+    """Where it failed: why, as the delivery's log says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAsk:
+    """An ask that a call has just ended, to tell its asker."""
+
+    ask_id: str
+    state: AskState
+    origin: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """What `end_session` ended."""
+
+    session_id: str
+    asks: list[EndedAsk]
+    processes: set[str]
+    """Those with an ask or a wait that ended with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewWait:
+    """An agent's own code waits for a message of another agent."""
+
+    wait_id: str
+    recipient_id: str
+    sender_id: str
+    timeout: float | None
+    """Seconds after which it holds nothing back, whatever became of its process; None: as long as that lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRow:
+    """A registered wait."""
+
+    wait_id: str
+    is_ready: bool
+    """A message is there that `take_awaited` would take."""
+    is_ended: bool
+    """The session between the two was ended since it was registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEnding:
+    """The message by which the SDK records that a session was ended; already encoded."""
+
+    message_id: str
+    content: str
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPage:
+    """What was read, oldest first."""
+
+    messages: list[MessageRow] = field(default_factory=list)
+    is_last: bool = True
+    """Nothing more was unread."""
+
+
+class SessionStore(Protocol):
+    """Conversations. Storing their messages is `DeliveryStore.append`; the answer of a run is part of `settle`."""
+
+    # --- sessions ---
+
+    async def find_session(self, session_id: str) -> SessionRow | None: ...
+
+    async def find_open_session(self, agent_id: str, other_id: str) -> SessionRow | None:
+        """The open session of this pair, in either order."""
+        ...
+
+    async def list_sessions(self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0) -> list[SessionRow]:
+        """A page of an agent's sessions, newest first."""
+        ...
+
+    async def end_session(
+        self, agent_id: str, other_id: str, ending: NewEnding, *, now: datetime | None = None
+    ) -> EndedSession | None:
+        """End the open session of this pair; None if there is none.
+
+        In one commit: the session is ended, its open asks are `ended`, queued deliveries of those expire, the waits
+        between the two are marked as ended, and the ending is stored as a message of type `ending` from the first
+        agent to the second: done and read from the start. Other queued messages stay and are handled.
+        Repeat-safe by the id of the ending: a repeat answers as the first time.
+        """
+        ...
+
+    async def count_messages(self, session_id: str) -> SessionCounts: ...
+
+    async def statistics(self, agent_id: str) -> SessionStatistics: ...
+
+    async def list_messages(
+        self, session_id: str, *, limit: int, after_seq: int | None = None, unread_only: bool = False
+    ) -> list[MessageRow]:
+        """A page of a session's messages, of every type, oldest first, behind that sequence number. Marks nothing."""
+        ...
+
+    # --- reading ---
+
+    async def read_messages(
+        self,
+        recipient_id: str,
+        *,
+        sender_id: str | None = None,
+        mark: bool = True,
+        limit: int,
+        after_seq: int | None = None,
+        now: datetime | None = None,
+    ) -> ReadPage:
+        """The unread conversation messages to an agent, oldest first, of all senders or of one.
+
+        With `mark` they are marked as read in the same commit, so that each is answered to one reader only, and those
+        whose delivery is queued are done with it: the agent has taken them itself, no handler will. A claimed one is
+        left to its run. `after_seq` begins behind a message, for paging without marking. Messages of the SDK's own are
+        never among them. Not repeatable: a lost answer leaves messages marked that nobody saw.
+        """
+        ...
+
+    # --- asks ---
+
+    async def find_asks(self, ask_ids: Collection[str]) -> list[AskRow]:
+        """Those that exist, in any state and order."""
+        ...
+
+    async def find_ended_asks(self, ask_ids: Sequence[str]) -> dict[str, AskRow | None]:
+        """Of these, the ones that are not open any more; None for those that do not exist (any more)."""
+        ...
+
+    async def close_asks(
+        self, ask_ids: Collection[str], state: AskState, *, now: datetime | None = None
+    ) -> list[AskRow]:
+        """End those that are still open as `timed_out` or `cancelled`; answer all that exist as they are then.
+
+        With `cancelled`, the answer of one that was replied already becomes unread: its asker has not seen it.
+        Repeat-safe.
+        """
+        ...
+
+    async def expects(self, agent_id: str, sender_id: str) -> bool:
+        """Whether an agent waits for the other one: by an open ask to it, or a registered wait."""
+        ...
+
+    # --- waits ---
+
+    async def register_wait(self, wait: NewWait, *, owner: str, now: datetime | None = None) -> bool:
+        """Hold the lane back from handlers. False without the agents. Repeat-safe by its id."""
+        ...
+
+    async def find_waits(self, wait_ids: Sequence[str], now: datetime | None = None) -> dict[str, WaitRow | None]:
+        """Of these, the ones that are ready or ended; None for those that do not exist (any more). A plain read."""
+        ...
+
+    async def take_awaited(
+        self, recipient_id: str, sender_id: str, *, now: datetime | None = None
+    ) -> MessageRow | None:
+        """Take the oldest unread conversation message of the lane that no handler has or had; None if there is none.
+
+        That is one whose delivery is queued and due, which is done with it, or one stored without a duty to handle it
+        (a late answer, what the handler of a message returned). It is marked as read in the same commit; each is taken
+        once. Not repeatable: see `read_messages`. Reads first; takes a write lock only if there is something.
+        """
+        ...
+
+    async def remove_wait(self, wait_id: str) -> None:
+        """Hold nothing back any more. Repeat-safe."""
+        ...
+
+    # --- notices ---
+
+    async def take_notices(self, recipient_ids: Collection[str], limit: int) -> list[MessageRow]:
+        """Take what was left for the notification handlers of these agents (`NewGroup.notify`), oldest first.
+
+        Each is answered once, at most: a lost answer loses it. Those older than a minute are dropped.
+        """
+        ...

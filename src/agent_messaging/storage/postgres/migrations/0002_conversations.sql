@@ -1,0 +1,70 @@
+-- Sessions, asks, waits and notices.
+
+create table sessions (
+  id uuid primary key,
+  agent_a_id uuid not null references agents (id) on delete cascade,   -- the smaller id of the two
+  agent_b_id uuid not null references agents (id) on delete cascade,
+  session_type text not null check (session_type in ('sync', 'async')),
+  created_at timestamptz not null,
+  ended_at timestamptz,
+  ended_by uuid,
+  check (agent_a_id < agent_b_id)
+);
+
+create unique index sessions_open on sessions (agent_a_id, agent_b_id) where ended_at is null;
+create index sessions_of_a on sessions (agent_a_id, id);
+create index sessions_of_b on sessions (agent_b_id, id);
+create index messages_of_session on messages (session_id, seq) where session_id is not null;
+
+-- A message whose sender waits.
+create table asks (
+  seq bigint primary key references messages (seq) on delete cascade,
+  session_id uuid not null references sessions (id) on delete cascade,
+  asker_id uuid not null,
+  responder_id uuid not null,
+  state text collate "C" not null default 'open'
+    check (state in ('open', 'replied', 'timed_out', 'ended', 'failed', 'cancelled')),
+  within bigint,                            -- the message in whose run it was made
+  taken_within bigint,                      -- where it was itself an answer: the run (0: none) of the ask it answered
+  keyed boolean not null,                   -- made under an idempotency key: a repeat may join it
+  origin uuid,
+  deadline_at timestamptz not null,
+  answer_seq bigint,
+  reason text,
+  ended_at timestamptz
+) with (fillfactor = 80);
+
+create unique index asks_open on asks (asker_id, responder_id) where state = 'open';
+create index asks_awaited on asks (responder_id) where state = 'open';
+create index asks_deadline on asks (deadline_at) where state = 'open';
+create index asks_within on asks (within) where state = 'open' and within is not null;
+create index asks_of_process on asks (origin) where state = 'open';
+create index asks_of_session on asks (session_id, seq);
+create index asks_answered on asks (answer_seq) where answer_seq is not null;
+
+-- An agent's own code waits for a message: handlers take nothing from the lane meanwhile.
+create table waits (
+  id uuid primary key,
+  recipient_id uuid not null references agents (id) on delete cascade,
+  sender_id uuid not null references agents (id) on delete cascade,
+  process_id uuid not null,
+  until_at timestamptz,                     -- null: as long as its process lives
+  is_ended boolean not null default false
+);
+
+create index waits_of_lane on waits (recipient_id, sender_id);
+create index waits_of_process on waits (process_id);
+
+-- What notification handlers are still to be told.
+create table notices (
+  seq bigint primary key references messages (seq) on delete cascade,
+  recipient_id uuid not null,
+  created_at timestamptz not null
+);
+
+create index notices_of_recipient on notices (recipient_id, seq);
+
+-- Of an ask: the seconds its asker waits, so that its run may take as long.
+alter table deliveries add column ask_timeout float8;
+
+alter table services add column slots integer not null default 1;

@@ -1,0 +1,71 @@
+-- Sessions, asks, waits and notices.
+
+create table sessions (
+  id text primary key,
+  agent_a_id text not null references agents (id) on delete cascade,   -- the smaller id of the two
+  agent_b_id text not null references agents (id) on delete cascade,
+  session_type text not null check (session_type in ('sync', 'async')),
+  created_at integer not null,
+  ended_at integer,
+  ended_by text,
+  check (agent_a_id < agent_b_id)
+) without rowid;
+
+create unique index sessions_open on sessions (agent_a_id, agent_b_id) where ended_at is null;
+create index sessions_of_a on sessions (agent_a_id, id);
+create index sessions_of_b on sessions (agent_b_id, id);
+create index messages_of_session on messages (session_id, seq) where session_id is not null;
+
+-- A message whose sender waits.
+create table asks (
+  seq integer primary key references messages (seq) on delete cascade,
+  session_id text not null references sessions (id) on delete cascade,
+  asker_id text not null,
+  responder_id text not null,
+  state text not null default 'open'
+    check (state in ('open', 'replied', 'timed_out', 'ended', 'failed', 'cancelled')),
+  within integer,                           -- the message in whose run it was made
+  taken_within integer,                     -- where it was itself an answer: the run (0: none) of the ask it answered
+  keyed integer not null,                   -- made under an idempotency key: a repeat may join it
+  origin text,
+  deadline_due integer not null,
+  deadline_at integer not null,
+  answer_seq integer,
+  reason text,
+  ended_at integer
+);
+
+create unique index asks_open on asks (asker_id, responder_id) where state = 'open';
+create index asks_awaited on asks (responder_id) where state = 'open';
+create index asks_deadline on asks (deadline_due) where state = 'open';
+create index asks_within on asks (within) where state = 'open' and within is not null;
+create index asks_of_process on asks (origin) where state = 'open';
+create index asks_of_session on asks (session_id, seq);
+create index asks_answered on asks (answer_seq) where answer_seq is not null;
+
+-- An agent's own code waits for a message: handlers take nothing from the lane meanwhile.
+create table waits (
+  id text primary key,
+  recipient_id text not null references agents (id) on delete cascade,
+  sender_id text not null references agents (id) on delete cascade,
+  process_id text not null,
+  until_due integer,                        -- null: as long as its process lives
+  is_ended integer not null default 0
+) without rowid;
+
+create index waits_of_lane on waits (recipient_id, sender_id);
+create index waits_of_process on waits (process_id);
+
+-- What notification handlers are still to be told.
+create table notices (
+  seq integer primary key references messages (seq) on delete cascade,
+  recipient_id text not null,
+  created_due integer not null
+);
+
+create index notices_of_recipient on notices (recipient_id, seq);
+
+-- Of an ask: the seconds its asker waits, so that its run may take as long.
+alter table deliveries add column ask_timeout real;
+
+alter table services add column slots integer not null default 1;
