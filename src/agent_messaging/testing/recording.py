@@ -141,6 +141,12 @@ class RecordingDeliveries:
                 call.refuse("agent_not_found")
             case ports.MailboxFull():
                 call.refuse("mailbox_full")
+            case ports.NotWaiting():
+                call.refuse("session_state")
+            case ports.SessionLocked():
+                call.refuse("session_lock")
+            case ports.MutualWait():
+                call.refuse("mutual_wait")
 
     def _record_claim(
         self, message_id: str, claim: ports.Claim, owner: str, since: int, *, again: bool = False
@@ -180,6 +186,10 @@ class RecordingStore:
     @property
     def messages(self) -> ports.MessageStore:
         return self._store.messages
+
+    @property
+    def sessions(self) -> ports.SessionStore:
+        return self._store.sessions
 
     @property
     def processes(self) -> ports.ProcessStore:

@@ -1,33 +1,38 @@
 """The one transaction of `append`: decides group by group what becomes of it, then stores all that was accepted.
 
+What conversations add to it is in `pairs`.
 Reading and then writing is safe because there is one writer at a time (BEGIN IMMEDIATE). The number of statements does
 not depend on the number of groups.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import apsw
 
+from ...models import AskState
 from ..mailboxes import MailboxGauge
 from ..ports import (
     CLAIM_MARGIN,
     AppendOutcome,
     Claim,
     Duplicate,
+    EndedAsk,
     KeyConflict,
     MailboxFull,
     NewDelivery,
     NewGroup,
+    NotWaiting,
     Stored,
     UnknownAgents,
 )
 from ..sql import Queries
 from .clock import Instant, to_microseconds
 from .engine import fetch
+from .pairs import Pairs, Plan, is_conversation
+from .rows import encode
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
@@ -45,8 +50,8 @@ Use = tuple[str, list[str]]
 Message = tuple[str, str, str, str, str | None, str, str | None, int]
 """id, kind, sender, recipient, session, content, metadata, checksum."""
 
-encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-"""Rows as one parameter."""
+Accepted = tuple[NewGroup, Stored, Plan | None]
+"""What is to be stored; with a plan if it belongs to a session."""
 
 
 class Append:
@@ -55,6 +60,10 @@ class Append:
     connection: apsw.Connection
     stored: dict[str, Claim | None]
     """With `repeat`: what is stored already, with the claims that are still held."""
+    placed: dict[str, tuple[str | None, EndedAsk | None]]
+    """With `repeat`: the session of each, and the ask that it answered."""
+    pairs: Pairs | None
+    """None if no group belongs to a session."""
     used: dict[Key, Use]
     added: Counter[str]
     """What is accepted so far, by recipient."""
@@ -71,14 +80,17 @@ class Append:
     def run(self, connection: apsw.Connection) -> list[AppendOutcome]:
         """Decide and store."""
         self.connection = connection
-        self.stored = self._find_stored() if self.repeat else {}
+        self.stored, self.placed = self._find_stored() if self.repeat else ({}, {})
         self.used = find_keys(connection, [key for group in self.groups if (key := _key(group))])
         self._count_mailboxes()
+        self.pairs = None
+        if any(is_conversation(group) for group in self.groups):
+            self.pairs = Pairs(connection, self.groups, self.owner, self.instant)
         # The agents exist as a rule, so they are looked up only where it matters.
         outcomes, accepted = self._decide_all(set())
-        if any(isinstance(outcome, MailboxFull) for outcome in outcomes):
+        if any(isinstance(outcome, MailboxFull | NotWaiting) for outcome in outcomes):
             outcomes, accepted = self._decide_all(self._find_missing_agents())
-        if sum(len(group.content) * len(group.deliveries) for group, _ in accepted) > _PIECE:
+        if sum(len(group.content) * len(group.deliveries) for group, _, _ in accepted) > _PIECE:
             outcomes, accepted = self._decide_all(self._find_missing_agents())
         try:
             self._store(accepted)
@@ -92,46 +104,77 @@ class Append:
             self.gauge.added(recipient_id, number)
         return outcomes
 
-    def _decide_all(self, missing: set[str]) -> tuple[list[AppendOutcome], list[tuple[NewGroup, Stored]]]:
+    # --- decisions ---
+
+    def _decide_all(self, missing: set[str]) -> tuple[list[AppendOutcome], list[Accepted]]:
         self.added = Counter[str]()
         keys = dict(self.used)
         outcomes: list[AppendOutcome] = []
-        accepted: list[tuple[NewGroup, Stored]] = []
+        accepted: list[Accepted] = []
+        if self.pairs is not None:
+            self.pairs.begin()
         for group in self.groups:
-            outcome = self._decide(group, keys, missing)
-            if outcome is None:
-                outcome = Stored()
-                accepted.append((group, outcome))
+            decided = self._decide(group, keys, missing)
+            if decided is None or isinstance(decided, Plan):
+                plan = decided
+                decided = Stored() if plan is None else plan.outcome()
+                accepted.append((group, decided, plan))
                 if key := _key(group):
                     keys[key] = (group.fingerprint, [delivery.message_id for delivery in group.deliveries])
-                self.added.update(delivery.recipient_id for delivery in group.deliveries)
-            outcomes.append(outcome)
+                if plan is None or plan.answered is None:
+                    self.added.update(delivery.recipient_id for delivery in group.deliveries)
+                if plan is not None and self.pairs is not None:
+                    self.pairs.accept(plan)
+            outcomes.append(decided)
         return outcomes, accepted
 
-    def _decide(self, group: NewGroup, keys: dict[Key, Use], missing: set[str]) -> AppendOutcome | None:
-        """What becomes of the group, None being that it is to be stored."""
+    def _decide(self, group: NewGroup, keys: dict[Key, Use], missing: set[str]) -> AppendOutcome | Plan | None:
+        """What becomes of the group; a plan or None being that it is to be stored."""
         ids = [delivery.message_id for delivery in group.deliveries]
         if ids[0] in self.stored:
-            return Stored({id: claim for id in ids if (claim := self.stored.get(id)) is not None})
+            return self._stored_before(group, ids)
         if (key := _key(group)) and key in keys:
             return judge_repeat(keys[key], group.fingerprint)
         if missing:
             concerned = (group.sender_id, *(delivery.recipient_id for delivery in group.deliveries))
             if unknown := [id for id in dict.fromkeys(concerned) if id in missing]:
                 return UnknownAgents(unknown)
+        plan = None
+        if self.pairs is not None and is_conversation(group):
+            judged = self.pairs.judge(group)
+            if not isinstance(judged, Plan):
+                return judged
+            plan = judged
         limit = group.mailbox_limit
-        if limit is not None:
+        if limit is not None and (plan is None or plan.answered is None):
             recipients = dict.fromkeys(delivery.recipient_id for delivery in group.deliveries)
             if full := [id for id in recipients if self.gauge.reading(id) + self.added[id] >= limit]:
                 return MailboxFull(full)
-        return None
+        return plan
+
+    def _stored_before(self, group: NewGroup, ids: list[str]) -> Stored:
+        session_id, answered = self.placed[ids[0]]
+        waiter = None
+        if self.pairs is not None and is_conversation(group) and answered is None:
+            waiter = self.pairs.waiters[group.sender_id, group.deliveries[0].recipient_id]
+        claims = {id: claim for id in ids if (claim := self.stored.get(id)) is not None}
+        return Stored(claims, session_id, answered, waiter)
 
     # --- reads ---
 
-    def _find_stored(self) -> dict[str, Claim | None]:
+    def _find_stored(self) -> tuple[dict[str, Claim | None], dict[str, tuple[str | None, EndedAsk | None]]]:
         ids = [delivery.message_id for group in self.groups for delivery in group.deliveries]
-        rows = fetch(self.connection, _SQL["append_find_stored"], {"ids": encode(ids), "owner": self.owner})
-        return {id: Claim(seq, token, attempt) if held else None for id, seq, token, attempt, held in rows}
+        stored: dict[str, Claim | None] = {}
+        placed: dict[str, tuple[str | None, EndedAsk | None]] = {}
+        for id, seq, token, attempt, held, session_id, answered in fetch(
+            self.connection, _SQL["append_find_stored"], {"ids": encode(ids), "owner": self.owner}
+        ):
+            stored[id] = Claim(seq, token, attempt) if held else None
+            placed[id] = (
+                session_id,
+                None if answered is None else EndedAsk(answered[0], AskState.REPLIED, answered[1]),
+            )
+        return stored, placed
 
     def _find_missing_agents(self) -> set[str]:
         ids = {group.sender_id for group in self.groups}
@@ -152,8 +195,14 @@ class Append:
         if must:
             self.gauge.counted(fetch(self.connection, _SQL["append_count_open"], {"ids": encode(must)}))
 
-    def _find_busy_lanes(self, accepted: list[tuple[NewGroup, Stored]]) -> set[Lane]:
-        lanes = [_lane(group, delivery) for group, _ in accepted for delivery in group.deliveries if delivery.claim]
+    def _find_busy_lanes(self, accepted: list[Accepted]) -> set[Lane]:
+        lanes = [
+            _lane(group, delivery)
+            for group, _, plan in accepted
+            if plan is None or not plan.is_done
+            for delivery in group.deliveries
+            if delivery.claim
+        ]
         if not lanes:
             return set()
         parameters = {"lanes": encode(lanes), "owner": self.owner, "now": self.instant.due}
@@ -161,40 +210,57 @@ class Append:
 
     # --- writes ---
 
-    def _store(self, accepted: list[tuple[NewGroup, Stored]]) -> None:
+    def _store(self, accepted: list[Accepted]) -> None:
         if not accepted:
             return
-        now, at = self.instant
         messages: list[Message] = [
             (
                 delivery.message_id,
                 group.kind,
                 group.sender_id,
                 delivery.recipient_id,
-                group.session_id,
+                group.session_id if plan is None else plan.session_id,
                 group.content,
                 group.metadata,
                 group.checksum,
             )
-            for group, _ in accepted
+            for group, _, plan in accepted
             for delivery in group.deliveries
         ]
-        busy = self._find_busy_lanes(accepted)
         for piece in _pieces(messages):
-            self.connection.execute(_SQL["append_insert_messages"], {"rows": encode(piece), "at": at})
-        seq = self.connection.last_insert_rowid() - len(messages)
-        rows = []
-        keys = []
-        for group, outcome in accepted:
-            wait = 0 if group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
+            self.connection.execute(_SQL["append_insert_messages"], {"rows": encode(piece), "at": self.instant.at})
+        first = self.connection.last_insert_rowid() - len(messages) + 1
+        if self.pairs is not None:
+            planned = [(group, plan) for group, _, plan in accepted if plan is not None]
+            self.pairs.store(planned, {message[0]: first + number for number, message in enumerate(messages)})
+        rows = self._delivery_rows(accepted, first)
+        parameters = {"rows": encode(rows), "owner": self.owner, "at": self.instant.at}
+        self.connection.execute(_SQL["append_insert_deliveries"], parameters)
+        keys = [
+            (*key, group.fingerprint, [delivery.message_id for delivery in group.deliveries])
+            for group, _, _ in accepted
+            if (key := _key(group))
+        ]
+        if keys:
+            self.connection.execute(_SQL["append_insert_keys"], {"rows": encode(keys), "at": self.instant.at})
+
+    def _delivery_rows(self, accepted: list[Accepted], seq: int) -> list[tuple[object, ...]]:
+        """One for each message, numbered from `seq`; decides which are claimed."""
+        now, at = self.instant
+        busy = self._find_busy_lanes(accepted)
+        rows: list[tuple[object, ...]] = []
+        for group, outcome, plan in accepted:
+            is_done = plan is not None and plan.is_done
+            wait = 0 if is_done or group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
             left = None if group.expires_in is None else int(group.expires_in * _SECOND)
+            # Left out for other kinds, which are to cost nothing more.
+            born: tuple[object, ...] = () if plan is None else (group.ask_timeout, plan.born)
             for delivery in group.deliveries:
-                seq += 1
                 until = None
-                if not wait:
+                if not wait and not is_done:
                     lane = _lane(group, delivery)
                     if delivery.claim and lane not in busy:
-                        until = now + int((group.run_limit + CLAIM_MARGIN) * _SECOND)
+                        until = now + int((max(group.run_limit, group.ask_timeout or 0.0) + CLAIM_MARGIN) * _SECOND)
                         outcome.claims[delivery.message_id] = Claim(seq, 1, 1)
                     busy.add(lane)
                 rows.append(
@@ -210,14 +276,11 @@ class Append:
                         None if left is None else now + left,
                         None if left is None else at + left,
                         until,
+                        *born,
                     )
                 )
-            if key := _key(group):
-                keys.append((*key, group.fingerprint, [delivery.message_id for delivery in group.deliveries]))
-        parameters = {"rows": encode(rows), "owner": self.owner, "at": at}
-        self.connection.execute(_SQL["append_insert_deliveries"], parameters)
-        if keys:
-            self.connection.execute(_SQL["append_insert_keys"], {"rows": encode(keys), "at": at})
+                seq += 1
+        return rows
 
 
 def _pieces(messages: list[Message]) -> Iterator[list[Message]]:

@@ -1,4 +1,4 @@
-"""Claiming and settling inside a transaction. The number of statements does not depend on the number of rows."""
+"""Claiming inside a transaction. The number of statements does not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -9,23 +9,15 @@ from typing import Any
 
 import apsw
 
-from ...models import DeliveryState, Kind
-from ..ports import CLAIM_MARGIN, Claim, ClaimedDelivery, ClaimRequest, Settlement, Settling
+from ...models import Kind
+from ..ports import CLAIM_MARGIN, Claim, ClaimedDelivery, ClaimRequest
 from ..sql import Queries
-from .append import encode
 from .clock import Instant, to_datetime
 from .engine import fetch
+from .rows import encode
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
-
-_STATE = {
-    Settling.DONE: DeliveryState.DONE,
-    Settling.RETRY: DeliveryState.QUEUED,
-    Settling.DEAD: DeliveryState.DEAD,
-    Settling.RETURNED: DeliveryState.QUEUED,
-}
-_EVENT = {Settling.DONE: None, Settling.RETRY: "failed", Settling.DEAD: "dead", Settling.RETURNED: "returned"}
 
 
 def claim(
@@ -42,9 +34,14 @@ def claim(
             return claim(connection, [replace(requests[0], limit=requests[0].limit // 2)], owner, instant)
         raise
     if chosen:
-        until = [(row[2], instant.due + int((run_limit + CLAIM_MARGIN) * _SECOND)) for row, run_limit in chosen]
+        until = [(row[2], instant.due + int(_claim_limit(row, run_limit) * _SECOND)) for row, run_limit in chosen]
         connection.execute(_SQL["claim_take"], {"rows": encode(until), "owner": owner, "at": instant.at})
     return [_claimed(row) for row, _ in chosen]
+
+
+def _claim_limit(row: list[Any], run_limit: float) -> float:
+    """Seconds to the hard end of the claim. The run of an ask may take as long as its asker waits."""
+    return max(run_limit, row[-1] or 0.0) + CLAIM_MARGIN
 
 
 def _choose_all(
@@ -105,7 +102,7 @@ def _choose(
 
 def _claimed(row: list[Any]) -> ClaimedDelivery:
     (_, _, seq, token, attempt, max_attempts, origin, recipient_id, kind, sender_id, *message) = row
-    message_id, content, metadata, checksum, created_at, session_id = message
+    message_id, content, metadata, checksum, created_at, session_id, ask_timeout = message
     return ClaimedDelivery(
         claim=Claim(seq, token + 1, attempt + 1),
         message_id=message_id,
@@ -119,62 +116,5 @@ def _claimed(row: list[Any]) -> ClaimedDelivery:
         created_at=to_datetime(created_at),
         origin=origin,
         session_id=session_id,
-    )
-
-
-def settle(
-    connection: apsw.Connection, settlements: Sequence[Settlement], instant: Instant
-) -> tuple[list[bool], set[str]]:
-    """End the claims that are still the newest; answers which moved, and the origins of what is final now."""
-    if not settlements:
-        return [], set()
-    seqs = encode([settlement.claim.seq for settlement in settlements])
-    found = {row[0]: row for row in fetch(connection, _SQL["settle_find"], {"seqs": seqs})}
-    rows = []
-    moved: list[bool] = []
-    origins: set[str] = set()
-    for settlement in settlements:
-        row = found.get(settlement.claim.seq)
-        if row is None or row[2] != settlement.claim.token:
-            moved.append(False)
-            continue
-        seq, state, _, origin, event = row
-        target, note = _STATE[settlement.how], _EVENT[settlement.how]
-        if state == DeliveryState.CLAIMED:
-            rows.append(_row(settlement, target, note, instant))
-            found[seq] = [seq, target, settlement.claim.token, origin, note]  # so a second one in this call is a repeat
-        elif not _took_effect(note, state, event):
-            moved.append(False)
-            continue
-        moved.append(True)
-        if target.is_final and origin is not None:
-            origins.add(origin)
-    if rows:
-        connection.execute(_SQL["settle"], {"rows": encode(rows), "at": instant.at})
-    return moved, origins
-
-
-def _took_effect(note: str | None, state: str, event: str | None) -> bool:
-    """Whether a claim that is the newest, and no longer open, ended in this way.
-
-    DONE leaves no entry in the log, every other end does, as its last; so it does not matter what the sender or the
-    time did with the delivery afterwards.
-    """
-    if note is None:
-        return state == DeliveryState.DONE
-    return state != DeliveryState.DONE and event == note
-
-
-def _row(settlement: Settlement, target: DeliveryState, note: str | None, instant: Instant) -> tuple[Any, ...]:
-    delay = int(settlement.delay * _SECOND) if settlement.how is Settling.RETRY else 0
-    return (
-        settlement.claim.seq,
-        target,
-        int(settlement.how is Settling.RETURNED),
-        instant.due + delay if delay > 0 else 0,
-        instant.at + delay if delay > 0 else None,
-        instant.due + delay,
-        instant.at if target.is_final else None,
-        note,
-        settlement.reason,
+        ask_timeout=ask_timeout,
     )

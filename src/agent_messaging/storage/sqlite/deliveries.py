@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from ...models import DeliveryState, Kind
+from ...models import AskState, DeliveryState, Kind
 from ..mailboxes import MailboxGauge
 from ..ports import (
     Advanced,
@@ -24,10 +24,11 @@ from ..ports import (
     Settlement,
 )
 from ..sql import Queries
-from . import claims
-from .append import Append, encode, find_keys, judge_repeat
+from . import asks, claims, settling
+from .append import Append, find_keys, judge_repeat
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch, fetch_page
+from .rows import encode
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
@@ -81,8 +82,9 @@ class SQLiteDeliveries:
 
         def settle(connection: apsw.Connection) -> Settled:
             instant = self._clock.now(now)
-            moved, origins = claims.settle(connection, settlements, instant)
-            return Settled(moved, origins, claims.claim(connection, requests, owner, instant) if requests else [])
+            ended = settling.settle(connection, settlements, owner, instant)
+            claimed = claims.claim(connection, requests, owner, instant) if requests else []
+            return Settled(ended.moved, ended.origins, claimed, ended.asks)
 
         if not settlements and not requests:
             return Settled([], set(), [])
@@ -117,9 +119,12 @@ class SQLiteDeliveries:
         def withdraw(connection: apsw.Connection) -> list[str]:
             rows = fetch(connection, _SQL["withdraw_find"], {"ids": ids})
             if rows:
-                parameters = {"seqs": encode([seq for seq, _ in rows]), "at": self._clock.now().at}
+                instant = self._clock.now()
+                parameters = {"seqs": encode([row[0] for row in rows]), "at": instant.at}
                 connection.execute(_SQL["withdraw"], parameters)
-            return [id for _, id in rows]
+                endings = [(seq, AskState.CANCELLED, None, None) for seq, _, is_ask in rows if is_ask]
+                asks.end_asks(connection, endings, instant)
+            return [id for _, id, _ in rows]
 
         return await self._engine.write(withdraw) if message_ids else []
 
@@ -176,23 +181,28 @@ def _next_due(connection: apsw.Connection) -> int | None:
 
 
 def _advance(connection: apsw.Connection, instant: Instant) -> tuple[int, set[str], int, int | None]:
-    # Released first, because what returns may have expired; expired before due, because what expired never becomes due.
+    # Asks first, so that what is queued for those that are over expires, and what returns for them too; released before
+    # expired, because what returns may have expired; expired before due, because what expired never becomes due.
     parameters = {"now": instant.due, "at": instant.at, "limit": _AT_ONCE}
-    connection.execute(_SQL["advance_release"], parameters)
-    released = connection.changes()
+    origins = asks.time_out(connection, instant, _AT_ONCE)
+    released = fetch(connection, _SQL["advance_release_find"], parameters)
+    if released["seqs"]:
+        connection.execute(_SQL["advance_release"], {**parameters, "seqs": encode(released["seqs"])})
+        origins |= asks.follow(connection, released["asks"], instant)[1]
     expired = fetch(connection, _SQL["advance_expire_find"], parameters)
     if expired["seqs"]:
         connection.execute(_SQL["advance_expire"], {"seqs": encode(expired["seqs"]), "at": instant.at})
+        origins.update(origin for origin in expired["origins"] if origin is not None)
     connection.execute(_SQL["advance_due"], parameters)
     due = connection.changes()
-    return due, {origin for origin in expired["origins"] if origin is not None}, released, _next_due(connection)
+    return due, origins, len(released["seqs"]), _next_due(connection)
 
 
 def _log(entries: list[dict[str, Any]] | None) -> list[dict[str, object]]:
-    """The log as kept, with its instants (microseconds) as ISO 8601."""
+    """The log as kept, with its instants (microseconds) as ISO 8601 and without the tokens."""
     return [
         {
-            **entry,
+            **{key: value for key, value in entry.items() if key != "token"},
             "at": to_datetime(entry["at"]).isoformat(),
             "claimed_at": None if entry["claimed_at"] is None else to_datetime(entry["claimed_at"]).isoformat(),
         }

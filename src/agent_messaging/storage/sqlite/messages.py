@@ -10,8 +10,9 @@ import apsw
 from ...models import Kind
 from ..ports import MessageRow, Role
 from ..sql import Queries
-from .clock import StoreClock, to_datetime, to_datetime_or_none, to_microseconds
+from .clock import StoreClock, to_microseconds
 from .engine import Engine, fetch_page
+from .rows import message_row
 
 _SQL = Queries(__package__, "messages")
 
@@ -53,7 +54,9 @@ class SQLiteMessages:
         if after_seq is not None:
             name += "_after"
             parameters["after_seq"] = after_seq
-        return [_message(row) for row in await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))]
+        return [
+            message_row(row) for row in await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))
+        ]
 
     async def mark_read(
         self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
@@ -72,20 +75,3 @@ class SQLiteMessages:
         name = "count_messages_sent" if role is Role.SENDER else "count_messages_received"
         parameters = {"agent": agent_id, "kind": kind, "read": read}
         return int(await self._engine.read(lambda con: con.execute(_SQL[name], parameters).get))
-
-
-def _message(row: list[Any]) -> MessageRow:
-    (seq, id, kind, sender_id, recipient_id, content, metadata, checksum, created_at, read_at, session_id) = row
-    return MessageRow(
-        seq=seq,
-        message_id=id,
-        kind=Kind(kind),
-        sender_id=sender_id,
-        recipient_id=recipient_id,
-        content=content,
-        metadata=metadata,
-        checksum=checksum,
-        created_at=to_datetime(created_at),
-        read_at=to_datetime_or_none(read_at),
-        session_id=session_id,
-    )

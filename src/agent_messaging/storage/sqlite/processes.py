@@ -12,6 +12,7 @@ import apsw
 from ...models import Kind
 from ..ports import ProcessRow, Service
 from ..sql import Queries
+from . import asks
 from .clock import StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch
 
@@ -28,7 +29,7 @@ class SQLiteProcesses:
 
     async def publish(self, process_id: str, services: Collection[Service]) -> None:
         """See the port."""
-        rows = json.dumps([(s.agent_id or _EVERY_AGENT, s.kind, int(s.explicit)) for s in services])
+        rows = json.dumps([(s.agent_id or _EVERY_AGENT, s.kind, int(s.explicit), s.slots) for s in services])
 
         def publish(connection: apsw.Connection) -> None:
             connection.execute(_SQL["publish_clear"], {"process": process_id})
@@ -45,12 +46,14 @@ class SQLiteProcesses:
 
     async def retire(self, process_id: str) -> None:
         """See the port."""
-        due, at = self._clock.now()
-        parameters = {"process": process_id, "now": due, "at": at}
+        instant = self._clock.now()
+        parameters = {"process": process_id, "now": instant.due, "at": instant.at}
 
         def retire(connection: apsw.Connection) -> None:
             connection.execute(_SQL["retire"], parameters)
+            claimed = asks.forget_processes(connection, [process_id], instant)
             connection.execute(_SQL["retire_claims"], parameters)
+            asks.follow(connection, claimed, instant)
 
         await self._engine.write(retire)
 
@@ -58,17 +61,20 @@ class SQLiteProcesses:
         """See the port."""
         if not process_ids:
             return 0
-        due, at = self._clock.now(now)
+        instant = self._clock.now(now)
         named = json.dumps(sorted(set(process_ids)))
 
         def release(connection: apsw.Connection) -> int:
             dead = fetch(connection, _SQL["release_find"], {"processes": named})
             if not dead:
                 return 0
-            parameters = {"processes": json.dumps(dead), "now": due, "at": at}
+            parameters = {"processes": json.dumps(dead), "now": instant.due, "at": instant.at}
             connection.execute(_SQL["release_mark"], parameters)
+            claimed = asks.forget_processes(connection, dead, instant)
             connection.execute(_SQL["release_claims"], parameters)
-            return connection.changes()
+            released = connection.changes()
+            asks.follow(connection, claimed, instant)
+            return released
 
         return await self._engine.write(release)
 
@@ -83,5 +89,7 @@ def _process(row: list[Any], now: int) -> ProcessRow:
         ended_at=to_datetime_or_none(ended_at),
         end_reason=end_reason,
         seconds_since_end=None if ended_due is None else max(0.0, (now - ended_due) / 1_000_000),
-        services=tuple(Service(agent_id or None, Kind(kind), bool(explicit)) for agent_id, kind, explicit in services),
+        services=tuple(
+            Service(agent_id or None, Kind(kind), bool(explicit), slots) for agent_id, kind, explicit, slots in services
+        ),
     )

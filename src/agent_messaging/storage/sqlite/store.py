@@ -19,6 +19,7 @@ from .files import check_place
 from .messages import SQLiteMessages
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
+from .sessions import SQLiteSessions
 
 _MESSAGES = Queries(__package__, "messages")
 _PAGE = 500
@@ -45,6 +46,7 @@ class SQLiteStore:
         self.directory = SQLiteDirectory(self.engine)
         self.deliveries = SQLiteDeliveries(self.engine, self.clock)
         self.messages = SQLiteMessages(self.engine, self.clock)
+        self.sessions = SQLiteSessions(self.engine, self.clock)
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)
 

@@ -2,7 +2,12 @@
 -- fixes the order of the loops: from the array to the table, never a scan of the table.
 
 -- name: append_find_stored
-select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner is :owner))
+-- With the ask that each of them answered.
+select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner is :owner,
+  m.session_id, json((
+    select json_array(asked.id, a.origin) from asks as a cross join messages as asked on asked.seq = a.seq
+    where a.answer_seq = m.seq
+  ))))
 from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
@@ -29,7 +34,8 @@ select json_group_object(wanted.value, (
 from jsonb_each(:ids) as wanted
 
 -- name: append_find_busy
--- The lanes in which nothing may be claimed now: something is due there, or another process holds the claim.
+-- The lanes in which nothing may be claimed now: something is due there, another process holds the claim of a run that does
+-- not itself wait for an answer, or the recipient's own code waits for the message.
 select json_group_array(lane.key) from jsonb_each(:lanes) as lane
 where exists (
   select 1 from deliveries
@@ -39,7 +45,12 @@ where exists (
   select 1 from deliveries
   where recipient_id = lane.value ->> 0 and kind = lane.value ->> 1 and sender_id = lane.value ->> 2
     and state = 'claimed' and owner is not :owner
-)
+    and not exists (select 1 from asks where within = deliveries.seq and state = 'open')
+) or (lane.value ->> 1 = 'conversation' and exists (
+  select 1 from waits
+  where recipient_id = lane.value ->> 0 and sender_id = lane.value ->> 2
+    and is_ended = 0 and (until_due is null or until_due > :now)
+))
 
 -- name: append_insert_messages
 -- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
@@ -48,12 +59,15 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 from jsonb_each(:rows)
 
 -- name: append_insert_deliveries
+-- The last two of a row, left out but for conversations, are the ask's timeout and how it is born: null as a duty, 0 as
+-- done, 1 as done and read.
 insert into deliveries (seq, recipient_id, kind, sender_id, max_attempts, run_due, run_at, queued_due, expires_due,
-  expires_at, state, token, attempt, owner, claim_until_due, claimed_at, origin)
+  expires_at, state, token, attempt, owner, claim_until_due, claimed_at, origin, ask_timeout, settled_at, read_at)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-  value ->> 8, value ->> 9, iif(value ->> 10 is null, 'queued', 'claimed'), value ->> 10 is not null,
-  value ->> 10 is not null, iif(value ->> 10 is null, null, :owner), value ->> 10, iif(value ->> 10 is null, null, :at),
-  :owner
+  value ->> 8, value ->> 9, iif(value ->> 10 is not null, 'claimed', iif(value ->> 12 is null, 'queued', 'done')),
+  value ->> 10 is not null, value ->> 10 is not null, iif(value ->> 10 is null, null, :owner), value ->> 10,
+  iif(value ->> 10 is null, null, :at), :owner, value ->> 11, iif(value ->> 12 is null, null, :at),
+  iif(value ->> 12, :at, null)
 from jsonb_each(:rows)
 
 -- name: append_insert_keys
@@ -63,7 +77,8 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, :at from 
 -- name: claim_lanes
 -- Walks from lane to lane by seeking in deliveries_ready, so that the backlog of a lane costs nothing; behind the last lane
 -- it begins again, up to after_sender. Each step looks at one lane's head: `free` says whether it may be claimed. A walk
--- ends when it has found what was asked for. `closed`: no (further) suspect may be taken for this recipient.
+-- ends when it has found what was asked for. `closed`: no (further) suspect may be taken for this recipient. A run that
+-- waits for an answer itself does not hold its lane; the recipient's own code does, where it waits for the message.
 with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapped, sender_id, seq, suspect, closed, free) as (
   select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, ''), 0, 0,
     value ->> 6 or exists (
@@ -79,7 +94,13 @@ with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapp
     and not exists (
       select 1 from deliveries
       where recipient_id = w.recipient_id and kind = w.kind and sender_id = head.sender_id and state = 'claimed'
+        and not exists (select 1 from asks where within = deliveries.seq and state = 'open')
     )
+    and not (w.kind = 'conversation' and exists (
+      select 1 from waits
+      where recipient_id = w.recipient_id and sender_id = head.sender_id
+        and is_ended = 0 and (until_due is null or until_due > :now)
+    ))
   from walk as w cross join deliveries as head on head.seq = iif(w.wrapped, (
     select seq from deliveries
     where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id and sender_id <= w.after
@@ -99,20 +120,25 @@ with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapp
   where w.found + w.free < w.asked
 )
 select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, d.max_attempts, d.origin, d.recipient_id,
-  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id))
+  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id, d.ask_timeout))
 from (select req, seq from walk where free order by req, found) as c
 cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq
 
 -- name: claim_any
 -- The same walk over the lanes; then from each of them as many as were asked for, and one suspect, in turns. :most is the
--- greatest number asked for (a LIMIT takes no column).
-with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrapped, sender_id) as (
-  select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, '')
+-- greatest number asked for (a LIMIT takes no column). A lane that is not `free` takes no number.
+with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrapped, sender_id, free) as (
+  select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 1, 0, coalesce(value ->> 4, ''), 0
   from jsonb_each(:requests)
   union all
-  select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.number + 1,
-    w.after is not null and head.sender_id <= w.after, head.sender_id
+  select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.number + w.free,
+    w.after is not null and head.sender_id <= w.after, head.sender_id,
+    not (w.kind = 'conversation' and exists (
+      select 1 from waits
+      where recipient_id = w.recipient_id and sender_id = head.sender_id
+        and is_ended = 0 and (until_due is null or until_due > :now)
+    ))
   from walk as w cross join deliveries as head on head.seq = iif(w.wrapped, (
     select seq from deliveries
     where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id and sender_id <= w.after
@@ -132,7 +158,7 @@ with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrap
       and (w.origin is null or origin is w.origin)
     order by sender_id, seq limit 1
   )))
-  where w.number <= w.asked
+  where w.number + w.free <= w.asked + 1
 ),
 candidate as (
   select w.req, w.number, row_number() over (partition by w.req, w.number order by d.seq) as round, d.seq
@@ -156,10 +182,10 @@ candidate as (
       order by seq limit 1
     )
   )
-  where w.number > 0
+  where w.free
 )
 select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, d.max_attempts, d.origin, d.recipient_id,
-  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id))
+  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id, d.ask_timeout))
 from (select req, seq from candidate order by req, round, number) as c
 cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq
@@ -171,7 +197,9 @@ from (select value ->> 0 as seq, value ->> 1 as until from jsonb_each(:rows)) as
 where deliveries.seq = taken.seq
 
 -- name: settle_find
-select json_group_array(json_array(d.seq, d.state, d.token, d.origin, d.log ->> '$[#-1].event'))
+-- The event only where the newest claim left it.
+select json_group_array(json_array(d.seq, d.state, d.token, d.origin,
+  iif(d.log ->> '$[#-1].token' = d.token, d.log ->> '$[#-1].event', null), d.ask_timeout is not null))
 from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
 
 -- name: settle
@@ -186,7 +214,7 @@ update deliveries set
   claim_until_due = null,
   settled_at = moved.settled_at,
   log = iif(moved.event is null, log, json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
-    'attempt', attempt, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
+    'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
   select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as uncounted, value ->> 3 as run_due,
     value ->> 4 as run_at, value ->> 5 as queued_due, value ->> 6 as settled_at, value ->> 7 as event, value ->> 8 as reason
@@ -219,11 +247,19 @@ with recursive walk (recipient_id, kind) as (
 select json_group_array(json_array(recipient_id, kind)) from walk where recipient_id <> ''
 
 -- name: advance_next
--- When the next claim ends, the next delivery expires, and the next one becomes due.
+-- When the next claim ends, the next delivery expires, the next one becomes due, and the next ask times out.
 select json_array(
   (select min(claim_until_due) from deliveries indexed by deliveries_claimed where state = 'claimed'),
   (select min(expires_due) from deliveries where state = 'queued' and expires_due is not null),
-  (select min(run_due) from deliveries where state = 'queued' and run_due > 0)
+  (select min(run_due) from deliveries where state = 'queued' and run_due > 0),
+  (select min(deadline_due) from asks where state = 'open')
+)
+
+-- name: advance_release_find
+select json_object('seqs', json_group_array(seq), 'asks', json_group_array(seq) filter (where ask_timeout is not null))
+from (
+  select seq, ask_timeout from deliveries indexed by deliveries_claimed
+  where state = 'claimed' and claim_until_due <= :now limit :limit
 )
 
 -- name: advance_release
@@ -234,11 +270,8 @@ update deliveries set
   claim_until_due = null,
   settled_at = iif(attempt >= max_attempts, :at, null),
   log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'lost', 'attempt', attempt,
-    'process', owner, 'claimed_at', claimed_at, 'reason', 'claim ended'))
-where seq in (
-  select seq from deliveries indexed by deliveries_claimed
-  where state = 'claimed' and claim_until_due <= :now limit :limit
-)
+    'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', 'claim ended'))
+where seq in (select value from jsonb_each(:seqs))
 
 -- name: advance_expire_find
 select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct origin)) from (
@@ -254,7 +287,7 @@ update deliveries set queued_due = run_due, run_due = 0 where seq in (
 )
 
 -- name: withdraw_find
-select json_group_array(json_array(d.seq, m.id)) from jsonb_each(:ids) as wanted
+select json_group_array(json_array(d.seq, m.id, d.ask_timeout is not null)) from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
 where d.state = 'queued'
@@ -300,7 +333,7 @@ where d.state = 'dead' and (:recipient is null or d.recipient_id = :recipient)
 update deliveries set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, expires_due = null, expires_at = null,
   settled_at = null,
   log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'redriven', 'attempt', attempt,
-    'process', owner, 'claimed_at', claimed_at, 'reason', null))
+    'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', null))
 where seq in (select value from jsonb_each(:seqs))
 
 -- name: statistics_counts

@@ -2,15 +2,15 @@
 delete from services where process_id = :process
 
 -- name: publish_insert
-insert into services (process_id, agent_id, kind, explicit)
-select :process, value ->> 0, value ->> 1, max(value ->> 2)
+insert into services (process_id, agent_id, kind, explicit, slots)
+select :process, value ->> 0, value ->> 1, max(value ->> 2), max(value ->> 3)
 from jsonb_each(:rows)
 where exists (select 1 from processes where id = :process)
 group by 2, 3
 
 -- name: list_processes
 select json_group_array(json_array(p.id, p.host, p.pid, p.started_at, p.ended_at, p.end_reason, p.ended_due, json((
-  select json_group_array(json_array(s.agent_id, s.kind, s.explicit)) from services as s where s.process_id = p.id
+  select json_group_array(json_array(s.agent_id, s.kind, s.explicit, s.slots)) from services as s where s.process_id = p.id
 ))))
 from processes as p where p.ended_at is null or p.ended_due >= :since
 
@@ -22,7 +22,7 @@ update processes set ended_at = :at, ended_due = :now, end_reason = 'stopped' wh
 update deliveries set
   state = 'queued', attempt = attempt - 1, suspect = 0, run_due = 0, run_at = null, queued_due = :now, claim_until_due = null,
   log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'returned', 'attempt', attempt,
-    'process', owner, 'claimed_at', claimed_at, 'reason', 'the process stopped'))
+    'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', 'the process stopped'))
 where state = 'claimed' and owner = :process
 
 -- name: release_mark
@@ -46,7 +46,7 @@ update deliveries set
   claim_until_due = null,
   settled_at = iif(lost.blamed and attempt >= max_attempts, :at, null),
   log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'lost', 'attempt', attempt,
-    'process', owner, 'claimed_at', claimed_at, 'reason', 'process died'))
+    'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', 'process died'))
 from (
   select seq, suspect = max(suspect) over (partition by owner) as blamed
   from deliveries where state = 'claimed' and owner in (select value from jsonb_each(:processes))

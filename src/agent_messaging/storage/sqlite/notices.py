@@ -1,0 +1,43 @@
+"""What notification handlers are still to be told: left by `append`, taken once, dropped after a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import apsw
+
+from ..sql import Queries
+from .clock import Instant
+from .engine import fetch_page
+from .rows import encode
+
+_ASKS = Queries(__package__, "asks")
+_SQL = Queries(__package__, "sessions")
+_KEPT = 60_000_000
+"""Microseconds."""
+
+
+def leave(connection: apsw.Connection, rows: list[tuple[int, str]], instant: Instant) -> None:
+    """Store notices (seq of the message, recipient), and drop twice as many old ones, so that they stay few."""
+    drop(connection, 2 * len(rows), instant)
+    connection.execute(_ASKS["append_insert_notices"], {"rows": encode(rows), "now": instant.due})
+
+
+def find(connection: apsw.Connection, recipient_ids: Collection[str] | None, limit: int, instant: Instant) -> list[Any]:
+    """The messages of those that are not old, of these recipients or of all, oldest first."""
+    parameters: dict[str, Any] = {"since": instant.due - _KEPT, "limit": limit, "offset": 0}
+    if recipient_ids is None:
+        return fetch_page(connection, _SQL["take_notices_find_all"], parameters)
+    parameters["recipients"] = encode(sorted(set(recipient_ids)))
+    return fetch_page(connection, _SQL["take_notices_find"], parameters)
+
+
+def remove(connection: apsw.Connection, seqs: list[int]) -> None:
+    """They have been taken."""
+    connection.execute(_SQL["take_notices"], {"seqs": encode(seqs)})
+
+
+def drop(connection: apsw.Connection, limit: int, instant: Instant) -> None:
+    """Remove those that are old, of so many of the first."""
+    connection.execute(_SQL["drop_notices"], {"limit": limit, "before": instant.due - _KEPT})

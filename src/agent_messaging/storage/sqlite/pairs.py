@@ -1,0 +1,273 @@
+"""What `append` decides about conversation messages: their session, the ask they answer, the wait they begin.
+
+The groups of a call are judged in their order, each seeing what those before it did, without a statement for each: what
+the pairs' asks and sessions were before the call is read at once, and the view is kept up from there. Asks of the call
+itself have negative numbers in it, until their messages are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from ...models import AskState, DeliveryState, Kind
+from ..circles import Place, Staff, WaitingAsk, find_circle
+from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored
+from ..sql import Queries
+from . import asks, notices
+from .clock import Instant
+from .engine import fetch
+from .rows import encode
+
+_SQL = Queries(__package__, "asks")
+_SECOND = 1_000_000
+_PLACES = {DeliveryState.QUEUED: Place.QUEUED, DeliveryState.CLAIMED: Place.CLAIMED}
+
+Pair = tuple[str, str]
+
+
+@dataclass(slots=True)
+class OpenAsk:
+    """An ask as the call sees it."""
+
+    seq: int
+    ask_id: str
+    origin: str | None
+    within: int | None
+    is_seen: bool
+    is_queued: bool
+    answer_id: str | None = None
+    """Where a group of this call answers an ask of this call."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be stored of a conversation message beside itself."""
+
+    sender_id: str
+    recipient_id: str
+    message_id: str
+    session_id: str
+    opens: bool
+    """The session is new."""
+    answered: OpenAsk | None
+    ask: OpenAsk | None
+    waiter: str | None
+    notify: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Nobody has to handle it: it is an answer, or an ask that the same call answers."""
+        return self.answered is not None or (self.ask is not None and self.ask.answer_id is not None)
+
+    @property
+    def born(self) -> int | None:
+        """How its delivery is stored: None as a duty, 0 as done, 1 as done and read."""
+        return 1 if self.answered is not None else 0 if self.is_done else None
+
+    def outcome(self) -> Stored:
+        """What the caller is told."""
+        if self.answered is None:
+            return Stored(session_id=self.session_id, waiter=self.waiter)
+        ended = EndedAsk(self.answered.ask_id, AskState.REPLIED, self.answered.origin)
+        return Stored(session_id=self.session_id, answered=ended)
+
+
+class Pairs:
+    """The view of one call. `begin` takes it back to what it was before the call."""
+
+    def __init__(self, connection: apsw.Connection, groups: Iterable[NewGroup], owner: str, instant: Instant) -> None:
+        self.connection = connection
+        self.owner = owner
+        self.instant = instant
+        groups = [group for group in groups if is_conversation(group)]
+        self.pairs = [(group.sender_id, group.deliveries[0].recipient_id) for group in groups]
+        self.askees = {pair[1] for pair, group in zip(self.pairs, groups, strict=True) if group.ask_timeout is not None}
+        rows = [(*pair, group.within) for pair, group in zip(self.pairs, groups, strict=True)]
+        parameters = {"groups": encode(rows), "now": instant.due}
+        self.found: list[list[Any]] = fetch(connection, _SQL["append_find_pairs"], parameters)
+        self.waiters: dict[Pair, str | None] = {}
+        self.asks_others: dict[Pair, bool] = {}
+        """Whether the recipient of this pair asks anybody but the sender."""
+        self.runs: dict[str | None, int | None] = {}
+        """By the id of the message."""
+        for pair, group, row in zip(self.pairs, groups, self.found, strict=True):
+            *_, self.asks_others[pair], self.waiters[pair], self.runs[group.within] = row
+        self.graph: tuple[list[WaitingAsk], Mapping[str, Staff]] | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was accepted."""
+        self.sessions: dict[Pair, str] = {}
+        self.open: dict[Pair, OpenAsk] = {}
+        """By asker and responder."""
+        for pair, (session_id, mine, theirs, *_) in zip(self.pairs, self.found, strict=True):
+            if session_id is not None:
+                self.sessions[_sorted(pair)] = session_id
+            for key, ask in ((pair, mine), (pair[::-1], theirs)):
+                # The last two of its own fields are only read of `theirs`; another group may be about it so.
+                if ask is not None and (key not in self.open or ask is theirs):
+                    self.open[key] = OpenAsk(*ask)
+        self.ended: set[int] = set()
+        self.asked: dict[int, WaitingAsk] = {}
+        """By this call, and not yet answered by it."""
+        self.number = 0
+
+    # --- deciding ---
+
+    def judge(self, group: NewGroup) -> Plan | NotWaiting | SessionLocked | MutualWait:
+        """What is to become of the group; nothing is done yet."""
+        (delivery,) = group.deliveries
+        sender_id, recipient_id = pair = (group.sender_id, delivery.recipient_id)
+        session_id = self.sessions.get(_sorted(pair))
+        answered = self._find_answered(group, self.open.get((recipient_id, sender_id)))
+        if answered is None and group.answers is Answering.REQUIRED:
+            return NotWaiting(session_id)
+        ask = None
+        if group.ask_timeout is not None:
+            within = self.runs[group.within]
+            if refused := self._refuse(pair, within, answered):
+                return refused
+            ask = OpenAsk(
+                -self.number - 1, delivery.message_id, self.owner, within, answered is not None, answered is None
+            )
+        assert group.session_id is not None
+        return Plan(
+            sender_id,
+            recipient_id,
+            delivery.message_id,
+            session_id=session_id or group.session_id,
+            opens=session_id is None,
+            answered=answered,
+            ask=ask,
+            waiter=self.waiters[pair],
+            notify=group.notify and answered is None,
+        )
+
+    @staticmethod
+    def _find_answered(group: NewGroup, theirs: OpenAsk | None) -> OpenAsk | None:
+        if theirs is None or group.answers is None:
+            return None
+        if group.answers is Answering.IF_SEEN and (not theirs.is_seen or group.within == theirs.ask_id):
+            return None
+        return theirs
+
+    def accept(self, plan: Plan) -> None:
+        """Take it into the view."""
+        pair = (plan.sender_id, plan.recipient_id)
+        self.sessions[_sorted(pair)] = plan.session_id
+        if plan.answered is not None:
+            self.ended.add(plan.answered.seq)
+            self.asked.pop(plan.answered.seq, None)
+            if plan.answered.seq < 0:
+                plan.answered.answer_id = plan.message_id
+            del self.open[pair[::-1]]
+        if plan.ask is not None:
+            self.number += 1
+            self.open[pair] = plan.ask
+            self.asked[plan.ask.seq] = _waiting(pair, plan.ask.seq, plan.ask.within, plan.answered)
+
+    def _refuse(self, pair: Pair, within: int | None, answered: OpenAsk | None) -> SessionLocked | MutualWait | None:
+        mine = self.open.get(pair)
+        if mine is None and not self._recipient_waits(pair, answered):
+            return None
+        if self.graph is None:
+            self.graph = self._read_graph()
+        known, staff = self.graph
+        waiting = {ask.seq: ask for ask in known if ask.seq not in self.ended} | self.asked
+        if answered is not None:
+            waiting.pop(answered.seq, None)
+        new = _waiting(pair, -self.number - 1, within, answered)
+        if mine is None:
+            path = find_circle(new, waiting.values(), staff)
+            return None if path is None else MutualWait(path)
+        # One that cannot be reached from the recipient does not wait for the new one.
+        behind = waiting.get(mine.seq)
+        path = None if behind is None else find_circle(new, waiting.values(), staff, behind=behind)
+        return SessionLocked(mine.ask_id) if path is None else MutualWait(path)
+
+    def _recipient_waits(self, pair: Pair, answered: OpenAsk | None) -> bool:
+        """Whether it waits for anything but this answer. Otherwise no circle can go through it."""
+        if self.asks_others[pair] or (answered is None and pair[::-1] in self.open):
+            return True
+        return any(ask.asker == pair[1] for ask in self.asked.values() if answered is None or ask.seq != answered.seq)
+
+    def _read_graph(self) -> tuple[list[WaitingAsk], Mapping[str, Staff]]:
+        """For all recipients of the call, and so also for what its own asks lead to."""
+        rows = fetch(self.connection, _SQL["append_find_reach"], {"agents": encode(sorted(self.askees))})
+        known = [
+            WaitingAsk(
+                seq,
+                asker,
+                responder,
+                _PLACES.get(DeliveryState(state), Place.TAKEN),
+                within,
+                taken_within or None,  # 0: in no run
+            )
+            for seq, asker, responder, within, taken_within, state in rows
+        ]
+        agents = sorted(self.askees | {ask.responder for ask in known})
+        staff = {
+            agent_id: Staff(slots, frozenset(runs))
+            for agent_id, slots, runs in fetch(self.connection, _SQL["append_find_staff"], {"agents": encode(agents)})
+        }
+        return known, staff
+
+    # --- storing ---
+
+    def store(self, accepted: Sequence[tuple[NewGroup, Plan]], seqs: Mapping[str, int]) -> None:
+        """Write all but the messages, which are stored already, and their deliveries."""
+        connection, (now, at) = self.connection, self.instant
+        sessions, endings, new_asks, left = [], [], [], []
+        for group, plan in accepted:
+            seq = seqs[plan.message_id]
+            if plan.opens:
+                sessions.append((plan.session_id, plan.sender_id, plan.recipient_id, group.session_type))
+            if plan.answered is not None and plan.answered.seq > 0:
+                endings.append((plan.answered.seq, AskState.REPLIED, seq, None))
+            if plan.ask is not None and group.ask_timeout is not None:
+                taken_within = None if plan.answered is None else plan.answered.within or 0
+                new_asks.append(
+                    (
+                        seq,
+                        plan.session_id,
+                        plan.sender_id,
+                        plan.recipient_id,
+                        plan.ask.within,
+                        taken_within,
+                        int(group.idempotency_key is not None),
+                        int(group.ask_timeout * _SECOND),
+                        None if plan.ask.answer_id is None else seqs[plan.ask.answer_id],
+                    )
+                )
+            if plan.notify:
+                left.append((seq, plan.recipient_id))
+        parameters = {"now": now, "at": at, "owner": self.owner}
+        if sessions:
+            connection.execute(_SQL["append_open_sessions"], {"rows": encode(sessions), "at": at})
+        if endings:
+            asks.end_asks(connection, endings, self.instant)
+            queued = [p.answered.seq for _, p in accepted if p.answered is not None and p.answered.is_queued]
+            asks.settle_deliveries(connection, [seq for seq in queued if seq > 0], self.instant)
+        if new_asks:
+            connection.execute(_SQL["append_insert_asks"], {"rows": encode(new_asks), **parameters})
+        if left:
+            notices.leave(connection, left, self.instant)
+
+
+def is_conversation(group: NewGroup) -> bool:
+    """Whether it belongs to a session."""
+    return group.kind is Kind.CONVERSATION and group.session_id is not None
+
+
+def _sorted(pair: Pair) -> Pair:
+    return pair if pair[0] < pair[1] else pair[::-1]
+
+
+def _waiting(pair: Pair, seq: int, within: int | None, answered: OpenAsk | None) -> WaitingAsk:
+    if answered is None:
+        return WaitingAsk(seq, *pair, Place.QUEUED, within)
+    return WaitingAsk(seq, *pair, Place.TAKEN, within, answered.within)

@@ -1,0 +1,299 @@
+"""Conversations in SQLite: sessions, reading, asks, waits and notices. `append` and `settling` store their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+import apsw
+
+from ...models import AskState, SessionType
+from ..ports import (
+    AnswerRow,
+    AskRow,
+    EndedAsk,
+    EndedSession,
+    MessageRow,
+    NewEnding,
+    NewWait,
+    ReadPage,
+    SessionCounts,
+    SessionRow,
+    SessionStatistics,
+    WaitRow,
+)
+from ..sql import Queries
+from . import asks, notices
+from .clock import StoreClock, to_datetime, to_datetime_or_none
+from .engine import Engine, fetch, fetch_page
+from .rows import encode, message_row
+
+_SQL = Queries(__package__, "sessions")
+_SECOND = 1_000_000
+_DROPPED = 1_000
+"""Old notices that are dropped where some are taken."""
+
+
+class SQLiteSessions:
+    """See ports.SessionStore."""
+
+    def __init__(self, engine: Engine, clock: StoreClock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # --- sessions ---
+
+    async def find_session(self, session_id: str) -> SessionRow | None:
+        """See the port."""
+        row = await self._engine.read(lambda con: fetch(con, _SQL["find_session"], {"session": session_id}))
+        return None if row is None else _session(row)
+
+    async def find_open_session(self, agent_id: str, other_id: str) -> SessionRow | None:
+        """See the port."""
+        parameters = {"agent": agent_id, "other": other_id}
+        row = await self._engine.read(lambda con: fetch(con, _SQL["find_open_session"], parameters))
+        return None if row is None else _session(row)
+
+    async def list_sessions(self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0) -> list[SessionRow]:
+        """See the port."""
+        parameters = {"agent": agent_id, "open_only": open_only, "limit": limit, "offset": offset}
+        rows = await self._engine.read(lambda con: fetch(con, _SQL["list_sessions"], parameters))
+        return [_session(row) for row in rows]
+
+    async def end_session(
+        self, agent_id: str, other_id: str, ending: NewEnding, *, now: datetime | None = None
+    ) -> EndedSession | None:
+        """See the port."""
+
+        def end(connection: apsw.Connection) -> EndedSession | None:
+            instant = self._clock.now(now)
+            parameters: dict[str, Any] = {"agent": agent_id, "other": other_id, "ending": ending.message_id}
+            found = fetch(connection, _SQL["end_session_find"], parameters)
+            if found is None:
+                return None
+            session_id, is_open, open_asks, waiting = found
+            if is_open:
+                parameters |= {"session": session_id, "at": instant.at, "now": instant.due}
+                connection.execute(_SQL["end_session"], parameters)
+                connection.execute(_SQL["end_session_waits"], parameters)
+                asks.give_up(connection, [seq for seq, _, _ in open_asks], AskState.ENDED, instant)
+                parameters |= {"content": ending.content, "checksum": ending.checksum}
+                connection.execute(_SQL["end_session_store"], parameters)
+            ended = [EndedAsk(ask_id, AskState.ENDED, origin) for _, ask_id, origin in open_asks]
+            processes = {*waiting, *(ask.origin for ask in ended if ask.origin is not None)}
+            return EndedSession(session_id, ended, processes)
+
+        return await self._engine.write(end)
+
+    async def count_messages(self, session_id: str) -> SessionCounts:
+        """See the port."""
+        counts = await self._engine.read(lambda con: fetch(con, _SQL["count_messages"], {"session": session_id}))
+        return SessionCounts(*counts)
+
+    async def statistics(self, agent_id: str) -> SessionStatistics:
+        """See the port."""
+        counts = await self._engine.read(lambda con: fetch(con, _SQL["statistics"], {"agent": agent_id}))
+        return SessionStatistics(*counts)
+
+    async def list_messages(
+        self, session_id: str, *, limit: int, after_seq: int | None = None, unread_only: bool = False
+    ) -> list[MessageRow]:
+        """See the port."""
+        parameters: dict[str, Any] = {"session": session_id, "offset": 0}
+        parameters |= {"after_seq": after_seq or 0, "unread": unread_only, "limit": limit}
+        rows = await self._engine.read(lambda con: fetch_page(con, _SQL["list_messages"], parameters))
+        return [message_row(row) for row in rows]
+
+    # --- reading ---
+
+    async def read_messages(
+        self,
+        recipient_id: str,
+        *,
+        sender_id: str | None = None,
+        mark: bool = True,
+        limit: int,
+        after_seq: int | None = None,
+        now: datetime | None = None,
+    ) -> ReadPage:
+        """See the port."""
+        name = "read_find" if sender_id is None else "read_find_from"
+        parameters: dict[str, Any] = {"recipient": recipient_id, "after_seq": after_seq or 0, "offset": 0}
+        parameters["limit"] = limit + 1  # one more, to know whether it is the last page
+        if sender_id is not None:
+            parameters["sender"] = sender_id
+
+        def read(connection: apsw.Connection) -> list[Any]:
+            return fetch_page(connection, _SQL[name], parameters)
+
+        def read_and_mark(connection: apsw.Connection) -> list[Any]:
+            rows = read(connection)
+            if seqs := [row[0] for row in rows[:limit]]:
+                connection.execute(_SQL["read_mark"], {"seqs": encode(seqs), "at": self._clock.now(now).at})
+            return rows
+
+        rows = await (self._engine.write(read_and_mark) if mark else self._engine.read(read))
+        return ReadPage([message_row(row) for row in rows[:limit]], is_last=len(rows) <= limit)
+
+    # --- asks ---
+
+    async def find_asks(self, ask_ids: Collection[str]) -> list[AskRow]:
+        """See the port."""
+        ids = sorted(set(ask_ids))
+        return await self._engine.read(lambda con: _find_asks(con, ids)) if ids else []
+
+    async def find_ended_asks(self, ask_ids: Sequence[str]) -> dict[str, AskRow | None]:
+        """See the port."""
+        if not ask_ids:
+            return {}
+        rows = await self._engine.read(lambda con: _fetch_many(con, _SQL["find_ended_asks"], list(ask_ids)))
+        return {row[0]: None if row[1] is None else _ask(row) for row in rows}
+
+    async def close_asks(
+        self, ask_ids: Collection[str], state: AskState, *, now: datetime | None = None
+    ) -> list[AskRow]:
+        """See the port."""
+        ids = sorted(set(ask_ids))
+
+        def close(connection: apsw.Connection) -> list[AskRow]:
+            instant = self._clock.now(now)
+            found = fetch(connection, _SQL["close_asks_find"], {"ids": encode(ids)})
+            asks.give_up(connection, [seq for seq, was, _ in found if was == AskState.OPEN], state, instant)
+            answers = [answer_seq for _, was, answer_seq in found if was == AskState.REPLIED]
+            if answers and state is AskState.CANCELLED:
+                connection.execute(_SQL["close_asks_unread"], {"seqs": encode(answers)})
+            return _find_asks(connection, ids)
+
+        return await self._engine.write(close) if ids else []
+
+    async def expects(self, agent_id: str, sender_id: str) -> bool:
+        """See the port."""
+        parameters = {"agent": agent_id, "sender": sender_id, "now": self._clock.now().due}
+        return bool(await self._engine.read(lambda con: con.execute(_SQL["expects"], parameters).get))
+
+    # --- waits ---
+
+    async def register_wait(self, wait: NewWait, *, owner: str, now: datetime | None = None) -> bool:
+        """See the port."""
+
+        def register(connection: apsw.Connection) -> bool:
+            due = self._clock.now(now).due
+            parameters = {
+                "wait": wait.wait_id,
+                "recipient": wait.recipient_id,
+                "sender": wait.sender_id,
+                "owner": owner,
+                "until": None if wait.timeout is None else due + int(wait.timeout * _SECOND),
+            }
+            connection.execute(_SQL["register_wait"], parameters)
+            # Nothing was inserted without the agents, and by a repeat.
+            return connection.changes() > 0 or bool(connection.execute(_SQL["has_wait"], {"wait": wait.wait_id}).get)
+
+        return await self._engine.write(register)
+
+    async def find_waits(self, wait_ids: Sequence[str], now: datetime | None = None) -> dict[str, WaitRow | None]:
+        """See the port."""
+        if not wait_ids:
+            return {}
+        parameters = {"ids": encode(list(wait_ids)), "now": self._clock.now(now).due}
+        rows = await self._engine.read(lambda con: fetch(con, _SQL["find_waits"], parameters))
+        return {
+            id: WaitRow(id, is_ready=bool(is_ready), is_ended=bool(is_ended)) if is_there else None
+            for id, is_there, is_ready, is_ended in rows
+        }
+
+    async def take_awaited(
+        self, recipient_id: str, sender_id: str, *, now: datetime | None = None
+    ) -> MessageRow | None:
+        """See the port."""
+        instant = self._clock.now(now)
+        parameters = {"recipient": recipient_id, "sender": sender_id, "now": instant.due}
+
+        def find(connection: apsw.Connection) -> list[Any] | None:
+            row: list[Any] | None = fetch(connection, _SQL["take_find"], parameters)
+            return row
+
+        def take(connection: apsw.Connection) -> list[Any] | None:
+            row = find(connection)
+            if row is not None:
+                connection.execute(_SQL["read_mark"], {"seqs": encode([row[0]]), "at": instant.at})
+            return row
+
+        row = await self._look_then_write(find, take)
+        return None if row is None else message_row(row)
+
+    async def remove_wait(self, wait_id: str) -> None:
+        """See the port."""
+        await self._engine.write(lambda con: con.execute(_SQL["remove_wait"], {"wait": wait_id}).close())
+
+    # --- notices ---
+
+    async def take_notices(self, recipient_ids: Collection[str] | None, limit: int) -> list[MessageRow]:
+        """See the port."""
+        instant = self._clock.now()
+
+        def find(connection: apsw.Connection) -> list[Any]:
+            return notices.find(connection, recipient_ids, limit, instant)
+
+        def take(connection: apsw.Connection) -> list[Any]:
+            rows = find(connection)
+            notices.remove(connection, [row[0] for row in rows])
+            notices.drop(connection, _DROPPED, instant)
+            return rows
+
+        return [message_row(row) for row in await self._look_then_write(find, take) or ()]
+
+    async def _look_then_write(
+        self, find: Callable[[apsw.Connection], list[Any] | None], take: Callable[[apsw.Connection], list[Any] | None]
+    ) -> list[Any] | None:
+        """For what is called again and again: takes the turn to write only if there is something."""
+        if not self._engine.in_memory and not await self._engine.read(find):
+            return None
+        return await self._engine.write(take)
+
+
+def _find_asks(connection: apsw.Connection, ids: list[str]) -> list[AskRow]:
+    return [_ask(row) for row in _fetch_many(connection, _SQL["find_asks"], ids)]
+
+
+def _fetch_many(connection: apsw.Connection, sql: str, ids: list[str]) -> list[Any]:
+    """The rows of a statement with :ids, in pieces where they are too big for one text (a gigabyte)."""
+    try:
+        return list(fetch(connection, sql, {"ids": encode(ids)}))
+    except apsw.TooBigError:
+        if len(ids) < 2:
+            raise
+        middle = len(ids) // 2
+        return _fetch_many(connection, sql, ids[:middle]) + _fetch_many(connection, sql, ids[middle:])
+
+
+def _session(row: list[Any]) -> SessionRow:
+    session_id, agent_a_id, agent_b_id, session_type, waiting_id, created_at, last_at, ended_at = row
+    return SessionRow(
+        session_id=session_id,
+        agent_a_id=agent_a_id,
+        agent_b_id=agent_b_id,
+        session_type=SessionType(session_type),
+        waiting_id=waiting_id,
+        created_at=to_datetime(created_at),
+        # The last message may be a late answer, stored after the end.
+        updated_at=to_datetime(max(created_at, last_at or 0, ended_at or 0)),
+        ended_at=to_datetime_or_none(ended_at),
+    )
+
+
+def _ask(row: list[Any]) -> AskRow:
+    (ask_id, session_id, asker_id, responder_id, state, origin, deadline_at, reason, answer_id, *answer) = row
+    content, metadata, checksum = answer
+    return AskRow(
+        ask_id=ask_id,
+        session_id=session_id,
+        asker_id=asker_id,
+        responder_id=responder_id,
+        state=AskState(state),
+        origin=origin,
+        deadline_at=to_datetime(deadline_at),
+        answer=None if answer_id is None else AnswerRow(answer_id, content, metadata, checksum),
+        reason=reason,
+    )

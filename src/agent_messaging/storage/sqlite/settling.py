@@ -1,0 +1,153 @@
+"""Ending claims inside a transaction, with what conversations hang on it: answers, and asks that fail.
+
+The number of statements does not depend on the number of settlements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from ...models import AskState, DeliveryState, Kind
+from ..ports import EndedAsk, NewAnswer, Settlement, Settling
+from ..sql import Queries
+from . import asks
+from .clock import Instant
+from .engine import fetch
+from .rows import encode
+
+_SQL = Queries(__package__, "deliveries")
+_ASKS = Queries(__package__, "asks")
+_SECOND = 1_000_000
+
+_STATE = {
+    Settling.DONE: DeliveryState.DONE,
+    Settling.RETRY: DeliveryState.QUEUED,
+    Settling.DEAD: DeliveryState.DEAD,
+    Settling.RETURNED: DeliveryState.QUEUED,
+}
+_EVENT = {Settling.DONE: None, Settling.RETRY: "failed", Settling.DEAD: "dead", Settling.RETURNED: "returned"}
+
+
+@dataclass(slots=True)
+class Ended:
+    """What `settle` did."""
+
+    moved: list[bool] = field(default_factory=list)
+    origins: set[str] = field(default_factory=set)
+    """Of what is final now; and who waits for the answers."""
+    asks: list[EndedAsk] = field(default_factory=list)
+
+
+def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner: str, instant: Instant) -> Ended:
+    """End the claims that are still the newest."""
+    ended = Ended()
+    if not settlements:
+        return ended
+    seqs = encode([settlement.claim.seq for settlement in settlements])
+    found = {row[0]: row for row in fetch(connection, _SQL["settle_find"], {"seqs": seqs})}
+    rows = []
+    answers: list[tuple[int, NewAnswer, bool]] = []
+    returned: list[int] = []
+    for settlement in settlements:
+        row = found.get(settlement.claim.seq)
+        if row is None or row[2] != settlement.claim.token:
+            ended.moved.append(False)
+            continue
+        seq, state, token, origin, event, is_ask = row
+        target, note = _STATE[settlement.how], _EVENT[settlement.how]
+        moves = state == DeliveryState.CLAIMED
+        if moves:
+            rows.append(_row(settlement, target, note, instant))
+            if is_ask and target is not DeliveryState.DONE:
+                returned.append(seq)
+            found[seq] = [seq, target, token, origin, note, is_ask]  # so a second one in this call is a repeat
+        elif not _took_effect(note, state, event):
+            ended.moved.append(False)
+            continue
+        ended.moved.append(True)
+        if target.is_final and origin is not None:
+            ended.origins.add(origin)
+        if settlement.answer is not None and settlement.how is Settling.DONE:
+            answers.append((seq, settlement.answer, moves))
+    if rows:
+        connection.execute(_SQL["settle"], {"rows": encode(rows), "at": instant.at})
+    if returned:
+        failed, origins = asks.follow(connection, returned, instant)
+        ended.asks += failed
+        ended.origins |= origins
+    if answers:
+        _answer(connection, answers, owner, instant, ended)
+    return ended
+
+
+def _took_effect(note: str | None, state: str, event: str | None) -> bool:
+    """Whether a claim that is the newest, and no longer open, ended in this way.
+
+    DONE leaves no entry in the log, every other end leaves one with the claim's token; so it does not matter what
+    somebody else, or the time, did with the delivery afterwards.
+    """
+    return event == note and (note is not None or state == DeliveryState.DONE)
+
+
+def _row(settlement: Settlement, target: DeliveryState, note: str | None, instant: Instant) -> tuple[Any, ...]:
+    delay = int(settlement.delay * _SECOND) if settlement.how is Settling.RETRY else 0
+    return (
+        settlement.claim.seq,
+        target,
+        int(settlement.how is Settling.RETURNED),
+        instant.due + delay if delay > 0 else 0,
+        instant.at + delay if delay > 0 else None,
+        instant.due + delay,
+        instant.at if target.is_final else None,
+        note,
+        settlement.reason,
+    )
+
+
+def _answer(
+    connection: apsw.Connection,
+    answers: Sequence[tuple[int, NewAnswer, bool]],
+    owner: str,
+    instant: Instant,
+    ended: Ended,
+) -> None:
+    """Store what the settlements answer, and end the asks that are still open with it.
+
+    An answer comes with the seq of its delivery, and with whether the settlement moved it now; otherwise it is a
+    repeat, which stores nothing and only tells again.
+    """
+    wanted = encode([(seq, answer.message_id) for seq, answer, _ in answers])
+    found = fetch(connection, _ASKS["answers_find"], {"rows": wanted, "now": instant.due})
+    messages: list[tuple[object, ...]] = []
+    new: list[tuple[int, str, str, bool]] = []
+    for (seq, answer, moves), row in zip(answers, found, strict=True):
+        ask_id, sender_id, recipient_id, session_id, state, origin, answer_seq, stored_seq, waiters = row
+        ends = moves and state == AskState.OPEN
+        if ends or (stored_seq is not None and stored_seq == answer_seq):
+            ended.asks.append(EndedAsk(ask_id, AskState.REPLIED, origin))
+        else:
+            ended.origins.update(waiters)
+        if moves and stored_seq is None:
+            content, checksum = answer.content, answer.checksum
+            messages.append(
+                (answer.message_id, Kind.CONVERSATION, sender_id, recipient_id, session_id, content, None, checksum)
+            )
+            new.append((seq, sender_id, recipient_id, ends))
+    if not new:
+        return
+    connection.execute(_SQL["append_insert_messages"], {"rows": encode(messages), "at": instant.at})
+    first = connection.last_insert_rowid() - len(new) + 1
+    deliveries = []
+    endings: list[asks.Ending] = []
+    for number, (seq, sender_id, recipient_id, ends) in enumerate(new, first):
+        duty = (number, recipient_id, Kind.CONVERSATION, sender_id, 1, 0, None, instant.due, None, None, None)
+        deliveries.append((*duty, None, int(ends)))
+        if ends:
+            endings.append((seq, AskState.REPLIED, number, None))
+    parameters = {"rows": encode(deliveries), "owner": owner, "at": instant.at}
+    connection.execute(_SQL["append_insert_deliveries"], parameters)
+    asks.end_asks(connection, endings, instant)

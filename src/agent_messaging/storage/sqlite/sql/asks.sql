@@ -1,0 +1,139 @@
+-- What append, settle, and whatever else ends claims or processes do with asks. Every ask is ended by asks_end.
+
+-- name: append_find_pairs
+-- For each conversation message (sender, recipient, id of the message in whose run it is made): the open session; the open
+-- ask of the sender to the recipient, and of the recipient to the sender; whether the recipient asks anybody else; who
+-- waits for the message; and the run.
+select json_group_array(json_array(
+  (
+    select id from sessions
+    where agent_a_id = min(g.sender_id, g.recipient_id) and agent_b_id = max(g.sender_id, g.recipient_id)
+      and ended_at is null
+  ),
+  json((
+    select json_array(a.seq, m.id, a.origin, a.within, 0, 0) from asks as a cross join messages as m on m.seq = a.seq
+    where a.asker_id = g.sender_id and a.responder_id = g.recipient_id and a.state = 'open'
+  )),
+  json((
+    select json_array(a.seq, m.id, a.origin, a.within, d.token > 0 or d.attempt > 0 or d.read_at is not null,
+      d.state = 'queued')
+    from asks as a cross join messages as m on m.seq = a.seq cross join deliveries as d on d.seq = a.seq
+    where a.asker_id = g.recipient_id and a.responder_id = g.sender_id and a.state = 'open'
+  )),
+  exists (
+    select 1 from asks where asker_id = g.recipient_id and responder_id <> g.sender_id and state = 'open'
+  ),
+  (
+    select process_id from waits
+    where recipient_id = g.recipient_id and sender_id = g.sender_id
+      and is_ended = 0 and (until_due is null or until_due > :now)
+    limit 1
+  ),
+  (select seq from messages where id = g.within)
+))
+from (select value ->> 0 as sender_id, value ->> 1 as recipient_id, value ->> 2 as within from jsonb_each(:groups)) as g
+
+-- name: append_find_reach
+-- The open asks that can be reached from these agents, from each asker to its responder. What lies behind the bound can
+-- only make an ask look as if it could be answered.
+with recursive reached (agent_id) as (
+  select value from jsonb_each(:agents)
+  union
+  select a.responder_id from reached as r cross join asks as a on a.asker_id = r.agent_id and a.state = 'open'
+  limit 10000
+)
+select json_group_array(json_array(a.seq, a.asker_id, a.responder_id, a.within, a.taken_within, d.state))
+from reached as r
+cross join asks as a on a.asker_id = r.agent_id and a.state = 'open'
+cross join deliveries as d on d.seq = a.seq
+
+-- name: append_find_staff
+-- An agent's own handlers alone serve it where it has any (explicit); else those for everybody and for whom nobody else does.
+select json_group_array(json_array(wanted.value, coalesce((
+  select sum(s.slots) from processes as p indexed by processes_living
+  cross join services as s on s.process_id = p.id and s.agent_id = wanted.value and s.kind = 'conversation'
+  where p.ended_at is null and s.explicit = 1
+), (
+  select sum(s.slots) from processes as p indexed by processes_living
+  cross join services as s on s.process_id = p.id and s.agent_id in (wanted.value, '') and s.kind = 'conversation'
+  where p.ended_at is null
+), 0), json((
+  select json_group_array(seq) from deliveries
+  where recipient_id = wanted.value and kind = 'conversation' and state = 'claimed'
+))))
+from jsonb_each(:agents) as wanted
+
+-- name: append_open_sessions
+insert into sessions (id, agent_a_id, agent_b_id, session_type, created_at)
+select value ->> 0, min(value ->> 1, value ->> 2), max(value ->> 1, value ->> 2), value ->> 3, :at from jsonb_each(:rows)
+
+-- name: append_insert_asks
+-- :rows are (seq, session, asker, responder, within, taken_within, keyed, timeout in microseconds, seq of the answer if a
+-- later group of the call has answered it already).
+insert into asks (seq, session_id, asker_id, responder_id, within, taken_within, keyed, origin, deadline_due, deadline_at,
+  answer_seq, state, ended_at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, :owner,
+  :now + (value ->> 7), :at + (value ->> 7), value ->> 8, iif(value ->> 8 is null, 'open', 'replied'),
+  iif(value ->> 8 is null, null, :at)
+from jsonb_each(:rows)
+
+-- name: append_insert_notices
+insert into notices (seq, recipient_id, created_due) select value ->> 0, value ->> 1, :now from jsonb_each(:rows)
+
+-- name: answers_find
+-- For each (seq of a settled delivery, id of its answer): the two agents, the session, the ask, whether the answer is stored
+-- already, and who waits for it.
+select json_group_array(json_array(m.id, d.recipient_id, d.sender_id, m.session_id, a.state, a.origin, a.answer_seq,
+  (select seq from messages where id = wanted.value ->> 1), json((
+    select json_group_array(process_id) from waits
+    where recipient_id = d.sender_id and sender_id = d.recipient_id
+      and is_ended = 0 and (until_due is null or until_due > :now)
+  ))))
+from jsonb_each(:rows) as wanted
+cross join deliveries as d on d.seq = wanted.value ->> 0
+cross join messages as m on m.seq = d.seq
+left join asks as a on a.seq = d.seq
+
+-- name: asks_end
+-- :rows are (seq, state, seq of the answer, reason).
+update asks set state = ended.state, answer_seq = ended.answer_seq, reason = ended.reason, ended_at = :at
+from (
+  select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as answer_seq, value ->> 3 as reason from jsonb_each(:rows)
+) as ended
+where asks.seq = ended.seq and asks.state = 'open'
+
+-- name: asks_settle_deliveries
+-- What is queued for an ask that has ended needs no handler any more.
+update deliveries set state = iif(ended.state = 'replied', 'done', 'expired'), settled_at = :at
+from (
+  select a.seq, a.state from jsonb_each(:seqs) as wanted cross join asks as a on a.seq = wanted.value
+) as ended
+where deliveries.seq = ended.seq and ended.state <> 'open' and deliveries.state = 'queued'
+
+-- name: asks_find_returned
+-- Of asks whose deliveries have left their claims: those that are still open though the delivery is dead, and those that
+-- have ended though it is queued again.
+select json_group_array(json_array(d.seq, m.id, a.state, a.origin, d.origin, d.log ->> '$[#-1].reason'))
+from jsonb_each(:seqs) as wanted
+cross join asks as a on a.seq = wanted.value
+cross join deliveries as d on d.seq = a.seq
+cross join messages as m on m.seq = a.seq
+where d.state = iif(a.state = 'open', 'dead', 'queued')
+
+-- name: asks_find_late
+select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct origin)) from (
+  select seq, origin from asks where state = 'open' and deadline_due <= :now order by deadline_due limit :limit
+)
+
+-- name: asks_find_of_processes
+-- An ask that was made under an idempotency key stays: a repeat may join it.
+select json_group_array(a.seq) from jsonb_each(:processes) as wanted
+cross join asks as a on a.origin = wanted.value and a.state = 'open'
+where a.keyed = 0
+
+-- name: asks_find_claimed
+select json_group_array(seq) from deliveries indexed by deliveries_claimed
+where state = 'claimed' and owner in (select value from jsonb_each(:processes)) and ask_timeout is not null
+
+-- name: waits_remove_of_processes
+delete from waits where process_id in (select value from jsonb_each(:processes))

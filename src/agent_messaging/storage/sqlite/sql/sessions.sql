@@ -1,0 +1,251 @@
+-- Every statement answers at most one row: a JSON array of all that was found (see engine.fetch for the reason).
+
+-- name: find_session
+select json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_type, (
+  select asker_id from (
+    select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
+    union all
+    select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
+  ) where s.ended_at is null order by seq desc limit 1
+), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), s.ended_at)
+from sessions as s where s.id = :session
+
+-- name: find_open_session
+select json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_type, (
+  select asker_id from (
+    select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
+    union all
+    select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
+  ) order by seq desc limit 1
+), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), null)
+from sessions as s where s.agent_a_id = min(:agent, :other) and s.agent_b_id = max(:agent, :other) and s.ended_at is null
+
+-- name: list_sessions
+-- The newest have the greatest ids.
+with page as materialized (
+  select id from (
+    select id from sessions where agent_a_id = :agent and (not :open_only or ended_at is null)
+    union all
+    select id from sessions where agent_b_id = :agent and (not :open_only or ended_at is null)
+  ) order by id desc limit :limit offset :offset
+)
+select json_group_array(json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_type, (
+  select asker_id from (
+    select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
+    union all
+    select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
+  ) where s.ended_at is null order by seq desc limit 1
+), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), s.ended_at))
+from page cross join sessions as s on s.id = page.id
+
+-- name: end_session_find
+-- The session that the ending has ended, or else the open one of the pair; with the asks and waits that end, or ended, with
+-- it.
+select json_array(s.id, s.ended_at is null, json((
+  select json_group_array(json_array(a.seq, m.id, a.origin)) from (
+    select seq, origin from asks
+    where s.ended_at is null and asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
+    union all
+    select seq, origin from asks
+    where s.ended_at is null and asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
+    union all
+    select seq, origin from asks where s.ended_at is not null and session_id = s.id and state = 'ended'
+  ) as a cross join messages as m on m.seq = a.seq
+)), json((
+  select json_group_array(process_id) from waits
+  where is_ended = (s.ended_at is not null) and (recipient_id, sender_id) in (
+    values (s.agent_a_id, s.agent_b_id), (s.agent_b_id, s.agent_a_id)
+  )
+)))
+from sessions as s where s.id = coalesce(
+  (select session_id from messages where id = :ending),
+  (
+    select id from sessions
+    where agent_a_id = min(:agent, :other) and agent_b_id = max(:agent, :other) and ended_at is null
+  )
+)
+
+-- name: end_session
+update sessions set ended_at = :at, ended_by = :agent where id = :session
+
+-- name: end_session_waits
+update waits set is_ended = 1
+where (recipient_id = :agent and sender_id = :other) or (recipient_id = :other and sender_id = :agent)
+
+-- name: end_session_store
+-- Done and read from the start.
+insert into messages (id, kind, sender_id, recipient_id, session_id, message_type, content, checksum, created_at)
+values (:ending, 'conversation', :agent, :other, :session, 'ending', :content, :checksum, :at);
+insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, queued_due, settled_at, read_at)
+values (last_insert_rowid(), :other, 'conversation', :agent, 'done', 1, :now, :at, :at)
+
+-- name: count_messages
+select json_array(count(*), count(d.read_at))
+from messages as m cross join deliveries as d on d.seq = m.seq where m.session_id = :session
+
+-- name: statistics
+select json_array(
+  (select count(*) from sessions where agent_a_id = :agent) + (select count(*) from sessions where agent_b_id = :agent),
+  (select count(*) from sessions where agent_a_id = :agent and ended_at is null)
+    + (select count(*) from sessions where agent_b_id = :agent and ended_at is null),
+  (
+    select count(*) from messages where sender_id = :agent and kind = 'conversation' and message_type = 'user_defined'
+  ),
+  (
+    select count(*) from messages
+    where recipient_id = :agent and kind = 'conversation' and message_type = 'user_defined'
+  ),
+  (
+    select count(*) from deliveries as d cross join messages as m on m.seq = d.seq
+    where d.recipient_id = :agent and d.kind = 'conversation' and d.read_at is null and m.message_type = 'user_defined'
+  ),
+  (select count(distinct agent_b_id) from sessions where agent_a_id = :agent)
+    + (select count(distinct agent_a_id) from sessions where agent_b_id = :agent)
+)
+
+-- name: list_messages
+with page as materialized (
+  select m.seq from messages as m cross join deliveries as d on d.seq = m.seq
+  where m.session_id = :session and m.seq > :after_seq and (not :unread or d.read_at is null)
+  order by m.seq limit :limit offset :offset
+)
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id, m.message_type))
+from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
+
+-- name: read_find
+with page as materialized (
+  select d.seq from deliveries as d indexed by deliveries_unread cross join messages as m on m.seq = d.seq
+  where d.recipient_id = :recipient and d.kind = 'conversation' and d.read_at is null and d.seq > :after_seq
+    and m.message_type = 'user_defined'
+  order by d.seq limit :limit offset :offset
+)
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, null, m.session_id, m.message_type))
+from page cross join messages as m on m.seq = page.seq
+
+-- name: read_find_from
+with page as materialized (
+  select d.seq from deliveries as d indexed by deliveries_unread_from cross join messages as m on m.seq = d.seq
+  where d.recipient_id = :recipient and d.sender_id = :sender and d.kind = 'conversation' and d.read_at is null
+    and d.seq > :after_seq and m.message_type = 'user_defined'
+  order by d.seq limit :limit offset :offset
+)
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, null, m.session_id, m.message_type))
+from page cross join messages as m on m.seq = page.seq
+
+-- name: read_mark
+-- What is queued is done with it; what is claimed is left to its run.
+update deliveries set read_at = :at, settled_at = iif(state = 'queued', :at, settled_at),
+  state = iif(state = 'queued', 'done', state)
+where seq in (select value from jsonb_each(:seqs))
+
+-- name: find_asks
+select json_group_array(json_array(m.id, a.session_id, a.asker_id, a.responder_id, a.state, a.origin, a.deadline_at, a.reason,
+  r.id, r.content, r.metadata, r.checksum))
+from jsonb_each(:ids) as wanted
+cross join messages as m on m.id = wanted.value
+cross join asks as a on a.seq = m.seq
+left join messages as r on r.seq = a.answer_seq
+
+-- name: find_ended_asks
+-- Those that are open are none of the rows; those that do not exist have a row without an ask.
+select json_group_array(json_array(wanted.value, a.session_id, a.asker_id, a.responder_id, a.state, a.origin, a.deadline_at,
+  a.reason, r.id, r.content, r.metadata, r.checksum))
+from jsonb_each(:ids) as wanted
+left join messages as m on m.id = wanted.value
+left join asks as a on a.seq = m.seq
+left join messages as r on r.seq = a.answer_seq
+where a.state is not 'open'
+
+-- name: close_asks_find
+select json_group_array(json_array(a.seq, a.state, a.answer_seq)) from jsonb_each(:ids) as wanted
+cross join messages as m on m.id = wanted.value
+cross join asks as a on a.seq = m.seq
+
+-- name: close_asks_unread
+update deliveries set read_at = null where seq in (select value from jsonb_each(:seqs))
+
+-- name: expects
+select exists (
+  select 1 from asks where asker_id = :agent and responder_id = :sender and state = 'open'
+) or exists (
+  select 1 from waits
+  where recipient_id = :agent and sender_id = :sender and is_ended = 0 and (until_due is null or until_due > :now)
+)
+
+-- name: register_wait
+insert into waits (id, recipient_id, sender_id, process_id, until_due)
+select :wait, r.id, s.id, :owner, :until from agents as r cross join agents as s
+where r.id = :recipient and s.id = :sender
+on conflict (id) do nothing
+
+-- name: has_wait
+select exists (select 1 from waits where id = :wait)
+
+-- name: find_waits
+-- Those that are neither ready nor ended are none of the rows.
+select json_group_array(json_array(id, is_there, is_ready, is_ended)) from (
+  select wanted.value as id, w.id is not null as is_there, w.is_ended, exists (
+    select 1 from deliveries as d cross join messages as m on m.seq = d.seq
+    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
+      and d.state = 'queued' and d.run_due = 0 and (d.expires_due is null or d.expires_due > :now) and d.read_at is null
+      and m.message_type = 'user_defined'
+  ) or exists (
+    select 1 from deliveries as d cross join messages as m on m.seq = d.seq
+    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
+      and d.state = 'done' and d.attempt = 0 and d.read_at is null and m.message_type = 'user_defined'
+  ) as is_ready
+  from jsonb_each(:ids) as wanted left join waits as w on w.id = wanted.value
+) where not is_there or is_ready or is_ended
+
+-- name: take_find
+select json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum, m.created_at, null,
+  m.session_id, m.message_type)
+from (
+  select min(seq) as seq from (
+    select seq from (
+      select d.seq from deliveries as d cross join messages as m on m.seq = d.seq
+      where d.recipient_id = :recipient and d.kind = 'conversation' and d.sender_id = :sender
+        and d.state = 'queued' and d.run_due = 0 and (d.expires_due is null or d.expires_due > :now)
+        and d.read_at is null and m.message_type = 'user_defined'
+      order by d.seq limit 1
+    )
+    union all
+    select seq from (
+      select d.seq from deliveries as d indexed by deliveries_left cross join messages as m on m.seq = d.seq
+      where d.recipient_id = :recipient and d.kind = 'conversation' and d.sender_id = :sender
+        and d.state = 'done' and d.attempt = 0 and d.read_at is null and m.message_type = 'user_defined'
+      order by d.seq limit 1
+    )
+  )
+) as oldest cross join messages as m on m.seq = oldest.seq
+
+-- name: remove_wait
+delete from waits where id = :wait
+
+-- name: take_notices_find
+with page as materialized (
+  select n.seq from jsonb_each(:recipients) as wanted
+  cross join notices as n on n.recipient_id = wanted.value and n.created_due >= :since
+  order by n.seq limit :limit offset :offset
+)
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id, m.message_type))
+from page cross join messages as m on m.seq = page.seq left join deliveries as d on d.seq = page.seq
+
+-- name: take_notices_find_all
+with page as materialized (
+  select seq from notices where created_due >= :since order by seq limit :limit offset :offset
+)
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id, m.message_type))
+from page cross join messages as m on m.seq = page.seq left join deliveries as d on d.seq = page.seq
+
+-- name: take_notices
+delete from notices where seq in (select value from jsonb_each(:seqs))
+
+-- name: drop_notices
+-- Looks at so many of the oldest.
+delete from notices where seq in (select seq from notices order by seq limit :limit) and created_due < :before
