@@ -71,11 +71,22 @@ if TYPE_CHECKING:
         get_handler,
         has_handler,
         list_handlers,
+        register_conversation_handler,
+        register_message_notification_handler,
         register_one_way_handler,
     )
-    from .messaging import DeadLetters, OneWayMessenger, Receipts, ReceivedMessage
+    from .messaging import (
+        AsyncConversation,
+        Conversation,
+        DeadLetters,
+        OneWayMessenger,
+        Receipts,
+        ReceivedMessage,
+        SyncConversation,
+    )
     from .models import (
         Agent,
+        AskState,
         DeadLetter,
         DeliveryState,
         HandlerContext,
@@ -133,9 +144,12 @@ __all__ = [
     "AgentNotFoundError",
     "AgentNotInMeetingError",
     "AnyHandler",
+    "AskState",
+    "AsyncConversation",
     "ClaimLostError",
     "Config",
     "ConfigurationError",
+    "Conversation",
     "ConversationEndedError",
     "ConversationTimeoutError",
     "DatabaseConfig",
@@ -207,6 +221,7 @@ __all__ = [
     "StorageFullError",
     "StorageReplacedError",
     "StorageUnavailableError",
+    "SyncConversation",
     "T_Conversation",
     "T_Meeting",
     "T_OneWay",
@@ -216,5 +231,7 @@ __all__ = [
     "get_handler",
     "has_handler",
     "list_handlers",
+    "register_conversation_handler",
+    "register_message_notification_handler",
     "register_one_way_handler",
 ]

@@ -22,10 +22,14 @@ from .exceptions import (
 )
 from .handlers.registry import AnyHandler, Registry, make_handler
 from .ids import check_external_id, check_name, check_page, check_timeout, refuse, uuid7
+from .messaging.async_conversation import AsyncConversation
+from .messaging.conversation import Conversation
 from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.receipts import DeadLetters, Receipts
+from .messaging.sync_conversation import SyncConversation
 from .models import Agent, HandlerContext, Kind, Organization, T_Conversation, T_Meeting, T_OneWay
+from .payloads import payload_type
 from .storage.ports import Store
 
 F = TypeVar("F", bound=AnyHandler)
@@ -64,7 +68,9 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         self._handlers = Registry()
         self._engine: Engine | None = None
         self._changing = asyncio.Lock()
-        self._one_way = OneWayMessenger[T_OneWay](self._started, self.config.messaging)
+        settings = self.config.messaging
+        self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
+        self._conversation = Conversation[T_Conversation](self._started, settings, lambda: payload_type(self, 1))
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
@@ -161,6 +167,34 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         """
         self._started()
         return self._one_way
+
+    @property
+    def conversation(self) -> Conversation[T_Conversation]:
+        """Questions with answers, and correspondence.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        self._started()
+        return self._conversation
+
+    @property
+    def sync_conversation(self) -> SyncConversation[T_Conversation]:
+        """The asking side of `conversation`, under names of its own.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        return SyncConversation(self.conversation)
+
+    @property
+    def async_conversation(self) -> AsyncConversation[T_Conversation]:
+        """The corresponding side of `conversation`, under names of its own.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        return AsyncConversation(self.conversation)
 
     @property
     def receipts(self) -> Receipts:

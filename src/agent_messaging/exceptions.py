@@ -300,6 +300,15 @@ class SessionNotFoundError(SessionStateError):
 
     code = "session_not_found"
     exit_code = 4
+    session_id: str = ""
+
+    def render(self) -> str:
+        if not self.session_id:
+            return super().render()
+        return (
+            f"No session has the id {self.session_id!r}. It may have been removed with an agent of it; "
+            "get_active_sessions lists the open ones."
+        )
 
 
 class SessionLockError(SessionError):
@@ -307,6 +316,18 @@ class SessionLockError(SessionError):
 
     code = "session_lock"
     retryable = True
+    sender: str = ""
+    recipient: str = ""
+    ask_id: str = ""
+    """The message id of the ask that is open."""
+
+    def render(self) -> str:
+        if not self.sender:
+            return super().render()
+        return (
+            f"{self.sender!r} already waits for an answer of {self.recipient!r} (message {self.ask_id}); nothing was "
+            "stored. Wait for it, or pass wait_for_session=True to queue behind it."
+        )
 
 
 class MutualWaitError(SessionLockError):

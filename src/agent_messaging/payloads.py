@@ -398,6 +398,27 @@ class Decoder:
         return found[1]
 
 
+def payload_type(instance: object, position: int) -> Any:
+    """Return what a generic object was given for one of its class's type parameters, as in `Thing[A, B]()`.
+
+    Fewer arguments than parameters are filled up as their defaults say. `MISSING` where it was given none, or one that
+    says nothing.
+    """
+    parameters = type(instance).__parameters__  # type: ignore[attr-defined]
+    given = dict(zip(parameters, get_args(getattr(instance, "__orig_class__", None)), strict=False))
+    found = parameters[position]
+    while isinstance(found, TypeVar):
+        found = given[found] if found in given else getattr(found, "__default__", Any)
+    return MISSING if found is Any or found is object else found
+
+
+def annotation_of(value: object) -> Any:
+    """The class as which this value, once stored, is best read again: its own, if JSON alone does not tell it."""
+    if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return type(value)
+    return MISSING
+
+
 def decode_metadata(metadata: str | None) -> dict[str, Any]:
     """Return the stored metadata as a fresh mapping; empty where there is none."""
     return {} if metadata is None else cast("dict[str, Any]", from_json(metadata))

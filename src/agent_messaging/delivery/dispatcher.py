@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError
+from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError, PayloadError
 from ..handlers.running import UnreadableError, make_context, run_handler
 from ..handlers.threads import DaemonThreads
-from ..models import Kind
-from ..payloads import Decoder
+from ..ids import uuid7
+from ..models import AskState, Kind
+from ..payloads import Decoder, annotation_of, checksum, encode
 from ..storage.ports import (
     CLAIM_MARGIN,
     AppendOutcome,
@@ -24,12 +25,18 @@ from ..storage.ports import (
     ClaimedDelivery,
     ClaimRequest,
     DeliveryStore,
+    NewAnswer,
+    NewDelivery,
     NewGroup,
     Presence,
+    ReceiptRow,
+    Settled,
     Settlement,
     Settling,
     Stored,
 )
+from .asks import Asks
+from .current import Run, enter
 from .names import AgentName, Names
 from .probes import probe
 from .retry import RetryPolicy, describe, quotes_payload
@@ -57,6 +64,8 @@ class Dispatcher:
         timeout: Seconds a run may take, likewise.
         on_later: Called with the seconds until a retry becomes due.
         on_queued: Called when something was queued here that was not claimed with it.
+        on_awaited: Called when something was stored for which a call of this process waits.
+        max_answer_bytes: The largest answer of a handler.
     """
 
     def __init__(
@@ -65,26 +74,32 @@ class Dispatcher:
         presence: Presence,
         names: Names,
         serving: Serving,
-        waiters: Waiters,
+        waiters: Waiters[ReceiptRow],
+        asks: Asks,
         *,
         concurrency: int,
         timeout: float,
+        max_answer_bytes: int,
         retry: RetryPolicy,
         trouble: Trouble,
         on_later: Callable[[float], None],
         on_queued: Callable[[], None],
+        on_awaited: Callable[[], None],
     ) -> None:
         self.deliveries = deliveries
         self.presence = presence
         self.names = names
         self.serving = serving
         self.waiters = waiters
+        self.asks = asks
         self.concurrency = concurrency
         self.timeout = timeout
+        self.max_answer_bytes = max_answer_bytes
         self.retry = retry
         self.trouble = trouble
         self.on_later = on_later
         self.on_queued = on_queued
+        self.on_awaited = on_awaited
         self.threads = DaemonThreads()
         self.decoder = Decoder()
         self.stations: dict[tuple[str, Kind], Station] = {}
@@ -96,6 +111,8 @@ class Dispatcher:
         """Claims of agents that pull, not settled yet."""
         self.pulling: set[asyncio.Task[list[ClaimedDelivery]]] = set()
         self.settlements: list[tuple[Settlement, ClaimedDelivery]] = []
+        self.resumed: set[tuple[str, Kind]] = set()
+        """Served until nothing of them waits, although no handler runs by itself."""
         self.is_draining = False
         self.takes_new = True
         self._looking = False
@@ -192,9 +209,15 @@ class Dispatcher:
         for task in self.runs:
             self._lost.add(task)
             task.cancel()
+        for settlement, _ in self.settlements:
+            self._forget_answer(settlement)
         self.settlements.clear()
         self.pulled.clear()
         self.look()
+
+    def _forget_answer(self, settlement: Settlement) -> None:
+        if settlement.answer is not None:
+            self.asks.wrote(settlement.answer.message_id, None)
 
     # --- what is told to it -------------------------------------------------------------------------------------------
 
@@ -227,12 +250,15 @@ class Dispatcher:
             self._reconciling = True  # it may be stored, and claimed, all the same
         claims = outcome.claims if isinstance(outcome, Stored) else {}
         stored = isinstance(outcome, Stored)
+        if group.kind is Kind.CONVERSATION:
+            stored = self._conversed(group, outcome) and stored
         elsewhere: list[str] = []
         for delivery in group.deliveries:
             station = self.reserved.pop(delivery.message_id, None)
             claim = claims.get(delivery.message_id)
             if claim is not None and station is not None:
-                self._run(station, _claimed(group, delivery.message_id, delivery.recipient_id, claim, self.presence))
+                session_id = outcome.session_id if isinstance(outcome, Stored) else None
+                self._run(station, _claimed(group, delivery, claim, self.presence, session_id))
                 continue
             if station is not None:
                 station.vacate(group.sender_id)
@@ -245,6 +271,23 @@ class Dispatcher:
             self.on_queued()
         self._wake()
 
+    def _conversed(self, group: NewGroup, outcome: AppendOutcome | None) -> bool:
+        """Tell whoever waited for this message; whether it is left to handlers."""
+        answered = outcome.answered if isinstance(outcome, Stored) else None
+        self.asks.wrote(group.deliveries[0].message_id, answered)
+        if not isinstance(outcome, Stored):
+            return True
+        waiting = {answered.origin if answered is not None else None, outcome.waiter} - {None}
+        self._tell(waiting)
+        return not waiting and answered is None
+
+    def _tell(self, processes: Collection[str | None]) -> None:
+        """Wake the processes that wait for what was just committed, this one included."""
+        others = {process for process in processes if process is not None}
+        if self.presence.process_id in others:
+            self.on_awaited()
+        self.presence.ring(others - {self.presence.process_id})
+
     # --- stations -----------------------------------------------------------------------------------------------------
 
     def _station(self, recipient_id: str, kind: Kind) -> Station | None:
@@ -253,7 +296,8 @@ class Dispatcher:
         return self._station_of(agent, kind) if agent is not None else None
 
     def _station_of(self, agent: AgentName, kind: Kind) -> Station | None:
-        handler = self.serving.find_handler(agent, kind) if self.serving.invoke else None
+        invoked = self.serving.invoke or (agent.id, kind) in self.resumed
+        handler = self.serving.find_handler(agent, kind) if invoked else None
         station = self.stations.get((agent.id, kind))
         if handler is None:
             if station is not None:
@@ -273,6 +317,18 @@ class Dispatcher:
             self._station_of(station.agent, station.kind)
             station.ask()
         self.look()
+
+    def resume(self, agent: AgentName, kind: Kind) -> None:
+        """Handle what waits for the agent now, also where handlers do not run by themselves."""
+        if not self.serving.invoke:
+            self.resumed.add((agent.id, kind))
+            if (station := self._station_of(agent, kind)) is not None:
+                station.queued_elsewhere()
+        self.look()
+
+    def look_at_stations(self) -> None:
+        """A run has left its lane: something may be claimed there."""
+        self._wake()
 
     async def _find_waiting(self) -> None:
         waiting = await self.deliveries.find_waiting()
@@ -333,7 +389,8 @@ class Dispatcher:
         settled = await self.deliveries.settle([settlement], owner=owner)
         self.pulled.discard(settlement.claim)
         self.waiters.hint([message_id])
-        self.presence.ring(settled.origins - {owner})
+        self.asks.ended(settled.ended_asks)
+        self._tell(settled.origins)
         if settlement.how is Settling.RETRY:
             self.on_later(settlement.delay)
         return settled.moved[0]
@@ -432,10 +489,20 @@ class Dispatcher:
             elif settlement.how is Settling.RETRY:
                 self.on_later(settlement.delay)
         self.waiters.hint(delivery.message_id for _, delivery in batch)
-        self.presence.ring(settled.origins - {owner})
+        self._tell_askers(batch, settled)
+        self._tell(settled.origins)
         if self.settlements or any(station.free > 0 for station in self.asking):
             self._wake()
         self._quiet.set()
+
+    def _tell_askers(self, batch: list[tuple[Settlement, ClaimedDelivery]], settled: Settled) -> None:
+        ended = {ask.ask_id: ask for ask in settled.ended_asks}
+        for settlement, delivery in batch:
+            if settlement.answer is not None:
+                ask = ended.get(delivery.message_id)
+                is_answered = ask is not None and ask.state is AskState.REPLIED
+                self.asks.wrote(settlement.answer.message_id, ended.pop(delivery.message_id) if is_answered else None)
+        self.asks.ended(ended.values())
 
     def _hungry(self) -> list[Station]:
         """The stations to ask for. One without a free slot asks again when a run of it ends."""
@@ -451,6 +518,8 @@ class Dispatcher:
         for station, limit in zip(hungry, limits, strict=True):
             mine = of_station.get((station.agent.id, station.kind), [])
             station.answered(limit, len(mine), mine[-1].sender_id if mine else None)
+            if len(mine) < limit and not station.is_hungry:
+                self.resumed.discard((station.agent.id, station.kind))
             for delivery in mine:
                 station.occupy(delivery.sender_id)
                 self._run(station, delivery)
@@ -467,14 +536,17 @@ class Dispatcher:
     async def _handle(self, station: Station, delivery: ClaimedDelivery) -> None:
         task = asyncio.current_task()
         assert task is not None
+        run = Run(self, delivery, station)
+        enter(run)
         settlement = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         try:
             settlement = await self._outcome(station, delivery, task)
         finally:  # a SystemExit or KeyboardInterrupt ends the loop: the message goes back
             del self.runs[task]
-            station.vacate(delivery.sender_id)
+            run.end()
             if task in self._lost:
                 self._lost.discard(task)
+                self._forget_answer(settlement)
             else:
                 self.settlements.append((settlement, delivery))
             self._wake()
@@ -482,7 +554,7 @@ class Dispatcher:
     async def _outcome(self, station: Station, delivery: ClaimedDelivery, task: asyncio.Task[None]) -> Settlement:
         """Run the handler and decide how its delivery ends."""
         try:
-            await self._call(station, delivery)
+            answer = self._answer(delivery, await self._call(station, delivery))
         except (KeyboardInterrupt, SystemExit):
             raise
         except UnreadableError as error:
@@ -495,9 +567,27 @@ class Dispatcher:
             if isinstance(error, asyncio.CancelledError) and task.cancelling() and self._is_stopping:
                 return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
             self._log(delivery, error)
+            if delivery.ask_timeout is not None:  # its asker is told, and is not there for a second try
+                return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
             how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
             return Settlement(delivery.claim, how, delay, describe(error))
-        return Settlement(delivery.claim, Settling.DONE)
+        return Settlement(delivery.claim, Settling.DONE, answer=answer)
+
+    def _answer(self, delivery: ClaimedDelivery, result: object) -> NewAnswer | None:
+        """What the run of a conversation message answers; None answers nothing.
+
+        Raises:
+            UnreadableError: It is not storable JSON. A repeat would not help.
+        """
+        if delivery.kind is not Kind.CONVERSATION or result is None:
+            return None
+        try:
+            content = encode(result, field="The handler's answer", limit_bytes=self.max_answer_bytes)
+        except PayloadError as error:
+            raise UnreadableError from error
+        answer = NewAnswer(uuid7(), content, checksum(content, None))
+        self.asks.writes(answer.message_id, content, None, answer.checksum, annotation_of(result))
+        return answer
 
     async def _call(self, station: Station, delivery: ClaimedDelivery) -> object:
         sender = self.names.cached_by_id(delivery.sender_id)
@@ -510,7 +600,7 @@ class Dispatcher:
             station.handler,
             delivery,
             context,
-            timeout=station.run_limit,
+            timeout=max(station.run_limit, delivery.ask_timeout or 0.0),
             threads=self.threads,
             decoder=self.decoder,
         )
@@ -528,19 +618,22 @@ class Dispatcher:
         )
 
 
-def _claimed(group: NewGroup, message_id: str, recipient_id: str, claim: Claim, presence: Presence) -> ClaimedDelivery:
+def _claimed(
+    group: NewGroup, delivery: NewDelivery, claim: Claim, presence: Presence, session_id: str | None
+) -> ClaimedDelivery:
     """The claim that came with an append, as if the store had been asked for it: the run sees no difference."""
     return ClaimedDelivery(
         claim=claim,
-        message_id=message_id,
+        message_id=delivery.message_id,
         kind=group.kind,
         sender_id=group.sender_id,
-        recipient_id=recipient_id,
+        recipient_id=delivery.recipient_id,
         content=group.content,
         metadata=group.metadata,
         checksum=group.checksum,
         max_attempts=group.max_attempts,
         created_at=datetime.now(UTC),
         origin=presence.process_id,
-        session_id=group.session_id,
+        session_id=session_id,
+        ask_timeout=group.ask_timeout,
     )

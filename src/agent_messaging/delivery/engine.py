@@ -9,14 +9,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from ..config import MessagingConfig
-from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..exceptions import DatabaseError, MessageNotFoundError, OutcomeUnknownError
 from ..handlers.registry import Registry
 from ..models import Kind
-from ..storage.ports import Store
+from ..storage.ports import EndedSession, MessageRow, NewGroup, ReceiptRow, Store
+from .asks import Asks
+from .awaiting import Awaiting
 from .dispatcher import Dispatcher
-from .names import Names
+from .names import AgentName, Names
+from .notices import Notices
 from .outbox import Outbox
 from .retry import RetryPolicy
 from .serving import Serving
@@ -25,6 +29,8 @@ from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
 
+CLOSING_TIMEOUT = 2.0
+"""Seconds that asks given up have to be ended in the store; otherwise the farewell or their deadline ends them."""
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
 
@@ -47,22 +53,38 @@ class Engine:
             handlers,
             grace=settings.handler_grace,
             invoke=settings.auto_invoke_handlers,
+            concurrency=settings.handler_concurrency,
             on_change=self._served_changed,
         )
         self.trouble = Trouble()
-        self.waiters = Waiters(store.deliveries)
+        self.waiters = Waiters[ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
+        """Who waits for a delivery to end."""
+        self.asks = Asks(store.sessions)
+        self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
         self.dispatcher = Dispatcher(
             store.deliveries,
             store.presence,
             self.names,
             self.serving,
             self.waiters,
+            self.asks,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
+            max_answer_bytes=settings.max_payload_bytes,
             retry=RetryPolicy(settings.retry_delay, settings.retry_max_delay),
             trouble=self.trouble,
             on_later=self.look_in,
             on_queued=self._queued_here,
+            on_awaited=self._look_for_awaited,
+        )
+        self.notices = Notices(
+            store.sessions,
+            self.names,
+            self.serving,
+            self.dispatcher.threads,
+            self.dispatcher.decoder,
+            concurrency=settings.handler_concurrency,
+            timeout=settings.handler_timeout,
         )
         self.outbox = Outbox(store.deliveries, lambda: store.presence.process_id, self.dispatcher, budget=budget)
         self.arrived = asyncio.Event()
@@ -111,6 +133,7 @@ class Engine:
                 while True:
                     await self.outbox.wait_until_idle()
                     await self.dispatcher.wait_until_idle()
+                    await self.notices.wait_until_idle()
                     if self.outbox.is_idle:
                         break
         except TimeoutError:
@@ -124,11 +147,14 @@ class Engine:
             self._keeping.cancel()
             await asyncio.wait({self._keeping})
         self.dispatcher.begin_draining(take_new=False)
+        await self.notices.aclose()
         await self.outbox.aclose()
         await self.dispatcher.aclose()
         self.is_closed = True
         await self.serving.aclose()
         await self.waiters.aclose()
+        await self.awaiting.aclose()
+        await self.asks.aclose(CLOSING_TIMEOUT)
         if self.dispatcher.has_stuck_runs:
             return  # without a farewell: others take over what still runs here as soon as our sign of life is gone
         try:
@@ -155,9 +181,19 @@ class Engine:
     def _served_changed(self) -> None:
         self.dispatcher.review()
 
+    def _look_for_awaited(self) -> None:
+        self.asks.waiters.look()
+        self.awaiting.waiters.look()
+
+    async def _find_final(self, message_ids: list[str]) -> dict[str, ReceiptRow | None]:
+        rows = {row.message_id: row for row in await self.store.deliveries.list_receipts(message_ids)}
+        return {id: rows.get(id) for id in message_ids if id not in rows or rows[id].state.is_final}
+
     def _look(self) -> None:
         self.dispatcher.look()
         self.waiters.look()
+        self._look_for_awaited()
+        self.notices.look()
         arrived, self.arrived = self.arrived, asyncio.Event()
         arrived.set()
 
@@ -165,6 +201,33 @@ class Engine:
         """Something of these agents was queued: wake whoever serves them, here or elsewhere."""
         self.serving.ring_for(recipient_ids, kind)
         self._look()
+
+    def resume(self, agent: AgentName, kind: Kind) -> None:
+        """Have the handler here take up what waits for the agent."""
+        self.dispatcher.resume(agent, kind)
+
+    def ended(self, session: EndedSession) -> None:
+        """A session was ended here: tell whoever waits in it, wherever that is."""
+        self.asks.ended(session.asks)
+        self.awaiting.waiters.look()
+        processes = session.processes | {ask.origin for ask in session.asks if ask.origin is not None}
+        self.store.presence.ring(processes - {self.store.presence.process_id})
+
+    # --- notices ------------------------------------------------------------------------------------------------------
+
+    def is_notified_elsewhere(self, recipient: AgentName) -> bool:
+        """Whether a notice is to be left for another process's notification handler."""
+        return self.notices.find_handler(recipient) is None and self.serving.is_served_elsewhere(
+            recipient, Kind.NOTIFICATION
+        )
+
+    def notify(self, sender: AgentName, recipient: AgentName, group: NewGroup, session_id: str | None) -> None:
+        """A message was stored that nobody waits for: tell the notification handler, here or elsewhere."""
+        handler = self.notices.find_handler(recipient)
+        if handler is not None:
+            self.notices.tell(handler, sender, recipient, _as_row(group, session_id))
+        elif group.notify:
+            self.serving.ring_for([recipient.id], Kind.NOTIFICATION)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -223,6 +286,7 @@ class Engine:
             self._look()
         if advanced.expired_origins:
             self.waiters.look()
+            self.asks.waiters.look()
             self.store.presence.ring(advanced.expired_origins - {self.store.presence.process_id})
 
     async def _bury(self) -> None:
@@ -232,3 +296,20 @@ class Engine:
             logger.info("%d processes died; %d messages taken over from them", len(dead), released)
             self.serving.look_soon()
             self._look()
+
+
+def _as_row(group: NewGroup, session_id: str | None) -> MessageRow:
+    delivery = group.deliveries[0]
+    return MessageRow(
+        seq=0,
+        message_id=delivery.message_id,
+        kind=group.kind,
+        sender_id=group.sender_id,
+        recipient_id=delivery.recipient_id,
+        content=group.content,
+        metadata=group.metadata,
+        checksum=group.checksum,
+        created_at=datetime.now(UTC),
+        read_at=None,
+        session_id=session_id,
+    )

@@ -23,7 +23,7 @@ from ..exceptions import (
     TimeoutError,
 )
 from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
-from ..models import Kind
+from ..models import HandlerContext, Kind
 from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
 from .names import AgentName, Names
 
@@ -42,6 +42,7 @@ class Serving(Listener):
         own: The handlers of this SDK object.
         grace: Seconds for which an ended process still counts as serving.
         invoke: Whether handlers are run at all (auto_invoke_handlers).
+        concurrency: Runs at once for each agent and kind, where its handler says nothing else.
         on_change: Called when what is served here may have changed.
     """
 
@@ -54,6 +55,7 @@ class Serving(Listener):
         *,
         grace: float,
         invoke: bool,
+        concurrency: int,
         on_change: Callable[[], None],
     ) -> None:
         self.processes = processes
@@ -62,6 +64,7 @@ class Serving(Listener):
         self.own = own
         self.grace = grace
         self.invoke = invoke
+        self.concurrency = concurrency
         self.on_change = on_change
         self.everyone = False
         self.adopted: set[str] = set()
@@ -111,7 +114,7 @@ class Serving(Listener):
     def find_handler(self, agent: AgentName, kind: Kind) -> Handler | None:
         """The handler that serves the agent here: its own in this SDK object, its own global one, or the bare one."""
         context = CONTEXT_OF_KIND[kind]
-        own = self.own.of_agent(agent.external_id, context) or global_registry.of_agent(agent.external_id, context)
+        own = self._own_handler(agent.external_id, context)
         if own is not None:
             return own
         if not self.everyone and agent.external_id not in self.adopted:
@@ -165,18 +168,25 @@ class Serving(Listener):
         wanted: set[str] = set()
         for kind, context in CONTEXT_OF_KIND.items():
             explicit = {*self.own.agents(context), *global_registry.agents(context)} if self.invoke else set()
-            bare = self.invoke and (self.own.for_all(context) or global_registry.for_all(context))
+            bare = (self.own.for_all(context) or global_registry.for_all(context)) if self.invoke else None
             # Who pulls takes nothing from a bare handler elsewhere: it may be a single look.
             others = {agent for agent, of in self.pulling if of is kind} | (self.adopted if bare else set())
             others -= explicit
             wanted |= explicit | others
             known = await self.names.find_all([*explicit, *others])
-            services |= {Service(known[name].id, kind, True) for name in explicit & known.keys()}
-            services |= {Service(known[name].id, kind, False) for name in others & known.keys()}
+            for name in (explicit | others) & known.keys():
+                slots = self._slots(self._own_handler(name, context) or bare)
+                services.add(Service(known[name].id, kind, name in explicit, slots))
             if bare and self.everyone:
-                services.add(Service(None, kind, False))
+                services.add(Service(None, kind, False, self._slots(bare)))
         self._wanted = wanted
         return frozenset(services)
+
+    def _own_handler(self, external_id: str, context: HandlerContext) -> Handler | None:
+        return self.own.of_agent(external_id, context) or global_registry.of_agent(external_id, context)
+
+    def _slots(self, handler: Handler | None) -> int:
+        return (handler.concurrency if handler is not None else None) or self.concurrency
 
     @contextlib.asynccontextmanager
     async def pull(self, external_id: str, kind: Kind) -> AsyncIterator[None]:
@@ -284,6 +294,21 @@ class Serving(Listener):
             targets |= live.get(key, set())
         if targets:
             self.presence.ring(targets)
+
+    def can_serve(self, agent: AgentName, kind: Kind) -> bool:
+        """Whether a handler is registered here that could serve the agent, now or once it is adopted."""
+        context = CONTEXT_OF_KIND[kind]
+        found = self._own_handler(agent.external_id, context) or self.own.for_all(context)
+        return (found or global_registry.for_all(context)) is not None
+
+    def is_served_elsewhere(self, agent: AgentName, kind: Kind) -> bool:
+        """Whether another live process serves the agent, as far as is known here."""
+        return (agent.id, kind) in self._live or (None, kind) in self._live
+
+    def served_here(self, kind: Kind) -> set[str] | None:
+        """The ids of the agents that this process says it serves; None: every agent."""
+        mine = {service.agent_id for service in self._published or () if service.kind is kind}
+        return None if None in mine else {id for id in mine if id is not None}
 
     def is_served(self, agent: AgentName, kind: Kind, *, live_only: bool = False) -> bool:
         """Whether somebody serves the agent, as far as is known here; an ended process counts for its grace."""

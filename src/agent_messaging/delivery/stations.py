@@ -25,7 +25,7 @@ class Station:
     running: int = 0
     """Slots in use, reserved ones among them."""
     lanes: dict[str, int] = field(default_factory=dict)
-    """Runs per sender."""
+    """Runs per sender, without those that wait for an answer themselves."""
     known: int = 0
     """Deliveries this process queued and has not claimed since, at most."""
     maybe: bool = False
@@ -64,11 +64,22 @@ class Station:
     def occupy(self, sender_id: str) -> None:
         """Take a slot and the sender's lane."""
         self.running += 1
-        self.lanes[sender_id] = self.lanes.get(sender_id, 0) + 1
+        self.enter_lane(sender_id)
 
-    def vacate(self, sender_id: str) -> None:
+    def vacate(self, sender_id: str, *, in_lane: bool = True) -> None:
         """Give the slot and the lane back."""
         self.running -= 1
+        if in_lane:
+            self.leave_lane(sender_id)
+        elif self.is_hungry:
+            self.ask()
+
+    def enter_lane(self, sender_id: str) -> None:
+        """A run is at work on a message of this sender."""
+        self.lanes[sender_id] = self.lanes.get(sender_id, 0) + 1
+
+    def leave_lane(self, sender_id: str) -> None:
+        """It has ended, or waits for an answer itself: the sender's next message may run."""
         left = self.lanes[sender_id] - 1
         if left:
             self.lanes[sender_id] = left

@@ -1,69 +1,106 @@
-"""Waiting for deliveries to end: futures in a dict, one query for all of them, no connection held meanwhile.
+"""Waiting for things to happen to rows: futures in a dict, one query for all of them, no connection held meanwhile.
 
-Hints (a settlement here, a ring or a poll from elsewhere) only say when to look; what a waiter is told is what the
-row says.
+Hints (a commit here, a ring or a poll from elsewhere) only say when to look; what a waiter is told is what the row
+says. A commit made here says it too: then nobody has to look.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
 
-from ..exceptions import DatabaseError, MessageNotFoundError, NotInitializedError, OutcomeUnknownError
-from ..storage.ports import DeliveryStore, ReceiptRow
+from ..exceptions import DatabaseError, NotInitializedError, OutcomeUnknownError
+
+R = TypeVar("R")
 
 logger = logging.getLogger("agent_messaging.delivery")
 
 PAGE = 1_000
-"""Receipts asked for in one query."""
-_CLOSED = "The SDK was closed while this waited. The messages go on."
+"""Ids asked for in one query."""
+_CLOSED = "The SDK was closed while this waited. What it waited for goes on."
 
 
-class Waiters:
-    """Who waits for which message's delivery to end."""
+class Waiters(Generic[R]):
+    """Who waits for which id.
 
-    def __init__(self, deliveries: DeliveryStore) -> None:
-        self.deliveries = deliveries
-        self._futures: dict[str, list[asyncio.Future[ReceiptRow]]] = {}
+    Args:
+        find: Answers, of these ids, those that have what is waited for, and None for those that do not exist.
+        gone: Makes the error for an id that does not exist.
+    """
+
+    def __init__(
+        self, find: Callable[[list[str]], Awaitable[Mapping[str, R | None]]], gone: Callable[[str], Exception]
+    ) -> None:
+        self.find = find
+        self.gone = gone
+        self._futures: dict[str, list[asyncio.Future[R]]] = {}
+        self._early: dict[str, bool] = {}
+        """Ids that are not stored yet, with whether somebody wanted to look at them meanwhile."""
         self._looking: asyncio.Task[None] | None = None
         self._ids: set[str] = set()
         self._is_closed = False
 
-    async def wait(self, message_ids: Collection[str]) -> dict[str, ReceiptRow]:
-        """Return the final receipts of all of these.
+    def __len__(self) -> int:
+        return len(self._futures)
 
-        Registers before it looks, so that nothing ending in between is missed.
+    async def wait(self, ids: Collection[str]) -> dict[str, R]:
+        """Return what is waited for, of all of these, which are stored.
+
+        Registers before it looks, so that nothing happening in between is missed.
 
         Raises:
-            MessageNotFoundError: One does not exist (any more); at once, whatever the others do.
+            AgentMessagingError: One does not exist (any more); at once, whatever the others do.
             NotInitializedError: The SDK was closed meanwhile.
+        """
+        with contextlib.ExitStack() as stack:
+            mine = {id: stack.enter_context(self.expect(id)) for id in ids}
+            await self._check(mine)  # raises here if the store cannot be reached now
+            return dict(zip(mine, await asyncio.gather(*mine.values()), strict=True))
+
+    @contextlib.contextmanager
+    def expect(self, id: str, *, is_stored: bool = True) -> Iterator[asyncio.Future[R]]:
+        """Register within; whoever registers looks first itself, or knows that nothing can have happened yet.
+
+        With `is_stored=False` nobody looks before `stored`: the row does not exist yet.
         """
         if self._is_closed:  # nobody would look any more
             raise NotInitializedError(_CLOSED)
-        loop = asyncio.get_running_loop()
-        mine: dict[str, asyncio.Future[ReceiptRow]] = {id: loop.create_future() for id in message_ids}
-        for id, future in mine.items():
-            self._futures.setdefault(id, []).append(future)
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._futures.setdefault(id, []).append(future)
+        if not is_stored:
+            self._early[id] = False
         try:
-            await self._check(mine)  # raises here if the store cannot be reached now
-            return dict(zip(mine, await asyncio.gather(*mine.values()), strict=True))
+            yield future
         finally:
-            for id, future in mine.items():
-                if not future.cancel() and not future.cancelled():
-                    future.exception()  # taken, so that it is not reported as never retrieved
-                waiting = self._futures[id]
-                waiting.remove(future)
-                if not waiting:
-                    del self._futures[id]
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # taken, so that it is not reported as never retrieved
+            self._early.pop(id, None)
+            waiting = self._futures[id]
+            waiting.remove(future)
+            if not waiting:
+                del self._futures[id]
 
-    def hint(self, message_ids: Iterable[str]) -> None:
-        """These may have ended: look."""
+    def stored(self, id: str) -> None:
+        """The row is there now; what was hinted at meanwhile is looked at."""
+        if self._early.pop(id, False):
+            self.hint([id])
+
+    def tell(self, id: str, result: R) -> None:
+        """A commit made here said so."""
+        for future in self._futures.get(id, ()):
+            if not future.done():
+                future.set_result(result)
+
+    def hint(self, ids: Iterable[str]) -> None:
+        """Something may have happened to these: look."""
         if self._futures:
-            self._look(self._futures.keys() & set(message_ids))
+            self._look(self._futures.keys() & set(ids))
 
     def look(self) -> None:
-        """Anything may have ended: look at all that is waited for."""
+        """Anything may have happened: look at all that is waited for."""
         if self._futures:
             self._look(self._futures.keys())
 
@@ -76,8 +113,8 @@ class Waiters:
         for future in [future for futures in self._futures.values() for future in futures if not future.done()]:
             future.set_exception(NotInitializedError(_CLOSED))
 
-    def _look(self, message_ids: Collection[str]) -> None:
-        self._ids |= set(message_ids)
+    def _look(self, ids: Collection[str]) -> None:
+        self._ids |= set(ids)
         if self._ids and self._looking is None and not self._is_closed:
             self._looking = asyncio.create_task(self._look_until_done(), name="agent-messaging-waiting")
 
@@ -88,22 +125,19 @@ class Waiters:
                 try:
                     await self._check(ids)
                 except (DatabaseError, OutcomeUnknownError) as error:
-                    logger.debug("could not look at receipts, the next poll will: %s", error)
+                    logger.debug("could not look at what is waited for, the next poll will: %s", error)
         finally:
             self._looking = None
 
-    async def _check(self, message_ids: Collection[str]) -> None:
-        ids = list(message_ids)
-        for start in range(0, len(ids), PAGE):
-            page = ids[start : start + PAGE]
-            rows = {row.message_id: row for row in await self.deliveries.list_receipts(page)}
-            for id in page:
-                row = rows.get(id)
-                if row is None or row.state.is_final:
-                    for future in self._futures.get(id, ()):
-                        if future.done():
-                            continue
-                        if row is None:
-                            future.set_exception(MessageNotFoundError(message_id=id))
-                        else:
-                            future.set_result(row)
+    async def _check(self, ids: Collection[str]) -> None:
+        for id in self._early.keys() & set(ids):
+            self._early[id] = True
+        wanted = [id for id in ids if id in self._futures and id not in self._early]
+        for start in range(0, len(wanted), PAGE):
+            for id, result in (await self.find(wanted[start : start + PAGE])).items():
+                if result is not None:
+                    self.tell(id, result)
+                    continue
+                for future in self._futures.get(id, ()):
+                    if not future.done():
+                        future.set_exception(self.gone(id))

@@ -21,7 +21,11 @@ AnyHandler = Callable[..., Any]
 """`async def handler(message, context)`, or the same without `async`: it then runs in a thread."""
 F = TypeVar("F", bound=AnyHandler)
 
-CONTEXT_OF_KIND = {Kind.ONE_WAY: HandlerContext.ONE_WAY, Kind.CONVERSATION: HandlerContext.CONVERSATION}
+CONTEXT_OF_KIND = {
+    Kind.ONE_WAY: HandlerContext.ONE_WAY,
+    Kind.CONVERSATION: HandlerContext.CONVERSATION,
+    Kind.NOTIFICATION: HandlerContext.MESSAGE_NOTIFICATION,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,83 @@ def register_one_way_handler(
     """
     options = {"ordered": ordered, "concurrency": concurrency, "timeout": timeout}
     return _decorator(HandlerContext.ONE_WAY, function, agent, **options)
+
+
+@overload
+def register_conversation_handler(function: F, /) -> F: ...
+@overload
+def register_conversation_handler(
+    *, agent: str | None = None, ordered: bool = True, concurrency: int | None = None, timeout: float | None = None
+) -> Callable[[F], F]: ...
+def register_conversation_handler(
+    function: Any = None,
+    /,
+    *,
+    agent: str | None = None,
+    ordered: bool = True,
+    concurrency: int | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """Register the handler of conversation messages, in every SDK object of this process.
+
+    Bare or with `agent=`, as `register_one_way_handler`. What it returns is the answer: to an ask
+    (`context.requires_reply`) it is handed to the waiting asker; to a `send_no_wait` it is stored as an unread message
+    of the sender. None answers nothing; `reply` answers from inside. If it raises, a waiting asker gets `HandlerError`
+    at once, and any other message is tried again. A message it handled stays unread until it is read.
+
+    Args:
+        agent: External id of the one agent it serves; None for all.
+        ordered: One sender's messages run one after the other. False runs them at once, in no promised order.
+        concurrency: Runs at once for each agent; None is the setting `handler_concurrency` (10).
+        timeout: Seconds a run may take; None is the setting `handler_timeout` (30). The run of an ask may take as long
+            as its asker waits, if that is longer.
+
+    Raises:
+        InvalidArgumentError: The function cannot be called with (message, context), or an option is out of range.
+
+    Example:
+        @register_conversation_handler
+        async def on_question(question: Question, context: MessageContext) -> Answer:
+            return Answer(text=f"You asked {question.text!r}")
+    """
+    options = {"ordered": ordered, "concurrency": concurrency, "timeout": timeout}
+    return _decorator(HandlerContext.CONVERSATION, function, agent, **options)
+
+
+@overload
+def register_message_notification_handler(function: F, /) -> F: ...
+@overload
+def register_message_notification_handler(
+    *, agent: str | None = None, concurrency: int | None = None, timeout: float | None = None
+) -> Callable[[F], F]: ...
+def register_message_notification_handler(
+    function: Any = None,
+    /,
+    *,
+    agent: str | None = None,
+    concurrency: int | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """Register what is told of each `send_no_wait` to an agent that does not wait for it, in every SDK object here.
+
+    For push notifications and screens: it runs once for each message, beside a conversation handler and not instead
+    of it, best effort. It settles nothing and marks nothing as read; if it fails, that is logged and nothing else.
+
+    Args:
+        agent: External id of the one agent it serves; None for all.
+        concurrency: Runs at once for each agent; None is the setting `handler_concurrency` (10).
+        timeout: Seconds a run may take; None is the setting `handler_timeout` (30).
+
+    Raises:
+        InvalidArgumentError: The function cannot be called with (message, context), or an option is out of range.
+
+    Example:
+        @register_message_notification_handler
+        async def on_arrival(message: dict, context: MessageContext) -> None:
+            print(f"{context.receiver_id} has mail from {context.sender_id}")
+    """
+    options = {"ordered": False, "concurrency": concurrency, "timeout": timeout}
+    return _decorator(HandlerContext.MESSAGE_NOTIFICATION, function, agent, **options)
 
 
 def list_handlers() -> list[tuple[str | None, HandlerContext, AnyHandler]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
 from ..exceptions import HandlerTimeoutError, PayloadError
-from ..models import MessageContext
+from ..models import HandlerContext, MessageContext
 from ..payloads import Decoder, decode_metadata, verify
 from ..storage.ports import ClaimedDelivery
 from .registry import CONTEXT_OF_KIND, Handler
@@ -42,8 +43,14 @@ def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> 
         metadata=decode_metadata(delivery.metadata),
         sender_name=sender.name,
         recipient_name=recipient.name,
+        requires_reply=delivery.ask_timeout is not None,
         attempt=delivery.claim.attempt,
     )
+
+
+def make_notice_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> MessageContext:
+    """Tell a notification handler about a message that came."""
+    return replace(make_context(delivery, sender, recipient), handler_context=HandlerContext.MESSAGE_NOTIFICATION)
 
 
 def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any) -> Any:

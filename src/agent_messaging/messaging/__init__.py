@@ -1,7 +1,18 @@
 """What a user calls: one module for each pattern, above the engine in `delivery`."""
 
+from .async_conversation import AsyncConversation
+from .conversation import Conversation
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
+from .sync_conversation import SyncConversation
 
-__all__ = ["DeadLetters", "OneWayMessenger", "Receipts", "ReceivedMessage"]
+__all__ = [
+    "AsyncConversation",
+    "Conversation",
+    "DeadLetters",
+    "OneWayMessenger",
+    "Receipts",
+    "ReceivedMessage",
+    "SyncConversation",
+]

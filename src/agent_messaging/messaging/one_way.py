@@ -4,48 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
-from ..exceptions import (
-    AgentNotFoundError,
-    IdempotencyConflictError,
-    InvalidArgumentError,
-    MailboxFullError,
-    NoHandlerRegisteredError,
-)
+from ..exceptions import InvalidArgumentError
 from ..ids import check_external_id, check_page, check_timeout, refuse, uuid7
 from ..models import Kind, Record, T
 from ..payloads import checksum, encode, encode_metadata, fingerprint
-from ..storage.ports import (
-    AppendOutcome,
-    Duplicate,
-    KeyConflict,
-    MailboxFull,
-    NewDelivery,
-    NewGroup,
-    Role,
-    Stored,
-    UnknownAgents,
-)
+from ..storage.ports import Duplicate, NewDelivery, NewGroup, Role
+from .arguments import MISSING_MESSAGE, check_given
 from .listing import to_records
+from .posting import check_options, post
 
 R = TypeVar("R")
 
-
-class _Missing(Enum):
-    """Tells a forgotten payload from None, which is a payload: JSON's null."""
-
-    MISSING = "missing"
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-_MISSING: Any = _Missing.MISSING
 
 MAX_RECIPIENTS = 10_000
 """Recipients of one call: bounds one transaction."""
@@ -67,7 +41,7 @@ class OneWayMessenger(Generic[T]):
         self,
         sender_external_id: str,
         recipient_external_ids: Sequence[str] | str | None = None,
-        message: T | None = _MISSING,
+        message: T | None = MISSING_MESSAGE,
         metadata: Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
@@ -114,130 +88,58 @@ class OneWayMessenger(Generic[T]):
             [id] = await sdk.one_way.send("alice", "bob", Note(text="hi"), expires_in=3600)
         """
         recipients = _check_recipients(sender_external_id, recipient_external_ids, recipient_external_id)
-        if message is _MISSING:
-            raise InvalidArgumentError(
-                "message is missing. Pass the payload; None is stored as JSON's null.", field="message"
-            )
+        check_given(message)
         content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
         encoded_metadata = encode_metadata(metadata, field="metadata")
         expires_in = check_timeout(expires_in, field="expires_in", allow_none=True)
         deliver_at = _check_instant(deliver_at, "deliver_at")
         _check_span(expires_in, deliver_at)
-        if require_handler is not None and not isinstance(require_handler, bool):
-            raise refuse("require_handler", require_handler, "must be True, False or None.")
-        if idempotency_key is not None:
-            check_external_id(idempotency_key, field="idempotency_key")
+        check_options(require_handler, idempotency_key)
         mark = ""
         if idempotency_key is not None:
             mark = fingerprint(recipients, content, encoded_metadata, expires_in=expires_in, deliver_at=deliver_at)
 
-        required = self.settings.require_handler if require_handler is None else require_handler
+        def make_group(sender: AgentName, targets: Sequence[AgentName]) -> NewGroup:
+            return NewGroup(
+                kind=Kind.ONE_WAY,
+                sender_id=sender.id,
+                content=content,
+                metadata=encoded_metadata,
+                checksum=checksum(content, encoded_metadata),
+                deliveries=[NewDelivery(uuid7(), target.id) for target in targets],
+                max_attempts=self.settings.max_attempts,
+                run_limit=self.settings.handler_timeout,
+                deliver_at=deliver_at,
+                expires_in=expires_in,
+                mailbox_limit=self.settings.mailbox_limit,
+                idempotency_key=idempotency_key,
+                fingerprint=mark,
+            )
 
-        async def attempt() -> tuple[list[AgentName], NewGroup, AppendOutcome]:
-            async with self.engine.outbox.turn(sender_external_id):
-                sender, targets = await self._resolve(sender_external_id, recipients)
-                group = NewGroup(
-                    kind=Kind.ONE_WAY,
-                    sender_id=sender.id,
-                    content=content,
-                    metadata=encoded_metadata,
-                    checksum=checksum(content, encoded_metadata),
-                    deliveries=[NewDelivery(uuid7(), target.id) for target in targets],
-                    max_attempts=self.settings.max_attempts,
-                    run_limit=self.settings.handler_timeout,
-                    deliver_at=deliver_at,
-                    expires_in=expires_in,
-                    mailbox_limit=self.settings.mailbox_limit,
-                    idempotency_key=idempotency_key,
-                    fingerprint=mark,
-                )
-                repeat = await self._refuse_unserved(group, targets) if required else None
-                if repeat is not None:
-                    return targets, group, repeat
-                stored = self.engine.outbox.enter(group)
-            return targets, group, await stored
-
-        try:
-            targets, group, outcome = await attempt()
-            if isinstance(outcome, UnknownAgents):
-                # A cached agent was removed, and may have been registered anew under its name: look once more.
-                self.engine.names.forget(outcome.ids)
-                targets, group, outcome = await attempt()
-            return self._answer(targets, group, outcome, idempotency_key)
-        except AgentNotFoundError:
-            # A recipient may have been removed since the first call under this key, which is answered all the same.
-            sender = self.engine.names.cached(sender_external_id)
-            if sender is None or idempotency_key is None:
-                raise
-            find = self.engine.store.deliveries.find_repeat
-            match await find(sender.id, "send", idempotency_key, mark):
-                case Duplicate(message_ids):
-                    return message_ids
-                case _:
-                    raise
+        posted = await post(
+            self.engine,
+            self.settings,
+            sender_external_id,
+            recipients,
+            make_group,
+            require_handler=self.settings.require_handler if require_handler is None else require_handler,
+        )
+        if isinstance(posted.outcome, Duplicate):
+            return posted.outcome.message_ids
+        self._keep_time(posted.group)
+        return [delivery.message_id for delivery in posted.group.deliveries]
 
     send_message = send
 
-    async def _resolve(self, sender_id: str, recipient_ids: Sequence[str]) -> tuple[AgentName, list[AgentName]]:
-        names = self.engine.names
-        sender = names.cached(sender_id) or await names.get(sender_id, role="sender")
-        within = None if self.settings.cross_organization else sender.organization_id
-        targets = await names.get_all(recipient_ids, role="recipient", within=within)
-        if within is not None:
-            for target in targets:
-                if target.organization_id != within:
-                    # As if it did not exist: an organization must not learn who is in another.
-                    raise AgentNotFoundError(external_id=target.external_id, role="recipient")
-        return sender, targets
-
-    async def _refuse_unserved(self, group: NewGroup, targets: Sequence[AgentName]) -> AppendOutcome | None:
-        """Raise if nobody serves a recipient.
-
-        Not if the call is a repeat, which is answered as the first time; nor if a recipient turns out to have been
-        registered anew, under an id that may well be served.
-        """
-        try:
-            await self.engine.serving.require_served(targets, group.kind)
-        except NoHandlerRegisteredError:
-            if group.idempotency_key is not None:
-                find = self.engine.store.deliveries.find_repeat
-                repeat = await find(group.sender_id, group.call, group.idempotency_key, group.fingerprint)
-                if repeat is not None:
-                    return repeat
-            names = self.engine.names
-            await names.refresh([target.external_id for target in targets])
-            anew = [target.id for target in targets if names.cached_by_id(target.id) is None]
-            if not anew:
-                raise
-            return UnknownAgents(anew)
-        return None
-
-    def _answer(
-        self, targets: Sequence[AgentName], group: NewGroup, outcome: AppendOutcome, key: str | None
-    ) -> list[str]:
-        match outcome:
-            case Stored():
-                if group.deliver_at is not None:
-                    wait = (group.deliver_at - datetime.now(UTC)).total_seconds()
-                    self.engine.look_in(max(0.0, wait))
-                    if wait <= 0:
-                        self.engine.queued([delivery.recipient_id for delivery in group.deliveries], group.kind)
-                if group.expires_in is not None:
-                    self.engine.look_in(group.expires_in)
-                return [delivery.message_id for delivery in group.deliveries]
-            case Duplicate(message_ids):
-                return message_ids
-            case KeyConflict():
-                raise IdempotencyConflictError(idempotency_key=key or "")
-            case MailboxFull(recipient_ids):
-                full = tuple(target.external_id for target in targets if target.id in recipient_ids)
-                raise MailboxFullError(recipients=full, limit=self.settings.mailbox_limit or 0)
-            case UnknownAgents(ids):
-                gone = [target.external_id for target in targets if target.id in ids]
-                self.engine.names.forget(ids)
-                if gone:
-                    raise AgentNotFoundError(external_id=gone[0], role="recipient")
-                raise AgentNotFoundError("The sender was removed while it sent. Register it again.")
+    def _keep_time(self, group: NewGroup) -> None:
+        """Have the engine look when the messages become due or expire."""
+        if group.deliver_at is not None:
+            wait = (group.deliver_at - datetime.now(UTC)).total_seconds()
+            self.engine.look_in(max(0.0, wait))
+            if wait <= 0:
+                self.engine.queued([delivery.recipient_id for delivery in group.deliveries], group.kind)
+        if group.expires_in is not None:
+            self.engine.look_in(group.expires_in)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

@@ -266,8 +266,8 @@ class SessionStore(Protocol):
 
     # --- notices ---
 
-    async def take_notices(self, recipient_ids: Collection[str], limit: int) -> list[MessageRow]:
-        """Take what was left for the notification handlers of these agents (`NewGroup.notify`), oldest first.
+    async def take_notices(self, recipient_ids: Collection[str] | None, limit: int) -> list[MessageRow]:
+        """Take what was left for the notification handlers of these agents (`NewGroup.notify`), or all; oldest first.
 
         Each is answered once, at most: a lost answer loses it. Those older than a minute are dropped.
         """

@@ -1,0 +1,180 @@
+"""The asks made through one SDK object: waiting for their ends, and ending them in the store.
+
+Nothing here decides an ask: its row does, by one guarded update, whoever makes it. What ends an ask in this process is
+told to its asker without a look at the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..exceptions import AgentNotFoundError, DatabaseError, OutcomeUnknownError
+from ..models import AskState
+from ..payloads import MISSING
+from ..storage.ports import AskRow, EndedAsk, SessionStore
+from .waiting import Waiters
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+AT_ONCE = 1_000
+"""Asks ended by one call to the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskOutcome:
+    """How an ask ended."""
+
+    ask_id: str
+    state: AskState
+    content: str | None = None
+    metadata: str | None = None
+    checksum: int = 0
+    reason: str | None = None
+    annotation: Any = MISSING
+    """What the answer was made of, where that happened in this process."""
+
+
+class Asks:
+    """Waiting for answers, and giving up.
+
+    Memory is one future an ask, whatever the number of connections.
+    """
+
+    def __init__(self, sessions: SessionStore) -> None:
+        self.sessions = sessions
+        self.waiters = Waiters[AskOutcome](self._find, _gone)
+        self._written: dict[str, AskOutcome] = {}
+        """Messages on their way into the store from here, as the answers that they may be, by their ids."""
+        self._abandoned: set[str] = set()
+        """Asks among them whose callers have gone."""
+        self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
+        self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
+        self._closer: asyncio.Task[None] | None = None
+
+    def turn(self, asker_id: str, responder_id: str) -> asyncio.Lock:
+        """The lock under which the calls of a pair that queue for their session wait, first come first served."""
+        key = (asker_id, responder_id)
+        lock = self._turns.get(key)
+        if lock is None:
+            lock = self._turns[key] = asyncio.Lock()
+        return lock
+
+    # --- what is told to it -------------------------------------------------------------------------------------------
+
+    def writes(self, message_id: str, content: str, metadata: str | None, checksum: int, annotation: Any) -> None:
+        """This message, which may answer an ask, is on its way into the store."""
+        self._written[message_id] = AskOutcome("", AskState.REPLIED, content, metadata, checksum, None, annotation)
+
+    def wrote(self, message_id: str, ended: EndedAsk | None) -> None:
+        """It is there, or was refused, or nobody knows; `ended` is the ask that it answered."""
+        outcome = self._written.pop(message_id, None)
+        if message_id in self._abandoned:
+            self._abandoned.discard(message_id)
+            self.give_up(message_id)
+        if ended is None or not len(self.waiters):
+            return
+        if outcome is not None and ended.state is AskState.REPLIED:
+            self.waiters.tell(ended.ask_id, replace(outcome, ask_id=ended.ask_id))
+        else:
+            self.waiters.hint([ended.ask_id])
+
+    def ended(self, asks: Collection[EndedAsk]) -> None:
+        """These have ended by a commit made here."""
+        self.waiters.hint(ask.ask_id for ask in asks)
+
+    # --- ending -------------------------------------------------------------------------------------------------------
+
+    async def close(self, ask_id: str, state: AskState) -> AskOutcome | None:
+        """End an ask as timed out or cancelled unless it has ended; answer how it did, None if it does not exist.
+
+        Calls that come together are one call to the store. Cancelling this leaves the ending going on.
+        """
+        return await asyncio.shield(self._close(ask_id, state))
+
+    def give_up(self, ask_id: str) -> None:
+        """Cancel an ask whose caller has gone; what the store makes of it concerns nobody here."""
+        if ask_id in self._written:
+            self._abandoned.add(ask_id)  # not stored yet, or not at all
+            return
+        self._close(ask_id, AskState.CANCELLED).add_done_callback(_forget)
+
+    def _close(self, ask_id: str, state: AskState) -> asyncio.Future[AskOutcome | None]:
+        closing = self._closing.setdefault(state, {})
+        future = closing.get(ask_id)
+        if future is None:
+            future = closing[ask_id] = asyncio.get_running_loop().create_future()
+        if self._closer is None:
+            self._closer = asyncio.create_task(self._close_all(), name="agent-messaging-asks")
+        return future
+
+    async def _close_all(self) -> None:
+        try:
+            while self._closing:
+                state, futures = self._closing.popitem()
+                ids = list(futures)
+                try:
+                    for start in range(0, len(ids), AT_ONCE):
+                        await self._close_page(ids[start : start + AT_ONCE], state, futures)
+                finally:
+                    for future in futures.values():
+                        future.cancel()  # those that are done do not mind
+        finally:
+            self._closer = None
+
+    async def _close_page(
+        self, ids: list[str], state: AskState, futures: dict[str, asyncio.Future[AskOutcome | None]]
+    ) -> None:
+        try:
+            found = {row.ask_id: outcome_of(row) for row in await self.sessions.close_asks(ids, state)}
+        except Exception as error:
+            for id in ids:
+                if not futures[id].done():
+                    futures[id].set_exception(_own(error))
+            return
+        for id in ids:
+            if not futures[id].done():
+                futures[id].set_result(found.get(id))
+
+    async def aclose(self, timeout: float) -> None:
+        """Release whoever still waits; let the endings under way end."""
+        await self.waiters.aclose()
+        if self._closer is not None:
+            await asyncio.wait({self._closer}, timeout=timeout)
+        if self._closer is not None:
+            self._closer.cancel()
+            await asyncio.wait({self._closer})
+
+    async def _find(self, ids: list[str]) -> dict[str, AskOutcome | None]:
+        found = await self.sessions.find_ended_asks(ids)
+        return {id: None if row is None else outcome_of(row) for id, row in found.items()}
+
+
+def outcome_of(row: AskRow) -> AskOutcome:
+    """The outcome as the row has it."""
+    answer = row.answer
+    if answer is None:
+        return AskOutcome(row.ask_id, row.state, reason=row.reason)
+    return AskOutcome(row.ask_id, row.state, answer.content, answer.metadata, answer.checksum)
+
+
+def _gone(_: str) -> Exception:
+    return AgentNotFoundError("The agent was removed while this waited for its answer; the conversation went with it.")
+
+
+def _own(error: Exception) -> Exception:
+    # One failed call answers many waiting ones: each gets an error of its own, so that tracebacks do not pile up.
+    if isinstance(error, DatabaseError | OutcomeUnknownError):
+        own = type(error)(str(error), **error.details)
+        own.__cause__ = error
+        return own
+    return error
+
+
+def _forget(future: asyncio.Future[AskOutcome | None]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.debug("could not cancel an ask, its deadline will: %s", error)

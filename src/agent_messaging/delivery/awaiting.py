@@ -1,0 +1,116 @@
+"""An agent's own code waits for a message: the lane is held back from handlers, everywhere, and the message is taken.
+
+The wait is a row, so that it holds over processes; the row goes with this process. Where it was, what came in the last
+instant is left to the handlers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Collection
+
+from ..exceptions import AgentNotFoundError, ConversationEndedError, DatabaseError, OutcomeUnknownError
+from ..ids import uuid7
+from ..models import Kind
+from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
+from .names import AgentName, Names
+from .waiting import Waiters
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+
+class Awaiting:
+    """The waits of one SDK object.
+
+    Args:
+        on_released: Called with the recipient when a wait has ended: what it held back is the handlers' again.
+    """
+
+    def __init__(
+        self,
+        sessions: SessionStore,
+        presence: Presence,
+        names: Names,
+        *,
+        on_released: Callable[[Collection[str], Kind], None],
+    ) -> None:
+        self.sessions = sessions
+        self.presence = presence
+        self.names = names
+        self.on_released = on_released
+        self.waiters = Waiters[WaitRow](self._find, _gone)
+        self._removing: set[asyncio.Task[None]] = set()
+
+    async def take(self, recipient: AgentName, sender: AgentName, deadline: float | None) -> MessageRow | None:
+        """Take the next message of this sender, one that is there already first; None at the deadline.
+
+        Raises:
+            ConversationEndedError: The conversation was ended while it waited.
+            AgentNotFoundError: One of the two was removed.
+            NotInitializedError: The SDK was closed meanwhile.
+        """
+        found = await self.sessions.take_awaited(recipient.id, sender.id)
+        if found is not None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
+            return found
+        async with self._registered(recipient, sender, deadline) as wait_id:
+            while True:
+                with self.waiters.expect(wait_id) as ready:
+                    # What came between the look and the registration is seen here, what comes later is announced.
+                    found = await self.sessions.take_awaited(recipient.id, sender.id)
+                    if found is not None:
+                        return found
+                    try:
+                        async with asyncio.timeout_at(deadline):
+                            row = await ready
+                    except builtins.TimeoutError:
+                        return await self.sessions.take_awaited(recipient.id, sender.id)
+                if row.is_ended and not row.is_ready:
+                    raise ConversationEndedError(
+                        f"{sender.external_id!r} or {recipient.external_id!r} ended the conversation while "
+                        f"{recipient.external_id!r} waited for a message. The next message opens a new session."
+                    )
+
+    @contextlib.asynccontextmanager
+    async def _registered(self, recipient: AgentName, sender: AgentName, deadline: float | None) -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        left = None if deadline is None else max(deadline - loop.time(), 0.001)
+        wait = NewWait(uuid7(), recipient.id, sender.id, left)
+        try:
+            if not await self.sessions.register_wait(wait, owner=self.presence.process_id):
+                raise _gone(wait.wait_id)
+            yield wait.wait_id
+        except BaseException:
+            self._begin_to_remove(wait)  # the caller, who may be cancelled, does not wait for it
+            raise
+        await asyncio.shield(self._begin_to_remove(wait))  # so that the caller's next call finds it gone
+
+    def _begin_to_remove(self, wait: NewWait) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._remove(wait), name="agent-messaging-unwait")
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+        return task
+
+    async def _remove(self, wait: NewWait) -> None:
+        try:
+            await self.sessions.remove_wait(wait.wait_id)
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.warning("could not remove a wait, its timeout or the end of this process will: %s", error)
+        self.on_released([wait.recipient_id], Kind.CONVERSATION)
+
+    async def aclose(self) -> None:
+        """Release whoever still waits, and take the rows back."""
+        await self.waiters.aclose()
+        await asyncio.sleep(0)  # let the released ones begin to take their rows back
+        while self._removing:
+            await asyncio.wait(set(self._removing))
+
+    async def _find(self, wait_ids: list[str]) -> dict[str, WaitRow | None]:
+        found = await self.sessions.find_waits(wait_ids)
+        return {id: row for id, row in found.items() if row is None or row.is_ready or row.is_ended}
+
+
+def _gone(_: str) -> Exception:
+    return AgentNotFoundError("An agent was removed while this waited for its message; the conversation went with it.")

@@ -1,0 +1,53 @@
+"""Which run of a handler the calling code is in, also in tasks that the handler has started."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from ..storage.ports import ClaimedDelivery
+from .stations import Station
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """A handler at work on a delivery."""
+
+    owner: object
+    """The dispatcher whose run it is: an SDK object takes no notice of another one's."""
+    delivery: ClaimedDelivery
+    station: Station
+    waits: int = 0
+    """Asks made in it that are open: meanwhile it does not hold its lane."""
+    has_ended: bool = False
+
+    def begin_waiting(self) -> None:
+        """It made an ask."""
+        self.waits += 1
+        if self.waits == 1 and not self.has_ended:
+            self.station.leave_lane(self.delivery.sender_id)
+
+    def end_waiting(self) -> None:
+        """The ask has ended."""
+        self.waits -= 1
+        if self.waits == 0 and not self.has_ended:
+            self.station.enter_lane(self.delivery.sender_id)
+
+    def end(self) -> None:
+        """Give the slot and the lane back."""
+        self.has_ended = True
+        self.station.vacate(self.delivery.sender_id, in_lane=self.waits == 0)
+
+
+_current: ContextVar[Run | None] = ContextVar("agent_messaging_run", default=None)
+
+
+def enter(run: Run) -> None:
+    """The calling task, and what it starts, is in this run."""
+    _current.set(run)
+
+
+def current_run(owner: object) -> Run | None:
+    """The run of this dispatcher that the caller is in; None outside, and in a task that has outlived its run."""
+    run = _current.get()
+    return None if run is None or run.has_ended or run.owner is not owner else run

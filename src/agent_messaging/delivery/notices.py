@@ -1,0 +1,164 @@
+"""Telling notification handlers of messages that came: once each, best effort, apart from all that must not fail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..handlers.registry import Handler
+from ..handlers.running import UnreadableError, make_notice_context, run_handler
+from ..handlers.threads import DaemonThreads
+from ..models import Kind
+from ..payloads import Decoder
+from ..storage.ports import Claim, ClaimedDelivery, MessageRow, SessionStore
+from .names import AgentName, Names
+from .retry import describe, quotes_payload
+from .serving import Serving
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+MAX_PENDING = 1_000
+"""Notices of one agent that wait for a free slot; what comes on top is dropped with a line in the log."""
+AT_ONCE = 100
+"""Notices taken from the store by one call."""
+
+
+class Notices:
+    """The notices of one SDK object: those of its own sends, and those that others left for the handlers here."""
+
+    def __init__(
+        self,
+        sessions: SessionStore,
+        names: Names,
+        serving: Serving,
+        threads: DaemonThreads,
+        decoder: Decoder,
+        *,
+        concurrency: int,
+        timeout: float,
+    ) -> None:
+        self.sessions = sessions
+        self.names = names
+        self.serving = serving
+        self.threads = threads
+        self.decoder = decoder
+        self.concurrency = concurrency
+        self.timeout = timeout
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pending: Counter[str] = Counter()
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._look_again = False
+        self._is_closed = False
+
+    def find_handler(self, recipient: AgentName) -> Handler | None:
+        """The notification handler in force for the agent here."""
+        return self.serving.find_handler(recipient, Kind.NOTIFICATION) if self.serving.invoke else None
+
+    def tell(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
+        """Run the handler for a message, soon."""
+        if self._is_closed:
+            return
+        if self._pending[recipient.id] >= MAX_PENDING:
+            logger.warning(
+                "the notification handler of %r does not keep up: a notice was dropped", recipient.external_id
+            )
+            return
+        self._pending[recipient.id] += 1
+        task = asyncio.create_task(
+            self._run(handler, sender, recipient, message), name=f"agent-messaging-notice-{message.message_id}"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def look(self) -> None:
+        """Others may have left notices for the handlers here."""
+        here = self.serving.served_here(Kind.NOTIFICATION)
+        if self._is_closed or (here is not None and not here):
+            return
+        self._look_again = True
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._take(), name="agent-messaging-notices")
+
+    async def wait_until_idle(self) -> None:
+        """Wait until the handlers that run have ended."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def aclose(self) -> None:
+        """Stop looking and running."""
+        self._is_closed = True
+        tasks = {*self._tasks, *({self._looking} if self._looking is not None else ())}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+    async def _take(self) -> None:
+        try:
+            while self._look_again:
+                self._look_again = False
+                messages = await self.sessions.take_notices(self.serving.served_here(Kind.NOTIFICATION), AT_ONCE)
+                self._look_again = self._look_again or len(messages) == AT_ONCE
+                await self._tell_all(messages)
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.debug("could not look for notices: %s", error)
+        finally:
+            self._looking = None
+
+    async def _tell_all(self, messages: Iterable[MessageRow]) -> None:
+        messages = list(messages)
+        ids = {id for message in messages for id in (message.sender_id, message.recipient_id) if id is not None}
+        names = await self.names.find_by_id(ids)
+        for message in messages:
+            sender, recipient = names.get(message.sender_id), names.get(message.recipient_id or "")
+            handler = self.find_handler(recipient) if recipient is not None else None
+            if sender is not None and recipient is not None and handler is not None:
+                self.tell(handler, sender, recipient, message)
+
+    async def _run(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
+        slots = self._slots.setdefault(recipient.id, asyncio.Semaphore(handler.concurrency or self.concurrency))
+        try:
+            async with slots:
+                delivery = _as_delivery(message)
+                await run_handler(
+                    handler,
+                    delivery,
+                    make_notice_context(delivery, sender, recipient),
+                    timeout=handler.timeout or self.timeout,
+                    threads=self.threads,
+                    decoder=self.decoder,
+                )
+        except Exception as error:
+            shown = error.__cause__ or error if isinstance(error, UnreadableError) else error
+            logger.warning(
+                "the notification handler failed on message %s: %s",
+                message.message_id,
+                describe(shown),
+                exc_info=None if isinstance(error, UnreadableError) or quotes_payload(error) else error,
+            )
+        finally:
+            self._pending[recipient.id] -= 1
+            if not self._pending[recipient.id]:
+                del self._pending[recipient.id]
+                self._slots.pop(recipient.id, None)
+
+
+def _as_delivery(message: MessageRow) -> ClaimedDelivery:
+    return ClaimedDelivery(
+        claim=Claim(message.seq, 0, 1),
+        message_id=message.message_id,
+        kind=message.kind,
+        sender_id=message.sender_id,
+        recipient_id=message.recipient_id or "",
+        content=message.content,
+        metadata=message.metadata,
+        checksum=message.checksum,
+        max_attempts=1,
+        created_at=message.created_at,
+        origin=None,
+        session_id=message.session_id,
+    )

@@ -1,0 +1,219 @@
+"""One ask, from storing it to its end. The row decides how it ends; this waits, gives up in time, and reports."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ..config import MessagingConfig
+from ..delivery.asks import AskOutcome
+from ..delivery.current import current_run
+from ..delivery.engine import Engine
+from ..exceptions import (
+    AgentMessagingError,
+    AgentNotFoundError,
+    ConversationEndedError,
+    ConversationTimeoutError,
+    DatabaseError,
+    HandlerError,
+    MutualWaitError,
+    OutcomeUnknownError,
+    PayloadError,
+    SessionLockError,
+    StorageCorruptError,
+)
+from ..models import AskState
+from ..payloads import MISSING, verify
+from ..storage.ports import Duplicate, MutualWait, SessionLocked
+from .drafts import Draft
+
+SLACK = 0.5
+"""Seconds after its timeout by which an ask has returned, whatever the store does."""
+LOOK_AGAIN = 0.25
+"""Seconds after which a call that queues for its session looks again: another process's ask may have ended."""
+
+
+@dataclass(slots=True)
+class Ask:
+    """A call of `send_and_wait`."""
+
+    engine: Engine
+    settings: MessagingConfig
+    draft: Draft
+    timeout: float
+    deadline: float
+    """By the loop's clock."""
+
+    async def run(self, *, wait_for_session: bool) -> AskOutcome:
+        """Store the ask and wait for its end: by its deadline, or half a second later where the store does not answer.
+
+        See `Conversation.send_and_wait` for what it raises.
+        """
+        limit = asyncio.timeout_at(self.deadline + SLACK)
+        asks = self.engine.asks
+        try:
+            async with limit:
+                with asks.waiters.expect(self.draft.message_id, is_stored=False) as answer:
+                    try:
+                        joined = await (self.post_in_turn() if wait_for_session else self.post())
+                        if joined is not None:
+                            return await self.join(joined)
+                        asks.waiters.stored(self.draft.message_id)
+                        self.engine.look_in(self.timeout)
+                        return await self.wait_for_end(answer)
+                    except BaseException:
+                        if self.draft.is_entered and self.draft.idempotency_key is None:
+                            asks.give_up(self.draft.message_id)
+                        raise
+        except builtins.TimeoutError as error:
+            if isinstance(error, AgentMessagingError):
+                raise
+            raise self.unknown() from error
+
+    # --- storing ------------------------------------------------------------------------------------------------------
+
+    async def post(self) -> str | None:
+        """Store it; the id of the ask to join, if it is a repeat."""
+        # A later try of the same call has less time left.
+        self.draft.ask_timeout = max(self.deadline - asyncio.get_running_loop().time(), 0.001)
+        posted = await self.draft.post(self.engine, self.settings)
+        match posted.outcome:
+            case Duplicate([ask_id]):
+                self.draft.is_entered = False
+                return ask_id
+            case SessionLocked(ask_id):
+                self.draft.is_entered = False
+                raise SessionLockError(sender=self.draft.sender, recipient=self.draft.recipient, ask_id=ask_id)
+            case MutualWait(path):
+                self.draft.is_entered = False
+                names = await self.engine.names.find_by_id(path)
+                raise MutualWaitError(path=tuple(names[id].external_id if id in names else id for id in path))
+        return None
+
+    async def post_in_turn(self) -> str | None:
+        """Store it when the sender no longer waits for this recipient; calls here take turns, first come first served."""
+        try:
+            async with (
+                asyncio.timeout_at(self.deadline),
+                self.engine.asks.turn(self.draft.sender, self.draft.recipient),
+            ):
+                while True:
+                    try:
+                        return await self.post()
+                    except SessionLockError as error:
+                        if isinstance(error, MutualWaitError):
+                            raise
+                        await self.wait_until_free(error.ask_id)
+        except builtins.TimeoutError as error:
+            if isinstance(error, AgentMessagingError) or self.draft.is_entered:
+                raise
+            raise ConversationTimeoutError(
+                f"{self.draft.sender!r} waited {self.timeout:g} seconds for its earlier ask to "
+                f"{self.draft.recipient!r} to end; this one was not sent. Give it more time, or ask one after the other."
+            ) from error
+
+    async def wait_until_free(self, ask_id: str) -> None:
+        """Wait until an open ask has ended, or it is time to look again."""
+        try:
+            async with asyncio.timeout(LOOK_AGAIN):
+                await self.engine.asks.waiters.wait([ask_id])
+        except builtins.TimeoutError as error:
+            if isinstance(error, AgentMessagingError):
+                raise
+        except AgentNotFoundError:
+            pass  # the next try says who is gone
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def wait_for_end(self, answer: asyncio.Future[AskOutcome]) -> AskOutcome:
+        """Wait for the answer; at the deadline end the ask, unless it was answered in that instant."""
+        run = current_run(self.engine.dispatcher)
+        if run is not None:
+            run.begin_waiting()
+            self.engine.dispatcher.look_at_stations()
+        try:
+            await asyncio.wait({answer}, timeout=self.deadline - asyncio.get_running_loop().time())
+        finally:
+            if run is not None:
+                run.end_waiting()
+        if answer.done():
+            return answer.result()
+        try:
+            outcome = await self.engine.asks.close(self.draft.message_id, AskState.TIMED_OUT)
+        except (DatabaseError, OutcomeUnknownError) as error:
+            raise self.unknown() from error
+        if outcome is None:
+            raise AgentNotFoundError(
+                f"{self.draft.sender!r} or {self.draft.recipient!r} was removed while the answer was waited for."
+            )
+        return outcome
+
+    async def join(self, ask_id: str) -> AskOutcome:
+        """Wait for the end of the ask that an earlier call under this key has stored; at the deadline leave it open."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                return (await self.engine.asks.waiters.wait([ask_id]))[ask_id]
+        except builtins.TimeoutError as error:
+            if isinstance(error, AgentMessagingError):
+                raise
+            return AskOutcome(ask_id, AskState.TIMED_OUT)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def open(self, outcome: AskOutcome, response_type: Any, payload_type: Any) -> Any:
+        """The answer as the caller wants it, or the error that tells how the ask ended."""
+        if outcome.state is not AskState.REPLIED or outcome.content is None:
+            self.refuse(outcome)
+        if not verify(outcome.content, outcome.metadata, outcome.checksum):
+            raise StorageCorruptError(
+                f"The stored answer to the ask {outcome.ask_id} is damaged: its checksum does not match. "
+                "Run `agent-messaging doctor`, and restore the store from a backup."
+            )
+        decoder = self.engine.dispatcher.decoder
+        if response_type is not MISSING:
+            try:
+                return decoder.decode(outcome.content, response_type, field="The answer")
+            except PayloadError as error:
+                raise HandlerError(
+                    f"{error} It stays readable: see the session's messages, or ask for another response_type."
+                ) from error
+        for annotation in (outcome.annotation, payload_type):
+            if annotation is not MISSING:
+                try:
+                    return decoder.decode(outcome.content, annotation)
+                except PayloadError:
+                    continue
+        return decoder.decode(outcome.content)
+
+    def refuse(self, outcome: AskOutcome) -> NoReturn:
+        """Raise the error of an ask that was not answered."""
+        recipient = self.draft.recipient
+        match outcome.state:
+            case AskState.ENDED:
+                raise ConversationEndedError(
+                    f"The conversation with {recipient!r} was ended while {self.draft.sender!r} waited for an answer. "
+                    "The next message opens a new session."
+                )
+            case AskState.FAILED:
+                raise HandlerError(
+                    f"The handler of {recipient!r} failed on this ask: {outcome.reason or 'it gave no reason'}. "
+                    "Its process has the traceback in its log."
+                )
+            case AskState.CANCELLED:
+                raise ConversationEndedError(
+                    f"The ask to {recipient!r} was given up: its first caller went away, or it was withdrawn. "
+                    "Ask again under a new idempotency key."
+                )
+        raise ConversationTimeoutError(
+            f"No response received within {self.timeout:g} seconds from {recipient!r}. A late answer is kept as an "
+            "unread message. Give it more time, or see who serves it with `agent-messaging doctor`."
+        )
+
+    def unknown(self) -> OutcomeUnknownError:
+        """The error where the store does not say what became of the ask."""
+        return OutcomeUnknownError(
+            f"The store did not answer by the timeout of {self.timeout:g} seconds: the ask may have been stored, and "
+            "answered. Repeat it with the same idempotency_key, or read the session's messages."
+        )

@@ -1,0 +1,121 @@
+"""A conversation message on its way: checked, encoded, and posted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import MessagingConfig
+from ..delivery.current import current_run
+from ..delivery.engine import Engine
+from ..delivery.names import AgentName
+from ..ids import uuid7
+from ..models import Kind, SessionType
+from ..payloads import annotation_of, checksum, encode, encode_metadata, fingerprint
+from ..storage.ports import Answering, NewDelivery, NewGroup
+from .arguments import check_given, check_pair
+from .posting import Posted, check_options, post
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a call is about to store. Made anew for each call; posted again under the same id if it was refused."""
+
+    call: str
+    sender: str
+    recipient: str
+    content: str
+    metadata: str | None
+    annotation: Any
+    """What the payload was made of."""
+    idempotency_key: str | None
+    fingerprint: str
+    require_handler: bool
+    answers: Answering
+    ask_timeout: float | None = None
+    notify: bool = False
+    message_id: str = field(default_factory=uuid7)
+    is_entered: bool = False
+    """It is on its way into the store, or there."""
+
+    async def post(self, engine: Engine, settings: MessagingConfig) -> Posted:
+        """Store it. See `posting.post` for what it raises."""
+        run = current_run(engine.dispatcher)
+        sum_ = checksum(self.content, self.metadata)
+
+        def make_group(sender: AgentName, targets: Sequence[AgentName]) -> NewGroup:
+            return NewGroup(
+                kind=Kind.CONVERSATION,
+                sender_id=sender.id,
+                content=self.content,
+                metadata=self.metadata,
+                checksum=sum_,
+                deliveries=[NewDelivery(self.message_id, target.id) for target in targets],
+                max_attempts=settings.max_attempts,
+                run_limit=settings.handler_timeout,
+                mailbox_limit=settings.mailbox_limit,
+                call=self.call,
+                idempotency_key=self.idempotency_key,
+                fingerprint=self.fingerprint,
+                session_id=uuid7(),
+                session_type=SessionType.ASYNC if self.ask_timeout is None else SessionType.SYNC,
+                answers=self.answers,
+                ask_timeout=self.ask_timeout,
+                within=None if run is None else run.delivery.message_id,
+                notify=self.notify and any(engine.is_notified_elsewhere(target) for target in targets),
+            )
+
+        def entered(_: NewGroup) -> None:
+            self.is_entered = True
+            engine.asks.writes(self.message_id, self.content, self.metadata, sum_, self.annotation)
+
+        return await post(
+            engine,
+            settings,
+            self.sender,
+            [self.recipient],
+            make_group,
+            require_handler=self.require_handler,
+            on_entered=entered,
+        )
+
+
+def make_draft(
+    settings: MessagingConfig,
+    call: str,
+    sender_external_id: str,
+    recipient_external_id: str,
+    message: Any,
+    metadata: Mapping[str, Any] | None,
+    *,
+    answers: Answering = Answering.IF_SEEN,
+    idempotency_key: str | None,
+    require_handler: bool | None = False,
+    ask_timeout: float | None = None,
+    notify: bool = False,
+) -> Draft:
+    """Check and encode what a call was given.
+
+    Raises:
+        InvalidArgumentError, PayloadError: An argument was refused.
+    """
+    check_pair(sender_external_id, recipient_external_id, fields=("sender_external_id", "recipient_external_id"))
+    check_given(message)
+    content = encode(message, field="message", limit_bytes=settings.max_payload_bytes)
+    encoded_metadata = encode_metadata(metadata, field="metadata")
+    check_options(require_handler, idempotency_key)
+    return Draft(
+        call=call,
+        sender=sender_external_id,
+        recipient=recipient_external_id,
+        content=content,
+        metadata=encoded_metadata,
+        annotation=annotation_of(message),
+        idempotency_key=idempotency_key,
+        fingerprint="" if idempotency_key is None else fingerprint([recipient_external_id], content, encoded_metadata),
+        require_handler=settings.require_handler if require_handler is None else require_handler,
+        answers=answers,
+        ask_timeout=ask_timeout,
+        notify=notify,
+    )

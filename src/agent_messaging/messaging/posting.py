@@ -1,0 +1,182 @@
+"""A call's way into the outbox, the same for every pattern: names, whether somebody serves, repeats, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ..config import MessagingConfig
+from ..delivery.engine import Engine
+from ..delivery.names import AgentName
+from ..exceptions import (
+    AgentNotFoundError,
+    IdempotencyConflictError,
+    MailboxFullError,
+    NoHandlerRegisteredError,
+)
+from ..ids import check_external_id, refuse
+from ..storage.ports import (
+    AppendOutcome,
+    Duplicate,
+    KeyConflict,
+    MailboxFull,
+    MutualWait,
+    NewGroup,
+    NotWaiting,
+    SessionLocked,
+    Stored,
+    UnknownAgents,
+)
+
+MakeGroup = Callable[[AgentName, Sequence[AgentName]], NewGroup]
+"""Makes the group for the agents as they are now; called again if one was registered anew meanwhile."""
+Accepted = Stored | Duplicate | NotWaiting | SessionLocked | MutualWait
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What became of a call."""
+
+    sender: AgentName
+    targets: Sequence[AgentName]
+    group: NewGroup
+    outcome: Accepted
+
+
+async def post(
+    engine: Engine,
+    settings: MessagingConfig,
+    sender_external_id: str,
+    recipient_external_ids: Sequence[str],
+    make_group: MakeGroup,
+    *,
+    require_handler: bool,
+    on_entered: Callable[[NewGroup], None] | None = None,
+) -> Posted:
+    """Store a call's messages, in the order of its sender's calls.
+
+    Cancelled after `on_entered` was called, the group may be stored all the same.
+
+    Raises:
+        AgentNotFoundError, NoHandlerRegisteredError, MailboxFullError, IdempotencyConflictError: It was refused.
+        OutcomeUnknownError, DatabaseError: See `Outbox.enter`.
+    """
+    call = _Call(engine, settings, sender_external_id, recipient_external_ids, make_group, require_handler, on_entered)
+    return await call.run()
+
+
+@dataclass(slots=True)
+class _Call:
+    engine: Engine
+    settings: MessagingConfig
+    sender_id: str
+    recipient_ids: Sequence[str]
+    make_group: MakeGroup
+    require_handler: bool
+    on_entered: Callable[[NewGroup], None] | None
+
+    async def run(self) -> Posted:
+        try:
+            sender, targets, group, outcome = await self.attempt()
+            if isinstance(outcome, UnknownAgents):
+                # A cached agent was removed, and may have been registered anew under its name: look once more.
+                self.engine.names.forget(outcome.ids)
+                sender, targets, group, outcome = await self.attempt()
+            match outcome:
+                case KeyConflict() | MailboxFull() | UnknownAgents():
+                    self.refuse(targets, group, outcome)
+        except AgentNotFoundError:
+            # A recipient may have been removed since the first call under this key, which is answered all the same.
+            repeat = await self.find_answered()
+            if repeat is None:
+                raise
+            return repeat
+        return Posted(sender, targets, group, outcome)
+
+    async def attempt(self) -> tuple[AgentName, list[AgentName], NewGroup, AppendOutcome]:
+        async with self.engine.outbox.turn(self.sender_id):
+            sender, targets = await self.resolve()
+            group = self.make_group(sender, targets)
+            repeat = await self.refuse_unserved(group, sender, targets) if self.require_handler else None
+            if repeat is not None:
+                return sender, targets, group, repeat
+            stored = self.engine.outbox.enter(group)
+            if self.on_entered is not None:
+                self.on_entered(group)
+        return sender, targets, group, await stored
+
+    async def resolve(self) -> tuple[AgentName, list[AgentName]]:
+        names = self.engine.names
+        sender = names.cached(self.sender_id) or await names.get(self.sender_id, role="sender")
+        within = None if self.settings.cross_organization else sender.organization_id
+        targets = await names.get_all(self.recipient_ids, role="recipient", within=within)
+        if within is not None:
+            for target in targets:
+                if target.organization_id != within:
+                    # As if it did not exist: an organization must not learn who is in another.
+                    raise AgentNotFoundError(external_id=target.external_id, role="recipient")
+        return sender, targets
+
+    async def refuse_unserved(
+        self, group: NewGroup, sender: AgentName, targets: Sequence[AgentName]
+    ) -> AppendOutcome | None:
+        """Raise if nobody serves a recipient, nor waits for the sender.
+
+        Not if the call is a repeat, which is answered as the first time; nor if a recipient turns out to have been
+        registered anew, under an id that may well be served.
+        """
+        try:
+            await self.engine.serving.require_served(targets, group.kind)
+        except NoHandlerRegisteredError:
+            if group.ask_timeout is not None and await self.engine.store.sessions.expects(targets[0].id, sender.id):
+                return None
+            if group.idempotency_key is not None:
+                find = self.engine.store.deliveries.find_repeat
+                repeat = await find(group.sender_id, group.call, group.idempotency_key, group.fingerprint)
+                if repeat is not None:
+                    return repeat
+            names = self.engine.names
+            await names.refresh([target.external_id for target in targets])
+            anew = [target.id for target in targets if names.cached_by_id(target.id) is None]
+            if not anew:
+                raise
+            return UnknownAgents(anew)
+        return None
+
+    async def find_answered(self) -> Posted | None:
+        sender = self.engine.names.cached(self.sender_id)
+        if sender is None:
+            return None
+        group = self.make_group(sender, ())
+        if group.idempotency_key is None:
+            return None
+        find = self.engine.store.deliveries.find_repeat
+        match await find(sender.id, group.call, group.idempotency_key, group.fingerprint):
+            case Duplicate() as duplicate:
+                return Posted(sender, (), group, duplicate)
+        return None
+
+    def refuse(
+        self, targets: Sequence[AgentName], group: NewGroup, outcome: KeyConflict | MailboxFull | UnknownAgents
+    ) -> NoReturn:
+        match outcome:
+            case KeyConflict():
+                raise IdempotencyConflictError(idempotency_key=group.idempotency_key or "")
+            case MailboxFull(recipient_ids):
+                full = tuple(target.external_id for target in targets if target.id in recipient_ids)
+                raise MailboxFullError(recipients=full, limit=self.settings.mailbox_limit or 0)
+            case UnknownAgents(ids):
+                gone = [target.external_id for target in targets if target.id in ids]
+                self.engine.names.forget(ids)
+                if gone:
+                    raise AgentNotFoundError(external_id=gone[0], role="recipient")
+                raise AgentNotFoundError("The sender was removed while it sent. Register it again.")
+
+
+def check_options(require_handler: bool | None, idempotency_key: str | None) -> None:
+    """Refuse what these two cannot be."""
+    if require_handler is not None and not isinstance(require_handler, bool):
+        raise refuse("require_handler", require_handler, "must be True, False or None.")
+    if idempotency_key is not None:
+        check_external_id(idempotency_key, field="idempotency_key")

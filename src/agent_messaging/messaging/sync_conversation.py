@@ -1,0 +1,37 @@
+"""`sdk.sync_conversation`: the asking side of `Conversation` under names of its own; the same sessions."""
+
+from __future__ import annotations
+
+from typing import Any, Generic
+
+from ..models import T
+from .arguments import MISSING_MESSAGE
+from .conversation import Conversation
+
+
+class SyncConversation(Generic[T]):
+    """Ask, answer, end. Each call is the one of `sdk.conversation`, which has more options."""
+
+    def __init__(self, conversation: Conversation[T]) -> None:
+        self.conversation = conversation
+
+    async def send_and_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = MISSING_MESSAGE,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        """Ask and wait for the answer; see `Conversation.send_and_wait`."""
+        return await self.conversation.send_and_wait(
+            sender_external_id, recipient_external_id, message, timeout, **options
+        )
+
+    async def reply(self, sender_external_id: str, recipient_external_id: str, message: T = MISSING_MESSAGE) -> None:
+        """Answer an agent that waits; see `Conversation.reply`."""
+        await self.conversation.reply(sender_external_id, recipient_external_id, message)
+
+    async def end_conversation(self, requester_external_id: str, other_external_id: str) -> None:
+        """End the open session of the two; see `Conversation.end_conversation`."""
+        await self.conversation.end_conversation(requester_external_id, other_external_id)
