@@ -93,7 +93,7 @@ class Ask:
         return None
 
     async def post_in_turn(self) -> str | None:
-        """Store it when the sender no longer waits for this recipient; calls here take turns, first come first served."""
+        """Store it once the sender no longer waits for this recipient; calls here take turns as they came."""
         try:
             async with (
                 asyncio.timeout_at(self.deadline),
@@ -111,7 +111,7 @@ class Ask:
                 raise
             raise ConversationTimeoutError(
                 f"{self.draft.sender!r} waited {self.timeout:g} seconds for its earlier ask to "
-                f"{self.draft.recipient!r} to end; this one was not sent. Give it more time, or ask one after the other."
+                f"{self.draft.recipient!r} to end; this one was not sent. Give it more time, or ask one by one."
             ) from error
 
     async def wait_until_free(self, ask_id: str) -> None:

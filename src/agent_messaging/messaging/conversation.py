@@ -148,8 +148,8 @@ class Conversation(Generic[T]):
 
         When it returns, the message is committed and synced. If the recipient waits for the sender, in
         `wait_for_message` or by an ask that the sender has taken up, that call has it. Otherwise the recipient's
-        conversation handler runs, and what it returns is kept as an unread message of the sender; without a handler the message waits until
-        it is read. Either way it is unread until the recipient reads it.
+        conversation handler runs, and what it returns is kept as an unread message of the sender; without a handler
+        the message waits until it is read. Either way it is unread until the recipient reads it.
 
         Args:
             sender_external_id: Who sends.
