@@ -502,6 +502,9 @@ class Dispatcher:
                 ask = ended.get(delivery.message_id)
                 is_answered = ask is not None and ask.state is AskState.REPLIED
                 self.asks.wrote(settlement.answer.message_id, ended.pop(delivery.message_id) if is_answered else None)
+            if delivery.ask_timeout is not None:
+                # The answer to a repeat may not say what the lost one did.
+                self.asks.waiters.hint([delivery.message_id])
         self.asks.ended(ended.values())
 
     def _hungry(self) -> list[Station]:
