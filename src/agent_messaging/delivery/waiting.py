@@ -114,7 +114,7 @@ class Waiters(Generic[R]):
             future.set_exception(NotInitializedError(_CLOSED))
 
     def _look(self, ids: Collection[str]) -> None:
-        self._ids |= set(ids)
+        self._ids |= {id for id in ids if not all(future.done() for future in self._futures[id])}
         if self._ids and self._looking is None and not self._is_closed:
             self._looking = asyncio.create_task(self._look_until_done(), name="agent-messaging-waiting")
 
@@ -132,7 +132,7 @@ class Waiters(Generic[R]):
     async def _check(self, ids: Collection[str]) -> None:
         for id in self._early.keys() & set(ids):
             self._early[id] = True
-        wanted = [id for id in ids if id in self._futures and id not in self._early]
+        wanted = [id for id in ids if id in self._futures and id not in self._early]  # others have left meanwhile
         for start in range(0, len(wanted), PAGE):
             for id, result in (await self.find(wanted[start : start + PAGE])).items():
                 if result is not None:

@@ -199,7 +199,8 @@ class Ask:
             case AskState.FAILED:
                 reason = (outcome.reason or "it gave no reason").rstrip(".")
                 raise HandlerError(
-                    f"The handler of {recipient!r} failed on this ask: {reason}. Its process has the traceback in its log."
+                    f"The handler of {recipient!r} failed on this ask: {reason}. "
+                    "Its process has the traceback in its log."
                 )
             case AskState.CANCELLED:
                 raise ConversationEndedError(
