@@ -65,6 +65,30 @@ class MessageType(StrEnum):
     ENDING = "ending"
 
 
+class SpeakerSelection(StrEnum):
+    """Who names the next speaker, where the current one does not."""
+
+    ROUND_ROBIN = "round_robin"
+    """Nobody: turns go round in the order of joining."""
+    HOST = "host"
+    """The host, each time it speaks; after everybody else the host has the turn."""
+    CUSTOM = "custom"
+    """A function of the host's process."""
+
+
+class TurnEnd(StrEnum):
+    """How a turn ended."""
+
+    SPOKE = "spoke"
+    PASSED = "passed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    """By the host."""
+    LEFT = "left"
+    """Its holder left, was removed, or its agent was deregistered."""
+    MEETING_ENDED = "meeting_ended"
+
+
 class MeetingEventType(StrEnum):
     """What happened in a meeting."""
 
@@ -74,6 +98,10 @@ class MeetingEventType(StrEnum):
     PARTICIPANT_JOINED = "participant_joined"
     PARTICIPANT_LEFT = "participant_left"
     TIMEOUT_OCCURRED = "timeout_occurred"
+    PARTICIPANT_STATUS_CHANGED = "participant_status_changed"
+    MESSAGE_POSTED = "message_posted"
+    ERROR_OCCURRED = "error_occurred"
+    """A turn handler failed."""
 
 
 class Kind(StrEnum):
@@ -81,8 +109,16 @@ class Kind(StrEnum):
 
     ONE_WAY = "one_way"
     CONVERSATION = "conversation"
+    MEETING = "meeting"
+    """What is said in a meeting: a message without a delivery."""
+    INVITATION = "invitation"
+    """An invitation to a meeting."""
+    TURN = "turn"
+    """The duty of a turn handler to use its agent's turn."""
     NOTIFICATION = "notification"
     """Never of a delivery: what notification handlers serve."""
+    EVENTS = "events"
+    """Never of a delivery: what the handlers of meeting events serve."""
 
 
 class AskState(StrEnum):

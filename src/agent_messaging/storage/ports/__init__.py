@@ -55,6 +55,23 @@ from .deliveries import (
     UnknownAgents,
 )
 from .directory import DirectoryStore
+from .meetings import (
+    Acted,
+    Created,
+    EventPage,
+    EventRow,
+    MeetingRow,
+    MeetingStatistics,
+    MeetingStore,
+    NewInvitation,
+    NewMeeting,
+    NewSpeech,
+    SeatRow,
+    SpeechCount,
+    Standing,
+    TimedOut,
+    TurnRow,
+)
 from .messages import MessageRow, MessageStore, Role
 from .processes import Presence, ProcessRow, ProcessStore, Service
 from .sessions import (
@@ -75,6 +92,7 @@ from .store import Store, StoreFacts
 
 __all__ = [
     "CLAIM_MARGIN",
+    "Acted",
     "Advanced",
     "AnswerRow",
     "Answering",
@@ -84,6 +102,7 @@ __all__ = [
     "Claim",
     "ClaimRequest",
     "ClaimedDelivery",
+    "Created",
     "DeadRow",
     "DeliveryStatistics",
     "DeliveryStore",
@@ -91,8 +110,13 @@ __all__ = [
     "Duplicate",
     "EndedAsk",
     "EndedSession",
+    "EventPage",
+    "EventRow",
     "KeyConflict",
     "MailboxFull",
+    "MeetingRow",
+    "MeetingStatistics",
+    "MeetingStore",
     "MessageRow",
     "MessageStore",
     "MutualWait",
@@ -100,6 +124,9 @@ __all__ = [
     "NewDelivery",
     "NewEnding",
     "NewGroup",
+    "NewInvitation",
+    "NewMeeting",
+    "NewSpeech",
     "NewWait",
     "NotWaiting",
     "Presence",
@@ -108,6 +135,7 @@ __all__ = [
     "ReadPage",
     "ReceiptRow",
     "Role",
+    "SeatRow",
     "Service",
     "SessionCounts",
     "SessionLocked",
@@ -117,9 +145,13 @@ __all__ = [
     "Settled",
     "Settlement",
     "Settling",
+    "SpeechCount",
+    "Standing",
     "Store",
     "StoreFacts",
     "Stored",
+    "TimedOut",
+    "TurnRow",
     "UnknownAgents",
     "WaitRow",
 ]
