@@ -243,12 +243,13 @@ class DeliveryStore(Protocol):
         """Store the groups in their order, each all or nothing, in one commit; one outcome per group.
 
         Checked per group, in this order: the idempotency key, the agents, the mailboxes. One refused group stores
-        nothing and hinders no other. Two groups with one new key in one call: the second is answered like any repeat.
-        A delivery with `claim` is claimed for `owner` in the same commit if it is due and its lane has nothing
-        queued that is due and nothing claimed by another process; the caller guarantees that the lane's own earlier
-        run has ended and that at most the first delivery of a lane in one call asks for it. With `claim` refused it
-        is queued. `repeat=True` tells that an earlier, unknown attempt at the same groups may have been committed:
-        what is stored under these message ids is then answered `Stored` again, with the claims `owner` still holds.
+        nothing and hinders no other. Two groups with one new key in one call: the second is answered like any repeat. A
+        delivery with `claim` is claimed for `owner` in the same commit if it is due, its lane has nothing queued that
+        is due and nothing claimed by another process, and the owner has not ended; the caller guarantees that the
+        lane's own earlier run has ended and that at most the first delivery of a lane in one call asks for it. With
+        `claim` refused it is queued. `repeat=True` tells that an earlier, unknown attempt at the same groups may have
+        been committed: what is stored under these message ids is then answered `Stored` again, with the claims `owner`
+        still holds.
         """
         ...
 
@@ -263,8 +264,10 @@ class DeliveryStore(Protocol):
     ) -> list[ClaimedDelivery]:
         """Claim what the requests ask for: at most `limit` each, lanes round robin, oldest first within a lane.
 
-        Never returns what is not due, has expired, or would break an ordered lane. Not repeatable: a lost answer leaves
-        claims that return through `release` or their hard end; the owner finds them with `list_claims`.
+        Never returns what is not due, has expired, or would break an ordered lane. An owner that has ended (retired, or
+        released by others that took it for dead) gets nothing, here and with `append` and `settle`: nobody would look
+        for the claims of one that ended. Not repeatable: a lost answer leaves claims that return through `release` or
+        their hard end; the owner finds them with `list_claims`.
         """
         ...
 
@@ -279,7 +282,8 @@ class DeliveryStore(Protocol):
         """End claims and, in the same commit, claim again what `requests` ask for (also what these settlements freed).
 
         Only the newest token moves a delivery. Repeating a settlement that took effect answers moved=True again as long
-        as the delivery was not claimed meanwhile.
+        as the delivery was not claimed meanwhile, whatever else became of it (redriven, expired, withdrawn); another
+        end than the one that took effect is refused.
         """
         ...
 

@@ -29,7 +29,8 @@ select json_group_object(wanted.value, (
 from jsonb_each(:ids) as wanted
 
 -- name: append_find_busy
--- The lanes in which nothing may be claimed now: something is due there, or another process holds the claim.
+-- The lanes in which nothing may be claimed now: something is due there, another process holds the claim, or the owner
+-- was taken for dead by others.
 select json_group_array(lane.key) from jsonb_each(:lanes) as lane
 where exists (
   select 1 from deliveries
@@ -39,7 +40,7 @@ where exists (
   select 1 from deliveries
   where recipient_id = lane.value ->> 0 and kind = lane.value ->> 1 and sender_id = lane.value ->> 2
     and state = 'claimed' and owner is not :owner
-)
+) or exists (select 1 from processes where id = :owner and ended_at is not null)
 
 -- name: append_insert_messages
 -- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
@@ -63,13 +64,15 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, :at from 
 -- name: claim_lanes
 -- Walks from lane to lane by seeking in deliveries_ready, so that the backlog of a lane costs nothing; behind the last lane
 -- it begins again, up to after_sender. Each step looks at one lane's head: `free` says whether it may be claimed. A walk
--- ends when it has found what was asked for. `closed`: no (further) suspect may be taken for this recipient.
+-- ends when it has found what was asked for. `closed`: no (further) suspect may be taken for this recipient. Who was taken
+-- for dead by others begins none.
 with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapped, sender_id, seq, suspect, closed, free) as (
   select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, ''), 0, 0,
     value ->> 6 or exists (
       select 1 from deliveries where recipient_id = value ->> 1 and state = 'claimed' and suspect = 1
     ), 0
   from jsonb_each(:requests)
+  where not exists (select 1 from processes where id = :owner and ended_at is not null)
   union all
   select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.found + w.free,
     w.after is not null and head.sender_id <= w.after,
@@ -110,6 +113,7 @@ cross join messages as m on m.seq = c.seq
 with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrapped, sender_id) as (
   select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, '')
   from jsonb_each(:requests)
+  where not exists (select 1 from processes where id = :owner and ended_at is not null)
   union all
   select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.number + 1,
     w.after is not null and head.sender_id <= w.after, head.sender_id
@@ -171,7 +175,9 @@ from (select value ->> 0 as seq, value ->> 1 as until from jsonb_each(:rows)) as
 where deliveries.seq = taken.seq
 
 -- name: settle_find
-select json_group_array(json_array(d.seq, d.state, d.token, d.origin, d.log ->> '$[#-1].event'))
+-- The event by which the newest claim ended, if it left one: to redrive is no end of a claim.
+select json_group_array(json_array(d.seq, d.state, d.token, d.origin,
+  coalesce(nullif(d.log ->> '$[#-1].event', 'redriven'), d.log ->> '$[#-2].event')))
 from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
 
 -- name: settle
