@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 
 from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError
@@ -30,7 +30,7 @@ from ..storage.ports import (
     Settling,
     Stored,
 )
-from .names import AgentName, Names
+from .names import NAMES_MAX_AGE, AgentName, Names
 from .probes import probe
 from .retry import RetryPolicy, describe, quotes_payload
 from .serving import Serving
@@ -56,7 +56,7 @@ class Dispatcher:
         concurrency: Runs at once for each agent and kind, where its handler says nothing else.
         timeout: Seconds a run may take, likewise.
         on_later: Called with the seconds until a retry becomes due.
-        on_queued: Called when something was queued here that was not claimed with it.
+        on_waiting: Called with the (recipient id, kind) pairs for which something waits unclaimed.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Dispatcher:
         retry: RetryPolicy,
         trouble: Trouble,
         on_later: Callable[[float], None],
-        on_queued: Callable[[], None],
+        on_waiting: Callable[[Iterable[tuple[str, Kind]]], None],
     ) -> None:
         self.deliveries = deliveries
         self.presence = presence
@@ -84,7 +84,7 @@ class Dispatcher:
         self.retry = retry
         self.trouble = trouble
         self.on_later = on_later
-        self.on_queued = on_queued
+        self.on_waiting = on_waiting
         self.threads = DaemonThreads()
         self.decoder = Decoder()
         self.stations: dict[tuple[str, Kind], Station] = {}
@@ -242,7 +242,7 @@ class Dispatcher:
                 elsewhere.append(delivery.recipient_id)
         if elsewhere:
             self.serving.ring_for(elsewhere, group.kind)
-            self.on_queued()
+            self.on_waiting([(recipient_id, group.kind) for recipient_id in elsewhere])
         self._wake()
 
     # --- stations -----------------------------------------------------------------------------------------------------
@@ -276,6 +276,7 @@ class Dispatcher:
 
     async def _find_waiting(self) -> None:
         waiting = await self.deliveries.find_waiting()
+        self.on_waiting(waiting)
         names = await self.names.find_by_id({recipient_id for recipient_id, _ in waiting})
         for recipient_id, kind in waiting:
             agent = names.get(recipient_id)
@@ -334,9 +335,15 @@ class Dispatcher:
         self.pulled.discard(settlement.claim)
         self.waiters.hint([message_id])
         self.presence.ring(settled.origins - {owner})
-        if settlement.how is Settling.RETRY:
-            self.on_later(settlement.delay)
+        self._wait_for(settlement)
         return settled.moved[0]
+
+    def _wait_for(self, settlement: Settlement) -> None:
+        """Look when what went back is due again; of what is due at once, time tells nothing."""
+        if settlement.how is Settling.RETRY and settlement.delay > 0:
+            self.on_later(settlement.delay)
+        elif settlement.how in (Settling.RETRY, Settling.RETURNED):
+            self.look()
 
     async def _give_back(self, claims: Collection[Claim], reason: str) -> None:
         if claims:
@@ -429,8 +436,8 @@ class Dispatcher:
         for (settlement, delivery), moved in zip(batch, settled.moved, strict=True):
             if not moved:
                 logger.warning("the claim on message %s was lost: another run has it", delivery.message_id)
-            elif settlement.how is Settling.RETRY:
-                self.on_later(settlement.delay)
+            else:
+                self._wait_for(settlement)
         self.waiters.hint(delivery.message_id for _, delivery in batch)
         self.presence.ring(settled.origins - {owner})
         if self.settlements or any(station.free > 0 for station in self.asking):
@@ -444,7 +451,8 @@ class Dispatcher:
         return [station for station in self.asking if station.free > 0]
 
     async def _take(self, hungry: list[Station], limits: list[int], claimed: Collection[ClaimedDelivery]) -> None:
-        await self.names.find_by_id({delivery.sender_id for delivery in claimed})
+        agents = {id for delivery in claimed for id in (delivery.sender_id, delivery.recipient_id)}
+        await self.names.find_by_id(agents, max_age=NAMES_MAX_AGE)
         of_station: dict[tuple[str, Kind], list[ClaimedDelivery]] = {}
         for delivery in claimed:
             of_station.setdefault((delivery.recipient_id, delivery.kind), []).append(delivery)
@@ -500,12 +508,11 @@ class Dispatcher:
         return Settlement(delivery.claim, Settling.DONE)
 
     async def _call(self, station: Station, delivery: ClaimedDelivery) -> object:
-        sender = self.names.cached_by_id(delivery.sender_id)
-        if sender is None:
-            sender = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id)
+        agents = await self.names.find_by_id((delivery.sender_id, delivery.recipient_id), max_age=NAMES_MAX_AGE)
+        sender = agents.get(delivery.sender_id)
         if sender is None:
             raise HandlerError("The sender was removed while its message waited.")
-        context = make_context(delivery, sender, station.agent)
+        context = make_context(delivery, sender, agents.get(delivery.recipient_id, station.agent))
         return await run_handler(
             station.handler,
             delivery,

@@ -15,6 +15,7 @@ from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..handlers.registry import Registry
 from ..models import Kind
 from ..storage.ports import Store
+from .arrivals import Arrivals
 from .dispatcher import Dispatcher
 from .names import Names
 from .outbox import Outbox
@@ -51,6 +52,7 @@ class Engine:
         )
         self.trouble = Trouble()
         self.waiters = Waiters(store.deliveries)
+        self.arrivals = Arrivals()
         self.dispatcher = Dispatcher(
             store.deliveries,
             store.presence,
@@ -62,11 +64,9 @@ class Engine:
             retry=RetryPolicy(settings.retry_delay, settings.retry_max_delay),
             trouble=self.trouble,
             on_later=self.look_in,
-            on_queued=self._queued_here,
+            on_waiting=self.arrivals.arrived,
         )
         self.outbox = Outbox(store.deliveries, lambda: store.presence.process_id, self.dispatcher, budget=budget)
-        self.arrived = asyncio.Event()
-        """Set, and replaced, whenever something may have arrived for an agent that pulls."""
         self.is_closing = False
         self.is_leaving = False
         self.is_closed = False
@@ -103,7 +103,7 @@ class Engine:
         without, only what is running ends.
         """
         self.is_closing = True
-        self.arrived.set()
+        self.arrivals.wake_all()
         limit = self.settings.drain_timeout
         try:
             async with asyncio.timeout(self.settings.handler_timeout if limit is None else limit):
@@ -147,19 +147,18 @@ class Engine:
         self.dispatcher.lose_claims()
         self.serving.forget_publication()
 
-    def _queued_here(self) -> None:
-        if self.serving.pulling:
-            arrived, self.arrived = self.arrived, asyncio.Event()
-            arrived.set()
-
     def _served_changed(self) -> None:
         self.dispatcher.review()
+        self._wake_who_waits_in_vain()
 
     def _look(self) -> None:
-        self.dispatcher.look()
+        self.dispatcher.look()  # who pulls is woken when it has found what waits
         self.waiters.look()
-        arrived, self.arrived = self.arrived, asyncio.Event()
-        arrived.set()
+        self._wake_who_waits_in_vain()
+
+    def _wake_who_waits_in_vain(self) -> None:
+        """Let those look again who wait for messages of an agent that was removed, or registered anew."""
+        self.arrivals.wake_all(of=lambda agent_id: self.names.cached_by_id(agent_id) is None)
 
     def queued(self, recipient_ids: Collection[str], kind: Kind) -> None:
         """Something of these agents was queued: wake whoever serves them, here or elsewhere."""
