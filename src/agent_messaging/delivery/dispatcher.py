@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError
 from ..handlers.running import UnreadableError, make_context, run_handler
@@ -89,7 +90,7 @@ class Dispatcher:
         self.decoder = Decoder()
         self.stations: dict[tuple[str, Kind], Station] = {}
         self.asking: dict[Station, None] = {}
-        self.runs: dict[asyncio.Task[None], ClaimedDelivery] = {}
+        self.runs: dict[asyncio.Task[Settlement], ClaimedDelivery] = {}
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
         self.pulled: set[Claim] = set()
@@ -102,7 +103,7 @@ class Dispatcher:
         self._reconciling = False
         self._event = asyncio.Event()
         self._quiet = asyncio.Event()
-        self._lost: set[asyncio.Task[None]] = set()
+        self._lost: set[asyncio.Task[Settlement]] = set()
         self._is_stopping = False
         self.has_stuck_runs = False
         """After closing: runs that could not be stopped still work on messages that are claimed."""
@@ -186,6 +187,11 @@ class Dispatcher:
     @property
     def _has_ended(self) -> bool:
         return self._task is None or self._task.done()
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether the loop ends, and has cancelled every task: what runs is not to blame."""
+        return self._task is None or self._task.done() or self._task.cancelling() > 0
 
     def lose_claims(self) -> None:
         """Others took this incarnation for dead: every claim is lost, so stop its run and settle nothing."""
@@ -469,30 +475,43 @@ class Dispatcher:
 
     def _run(self, station: Station, delivery: ClaimedDelivery) -> None:
         probe("after_claim")
-        task = asyncio.create_task(self._handle(station, delivery), name=f"agent-messaging-run-{delivery.message_id}")
+        name = f"agent-messaging-run-{delivery.message_id}"
+        task = asyncio.create_task(self._handle(station, delivery), name=name)
         self.runs[task] = delivery
+        task.add_done_callback(partial(self._ended, station, delivery))
 
-    async def _handle(self, station: Station, delivery: ClaimedDelivery) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _ended(self, station: Station, delivery: ClaimedDelivery, task: asyncio.Task[Settlement]) -> None:
+        """Let the run go, and its delivery end as it says.
+
+        A callback, because a task that is cancelled before its first step runs nothing of its own.
+        """
+        del self.runs[task]
+        station.vacate(delivery.sender_id)
         settlement = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         try:
-            settlement = await self._outcome(station, delivery, task)
-        finally:  # a SystemExit or KeyboardInterrupt ends the loop: the message goes back
-            del self.runs[task]
-            station.vacate(delivery.sender_id)
+            if not task.cancelled():
+                error = task.exception()
+                if error is None:
+                    settlement = task.result()
+                elif not isinstance(error, KeyboardInterrupt):
+                    # Counted, also a SystemExit: a message whose handler ends its process each time must end as a dead
+                    # letter.
+                    settlement = self._failure(delivery, error)
+        finally:
             if task in self._lost:
                 self._lost.discard(task)
             else:
                 self.settlements.append((settlement, delivery))
             self._wake()
 
-    async def _outcome(self, station: Station, delivery: ClaimedDelivery, task: asyncio.Task[None]) -> Settlement:
+    async def _handle(self, station: Station, delivery: ClaimedDelivery) -> Settlement:
         """Run the handler and decide how its delivery ends."""
+        task = asyncio.current_task()
+        assert task is not None
         try:
             await self._call(station, delivery)
         except (KeyboardInterrupt, SystemExit):
-            raise
+            raise  # it ends the loop, and its process as a rule
         except UnreadableError as error:
             reason = describe(error.__cause__ or error)
             self._log(delivery, error)
@@ -500,12 +519,19 @@ class Dispatcher:
         except BaseException as error:
             # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
             # what is not counted would be repeated for ever.
-            if isinstance(error, asyncio.CancelledError) and task.cancelling() and self._is_stopping:
+            if (
+                isinstance(error, asyncio.CancelledError)
+                and task.cancelling()
+                and (self._is_stopping or self._is_ending)
+            ):
                 return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
-            self._log(delivery, error)
-            how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
-            return Settlement(delivery.claim, how, delay, describe(error))
+            return self._failure(delivery, error)
         return Settlement(delivery.claim, Settling.DONE)
+
+    def _failure(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement:
+        self._log(delivery, error)
+        how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
+        return Settlement(delivery.claim, how, delay, describe(error))
 
     async def _call(self, station: Station, delivery: ClaimedDelivery) -> object:
         agents = await self.names.find_by_id((delivery.sender_id, delivery.recipient_id), max_age=NAMES_MAX_AGE)
