@@ -25,7 +25,7 @@ def claim(
 ) -> list[ClaimedDelivery]:
     """Find what the requests may have, and take it."""
     try:
-        chosen = _choose_all(connection, requests, instant)
+        chosen = _choose_all(connection, requests, owner, instant)
     except apsw.TooBigError:
         # Their contents do not fit into one text (a gigabyte); the others are for the next time.
         if len(requests) > 1:
@@ -45,21 +45,21 @@ def _claim_limit(row: list[Any], run_limit: float) -> float:
 
 
 def _choose_all(
-    connection: apsw.Connection, requests: Sequence[ClaimRequest], instant: Instant
+    connection: apsw.Connection, requests: Sequence[ClaimRequest], owner: str, instant: Instant
 ) -> list[tuple[list[Any], float]]:
     found: dict[int, list[Any]] = {number: [] for number in range(len(requests))}
     taken: set[int] = set()
     suspected: set[str] = set()
     for name, ordered in (("claim_lanes", True), ("claim_any", False)):
         asked = [n for n, request in enumerate(requests) if request.ordered is ordered and request.limit > 0]
-        refused = _choose(connection, name, requests, asked, found, taken, suspected, instant)
+        refused = _choose(connection, name, requests, asked, found, taken, suspected, owner, instant)
         if refused:
             # Two requests of one recipient found a suspect each, and one at a time is allowed. The second is asked
             # again without any, because behind the suspect there may be others.
             for number in refused:
                 taken.difference_update(row[2] for row in found[number])
                 found[number] = []
-            _choose(connection, name, requests, refused, found, taken, suspected, instant)
+            _choose(connection, name, requests, refused, found, taken, suspected, owner, instant)
     return [(row, requests[number].run_limit) for number, mine in found.items() for row in mine]
 
 
@@ -71,6 +71,7 @@ def _choose(
     found: dict[int, list[Any]],
     taken: set[int],
     suspected: set[str],
+    owner: str,
     instant: Instant,
 ) -> list[int]:
     """Put into `found` what may be claimed; answers the requests that found a suspect too many."""
@@ -82,7 +83,12 @@ def _choose(
     ]
     refused: dict[int, None] = {}
     counts: Counter[int] = Counter()
-    bindings = {"requests": encode(parameters), "now": instant.due, "most": max(requests[n].limit for n in asked)}
+    bindings = {
+        "requests": encode(parameters),
+        "owner": owner,
+        "now": instant.due,
+        "most": max(requests[n].limit for n in asked),
+    }
     for row in fetch(connection, _SQL[name], bindings):
         number, suspect, seq = row[:3]
         recipient_id = requests[number].recipient_id

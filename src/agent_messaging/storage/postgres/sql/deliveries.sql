@@ -310,7 +310,8 @@ returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_
 
 -- name: settle
 -- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
--- token, which no claim has raised since, and by the last entry of the log.
+-- token, which no claim has raised since, and by the last entry of the log; but one that is done left none, so the last is
+-- an earlier claim's, and to redrive is no end of a claim.
 with moment as materialized (
   select coalesce($8::timestamptz, clock_timestamp()) as now
 ),
@@ -344,7 +345,8 @@ select l.position::integer, l.origin::text, l.how in ('done', 'dead') as final
 from locked l
 where l.state = 'claimed'
   or (l.how = 'done' and l.state = 'done')
-  or (l.how <> 'done' and l.log -> -1 ->> 'event' = l.event)
+  or (l.how <> 'done' and l.state <> 'done'
+    and coalesce(nullif(l.log -> -1 ->> 'event', 'redriven'), l.log -> -2 ->> 'event') = l.event)
 
 -- name: list_claims
 select seq, token, attempt from deliveries where state = 'claimed' and owner = $1::text::uuid order by seq + 0
