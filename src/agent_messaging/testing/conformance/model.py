@@ -64,11 +64,14 @@ class Model:
         """Store; whether it was claimed at once."""
         lane = [other for other in self.items if other.lane == item.lane]
         self.items.append(item)
-        free = not any(self.is_ready(other) or (other.state is CLAIMED and other.owner != owner) for other in lane)
+        free = not any(self.is_ready(other) or (other.owner != owner and self.holds_its_lane(other)) for other in lane)
         if claim and self.is_ready(item) and free:
             self.take(item, owner, item.run_limit)
             return True
         return False
+
+    def holds_its_lane(self, item: Item) -> bool:
+        return item.state is CLAIMED
 
     def take(self, item: Item, owner: str, run_limit: float) -> None:
         item.state, item.owner, item.ended = CLAIMED, owner, None
@@ -89,7 +92,7 @@ class Model:
         items = [item for item in self.items if item.lane == lane]
         ready = [item for item in items if self.is_ready(item)]
         if ordered:
-            ready = [] if any(item.state is CLAIMED for item in items) else ready[:1]
+            ready = [] if any(self.holds_its_lane(item) for item in items) else ready[:1]
         return (item for item in ready if origin is None or item.origin == origin)
 
     def suspect_is_out(self, recipient: str) -> bool:
