@@ -62,7 +62,7 @@ class OpeningConformance(StoreFixtures):
     async def test_a_refused_message_opens_no_session(self, world: World) -> None:
         refused = [
             world.talk(answers=Answering.REQUIRED),
-            world.talk(recipients=new_id()),
+            world.talk(recipient=new_id()),
             world.talk(mailbox_limit=0),
         ]
         outcomes = await world.append(*refused)
