@@ -2,11 +2,13 @@
 -- fixes the order of the loops: from the array to the table, never a scan of the table.
 
 -- name: append_find_stored
--- With the ask that each of them answered.
+-- With the ask that each of them answered, which is one of the messages before it in the session.
 select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner is :owner,
   m.session_id, json((
-    select json_array(asked.id, a.origin) from asks as a cross join messages as asked on asked.seq = a.seq
-    where a.answer_seq = m.seq
+    select json_array(asked.id, a.origin) from messages as asked cross join asks as a on a.seq = asked.seq
+    where d.state = 'done' and d.token = 0 and asked.session_id = m.session_id and asked.seq < m.seq
+      and a.answer_seq = m.seq
+    order by asked.seq desc limit 1
   ))))
 from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
