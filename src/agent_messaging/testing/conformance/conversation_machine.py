@@ -86,6 +86,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         by = self.owners[owner]
         groups = [self.make_group(**one) for one in options]
         outcomes = self.run(self.world.append(*groups, owner=by, now=self.now))
+        stored: list[tuple[Letter, Stored]] = []
         for group, outcome in zip(groups, outcomes, strict=True):
             expected = self.model.store(group, by)
             if isinstance(expected, MutualWait):
@@ -93,9 +94,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
             elif isinstance(expected, Stored):
                 assert isinstance(outcome, Stored), (outcome, expected)
                 letter = self.model.letter(id_of(group))
-                claimed = {id: (claim.token, claim.attempt) for id, claim in outcome.claims.items()}
-                assert claimed == ({letter.message_id: (1, 1)} if letter.state is CLAIMED else {})
-                self.claims += outcome.claims.items()
+                stored.append((letter, outcome))
                 waiters = {wait.owner for wait in self.model.live_waits(letter.recipient, letter.sender)}
                 if expected.waiter is not None:
                     # Which of several, or whether for an answer that has its asker, is left open.
@@ -104,6 +103,14 @@ class ConversationMachine(StoreMachine[ConversationModel]):
                 assert replace(outcome, claims={}) == expected
             else:
                 assert outcome == expected
+        wanted = {id_of(group) for group in groups if group.deliveries[0].claim}
+        for letter, outcome in stored:
+            held = self.model.live_waits(letter.recipient, letter.sender)
+            if letter.message_id in wanted and not held:
+                self.model.claim_at_once(letter, by)
+            claimed = {id: (claim.token, claim.attempt) for id, claim in outcome.claims.items()}
+            assert claimed == ({letter.message_id: (1, 1)} if letter.state is CLAIMED else {})
+            self.claims += outcome.claims.items()
 
     def make_group(self, pair: tuple[int, int], within: int | None, key: str | None, **options: Any) -> NewGroup:
         sender, recipient = (self.agents[number] for number in pair)

@@ -181,7 +181,7 @@ class ConversationModel(Model):
     # --- storing --------------------------------------------------------------------------------------------------
 
     def store(self, group: NewGroup, owner: str) -> AppendOutcome:
-        """What `append` answers to a group; the claims are those that its messages must have got, without their seq."""
+        """What `append` answers to a group, without claims: those are made once all groups of a call are stored."""
         (new,) = group.deliveries
         key = (group.sender_id, group.idempotency_key or "")
         if group.idempotency_key is not None and key in self.keys:
@@ -227,7 +227,7 @@ class ConversationModel(Model):
             self.items.append(letter)
             self.answer(answered, letter)
         else:
-            self.append(letter, owner, claim=new.claim and not waiting)
+            self.append(letter, owner, claim=False)
             if group.notify:
                 self.notices.append(letter)
         if group.ask_timeout is not None:

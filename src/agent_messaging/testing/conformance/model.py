@@ -62,10 +62,14 @@ class Model:
 
     def append(self, item: Item, owner: str, *, claim: bool) -> bool:
         """Store; whether it was claimed at once."""
-        lane = [other for other in self.items if other.lane == item.lane]
         self.items.append(item)
+        return claim and self.claim_at_once(item, owner)
+
+    def claim_at_once(self, item: Item, owner: str) -> bool:
+        """Claim what was just stored, if its lane allows."""
+        lane = [other for other in self.items[: self.items.index(item)] if other.lane == item.lane]
         free = not any(self.is_ready(other) or (other.owner != owner and self.holds_its_lane(other)) for other in lane)
-        if claim and self.is_ready(item) and free:
+        if self.is_ready(item) and free:
             self.take(item, owner, item.run_limit)
             return True
         return False
