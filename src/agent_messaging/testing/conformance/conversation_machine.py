@@ -333,9 +333,14 @@ class ConversationMachine(StoreMachine[ConversationModel]):
     def take_notices(self, recipients: list[int], limit: int) -> None:
         to = [self.agents[number] for number in recipients]
         rows = self.run(self.world.sessions.take_notices(to, limit))
-        expected = [letter for letter in self.model.notices if letter.recipient in to][:limit]
-        assert ids(rows) == [letter.message_id for letter in expected]
-        self.model.notices = [letter for letter in self.model.notices if letter not in expected]
+        left = [letter for letter in self.model.notices if letter.recipient in to]
+        taken = [letter for letter in left if letter.message_id in ids(rows)]
+        assert ids(rows) == [letter.message_id for letter in taken]
+        # Old ones may have been dropped; of the others none was passed over.
+        passed_over = left[: left.index(taken[-1])] if len(rows) == limit else left
+        fresh = [letter for letter in passed_over if letter.created_at > self.model.now - 60]
+        assert all(letter in taken for letter in fresh)
+        self.model.notices = [letter for letter in self.model.notices if letter not in taken]
 
     # --- what holds after each of them ----------------------------------------------------------------------------
 
