@@ -257,7 +257,10 @@ class ConversationModel(Model):
         self, sender: str, recipient: str, within: Letter | None, answered: Question | None
     ) -> SessionLocked | MutualWait | None:
         first = self.open_ask(sender, recipient)
-        new = WaitingAsk(-1, sender, recipient, Place.QUEUED, self.place_of(within))
+        # One that is an answer is with the code that waits for it as soon as it is stored.
+        place = Place.TAKEN if answered else Place.QUEUED
+        taken_within = self.place_of(answered.within) if answered else None
+        new = WaitingAsk(-1, sender, recipient, place, self.place_of(within), taken_within)
         asks = {ask.id: self.waiting_ask(ask) for ask in self.open_asks() if ask is not answered}
         staff = {agent: self.staff(agent) for agent in {letter.recipient for letter in self.letters} | {recipient}}
         path = find_circle(new, asks.values(), staff, behind=asks[first.id] if first else None)
