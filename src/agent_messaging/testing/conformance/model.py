@@ -168,7 +168,7 @@ class Model:
     def redrive(self, item: Item) -> bool:
         if item.state is not DEAD:
             return False
-        item.state, item.attempt, item.suspect, item.ended = QUEUED, 0, False, None
+        item.state, item.attempt, item.suspect = QUEUED, 0, False
         item.due_at = item.expires_at = None
         item.log.append("redriven")
         return True
