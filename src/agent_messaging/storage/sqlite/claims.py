@@ -41,7 +41,8 @@ def claim(
 
 def _claim_limit(row: list[Any], run_limit: float) -> float:
     """Seconds to the hard end of the claim. The run of an ask may take as long as its asker waits."""
-    return max(run_limit, row[-1] or 0.0) + CLAIM_MARGIN
+    asked = row[-1]
+    return (run_limit if asked is None else max(run_limit, asked)) + CLAIM_MARGIN
 
 
 def _choose_all(
