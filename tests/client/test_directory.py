@@ -16,7 +16,10 @@ from agent_messaging import (
     Organization,
     OrganizationAlreadyExistsError,
     OrganizationNotFoundError,
+    ReceivedMessage,
 )
+from agent_messaging.delivery import dispatcher
+from agent_messaging.messaging import pulling
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
 from tests.support import eventually
 
@@ -198,3 +201,32 @@ async def test_a_sender_removed_elsewhere_is_reported_as_unknown(make_sdk: MakeS
     await elsewhere.deregister_agent("alice")
     with pytest.raises(AgentNotFoundError, match=r"Sender agent not found: 'alice'.*'alicia'"):
         await here.one_way.send("alice", "bob", 2, require_handler=False)
+
+
+async def test_handlers_and_receivers_are_told_the_names_that_agents_were_given_elsewhere(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob", "carol")
+    sdk.register_handler("bob")(inbox := Inbox())
+    await sdk.wait(await sdk.one_way.send("alice", "bob", "before"))
+    [pulled] = await _pull(sdk, "before")
+    for name in ("alice", "bob", "carol"):
+        await other.register_agent(name, "acme", f"New {name}", exist_ok=True)
+    monkeypatch.setattr(dispatcher, "NAMES_MAX_AGE", 0.0)
+    monkeypatch.setattr(pulling, "NAMES_MAX_AGE", 0.0)
+    await sdk.wait(await sdk.one_way.send("alice", "bob", "after"))
+    await sdk.wait(await other.one_way.send("alice", "bob", "from elsewhere"))
+    [again] = await _pull(sdk, "after")
+    names = [(context.sender_name, context.recipient_name) for context in inbox.contexts]
+    assert names == [("Alice", "Bob"), ("New alice", "New bob"), ("New alice", "New bob")]
+    assert (pulled.context.sender_name, pulled.context.recipient_name) == ("Alice", "Carol")
+    assert (again.context.sender_name, again.context.recipient_name) == ("New alice", "New carol")
+
+
+async def _pull(sdk: Sdk, content: str) -> list[ReceivedMessage]:
+    await sdk.one_way.send("alice", "carol", content, require_handler=False)
+    messages = await sdk.receive("carol", timeout=SOON)
+    for message in messages:
+        await message.done()
+    return messages

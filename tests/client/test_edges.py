@@ -90,16 +90,16 @@ async def test_a_receive_that_ends_while_it_looks_up_the_sender_gives_back_what_
         task = asyncio.current_task()
         return task is not None and task.get_name() == "receiver"
 
-    async def never(ids: set[str]) -> Any:
+    async def never(ids: set[str], **options: Any) -> Any:
         if by_receiver():
             looking.set()
             await asyncio.Event().wait()
-        return await find_by_id(ids)
+        return await find_by_id(ids, **options)
 
-    async def fails(ids: set[str]) -> Any:
+    async def fails(ids: set[str], **options: Any) -> Any:
         if by_receiver():
             raise StorageBusyError
-        return await find_by_id(ids)
+        return await find_by_id(ids, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(names, "find_by_id", never)

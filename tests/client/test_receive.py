@@ -187,3 +187,60 @@ async def test_a_bad_settlement_is_refused_and_the_claim_stays(sdk: Sdk) -> None
         with pytest.raises(ValueError, match=r"reason|after"):
             await settle()
     await message.done()
+
+
+async def test_of_many_receivers_as_many_look_as_there_are_messages(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message for one of a crowd, or for somebody else, costs no crowd of looks."""
+    crowd, count = 300, 5
+    deliveries = sdk._started().dispatcher.deliveries
+    claim, looks = deliveries.claim, 0
+
+    async def counting(requests: Any, **options: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await claim(requests, **options)
+
+    monkeypatch.setattr(deliveries, "claim", counting)
+    waiting = [asyncio.create_task(sdk.receive("bob")) for _ in range(crowd)]
+    await eventually(lambda: idle(sdk), 60.0, until=crowd.__eq__)
+    looks = 0
+    for number in range(count):
+        await sdk.one_way.send("alice", "carol", number, require_handler=False)
+        await sdk.one_way.send("alice", "bob", number)
+    await eventually(lambda: sum(task.done() for task in waiting), until=count.__eq__)
+    await eventually(lambda: idle(sdk), until=(crowd - count).__eq__)
+    # Each message wakes one, and whoever got one wakes another, for whom there may be more; so may each poll.
+    assert looks < 10 * count
+    pulled = [message for task in waiting if task.done() for message in task.result()]
+    assert sorted(message.content for message in pulled) == list(range(count))
+    await leave([task for task in waiting if not task.done()])
+
+
+async def test_a_receiver_that_leaves_when_it_was_woken_hands_the_message_on(sdk: Sdk) -> None:
+    for turns in range(6):
+        first, second = [asyncio.create_task(sdk.receive("bob", timeout=SOON)) for _ in range(2)]
+        await eventually(lambda: idle(sdk), until=(2).__eq__)
+        ids = await sdk.one_way.send("alice", "bob", turns)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait({first})
+        if first.cancelled():
+            [message] = await second
+        else:
+            [message] = first.result()
+            await leave([second])
+        assert [message.message_id] == ids
+        await message.done()
+
+
+def idle(sdk: Sdk) -> int:
+    """How many wait for something to pull."""
+    return sum(len(queue.idle) for queue in sdk._started().arrivals._queues.values())
+
+
+async def leave(tasks: list[asyncio.Task[Any]]) -> None:
+    """Wait no more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

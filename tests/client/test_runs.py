@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -58,6 +62,85 @@ async def test_whatever_a_handler_raises_is_a_counted_failure(make_sdk: MakeSdk,
     ids = await sdk.one_way.send("alice", "bob", "hi")
     [receipt] = await sdk.receipts.wait(ids, timeout=SOON)
     assert (receipt.state, attempts, len(receipt.reasons)) == ("dead", [1, 2], 2)
+
+
+PROGRAM = """
+import asyncio, sys
+from agent_messaging import AgentMessaging, Config
+
+async def main():
+    async with AgentMessaging(Config(url=sys.argv[1], messaging={"max_attempts": 2, "retry_delay": 0.01})) as sdk:
+        @sdk.register_handler("bob")
+        {head} fatal(message, context):
+            raise {error}
+
+        @sdk.register_handler("carol")
+        async def innocent(message, context):
+            print("RUNS", flush=True)
+            await asyncio.Event().wait()
+
+        await sdk.one_way.send("alice", "carol", "wait", require_handler=False) if {first} else None
+        while {first} and not sdk._started().dispatcher.runs:
+            await asyncio.sleep(0)
+        await sdk.one_way.send("alice", "bob", "die") if {first} else None
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("head", ["async def", "def"])
+@pytest.mark.parametrize(
+    ("error", "exit_code", "attempt", "event"),
+    [("SystemExit(3)", 3, 1, "failed"), ("KeyboardInterrupt", -signal.SIGINT, 0, "returned")],
+)
+async def test_a_handler_that_ends_its_process_leaves_no_claim_and_is_not_run_for_ever(
+    make_sdk: MakeSdk, url: str, head: str, error: str, exit_code: int, attempt: int, event: str
+) -> None:
+    sdk = await make_sdk(require_handler=False)
+    await sdk.add_people("alice", "bob", "carol")
+
+    async def run(first: bool) -> int:
+        text = PROGRAM.replace("{head}", head).replace("{error}", error).replace("{first}", str(first))
+        program = await asyncio.create_subprocess_exec(sys.executable, "-c", text, url, stderr=subprocess.DEVNULL)
+        return await asyncio.wait_for(program.wait(), 60)
+
+    assert await run(first=True) == exit_code
+    [fatal] = await sdk.one_way.get_received_messages("bob")
+    [innocent] = await sdk.one_way.get_received_messages("carol")
+    receipts = [await sdk.receipts.get(record.message_id) for record in (fatal, innocent)]
+    assert [(receipt.state.value, receipt.attempt) for receipt in receipts] == [("queued", attempt), ("queued", 0)]
+    assert [receipt.events[-1].event for receipt in receipts] == [event, "returned"]
+    if error.startswith("SystemExit"):
+        assert receipts[0].reasons == ("SystemExit: 3",)
+        assert await run(first=False) == exit_code
+        assert await sdk.state(fatal.message_id) == "dead"
+
+
+async def test_runs_cancelled_before_they_began_leave_nothing_behind(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is cancelled before its first step runs nothing of its own, so nothing there may be needed."""
+    handled = []
+
+    @sdk.register_handler("bob")
+    async def bob(message: object, context: MessageContext) -> None:
+        handled.append((message, context.attempt))
+
+    dispatcher = sdk._started().dispatcher
+    run, cancelled = dispatcher._run, 0
+
+    def run_and_cancel(*arguments: Any) -> None:
+        nonlocal cancelled
+        run(*arguments)
+        if cancelled < 20:
+            cancelled += 1
+            list(dispatcher.runs)[-1].cancel()
+
+    monkeypatch.setattr(dispatcher, "_run", run_and_cancel)
+    for number in range(5):
+        await sdk.receipts.wait(await sdk.one_way.send("alice", "bob", number), timeout=SOON)
+    assert handled == [(number, 1) for number in range(5)]
+    assert cancelled == 20
+    assert not dispatcher.runs
 
 
 async def test_a_plain_function_that_returns_a_coroutine_has_it_awaited(sdk: Sdk) -> None:

@@ -3,6 +3,8 @@
 from agent_messaging.testing.conformance import (
     CancellationConformance,
     ConcurrencyConformance,
+    ConversationMachineConformance,
+    ConversationRaceConformance,
     DeliveryMachineConformance,
 )
 
@@ -17,3 +19,11 @@ class TestCancellation(CancellationConformance):
 
 class TestMachine(DeliveryMachineConformance):
     """The store and the model agree."""
+
+
+class TestConversationRaces(ConversationRaceConformance):
+    """One winner, and everybody reports it."""
+
+
+class TestConversationMachine(ConversationMachineConformance):
+    """The store and the model of conversations agree."""

@@ -319,9 +319,7 @@ class Nemesis:
         ready = [index for index, victim in enumerate(self.victims) if READY in victim.output]
         index = self.random.choice(ready or range(len(self.victims)))
         victim = self.victims[index]
-        if not victim.is_alive:  # by its own hand, or done
-            self.victims[index] = self.lab.restart(victim)
-            return
+        assert victim.is_alive, f"{victim.name} ended by itself with {victim.process.returncode}:\n{victim.output}"
         self.done[fault] += 1
         if fault == "kill":
             await self.lab.kill(victim)
@@ -341,7 +339,16 @@ class Nemesis:
         victim.process.terminate()  # its place is taken
 
     async def heal(self) -> None:
-        """Wait until everything that was frozen goes on and every replacement serves."""
+        """Wait until everything that was frozen goes on, every replacement serves, and what it replaced has ended.
+
+        On a busy machine one that was told to stop may take its time, and until then it may still send.
+        """
         await asyncio.gather(*self._thawing)
         for victim in self.victims:
             await victim.wait_for(READY)
+        for child in self.lab.children:
+            if child not in self.victims:
+                code = await child.wait()
+                # In order, killed, or told to stop before it listened.
+                good = (0, -signal.SIGKILL, -signal.SIGTERM)
+                assert code in good, f"{child.name} ended with {code}:\n{child.output}"

@@ -42,6 +42,7 @@ class Program:
         self.history = History(settings["history"], settings["name"])
         self.stopping = asyncio.Event()
         """Set by SIGTERM and SIGINT."""
+        self.stopping_since: int | None = None
         config = Config(
             url=settings["url"], database=settings.get("database", {}), messaging=settings.get("messaging", {})
         )
@@ -67,7 +68,7 @@ class Program:
         """Serve and do what `main` does until it ends or a signal comes, then leave in order."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
+            loop.add_signal_handler(number, self._stop)
         # The standard input ends with the process that started this one: nothing outlives a test run.
         loop.add_reader(sys.stdin.fileno(), os._exit, 1)
         # Before the SDK starts, because it serves before its start returns.
@@ -75,7 +76,14 @@ class Program:
         async with self.sdk:
             say(READY)
             await main(self)
-        self.history.record("stop")
+            self._stop()
+        # What it gave back may run elsewhere before this line is written.
+        self.history.record("stop", since=self.stopping_since)
+
+    def _stop(self) -> None:
+        if self.stopping_since is None:
+            self.stopping_since = time.monotonic_ns()
+        self.stopping.set()
 
     async def _handle(self, body: dict[str, Any], context: MessageContext) -> None:
         with self.history.running(

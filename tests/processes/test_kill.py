@@ -131,7 +131,6 @@ async def test_a_worker_frozen_past_the_end_of_its_claim(make_lab: MakeLab, back
 
 
 @pytest.mark.timeout(120 + 4 * STRIKES)
-@pytest.mark.xfail(strict=False, reason="open: failed once on a busy machine, not yet explained")
 async def test_random_kills(make_lab: MakeLab) -> None:
     # Nobody is frozen for as long as claims last, so a pause explains no repeat here. How long a take-over lasts is
     # only measured: whoever takes over may die of the next strike.

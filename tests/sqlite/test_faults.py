@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import apsw
 import pytest
@@ -31,6 +33,7 @@ from agent_messaging.exceptions import (
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import Role, Stored
 from agent_messaging.storage.sqlite import schema
+from agent_messaging.storage.sqlite.clock import StoreClock
 from agent_messaging.storage.sqlite.errors import translate, translate_commit
 from agent_messaging.storage.sqlite.files import match_mount
 from agent_messaging.storage.sqlite.store import SQLiteStore
@@ -219,6 +222,28 @@ async def test_many_processes_may_begin_at_once(start_child: Callable[[], Child]
     children = await asyncio.gather(*(asyncio.to_thread(start_child) for _ in range(4)))
     assert len({child.process_id for child in children}) == 4
     assert all(child.ask("find_dead") == [] for child in children)
+
+
+def test_a_file_that_another_process_makes_ours_while_this_one_looks_is_not_foreign(sqlite_path: Path) -> None:
+    looking, other = apsw.Connection(str(sqlite_path)), apsw.Connection(str(sqlite_path))
+
+    class Between:
+        """Lets the other process make its schema after the first look."""
+
+        def __getattr__(self, name: str) -> Any:
+            def look(*arguments: Any) -> Any:
+                answer = getattr(looking, name)(*arguments)
+                answer = SimpleNamespace(get=answer.get) if name == "execute" else answer
+                if not other.pragma("application_id"):
+                    schema.migrate(other, StoreClock(), str(sqlite_path), initialize=True)
+                return answer
+
+            return look
+
+    connection: Any = Between()
+    assert schema.is_ours(connection, str(sqlite_path))
+    looking.close()
+    other.close()
 
 
 # --- while it is open -------------------------------------------------------------------------------------------------

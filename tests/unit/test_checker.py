@@ -433,6 +433,16 @@ class TestJustifiedRepeats:
         )
         assert story.check().justified_repeats == justified
 
+    def test_what_a_stopping_process_gave_back_may_run_before_it_says_that_it_stopped(self) -> None:
+        story = self.repeated(lambda story: story.end(1))
+        repeat = story.events[5]["t"]
+        stop = story.tell("worker", "stop")
+        assert_breaks(story, "I5", "without a cause")
+        stop["since"] = repeat
+        assert "I5" not in broken(story.check())
+        stop["since"] = repeat + 1
+        assert_breaks(story, "I5", "without a cause")
+
     def test_each_repeat_needs_its_own_cause(self) -> None:
         story = self.repeated(lambda story: story.end(1, how="err"))
         story.start(1, 3, attempt=3)

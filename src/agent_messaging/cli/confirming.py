@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 
 import click
 
@@ -24,5 +27,25 @@ def confirm(options: Options, what: str) -> None:
     """
     if options.json or not sys.stdin.isatty():
         raise click.UsageError(f"This removes {what}. Pass --yes if that is meant.")
-    if not click.confirm(f"Remove {what}?", err=True):
+    with _interruptible():
+        answer = click.confirm(f"Remove {what}?", err=True)
+    if not answer:
         raise Declined("Nothing was removed.")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process by the signal itself; nothing is open that would have to be left in order.
+
+    Python's own handler only takes a note of it. A note taken between the question and the reading of the answer is
+    looked at when the answer has come.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # somebody has other plans
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError, PayloadError
 from ..handlers.running import UnreadableError, make_context, run_handler
@@ -37,7 +38,7 @@ from ..storage.ports import (
 )
 from .asks import Asks
 from .current import Run, enter
-from .names import AgentName, Names
+from .names import NAMES_MAX_AGE, AgentName, Names
 from .probes import probe
 from .retry import RetryPolicy, describe, quotes_payload
 from .serving import Serving
@@ -63,7 +64,7 @@ class Dispatcher:
         concurrency: Runs at once for each agent and kind, where its handler says nothing else.
         timeout: Seconds a run may take, likewise.
         on_later: Called with the seconds until a retry becomes due.
-        on_queued: Called when something was queued here that was not claimed with it.
+        on_waiting: Called with the (recipient id, kind) pairs for which something waits unclaimed.
         on_awaited: Called when something was stored for which a call of this process waits.
         max_answer_bytes: The largest answer of a handler.
     """
@@ -83,7 +84,7 @@ class Dispatcher:
         retry: RetryPolicy,
         trouble: Trouble,
         on_later: Callable[[float], None],
-        on_queued: Callable[[], None],
+        on_waiting: Callable[[Iterable[tuple[str, Kind]]], None],
         on_awaited: Callable[[], None],
     ) -> None:
         self.deliveries = deliveries
@@ -98,13 +99,13 @@ class Dispatcher:
         self.retry = retry
         self.trouble = trouble
         self.on_later = on_later
-        self.on_queued = on_queued
+        self.on_waiting = on_waiting
         self.on_awaited = on_awaited
         self.threads = DaemonThreads()
         self.decoder = Decoder()
         self.stations: dict[tuple[str, Kind], Station] = {}
         self.asking: dict[Station, None] = {}
-        self.runs: dict[asyncio.Task[None], ClaimedDelivery] = {}
+        self.runs: dict[asyncio.Task[Settlement], ClaimedDelivery] = {}
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
         self.pulled: set[Claim] = set()
@@ -119,7 +120,7 @@ class Dispatcher:
         self._reconciling = False
         self._event = asyncio.Event()
         self._quiet = asyncio.Event()
-        self._lost: set[asyncio.Task[None]] = set()
+        self._lost: set[asyncio.Task[Settlement]] = set()
         self._is_stopping = False
         self.has_stuck_runs = False
         """After closing: runs that could not be stopped still work on messages that are claimed."""
@@ -204,6 +205,11 @@ class Dispatcher:
     def _has_ended(self) -> bool:
         return self._task is None or self._task.done()
 
+    @property
+    def _is_ending(self) -> bool:
+        """Whether the loop ends, and has cancelled every task: what runs is not to blame."""
+        return self._task is None or self._task.done() or self._task.cancelling() > 0
+
     def lose_claims(self) -> None:
         """Others took this incarnation for dead: every claim is lost, so stop its run and settle nothing."""
         for task in self.runs:
@@ -268,7 +274,7 @@ class Dispatcher:
                 elsewhere.append(delivery.recipient_id)
         if elsewhere:
             self.serving.ring_for(elsewhere, group.kind)
-            self.on_queued()
+            self.on_waiting([(recipient_id, group.kind) for recipient_id in elsewhere])
         self._wake()
 
     def _conversed(self, group: NewGroup, outcome: AppendOutcome | None) -> bool:
@@ -332,6 +338,7 @@ class Dispatcher:
 
     async def _find_waiting(self) -> None:
         waiting = await self.deliveries.find_waiting()
+        self.on_waiting(waiting)
         names = await self.names.find_by_id({recipient_id for recipient_id, _ in waiting})
         for recipient_id, kind in waiting:
             agent = names.get(recipient_id)
@@ -391,9 +398,15 @@ class Dispatcher:
         self.waiters.hint([message_id])
         self.asks.ended(settled.ended_asks)
         self._tell(settled.origins)
-        if settlement.how is Settling.RETRY:
-            self.on_later(settlement.delay)
+        self._wait_for(settlement)
         return settled.moved[0]
+
+    def _wait_for(self, settlement: Settlement) -> None:
+        """Look when what went back is due again; of what is due at once, time tells nothing."""
+        if settlement.how is Settling.RETRY and settlement.delay > 0:
+            self.on_later(settlement.delay)
+        elif settlement.how in (Settling.RETRY, Settling.RETURNED):
+            self.look()
 
     async def _give_back(self, claims: Collection[Claim], reason: str) -> None:
         if claims:
@@ -486,8 +499,8 @@ class Dispatcher:
         for (settlement, delivery), moved in zip(batch, settled.moved, strict=True):
             if not moved:
                 logger.warning("the claim on message %s was lost: another run has it", delivery.message_id)
-            elif settlement.how is Settling.RETRY:
-                self.on_later(settlement.delay)
+            else:
+                self._wait_for(settlement)
         self.waiters.hint(delivery.message_id for _, delivery in batch)
         self._tell_askers(batch, settled)
         self._tell(settled.origins)
@@ -514,7 +527,8 @@ class Dispatcher:
         return [station for station in self.asking if station.free > 0]
 
     async def _take(self, hungry: list[Station], limits: list[int], claimed: Collection[ClaimedDelivery]) -> None:
-        await self.names.find_by_id({delivery.sender_id for delivery in claimed})
+        agents = {id for delivery in claimed for id in (delivery.sender_id, delivery.recipient_id)}
+        await self.names.find_by_id(agents, max_age=NAMES_MAX_AGE)
         of_station: dict[tuple[str, Kind], list[ClaimedDelivery]] = {}
         for delivery in claimed:
             of_station.setdefault((delivery.recipient_id, delivery.kind), []).append(delivery)
@@ -533,20 +547,30 @@ class Dispatcher:
 
     def _run(self, station: Station, delivery: ClaimedDelivery) -> None:
         probe("after_claim")
-        task = asyncio.create_task(self._handle(station, delivery), name=f"agent-messaging-run-{delivery.message_id}")
+        run = Run(self, delivery, station)
+        task = asyncio.create_task(self._handle(run), name=f"agent-messaging-run-{delivery.message_id}")
+        task.add_done_callback(partial(self._ended, run))
         self.runs[task] = delivery
 
-    async def _handle(self, station: Station, delivery: ClaimedDelivery) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        run = Run(self, delivery, station)
-        enter(run)
+    def _ended(self, run: Run, task: asyncio.Task[Settlement]) -> None:
+        """Let the run go, and its delivery end as it says.
+
+        A callback, because a task that is cancelled before its first step runs nothing of its own.
+        """
+        del self.runs[task]
+        run.end()
+        delivery = run.delivery
         settlement = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         try:
-            settlement = await self._outcome(station, delivery, task)
-        finally:  # a SystemExit or KeyboardInterrupt ends the loop: the message goes back
-            del self.runs[task]
-            run.end()
+            if not task.cancelled():
+                error = task.exception()
+                if error is None:
+                    settlement = task.result()
+                elif not isinstance(error, KeyboardInterrupt):
+                    # Counted, also a SystemExit: a message whose handler ends its process each time must end as a dead
+                    # letter.
+                    settlement = self._failure(delivery, error)
+        finally:
             if task in self._lost:
                 self._lost.discard(task)
                 self._forget_answer(settlement)
@@ -554,12 +578,16 @@ class Dispatcher:
                 self.settlements.append((settlement, delivery))
             self._wake()
 
-    async def _outcome(self, station: Station, delivery: ClaimedDelivery, task: asyncio.Task[None]) -> Settlement:
+    async def _handle(self, run: Run) -> Settlement:
         """Run the handler and decide how its delivery ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        enter(run)
+        delivery = run.delivery
         try:
-            answer = self._answer(delivery, await self._call(station, delivery))
+            answer = self._answer(delivery, await self._call(run.station, delivery))
         except (KeyboardInterrupt, SystemExit):
-            raise
+            raise  # it ends the loop, and its process as a rule
         except UnreadableError as error:
             reason = describe(error.__cause__ or error)
             self._log(delivery, error)
@@ -567,13 +595,13 @@ class Dispatcher:
         except BaseException as error:
             # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
             # what is not counted would be repeated for ever.
-            if isinstance(error, asyncio.CancelledError) and task.cancelling() and self._is_stopping:
+            if (
+                isinstance(error, asyncio.CancelledError)
+                and task.cancelling()
+                and (self._is_stopping or self._is_ending)
+            ):
                 return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
-            self._log(delivery, error)
-            if delivery.ask_timeout is not None:  # its asker is told, and is not there for a second try
-                return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
-            how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
-            return Settlement(delivery.claim, how, delay, describe(error))
+            return self._failure(delivery, error)
         return Settlement(delivery.claim, Settling.DONE, answer=answer)
 
     def _answer(self, delivery: ClaimedDelivery, result: object) -> NewAnswer | None:
@@ -592,13 +620,19 @@ class Dispatcher:
         self.asks.writes(answer.message_id, content, None, answer.checksum, annotation_of(result))
         return answer
 
+    def _failure(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement:
+        self._log(delivery, error)
+        if delivery.ask_timeout is not None:  # its asker is told, and is not there for a second try
+            return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
+        how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
+        return Settlement(delivery.claim, how, delay, describe(error))
+
     async def _call(self, station: Station, delivery: ClaimedDelivery) -> object:
-        sender = self.names.cached_by_id(delivery.sender_id)
-        if sender is None:
-            sender = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id)
+        agents = await self.names.find_by_id((delivery.sender_id, delivery.recipient_id), max_age=NAMES_MAX_AGE)
+        sender = agents.get(delivery.sender_id)
         if sender is None:
             raise HandlerError("The sender was removed while its message waited.")
-        context = make_context(delivery, sender, station.agent)
+        context = make_context(delivery, sender, agents.get(delivery.recipient_id, station.agent))
         return await run_handler(
             station.handler,
             delivery,

@@ -16,6 +16,7 @@ from ..exceptions import DatabaseError, MessageNotFoundError, OutcomeUnknownErro
 from ..handlers.registry import Registry
 from ..models import Kind
 from ..storage.ports import EndedSession, MessageRow, NewGroup, ReceiptRow, Store
+from .arrivals import Arrivals
 from .asks import Asks
 from .awaiting import Awaiting
 from .dispatcher import Dispatcher
@@ -61,6 +62,7 @@ class Engine:
         """Who waits for a delivery to end."""
         self.asks = Asks(store.sessions)
         self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
+        self.arrivals = Arrivals()
         self.dispatcher = Dispatcher(
             store.deliveries,
             store.presence,
@@ -74,7 +76,7 @@ class Engine:
             retry=RetryPolicy(settings.retry_delay, settings.retry_max_delay),
             trouble=self.trouble,
             on_later=self.look_in,
-            on_queued=self._queued_here,
+            on_waiting=self.arrivals.arrived,
             on_awaited=self._look_for_awaited,
         )
         self.notices = Notices(
@@ -87,8 +89,6 @@ class Engine:
             timeout=settings.handler_timeout,
         )
         self.outbox = Outbox(store.deliveries, lambda: store.presence.process_id, self.dispatcher, budget=budget)
-        self.arrived = asyncio.Event()
-        """Set, and replaced, whenever something may have arrived for an agent that pulls."""
         self.is_closing = False
         self.is_leaving = False
         self.is_closed = False
@@ -125,7 +125,7 @@ class Engine:
         without, only what is running ends.
         """
         self.is_closing = True
-        self.arrived.set()
+        self.arrivals.wake_all()
         limit = self.settings.drain_timeout
         try:
             async with asyncio.timeout(self.settings.handler_timeout if limit is None else limit):
@@ -173,13 +173,9 @@ class Engine:
         self.dispatcher.lose_claims()
         self.serving.forget_publication()
 
-    def _queued_here(self) -> None:
-        if self.serving.pulling:
-            arrived, self.arrived = self.arrived, asyncio.Event()
-            arrived.set()
-
     def _served_changed(self) -> None:
         self.dispatcher.review()
+        self._wake_who_waits_in_vain()
 
     def _look_for_awaited(self) -> None:
         self.asks.waiters.look()
@@ -190,12 +186,15 @@ class Engine:
         return {id: rows.get(id) for id in message_ids if id not in rows or rows[id].state.is_final}
 
     def _look(self) -> None:
-        self.dispatcher.look()
+        self.dispatcher.look()  # who pulls is woken when it has found what waits
         self.waiters.look()
         self._look_for_awaited()
         self.notices.look()
-        arrived, self.arrived = self.arrived, asyncio.Event()
-        arrived.set()
+        self._wake_who_waits_in_vain()
+
+    def _wake_who_waits_in_vain(self) -> None:
+        """Let those look again who wait for messages of an agent that was removed, or registered anew."""
+        self.arrivals.wake_all(of=lambda agent_id: self.names.cached_by_id(agent_id) is None)
 
     def queued(self, recipient_ids: Collection[str], kind: Kind) -> None:
         """Something of these agents was queued: wake whoever serves them, here or elsewhere."""

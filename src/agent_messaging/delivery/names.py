@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..exceptions import AgentNotFoundError, OrganizationNotFoundError
+from ..exceptions import AgentNotFoundError, DatabaseError, OrganizationNotFoundError, OutcomeUnknownError
 from ..models import Agent, Organization
 from ..storage.ports import DirectoryStore
 
@@ -15,6 +16,9 @@ R = TypeVar("R")
 
 CACHE_LIMIT = 50_000
 """Agents remembered; at this many the cache starts anew."""
+NAMES_MAX_AGE = 5.0
+"""Seconds after which what is told to handlers is looked up again, and the agents served here: another process may have
+renamed one, or registered it anew."""
 SUGGESTIONS_FROM = 5_000
 """Names that are looked through for close ones."""
 
@@ -38,6 +42,8 @@ class Names:
         self.directory = directory
         self._by_name: dict[str, AgentName] = {}
         self._by_id: dict[str, AgentName] = {}
+        self._read_at: dict[str, float] = {}
+        """When each was read, by id; of the clock that is monotonic."""
         self._organizations: dict[str, str] = {}
 
     def cached(self, external_id: str) -> AgentName | None:
@@ -75,12 +81,20 @@ class Names:
             await self.remember(await self.directory.find_agents(missing))
         return {name: self._by_name[name] for name in wanted if name in self._by_name}
 
-    async def find_by_id(self, ids: Iterable[str]) -> dict[str, AgentName]:
-        """Those that exist, by id."""
+    async def find_by_id(self, ids: Iterable[str], *, max_age: float = float("inf")) -> dict[str, AgentName]:
+        """Those that exist, by id, as they were at most so many seconds ago; older where the store does not answer."""
         wanted = set(ids)
-        missing = [id for id in wanted if id not in self._by_id]
+        oldest = time.monotonic() - max_age
+        missing = [id for id in wanted if id not in self._by_id or self._read_at[id] < oldest]
         if missing:
-            await self.remember(await self.directory.find_agents_by_id(missing))
+            try:
+                found = await self.directory.find_agents_by_id(missing)
+            except (DatabaseError, OutcomeUnknownError):
+                if not all(id in self._by_id for id in missing):
+                    raise
+            else:
+                self.forget(set(missing) - {str(agent.id) for agent in found})
+                await self.remember(found)
         return {id: self._by_id[id] for id in wanted if id in self._by_id}
 
     async def remember(self, agents: Iterable[Agent]) -> None:
@@ -96,7 +110,11 @@ class Names:
             organization_id = str(agent.organization_id)
             organization = self._organizations.get(organization_id, "")
             known = AgentName(str(agent.id), agent.external_id, agent.name, organization_id, organization)
+            before = self._by_name.get(known.external_id)
+            if before is not None and before.id != known.id:  # it was removed, and registered anew
+                self.forget([before.id])
             self._by_name[known.external_id] = self._by_id[known.id] = known
+            self._read_at[known.id] = time.monotonic()
 
     async def refresh(self, external_ids: Collection[str]) -> None:
         """Look these up again: one that was removed and registered anew has another id."""
@@ -134,6 +152,7 @@ class Names:
         """Drop agents that turned out to be gone."""
         for id in ids:
             known = self._by_id.pop(id, None)
+            self._read_at.pop(id, None)
             if known is not None and self._by_name.get(known.external_id) is known:
                 del self._by_name[known.external_id]
 
@@ -141,6 +160,7 @@ class Names:
         """Drop every agent."""
         self._by_name.clear()
         self._by_id.clear()
+        self._read_at.clear()
 
     async def get_organization(self, external_id: str) -> Organization:
         """One organization, as it is in the store now.

@@ -25,14 +25,12 @@ from ..exceptions import (
 from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
 from ..models import HandlerContext, Kind
 from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
-from .names import AgentName, Names
+from .names import NAMES_MAX_AGE, AgentName, Names
 
 logger = logging.getLogger("agent_messaging.delivery")
 
 MAX_AGE = 1.0
 """Seconds for which what others say is believed without looking again."""
-NAMES_MAX_AGE = 5.0
-"""Seconds after which the agents served here are looked up again: another process may have registered one anew."""
 
 
 class Serving(Listener):
@@ -243,9 +241,12 @@ class Serving(Listener):
             self._reading = None
 
     async def _follow_agents(self) -> None:
-        """Publish again if agents served here were registered, or registered anew, by another process."""
+        """Publish again if agents served here were registered, or registered anew, by another process.
+
+        Who pulls waits for word of it, so there it is looked for at each look.
+        """
         missing = any(self.names.cached(name) is None for name in self._wanted)
-        if missing or time.monotonic() - self._followed_at >= NAMES_MAX_AGE:
+        if missing or self._pulls or time.monotonic() - self._followed_at >= NAMES_MAX_AGE:
             self._followed_at = time.monotonic()
             await self.names.refresh(self._wanted)
             self._republish()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import random
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ..delivery.engine import Engine
-from ..delivery.names import AgentName
+from ..delivery.names import NAMES_MAX_AGE, AgentName
 from ..delivery.retry import MAX_REASON_LENGTH, describe
 from ..exceptions import ClaimLostError, NotInitializedError, PayloadError
 from ..handlers.running import decode_delivery, make_context
@@ -114,11 +113,28 @@ async def receive(
 async def _receive(
     engine: Engine, agent: AgentName, limit: int, deadline: float | None, lease: float, payload_type: Any
 ) -> list[ReceivedMessage]:
+    while True:
+        with engine.arrivals.place((agent.id, Kind.ONE_WAY)) as place:
+            current = agent
+            while current.id == agent.id:
+                if messages := await _pull(engine, agent, limit, deadline, lease, payload_type):
+                    place.wake()  # which hands it on: there may be more
+                    return messages
+                current = await engine.names.look_again(agent)
+                if current.id == agent.id and not await place.wait(deadline):
+                    return []
+            agent = current  # it was removed, and registered anew
+        await engine.serving.publish()
+
+
+async def _pull(
+    engine: Engine, agent: AgentName, limit: int, deadline: float | None, lease: float, payload_type: Any
+) -> list[ReceivedMessage]:
+    """What can be claimed now."""
     crowded = CROWDED_TRIES
     while True:
         if engine.is_closing:
             raise NotInitializedError("The SDK was closed while this waited for messages. They go on waiting.")
-        arrived = engine.arrived
         request = ClaimRequest(agent.id, Kind.ONE_WAY, limit, lease - CLAIM_MARGIN, ordered=False)
         claimed = await engine.dispatcher.pull(request, deadline)
         try:
@@ -126,29 +142,17 @@ async def _receive(
         except BaseException:
             engine.dispatcher.abandon(claimed)  # nobody is given these, so nobody could settle them
             raise
-        if messages:
+        if messages or not crowded or (agent.id, Kind.ONE_WAY) not in await engine.store.deliveries.find_waiting():
             return messages
-        if crowded and (agent.id, Kind.ONE_WAY) in await engine.store.deliveries.find_waiting():
-            # Others who claimed at the same moment held what there was to be claimed, and may have taken only a part.
-            crowded -= 1
-            await asyncio.sleep(random.uniform(0.0, CROWDED_PAUSE))  # noqa: S311 - jitter
-            continue
-        crowded = CROWDED_TRIES
-        current = await engine.names.look_again(agent)
-        if current.id != agent.id:  # it was removed, and registered anew
-            agent = current
-            await engine.serving.publish()
-            continue
-        try:
-            async with asyncio.timeout_at(deadline):
-                await arrived.wait()
-        except builtins.TimeoutError:
-            return []
+        # Others who claimed at the same moment held what there was to be claimed, and may have taken only a part.
+        crowded -= 1
+        await asyncio.sleep(random.uniform(0.0, CROWDED_PAUSE))  # noqa: S311 - jitter
 
 
 async def _open(engine: Engine, claimed: list[ClaimedDelivery], payload_type: Any) -> list[ReceivedMessage]:
     """Decode what was claimed; what does not fit the type asked for goes to the dead letters."""
-    senders = await engine.names.find_by_id({id for one in claimed for id in (one.sender_id, one.recipient_id)})
+    ids = {id for one in claimed for id in (one.sender_id, one.recipient_id)}
+    senders = await engine.names.find_by_id(ids, max_age=NAMES_MAX_AGE)
     messages = []
     for delivery in claimed:
         sender, recipient = senders.get(delivery.sender_id), senders.get(delivery.recipient_id)

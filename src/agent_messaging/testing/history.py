@@ -13,7 +13,7 @@ before it began, while `t` is the time after it was answered.
     event         written by     fields
     limits        the test       [max_attempts] [mailbox] [lease] [bystander_attempts] [takeover_kill] [takeover_pause]
     start         every process  [pid] [serves]: the agents it handles messages of, "*" for all; [] for a mere sender
-    stop          every process  at its orderly end: every call has returned, every claim is settled or given back
+    stop          every process  [since]: its orderly end; every call has returned, every claim is settled or given back
     kill          the nemesis    who, since: it died without warning (by its own hand too, written just before)
     pause         the nemesis    who, since: SIGSTOP, until `resume` (who) or `kill`
     cut           the nemesis,   [who] [since]: it lost its connection to the store, or its presence there

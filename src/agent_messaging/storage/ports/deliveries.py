@@ -313,11 +313,12 @@ class DeliveryStore(Protocol):
         in one call: the second is answered like any repeat.
         A conversation message goes to the pair's open session, or opens one. One that answers an ask ends it as
         `replied` and is itself done and read. Where a wait is registered for its lane, it is never claimed here.
-        A delivery with `claim` is claimed for `owner` in the same commit if it is due and its lane has nothing
-        queued that is due and nothing claimed by another process; the caller guarantees that the lane's own earlier
-        run has ended and that at most the first delivery of a lane in one call asks for it. With `claim` refused it
-        is queued. `repeat=True` tells that an earlier, unknown attempt at the same groups may have been committed:
-        what is stored under these message ids is then answered `Stored` again, with the claims `owner` still holds.
+        A delivery with `claim` is claimed for `owner` in the same commit if it is due, its lane has nothing queued that
+        is due and nothing claimed by another process, and the owner has not ended; the caller guarantees that the
+        lane's own earlier run has ended and that at most the first delivery of a lane in one call asks for it. With
+        `claim` refused it is queued. `repeat=True` tells that an earlier, unknown attempt at the same groups may have
+        been committed: what is stored under these message ids is then answered `Stored` again, with the claims `owner`
+        still holds, and with the session and the ask it answered.
         """
         ...
 
@@ -334,8 +335,9 @@ class DeliveryStore(Protocol):
 
         Never returns what is not due, has expired, would break an ordered lane, or belongs to a lane for which a wait
         is registered. A claimed delivery whose run has made an ask that is open does not hold its lane: it waits
-        itself. Not repeatable: a lost answer leaves
-        claims that return through `release` or their hard end; the owner finds them with `list_claims`.
+        itself. An owner that has ended (retired, or released by others that took it for dead) gets nothing, here and
+        with `append` and `settle`: nobody would look for the claims of one that ended. Not repeatable: a lost answer
+        leaves claims that return through `release` or their hard end; the owner finds them with `list_claims`.
         """
         ...
 
@@ -352,8 +354,9 @@ class DeliveryStore(Protocol):
         Only the newest token moves a delivery. Of an ask, DEAD ends it as `failed` with the reason. An answer is stored
         as a message in the delivery's session, done from the start: if the delivery is an ask that is open it ends it
         as `replied` and is read, otherwise it is unread; nothing is stored for a settlement that did not move.
-        Repeating a settlement that took effect answers moved=True again as long
-        as the delivery was not claimed meanwhile.
+        Repeating a settlement that took effect answers moved=True again as long as the delivery was not claimed
+        meanwhile, whatever else became of it (redriven, expired, withdrawn, read); another end than the one that took
+        effect is refused.
         """
         ...
 

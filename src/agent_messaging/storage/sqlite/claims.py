@@ -25,7 +25,7 @@ def claim(
 ) -> list[ClaimedDelivery]:
     """Find what the requests may have, and take it."""
     try:
-        chosen = _choose_all(connection, requests, instant)
+        chosen = _choose_all(connection, requests, owner, instant)
     except apsw.TooBigError:
         # Their contents do not fit into one text (a gigabyte); the others are for the next time.
         if len(requests) > 1:
@@ -41,25 +41,26 @@ def claim(
 
 def _claim_limit(row: list[Any], run_limit: float) -> float:
     """Seconds to the hard end of the claim. The run of an ask may take as long as its asker waits."""
-    return max(run_limit, row[-1] or 0.0) + CLAIM_MARGIN
+    asked = row[-1]
+    return (run_limit if asked is None else max(run_limit, asked)) + CLAIM_MARGIN
 
 
 def _choose_all(
-    connection: apsw.Connection, requests: Sequence[ClaimRequest], instant: Instant
+    connection: apsw.Connection, requests: Sequence[ClaimRequest], owner: str, instant: Instant
 ) -> list[tuple[list[Any], float]]:
     found: dict[int, list[Any]] = {number: [] for number in range(len(requests))}
     taken: set[int] = set()
     suspected: set[str] = set()
     for name, ordered in (("claim_lanes", True), ("claim_any", False)):
         asked = [n for n, request in enumerate(requests) if request.ordered is ordered and request.limit > 0]
-        refused = _choose(connection, name, requests, asked, found, taken, suspected, instant)
+        refused = _choose(connection, name, requests, asked, found, taken, suspected, owner, instant)
         if refused:
             # Two requests of one recipient found a suspect each, and one at a time is allowed. The second is asked
             # again without any, because behind the suspect there may be others.
             for number in refused:
                 taken.difference_update(row[2] for row in found[number])
                 found[number] = []
-            _choose(connection, name, requests, refused, found, taken, suspected, instant)
+            _choose(connection, name, requests, refused, found, taken, suspected, owner, instant)
     return [(row, requests[number].run_limit) for number, mine in found.items() for row in mine]
 
 
@@ -71,6 +72,7 @@ def _choose(
     found: dict[int, list[Any]],
     taken: set[int],
     suspected: set[str],
+    owner: str,
     instant: Instant,
 ) -> list[int]:
     """Put into `found` what may be claimed; answers the requests that found a suspect too many."""
@@ -82,7 +84,12 @@ def _choose(
     ]
     refused: dict[int, None] = {}
     counts: Counter[int] = Counter()
-    bindings = {"requests": encode(parameters), "now": instant.due, "most": max(requests[n].limit for n in asked)}
+    bindings = {
+        "requests": encode(parameters),
+        "owner": owner,
+        "now": instant.due,
+        "most": max(requests[n].limit for n in asked),
+    }
     for row in fetch(connection, _SQL[name], bindings):
         number, suspect, seq = row[:3]
         recipient_id = requests[number].recipient_id

@@ -77,7 +77,7 @@ class Plan:
 
 
 class Pairs:
-    """The view of one call. `begin` takes it back to what it was before the call."""
+    """The view of one call. `begin` makes it what it was before the call."""
 
     def __init__(self, connection: apsw.Connection, groups: Iterable[NewGroup], owner: str, instant: Instant) -> None:
         self.connection = connection
@@ -97,10 +97,9 @@ class Pairs:
         for pair, group, row in zip(self.pairs, groups, self.found, strict=True):
             *_, self.asks_others[pair], self.waiters[pair], self.runs[group.within] = row
         self.graph: tuple[list[WaitingAsk], Mapping[str, Staff]] | None = None
-        self.begin()
 
     def begin(self) -> None:
-        """Forget what was accepted."""
+        """Begin to judge the groups, again if need be: forget what was accepted."""
         self.sessions: dict[Pair, str] = {}
         self.open: dict[Pair, OpenAsk] = {}
         """By asker and responder."""
@@ -114,6 +113,8 @@ class Pairs:
         self.ended: set[int] = set()
         self.asked: dict[int, WaitingAsk] = {}
         """By this call, and not yet answered by it."""
+        self.asked_by: dict[str, set[int]] = {}
+        """The same numbers by asker."""
         self.number = 0
 
     # --- deciding ---
@@ -161,14 +162,16 @@ class Pairs:
         self.sessions[_sorted(pair)] = plan.session_id
         if plan.answered is not None:
             self.ended.add(plan.answered.seq)
-            self.asked.pop(plan.answered.seq, None)
             if plan.answered.seq < 0:
                 plan.answered.answer_id = plan.message_id
+                del self.asked[plan.answered.seq]
+                self.asked_by[plan.recipient_id].remove(plan.answered.seq)
             del self.open[pair[::-1]]
         if plan.ask is not None:
             self.number += 1
             self.open[pair] = plan.ask
             self.asked[plan.ask.seq] = _waiting(pair, plan.ask.seq, plan.ask.within, plan.answered)
+            self.asked_by.setdefault(plan.sender_id, set()).add(plan.ask.seq)
 
     def _refuse(self, pair: Pair, within: int | None, answered: OpenAsk | None) -> SessionLocked | MutualWait | None:
         mine = self.open.get(pair)
@@ -193,7 +196,8 @@ class Pairs:
         """Whether it waits for anything but this answer. Otherwise no circle can go through it."""
         if self.asks_others[pair] or (answered is None and pair[::-1] in self.open):
             return True
-        return any(ask.asker == pair[1] for ask in self.asked.values() if answered is None or ask.seq != answered.seq)
+        answered_seqs = set() if answered is None else {answered.seq}
+        return not self.asked_by.get(pair[1], answered_seqs) <= answered_seqs
 
     def _read_graph(self) -> tuple[list[WaitingAsk], Mapping[str, Staff]]:
         """For all recipients of the call, and so also for what its own asks lead to."""

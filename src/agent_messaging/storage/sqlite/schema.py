@@ -105,10 +105,12 @@ def is_ours(connection: apsw.Connection, location: str) -> bool:
     Raises:
         StorageForeignError: It is another program's.
     """
+    # In this order: another process may make it ours between the two, and the mark comes with the first table.
+    is_empty = not connection.execute("select exists (select 1 from sqlite_schema)").get
     found = connection.pragma("application_id")
     if found == APPLICATION_ID:
         return True
-    if found == 0 and not connection.execute("select exists (select 1 from sqlite_schema)").get:
+    if found == 0 and is_empty:
         return False
     raise StorageForeignError(
         f"The database {location!r} belongs to another program (application id {found}). It was not changed. "

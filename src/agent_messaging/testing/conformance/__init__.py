@@ -17,23 +17,35 @@ A test is skipped only where `Capabilities` says that the store cannot do what i
 `pytest.register_assert_rewrite("agent_messaging.testing.conformance")` in `conftest.py` shows values where one fails.
 """
 
+from .asks import AskConformance
 from .cancellation import CancellationConformance
+from .circles import CircleConformance
 from .concurrency import ConcurrencyConformance
+from .conversation_machine import ConversationMachineConformance
 from .deliveries import DeliveryConformance
 from .directory import DirectoryConformance
 from .machine import DeliveryMachineConformance
 from .messages import MessageConformance
 from .processes import PresenceConformance, ProcessConformance
+from .races import ConversationRaceConformance
+from .sessions import SessionConformance
 from .stores import StoreConformance
+from .waits import WaitConformance
 
 __all__ = [
+    "AskConformance",
     "CancellationConformance",
+    "CircleConformance",
     "ConcurrencyConformance",
+    "ConversationMachineConformance",
+    "ConversationRaceConformance",
     "DeliveryConformance",
     "DeliveryMachineConformance",
     "DirectoryConformance",
     "MessageConformance",
     "PresenceConformance",
     "ProcessConformance",
+    "SessionConformance",
     "StoreConformance",
+    "WaitConformance",
 ]

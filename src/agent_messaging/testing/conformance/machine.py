@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,32 +21,34 @@ from hypothesis.stateful import (
 
 from ...ids import uuid7 as new_id
 from ...models import DeliveryState, Kind
-from ...storage.ports import ClaimedDelivery, Settled, Settlement, Settling, Store, Stored
+from ...storage.ports import Claim, Settled, Settlement, Settling, Store, Stored
 from .base import StoreFactory, StoreFixtures
 from .model import DEAD, Item, Model
 from .world import World
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
 AGENTS = st.integers(0, 2)
 OWNERS = st.integers(0, 2)
-KINDS = st.sampled_from(Kind)
+KINDS = st.sampled_from([Kind.ONE_WAY, Kind.CONVERSATION])
 PICK = st.integers(0, 10**6)
 SECONDS = st.sampled_from([1, 5, 40, 130])
 
 
-class DeliveryMachine(RuleBasedStateMachine):
-    """Three agents, three processes that may die, and a clock moved by hand.
+class StoreMachine(RuleBasedStateMachine, Generic[M]):
+    """Three agents, three processes that may die, a clock moved by hand, and claims compared with a model's.
 
     Instants end on a half second and time moves by whole ones, so that nothing is decided by rounding.
     """
 
-    def __init__(self, make_store: StoreFactory, runner: asyncio.Runner) -> None:
+    def __init__(self, make_store: StoreFactory, runner: asyncio.Runner, model: M) -> None:
         super().__init__()
         self.make_store = make_store
         self.runner = runner
         self.stores: list[Store] = []
-        self.model = Model()
-        self.claims: list[ClaimedDelivery] = []
+        self.model = model
+        self.claims: list[tuple[str, Claim]] = []
+        """Every claim there ever was, with the message it was of."""
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Rules are plain functions; the loop runs only while one of them waits for the store."""
@@ -93,6 +95,77 @@ class DeliveryMachine(RuleBasedStateMachine):
     def pick(self, number: int) -> Item:
         return self.model.items[number % len(self.model.items)]
 
+    def claim_with(
+        self,
+        settlement: Settlement | None,
+        recipient: int,
+        kind: Kind,
+        owner: int,
+        limit: int,
+        ordered: bool,
+        after: int | None,
+        origin: int | None,
+    ) -> Settled:
+        by = self.owners[owner]
+        request = self.world.request(
+            self.agents[recipient],
+            limit,
+            kind=kind,
+            ordered=ordered,
+            run_limit=20.5,
+            after_sender=None if after is None else self.agents[after],
+            origin=None if origin is None else self.owners[origin],
+        )
+        deliveries = self.world.deliveries
+        if settlement is None:
+            settled = Settled([], set(), self.run(deliveries.claim([request], owner=by, now=self.now)))
+        else:
+            settled = self.run(deliveries.settle([settlement], [request], owner=by, now=self.now))
+        got = settled.claimed
+        lanes = self.model.lanes(
+            request.recipient_id, kind, ordered=ordered, after=request.after_sender, origin=request.origin
+        )
+        self.check_claim([delivery.message_id for delivery in got], lanes, limit, ordered)
+        for delivery in got:
+            item = self.model.find(delivery.message_id)
+            self.model.take(item, by, 20.5)
+            assert (delivery.claim.token, delivery.claim.attempt) == (item.token, item.attempt)
+            assert (delivery.sender_id, delivery.origin) == (item.sender, item.origin)
+        self.claims += [(delivery.message_id, delivery.claim) for delivery in got]
+        return settled
+
+    def check_claim(self, got: list[str], lanes: list[list[Item]], limit: int, ordered: bool) -> None:
+        """Compare with what the lanes had to give: exactly, but for which of several suspects was taken."""
+        places = 1
+        if lanes and any(lanes):
+            recipient = next(lane[0].recipient for lane in lanes if lane)
+            places = 0 if self.model.suspect_is_out(recipient) else 1
+        suspects = {item.message_id for lane in lanes for item in lane if item.suspect}
+        taken = [id for id in got if id in suspects]
+        assert len(taken) <= places
+        # With the suspects that were passed over left out, what is to be had is certain.
+        lanes = [[item for item in lane if not item.suspect or item.message_id in taken] for lane in lanes]
+        available = sum(map(len, lanes))
+        passed_over = places and len(suspects) > len(taken)
+        if passed_over and not taken:
+            # One suspect could have been taken, and was not: only because the limit was reached.
+            assert len(got) == limit
+        assert len(got) == min(limit, available)
+        counts = Counter(self.model.find(id).sender for id in got)
+        for lane in lanes:
+            mine = [item.message_id for item in lane]
+            chosen = [id for id in got if id in mine]
+            assert chosen == [id for id in mine if id in chosen], "not in the order of their age"
+            if lane and len(chosen) < len(lane):
+                # Nobody is passed over for a second one of somebody else.
+                assert max(counts.values(), default=0) <= len(chosen) + 1
+        if ordered:
+            assert got == [item.message_id for lane in lanes for item in lane][:limit]
+
+
+class DeliveryMachine(StoreMachine[Model]):
+    """One-way messages, and conversations as far as they are messages like these."""
+
     # --- verbs ----------------------------------------------------------------------------------------------------
 
     @rule(
@@ -119,6 +192,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         run_limit: float,
     ) -> None:
         by, now = self.owners[owner], self.model.now
+        if kind is Kind.CONVERSATION:
+            recipients = [recipients[0] if recipients[0] != sender else (sender + 1) % 3]
         group = self.world.group(
             self.agents[sender],
             [self.agents[number] for number in recipients],
@@ -148,6 +223,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 claimed.add(new.message_id)
         assert set(outcome.claims) == claimed
         assert {(claim.token, claim.attempt) for claim in outcome.claims.values()} <= {(1, 1)}
+        self.claims += outcome.claims.items()
 
     @rule(
         recipient=AGENTS,
@@ -187,11 +263,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         then: tuple[int, Kind, int, bool] | None,
     ) -> None:
         """End any claim ever made, so also stale ones and those settled before, in any way."""
-        claimed = self.claims[number % len(self.claims)]
-        settlement = Settlement(claimed.claim, how, delay, "reason")
-        item = self.model.find(claimed.message_id)
+        id, claim = self.claims[number % len(self.claims)]
+        settlement = Settlement(claim, how, delay, "reason")
+        item = self.model.find(id)
         was_claimed = item.state is DeliveryState.CLAIMED
-        expected = self.model.settle(item, claimed.claim.token, how, delay)
+        expected = self.model.settle(item, claim.token, how, delay)
         if then is None:
             settled = self.run(self.world.deliveries.settle([settlement], owner=self.owners[0], now=self.now))
         else:
@@ -203,74 +279,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert settled.origins == ({item.origin} if final else set())
         if repeat and then is None:
             again = self.run(self.world.deliveries.settle([settlement], owner=self.owners[0], now=self.now))
-            assert again.moved == [self.model.settle(item, claimed.claim.token, how, delay)] == [expected]
-
-    def claim_with(
-        self,
-        settlement: Settlement | None,
-        recipient: int,
-        kind: Kind,
-        owner: int,
-        limit: int,
-        ordered: bool,
-        after: int | None,
-        origin: int | None,
-    ) -> Settled:
-        by = self.owners[owner]
-        request = self.world.request(
-            self.agents[recipient],
-            limit,
-            kind=kind,
-            ordered=ordered,
-            run_limit=20.5,
-            after_sender=None if after is None else self.agents[after],
-            origin=None if origin is None else self.owners[origin],
-        )
-        deliveries = self.world.deliveries
-        if settlement is None:
-            settled = Settled([], set(), self.run(deliveries.claim([request], owner=by, now=self.now)))
-        else:
-            settled = self.run(deliveries.settle([settlement], [request], owner=by, now=self.now))
-        got = settled.claimed
-        lanes = self.model.lanes(
-            request.recipient_id, kind, ordered=ordered, after=request.after_sender, origin=request.origin
-        )
-        self.check_claim([delivery.message_id for delivery in got], lanes, limit, ordered)
-        for delivery in got:
-            item = self.model.find(delivery.message_id)
-            self.model.take(item, by, 20.5)
-            assert (delivery.claim.token, delivery.claim.attempt) == (item.token, item.attempt)
-            assert (delivery.sender_id, delivery.origin) == (item.sender, item.origin)
-        self.claims += got
-        return settled
-
-    def check_claim(self, got: list[str], lanes: list[list[Item]], limit: int, ordered: bool) -> None:
-        """Compare with what the lanes had to give: exactly, but for which of several suspects was taken."""
-        places = 1
-        if lanes and any(lanes):
-            recipient = next(lane[0].recipient for lane in lanes if lane)
-            places = 0 if self.model.suspect_is_out(recipient) else 1
-        suspects = {item.message_id for lane in lanes for item in lane if item.suspect}
-        taken = [id for id in got if id in suspects]
-        assert len(taken) <= places
-        # With the suspects that were passed over left out, what is to be had is certain.
-        lanes = [[item for item in lane if not item.suspect or item.message_id in taken] for lane in lanes]
-        available = sum(map(len, lanes))
-        passed_over = places and len(suspects) > len(taken)
-        if passed_over and not taken:
-            # One suspect could have been taken, and was not: only because the limit was reached.
-            assert len(got) == limit
-        assert len(got) == min(limit, available)
-        counts = Counter(self.model.find(id).sender for id in got)
-        for lane in lanes:
-            mine = [item.message_id for item in lane]
-            chosen = [id for id in got if id in mine]
-            assert chosen == [id for id in mine if id in chosen], "not in the order of their age"
-            if lane and len(chosen) < len(lane):
-                # Nobody is passed over for a second one of somebody else.
-                assert max(counts.values(), default=0) <= len(chosen) + 1
-        if ordered:
-            assert got == [item.message_id for lane in lanes for item in lane][:limit]
+            assert again.moved == [self.model.settle(item, claim.token, how, delay)] == [expected]
 
     @precondition(lambda self: self.mortal)
     @rule(both=st.booleans())
@@ -347,7 +356,7 @@ class DeliveryMachineConformance(StoreFixtures):
 
             class Machine(DeliveryMachine):
                 def __init__(self) -> None:
-                    super().__init__(make_store, runner)
+                    super().__init__(make_store, runner, Model())
 
             run_state_machine_as_test(
                 Machine,

@@ -62,13 +62,20 @@ class Model:
 
     def append(self, item: Item, owner: str, *, claim: bool) -> bool:
         """Store; whether it was claimed at once."""
-        lane = [other for other in self.items if other.lane == item.lane]
         self.items.append(item)
-        free = not any(self.is_ready(other) or (other.state is CLAIMED and other.owner != owner) for other in lane)
-        if claim and self.is_ready(item) and free:
+        return claim and self.claim_at_once(item, owner)
+
+    def claim_at_once(self, item: Item, owner: str) -> bool:
+        """Claim what was just stored, if its lane allows."""
+        lane = [other for other in self.items[: self.items.index(item)] if other.lane == item.lane]
+        free = not any(self.is_ready(other) or (other.owner != owner and self.holds_its_lane(other)) for other in lane)
+        if self.is_ready(item) and free:
             self.take(item, owner, item.run_limit)
             return True
         return False
+
+    def holds_its_lane(self, item: Item) -> bool:
+        return item.state is CLAIMED
 
     def take(self, item: Item, owner: str, run_limit: float) -> None:
         item.state, item.owner, item.ended = CLAIMED, owner, None
@@ -89,7 +96,7 @@ class Model:
         items = [item for item in self.items if item.lane == lane]
         ready = [item for item in items if self.is_ready(item)]
         if ordered:
-            ready = [] if any(item.state is CLAIMED for item in items) else ready[:1]
+            ready = [] if any(self.holds_its_lane(item) for item in items) else ready[:1]
         return (item for item in ready if origin is None or item.origin == origin)
 
     def suspect_is_out(self, recipient: str) -> bool:
@@ -161,7 +168,7 @@ class Model:
     def redrive(self, item: Item) -> bool:
         if item.state is not DEAD:
             return False
-        item.state, item.attempt, item.suspect, item.ended = QUEUED, 0, False, None
+        item.state, item.attempt, item.suspect = QUEUED, 0, False
         item.due_at = item.expires_at = None
         item.log.append("redriven")
         return True

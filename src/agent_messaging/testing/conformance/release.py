@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from ...ids import uuid7 as new_id
 from ...models import DeliveryState, Kind
-from ...storage.ports import ClaimedDelivery, Settling, Store
+from ...storage.ports import ClaimedDelivery, Settling, Store, Stored
 from .base import Processes, StoreFixtures, need_processes
 from .world import World, ids
 
@@ -93,6 +96,30 @@ class ReleaseConformance(StoreFixtures):
         assert await world.store.processes.release([owner], world.start) == 0
         (row,) = [row for row in await world.store.processes.list_processes(60) if row.process_id == owner]
         assert row.end_reason == "stopped"
+
+    @pytest.mark.parametrize("ordered", [True, False])
+    @pytest.mark.parametrize("end", ["retire", "release"])
+    async def test_one_that_ended_claims_nothing_any_more(
+        self, world: World, processes: Processes, end: str, ordered: bool
+    ) -> None:
+        """It may not know yet that others took it for dead, and nobody would look for its claim before the hard end."""
+        owner = await processes.start()
+        await world.send()
+        held = await world.claim_one(owner=owner)
+        processes_of = world.store.processes
+        await (processes_of.retire(owner) if end == "retire" else processes_of.release([owner], world.start))
+        now = datetime.now(UTC) + timedelta(seconds=1)
+        request = world.request(ordered=ordered)
+
+        assert await world.deliveries.claim([request], owner=owner, now=now) == []
+        settled = await world.settle(held, requests=[request], owner=owner, now=now)
+        assert (settled.moved, settled.claimed) == ([False], [])
+        group = world.group(world.carol, world.dave, claim=True)
+        assert await world.append(group, owner=owner, now=now) == [Stored()]
+        assert await world.deliveries.list_claims(owner) == []
+        # Others get all of it.
+        assert ids(await world.claim(now=now, ordered=ordered)) == [held.message_id]
+        assert ids(await world.claim(world.dave, now=now, ordered=ordered)) == [group.deliveries[0].message_id]
 
     async def test_all_claims_of_a_process_return_in_one_call(self, world: World, processes: Processes) -> None:
         owner = await processes.start()

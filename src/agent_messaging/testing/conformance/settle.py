@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -259,6 +259,34 @@ class RepeatedSettleConformance(StoreFixtures):
         before = await world.receipt(id)
         assert (await world.settle(claimed, other, reason="other")).moved == [False]
         assert await world.receipt(id) == before
+
+    @pytest.mark.parametrize("other", [Settling.RETRY, Settling.DEAD, Settling.RETURNED])
+    async def test_how_an_earlier_claim_ended_is_not_taken_for_the_end_of_the_newest(
+        self, world: World, other: Settling
+    ) -> None:
+        """What is done leaves no entry in the log: the last one is of the claim before."""
+        id = await world.send()
+        await world.settle(await world.claim_one(), other, reason="first")
+        if other is Settling.DEAD:
+            await world.deliveries.redrive([id], None)
+        later = datetime.now(UTC) + timedelta(seconds=1)
+        claimed = await world.claim_one(now=later)
+        await world.settle(claimed, now=later)
+        assert (await world.settle(claimed, other, reason="first", now=later)).moved == [False]
+        assert (await world.settle(claimed, now=later)).moved == [True]
+        assert await world.state(id) == DeliveryState.DONE
+
+    async def test_a_dead_one_that_was_redriven_is_still_answered_as_moved(self, world: World) -> None:
+        id = await world.send()
+        claimed = await world.claim_one()
+        await world.settle(claimed, Settling.DEAD, reason="once")
+        await world.deliveries.redrive([id], None)
+        after = await world.receipt(id)
+        assert (await world.settle(claimed, Settling.DEAD, reason="once")).moved == [True]
+        assert (await world.settle(claimed, Settling.RETRY)).moved == [False]
+        assert await world.receipt(id) == after
+        await world.deliveries.withdraw([id])
+        assert (await world.settle(claimed, Settling.DEAD, reason="once")).moved == [True]
 
     async def test_a_repeat_at_another_store_is_answered_the_same(self, world: World, second_store: Store) -> None:
         await world.send()

@@ -16,10 +16,11 @@ create index sessions_of_a on sessions (agent_a_id, id);
 create index sessions_of_b on sessions (agent_b_id, id);
 create index messages_of_session on messages (session_id, seq) where session_id is not null;
 
--- A message whose sender waits.
+-- A message whose sender waits. Each is removed with its message, as the sessions are with their agents. Every index costs
+-- every ask, so what is asked seldom goes through those of open asks, which are few, or through the session's messages.
 create table asks (
   seq integer primary key references messages (seq) on delete cascade,
-  session_id text not null references sessions (id) on delete cascade,
+  session_id text not null,
   asker_id text not null,
   responder_id text not null,
   state text not null default 'open'
@@ -36,12 +37,8 @@ create table asks (
 );
 
 create unique index asks_open on asks (asker_id, responder_id) where state = 'open';
-create index asks_awaited on asks (responder_id) where state = 'open';
 create index asks_deadline on asks (deadline_due) where state = 'open';
 create index asks_within on asks (within) where state = 'open' and within is not null;
-create index asks_of_process on asks (origin) where state = 'open';
-create index asks_of_session on asks (session_id, seq);
-create index asks_answered on asks (answer_seq) where answer_seq is not null;
 
 -- An agent's own code waits for a message: handlers take nothing from the lane meanwhile.
 create table waits (

@@ -127,9 +127,8 @@ select json_object('seqs', json_group_array(seq), 'origins', json_group_array(di
 
 -- name: asks_find_of_processes
 -- An ask that was made under an idempotency key stays: a repeat may join it.
-select json_group_array(a.seq) from jsonb_each(:processes) as wanted
-cross join asks as a on a.origin = wanted.value and a.state = 'open'
-where a.keyed = 0
+select json_group_array(seq) from asks indexed by asks_open
+where state = 'open' and keyed = 0 and origin in (select value from jsonb_each(:processes))
 
 -- name: asks_find_claimed
 select json_group_array(seq) from deliveries indexed by deliveries_claimed

@@ -2,11 +2,13 @@
 -- fixes the order of the loops: from the array to the table, never a scan of the table.
 
 -- name: append_find_stored
--- With the ask that each of them answered.
+-- With the ask that each of them answered, which is one of the messages before it in the session.
 select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner is :owner,
   m.session_id, json((
-    select json_array(asked.id, a.origin) from asks as a cross join messages as asked on asked.seq = a.seq
-    where a.answer_seq = m.seq
+    select json_array(asked.id, a.origin) from messages as asked cross join asks as a on a.seq = asked.seq
+    where d.state = 'done' and d.token = 0 and asked.session_id = m.session_id and asked.seq < m.seq
+      and a.answer_seq = m.seq
+    order by asked.seq desc limit 1
   ))))
 from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
@@ -35,7 +37,8 @@ from jsonb_each(:ids) as wanted
 
 -- name: append_find_busy
 -- The lanes in which nothing may be claimed now: something is due there, another process holds the claim of a run that does
--- not itself wait for an answer, or the recipient's own code waits for the message.
+-- not itself wait for an answer, the recipient's own code waits for the message, or
+-- the owner was taken for dead by others.
 select json_group_array(lane.key) from jsonb_each(:lanes) as lane
 where exists (
   select 1 from deliveries
@@ -50,7 +53,7 @@ where exists (
   select 1 from waits
   where recipient_id = lane.value ->> 0 and sender_id = lane.value ->> 2
     and is_ended = 0 and (until_due is null or until_due > :now)
-))
+)) or exists (select 1 from processes where id = :owner and ended_at is not null)
 
 -- name: append_insert_messages
 -- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
@@ -78,13 +81,15 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, :at from 
 -- Walks from lane to lane by seeking in deliveries_ready, so that the backlog of a lane costs nothing; behind the last lane
 -- it begins again, up to after_sender. Each step looks at one lane's head: `free` says whether it may be claimed. A walk
 -- ends when it has found what was asked for. `closed`: no (further) suspect may be taken for this recipient. A run that
--- waits for an answer itself does not hold its lane; the recipient's own code does, where it waits for the message.
+-- waits for an answer itself does not hold its lane; the recipient's own code does, where it waits for the message. Who was
+-- taken for dead by others begins none.
 with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapped, sender_id, seq, suspect, closed, free) as (
   select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, ''), 0, 0,
     value ->> 6 or exists (
       select 1 from deliveries where recipient_id = value ->> 1 and state = 'claimed' and suspect = 1
     ), 0
   from jsonb_each(:requests)
+  where not exists (select 1 from processes where id = :owner and ended_at is not null)
   union all
   select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.found + w.free,
     w.after is not null and head.sender_id <= w.after,
@@ -131,6 +136,7 @@ cross join messages as m on m.seq = c.seq
 with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrapped, sender_id, free) as (
   select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 1, 0, coalesce(value ->> 4, ''), 0
   from jsonb_each(:requests)
+  where not exists (select 1 from processes where id = :owner and ended_at is not null)
   union all
   select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.number + w.free,
     w.after is not null and head.sender_id <= w.after, head.sender_id,
@@ -197,9 +203,12 @@ from (select value ->> 0 as seq, value ->> 1 as until from jsonb_each(:rows)) as
 where deliveries.seq = taken.seq
 
 -- name: settle_find
--- The event only where the newest claim left it.
-select json_group_array(json_array(d.seq, d.state, d.token, d.origin,
-  iif(d.log ->> '$[#-1].token' = d.token, d.log ->> '$[#-1].event', null), d.ask_timeout is not null))
+-- The event by which the newest claim ended, if it left one: to redrive is no end of a claim.
+select json_group_array(json_array(d.seq, d.state, d.token, d.origin, (
+  select e.value ->> 'event' from json_each(d.log) as e
+  where e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven'
+  order by e.key desc limit 1
+), d.ask_timeout is not null))
 from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
 
 -- name: settle

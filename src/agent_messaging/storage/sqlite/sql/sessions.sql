@@ -49,7 +49,8 @@ select json_array(s.id, s.ended_at is null, json((
     select seq, origin from asks
     where s.ended_at is null and asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
     union all
-    select seq, origin from asks where s.ended_at is not null and session_id = s.id and state = 'ended'
+    select ended.seq, ended.origin from messages as own cross join asks as ended on ended.seq = own.seq
+    where s.ended_at is not null and own.session_id = s.id and ended.state = 'ended'
   ) as a cross join messages as m on m.seq = a.seq
 )), json((
   select json_group_array(process_id) from waits

@@ -1,0 +1,104 @@
+"""Waiting for messages to pull: of those who wait for one agent, each hint wakes one, and no hint is lost.
+
+A hint says that something of an agent is there. Who is woken claims, and hands the hint on if it leaves with something,
+or before it has looked, because there may be more. So a ring costs one look for each agent for which something waits,
+however many wait for messages of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+
+from ..models import Kind
+
+Key = tuple[str, Kind]
+"""An agent's id, and the kind of messages."""
+
+
+class Place:
+    """Where one stands who waits: looking, or idle until woken."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._event = asyncio.Event()
+        queue.looking[self] = None
+
+    @property
+    def is_woken(self) -> bool:
+        """Whether a hint came since it last began to look."""
+        return self._event.is_set()
+
+    def wake(self) -> None:
+        """Let it look, once more if it looks just now."""
+        self._event.set()
+
+    async def wait(self, deadline: float | None) -> bool:
+        """Wait until it is woken; False if the deadline (of the loop's clock) came first."""
+        if not self.is_woken:
+            del self._queue.looking[self]
+            self._queue.idle[self] = None
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._event.wait()
+            except builtins.TimeoutError:
+                return False
+            finally:
+                del self._queue.idle[self]
+                self._queue.looking[self] = None
+        self._event.clear()
+        return True
+
+
+class Queue:
+    """Those who wait for the messages of one agent, each kind of them in the order in which they began to."""
+
+    def __init__(self) -> None:
+        self.idle: dict[Place, None] = {}
+        self.looking: dict[Place, None] = {}
+
+    def wake_one(self) -> None:
+        """Wake the first that is idle and not woken, else let the first that looks look again."""
+        for place in (*self.idle, *self.looking):
+            if not place.is_woken:
+                place.wake()
+                return
+
+
+class Arrivals:
+    """Who waits for messages of which agent."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Key, Queue] = {}
+
+    @contextlib.contextmanager
+    def place(self, key: Key) -> Iterator[Place]:
+        """Have a place in the queue within; a block that ends by an exception hands on what it may have been told."""
+        queue = self._queues.setdefault(key, Queue())
+        place = Place(queue)
+        has_failed = True
+        try:
+            yield place
+            has_failed = False
+        finally:
+            del queue.looking[place]
+            if has_failed or place.is_woken:
+                queue.wake_one()
+            if not (queue.idle or queue.looking):
+                del self._queues[key]
+
+    def arrived(self, keys: Iterable[Key]) -> None:
+        """Something of these agents is there, or more of it: wake one who waits for each."""
+        if self._queues:
+            for key in keys:
+                if (queue := self._queues.get(key)) is not None:
+                    queue.wake_one()
+
+    def wake_all(self, of: Callable[[str], bool] = lambda agent_id: True) -> None:
+        """Wake everybody who waits for one of these agents."""
+        for (agent_id, _), queue in self._queues.items():
+            if of(agent_id):
+                for place in (*queue.idle, *queue.looking):
+                    place.wake()
