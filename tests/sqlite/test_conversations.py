@@ -17,6 +17,7 @@ from agent_messaging.storage.ports import (
     MutualWait,
     NewAnswer,
     NewGroup,
+    NewWait,
     NotWaiting,
     SessionLocked,
     Settlement,
@@ -181,3 +182,16 @@ async def test_a_repeated_answer_is_stored_once_and_told_again(store: SQLiteStor
     other = Settlement(claim, Settling.DONE, answer=NewAnswer(new_id(), '"no"', checksum('"no"', None)))
     assert (await store.deliveries.settle([other], owner=world.owner, now=world.start)).moved == [True]
     assert (await store.sessions.count_messages(asked.session_id)).messages == 2
+
+
+# --- waits ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_wait_of_a_process_taken_for_dead_holds_nothing(store: SQLiteStore, world: World) -> None:
+    await store.presence.start(lambda: None, lambda: None)
+    owner = store.presence.process_id
+    await store.processes.release([owner])
+    wait = NewWait(new_id(), world.bob, world.alice, None)
+    assert await store.sessions.register_wait(wait, owner=owner, now=world.start)
+    message_id = await world.send(kind=Kind.CONVERSATION)
+    assert (await world.claim_one(kind=Kind.CONVERSATION)).message_id == message_id
