@@ -31,8 +31,8 @@ from .rows import encode, message_row
 
 _SQL = Queries(__package__, "sessions")
 _SECOND = 1_000_000
-_DROPPED = 1_000
-"""Old notices that are dropped where some are taken."""
+_DROPPED = 100
+"""So many of the oldest notices are looked at, and dropped if they are old, where some are taken."""
 
 
 class SQLiteSessions:

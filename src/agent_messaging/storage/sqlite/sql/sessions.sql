@@ -177,8 +177,11 @@ select exists (
 )
 
 -- name: register_wait
+-- That of a process which others took for dead holds nothing: nobody would remove it any more.
 insert into waits (id, recipient_id, sender_id, process_id, until_due)
-select :wait, r.id, s.id, :owner, :until from agents as r cross join agents as s
+select :wait, r.id, s.id, :owner, iif(
+  exists (select 1 from processes where id = :owner and ended_at is not null), 0, :until
+) from agents as r cross join agents as s
 where r.id = :recipient and s.id = :sender
 on conflict (id) do nothing
 
