@@ -17,6 +17,7 @@ from agent_messaging.exceptions import (
     StorageForeignError,
     StorageUnavailableError,
 )
+from agent_messaging.storage.migrations import load
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.fixtures.postgres import PostgresServer
 from tests.postgres.conftest import StoreMaker, execute
@@ -56,7 +57,9 @@ async def test_facts_of_a_good_server(empty_postgres_dsn: str, open_store: Store
 async def test_many_processes_may_start_at_once(empty_postgres_dsn: str, open_store: StoreMaker) -> None:
     await asyncio.gather(*(open_store(empty_postgres_dsn) for _ in range(8)))
     rows = await execute(empty_postgres_dsn, "select number from schema_migrations")
-    assert [row["number"] for row in rows] == [1]
+    assert [row["number"] for row in rows] == [
+        migration.number for migration in load("agent_messaging.storage.postgres")
+    ]
 
 
 async def test_without_initializing_the_schema_is_only_verified(

@@ -1,5 +1,7 @@
 """Claiming and settling: two statements find and take, one settles, all in one transaction.
 
+Settling needs more statements only where a run answers, or does not end with `done`: these concern asks (`asks`).
+
 Taking is safe in two steps. The first finds candidates and locks their lanes (and, for suspects, their recipients) with
 advisory locks of the transaction; the second has a later snapshot, sees what the last holder of those locks committed,
 and judges again while nobody else can claim there.
@@ -8,22 +10,27 @@ and judges again while nobody else can claim there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from ...models import Kind
+from ...models import AskState, Kind
 from ..ports import (
     CLAIM_MARGIN,
     Claim,
     ClaimedDelivery,
     ClaimRequest,
+    EndedAsk,
+    NewAnswer,
     Settled,
     Settlement,
     Settling,
 )
 from ..sql import Queries
+from . import asks
 from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "deliveries")
+_ASKS = Queries(__package__, "asks")
 
 _MOST_LANES = 256
 """Candidates in one call: each holds an advisory lock until the commit, and the server's room for locks is limited."""
@@ -56,23 +63,34 @@ class Claims:
         first = {(s.claim.seq, s.claim.token): s for s in reversed(settlements)}
 
         async def work(connection: Connection) -> Settled:
-            moved, origins = await _settle(connection, list(first.values()), owner, now) if first else (set(), set())
+            ended = await _settle(connection, list(first.values()), owner, now) if first else _Ended()
             claimed = await _claim(connection, wanted, owner, now) if wanted else []
             answers = []
             for settlement in settlements:
                 key = (settlement.claim.seq, settlement.claim.token)
-                answers.append(key in moved and first[key].how == settlement.how)
-            return Settled(answers, origins, claimed)
+                answers.append(key in ended.moved and first[key].how == settlement.how)
+            return Settled(answers, ended.origins, claimed, ended.asks)
 
         if not first and not wanted:
             return Settled([], set(), [])
+        plain = all(s.how is Settling.DONE and s.answer is None for s in first.values())
         # Settling alone answers a repeat as the first time; a claim would be lost by it.
-        return await self._engine.run(work, write=True, single=not wanted, repeatable=not wanted)
+        return await self._engine.run(work, write=True, single=plain and not wanted, repeatable=not wanted)
 
 
-async def _settle(
-    connection: Connection, settlements: list[Settlement], owner: str, now: datetime | None
-) -> tuple[set[tuple[int, int]], set[str]]:
+@dataclass(slots=True)
+class _Ended:
+    """What became of settlements."""
+
+    moved: set[tuple[int, int]] = field(default_factory=set)
+    origins: set[str] = field(default_factory=set)
+    asks: list[EndedAsk] = field(default_factory=list)
+
+
+async def _settle(connection: Connection, settlements: list[Settlement], owner: str, now: datetime | None) -> _Ended:
+    answering = [s.claim.seq for s in settlements if s.answer is not None and s.how is Settling.DONE]
+    if answering:
+        await connection.execute(_ASKS["answers_lock_sessions"], answering)
     rows = await connection.fetch(
         _SQL["settle"],
         [settlement.claim.seq for settlement in settlements],
@@ -84,9 +102,47 @@ async def _settle(
         owner,
         now,
     )
-    claims = [settlements[row["position"] - 1].claim for row in rows]
-    moved = {(claim.seq, claim.token) for claim in claims}
-    return moved, {row["origin"] for row in rows if row["final"] and row["origin"] is not None}
+    ended = _Ended()
+    talks: list[tuple[Settlement, bool]] = []
+    for row in rows:
+        settlement = settlements[row["position"] - 1]
+        ended.moved.add((settlement.claim.seq, settlement.claim.token))
+        if row["final"] and row["origin"] is not None:
+            ended.origins.add(row["origin"])
+        if row["kind"] == Kind.CONVERSATION:
+            talks.append((settlement, row["moves"]))
+    dead = [s for s, _ in talks if s.how is Settling.DEAD]
+    queued = [s.claim.seq for s, moves in talks if moves and s.how in (Settling.RETRY, Settling.RETURNED)]
+    ended.asks += await asks.fail(connection, [s.claim.seq for s in dead], [s.reason for s in dead], now)
+    ended.origins |= await asks.settle_deliveries(connection, queued, now)
+    answers = [(s.answer, s.claim.seq, moves) for s, moves in talks if s.how is Settling.DONE and s.answer is not None]
+    if answers:
+        await _answer(connection, answers, ended, owner, now)
+    return ended
+
+
+async def _answer(
+    connection: Connection,
+    answers: list[tuple[NewAnswer, int, bool]],
+    ended: _Ended,
+    owner: str,
+    now: datetime | None,
+) -> None:
+    """Store the answers to these deliveries, where the settlement moved them now, and end what they answer."""
+    rows = await connection.fetch(
+        _ASKS["answers_insert_messages"],
+        [answer.message_id for answer, _, _ in answers],
+        [seq for _, seq, _ in answers],
+        [answer.content for answer, _, _ in answers],
+        [answer.checksum for answer, _, _ in answers],
+        [moves for _, _, moves in answers],
+        owner,
+        now,
+    )
+    ended.origins |= {row["waiter"] for row in rows if row["waiter"] is not None}
+    ended.asks += [
+        EndedAsk(row["ask_id"], AskState.REPLIED, row["origin"]) for row in rows if row["ask_id"] is not None
+    ]
 
 
 async def _claim(
@@ -115,10 +171,11 @@ async def _claim(
         _SQL["claim_take"],
         list(candidates),
         [requests[index].ordered for index, _, _ in candidates.values()],
-        [requests[index].run_limit + CLAIM_MARGIN for index, _, _ in candidates.values()],
+        [requests[index].run_limit for index, _, _ in candidates.values()],
         owner,
         now,
         [suspect for _, _, suspect in candidates.values()],
+        CLAIM_MARGIN,
     )
     taken = sorted(rows, key=lambda row: candidates[row["seq"]][:2])
     counts = [0] * len(requests)
@@ -139,6 +196,7 @@ async def _claim(
             created_at=row["created_at"],
             origin=row["origin"],
             session_id=row["session_id"],
+            ask_timeout=row["ask_timeout"],
         )
         for row in taken
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..ports import (
     Settlement,
 )
 from ..sql import Queries
+from . import asks
 from .append import Appender
 from .claims import Claims
 from .engine import Connection, Engine
@@ -82,16 +84,19 @@ class PostgresDeliveries:
         if next_in is None or next_in > 0:
             return Advanced(0, set(), 0, next_in)
 
-        async def work(connection: Connection) -> tuple[list[str | None], int, int]:
+        async def work(connection: Connection) -> Advanced:
             # In this order: what a claim's end returns to the queue may have expired meanwhile.
-            released = _count(await connection.execute(_SQL["advance_release"], now, _MOST_CHANGES))
+            released = await connection.fetch(_SQL["advance_release"], now, _MOST_CHANGES)
+            failed, origins = await asks.follow(connection, released, "claim ended", now)
+            origins |= {ask.origin for ask in failed if ask.origin is not None}
+            origins |= await asks.time_out(connection, _MOST_CHANGES, now)
             expired = await connection.fetch(_SQL["advance_expire"], now, _MOST_CHANGES)
+            origins |= {row["origin"] for row in expired if row["origin"] is not None}
             due = _count(await connection.execute(_SQL["advance_due"], now, _MOST_CHANGES))
-            return [row["origin"] for row in expired], due, released
+            return Advanced(due, origins, len(released), None)
 
-        origins, due, released = await self._engine.run(work, write=True)
-        next_in = await self._find_next(now)
-        return Advanced(due, {origin for origin in origins if origin is not None}, released, next_in)
+        advanced = await self._engine.run(work, write=True)
+        return replace(advanced, next_in=await self._find_next(now))
 
     async def _find_next(self, now: datetime | None) -> float | None:
         (row,) = await self._fetch("advance_next", now)

@@ -10,7 +10,7 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from ...models import Kind
+from ...models import Kind, MessageType
 from ..ports import MessageRow, Role
 from ..sql import Queries
 from .engine import Engine
@@ -51,7 +51,7 @@ class PostgresMessages:
             rows = await self._fetch(name, *values)
         else:
             rows = await self._follow(f"{name}_after", role, *values, after_seq)
-        return [MessageRow(**{**row, "kind": Kind(row["kind"])}) for row in rows]
+        return [to_message(row) for row in rows]
 
     async def _follow(self, name: str, role: Role, *values: Any) -> Any:
         loop = asyncio.get_running_loop()
@@ -86,3 +86,8 @@ class PostgresMessages:
 
     async def _fetch(self, name: str, *values: object) -> Any:
         return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
+
+
+def to_message(row: Any) -> MessageRow:
+    """A row of any query that reads messages as records."""
+    return MessageRow(**{**row, "kind": Kind(row["kind"]), "message_type": MessageType(row["message_type"])})

@@ -24,10 +24,11 @@ from typing import Any
 
 from ...exceptions import StorageUnavailableError
 from ..sql import Queries
-from . import errors
+from . import asks, errors
 from .engine import Connection, Engine, bounded
 
 _SQL = Queries(__package__, "processes")
+_ASKS = Queries(__package__, "asks")
 _log = logging.getLogger(__name__)
 
 _POLL = 2.0
@@ -278,7 +279,7 @@ class _Thread(threading.Thread):
             self._retired = True
             return
         old, new = self._process_id, str(uuid.uuid4())
-        await self._ask(connection, "presence_drop_claims", old)
+        await bounded(connection, _drop(connection, old), _PING)
         await self._appear(connection, new, backend)
         self._process_id = new
         _log.warning("Process %s was taken for dead by others; it goes on as %s", old, new)
@@ -297,3 +298,14 @@ class _Thread(threading.Thread):
     async def _ask(self, connection: Connection, name: str, *values: object) -> list[Any]:
         rows: list[Any] = await bounded(connection, connection.fetch(_SQL[name], *values), _PING)
         return rows
+
+
+async def _drop(connection: Connection, process_id: str) -> None:
+    """Give back what an incarnation claimed, and the waits it registered, while others already took it for dead.
+
+    Its asks stay: those that wait for them live, and find them by their ids.
+    """
+    async with connection.transaction():
+        returned = await connection.fetch(_SQL["presence_drop_claims"], process_id)
+        await asks.follow(connection, returned, "", None)
+        await connection.execute(_ASKS["waits_remove_of_processes"], [process_id])

@@ -1,4 +1,4 @@
-"""Processes: who lives, who serves whom, and what becomes of the claims of the dead."""
+"""Processes: who lives, who serves whom, and what becomes of the claims, waits and asks of those that ended."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 from ...models import Kind
 from ..ports import ProcessRow, Service
 from ..sql import Queries
+from . import asks
 from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "processes")
@@ -24,11 +25,12 @@ class PostgresProcesses:
         agents = [service.agent_id or "" for service in services]
         kinds = [str(service.kind) for service in services]
         explicit = [service.explicit for service in services]
+        slots = [service.slots for service in services]
 
         async def work(connection: Connection) -> None:
             await connection.execute(_SQL["publish_clear"], process_id)
             if agents:
-                await connection.execute(_SQL["publish_insert"], process_id, agents, kinds, explicit)
+                await connection.execute(_SQL["publish_insert"], process_id, agents, kinds, explicit, slots)
 
         await self._engine.run(work, write=True, repeatable=True)
 
@@ -46,8 +48,8 @@ class PostgresProcesses:
                 end_reason=row["end_reason"],
                 seconds_since_end=row["seconds_since_end"],
                 services=tuple(
-                    Service(agent_id or None, Kind(kind), explicit)
-                    for agent_id, kind, explicit in json.loads(row["services"])
+                    Service(agent_id or None, Kind(kind), explicit, slots)
+                    for agent_id, kind, explicit, slots in json.loads(row["services"])
                 ),
             )
             for row in rows
@@ -56,7 +58,9 @@ class PostgresProcesses:
     async def retire(self, process_id: str) -> None:
         async def work(connection: Connection) -> None:
             await connection.execute(_SQL["retire"], process_id)
-            await connection.execute(_SQL["retire_claims"], process_id)
+            returned = await connection.fetch(_SQL["retire_claims"], process_id)
+            await asks.follow(connection, returned, "", None)
+            await asks.leave(connection, [process_id], None)
 
         await self._engine.run(work, write=True, repeatable=True)
 
@@ -68,7 +72,10 @@ class PostgresProcesses:
             rows = await connection.fetch(_SQL["release_mark"], list(process_ids), now)
             if not rows:
                 return 0
-            status = await connection.execute(_SQL["release_claims"], [row["id"] for row in rows], now)
-            return int(status.rpartition(" ")[2])
+            ids = [row["id"] for row in rows]
+            released = await connection.fetch(_SQL["release_claims"], ids, now)
+            await asks.follow(connection, released, "process died", now)
+            await asks.leave(connection, ids, now)
+            return len(released)
 
         return await self._engine.run(work, write=True, repeatable=True)

@@ -18,6 +18,7 @@ from .engine import Connection, Engine, bounded
 from .messages import PostgresMessages
 from .presence import PostgresPresence
 from .processes import PostgresProcesses
+from .sessions import PostgresSessions
 
 _SCHEMA = Queries(__package__, "schema")
 _MESSAGES = Queries(__package__, "messages")
@@ -62,6 +63,7 @@ class PostgresStore:
         self.directory = PostgresDirectory(self.engine)
         self.deliveries = PostgresDeliveries(self.engine)
         self.messages = PostgresMessages(self.engine)
+        self.sessions = PostgresSessions(self.engine)
         self.processes = PostgresProcesses(self.engine)
         self.presence = PostgresPresence(self.engine, lease)
         self._server: schema.Server | None = None

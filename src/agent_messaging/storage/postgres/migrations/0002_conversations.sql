@@ -67,4 +67,10 @@ create index notices_of_recipient on notices (recipient_id, seq);
 -- Of an ask: the seconds its asker waits, so that its run may take as long.
 alter table deliveries add column ask_timeout float8;
 
+-- For an agent's own code, which reads by sender, and takes what no handler had: there the handled ones are many.
+create index deliveries_unread_from on deliveries (recipient_id, sender_id, (seq + 0))
+  where kind = 'conversation' and read_at is null;
+create index deliveries_left on deliveries (recipient_id, sender_id, (seq + 0))
+  where kind = 'conversation' and state = 'done' and token = 0 and read_at is null;
+
 alter table services add column slots integer not null default 1;

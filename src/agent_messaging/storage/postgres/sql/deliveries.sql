@@ -3,8 +3,19 @@
 --   (select true …) is null instead of `not exists`, which may be turned into a hash of all rows
 
 -- name: append_find_stored
-select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner = $2::text::uuid as held
-from messages m left join deliveries d on d.seq = m.seq
+select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner = $2::text::uuid as held,
+  case m.kind when 'conversation' then m.session_id::text end as session_id, q.id::text as answered_id,
+  a.origin::text as answered_origin, (
+    select w.process_id::text from waits w left join processes p on p.id = w.process_id
+    where m.kind = 'conversation' and a.seq is null and w.recipient_id = m.recipient_id and w.sender_id = m.sender_id
+      and not w.is_ended and (w.until_at is null or w.until_at > t.now) and p.ended_at is null
+    limit 1
+  ) as waiter
+from (select coalesce($3::timestamptz, clock_timestamp()) as now) t
+cross join messages m
+left join deliveries d on d.seq = m.seq
+left join asks a on a.answer_seq = m.seq and a.answer_seq is not null
+left join messages q on q.seq = a.seq
 where m.id = any($1::text[]::uuid[])
 
 -- name: append_find_keys
@@ -86,6 +97,7 @@ decided as materialized (
       select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
         and d.state = 'claimed' and d.owner <> i.owner
+        and (select true from asks q where q.within = d.seq and q.state = 'open' limit 1) is null
       limit 1
     ) is null
     -- Others may have taken this process for dead while it was away.
@@ -156,8 +168,16 @@ walk as (
         select true from deliveries c
         where c.recipient_id = r.recipient_id and c.kind = r.kind and c.sender_id = lane.sender_id
           and c.state = 'claimed'
+          -- A run that waits for an answer does not hold its lane: the answer may need it.
+          and (select true from asks q where q.within = c.seq and q.state = 'open' limit 1) is null
         limit 1
       ) is null
+      and (r.kind <> 'conversation' or (
+        select true from waits w left join processes p on p.id = w.process_id
+        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
+          and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
+        limit 1
+      ) is null)
     order by d.seq + 0 limit 1
   ) head on (r.origin is null or head.origin = r.origin)
     and (not head.suspect or not w.with_suspect and (
@@ -217,6 +237,12 @@ walk as (
     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id
       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
       and not d.suspect and (r.origin is null or d.origin = r.origin)
+      and (r.kind <> 'conversation' or (
+        select true from waits w left join processes p on p.id = w.process_id
+        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
+          and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
+        limit 1
+      ) is null)
     order by d.seq + 0 limit 1
   ) head on true
   where w.found < r.most
@@ -245,7 +271,12 @@ ready as materialized (
        ) is null
      order by d.state, d.seq + 0 limit 1)
   ) o
-  where w.step > 0
+  where w.step > 0 and (r.kind <> 'conversation' or (
+    select true from waits a left join processes p on p.id = a.process_id, moment m
+    where a.recipient_id = r.recipient_id and a.sender_id = w.sender_id
+      and not a.is_ended and (a.until_at is null or a.until_at > m.now) and p.ended_at is null
+    limit 1
+  ) is null)
 ),
 candidate as materialized (
   select y.*, row_number() over (partition by y.position order by y.rank, y.step) as turn
@@ -274,6 +305,7 @@ candidate as materialized (
       (
         select true from deliveries c
         where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.state = 'claimed'
+          and (select true from asks q where q.within = c.seq and q.state = 'open' limit 1) is null
         limit 1
       ) is null
       and (
@@ -286,6 +318,12 @@ candidate as materialized (
     and (not d.suspect or i.suspect and (
       select true from deliveries c
       where c.recipient_id = d.recipient_id and c.state = 'claimed' and c.suspect
+      limit 1
+    ) is null)
+    and (d.kind <> 'conversation' or (
+      select true from waits w left join processes p on p.id = w.process_id
+      where w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
+        and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
       limit 1
     ) is null)
     -- Others may have taken this process for dead while it was away.
@@ -302,16 +340,16 @@ chosen as materialized (
 )
 update deliveries d set
   state = 'claimed', token = d.token + 1, attempt = d.attempt + 1, owner = $4::text::uuid,
-  claimed_at = c.now, claim_until = c.now + make_interval(secs => c.run_limit)
+  claimed_at = c.now, claim_until = c.now + make_interval(secs => greatest(c.run_limit, d.ask_timeout) + $7::float8)
 from chosen c join messages m on m.seq = c.seq
 where d.seq = c.seq
 returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_id::text, d.recipient_id::text, m.content,
-  m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text
+  m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text, d.ask_timeout
 
 -- name: settle
 -- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
--- token, which no claim has raised since, and by the last entry of the log; but one that is done left none, so the last is
--- an earlier claim's, and to redrive is no end of a claim.
+-- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
+-- `done` leaves none: so what was given back, and was done in another way then, was not done by this claim.
 with moment as materialized (
   select coalesce($8::timestamptz, clock_timestamp()) as now
 ),
@@ -320,7 +358,8 @@ input as materialized (
     with ordinality as i (seq, token, how, delay, reason, event, position)
 ),
 locked as materialized (
-  select d.seq, d.state, d.log, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now
+  select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
+    case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
   from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
   order by d.seq
   for update of d
@@ -335,18 +374,17 @@ moved as (
     claim_until = null,
     settled_at = case when l.how in ('done', 'dead') then l.now end,
     log = case when l.how = 'done' then d.log else coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-      'at', l.now, 'event', l.event, 'attempt', d.attempt, 'process', $7::text, 'claimed_at', d.claimed_at,
-      'reason', l.reason
+      'at', l.now, 'event', l.event, 'attempt', d.attempt, 'token', d.token,
+      'process', $7::text, 'claimed_at', d.claimed_at, 'reason', l.reason
     )) end
   from locked l
   where d.seq = l.seq and l.state = 'claimed'
 )
-select l.position::integer, l.origin::text, l.how in ('done', 'dead') as final
+select l.position::integer, l.kind, l.origin::text, l.how in ('done', 'dead') as final, l.state = 'claimed' as moves
 from locked l
 where l.state = 'claimed'
-  or (l.how = 'done' and l.state = 'done')
-  or (l.how <> 'done' and l.state <> 'done'
-    and coalesce(nullif(l.log -> -1 ->> 'event', 'redriven'), l.log -> -2 ->> 'event') = l.event)
+  or case when l.entry -> 'token' = to_jsonb(l.token) then l.entry ->> 'event' = l.event
+    else l.how = 'done' and l.state = 'done' end
 
 -- name: list_claims
 select seq, token, attempt from deliveries where state = 'claimed' and owner = $1::text::uuid order by seq + 0
@@ -380,7 +418,8 @@ select extract(epoch from t.next_at - t.now)::float8 as next_in from (
   select coalesce($1::timestamptz, clock_timestamp()) as now, least(
     (select min(run_at) from deliveries where state = 'queued' and run_at is not null),
     (select min(expires_at) from deliveries where state = 'queued' and expires_at is not null),
-    (select min(claim_until) from deliveries where state = 'claimed')
+    (select min(claim_until) from deliveries where state = 'claimed'),
+    (select min(deadline_at) from asks where state = 'open')
   ) as next_at
 ) t
 
@@ -399,10 +438,11 @@ update deliveries d set
   claim_until = null, run_at = null, queued_at = l.now,
   settled_at = case when d.attempt >= d.max_attempts then l.now end,
   log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', l.now, 'event', 'lost', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at,
-    'reason', 'claim ended'
+    'at', l.now, 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
+    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'claim ended'
   ))
 from late l where d.seq = l.seq
+returning d.seq, d.kind, d.state
 
 -- name: advance_expire
 with moment as materialized (
@@ -433,6 +473,9 @@ with chosen as materialized (
   where m.id = any($1::text[]::uuid[]) and d.state = 'queued'
   order by d.seq
   for update of d
+),
+cancelled as (
+  update asks a set state = 'cancelled', ended_at = clock_timestamp() from chosen c where a.seq = c.seq and a.state = 'open'
 )
 update deliveries d set state = 'withdrawn', settled_at = clock_timestamp() from chosen c where d.seq = c.seq
 returning c.id::text as message_id
@@ -475,7 +518,8 @@ with chosen as materialized (
 update deliveries d set
   state = 'queued', attempt = 0, suspect = false, run_at = null, expires_at = null, queued_at = c.now, settled_at = null,
   log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', c.now, 'event', 'redriven', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at, 'reason', null
+    'at', c.now, 'event', 'redriven', 'attempt', d.attempt, 'token', d.token,
+    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', null
   ))
 from chosen c where d.seq = c.seq
 returning c.id::text as message_id, d.recipient_id::text

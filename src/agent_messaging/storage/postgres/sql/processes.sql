@@ -2,16 +2,16 @@
 delete from services where process_id = $1::text::uuid
 
 -- name: publish_insert
-insert into services (process_id, agent_id, kind, explicit)
-select $1::text::uuid, i.agent_id, i.kind, bool_or(i.explicit)
-from unnest($2::text[], $3::text[], $4::boolean[]) as i (agent_id, kind, explicit)
+insert into services (process_id, agent_id, kind, explicit, slots)
+select $1::text::uuid, i.agent_id, i.kind, bool_or(i.explicit), max(i.slots)
+from unnest($2::text[], $3::text[], $4::boolean[], $5::integer[]) as i (agent_id, kind, explicit, slots)
 group by i.agent_id, i.kind
 
 -- name: list_processes
 select p.id::text as process_id, p.host, p.pid, p.started_at, p.ended_at, p.end_reason,
   extract(epoch from clock_timestamp() - p.ended_at)::float8 as seconds_since_end,
   coalesce((
-    select jsonb_agg(jsonb_build_array(s.agent_id, s.kind, s.explicit) order by s.agent_id, s.kind)
+    select jsonb_agg(jsonb_build_array(s.agent_id, s.kind, s.explicit, s.slots) order by s.agent_id, s.kind)
     from services s where s.process_id = p.id
   ), '[]') as services
 from processes p
@@ -36,10 +36,11 @@ held as materialized (
 update deliveries d set
   state = 'queued', attempt = d.attempt - 1, suspect = false, run_at = null, queued_at = h.now, claim_until = null,
   log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', h.now, 'event', 'returned', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at,
-    'reason', 'the process stopped'
+    'at', h.now, 'event', 'returned', 'attempt', d.attempt, 'token', d.token,
+    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'the process stopped'
   ))
 from held h where d.seq = h.seq
+returning d.seq, d.kind, d.state
 
 -- name: release_mark
 with dead as materialized (
@@ -70,10 +71,11 @@ update deliveries d set
   claim_until = null, run_at = null, queued_at = j.now,
   settled_at = case when j.blamed and d.attempt >= d.max_attempts then j.now end,
   log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', j.now, 'event', 'lost', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at,
-    'reason', 'process died'
+    'at', j.now, 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
+    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'process died'
   ))
 from judged j where d.seq = j.seq
+returning d.seq, d.kind, d.state
 
 -- name: presence_start
 insert into processes (id, host, pid, backend_pid, backend_start, lease_until, started_at)
@@ -101,10 +103,11 @@ with held as materialized (
 update deliveries d set
   state = 'queued', attempt = d.attempt - 1, claim_until = null, run_at = null, queued_at = clock_timestamp(),
   log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', clock_timestamp(), 'event', 'lost', 'attempt', d.attempt, 'process', d.owner, 'claimed_at', d.claimed_at,
-    'reason', 'process was taken for dead'
+    'at', clock_timestamp(), 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
+    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'process was taken for dead'
   ))
 from held h where d.seq = h.seq
+returning d.seq, d.kind, d.state
 
 -- name: presence_ring
 select pg_notify($1, $2)
@@ -124,4 +127,8 @@ from processes p
 where p.ended_at is null
 
 -- name: presence_prune
-delete from processes where ended_at < clock_timestamp() - interval '7 days'
+-- With what they registered while nobody knew yet that they had ended: without its process a wait would count as live.
+with gone as (
+  delete from processes where ended_at < clock_timestamp() - interval '7 days' returning id
+)
+delete from waits w using gone where w.process_id = gone.id

@@ -1,0 +1,257 @@
+"""Conversations: their sessions, what is read of them, asks, waits and notices. Storing and settling are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from ...models import AskState, SessionType
+from ..ports import (
+    AnswerRow,
+    AskRow,
+    EndedAsk,
+    EndedSession,
+    MessageRow,
+    NewEnding,
+    NewWait,
+    ReadPage,
+    SessionCounts,
+    SessionRow,
+    SessionStatistics,
+    WaitRow,
+)
+from ..sql import Queries
+from . import asks
+from .engine import Connection, Engine
+from .messages import to_message
+
+_SQL = Queries(__package__, "sessions")
+
+
+class PostgresSessions:
+    """See `ports.SessionStore`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # --- sessions ---
+
+    async def find_session(self, session_id: str) -> SessionRow | None:
+        rows = await self._fetch("find_session", session_id)
+        return _session(rows[0]) if rows else None
+
+    async def find_open_session(self, agent_id: str, other_id: str) -> SessionRow | None:
+        rows = await self._fetch("find_open_session", agent_id, other_id)
+        return _session(rows[0]) if rows else None
+
+    async def list_sessions(self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0) -> list[SessionRow]:
+        return [_session(row) for row in await self._fetch("list_sessions", agent_id, open_only, limit, offset)]
+
+    async def end_session(
+        self, agent_id: str, other_id: str, ending: NewEnding, *, now: datetime | None = None
+    ) -> EndedSession | None:
+        async def work(connection: Connection) -> EndedSession | None:
+            found = await connection.fetch(_SQL["end_session_find"], agent_id, other_id)
+            if not found:
+                return await _find_ended(connection, ending.message_id)
+            session_id = found[0]["session_id"]
+            ended = await connection.fetch(_SQL["end_session"], session_id, agent_id, ending.message_id, now)
+            if not ended:
+                return await _find_ended(connection, ending.message_id)
+            moment = ended[0]["ended_at"]
+            rows = await connection.fetch(_SQL["end_session_asks"], session_id, moment)
+            await asks.settle_deliveries(connection, [row["seq"] for row in rows], moment)
+            waits = await connection.fetch(_SQL["end_session_waits"], agent_id, other_id)
+            await connection.execute(
+                _SQL["end_session_store"],
+                ending.message_id,
+                agent_id,
+                other_id,
+                session_id,
+                ending.content,
+                ending.checksum,
+                moment,
+            )
+            return _ended(session_id, rows, (row["process_id"] for row in waits))
+
+        return await self._engine.run(work, write=True, repeatable=True)
+
+    async def count_messages(self, session_id: str) -> SessionCounts:
+        (row,) = await self._fetch("count_messages", session_id)
+        return SessionCounts(**row)
+
+    async def statistics(self, agent_id: str) -> SessionStatistics:
+        (row,) = await self._fetch("statistics", agent_id)
+        return SessionStatistics(**row)
+
+    async def list_messages(
+        self, session_id: str, *, limit: int, after_seq: int | None = None, unread_only: bool = False
+    ) -> list[MessageRow]:
+        rows = await self._fetch("list_messages", session_id, limit, after_seq, unread_only)
+        return [to_message(row) for row in rows]
+
+    # --- reading ---
+
+    async def read_messages(
+        self,
+        recipient_id: str,
+        *,
+        sender_id: str | None = None,
+        mark: bool = True,
+        limit: int,
+        after_seq: int | None = None,
+        now: datetime | None = None,
+    ) -> ReadPage:
+        values = (recipient_id, after_seq, limit + 1)  # one more tells whether the page is the last
+        if sender_id is None:
+            rows = await self._fetch("read_find", *values)
+        else:
+            rows = await self._fetch("read_find_from", *values, sender_id)
+        messages = [to_message(row) for row in rows[:limit]]
+        is_last = len(rows) <= limit
+        if not mark or not messages:
+            return ReadPage(messages, is_last)
+        marked = await self._change("read_mark", [message.seq for message in messages], now)
+        read_at = {row["seq"]: row["read_at"] for row in marked}
+        return ReadPage(
+            [replace(message, read_at=read_at[message.seq]) for message in messages if message.seq in read_at], is_last
+        )
+
+    # --- asks ---
+
+    async def find_asks(self, ask_ids: Collection[str]) -> list[AskRow]:
+        if not ask_ids:
+            return []
+        return [_ask(row) for row in await self._fetch("find_asks", list(ask_ids))]
+
+    async def find_ended_asks(self, ask_ids: Sequence[str]) -> dict[str, AskRow | None]:
+        if not ask_ids:
+            return {}
+        rows = await self._fetch("find_ended_asks", list(ask_ids))
+        return {row["asked_id"]: None if row["state"] is None else _ask(row) for row in rows}
+
+    async def close_asks(
+        self, ask_ids: Collection[str], state: AskState, *, now: datetime | None = None
+    ) -> list[AskRow]:
+        if not ask_ids:
+            return []
+        ids = list(ask_ids)
+
+        async def work(connection: Connection) -> list[AskRow]:
+            closed = await connection.fetch(_SQL["close_asks"], ids, str(state), now)
+            await asks.settle_deliveries(connection, [row["seq"] for row in closed], now)
+            if state is AskState.CANCELLED and len(closed) < len(ids):
+                await connection.execute(_SQL["close_asks_unread"], ids)
+            return [_ask(row) for row in await connection.fetch(_SQL["find_asks"], ids)]
+
+        return await self._engine.run(work, write=True, repeatable=True)
+
+    async def expects(self, agent_id: str, sender_id: str) -> bool:
+        (row,) = await self._fetch("expects", agent_id, sender_id)
+        return bool(row["expects"])
+
+    # --- waits ---
+
+    async def register_wait(self, wait: NewWait, *, owner: str, now: datetime | None = None) -> bool:
+        async def work(connection: Connection) -> bool:
+            try:
+                await connection.execute(
+                    _SQL["register_wait"],
+                    wait.wait_id,
+                    wait.recipient_id,
+                    wait.sender_id,
+                    wait.timeout,
+                    owner,
+                    now,
+                )
+            except asyncpg.ForeignKeyViolationError:
+                return False
+            return True
+
+        return await self._engine.run(work, write=True, single=True, repeatable=True)
+
+    async def find_waits(self, wait_ids: Sequence[str], now: datetime | None = None) -> dict[str, WaitRow | None]:
+        if not wait_ids:
+            return {}
+        return {
+            row["wait_id"]: WaitRow(row["wait_id"], row["is_ready"], row["is_ended"]) if row["is_known"] else None
+            for row in await self._fetch("find_waits", list(wait_ids), now)
+        }
+
+    async def take_awaited(
+        self, recipient_id: str, sender_id: str, *, now: datetime | None = None
+    ) -> MessageRow | None:
+        while found := await self._fetch("take_find", recipient_id, sender_id, now):
+            # Nothing, if somebody else has taken or claimed it meanwhile: it is not found again.
+            if taken := await self._change("take", found[0]["seq"], now):
+                return to_message(taken[0])
+        return None
+
+    async def remove_wait(self, wait_id: str) -> None:
+        await self._engine.run(
+            lambda connection: connection.execute(_SQL["remove_wait"], wait_id),
+            write=True,
+            single=True,
+            repeatable=True,
+        )
+
+    # --- notices ---
+
+    async def take_notices(self, recipient_ids: Collection[str] | None, limit: int) -> list[MessageRow]:
+        if recipient_ids is not None and not recipient_ids:
+            return []
+        ids = None if recipient_ids is None else list(recipient_ids)
+        (row,) = await self._fetch("take_notices_find", ids)
+        if not row["found"]:
+            return []
+
+        async def work(connection: Connection) -> Any:
+            await connection.execute(_SQL["drop_notices"])
+            return await connection.fetch(_SQL["take_notices"], ids, limit)
+
+        return [to_message(row) for row in await self._engine.run(work, write=True)]
+
+    async def _fetch(self, name: str, *values: object) -> Any:
+        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
+
+    async def _change(self, name: str, *values: object) -> Any:
+        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=True, single=True)
+
+
+async def _find_ended(connection: Connection, ending_id: str) -> EndedSession | None:
+    """What an earlier try with the same ending has ended."""
+    rows = await connection.fetch(_SQL["end_session_again"], ending_id)
+    if not rows:
+        return None
+    ended = [row for row in rows if row["ask_id"] is not None]
+    return _ended(rows[0]["session_id"], ended, (row["waiter"] for row in rows if row["waiter"] is not None))
+
+
+def _ended(session_id: str, rows: Sequence[Any], waiters: Any) -> EndedSession:
+    ended = [EndedAsk(row["ask_id"], AskState.ENDED, row["origin"]) for row in rows]
+    return EndedSession(session_id, ended, {ask.origin for ask in ended if ask.origin is not None} | set(waiters))
+
+
+def _session(row: Any) -> SessionRow:
+    return SessionRow(**{**row, "session_type": SessionType(row["session_type"])})
+
+
+def _ask(row: Any) -> AskRow:
+    answer = None
+    if row["answer_id"] is not None:
+        answer = AnswerRow(row["answer_id"], row["content"], row["metadata"], row["checksum"])
+    return AskRow(
+        ask_id=row["ask_id"],
+        session_id=row["session_id"],
+        asker_id=row["asker_id"],
+        responder_id=row["responder_id"],
+        state=AskState(row["state"]),
+        origin=row["origin"],
+        deadline_at=row["deadline_at"],
+        answer=answer,
+        reason=row["reason"],
+    )

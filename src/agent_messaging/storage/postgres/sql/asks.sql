@@ -1,0 +1,350 @@
+-- What appending, settling and the end of processes do to sessions, asks and waits.
+--
+-- Whoever changes an ask holds the row of its delivery from before: `for update of d`, in the order of seq, as everywhere.
+-- So what returns a delivery to the queue, and what ends its ask, come one after the other, and whoever is second sees, in
+-- a statement after the one that waited, what the first has done.
+--
+-- The order of locks in a transaction: agents of asks (advisory), sessions (by pair), deliveries (by seq), "asks"
+-- (advisory), idempotency keys. Locks of lanes are only tried.
+--
+-- A wait is live while its session is not ended, its time not over and its process not known to have ended.
+
+-- name: append_open_sessions
+-- Locks, in a statement of its own, so that the next one sees what their last holders committed. Inputs come sorted.
+-- Agents: of each ask the asker exclusively, the responder shared. So two asks that could be neighbours in a circle (the
+-- responder of one is the asker of the other) come one after the other, while many may ask one agent at the same time.
+-- Sessions: opened where the pair has none, and locked whoever opened it: `do update … where false` locks the row also
+-- where it was committed after this statement began, and writes no new version. Held until the commit, before any seq is
+-- drawn: within a session the order of seq is the order of commits.
+-- Lanes: tried last, as in append_lock_lanes, so that they are held no longer than there.
+with agents as materialized (
+  select case when i.asks
+    then pg_advisory_xact_lock(hashtextextended(i.agent_id, 2))
+    else pg_advisory_xact_lock_shared(hashtextextended(i.agent_id, 2))
+  end
+  from unnest($1::text[], $2::boolean[]) as i (agent_id, asks)
+),
+opened as (
+  insert into sessions (id, agent_a_id, agent_b_id, session_type, created_at)
+  select coalesce(i.id, gen_random_uuid()), i.agent_a_id, i.agent_b_id, i.session_type,
+    coalesce($10::timestamptz, clock_timestamp())
+  from unnest($3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[])
+    as i (id, agent_a_id, agent_b_id, session_type), (select count(*) from agents) locked
+  order by i.agent_a_id, i.agent_b_id
+  on conflict (agent_a_id, agent_b_id) where ended_at is null
+    do update set session_type = excluded.session_type where false
+  returning id
+)
+select o.id::text as opened_id, null::integer as position, null::boolean as locked from opened o
+union all
+select null, i.position::integer,
+  pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.sender_id, 0))
+from unnest($7::text[], $8::text[], $9::text[]) with ordinality as i (recipient_id, kind, sender_id, position),
+  (select count(*) from opened) before
+
+-- name: append_correct_sessions
+-- PostgreSQL alone: sessions are opened before it is known what is stored. One opened for what was refused goes away, or
+-- becomes that of the first message of its pair that is stored.
+with input as materialized (
+  select * from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]) as i (opened_id, id, session_type)
+),
+closed as (
+  delete from sessions s using input i where s.id = i.opened_id and i.id is null
+)
+update sessions s set id = i.id, session_type = i.session_type from input i where s.id = i.opened_id and i.id is not null
+
+-- name: append_find_pairs
+-- One row for each conversation message. What would be answered is locked, so that it stays open until the commit: seen
+-- (claimed once, or read), and not made in the run of that very ask; or required. `in` a query is hashed: a join of the
+-- two would compare each with each.
+with moment as materialized (
+  select coalesce($5::timestamptz, clock_timestamp()) as now
+),
+input as materialized (
+  select * from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[])
+    with ordinality as i (sender_id, recipient_id, within, answers, position)
+),
+answerable as materialized (
+  select i.position, a.seq
+  from input i
+  join asks a on a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.state = 'open'
+  join deliveries d on d.seq = a.seq
+  where i.answers = 'required'
+    or i.answers = 'if_seen' and (d.token > 0 or d.attempt > 0 or d.read_at is not null)
+      and i.within is distinct from (select q.id from messages q where q.seq = a.seq)
+  order by a.seq
+  for update of d, a
+)
+select i.position::integer, s.id::text as session_id,
+  o.seq as own_seq, (select q.id::text from messages q where q.seq = o.seq) as own_id,
+  r.seq as other_seq, (select q.id::text from messages q where q.seq = r.seq) as other_id, r.origin::text as other_origin,
+  r.within as other_within,
+  ((i.position, r.seq) in (select x.position, x.seq from answerable x)) is true as answerable,
+  (
+    select true from asks e where e.asker_id = i.recipient_id and e.responder_id <> i.sender_id and e.state = 'open' limit 1
+  ) is true as waits_elsewhere,
+  (select q.seq from messages q where q.id = i.within) as within,
+  (
+    select w.process_id::text from waits w left join processes p on p.id = w.process_id
+    where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id
+      and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
+    limit 1
+  ) as waiter
+from moment m cross join input i
+join sessions s on s.agent_a_id = least(i.sender_id, i.recipient_id)
+  and s.agent_b_id = greatest(i.sender_id, i.recipient_id) and s.ended_at is null
+left join asks o on o.asker_id = i.sender_id and o.responder_id = i.recipient_id and o.state = 'open'
+left join asks r on r.asker_id = i.recipient_id and r.responder_id = i.sender_id and r.state = 'open'
+
+-- name: append_lock_asks
+-- PostgreSQL alone: one at a time looks for circles. Held until the commit, so that who comes next sees this one's asks.
+select pg_advisory_xact_lock(hashtextextended('asks', 3))
+
+-- name: append_find_reach
+-- Each agent that is waited for by one before it; `union` ends it where it comes back. All open asks of those.
+with recursive reach as (
+  select i.agent_id from unnest($1::text[]::uuid[]) as i (agent_id)
+  union
+  select a.responder_id from reach r join asks a on a.asker_id = r.agent_id and a.state = 'open'
+)
+select a.seq, a.asker_id::text as asker, a.responder_id::text as responder,
+  case when d.state in ('queued', 'claimed') then d.state else 'taken' end as place,
+  a.within, nullif(a.taken_within, 0) as taken_within
+from reach r
+join asks a on a.asker_id = r.agent_id and a.state = 'open'
+join deliveries d on d.seq = a.seq
+limit $2::integer
+
+-- name: append_find_staff
+-- An agent's own handlers alone serve it where it has any; else those for everybody, and others that name it.
+select i.agent_id::text, coalesce(
+  (
+    select sum(s.slots) from services s join processes p on p.id = s.process_id and p.ended_at is null
+    where s.agent_id = i.agent_id::text and s.kind = 'conversation' and s.explicit
+  ),
+  (
+    select sum(s.slots) from services s join processes p on p.id = s.process_id and p.ended_at is null
+    where s.agent_id in (i.agent_id::text, '') and s.kind = 'conversation' and (s.agent_id = '' or not s.explicit)
+  ),
+  0
+)::integer as slots,
+array(
+  select d.seq from deliveries d
+  where d.recipient_id = i.agent_id and d.kind = 'conversation' and d.state = 'claimed'
+) as runs
+from unnest($1::text[]::uuid[]) as i (agent_id)
+
+-- name: append_insert_conversation
+-- PostgreSQL alone: all that a call with conversation messages stores, in one statement. Messages and deliveries as in
+-- append_insert_messages; beyond it, an answer ends its ask and is done from the start, an ask and a notice get their rows.
+-- $17 and on have one element per group too. An ask that a later message of the same call answers ($21 is that message's
+-- position) is stored as replied, and done. Arrays of positions are indexed: a join would compare each with each.
+with moment as materialized (
+  select coalesce($1::timestamptz, clock_timestamp()) as now
+),
+groups as materialized (
+  select $6::text[] as kind, $7::text[]::uuid[] as sender_id, $8::text[]::uuid[] as session_id, $9::text[] as content,
+    $10::text[] as metadata, $11::bigint[] as checksum, $12::integer[] as max_attempts, $13::float8[] as run_limit,
+    $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::text::uuid as owner, $17::float8[] as ask_timeout,
+    $18::boolean[] as is_answer, $19::bigint[] as answered, $20::bigint[] as taken_within, $21::integer[] as replied_by,
+    $22::bigint[] as within, $23::boolean[] as keyed, $24::boolean[] as notify, $25::float8 as margin
+),
+input as materialized (
+  select
+    nextval('messages_seq_seq') as seq, i.id, i.recipient_id, i.wanted, i.position,
+    g.kind[i.g] as kind, g.sender_id[i.g] as sender_id, g.session_id[i.g] as session_id, g.content[i.g] as content,
+    g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
+    greatest(g.run_limit[i.g], g.ask_timeout[i.g]) + g.margin as run_limit,
+    nullif(greatest(g.deliver_at[i.g], m.now), m.now) as run_at,
+    m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner,
+    g.ask_timeout[i.g] as ask_timeout, g.is_answer[i.g] as is_answer, g.answered[i.g] as answered,
+    g.taken_within[i.g] as taken_within, g.replied_by[i.g] as replied_by, g.within[i.g] as within, g.keyed[i.g] as keyed,
+    g.notify[i.g] as notify, g.is_answer[i.g] or g.replied_by[i.g] is not null as is_done
+  from unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[])
+    with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
+),
+seqs as materialized (
+  select array_agg(i.seq order by i.position) as seq from input i
+),
+decided as materialized (
+  select i.*,
+    i.wanted and not i.is_done and i.run_at is null
+    -- The first of the call in its lane.
+    and row_number() over (
+      partition by i.recipient_id, i.kind, i.sender_id, i.is_done or i.run_at is not null order by i.position
+    ) = 1
+    and (
+      select true from deliveries d
+      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
+        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > i.now)
+      limit 1
+    ) is null
+    and (
+      select true from deliveries d
+      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
+        and d.state = 'claimed' and d.owner <> i.owner
+        and (select true from asks q where q.within = d.seq and q.state = 'open' limit 1) is null
+      limit 1
+    ) is null
+    and (i.kind <> 'conversation' or (
+      select true from waits w left join processes p on p.id = w.process_id
+      where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id
+        and not w.is_ended and (w.until_at is null or w.until_at > i.now) and p.ended_at is null
+      limit 1
+    ) is null)
+    -- Others may have taken this process for dead while it was away.
+    and not exists (select from processes p where p.id = i.owner and p.ended_at is not null)
+    as taken
+  from input i
+),
+new_messages as (
+  insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
+  select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, now
+  from decided order by position
+),
+new_deliveries as (
+  insert into deliveries (
+    seq, recipient_id, kind, sender_id, state, token, attempt, max_attempts, origin, owner, run_at, expires_at,
+    claim_until, queued_at, claimed_at, settled_at, read_at, ask_timeout
+  )
+  select seq, recipient_id, kind, sender_id,
+    case when is_done then 'done' when taken then 'claimed' else 'queued' end, taken::integer,
+    taken::integer, max_attempts, owner, case when taken then owner end, case when not is_done then run_at end, expires_at,
+    case when taken then now + make_interval(secs => run_limit) end, coalesce(run_at, now),
+    case when taken then now end, case when is_done then now end, case when is_answer then now end, ask_timeout
+  from decided order by position
+),
+replied as (
+  update asks a set state = 'replied', answer_seq = i.seq, ended_at = i.now
+  from input i where a.seq = i.answered and a.state = 'open'
+),
+settled as (
+  update deliveries d set state = 'done', settled_at = i.now
+  from input i where d.seq = i.answered and d.state = 'queued'
+),
+new_asks as (
+  insert into asks (
+    seq, session_id, asker_id, responder_id, state, within, taken_within, keyed, origin, deadline_at, answer_seq, ended_at
+  )
+  select i.seq, i.session_id, i.sender_id, i.recipient_id, case when i.replied_by is null then 'open' else 'replied' end,
+    i.within, i.taken_within, i.keyed, i.owner, i.now + make_interval(secs => i.ask_timeout), s.seq[i.replied_by],
+    case when i.replied_by is not null then i.now end
+  from input i, seqs s where i.ask_timeout is not null order by i.position
+),
+new_notices as (
+  insert into notices (seq, recipient_id, created_at)
+  select seq, recipient_id, now from input where notify and not is_answer order by position
+)
+select id::text as message_id, seq from decided where taken
+
+-- name: answers_lock_sessions
+-- PostgreSQL alone: before the deliveries are settled and before any seq is drawn; see append_open_sessions.
+select s.id from sessions s
+where s.id in (select m.session_id from messages m where m.seq = any($1::bigint[]))
+order by s.agent_a_id, s.agent_b_id, s.id
+for no key update of s
+
+-- name: answers_insert_messages
+-- Messages and deliveries in one statement. The deliveries that they answer are locked, by `settle`. A settlement that did
+-- not move one now is a repeat: it stores nothing and is only answered again.
+with moment as materialized (
+  select coalesce($7::timestamptz, clock_timestamp()) as now
+),
+input as materialized (
+  select i.id, i.seq as to_seq, i.content, i.checksum, d.recipient_id as sender_id, d.sender_id as recipient_id,
+    d.max_attempts, q.session_id, k.seq as known_seq, i.moves, m.now, i.position
+  from unnest($1::text[]::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::boolean[])
+    with ordinality as i (id, seq, content, checksum, moves, position)
+  join deliveries d on d.seq = i.seq
+  join messages q on q.seq = i.seq
+  left join messages k on k.id = i.id
+  cross join moment m
+  where d.kind = 'conversation'
+),
+fresh as materialized (
+  select i.*, nextval('messages_seq_seq') as seq from (
+    select * from input where moves and known_seq is null order by position
+  ) i
+),
+replied as (
+  update asks a set state = 'replied', answer_seq = f.seq, ended_at = f.now
+  from fresh f where a.seq = f.to_seq and a.state = 'open'
+  returning a.seq
+),
+new_messages as (
+  insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, checksum, created_at)
+  select seq, id, 'conversation', sender_id, recipient_id, session_id, content, checksum, now from fresh order by position
+),
+new_deliveries as (
+  insert into deliveries (
+    seq, recipient_id, kind, sender_id, state, max_attempts, origin, queued_at, settled_at, read_at
+  )
+  select seq, recipient_id, 'conversation', sender_id, 'done', max_attempts, $6::text::uuid, now, now,
+    case when to_seq in (select r.seq from replied r) then now end
+  from fresh order by position
+)
+select q.id::text as ask_id, a.origin::text, null as waiter
+from input i
+join asks a on a.seq = i.to_seq
+join messages q on q.seq = i.to_seq
+where i.to_seq in (select r.seq from replied r) or a.answer_seq = i.known_seq
+union all
+select null, null, w.process_id::text
+from input i
+join waits w on w.recipient_id = i.recipient_id and w.sender_id = i.sender_id
+left join processes p on p.id = w.process_id
+where (i.to_seq in (select r.seq from replied r)) is false
+  and not w.is_ended and (w.until_at is null or w.until_at > i.now) and p.ended_at is null
+
+-- name: asks_fail
+-- Of deliveries that became dead; a repeat is answered again.
+with input as materialized (
+  select * from unnest($1::bigint[], $2::text[]) as i (seq, reason)
+),
+failed as (
+  update asks a set state = 'failed', reason = i.reason, ended_at = coalesce($3::timestamptz, clock_timestamp())
+  from input i where a.seq = i.seq and a.state = 'open'
+  returning a.seq
+)
+select m.id::text as ask_id, a.origin::text
+from input i join asks a on a.seq = i.seq join messages m on m.seq = i.seq
+where a.state = 'failed' or a.seq in (select f.seq from failed f)
+
+-- name: asks_time_out
+with late as materialized (
+  select a.seq, t.now
+  from (select coalesce($1::timestamptz, clock_timestamp()) as now) t, asks a join deliveries d on d.seq = a.seq
+  where a.state = 'open' and a.deadline_at <= t.now
+  order by a.deadline_at limit $2::integer
+  for update of d skip locked
+)
+update asks a set state = 'timed_out', ended_at = l.now from late l where a.seq = l.seq and a.state = 'open'
+returning a.seq, a.origin::text
+
+-- name: asks_settle_deliveries
+-- Of those named, the queued ones whose ask is not open: nobody waits for a run. A statement after the one that ended the
+-- ask, or returned the delivery, so that it sees what both have become.
+with chosen as materialized (
+  select d.seq, a.state, t.now
+  from (select coalesce($2::timestamptz, clock_timestamp()) as now) t, asks a join deliveries d on d.seq = a.seq
+  where a.seq = any($1::bigint[]) and a.state <> 'open' and d.state = 'queued'
+  order by d.seq
+  for update of d
+)
+update deliveries d set state = case c.state when 'replied' then 'done' else 'expired' end, settled_at = c.now
+from chosen c where d.seq = c.seq
+returning d.origin::text
+
+-- name: asks_cancel_of_processes
+with held as materialized (
+  select a.seq from asks a join deliveries d on d.seq = a.seq
+  where a.state = 'open' and a.origin = any($1::text[]::uuid[]) and not a.keyed
+  order by a.seq
+  for update of d
+)
+update asks a set state = 'cancelled', ended_at = coalesce($2::timestamptz, clock_timestamp())
+from held h where a.seq = h.seq and a.state = 'open'
+returning a.seq
+
+-- name: waits_remove_of_processes
+delete from waits where process_id = any($1::text[]::uuid[])

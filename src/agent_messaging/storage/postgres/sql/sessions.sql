@@ -1,0 +1,337 @@
+-- Conversations: sessions, what is read of them, asks, waits and notices. Locks and their order: asks.sql. For `seq + 0`
+-- see deliveries.sql.
+
+-- name: find_session
+select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.session_type, (
+    select o.asker_id::text from (
+      (select a.seq, a.asker_id, a.session_id from asks a
+       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
+      union all
+      (select a.seq, a.asker_id, a.session_id from asks a
+       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
+    ) o
+    where o.session_id = s.id
+    order by o.seq desc limit 1
+  ) as waiting_id,
+  s.created_at, greatest(s.created_at, s.ended_at, (
+    select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
+  )) as updated_at, s.ended_at
+from sessions s where s.id = $1::text::uuid
+
+-- name: find_open_session
+select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.session_type, (
+    select o.asker_id::text from (
+      (select a.seq, a.asker_id, a.session_id from asks a
+       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
+      union all
+      (select a.seq, a.asker_id, a.session_id from asks a
+       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
+    ) o
+    where o.session_id = s.id
+    order by o.seq desc limit 1
+  ) as waiting_id,
+  s.created_at, greatest(s.created_at, s.ended_at, (
+    select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
+  )) as updated_at, s.ended_at
+from sessions s
+where s.agent_a_id = least($1::text::uuid, $2::text::uuid) and s.agent_b_id = greatest($1::text::uuid, $2::text::uuid)
+  and s.ended_at is null
+
+-- name: list_sessions
+-- Ids are made by time, so the newest is the last. Each side of the pair has an index of its own.
+select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.session_type, (
+    select o.asker_id::text from (
+      (select a.seq, a.asker_id, a.session_id from asks a
+       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
+      union all
+      (select a.seq, a.asker_id, a.session_id from asks a
+       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
+    ) o
+    where o.session_id = s.id
+    order by o.seq desc limit 1
+  ) as waiting_id,
+  s.created_at, greatest(s.created_at, s.ended_at, (
+    select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
+  )) as updated_at, s.ended_at
+from (
+  select * from (
+    (select * from sessions i where i.agent_a_id = $1::text::uuid and (not $2::boolean or i.ended_at is null)
+     order by i.id desc limit $3::bigint + $4::bigint)
+    union all
+    (select * from sessions i where i.agent_b_id = $1::text::uuid and (not $2 or i.ended_at is null)
+     order by i.id desc limit $3 + $4)
+  ) x
+  order by x.id desc limit $3 offset $4
+) s
+order by s.id desc
+
+-- name: end_session_find
+-- Locks it. Who waited for another's ending sees that, in its next statement.
+select s.id::text as session_id from sessions s
+where s.agent_a_id = least($1::text::uuid, $2::text::uuid) and s.agent_b_id = greatest($1::text::uuid, $2::text::uuid)
+  and s.ended_at is null
+for no key update
+
+-- name: end_session
+-- Not if this very ending was stored before: then another session is open now.
+update sessions s set ended_at = coalesce($4::timestamptz, clock_timestamp()), ended_by = $2::text::uuid
+where s.id = $1::text::uuid and (select true from messages m where m.id = $3::text::uuid) is null
+returning s.ended_at
+
+-- name: end_session_again
+-- PostgreSQL alone: what an earlier try ended.
+select e.session_id::text, m.id::text as ask_id, a.origin::text, null as waiter
+from messages e
+left join asks a on a.session_id = e.session_id and a.state = 'ended'
+left join messages m on m.seq = a.seq
+where e.id = $1::text::uuid
+union all
+select e.session_id::text, null, null, w.process_id::text
+from messages e
+join waits w on (w.recipient_id, w.sender_id) in ((e.recipient_id, e.sender_id), (e.sender_id, e.recipient_id)) and w.is_ended
+where e.id = $1::text::uuid
+
+-- name: end_session_asks
+with held as materialized (
+  select a.seq, m.id from asks a join deliveries d on d.seq = a.seq join messages m on m.seq = a.seq
+  where a.session_id = $1::text::uuid and a.state = 'open'
+  order by a.seq
+  for update of d
+)
+update asks a set state = 'ended', ended_at = $2::timestamptz from held h where a.seq = h.seq and a.state = 'open'
+returning a.seq, h.id::text as ask_id, a.origin::text
+
+-- name: end_session_waits
+with held as materialized (
+  select w.id from waits w
+  where not w.is_ended and (
+    w.recipient_id = $1::text::uuid and w.sender_id = $2::text::uuid
+    or w.recipient_id = $2::text::uuid and w.sender_id = $1::text::uuid
+  )
+  order by w.id
+  for update
+)
+update waits w set is_ended = true from held h where w.id = h.id
+returning w.process_id::text
+
+-- name: end_session_store
+with stored as (
+  insert into messages (id, kind, sender_id, recipient_id, session_id, message_type, content, checksum, created_at)
+  values (
+    $1::text::uuid, 'conversation', $2::text::uuid, $3::text::uuid, $4::text::uuid, 'ending', $5, $6, $7::timestamptz
+  )
+  returning seq
+)
+insert into deliveries (
+  seq, recipient_id, kind, sender_id, state, max_attempts, queued_at, settled_at, read_at
+)
+select s.seq, $3::text::uuid, 'conversation', $2::text::uuid, 'done', 1, $7, $7, $7 from stored s
+
+-- name: count_messages
+select count(*) as messages, count(d.read_at) as read
+from messages m left join deliveries d on d.seq = m.seq
+where m.session_id = $1::text::uuid
+
+-- name: statistics
+with mine as materialized (
+  select i.agent_b_id as partner_id, i.ended_at from sessions i where i.agent_a_id = $1::text::uuid
+  union all
+  select i.agent_a_id, i.ended_at from sessions i where i.agent_b_id = $1::text::uuid
+)
+select
+  (select count(*) from mine) as sessions,
+  (select count(*) from mine where ended_at is null) as open_sessions,
+  (select count(distinct partner_id) from mine) as partners,
+  (
+    select count(*) from messages m
+    where m.sender_id = $1::text::uuid and m.kind = 'conversation' and m.message_type = 'user_defined'
+  ) as sent,
+  (
+    select count(*) from messages m
+    where m.recipient_id = $1::text::uuid and m.kind = 'conversation' and m.message_type = 'user_defined'
+  ) as received,
+  (
+    select count(*) from deliveries d join messages m on m.seq = d.seq
+    where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
+      and m.message_type = 'user_defined'
+  ) as unread
+
+-- name: list_messages
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text, m.message_type
+from messages m left join deliveries d on d.seq = m.seq
+where m.session_id = $1::text::uuid and m.seq > coalesce($3::bigint, 0) and (not $4::boolean or d.read_at is null)
+order by m.seq limit $2::bigint
+
+-- name: read_find
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text, m.message_type
+from deliveries d
+cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
+where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
+  and d.seq + 0 > coalesce($2::bigint, 0)
+order by d.seq + 0 limit $3::bigint
+
+-- name: read_find_from
+-- One plan serves all values: each of the two has its own, with its own index.
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text, m.message_type
+from deliveries d
+cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
+where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
+  and d.seq + 0 > coalesce($2::bigint, 0) and d.sender_id = $4::text::uuid
+order by d.seq + 0 limit $3::bigint
+
+-- name: read_mark
+-- Those of the page that nobody else has read meanwhile.
+with chosen as materialized (
+  select d.seq, d.state, t.now
+  from (select coalesce($2::timestamptz, clock_timestamp()) as now) t, deliveries d
+  where d.seq = any($1::bigint[]) and (d.read_at is null) is true
+  order by d.seq
+  for update of d
+)
+update deliveries d set
+  read_at = c.now,
+  state = case c.state when 'queued' then 'done' else d.state end,
+  settled_at = case c.state when 'queued' then c.now else d.settled_at end
+from chosen c where d.seq = c.seq
+returning d.seq, d.read_at
+
+-- name: find_asks
+select m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state, a.origin::text,
+  a.deadline_at, a.reason, q.id::text as answer_id, q.content, q.metadata, q.checksum
+from unnest($1::text[]::uuid[]) as i (id)
+join messages m on m.id = i.id
+join asks a on a.seq = m.seq
+left join messages q on q.seq = a.answer_seq
+
+-- name: find_ended_asks
+select i.id as asked_id, m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state, a.origin::text,
+  a.deadline_at, a.reason, q.id::text as answer_id, q.content, q.metadata, q.checksum
+from unnest($1::text[]) as i (id)
+left join messages m on m.id = i.id::uuid
+left join asks a on a.seq = m.seq
+left join messages q on q.seq = a.answer_seq
+where (a.state = 'open') is not true
+
+-- name: close_asks
+with held as materialized (
+  select a.seq from messages m join asks a on a.seq = m.seq join deliveries d on d.seq = m.seq
+  where m.id = any($1::text[]::uuid[]) and a.state = 'open'
+  order by a.seq
+  for update of d
+)
+update asks a set state = $2, ended_at = coalesce($3::timestamptz, clock_timestamp())
+from held h where a.seq = h.seq and a.state = 'open'
+returning a.seq
+
+-- name: close_asks_unread
+-- Read since it was stored, by the call that has given up now. What its recipient read later, in another way, stays read.
+with held as materialized (
+  select d.seq from messages m join asks a on a.seq = m.seq join deliveries d on d.seq = a.answer_seq
+  where m.id = any($1::text[]::uuid[]) and a.state = 'replied' and d.read_at = d.settled_at
+  order by d.seq
+  for update of d
+)
+update deliveries d set read_at = null from held h where d.seq = h.seq
+
+-- name: expects
+select exists (
+  select from asks a where a.asker_id = $1::text::uuid and a.responder_id = $2::text::uuid and a.state = 'open'
+) or exists (
+  select from waits w left join processes p on p.id = w.process_id
+  where w.recipient_id = $1::text::uuid and w.sender_id = $2::text::uuid
+    and not w.is_ended and (w.until_at is null or w.until_at > clock_timestamp()) and p.ended_at is null
+) as expects
+
+-- name: register_wait
+insert into waits (id, recipient_id, sender_id, process_id, until_at)
+values (
+  $1::text::uuid, $2::text::uuid, $3::text::uuid, $5::text::uuid,
+  coalesce($6::timestamptz, clock_timestamp()) + make_interval(secs => $4::float8)
+)
+on conflict (id) do nothing
+
+-- name: find_waits
+select i.id as wait_id, w.id is not null as is_known, w.is_ended, r.is_ready is true as is_ready
+from (select coalesce($2::timestamptz, clock_timestamp()) as now) t
+cross join unnest($1::text[]) as i (id)
+left join waits w on w.id = i.id::uuid
+left join lateral (
+  select true as is_ready where (
+    select true from deliveries d
+    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
+      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
+    limit 1
+  ) or (
+    select true from deliveries d
+    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
+      and d.state = 'done' and d.token = 0 and d.read_at is null
+    limit 1
+  )
+) r on true
+where w.id is null or w.is_ended or r.is_ready
+
+-- name: take_find
+select x.seq from (
+  (select d.seq from deliveries d, (select coalesce($3::timestamptz, clock_timestamp()) as now) t
+   where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
+     and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
+   order by d.seq + 0 limit 1)
+  union all
+  (select d.seq from deliveries d
+   where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
+     and d.state = 'done' and d.token = 0 and d.read_at is null
+   order by d.seq + 0 limit 1)
+) x
+order by x.seq limit 1
+
+-- name: take
+-- Guarded once more: it was found before, and without a lock.
+with taken as (
+  update deliveries d set
+    read_at = t.now, state = 'done', settled_at = case d.state when 'queued' then t.now else d.settled_at end
+  from (select coalesce($2::timestamptz, clock_timestamp()) as now) t
+  where d.seq = $1::bigint and (d.read_at is null) is true
+    and (d.state || '' = 'queued' and (d.run_at is null) is true or d.state || '' = 'done' and d.token = 0)
+  returning d.seq, d.read_at
+)
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text, m.message_type
+from taken d join messages m on m.seq = d.seq
+
+-- name: remove_wait
+delete from waits where id = $1::text::uuid
+
+-- name: take_notices_find
+select $1::text[] is null and exists (select from notices) or exists (
+  select from unnest($1::text[]::uuid[]) as i (recipient_id)
+  cross join lateral (select from notices n where n.recipient_id = i.recipient_id limit 1) one
+) as found
+
+-- name: drop_notices
+-- Everybody's: those whom nobody asks for are dropped by whoever asks. The oldest come first.
+with late as materialized (
+  select n.seq from notices n
+  where n.created_at < clock_timestamp() - interval '1 minute'
+  order by n.seq limit 10000
+  for update skip locked
+)
+delete from notices n using late l where n.seq = l.seq
+
+-- name: take_notices
+with chosen as materialized (
+  select n.seq from notices n
+  where ($1::text[] is null or n.recipient_id = any($1::text[]::uuid[]))
+    and n.created_at >= clock_timestamp() - interval '1 minute'
+  order by n.seq limit $2::bigint
+  for update skip locked
+),
+taken as (
+  delete from notices n using chosen c where n.seq = c.seq returning n.seq
+)
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text, m.message_type
+from taken n join messages m on m.seq = n.seq left join deliveries d on d.seq = m.seq
+order by m.seq
