@@ -104,7 +104,6 @@ async def test_a_long_conversation_slows_nothing_down(long: World, store: SQLite
         "find": await cost(store, lambda: sessions.find_open_session(world.bob, world.alice)),
         "list sessions": await cost(store, lambda: sessions.list_sessions(world.bob, open_only=True, limit=10)),
         "list messages": await cost(store, lambda: sessions.list_messages(session.session_id, limit=10)),
-        "expects": await cost(store, lambda: sessions.expects(world.bob, world.alice)),
         "advance": await cost(store, store.deliveries.advance),
         "retire": await cost(store, lambda: store.processes.retire(new_id())),
         "notice": await cost(store, notice),

@@ -52,6 +52,7 @@ from .deliveries import (
     Settlement,
     Settling,
     Stored,
+    Unexpected,
     UnknownAgents,
 )
 from .directory import DirectoryStore
@@ -120,6 +121,7 @@ __all__ = [
     "Store",
     "StoreFacts",
     "Stored",
+    "Unexpected",
     "UnknownAgents",
     "WaitRow",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...models import AskState, Kind
 from ..circles import Place, Staff, WaitingAsk, find_circle
-from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored
+from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored, Unexpected
 
 Pair = tuple[str, str]
 """An asker and the agent it asks; or two agents in order, whose session is meant."""
@@ -81,7 +81,7 @@ class Talks:
     _sessions: dict[Pair, str] = field(default_factory=dict)
     """Those that this call has opened and used."""
 
-    def judge(self, index: int, group: NewGroup) -> Talk | NotWaiting | SessionLocked | MutualWait:
+    def judge(self, index: int, group: NewGroup) -> Talk | NotWaiting | SessionLocked | MutualWait | Unexpected:
         """Whether a group may be stored, as far as conversations are concerned; changes nothing.
 
         Raises:
@@ -102,7 +102,11 @@ class Talks:
         path = self._find_circle(index, group, recipient, talk, own)
         if path is not None:
             return MutualWait(path)
-        return talk if own is None else SessionLocked(own.ask_id)
+        if own is not None:
+            return SessionLocked(own.ask_id)
+        if group.only_if_expected and answered is None and talk.waiter is None:
+            return Unexpected()
+        return talk
 
     def store(self, index: int, group: NewGroup, talk: Talk) -> Stored:
         """Take a judged group as stored, so that the next ones see its effects."""

@@ -167,11 +167,6 @@ class SQLiteSessions:
 
         return await self._engine.write(close) if ids else []
 
-    async def expects(self, agent_id: str, sender_id: str) -> bool:
-        """See the port."""
-        parameters = {"agent": agent_id, "sender": sender_id, "now": self._clock.now().due}
-        return bool(await self._engine.read(lambda con: con.execute(_SQL["expects"], parameters).get))
-
     # --- waits ---
 
     async def register_wait(self, wait: NewWait, *, owner: str, now: datetime | None = None) -> bool:

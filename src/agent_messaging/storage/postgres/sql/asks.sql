@@ -211,7 +211,7 @@ new_deliveries as (
     case when is_done then 'done' when taken then 'claimed' else 'queued' end, taken::integer,
     taken::integer, max_attempts, owner, case when taken then owner end, case when not is_done then run_at end, expires_at,
     case when taken then now + make_interval(secs => run_limit) end, coalesce(run_at, now),
-    case when taken then now end, case when is_done then now end, case when is_answer then now end, ask_timeout
+    case when taken then now end, case when is_done then now end, case when is_done then now end, ask_timeout
   from decided order by position
 ),
 replied as (
@@ -219,8 +219,12 @@ replied as (
   from input i where a.seq = i.answered and a.state = 'open'
 ),
 settled as (
-  update deliveries d set state = 'done', settled_at = i.now
-  from input i where d.seq = i.answered and d.state = 'queued'
+  -- Whoever answered it has read it; queued it needs no handler any more.
+  update deliveries d set
+    state = case d.state when 'queued' then 'done' else d.state end,
+    settled_at = case d.state when 'queued' then i.now else d.settled_at end,
+    read_at = coalesce(d.read_at, i.now)
+  from input i where d.seq = i.answered and (d.state = 'queued' or d.read_at is null)
 ),
 new_asks as (
   insert into asks (
