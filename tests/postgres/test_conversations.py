@@ -18,6 +18,7 @@ from agent_messaging.models import AskState, DeliveryState, Kind
 from agent_messaging.storage.ports import (
     Answering,
     AppendOutcome,
+    EndedAsk,
     MutualWait,
     NewGroup,
     SessionLocked,
@@ -88,6 +89,23 @@ async def test_asks_of_several_calls_that_close_a_circle_at_once(sides: Sides) -
         refused = [outcome for half in halves for outcome in half if not isinstance(outcome, Stored)]
         assert [type(outcome) for outcome in refused] == [MutualWait]
         await close(first, asks)
+
+
+async def test_a_call_with_very_many_asks_misses_no_circle(sides: Sides) -> None:
+    """It does not lock the agents one by one: the server has room for some thousands of locks in all."""
+    large, small = await sides(2)
+    many = [new_id() for _ in range(300)]
+    for number, id in enumerate(many):
+        await large.store.directory.add_agent(id, f"many-{id}", large.organization_id, str(number), update_name=False)
+    for turn in range(20):
+        asks = [large.question(id, large.carol) for id in many]
+        asks.insert(turn * 10, large.question(large.alice, large.bob))
+        back = small.question(small.bob, small.alice)
+        calls = [large.append(*asks), small.append(back)]
+        answers = await asyncio.gather(*(calls if turn % 2 else reversed(calls)))
+        refused = [outcome for outcomes in answers for outcome in outcomes if not isinstance(outcome, Stored)]
+        assert [type(outcome) for outcome in refused] == [MutualWait]
+        await close(large, [*asks, back])
 
 
 async def test_random_asks_at_once_never_wait_in_a_circle(sides: Sides) -> None:
@@ -215,6 +233,19 @@ async def test_a_session_is_opened_once_however_many_open_and_end_it(sides: Side
     # None is left that was opened for nothing.
     for session in sessions:
         assert (await world.sessions.count_messages(session.session_id)).messages > 0
+
+
+async def test_an_ask_that_one_message_of_a_call_met_is_answered_by_the_next(sides: Sides) -> None:
+    (world,) = await sides(1)
+    asker = new_id()
+    cause = await world.say(world.carol, world.alice)
+    ask = await world.ask(owner=asker, within=cause)
+    again = world.question()
+    reply = world.question(world.bob, world.alice, answers=Answering.REQUIRED)
+    locked, stored = await world.append(again, reply)
+    assert locked == SessionLocked(ask)
+    assert isinstance(stored, Stored)
+    assert stored.answered == EndedAsk(ask, AskState.REPLIED, asker)
 
 
 async def test_what_was_opened_for_a_refused_message_is_not_left(sides: Sides) -> None:
