@@ -13,6 +13,7 @@
 -- Locks, in a statement of its own, so that the next one sees what their last holders committed. Inputs come sorted.
 -- Agents: of each ask the asker exclusively, the responder shared. So two asks that could be neighbours in a circle (the
 -- responder of one is the asker of the other) come one after the other, while many may ask one agent at the same time.
+-- The agent '' is all: shared, or of a call that would lock too many exclusively and alone.
 -- Sessions: opened where the pair has none, and locked whoever opened it: `do update … where false` locks the row also
 -- where it was committed after this statement began, and writes no new version. Held until the commit, before any seq is
 -- drawn: within a session the order of seq is the order of commits.
@@ -76,7 +77,8 @@ answerable as materialized (
   for update of d, a
 )
 select i.position::integer, s.id::text as session_id,
-  o.seq as own_seq, (select q.id::text from messages q where q.seq = o.seq) as own_id,
+  o.seq as own_seq, (select q.id::text from messages q where q.seq = o.seq) as own_id, o.origin::text as own_origin,
+  o.within as own_within,
   r.seq as other_seq, (select q.id::text from messages q where q.seq = r.seq) as other_id, r.origin::text as other_origin,
   r.within as other_within,
   ((i.position, r.seq) in (select x.position, x.seq from answerable x)) is true as answerable,
