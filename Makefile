@@ -24,7 +24,7 @@ demo: $(READY) ## two processes, one file: notes that survive kill -9 (no server
 	@$(BIN)/agent-messaging demo
 
 test: $(READY) ## all tests on SQLite and PostgreSQL, with coverage
-	@$(SCRATCH) $(BIN)/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term
+	@$(SCRATCH) $(BIN)/python -m pytest -q -n 4 --dist worksteal --cov --cov-report=term
 
 check: $(READY) ## what CI runs: format, lint, types, layers, tests
 	@$(BIN)/ruff format --check .
