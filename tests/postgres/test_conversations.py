@@ -398,7 +398,6 @@ async def test_plans_stay_with_the_indices(postgres_dsn: str, open_store: StoreM
         assert list(await world.sessions.find_waits([wait], world.start)) == []
         await world.sessions.remove_wait(wait)
         assert await world.sessions.find_ended_asks([ask]) == {}
-        assert await world.sessions.expects(world.alice, world.bob)
         assert (await world.session()).waiting_id == world.alice
         await world.deliveries.advance(world.start)
         (run,) = await world.deliveries.list_claims(world.owner)
