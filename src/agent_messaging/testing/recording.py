@@ -192,6 +192,10 @@ class RecordingStore:
         return self._store.sessions
 
     @property
+    def meetings(self) -> ports.MeetingStore:
+        return self._store.meetings
+
+    @property
     def processes(self) -> ports.ProcessStore:
         return self._store.processes
 
