@@ -238,6 +238,7 @@ class Note:
 
     type: MessageType
     about_id: str
+    """Its sender."""
     content: dict[str, Any]
 
 
@@ -299,15 +300,16 @@ def decide(meeting: Assembly, act: Act) -> Decision:
         case Leave(agent_id):
             if agent_id == meeting.host_id:
                 return Refused(Why.HOST_LEAVES, meeting.status)
-            return _leave(meeting, agent_id, "left")
+            return _leave(meeting, agent_id, "left", noted_of=agent_id)
         case Remove(agent_id, removed_id):
             if agent_id != meeting.host_id:
                 return Refused(Why.NOT_HOST, meeting.status)
             if removed_id == meeting.host_id:
                 return Refused(Why.HOST_LEAVES, meeting.status)
-            return _leave(meeting, removed_id, "removed")
+            return _leave(meeting, removed_id, "removed", noted_of=removed_id)
         case Vanish(agent_id):
-            return _leave(meeting, agent_id, "deregistered")
+            # What the agent sent goes with it: the note that it went is the host's.
+            return _leave(meeting, agent_id, "deregistered", noted_of=meeting.host_id)
         case End(agent_id):
             return _end(meeting, agent_id)
 
@@ -475,7 +477,7 @@ def _skip(meeting: Assembly, agent_id: str, number: int | None) -> Decision:
     return changes
 
 
-def _leave(meeting: Assembly, agent_id: str, how: str) -> Decision:
+def _leave(meeting: Assembly, agent_id: str, how: str, *, noted_of: str) -> Decision:
     seat = meeting.find_seat(agent_id)
     if seat is None or not seat.is_taken:
         return Refused(Why.NOT_PARTICIPANT, meeting.status, agent_id)
@@ -490,7 +492,7 @@ def _leave(meeting: Assembly, agent_id: str, how: str) -> Decision:
     data = {"agent_id": agent_id, "how": how}
     changes.events.append(Event(MeetingEventType.PARTICIPANT_LEFT, agent_id, data))
     content = {"type": "participant_left", "agent": agent_id, "how": how}
-    changes.notes.append(Note(MessageType.SYSTEM, agent_id, content))
+    changes.notes.append(Note(MessageType.SYSTEM, noted_of, content))
     if meeting.status in (MeetingStatus.CREATED, MeetingStatus.READY):
         _judge_readiness(meeting, changes)
     return changes
