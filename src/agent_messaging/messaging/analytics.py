@@ -139,7 +139,8 @@ async def analyse_participation(engine: Engine, row: MeetingRow, seats: Sequence
     names = await engine.names.find_by_id({seat.agent_id for seat in seats} | counts.keys())
     seconds: defaultdict[str, float] = defaultdict(float)
     for turn in await _speaking_turns(engine, row.meeting_id):
-        seconds[turn.agent_id] += _duration(turn) or 0.0
+        if turn.how is TurnEnd.SPOKE:  # who is silent until the turn ends has not spoken
+            seconds[turn.agent_id] += _duration(turn) or 0.0
     whole = sum(seconds.values())
     by_participant: dict[str, Record] = {}
     for seat in seats:
