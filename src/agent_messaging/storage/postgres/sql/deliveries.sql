@@ -359,7 +359,8 @@ input as materialized (
 ),
 locked as materialized (
   -- Whoever answers an ask has read it.
-  select d.seq, d.kind, i.how = 'done' and i.answers and d.ask_timeout is not null as reads, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
+  select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
+    i.how = 'done' and i.answers and d.ask_timeout is not null as reads,
     case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
   from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
   order by d.seq
