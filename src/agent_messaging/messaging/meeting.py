@@ -688,8 +688,8 @@ class MeetingManager(Generic[T]):
         Returns:
             A mapping with attribute access: total_participants, active_participants (who spoke), inactive_participants,
             participation_rate (percent), by_participant (by external id: message_count, first_message_at,
-            last_message_at, total_content_length (characters of JSON), speaking_time_seconds (of turns that ended with a
-            speech), speaking_time_percentage, status), most_active, least_active, total_messages.
+            last_message_at, total_content_length (characters of JSON), speaking_time_seconds (of turns that ended with
+            a speech), speaking_time_percentage, status), most_active, least_active, total_messages.
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
