@@ -276,11 +276,24 @@ class Engine:
         processes = session.processes | {ask.origin for ask in session.asks if ask.origin is not None}
         self.store.presence.ring(processes - {self.store.presence.process_id})
 
+    def invited(self, agent_ids: Collection[str]) -> None:
+        """Invitations were stored: wake whoever serves these agents."""
+        self.serving.ring_for(agent_ids, Kind.INVITATION)
+        self.serving.ring_for(agent_ids, Kind.NOTIFICATION)
+        self.dispatcher.look()
+        self.notices.look()
+
     # --- notices ------------------------------------------------------------------------------------------------------
 
     def is_notified_elsewhere(self, recipient: AgentName) -> bool:
         """Whether a notice is to be left for another process's notification handler."""
         return self.notices.find_handler(recipient) is None and self.serving.is_served_elsewhere(
+            recipient, Kind.NOTIFICATION
+        )
+
+    def is_notified(self, recipient: AgentName) -> bool:
+        """Whether anybody's notification handler, here or elsewhere, is to be told by a notice."""
+        return self.notices.find_handler(recipient) is not None or self.serving.is_served_elsewhere(
             recipient, Kind.NOTIFICATION
         )
 

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownError
 from ..handlers.running import make_turn_context
@@ -44,6 +45,7 @@ RECENT = 100
 """Messages a turn shows at most: what was said since the agent's last speech, the newest of it."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts at a store that does not answer, while a turn lasts."""
+NOBODY = str(UUID(int=0))
 TIME_OUTS = 100
 """Meetings whose turns are ended by one call to the store."""
 
@@ -224,7 +226,8 @@ class Meetings:
         return told
 
     async def _find_ready(self, meeting_ids: list[str]) -> dict[str, Standing | None]:
-        found = await self.meetings.find_standings([(meeting_id, "") for meeting_id in meeting_ids])
+        # Whose standing does not matter; an id that no agent has will do.
+        found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in meeting_ids])
         return {
             meeting_id: standing
             for (meeting_id, _), standing in found.items()

@@ -162,7 +162,7 @@ class ConversationModel(Model):
     def awaited(self, recipient: str, sender: str) -> Letter | None:
         """What `take_awaited` would take: what is due, or was never for a handler."""
         for letter in self.unread(recipient, sender):
-            if self.is_ready(letter) or (letter.state is DeliveryState.DONE and letter.attempt == 0):
+            if self.is_ready(letter) or (letter.state is DeliveryState.DONE and letter.token == 0):
                 return letter
         return None
 
@@ -292,9 +292,13 @@ class ConversationModel(Model):
         )
 
     def staff(self, agent: str) -> Staff:
-        named = [(one, *of[one]) for of in self.services.values() for one in ("", agent) if one in of]
-        own = [slots for one, explicit, slots in named if one == agent and explicit]
-        others = [slots for one, explicit, slots in named if not explicit or one == ""]
+        own, others = [], []
+        for of in self.services.values():
+            named = [(one, *of[one]) for one in ("", agent) if one in of]
+            own += [slots for one, explicit, slots in named if one == agent and explicit]
+            # A process that serves it by its name and as one of all has its slots once.
+            shared = [slots for one, explicit, slots in named if not explicit or one == ""]
+            others += [max(shared)] if shared else []
         runs = frozenset(
             place
             for place, item in enumerate(self.items)
