@@ -25,6 +25,7 @@ from .conversation_machine import ConversationMachineConformance
 from .deliveries import DeliveryConformance
 from .directory import DirectoryConformance
 from .machine import DeliveryMachineConformance
+from .meetings import MeetingConformance
 from .messages import MessageConformance
 from .processes import PresenceConformance, ProcessConformance
 from .races import ConversationRaceConformance
@@ -42,6 +43,7 @@ __all__ = [
     "DeliveryConformance",
     "DeliveryMachineConformance",
     "DirectoryConformance",
+    "MeetingConformance",
     "MessageConformance",
     "PresenceConformance",
     "ProcessConformance",
