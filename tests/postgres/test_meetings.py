@@ -27,7 +27,7 @@ from agent_messaging.storage.ports import (
     TurnRow,
     UnknownAgents,
 )
-from agent_messaging.storage.postgres import acts, errors
+from agent_messaging.storage.postgres import acting, errors
 from agent_messaging.storage.postgres.store import PostgresStore
 from agent_messaging.testing.conformance.gathering import Feed, Gathering, names_of, plan, speech
 from agent_messaging.testing.conformance.world import World
@@ -163,7 +163,7 @@ async def test_a_time_out_leaves_alone_what_another_is_changing(
     locked, finish = asyncio.Event(), asyncio.Event()
 
     async def hold(connection: Any) -> None:
-        await acts.lock(connection, [held.id])
+        await acting.lock(connection, [held.id])
         locked.set()
         await finish.wait()
 
@@ -316,7 +316,7 @@ async def test_an_agent_that_is_going_gets_no_seat(
 ) -> None:
     """It would be removed from a meeting without having left it, and the others would wait for it for ever."""
     creating: list[asyncio.Task[Created | UnknownAgents]] = []
-    leave = acts.vanish
+    leave = acting.vanish
 
     async def vanish(connection: Any, agent_ids: Any) -> None:
         await leave(connection, agent_ids)
@@ -324,7 +324,7 @@ async def test_an_agent_that_is_going_gets_no_seat(
         creating.append(asyncio.create_task(others[0].meetings.create(meeting, owner=world.owner)))
         await eventually(lambda: execute(postgres_dsn, WAITS_FOR_LOCK))
 
-    monkeypatch.setattr(acts, "vanish", vanish)
+    monkeypatch.setattr(acting, "vanish", vanish)
     (external_id,) = (await names_of(world, [world.bob])).values()
     assert await store.directory.remove_agent(external_id)
     assert await creating[0] == UnknownAgents([world.bob])
@@ -367,7 +367,7 @@ async def test_the_feed_neither_misses_what_commits_late_nor_waits_for_it(
     begun, finish = asyncio.Event(), asyncio.Event()
 
     async def leave_late(connection: Any) -> None:
-        await acts.lock(connection, [meetings[0].id])
+        await acting.lock(connection, [meetings[0].id])
         await connection.execute(
             "insert into meeting_events (meeting_id, type, agent_id, data, created_at)"
             " values ($1::text::uuid, 'error_occurred', null, '{}', now())",
