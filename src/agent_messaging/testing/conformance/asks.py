@@ -332,6 +332,32 @@ class PingPongConformance(StoreFixtures):
         # None of them was ever for a handler.
         assert await world.claim(world.alice, kind=Kind.CONVERSATION) == []
 
+    async def test_one_call_can_answer_an_ask_and_make_the_next(self, world: World) -> None:
+        """The place of the first is free for the second, in the same commit."""
+        first = await world.ask()
+        answer, second = world.talk(world.bob, world.alice, answers=Answering.REQUIRED), world.question()
+        outcomes = await world.append(answer, second)
+        assert [type(outcome) for outcome in outcomes] == [Stored, Stored]
+        assert await world.ask_state(first) == AskState.REPLIED
+        assert await world.ask_state(id_of(second)) == AskState.OPEN
+
+    async def test_one_call_can_play_ping_pong(self, world: World) -> None:
+        last = await world.ask()
+        balls = [
+            world.question(*((world.alice, world.bob) if number % 2 else (world.bob, world.alice)), answers=how)
+            for number, how in enumerate([Answering.REQUIRED, Answering.IF_SEEN, Answering.REQUIRED])
+        ]
+        outcomes = await world.append(*balls)
+        for ball, outcome in zip(balls, outcomes, strict=True):
+            assert isinstance(outcome, Stored)
+            assert outcome.answered == EndedAsk(last, AskState.REPLIED, world.owner)
+            last = id_of(ball)
+        assert [await world.ask_state(id_of(ball)) for ball in balls] == [
+            AskState.REPLIED,
+            AskState.REPLIED,
+            AskState.OPEN,
+        ]
+
     async def test_a_question_inside_a_run_answers_nothing_and_is_for_the_askers_handler(
         self, world: World, processes: Processes
     ) -> None:
