@@ -492,6 +492,25 @@ class RunAnswerConformance(StoreFixtures):
         # How it did end is a repeat all the same.
         assert (await world.settle(run, how)).moved == [True]
 
+    async def test_a_late_answer_too_makes_its_ask_read(self, world: World) -> None:
+        ask = await world.ask()
+        run = await world.claim_talk()
+        await world.close(ask, AskState.TIMED_OUT)
+        await world.settle(run, answer=world.result(), now=world.at(7))
+        assert (await world.receipt(ask)).read_at == world.at(7)
+        assert ids(await world.read()) == []
+
+    async def test_a_run_without_an_answer_leaves_its_message_unread(self, world: World) -> None:
+        ask = await world.ask()
+        await world.settle(await world.claim_talk())
+        assert (await world.receipt(ask)).read_at is None
+
+    async def test_an_ask_that_was_read_before_keeps_when(self, world: World) -> None:
+        ask = await world.ask()
+        await world.read(now=world.at(1))
+        await world.answer(now=world.at(2))
+        assert (await world.receipt(ask)).read_at == world.at(1)
+
     async def test_repeating_a_settlement_stores_its_answer_once(self, world: World) -> None:
         ask = await world.ask()
         session = (await world.session()).session_id
@@ -834,8 +853,8 @@ class RepeatedAskConformance(StoreFixtures):
         reply = world.talk(world.bob, world.alice, answers=Answering.REQUIRED)
         await world.stored(reply)
         repeated = await world.outcome(reply, repeat=True)
-        assert isinstance(repeated, Stored)
-        assert repeated.session_id == ask.session_id
+        answered = EndedAsk(id_of(ask), AskState.REPLIED, world.owner)
+        assert repeated == Stored(session_id=ask.session_id, answered=answered)
         assert await world.transcript(str(ask.session_id)) == [id_of(ask), id_of(reply)]
         row = await world.asked(id_of(ask))
         assert row.answer is not None
