@@ -492,14 +492,14 @@ async def test_a_long_meeting_costs_its_acts_nothing(postgres_dsn: str, open_sto
 
     async def measure() -> float:
         fastest = 10.0
-        for _ in range(10):  # after five runs the server keeps one plan for all values
+        for _ in range(40):  # after five runs the server keeps one plan for all values
             begun = time.monotonic()
             await use()
             fastest = min(fastest, time.monotonic() - begun)
         return fastest
 
     before = await measure()
-    many = 30_000
+    many = 40_000
     await execute(
         postgres_dsn,
         f"""with said as (
@@ -523,7 +523,7 @@ async def test_a_long_meeting_costs_its_acts_nothing(postgres_dsn: str, open_sto
         insert into meeting_events (meeting_id, type, data, created_at, xid)
         select '{meeting.id}', 'turn_changed', '{{}}', now(), '0' from generate_series(1, {many}) returning 1""",
     )
-    assert await measure() < 2.5 * before
+    assert await measure() < 3 * before
 
 
 async def add_agent(store: PostgresStore, organization_id: str, external_id: str) -> str:
