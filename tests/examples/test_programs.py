@@ -364,7 +364,8 @@ PROGRAMS = {
     "E-65": (INTERVIEW_IMPORTS + INTERVIEW.replace("{handler}", "answer_for_bob(sdk)"), INTERVIEW_PRINTS),
     "E-34": (
         TURN_HANDLERS,
-        "bob's thoughts on Q4 Planning...\ncharlie's thoughts on Q4 Planning...\n['alice', 'bob', 'charlie', 'alice']\n",
+        "bob's thoughts on Q4 Planning...\ncharlie's thoughts on Q4 Planning...\n"
+        "['alice', 'bob', 'charlie', 'alice']\n",
     ),
     "E-66": (
         ATTENDING_HANDLERS,
