@@ -83,7 +83,9 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         self._changing = asyncio.Lock()
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
-        self._conversation = Conversation[T_Conversation](self._started, settings, lambda: payload_type(self, 1))
+        self._conversation = Conversation[T_Conversation](
+            self._started, settings, lambda: payload_type(self, AgentMessaging, 1)
+        )
         self._meeting = MeetingManager[T_Meeting](self._started, settings)
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------

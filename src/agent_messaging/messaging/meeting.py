@@ -338,7 +338,7 @@ class MeetingManager(Generic[T]):
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         meetings = self.engine.meetings
         try:
-            async with asyncio.timeout(max(timeout, 0.001)) if timeout else _no_limit():
+            async with asyncio.timeout(timeout or None):
                 if timeout == 0:
                     found = (await self.engine.store.meetings.find_standings([(id, agent.id)]))[id, agent.id]
                     if found is None:
@@ -826,11 +826,6 @@ class MeetingManager(Generic[T]):
     async def _external(self, ids: Sequence[str]) -> list[str]:
         names = await self.engine.names.find_by_id(ids)
         return [names[id].external_id if id in names else id for id in ids]
-
-
-class _no_limit:  # noqa: N801 - reads as what it is in an `async with`
-    async def __aenter__(self) -> None: ...
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 def _one_of(field: str, given: Any, **aliases: Any) -> Any:
