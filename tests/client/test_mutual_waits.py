@@ -139,7 +139,7 @@ async def test_a_pair_ping_pongs_over_many_rounds(make_sdk: MakeSdk) -> None:
         return [await ask(one, "alice", "bob", 2 * number) for number in range(rounds)]
 
     async def bob() -> list[Any]:
-        seen = [await other.conversation.wait_for_message("bob", "alice", SOON)]
+        seen: list[Any] = [await other.conversation.wait_for_message("bob", "alice", SOON)]
         while len(seen) < rounds:
             seen.append(await other.conversation.send_and_wait("bob", "alice", seen[-1] + 1, SOON))
         await other.conversation.reply("bob", "alice", seen[-1] + 1)
