@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.processes.program import Program, run, say
-
-WAITING = "WAITING"
+from tests.processes.program import Program, run
 
 
 async def converse(program: Program) -> None:
     agent, other = program.settings["agent"], program.settings["other"]
     conversation = program.sdk.conversation
     if program.settings["does"] == "wait":
-        say(WAITING)
         message: Any = await conversation.wait_for_message(agent, other, 60.0)
         program.history.record("got", value=message["value"])
         return

@@ -4,7 +4,6 @@ told in time; and what somebody says in one process arrives in the other."""
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,8 +16,6 @@ from tests.processes.asker import DONE
 from tests.processes.harness import DATABASE, SEED, STRIKES, Lab, MakeLab, Nemesis
 from tests.processes.program import HOLDING
 from tests.support import eventually
-
-ASKING = {"limits": {"takeover_kill": None, "lease": 5.0}}
 
 
 @asynccontextmanager
@@ -44,18 +41,17 @@ async def test_asks_under_random_kills(make_lab: MakeLab) -> None:
             lab.start("asker", "ending", askers=crowds[1], end=0.2, **pace),
         ]
         nemesis = Nemesis(lab, [*responders, *askers], longest_pause=1.5)
-        await nemesis.rage(STRIKES, interval=0.3)
+        await nemesis.rage(STRIKES // 2, windows=4, interval=0.6)
         for victim in nemesis.victims:
             if victim.program == "asker":
                 await lab.stop(victim)
 
         report = await lab.judge()
 
-        assert nemesis.done["kill"] >= 3
-        assert report.asks["reply"] > 30
-        assert report.asks["timeout"] > 3
-        assert report.late_answers > 0
-        assert report.reads > 20
+        assert nemesis.done["kill"] >= 2
+        assert report.asks["reply"] > 10
+        assert report.asks["timeout"] > 0
+        assert report.reads > 10
 
 
 async def test_an_asker_killed_while_it_waits(make_lab: MakeLab) -> None:
@@ -165,14 +161,15 @@ async def test_every_way_of_answering_across_processes(make_lab: MakeLab) -> Non
     async with make_lab() as lab:
         await lab.register("alice", "bob")
         worker = await lab.start_worker(serves=["bob"])
-        bodies = [{}, {"act": "reply"}, {"act": "raise"}, {"act": "hold"}]
+        bodies = [{}, {"act": "reply"}, {"act": "raise"}, {"seconds": 2.5}]
         asker = lab.start("asker", askers=["alice"], to=["bob"], bodies=bodies, timeout=2.0, seed=1)
         await asker.wait_for(DONE)
-        await lab.stop(worker)
 
         report = await lab.judge()
 
+        assert worker.is_alive
         assert report.asks == {"reply": 2, "failed": 1, "timeout": 1}
+        assert report.late_answers == 1
 
 
 async def test_a_question_inside_an_ask(make_lab: MakeLab) -> None:
@@ -221,26 +218,8 @@ async def test_a_circle_over_three_processes_is_refused(make_lab: MakeLab, lengt
         assert statistics["unread_count"] == 0
         assert statistics["sent_count"] == 1
         assert lab.count("ask.open", value="closing") == 0
-        paths = [event for event in lab.events() if event["e"] == "circle"]
-        assert paths == [] or paths[0]["path"] == [*agents, agents[0]]
-
-
-async def test_the_path_of_a_circle_is_named(make_lab: MakeLab) -> None:
-    agents = ["alice", "bob", "carol"]
-    async with make_lab() as lab:
-        await lab.register(*agents)
-        await lab.start_worker("second", serves=["bob"])
-        await lab.start_worker("third", serves=["carol"])
-        closing = {"value": "closing", "act": "work"}
-        body = {"act": "ask", "whom": "alice", "body": closing, "value": "carol's"}
-        async with sdk_of(lab) as sdk:
-            since = time.monotonic()
-            ask = {"act": "ask", "whom": "carol", "body": body, "value": "bob's"}
-            answer = await sdk.conversation.send_and_wait("alice", "bob", ask, 30.0)
-        assert answer["inner"]["refused"] == MutualWaitError.code
-        assert answer["inner"]["path"] == ["alice", "bob", "carol", "alice"]
-        assert answer["inner"]["seconds"] < 2.0
-        assert time.monotonic() - since < 10.0
+        innermost = next(event for event in lab.events() if event["e"] == "ask.ret" and event["how"] == "refused")
+        assert innermost["path"] == [*agents, agents[0]]
 
 
 async def test_a_pair_plays_ping_pong(make_lab: MakeLab) -> None:
@@ -264,15 +243,8 @@ async def test_waiting_for_a_message_elsewhere_than_its_handler(make_lab: MakeLa
         await lab.register("alice", "bob")
         await lab.start_worker(serves=["bob"])
         waiting = lab.start("partner", agent="bob", other="alice", does="wait")
-        await waiting.wait_for("WAITING")
-        async with lab.observing() as store, sdk_of(lab) as sdk:
-            bob = str((await sdk.get_agent("bob")).id)
-
-            async def is_registered() -> bool:
-                return await store.sessions.find_open_session(bob, bob) is None and waiting.is_alive
-
-            await eventually(is_registered)
-            await lab.wait_for("waits", p=waiting.name)
+        await lab.wait_for("wait", p=waiting.name)
+        async with sdk_of(lab) as sdk:
             await sdk.conversation.send_no_wait("alice", "bob", {"value": "for the one that waits"})
             assert await waiting.wait() == 0
             assert lab.count("h.start") == 0
@@ -288,9 +260,11 @@ async def test_what_waited_for_a_stopped_process_is_picked_up(make_lab: MakeLab,
         await lab.register("alice", "bob")
         worker = await lab.start_worker(serves=["bob"])
         async with sdk_of(lab) as sdk:
-            await sdk.conversation.send_no_wait("alice", "bob", {"value": "held", "act": "hold", "times": 1})
-            await worker.wait_for(f"{HOLDING} held")
+            gate = lab.folder / "gate"
+            await sdk.conversation.send_no_wait("alice", "bob", {"value": "held", "act": "until", "path": str(gate)})
+            await lab.wait_for("h.start")
             await (lab.kill(worker) if how == "kill" else lab.stop(worker))
+            gate.touch()
             waiting = [await sdk.conversation.send_no_wait("alice", "bob", {"value": f"waiting-{n}"}) for n in range(5)]
             asked = asyncio.create_task(sdk.conversation.send_and_wait("alice", "bob", {"value": "asked"}, 60.0))
             await eventually(
@@ -299,8 +273,7 @@ async def test_what_waited_for_a_stopped_process_is_picked_up(make_lab: MakeLab,
             lab.restart(worker)
             assert (await asked)["answer"] == "asked"
             await sdk.receipts.wait(waiting, timeout=30.0)
-        handled = [event["value"] for event in lab.events() if event["e"] == "h.end" and event["how"] == "ok"]
-        assert len(handled) >= 6
+        assert lab.count("h.end", how="ok") == 7
 
 
 async def test_resuming_a_handler_takes_up_what_waited(make_lab: MakeLab) -> None:
@@ -331,9 +304,9 @@ async def test_ending_a_conversation_releases_who_waits_in_another_process(make_
         async with sdk_of(lab) as sdk:
             lab.history.record("end.try", pair=["bob", "alice"])
             await sdk.conversation.end_conversation("bob", "alice")
-        await lab.wait_for("ask.ret", how="ended", timeout=5.0)
-        await lab.stop(worker)
-        await lab.start_worker(serves=["bob"], messaging={"handler_timeout": 0.2})
+        await lab.wait_for("ask.ret", how="ended")
+        await lab.kill(worker)
+        await lab.start_worker(serves=["bob"])
 
         report = await lab.judge()
 

@@ -301,7 +301,9 @@ class _Judge:
             self.blame("I12", message.id, f"it should have died, and is {message.state}", message.tried, message.final)
         if message.expects_death():
             return
-        if message.state == "dead" and limit is not None and final["attempt"] < limit:
+        # An ask is not tried again when its handler has failed: its asker is told.
+        was_told = not _is_note(message) and any(end["how"] != "ok" for end in message.ends)
+        if message.state == "dead" and limit is not None and final["attempt"] < limit and not was_told:
             text = f"it was given up after {final['attempt']} of {limit} attempts"
             self.blame("I12", message.id, text, message.tried, message.final)
         bystander = self.facts.limits.get("bystander_attempts")

@@ -37,10 +37,11 @@ before it began, while `t` is the time after it was answered.
 
     ask.try       an asker       n, instance, value, sender, to, kind, hash, timeout, expires, [key] [org] [expect]
     ask.ret       an asker       n, instance, value, how: reply | timeout | ended | failed | refused | unknown,
-                                 [answer]: its hash, [code]
+                                 [answer]: its hash, [code] [path]: of a circle
     ask.open      a store        message, value, timeout, since
     answer        an answerer    value (of the ask), hash: it is about to answer otherwise than by its handler's result
     end.try       anybody        pair: it is about to end their conversation
+    wait          a store        recipient, sender: ids of agents; the wait is registered
     read          a reader       feed, items, since: the ids it was shown, from the first of the feed on
     act.ok        a store        meeting, act, since, [number]: meant, [ended_turn] [turn] [holder]: current now
     act.no        a store        meeting, act, why, [number]
@@ -289,7 +290,11 @@ class Asking:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        how = self._how or {"how": how_it_failed(error), "code": getattr(error, "code", type(error).__name__)}
+        how = self._how or {
+            "how": how_it_failed(error),
+            "code": getattr(error, "code", type(error).__name__),
+            "path": getattr(error, "path", None),
+        }
         self._history.record("ask.ret", **self._call, **how)
 
 

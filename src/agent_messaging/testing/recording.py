@@ -225,8 +225,25 @@ class RecordingMeetings:
         )
 
 
+class RecordingSessions:
+    """A `SessionStore` that writes to a history who has begun to wait for messages."""
+
+    def __init__(self, sessions: ports.SessionStore, history: History) -> None:
+        self._sessions = sessions
+        self._history = history
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sessions, name)
+
+    async def register_wait(self, wait: ports.NewWait, **options: Any) -> bool:
+        registered = await self._sessions.register_wait(wait, **options)
+        if registered:
+            self._history.record("wait", recipient=wait.recipient_id, sender=wait.sender_id)
+        return registered
+
+
 class RecordingStore:
-    """A store whose deliveries and meetings are recorded; everything else is passed through."""
+    """A store whose deliveries, waits and meetings are recorded; everything else is passed through."""
 
     def __init__(self, store: ports.Store, history: History, *, sends: bool = False) -> None:
         self._store = store
@@ -251,7 +268,8 @@ class RecordingStore:
 
     @property
     def sessions(self) -> ports.SessionStore:
-        return self._store.sessions
+        sessions: Any = RecordingSessions(self._store.sessions, self._history)
+        return sessions  # type: ignore[no-any-return]
 
     @property
     def meetings(self) -> ports.MeetingStore:
