@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from ..exceptions import InvalidArgumentError
-from ..ids import parse_id
+from ..ids import parse_choice, parse_id
 from ..models import MeetingEventType
 
 EventHandler = Callable[..., Any]
@@ -88,14 +88,8 @@ def check_event_type(value: Any) -> MeetingEventType:
     Raises:
         InvalidArgumentError: It is not one.
     """
-    try:
-        return MeetingEventType(value)
-    except ValueError:
-        raise InvalidArgumentError(
-            field="event_type",
-            value=str(value)[:80],
-            reason=f"is not an event of meetings. There are: {', '.join(one.value for one in MeetingEventType)}.",
-        ) from None
+    known = ", ".join(one.value for one in MeetingEventType)
+    return parse_choice(MeetingEventType, value, "event_type", f"is not an event of meetings. There are: {known}.")
 
 
 def _takes_three(handler: Any) -> bool:
