@@ -246,7 +246,7 @@ class MeetingManager(Generic[T]):
             MeetingTimeoutError: Its turn did not come in time. It attends all the same.
         """
         id, agent = await self._agent_in(agent_external_id, meeting_id)
-        outcome = await self.engine.meetings.act(id, Attend(agent.id))
+        outcome = await self._act(id, Attend(agent.id))
         if not (isinstance(outcome, Refused) and outcome.why is Why.NOTHING):
             await self._expect(id, outcome, agent, before_start=True)
         if wait_for_turn or timeout is not None:
@@ -304,9 +304,8 @@ class MeetingManager(Generic[T]):
             speech = self._speech(initial_message, None)
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         following = await self._find_next(next_speaker_external_id)
-        await self.engine.events.ready()
         act = Start(host.id, speech is not None, None if following is None else following.id)
-        outcome = await self.engine.meetings.act(id, act, speech=speech)
+        outcome = await self._act(id, act, speech=speech)
         acted = await self._expect(id, outcome, host, following, before_start=True)
         if acted.turn is not None and acted.turn.agent_id == host.id:
             self.engine.meetings.observed[id, host.id] = acted.turn.number
@@ -430,7 +429,7 @@ class MeetingManager(Generic[T]):
         meetings = self.engine.meetings
         observed = meetings.observed.get((id, agent.id))
         act = Speak(agent.id, observed if number is None else number, None if following is None else following.id)
-        outcome = await meetings.act(id, act, speech=speech)
+        outcome = await self._act(id, act, speech=speech)
         if isinstance(outcome, Duplicate):
             said = outcome.message_ids[0]
         else:
@@ -460,7 +459,7 @@ class MeetingManager(Generic[T]):
             observed if number is None else number,
             next_id=None if following is None else following.id,
         )
-        await self._expect(id, await self.engine.meetings.act(id, act), agent, following)
+        await self._expect(id, await self._act(id, act), agent, following)
         self.engine.meetings.observed.pop((id, agent.id), None)
 
     # --- the host -----------------------------------------------------------------------------------------------------
@@ -484,7 +483,7 @@ class MeetingManager(Generic[T]):
         if number is None:
             row = await self._meeting(id)
             number = None if row.turn is None else row.turn.number
-        await self._expect(id, await self.engine.meetings.act(id, Skip(host.id, number)), host)
+        await self._expect(id, await self._act(id, Skip(host.id, number)), host)
 
     async def remove_participant(self, host_external_id: str, meeting_id: MeetingId, agent_external_id: str) -> None:
         """Remove a participant, invited or attending; the host alone can. If it has the turn, that ends first.
@@ -499,7 +498,7 @@ class MeetingManager(Generic[T]):
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         check_external_id(agent_external_id, field="agent_external_id")
         removed = await self.engine.names.get(agent_external_id, role="participant")
-        await self._expect(id, await self.engine.meetings.act(id, Remove(host.id, removed.id)), host, removed)
+        await self._expect(id, await self._act(id, Remove(host.id, removed.id)), host, removed)
 
     async def end_meeting(self, host_external_id: str, meeting_id: MeetingId) -> None:
         """End a meeting; the host alone can. Whoever waits for a turn is told; the ending is in the history.
@@ -510,7 +509,7 @@ class MeetingManager(Generic[T]):
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
         """
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
-        await self._expect(id, await self.engine.meetings.act(id, End(host.id)), host)
+        await self._expect(id, await self._act(id, End(host.id)), host)
 
     async def leave_meeting(self, agent_external_id: str, meeting_id: MeetingId) -> None:
         """Leave a meeting. If the agent has the turn, that ends first, and goes to the next.
@@ -524,7 +523,7 @@ class MeetingManager(Generic[T]):
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
         """
         id, agent = await self._agent_in(agent_external_id, meeting_id)
-        await self._expect(id, await self.engine.meetings.act(id, Leave(agent.id)), agent)
+        await self._expect(id, await self._act(id, Leave(agent.id)), agent)
 
     async def update_participant_status(
         self, meeting_id: MeetingId, agent_id: UUID | str, status: ParticipantStatus | str
@@ -552,7 +551,7 @@ class MeetingManager(Generic[T]):
         if wanted not in acts:
             raise refuse("status", wanted.value, "is set by the turns alone. Use attending, left or invited.")
         agent = await analytics.find_agent(self.engine, agent_id)
-        outcome = await self.engine.meetings.act(id, acts[wanted](agent.id))
+        outcome = await self._act(id, acts[wanted](agent.id))
         if not (isinstance(outcome, Refused) and outcome.why is Why.NOTHING):
             await self._expect(id, outcome, agent, before_start=wanted is not ParticipantStatus.LEFT)
 
@@ -727,6 +726,13 @@ class MeetingManager(Generic[T]):
         return await analytics.get_turn_statistics(self.engine, row)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    async def _act(
+        self, meeting_id: str, act: Act, *, speech: NewSpeech | None = None
+    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+        """Let the store decide an act; handlers of events that were registered before hear of it."""
+        await self.engine.events.ready()
+        return await self.engine.meetings.act(meeting_id, act, speech=speech)
 
     async def _agent_in(
         self, agent_external_id: str, meeting_id: MeetingId, *, field: str = "agent_external_id"
