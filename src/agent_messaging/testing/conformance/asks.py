@@ -681,6 +681,15 @@ class AskEndConformance(StoreFixtures):
         assert await world.ask_state(ask) == AskState.FAILED
         assert ids(await world.read(world.alice)) == [result.message_id]
 
+    async def test_a_dead_letter_that_was_driven_again_and_dies_again_ends_no_ask(self, world: World) -> None:
+        ask = await world.ask()
+        await world.settle(await world.claim_talk(), Settling.DEAD, reason="first")
+        await world.deliveries.redrive([ask], None)
+        settled = await world.settle(await world.claim_talk(), Settling.DEAD, reason="second")
+        assert (settled.moved, settled.ended_asks) == ([True], [])
+        row = await world.asked(ask)
+        assert (row.state, row.reason) == (AskState.FAILED, "first")
+
     async def test_at_the_hard_end_of_its_claim_its_own_time_has_ended_it(self, world: World) -> None:
         ask = await world.ask(timeout=5, max_attempts=1)
         await world.claim_talk()

@@ -442,7 +442,7 @@ class ConversationModel(Model):
         due, origins, released = self.advance(now)
         told = Told(origins | {ask.letter.origin for ask in late})
         told.may.update(ask.letter.origin for ask in failing if ask.state is AskState.FAILED)
-        told.may.update(letter.origin for letter in claimed if letter.state is DeliveryState.EXPIRED)
+        told.may.update(letter.origin for letter in claimed if letter.state.is_final)
         for ask in late:
             if ask.letter in claimed and ask.letter.state is DEAD:
                 ask.either = {AskState.TIMED_OUT, AskState.FAILED}
