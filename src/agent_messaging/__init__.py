@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         TurnLostError,
     )
     from .exceptions import TimeoutError as TimeoutError  # by name, not by `*`
+    from .handlers.events import MeetingEventHandler
     from .handlers.registry import (
         AnyHandler,
         clear_handlers,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         has_handler,
         list_handlers,
         register_conversation_handler,
+        register_meeting_handler,
         register_message_notification_handler,
         register_one_way_handler,
     )
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
         AsyncConversation,
         Conversation,
         DeadLetters,
+        MeetingManager,
         OneWayMessenger,
         Receipts,
         ReceivedMessage,
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
         HandlerContext,
         Kind,
         Meeting,
+        MeetingEvent,
         MeetingEventPayload,
         MeetingEventType,
         MeetingParticipant,
@@ -107,16 +111,19 @@ if TYPE_CHECKING:
         Session,
         SessionStatus,
         SessionType,
+        SpeakerSelection,
         T_Conversation,
         T_Meeting,
         T_OneWay,
+        Turn,
+        TurnEnd,
     )
 
 __version__ = "0.1.0"
 
 _BY_NAME_ONLY = ("TimeoutError",)
 """Public, but not taken by `from agent_messaging import *`: it would hide the builtin, whose subclass it is."""
-_HOMES = ("exceptions", "models", "config", "handlers.registry", "messaging", "client")
+_HOMES = ("exceptions", "models", "config", "handlers.registry", "handlers.events", "messaging", "client")
 
 
 def __getattr__(name: str) -> Any:
@@ -173,8 +180,11 @@ __all__ = [
     "MailboxFullError",
     "Meeting",
     "MeetingError",
+    "MeetingEvent",
+    "MeetingEventHandler",
     "MeetingEventPayload",
     "MeetingEventType",
+    "MeetingManager",
     "MeetingNotActiveError",
     "MeetingNotFound",
     "MeetingNotFoundError",
@@ -215,6 +225,7 @@ __all__ = [
     "SessionStateError",
     "SessionStatus",
     "SessionType",
+    "SpeakerSelection",
     "StorageBusyError",
     "StorageCorruptError",
     "StorageForeignError",
@@ -226,12 +237,15 @@ __all__ = [
     "T_Meeting",
     "T_OneWay",
     "TimeoutException",
+    "Turn",
+    "TurnEnd",
     "TurnLostError",
     "clear_handlers",
     "get_handler",
     "has_handler",
     "list_handlers",
     "register_conversation_handler",
+    "register_meeting_handler",
     "register_message_notification_handler",
     "register_one_way_handler",
 ]

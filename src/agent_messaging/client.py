@@ -20,19 +20,31 @@ from .exceptions import (
     OrganizationAlreadyExistsError,
     OrganizationNotFoundError,
 )
+from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
 from .handlers.registry import AnyHandler, Registry, make_handler
 from .ids import check_external_id, check_name, check_page, check_timeout, refuse, uuid7
 from .messaging.async_conversation import AsyncConversation
 from .messaging.conversation import Conversation
+from .messaging.meeting import MeetingManager
 from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.receipts import DeadLetters, Receipts
 from .messaging.sync_conversation import SyncConversation
-from .models import Agent, HandlerContext, Kind, Organization, T_Conversation, T_Meeting, T_OneWay
+from .models import (
+    Agent,
+    HandlerContext,
+    Kind,
+    MeetingEventType,
+    Organization,
+    T_Conversation,
+    T_Meeting,
+    T_OneWay,
+)
 from .payloads import payload_type
 from .storage.ports import Store
 
 F = TypeVar("F", bound=AnyHandler)
+EventF = TypeVar("EventF", bound=EventHandler)
 
 
 class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
@@ -67,12 +79,14 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         self.config = config
         self._handlers = Registry()
         self._engine: Engine | None = None
+        self._event_handler = MeetingEventHandler(lambda: self._started().events, self._events_changed)
         self._changing = asyncio.Lock()
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
         self._conversation = Conversation[T_Conversation](
             self._started, settings, lambda: payload_type(self, AgentMessaging, 1)
         )
+        self._meeting = MeetingManager[T_Meeting](self._started, settings)
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
@@ -99,7 +113,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             logging.getLogger("agent_messaging").setLevel("DEBUG" if self.config.debug else self.config.log_level)
             store = build_store(self.config)
             budget = self.config.database.call_timeout
-            engine = Engine(store, self.config.messaging, self._handlers, budget=budget)
+            engine = Engine(store, self.config.messaging, self._handlers, self._event_handler, budget=budget)
             try:
                 await store.open(initialize=self.config.auto_initialize_schema)
                 await engine.start()
@@ -197,6 +211,16 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             RuntimeError: The SDK is not initialized.
         """
         return AsyncConversation(self.conversation)
+
+    @property
+    def meeting(self) -> MeetingManager[T_Meeting]:
+        """Meetings with turns.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        self._started()
+        return self._meeting
 
     @property
     def receipts(self) -> Receipts:
@@ -390,11 +414,58 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
 
         def register(function: F) -> F:
             handler = make_handler(function, ordered=ordered, concurrency=concurrency, timeout=timeout)
-            contexts = (HandlerContext.ONE_WAY, HandlerContext.CONVERSATION)
+            contexts = (HandlerContext.ONE_WAY, HandlerContext.CONVERSATION, HandlerContext.INVITATION)
             self._handlers.register(contexts, agent_external_id, handler)
             return function
 
         return register
+
+    def register_meeting_handler(
+        self, agent_external_id: str, *, concurrency: int | None = None, timeout: float | None = None
+    ) -> Callable[[F], F]:
+        """Register, as a decorator, the turn handler of one agent in this SDK object; it wins over global ones.
+
+        See `agent_messaging.register_meeting_handler`, for its options too.
+        """
+        check_external_id(agent_external_id, field="agent_external_id")
+
+        def register(function: F) -> F:
+            handler = make_handler(function, ordered=False, concurrency=concurrency, timeout=timeout)
+            self._handlers.register((HandlerContext.MEETING,), agent_external_id, handler)
+            return function
+
+        return register
+
+    def register_event_handler(self, event_type: MeetingEventType) -> Callable[[EventF], EventF]:
+        """Register, as a decorator, a handler of one type of meeting event in this SDK object.
+
+        It is called for every such event of every meeting, whichever process made it: `async def handler(event)` with a
+        `MeetingEventPayload`, or `async def handler(meeting_id, agent_external_id, data)`. Several handlers of one
+        event run at the same time; one that fails or hangs (it is cancelled after `handler_timeout`) disturbs nothing.
+        It may be registered before the SDK is started. The function is returned unchanged.
+
+        Raises:
+            InvalidArgumentError: The type is not one, or the function takes neither one nor three arguments.
+
+        Example:
+            @sdk.register_event_handler(MeetingEventType.TURN_CHANGED)
+            async def on_turn(event: MeetingEventPayload) -> None:
+                print(event.data.current_speaker_external_id, "has the turn")
+        """
+        type_ = check_event_type(event_type)
+
+        def register(function: EventF) -> EventF:
+            self._event_handler.register_handler(type_, function)
+            return function
+
+        return register
+
+    register_meeting_event_handler = register_event_handler
+
+    def _events_changed(self) -> None:
+        if self._engine is not None:
+            self._engine.events.follow()
+            self._engine.serving.handlers_changed()
 
     def unregister_handler(self, agent_external_id: str) -> bool:
         """Forget the handler of one agent in this SDK object; False if it had none. What runs goes on."""
@@ -437,7 +508,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         for external_id in ids:
             check_external_id(external_id, field="agent_external_ids")
         check_timeout(timeout, allow_none=True)
-        await engine.serving.wait_until_served(ids, list(Kind), timeout)
+        kinds = [Kind.ONE_WAY, Kind.CONVERSATION, Kind.TURN]
+        await engine.serving.wait_until_served(ids, kinds, timeout)
 
     async def receive(
         self,

@@ -362,6 +362,15 @@ class MeetingNotFoundError(MeetingError):
 
     code = "meeting_not_found"
     exit_code = 4
+    meeting_id: str = ""
+
+    def render(self) -> str:
+        if not self.meeting_id:
+            return super().render()
+        return (
+            f"No meeting has the id {self.meeting_id!r}. Use the id that create_meeting returned; a meeting is removed "
+            "with its host's agent."
+        )
 
 
 class MeetingNotActiveError(MeetingError):

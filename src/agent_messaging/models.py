@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SkipValidation
 from typing_extensions import TypeVar
 
 T_OneWay = TypeVar("T_OneWay", default=Any)
@@ -65,6 +65,30 @@ class MessageType(StrEnum):
     ENDING = "ending"
 
 
+class SpeakerSelection(StrEnum):
+    """Who names the next speaker, where the current one does not."""
+
+    ROUND_ROBIN = "round_robin"
+    """Nobody: turns go round in the order of joining."""
+    HOST = "host"
+    """The host, each time it speaks; after everybody else the host has the turn."""
+    CUSTOM = "custom"
+    """A function of the host's process."""
+
+
+class TurnEnd(StrEnum):
+    """How a turn ended."""
+
+    SPOKE = "spoke"
+    PASSED = "passed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    """By the host."""
+    LEFT = "left"
+    """Its holder left, was removed, or its agent was deregistered."""
+    MEETING_ENDED = "meeting_ended"
+
+
 class MeetingEventType(StrEnum):
     """What happened in a meeting."""
 
@@ -74,6 +98,10 @@ class MeetingEventType(StrEnum):
     PARTICIPANT_JOINED = "participant_joined"
     PARTICIPANT_LEFT = "participant_left"
     TIMEOUT_OCCURRED = "timeout_occurred"
+    PARTICIPANT_STATUS_CHANGED = "participant_status_changed"
+    MESSAGE_POSTED = "message_posted"
+    ERROR_OCCURRED = "error_occurred"
+    """A turn handler failed."""
 
 
 class Kind(StrEnum):
@@ -81,8 +109,16 @@ class Kind(StrEnum):
 
     ONE_WAY = "one_way"
     CONVERSATION = "conversation"
+    MEETING = "meeting"
+    """What is said in a meeting: a message without a delivery."""
+    INVITATION = "invitation"
+    """An invitation to a meeting."""
+    TURN = "turn"
+    """The duty of a turn handler to use its agent's turn."""
     NOTIFICATION = "notification"
     """Never of a delivery: what notification handlers serve."""
+    EVENTS = "events"
+    """Never of a delivery: what the handlers of meeting events serve."""
 
 
 class AskState(StrEnum):
@@ -121,6 +157,10 @@ class HandlerContext(Enum):
     ONE_WAY = "one_way"
     CONVERSATION = "conversation"
     MESSAGE_NOTIFICATION = "message_notification"
+    INVITATION = "invitation"
+    """An agent's own handler is told of a meeting."""
+    MEETING = "meeting"
+    """A turn handler."""
 
 
 class _Record(BaseModel):
@@ -206,15 +246,6 @@ class Message(_Record, Generic[T]):
     metadata: dict[str, Any] | None = None
 
 
-class MeetingEventPayload(_Record):
-    """What an event handler receives."""
-
-    meeting_id: UUID
-    event_type: MeetingEventType
-    timestamp: datetime
-    data: dict[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class MessageContext:
     """What a handler is told about the message beside its payload."""
@@ -236,6 +267,8 @@ class MessageContext:
     message_type: MessageType = MessageType.USER_DEFINED
     requires_reply: bool = False
     is_meeting_message: bool = False
+    turn: Turn | None = None
+    """In a turn handler: the turn it is called for, with what was said since the agent's last speech."""
     attempt: int = 1
     """1 in the first run; a repeat (after a failure, a crash or a timeout) counts up."""
 
@@ -258,6 +291,52 @@ class Record(dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(f"no key {name!r}; the keys are {', '.join(self)}") from None
+
+
+class EventData(Record):
+    """The data of a meeting event: keys in `_id` are UUIDs, each with a twin in `_external_id`."""
+
+
+class MeetingEventPayload(_Record):
+    """What an event handler receives."""
+
+    model_config = ConfigDict(frozen=True, defer_build=True, arbitrary_types_allowed=True)
+
+    meeting_id: UUID
+    event_type: MeetingEventType
+    timestamp: datetime
+    data: SkipValidation[EventData]
+    """Its keys can be read as attributes too; they depend on the event."""
+    agent_external_id: str | None = None
+    """Whom it is about."""
+
+
+class MeetingEvent(MeetingEventPayload):
+    """A meeting event, with the names that older code gives to the types of events."""
+
+    AGENT_JOINED: ClassVar = MeetingEventType.PARTICIPANT_JOINED
+    AGENT_LEFT: ClassVar = MeetingEventType.PARTICIPANT_LEFT
+    AGENT_SPOKE: ClassVar = MeetingEventType.MESSAGE_POSTED
+    AGENT_TIMED_OUT: ClassVar = MeetingEventType.TIMEOUT_OCCURRED
+    MEETING_STARTED: ClassVar = MeetingEventType.MEETING_STARTED
+    MEETING_ENDED: ClassVar = MeetingEventType.MEETING_ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn that an agent has, or the end of its meeting; false at the end."""
+
+    number: int | None
+    """Acts can be bound to it; None at the end."""
+    deadline: datetime | None
+    """When it ends by itself; None: never."""
+    messages: tuple[Record, ...]
+    """What was said since the agent's last speech, oldest first: the newest hundred. As of `get_meeting_history`."""
+    has_ended: bool = False
+    """The meeting is over."""
+
+    def __bool__(self) -> bool:
+        return not self.has_ended
 
 
 @dataclass(frozen=True, slots=True)

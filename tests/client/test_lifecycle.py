@@ -33,6 +33,7 @@ OPERATIONS: dict[str, Callable[[AgentMessaging[Any]], Any]] = {
     "conversation": lambda sdk: sdk.conversation,
     "sync_conversation": lambda sdk: sdk.sync_conversation,
     "async_conversation": lambda sdk: sdk.async_conversation,
+    "meeting": lambda sdk: sdk.meeting,
     "receipts": lambda sdk: sdk.receipts,
     "dead_letters": lambda sdk: sdk.dead_letters,
     "store": lambda sdk: sdk.store,
@@ -48,7 +49,16 @@ OPERATIONS: dict[str, Callable[[AgentMessaging[Any]], Any]] = {
     "wait_until_served": lambda sdk: sdk.wait_until_served("alice"),
     "receive": lambda sdk: sdk.receive("alice"),
 }
-BEFORE_START = {"initialize", "close", "config", "register_handler", "unregister_handler"}
+BEFORE_START = {
+    "initialize",
+    "close",
+    "config",
+    "register_handler",
+    "unregister_handler",
+    "register_meeting_handler",
+    "register_event_handler",
+    "register_meeting_event_handler",
+}
 """What is meant to be used before the start."""
 
 

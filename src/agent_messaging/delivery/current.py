@@ -20,6 +20,8 @@ class Run:
     waits: int = 0
     """Asks made in it that are open: meanwhile it does not hold its lane."""
     has_ended: bool = False
+    is_acting: bool = False
+    """Of a turn handler: it has returned, and its turn is being used."""
 
     def begin_waiting(self) -> None:
         """It made an ask."""

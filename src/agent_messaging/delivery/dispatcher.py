@@ -13,12 +13,8 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from functools import partial
 
-from ..exceptions import DatabaseError, HandlerError, OutcomeUnknownError, PayloadError
-from ..handlers.running import UnreadableError, make_context, run_handler
-from ..handlers.threads import DaemonThreads
-from ..ids import uuid7
+from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..models import AskState, Kind
-from ..payloads import Decoder, annotation_of, checksum, encode
 from ..storage.ports import (
     CLAIM_MARGIN,
     AppendOutcome,
@@ -26,7 +22,6 @@ from ..storage.ports import (
     ClaimedDelivery,
     ClaimRequest,
     DeliveryStore,
-    NewAnswer,
     NewDelivery,
     NewGroup,
     Presence,
@@ -37,10 +32,11 @@ from ..storage.ports import (
     Stored,
 )
 from .asks import Asks
-from .current import Run, enter
+from .current import Run
+from .meetings import turn_of
 from .names import NAMES_MAX_AGE, AgentName, Names
 from .probes import probe
-from .retry import RetryPolicy, describe, quotes_payload
+from .runs import STOPPED, Runner
 from .serving import Serving
 from .stations import Station
 from .trouble import Trouble
@@ -52,7 +48,6 @@ MAX_SETTLEMENTS = 1_000
 """Settlements in one commit."""
 PAUSE = 0.25
 """Seconds before the store is tried again after it failed."""
-STOPPED = "the process stopped"
 GIVE_UP_AFTER_CANCEL = 2.0
 """Seconds a cancelled run has to end; one that swallows its cancellation keeps its claim until the hard end."""
 
@@ -66,7 +61,6 @@ class Dispatcher:
         on_later: Called with the seconds until a retry becomes due.
         on_waiting: Called with the (recipient id, kind) pairs for which something waits unclaimed.
         on_awaited: Called when something was stored for which a call of this process waits.
-        max_answer_bytes: The largest answer of a handler.
     """
 
     def __init__(
@@ -77,11 +71,10 @@ class Dispatcher:
         serving: Serving,
         waiters: Waiters[ReceiptRow],
         asks: Asks,
+        runner: Runner,
         *,
         concurrency: int,
         timeout: float,
-        max_answer_bytes: int,
-        retry: RetryPolicy,
         trouble: Trouble,
         on_later: Callable[[float], None],
         on_waiting: Callable[[Iterable[tuple[str, Kind]]], None],
@@ -95,17 +88,17 @@ class Dispatcher:
         self.asks = asks
         self.concurrency = concurrency
         self.timeout = timeout
-        self.max_answer_bytes = max_answer_bytes
-        self.retry = retry
+        self.runner = runner
+        self.runner.is_giving_back = lambda: self._is_stopping or self._is_ending
         self.trouble = trouble
         self.on_later = on_later
         self.on_waiting = on_waiting
         self.on_awaited = on_awaited
-        self.threads = DaemonThreads()
-        self.decoder = Decoder()
+        self.threads = runner.threads
+        self.decoder = runner.decoder
         self.stations: dict[tuple[str, Kind], Station] = {}
         self.asking: dict[Station, None] = {}
-        self.runs: dict[asyncio.Task[Settlement], ClaimedDelivery] = {}
+        self.runs: dict[asyncio.Task[Settlement | None], Run] = {}
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
         self.pulled: set[Claim] = set()
@@ -120,7 +113,7 @@ class Dispatcher:
         self._reconciling = False
         self._event = asyncio.Event()
         self._quiet = asyncio.Event()
-        self._lost: set[asyncio.Task[Settlement]] = set()
+        self._lost: set[asyncio.Task[Settlement | None]] = set()
         self._is_stopping = False
         self.has_stuck_runs = False
         """After closing: runs that could not be stopped still work on messages that are claimed."""
@@ -196,7 +189,8 @@ class Dispatcher:
         self.has_stuck_runs = bool(stuck)
         for task in stuck:
             logger.warning(
-                "the handler of message %s does not end; another process may begin it anew", self.runs[task].message_id
+                "the handler of message %s does not end; another process may begin it anew",
+                self.runs[task].delivery.message_id,
             )
             self._lost.add(task)
             task.cancel()
@@ -221,8 +215,8 @@ class Dispatcher:
         self.pulled.clear()
         self.look()
 
-    def _forget_answer(self, settlement: Settlement) -> None:
-        if settlement.answer is not None:
+    def _forget_answer(self, settlement: Settlement | None) -> None:
+        if settlement is not None and settlement.answer is not None:
             self.asks.wrote(settlement.answer.message_id, None)
 
     # --- what is told to it -------------------------------------------------------------------------------------------
@@ -323,6 +317,27 @@ class Dispatcher:
             self._station_of(station.agent, station.kind)
             station.ask()
         self.look()
+
+    def notice(self, recipient_id: str, kind: Kind) -> None:
+        """Something was queued for an agent, by this process but not through its outbox."""
+        station = self._station(recipient_id, kind)
+        if station is not None:
+            station.queued_here()
+            self._wake()
+        elif self.names.cached_by_id(recipient_id) is None:
+            self.look()
+
+    def turns(self) -> list[tuple[str, str, int]]:
+        """What turn handlers are at work on here: (meeting id, agent id, number)."""
+        runs = [run.delivery for run in self.runs.values() if run.delivery.kind is Kind.TURN and not run.is_acting]
+        return [(meeting_id, run.recipient_id, number) for run in runs for meeting_id, number in [turn_of(run)]]
+
+    def end_turn(self, meeting_id: str, number: int) -> None:
+        """A turn is over: cancel the handler that works on it here, and settle nothing."""
+        for task, run in self.runs.items():
+            if run.delivery.kind is Kind.TURN and not run.is_acting and turn_of(run.delivery) == (meeting_id, number):
+                self._lost.add(task)
+                task.cancel()
 
     def resume(self, agent: AgentName, kind: Kind) -> None:
         """Handle what waits for the agent now, also where handlers do not run by themselves."""
@@ -428,7 +443,13 @@ class Dispatcher:
     def _is_idle(self) -> bool:
         if self.runs or self.settlements or self.reserved or self._event.is_set():
             return False
-        return not self.takes_new or not any(station.is_hungry for station in self.stations.values())
+        return not self.takes_new or not any(
+            station.is_hungry and self._takes_for(station) for station in self.stations.values()
+        )
+
+    def _takes_for(self, station: Station) -> bool:
+        """Whether to take more for it. A meeting goes on for ever: its turns keep nobody from leaving."""
+        return not (self.is_draining and station.kind is Kind.TURN)
 
     async def _exchange_forever(self) -> None:
         while True:
@@ -459,7 +480,7 @@ class Dispatcher:
         if self.reserved or self.pulling:
             return
         owner = self.presence.process_id
-        known = {delivery.claim for delivery in self.runs.values()} | {one.claim for one, _ in self.settlements}
+        known = {run.delivery.claim for run in self.runs.values()} | {one.claim for one, _ in self.settlements}
         known |= self.pulled
         lost = [claim for claim in await self.deliveries.list_claims(owner) if claim not in known]
         await self._give_back([claim for claim in lost if claim not in self.pulled], "the store's answer was lost")
@@ -524,7 +545,7 @@ class Dispatcher:
         """The stations to ask for. One without a free slot asks again when a run of it ends."""
         for station in [station for station in self.asking if not station.is_hungry]:
             del self.asking[station]
-        return [station for station in self.asking if station.free > 0]
+        return [station for station in self.asking if station.free > 0 and self._takes_for(station)]
 
     async def _take(self, hungry: list[Station], limits: list[int], claimed: Collection[ClaimedDelivery]) -> None:
         agents = {id for delivery in claimed for id in (delivery.sender_id, delivery.recipient_id)}
@@ -548,11 +569,11 @@ class Dispatcher:
     def _run(self, station: Station, delivery: ClaimedDelivery) -> None:
         probe("after_claim")
         run = Run(self, delivery, station)
-        task = asyncio.create_task(self._handle(run), name=f"agent-messaging-run-{delivery.message_id}")
+        task = asyncio.create_task(self.runner.handle(run), name=f"agent-messaging-run-{delivery.message_id}")
         task.add_done_callback(partial(self._ended, run))
-        self.runs[task] = delivery
+        self.runs[task] = run
 
-    def _ended(self, run: Run, task: asyncio.Task[Settlement]) -> None:
+    def _ended(self, run: Run, task: asyncio.Task[Settlement | None]) -> None:
         """Let the run go, and its delivery end as it says.
 
         A callback, because a task that is cancelled before its first step runs nothing of its own.
@@ -560,7 +581,7 @@ class Dispatcher:
         del self.runs[task]
         run.end()
         delivery = run.delivery
-        settlement = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
+        settlement: Settlement | None = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         try:
             if not task.cancelled():
                 error = task.exception()
@@ -569,90 +590,14 @@ class Dispatcher:
                 elif not isinstance(error, KeyboardInterrupt):
                     # Counted, also a SystemExit: a message whose handler ends its process each time must end as a dead
                     # letter.
-                    settlement = self._failure(delivery, error)
+                    settlement = self.runner.failure(delivery, error)
         finally:
             if task in self._lost:
                 self._lost.discard(task)
                 self._forget_answer(settlement)
-            else:
+            elif settlement is not None:
                 self.settlements.append((settlement, delivery))
             self._wake()
-
-    async def _handle(self, run: Run) -> Settlement:
-        """Run the handler and decide how its delivery ends."""
-        task = asyncio.current_task()
-        assert task is not None
-        enter(run)
-        delivery = run.delivery
-        try:
-            answer = self._answer(delivery, await self._call(run.station, delivery))
-        except (KeyboardInterrupt, SystemExit):
-            raise  # it ends the loop, and its process as a rule
-        except UnreadableError as error:
-            reason = describe(error.__cause__ or error)
-            self._log(delivery, error)
-            return Settlement(delivery.claim, Settling.DEAD, reason=reason)
-        except BaseException as error:
-            # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
-            # what is not counted would be repeated for ever.
-            if (
-                isinstance(error, asyncio.CancelledError)
-                and task.cancelling()
-                and (self._is_stopping or self._is_ending)
-            ):
-                return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
-            return self._failure(delivery, error)
-        return Settlement(delivery.claim, Settling.DONE, answer=answer)
-
-    def _answer(self, delivery: ClaimedDelivery, result: object) -> NewAnswer | None:
-        """What the run of a conversation message answers; None answers nothing.
-
-        Raises:
-            UnreadableError: It is not storable JSON. A repeat would not help.
-        """
-        if delivery.kind is not Kind.CONVERSATION or result is None:
-            return None
-        try:
-            content = encode(result, field="The handler's answer", limit_bytes=self.max_answer_bytes)
-        except PayloadError as error:
-            raise UnreadableError from error
-        answer = NewAnswer(uuid7(), content, checksum(content, None))
-        self.asks.writes(answer.message_id, content, None, answer.checksum, annotation_of(result))
-        return answer
-
-    def _failure(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement:
-        self._log(delivery, error)
-        if delivery.ask_timeout is not None:  # its asker is told, and is not there for a second try
-            return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
-        how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
-        return Settlement(delivery.claim, how, delay, describe(error))
-
-    async def _call(self, station: Station, delivery: ClaimedDelivery) -> object:
-        agents = await self.names.find_by_id((delivery.sender_id, delivery.recipient_id), max_age=NAMES_MAX_AGE)
-        sender = agents.get(delivery.sender_id)
-        if sender is None:
-            raise HandlerError("The sender was removed while its message waited.")
-        context = make_context(delivery, sender, agents.get(delivery.recipient_id, station.agent))
-        return await run_handler(
-            station.handler,
-            delivery,
-            context,
-            timeout=max(station.run_limit, delivery.ask_timeout or 0.0),
-            threads=self.threads,
-            decoder=self.decoder,
-        )
-
-    def _log(self, delivery: ClaimedDelivery, error: BaseException) -> None:
-        # A payload is never logged: not by a pydantic error's text, nor by one behind it in the traceback.
-        traceback = None if isinstance(error, UnreadableError) or quotes_payload(error) else error
-        logger.warning(
-            "the handler failed on message %s, attempt %d of %d: %s",
-            delivery.message_id,
-            delivery.claim.attempt,
-            delivery.max_attempts,
-            describe(error.__cause__ or error if isinstance(error, UnreadableError) else error),
-            exc_info=traceback,
-        )
 
 
 def _claimed(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from ..config import MessagingConfig
 from ..exceptions import DatabaseError, MessageNotFoundError, OutcomeUnknownError
+from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..models import Kind
 from ..storage.ports import EndedSession, MessageRow, NewGroup, ReceiptRow, Store
@@ -20,10 +21,13 @@ from .arrivals import Arrivals
 from .asks import Asks
 from .awaiting import Awaiting
 from .dispatcher import Dispatcher
+from .events import Events
+from .meetings import Meetings
 from .names import AgentName, Names
 from .notices import Notices
 from .outbox import Outbox
 from .retry import RetryPolicy
+from .runs import Runner
 from .serving import Serving
 from .trouble import Trouble
 from .waiting import Waiters
@@ -43,7 +47,15 @@ class Engine:
         budget: Seconds for which a call is tried while the store does not answer.
     """
 
-    def __init__(self, store: Store, settings: MessagingConfig, handlers: Registry, *, budget: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: MessagingConfig,
+        handlers: Registry,
+        event_handlers: MeetingEventHandler,
+        *,
+        budget: float,
+    ) -> None:
         self.store = store
         self.settings = settings
         self.names = Names(store.directory)
@@ -55,6 +67,7 @@ class Engine:
             grace=settings.handler_grace,
             invoke=settings.auto_invoke_handlers,
             concurrency=settings.handler_concurrency,
+            listens=lambda: bool(event_handlers.subscriptions),
             on_change=self._served_changed,
         )
         self.trouble = Trouble()
@@ -63,6 +76,26 @@ class Engine:
         self.asks = Asks(store.sessions)
         self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
         self.arrivals = Arrivals()
+        self.meetings = Meetings(
+            store.meetings,
+            store.presence,
+            self.names,
+            self.serving,
+            on_turn=self._turn_begun,
+            on_events=self._events_recorded,
+            on_deadline=self.look_in,
+            on_ended_turn=lambda meeting_id, number: self.dispatcher.end_turn(meeting_id, number),
+        )
+        runner = Runner(
+            self.names,
+            self.asks,
+            self.meetings,
+            RetryPolicy(settings.retry_delay, settings.retry_max_delay),
+            max_answer_bytes=settings.max_payload_bytes,
+        )
+        self.events = Events(
+            store.meetings, self.names, event_handlers, runner.threads, timeout=settings.handler_timeout
+        )
         self.dispatcher = Dispatcher(
             store.deliveries,
             store.presence,
@@ -70,10 +103,9 @@ class Engine:
             self.serving,
             self.waiters,
             self.asks,
+            runner,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
-            max_answer_bytes=settings.max_payload_bytes,
-            retry=RetryPolicy(settings.retry_delay, settings.retry_max_delay),
             trouble=self.trouble,
             on_later=self.look_in,
             on_waiting=self.arrivals.arrived,
@@ -83,8 +115,8 @@ class Engine:
             store.sessions,
             self.names,
             self.serving,
-            self.dispatcher.threads,
-            self.dispatcher.decoder,
+            runner.threads,
+            runner.decoder,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
         )
@@ -95,11 +127,13 @@ class Engine:
         self._timer = asyncio.Event()
         self._due = 0.0
         self._keeping: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Appear in the store, take over from the dead, and begin to serve."""
         await self.store.presence.start(self._rang, self._lost)
         await self._bury()
+        await self.events.start()
         await self.serving.start()
         self.dispatcher.start()
         self._keeping = asyncio.create_task(self._keep_time(), name="agent-messaging-time")
@@ -115,6 +149,7 @@ class Engine:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait({self._keeping})
+        await self.events.aclose()
         await self.serving.aclose()
         await self.store.aclose()
 
@@ -134,6 +169,7 @@ class Engine:
                     await self.outbox.wait_until_idle()
                     await self.dispatcher.wait_until_idle()
                     await self.notices.wait_until_idle()
+                    await self.events.wait_until_idle()
                     if self.outbox.is_idle:
                         break
         except TimeoutError:
@@ -143,17 +179,20 @@ class Engine:
 
     async def _leave(self) -> None:
         self.is_leaving = True
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
+        for task in (self._keeping, self._checking):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
         self.dispatcher.begin_draining(take_new=False)
         await self.notices.aclose()
+        await self.events.aclose()
         await self.outbox.aclose()
         await self.dispatcher.aclose()
         self.is_closed = True
         await self.serving.aclose()
         await self.waiters.aclose()
         await self.awaiting.aclose()
+        await self.meetings.aclose()
         await self.asks.aclose(CLOSING_TIMEOUT)
         if self.dispatcher.has_stuck_runs:
             return  # without a farewell: others take over what still runs here as soon as our sign of life is gone
@@ -177,6 +216,28 @@ class Engine:
         self.dispatcher.review()
         self._wake_who_waits_in_vain()
 
+    def _turn_begun(self, agent_id: str) -> None:
+        self.serving.ring_for([agent_id], Kind.TURN)
+        self.dispatcher.notice(agent_id, Kind.TURN)
+
+    def _events_recorded(self) -> None:
+        self.events.look()
+        self.serving.ring_for([""], Kind.EVENTS)
+
+    def _check_turns(self) -> None:
+        if self._checking is None and self.dispatcher.turns():
+            self._checking = asyncio.create_task(self._end_turns(), name="agent-messaging-turns")
+
+    async def _end_turns(self) -> None:
+        """Cancel what works here on turns that are over."""
+        try:
+            for meeting_id, number in await self.meetings.find_over(self.dispatcher.turns()):
+                self.dispatcher.end_turn(meeting_id, number)
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.debug("could not look at the turns, the next poll will: %s", error)
+        finally:
+            self._checking = None
+
     def _look_for_awaited(self) -> None:
         self.asks.waiters.look()
         self.awaiting.waiters.look()
@@ -190,6 +251,9 @@ class Engine:
         self.waiters.look()
         self._look_for_awaited()
         self.notices.look()
+        self.meetings.look()
+        self.events.look()
+        self._check_turns()
         self._wake_who_waits_in_vain()
 
     def _wake_who_waits_in_vain(self) -> None:
@@ -212,11 +276,24 @@ class Engine:
         processes = session.processes | {ask.origin for ask in session.asks if ask.origin is not None}
         self.store.presence.ring(processes - {self.store.presence.process_id})
 
+    def invited(self, agent_ids: Collection[str]) -> None:
+        """Invitations were stored: wake whoever serves these agents."""
+        self.serving.ring_for(agent_ids, Kind.INVITATION)
+        self.serving.ring_for(agent_ids, Kind.NOTIFICATION)
+        self.dispatcher.look()
+        self.notices.look()
+
     # --- notices ------------------------------------------------------------------------------------------------------
 
     def is_notified_elsewhere(self, recipient: AgentName) -> bool:
         """Whether a notice is to be left for another process's notification handler."""
         return self.notices.find_handler(recipient) is None and self.serving.is_served_elsewhere(
+            recipient, Kind.NOTIFICATION
+        )
+
+    def is_notified(self, recipient: AgentName) -> bool:
+        """Whether anybody's notification handler, here or elsewhere, is to be told by a notice."""
+        return self.notices.find_handler(recipient) is not None or self.serving.is_served_elsewhere(
             recipient, Kind.NOTIFICATION
         )
 
@@ -281,6 +358,9 @@ class Engine:
             # What is due and did not move is held by somebody's lock: asking again at once would only burn.
             held = advanced.next_in <= 0 and not moved
             self.look_in(self.store.presence.poll_interval if held else advanced.next_in)
+        next_turn = await self.meetings.time_out()
+        if next_turn is not None:
+            self.look_in(next_turn if next_turn > 0 else self.store.presence.poll_interval)
         if advanced.due or advanced.released:
             self._look()
         if advanced.expired_origins:

@@ -41,6 +41,7 @@ class Serving(Listener):
         grace: Seconds for which an ended process still counts as serving.
         invoke: Whether handlers are run at all (auto_invoke_handlers).
         concurrency: Runs at once for each agent and kind, where its handler says nothing else.
+        listens: Whether there are handlers of meeting events here.
         on_change: Called when what is served here may have changed.
     """
 
@@ -54,6 +55,7 @@ class Serving(Listener):
         grace: float,
         invoke: bool,
         concurrency: int,
+        listens: Callable[[], bool],
         on_change: Callable[[], None],
     ) -> None:
         self.processes = processes
@@ -63,6 +65,7 @@ class Serving(Listener):
         self.grace = grace
         self.invoke = invoke
         self.concurrency = concurrency
+        self.listens = listens
         self.on_change = on_change
         self.everyone = False
         self.adopted: set[str] = set()
@@ -177,6 +180,8 @@ class Serving(Listener):
                 services.add(Service(known[name].id, kind, name in explicit, slots))
             if bare and self.everyone:
                 services.add(Service(None, kind, False, self._slots(bare)))
+        if self.listens():
+            services.add(Service(None, Kind.EVENTS, False))
         self._wanted = wanted
         return frozenset(services)
 

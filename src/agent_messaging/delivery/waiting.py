@@ -46,6 +46,10 @@ class Waiters(Generic[R]):
     def __len__(self) -> int:
         return len(self._futures)
 
+    def ids(self) -> list[str]:
+        """What is waited for."""
+        return list(self._futures)
+
     async def wait(self, ids: Collection[str]) -> dict[str, R]:
         """Return what is waited for, of all of these, which are stored.
 

@@ -24,6 +24,8 @@ F = TypeVar("F", bound=AnyHandler)
 CONTEXT_OF_KIND = {
     Kind.ONE_WAY: HandlerContext.ONE_WAY,
     Kind.CONVERSATION: HandlerContext.CONVERSATION,
+    Kind.INVITATION: HandlerContext.INVITATION,
+    Kind.TURN: HandlerContext.MEETING,
     Kind.NOTIFICATION: HandlerContext.MESSAGE_NOTIFICATION,
 }
 
@@ -261,6 +263,45 @@ def register_message_notification_handler(
     """
     options = {"ordered": False, "concurrency": concurrency, "timeout": timeout}
     return _decorator(HandlerContext.MESSAGE_NOTIFICATION, function, agent, **options)
+
+
+@overload
+def register_meeting_handler(function: F, /) -> F: ...
+@overload
+def register_meeting_handler(
+    *, agent: str | None = None, concurrency: int | None = None, timeout: float | None = None
+) -> Callable[[F], F]: ...
+def register_meeting_handler(
+    function: Any = None,
+    /,
+    *,
+    agent: str | None = None,
+    concurrency: int | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """Register the turn handler: it takes part in meetings for its agent, in every SDK object of this process.
+
+    Bare or with `agent=`, as `register_one_way_handler`. It is called when the agent gets the turn, with the latest
+    speech (or, where nothing was said yet, a mapping of meeting_id, host, participants, turn_duration) and a context
+    whose `turn` has what was said since the agent's last speech. What it returns is spoken; None passes. If it raises,
+    the turn is passed with a note in the history. If its process dies, another one runs it in the time that is left.
+    If the agent speaks by itself meanwhile, or the turn ends otherwise, it is cancelled and what it returns is refused.
+
+    Args:
+        agent: External id of the one agent it serves; None for all.
+        concurrency: Meetings in which it takes part at once for each agent; None is `handler_concurrency` (10).
+        timeout: Seconds a run may take; None is the rest of the turn, or `handler_timeout` where turns have no end.
+
+    Raises:
+        InvalidArgumentError: The function cannot be called with (message, context), or an option is out of range.
+
+    Example:
+        @register_meeting_handler(agent="bob")
+        async def on_turn(message: dict, context: MessageContext) -> dict:
+            return {"text": f"I heard {len(context.turn.messages)} of you."}
+    """
+    options = {"ordered": False, "concurrency": concurrency, "timeout": timeout}
+    return _decorator(HandlerContext.MEETING, function, agent, **options)
 
 
 def list_handlers() -> list[tuple[str | None, HandlerContext, AnyHandler]]:

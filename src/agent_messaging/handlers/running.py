@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
 from ..exceptions import HandlerTimeoutError, PayloadError
-from ..models import HandlerContext, MessageContext
+from ..models import HandlerContext, Kind, MessageContext, Turn
 from ..payloads import Decoder, decode_metadata, verify
 from ..storage.ports import ClaimedDelivery
 from .registry import CONTEXT_OF_KIND, Handler
@@ -43,14 +44,31 @@ def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> 
         metadata=decode_metadata(delivery.metadata),
         sender_name=sender.name,
         recipient_name=recipient.name,
-        requires_reply=delivery.ask_timeout is not None,
+        requires_reply=delivery.kind is Kind.CONVERSATION and delivery.ask_timeout is not None,
+        meeting_id=_meeting_of(delivery),
+        is_meeting_message=delivery.kind in (Kind.INVITATION, Kind.TURN),
         attempt=delivery.claim.attempt,
     )
+
+
+def _meeting_of(delivery: ClaimedDelivery) -> UUID | None:
+    if delivery.kind is not Kind.INVITATION:
+        return None
+    return UUID(json.loads(delivery.content)["meeting_id"])
 
 
 def make_notice_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> MessageContext:
     """Tell a notification handler about a message that came."""
     return replace(make_context(delivery, sender, recipient), handler_context=HandlerContext.MESSAGE_NOTIFICATION)
+
+
+def make_turn_context(
+    delivery: ClaimedDelivery, speaker: Named, recipient: Named, meeting_id: str, turn: Turn
+) -> MessageContext:
+    """Tell a turn handler about its turn."""
+    return replace(
+        make_context(delivery, speaker, recipient), meeting_id=UUID(meeting_id), is_meeting_message=True, turn=turn
+    )
 
 
 def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any) -> Any:

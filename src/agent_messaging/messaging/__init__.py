@@ -2,6 +2,7 @@
 
 from .async_conversation import AsyncConversation
 from .conversation import Conversation
+from .meeting import MeetingManager
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
@@ -11,6 +12,7 @@ __all__ = [
     "AsyncConversation",
     "Conversation",
     "DeadLetters",
+    "MeetingManager",
     "OneWayMessenger",
     "Receipts",
     "ReceivedMessage",

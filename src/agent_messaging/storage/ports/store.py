@@ -8,6 +8,7 @@ from typing import Protocol
 from .base import Capabilities
 from .deliveries import DeliveryStore
 from .directory import DirectoryStore
+from .meetings import MeetingStore
 from .messages import MessageStore
 from .processes import Presence, ProcessStore
 from .sessions import SessionStore
@@ -39,6 +40,8 @@ class Store(Protocol):
     def messages(self) -> MessageStore: ...
     @property
     def sessions(self) -> SessionStore: ...
+    @property
+    def meetings(self) -> MeetingStore: ...
     @property
     def processes(self) -> ProcessStore: ...
     @property

@@ -1,4 +1,4 @@
-"""Organizations and agents."""
+"""Organizations and agents. Agents leave the meetings of others before they are removed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from ...models import Agent, Organization
 from ..sql import Queries
-from .engine import Engine
+from . import acting
+from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "directory")
 
@@ -36,7 +37,16 @@ class PostgresDirectory:
         return [Organization(**row) for row in await self._fetch("list_organizations", limit, offset)]
 
     async def remove_organization(self, external_id: str) -> bool:
-        return await self._remove("remove_organization", external_id)
+        async def work(connection: Connection) -> bool:
+            found = await connection.fetch(_SQL["remove_organization_lock"], external_id)
+            if not found:
+                return False
+            rows = await connection.fetch(_SQL["remove_organization_lock_agents"], found[0]["id"])
+            await acting.vanish(connection, {row["id"] for row in rows})
+            await connection.execute(_SQL["remove_organization"], found[0]["id"])
+            return True
+
+        return await self._engine.run(work, write=True, budget=_LONG)
 
     async def add_agent(
         self, id: str, external_id: str, organization_id: str, name: str, *, update_name: bool
@@ -58,7 +68,15 @@ class PostgresDirectory:
         return [Agent(**row) for row in rows]
 
     async def remove_agent(self, external_id: str) -> bool:
-        return await self._remove("remove_agent", external_id)
+        async def work(connection: Connection) -> bool:
+            found = await connection.fetch(_SQL["remove_agent_lock"], external_id)
+            if not found:
+                return False
+            await acting.vanish(connection, {found[0]["id"]})
+            await connection.execute(_SQL["remove_agent"], found[0]["id"])
+            return True
+
+        return await self._engine.run(work, write=True, budget=_LONG)
 
     async def _fetch(self, name: str, *values: object) -> Any:
         return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
@@ -67,9 +85,3 @@ class PostgresDirectory:
         return await self._engine.run(
             lambda connection: connection.fetch(_SQL[name], *values), write=True, single=True, repeatable=True
         )
-
-    async def _remove(self, name: str, external_id: str) -> bool:
-        status = await self._engine.run(
-            lambda connection: connection.execute(_SQL[name], external_id), write=True, budget=_LONG
-        )
-        return not status.endswith(" 0")

@@ -15,6 +15,7 @@ from . import errors, schema
 from .deliveries import PostgresDeliveries
 from .directory import PostgresDirectory
 from .engine import Connection, Engine, bounded
+from .meetings import PostgresMeetings
 from .messages import PostgresMessages
 from .presence import PostgresPresence
 from .processes import PostgresProcesses
@@ -64,6 +65,7 @@ class PostgresStore:
         self.deliveries = PostgresDeliveries(self.engine)
         self.messages = PostgresMessages(self.engine)
         self.sessions = PostgresSessions(self.engine)
+        self.meetings = PostgresMeetings(self.engine)
         self.processes = PostgresProcesses(self.engine)
         self.presence = PostgresPresence(self.engine, lease)
         self._server: schema.Server | None = None

@@ -11,7 +11,8 @@ import apsw
 
 from ...models import Agent, Organization
 from ..sql import Queries
-from .clock import to_datetime, wall_clock
+from . import acting
+from .clock import StoreClock, to_datetime, wall_clock
 from .engine import Engine, fetch
 
 _SQL = Queries(__package__, "directory")
@@ -20,8 +21,9 @@ _SQL = Queries(__package__, "directory")
 class SQLiteDirectory:
     """See ports.DirectoryStore."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
+        self._clock = clock
 
     async def add_organization(self, id: str, external_id: str, name: str, *, update_name: bool) -> Organization:
         """See the port."""
@@ -49,7 +51,7 @@ class SQLiteDirectory:
 
     async def remove_organization(self, external_id: str) -> bool:
         """See the port."""
-        return await self._remove("remove_organization", external_id)
+        return await self._remove("remove_organization", external_id, organization=external_id)
 
     async def add_agent(
         self, id: str, external_id: str, organization_id: str, name: str, *, update_name: bool
@@ -84,13 +86,16 @@ class SQLiteDirectory:
 
     async def remove_agent(self, external_id: str) -> bool:
         """See the port."""
-        return await self._remove("remove_agent", external_id)
+        return await self._remove("remove_agent", external_id, agent=external_id)
 
     async def _read(self, name: str, **parameters: object) -> Any:
         return await self._engine.read(lambda con: fetch(con, _SQL[name], parameters))
 
-    async def _remove(self, name: str, external_id: str) -> bool:
+    async def _remove(
+        self, name: str, external_id: str, *, agent: str | None = None, organization: str | None = None
+    ) -> bool:
         def remove(connection: apsw.Connection) -> bool:
+            acting.vanish(connection, self._clock.now(), agent=agent, organization=organization)
             connection.execute(_SQL[name], {"external_id": external_id})
             return connection.changes() > 0
 

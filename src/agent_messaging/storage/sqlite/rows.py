@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...models import Kind, MessageType
-from ..ports import CLAIM_MARGIN, MessageRow
-from .clock import to_datetime, to_datetime_or_none
+from ...models import Kind, MessageType, TurnEnd
+from ..assembly import Purpose
+from ..ports import CLAIM_MARGIN, MessageRow, TurnRow
+from .clock import Instant, to_datetime, to_datetime_or_none
 
 encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 """Rows as one parameter."""
@@ -38,3 +39,25 @@ def message_row(row: list[Any]) -> MessageRow:
         session_id=session_id,
         message_type=MessageType(type_),
     )
+
+
+def turn_row(row: list[Any], instant: Instant) -> TurnRow:
+    """A turn as meetings.sql selects it everywhere."""
+    number, agent_id, purpose, started_at, deadline_at, deadline_due, ended_at, how, message_id = row
+    is_current = ended_at is None
+    return TurnRow(
+        number=number,
+        agent_id=agent_id,
+        purpose=Purpose(purpose),
+        started_at=to_datetime(started_at),
+        deadline_at=to_datetime_or_none(deadline_at),
+        left=(deadline_due - instant.due) / 1e6 if is_current and deadline_due is not None else None,
+        ended_at=to_datetime_or_none(ended_at),
+        how=None if how is None else TurnEnd(how),
+        message_id=message_id,
+    )
+
+
+def turn_row_or_none(row: list[Any] | None, instant: Instant) -> TurnRow | None:
+    """The same for what may be absent."""
+    return None if row is None else turn_row(row, instant)

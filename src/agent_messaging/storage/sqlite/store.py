@@ -16,6 +16,7 @@ from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
 from .engine import Engine, fetch
 from .files import check_place
+from .meetings import SQLiteMeetings
 from .messages import SQLiteMessages
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
@@ -43,10 +44,11 @@ class SQLiteStore:
         self.engine = Engine(self.path, busy_timeout)
         in_memory = self.engine.in_memory
         self.capabilities = Capabilities(processes=not in_memory, durable=not in_memory)
-        self.directory = SQLiteDirectory(self.engine)
+        self.directory = SQLiteDirectory(self.engine, self.clock)
         self.deliveries = SQLiteDeliveries(self.engine, self.clock)
         self.messages = SQLiteMessages(self.engine, self.clock)
         self.sessions = SQLiteSessions(self.engine, self.clock)
+        self.meetings = SQLiteMeetings(self.engine, self.clock)
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)
 

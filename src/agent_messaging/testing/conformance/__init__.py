@@ -25,6 +25,9 @@ from .conversation_machine import ConversationMachineConformance
 from .deliveries import DeliveryConformance
 from .directory import DirectoryConformance
 from .machine import DeliveryMachineConformance
+from .meeting_machine import MeetingMachineConformance
+from .meeting_races import MeetingRaceConformance
+from .meetings import MeetingConformance
 from .messages import MessageConformance
 from .processes import PresenceConformance, ProcessConformance
 from .races import ConversationRaceConformance
@@ -42,6 +45,9 @@ __all__ = [
     "DeliveryConformance",
     "DeliveryMachineConformance",
     "DirectoryConformance",
+    "MeetingConformance",
+    "MeetingMachineConformance",
+    "MeetingRaceConformance",
     "MessageConformance",
     "PresenceConformance",
     "ProcessConformance",

@@ -118,15 +118,24 @@ join deliveries d on d.seq = a.seq
 limit $2::integer
 
 -- name: append_find_staff
--- An agent's own handlers alone serve it where it has any; else those for everybody, and others that name it.
+-- An agent's own handlers alone serve it where it has any; else those for everybody, and others that name it. A process
+-- that serves it by its name and as one of all has its slots once.
 select i.agent_id::text, coalesce(
   (
-    select sum(s.slots) from services s join processes p on p.id = s.process_id and p.ended_at is null
-    where s.agent_id = i.agent_id::text and s.kind = 'conversation' and s.explicit
+    select sum(o.slots) from (
+      select max(s.slots) as slots
+      from services s join processes p on p.id = s.process_id and p.ended_at is null
+      where s.agent_id = i.agent_id::text and s.kind = 'conversation' and s.explicit
+      group by s.process_id
+    ) o
   ),
   (
-    select sum(s.slots) from services s join processes p on p.id = s.process_id and p.ended_at is null
-    where s.agent_id in (i.agent_id::text, '') and s.kind = 'conversation' and (s.agent_id = '' or not s.explicit)
+    select sum(o.slots) from (
+      select max(s.slots) as slots
+      from services s join processes p on p.id = s.process_id and p.ended_at is null
+      where s.agent_id in (i.agent_id::text, '') and s.kind = 'conversation' and (s.agent_id = '' or not s.explicit)
+      group by s.process_id
+    ) o
   ),
   0
 )::integer as slots,

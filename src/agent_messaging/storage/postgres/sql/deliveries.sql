@@ -359,7 +359,8 @@ input as materialized (
 ),
 locked as materialized (
   -- Whoever answers an ask has read it.
-  select d.seq, d.kind, i.how = 'done' and i.answers and d.ask_timeout is not null as reads, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
+  select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
+    i.how = 'done' and i.answers and d.ask_timeout is not null as reads,
     case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
   from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
   order by d.seq
@@ -530,9 +531,10 @@ returning c.id::text as message_id, d.recipient_id::text
 select state, count(*) as count from deliveries group by state
 
 -- name: statistics_queued
+-- A turn waits for its agent, which need not have a handler: its delivery tells nothing of a mailbox that nobody serves.
 select extract(epoch from t.now - d.queued_at)::float8 as age, d.recipient_id::text
 from deliveries d, (select coalesce($1::timestamptz, clock_timestamp()) as now) t
-where d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now)
+where d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.kind <> 'turn'
 order by d.queued_at limit 1
 
 -- name: statistics_claimed

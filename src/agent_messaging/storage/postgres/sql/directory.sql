@@ -17,8 +17,16 @@ select id::text, external_id, name, created_at, updated_at from organizations wh
 select id::text, external_id, name, created_at, updated_at
 from organizations order by external_id limit $1 offset $2
 
+-- name: remove_organization_lock
+-- PostgreSQL alone: until the commit it gets no more agents, which would be removed without having left their meetings.
+select id::text from organizations where external_id = $1 for update
+
+-- name: remove_organization_lock_agents
+-- PostgreSQL alone: see remove_agent_lock.
+select id::text from agents where organization_id = $1::text::uuid order by id for no key update
+
 -- name: remove_organization
-delete from organizations where external_id = $1
+delete from organizations where id = $1::text::uuid
 
 -- name: add_agent
 -- The share lock keeps the organization until the commit, so that its removal cannot come between.
@@ -50,5 +58,9 @@ from agents order by external_id limit $1 offset $2
 select id::text, external_id, organization_id::text, name, created_at, updated_at
 from agents where organization_id = $1::text::uuid order by external_id limit $2 offset $3
 
+-- name: remove_agent_lock
+-- PostgreSQL alone: until the commit it gets no seat in a new meeting. Not `for update`: see meetings.sql.
+select id::text from agents where external_id = $1 for no key update
+
 -- name: remove_agent
-delete from agents where external_id = $1
+delete from agents where id = $1::text::uuid

@@ -141,8 +141,13 @@ select count(*) from deliveries d join processes p on p.id = d.owner
 where d.state = 'claimed' and p.ended_at < clock_timestamp() - interval '1 minute'
 
 -- name: find_newest_xid
--- Whether the newest message bears a transaction number that this server has not given out yet.
-select m.xid >= pg_snapshot_xmax(pg_current_snapshot()) from messages m order by m.seq desc limit 1
+-- Whether the newest message, or event, bears a transaction number that this server has not given out yet.
+select coalesce(greatest(
+  (select m.xid from messages m order by m.seq desc limit 1), (select e.xid from meeting_events e order by e.seq desc limit 1)
+) >= pg_snapshot_xmax(pg_current_snapshot()), false)
 
 -- name: forget_xids
+with events as (
+  update meeting_events set xid = '0'
+)
 update messages set xid = '0'

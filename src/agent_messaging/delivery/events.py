@@ -1,0 +1,250 @@
+"""The feed of meeting events to the handlers of one SDK object: every event of every meeting, in order.
+
+The events are rows; a cursor says how far they were read. Each handler has a queue of its own, so that one that hangs
+holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from typing import Any
+from uuid import UUID
+
+from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownError
+from ..handlers.events import EventSubscription, MeetingEventHandler
+from ..handlers.threads import DaemonThreads
+from ..models import EventData, MeetingEvent, MeetingEventType
+from ..payloads import encode
+from ..storage.ports import EventRow, MeetingStore
+from .names import Names
+from .retry import describe
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+AT_ONCE = 500
+"""Events read in one query."""
+MAX_PENDING = 10_000
+"""Events that wait for one handler; what comes on top is dropped with a line in the log."""
+MAX_DATA_BYTES = 64 * 1024
+
+
+class Events:
+    """The feed.
+
+    Args:
+        timeout: Seconds a handler may take for one event.
+    """
+
+    def __init__(
+        self,
+        meetings: MeetingStore,
+        names: Names,
+        handlers: MeetingEventHandler,
+        threads: DaemonThreads,
+        *,
+        timeout: float,
+    ) -> None:
+        self.meetings = meetings
+        self.names = names
+        self.handlers = handlers
+        self.threads = threads
+        self.timeout = timeout
+        self._cursor: str | None = None
+        self._positioning: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._read_again = False
+        self._queues: dict[EventSubscription, asyncio.Queue[MeetingEvent]] = {}
+        self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
+        self._is_closed = False
+
+    async def start(self) -> None:
+        """Begin at the end of the feed, where there are handlers."""
+        self.follow()
+        await self.ready()
+
+    def follow(self) -> None:
+        """Handlers came or went."""
+        if self._is_closed:
+            return
+        for gone in self._queues.keys() - set(self.handlers.subscriptions):
+            del self._queues[gone]
+            self._workers.pop(gone).cancel()
+        for subscription in self.handlers.subscriptions:
+            if subscription not in self._queues:
+                self._queues[subscription] = asyncio.Queue(MAX_PENDING)
+                self._workers[subscription] = asyncio.create_task(
+                    self._work(subscription, self._queues[subscription]), name="agent-messaging-events"
+                )
+        if self._queues and self._cursor is None and self._positioning is None:
+            self._positioning = asyncio.create_task(self._position(), name="agent-messaging-events-cursor")
+
+    async def ready(self) -> None:
+        """Wait until what happens from now on will reach the handlers."""
+        if (positioning := self._positioning) is not None:
+            await asyncio.wait({positioning})
+
+    async def _position(self) -> None:
+        try:
+            self._cursor = await self.meetings.find_cursor()
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.warning("could not find the end of the events, trying again at the next look: %s", error)
+        finally:
+            self._positioning = None
+
+    def look(self) -> None:
+        """There may be new events."""
+        if not self._queues or self._is_closed:
+            return
+        if self._cursor is None:
+            self.follow()
+            return
+        self._read_again = True
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read(), name="agent-messaging-events-read")
+
+    async def _read(self) -> None:
+        try:
+            while self._read_again and self._cursor is not None:
+                self._read_again = False
+                page = await self.meetings.read_events(self._cursor, AT_ONCE)
+                await self._hand_out(page.events)
+                self._cursor = page.cursor
+                self._read_again = self._read_again or len(page.events) == AT_ONCE
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.debug("could not read events, the next look will: %s", error)
+        except Exception:
+            logger.exception("reading events failed, the next look tries again")
+        finally:
+            self._reading = None
+
+    async def _hand_out(self, rows: list[EventRow]) -> None:
+        wanted = {subscription.type for subscription in self._queues}
+        rows = [row for row in rows if row.type in wanted]
+        for event in await self.open(rows):
+            for subscription, queue in self._queues.items():
+                if subscription.type is event.event_type:
+                    try:
+                        queue.put_nowait(event)
+                    except asyncio.QueueFull:
+                        logger.error("a handler of %s does not keep up: an event was dropped", event.event_type)
+
+    async def open(self, rows: list[EventRow]) -> list[MeetingEvent]:
+        """Rows as handlers get them: with UUIDs, external ids beside them, and what was said."""
+        ids = {id for row in rows for id in _agents(row.data)} | {row.agent_id for row in rows if row.agent_id}
+        names = await self.names.find_by_id(ids)
+        external = {id: name.external_id for id, name in names.items()}
+        return [
+            MeetingEvent(
+                meeting_id=UUID(row.meeting_id),
+                event_type=row.type,
+                timestamp=row.created_at,
+                data=event_data(row, external),
+                agent_external_id=external.get(row.agent_id or ""),
+            )
+            for row in rows
+        ]
+
+    async def _work(self, subscription: EventSubscription, queue: asyncio.Queue[MeetingEvent]) -> None:
+        while True:
+            event = await queue.get()
+            try:
+                async with asyncio.timeout(self.timeout):
+                    await self._call(subscription, event)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                logger.warning(
+                    "a handler of the event %s of meeting %s failed: %s",
+                    event.event_type.value,
+                    event.meeting_id,
+                    describe(error),
+                    exc_info=error,
+                )
+            finally:
+                queue.task_done()
+
+    async def _call(self, subscription: EventSubscription, event: MeetingEvent) -> None:
+        arguments: tuple[Any, ...] = (event,)
+        if subscription.takes_three:
+            arguments = (event.meeting_id, event.agent_external_id, event.data)
+        function = subscription.function
+        if inspect.iscoroutinefunction(inspect.unwrap(function)):
+            await function(*arguments)
+            return
+        result = await self.threads.call(function, *arguments)
+        if inspect.isawaitable(result):
+            await result
+
+    async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None:
+        """Record an event of the caller's own."""
+        await self.ready()
+        plain = json.loads(encode(data, field="data", limit_bytes=MAX_DATA_BYTES))
+        agent_id = plain.get("affected_agent_id") or plain.get("agent_id")
+        agent = str(agent_id) if isinstance(agent_id, str) and agent_id in await self._known([agent_id]) else None
+        if not await self.meetings.record_event(meeting_id, type, agent, plain):
+            raise MeetingNotFoundError(meeting_id=meeting_id)
+        self.look()
+
+    async def _known(self, ids: list[str]) -> set[str]:
+        try:
+            return set(await self.names.find_by_id([str(UUID(id)) for id in ids]))
+        except ValueError:
+            return set()
+
+    async def wait_until_idle(self) -> None:
+        """Wait until the handlers have had what is recorded now."""
+        await self.ready()
+        self.look()
+        while self._reading is not None or self._positioning is not None:
+            await asyncio.wait({task for task in (self._reading, self._positioning) if task is not None})
+        for queue in list(self._queues.values()):
+            await queue.join()
+
+    async def aclose(self) -> None:
+        """Stop; what no handler has had yet is not handed to any here."""
+        self._is_closed = True
+        tasks = {*self._workers.values(), *(task for task in (self._reading, self._positioning) if task is not None)}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+
+def _agents(data: dict[str, Any]) -> set[str]:
+    found = {value for key, value in data.items() if key.endswith("_id") and isinstance(value, str)}
+    for key, value in data.items():
+        if key.endswith("_ids") and isinstance(value, list):
+            found |= {one for one in value if isinstance(one, str)}
+    return {one for one in found if _uuid(one) is not None}
+
+
+def event_data(row: EventRow, external: dict[str, str]) -> EventData:
+    """The data of an event: ids as UUIDs, each with a twin that has the external id."""
+    data = EventData()
+    for key, value in row.data.items():
+        if key.endswith("_ids") and isinstance(value, list):
+            data[key] = [_uuid(one) or one for one in value]
+            data[f"{key.removesuffix('_ids')}_external_ids"] = [external.get(one) for one in value]
+        elif key.endswith("_id") and (value is None or _uuid(value) is not None):
+            data[key] = _uuid(value)
+            data[f"{key.removesuffix('_id')}_external_id"] = external.get(value) if value else None
+        else:
+            data[key] = value
+    message = row.message
+    if message is not None:
+        content = json.loads(message.content)
+        data["message_id"] = UUID(message.message_id)
+        data["content"] = data["message"] = content
+        data["metadata"] = json.loads(message.metadata) if message.metadata is not None else {}
+        data["timestamp"] = message.created_at
+    return data
+
+
+def _uuid(value: Any) -> UUID | None:
+    try:
+        return UUID(value) if isinstance(value, str) and len(value) == 36 else None
+    except ValueError:
+        return None

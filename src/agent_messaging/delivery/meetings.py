@@ -1,0 +1,404 @@
+"""Meetings as one SDK object takes part in them: acts, waiting for turns, turn handlers' runs, choosing speakers.
+
+What holds is in the store. This remembers who waits here, which turns were seen here, and which functions choose the
+next speaker of meetings hosted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownError
+from ..handlers.running import make_turn_context
+from ..models import MeetingStatus, MessageContext, Record, Turn
+from ..payloads import checksum, encode
+from ..storage.assembly import Act, Choose, Pass, Purpose, Refused, Speak
+from ..storage.ports import (
+    Acted,
+    Claim,
+    ClaimedDelivery,
+    Duplicate,
+    KeyConflict,
+    MeetingStore,
+    MessageRow,
+    NewAnswer,
+    NewSpeech,
+    Presence,
+    Standing,
+    TurnRow,
+)
+from .names import AgentName, Names
+from .retry import describe
+from .serving import Serving
+from .waiting import Waiters
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+RECENT = 100
+"""Messages a turn shows at most: what was said since the agent's last speech, the newest of it."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between attempts at a store that does not answer, while a turn lasts."""
+NOBODY = str(UUID(int=0))
+TIME_OUTS = 100
+"""Meetings whose turns are ended by one call to the store."""
+
+Selector = Callable[[Record], str | Awaitable[str | None] | None]
+"""Names the next speaker of a meeting, given the meeting so far; None leaves it to the order of joining."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRun:
+    """What a turn handler's run is about."""
+
+    meeting_id: str
+    number: int
+    delivery: ClaimedDelivery
+    """With the latest speech for a payload, or the facts of the meeting where nothing was said yet."""
+    context: MessageContext
+    left: float | None
+    """Seconds until the turn's deadline."""
+
+
+class Meetings:
+    """The meetings of one SDK object.
+
+    Args:
+        on_turn: Called when an agent has the turn: its turn handler, here or elsewhere, has something to do.
+        on_events: Called when events were recorded.
+        on_deadline: Called with the seconds until a turn's deadline.
+        on_ended_turn: Called with a meeting and the number of a turn that is over: whatever runs in it is moot.
+    """
+
+    def __init__(
+        self,
+        meetings: MeetingStore,
+        presence: Presence,
+        names: Names,
+        serving: Serving,
+        *,
+        on_turn: Callable[[str], None],
+        on_events: Callable[[], None],
+        on_deadline: Callable[[float], None],
+        on_ended_turn: Callable[[str, int], None],
+    ) -> None:
+        self.meetings = meetings
+        self.presence = presence
+        self.names = names
+        self.serving = serving
+        self.on_turn = on_turn
+        self.on_events = on_events
+        self.on_deadline = on_deadline
+        self.on_ended_turn = on_ended_turn
+        self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
+        """By "meeting id/agent id"; told when the agent has the turn, or will never have it."""
+        self.readiness = Waiters[Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
+        """By meeting id; told when it is no longer in preparation."""
+        self.observed: dict[tuple[str, str], int] = {}
+        """The newest turn that was shown here, by (meeting id, agent id); forgotten once it was used."""
+        self.selectors: dict[str, tuple[str, Selector]] = {}
+        """(Host id, function) by meeting id."""
+        self._selecting: dict[str, asyncio.Task[None]] = {}
+        self._is_closed = False
+
+    # --- acts ---------------------------------------------------------------------------------------------------------
+
+    async def act(
+        self, meeting_id: str, act: Act, *, speech: NewSpeech | None = None, claim: Claim | None = None
+    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+        """Let the store decide an act; whoever waits for what it changed is woken."""
+        owner = self.presence.process_id
+        outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
+        if isinstance(outcome, Acted):
+            self.acted(meeting_id, outcome)
+        return outcome
+
+    def acted(self, meeting_id: str, acted: Acted) -> None:
+        """A meeting has changed by a commit made here."""
+        if acted.ended_turn is not None:
+            self.on_ended_turn(meeting_id, acted.ended_turn)
+        self.waiters.hint([key for key in self.waiters.ids() if key.startswith(meeting_id)])
+        self.readiness.hint([meeting_id])
+        self.presence.ring(acted.processes - {self.presence.process_id})
+        turn = acted.turn
+        if turn is not None:
+            if turn.left is not None:
+                self.on_deadline(max(turn.left, 0.0))
+            if turn.purpose is Purpose.SPEAK:
+                self.on_turn(turn.agent_id)
+            else:
+                self._select(meeting_id)
+        if acted.status is MeetingStatus.ENDED:
+            self.forget(meeting_id)
+        self.on_events()
+
+    def forget(self, meeting_id: str) -> None:
+        """A meeting is over, or gone."""
+        self.selectors.pop(meeting_id, None)
+        for key in [key for key in self.observed if key[0] == meeting_id]:
+            del self.observed[key]
+
+    async def time_out(self) -> float | None:
+        """End the turns whose time is over; the seconds until the next one is."""
+        changed = await self.meetings.time_out(TIME_OUTS)
+        for meeting_id, acted in changed.meetings.items():
+            self.acted(meeting_id, acted)
+        return 0.0 if len(changed.meetings) == TIME_OUTS else changed.next_in
+
+    def look(self) -> None:
+        """Anything may have changed elsewhere."""
+        self.waiters.look()
+        self.readiness.look()
+        for meeting_id in self.selectors:
+            self._select(meeting_id)
+
+    async def aclose(self) -> None:
+        """Release whoever waits."""
+        self._is_closed = True
+        await self.waiters.aclose()
+        await self.readiness.aclose()
+        tasks = set(self._selecting.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def wait_for_turn(self, meeting_id: str, agent: AgentName) -> Standing:
+        """Wait until the agent has the turn, the meeting has ended, or the agent is no longer in it.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting (any more).
+            NotInitializedError: The SDK was closed meanwhile.
+        """
+        await self.meetings.sit(meeting_id, agent.id, owner=self.presence.process_id)
+        key = f"{meeting_id}/{agent.id}"
+        return (await self.waiters.wait([key]))[key]
+
+    async def open_turn(self, meeting_id: str, agent: AgentName, turn: TurnRow | None, *, has_ended: bool) -> Turn:
+        """Show an agent its turn, or the end, with what was said since its last speech."""
+        rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
+        if turn is not None:
+            self.observed[meeting_id, agent.id] = turn.number
+        return Turn(
+            number=None if turn is None else turn.number,
+            deadline=None if turn is None else turn.deadline_at,
+            messages=tuple(await self.describe(rows)),
+            has_ended=has_ended,
+        )
+
+    async def describe(self, rows: Iterable[MessageRow]) -> list[Record]:
+        """Messages of a meeting as its participants see them."""
+        rows = list(rows)
+        names = await self.names.find_by_id({row.sender_id for row in rows})
+
+        def describe_one(row: MessageRow) -> Record:
+            sender = names.get(row.sender_id)
+            external_id = sender.external_id if sender else None
+            return Record(
+                id=row.message_id,
+                message_id=row.message_id,
+                sender=external_id,
+                sender_id=external_id,
+                sender_name=sender.name if sender else None,
+                message_type=row.message_type,
+                content=json.loads(row.content),
+                metadata=json.loads(row.metadata) if row.metadata is not None else {},
+                created_at=row.created_at,
+            )
+
+        return [describe_one(row) for row in rows]
+
+    async def _find(self, keys: list[str]) -> dict[str, Standing | None]:
+        pairs = [(meeting_id, agent_id) for meeting_id, _, agent_id in (key.partition("/") for key in keys)]
+        found = await self.meetings.find_standings(pairs)
+        told: dict[str, Standing | None] = {}
+        for (meeting_id, agent_id), standing in found.items():
+            if standing is None or holds_turn(standing, agent_id) or is_out(standing):
+                told[f"{meeting_id}/{agent_id}"] = standing
+        return told
+
+    async def _find_ready(self, meeting_ids: list[str]) -> dict[str, Standing | None]:
+        # Whose standing does not matter; an id that no agent has will do.
+        found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in meeting_ids])
+        return {
+            meeting_id: standing
+            for (meeting_id, _), standing in found.items()
+            if standing is None or standing.status is not MeetingStatus.CREATED
+        }
+
+    # --- choosing the next speaker ------------------------------------------------------------------------------------
+
+    def _select(self, meeting_id: str) -> None:
+        if meeting_id in self.selectors and meeting_id not in self._selecting and not self._is_closed:
+            task = asyncio.create_task(self._select_speaker(meeting_id), name="agent-messaging-select")
+            self._selecting[meeting_id] = task
+            task.add_done_callback(lambda _: self._selecting.pop(meeting_id, None))
+
+    async def _select_speaker(self, meeting_id: str) -> None:
+        try:
+            while (found := self.selectors.get(meeting_id)) is not None:
+                host_id, function = found
+                standing = (await self.meetings.find_standings([(meeting_id, host_id)]))[meeting_id, host_id]
+                turn = standing.turn if standing is not None else None
+                if turn is None or turn.purpose is not Purpose.SELECT:
+                    return
+                chosen = await self._ask_selector(meeting_id, function)
+                await self.act(meeting_id, Choose(turn.number, chosen))
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.warning("could not choose the next speaker of meeting %s, its time will: %s", meeting_id, error)
+
+    async def _ask_selector(self, meeting_id: str, function: Selector) -> str | None:
+        """The id of the agent that the function names; None if it names nobody, or fails."""
+        try:
+            seats = await self.meetings.list_seats(meeting_id)
+            names = await self.names.find_by_id({seat.agent_id for seat in seats})
+            turns = await self.meetings.list_turns(meeting_id, limit=1_000)
+            spoken = [turn for turn in turns if turn.purpose is Purpose.SPEAK]
+            messages = await self.describe(await self.meetings.list_messages(meeting_id, limit=1_000))
+            last = names.get(spoken[-1].agent_id) if spoken else None
+            so_far = Record(
+                meeting_id=meeting_id,
+                participants=[
+                    names[seat.agent_id].external_id
+                    for seat in seats
+                    if seat.left_at is None and seat.agent_id in names
+                ],
+                last_speaker=last.external_id if last else None,
+                turn=spoken[-1].number if spoken else 0,
+                messages=messages,
+            )
+            chosen = function(so_far)
+            if inspect.isawaitable(chosen):
+                chosen = await chosen
+            if chosen is None:
+                return None
+            agent = (await self.names.find_all([chosen])).get(chosen)
+            if agent is None or all(seat.agent_id != agent.id or seat.left_at is not None for seat in seats):
+                raise ValueError(f"it named {chosen!r}, who is not a participant")
+            return agent.id
+        except (DatabaseError, OutcomeUnknownError):
+            raise
+        except Exception as error:
+            logger.warning(
+                "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)
+            )
+            return None
+
+    # --- turn handlers ------------------------------------------------------------------------------------------------
+
+    async def prepare(self, delivery: ClaimedDelivery, agent: AgentName) -> TurnRun | None:
+        """What the run of a turn handler gets; None if the turn is over."""
+        subject = json.loads(delivery.content)
+        meeting_id, number = str(subject["meeting_id"]), int(subject["turn"])
+        standing = (await self.meetings.find_standings([(meeting_id, agent.id)]))[meeting_id, agent.id]
+        turn = standing.turn if standing is not None else None
+        if turn is None or turn.number != number:
+            return None
+        rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
+        shown = Turn(number, turn.deadline_at, tuple(await self.describe(rows)), has_ended=False)
+        said = [row for row in rows if row.message_type == "user_defined"]
+        speaker: AgentName | None = None
+        if said:
+            last = said[-1]
+            subject_delivery = replace(
+                delivery, content=last.content, metadata=last.metadata, checksum=last.checksum, sender_id=last.sender_id
+            )
+            speaker = (await self.names.find_by_id({last.sender_id})).get(last.sender_id)
+        else:
+            content = encode(await self._facts(meeting_id), limit_bytes=1_000_000)
+            subject_delivery = replace(delivery, content=content, metadata=None, checksum=checksum(content, None))
+        if speaker is None:
+            speaker = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id, agent)
+        context = make_turn_context(subject_delivery, speaker, agent, meeting_id, shown)
+        return TurnRun(meeting_id, number, subject_delivery, context, turn.left)
+
+    async def _facts(self, meeting_id: str) -> dict[str, Any]:
+        meeting = await self.meetings.find_meeting(meeting_id)
+        seats = await self.meetings.list_seats(meeting_id)
+        names = await self.names.find_by_id({seat.agent_id for seat in seats})
+        host = names.get(meeting.host_id) if meeting is not None else None
+        return {
+            "meeting_id": meeting_id,
+            "host": host.external_id if host else None,
+            "participants": [
+                names[seat.agent_id].external_id for seat in seats if seat.left_at is None and seat.agent_id in names
+            ],
+            "turn_duration": meeting.turn_duration if meeting is not None else None,
+        }
+
+    async def use_turn(
+        self, run: TurnRun, agent_id: str, claim: Claim, answer: NewAnswer | None, reason: str | None
+    ) -> None:
+        """Speak or pass for a turn handler, under the turn's number and the claim; tried while the turn lasts."""
+        act: Act
+        speech = None
+        if answer is not None:
+            act = Speak(agent_id, run.number)
+            speech = NewSpeech(answer.message_id, answer.content, None, answer.checksum)
+        else:
+            act = Pass(agent_id, run.number, reason)
+        loop = asyncio.get_running_loop()
+        deadline = None if run.left is None else loop.time() + run.left
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                outcome = await self.act(run.meeting_id, act, speech=speech, claim=claim)
+            except (DatabaseError, OutcomeUnknownError) as error:
+                if not error.retryable or (deadline is not None and loop.time() + pause > deadline):
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            if (
+                isinstance(outcome, Refused)
+                and answer is not None
+                and act.next_id is None
+                and outcome.why == "next_missing"
+            ):
+                # A host that is to name the next speaker cannot do so by what its handler returns.
+                act = replace(act, next_id=await self._next_in_order(run.meeting_id, agent_id))
+                continue
+            if not isinstance(outcome, Acted):
+                logger.info("turn %d of meeting %s was over before its handler had ended", run.number, run.meeting_id)
+            return
+
+    async def _next_in_order(self, meeting_id: str, agent_id: str) -> str:
+        seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
+        place = next((seat.join_order for seat in seats if seat.agent_id == agent_id), -1)
+        return next((seat for seat in seats if seat.join_order > place), seats[0]).agent_id
+
+    async def find_over(self, runs: Iterable[tuple[str, str, int]]) -> list[tuple[str, int]]:
+        """Of these (meeting id, agent id, number), the turns that are over."""
+        runs = list(runs)
+        found = await self.meetings.find_standings([(meeting_id, agent_id) for meeting_id, agent_id, _ in runs])
+        over = []
+        for meeting_id, agent_id, number in runs:
+            standing = found.get((meeting_id, agent_id))
+            if standing is None or standing.turn is None or standing.turn.number != number:
+                over.append((meeting_id, number))
+        return over
+
+
+def holds_turn(standing: Standing, agent_id: str) -> bool:
+    """Whether the agent may speak."""
+    turn = standing.turn
+    return turn is not None and turn.agent_id == agent_id and turn.purpose is Purpose.SPEAK
+
+
+def is_out(standing: Standing) -> bool:
+    """Whether the agent will never have the turn (again): the meeting has ended, or it is not in it."""
+    return standing.status is MeetingStatus.ENDED or standing.seat is None or standing.seat == "left"
+
+
+def turn_of(delivery: ClaimedDelivery) -> tuple[str, int]:
+    """The meeting and the number of the turn that a delivery of kind `turn` is about."""
+    subject = json.loads(delivery.content)
+    return str(subject["meeting_id"]), int(subject["turn"])

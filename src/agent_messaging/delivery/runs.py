@@ -1,0 +1,176 @@
+"""One run of a handler, from its claim to how its delivery is to end. What it says is settled by the dispatcher."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ..exceptions import HandlerError, PayloadError
+from ..handlers.running import UnreadableError, make_context, run_handler
+from ..handlers.threads import DaemonThreads
+from ..ids import uuid7
+from ..models import Kind
+from ..payloads import Decoder, annotation_of, checksum, encode
+from ..storage.ports import ClaimedDelivery, NewAnswer, Settlement, Settling
+from .asks import Asks
+from .current import Run, enter
+from .meetings import Meetings, TurnRun
+from .names import NAMES_MAX_AGE, Names
+from .retry import RetryPolicy, describe, quotes_payload
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+STOPPED = "the process stopped"
+
+
+class Runner:
+    """Runs handlers.
+
+    Args:
+        max_answer_bytes: The largest answer, or speech, of a handler.
+    """
+
+    def __init__(
+        self, names: Names, asks: Asks, meetings: Meetings, retry: RetryPolicy, *, max_answer_bytes: int
+    ) -> None:
+        self.names = names
+        self.asks = asks
+        self.meetings = meetings
+        self.retry = retry
+        self.max_answer_bytes = max_answer_bytes
+        self.threads = DaemonThreads()
+        self.decoder = Decoder()
+        self.is_giving_back: Callable[[], bool] = lambda: False
+        """Whether a run that is cancelled goes back uncounted: the SDK, or the loop, is ending."""
+
+    async def handle(self, run: Run) -> Settlement | None:
+        """Run the handler and decide how its delivery ends; None: it has ended already."""
+        enter(run)
+        delivery = run.delivery
+        if delivery.kind is Kind.TURN:
+            return await self._take_turn(run)
+        try:
+            answer = self._answer(delivery, await self._call(run))
+        except (KeyboardInterrupt, SystemExit):
+            raise  # it ends the loop, and its process as a rule
+        except UnreadableError as error:
+            if delivery.kind is Kind.INVITATION:  # the handler is made for other messages
+                return Settlement(delivery.claim, Settling.DONE)
+            reason = describe(error.__cause__ or error)
+            self._log(delivery, error)
+            return Settlement(delivery.claim, Settling.DEAD, reason=reason)
+        except BaseException as error:
+            # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
+            # what is not counted would be repeated for ever.
+            return self._given_back(delivery, error) or self.failure(delivery, error)
+        return Settlement(delivery.claim, Settling.DONE, answer=answer)
+
+    def failure(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement:
+        """How a delivery ends whose handler failed."""
+        self._log(delivery, error)
+        if delivery.kind is Kind.CONVERSATION and delivery.ask_timeout is not None:
+            # Its asker is told, and is not there for a second try.
+            return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
+        how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
+        return Settlement(delivery.claim, how, delay, describe(error))
+
+    def _given_back(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement | None:
+        """The end of a run that was cut off because the SDK is ending."""
+        task = asyncio.current_task()
+        assert task is not None
+        if isinstance(error, asyncio.CancelledError) and task.cancelling() and self.is_giving_back():
+            return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
+        return None
+
+    def _answer(self, delivery: ClaimedDelivery, result: object) -> NewAnswer | None:
+        """What the run of a conversation message answers; None answers nothing."""
+        if delivery.kind is not Kind.CONVERSATION or result is None:
+            return None
+        answer = self._encode(result)
+        self.asks.writes(answer.message_id, answer.content, None, answer.checksum, annotation_of(result))
+        return answer
+
+    def _encode(self, result: object) -> NewAnswer:
+        """What a handler returned, as a message.
+
+        Raises:
+            UnreadableError: It is not storable JSON. A repeat would not help.
+        """
+        try:
+            content = encode(result, field="The handler's answer", limit_bytes=self.max_answer_bytes)
+        except PayloadError as error:
+            raise UnreadableError from error
+        return NewAnswer(uuid7(), content, checksum(content, None))
+
+    async def _call(self, run: Run) -> object:
+        delivery, station = run.delivery, run.station
+        agents = await self.names.find_by_id((delivery.sender_id, delivery.recipient_id), max_age=NAMES_MAX_AGE)
+        sender = agents.get(delivery.sender_id)
+        if sender is None:
+            raise HandlerError("The sender was removed while its message waited.")
+        context = make_context(delivery, sender, agents.get(delivery.recipient_id, station.agent))
+        return await run_handler(
+            station.handler,
+            delivery,
+            context,
+            timeout=max(station.run_limit, delivery.ask_timeout or 0.0),
+            threads=self.threads,
+            decoder=self.decoder,
+        )
+
+    # --- turns --------------------------------------------------------------------------------------------------------
+
+    async def _take_turn(self, run: Run) -> Settlement | None:
+        """Take part in a meeting: what the handler returns is spoken, None and a failure pass.
+
+        The act and the end of the delivery are one transaction, so nothing is left to settle. Where the turn is over
+        the delivery was withdrawn with it.
+        """
+        delivery = run.delivery
+        turn: TurnRun | None = None
+        answer: NewAnswer | None = None
+        reason: str | None = None
+        try:
+            turn = await self.meetings.prepare(delivery, run.station.agent)
+            if turn is None:
+                return None
+            result = await run_handler(
+                run.station.handler,
+                turn.delivery,
+                turn.context,
+                timeout=self._turn_limit(run, turn),
+                threads=self.threads,
+                decoder=self.decoder,
+            )
+            answer = None if result is None else self._encode(result)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if (returned := self._given_back(delivery, error)) is not None:
+                return returned
+            if turn is None:
+                return self.failure(delivery, error)
+            self._log(delivery, error)
+            reason = describe(error.__cause__ or error if isinstance(error, UnreadableError) else error)
+        run.is_acting = True
+        await self.meetings.use_turn(turn, run.station.agent.id, delivery.claim, answer, reason)
+        return None
+
+    def _turn_limit(self, run: Run, turn: TurnRun) -> float:
+        own = run.station.handler.timeout
+        if turn.left is None:
+            return run.station.run_limit
+        return max(0.001, turn.left if own is None else min(own, turn.left))
+
+    def _log(self, delivery: ClaimedDelivery, error: BaseException) -> None:
+        # A payload is never logged: not by a pydantic error's text, nor by one behind it in the traceback.
+        traceback = None if isinstance(error, UnreadableError) or quotes_payload(error) else error
+        logger.warning(
+            "the handler failed on message %s, attempt %d of %d: %s",
+            delivery.message_id,
+            delivery.claim.attempt,
+            delivery.max_attempts,
+            describe(error.__cause__ or error if isinstance(error, UnreadableError) else error),
+            exc_info=traceback,
+        )

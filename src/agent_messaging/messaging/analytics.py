@@ -1,0 +1,301 @@
+"""Meetings in figures: who took part how much, what happened when, how the turns went. Reading only."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from ..delivery.engine import Engine
+from ..delivery.events import event_data
+from ..delivery.names import AgentName
+from ..models import ParticipantStatus, Record, TurnEnd
+from ..storage.assembly import Purpose
+from ..storage.ports import EventRow, MeetingRow, MessageRow, SeatRow, TurnRow
+from .sessions import find_agent
+
+__all__ = ["find_agent"]
+
+PAGE = 1_000
+R = TypeVar("R")
+
+
+async def describe(engine: Engine, row: MeetingRow) -> Record:
+    """A meeting as it stands, without its participants."""
+    turn = row.turn if row.turn is not None and row.turn.purpose is Purpose.SPEAK else None
+    names = await engine.names.find_by_id({row.host_id, *([turn.agent_id] if turn else ())})
+    host = _external(names, row.host_id)
+    speaker = None if turn is None else _external(names, turn.agent_id)
+    return Record(
+        meeting_id=UUID(row.meeting_id),
+        status=row.status,
+        state=row.status,
+        host_id=host,
+        host_external_id=host,
+        current_speaker=speaker,
+        current_speaker_external_id=speaker,
+        turn=None if turn is None else turn.number,
+        turn_duration=row.turn_duration,
+        turn_started_at=None if turn is None else turn.started_at,
+        turn_deadline=None if turn is None else turn.deadline_at,
+        seconds_left=None if turn is None or turn.left is None else max(0.0, turn.left),
+        speaker_selection=row.selection,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+async def describe_with_seats(engine: Engine, row: MeetingRow) -> Record:
+    """A meeting as it stands."""
+    seats = await engine.store.meetings.list_seats(row.meeting_id)
+    names = await engine.names.find_by_id({seat.agent_id for seat in seats})
+    seated = [_external(names, seat.agent_id) for seat in seats if seat.status is not ParticipantStatus.LEFT]
+    details = [
+        Record(
+            agent_id=_external(names, seat.agent_id),
+            join_order=seat.join_order,
+            status=seat.status,
+            joined_at=seat.joined_at,
+            left_at=seat.left_at,
+        )
+        for seat in seats
+    ]
+    described = await describe(engine, row)
+    return Record(described, participants=seated, participant_count=len(seated), participant_details=details)
+
+
+async def list_history(engine: Engine, meeting_id: str) -> list[Record]:
+    """All that was said, with the SDK's own notes."""
+    return await engine.meetings.describe(await _all_messages(engine, meeting_id))
+
+
+async def get_details(engine: Engine, row: MeetingRow) -> Record:
+    """See `MeetingManager.get_meeting_details`."""
+    seats = await engine.store.meetings.list_seats(row.meeting_id)
+    names = await engine.names.find_by_id({row.host_id, *(seat.agent_id for seat in seats)})
+    turn = row.turn if row.turn is not None and row.turn.purpose is Purpose.SPEAK else None
+    seated = [seat for seat in seats if seat.status is not ParticipantStatus.LEFT]
+
+    def person(id: str | None) -> Record | None:
+        known = names.get(id or "")
+        return None if known is None else Record(id=known.external_id, name=known.name)
+
+    return Record(
+        meeting_id=UUID(row.meeting_id),
+        host=person(row.host_id),
+        status=row.status,
+        current_speaker=person(turn.agent_id if turn else None),
+        turn_duration_seconds=row.turn_duration,
+        turn_started_at=None if turn is None else turn.started_at,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        participants=[_external(names, seat.agent_id) for seat in seated],
+        participant_count=len(seated),
+        attending_count=sum(seat.status is not ParticipantStatus.INVITED for seat in seated),
+        message_count=await engine.store.meetings.count_messages(row.meeting_id),
+    )
+
+
+async def list_participants(engine: Engine, row: MeetingRow, seats: Sequence[SeatRow]) -> list[Record]:
+    """See `MeetingManager.get_participant_history`."""
+    names = await engine.names.find_by_id({seat.agent_id for seat in seats})
+    return [
+        Record(
+            id=UUID(seat.seat_id),
+            agent_id=_external(names, seat.agent_id),
+            agent_name=names[seat.agent_id].name if seat.agent_id in names else None,
+            status=seat.status,
+            join_order=seat.join_order,
+            is_locked=seat.status is ParticipantStatus.WAITING,
+            joined_at=seat.joined_at,
+            left_at=seat.left_at,
+        )
+        for seat in seats
+    ]
+
+
+async def get_statistics(engine: Engine, agent_id: UUID | str) -> Record:
+    """See `MeetingManager.get_meeting_statistics`."""
+    agent = await find_agent(engine, agent_id)
+    found = await engine.store.meetings.statistics(agent.id)
+    return Record(
+        agent_id=agent.external_id,
+        hosted_meetings=found.hosted,
+        participated_meetings=found.participated,
+        active_hosted=found.active_hosted,
+        total_messages_sent=found.messages,
+        meetings_spoke_in=found.spoke_in,
+        avg_meeting_duration_seconds=found.average_duration,
+    )
+
+
+async def analyse_participation(engine: Engine, row: MeetingRow, seats: Sequence[SeatRow]) -> Record:
+    """See `MeetingManager.get_participation_analysis`."""
+    counts = {count.agent_id: count for count in await engine.store.meetings.count_speeches(row.meeting_id)}
+    names = await engine.names.find_by_id({seat.agent_id for seat in seats} | counts.keys())
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for turn in await _speaking_turns(engine, row.meeting_id):
+        if turn.how is TurnEnd.SPOKE:  # who is silent until the turn ends has not spoken
+            seconds[turn.agent_id] += _duration(turn) or 0.0
+    whole = sum(seconds.values())
+    by_participant: dict[str, Record] = {}
+    for seat in seats:
+        count = counts.get(seat.agent_id)
+        by_participant[_external(names, seat.agent_id) or seat.agent_id] = Record(
+            message_count=count.messages if count else 0,
+            first_message_at=count.first_at if count else None,
+            last_message_at=count.last_at if count else None,
+            total_content_length=count.length if count else 0,
+            speaking_time_seconds=seconds[seat.agent_id],
+            speaking_time_percentage=100 * seconds[seat.agent_id] / whole if whole else 0.0,
+            status=seat.status,
+        )
+    spoke = [name for name, one in by_participant.items() if one.message_count]
+    order = sorted(by_participant, key=lambda name: by_participant[name].message_count)
+    return Record(
+        total_participants=len(seats),
+        active_participants=len(spoke),
+        inactive_participants=len(seats) - len(spoke),
+        participation_rate=100 * len(spoke) / len(seats) if seats else 0.0,
+        by_participant=by_participant,
+        most_active=order[-1] if spoke else None,
+        least_active=order[0] if order else None,
+        total_messages=sum(count.messages for count in counts.values()),
+    )
+
+
+async def get_timeline(engine: Engine, row: MeetingRow) -> Record:
+    """See `MeetingManager.get_meeting_timeline`."""
+    messages = await _all_messages(engine, row.meeting_id)
+    events = await _all_events(engine, row.meeting_id)
+    described = await engine.meetings.describe(messages)
+    names = await engine.names.find_by_id({event.agent_id for event in events if event.agent_id is not None})
+    external = {id: name.external_id for id, name in names.items()}
+    entries: list[Record] = [
+        Record(
+            type="message",
+            timestamp=message.created_at,
+            sender_id=message.sender_id,
+            message_type=message.message_type,
+            message_id=message.message_id,
+            content=message.content,
+        )
+        for message in described
+    ]
+    entries += [
+        Record(
+            type="event",
+            timestamp=event.created_at,
+            event_type=event.type,
+            agent_id=external.get(event.agent_id or ""),
+            data=_plain(event, external),
+        )
+        for event in events
+    ]
+    entries.sort(key=lambda entry: entry.timestamp)  # stable: at one instant messages stand before events
+    return Record(
+        meeting_id=UUID(row.meeting_id),
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        duration_seconds=_span(row.started_at, row.ended_at),
+        status=row.status,
+        timeline=entries,
+    )
+
+
+async def get_turn_statistics(engine: Engine, row: MeetingRow) -> Record:
+    """See `MeetingManager.get_turn_statistics`."""
+    turns = await _speaking_turns(engine, row.meeting_id)
+    names = await engine.names.find_by_id({turn.agent_id for turn in turns})
+    spoken = [turn for turn in turns if turn.message_id is not None]
+    durations = [seconds for turn in turns if (seconds := _duration(turn)) is not None]
+    taken = Counter(turn.agent_id for turn in turns)
+    sent = Counter(turn.agent_id for turn in spoken)
+    timeouts = Counter(turn.agent_id for turn in turns if turn.how is TurnEnd.TIMED_OUT)
+    seconds_of: defaultdict[str, float] = defaultdict(float)
+    for turn in turns:
+        seconds_of[turn.agent_id] += _duration(turn) or 0.0
+    return Record(
+        total_turns=len(turns),
+        total_messages=len(spoken),
+        avg_messages_per_turn=len(spoken) / len(turns) if turns else 0.0,
+        unique_speakers=len(sent),
+        turn_changes=max(0, len(turns) - 1),
+        avg_turn_seconds=sum(durations) / len(durations) if durations else None,
+        turns=[
+            Record(
+                number=turn.number,
+                agent_id=_external(names, turn.agent_id),
+                started_at=turn.started_at,
+                ended_at=turn.ended_at,
+                duration_seconds=_duration(turn),
+                how=turn.how,
+            )
+            for turn in turns
+        ],
+        participants_turn_stats={
+            _external(names, id) or id: Record(
+                turns_taken=number,
+                messages_sent=sent[id],
+                avg_messages_per_turn=sent[id] / number,
+                timeouts=timeouts[id],
+                total_seconds=seconds_of[id],
+            )
+            for id, number in taken.items()
+        },
+    )
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+async def _all_messages(engine: Engine, meeting_id: str) -> list[MessageRow]:
+    return await _pages(
+        lambda last: engine.store.meetings.list_messages(
+            meeting_id, limit=PAGE, after_seq=None if last is None else last.seq
+        )
+    )
+
+
+async def _all_events(engine: Engine, meeting_id: str) -> list[EventRow]:
+    return await _pages(
+        lambda last: engine.store.meetings.list_events(
+            meeting_id, limit=PAGE, after_seq=0 if last is None else last.seq
+        )
+    )
+
+
+async def _speaking_turns(engine: Engine, meeting_id: str) -> list[TurnRow]:
+    turns = await _pages(
+        lambda last: engine.store.meetings.list_turns(meeting_id, limit=PAGE, after=0 if last is None else last.number)
+    )
+    return [turn for turn in turns if turn.purpose is Purpose.SPEAK]
+
+
+async def _pages(read: Callable[[R | None], Awaitable[list[R]]]) -> list[R]:
+    rows: list[R] = []
+    while True:
+        page = await read(rows[-1] if rows else None)
+        rows += page
+        if len(page) < PAGE:
+            return rows
+
+
+def _plain(event: EventRow, external: dict[str, str]) -> dict[str, Any]:
+    return dict(event_data(event, external))
+
+
+def _duration(turn: TurnRow) -> float | None:
+    return _span(turn.started_at, turn.ended_at)
+
+
+def _span(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else (end - start).total_seconds()
+
+
+def _external(names: dict[str, AgentName], id: str) -> str | None:
+    return names[id].external_id if id in names else None

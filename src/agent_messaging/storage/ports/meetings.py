@@ -1,0 +1,318 @@
+"""The port of meetings: their turns, what is said, and the events that tell of both.
+
+What an act changes is decided by `storage/assembly.py`, the same for every backend. `act` loads the meeting under a
+lock, asks the rules, and writes what they answer in one commit: status, seats, the end of the current turn and the
+next one, the speech, notes of the SDK's own, and events. So at any time one turn of an active meeting is current, its
+numbers rise by one, and at most one speech is stored under each.
+
+A turn for speaking comes with a delivery of kind `turn` to its holder, for turn handlers: a message of the SDK's own,
+of type `system`, from the host, that is never part of the history. It is queued when the turn begins; when the turn
+ends, by whatever act, it is withdrawn, also where it is claimed, unless the act settles it (`claim`). Invitations are
+deliveries of kind `invitation`.
+
+Deadlines are the store's: `time_out` ends each turn once, whoever calls it.
+
+The messages and the events of one meeting are committed in the order of their seq. An agent that is deregistered
+leaves its meetings first (`assembly.Vanish`); those that it hosts are removed with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from ...models import MeetingEventType, MeetingStatus, ParticipantStatus, SpeakerSelection, TurnEnd
+from ..assembly import Act, Purpose, Refused
+from .deliveries import Claim, Duplicate, KeyConflict, UnknownAgents
+from .messages import MessageRow
+
+
+@dataclass(frozen=True, slots=True)
+class NewInvitation:
+    """A message to an invited agent; already encoded."""
+
+    message_id: str
+    recipient_id: str
+    content: str
+    checksum: int
+    notify: bool = False
+    """Leave a notice for `SessionStore.take_notices`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMeeting:
+    """A meeting to be created."""
+
+    meeting_id: str
+    host_id: str
+    participant_ids: tuple[str, ...]
+    """In the order of joining; the host first, who attends from the start."""
+    turn_duration: float | None
+    """Seconds; None: turns do not end by time."""
+    selection: SpeakerSelection
+    invitations: tuple[NewInvitation, ...] = ()
+    max_attempts: int = 5
+    """Runs of an invitation's handler, and of a turn handler in one turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSpeech:
+    """What an act says; already encoded and checked."""
+
+    message_id: str
+    content: str
+    metadata: str | None
+    checksum: int
+    idempotency_key: str | None = None
+    """Of the call `speak`, by the sender."""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """A turn."""
+
+    number: int
+    agent_id: str
+    purpose: Purpose
+    started_at: datetime
+    deadline_at: datetime | None
+    left: float | None
+    """Of the current one: seconds until its deadline by the store's clock, below 0 when it has passed."""
+    ended_at: datetime | None = None
+    how: TurnEnd | None = None
+    message_id: str | None = None
+    """What was said in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingRow:
+    """A meeting."""
+
+    meeting_id: str
+    host_id: str
+    status: MeetingStatus
+    selection: SpeakerSelection
+    turn_duration: float | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    turn: TurnRow | None
+    """The current one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeatRow:
+    """A participant of a meeting."""
+
+    seat_id: str
+    agent_id: str
+    join_order: int
+    status: ParticipantStatus
+    joined_at: datetime | None
+    """When it attended; None if it has not, or went back to being invited."""
+    left_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an agent stands in a meeting, for those who wait."""
+
+    status: MeetingStatus
+    seat: ParticipantStatus | None
+    """None: it is not a participant."""
+    turn: TurnRow | None
+    """The current turn, whoever holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """Something that happened in a meeting."""
+
+    seq: int
+    meeting_id: str
+    type: MeetingEventType
+    agent_id: str | None
+    data: dict[str, Any]
+    """With ids of agents; the external ids are the reader's to add."""
+    created_at: datetime
+    message: MessageRow | None = None
+    """What was said, of MESSAGE_POSTED."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """A piece of the feed of all meetings' events."""
+
+    events: list[EventRow]
+    cursor: str
+    """Where the next piece begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The meeting is stored."""
+
+    status: MeetingStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """What became of a meeting."""
+
+    status: MeetingStatus
+    turn: TurnRow | None
+    """The one that is current now."""
+    ended_turn: int | None = None
+    """The number of the turn that the act ended."""
+    message_id: str | None = None
+    """The speech that was stored."""
+    processes: set[str] = field(default_factory=set)
+    """Those that wait for what changed: the new speaker's (in a turn for selecting, the host's), those of who leaves,
+    the one whose turn handler runs in vain, and when the status changes everybody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """What the passing of time changed."""
+
+    meetings: dict[str, Acted]
+    next_in: float | None
+    """Seconds until the next deadline of a turn; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechCount:
+    """What an agent has said in a meeting."""
+
+    agent_id: str
+    messages: int
+    first_at: datetime
+    last_at: datetime
+    length: int
+    """Characters of JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingStatistics:
+    """An agent's meetings."""
+
+    hosted: int
+    participated: int
+    """Meetings of others in which it is or was a participant that attended."""
+    active_hosted: int
+    messages: int
+    spoke_in: int
+    average_duration: float | None
+    """Seconds from start to end, of its ended meetings that were started, hosted ones included."""
+
+
+class MeetingStore(Protocol):
+    """Meetings. All of it is safe under any number of processes."""
+
+    async def create(self, meeting: NewMeeting, *, owner: str, now: datetime | None = None) -> Created | UnknownAgents:
+        """Store a meeting with its invitations, in one commit. Repeat-safe by its id.
+
+        It is `created`, or `ready` where the host is alone.
+        """
+        ...
+
+    async def act(
+        self,
+        meeting_id: str,
+        act: Act,
+        *,
+        owner: str,
+        speech: NewSpeech | None = None,
+        claim: Claim | None = None,
+        now: datetime | None = None,
+    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+        """Let the rules decide an act, and write what it changes; None without such a meeting.
+
+        In one commit. `speech` belongs to Start with a message and to Speak. Repeating an act with a speech (by its id)
+        stores nothing and answers as the first time, with the status and the turn of now; other acts are judged anew.
+        Then the speech's idempotency key is judged, before anything else. With `claim`, the claim on a turn's delivery,
+        the act happens only if that is the newest and still open, and settles it as done; otherwise it is refused as
+        TURN_LOST. Attend remembers `owner` as the process to be woken.
+        """
+        ...
+
+    async def time_out(self, limit: int, *, now: datetime | None = None) -> TimedOut:
+        """End the current turns whose deadline has passed, of at most so many meetings, each once. Repeat-safe.
+
+        Reads first; takes a write lock only if something is to change.
+        """
+        ...
+
+    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> None:
+        """Remember the process to be woken when the agent gets the turn or the meeting ends. Repeat-safe.
+
+        Reads first; writes only if it is another one.
+        """
+        ...
+
+    async def find_meeting(self, meeting_id: str, now: datetime | None = None) -> MeetingRow | None: ...
+
+    async def list_seats(self, meeting_id: str) -> list[SeatRow]:
+        """All participants, in the order of joining, those who left included."""
+        ...
+
+    async def list_meetings(
+        self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
+    ) -> list[MeetingRow]:
+        """A page, newest first: of all meetings, or of those that an agent hosts or has a seat in, left ones too."""
+        ...
+
+    async def find_standings(
+        self, keys: Sequence[tuple[str, str]], now: datetime | None = None
+    ) -> dict[tuple[str, str], Standing | None]:
+        """Where agents stand, by (meeting id, agent id); None without such a meeting. A plain read."""
+        ...
+
+    async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:
+        """A page of the history, oldest first, behind that sequence number: speeches and the SDK's own notes."""
+        ...
+
+    async def list_last_messages(self, meeting_id: str, agent_id: str, limit: int) -> list[MessageRow]:
+        """What was said since the agent's last speech, oldest first; of more than `limit` the newest."""
+        ...
+
+    async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
+        """A page of the turns behind that number, in their order, the current one included."""
+        ...
+
+    async def list_events(self, meeting_id: str, *, limit: int, after_seq: int = 0) -> list[EventRow]:
+        """A page of a meeting's events behind that sequence number, oldest first."""
+        ...
+
+    async def find_cursor(self) -> str:
+        """Where the feed of all events ends now."""
+        ...
+
+    async def read_events(self, cursor: str, limit: int) -> EventPage:
+        """The events of all meetings behind the cursor. Skips none, also of those that commit late. A plain read."""
+        ...
+
+    async def record_event(
+        self,
+        meeting_id: str,
+        type: MeetingEventType,
+        agent_id: str | None,
+        data: dict[str, Any],
+        *,
+        now: datetime | None = None,
+    ) -> bool:
+        """Record an event of a caller's own; False without such a meeting. Not repeat-safe."""
+        ...
+
+    async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:
+        """Per agent that has said something, in any order. Notes of the SDK are not counted."""
+        ...
+
+    async def count_messages(self, meeting_id: str) -> int:
+        """How long the history is."""
+        ...
+
+    async def statistics(self, agent_id: str) -> MeetingStatistics: ...

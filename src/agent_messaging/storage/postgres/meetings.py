@@ -1,0 +1,355 @@
+"""Meetings: the port, with what is read of them. What acts do is in `acting`.
+
+The feed of events is exact although transactions commit in another order than they take their numbers: its cursor is a
+snapshot, and a page is what has been committed between that one and the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+import asyncpg
+
+from ...exceptions import StorageBusyError
+from ...ids import uuid7
+from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection, TurnEnd
+from ..assembly import Act, Attend, Changes, Refused, TimeOut, Why, decide
+from ..ports import (
+    Acted,
+    Claim,
+    Created,
+    Duplicate,
+    EventPage,
+    EventRow,
+    KeyConflict,
+    MeetingRow,
+    MeetingStatistics,
+    MessageRow,
+    NewMeeting,
+    NewSpeech,
+    SeatRow,
+    SpeechCount,
+    Standing,
+    TimedOut,
+    TurnRow,
+    UnknownAgents,
+)
+from ..sql import Queries
+from . import acting
+from .engine import Connection, Engine
+from .messages import to_message
+
+T = TypeVar("T")
+
+_SQL = Queries(__package__, "meetings")
+_TRIES = 5
+
+
+class _LostRace(Exception):
+    """Another transaction stored the same meeting, or used the same idempotency key, first."""
+
+
+class PostgresMeetings:
+    """See `ports.MeetingStore`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # --- what changes them ---
+
+    async def create(self, meeting: NewMeeting, *, owner: str, now: datetime | None = None) -> Created | UnknownAgents:
+        is_alone = len(meeting.participant_ids) == 1
+        status = MeetingStatus.READY if is_alone else MeetingStatus.CREATED
+        invitations = meeting.invitations
+
+        async def work(connection: Connection) -> Created | UnknownAgents:
+            agents = list(meeting.participant_ids)
+            rows = await connection.fetch(_SQL["find_existing"], meeting.meeting_id, agents)
+            if any(row["is_stored"] for row in rows):
+                return Created(status)
+            known = {row["id"] for row in rows}
+            if missing := [agent_id for agent_id in agents if agent_id not in known]:
+                return UnknownAgents(missing)
+            values = [
+                now,
+                meeting.meeting_id,
+                meeting.host_id,
+                str(status),
+                str(meeting.selection),
+                meeting.turn_duration,
+                meeting.max_attempts,
+                [uuid7() for _ in agents],
+                agents,
+                [invitation.message_id for invitation in invitations],
+                [invitation.recipient_id for invitation in invitations],
+                [invitation.content for invitation in invitations],
+                [invitation.checksum for invitation in invitations],
+                [invitation.notify for invitation in invitations],
+                owner,
+            ]
+            try:
+                await connection.execute(_SQL["create_meeting"], *values)
+            except asyncpg.UniqueViolationError:
+                raise _LostRace from None
+            return Created(status)
+
+        return await self._contend(work, repeatable=True)
+
+    async def act(
+        self,
+        meeting_id: str,
+        act: Act,
+        *,
+        owner: str,
+        speech: NewSpeech | None = None,
+        claim: Claim | None = None,
+        now: datetime | None = None,
+    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+        agent_id = getattr(act, "agent_id", None)
+
+        async def work(connection: Connection) -> Acted | Refused | Duplicate | KeyConflict | None:
+            await acting.lock(connection, [meeting_id])
+            asked = await acting.question(connection, meeting_id, agent_id, speech, claim, now)
+            meeting = asked.meeting
+            if asked.said_in is not None and meeting is not None and speech is not None:
+                return _answer_again(meeting, asked.said_in, speech)
+            if asked.key is not None:
+                return asked.key
+            if meeting is None:
+                return None
+            if claim is not None and not asked.is_claim_open:
+                turn = meeting.turn
+                holder_id, number = (None, None) if turn is None else (turn.agent_id, turn.number)
+                return Refused(Why.TURN_LOST, meeting.assembly.status, holder_id, number)
+            decision = decide(meeting.assembly, act)
+            if isinstance(decision, Refused):
+                return decision
+            minutes = acting.Minutes(owner)
+            minutes.add(
+                meeting,
+                decision,
+                speaker_id=agent_id,
+                speech=speech,
+                is_claimed=claim is not None,
+                comer_id=agent_id if isinstance(act, Attend) else None,
+            )
+            if not await minutes.write(connection):
+                raise _LostRace
+            return minutes.acted[meeting_id]
+
+        # Only a speech tells, by its id, that a try before was committed.
+        return await self._contend(work, repeatable=speech is not None)
+
+    async def time_out(self, limit: int, *, now: datetime | None = None) -> TimedOut:
+        next_in = await self._find_next(now)
+        if next_in is None or next_in > 0:
+            return TimedOut({}, next_in)
+
+        async def work(connection: Connection) -> dict[str, Acted]:
+            found = await connection.fetch(_SQL["time_out_find"], now, limit)
+            numbers = {row["meeting_id"]: row["number"] for row in found}
+            minutes = acting.Minutes(owner=None)
+            for meeting in await acting.gather(connection, list(numbers), now) if numbers else ():
+                decision = decide(meeting.assembly, TimeOut(numbers[meeting.meeting_id]))
+                if isinstance(decision, Changes):
+                    minutes.add(meeting, decision)
+            await minutes.write(connection)
+            return minutes.acted
+
+        acted = await self._engine.run(work, write=True)
+        return TimedOut(acted, await self._find_next(now))
+
+    async def _find_next(self, now: datetime | None) -> float | None:
+        (row,) = await self._fetch("time_out_next", now)
+        return None if row["next_in"] is None else max(row["next_in"], 0.0)
+
+    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> None:
+        rows = await self._fetch("sit_find", meeting_id, agent_id, owner)
+        if rows and not rows[0]["is_known"]:
+            await self._change("sit", meeting_id, agent_id, owner)
+
+    async def record_event(
+        self,
+        meeting_id: str,
+        type: MeetingEventType,
+        agent_id: str | None,
+        data: dict[str, Any],
+        *,
+        now: datetime | None = None,
+    ) -> bool:
+        status = await self._engine.run(
+            lambda connection: connection.execute(
+                _SQL["record_event"], meeting_id, str(type), agent_id, json.dumps(data), now
+            ),
+            write=True,
+            single=True,
+        )
+        return not str(status).endswith(" 0")
+
+    # --- meetings and seats ---
+
+    async def find_meeting(self, meeting_id: str, now: datetime | None = None) -> MeetingRow | None:
+        rows = await self._fetch("find_meeting", meeting_id, now)
+        return _meeting(rows[0]) if rows else None
+
+    async def list_seats(self, meeting_id: str) -> list[SeatRow]:
+        rows = await self._fetch("list_seats", meeting_id)
+        return [SeatRow(**{**row, "status": ParticipantStatus(row["status"])}) for row in rows]
+
+    async def list_meetings(
+        self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
+    ) -> list[MeetingRow]:
+        wanted = [str(status) for status in (MeetingStatus if statuses is None else set(statuses))]
+        if agent_id is None:
+            rows = await self._fetch("list_meetings", wanted, limit, offset)
+        else:
+            rows = await self._fetch("list_meetings_of", wanted, limit, offset, agent_id)
+        return [_meeting(row) for row in rows]
+
+    async def find_standings(
+        self, keys: Sequence[tuple[str, str]], now: datetime | None = None
+    ) -> dict[tuple[str, str], Standing | None]:
+        if not keys:
+            return {}
+        meeting_ids, agent_ids = [key[0] for key in keys], [key[1] for key in keys]
+        rows = await self._fetch("find_standings", meeting_ids, agent_ids, now)
+        return {(row["meeting_id"], row["agent_id"]): _standing(row) for row in rows}
+
+    # --- what was said and done ---
+
+    async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:
+        return [to_message(row) for row in await self._fetch("list_meeting_messages", meeting_id, after_seq, limit)]
+
+    async def list_last_messages(self, meeting_id: str, agent_id: str, limit: int) -> list[MessageRow]:
+        return [to_message(row) for row in await self._fetch("list_last_messages", meeting_id, agent_id, limit)]
+
+    async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
+        return [_turn(row) for row in await self._fetch("list_turns", meeting_id, after, limit)]
+
+    async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:
+        return [SpeechCount(**row) for row in await self._fetch("count_speeches", meeting_id)]
+
+    async def count_messages(self, meeting_id: str) -> int:
+        (row,) = await self._fetch("count_meeting_messages", meeting_id)
+        return int(row["count"])
+
+    async def statistics(self, agent_id: str) -> MeetingStatistics:
+        (row,) = await self._fetch("meeting_statistics", agent_id)
+        return MeetingStatistics(**row)
+
+    # --- events ---
+
+    async def list_events(self, meeting_id: str, *, limit: int, after_seq: int = 0) -> list[EventRow]:
+        return [_event(row) for row in await self._fetch("list_events", meeting_id, after_seq, limit)]
+
+    async def find_cursor(self) -> str:
+        """A snapshot: what it does not show is read from here, and only that."""
+        (row,) = await self._fetch("find_cursor")
+        return str(row["cursor"])
+
+    async def read_events(self, cursor: str, limit: int) -> EventPage:
+        """See the port. Within a meeting in the order of seq, which there is that of commits.
+
+        A cursor is a snapshot; inside a stretch that is longer than a page it is "since/until/seq".
+        """
+        since, _, rest = cursor.partition("/")
+        until, _, seq = rest.partition("/")
+        rows = await self._fetch("read_events", since, until or None, int(seq or 0), limit)
+        until = rows[0]["until"]
+        events = [_event(row) for row in rows if row["seq"] is not None]
+        is_last = len(events) < limit
+        return EventPage(events, until if is_last else f"{since}/{until}/{events[-1].seq}")
+
+    async def _contend(self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool) -> T:
+        """Run it again where another transaction stored the same first: then it finds that."""
+        for _ in range(_TRIES):
+            try:
+                return await self._engine.run(work, write=True, repeatable=repeatable)
+            except _LostRace:
+                continue
+        raise StorageBusyError(
+            "Others stored something under the same ids or keys again and again; nothing was stored."
+        )
+
+    async def _fetch(self, name: str, *values: object) -> Any:
+        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
+
+    async def _change(self, name: str, *values: object) -> Any:
+        return await self._engine.run(
+            lambda connection: connection.execute(_SQL[name], *values), write=True, single=True, repeatable=True
+        )
+
+
+def _answer_again(meeting: acting.Gathering, number: int, speech: NewSpeech) -> Acted:
+    """What became of an act whose speech is stored already. Perhaps its caller never heard, and nobody was told."""
+    return Acted(
+        status=meeting.assembly.status,
+        turn=meeting.turn,
+        ended_turn=number,
+        message_id=speech.message_id,
+        processes={process_id for process_id in meeting.processes.values() if process_id is not None},
+    )
+
+
+def _meeting(row: Any) -> MeetingRow:
+    return MeetingRow(
+        meeting_id=row["meeting_id"],
+        host_id=row["host_id"],
+        status=MeetingStatus(row["status"]),
+        selection=SpeakerSelection(row["selection"]),
+        turn_duration=row["turn_duration"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        turn=acting.to_turn(row),
+    )
+
+
+def _standing(row: Any) -> Standing | None:
+    if row["status"] is None:
+        return None
+    seat = None if row["seat"] is None else ParticipantStatus(row["seat"])
+    return Standing(MeetingStatus(row["status"]), seat, acting.to_turn(row))
+
+
+def _turn(row: Any) -> TurnRow:
+    turn = acting.to_turn(row)
+    assert turn is not None
+    return replace(
+        turn,
+        ended_at=row["ended_at"],
+        how=None if row["how"] is None else TurnEnd(row["how"]),
+        message_id=row["message_id"],
+    )
+
+
+def _event(row: Any) -> EventRow:
+    message = None
+    if row["said_seq"] is not None:
+        message = MessageRow(
+            seq=row["said_seq"],
+            message_id=row["said_id"],
+            kind=Kind.MEETING,
+            sender_id=row["said_by"],
+            recipient_id=None,
+            content=row["content"],
+            metadata=row["metadata"],
+            checksum=row["checksum"],
+            created_at=row["said_at"],
+            read_at=None,
+            session_id=None,
+            message_type=MessageType(row["message_type"]),
+        )
+    return EventRow(
+        seq=row["seq"],
+        meeting_id=row["meeting_id"],
+        type=MeetingEventType(row["type"]),
+        agent_id=row["agent_id"],
+        data=json.loads(row["data"]),
+        created_at=row["created_at"],
+        message=message,
+    )

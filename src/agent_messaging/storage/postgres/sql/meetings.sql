@@ -1,0 +1,412 @@
+-- Meetings: acts, what they write, and what is read of meetings. For `seq + 0` see deliveries.sql.
+--
+-- Whoever changes a meeting locks its row first, in a statement of its own, and only then reads it and draws any seq: so
+-- acts come one after the other, each sees what the one before it did, and within a meeting the order of seq is the order
+-- of commits, of messages and of events alike.
+--
+-- The order of locks in a transaction: organization, agents (by id), meetings (by id, or tried), the claimed delivery of
+-- the act, deliveries (by seq), idempotency keys. Of an agent who is removed, `for no key update` keeps out whoever would
+-- seat it in a new meeting (`for share`), but none of the acts in other meetings, which refer to agents by foreign keys
+-- (`for key share`): those hold a meeting that the removal may wait for.
+
+-- name: find_existing
+-- The agents that exist, locked until the commit so that their removal sees the meeting; and whether it is stored already.
+select a.id::text, exists (select from meetings m where m.id = $1::text::uuid) as is_stored
+from agents a
+where a.id = any($2::text[]::uuid[])
+order by a.id
+for share of a
+
+-- name: create_meeting
+-- The meeting, its seats ($8 to $9, the host first), and its invitations ($10 and on), in one statement.
+with moment as materialized (
+  select coalesce($1::timestamptz, clock_timestamp()) as now
+),
+created as (
+  insert into meetings (id, host_id, status, selection, turn_duration, max_attempts, created_at)
+  select $2::text::uuid, $3::text::uuid, $4, $5, $6::float8, $7::integer, m.now from moment m
+),
+seats as (
+  insert into participants (id, meeting_id, agent_id, join_order, status, process_id, joined_at)
+  select i.id, $2::text::uuid, i.agent_id, i.position - 1,
+    case i.position when 1 then 'attending' else 'invited' end,
+    case i.position when 1 then $15::text::uuid end,
+    case i.position when 1 then m.now end
+  from moment m, unnest($8::text[]::uuid[], $9::text[]::uuid[]) with ordinality as i (id, agent_id, position)
+),
+invitations as materialized (
+  select nextval('messages_seq_seq') as seq, i.*, m.now
+  from moment m, unnest($10::text[]::uuid[], $11::text[]::uuid[], $12::text[], $13::bigint[], $14::boolean[])
+    with ordinality as i (id, recipient_id, content, checksum, notify, position)
+),
+new_messages as (
+  insert into messages (seq, id, kind, sender_id, recipient_id, meeting_id, message_type, content, checksum, created_at)
+  select seq, id, 'invitation', $3::text::uuid, recipient_id, $2::text::uuid, 'system', content, checksum, now
+  from invitations order by position
+),
+new_deliveries as (
+  insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, origin, queued_at)
+  select seq, recipient_id, 'invitation', $3::text::uuid, 'queued', $7, $15::text::uuid, now
+  from invitations order by position
+)
+insert into notices (seq, recipient_id, created_at)
+select seq, recipient_id, now from invitations where notify order by position
+
+-- name: act_lock
+-- PostgreSQL alone: in a statement of its own, so that the next one sees what the last holder committed.
+select id from meetings where id = any($1::text[]::uuid[]) order by id for update
+
+-- name: act_load
+-- A row for each meeting asked for, without a status where there is none. The last three are of a single act: whether its
+-- claim is open (locked, so that it stays so until the commit), the turn of a speech that is stored already, and what its
+-- key was used for. The last speaker is the holder of the newest turn for speaking.
+with moment as materialized (
+  select coalesce($2::timestamptz, clock_timestamp()) as now
+),
+claim as materialized (
+  -- Written so that only the primary key fits: an index of the claimed ones would be read whole.
+  select d.seq from deliveries d where d.seq = $3::bigint and d.token = $4::integer and d.state || '' = 'claimed' for update
+)
+select i.id as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn_duration, m.max_attempts,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left,
+  (t.deadline_at <= o.now) is true as is_over, t.delivery_seq,
+  (
+    select s.agent_id::text from turns s where s.meeting_id = m.id and s.purpose = 'speak' order by s.number desc limit 1
+  ) as last_speaker_id,
+  (
+    select json_agg(json_build_array(p.agent_id, p.join_order, p.status, p.process_id, a.external_id) order by p.join_order)
+    from participants p join agents a on a.id = p.agent_id
+    where p.meeting_id = m.id
+  ) as seats,
+  (select c.seq from claim c) as claimed_seq,
+  (
+    select (
+      select s.number from turns s where s.meeting_id = q.meeting_id and s.message_seq = q.seq order by s.number desc limit 1
+    )
+    from messages q where q.id = $5::text::uuid and q.meeting_id = m.id
+  ) as said_in,
+  k.fingerprint, k.message_ids::text[] as message_ids
+from moment o
+cross join unnest($1::text[]) as i (id)
+left join meetings m on m.id = i.id::uuid
+left join turns t on t.meeting_id = m.id and t.number = m.turn
+left join idempotency_keys k on k.sender_id = $6::text::uuid and k.call = 'speak' and k.key = $7::text
+
+-- name: act_write
+-- PostgreSQL alone: all that acts change, each in a meeting of its own, in one statement. $1 is the instant at which they
+-- were judged. Messages are named by their positions in $22 and on, which begin at 1.
+with seqs as materialized (
+  select array_agg(i.seq order by i.position) as seq from (
+    select nextval('messages_seq_seq') as seq, u.position from unnest($23::text[]) with ordinality as u (id, position)
+  ) i
+),
+changed as (
+  update meetings m set
+    status = i.status,
+    turn = i.turn,
+    started_at = case when i.status = 'active' then coalesce(m.started_at, $1::timestamptz) else m.started_at end,
+    ended_at = case i.status when 'ended' then $1 else m.ended_at end
+  from unnest($3::text[]::uuid[], $4::text[], $5::integer[]) as i (id, status, turn)
+  where m.id = i.id and (m.status, m.turn) is distinct from (i.status, i.turn)
+),
+seated as (
+  -- Who goes back to being invited has not joined; who attends again after the end joined when it first did.
+  update participants p set
+    status = i.status,
+    process_id = coalesce(i.process_id, p.process_id),
+    joined_at = case
+      when i.status = 'invited' then null
+      when p.status = 'invited' and i.status = 'attending' then $1
+      else p.joined_at
+    end,
+    left_at = case i.status when 'left' then $1 else p.left_at end
+  from unnest($6::text[]::uuid[], $7::text[]::uuid[], $8::text[], $9::text[]::uuid[])
+    as i (meeting_id, agent_id, status, process_id)
+  where p.meeting_id = i.meeting_id and p.agent_id = i.agent_id
+  returning p.meeting_id, p.agent_id, p.process_id
+),
+ended as (
+  update turns t set ended_at = $1, how = i.how, message_seq = s.seq[i.message]
+  from unnest($10::text[]::uuid[], $11::integer[], $12::text[], $13::integer[]) as i (meeting_id, number, how, message), seqs s
+  where t.meeting_id = i.meeting_id and t.number = i.number
+  returning t.number
+),
+begun as (
+  -- Once all that end have ended: of a meeting, one at a time is current.
+  insert into turns (
+    meeting_id, number, agent_id, purpose, started_at, deadline_at, ended_at, how, delivery_seq, message_seq
+  )
+  select i.meeting_id, i.number, i.agent_id, i.purpose, $1, i.deadline_at, case when i.how is not null then $1 end, i.how,
+    s.seq[i.delivery], s.seq[i.message]
+  from unnest(
+    $14::text[]::uuid[], $15::integer[], $16::text[]::uuid[], $17::text[], $18::timestamptz[], $19::text[], $20::integer[],
+    $21::integer[]
+  ) as i (meeting_id, number, agent_id, purpose, deadline_at, how, delivery, message),
+    seqs s, (select count(*) from ended) before
+),
+input as materialized (
+  select s.seq[i.position] as seq, i.*
+  from unnest(
+    $22::text[]::uuid[], $23::text[]::uuid[], $24::text[], $25::text[], $26::text[]::uuid[], $27::text[]::uuid[],
+    $28::text[], $29::text[], $30::bigint[], $31::integer[], $32::float8[]
+  ) with ordinality as i (
+    meeting_id, id, kind, message_type, sender_id, recipient_id, content, metadata, checksum, max_attempts, ask_timeout,
+    position
+  ), seqs s
+),
+new_messages as (
+  insert into messages (
+    seq, id, kind, sender_id, recipient_id, meeting_id, message_type, content, metadata, checksum, created_at
+  )
+  select seq, id, kind, sender_id, recipient_id, meeting_id, message_type, content, metadata, checksum, $1
+  from input order by position
+),
+new_deliveries as (
+  insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, origin, queued_at, ask_timeout)
+  select seq, recipient_id, kind, sender_id, 'queued', max_attempts, $2::text::uuid, $1, ask_timeout
+  from input where recipient_id is not null order by position
+),
+new_events as (
+  insert into meeting_events (seq, meeting_id, type, agent_id, data, message_seq, created_at)
+  select i.seq, i.meeting_id, i.type, i.agent_id, i.data, i.message_seq, $1
+  from (
+    select nextval('meeting_events_seq_seq') as seq, e.meeting_id, e.type, e.agent_id, e.data::jsonb as data,
+      s.seq[e.message] as message_seq, e.position
+    from unnest($33::text[]::uuid[], $34::text[], $35::text[]::uuid[], $36::text[], $37::integer[])
+      with ordinality as e (meeting_id, type, agent_id, data, message, position), seqs s
+  ) i
+  order by i.position
+),
+closing as materialized (
+  -- The deliveries of the turns that end, unless they have ended themselves (dead), and invitations that nobody has taken
+  -- up: those are the first messages of a meeting, at most one for each seat. Locked one by one in the order of seq: as a
+  -- join of the two it could be planned to read all deliveries.
+  select w.meeting_id, w.becomes, d.seq, d.state, d.owner
+  from (
+    select o.* from (
+      select i.meeting_id, i.seq, i.becomes, true as is_turn
+      from unnest($38::text[]::uuid[], $39::bigint[], $40::text[]) as i (meeting_id, seq, becomes)
+      union all
+      select i.meeting_id, q.seq, 'withdrawn', false
+      from unnest($41::text[]::uuid[], $42::text[]::uuid[]) as i (meeting_id, recipient_id)
+      cross join lateral (
+        select m.seq, m.kind, m.recipient_id from messages m
+        where m.meeting_id = i.meeting_id
+        order by m.seq limit (select count(*) from participants p where p.meeting_id = i.meeting_id)
+      ) q
+      where q.kind = 'invitation' and (i.recipient_id is null or q.recipient_id = i.recipient_id)
+    ) o
+    order by o.seq
+  ) w
+  cross join lateral (
+    select c.seq, c.state, c.owner from deliveries c
+    where c.seq = w.seq and (c.state || '' = 'queued' or c.state || '' = 'claimed' and w.is_turn)
+    for update
+  ) d
+),
+closed as (
+  update deliveries d set state = c.becomes, settled_at = $1, claim_until = null, suspect = false
+  from closing c where d.seq = c.seq
+),
+keyed as (
+  -- One that another transaction is about to store is waited for, and is then missing from the answer.
+  insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
+  select $43::text::uuid, 'speak', $44::text, $45::text, array[$46::text::uuid], $1 where $44::text is not null
+  on conflict do nothing
+  returning 1
+)
+select s.meeting_id::text, s.agent_id::text, s.process_id::text, false as is_keyed from seated s
+union all
+select c.meeting_id::text, null, c.owner::text, false from closing c where c.state = 'claimed' and c.becomes = 'withdrawn'
+union all
+select null, null, null, true from keyed
+
+-- name: time_out_find
+-- Locks the meetings; whoever holds one is changing its turn, or ending it by time himself. What he did is seen by the next
+-- statement.
+select m.id::text as meeting_id, t.number
+from turns t join meetings m on m.id = t.meeting_id
+where t.ended_at is null and t.deadline_at is not null and t.deadline_at <= (select coalesce($1::timestamptz, clock_timestamp()))
+order by t.deadline_at limit $2::integer
+for update of m skip locked
+
+-- name: time_out_next
+select extract(epoch from min(t.deadline_at) - coalesce($1::timestamptz, clock_timestamp()))::float8 as next_in
+from turns t where t.ended_at is null and t.deadline_at is not null
+
+-- name: vanish_find
+-- All meetings with a seat of these agents, those that they host included, in one order; also those that have ended, so that
+-- two removals never delete the same rows in different orders.
+select m.id::text as meeting_id, m.host_id::text, m.status
+from meetings m
+where m.id = any(array(select p.meeting_id from participants p where p.agent_id = any($1::text[]::uuid[])))
+order by m.id
+for update of m
+
+-- name: vanish_messages
+-- What others said in meetings that go with their hosts.
+delete from messages where meeting_id = any($1::text[]::uuid[])
+
+-- name: sit_find
+select (process_id = $3::text::uuid) is true as is_known
+from participants where meeting_id = $1::text::uuid and agent_id = $2::text::uuid
+
+-- name: sit
+update participants set process_id = $3::text::uuid where meeting_id = $1::text::uuid and agent_id = $2::text::uuid
+
+-- name: find_meeting
+select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
+from (select coalesce($2::timestamptz, clock_timestamp()) as now) o
+cross join meetings m
+left join turns t on t.meeting_id = m.id and t.number = m.turn
+where m.id = $1::text::uuid
+
+-- name: list_seats
+select id::text as seat_id, agent_id::text, join_order, status, joined_at, left_at
+from participants where meeting_id = $1::text::uuid order by join_order
+
+-- name: list_meetings
+-- Ids are made by time, so the newest is the last. The newest of each status are sought apart, so that those of others cost
+-- nothing.
+select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - clock_timestamp())::float8 as turn_left
+from (
+  select o.* from unnest($1::text[]) as s (status)
+  cross join lateral (
+    select * from meetings i where i.status = s.status order by i.id desc limit $2::bigint + $3::bigint
+  ) o
+  order by o.id desc limit $2 offset $3
+) m
+left join turns t on t.meeting_id = m.id and t.number = m.turn
+order by m.id desc
+
+-- name: list_meetings_of
+-- Who hosts a meeting has a seat in it.
+select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - clock_timestamp())::float8 as turn_left
+from (
+  select i.* from participants p join meetings i on i.id = p.meeting_id
+  where p.agent_id = $4::text::uuid and i.status = any($1::text[])
+  order by p.meeting_id desc limit $2::bigint offset $3::bigint
+) m
+left join turns t on t.meeting_id = m.id and t.number = m.turn
+order by m.id desc
+
+-- name: find_standings
+-- An agent without an id stands nowhere: so the meeting alone can be asked for.
+select i.meeting_id, i.agent_id, m.status, (
+    select p.status from participants p where p.meeting_id = m.id and p.agent_id = nullif(i.agent_id, '')::uuid
+  ) as seat,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
+from (select coalesce($3::timestamptz, clock_timestamp()) as now) o
+cross join unnest($1::text[], $2::text[]) as i (meeting_id, agent_id)
+left join meetings m on m.id = i.meeting_id::uuid
+left join turns t on t.meeting_id = m.id and t.number = m.turn
+
+-- name: list_meeting_messages
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, null::timestamptz as read_at, m.session_id::text, m.message_type
+from messages m
+where m.meeting_id = $1::text::uuid and m.kind = 'meeting' and m.seq > coalesce($2::bigint, 0)
+order by m.seq limit $3::bigint
+
+-- name: list_last_messages
+-- Of the newest, those behind the agent's own last speech: if it is not among them, all are. So however long ago it was, and
+-- however much was said, only so many are looked at.
+with newest as materialized (
+  select * from messages o where o.meeting_id = $1::text::uuid and o.kind = 'meeting' order by o.seq desc limit $3::bigint
+)
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, null::timestamptz as read_at, m.session_id::text, m.message_type
+from newest m
+where m.seq > coalesce((
+  select max(o.seq) from newest o where o.sender_id = $2::text::uuid and o.message_type = 'user_defined'
+), 0)
+order by m.seq
+
+-- name: list_turns
+select t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.deadline_at as turn_deadline_at,
+  case when t.ended_at is null then extract(epoch from t.deadline_at - clock_timestamp())::float8 end as turn_left,
+  t.ended_at, t.how, m.id::text as message_id
+from (
+  select * from turns i where i.meeting_id = $1::text::uuid and i.number > $2::integer order by i.number limit $3::bigint
+) t
+left join messages m on m.seq = t.message_seq
+order by t.number
+
+-- name: list_events
+select e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.created_at,
+  m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
+  m.created_at as said_at, m.message_type
+from (
+  select * from meeting_events i where i.meeting_id = $1::text::uuid and i.seq > $2::bigint order by i.seq limit $3::bigint
+) e
+left join messages m on m.seq = e.message_seq
+order by e.seq
+
+-- name: find_cursor
+select pg_current_snapshot()::text as cursor
+
+-- name: read_events
+-- What has been committed between two snapshots, $1 and $2 (null: the one of this statement), behind seq $3. Exact, whatever
+-- is in flight: nothing that commits late is missed, nothing waits for it, and nothing is read twice. One row at least, which
+-- tells the snapshot.
+select s.until::text, e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.created_at,
+  m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
+  m.created_at as said_at, m.message_type
+from (
+  select $1::text::pg_snapshot as since, coalesce($2::text::pg_snapshot, pg_current_snapshot()) as until
+) s
+left join lateral (
+  select * from meeting_events i
+  where i.xid >= pg_snapshot_xmin(s.since) and i.xid < pg_snapshot_xmax(s.until)
+    and not pg_visible_in_snapshot(i.xid, s.since) and pg_visible_in_snapshot(i.xid, s.until)
+    and i.seq + 0 > $3::bigint
+  order by i.seq + 0 limit $4::bigint
+) e on true
+left join messages m on m.seq = e.message_seq
+order by e.seq
+
+-- name: record_event
+-- The lock comes before the seq, as everywhere.
+with meeting as materialized (
+  select id from meetings where id = $1::text::uuid for update
+)
+insert into meeting_events (meeting_id, type, agent_id, data, created_at)
+select m.id, $2, $3::text::uuid, $4::text::jsonb, coalesce($5::timestamptz, clock_timestamp()) from meeting m
+
+-- name: count_speeches
+select sender_id::text as agent_id, count(*) as messages, min(created_at) as first_at, max(created_at) as last_at,
+  sum(char_length(content)) as length
+from messages
+where meeting_id = $1::text::uuid and kind = 'meeting' and message_type = 'user_defined'
+group by sender_id
+
+-- name: count_meeting_messages
+select count(*) as count from messages where meeting_id = $1::text::uuid and kind = 'meeting'
+
+-- name: meeting_statistics
+select
+  (select count(*) from meetings m where m.host_id = $1::text::uuid) as hosted,
+  (
+    select count(*) from participants p join meetings m on m.id = p.meeting_id
+    where p.agent_id = $1::text::uuid and p.joined_at is not null and m.host_id <> p.agent_id
+  ) as participated,
+  (select count(*) from meetings m where m.host_id = $1::text::uuid and m.status = 'active') as active_hosted,
+  s.messages, s.spoke_in,
+  (
+    select avg(greatest(extract(epoch from m.ended_at - m.started_at), 0))::float8
+    from participants p join meetings m on m.id = p.meeting_id
+    where p.agent_id = $1::text::uuid and p.joined_at is not null and m.started_at is not null and m.ended_at is not null
+  ) as average_duration
+from (
+  select count(*) as messages, count(distinct q.meeting_id) as spoke_in from messages q
+  where q.sender_id = $1::text::uuid and q.kind = 'meeting' and q.message_type = 'user_defined'
+) s

@@ -1,0 +1,309 @@
+"""Meetings in SQLite: creating them, time, and reading. `acting` changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import apsw
+
+from ...ids import uuid7
+from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection
+from ..assembly import Act, Refused, TimeOut
+from ..ports import (
+    Acted,
+    Claim,
+    Created,
+    Duplicate,
+    EventPage,
+    EventRow,
+    KeyConflict,
+    MeetingRow,
+    MeetingStatistics,
+    MessageRow,
+    NewMeeting,
+    NewSpeech,
+    SeatRow,
+    SpeechCount,
+    Standing,
+    TimedOut,
+    TurnRow,
+    UnknownAgents,
+)
+from ..sql import Queries
+from . import acting, notices
+from .acting import Wanted
+from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
+from .engine import Engine, fetch, fetch_page
+from .rows import encode, message_row, turn_row, turn_row_or_none
+
+_SQL = Queries(__package__, "meetings")
+_SECOND = 1_000_000
+
+
+class SQLiteMeetings:
+    """See ports.MeetingStore."""
+
+    def __init__(self, engine: Engine, clock: StoreClock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # --- changes ---
+
+    async def create(self, meeting: NewMeeting, *, owner: str, now: datetime | None = None) -> Created | UnknownAgents:
+        """See the port."""
+        return await self._engine.write(lambda con: _create(con, meeting, owner, self._clock.now(now)))
+
+    async def act(
+        self,
+        meeting_id: str,
+        act: Act,
+        *,
+        owner: str,
+        speech: NewSpeech | None = None,
+        claim: Claim | None = None,
+        now: datetime | None = None,
+    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+        """See the port."""
+        wanted = [Wanted(meeting_id, act, speech, claim)]
+        (outcome,) = await self._engine.write(lambda con: acting.act(con, wanted, owner, self._clock.now(now)))
+        return outcome
+
+    async def time_out(self, limit: int, *, now: datetime | None = None) -> TimedOut:
+        """See the port."""
+
+        def end(connection: apsw.Connection) -> tuple[dict[str, Acted], int | None]:
+            instant = self._clock.now(now)
+            found = fetch(connection, _SQL["time_out_find"], {"now": instant.due, "limit": limit})
+            wanted = [Wanted(meeting_id, TimeOut(number)) for meeting_id, number in found]
+            outcomes = acting.act(connection, wanted, None, instant)
+            ended = {
+                one.meeting_id: outcome
+                for one, outcome in zip(wanted, outcomes, strict=True)
+                if isinstance(outcome, Acted)
+            }
+            return ended, _next_deadline(connection)
+
+        meetings: dict[str, Acted] = {}
+        next_due = await self._engine.read(_next_deadline)
+        if next_due is not None and next_due <= self._clock.now(now).due:
+            meetings, next_due = await self._engine.write(end)
+        left = None if next_due is None else (next_due - self._clock.now(now).due) / _SECOND
+        return TimedOut(meetings, next_in=None if left is None else max(0.0, left))
+
+    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> None:
+        """See the port."""
+        parameters = {"meeting": meeting_id, "agent": agent_id, "owner": owner}
+        found = await self._engine.read(lambda con: fetch(con, _SQL["sit_find"], parameters))
+        if found is not None and not found[0]:
+            await self._engine.write(lambda con: con.execute(_SQL["sit"], parameters).close())
+
+    async def record_event(
+        self,
+        meeting_id: str,
+        type: MeetingEventType,
+        agent_id: str | None,
+        data: dict[str, Any],
+        *,
+        now: datetime | None = None,
+    ) -> bool:
+        """See the port."""
+        parameters = {"meeting": meeting_id, "type": type, "agent": agent_id, "data": encode(data)}
+
+        def record(connection: apsw.Connection) -> bool:
+            connection.execute(_SQL["record_event"], {**parameters, "at": self._clock.now(now).at})
+            return connection.changes() > 0
+
+        return await self._engine.write(record)
+
+    # --- meetings ---
+
+    async def find_meeting(self, meeting_id: str, now: datetime | None = None) -> MeetingRow | None:
+        """See the port."""
+        row = await self._fetch("find_meeting", meeting=meeting_id)
+        return None if row is None else _meeting(row, self._clock.now(now))
+
+    async def list_seats(self, meeting_id: str) -> list[SeatRow]:
+        """See the port."""
+        return [_seat(row) for row in await self._fetch("list_seats", meeting=meeting_id)]
+
+    async def list_meetings(
+        self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
+    ) -> list[MeetingRow]:
+        """See the port."""
+        name = "list_meetings" if agent_id is None else "list_meetings_of"
+        wanted = {status.value: statuses is None or status in statuses for status in MeetingStatus}
+        rows = await self._fetch(name, agent=agent_id, limit=limit, offset=offset, **wanted)
+        instant = self._clock.now()
+        return [_meeting(row, instant) for row in rows]
+
+    async def find_standings(
+        self, keys: Sequence[tuple[str, str]], now: datetime | None = None
+    ) -> dict[tuple[str, str], Standing | None]:
+        """See the port."""
+        if not keys:
+            return {}
+        rows = await self._fetch("find_standings", keys=encode(list(keys)))
+        instant = self._clock.now(now)
+        return {
+            keys[number]: None
+            if status is None
+            else Standing(
+                MeetingStatus(status),
+                None if seat is None else ParticipantStatus(seat),
+                turn_row_or_none(turn, instant),
+            )
+            for number, status, seat, turn in rows
+        }
+
+    async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
+        """See the port."""
+        rows = await self._fetch("list_turns", meeting=meeting_id, limit=limit, after=after)
+        instant = self._clock.now()
+        return [turn_row(row, instant) for row in rows]
+
+    # --- messages ---
+
+    async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:
+        """See the port."""
+        parameters = {"meeting": meeting_id, "limit": limit, "after_seq": after_seq or 0}
+        return [message_row(row) for row in await self._fetch_page("list_meeting_messages", parameters)]
+
+    async def list_last_messages(self, meeting_id: str, agent_id: str, limit: int) -> list[MessageRow]:
+        """See the port."""
+        parameters = {"meeting": meeting_id, "agent": agent_id, "limit": limit, "most": limit}
+        return [message_row(row) for row in await self._fetch_page("list_last_messages", parameters)]
+
+    async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:
+        """See the port."""
+        return [
+            SpeechCount(agent_id, messages, to_datetime(first_at), to_datetime(last_at), length)
+            for agent_id, messages, first_at, last_at, length in await self._fetch("count_speeches", meeting=meeting_id)
+        ]
+
+    async def count_messages(self, meeting_id: str) -> int:
+        """See the port."""
+        (count,) = await self._fetch("count_meeting_messages", meeting=meeting_id)
+        return int(count)
+
+    async def statistics(self, agent_id: str) -> MeetingStatistics:
+        """See the port."""
+        return MeetingStatistics(*await self._fetch("meeting_statistics", agent=agent_id))
+
+    # --- events ---
+
+    async def list_events(self, meeting_id: str, *, limit: int, after_seq: int = 0) -> list[EventRow]:
+        """See the port."""
+        parameters = {"meeting": meeting_id, "limit": limit, "after_seq": after_seq}
+        return [_event(row) for row in await self._fetch_page("list_events", parameters)]
+
+    async def find_cursor(self) -> str:
+        """See the port."""
+        (seq,) = await self._fetch("find_cursor")
+        return str(seq)
+
+    async def read_events(self, cursor: str, limit: int) -> EventPage:
+        """See the port."""
+        parameters = {"limit": limit, "after_seq": int(cursor)}
+        events = [_event(row) for row in await self._fetch_page("read_events", parameters)]
+        return EventPage(events, str(events[-1].seq) if events else cursor)
+
+    async def _fetch(self, name: str, **parameters: object) -> Any:
+        return await self._engine.read(partial(fetch, sql=_SQL[name], parameters=parameters))
+
+    async def _fetch_page(self, name: str, parameters: Mapping[str, object]) -> list[Any]:
+        return await self._engine.read(partial(fetch_page, sql=_SQL[name], parameters={**parameters, "offset": 0}))
+
+
+def _create(connection: apsw.Connection, meeting: NewMeeting, owner: str, instant: Instant) -> Created | UnknownAgents:
+    parameters: dict[str, object] = {"meeting": meeting.meeting_id, "host": meeting.host_id, "owner": owner}
+    parameters |= {"agents": encode(meeting.participant_ids)}
+    stored, missing = fetch(connection, _SQL["find_existing"], parameters)
+    if stored is not None:
+        return Created(MeetingStatus(stored))
+    if missing:
+        return UnknownAgents(missing)
+    status = MeetingStatus.CREATED if len(meeting.participant_ids) > 1 else MeetingStatus.READY
+    parameters |= {"status": status, "selection": meeting.selection, "turn_duration": meeting.turn_duration}
+    parameters |= {"max_attempts": meeting.max_attempts, "at": instant.at, "now": instant.due}
+    connection.execute(_SQL["create_meeting"], parameters)
+    seats = [(uuid7(), agent_id) for agent_id in meeting.participant_ids]
+    connection.execute(_SQL["create_seats"], {**parameters, "rows": encode(seats)})
+    if meeting.invitations:
+        _invite(connection, meeting, parameters, instant)
+    return Created(status)
+
+
+def _invite(connection: apsw.Connection, meeting: NewMeeting, parameters: dict[str, object], instant: Instant) -> None:
+    invitations, host_id = meeting.invitations, meeting.host_id
+    messages = [
+        (
+            invitation.message_id,
+            Kind.INVITATION,
+            host_id,
+            invitation.recipient_id,
+            meeting.meeting_id,
+            MessageType.SYSTEM,
+            invitation.content,
+            None,
+            invitation.checksum,
+        )
+        for invitation in invitations
+    ]
+    connection.execute(_SQL["act_insert_messages"], {**parameters, "rows": encode(messages)})
+    first = connection.last_insert_rowid() - len(messages) + 1
+    deliveries = [
+        (seq, invitation.recipient_id, Kind.INVITATION, host_id, meeting.max_attempts, None)
+        for seq, invitation in enumerate(invitations, first)
+    ]
+    connection.execute(_SQL["act_insert_deliveries"], {**parameters, "rows": encode(deliveries)})
+    told = [(seq, invitation.recipient_id) for seq, invitation in enumerate(invitations, first) if invitation.notify]
+    if told:
+        notices.leave(connection, told, instant)
+
+
+def _next_deadline(connection: apsw.Connection) -> int | None:
+    due: int | None = fetch(connection, _SQL["time_out_next"], {})[0]
+    return due
+
+
+def _meeting(row: list[Any], instant: Instant) -> MeetingRow:
+    meeting_id, host_id, status, selection, turn_duration, created_at, started_at, ended_at, turn = row
+    return MeetingRow(
+        meeting_id=meeting_id,
+        host_id=host_id,
+        status=MeetingStatus(status),
+        selection=SpeakerSelection(selection),
+        turn_duration=turn_duration,
+        created_at=to_datetime(created_at),
+        started_at=to_datetime_or_none(started_at),
+        ended_at=to_datetime_or_none(ended_at),
+        turn=turn_row_or_none(turn, instant),
+    )
+
+
+def _seat(row: list[Any]) -> SeatRow:
+    seat_id, agent_id, join_order, status, joined_at, left_at = row
+    return SeatRow(
+        seat_id=seat_id,
+        agent_id=agent_id,
+        join_order=join_order,
+        status=ParticipantStatus(status),
+        joined_at=to_datetime_or_none(joined_at),
+        left_at=to_datetime_or_none(left_at),
+    )
+
+
+def _event(row: list[Any]) -> EventRow:
+    seq, meeting_id, type, agent_id, data, created_at, message = row
+    return EventRow(
+        seq=seq,
+        meeting_id=meeting_id,
+        type=MeetingEventType(type),
+        agent_id=agent_id,
+        data=data,
+        created_at=to_datetime(created_at),
+        message=None if message is None else message_row(message),
+    )
