@@ -455,7 +455,7 @@ class ConversationMachineConformance(StoreFixtures):
             run_state_machine_as_test(
                 Machine,
                 settings=settings(
-                    max_examples=20,
+                    max_examples=15,
                     stateful_step_count=30,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),
