@@ -10,8 +10,8 @@ from typing import Any
 from ...ids import uuid7 as new_id
 from ...models import DeliveryState, Kind
 from ...storage.ports import Claim, Duplicate, NewGroup, Role, Settlement, Settling, Stored
+from ..waiting import eventually
 from .base import StoreFixtures
-from .waiting import eventually
 from .world import World, ids
 
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 11, 16, 23, 32, 64, 128, 256, 512, 1024, 2048, 4096)
