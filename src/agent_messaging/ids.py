@@ -12,10 +12,13 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable
-from typing import Literal, cast, overload
+from enum import StrEnum
+from typing import Literal, TypeVar, cast, overload
 from uuid import UUID
 
 from .exceptions import InvalidArgumentError
+
+E = TypeVar("E", bound=StrEnum)
 
 MAX_NAME_LENGTH = 255
 """Characters of an external id or a name. At most 1,020 bytes, which fits a PostgreSQL index entry (2,704)."""
@@ -146,6 +149,18 @@ def _check_text(value: object, field: str, *, strict: bool) -> str:
             field, value, f'is not in Unicode normal form NFC. Use unicodedata.normalize("NFC", …): {normal!r}.'
         )
     return str(value)
+
+
+def parse_choice(choices: type[E], value: object, field: str, reason: str) -> E:
+    """Return the member of the enum that is given as itself or as its value.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    # Nothing but text is compared: a stranger's object can run its code in it.
+    if isinstance(value, str) and value in choices.__members__.values():
+        return choices(value)
+    raise refuse(field, value, reason)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

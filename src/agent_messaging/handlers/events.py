@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from ..exceptions import InvalidArgumentError
-from ..ids import parse_id
+from ..ids import parse_choice, parse_id, refuse
 from ..models import MeetingEventType
 
 EventHandler = Callable[..., Any]
@@ -67,10 +67,12 @@ class MeetingEventHandler:
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
-            InvalidArgumentError: The type is not one.
-            PayloadError: The data are not JSON.
+            InvalidArgumentError: The type is not one, or the data are no mapping.
+            PayloadError: The data are not JSON, or larger than 64 KiB.
         """
         id = parse_id(meeting_id, field="meeting_id")
+        if not isinstance(data, Mapping):
+            raise refuse("data", data, "must be a mapping.")
         await self._find_recorder().record_event(id, check_event_type(event_type), data)
 
     async def emit_error_occurred(
@@ -88,14 +90,8 @@ def check_event_type(value: Any) -> MeetingEventType:
     Raises:
         InvalidArgumentError: It is not one.
     """
-    try:
-        return MeetingEventType(value)
-    except ValueError:
-        raise InvalidArgumentError(
-            field="event_type",
-            value=str(value)[:80],
-            reason=f"is not an event of meetings. There are: {', '.join(one.value for one in MeetingEventType)}.",
-        ) from None
+    known = ", ".join(one.value for one in MeetingEventType)
+    return parse_choice(MeetingEventType, value, "event_type", f"is not an event of meetings. There are: {known}.")
 
 
 def _takes_three(handler: Any) -> bool:

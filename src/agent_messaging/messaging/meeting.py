@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, Literal, overload
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from ..exceptions import (
     NotYourTurnError,
     TurnLostError,
 )
-from ..ids import check_external_id, check_page, check_timeout, parse_id, refuse, uuid7
+from ..ids import check_external_id, check_page, check_timeout, parse_choice, parse_id, refuse, uuid7
 from ..models import (
     Meeting,
     MeetingParticipant,
@@ -245,9 +246,9 @@ class MeetingManager(Generic[T]):
             MeetingTimeoutError: Its turn did not come in time. It attends all the same.
         """
         id, agent = await self._agent_in(agent_external_id, meeting_id)
-        outcome = await self.engine.meetings.act(id, Attend(agent.id))
+        outcome = await self._act(id, Attend(agent.id))
         if not (isinstance(outcome, Refused) and outcome.why is Why.NOTHING):
-            await self._expect(id, outcome, agent)
+            await self._expect(id, outcome, agent, before_start=True)
         if wait_for_turn or timeout is not None:
             return await self.wait_for_turn(agent_external_id, id, timeout)
         return True
@@ -290,7 +291,8 @@ class MeetingManager(Generic[T]):
             host_external_id: The host.
             meeting_id: Which.
             initial_message: The host's opening message; leave it out for none.
-            next_speaker_external_id: Who has the turn then; None leaves it to the meeting's speaker selection.
+            next_speaker_external_id: Who has the turn then; None leaves it to the meeting's speaker selection. With
+                an opening message it has to be named in a meeting in which the host names the speakers.
 
         Raises:
             NotMeetingHostError: The agent is not the host; a `MeetingPermissionError`.
@@ -300,12 +302,12 @@ class MeetingManager(Generic[T]):
         """
         speech = None
         if initial_message is not MISSING_MESSAGE and initial_message is not None:
-            speech = self._speech(initial_message, None, None, "")
-        id, host = await self._agent_in(host_external_id, meeting_id)
+            speech = self._speech(initial_message, None)
+        id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         following = await self._find_next(next_speaker_external_id)
-        await self.engine.events.ready()
         act = Start(host.id, speech is not None, None if following is None else following.id)
-        acted = await self._expect(id, await self.engine.meetings.act(id, act, speech=speech), host, following)
+        outcome = await self._act(id, act, speech=speech)
+        acted = await self._expect(id, outcome, host, following, before_start=True)
         if acted.turn is not None and acted.turn.agent_id == host.id:
             self.engine.meetings.observed[id, host.id] = acted.turn.number
 
@@ -338,7 +340,7 @@ class MeetingManager(Generic[T]):
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         meetings = self.engine.meetings
         try:
-            async with asyncio.timeout(max(timeout, 0.001)) if timeout else _no_limit():
+            async with asyncio.timeout(timeout or None):
                 if timeout == 0:
                     found = (await self.engine.store.meetings.find_standings([(id, agent.id)]))[id, agent.id]
                     if found is None:
@@ -388,7 +390,8 @@ class MeetingManager(Generic[T]):
             meeting_id: Where.
             message: The payload.
             metadata: Small JSON mapping that is stored with it.
-            next_speaker_external_id: Who has the next turn; None leaves it to the meeting's speaker selection.
+            next_speaker_external_id: Who has the next turn; None leaves it to the meeting's speaker selection. A host
+                that names the speakers has to name one.
             turn: The turn it is meant for, a `Turn` or its number. None is the newest that this SDK object has shown
                 for this agent (`wait_for_turn`, `start_meeting`), or, if it has shown none, the one that is current.
             wait_for_turn: True waits for the agent's next turn afterwards, at most `default_meeting_timeout` seconds.
@@ -418,18 +421,17 @@ class MeetingManager(Generic[T]):
         check_given(message)
         check_options(None, idempotency_key)
         number = _check_turn(turn)
-        mark = ""
+        speech = self._speech(message, metadata)
         if idempotency_key is not None:
-            content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
-            encoded = encode_metadata(metadata, field="metadata")
-            mark = fingerprint([str(meeting_id)], content, encoded, next_speaker=next_speaker_external_id)
-        speech = self._speech(message, metadata, idempotency_key, mark)
+            where = [parse_id(meeting_id, field="meeting_id")]
+            mark = fingerprint(where, speech.content, speech.metadata, next_speaker=next_speaker_external_id)
+            speech = replace(speech, idempotency_key=idempotency_key, fingerprint=mark)
         id, agent = await self._agent_in(speaker_id, meeting_id)
         following = await self._find_next(next_speaker_external_id)
         meetings = self.engine.meetings
         observed = meetings.observed.get((id, agent.id))
         act = Speak(agent.id, observed if number is None else number, None if following is None else following.id)
-        outcome = await meetings.act(id, act, speech=speech)
+        outcome = await self._act(id, act, speech=speech)
         if isinstance(outcome, Duplicate):
             said = outcome.message_ids[0]
         else:
@@ -459,7 +461,7 @@ class MeetingManager(Generic[T]):
             observed if number is None else number,
             next_id=None if following is None else following.id,
         )
-        await self._expect(id, await self.engine.meetings.act(id, act), agent, following)
+        await self._expect(id, await self._act(id, act), agent, following)
         self.engine.meetings.observed.pop((id, agent.id), None)
 
     # --- the host -----------------------------------------------------------------------------------------------------
@@ -479,11 +481,11 @@ class MeetingManager(Generic[T]):
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
         """
         number = _check_turn(turn)
-        id, host = await self._agent_in(host_external_id, meeting_id)
+        id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         if number is None:
             row = await self._meeting(id)
             number = None if row.turn is None else row.turn.number
-        await self._expect(id, await self.engine.meetings.act(id, Skip(host.id, number)), host)
+        await self._expect(id, await self._act(id, Skip(host.id, number)), host)
 
     async def remove_participant(self, host_external_id: str, meeting_id: MeetingId, agent_external_id: str) -> None:
         """Remove a participant, invited or attending; the host alone can. If it has the turn, that ends first.
@@ -495,10 +497,10 @@ class MeetingManager(Generic[T]):
             MeetingNotActiveError: The meeting has ended.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
         """
-        id, host = await self._agent_in(host_external_id, meeting_id)
+        id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         check_external_id(agent_external_id, field="agent_external_id")
         removed = await self.engine.names.get(agent_external_id, role="participant")
-        await self._expect(id, await self.engine.meetings.act(id, Remove(host.id, removed.id)), host, removed)
+        await self._expect(id, await self._act(id, Remove(host.id, removed.id)), host, removed)
 
     async def end_meeting(self, host_external_id: str, meeting_id: MeetingId) -> None:
         """End a meeting; the host alone can. Whoever waits for a turn is told; the ending is in the history.
@@ -508,8 +510,8 @@ class MeetingManager(Generic[T]):
             MeetingNotActiveError: It has ended already.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
         """
-        id, host = await self._agent_in(host_external_id, meeting_id)
-        await self._expect(id, await self.engine.meetings.act(id, End(host.id)), host)
+        id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
+        await self._expect(id, await self._act(id, End(host.id)), host)
 
     async def leave_meeting(self, agent_external_id: str, meeting_id: MeetingId) -> None:
         """Leave a meeting. If the agent has the turn, that ends first, and goes to the next.
@@ -523,7 +525,7 @@ class MeetingManager(Generic[T]):
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
         """
         id, agent = await self._agent_in(agent_external_id, meeting_id)
-        await self._expect(id, await self.engine.meetings.act(id, Leave(agent.id)), agent)
+        await self._expect(id, await self._act(id, Leave(agent.id)), agent)
 
     async def update_participant_status(
         self, meeting_id: MeetingId, agent_id: UUID | str, status: ParticipantStatus | str
@@ -539,13 +541,11 @@ class MeetingManager(Generic[T]):
         Raises:
             InvalidArgumentError: The status cannot be set by hand.
             MeetingStateError: The meeting's status forbids it.
-            AgentNotInMeetingError, HostCannotLeaveError, MeetingNotFoundError, AgentNotFoundError: As of those calls.
+            AgentNotInMeetingError, HostCannotLeaveError, MeetingNotActiveError, MeetingNotFoundError,
+                AgentNotFoundError: As of those calls.
         """
         id = parse_id(meeting_id, field="meeting_id")
-        try:
-            wanted = ParticipantStatus(status)
-        except ValueError:
-            raise refuse("status", status, "is not a status of participants.") from None
+        wanted = parse_choice(ParticipantStatus, status, "status", "is not a status of participants.")
         acts: dict[ParticipantStatus, Callable[[str], Act]] = {
             ParticipantStatus.ATTENDING: Attend,
             ParticipantStatus.INVITED: Absent,
@@ -554,9 +554,9 @@ class MeetingManager(Generic[T]):
         if wanted not in acts:
             raise refuse("status", wanted.value, "is set by the turns alone. Use attending, left or invited.")
         agent = await analytics.find_agent(self.engine, agent_id)
-        outcome = await self.engine.meetings.act(id, acts[wanted](agent.id))
+        outcome = await self._act(id, acts[wanted](agent.id))
         if not (isinstance(outcome, Refused) and outcome.why is Why.NOTHING):
-            await self._expect(id, outcome, agent)
+            await self._expect(id, outcome, agent, before_start=wanted is not ParticipantStatus.LEFT)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -608,7 +608,9 @@ class MeetingManager(Generic[T]):
         """
         check_page(limit, offset)
         agent = None if agent_external_id is None else await analytics.find_agent(self.engine, agent_external_id)
-        statuses = None if status is None else [_status(status)]
+        statuses = None
+        if status is not None:
+            statuses = [parse_choice(MeetingStatus, status, "status", "must be created, ready, active or ended.")]
         rows = await self.engine.store.meetings.list_meetings(
             None if agent is None else agent.id, statuses=statuses, limit=limit, offset=offset
         )
@@ -728,8 +730,17 @@ class MeetingManager(Generic[T]):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    async def _agent_in(self, agent_external_id: str, meeting_id: MeetingId) -> tuple[str, AgentName]:
-        check_external_id(agent_external_id, field="agent_external_id")
+    async def _act(
+        self, meeting_id: str, act: Act, *, speech: NewSpeech | None = None
+    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+        """Let the store decide an act; handlers of events that were registered before hear of it."""
+        await self.engine.events.ready()
+        return await self.engine.meetings.act(meeting_id, act, speech=speech)
+
+    async def _agent_in(
+        self, agent_external_id: str, meeting_id: MeetingId, *, field: str = "agent_external_id"
+    ) -> tuple[str, AgentName]:
+        check_external_id(agent_external_id, field=field)
         id = parse_id(meeting_id, field="meeting_id")
         return id, await self.engine.names.get(agent_external_id)
 
@@ -748,12 +759,10 @@ class MeetingManager(Generic[T]):
     async def _seats(self, row: MeetingRow) -> list[SeatRow]:
         return await self.engine.store.meetings.list_seats(row.meeting_id)
 
-    def _speech(
-        self, message: Any, metadata: Mapping[str, Any] | None, idempotency_key: str | None, mark: str
-    ) -> NewSpeech:
+    def _speech(self, message: Any, metadata: Mapping[str, Any] | None) -> NewSpeech:
         content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
         encoded = encode_metadata(metadata, field="metadata")
-        return NewSpeech(uuid7(), content, encoded, checksum(content, encoded), idempotency_key, mark)
+        return NewSpeech(uuid7(), content, encoded, checksum(content, encoded))
 
     def _check_duration(self, value: float | None) -> float | None:
         if value is not None:
@@ -770,8 +779,14 @@ class MeetingManager(Generic[T]):
         outcome: Acted | Refused | Duplicate | KeyConflict | None,
         agent: AgentName,
         other: AgentName | None = None,
+        *,
+        before_start: bool = False,
     ) -> Acted:
-        """What an act has become, or the error that says why it was refused."""
+        """What an act has become, or the error that says why it was refused.
+
+        Args:
+            before_start: It belongs before the start; others belong behind it.
+        """
         if isinstance(outcome, Acted):
             return outcome
         if outcome is None:
@@ -779,6 +794,8 @@ class MeetingManager(Generic[T]):
         if isinstance(outcome, KeyConflict):
             raise IdempotencyConflictError
         assert isinstance(outcome, Refused), outcome
+        if outcome.why is Why.WRONG_STATUS:
+            raise _wrong_status(outcome.status, before_start=before_start)
         raise await self._explain(outcome, agent, other)
 
     async def _explain(self, refused: Refused, agent: AgentName, other: AgentName | None) -> AgentMessagingError:
@@ -805,32 +822,23 @@ class MeetingManager(Generic[T]):
                 )
             case Why.NOT_READY:
                 missing = ", ".join(map(repr, await self._external(list(refused.missing))))
+                have = "has" if len(refused.missing) == 1 else "have"
                 return MeetingStateError(
-                    f"The meeting is not ready: {missing} have not attended. Wait with wait_until_ready, or remove "
-                    "them with remove_participant."
+                    f"The meeting is not ready: {missing} {have} not attended. Wait with wait_until_ready, or remove "
+                    "who will not come with remove_participant."
                 )
             case Why.NOT_YOUR_TURN:
                 whose = f"{holder!r} has turn {refused.number}" if holder else "the next speaker is being chosen"
-                return NotYourTurnError(f"It's not {name!r}'s turn: {whose}. Wait for it with wait_for_turn.")
-            case Why.TURN_LOST:
-                return TurnLostError(
-                    f"The turn this was meant for is over; turn {refused.number} is current. Nothing was stored. Wait "
-                    "for the next one with wait_for_turn."
-                )
-        if refused.status is MeetingStatus.ENDED:
-            return MeetingNotActiveError("The meeting has ended.")
-        if refused.status is MeetingStatus.ACTIVE:
-            return MeetingStateError("The meeting has started already.")
-        return MeetingNotActiveError(f"The meeting is {refused.status.value}: it has not started. Its host starts it.")
+                return NotYourTurnError(f"It's not {name}'s turn: {whose}. Wait for it with wait_for_turn.")
+        assert refused.why is Why.TURN_LOST, refused
+        return TurnLostError(
+            f"The turn this was meant for is over; turn {refused.number} is current. Nothing was stored. Wait for the "
+            "next one with wait_for_turn."
+        )
 
     async def _external(self, ids: Sequence[str]) -> list[str]:
         names = await self.engine.names.find_by_id(ids)
         return [names[id].external_id if id in names else id for id in ids]
-
-
-class _no_limit:  # noqa: N801 - reads as what it is in an `async with`
-    async def __aenter__(self) -> None: ...
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 def _one_of(field: str, given: Any, **aliases: Any) -> Any:
@@ -845,6 +853,18 @@ def _one_of(field: str, given: Any, **aliases: Any) -> Any:
             return []
         raise InvalidArgumentError(f"{field} is missing.", field=field)
     return next(iter(used.values()))
+
+
+def _wrong_status(status: MeetingStatus, *, before_start: bool) -> AgentMessagingError:
+    """Why an act cannot be in a meeting of this status."""
+    if status is MeetingStatus.ENDED:
+        text = "The meeting has ended."
+        return MeetingStateError(text) if before_start else MeetingNotActiveError(text)
+    if status is MeetingStatus.ACTIVE:
+        return MeetingStateError("The meeting has started already.")
+    if before_start:
+        return MeetingStateError("The host attends its meeting from the start.")
+    return MeetingNotActiveError(f"The meeting is {status.value}: it has not started. Its host starts it.")
 
 
 def _check_participants(host: str, others: Any) -> list[str]:
@@ -870,7 +890,7 @@ def _check_participants(host: str, others: Any) -> list[str]:
 def _check_selection(value: Any) -> tuple[SpeakerSelection, Selector | None]:
     if callable(value) and not isinstance(value, str):
         return SpeakerSelection.CUSTOM, value
-    if value in (SpeakerSelection.ROUND_ROBIN, SpeakerSelection.HOST):
+    if isinstance(value, str) and value in (SpeakerSelection.ROUND_ROBIN, SpeakerSelection.HOST):
         return SpeakerSelection(value), None
     raise refuse("speaker_selection", value, "must be 'round_robin', 'host', or a function of the meeting so far.")
 
@@ -883,13 +903,6 @@ def _check_turn(turn: int | Turn | None) -> int | None:
     if turn is None or (type(turn) is int and turn > 0):
         return turn
     raise refuse("turn", turn, "must be a Turn, its number from 1, or None.")
-
-
-def _status(value: Any) -> MeetingStatus:
-    try:
-        return MeetingStatus(value)
-    except ValueError:
-        raise refuse("status", value, "must be created, ready, active or ended.") from None
 
 
 def _speaking(row: MeetingRow) -> TurnRow | None:

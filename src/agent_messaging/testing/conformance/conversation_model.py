@@ -52,6 +52,8 @@ class Letter(Item):
     message_type: MessageType = MessageType.USER_DEFINED
     created_at: float = 0.0
     is_read: bool = False
+    may_be_read: bool = False
+    """Where the contract leaves open whether it is read."""
 
     @property
     def was_in_hand(self) -> bool:
@@ -71,6 +73,8 @@ class Question:
     state: AskState = OPEN
     answer: Letter | None = None
     reason: str | None = None
+    is_given_up: bool = False
+    """Its asker closed it as cancelled."""
     either: set[AskState] = field(default_factory=set)
     """Where the contract leaves open how it ended: the ways that would do."""
 
@@ -162,7 +166,7 @@ class ConversationModel(Model):
     def awaited(self, recipient: str, sender: str) -> Letter | None:
         """What `take_awaited` would take: what is due, or was never for a handler."""
         for letter in self.unread(recipient, sender):
-            if self.is_ready(letter) or (letter.state is DeliveryState.DONE and letter.attempt == 0):
+            if self.is_ready(letter) or (letter.state is DeliveryState.DONE and letter.token == 0):
                 return letter
         return None
 
@@ -292,9 +296,13 @@ class ConversationModel(Model):
         )
 
     def staff(self, agent: str) -> Staff:
-        named = [(one, *of[one]) for of in self.services.values() for one in ("", agent) if one in of]
-        own = [slots for one, explicit, slots in named if one == agent and explicit]
-        others = [slots for one, explicit, slots in named if not explicit or one == ""]
+        own, others = [], []
+        for of in self.services.values():
+            named = [(one, *of[one]) for one in ("", agent) if one in of]
+            own += [slots for one, explicit, slots in named if one == agent and explicit]
+            # A process that serves it by its name and as one of all has its slots once.
+            shared = [slots for one, explicit, slots in named if not explicit or one == ""]
+            others += [max(shared)] if shared else []
         runs = frozenset(
             place
             for place, item in enumerate(self.items)
@@ -323,7 +331,10 @@ class ConversationModel(Model):
     def close(self, ask: Question, state: AskState) -> None:
         self.end_ask(ask, state)
         if state is AskState.CANCELLED and ask.answer is not None:
+            # Read once more since its asker gave up: whether a repeat makes it unread again is left open.
+            ask.answer.may_be_read = ask.is_given_up and ask.answer.is_read
             ask.answer.is_read = False
+            ask.is_given_up = True
 
     def settle_letter(
         self, letter: Letter, token: int, how: Settling, delay: float, answer_id: str | None
@@ -431,7 +442,7 @@ class ConversationModel(Model):
         due, origins, released = self.advance(now)
         told = Told(origins | {ask.letter.origin for ask in late})
         told.may.update(ask.letter.origin for ask in failing if ask.state is AskState.FAILED)
-        told.may.update(letter.origin for letter in claimed if letter.state is DeliveryState.EXPIRED)
+        told.may.update(letter.origin for letter in claimed if letter.state.is_final)
         for ask in late:
             if ask.letter in claimed and ask.letter.state is DEAD:
                 ask.either = {AskState.TIMED_OUT, AskState.FAILED}

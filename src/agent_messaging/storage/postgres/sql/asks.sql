@@ -118,15 +118,24 @@ join deliveries d on d.seq = a.seq
 limit $2::integer
 
 -- name: append_find_staff
--- An agent's own handlers alone serve it where it has any; else those for everybody, and others that name it.
+-- An agent's own handlers alone serve it where it has any; else those for everybody, and others that name it. A process
+-- that serves it by its name and as one of all has its slots once.
 select i.agent_id::text, coalesce(
   (
-    select sum(s.slots) from services s join processes p on p.id = s.process_id and p.ended_at is null
-    where s.agent_id = i.agent_id::text and s.kind = 'conversation' and s.explicit
+    select sum(o.slots) from (
+      select max(s.slots) as slots
+      from services s join processes p on p.id = s.process_id and p.ended_at is null
+      where s.agent_id = i.agent_id::text and s.kind = 'conversation' and s.explicit
+      group by s.process_id
+    ) o
   ),
   (
-    select sum(s.slots) from services s join processes p on p.id = s.process_id and p.ended_at is null
-    where s.agent_id in (i.agent_id::text, '') and s.kind = 'conversation' and (s.agent_id = '' or not s.explicit)
+    select sum(o.slots) from (
+      select max(s.slots) as slots
+      from services s join processes p on p.id = s.process_id and p.ended_at is null
+      where s.agent_id in (i.agent_id::text, '') and s.kind = 'conversation' and (s.agent_id = '' or not s.explicit)
+      group by s.process_id
+    ) o
   ),
   0
 )::integer as slots,
@@ -219,6 +228,7 @@ new_deliveries as (
 replied as (
   update asks a set state = 'replied', answer_seq = i.seq, ended_at = i.now
   from input i where a.seq = i.answered and a.state = 'open'
+  returning a.seq
 ),
 settled as (
   -- Whoever answered it has read it; queued it needs no handler any more.
@@ -235,7 +245,8 @@ new_asks as (
   select i.seq, i.session_id, i.sender_id, i.recipient_id, case when i.replied_by is null then 'open' else 'replied' end,
     i.within, i.taken_within, i.keyed, i.owner, i.now + make_interval(secs => i.ask_timeout), s.seq[i.replied_by],
     case when i.replied_by is not null then i.now end
-  from input i, seqs s where i.ask_timeout is not null order by i.position
+  -- Behind those it may replace: the asker whose ask is answered in this call may ask anew in it.
+  from input i, seqs s, (select count(*) from replied) before where i.ask_timeout is not null order by i.position
 ),
 new_notices as (
   insert into notices (seq, recipient_id, created_at)

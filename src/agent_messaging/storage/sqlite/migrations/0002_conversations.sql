@@ -69,6 +69,6 @@ alter table deliveries add column ask_timeout real;
 create index deliveries_unread_from on deliveries (recipient_id, sender_id, seq)
   where kind = 'conversation' and read_at is null;
 create index deliveries_left on deliveries (recipient_id, sender_id, seq)
-  where kind = 'conversation' and state = 'done' and attempt = 0 and read_at is null;
+  where kind = 'conversation' and state = 'done' and token = 0 and read_at is null;
 
 alter table services add column slots integer not null default 1;

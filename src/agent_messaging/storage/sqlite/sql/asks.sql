@@ -48,14 +48,21 @@ cross join deliveries as d on d.seq = a.seq
 
 -- name: append_find_staff
 -- An agent's own handlers alone serve it where it has any (explicit); else those for everybody and for whom nobody else does.
+-- A process that serves it by its name and as one of all has its slots once.
 select json_group_array(json_array(wanted.value, coalesce((
-  select sum(s.slots) from processes as p indexed by processes_living
-  cross join services as s on s.process_id = p.id and s.agent_id = wanted.value and s.kind = 'conversation'
-  where p.ended_at is null and s.explicit = 1
+  select sum(slots) from (
+    select max(s.slots) as slots from processes as p indexed by processes_living
+    cross join services as s on s.process_id = p.id and s.agent_id = wanted.value and s.kind = 'conversation'
+    where p.ended_at is null and s.explicit = 1
+    group by p.id
+  )
 ), (
-  select sum(s.slots) from processes as p indexed by processes_living
-  cross join services as s on s.process_id = p.id and s.agent_id in (wanted.value, '') and s.kind = 'conversation'
-  where p.ended_at is null
+  select sum(slots) from (
+    select max(s.slots) as slots from processes as p indexed by processes_living
+    cross join services as s on s.process_id = p.id and s.agent_id in (wanted.value, '') and s.kind = 'conversation'
+    where p.ended_at is null
+    group by p.id
+  )
 ), 0), json((
   select json_group_array(seq) from deliveries
   where recipient_id = wanted.value and kind = 'conversation' and state = 'claimed'

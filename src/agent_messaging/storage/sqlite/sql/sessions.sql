@@ -191,7 +191,7 @@ select json_group_array(json_array(id, is_there, is_ready, is_ended)) from (
   ) or exists (
     select 1 from deliveries as d cross join messages as m on m.seq = d.seq
     where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
-      and d.state = 'done' and d.attempt = 0 and d.read_at is null and m.message_type = 'user_defined'
+      and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
   ) as is_ready
   from jsonb_each(:ids) as wanted left join waits as w on w.id = wanted.value
 ) where not is_there or is_ready or is_ended
@@ -212,7 +212,7 @@ from (
     select seq from (
       select d.seq from deliveries as d indexed by deliveries_left cross join messages as m on m.seq = d.seq
       where d.recipient_id = :recipient and d.kind = 'conversation' and d.sender_id = :sender
-        and d.state = 'done' and d.attempt = 0 and d.read_at is null and m.message_type = 'user_defined'
+        and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
       order by d.seq limit 1
     )
   )
