@@ -18,7 +18,7 @@ from ...storage.ports import Acted, Created, Duplicate, Settling, Store, TimedOu
 from .base import StoreFixtures
 from .gathering import DURATION, Feed, Gathering, names_of, plan, remove_agent, speech, spoken
 from .races import at_once
-from .waiting import eventually
+from ..waiting import eventually
 from .world import World, ids
 
 ROUNDS = 8
