@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent_messaging.delivery import dispatcher
+from agent_messaging.delivery import runs
 from agent_messaging.ids import uuid7
 from agent_messaging.messaging import asking
 from agent_messaging.models import AskState
@@ -339,13 +339,13 @@ def stuttering(store: ports.Store) -> ports.Store:
 
 def handling_twice(store: ports.Store) -> ports.Store:
     """Each run calls its handler a second time."""
-    run_handler: Any = dispatcher.run_handler  # type: ignore[attr-defined]
+    run_handler: Any = runs.run_handler  # type: ignore[attr-defined]
 
     async def run_twice(*args: Any, **options: Any) -> object:
         await run_handler(*args, **options)
         return await run_handler(*args, **options)
 
-    dispatcher.run_handler = run_twice  # type: ignore[attr-defined]
+    runs.run_handler = run_twice  # type: ignore[attr-defined]
     return store
 
 
