@@ -15,10 +15,10 @@ from ...ids import uuid7 as new_id
 from ...models import DeliveryState, Kind, MeetingEventType, MeetingStatus, ParticipantStatus, TurnEnd
 from ...storage.assembly import Attend, End, Leave, Pass, Refused, Skip, Speak, Start, Why
 from ...storage.ports import Acted, Created, Duplicate, Settling, Store, TimedOut, UnknownAgents
+from ..waiting import eventually
 from .base import StoreFixtures
 from .gathering import DURATION, Feed, Gathering, names_of, plan, remove_agent, speech, spoken
 from .races import at_once
-from .waiting import eventually
 from .world import World, ids
 
 ROUNDS = 8
