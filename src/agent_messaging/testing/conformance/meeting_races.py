@@ -21,7 +21,7 @@ from .races import at_once
 from .waiting import eventually
 from .world import World, ids
 
-ROUNDS = 8
+ROUNDS = 5
 ERROR = MeetingEventType.ERROR_OCCURRED
 
 
