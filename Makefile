@@ -23,8 +23,9 @@ $(READY): pyproject.toml
 demo: $(READY) ## two processes, one file: notes that survive kill -9 (no server, 10 s)
 	@$(BIN)/agent-messaging demo
 
+# More workers than cores, because most tests wait for other processes, a server or a clock.
 test: $(READY) ## all tests on SQLite and PostgreSQL, with coverage
-	@$(SCRATCH) $(BIN)/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report=term
+	@$(SCRATCH) $(BIN)/python -m pytest -q -n 4 --dist load --maxschedchunk 2 --cov --cov-report=term
 
 check: $(READY) ## what CI runs: format, lint, types, layers, tests
 	@$(BIN)/ruff format --check .

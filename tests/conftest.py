@@ -26,7 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder."""
+    """Mark each test by its folder, and begin with the long ones, so that no worker is left alone with them."""
+    items.sort(key=lambda item: not item.path.is_relative_to(_HERE / "processes"))
     for item in items:
         if item.path.is_relative_to(_HERE):
             unit = item.path.is_relative_to(_HERE / "unit")

@@ -30,6 +30,9 @@ from tests.support import eventually
 
 OPERATIONS: dict[str, Callable[[AgentMessaging[Any]], Any]] = {
     "one_way": lambda sdk: sdk.one_way,
+    "conversation": lambda sdk: sdk.conversation,
+    "sync_conversation": lambda sdk: sdk.sync_conversation,
+    "async_conversation": lambda sdk: sdk.async_conversation,
     "receipts": lambda sdk: sdk.receipts,
     "dead_letters": lambda sdk: sdk.dead_letters,
     "store": lambda sdk: sdk.store,

@@ -6,6 +6,7 @@ The only argument is a JSON object, made by `harness.Lab`:
     database, messaging       settings of the SDK's configuration
     serves                    agents whose messages it handles
     claim_margin              instead of `ports.CLAIM_MARGIN`, so that a test can wait for the hard end of a claim
+    early_sign                true: on PostgreSQL, look for the dead more often and believe the early sign sooner
     plants                    names of `plants` to put into the SDK: bugs that a judge must notice
 """
 
@@ -58,6 +59,8 @@ class Program:
             store = build(config)
             if "claim_margin" in self.settings:
                 shorten_claims(self.settings["claim_margin"])
+            if self.settings.get("early_sign") and self.settings["url"].startswith("postgres"):
+                hasten_deaths()
             for name in self.settings.get("plants", ()):
                 store = plant(name, store)
             return RecordingStore(store, self.history)
@@ -134,6 +137,14 @@ def shorten_claims(margin: float) -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("agent_messaging.") and hasattr(module, "CLAIM_MARGIN"):
             module.CLAIM_MARGIN = margin  # type: ignore[attr-defined]
+
+
+def hasten_deaths() -> None:
+    """Let the dead of PostgreSQL be found in a second, where a test is about what follows and not about how soon."""
+    from agent_messaging.storage.postgres import presence
+
+    presence._EARLY_SIGN = 0.5
+    presence.PostgresPresence.poll_interval = 0.25
 
 
 def run(main: Main) -> None:

@@ -347,7 +347,8 @@ class Serving(Listener):
         Raises:
             TimeoutError: Some are still unserved; names them, and those that do not exist.
         """
-        unserved = list(external_ids)
+        # As far as is known here, should there be no time to look.
+        unserved = [name for name in external_ids if not self._is_served_live(name, kinds)]
         try:
             async with asyncio.timeout(timeout):
                 while True:

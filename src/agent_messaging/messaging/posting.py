@@ -26,6 +26,7 @@ from ..storage.ports import (
     NotWaiting,
     SessionLocked,
     Stored,
+    Unexpected,
     UnknownAgents,
 )
 
@@ -84,7 +85,7 @@ class _Call:
                 self.engine.names.forget(outcome.ids)
                 sender, targets, group, outcome = await self.attempt()
             match outcome:
-                case KeyConflict() | MailboxFull() | UnknownAgents():
+                case KeyConflict() | MailboxFull() | UnknownAgents() | Unexpected():
                     self.refuse(targets, group, outcome)
         except AgentNotFoundError:
             # A recipient may have been removed since the first call under this key, which is answered all the same.
@@ -98,7 +99,7 @@ class _Call:
         async with self.engine.outbox.turn(self.sender_id):
             sender, targets = await self.resolve()
             group = self.make_group(sender, targets)
-            repeat = await self.refuse_unserved(group, sender, targets) if self.require_handler else None
+            repeat = await self.refuse_unserved(group, targets) if self.require_handler else None
             if repeat is not None:
                 return sender, targets, group, repeat
             stored = self.engine.outbox.enter(group)
@@ -118,10 +119,8 @@ class _Call:
                     raise AgentNotFoundError(external_id=target.external_id, role="recipient")
         return sender, targets
 
-    async def refuse_unserved(
-        self, group: NewGroup, sender: AgentName, targets: Sequence[AgentName]
-    ) -> AppendOutcome | None:
-        """Raise if nobody serves a recipient, nor waits for the sender.
+    async def refuse_unserved(self, group: NewGroup, targets: Sequence[AgentName]) -> AppendOutcome | None:
+        """Raise if nobody serves a recipient; of an ask, leave it to the store, which knows who waits for the sender.
 
         Not if the call is a repeat, which is answered as the first time; nor if a recipient turns out to have been
         registered anew, under an id that may well be served.
@@ -129,8 +128,6 @@ class _Call:
         try:
             await self.engine.serving.require_served(targets, group.kind)
         except NoHandlerRegisteredError:
-            if group.ask_timeout is not None and await self.engine.store.sessions.expects(targets[0].id, sender.id):
-                return None
             if group.idempotency_key is not None:
                 find = self.engine.store.deliveries.find_repeat
                 repeat = await find(group.sender_id, group.call, group.idempotency_key, group.fingerprint)
@@ -139,9 +136,13 @@ class _Call:
             names = self.engine.names
             await names.refresh([target.external_id for target in targets])
             anew = [target.id for target in targets if names.cached_by_id(target.id) is None]
-            if not anew:
+            if anew:
+                return UnknownAgents(anew)
+            if group.ask_timeout is None:
                 raise
-            return UnknownAgents(anew)
+            group.only_if_expected = (
+                True  # the store knows whether the recipient waits for it, or would wait in a circle
+            )
         return None
 
     async def find_answered(self) -> Posted | None:
@@ -158,7 +159,10 @@ class _Call:
         return None
 
     def refuse(
-        self, targets: Sequence[AgentName], group: NewGroup, outcome: KeyConflict | MailboxFull | UnknownAgents
+        self,
+        targets: Sequence[AgentName],
+        group: NewGroup,
+        outcome: KeyConflict | MailboxFull | UnknownAgents | Unexpected,
     ) -> NoReturn:
         match outcome:
             case KeyConflict():
@@ -166,6 +170,10 @@ class _Call:
             case MailboxFull(recipient_ids):
                 full = tuple(target.external_id for target in targets if target.id in recipient_ids)
                 raise MailboxFullError(recipients=full, limit=self.settings.mailbox_limit or 0)
+            case Unexpected():
+                raise NoHandlerRegisteredError(
+                    agents=tuple(target.external_id for target in targets), kind="conversation"
+                )
             case UnknownAgents(ids):
                 gone = [target.external_id for target in targets if target.id in ids]
                 self.engine.names.forget(ids)

@@ -52,6 +52,7 @@ from .deliveries import (
     Settlement,
     Settling,
     Stored,
+    Unexpected,
     UnknownAgents,
 )
 from .directory import DirectoryStore
@@ -152,6 +153,7 @@ __all__ = [
     "Stored",
     "TimedOut",
     "TurnRow",
+    "Unexpected",
     "UnknownAgents",
     "WaitRow",
 ]

@@ -68,8 +68,11 @@ class NewGroup:
     """Of kind conversation: makes it an ask, with its deadline so many seconds from now. It has one recipient."""
     within: str | None = None
     """The id of the message in whose run the call is made."""
+    only_if_expected: bool = False
+    """Of an ask whose recipient nobody serves: refuse it with Unexpected, unless the recipient waits for it by an open
+    ask that it answers, or a registered wait."""
     notify: bool = False
-    """Of kind conversation: leave a notice for `SessionStore.take_notices`, unless it is an answer."""
+    """Of kind conversation: leave a notice for `SessionStore.take_notices`, unless somebody waits for the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,22 @@ class MutualWait:
     """The agents in it: from the recipient, each waiting for the next, to the sender, and the recipient again."""
 
 
-AppendOutcome = Stored | Duplicate | KeyConflict | UnknownAgents | MailboxFull | NotWaiting | SessionLocked | MutualWait
+@dataclass(frozen=True, slots=True)
+class Unexpected:
+    """Nobody waits for the ask (`NewGroup.only_if_expected`); nothing was stored."""
+
+
+AppendOutcome = (
+    Stored
+    | Duplicate
+    | KeyConflict
+    | UnknownAgents
+    | MailboxFull
+    | NotWaiting
+    | SessionLocked
+    | MutualWait
+    | Unexpected
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,11 +326,12 @@ class DeliveryStore(Protocol):
         """Store the groups in their order, each all or nothing, in one commit; one outcome per group.
 
         Checked per group, in this order: the idempotency key, the agents, and of kind conversation whether it answers,
-        the open asks (SessionLocked), the circles (MutualWait; see `storage/circles.py`); last the mailboxes, which an
-        answer does not count for. One refused group stores nothing and hinders no other. Two groups with one new key
-        in one call: the second is answered like any repeat.
-        A conversation message goes to the pair's open session, or opens one. One that answers an ask ends it as
-        `replied` and is itself done and read. Where a wait is registered for its lane, it is never claimed here.
+        the open asks (SessionLocked), the circles (MutualWait; see `storage/circles.py`), whether it is expected; last
+        the mailboxes, which an answer does not count for. One refused group stores nothing and hinders no other. Two
+        groups with one new key in one call: the second is answered like any repeat.
+        A conversation message has one recipient. It goes to the pair's open session, or opens one. One that answers an
+        ask ends it as `replied`, is itself done and read, and the message of the ask becomes read with it. Where a wait
+        is registered for its lane, it is never claimed here.
         A delivery with `claim` is claimed for `owner` in the same commit if it is due, its lane has nothing queued that
         is due and nothing claimed by another process, and the owner has not ended; the caller guarantees that the
         lane's own earlier run has ended and that at most the first delivery of a lane in one call asks for it. With
@@ -353,7 +372,8 @@ class DeliveryStore(Protocol):
 
         Only the newest token moves a delivery. Of an ask, DEAD ends it as `failed` with the reason. An answer is stored
         as a message in the delivery's session, done from the start: if the delivery is an ask that is open it ends it
-        as `replied` and is read, otherwise it is unread; nothing is stored for a settlement that did not move.
+        as `replied` and is read, otherwise it is unread; the message of an ask becomes read with its answer, also with
+        a late one. Nothing is stored for a settlement that did not move.
         Repeating a settlement that took effect answers moved=True again as long as the delivery was not claimed
         meanwhile, whatever else became of it (redriven, expired, withdrawn, read); another end than the one that took
         effect is refused.

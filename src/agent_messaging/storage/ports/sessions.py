@@ -235,10 +235,6 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def expects(self, agent_id: str, sender_id: str) -> bool:
-        """Whether an agent waits for the other one: by an open ask to it, or a registered wait."""
-        ...
-
     # --- waits ---
 
     async def register_wait(self, wait: NewWait, *, owner: str, now: datetime | None = None) -> bool:

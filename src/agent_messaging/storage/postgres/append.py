@@ -330,7 +330,10 @@ class _Batch:
             [None if talk is None or talk.replied_by is None else positions[talk.replied_by] for talk in talks],
             [None if talk is None else talk.within for talk in talks],
             [group.idempotency_key is not None for group in groups],
-            [group.notify and talk is not None for group, talk in zip(groups, talks, strict=True)],
+            [
+                group.notify and talk is not None and talk.waiter is None
+                for group, talk in zip(groups, talks, strict=True)
+            ],
         ]
 
     # --- conversations ------------------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ async def _settle(connection: Connection, settlements: list[Settlement], owner: 
         [_EVENTS[settlement.how] for settlement in settlements],
         owner,
         now,
+        [settlement.answer is not None for settlement in settlements],
     )
     ended = _Ended()
     talks: list[tuple[Settlement, bool]] = []

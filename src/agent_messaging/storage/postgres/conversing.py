@@ -6,16 +6,22 @@ changes under the decision: the sessions of all pairs are locked, and so is ever
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...models import AskState, Kind
 from ..circles import Place, Staff, WaitingAsk, find_circle
-from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored
+from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored, Unexpected
 
 Pair = tuple[str, str]
 """An asker and the agent it asks; or two agents in order, whose session is meant."""
+
+
+_ALL_AGENTS = ""
+_MOST_AGENTS = 256
+"""Of one call's asks that are locked one by one."""
 
 
 class GraphMissing(Exception):
@@ -77,11 +83,13 @@ class Talks:
     stored: dict[int, Talk] = field(default_factory=dict)
     _asks: dict[Pair, Ask | None] = field(default_factory=dict)
     """What is known to be open between two; None if nothing is."""
+    _new_asks: Counter[str] = field(default_factory=Counter)
+    """How many of this call's are open, by asker."""
     _closed: set[int] = field(default_factory=set)
     _sessions: dict[Pair, str] = field(default_factory=dict)
     """Those that this call has opened and used."""
 
-    def judge(self, index: int, group: NewGroup) -> Talk | NotWaiting | SessionLocked | MutualWait:
+    def judge(self, index: int, group: NewGroup) -> Talk | NotWaiting | SessionLocked | MutualWait | Unexpected:
         """Whether a group may be stored, as far as conversations are concerned; changes nothing.
 
         Raises:
@@ -102,7 +110,11 @@ class Talks:
         path = self._find_circle(index, group, recipient, talk, own)
         if path is not None:
             return MutualWait(path)
-        return talk if own is None else SessionLocked(own.ask_id)
+        if own is not None:
+            return SessionLocked(own.ask_id)
+        if group.only_if_expected and answered is None and talk.waiter is None:
+            return Unexpected()
+        return talk
 
     def store(self, index: int, group: NewGroup, talk: Talk) -> Stored:
         """Take a judged group as stored, so that the next ones see its effects."""
@@ -114,7 +126,9 @@ class Talks:
             self._asks[recipient, sender] = None
             if answered.group is not None:
                 self.stored[answered.group].replied_by = index
+                self._new_asks[recipient] -= 1
         if group.ask_timeout is not None:
+            self._new_asks[sender] += 1
             self._asks[sender, recipient] = Ask(
                 ask_id=group.deliveries[0].message_id,
                 origin=self.owner,
@@ -133,9 +147,7 @@ class Talks:
         """The open ask of a pair in this direction: `own` of the sender, `other` of the recipient."""
         if pair not in self._asks:
             seq = row[f"{which}_seq"]
-            self._asks[pair] = seq and Ask(
-                row[f"{which}_id"], row["other_origin"], row["other_within"] if which == "other" else None, seq
-            )
+            self._asks[pair] = seq and Ask(row[f"{which}_id"], row[f"{which}_origin"], row[f"{which}_within"], seq)
         return self._asks[pair]
 
     def _find_answered(self, row: Any, group: NewGroup, recipient: str) -> Ask | None:
@@ -152,24 +164,28 @@ class Talks:
         self, index: int, group: NewGroup, recipient: str, talk: Talk, own: Ask | None
     ) -> list[str] | None:
         """A circle goes on from the recipient: there is none where that waits for nobody."""
+        answered = talk.answered
         row = self.rows[index]
-        closed = self._closed | ({talk.answered.seq} if talk.answered else set())
-        waits = row["waits_elsewhere"] or (row["other_seq"] is not None and row["other_seq"] not in closed)
-        mine = list(self._list_new(closed))
-        if not waits and all(ask.asker != recipient for ask in mine):
+        waits = row["waits_elsewhere"] or not (row["other_seq"] is None or self._is_closed(row["other_seq"], answered))
+        waits_new = self._new_asks[recipient] - (answered is not None and answered.group is not None)
+        if not waits and not waits_new:
             return None
         if self.graph is None:
             raise GraphMissing
-        asks = [ask for ask in self.graph.asks if ask.seq not in closed] + mine
+        known = (*self.graph.asks, *self._list_new())
+        asks = [ask for ask in known if not self._is_closed(ask.seq, answered)]
         new = self._waiting(index, group.sender_id, recipient, talk)
         if own is None:
             return find_circle(new, asks, self.graph.staff)
         behind = next((ask for ask in asks if ask.seq == own.seq), None)
         return None if behind is None else find_circle(new, asks, self.graph.staff, behind=behind)
 
-    def _list_new(self, closed: set[int]) -> Iterable[WaitingAsk]:
+    def _is_closed(self, seq: int, answered: Ask | None) -> bool:
+        return seq in self._closed or (answered is not None and seq == answered.seq)
+
+    def _list_new(self) -> Iterable[WaitingAsk]:
         for (asker, responder), ask in self._asks.items():
-            if ask is not None and ask.group is not None and ask.seq not in closed:
+            if ask is not None and ask.group is not None:
                 yield self._waiting(ask.group, asker, responder, self.stored[ask.group])
 
     @staticmethod
@@ -198,13 +214,18 @@ def pair_of(group: NewGroup) -> Pair:
 
 
 def list_agents(groups: Sequence[NewGroup]) -> list[tuple[str, bool]]:
-    """The agents of asks to lock, in order, with whether they ask (and are not only asked)."""
+    """The agents of asks to lock, in order, with whether they ask (and are not only asked).
+
+    The first stands for all: shared as a rule; alone, if it were too many for the server's room for locks.
+    """
     agents: dict[str, bool] = {}
     for group in groups:
         if group.ask_timeout is not None:
             agents[group.sender_id] = True
             agents.setdefault(group.deliveries[0].recipient_id, False)
-    return sorted(agents.items())
+    if len(agents) > _MOST_AGENTS:
+        return [(_ALL_AGENTS, True)]
+    return [(_ALL_AGENTS, False), *sorted(agents.items())] if agents else []
 
 
 def _seq_of(index: int) -> int:

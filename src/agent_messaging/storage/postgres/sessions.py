@@ -150,10 +150,6 @@ class PostgresSessions:
 
         return await self._engine.run(work, write=True, repeatable=True)
 
-    async def expects(self, agent_id: str, sender_id: str) -> bool:
-        (row,) = await self._fetch("expects", agent_id, sender_id)
-        return bool(row["expects"])
-
     # --- waits ---
 
     async def register_wait(self, wait: NewWait, *, owner: str, now: datetime | None = None) -> bool:

@@ -15,7 +15,6 @@ import apsw
 from ...models import AskState
 from ..mailboxes import MailboxGauge
 from ..ports import (
-    CLAIM_MARGIN,
     AppendOutcome,
     Claim,
     Duplicate,
@@ -32,7 +31,7 @@ from ..sql import Queries
 from .clock import Instant, to_microseconds
 from .engine import fetch
 from .pairs import Pairs, Plan, is_conversation
-from .rows import encode
+from .rows import claim_limit, encode
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
@@ -260,7 +259,7 @@ class Append:
                 if not wait and not is_done:
                     lane = _lane(group, delivery)
                     if delivery.claim and lane not in busy:
-                        until = now + int((max(group.run_limit, group.ask_timeout or 0.0) + CLAIM_MARGIN) * _SECOND)
+                        until = now + int(claim_limit(group.run_limit, group.ask_timeout) * _SECOND)
                         outcome.claims[delivery.message_id] = Claim(seq, 1, 1)
                     busy.add(lane)
                 rows.append(

@@ -10,11 +10,11 @@ from typing import Any
 import apsw
 
 from ...models import Kind
-from ..ports import CLAIM_MARGIN, Claim, ClaimedDelivery, ClaimRequest
+from ..ports import Claim, ClaimedDelivery, ClaimRequest
 from ..sql import Queries
 from .clock import Instant, to_datetime
 from .engine import fetch
-from .rows import encode
+from .rows import claim_limit, encode
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
@@ -34,15 +34,9 @@ def claim(
             return claim(connection, [replace(requests[0], limit=requests[0].limit // 2)], owner, instant)
         raise
     if chosen:
-        until = [(row[2], instant.due + int(_claim_limit(row, run_limit) * _SECOND)) for row, run_limit in chosen]
+        until = [(row[2], instant.due + int(claim_limit(run_limit, row[-1]) * _SECOND)) for row, run_limit in chosen]
         connection.execute(_SQL["claim_take"], {"rows": encode(until), "owner": owner, "at": instant.at})
     return [_claimed(row) for row, _ in chosen]
-
-
-def _claim_limit(row: list[Any], run_limit: float) -> float:
-    """Seconds to the hard end of the claim. The run of an ask may take as long as its asker waits."""
-    asked = row[-1]
-    return (run_limit if asked is None else max(run_limit, asked)) + CLAIM_MARGIN
 
 
 def _choose_all(

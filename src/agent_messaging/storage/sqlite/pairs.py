@@ -15,7 +15,7 @@ import apsw
 
 from ...models import AskState, DeliveryState, Kind
 from ..circles import Place, Staff, WaitingAsk, find_circle
-from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored
+from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored, Unexpected
 from ..sql import Queries
 from . import asks, notices
 from .clock import Instant
@@ -38,7 +38,6 @@ class OpenAsk:
     origin: str | None
     within: int | None
     is_seen: bool
-    is_queued: bool
     answer_id: str | None = None
     """Where a group of this call answers an ask of this call."""
 
@@ -65,8 +64,8 @@ class Plan:
 
     @property
     def born(self) -> int | None:
-        """How its delivery is stored: None as a duty, 0 as done, 1 as done and read."""
-        return 1 if self.answered is not None else 0 if self.is_done else None
+        """How its delivery is stored: None as a duty, 1 as done and read."""
+        return 1 if self.is_done else None
 
     def outcome(self) -> Stored:
         """What the caller is told."""
@@ -107,7 +106,7 @@ class Pairs:
             if session_id is not None:
                 self.sessions[_sorted(pair)] = session_id
             for key, ask in ((pair, mine), (pair[::-1], theirs)):
-                # The last two of its own fields are only read of `theirs`; another group may be about it so.
+                # Whether it was seen is only read of `theirs`; another group may be about it so.
                 if ask is not None and (key not in self.open or ask is theirs):
                     self.open[key] = OpenAsk(*ask)
         self.ended: set[int] = set()
@@ -119,7 +118,7 @@ class Pairs:
 
     # --- deciding ---
 
-    def judge(self, group: NewGroup) -> Plan | NotWaiting | SessionLocked | MutualWait:
+    def judge(self, group: NewGroup) -> Plan | NotWaiting | SessionLocked | MutualWait | Unexpected:
         """What is to become of the group; nothing is done yet."""
         (delivery,) = group.deliveries
         sender_id, recipient_id = pair = (group.sender_id, delivery.recipient_id)
@@ -132,9 +131,9 @@ class Pairs:
             within = self.runs[group.within]
             if refused := self._refuse(pair, within, answered):
                 return refused
-            ask = OpenAsk(
-                -self.number - 1, delivery.message_id, self.owner, within, answered is not None, answered is None
-            )
+            if group.only_if_expected and answered is None and self.waiters[pair] is None:
+                return Unexpected()
+            ask = OpenAsk(-self.number - 1, delivery.message_id, self.owner, within, answered is not None)
         assert group.session_id is not None
         return Plan(
             sender_id,
@@ -145,7 +144,7 @@ class Pairs:
             answered=answered,
             ask=ask,
             waiter=self.waiters[pair],
-            notify=group.notify and answered is None,
+            notify=group.notify and answered is None and self.waiters[pair] is None,
         )
 
     @staticmethod
@@ -254,8 +253,7 @@ class Pairs:
             connection.execute(_SQL["append_open_sessions"], {"rows": encode(sessions), "at": at})
         if endings:
             asks.end_asks(connection, endings, self.instant)
-            queued = [p.answered.seq for _, p in accepted if p.answered is not None and p.answered.is_queued]
-            asks.settle_deliveries(connection, [seq for seq in queued if seq > 0], self.instant)
+            asks.settle_deliveries(connection, [seq for seq, *_ in endings], self.instant)
         if new_asks:
             connection.execute(_SQL["append_insert_asks"], {"rows": encode(new_asks), **parameters})
         if left:

@@ -31,8 +31,8 @@ from .rows import encode, message_row
 
 _SQL = Queries(__package__, "sessions")
 _SECOND = 1_000_000
-_DROPPED = 1_000
-"""Old notices that are dropped where some are taken."""
+_DROPPED = 100
+"""So many of the oldest notices are looked at, and dropped if they are old, where some are taken."""
 
 
 class SQLiteSessions:
@@ -166,11 +166,6 @@ class SQLiteSessions:
             return _find_asks(connection, ids)
 
         return await self._engine.write(close) if ids else []
-
-    async def expects(self, agent_id: str, sender_id: str) -> bool:
-        """See the port."""
-        parameters = {"agent": agent_id, "sender": sender_id, "now": self._clock.now().due}
-        return bool(await self._engine.read(lambda con: con.execute(_SQL["expects"], parameters).get))
 
     # --- waits ---
 

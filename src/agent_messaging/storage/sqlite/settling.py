@@ -61,7 +61,7 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
         target, note = _STATE[settlement.how], _EVENT[settlement.how]
         moves = state == DeliveryState.CLAIMED
         if moves:
-            rows.append(_row(settlement, target, note, instant))
+            rows.append(_row(settlement, target, note, instant, reads=is_ask and settlement.answer is not None))
             if is_ask and target is not DeliveryState.DONE:
                 returned.append(seq)
             found[seq] = [seq, target, token, origin, note, is_ask]  # so a second one in this call is a repeat
@@ -93,7 +93,9 @@ def _took_effect(note: str | None, state: str, event: str | None) -> bool:
     return event == note and (note is not None or state == DeliveryState.DONE)
 
 
-def _row(settlement: Settlement, target: DeliveryState, note: str | None, instant: Instant) -> tuple[Any, ...]:
+def _row(
+    settlement: Settlement, target: DeliveryState, note: str | None, instant: Instant, *, reads: bool
+) -> tuple[Any, ...]:
     delay = int(settlement.delay * _SECOND) if settlement.how is Settling.RETRY else 0
     return (
         settlement.claim.seq,
@@ -105,6 +107,7 @@ def _row(settlement: Settlement, target: DeliveryState, note: str | None, instan
         instant.at if target.is_final else None,
         note,
         settlement.reason,
+        int(reads and target is DeliveryState.DONE),
     )
 
 

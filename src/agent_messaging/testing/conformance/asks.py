@@ -17,12 +17,14 @@ from ...storage.ports import (
     EndedAsk,
     KeyConflict,
     MailboxFull,
+    MutualWait,
     NotWaiting,
     SessionLocked,
     Settlement,
     Settling,
     Store,
     Stored,
+    Unexpected,
     UnknownAgents,
 )
 from .base import Processes, StoreFixtures
@@ -130,14 +132,36 @@ class AskingConformance(StoreFixtures):
         assert await world.outcome(group) == UnknownAgents([nobody])
         assert await world.sessions.find_asks([id_of(group)]) == []
 
-    async def test_an_agent_expects_whom_it_asked(self, world: World) -> None:
-        assert not await world.sessions.expects(world.alice, world.bob)
+    async def test_an_ask_that_is_sent_only_if_expected_is_refused_where_nobody_waits(self, world: World) -> None:
+        group = world.question(only_if_expected=True)
+        assert await world.outcome(group) == Unexpected()
+        assert await world.sessions.find_asks([id_of(group)]) == []
+        assert await world.sessions.find_open_session(world.alice, world.bob) is None
+
+    async def test_an_ask_that_is_sent_only_if_expected_is_stored_where_its_recipient_waits(self, world: World) -> None:
+        wait = await world.wait()
+        assert isinstance(await world.outcome(world.question(only_if_expected=True)), Stored)
+        await world.sessions.remove_wait(wait)
+        await world.claim_one(world.bob, kind=Kind.CONVERSATION)
+        answering = world.question(world.bob, world.alice, answers=Answering.IF_SEEN, only_if_expected=True)
+        outcome = await world.outcome(answering)
+        assert isinstance(outcome, Stored)
+        assert outcome.answered is not None
+
+    async def test_a_circle_is_told_before_that_nobody_waits(self, world: World) -> None:
+        await world.ask()
+        outcome = await world.outcome(world.question(world.bob, world.alice, only_if_expected=True))
+        assert outcome == MutualWait([world.alice, world.bob, world.alice])
+
+    async def test_whoever_answers_an_ask_has_read_it(self, world: World) -> None:
         ask = await world.ask()
-        assert await world.sessions.expects(world.alice, world.bob)
-        assert not await world.sessions.expects(world.bob, world.alice)
-        assert not await world.sessions.expects(world.alice, world.carol)
-        await world.close(ask, AskState.TIMED_OUT)
-        assert not await world.sessions.expects(world.alice, world.bob)
+        await world.claim_one(world.bob, kind=Kind.CONVERSATION)
+        await world.answer(answering=Answering.IF_SEEN)
+        assert (await world.receipt(ask)).read_at is not None
+        second = await world.ask(world.carol, world.bob)
+        claimed = await world.claim_one(world.bob, kind=Kind.CONVERSATION)
+        await world.settle(claimed, answer=world.result())
+        assert (await world.receipt(second)).read_at is not None
 
     async def test_the_next_change_includes_the_deadline(self, world: World) -> None:
         ask = await world.ask(timeout=45)

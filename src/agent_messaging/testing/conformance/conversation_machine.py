@@ -84,6 +84,11 @@ class ConversationMachine(StoreMachine[ConversationModel]):
     @rule(options=st.lists(GROUPS, min_size=1, max_size=2), owner=OWNERS)
     def append(self, options: list[dict[str, Any]], owner: int) -> None:
         by = self.owners[owner]
+        # In one call only the first of a lane asks for a claim.
+        lanes = [one["pair"] for one in options]
+        options = [
+            one | {"claim": one["claim"] and one["pair"] not in lanes[:place]} for place, one in enumerate(options)
+        ]
         groups = [self.make_group(**one) for one in options]
         outcomes = self.run(self.world.append(*groups, owner=by, now=self.now))
         stored: list[tuple[Letter, Stored]] = []

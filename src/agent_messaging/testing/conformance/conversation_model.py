@@ -26,6 +26,7 @@ from ...storage.ports import (
     SessionLocked,
     Settling,
     Stored,
+    Unexpected,
 )
 from .model import CLAIMED, DEAD, QUEUED, Item, Model
 
@@ -197,6 +198,13 @@ class ConversationModel(Model):
             refused := self.refuse(group.sender_id, new.recipient_id, within, answered)
         ):
             return refused
+        if (
+            group.only_if_expected
+            and group.ask_timeout is not None
+            and answered is None
+            and not self.live_waits(new.recipient_id, group.sender_id)
+        ):
+            return Unexpected()
         if group.mailbox_limit is not None and answered is None:
             there = [
                 item for item in self.items if item.recipient == new.recipient_id and item.state in (QUEUED, CLAIMED)
@@ -228,7 +236,7 @@ class ConversationModel(Model):
             self.answer(answered, letter)
         else:
             self.append(letter, owner, claim=False)
-            if group.notify:
+            if group.notify and not waiting:
                 self.notices.append(letter)
         if group.ask_timeout is not None:
             self.asks[letter.message_id] = Question(
@@ -298,6 +306,7 @@ class ConversationModel(Model):
 
     def answer(self, ask: Question, letter: Letter) -> None:
         ask.state, ask.answer = AskState.REPLIED, letter
+        ask.letter.is_read = True
         self.take_along(ask)
 
     def end_ask(self, ask: Question, state: AskState, reason: str | None = None) -> None:
@@ -365,6 +374,8 @@ class ConversationModel(Model):
             created_at=self.now,
         )
         self.items.append(answer)
+        if ask is not None:
+            ask.letter.is_read = True
         if ask is None or ask.state is not OPEN:
             return False
         answer.is_read = True

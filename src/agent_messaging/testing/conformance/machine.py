@@ -46,6 +46,7 @@ class StoreMachine(RuleBasedStateMachine, Generic[M]):
         self.make_store = make_store
         self.runner = runner
         self.stores: list[Store] = []
+        self.mortal: list[str] = []
         self.model = model
         self.claims: list[tuple[str, Claim]] = []
         """Every claim there ever was, with the message it was of."""
@@ -66,7 +67,6 @@ class StoreMachine(RuleBasedStateMachine, Generic[M]):
         self.agents = [self.world.alice, self.world.bob, self.world.carol]
         # Processes that can die have a presence, so each needs a store; without that capability there is one.
         self.owners = [new_id() for _ in range(3)]
-        self.mortal: list[str] = []
         for number in range(2 if store.capabilities.processes else 1):
             if number:
                 store = self.make_store()
@@ -85,6 +85,8 @@ class StoreMachine(RuleBasedStateMachine, Generic[M]):
             directory = self.stores[0].directory
             for organization in await directory.list_organizations(100, 0):
                 await directory.remove_organization(organization.external_id)
+            for process in self.mortal:
+                await self.stores[0].processes.retire(process)
         for store in self.stores:
             await store.aclose()
 

@@ -248,6 +248,15 @@ class RepeatedSettleConformance(StoreFixtures):
         assert await world.state(withdrawn) == DeliveryState.WITHDRAWN
         assert await world.state(expired) == DeliveryState.EXPIRED
 
+    async def test_a_repeat_is_answered_as_moved_also_when_the_dead_letter_was_driven_again(self, world: World) -> None:
+        await world.send()
+        claimed = await world.claim_one()
+        await world.settle(claimed, Settling.DEAD, reason="once")
+        await world.deliveries.redrive([claimed.message_id], None)
+        assert (await world.settle(claimed, Settling.DEAD, reason="once")).moved == [True]
+        assert (await world.settle(claimed, Settling.DONE)).moved == [False]
+        assert await world.state(claimed.message_id) == DeliveryState.QUEUED
+
     @pytest.mark.parametrize("first", [Settling.DONE, Settling.DEAD])
     @pytest.mark.parametrize("other", list(Settling))
     async def test_another_end_than_the_first_is_refused(self, world: World, first: Settling, other: Settling) -> None:

@@ -107,15 +107,6 @@ class HoldingConformance(StoreFixtures):
             assert not await world.sessions.register_wait(wait, owner=world.owner)
             assert await world.sessions.find_waits([wait.wait_id]) == {wait.wait_id: None}
 
-    async def test_an_agent_expects_for_whom_it_waits(self, world: World) -> None:
-        assert not await world.sessions.expects(world.bob, world.alice)
-        wait = await world.wait()
-        assert await world.sessions.expects(world.bob, world.alice)
-        assert not await world.sessions.expects(world.alice, world.bob)
-        assert not await world.sessions.expects(world.bob, world.carol)
-        await world.sessions.remove_wait(wait)
-        assert not await world.sessions.expects(world.bob, world.alice)
-
 
 class TakingConformance(StoreFixtures):
     """`find_waits` tells that something is there, `take_awaited` takes it."""

@@ -13,6 +13,7 @@
 -- Locks, in a statement of its own, so that the next one sees what their last holders committed. Inputs come sorted.
 -- Agents: of each ask the asker exclusively, the responder shared. So two asks that could be neighbours in a circle (the
 -- responder of one is the asker of the other) come one after the other, while many may ask one agent at the same time.
+-- The agent '' is all: shared, or of a call that would lock too many exclusively and alone.
 -- Sessions: opened where the pair has none, and locked whoever opened it: `do update … where false` locks the row also
 -- where it was committed after this statement began, and writes no new version. Held until the commit, before any seq is
 -- drawn: within a session the order of seq is the order of commits.
@@ -76,7 +77,8 @@ answerable as materialized (
   for update of d, a
 )
 select i.position::integer, s.id::text as session_id,
-  o.seq as own_seq, (select q.id::text from messages q where q.seq = o.seq) as own_id,
+  o.seq as own_seq, (select q.id::text from messages q where q.seq = o.seq) as own_id, o.origin::text as own_origin,
+  o.within as own_within,
   r.seq as other_seq, (select q.id::text from messages q where q.seq = r.seq) as other_id, r.origin::text as other_origin,
   r.within as other_within,
   ((i.position, r.seq) in (select x.position, x.seq from answerable x)) is true as answerable,
@@ -116,23 +118,15 @@ join deliveries d on d.seq = a.seq
 limit $2::integer
 
 -- name: append_find_staff
--- A process that serves an agent by its name and as one of all has its slots once.
+-- An agent's own handlers alone serve it where it has any; else those for everybody, and others that name it.
 select i.agent_id::text, coalesce(
   (
-    select sum(o.slots) from (
-      select max(s.slots) as slots
-      from services s join processes p on p.id = s.process_id and p.ended_at is null
-      where s.agent_id = i.agent_id::text and s.kind = 'conversation' and s.explicit
-      group by s.process_id
-    ) o
+    select sum(s.slots) from services s join processes p on p.id = s.process_id and p.ended_at is null
+    where s.agent_id = i.agent_id::text and s.kind = 'conversation' and s.explicit
   ),
   (
-    select sum(o.slots) from (
-      select max(s.slots) as slots
-      from services s join processes p on p.id = s.process_id and p.ended_at is null
-      where s.agent_id in (i.agent_id::text, '') and s.kind = 'conversation' and (s.agent_id = '' or not s.explicit)
-      group by s.process_id
-    ) o
+    select sum(s.slots) from services s join processes p on p.id = s.process_id and p.ended_at is null
+    where s.agent_id in (i.agent_id::text, '') and s.kind = 'conversation' and (s.agent_id = '' or not s.explicit)
   ),
   0
 )::integer as slots,
@@ -219,7 +213,7 @@ new_deliveries as (
     case when is_done then 'done' when taken then 'claimed' else 'queued' end, taken::integer,
     taken::integer, max_attempts, owner, case when taken then owner end, case when not is_done then run_at end, expires_at,
     case when taken then now + make_interval(secs => run_limit) end, coalesce(run_at, now),
-    case when taken then now end, case when is_done then now end, case when is_answer then now end, ask_timeout
+    case when taken then now end, case when is_done then now end, case when is_done then now end, ask_timeout
   from decided order by position
 ),
 replied as (
@@ -227,8 +221,12 @@ replied as (
   from input i where a.seq = i.answered and a.state = 'open'
 ),
 settled as (
-  update deliveries d set state = 'done', settled_at = i.now
-  from input i where d.seq = i.answered and d.state = 'queued'
+  -- Whoever answered it has read it; queued it needs no handler any more.
+  update deliveries d set
+    state = case d.state when 'queued' then 'done' else d.state end,
+    settled_at = case d.state when 'queued' then i.now else d.settled_at end,
+    read_at = coalesce(d.read_at, i.now)
+  from input i where d.seq = i.answered and (d.state = 'queued' or d.read_at is null)
 ),
 new_asks as (
   insert into asks (

@@ -354,11 +354,12 @@ with moment as materialized (
   select coalesce($8::timestamptz, clock_timestamp()) as now
 ),
 input as materialized (
-  select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[])
-    with ordinality as i (seq, token, how, delay, reason, event, position)
+  select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[], $9::boolean[])
+    with ordinality as i (seq, token, how, delay, reason, event, answers, position)
 ),
 locked as materialized (
-  select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
+  -- Whoever answers an ask has read it.
+  select d.seq, d.kind, i.how = 'done' and i.answers and d.ask_timeout is not null as reads, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
     case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
   from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
   order by d.seq
@@ -373,6 +374,7 @@ moved as (
     queued_at = case when l.how in ('retry', 'returned') then l.now + make_interval(secs => l.delay) else d.queued_at end,
     claim_until = null,
     settled_at = case when l.how in ('done', 'dead') then l.now end,
+    read_at = case when l.reads then coalesce(d.read_at, l.now) else d.read_at end,
     log = case when l.how = 'done' then d.log else coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
       'at', l.now, 'event', l.event, 'attempt', d.attempt, 'token', d.token,
       'process', $7::text, 'claimed_at', d.claimed_at, 'reason', l.reason

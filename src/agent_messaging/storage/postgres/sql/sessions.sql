@@ -236,15 +236,6 @@ with held as materialized (
 )
 update deliveries d set read_at = null from held h where d.seq = h.seq
 
--- name: expects
-select exists (
-  select from asks a where a.asker_id = $1::text::uuid and a.responder_id = $2::text::uuid and a.state = 'open'
-) or exists (
-  select from waits w left join processes p on p.id = w.process_id
-  where w.recipient_id = $1::text::uuid and w.sender_id = $2::text::uuid
-    and not w.is_ended and (w.until_at is null or w.until_at > clock_timestamp()) and p.ended_at is null
-) as expects
-
 -- name: register_wait
 insert into waits (id, recipient_id, sender_id, process_id, until_at)
 values (

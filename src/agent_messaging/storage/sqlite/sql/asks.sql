@@ -11,12 +11,11 @@ select json_group_array(json_array(
       and ended_at is null
   ),
   json((
-    select json_array(a.seq, m.id, a.origin, a.within, 0, 0) from asks as a cross join messages as m on m.seq = a.seq
+    select json_array(a.seq, m.id, a.origin, a.within, 0) from asks as a cross join messages as m on m.seq = a.seq
     where a.asker_id = g.sender_id and a.responder_id = g.recipient_id and a.state = 'open'
   )),
   json((
-    select json_array(a.seq, m.id, a.origin, a.within, d.token > 0 or d.attempt > 0 or d.read_at is not null,
-      d.state = 'queued')
+    select json_array(a.seq, m.id, a.origin, a.within, d.token > 0 or d.attempt > 0 or d.read_at is not null)
     from asks as a cross join messages as m on m.seq = a.seq cross join deliveries as d on d.seq = a.seq
     where a.asker_id = g.recipient_id and a.responder_id = g.sender_id and a.state = 'open'
   )),
@@ -103,12 +102,16 @@ from (
 where asks.seq = ended.seq and asks.state = 'open'
 
 -- name: asks_settle_deliveries
--- What is queued for an ask that has ended needs no handler any more.
-update deliveries set state = iif(ended.state = 'replied', 'done', 'expired'), settled_at = :at
+-- What is queued for an ask that has ended needs no handler any more; whoever answered one has read it.
+update deliveries set
+  state = iif(deliveries.state <> 'queued', deliveries.state, iif(ended.state = 'replied', 'done', 'expired')),
+  settled_at = iif(deliveries.state <> 'queued', settled_at, :at),
+  read_at = iif(ended.state = 'replied', coalesce(read_at, :at), read_at)
 from (
   select a.seq, a.state from jsonb_each(:seqs) as wanted cross join asks as a on a.seq = wanted.value
 ) as ended
-where deliveries.seq = ended.seq and ended.state <> 'open' and deliveries.state = 'queued'
+where deliveries.seq = ended.seq and ended.state <> 'open'
+  and (deliveries.state = 'queued' or (ended.state = 'replied' and deliveries.read_at is null))
 
 -- name: asks_find_returned
 -- Of asks whose deliveries have left their claims: those that are still open though the delivery is dead, and those that

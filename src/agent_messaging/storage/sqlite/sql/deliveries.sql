@@ -212,7 +212,8 @@ select json_group_array(json_array(d.seq, d.state, d.token, d.origin, (
 from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
 
 -- name: settle
--- :rows are (seq, state, 1 to take back the attempt, run_due, run_at, queued_due, settled_at, event, reason).
+-- :rows are (seq, state, 1 to take back the attempt, run_due, run_at, queued_due, settled_at, event, reason, 1 if it is an
+-- ask that the run answers, and so has read).
 update deliveries set
   state = moved.state,
   attempt = attempt - moved.uncounted,
@@ -222,11 +223,13 @@ update deliveries set
   queued_due = moved.queued_due,
   claim_until_due = null,
   settled_at = moved.settled_at,
+  read_at = iif(moved.reads, coalesce(read_at, :at), read_at),
   log = iif(moved.event is null, log, json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
     'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
   select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as uncounted, value ->> 3 as run_due,
-    value ->> 4 as run_at, value ->> 5 as queued_due, value ->> 6 as settled_at, value ->> 7 as event, value ->> 8 as reason
+    value ->> 4 as run_at, value ->> 5 as queued_due, value ->> 6 as settled_at, value ->> 7 as event, value ->> 8 as reason,
+    value ->> 9 as reads
   from jsonb_each(:rows)
 ) as moved
 where deliveries.seq = moved.seq

@@ -168,17 +168,12 @@ cross join asks as a on a.seq = m.seq
 -- name: close_asks_unread
 update deliveries set read_at = null where seq in (select value from jsonb_each(:seqs))
 
--- name: expects
-select exists (
-  select 1 from asks where asker_id = :agent and responder_id = :sender and state = 'open'
-) or exists (
-  select 1 from waits
-  where recipient_id = :agent and sender_id = :sender and is_ended = 0 and (until_due is null or until_due > :now)
-)
-
 -- name: register_wait
+-- That of a process which others took for dead holds nothing: nobody would remove it any more.
 insert into waits (id, recipient_id, sender_id, process_id, until_due)
-select :wait, r.id, s.id, :owner, :until from agents as r cross join agents as s
+select :wait, r.id, s.id, :owner, iif(
+  exists (select 1 from processes where id = :owner and ended_at is not null), 0, :until
+) from agents as r cross join agents as s
 where r.id = :recipient and s.id = :sender
 on conflict (id) do nothing
 

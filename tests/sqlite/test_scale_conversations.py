@@ -1,0 +1,175 @@
+"""What long conversations and many askers cost, counted in SQLite's own steps and statements (see test_scale.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import apsw
+import pytest
+
+from agent_messaging.ids import uuid7 as new_id
+from agent_messaging.models import AskState, Kind
+from agent_messaging.storage.ports import (
+    Answering,
+    MutualWait,
+    NewAnswer,
+    NewEnding,
+    NewGroup,
+    NewWait,
+    Settlement,
+    Settling,
+    Stored,
+)
+from agent_messaging.storage.sqlite.store import SQLiteStore
+from agent_messaging.testing.conformance.world import World
+
+from .test_scale import cost
+
+MANY = 10_000
+TALK = Kind.CONVERSATION
+
+
+def talk(world: World, sender: str, recipient: str, **options: Any) -> NewGroup:
+    return world.group(sender, recipient, kind=TALK, session_id=new_id(), **options)
+
+
+@pytest.fixture
+async def long(world: World, store: SQLiteStore) -> World:
+    """Alice has asked bob many times, and was answered; he has not read it. Carol's notes to him nobody has handled."""
+    ids = []
+    for _ in range(MANY // 1000):
+        groups = []
+        for _ in range(1000):
+            groups.append(talk(world, world.alice, world.bob, ask_timeout=30.0, answers=Answering.IF_SEEN))
+            groups.append(talk(world, world.bob, world.alice, answers=Answering.REQUIRED))
+        await world.append(*groups)
+        await world.append(*(talk(world, world.carol, world.bob, notify=True) for _ in range(1000)))
+        ids += [group.deliveries[0].message_id for group in groups]
+    # So that they are what handlers leave: done, had once, unread.
+    await store.engine.write(
+        lambda con: con.execute("update deliveries set attempt = 1, token = 1 where state = 'done'").close()
+    )
+    return world
+
+
+async def test_a_long_conversation_slows_nothing_down(long: World, store: SQLiteStore) -> None:
+    world, sessions = long, store.sessions
+    session = await sessions.find_open_session(world.alice, world.bob)
+    assert session is not None
+    (other,) = await world.append(talk(world, world.dave, world.bob, ask_timeout=1000.0))
+    assert isinstance(other, Stored)
+    await sessions.register_wait(NewWait("waits", world.bob, world.alice, None), owner=world.owner)
+
+    async def ask() -> None:
+        group = talk(world, world.alice, world.bob, ask_timeout=30.0, answers=Answering.IF_SEEN)
+        (outcome,) = await world.append(group)
+        assert isinstance(outcome, Stored)
+        await sessions.close_asks([group.deliveries[0].message_id], AskState.CANCELLED)
+
+    async def answer() -> None:
+        group = talk(world, world.dave, world.carol, ask_timeout=30.0, claim=True)
+        (outcome,) = await world.append(group)
+        assert isinstance(outcome, Stored)
+        settlement = Settlement(
+            outcome.claims[group.deliveries[0].message_id], Settling.DONE, answer=NewAnswer(new_id(), "1", 0)
+        )
+        assert (await store.deliveries.settle([settlement], owner=world.owner)).ended_asks
+
+    async def take_nothing() -> None:
+        assert await sessions.take_awaited(world.bob, world.alice) is None
+
+    async def read_from_one() -> None:
+        assert (await sessions.read_messages(world.bob, sender_id=world.dave, limit=10)).is_last
+
+    async def end() -> None:
+        await world.append(talk(world, world.alice, world.dave))
+        assert await sessions.end_session(world.alice, world.dave, NewEnding(new_id(), "{}", 0)) is not None
+
+    async def wait() -> None:
+        assert await sessions.find_waits(["waits"]) == {}
+
+    async def notice() -> None:
+        await world.append(talk(world, world.dave, world.alice, notify=True))
+        assert len(await sessions.take_notices([world.alice], 10)) == 1
+
+    costs = {
+        "ask": await cost(store, ask),
+        "answer": await cost(store, answer),
+        "take nothing": await cost(store, take_nothing),
+        "look for what a wait waits for": await cost(store, wait),
+        "read of one sender": await cost(store, read_from_one),
+        "read a page": await cost(store, lambda: sessions.read_messages(world.bob, mark=False, limit=10)),
+        "end": await cost(store, end),
+        "find": await cost(store, lambda: sessions.find_open_session(world.bob, world.alice)),
+        "list sessions": await cost(store, lambda: sessions.list_sessions(world.bob, open_only=True, limit=10)),
+        "list messages": await cost(store, lambda: sessions.list_messages(session.session_id, limit=10)),
+        "advance": await cost(store, store.deliveries.advance),
+        "retire": await cost(store, lambda: store.processes.retire(new_id())),
+        "notice": await cost(store, notice),
+    }
+    assert {name: steps for name, steps in costs.items() if steps > MANY // 4} == {}
+
+
+async def test_many_waits_beside_one_do_not_slow_claiming(world: World, store: SQLiteStore) -> None:
+    for number in range(1000):
+        wait = NewWait(f"wait-{number}", world.bob, world.carol, None)
+        await store.sessions.register_wait(wait, owner=world.owner)
+    await world.append(talk(world, world.carol, world.bob), *(talk(world, world.alice, world.bob) for _ in range(5)))
+
+    async def claim(**options: Any) -> None:
+        (claimed,) = await world.claim(limit=1, kind=TALK, **options)
+        assert claimed.sender_id == world.alice
+        await world.settle(claimed, Settling.RETURNED)
+
+    assert await cost(store, claim) < 1000
+    assert await cost(store, lambda: claim(ordered=False)) < 1000
+
+
+async def statements(store: SQLiteStore, call: Callable[[], Awaitable[Any]]) -> int:
+    """How many the writer runs for it."""
+    connection = await store.engine.write(lambda con: con)
+    seen: list[Any] = []
+    connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: seen.append(event) if event["trigger"] is False else None)
+    try:
+        await call()
+    finally:
+        connection.trace_v2(0, None)
+    assert seen
+    return len(seen)
+
+
+async def test_the_number_of_statements_does_not_depend_on_the_number_of_askers(
+    world: World, store: SQLiteStore
+) -> None:
+    async def add(number: int) -> list[str]:
+        ids = [new_id() for _ in range(number)]
+        for id in ids:
+            await store.directory.add_agent(id, id, world.organization_id, "Agent", update_name=False)
+        return ids
+
+    async def round_of(agents: list[str]) -> int:
+        """All ask bob, are answered, each asks the next, and the last one would close the circle."""
+        options: dict[str, Any] = {"ask_timeout": 30.0, "answers": Answering.IF_SEEN, "notify": True}
+        to_bob = [talk(world, agent, world.bob, claim=True, **options) for agent in agents]
+        circle = [
+            talk(world, agent, other, **options) for agent, other in zip(agents, [*agents[1:], agents[0]], strict=True)
+        ]
+
+        async def run() -> None:
+            outcomes = await world.append(*to_bob)
+            settlements = [
+                Settlement(claim, Settling.DONE, answer=NewAnswer(new_id(), "1", 0))
+                for outcome in outcomes
+                if isinstance(outcome, Stored)
+                for claim in outcome.claims.values()
+            ]
+            settled = await store.deliveries.settle(settlements, owner=world.owner, now=world.start)
+            assert len(settled.ended_asks) == len(agents)
+            assert [type(outcome) for outcome in await world.append(*circle)][-2:] == [Stored, MutualWait]
+            await store.sessions.close_asks([group.deliveries[0].message_id for group in circle], AskState.TIMED_OUT)
+
+        return await statements(store, run)
+
+    few, many = await add(3), await add(200)
+    assert await round_of(few) == await round_of(many) < 40
