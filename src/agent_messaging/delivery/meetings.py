@@ -32,6 +32,7 @@ from ..storage.ports import (
     NewSpeech,
     Presence,
     Standing,
+    TimedOut,
     TurnRow,
 )
 from .names import AgentName, Names
@@ -144,12 +145,12 @@ class Meetings:
         for key in [key for key in self.observed if key[0] == meeting_id]:
             del self.observed[key]
 
-    async def time_out(self) -> float | None:
-        """End the turns whose time is over; the seconds until the next one is."""
+    async def time_out(self) -> TimedOut:
+        """End turns whose time is over."""
         changed = await self.meetings.time_out(TIME_OUTS)
         for meeting_id, acted in changed.meetings.items():
             self.acted(meeting_id, acted)
-        return 0.0 if len(changed.meetings) == TIME_OUTS else changed.next_in
+        return changed
 
     def look(self) -> None:
         """Anything may have changed elsewhere."""
