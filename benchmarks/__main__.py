@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import backlog, machine, mailbox, one_way, startup, takeover, wakeup
+from . import asks, backlog, machine, mailbox, meetings, one_way, startup, takeover, wakeup
 from .harness import Bench, Family, Row, print_head, print_row, write_json
 from .stores import Backend, PostgreSQL, SQLite
 
@@ -20,8 +20,9 @@ FAMILIES: dict[str, Family] = {
     "takeover": takeover,
     "wakeup": wakeup,
     "mailbox": mailbox,
+    "asks": asks,
+    "meetings": meetings,
     "startup": startup,
-    # Asks, waiting askers and meetings join here.
 }
 BACKENDS: dict[str, type[Backend]] = {"sqlite": SQLite, "postgres": PostgreSQL}
 

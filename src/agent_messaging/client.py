@@ -83,7 +83,9 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         self._changing = asyncio.Lock()
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
-        self._conversation = Conversation[T_Conversation](self._started, settings, lambda: payload_type(self, 1))
+        self._conversation = Conversation[T_Conversation](
+            self._started, settings, lambda: payload_type(self, AgentMessaging, 1)
+        )
         self._meeting = MeetingManager[T_Meeting](self._started, settings)
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
@@ -390,10 +392,12 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         concurrency: int | None = None,
         timeout: float | None = None,
     ) -> Callable[[F], F]:
-        """Register, as a decorator, the handler of one agent in this SDK object, for every kind of message.
+        """Register, as a decorator, the handler of one agent in this SDK object.
 
-        It wins over global handlers. It may be registered before the SDK is started and before the agent exists;
-        messages that wait for the agent are then handled. The function is returned unchanged.
+        It gets the agent's one-way messages, conversation messages (what it returns is the answer) and invitations to
+        meetings (`context.is_meeting_message`). It wins over global handlers. It may be registered before the SDK is
+        started and before the agent exists; messages that wait for the agent are then handled. The function is
+        returned unchanged.
 
         Args:
             agent_external_id: Whose messages.

@@ -28,7 +28,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import typing_extensions
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -398,18 +398,38 @@ class Decoder:
         return found[1]
 
 
-def payload_type(instance: object, position: int) -> Any:
-    """Return what a generic object was given for one of its class's type parameters, as in `Thing[A, B]()`.
+def payload_type(instance: object, generic: type, position: int) -> Any:
+    """Return what an object was given for a type parameter of `generic`, its class or one that its class extends.
 
-    Fewer arguments than parameters are filled up as their defaults say. `MISSING` where it was given none, or one that
-    says nothing.
+    In `Thing[A, B]()` as in `class Mine(Thing[A, B])`. Fewer arguments than parameters are filled up as their defaults
+    say. `MISSING` where it was given none, or one that says nothing.
     """
-    parameters = type(instance).__parameters__  # type: ignore[attr-defined]
-    given = dict(zip(parameters, get_args(getattr(instance, "__orig_class__", None)), strict=False))
+    given: Any = getattr(instance, "__orig_class__", type(instance))
+    while (get_origin(given) or given) is not generic:
+        given = _base_towards(given, generic)
+    parameters: tuple[Any, ...] = generic.__parameters__
+    arguments = dict(zip(parameters, get_args(given), strict=False))
     found = parameters[position]
     while isinstance(found, TypeVar):
-        found = given[found] if found in given else getattr(found, "__default__", Any)
+        found = arguments[found] if found in arguments else _default_of(found)
     return MISSING if found is Any or found is object else found
+
+
+def _base_towards(given: Any, generic: type) -> Any:
+    """The base through which a class (`given` may say with which arguments) extends `generic`, with its arguments."""
+    own = get_origin(given) or given
+    bases = vars(own).get("__orig_bases__", own.__bases__)
+    base = next(base for base in bases if issubclass(get_origin(base) or base, generic))
+    free = base.__parameters__ if get_origin(base) else ()
+    if not free:
+        return base
+    arguments = dict(zip(own.__parameters__, get_args(given), strict=False))
+    return base[tuple(arguments.get(parameter, _default_of(parameter)) for parameter in free)]
+
+
+def _default_of(parameter: Any) -> Any:
+    default = getattr(parameter, "__default__", typing_extensions.NoDefault)
+    return Any if default is typing_extensions.NoDefault else default
 
 
 def annotation_of(value: object) -> Any:

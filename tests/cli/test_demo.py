@@ -29,7 +29,15 @@ def test_the_demo(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (process.returncode, err) == (0, "")
     assert time.monotonic() - begun < 30
     assert first.startswith("agent-messaging demo")
-    for claim in ("woken in", "handled by bob", "kill -9", "took it over", "attempt 2", "0 lost; 1 ran twice"):
+    for claim in (
+        "woken in",
+        "handled by bob",
+        "kill -9",
+        "took it over",
+        "attempt 2",
+        "0 lost; 1 ran twice",
+        "carol lost the turn",
+    ):
         assert claim in out
     assert SCRIPT in out
     assert [line for line in out.splitlines()[1:] if len(line) > 80] == []  # after the path
@@ -51,9 +59,11 @@ def test_the_demo_as_json_keeps_its_store(cli: Cli, start: Start) -> None:
         "done",
     ]
     assert figures["takeover_ms"] > 0
+    assert figures["silent_s"] >= 1.0
     store = Path(document["store"])
     try:
-        assert cli("doctor", "--url", f"sqlite:///{store}", "--json").json["messages"]["counts"]["done"] == 14
+        # And of the meeting two invitations, and the turn of the one who has a handler.
+        assert cli("doctor", "--url", f"sqlite:///{store}", "--json").json["messages"]["counts"]["done"] == 14 + 2 + 1
     finally:
         subprocess.run(["rm", "-r", str(store.parent)], check=True)
 

@@ -14,6 +14,7 @@ import pytest
 from agent_messaging import clear_handlers
 
 RunProgram = Callable[[str], list[str]]
+RunBeside = Callable[[str, str], list[str]]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -49,13 +50,18 @@ def configured(surroundings: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def run_twice(surroundings: dict[str, str], tmp_path: Path) -> RunProgram:
+def environment(surroundings: dict[str, str]) -> dict[str, str]:
+    """The environment of a program of its own process."""
+    return {**os.environ, **surroundings, "PYTHONUTF8": "1", "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture
+def run_twice(environment: dict[str, str], tmp_path: Path) -> RunProgram:
     """Run a program twice in a row on the same database; return what each run printed."""
 
     def run(program: str) -> list[str]:
         path = tmp_path / "program.py"
         path.write_text(program, encoding="utf-8")
-        environment = {**os.environ, **surroundings, "PYTHONUTF8": "1", "PYTHONWARNINGS": "error"}
         printed = []
         for _ in range(2):
             done = subprocess.run(
@@ -70,5 +76,25 @@ def run_twice(surroundings: dict[str, str], tmp_path: Path) -> RunProgram:
             assert (done.returncode, done.stderr) == (0, "")
             printed.append(done.stdout)
         return printed
+
+    return run
+
+
+@pytest.fixture
+def run_beside(environment: dict[str, str], tmp_path: Path, run_twice: RunProgram) -> RunBeside:
+    """Run a program twice in a row, while another one, which has printed "ready", answers."""
+
+    def run(server: str, asker: str) -> list[str]:
+        path = tmp_path / "server.py"
+        path.write_text(server, encoding="utf-8")
+        with subprocess.Popen(
+            [sys.executable, str(path)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                return run_twice(asker)
+            finally:
+                process.kill()
 
     return run

@@ -22,15 +22,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from agent_messaging import AgentMessaging, Config, MessageContext, bootstrap, client
+from agent_messaging import AgentMessaging, AgentMessagingError, Config, MessageContext, bootstrap, client
 from agent_messaging.storage import ports
-from agent_messaging.testing.history import History
+from agent_messaging.testing.history import History, hash_body
 from agent_messaging.testing.recording import RecordingStore
 from tests.processes.plants import plant
 from tests.support import eventually
 
 READY = "READY"
 HOLDING = "HOLDING"
+HEARTBEAT, STALL = 0.05, 0.1
+"""Seconds between two looks at the clock, and how much later one may be."""
 Settings = dict[str, Any]
 Main = Callable[["Program"], Awaitable[None]]
 
@@ -77,9 +79,12 @@ class Program:
         # Before the SDK starts, because it serves before its start returns.
         self.history.record("start", pid=os.getpid(), serves=self.settings.get("serves", []))
         async with self.sdk:
+            self.history.record("ready")
             say(READY)
+            watching = asyncio.create_task(self._watch_the_time())
             await main(self)
             self._stop()
+            watching.cancel()
         # What it gave back may run elsewhere before this line is written.
         self.history.record("stop", since=self.stopping_since)
 
@@ -88,7 +93,28 @@ class Program:
             self.stopping_since = time.monotonic_ns()
         self.stopping.set()
 
-    async def _handle(self, body: dict[str, Any], context: MessageContext) -> None:
+    async def _watch_the_time(self) -> None:
+        """Tell of times in which a busy machine let this process do nothing; nobody can keep a deadline then."""
+        while True:
+            since = time.monotonic_ns()
+            await asyncio.sleep(HEARTBEAT)
+            if time.monotonic_ns() - since > (HEARTBEAT + STALL) * 1e9:
+                self.history.record("stall", since=since)
+
+    async def ask(self, asker: str, responder: str, body: dict[str, Any], timeout: float, **options: Any) -> Any:
+        """Ask, and record it."""
+        expect: Any = options.pop("expect", None)
+        asking = self.history.asking(
+            asker, responder, body, value=body["value"], timeout=timeout, org="org", expect=expect
+        )
+        with asking as call:
+            answer = await self.sdk.conversation.send_and_wait(asker, responder, body, timeout, **options)
+            call.reply(answer)
+        return answer
+
+    async def _handle(self, body: dict[str, Any], context: MessageContext) -> Any:
+        if context.is_meeting_message:
+            return None
         with self.history.running(
             context.message_id,
             context.attempt,
@@ -96,14 +122,23 @@ class Program:
             body=body,
             value=body["value"],
             org=context.organization_id,
-        ):
-            await self._act(body, context)
+        ) as run:
+            more = await self._act(body, context)
+            if not context.requires_reply or more is None:
+                return None
+            answer = {"answer": body["value"], "by": self.history.process, "attempt": context.attempt, **more}
+            run.answer(answer)
+            return answer
 
-    async def _act(self, body: dict[str, Any], context: MessageContext) -> None:
-        """What a message tells its handler to do; `times` is the number of attempts in which it does so."""
+    async def _act(self, body: dict[str, Any], context: MessageContext) -> dict[str, Any] | None:
+        """What a message tells its handler to do; `times` is the number of attempts in which it does so.
+
+        Returns:
+            What its answer says, if it was asked; None for no answer.
+        """
         act = body.get("act", "work")
         if context.attempt > body.get("times", sys.maxsize):
-            return
+            return {}
         if act == "work":
             await asyncio.sleep(body.get("seconds", 0.0))
         elif act == "hold":
@@ -118,8 +153,26 @@ class Program:
             raise RuntimeError("as told")
         elif act == "exit":
             self.die()
+        elif act == "ask":
+            return await self._ask_on(body, context)
+        elif act == "reply":
+            answer = {"answer": body["value"], "by": self.history.process, "attempt": context.attempt}
+            self.history.record("answer", value=body["value"], hash=hash_body(answer))
+            await self.sdk.conversation.reply(context.receiver_id, context.sender_id, answer)
+            return None
         else:
             raise ValueError(f"no such act: {act!r}")
+        return {}
+
+    async def _ask_on(self, body: dict[str, Any], context: MessageContext) -> dict[str, Any]:
+        """Ask somebody else, perhaps the one who asked; what comes of it is part of the answer."""
+        since = time.monotonic()
+        try:
+            inner = await self.ask(context.receiver_id, body["whom"], body["body"], body.get("timeout", 20.0))
+        except AgentMessagingError as error:
+            path = list(getattr(error, "path", ()))
+            return {"refused": error.code, "path": path, "seconds": time.monotonic() - since}
+        return {"inner": inner}
 
     def die(self) -> None:
         """End at once, as by `kill -9`, and leave word of it."""

@@ -2,52 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_messaging import DeliveryState
-from tests.processes.harness import Lab, Nemesis
+from tests.processes.harness import DATABASE, LEASE, MAX_ATTEMPTS, MESSAGING, SEED, STRIKES, MakeLab, Nemesis
 from tests.processes.program import HOLDING
 from tests.processes.sender import DONE
-
-SEED = int(os.environ.get("AGENT_MESSAGING_TEST_SEED", "20260101"))
-"""Of the random kills; read at import, because the environment is emptied for each test."""
-STRIKES = int(os.environ.get("AGENT_MESSAGING_TEST_STRIKES", "24"))
-"""Of the nemesis in the random kills; the default takes about ten seconds, thousands make a soak test."""
-MAX_ATTEMPTS = 5
-LEASE = 10.0
-"""Seconds, on PostgreSQL. Long enough for a busy machine to renew it: a lease lost to that explains nothing."""
-DATABASE = {"lease": LEASE, "min_pool_size": 1, "max_pool_size": 5}
-MESSAGING = {"max_attempts": MAX_ATTEMPTS, "retry_delay": 0.05, "retry_max_delay": 0.2, "handler_timeout": 20.0}
-MakeLab = Callable[..., Lab]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Those that many processes can share."""
-    return str(request.param)
-
-
-@pytest.fixture
-def make_lab(tmp_path: Path, backend: str, database_url: str) -> MakeLab:
-    """Makes the laboratory of a test."""
-
-    def make(*, limits: dict[str, Any] | None = None, messaging: dict[str, Any] | None = None, **settings: Any) -> Lab:
-        # Far more than it takes (see the report), so that a busy machine breaks nothing.
-        takeover = 10.0 if backend == "sqlite" else 2 * LEASE
-        return Lab(
-            tmp_path,
-            database_url,
-            limits={"max_attempts": MAX_ATTEMPTS, "takeover_kill": takeover, **(limits or {})},
-            messaging={**MESSAGING, **(messaging or {})},
-            **{"database": DATABASE, "early_sign": True, **settings},
-        )
-
-    return make
 
 
 async def test_a_worker_killed_in_the_middle_of_a_handler(make_lab: MakeLab) -> None:

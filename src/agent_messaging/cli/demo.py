@@ -21,7 +21,7 @@ from .quickstart import FILE, NEXT, SCRIPT
 @click.option("--keep", is_flag=True, help="Leave the store, to look around in it.")
 @click.pass_context
 def demo(ctx: click.Context, keep: bool) -> None:
-    """See it work in a few seconds: two processes on one file, a kill -9 in the middle of the work, nothing lost.
+    """See it work in a few seconds: two processes on one file, a kill -9 in the middle of the work, a meeting.
 
     \b
     Example:
@@ -75,7 +75,7 @@ def bold(text: str) -> str:
 
 
 def _print_script(stage: Stage) -> None:
-    stage.act(5, f"Your turn: save this as {FILE} and run it with python {FILE}")
+    stage.act(6, f"Your turn: save this as {FILE} and run it with python {FILE}")
     stage.say()
     for line in SCRIPT.splitlines():
         stage.say(line)

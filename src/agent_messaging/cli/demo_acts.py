@@ -11,6 +11,7 @@ from typing import Any
 from .. import AgentMessaging, Receipt
 from .demo import Stage, bold
 from .demo_crew import Crew, DemoFailure, Run
+from .demo_meeting import hold
 from .demo_store import AGENTS, SENDER, config_for
 from .demo_worker import NEVER_ENDING
 from .output import clean, count, duration
@@ -30,6 +31,8 @@ class Figures:
     sent: int = 0
     handled: int = 0
     runs: int = 0
+    silent_s: float = 0.0
+    """Seconds after which the silent participant of the meeting lost its turn."""
     receipt: Receipt | None = None
 
 
@@ -56,6 +59,7 @@ async def play(stage: Stage, path: str) -> Figures:
             await _notes(stage, sdk, crew, figures)
             await _broadcast(stage, sdk, crew, figures)
             await _kill(stage, sdk, crew, figures)
+            figures.silent_s = await hold(stage, sdk)
     finally:
         await crew.end()
     return figures

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 SENDER = "alice"
 AGENTS = ("bob", "carol", "dave")
 """Those who are served, by every worker."""
+LINES = {"bob": "All tests are green."}
+"""What the turn handlers of the workers say, by agent. Who is not here is silent in meetings."""
 
 
 def config_for(path: str) -> Config:

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from .. import AgentMessaging, MessageContext
-from .demo_store import AGENTS, config_for
+from .demo_store import AGENTS, LINES, config_for
 
 NEVER_ENDING = "never-ending"
 """The payload's task that, in its first run, waits to be killed."""
@@ -29,6 +29,9 @@ async def serve(path: str) -> None:
     sdk: AgentMessaging[dict[str, Any]] = AgentMessaging(config_for(path))
 
     async def handle(payload: dict[str, Any], context: MessageContext) -> None:
+        if context.is_meeting_message and context.meeting_id is not None:
+            await sdk.meeting.attend_meeting(context.receiver_id, context.meeting_id)
+            return
         begun = time.monotonic()  # CLOCK_MONOTONIC, one clock for all processes
         facts = {"id": str(context.message_id), "agent": context.receiver_id, "attempt": context.attempt}
         tell("begun", at=begun, **facts)
@@ -36,8 +39,13 @@ async def serve(path: str) -> None:
             await asyncio.Event().wait()
         tell("ended", **facts)
 
+    async def speak(latest: dict[str, Any], context: MessageContext) -> dict[str, Any]:
+        return {"text": LINES[context.receiver_id]}
+
     for agent in AGENTS:
         sdk.register_handler(agent)(handle)
+    for agent in LINES:
+        sdk.register_meeting_handler(agent)(speak)
     async with sdk:
         tell("ready", process=sdk.store.presence.process_id)
         loop = asyncio.get_running_loop()

@@ -6,11 +6,13 @@ import click
 
 from .agents import agents
 from .app import App
+from .conversations import ask, reply, sessions
 from .db import db
 from .dead_letters import dead_letters
 from .demo import demo
 from .doctor import doctor
 from .inbox import inbox
+from .meetings import meetings
 from .organizations import org
 from .receipt import receipt
 from .send import send
@@ -51,7 +53,22 @@ def main() -> None:
     """
 
 
-for command in (demo, send, inbox, tail, receipt, dead_letters, org, agents, db, doctor):
+for command in (
+    demo,
+    send,
+    inbox,
+    tail,
+    receipt,
+    dead_letters,
+    ask,
+    reply,
+    sessions,
+    meetings,
+    org,
+    agents,
+    db,
+    doctor,
+):
     main.add_command(command)
 
 

@@ -11,6 +11,7 @@ import logging
 import weakref
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..exceptions import AgentNotFoundError, DatabaseError, OutcomeUnknownError
@@ -52,6 +53,8 @@ class Asks:
         """Messages on their way into the store from here, as the answers that they may be, by their ids."""
         self._abandoned: set[str] = set()
         """Asks among them whose callers have gone."""
+        self._given_up: dict[str, asyncio.Future[AskOutcome | None]] = {}
+        """Asks whose callers have gone, until the store has ended them."""
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
         self._closer: asyncio.Task[None] | None = None
@@ -101,7 +104,22 @@ class Asks:
         if ask_id in self._written:
             self._abandoned.add(ask_id)  # not stored yet, or not at all
             return
-        self._close(ask_id, AskState.CANCELLED).add_done_callback(_forget)
+        closing = self._given_up[ask_id] = self._close(ask_id, AskState.CANCELLED)
+        closing.add_done_callback(partial(self._gave_up, ask_id))
+
+    def _gave_up(self, ask_id: str, closing: asyncio.Future[AskOutcome | None]) -> None:
+        self._given_up.pop(ask_id, None)
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            logger.debug("could not cancel an ask, its deadline will: %s", error)
+
+    def list_given_up(self) -> set[str]:
+        """The asks whose callers here have gone, and which the store may not have ended yet."""
+        return self._abandoned | self._given_up.keys()
+
+    async def wait_until_ended(self, ask_id: str) -> None:
+        """Wait until the store has ended an ask that was given up here."""
+        if (closing := self._given_up.get(ask_id)) is not None:
+            await asyncio.wait({closing})
 
     def _close(self, ask_id: str, state: AskState) -> asyncio.Future[AskOutcome | None]:
         closing = self._closing.setdefault(state, {})
@@ -173,8 +191,3 @@ def _own(error: Exception) -> Exception:
         own.__cause__ = error
         return own
     return error
-
-
-def _forget(future: asyncio.Future[AskOutcome | None]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        logger.debug("could not cancel an ask, its deadline will: %s", error)

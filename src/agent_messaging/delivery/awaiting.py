@@ -78,22 +78,27 @@ class Awaiting:
         loop = asyncio.get_running_loop()
         left = None if deadline is None else max(deadline - loop.time(), 0.001)
         wait = NewWait(uuid7(), recipient.id, sender.id, left)
+        # A task of its own: cut off by a cancellation it could take effect behind the removal, and hold for ever.
+        registering = asyncio.create_task(
+            self.sessions.register_wait(wait, owner=self.presence.process_id), name="agent-messaging-wait"
+        )
         try:
-            if not await self.sessions.register_wait(wait, owner=self.presence.process_id):
+            if not await asyncio.shield(registering):
                 raise _gone(wait.wait_id)
             yield wait.wait_id
         except BaseException:
-            self._begin_to_remove(wait)  # the caller, who may be cancelled, does not wait for it
+            self._begin_to_remove(wait, registering)  # the caller, who may be cancelled, does not wait for it
             raise
-        await asyncio.shield(self._begin_to_remove(wait))  # so that the caller's next call finds it gone
+        await asyncio.shield(self._begin_to_remove(wait, registering))  # so that the caller's next call finds it gone
 
-    def _begin_to_remove(self, wait: NewWait) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._remove(wait), name="agent-messaging-unwait")
+    def _begin_to_remove(self, wait: NewWait, registering: asyncio.Task[bool]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._remove(wait, registering), name="agent-messaging-unwait")
         self._removing.add(task)
         task.add_done_callback(self._removing.discard)
         return task
 
-    async def _remove(self, wait: NewWait) -> None:
+    async def _remove(self, wait: NewWait, registering: asyncio.Task[bool]) -> None:
+        await asyncio.wait({registering})
         try:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:

@@ -208,7 +208,8 @@ def register_conversation_handler(
     Bare or with `agent=`, as `register_one_way_handler`. What it returns is the answer: to an ask
     (`context.requires_reply`) it is handed to the waiting asker; to a `send_no_wait` it is stored as an unread message
     of the sender. None answers nothing; `reply` answers from inside. If it raises, a waiting asker gets `HandlerError`
-    at once, and any other message is tried again. A message it handled stays unread until it is read.
+    at once, and any other message is tried again. A message it handled stays unread until it is read; an ask is read
+    once it is answered.
 
     Args:
         agent: External id of the one agent it serves; None for all.

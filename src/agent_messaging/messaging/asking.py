@@ -78,6 +78,8 @@ class Ask:
         """Store it; the id of the ask to join, if it is a repeat."""
         # A later try of the same call has less time left.
         self.draft.ask_timeout = max(self.deadline - asyncio.get_running_loop().time(), 0.001)
+        asks = self.engine.asks
+        given_up = asks.list_given_up()
         posted = await self.draft.post(self.engine, self.settings)
         match posted.outcome:
             case Duplicate([ask_id]):
@@ -85,6 +87,9 @@ class Ask:
                 return ask_id
             case SessionLocked(ask_id):
                 self.draft.is_entered = False
+                if ask_id in given_up:  # cancelled by its caller: it is no reason to refuse the next one
+                    await asks.wait_until_ended(ask_id)
+                    return await self.post()
                 raise SessionLockError(sender=self.draft.sender, recipient=self.draft.recipient, ask_id=ask_id)
             case MutualWait(path):
                 self.draft.is_entered = False

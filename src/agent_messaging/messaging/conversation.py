@@ -102,7 +102,8 @@ class Conversation(Generic[T]):
 
         Raises:
             ConversationTimeoutError: No answer came in time; a `TimeoutError`.
-            ConversationEndedError: The conversation was ended meanwhile.
+            ConversationEndedError: The conversation was ended meanwhile; or the ask was withdrawn, or, where a repeat
+                joined it, given up.
             HandlerError: The recipient's handler failed; says why. Or its answer does not fit `response_type`.
             SessionLockError: The sender waits for this recipient already; nothing was stored.
             MutualWaitError: Waiting would close a circle of agents that wait for each other; names it; nothing was

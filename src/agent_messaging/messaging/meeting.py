@@ -291,7 +291,8 @@ class MeetingManager(Generic[T]):
             host_external_id: The host.
             meeting_id: Which.
             initial_message: The host's opening message; leave it out for none.
-            next_speaker_external_id: Who has the turn then; None leaves it to the meeting's speaker selection.
+            next_speaker_external_id: Who has the turn then; None leaves it to the meeting's speaker selection. With
+                an opening message it has to be named in a meeting in which the host names the speakers.
 
         Raises:
             NotMeetingHostError: The agent is not the host; a `MeetingPermissionError`.
@@ -339,7 +340,7 @@ class MeetingManager(Generic[T]):
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         meetings = self.engine.meetings
         try:
-            async with asyncio.timeout(max(timeout, 0.001)) if timeout else _no_limit():
+            async with asyncio.timeout(timeout or None):
                 if timeout == 0:
                     found = (await self.engine.store.meetings.find_standings([(id, agent.id)]))[id, agent.id]
                     if found is None:
@@ -389,7 +390,8 @@ class MeetingManager(Generic[T]):
             meeting_id: Where.
             message: The payload.
             metadata: Small JSON mapping that is stored with it.
-            next_speaker_external_id: Who has the next turn; None leaves it to the meeting's speaker selection.
+            next_speaker_external_id: Who has the next turn; None leaves it to the meeting's speaker selection. A host
+                that names the speakers has to name one.
             turn: The turn it is meant for, a `Turn` or its number. None is the newest that this SDK object has shown
                 for this agent (`wait_for_turn`, `start_meeting`), or, if it has shown none, the one that is current.
             wait_for_turn: True waits for the agent's next turn afterwards, at most `default_meeting_timeout` seconds.
@@ -539,7 +541,8 @@ class MeetingManager(Generic[T]):
         Raises:
             InvalidArgumentError: The status cannot be set by hand.
             MeetingStateError: The meeting's status forbids it.
-            AgentNotInMeetingError, HostCannotLeaveError, MeetingNotFoundError, AgentNotFoundError: As of those calls.
+            AgentNotInMeetingError, HostCannotLeaveError, MeetingNotActiveError, MeetingNotFoundError,
+                AgentNotFoundError: As of those calls.
         """
         id = parse_id(meeting_id, field="meeting_id")
         wanted = parse_choice(ParticipantStatus, status, "status", "is not a status of participants.")
@@ -819,9 +822,10 @@ class MeetingManager(Generic[T]):
                 )
             case Why.NOT_READY:
                 missing = ", ".join(map(repr, await self._external(list(refused.missing))))
+                have = "has" if len(refused.missing) == 1 else "have"
                 return MeetingStateError(
-                    f"The meeting is not ready: {missing} have not attended. Wait with wait_until_ready, or remove "
-                    "them with remove_participant."
+                    f"The meeting is not ready: {missing} {have} not attended. Wait with wait_until_ready, or remove "
+                    "who will not come with remove_participant."
                 )
             case Why.NOT_YOUR_TURN:
                 whose = f"{holder!r} has turn {refused.number}" if holder else "the next speaker is being chosen"
@@ -835,11 +839,6 @@ class MeetingManager(Generic[T]):
     async def _external(self, ids: Sequence[str]) -> list[str]:
         names = await self.engine.names.find_by_id(ids)
         return [names[id].external_id if id in names else id for id in ids]
-
-
-class _no_limit:  # noqa: N801 - reads as what it is in an `async with`
-    async def __aenter__(self) -> None: ...
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 def _one_of(field: str, given: Any, **aliases: Any) -> Any:

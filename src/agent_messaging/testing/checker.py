@@ -9,6 +9,10 @@ The invariants, by the numbers of the reliability document:
     I5   justified repeats: a message runs again only after its process died, froze, stopped or lost the store, its run
          failed, its lease ended, or it was redriven
     I6   take-over: what a process held in a handler when it died or froze runs again in time
+    I7   askers released: see `asks`
+    I8   turn exclusion, and
+    I9   turn timeouts: see `meetings`
+    I10  logs only grow: see `feeds`
     I11  order: first runs come in the order of the calls of one SDK object, while one process serves the recipient
     I12  containment: attempts stay within the limit and have causes; what must die does, and costs nobody else
     I13  bounds: no mailbox over its limit; every call has one outcome, and no message ends without a reason
@@ -19,129 +23,25 @@ grouped facts. What was recorded later than it took effect is given the benefit 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import pairwise
 
-from .facts import SECOND, Facts, Message, Value, since
+from .asks import judge_asks
+from .facts import ACCEPTED, REFUSED, SECOND, UNKNOWN, Facts, Message, Value, outcome_of, since
+from .feeds import judge_feeds
 from .history import Event
+from .meetings import judge_meetings
+from .report import Report, Violation, percentile, summarize
 
-ACCEPTED, REFUSED, UNKNOWN = "send.ok", "send.no", "send.unknown"
+__all__ = ["Report", "Violation", "check", "percentile", "summarize"]
+
 OPEN_STATES = ("queued", "claimed")
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One broken promise."""
-
-    invariant: str
-    message_id: str | None
-    text: str
-    events: tuple[Event, ...] = ()
-    """What shows it."""
-
-    def __str__(self) -> str:
-        about = f" {self.message_id}" if self.message_id else ""
-        return "\n".join([f"{self.invariant}{about}: {self.text}", *(f"    {event}" for event in self.events)])
-
-
-@dataclass(slots=True)
-class Report:
-    """What was counted, and what was broken."""
-
-    violations: list[Violation] = field(default_factory=list)
-    events: int = 0
-    processes: int = 0
-    torn: int = 0
-    """Lines cut short by the death of their writer."""
-    calls: Counter[str] = field(default_factory=Counter)
-    """tried, accepted, refused and unknown calls."""
-    acked: int = 0
-    """Messages whose caller was told that they are stored."""
-    lost: int = 0
-    """Of those, the ones that did not end as promised."""
-    unknown: int = 0
-    """Messages whose caller never learned whether they are stored."""
-    recovered: int = 0
-    """Of those, the ones that were handled."""
-    refused: int = 0
-    ghosts: int = 0
-    settled_twice: int = 0
-    stale_refused: int = 0
-    """Settlements refused because their claim was not the newest: fencing at work."""
-    wrong_accepted: int = 0
-    """Settlements accepted although their claim was not the newest."""
-    justified_repeats: int = 0
-    unjustified_repeats: int = 0
-    takeovers_after_kill: list[float] = field(default_factory=list)
-    """Seconds until the next run, ascending."""
-    takeovers_after_pause: list[float] = field(default_factory=list)
-    attempts_max: int = 0
-    order_pairs: int = 0
-    """Neighbours in a lane whose order was compared."""
-    order_violations: int = 0
-    depth_max: int = 0
-
-    @property
-    def ok(self) -> bool:
-        return not self.violations
-
-    @property
-    def sums_up(self) -> bool:
-        """Whether every call has one outcome, unknown being one."""
-        return self.calls["tried"] == self.calls["accepted"] + self.calls["refused"] + self.calls["unknown"]
-
-    def assert_ok(self, listed: int = 20) -> None:
-        """Raise AssertionError with the table and the first violations, if there are any."""
-        if self.violations:
-            shown = [str(violation) for violation in self.violations[:listed]]
-            more = len(self.violations) - len(shown)
-            rest = [f"... and {more} more"] if more else []
-            raise AssertionError("\n".join(["the history breaks promises", str(self), *shown, *rest]))
-
-    def __str__(self) -> str:
-        broken = Counter(violation.invariant for violation in self.violations)
-        verdict = (
-            "ok" if self.ok else f"{broken.total()} violations: " + ", ".join(f"{i} {n}" for i, n in broken.items())
-        )
-        calls, equals = self.calls, "=" if self.sums_up else "≠"
-        rows = {
-            "history": f"{self.events:,} events of {self.processes} processes, {self.torn} lines torn",
-            "calls": f"{calls['tried']:,} tried {equals} {calls['accepted']:,} accepted + {calls['refused']:,} refused"
-            f" + {calls['unknown']:,} unknown",
-            "messages": f"acked {self.acked:,}, lost {self.lost}, refused {self.refused:,}, unknown {self.unknown},"
-            f" recovered {self.recovered}, ghosts {self.ghosts}",
-            "settling": f"settled twice {self.settled_twice}, stale refused {self.stale_refused},"
-            f" stale accepted {self.wrong_accepted}",
-            "repeats": f"justified {self.justified_repeats}, unjustified {self.unjustified_repeats},"
-            f" attempts at most {self.attempts_max}",
-            "take-over": f"after kill {summarize(self.takeovers_after_kill)}",
-            "": f"after pause {summarize(self.takeovers_after_pause)}",
-            "order": f"{self.order_violations} of {self.order_pairs:,} pairs swapped",
-            "mailbox": f"at most {self.depth_max:,} open",
-            "verdict": verdict,
-        }
-        return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
 
 
 def check(events: Iterable[Event]) -> Report:
     """Judge a history, in any order of its events."""
     return _Judge(Facts(events)).judge()
-
-
-def percentile(ascending: list[float], percent: float) -> float:
-    """The smallest value that so many percent of them do not exceed."""
-    rank = max(1, -(-len(ascending) * percent // 100))
-    return ascending[int(rank) - 1]
-
-
-def summarize(ascending: list[float]) -> str:
-    """How many they are, and p50, p99 and the longest."""
-    if not ascending:
-        return "0"
-    p50, p99, most = percentile(ascending, 50), percentile(ascending, 99), ascending[-1]
-    return f"{len(ascending)}: p50 {p50:.3f} s, p99 {p99:.3f} s, max {most:.3f} s"
 
 
 class _Judge:
@@ -164,13 +64,15 @@ class _Judge:
             self.reasons(message)
         self.order()
         self.bounds()
+        judge_asks(self.facts, self.report)
+        judge_meetings(self.facts, self.report)
+        judge_feeds(self.facts, self.report)
         self.report.takeovers_after_kill.sort()
         self.report.takeovers_after_pause.sort()
         return self.report
 
     def blame(self, invariant: str, message_id: str | None, text: str, *events: Event | None) -> None:
-        shown = tuple(event for event in events if event is not None)
-        self.report.violations.append(Violation(invariant, message_id, text, shown))
+        self.report.blame(invariant, message_id, text, *events)
 
     # --- I1 -----------------------------------------------------------------------------------------------------------
 
@@ -201,7 +103,7 @@ class _Judge:
             text = "it was stored, and is not in the store"
         elif message.state in OPEN_STATES:
             text = f"it is still {message.state} although the run was drained"
-        elif message.state == "done" and not message.starts:
+        elif message.state == "done" and not message.starts and _is_note(message):
             text = "it is done, and no handler ever ran"
         elif message.state == "done" and _is_note(message) and not any(end["how"] == "ok" for end in message.ends):
             text = "it is done, and no run of it ended well"
@@ -399,7 +301,9 @@ class _Judge:
             self.blame("I12", message.id, f"it should have died, and is {message.state}", message.tried, message.final)
         if message.expects_death():
             return
-        if message.state == "dead" and limit is not None and final["attempt"] < limit:
+        # An ask is not tried again when its handler has failed: its asker is told.
+        was_told = not _is_note(message) and any(end["how"] != "ok" for end in message.ends)
+        if message.state == "dead" and limit is not None and final["attempt"] < limit and not was_told:
             text = f"it was given up after {final['attempt']} of {limit} attempts"
             self.blame("I12", message.id, text, message.tried, message.final)
         bystander = self.facts.limits.get("bystander_attempts")
@@ -428,13 +332,12 @@ class _Judge:
                 continue
             self.report.calls["tried"] += 1
             for outcome in call.outcomes or ({"e": UNKNOWN},):
-                self.report.calls[_OUTCOMES[outcome["e"]]] += 1
+                self.report.calls[_OUTCOMES[outcome_of(outcome)]] += 1
             if len(call.outcomes) > 1 or call.retried:
                 self.blame("I13", None, f"{name} has two outcomes", call.tried, *call.retried, *call.outcomes)
-            if call.outcome == ACCEPTED and len(call.outcomes[0]["ids"]) != len(call.tried["to"]):
-                text = (
-                    f"{name} dropped messages: {len(call.tried['to'])} recipients, {len(call.outcomes[0]['ids'])} ids"
-                )
+            ids = call.outcomes[0].get("ids") if call.outcome == ACCEPTED else None
+            if ids is not None and len(ids) != len(call.tried["to"]):
+                text = f"{name} dropped messages: {len(call.tried['to'])} recipients, {len(ids)} ids"
                 self.blame("I13", None, text, call.tried, call.outcomes[0])
             caller = self.facts.process(call.tried["p"])
             if not call.outcomes and caller.ended is not None and caller.ended["e"] == "stop":
@@ -463,7 +366,7 @@ def _is_older(start: Event, newest: Event) -> bool:
 
 
 def _is_note(message: Message) -> bool:
-    """Whether a run that failed leaves it open; an ask is answered by the failure and so done."""
+    """Whether only a run that ended well ends it; a conversation's message may be read, or answered by a failure."""
     return message.tried is None or bool(message.tried["kind"] == "one_way")
 
 

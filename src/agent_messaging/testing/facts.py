@@ -15,6 +15,7 @@ from .history import Event
 
 SECOND = 1_000_000_000
 EVERYBODY = "*"
+ACCEPTED, REFUSED, UNKNOWN = "send.ok", "send.no", "send.unknown"
 NEVER = 1 << 62
 """A time after every event."""
 UNLOGGED_CLAIM = SECOND
@@ -24,6 +25,14 @@ UNLOGGED_CLAIM = SECOND
 def since(event: Event) -> int:
     """The earliest moment at which it may have taken effect."""
     return int(event["since"] if "since" in event else event["t"])
+
+
+_STORED = {"reply": ACCEPTED, "failed": ACCEPTED, "ended": ACCEPTED, "refused": REFUSED}
+
+
+def outcome_of(event: Event) -> str:
+    """What an outcome says about whether the message is stored; an ask may end without its asker's knowing."""
+    return _STORED.get(event["how"], UNKNOWN) if event["e"] == "ask.ret" else str(event["e"])
 
 
 @dataclass(slots=True)
@@ -38,7 +47,7 @@ class Call:
     @property
     def outcome(self) -> str:
         """The event that ended it; without one, it is unknown."""
-        return self.outcomes[0]["e"] if self.outcomes else "send.unknown"
+        return outcome_of(self.outcomes[0]) if self.outcomes else UNKNOWN
 
 
 @dataclass(slots=True)
@@ -145,8 +154,11 @@ class Process:
     started: Event | None = None
     ended: Event | None = None
     """Its `stop` or `kill`."""
+    ready: Event | None = None
     faults: list[Fault] = field(default_factory=list)
     """By `since`."""
+    frozen: list[tuple[int, int]] = field(default_factory=list)
+    """When it did nothing: paused, or starved by its machine."""
     _since: list[int] = field(default_factory=list)
     _reach: list[int] = field(default_factory=list)
 
@@ -156,6 +168,14 @@ class Process:
         if self.ended is None:
             return NEVER
         return since(self.ended) if self.ended["e"] == "kill" else int(self.ended["t"])
+
+    def grace(self, deadline: int, slack: int) -> int:
+        """By when it has done what it was to do by the deadline: a frozen one as soon as it goes on."""
+        by = deadline + slack
+        for begin, end in sorted(self.frozen):
+            if begin <= by < end + slack:
+                by = end + slack
+        return by
 
     def index(self) -> None:
         """Sort the faults, so that they can be looked up."""
@@ -223,9 +243,14 @@ class Facts:
         self.messages: dict[str, Message] = {}
         self.processes: dict[str, Process] = {}
         self.depths: list[Event] = []
+        self.others: dict[str, list[Event]] = defaultdict(list)
+        """By their names, those that concern asks, meetings and readings alone; each list in the order of time."""
+        self.until = 0
+        """The newest event."""
         self._unnamed: list[Event] = []
         for event in sorted(events, key=lambda event: event["t"]):
             self.count += 1
+            self.until = event["t"]
             self._take(event)
         self._name_settlements()
         self._link_values()
@@ -258,23 +283,29 @@ class Facts:
                 self.torn += 1
             case "start":
                 self.process(event["p"]).started = event
+            case "ready":
+                self.process(event["p"]).ready = event
+            case "stall":
+                self.process(event["p"]).frozen.append((event["since"], event["t"]))
             case "stop" | "kill" | "pause" | "cut" as fault:
                 process = self.process(str(event.get("who", event["p"])))
                 process.faults.append(Fault(event, since(event), NEVER if fault == "pause" else event["t"]))
                 if fault in ("stop", "kill"):
                     process.ended = event
             case "resume":
-                for pause in self.process(str(event["who"])).faults:
+                process = self.process(str(event["who"]))
+                for pause in process.faults:
                     if pause.kind == "pause" and pause.until == NEVER:
                         pause.until = event["t"]
-            case "send.try":
+                        process.frozen.append((pause.since, event["t"]))
+            case "send.try" | "ask.try":
                 call = self.calls[event["instance"], event["n"]]
                 if call.tried is None:
                     call.tried = event
                     self.value(event["value"]).calls.append(call)
                 else:
                     call.retried.append(event)
-            case "send.ok" | "send.no" | "send.unknown":
+            case "send.ok" | "send.no" | "send.unknown" | "ask.ret":
                 self.calls[event["instance"], event["n"]].outcomes.append(event)
             case "claim":
                 self.message(event["message"]).claims.append(event)
@@ -295,6 +326,8 @@ class Facts:
                 self.depths.append(event)
             case "final":
                 self.message(event["message"]).final = event
+            case name:
+                self.others[name].append(event)
 
     def _take_settlement(self, message_id: str, event: Event) -> None:
         message = self.message(message_id)
@@ -311,6 +344,10 @@ class Facts:
 
     def _link_values(self) -> None:
         """Tie messages to what was sent: by the ids that callers were told, then those they chose, then by value."""
+        for opened in self.others["ask.open"]:
+            value = self.values.get(opened.get("value", ""))
+            if value is not None:
+                value.ids.update((recipient, opened["message"]) for recipient in value.recipients)
         for value in self.values.values():
             for call in value.calls:
                 for outcome in call.outcomes:
@@ -331,6 +368,8 @@ class Facts:
         for process in self.processes.values():
             for fault in process.faults:
                 if fault.kind == "pause":
+                    if fault.until == NEVER:
+                        process.frozen.append((fault.since, NEVER))
                     fault.since += silence
                     fault.until = min(fault.until, process.ended["t"] if process.ended else NEVER)
             process.faults = [fault for fault in process.faults if fault.since <= fault.until]

@@ -13,6 +13,8 @@ before it began, while `t` is the time after it was answered.
     event         written by     fields
     limits        the test       [max_attempts] [mailbox] [lease] [bystander_attempts] [takeover_kill] [takeover_pause]
     start         every process  [pid] [serves]: the agents it handles messages of, "*" for all; [] for a mere sender
+    ready         every process  from now on it lets time pass in the store
+    stall         every process  since: it was not given the processor, as if paused
     stop          every process  [since]: its orderly end; every call has returned, every claim is settled or given back
     kill          the nemesis    who, since: it died without warning (by its own hand too, written just before)
     pause         the nemesis    who, since: SIGSTOP, until `resume` (who) or `kill`
@@ -24,7 +26,7 @@ before it began, while `t` is the time after it was answered.
     send.unknown  a sender       n, instance, value, code: cancelled, or the store did not answer
     claim         a store        message, seq, token, attempt, owner, since, [again]: the answer to a repeated append
     h.start       a handler      message, attempt, recipient, [value] [hash] [org] [token] [left]: of its lease, seconds
-    h.end         a handler      message, attempt, how: ok | err | cancelled | timeout, [token] [code]
+    h.end         a handler      message, attempt, how: ok | err | cancelled | timeout, [token] [code] [answer]: hash
     settle.ok     a store        message, seq, token, how: done | retry | dead | returned, since, [reason]
     settle.stale  a store        the same: refused, because the token was not the newest
     withdraw      a store        message, since
@@ -32,6 +34,24 @@ before it began, while `t` is the time after it was answered.
     depth         anybody        recipient, depth: a sample of the open deliveries of a mailbox
     final         the test       message, state, attempt, token, max_attempts, reasons; state "missing": no such row
     torn          `read_events`  a line that its writer could not finish
+
+    ask.try       an asker       n, instance, value, sender, to, kind, hash, timeout, expires, [key] [org] [expect]
+    ask.ret       an asker       n, instance, value, how: reply | timeout | ended | failed | refused | unknown,
+                                 [answer]: its hash, [code] [path]: of a circle
+    ask.open      a store        message, value, timeout, since
+    answer        an answerer    value (of the ask), hash: it is about to answer otherwise than by its handler's result
+    end.try       anybody        pair: it is about to end their conversation
+    wait          a store        recipient, sender: ids of agents; the wait is registered
+    read          a reader       feed, items, since: the ids it was shown, from the first of the feed on
+    act.ok        a store        meeting, act, since, [number]: meant, [ended_turn] [turn] [holder]: current now
+    act.no        a store        meeting, act, why, [number]
+    turn.shown    a participant  meeting, agent, turn, deadline
+    speak.try     a participant  value, meeting, agent, turn, [next]
+    speak.ok      a participant  value, meeting, agent, turn
+    speak.no      a participant  value, meeting, agent, turn, code: refused, nothing is stored
+    ask.final     the test       message, state, [answer]
+    session.final the test       session, waiting, bodies, unread: hashes
+    meeting.final the test       meeting, utc, host, status, selection, duration, seats, turns, said, timeouts, noted
 
 **A call** is (instance, n): `instance` names the SDK object (by default the process), `n` rises in the order in which
 it was called. It has one send.try and at most one outcome; one without an outcome is unknown and may still take
@@ -47,7 +67,9 @@ with `deliver_at` or `expires_in`.
 **Limits**, judged where given: `max_attempts` of every message; `mailbox`, open deliveries of one; `lease`, the
 seconds that a process must be silent before its claims may be taken over (without it, any pause explains a repeat);
 `bystander_attempts` that a message may need which is not itself expected to die; `takeover_kill` and
-`takeover_pause`, the seconds until the next run of a message whose process died or froze in its handler.
+`takeover_pause`, the seconds until the next run of a message whose process died or froze in its handler; `ask_slack`
+(0.5), the seconds after its deadline by which an ask has returned; `turn_slack` (1), those after which a turn has been
+ended by time.
 
 A program around the public SDK logs its calls and its handlers' runs:
 
@@ -77,7 +99,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from ..exceptions import AgentMessagingError, DatabaseError, TimeoutError
+from ..exceptions import (
+    AgentMessagingError,
+    ConversationEndedError,
+    ConversationTimeoutError,
+    DatabaseError,
+    HandlerError,
+    TimeoutError,
+)
 from ..models import Kind, Receipt
 from ..storage import ports
 
@@ -134,6 +163,39 @@ class History:
             expect=expect,
         )
         return Sending(self, call)
+
+    def asking(
+        self,
+        sender: str,
+        recipient: str,
+        body: object,
+        *,
+        value: str,
+        timeout: float,
+        key: bool = False,
+        org: str | None = None,
+        expect: Literal["dead"] | None = None,
+    ) -> Asking:
+        """Log an ask: ask.try now, how it returned when the block has its answer or failed."""
+        call = {"n": next(self._calls), "instance": self.process, "value": value}
+        self.record(
+            "ask.try",
+            **call,
+            sender=sender,
+            to=[recipient],
+            kind=Kind.CONVERSATION.value,
+            hash=hash_body(body),
+            timeout=timeout,
+            expires=True,
+            key=key or None,
+            org=org,
+            expect=expect,
+        )
+        return Asking(self, call)
+
+    def reading(self, feed: str, items: Iterable[object], since: int) -> None:
+        """Log what a feed was seen to hold, by a reading that began at `since` (of the history's clock)."""
+        self.record("read", feed=feed, items=[str(item) for item in items], since=since)
 
     def running(
         self,
@@ -210,12 +272,57 @@ class Sending:
             self.fail(error)
 
 
+class Asking:
+    """One ask."""
+
+    def __init__(self, history: History, call: dict[str, object]) -> None:
+        self._history = history
+        self._call = call
+        self._how: dict[str, object] | None = None
+
+    def reply(self, answer: object) -> None:
+        """It returned this."""
+        self._how = {"how": "reply", "answer": hash_body(answer)}
+
+    def __enter__(self) -> Asking:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        how = self._how or {
+            "how": how_it_failed(error),
+            "code": getattr(error, "code", type(error).__name__),
+            "path": getattr(error, "path", None),
+        }
+        self._history.record("ask.ret", **self._call, **how)
+
+
+def how_it_failed(error: BaseException | None) -> str:
+    """What the error of an ask says about its end."""
+    match error:
+        case ConversationTimeoutError():
+            return "timeout"
+        case ConversationEndedError():
+            return "ended"
+        case HandlerError():
+            return "failed"
+        case None:
+            return "unknown"
+    return "refused" if is_refusal(error) else "unknown"
+
+
 class Running:
     """One run of a handler."""
 
     def __init__(self, history: History, run: dict[str, object]) -> None:
         self._history = history
         self._run = run
+        self._answer: str | None = None
+
+    def answer(self, body: object) -> None:
+        """It is about to return this."""
+        self._answer = hash_body(body)
 
     def __enter__(self) -> Running:
         return self
@@ -224,7 +331,7 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
-            self._history.record("h.end", **self._run, how="ok")
+            self._history.record("h.end", **self._run, how="ok", answer=self._answer)
         else:
             how = "cancelled" if isinstance(error, asyncio.CancelledError) else "err"
             self._history.record("h.end", **self._run, how=how, code=type(error).__name__)

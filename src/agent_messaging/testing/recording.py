@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from ..models import Kind
 from ..storage import ports
+from ..storage.assembly import Act, Refused
 from .history import History, Sending
 
 
@@ -39,8 +41,10 @@ class RecordingDeliveries:
             raise
         for call, group, outcome in zip(calls, groups, outcomes, strict=False):
             self._end_call(call, group, outcome)
-        for outcome in outcomes:
+        for group, outcome in zip(groups, outcomes, strict=True):
             if isinstance(outcome, ports.Stored):
+                if group.ask_timeout is not None:
+                    self._record_ask(group, since)
                 for message_id, claim in outcome.claims.items():
                     self._record_claim(message_id, claim, owner, since, again=repeat)
         return outcomes
@@ -55,8 +59,7 @@ class RecordingDeliveries:
     ) -> list[ports.ClaimedDelivery]:
         since = time.monotonic_ns()
         claimed = await self._deliveries.claim(requests, owner=owner, now=now)
-        for delivery in claimed:
-            self._record_claim(delivery.message_id, delivery.claim, owner, since)
+        self._record_claims(claimed, owner, since)
         return claimed
 
     async def settle(
@@ -80,8 +83,7 @@ class RecordingDeliveries:
                 reason=settlement.reason,
                 since=since,
             )
-        for delivery in settled.claimed:
-            self._record_claim(delivery.message_id, delivery.claim, owner, since)
+        self._record_claims(settled.claimed, owner, since)
         return settled
 
     async def list_claims(self, owner: str) -> list[ports.Claim]:
@@ -148,6 +150,22 @@ class RecordingDeliveries:
             case ports.MutualWait():
                 call.refuse("mutual_wait")
 
+    def _record_ask(self, group: ports.NewGroup, since: int) -> None:
+        content = json.loads(group.content)
+        self._history.record(
+            "ask.open",
+            message=group.deliveries[0].message_id,
+            value=content.get("value") if isinstance(content, dict) else None,
+            timeout=group.ask_timeout,
+            since=since,
+        )
+
+    def _record_claims(self, claimed: Sequence[ports.ClaimedDelivery], owner: str, since: int) -> None:
+        for delivery in claimed:
+            # Turns and invitations are the SDK's own: nobody sent them.
+            if delivery.kind in (Kind.ONE_WAY, Kind.CONVERSATION):
+                self._record_claim(delivery.message_id, delivery.claim, owner, since)
+
     def _record_claim(
         self, message_id: str, claim: ports.Claim, owner: str, since: int, *, again: bool = False
     ) -> None:
@@ -164,11 +182,72 @@ class RecordingDeliveries:
         )
 
 
+class RecordingMeetings:
+    """A `MeetingStore` that writes to a history what acts and time change, and what is refused."""
+
+    def __init__(self, meetings: ports.MeetingStore, history: History) -> None:
+        self._meetings = meetings
+        self._history = history
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._meetings, name)
+
+    async def act(
+        self, meeting_id: str, act: Act, **options: Any
+    ) -> ports.Acted | Refused | ports.Duplicate | ports.KeyConflict | None:
+        since = time.monotonic_ns()
+        outcome = await self._meetings.act(meeting_id, act, **options)
+        name, number = type(act).__name__.lower(), getattr(act, "number", None)
+        if isinstance(outcome, ports.Acted):
+            self._record(meeting_id, name, outcome, since, number)
+        elif isinstance(outcome, Refused):
+            self._history.record("act.no", meeting=meeting_id, act=name, number=number, why=outcome.why.value)
+        return outcome
+
+    async def time_out(self, limit: int, **options: Any) -> ports.TimedOut:
+        since = time.monotonic_ns()
+        changed = await self._meetings.time_out(limit, **options)
+        for meeting_id, acted in changed.meetings.items():
+            self._record(meeting_id, "time_out", acted, since)
+        return changed
+
+    def _record(self, meeting_id: str, act: str, acted: ports.Acted, since: int, number: int | None = None) -> None:
+        turn = acted.turn
+        self._history.record(
+            "act.ok",
+            meeting=meeting_id,
+            act=act,
+            number=number,
+            ended_turn=acted.ended_turn,
+            turn=turn.number if turn else None,
+            holder=turn.agent_id if turn else None,
+            since=since,
+        )
+
+
+class RecordingSessions:
+    """A `SessionStore` that writes to a history who has begun to wait for messages."""
+
+    def __init__(self, sessions: ports.SessionStore, history: History) -> None:
+        self._sessions = sessions
+        self._history = history
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sessions, name)
+
+    async def register_wait(self, wait: ports.NewWait, **options: Any) -> bool:
+        registered = await self._sessions.register_wait(wait, **options)
+        if registered:
+            self._history.record("wait", recipient=wait.recipient_id, sender=wait.sender_id)
+        return registered
+
+
 class RecordingStore:
-    """A store whose deliveries are recorded; everything else is passed through."""
+    """A store whose deliveries, waits and meetings are recorded; everything else is passed through."""
 
     def __init__(self, store: ports.Store, history: History, *, sends: bool = False) -> None:
         self._store = store
+        self._history = history
         self._deliveries = RecordingDeliveries(store.deliveries, history, sends=sends)
 
     @property
@@ -189,11 +268,13 @@ class RecordingStore:
 
     @property
     def sessions(self) -> ports.SessionStore:
-        return self._store.sessions
+        sessions: Any = RecordingSessions(self._store.sessions, self._history)
+        return sessions  # type: ignore[no-any-return]
 
     @property
     def meetings(self) -> ports.MeetingStore:
-        return self._store.meetings
+        meetings: Any = RecordingMeetings(self._store.meetings, self._history)
+        return meetings  # type: ignore[no-any-return]
 
     @property
     def processes(self) -> ports.ProcessStore:

@@ -112,6 +112,7 @@ class SeatRow:
     join_order: int
     status: ParticipantStatus
     joined_at: datetime | None
+    """When it attended; None if it has not, or went back to being invited."""
     left_at: datetime | None
 
 
@@ -169,7 +170,8 @@ class Acted:
     message_id: str | None = None
     """The speech that was stored."""
     processes: set[str] = field(default_factory=set)
-    """Those that wait for what changed: the new speaker's, and at the end everybody's."""
+    """Those that wait for what changed: the new speaker's (in a turn for selecting, the host's), those of who leaves,
+    the one whose turn handler runs in vain, and when the status changes everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +231,11 @@ class MeetingStore(Protocol):
     ) -> Acted | Refused | Duplicate | KeyConflict | None:
         """Let the rules decide an act, and write what it changes; None without such a meeting.
 
-        In one commit. `speech` belongs to Start with a message and to Speak; its idempotency key is judged before
-        anything else. With `claim`, the claim on a turn's delivery, the act happens only if that is the newest and
-        still open, and settles it as done; otherwise it is refused as TURN_LOST. Attend remembers `owner` as the
-        process to be woken. Repeating an act with a speech answers as the first time (by the id of the speech); others
-        are judged anew.
+        In one commit. `speech` belongs to Start with a message and to Speak. Repeating an act with a speech (by its id)
+        stores nothing and answers as the first time, with the status and the turn of now; other acts are judged anew.
+        Then the speech's idempotency key is judged, before anything else. With `claim`, the claim on a turn's delivery,
+        the act happens only if that is the newest and still open, and settles it as done; otherwise it is refused as
+        TURN_LOST. Attend remembers `owner` as the process to be woken.
         """
         ...
 
@@ -260,7 +262,7 @@ class MeetingStore(Protocol):
     async def list_meetings(
         self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
     ) -> list[MeetingRow]:
-        """A page, newest first: of all meetings, or of those that an agent hosts or has a seat in."""
+        """A page, newest first: of all meetings, or of those that an agent hosts or has a seat in, left ones too."""
         ...
 
     async def find_standings(
@@ -302,7 +304,7 @@ class MeetingStore(Protocol):
         *,
         now: datetime | None = None,
     ) -> bool:
-        """Record an event of a caller's own; False without such a meeting."""
+        """Record an event of a caller's own; False without such a meeting. Not repeat-safe."""
         ...
 
     async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:

@@ -50,6 +50,9 @@ _TRIES = 5
 _MOST_REACHED = 10_000
 """Open asks looked at for one circle; so many agents that wait for each other are not to be judged any more."""
 
+_BY_KEY = (Stored, Duplicate, KeyConflict)
+"""What the first call under a key, and its repeats, are answered with."""
+
 Key = tuple[str, str, str]
 """Sender, call, idempotency key."""
 Lane = tuple[str, str, str]
@@ -182,6 +185,16 @@ class _Batch:
             raise _AlreadyStored from None
 
     async def _decide_all(self, connection: Connection, known: _Known) -> None:
+        await self._decide_with_graph(connection, known)
+        if any(group.idempotency_key and not isinstance(outcome, _BY_KEY) for group, outcome in self._decided()):
+            # Another process may have stored the same call since its key was looked for, and that be the reason.
+            known.keys = await _find_keys(connection, filter(None, map(_key, self.groups)))
+            await self._decide_with_graph(connection, known)
+
+    def _decided(self) -> Iterable[tuple[NewGroup, AppendOutcome]]:
+        return zip(self.groups, self.outcomes, strict=True)
+
+    async def _decide_with_graph(self, connection: Connection, known: _Known) -> None:
         try:
             self._decide(known)
         except GraphMissing:

@@ -1,4 +1,4 @@
-"""Meetings: the port, with what is read of them. What acts do is in `acts`.
+"""Meetings: the port, with what is read of them. What acts do is in `acting`.
 
 The feed of events is exact although transactions commit in another order than they take their numbers: its cursor is a
 snapshot, and a page is what has been committed between that one and the next.
@@ -39,7 +39,7 @@ from ..ports import (
     UnknownAgents,
 )
 from ..sql import Queries
-from . import acts
+from . import acting
 from .engine import Connection, Engine
 from .messages import to_message
 
@@ -112,8 +112,8 @@ class PostgresMeetings:
         agent_id = getattr(act, "agent_id", None)
 
         async def work(connection: Connection) -> Acted | Refused | Duplicate | KeyConflict | None:
-            await acts.lock(connection, [meeting_id])
-            asked = await acts.question(connection, meeting_id, agent_id, speech, claim, now)
+            await acting.lock(connection, [meeting_id])
+            asked = await acting.question(connection, meeting_id, agent_id, speech, claim, now)
             meeting = asked.meeting
             if asked.said_in is not None and meeting is not None and speech is not None:
                 return _answer_again(meeting, asked.said_in, speech)
@@ -128,7 +128,7 @@ class PostgresMeetings:
             decision = decide(meeting.assembly, act)
             if isinstance(decision, Refused):
                 return decision
-            minutes = acts.Minutes(owner)
+            minutes = acting.Minutes(owner)
             minutes.add(
                 meeting,
                 decision,
@@ -152,8 +152,8 @@ class PostgresMeetings:
         async def work(connection: Connection) -> dict[str, Acted]:
             found = await connection.fetch(_SQL["time_out_find"], now, limit)
             numbers = {row["meeting_id"]: row["number"] for row in found}
-            minutes = acts.Minutes(owner=None)
-            for meeting in await acts.gather(connection, list(numbers), now) if numbers else ():
+            minutes = acting.Minutes(owner=None)
+            for meeting in await acting.gather(connection, list(numbers), now) if numbers else ():
                 decision = decide(meeting.assembly, TimeOut(numbers[meeting.meeting_id]))
                 if isinstance(decision, Changes):
                     minutes.add(meeting, decision)
@@ -284,16 +284,14 @@ class PostgresMeetings:
         )
 
 
-def _answer_again(meeting: acts.Gathering, number: int, speech: NewSpeech) -> Acted:
-    """What became of an act whose speech is stored already; its holder of the turn now is woken once more."""
-    holder_id = None if meeting.turn is None else meeting.turn.agent_id
-    process_id = None if holder_id is None else meeting.processes.get(holder_id)
+def _answer_again(meeting: acting.Gathering, number: int, speech: NewSpeech) -> Acted:
+    """What became of an act whose speech is stored already. Perhaps its caller never heard, and nobody was told."""
     return Acted(
         status=meeting.assembly.status,
         turn=meeting.turn,
         ended_turn=number,
         message_id=speech.message_id,
-        processes=set() if process_id is None else {process_id},
+        processes={process_id for process_id in meeting.processes.values() if process_id is not None},
     )
 
 
@@ -307,7 +305,7 @@ def _meeting(row: Any) -> MeetingRow:
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
-        turn=acts.to_turn(row),
+        turn=acting.to_turn(row),
     )
 
 
@@ -315,11 +313,11 @@ def _standing(row: Any) -> Standing | None:
     if row["status"] is None:
         return None
     seat = None if row["seat"] is None else ParticipantStatus(row["seat"])
-    return Standing(MeetingStatus(row["status"]), seat, acts.to_turn(row))
+    return Standing(MeetingStatus(row["status"]), seat, acting.to_turn(row))
 
 
 def _turn(row: Any) -> TurnRow:
-    turn = acts.to_turn(row)
+    turn = acting.to_turn(row)
     assert turn is not None
     return replace(
         turn,

@@ -25,6 +25,8 @@ from .conversation_machine import ConversationMachineConformance
 from .deliveries import DeliveryConformance
 from .directory import DirectoryConformance
 from .machine import DeliveryMachineConformance
+from .meeting_machine import MeetingMachineConformance
+from .meeting_races import MeetingRaceConformance
 from .meetings import MeetingConformance
 from .messages import MessageConformance
 from .processes import PresenceConformance, ProcessConformance
@@ -44,6 +46,8 @@ __all__ = [
     "DeliveryMachineConformance",
     "DirectoryConformance",
     "MeetingConformance",
+    "MeetingMachineConformance",
+    "MeetingRaceConformance",
     "MessageConformance",
     "PresenceConformance",
     "ProcessConformance",

@@ -332,6 +332,32 @@ class PingPongConformance(StoreFixtures):
         # None of them was ever for a handler.
         assert await world.claim(world.alice, kind=Kind.CONVERSATION) == []
 
+    async def test_one_call_can_answer_an_ask_and_make_the_next(self, world: World) -> None:
+        """The place of the first is free for the second, in the same commit."""
+        first = await world.ask()
+        answer, second = world.talk(world.bob, world.alice, answers=Answering.REQUIRED), world.question()
+        outcomes = await world.append(answer, second)
+        assert [type(outcome) for outcome in outcomes] == [Stored, Stored]
+        assert await world.ask_state(first) == AskState.REPLIED
+        assert await world.ask_state(id_of(second)) == AskState.OPEN
+
+    async def test_one_call_can_play_ping_pong(self, world: World) -> None:
+        last = await world.ask()
+        balls = [
+            world.question(*((world.alice, world.bob) if number % 2 else (world.bob, world.alice)), answers=how)
+            for number, how in enumerate([Answering.REQUIRED, Answering.IF_SEEN, Answering.REQUIRED])
+        ]
+        outcomes = await world.append(*balls)
+        for ball, outcome in zip(balls, outcomes, strict=True):
+            assert isinstance(outcome, Stored)
+            assert outcome.answered == EndedAsk(last, AskState.REPLIED, world.owner)
+            last = id_of(ball)
+        assert [await world.ask_state(id_of(ball)) for ball in balls] == [
+            AskState.REPLIED,
+            AskState.REPLIED,
+            AskState.OPEN,
+        ]
+
     async def test_a_question_inside_a_run_answers_nothing_and_is_for_the_askers_handler(
         self, world: World, processes: Processes
     ) -> None:
@@ -465,6 +491,25 @@ class RunAnswerConformance(StoreFixtures):
         assert await world.ask_state(ask) == AskState.OPEN
         # How it did end is a repeat all the same.
         assert (await world.settle(run, how)).moved == [True]
+
+    async def test_a_late_answer_too_makes_its_ask_read(self, world: World) -> None:
+        ask = await world.ask()
+        run = await world.claim_talk()
+        await world.close(ask, AskState.TIMED_OUT)
+        await world.settle(run, answer=world.result(), now=world.at(7))
+        assert (await world.receipt(ask)).read_at == world.at(7)
+        assert ids(await world.read()) == []
+
+    async def test_a_run_without_an_answer_leaves_its_message_unread(self, world: World) -> None:
+        ask = await world.ask()
+        await world.settle(await world.claim_talk())
+        assert (await world.receipt(ask)).read_at is None
+
+    async def test_an_ask_that_was_read_before_keeps_when(self, world: World) -> None:
+        ask = await world.ask()
+        await world.read(now=world.at(1))
+        await world.answer(now=world.at(2))
+        assert (await world.receipt(ask)).read_at == world.at(1)
 
     async def test_repeating_a_settlement_stores_its_answer_once(self, world: World) -> None:
         ask = await world.ask()
@@ -635,6 +680,15 @@ class AskEndConformance(StoreFixtures):
         assert (await world.settle(run, answer=result)).ended_asks == []
         assert await world.ask_state(ask) == AskState.FAILED
         assert ids(await world.read(world.alice)) == [result.message_id]
+
+    async def test_a_dead_letter_that_was_driven_again_and_dies_again_ends_no_ask(self, world: World) -> None:
+        ask = await world.ask()
+        await world.settle(await world.claim_talk(), Settling.DEAD, reason="first")
+        await world.deliveries.redrive([ask], None)
+        settled = await world.settle(await world.claim_talk(), Settling.DEAD, reason="second")
+        assert (settled.moved, settled.ended_asks) == ([True], [])
+        row = await world.asked(ask)
+        assert (row.state, row.reason) == (AskState.FAILED, "first")
 
     async def test_at_the_hard_end_of_its_claim_its_own_time_has_ended_it(self, world: World) -> None:
         ask = await world.ask(timeout=5, max_attempts=1)
@@ -808,8 +862,8 @@ class RepeatedAskConformance(StoreFixtures):
         reply = world.talk(world.bob, world.alice, answers=Answering.REQUIRED)
         await world.stored(reply)
         repeated = await world.outcome(reply, repeat=True)
-        assert isinstance(repeated, Stored)
-        assert repeated.session_id == ask.session_id
+        answered = EndedAsk(id_of(ask), AskState.REPLIED, world.owner)
+        assert repeated == Stored(session_id=ask.session_id, answered=answered)
         assert await world.transcript(str(ask.session_id)) == [id_of(ask), id_of(reply)]
         row = await world.asked(id_of(ask))
         assert row.answer is not None

@@ -8,8 +8,19 @@ from contextlib import suppress
 from typing import Any
 
 from ...ids import uuid7 as new_id
-from ...models import DeliveryState, Kind
-from ...storage.ports import Claim, Duplicate, NewGroup, Role, Settlement, Settling, Stored
+from ...models import AskState, DeliveryState, Kind
+from ...storage.ports import (
+    Answering,
+    Claim,
+    Duplicate,
+    EndedAsk,
+    EndedSession,
+    NewGroup,
+    Role,
+    Settlement,
+    Settling,
+    Stored,
+)
 from .base import StoreFixtures
 from .waiting import eventually
 from .world import World, ids
@@ -133,6 +144,45 @@ class CancellationConformance(StoreFixtures):
 
         await self.sweep(trial)
 
+    async def test_settle_with_an_answer(self, world: World) -> None:
+        """The answer and the end of the ask take effect together; a repeat stores it once."""
+
+        async def trial(steps: int) -> bool:
+            ask = await world.ask()
+            run = await world.claim_talk()
+            result = world.result()
+            ended = await cancel_after(steps, world.settle(run, answer=result))
+            row = await world.asked(ask)
+            assert (row.state is AskState.REPLIED) == (row.answer is not None)
+            assert (await world.settle(run, answer=result)).moved == [True]
+            row = await world.asked(ask)
+            assert row.answer is not None
+            assert row.answer.message_id == result.message_id
+            return ended
+
+        await self.sweep(trial)
+        session = (await world.session()).session_id
+        assert len(await world.transcript(session)) == 2 * len(STEPS)
+
+    async def test_end_session(self, world: World) -> None:
+        """The session and its asks end together; a repeat under the same id answers as the first would have."""
+
+        async def trial(steps: int) -> bool:
+            ask = await world.ask()
+            session = (await world.session()).session_id
+            ending = world.ending()
+            ended = await cancel_after(steps, world.end(ending=ending))
+            row = await world.sessions.find_session(session)
+            assert row is not None
+            # One reading: what was cancelled may still be on its way.
+            assert (row.ended_at is None) == (row.waiting_id == world.alice)
+            again = await world.end(ending=ending)
+            assert again == EndedSession(session, [EndedAsk(ask, AskState.ENDED, world.owner)], {world.owner})
+            assert await world.transcript(session) == [ask, ending.message_id]
+            return ended
+
+        await self.sweep(trial)
+
     async def test_many_cancelled_at_once_leave_the_store_usable(self, world: World) -> None:
         """No connection, lock or transaction stays behind: afterwards the same store does each of its verbs."""
         for steps in (0, 1, 2, 5, 20, 100):
@@ -145,6 +195,11 @@ class CancellationConformance(StoreFixtures):
                     world.deliveries.find_waiting(world.start),
                     world.deliveries.settle([Settlement(Claim(1, 1, 1), Settling.DONE)], owner=world.owner),
                     world.store.messages.mark_read(world.bob, Kind.ONE_WAY),
+                    world.outcome(world.question()),
+                    world.outcome(world.talk(world.bob, world.alice, answers=Answering.REQUIRED)),
+                    world.take(),
+                    world.read(world.alice),
+                    world.end(),
                     world.store.processes.list_processes(0),
                     world.store.directory.find_agents_by_id([world.alice]),
                 ]

@@ -52,6 +52,8 @@ class Letter(Item):
     message_type: MessageType = MessageType.USER_DEFINED
     created_at: float = 0.0
     is_read: bool = False
+    may_be_read: bool = False
+    """Where the contract leaves open whether it is read."""
 
     @property
     def was_in_hand(self) -> bool:
@@ -71,6 +73,8 @@ class Question:
     state: AskState = OPEN
     answer: Letter | None = None
     reason: str | None = None
+    is_given_up: bool = False
+    """Its asker closed it as cancelled."""
     either: set[AskState] = field(default_factory=set)
     """Where the contract leaves open how it ended: the ways that would do."""
 
@@ -327,7 +331,10 @@ class ConversationModel(Model):
     def close(self, ask: Question, state: AskState) -> None:
         self.end_ask(ask, state)
         if state is AskState.CANCELLED and ask.answer is not None:
+            # Read once more since its asker gave up: whether a repeat makes it unread again is left open.
+            ask.answer.may_be_read = ask.is_given_up and ask.answer.is_read
             ask.answer.is_read = False
+            ask.is_given_up = True
 
     def settle_letter(
         self, letter: Letter, token: int, how: Settling, delay: float, answer_id: str | None
@@ -435,7 +442,7 @@ class ConversationModel(Model):
         due, origins, released = self.advance(now)
         told = Told(origins | {ask.letter.origin for ask in late})
         told.may.update(ask.letter.origin for ask in failing if ask.state is AskState.FAILED)
-        told.may.update(letter.origin for letter in claimed if letter.state is DeliveryState.EXPIRED)
+        told.may.update(letter.origin for letter in claimed if letter.state.is_final)
         for ask in late:
             if ask.letter in claimed and ask.letter.state is DEAD:
                 ask.either = {AskState.TIMED_OUT, AskState.FAILED}

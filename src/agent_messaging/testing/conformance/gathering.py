@@ -300,10 +300,21 @@ class Feed:
         What is committed may be held back for a moment by a transaction that began before it and has not ended, also
         one of somebody else.
         """
-        await eventually(self._read_all, until=lambda events: len(events) >= len(expected))
+        await eventually(self.read_all, until=lambda events: len(events) >= len(expected))
         assert self.events == expected
 
-    async def _read_all(self) -> list[EventRow]:
+    async def reaches(self, meeting_id: str, seqs: list[int]) -> None:
+        """Read until as much of one meeting was read, and compare."""
+
+        async def read() -> list[int]:
+            await self.read()
+            return [event.seq for event in self.of(meeting_id)]
+
+        await eventually(read, until=lambda read: len(read) >= len(seqs))
+        assert await read() == seqs
+
+    async def read_all(self) -> list[EventRow]:
+        """All that was read so far, after one more reading."""
         await self.read()
         return self.events
 

@@ -60,15 +60,17 @@ class MeetingListingConformance(StoreFixtures):
         hosted = await Gathering.create(world, world.bob, world.carol, at=1)
         invited = await Gathering.create(world, world.alice, world.bob, at=2)
         await Gathering.create(world, world.alice, world.carol, at=3)
-        attended = await Gathering.active(world, world.carol, world.bob, at=4)
+        left = await Gathering.ready(world, world.alice, world.bob, at=4)
+        await left.do(Leave(world.bob))
+        attended = await Gathering.active(world, world.carol, world.bob, at=5)
         meetings = world.store.meetings
         rows = await meetings.list_meetings(world.bob, statuses=None, limit=10)
-        assert [row.meeting_id for row in rows] == [attended.id, invited.id, hosted.id]
+        assert [row.meeting_id for row in rows] == [attended.id, left.id, invited.id, hosted.id]
         assert replace(rows[0], turn=None) == replace(await attended.row(), turn=None)
         assert rows[0].turn is not None
         assert replace(rows[0].turn, left=None) == replace(await attended.turn(), left=None)
         page = await meetings.list_meetings(world.bob, statuses=None, limit=1, offset=1)
-        assert [row.meeting_id for row in page] == [invited.id]
+        assert [row.meeting_id for row in page] == [left.id]
         assert await meetings.list_meetings(world.dave, statuses=None, limit=10) == []
         assert await meetings.list_meetings(new_id(), statuses=None, limit=10) == []
 

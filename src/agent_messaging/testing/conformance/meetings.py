@@ -200,6 +200,7 @@ class AttendanceConformance(StoreFixtures):
         event = (await meeting.events())[-1]
         assert event.type is MeetingEventType.PARTICIPANT_STATUS_CHANGED
         assert event.data == {"agent_id": world.bob, "previous_status": "attending", "current_status": "invited"}
+        assert (await meeting.seat(world.bob)).joined_at is None
         assert (await meeting.do(Attend(world.bob), at=6)).status is READY
 
     async def test_others_than_those_invited_cannot_attend(self, world: World) -> None:

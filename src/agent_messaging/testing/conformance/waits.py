@@ -91,6 +91,22 @@ class HoldingConformance(StoreFixtures):
         assert ids(await world.claim(kind=Kind.CONVERSATION)) == [said]
         assert await world.claim(world.carol, kind=Kind.CONVERSATION) == []
 
+    @pytest.mark.parametrize("how", ["retire", "release"])
+    async def test_what_an_ended_process_registers_holds_nothing_back(
+        self, world: World, processes: Processes, how: str
+    ) -> None:
+        """One that others took for dead does not know it yet; nobody would remove its wait."""
+        process = await processes.start()
+        if how == "retire":
+            await world.store.processes.retire(process)
+        else:
+            await world.store.processes.release([process], world.start)
+        wait = NewWait(new_id(), world.bob, world.alice, None)
+        await world.sessions.register_wait(wait, owner=process, now=world.start)
+        stored = await world.stored(world.talk(claim=True))
+        assert stored.waiter is None
+        assert len(stored.claims) == 1
+
     async def test_registering_is_repeatable_by_its_id(self, world: World) -> None:
         wait = NewWait(new_id(), world.bob, world.alice, None)
         for _ in range(2):
@@ -275,6 +291,20 @@ class NoticeConformance(StoreFixtures):
         taken = [ids(await world.sessions.take_notices([world.bob], 2)) for _ in range(4)]
         assert taken == [sent[:2], sent[2:4], sent[4:], []]
         assert await world.sessions.take_notices([], 2) == []
+
+    async def test_those_of_all_agents_can_be_taken(self, world: World) -> None:
+        sent = [await world.say(recipient=recipient, notify=True) for recipient in (world.dave, world.bob, world.carol)]
+        assert ids(await world.sessions.take_notices(None, 2)) == sent[:2]
+        assert ids(await world.sessions.take_notices(None, 2)) == sent[2:]
+        assert await world.sessions.take_notices(None, 2) == []
+
+    async def test_what_is_awaited_leaves_none(self, world: World) -> None:
+        wait = await world.wait()
+        await world.say(notify=True)
+        other = await world.say(world.carol, notify=True)
+        await world.sessions.remove_wait(wait)
+        later = await world.say(notify=True)
+        assert ids(await world.sessions.take_notices([world.bob], 10)) == [other, later]
 
     async def test_an_answer_leaves_none(self, world: World) -> None:
         await world.ask()

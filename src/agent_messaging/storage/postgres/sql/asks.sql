@@ -228,6 +228,7 @@ new_deliveries as (
 replied as (
   update asks a set state = 'replied', answer_seq = i.seq, ended_at = i.now
   from input i where a.seq = i.answered and a.state = 'open'
+  returning a.seq
 ),
 settled as (
   -- Whoever answered it has read it; queued it needs no handler any more.
@@ -244,7 +245,8 @@ new_asks as (
   select i.seq, i.session_id, i.sender_id, i.recipient_id, case when i.replied_by is null then 'open' else 'replied' end,
     i.within, i.taken_within, i.keyed, i.owner, i.now + make_interval(secs => i.ask_timeout), s.seq[i.replied_by],
     case when i.replied_by is not null then i.now end
-  from input i, seqs s where i.ask_timeout is not null order by i.position
+  -- Behind those it may replace: the asker whose ask is answered in this call may ask anew in it.
+  from input i, seqs s, (select count(*) from replied) before where i.ask_timeout is not null order by i.position
 ),
 new_notices as (
   insert into notices (seq, recipient_id, created_at)

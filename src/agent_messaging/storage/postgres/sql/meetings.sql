@@ -64,7 +64,8 @@ with moment as materialized (
   select coalesce($2::timestamptz, clock_timestamp()) as now
 ),
 claim as materialized (
-  select d.seq from deliveries d where d.seq = $3::bigint and d.token = $4::integer and d.state = 'claimed' for update
+  -- Written so that only the primary key fits: an index of the claimed ones would be read whole.
+  select d.seq from deliveries d where d.seq = $3::bigint and d.token = $4::integer and d.state || '' = 'claimed' for update
 )
 select i.id as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn_duration, m.max_attempts,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
@@ -80,9 +81,10 @@ select i.id as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn
   ) as seats,
   (select c.seq from claim c) as claimed_seq,
   (
-    select s.number from messages q join turns s on s.meeting_id = q.meeting_id and s.message_seq = q.seq
-    where q.id = $5::text::uuid and q.meeting_id = m.id
-    order by s.number desc limit 1
+    select (
+      select s.number from turns s where s.meeting_id = q.meeting_id and s.message_seq = q.seq order by s.number desc limit 1
+    )
+    from messages q where q.id = $5::text::uuid and q.meeting_id = m.id
   ) as said_in,
   k.fingerprint, k.message_ids::text[] as message_ids
 from moment o
@@ -178,25 +180,30 @@ new_events as (
 ),
 closing as materialized (
   -- The deliveries of the turns that end, unless they have ended themselves (dead), and invitations that nobody has taken
-  -- up: those are the first messages of a meeting, at most one for each seat.
-  select d.seq, d.state, d.owner, w.meeting_id, w.becomes
+  -- up: those are the first messages of a meeting, at most one for each seat. Locked one by one in the order of seq: as a
+  -- join of the two it could be planned to read all deliveries.
+  select w.meeting_id, w.becomes, d.seq, d.state, d.owner
   from (
-    select i.meeting_id, i.seq, i.becomes, true as is_turn
-    from unnest($38::text[]::uuid[], $39::bigint[], $40::text[]) as i (meeting_id, seq, becomes)
-    union all
-    select i.meeting_id, q.seq, 'withdrawn', false
-    from unnest($41::text[]::uuid[], $42::text[]::uuid[]) as i (meeting_id, recipient_id)
-    cross join lateral (
-      select o.seq, o.kind, o.recipient_id from messages o
-      where o.meeting_id = i.meeting_id
-      order by o.seq limit (select count(*) from participants p where p.meeting_id = i.meeting_id)
-    ) q
-    where q.kind = 'invitation' and (i.recipient_id is null or q.recipient_id = i.recipient_id)
+    select o.* from (
+      select i.meeting_id, i.seq, i.becomes, true as is_turn
+      from unnest($38::text[]::uuid[], $39::bigint[], $40::text[]) as i (meeting_id, seq, becomes)
+      union all
+      select i.meeting_id, q.seq, 'withdrawn', false
+      from unnest($41::text[]::uuid[], $42::text[]::uuid[]) as i (meeting_id, recipient_id)
+      cross join lateral (
+        select m.seq, m.kind, m.recipient_id from messages m
+        where m.meeting_id = i.meeting_id
+        order by m.seq limit (select count(*) from participants p where p.meeting_id = i.meeting_id)
+      ) q
+      where q.kind = 'invitation' and (i.recipient_id is null or q.recipient_id = i.recipient_id)
+    ) o
+    order by o.seq
   ) w
-  join deliveries d on d.seq = w.seq
-  where d.state = 'queued' or d.state = 'claimed' and w.is_turn
-  order by d.seq
-  for update of d
+  cross join lateral (
+    select c.seq, c.state, c.owner from deliveries c
+    where c.seq = w.seq and (c.state || '' = 'queued' or c.state || '' = 'claimed' and w.is_turn)
+    for update
+  ) d
 ),
 closed as (
   update deliveries d set state = c.becomes, settled_at = $1, claim_until = null, suspect = false
@@ -292,13 +299,14 @@ order by m.id desc
 
 -- name: find_standings
 -- An agent without an id stands nowhere: so the meeting alone can be asked for.
-select i.meeting_id, i.agent_id, m.status, p.status as seat,
+select i.meeting_id, i.agent_id, m.status, (
+    select p.status from participants p where p.meeting_id = m.id and p.agent_id = nullif(i.agent_id, '')::uuid
+  ) as seat,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
 from (select coalesce($3::timestamptz, clock_timestamp()) as now) o
 cross join unnest($1::text[], $2::text[]) as i (meeting_id, agent_id)
 left join meetings m on m.id = i.meeting_id::uuid
-left join participants p on p.meeting_id = m.id and p.agent_id = nullif(i.agent_id, '')::uuid
 left join turns t on t.meeting_id = m.id and t.number = m.turn
 
 -- name: list_meeting_messages
@@ -309,17 +317,17 @@ where m.meeting_id = $1::text::uuid and m.kind = 'meeting' and m.seq > coalesce(
 order by m.seq limit $3::bigint
 
 -- name: list_last_messages
+-- Of the newest, those behind the agent's own last speech: if it is not among them, all are. So however long ago it was, and
+-- however much was said, only so many are looked at.
+with newest as materialized (
+  select * from messages o where o.meeting_id = $1::text::uuid and o.kind = 'meeting' order by o.seq desc limit $3::bigint
+)
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, null::timestamptz as read_at, m.session_id::text, m.message_type
-from (
-  select * from messages o
-  where o.meeting_id = $1::text::uuid and o.kind = 'meeting' and o.seq > coalesce((
-    select t.message_seq from turns t
-    where t.meeting_id = $1::text::uuid and t.agent_id = $2::text::uuid and t.message_seq is not null
-    order by t.number desc limit 1
-  ), 0)
-  order by o.seq desc limit $3::bigint
-) m
+from newest m
+where m.seq > coalesce((
+  select max(o.seq) from newest o where o.sender_id = $2::text::uuid and o.message_type = 'user_defined'
+), 0)
 order by m.seq
 
 -- name: list_turns

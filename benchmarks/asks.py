@@ -1,0 +1,245 @@
+"""Asks: a question stored, handled, its answer stored, and the asker woken; beside commits, and asking in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
+
+import asyncpg
+
+from agent_messaging import AgentMessaging, MessageContext, MutualWaitError
+from agent_messaging.config import parse_url
+
+from . import peers
+from .harness import Bench, Figure, Row, at_least, below, percentile, rate
+from .raw import PAYLOAD, open_sqlite
+from .stores import Backend
+from .team import started
+
+ONE_BY_ONE = 500
+AT_ONCE = 100
+MANY = 6_000
+WAITING = 5_000
+POOL = 5
+MOST_COMMITS = 4.0
+"""Raw synced commits that an ask may take, p50."""
+BEYOND_MEMORY = 2.0
+"""Times the rate of asking in memory."""
+OF_RAW_INSERTS = 4_000 / 6_600
+"""Share of the rate of single-row inserts on 16 connections."""
+BYTES = 4_096.0
+"""Of each waiting asker."""
+
+
+async def measure(bench: Bench) -> AsyncIterator[Row]:
+    """One ask at a time, 100 at once, circles that are refused, and 5,000 that wait."""
+    for backend in bench.backends:
+        async for row in _one_by_one(bench, backend):
+            yield row
+        async for row in _at_once(bench, backend):
+            yield row
+        async for row in _circles(bench, backend):
+            yield row
+        async for row in _waiting(bench, backend):
+            yield row
+
+
+async def _one_by_one(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
+    count = bench.count(ONE_BY_ONE, least=10)
+    async with backend.fresh() as url, started(url, ["asker", "responder"]) as sdk:
+        sdk.register_handler("responder")(_answer)
+        await sdk.wait_until_served("responder")
+        times, commits = [], []
+        connection = await _Single.open(url)
+        try:
+            for number in range(-10, count):
+                began = time.perf_counter()
+                await sdk.conversation.send_and_wait("asker", "responder", {**PAYLOAD, "number": number})
+                asked = time.perf_counter()
+                await connection.insert()  # in turns, so that a busy machine slows both
+                if number >= 0:
+                    times.append(asked - began)
+                    commits.append(time.perf_counter() - asked)
+        finally:
+            await connection.close()
+    p50, raw50 = percentile(times, 0.5), percentile(commits, 0.5)
+    name, note = f"{backend.name}, one ask at a time, p50 of {count}", "raw: one synced commit of one row"
+    if backend.name == "SQLite":
+        limit = f"≤ {MOST_COMMITS:g} commits"
+        yield Row(name, p50, raw50, limit, p50.median <= MOST_COMMITS * raw50.median, note)
+    else:
+        yield Row(name, p50, raw50, note=note)
+    yield Row(f"{backend.name}, one ask at a time, p99", percentile(times, 0.99), percentile(commits, 0.99))
+
+
+async def _at_once(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
+    count = bench.count(MANY, least=AT_ONCE)
+    askers, responders = [f"asker-{n}" for n in range(AT_ONCE)], [f"responder-{n}" for n in range(AT_ONCE)]
+    mine, memory, inserts = [], [], []
+    for _ in range(bench.repetitions):
+        async with backend.fresh() as url, started(url, askers + responders) as sdk:
+            for responder in responders:
+                sdk.register_handler(responder)(_answer)
+            await sdk.wait_until_served(responders)
+
+            async def ask(flow: int, number: int, sdk: AgentMessaging[Any] = sdk) -> None:
+                for one in range(number):
+                    await sdk.conversation.send_and_wait(askers[flow], responders[flow], {**PAYLOAD, "number": one})
+
+            await asyncio.gather(*(ask(flow, 1) for flow in range(AT_ONCE)))
+            began = time.perf_counter()
+            await asyncio.gather(*(ask(flow, count // AT_ONCE) for flow in range(AT_ONCE)))
+            mine.append(count // AT_ONCE * AT_ONCE / (time.perf_counter() - began))
+            inserts.append(await _insert_rate(url, count))
+        if peers.IS_INSTALLED:
+            memory.append(await peers.ask_rate(count, AT_ONCE))
+    measured, name = rate(mine), f"{backend.name}, {AT_ONCE} asks at once"
+    if backend.name == "SQLite":
+        if memory:
+            note = "raw: autogen-core's send_message, in memory, in one process"
+            yield at_least(BEYOND_MEMORY, name, measured, rate(memory), note)
+        yield Row(f"{name}, beside commits", measured, rate(inserts), note="raw: one row per synced commit")
+    else:
+        yield at_least(OF_RAW_INSERTS, name, measured, rate(inserts), "raw: one row per commit, 16 connections")
+        if memory:
+            note = "raw: autogen-core's send_message, in memory, in one process"
+            yield Row(f"{name}, beside memory", measured, rate(memory), note=note)
+
+
+async def _circles(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
+    """Agents without handlers, each waiting for the next; the last one would close the circle."""
+    for size in (3, 10):
+        agents = [f"agent-{n}" for n in range(size)]
+        times = []
+        async with backend.fresh() as url, started(url, agents) as sdk:
+            for _ in range(bench.count(40, least=2)):
+                asks = []
+                for first, second in pairwise(agents):
+                    asks.append(asyncio.create_task(_ask_anybody(sdk, first, second)))
+                    while not (await sdk.conversation.get_active_sessions(first)):
+                        await asyncio.sleep(0)
+                await _until_all_wait(sdk, agents[:-1])
+                began = time.perf_counter()
+                refusal = await _refusal(sdk, agents[-1], agents[0])
+                times.append(time.perf_counter() - began)
+                assert len(refusal.path) == size + 1, refusal.path
+                for first, second in pairwise(agents):
+                    await sdk.conversation.end_conversation(first, second)
+                await asyncio.gather(*asks, return_exceptions=True)
+        yield Row(f"{backend.name}, a circle of {size} is refused, p50", percentile(times, 0.5))
+
+
+async def _refusal(sdk: AgentMessaging[Any], asker: str, responder: str) -> MutualWaitError:
+    try:
+        await _ask_anybody(sdk, asker, responder)
+    except MutualWaitError as error:
+        return error
+    raise RuntimeError("the circle was not refused")
+
+
+async def _ask_anybody(sdk: AgentMessaging[Any], asker: str, responder: str) -> Any:
+    return await sdk.conversation.send_and_wait(asker, responder, PAYLOAD, timeout=60, require_handler=False)
+
+
+async def _until_all_wait(sdk: AgentMessaging[Any], agents: list[str]) -> None:
+    for agent in agents:
+        while not any(one.locked_by == agent for one in await sdk.conversation.get_active_sessions(agent)):
+            await asyncio.sleep(0)
+
+
+async def _waiting(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
+    count = bench.count(WAITING, least=20)
+    askers = [f"asker-{n}" for n in range(count)]
+    async with backend.fresh() as url, started(url, [*askers, "responder"]) as sdk:
+        await asyncio.gather(*(sdk.conversation.send_no_wait(asker, "responder", PAYLOAD) for asker in askers[:1]))
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        waiting = [asyncio.create_task(_ask_anybody(sdk, asker, "responder")) for asker in askers]
+        while len(sdk._started().asks.waiters) < count or not sdk._started().outbox.is_idle:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.05)
+        each = (tracemalloc.get_traced_memory()[0] - before) / count
+        tracemalloc.stop()
+        began = time.perf_counter()
+        await asyncio.gather(*(sdk.conversation.reply("responder", asker, {"yes": True}) for asker in askers))
+        await asyncio.gather(*waiting)
+        released = time.perf_counter() - began
+    note = "with the task and the coroutine of its caller"
+    yield below(BYTES, f"{backend.name}, memory of each of {count} waiting askers", Figure((each,), "B"), note=note)
+    yield Row(f"{backend.name}, {count} waiting askers, all answered", Figure((released,), "s"))
+
+
+async def _answer(message: dict[str, Any], context: MessageContext) -> dict[str, Any]:
+    return {"text": message["text"]}
+
+
+# --- raw --------------------------------------------------------------------------------------------------------------
+
+_TABLE = "create table bench_single (number integer, content text)"
+_CONTENT = json.dumps(PAYLOAD)
+
+
+class _Single:
+    """Commits one row at a time."""
+
+    def __init__(self, connection: Any, is_sqlite: bool) -> None:
+        self.connection = connection
+        self.is_sqlite = is_sqlite
+
+    @classmethod
+    async def open(cls, url: str) -> _Single:
+        """On the same store."""
+        path = parse_url(url).path
+        if path is not None:
+            connection: Any = open_sqlite(path)
+            connection.execute(_TABLE)
+            return cls(connection, True)
+        connection = await asyncpg.connect(url)
+        await connection.execute(_TABLE)
+        return cls(connection, False)
+
+    async def insert(self) -> None:
+        """One row, committed and synced."""
+        if self.is_sqlite:
+            self.connection.execute("begin immediate")
+            self.connection.execute("insert into bench_single values (1, ?)", (_CONTENT,))
+            self.connection.execute("commit")
+        else:
+            await self.connection.execute("insert into bench_single values (1, $1)", _CONTENT)
+
+    async def close(self) -> None:
+        """Let go."""
+        if self.is_sqlite:
+            self.connection.close()
+        else:
+            await self.connection.close()
+
+
+async def _insert_rate(url: str, count: int) -> float:
+    """Single-row commits in a second: on SQLite one after the other, on PostgreSQL on 16 connections."""
+    single = await _Single.open(url)
+    try:
+        if single.is_sqlite:
+            began = time.perf_counter()
+            for _ in range(count):
+                await single.insert()
+            return count / (time.perf_counter() - began)
+    finally:
+        await single.close()
+    pool: Any = await asyncpg.create_pool(url, min_size=16, max_size=16)
+    try:
+
+        async def insert(number: int) -> None:
+            async with pool.acquire() as connection:
+                for _ in range(number):
+                    await connection.execute("insert into bench_single values (1, $1)", _CONTENT)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(insert(count // 16) for _ in range(16)))
+        return count // 16 * 16 / (time.perf_counter() - began)
+    finally:
+        await pool.close()

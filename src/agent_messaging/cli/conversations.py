@@ -1,0 +1,205 @@
+"""`agent-messaging ask`, `reply` and `sessions`: conversations of two agents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .app import Command, Group, get_options
+from .opening import open_sdk, run
+from .output import clean, content, instant, say, show, table
+from .values import parse_duration, read_metadata, read_payload
+
+if TYPE_CHECKING:
+    from ..models import Record
+
+
+@click.command(cls=Command)
+@click.argument("sender", metavar="FROM")
+@click.argument("recipient", metavar="TO")
+@click.option("--text", help="The question is this text; - reads it from standard input, as does leaving it out.")
+@click.option("--payload", metavar="JSON", help="The question is this JSON; - reads it from standard input.")
+@click.option(
+    "-m", "--metadata", multiple=True, metavar="KEY=VALUE", help="Travels along; or a JSON object. Repeatable."
+)
+@click.option("--key", help="Idempotency key: repeating the command with it joins the open ask, or tells how it ended.")
+@click.option("--timeout", type=parse_duration, metavar="DURATION", help="Wait so long for the answer: 90, 10m, 2h.")
+@click.option("--queue", is_flag=True, help="Queue behind an open ask of the two instead of refusing.")
+@click.option(
+    "--require-handler/--no-require-handler",
+    default=None,
+    help="Refuse the ask unless a live process serves the recipient (the default), or ask it all the same.",
+)
+@click.pass_context
+def ask(
+    ctx: click.Context,
+    sender: str,
+    recipient: str,
+    text: str | None,
+    payload: str | None,
+    metadata: tuple[str, ...],
+    key: str | None,
+    timeout: float | None,
+    queue: bool,
+    require_handler: bool | None,
+) -> None:
+    """Ask an agent as another one, and print its answer.
+
+    \b
+    Examples:
+      agent-messaging ask alice support --text 'How do I reset my password?'
+      agent-messaging ask alice bob --payload '{"task": "review"}' --timeout 10m --json
+
+    The answer is printed on stdout: text as it is, anything else as JSON. The exit code is 7 if the recipient's handler
+    failed and 8 if no answer came in time; a late one is kept as an unread message.
+    """
+    options = get_options(ctx)
+    message = read_payload(text, payload)
+    extra = read_metadata(metadata)
+
+    async def work() -> Any:
+        async with open_sdk(options) as sdk:
+            return await sdk.conversation.send_and_wait(
+                sender,
+                recipient,
+                message,
+                timeout,
+                extra,
+                wait_for_session=queue,
+                idempotency_key=key,
+                require_handler=require_handler,
+            )
+
+    answer = run(options, work())
+    show(options, {"answer": answer}, lambda: say(content(answer, limit=1_000_000)))
+
+
+@click.command(cls=Command)
+@click.argument("sender", metavar="FROM")
+@click.argument("recipient", metavar="TO")
+@click.option("--text", help="The answer is this text; - reads it from standard input, as does leaving it out.")
+@click.option("--payload", metavar="JSON", help="The answer is this JSON; - reads it from standard input.")
+@click.option("--key", help="Idempotency key: repeating the command with it answers once.")
+@click.pass_context
+def reply(
+    ctx: click.Context, sender: str, recipient: str, text: str | None, payload: str | None, key: str | None
+) -> None:
+    """Answer an agent that waits, as the one it asked.
+
+    \b
+    Example:
+      agent-messaging reply bob alice --text 'At four.'
+
+    Who waits for whom is in `agent-messaging sessions list`.
+    """
+    options = get_options(ctx)
+    message = read_payload(text, payload)
+
+    async def work() -> str:
+        async with open_sdk(options) as sdk:
+            return await sdk.conversation.reply(sender, recipient, message, idempotency_key=key)
+
+    id = run(options, work())
+    show(options, {"message_id": id}, lambda: say(f"{id}  to {recipient}"))
+
+
+@click.group(cls=Group)
+def sessions() -> None:
+    """Look at conversations, and end them.
+
+    \b
+    Example:
+      agent-messaging sessions list alice
+    """
+
+
+@sessions.command("list")
+@click.argument("agent")
+@click.pass_context
+def list_(ctx: click.Context, agent: str) -> None:
+    """List an agent's open sessions, newest first, with who waits for whom.
+
+    \b
+    Example:
+      agent-messaging sessions list alice
+    """
+    options = get_options(ctx)
+
+    async def work() -> list[Record]:
+        async with open_sdk(options) as sdk:
+            return await sdk.conversation.get_active_sessions(agent)
+
+    found = run(options, work())
+    rows = [
+        (
+            one.session_id,
+            clean(one.other_agent_id or ""),
+            one.status.value,
+            one.locked_by or "",
+            instant(one.created_at),
+        )
+        for one in found
+    ]
+    columns = ("id", "with", "status", "waits", "since")
+    empty = f"{agent} has no open session. Its first conversation message opens one."
+    show(options, {"sessions": found}, lambda: table(columns, rows, empty=empty))
+
+
+@sessions.command("show")
+@click.argument("id")
+@click.option("--unread", is_flag=True, help="Only messages that are unread.")
+@click.pass_context
+def show_(ctx: click.Context, id: str, unread: bool) -> None:
+    """Show what was said in a session, oldest first; it marks nothing as read.
+
+    \b
+    Example:
+      agent-messaging sessions show 01a21376-d11b-7686-85ef-aa97cf6277fe
+    """
+    options = get_options(ctx)
+
+    async def work() -> tuple[Record, list[Record]]:
+        async with open_sdk(options) as sdk:
+            info = await sdk.conversation.get_session_info(id)
+            return info, await sdk.conversation.get_messages_in_session(id, include_read=not unread)
+
+    info, messages = run(options, work())
+
+    def human() -> None:
+        waits = f", {info.locked_by} waits" if info.locked_by else ""
+        say(f"{info.agent_a.id} and {info.agent_b.id}: {info.status.value}{waits}, {info.unread_count} unread")
+        rows = [
+            (
+                instant(one.created_at),
+                clean(one.sender_id or ""),
+                "" if one.message_type.value == "user_defined" else one.message_type.value,
+                "" if one.is_read else "unread",
+                content(one.content),
+            )
+            for one in messages
+        ]
+        table(("at", "from", "type", "", "content"), rows, empty="No messages.")
+
+    show(options, {"session": info, "messages": messages}, human)
+
+
+@sessions.command()
+@click.argument("agent")
+@click.argument("other")
+@click.pass_context
+def end(ctx: click.Context, agent: str, other: str) -> None:
+    """End the open session of two agents; whoever waits in it is told.
+
+    \b
+    Example:
+      agent-messaging sessions end alice bob
+    """
+    options = get_options(ctx)
+
+    async def work() -> None:
+        async with open_sdk(options) as sdk:
+            await sdk.conversation.end_conversation(agent, other)
+
+    run(options, work())
+    show(options, {"ended": [agent, other]}, lambda: say(f"The conversation of {agent} and {other} is ended."))

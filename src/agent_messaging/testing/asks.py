@@ -1,0 +1,135 @@
+"""I7, askers released: every ask of a process that lived returns once, in time, with what the store says became of it.
+
+in time      by its deadline and `ask_slack` (0.5 s), a frozen process as soon as it goes on; a timeout not before
+reply        the answer that some run gave, and that the store recorded for this ask
+ended        only after somebody began to end the conversation
+failed       only after the recipient's handler failed, or its process died or left
+afterwards   no ask is open past its deadline, no session is locked, and every answer that was settled is in its
+             session, unread unless its ask was replied with it
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from .facts import SECOND, Call, Facts, Message, since
+from .history import Event
+from .report import Report
+
+SLACK = 0.5
+GIVING_UP = SECOND // 10
+"""What a call needs that waits for the store to the last moment, and then says that it does not know."""
+STATES = {"reply": {"replied"}, "timeout": {"timed_out"}, "ended": {"ended", "cancelled"}, "failed": {"failed"}}
+"""How an ask may have ended in the store, by how it returned."""
+
+
+def judge_asks(facts: Facts, report: Report) -> None:
+    """Judge all asks."""
+    judge = _AskJudge(facts, report)
+    for call in facts.calls.values():
+        if call.tried is not None and call.tried["e"] == "ask.try":
+            judge.released(call, call.tried)
+            if call.outcomes:
+                judge.truthful(call.tried, call.outcomes[0])
+    judge.nothing_left()
+    judge.answers_kept()
+    report.overruns.sort()
+
+
+class _AskJudge:
+    def __init__(self, facts: Facts, report: Report) -> None:
+        self.facts = facts
+        self.report = report
+        self.slack = int(facts.limits.get("ask_slack", SLACK) * SECOND)
+        self.finals: dict[str, Event] = {event["message"]: event for event in facts.others["ask.final"]}
+        self.endings: dict[frozenset[str], list[Event]] = defaultdict(list)
+        for ending in facts.others["end.try"]:
+            self.endings[frozenset(ending["pair"])].append(ending)
+        self.given: dict[str, set[str]] = defaultdict(set)
+        """Answers by the value of the ask."""
+        for answer in facts.others["answer"]:
+            self.given[answer["value"]].add(answer["hash"])
+
+    def messages_of(self, tried: Event) -> Iterator[Message]:
+        value = self.facts.values[tried["value"]]
+        for id in value.ids.values():
+            yield self.facts.messages[id]
+        if not value.ids:
+            yield from (message for message in self.facts.messages.values() if message.value is value)
+
+    def released(self, call: Call, tried: Event) -> None:
+        deadline = tried["t"] + int(tried["timeout"] * SECOND)
+        process = self.facts.process(tried["p"])
+        by = process.grace(deadline, self.slack)
+        if not call.outcomes:
+            self.report.asks["killed" if process.ended and process.ended["e"] == "kill" else "open"] += 1
+            if min(process.ended_at, self.facts.until) > by:
+                self.report.blame("I7", tried["value"], "it did not return by its deadline, or ever", tried)
+            return
+        returned = call.outcomes[0]
+        self.report.asks[returned["how"]] += 1
+        if returned["t"] > deadline:
+            self.report.overruns.append((returned["t"] - deadline) / SECOND)
+        if returned["t"] > by + (GIVING_UP if returned["how"] == "unknown" else 0):
+            text = f"it returned {(returned['t'] - by + self.slack) / SECOND:.3f} s after its deadline"
+            self.report.blame("I7", tried["value"], text, tried, returned)
+        if returned["how"] == "timeout" and returned["t"] < deadline:
+            text = f"it timed out {(deadline - returned['t']) / SECOND:.3f} s before its deadline"
+            self.report.blame("I7", tried["value"], text, tried, returned)
+
+    def truthful(self, tried: Event, returned: Event) -> None:
+        how = returned["how"]
+        for message in self.messages_of(tried):
+            final = self.finals.get(message.id)
+            if final is not None and how in STATES and not (how == "timeout" and tried.get("key")):
+                if final["state"] not in STATES[how]:
+                    text = f"it returned {how!r}, and the store says {final['state']!r}"
+                    self.report.blame("I7", message.id, text, tried, returned, final)
+                elif how == "reply" and final.get("answer") != returned.get("answer"):
+                    text = "it returned another answer than the store has recorded for it"
+                    self.report.blame("I7", message.id, text, tried, returned, final)
+            given = self.given[tried["value"]] | {end["answer"] for end in message.ends if "answer" in end}
+            if how == "reply" and given and returned.get("answer") not in given:
+                self.report.blame("I7", message.id, "it returned an answer that nobody gave", tried, returned)
+            if how == "failed" and not self.has_failed(message, returned["t"]):
+                self.report.blame("I7", message.id, "it failed, and nothing had", tried, returned)
+        if how == "ended":
+            endings = self.endings[frozenset((tried["sender"], *tried["to"]))]
+            if not any(ending["t"] < returned["t"] for ending in endings):
+                self.report.blame("I7", tried["value"], "it was ended, and nobody had ended it", tried, returned)
+
+    def has_failed(self, message: Message, before: int) -> bool:
+        if any(end["how"] != "ok" and end["t"] <= before for end in message.ends):
+            return True
+        runs = [(self.facts.process(event["p"]), since(event)) for event in (*message.claims, *message.starts)]
+        return any(process.faulted(begin, before) for process, begin in runs)
+
+    def nothing_left(self) -> None:
+        for opened in self.facts.others["ask.open"]:
+            final = self.finals.get(opened["message"])
+            by = opened["t"] + int(opened["timeout"] * SECOND) + self.slack
+            if final is not None and final["state"] == "open" and final["t"] > by:
+                self.report.blame("I7", opened["message"], "it is open past its deadline", opened, final)
+        for session in self.facts.others["session.final"]:
+            if session.get("waiting"):
+                self.report.blame("I7", session["session"], "it was left locked", session)
+
+    def answers_kept(self) -> None:
+        sessions = self.facts.others["session.final"]
+        if not sessions:
+            return
+        kept = {body for session in sessions for body in session["bodies"]}
+        unread = {body for session in sessions for body in session["unread"]}
+        for message in self.facts.messages.values():
+            for end in message.ends:
+                settled = any(one["how"] == "done" and one["p"] == end["p"] for one in message.settled)
+                if "answer" not in end or not settled or end["how"] != "ok":
+                    continue
+                final = self.finals.get(message.id)
+                if end["answer"] not in kept:
+                    self.report.blame("I7", message.id, "its answer was settled, and is in no session", end, final)
+                elif final is not None and final["state"] != "replied":
+                    self.report.late_answers += 1
+                    if end["answer"] not in unread:
+                        self.report.blame("I7", message.id, "its late answer is not kept unread", end, final)

@@ -1,0 +1,186 @@
+"""I8 and I9: one turn at a time, whatever dies or freezes; each turn that runs out ends once, in time.
+
+    I8  turns are numbered 1, 2, 3, …, each begins when the one before it ends, and its deadline never moves; at most
+        one speech is accepted under each, that of its holder in its time, any other is refused and nowhere in the
+        transcript; the holder is the one that the last speaker named, or the next who attends in the order of joining
+    I9  a turn that its holder does not end is ended by time, once (one act, one event, one note), not before its
+        deadline, and not later than `turn_slack` (1 s) after it while some process was there all the time
+
+What counts is what the store says at the end (`meeting.final`); what processes tried, were told and were shown must
+agree with it. Instants of the store are wall-clock time, tied to the history's clock by the `utc` of that event.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import pairwise
+
+from .facts import SECOND, Facts
+from .history import Event
+from .report import Report
+
+SLACK = 1.0
+TOLERANCE = 0.05
+"""Seconds by which instants of two clocks of one machine may differ."""
+
+
+def judge_meetings(facts: Facts, report: Report) -> None:
+    """Judge all meetings whose end was dumped."""
+    finals = {final["meeting"]: final for final in facts.others["meeting.final"]}
+    for final in finals.values():
+        judge = _MeetingJudge(facts, report, final)
+        judge.turns_in_sequence()
+        judge.rotation()
+        judge.speeches()
+        judge.shown()
+        judge.timeouts()
+    report.timeout_delays.sort()
+
+
+class _MeetingJudge:
+    def __init__(self, facts: Facts, report: Report, final: Event) -> None:
+        self.facts = facts
+        self.report = report
+        self.final = final
+        self.id: str = final["meeting"]
+        self.slack = facts.limits.get("turn_slack", SLACK)
+        self.turns: list[Event] = final["turns"]
+        self.by_number: dict[int, Event] = {turn["number"]: turn for turn in self.turns}
+        self.offset = final["t"] - int(final["utc"] * SECOND)
+        """What turns the store's time into the history's."""
+
+    def told(self, name: str) -> list[Event]:
+        return [event for event in self.facts.others[name] if event["meeting"] == self.id]
+
+    def blame(self, invariant: str, text: str, *events: Event | None) -> None:
+        self.report.turn_violations += 1
+        self.report.blame(invariant, self.id, text, *events)
+
+    # --- I8 -----------------------------------------------------------------------------------------------------------
+
+    def turns_in_sequence(self) -> None:
+        for position, turn in enumerate(self.turns, 1):
+            self.report.turns[turn.get("how") or "current"] += 1
+            if turn["number"] != position:
+                self.blame("I8", f"turn {turn['number']} is the {position}. one", turn)
+            if turn.get("ended") is None and position != len(self.turns):
+                self.blame("I8", f"turn {turn['number']} has not ended, and another one has begun", turn)
+            duration = self.final.get("duration")
+            if duration is not None and turn["purpose"] == "speak":
+                given = turn["deadline"] - turn["started"]
+                if abs(given - duration) > TOLERANCE:
+                    self.blame("I8", f"turn {turn['number']} was given {given:.3f} s of {duration:g} s", turn)
+            if turn.get("how") != "timed_out" and (turn.get("ended") or 0) > (turn.get("deadline") or 1e18) + TOLERANCE:
+                self.blame("I8", f"turn {turn['number']} was used after its deadline", turn)
+        for turn, following in pairwise(self.turns):
+            if turn.get("ended") != following["started"]:
+                text = f"turn {following['number']} did not begin when the one before it ended"
+                self.blame("I8", text, turn, following)
+
+    def rotation(self) -> None:
+        if self.final["selection"] != "round_robin":
+            return
+        named: dict[int, set[str]] = defaultdict(set)
+        for tried in self.told("speak.try"):
+            if "next" in tried:
+                named[tried["turn"]].add(tried["next"])
+        for turn, following in pairwise(self.turns):
+            order = [
+                seat["agent"]
+                for seat in sorted(self.final["seats"], key=lambda seat: seat["order"])
+                if seat.get("left") is None or seat["left"] > following["started"] or seat["agent"] == turn["agent"]
+            ]
+            place = order.index(turn["agent"]) if turn["agent"] in order else -1
+            expected = order[(place + 1) % len(order)]
+            if following["agent"] != expected and following["agent"] not in named[turn["number"]]:
+                text = f"turn {following['number']} went to {following['agent']!r}, and was {expected!r}'s"
+                self.blame("I8", text, turn, following)
+
+    def speeches(self) -> None:
+        accepted: dict[int, Event] = {}
+        for act in self.told("act.ok"):
+            number = act.get("ended_turn")
+            if number is None:
+                continue
+            if act["act"] == "speak" and act.get("number") not in (None, number):
+                self.blame("I8", f"a speech under turn {act['number']} ended turn {number}", act)
+            first = accepted.setdefault(number, act)
+            if first is not act:
+                self.blame("I8" if act["act"] == "speak" else "I9", f"turn {number} was ended twice", first, act)
+        said = Counter(message["value"] for message in self.final["said"] if message.get("value"))
+        for value, count in said.items():
+            if count > 1:
+                self.blame("I8", f"{value!r} is in the transcript {count} times")
+        under: dict[str, int] = {
+            turn["message"]: turn["number"] for turn in self.turns if turn.get("message") is not None
+        }
+        place = {message["value"]: message for message in self.final["said"] if message.get("value")}
+        for spoken in self.told("speak.ok"):
+            message = place.get(spoken["value"])
+            number = spoken["turn"]
+            turn = self.by_number.get(number)
+            if message is None:
+                self.blame("I8", f"{spoken['value']!r} was accepted, and is not in the transcript", spoken)
+            elif message["sender"] != spoken["agent"]:
+                self.blame("I8", f"{spoken['value']!r} is {message['sender']!r}'s in the transcript", spoken)
+            if turn is None or turn["agent"] != spoken["agent"]:
+                self.blame("I8", f"{spoken['agent']!r} spoke in turn {number} of somebody else", spoken, turn)
+            elif turn.get("how") != "spoke" or (message and under.get(message["id"]) != number):
+                text = f"{spoken['value']!r} was accepted under turn {number}, which ended otherwise"
+                self.blame("I8", text, spoken, turn)
+        for refused in self.told("speak.no"):
+            self.report.lost_turns += refused["code"] in ("turn_lost", "not_your_turn")
+            if refused["value"] in place:
+                self.blame("I8", f"{refused['value']!r} was refused, and is in the transcript", refused)
+
+    def shown(self) -> None:
+        for shown in self.told("turn.shown"):
+            turn = self.by_number.get(shown["turn"])
+            if turn is None or turn["agent"] != shown["agent"]:
+                self.blame("I8", f"turn {shown['turn']} was shown to {shown['agent']!r}", shown, turn)
+            elif shown.get("deadline") is not None and abs(shown["deadline"] - turn["deadline"]) > TOLERANCE:
+                self.blame("I8", f"turn {shown['turn']} was shown with another deadline than it has", shown, turn)
+
+    # --- I9 -----------------------------------------------------------------------------------------------------------
+
+    def timeouts(self) -> None:
+        events: Counter[int] = Counter(self.final["timeouts"])
+        fired = {act["ended_turn"]: act for act in self.told("act.ok") if act["act"] == "time_out"}
+        for turn in self.turns:
+            number, deadline, ended = turn["number"], turn.get("deadline"), turn.get("ended")
+            expected = 1 if turn.get("how") == "timed_out" and turn["purpose"] == "speak" else 0
+            if events[number] != expected:
+                self.blame("I9", f"turn {number} has {events[number]} events of its time, not {expected}", turn)
+            if number in fired and turn.get("how") != "timed_out":
+                self.blame("I9", f"turn {number} was ended by time and otherwise", fired[number], turn)
+            if deadline is None:
+                continue
+            if turn.get("how") == "timed_out":
+                self.report.timeout_delays.append(max(0.0, ended - deadline))
+                act = fired.get(number)
+                early = ended < deadline - TOLERANCE
+                if act is not None:
+                    early = early or act["t"] < self.offset + (deadline - TOLERANCE) * SECOND
+                if early:
+                    self.blame("I9", f"turn {number} was ended by time before its deadline", turn, act)
+            until = self.offset + int(ended * SECOND) if ended is not None else self.final["t"]
+            late = self.longest_presence(self.offset + int(deadline * SECOND), until)
+            if late > self.slack:
+                self.blame("I9", f"turn {number} was not ended by time, for {late:.3f} s", turn)
+        if self.final["noted"] != events.total():
+            self.blame("I9", f"{self.final['noted']} notes tell of {events.total()} turns that ended by time")
+
+    def longest_presence(self, begin: int, end: int) -> float:
+        """The longest time between these moments, in seconds, for which one process was there and not frozen."""
+        longest = 0
+        for process in self.facts.processes.values():
+            if process.ready is None:
+                continue
+            moment = max(begin, process.ready["t"])
+            last = min(end, process.ended_at)
+            for freeze, thaw in sorted(process.frozen):
+                if thaw > moment and freeze < last:
+                    longest = max(longest, freeze - moment)
+                    moment = max(moment, thaw)
+            longest = max(longest, last - moment)
+        return longest / SECOND

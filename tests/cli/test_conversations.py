@@ -1,0 +1,77 @@
+"""Asking, answering and looking at sessions from a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from agent_messaging import AgentMessaging, MessageContext
+from tests.cli.conftest import Cli, Outcome
+
+
+async def invoke(cli: Cli, *arguments: str, **how: Any) -> Outcome:
+    """Run a command while this loop goes on serving."""
+    return await asyncio.to_thread(cli, *arguments, **how)
+
+
+async def test_an_answer_is_printed(acme: str, cli: Cli) -> None:
+    async with AgentMessaging(acme) as sdk:
+
+        @sdk.register_handler("bob")
+        async def on_question(question: Any, context: MessageContext) -> Any:
+            assert context.requires_reply
+            return question.upper() if isinstance(question, str) else {"got": question, "from": context.metadata}
+
+        await sdk.wait_until_served("bob", timeout=30)
+        assert (await invoke(cli, "ask", "alice", "bob", "--text", "tea?")).out == "TEA?\n"
+        asked = await invoke(cli, "ask", "alice", "bob", "--payload", '{"n": 1}', "-m", "a=b", "--json")
+        assert asked.json == {"answer": {"got": {"n": 1}, "from": {"a": "b"}}}
+        once = ["ask", "alice", "bob", "--text", "once", "--key", "k"]
+        assert (await invoke(cli, *once)).out == (await invoke(cli, *once)).out == "ONCE\n"
+
+
+async def test_who_cannot_answer_has_an_exit_code(acme: str, cli: Cli) -> None:
+    refused = await invoke(cli, "ask", "alice", "bob", "--text", "anybody?", check=7)
+    assert "No conversation handler registered for 'bob'" in refused.err
+    async with AgentMessaging(acme) as sdk:
+
+        @sdk.register_handler("bob")
+        async def on_question(question: Any, context: MessageContext) -> None:
+            if question == "boom":
+                raise ValueError("out of tea")
+
+        await sdk.wait_until_served("bob", timeout=30)
+        failed = await invoke(cli, "ask", "alice", "bob", "--text", "boom", "--json", check=7)
+        assert "out of tea" in failed.error["message"]
+        late = await invoke(cli, "ask", "alice", "bob", "--text", "hm", "--timeout", "2", "--json", check=8)
+        assert late.error["code"] == "conversation_timeout"
+
+
+async def test_a_person_answers_from_another_shell(acme: str, cli: Cli) -> None:
+    asking = asyncio.create_task(
+        invoke(cli, "ask", "alice", "bob", "--text", "tea?", "--no-require-handler", "--timeout", "60")
+    )
+    while not (sessions := (await invoke(cli, "sessions", "list", "bob", "--json")).json["sessions"]):
+        assert not asking.done(), asking.result()
+    [session] = sessions
+    assert (session["status"], session["locked_by"]) == ("waiting", "alice")
+    await invoke(cli, "reply", "bob", "alice", "--text", "at four")
+    assert (await asking).out == "at four\n"
+    shown = (await invoke(cli, "sessions", "show", session["session_id"], "--json")).json
+    assert [one["content"] for one in shown["messages"]] == ["tea?", "at four"]
+    assert shown["session"]["unread_count"] == 0
+    refused = await invoke(cli, "reply", "bob", "alice", "--text", "at five", "--json", check=1)
+    assert refused.error["code"] == "session_state"
+    await invoke(cli, "sessions", "end", "bob", "alice")
+    assert "no open session" in (await invoke(cli, "sessions", "list", "bob")).out
+    assert "ending" in (await invoke(cli, "sessions", "show", session["session_id"])).out
+    again = await invoke(cli, "sessions", "end", "bob", "alice", "--json", check=4)
+    assert again.error["code"] == "session_not_found"
+
+
+def test_an_unknown_session(acme: str, cli: Cli) -> None:
+    nobody = "00000000-0000-7000-8000-000000000000"
+    assert cli("sessions", "show", nobody, "--json", check=4).error["code"] == "session_not_found"
+    assert cli("sessions", "show", "nonsense", "--json", check=2).error["code"] == "invalid_argument"
+    assert json.loads(cli("ask", "alice", "nobody", "--text", "x", "--json", check=4).err)["code"] == "agent_not_found"

@@ -1,0 +1,423 @@
+"""Asks in the worst moment: the answer and the timeout at once, cancellation at every step, closing, many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from agent_messaging import (
+    ConversationEndedError,
+    ConversationTimeoutError,
+    HandlerError,
+    MessageContext,
+    NotInitializedError,
+    SessionNotFoundError,
+    SessionStateError,
+    StorageUnavailableError,
+)
+from agent_messaging.delivery.probes import arm, disarm
+from agent_messaging.models import AskState
+from tests.client.conversing import (
+    SLACK,
+    Clerk,
+    Desk,
+    ask,
+    begin,
+    nothing_is_left,
+    rows,
+    states_of_asks,
+    until_registered,
+    until_waiting,
+)
+from tests.client.support import SOON, Inbox, MakeSdk, Sdk
+from tests.support import eventually
+
+STEPS = 45
+"""Turns of the loop after which a call is cancelled: past its end on SQLite and PostgreSQL."""
+
+
+async def cancel_after(steps: int, call: Coroutine[Any, Any, Any]) -> Any:
+    """Cancel the call after so many turns of the loop, the later of which take time; None if it was cancelled."""
+    task = asyncio.ensure_future(call)
+    for step in range(steps):
+        await asyncio.sleep(0 if step < 20 else 0.001)
+    task.cancel()
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return None
+
+
+# --- the answer and the timeout ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["reply", "handler", "reply elsewhere"])
+async def test_the_answer_and_the_timeout_in_the_same_instant_never_both_hold(make_sdk: MakeSdk, how: str) -> None:
+    """The row decides: who asked has the answer, or it is unread; who answered is told which."""
+    one, other = await make_sdk(), await make_sdk()
+    names = [f"asker-{number}" for number in range(30)]
+    await one.add_people("bob", *names)
+    timeout = 0.3
+    outcomes: Counter[str] = Counter()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+
+    async def answer_at(name: str, offset: float) -> None:
+        await asyncio.sleep(started + timeout + offset - loop.time())
+
+    if how == "handler":
+
+        async def at_the_deadline(message: Any, context: MessageContext) -> str:
+            await answer_at(context.sender_id, message)
+            return "!"
+
+        one.register_handler("bob", concurrency=50)(at_the_deadline)
+
+    async def one_pair(name: str, offset: float) -> None:
+        asking = ask(one, name, "bob", offset, timeout=started + timeout - loop.time())
+        replied: bool | None = None
+        if how != "handler":
+            await answer_at(name, offset)
+            try:
+                await (other if how == "reply elsewhere" else one).conversation.reply("bob", name, "!")
+                replied = True
+            except SessionStateError:
+                replied = False
+        try:
+            assert await asking == "!"
+            outcomes["answered"] += 1
+            assert replied is not False
+            assert await one.conversation.get_unread_messages(name) == []
+        except ConversationTimeoutError:
+            outcomes["timed out"] += 1
+            assert replied is not True
+            if how == "handler":
+                assert await one.conversation.wait_for_message(name, "bob", SOON) == "!", "a late answer is readable"
+        assert loop.time() - started < timeout + SLACK + 2
+
+    # From well before the deadline to just behind it, a few milliseconds apart.
+    await asyncio.gather(*(one_pair(name, (number - 22) * 0.004) for number, name in enumerate(names)))
+    states = Counter(await states_of_asks(one))
+    assert (states["replied"], states["timed_out"]) == (outcomes["answered"], outcomes["timed out"])
+    assert outcomes.total() == 30
+    await nothing_is_left(one, other)
+
+
+async def test_the_handlers_failure_and_the_timeout_in_the_same_instant_are_one_of_the_two(sdk: Sdk) -> None:
+    names = [f"asker-{number}" for number in range(20)]
+    await sdk.add_people(*names)
+
+    async def fail_then(message: float, context: MessageContext) -> None:
+        await asyncio.sleep(message)
+        raise LookupError
+
+    sdk.register_handler("bob", concurrency=50)(fail_then)
+    asks = [ask(sdk, name, "bob", 0.2 + (number - 12) * 0.005, timeout=0.2) for number, name in enumerate(names)]
+    ends = [type(end) for end in await asyncio.gather(*asks, return_exceptions=True)]
+    assert set(ends) <= {HandlerError, ConversationTimeoutError}
+    states = Counter(await states_of_asks(sdk))
+    assert (states["failed"], states["timed_out"]) == (ends.count(HandlerError), ends.count(ConversationTimeoutError))
+    await nothing_is_left(sdk)
+
+
+# --- cancelling -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, "key"], ids=["without a key", "with a key"])
+async def test_an_ask_cancelled_at_any_step_is_stored_wholly_or_not_and_leaves_nothing(
+    make_sdk: MakeSdk, key: str | None
+) -> None:
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    for steps in range(STEPS):
+        sdk._started().names.clear()  # so that the look-ups are cut too
+        own_key = None if key is None else f"{key}-{steps}"
+        options = {"timeout": 60, "require_handler": False, "idempotency_key": own_key}
+        answer = await cancel_after(steps, sdk.conversation.send_and_wait("alice", "bob", steps, **options))  # type: ignore[arg-type]
+        assert answer is None
+        if key is None:
+            await nothing_is_left(sdk, other)
+        else:
+            again = begin(sdk.conversation.send_and_wait("alice", "bob", steps, **options))  # type: ignore[arg-type]
+            await until_waiting(sdk, "alice", "bob")
+            await other.conversation.reply("bob", "alice", f"re: {steps}")
+            assert await again == f"re: {steps}"
+    await sdk._started().outbox.wait_until_idle()
+    states = Counter(await states_of_asks(sdk))
+    if key is None:
+        assert states.keys() == {"cancelled"}, "given up by the store too"
+        assert 0 < states["cancelled"] < STEPS, "both cases happened"
+        assert await rows(sdk, "select 1 from deliveries where state <> 'expired'") == []
+    else:
+        assert states == {"replied": STEPS}
+    # Nothing holds the pair up.
+    asking = ask(sdk, "alice", "bob", "last")
+    await until_waiting(sdk, "alice", "bob")
+    await sdk.conversation.reply("bob", "alice", "!")
+    assert await asking == "!"
+    await nothing_is_left(sdk, other)
+
+
+async def test_one_may_ask_again_at_once_after_cancelling_at_any_step(sdk: Sdk) -> None:
+    """The ask that was cancelled does not lock the session for the next one: a timeout of one's own, and a retry."""
+    stored = "select 1 from asks a join messages m on m.seq = a.seq where a.state = 'open' and m.content = '\"again\"'"
+    for steps in range(STEPS):
+        call = sdk.conversation.send_and_wait("alice", "bob", steps, timeout=60, require_handler=False)
+        assert await cancel_after(steps, call) is None
+        again = ask(sdk, "alice", "bob", "again")
+        await eventually(lambda: rows(sdk, stored), SOON, until=lambda found: found or again.done())  # noqa: B023
+        await sdk.conversation.reply("bob", "alice", steps)
+        assert await again == steps
+    await nothing_is_left(sdk)
+
+
+async def test_an_ask_cancelled_while_it_is_answered_leaves_the_answer_unread_or_answered_it(sdk: Sdk) -> None:
+    sdk.register_handler("bob")(clerk := Clerk(lambda message, context: message))
+    answered, unread = [], []
+    for steps in range(STEPS):
+        answer = await cancel_after(steps, sdk.conversation.send_and_wait("alice", "bob", steps, timeout=60))
+        if answer is not None:
+            answered.append(answer)
+        await nothing_is_left(sdk)
+        await eventually(
+            lambda: rows(sdk, "select 1 from deliveries where state in ('queued', 'claimed')"),
+            SOON,
+            until=lambda left: not left,
+        )
+    await sdk._started().outbox.wait_until_idle()
+    await sdk._started().asks.close("01900000-0000-7000-8000-000000000000", AskState.CANCELLED)  # behind all the others
+    unread = await sdk.conversation.get_unread_messages("alice")
+    handled = clerk.messages
+    assert sorted(answered + unread) == sorted(handled), "what was handled has its answer somewhere, once"
+    assert answered
+    assert unread
+
+
+SENDING: dict[str, Callable[[Sdk, Any, str | None], Coroutine[Any, Any, Any]]] = {
+    "send_no_wait": lambda sdk, message, key: sdk.conversation.send_no_wait(
+        "alice", "bob", message, idempotency_key=key
+    ),
+    "reply": lambda sdk, message, key: sdk.conversation.reply("alice", "bob", message, idempotency_key=key),
+}
+
+
+@pytest.mark.parametrize("call", SENDING)
+async def test_a_send_or_reply_cancelled_at_any_step_happened_once_or_not_and_its_repeat_once(
+    sdk: Sdk, call: str
+) -> None:
+    cancelled = 0
+    for steps in range(STEPS):
+        asking = ask(sdk, "bob", "alice", "?", timeout=60) if call == "reply" else None
+        if asking is not None:
+            await until_waiting(sdk, "bob", "alice")
+        sdk._started().names.clear()
+        id = await cancel_after(steps, SENDING[call](sdk, steps, f"step-{steps}"))
+        cancelled += id is None
+        again = await SENDING[call](sdk, steps, f"step-{steps}")
+        assert id in (None, again)
+        if asking is not None:
+            assert await asking == steps
+        else:
+            assert await sdk.conversation.get_unread_messages("bob") == [steps]
+    assert 0 < cancelled < STEPS
+    await nothing_is_left(sdk)
+
+
+async def test_a_wait_for_a_message_cancelled_at_any_step_holds_nothing_back_and_takes_once(sdk: Sdk) -> None:
+    for steps in range(STEPS):
+        await cancel_after(steps, sdk.conversation.wait_for_message("bob", "alice", 60))
+        await nothing_is_left(sdk)
+    sdk.register_handler("bob")(inbox := Inbox())
+    await sdk.conversation.send_no_wait("alice", "bob", "hi")
+    assert await inbox.wait_for(1) == ["hi"]
+
+
+async def test_a_message_is_taken_at_most_once_however_its_waits_are_cancelled(sdk: Sdk) -> None:
+    taken: list[Any] = []
+    for steps in range(STEPS):
+        await sdk.conversation.send_no_wait("alice", "bob", steps)
+        message = await cancel_after(steps, sdk.conversation.wait_for_message("bob", "alice", 60))
+        if message is not None:
+            taken.append(message)
+        await nothing_is_left(sdk)
+    left = await sdk.conversation.get_unread_messages("bob")
+    both = taken + left
+    assert len(both) == len(set(both))
+    [session] = await sdk.conversation.get_active_sessions("bob")
+    stored = [record.content for record in await sdk.conversation.get_conversation_history(session.session_id)]
+    assert stored == list(range(STEPS)), "also what was read for a caller that had gone is there to be looked up"
+    assert taken
+    assert left == sorted(left)
+
+
+async def test_ending_and_reading_cancelled_at_any_step_happened_wholly_or_not(sdk: Sdk) -> None:
+    outcomes = set()
+    for steps in range(0, STEPS, 2):
+        asking = ask(sdk, "alice", "bob", timeout=60)
+        await until_waiting(sdk, "alice", "bob")
+        sdk._started().names.clear()
+        await cancel_after(steps, sdk.conversation.end_conversation("bob", "alice"))
+        sessions = await sdk.conversation.get_active_sessions("alice")
+        outcomes.add(bool(sessions))
+        with contextlib.suppress(SessionNotFoundError):  # the cancelled one may be on its way
+            await sdk.conversation.end_conversation("bob", "alice")
+        with pytest.raises(ConversationEndedError):
+            await asyncio.wait_for(asking, SOON)
+    assert outcomes == {True, False}
+    await nothing_is_left(sdk)
+
+
+async def test_one_cancelled_ask_among_many_does_not_disturb_the_others(sdk: Sdk) -> None:
+    names = [f"asker-{number}" for number in range(40)]
+    await sdk.add_people(*names)
+    sdk.register_handler("bob", concurrency=50)(desk := Desk())
+    asks = [ask(sdk, name, "bob", name) for name in names]
+    await desk.wait_for(40)
+    for asking in asks[::4]:
+        asking.cancel()
+    for _ in names:
+        desk.answers.put_nowait("!")
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    assert [answer for number, answer in enumerate(answers) if number % 4] == ["!"] * 30
+    await nothing_is_left(sdk)
+
+
+async def test_a_queued_ask_cancelled_at_any_step_lets_the_next_one_through(sdk: Sdk) -> None:
+    first = ask(sdk, "alice", "bob", "first")
+    await until_waiting(sdk, "alice", "bob")
+    for steps in range(0, STEPS, 3):
+        call = sdk.conversation.send_and_wait("alice", "bob", steps, 60, wait_for_session=True, require_handler=False)
+        assert await cancel_after(steps, call) is None
+    last = ask(sdk, "alice", "bob", "last", wait_for_session=True)
+    await sdk.conversation.reply("bob", "alice", 1)
+    assert await first == 1
+    await until_waiting(sdk, "alice", "bob")
+    await sdk.conversation.reply("bob", "alice", 2)
+    assert await last == 2
+    assert len(await rows(sdk, "select id from messages")) == 4
+    await nothing_is_left(sdk)
+
+
+# --- closing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_closing_releases_the_askers_and_gives_their_asks_up(make_sdk: MakeSdk) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    names = [f"asker-{number}" for number in range(20)]
+    await one.add_people("alice", "bob", *names)
+    asks = [ask(one, name, "bob", timeout=60) for name in names]
+    queued = ask(one, names[0], "bob", timeout=60, wait_for_session=True)
+    await eventually(lambda: states_of_asks(other), SOON, until=lambda states: states == ["open"] * 20)
+    started = time.monotonic()
+    await one.close()
+    assert time.monotonic() - started < 5
+    for asking in (*asks, queued):
+        with pytest.raises(NotInitializedError, match=r"closed|initialize"):
+            await asking
+    assert await states_of_asks(other) == ["cancelled"] * 20
+    await nothing_is_left(other)
+    other.register_handler("bob")(inbox := Inbox())
+    await other.conversation.send_no_wait("alice", "bob", "hi")
+    assert await inbox.wait_for(1) == ["hi"], "what nobody waits for any more is not handled"
+
+
+async def test_closing_hands_in_what_running_handlers_answer(make_sdk: MakeSdk) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    other.register_handler("bob")(desk := Desk())
+    await one.wait_until_served("bob", SOON)
+    asking = ask(one, "alice", "bob", timeout=60)
+    await desk.wait_for(1)
+    closing = begin(other.close())
+    await eventually(lambda: other._started().dispatcher.is_draining, SOON)
+    desk.answers.put_nowait("before I go")
+    assert await asking == "before I go"
+    await closing
+
+
+async def test_leaving_by_an_exception_while_asks_wait_leaves_nothing(make_sdk: MakeSdk) -> None:
+    other = await make_sdk()
+    await other.add_people("alice", "bob")
+    one = await make_sdk()
+    asking = ask(one, "alice", "bob", timeout=60)
+    await until_waiting(other, "alice", "bob")
+    await one.__aexit__(LookupError, LookupError(), None)
+    with pytest.raises(NotInitializedError):
+        await asking
+    await nothing_is_left(other)
+
+
+# --- the responder's side ---------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_whose_commit_the_asker_learns_of_from_its_row(make_sdk: MakeSdk) -> None:
+    """Both look: what the responder's process committed, and what the asker's finds; it is one answer."""
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    other.register_handler("bob")(Clerk(lambda message, context: message + 1))
+    await one.wait_until_served("bob", SOON)
+    for number in range(20):
+        assert await one.conversation.send_and_wait("alice", "bob", number) == number + 1
+    await nothing_is_left(one, other)
+
+
+async def test_a_handler_that_loses_its_claim_has_its_answer_refused(make_sdk: MakeSdk) -> None:
+    """Its process was taken for dead, and another one answered meanwhile."""
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    other.register_handler("bob")(desk := Desk())
+    await one.wait_until_served("bob", SOON)
+    asking = ask(one, "alice", "bob", timeout=60)
+    await desk.wait_for(1)
+    await one.store.processes.release([other._started().store.presence.process_id])
+    one.register_handler("bob")(Clerk(lambda message, context: "from the other"))
+    assert await asking == "from the other"
+    desk.answers.put_nowait("from the one taken for dead")
+    await eventually(lambda: desk.ended, SOON)
+    assert await one.conversation.get_unread_messages("alice") == []
+
+
+async def test_a_settlement_that_is_repeated_after_a_lost_answer_answers_once(sdk: Sdk) -> None:
+    sdk.register_handler("bob")(clerk := Clerk(lambda message, context: "!"))
+    failed = 0
+
+    def lose_the_answer() -> None:
+        nonlocal failed
+        failed += 1
+        if failed == 1:
+            raise StorageUnavailableError
+
+    arm("after_settle", lose_the_answer)
+    try:
+        assert await sdk.conversation.send_and_wait("alice", "bob", "?", timeout=SOON) == "!"
+    finally:
+        disarm()
+    assert failed >= 1
+    assert len(clerk.messages) == 1
+    [session] = await sdk.conversation.get_active_sessions("bob")
+    told = await sdk.conversation.get_conversation_history(session.session_id)
+    assert [record.content for record in told] == ["?", "!"]
+    assert await sdk.conversation.get_unread_messages("alice") == []
+    await nothing_is_left(sdk)
+
+
+async def test_waits_of_every_kind_end_when_the_conversation_does(make_sdk: MakeSdk) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    waits = [ask(one, "alice", "bob", timeout=60)]
+    await until_waiting(one, "alice", "bob")
+    waits.append(begin(one.conversation.wait_for_message("alice", "bob", 60)))
+    await until_registered(one, 1)
+    assert await other.conversation.get_or_wait_for_response("bob", "alice", 60) == "?"
+    waits.append(begin(other.conversation.get_or_wait_for_response("bob", "alice", 60)))
+    await until_registered(one, 2)
+    await other.conversation.end_conversation("bob", "alice")
+    ends = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), SOON)
+    assert [type(end) for end in ends] == [ConversationEndedError] * 3
+    await nothing_is_left(one, other)

@@ -1,0 +1,161 @@
+"""A meeting whose participants are processes, which die, freeze or leave: one turn at a time, each ended once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from agent_messaging import AgentMessaging, Config, MeetingEventType
+from tests.processes.harness import DATABASE, SEED, STRIKES, Child, Lab, MakeLab, Nemesis
+from tests.processes.participant import LOST, SPOKE, TURN
+from tests.support import eventually
+
+CREW = ("alice", "bob", "carol")
+
+
+async def create_meeting(lab: Lab, duration: float, crew: Sequence[str] = CREW) -> str:
+    """A meeting of the crew, hosted by the first of it."""
+    await lab.register(*crew)
+    async with AgentMessaging[Any](Config(url=lab.url, database=DATABASE)) as sdk:
+        return str(await sdk.meeting.create_meeting(crew[0], list(crew[1:]), duration))
+
+
+async def end_meeting(lab: Lab, meeting: str) -> None:
+    async with AgentMessaging[Any](Config(url=lab.url, database=DATABASE)) as sdk:
+        await sdk.meeting.end_meeting("alice", meeting)
+
+
+def start_participant(lab: Lab, agent: str, meeting: str, **settings: Any) -> Child:
+    return lab.start("participant", agent, agent=agent, meeting=meeting, starts=agent == "alice", **settings)
+
+
+@pytest.mark.timeout(120 + 4 * STRIKES)
+async def test_a_meeting_under_random_kills(make_lab: MakeLab) -> None:
+    """No turn is lost, doubled or stolen, and each silence ends once, whoever is there to end it."""
+    async with make_lab(limits={"takeover_kill": None}, seed=SEED) as lab:
+        meeting = await create_meeting(lab, 0.8)
+        manner = {"pace": 0.3, "silent": 0.15, "names": 0.2, "others": list(CREW), "read": True, "seed": SEED}
+        crew = [start_participant(lab, agent, meeting, **manner) for agent in CREW]
+        await lab.wait_for("turn.shown", 3)
+        nemesis = Nemesis(lab, crew, longest_pause=2.0)
+        await nemesis.rage(STRIKES // 2, windows=4, interval=0.6)
+        await end_meeting(lab, meeting)
+        for participant in nemesis.victims:
+            assert await participant.wait() == 0
+
+        report = await lab.judge()
+
+        assert nemesis.done["kill"] >= 2
+        assert report.turn_violations == 0
+        assert report.turns["spoke"] > 5
+        assert report.turns["timed_out"] > 0
+        assert report.reads > 5
+
+
+async def test_a_killed_speaker_has_the_remaining_time_after_its_restart(make_lab: MakeLab) -> None:
+    async with make_lab() as lab:
+        meeting = await create_meeting(lab, 60.0)
+        alice = start_participant(lab, "alice", meeting, pace=1000.0)
+        bob = start_participant(lab, "bob", meeting)
+        carol = start_participant(lab, "carol", meeting)
+        await alice.wait_for(f"{TURN} 1")
+        for child in (alice, bob, carol):
+            await lab.kill(child)
+        start_participant(lab, "alice", meeting)
+        [bob, carol] = [lab.restart(child) for child in (bob, carol)]
+        await lab.wait_for("speak.ok", 3)
+        await end_meeting(lab, meeting)
+
+        report = await lab.judge()
+
+        shown = [event for event in lab.events() if event["e"] == "turn.shown" and event["turn"] == 1]
+        assert [event["p"] for event in shown] == ["alice.0", "alice.1"]
+        assert shown[0]["deadline"] == pytest.approx(shown[1]["deadline"], abs=0.01)
+        assert report.turns["timed_out"] == 0
+
+
+async def test_a_frozen_process_cannot_act_on_an_old_turn(make_lab: MakeLab) -> None:
+    """Also not when the turn has come round to its agent again, and is this agent's at that moment."""
+    async with make_lab() as lab:
+        meeting = await create_meeting(lab, 1.0, CREW[:2])
+        alice = start_participant(lab, "alice", meeting, pace=0.5)
+        bob = start_participant(lab, "bob", meeting, pace=0.05)
+        await alice.wait_for(f"{TURN} 1")
+        lab.pause(alice)
+        # Turn 1 ends by time, bob speaks in turn 2, and turn 3 is alice's.
+        await bob.wait_for(f"{SPOKE} 2")
+        lab.resume(alice)
+        await alice.wait_for(f"{LOST} 1")
+        await lab.wait_for("speak.ok", 3)
+        await end_meeting(lab, meeting)
+
+        report = await lab.judge()
+
+        assert report.lost_turns == 1
+        assert report.turns["timed_out"] >= 1
+
+
+async def test_every_process_may_end_a_silent_turn_and_one_does(make_lab: MakeLab) -> None:
+    async with make_lab() as lab:
+        meeting = await create_meeting(lab, 0.3)
+        for agent in CREW:
+            start_participant(lab, agent, meeting, silent=1.0)
+        await lab.wait_for("act.ok", 10, act="time_out")
+        await end_meeting(lab, meeting)
+
+        report = await lab.judge()
+
+        assert report.turns["timed_out"] >= 10
+        assert len({event["p"] for event in lab.events() if event["e"] == "act.ok"}) > 1
+
+
+async def test_a_turn_that_ran_out_while_nobody_was_there_is_ended_by_the_first_to_come(make_lab: MakeLab) -> None:
+    async with make_lab() as lab:
+        meeting = await create_meeting(lab, 1.0, CREW[:2])
+        crew = [start_participant(lab, agent, meeting, pace=1000.0) for agent in CREW[:2]]
+        await lab.wait_for("turn.shown", turn=1)
+        for child in crew:
+            await lab.kill(child)
+        async with lab.observing() as store:
+            while (left := (await store.meetings.list_turns(meeting, limit=10))[-1].left) is not None and left > 0:
+                await asyncio.sleep(left)
+        start_participant(lab, "bob", meeting)
+        await lab.wait_for("speak.ok", turn=2)
+        await end_meeting(lab, meeting)
+
+        report = await lab.judge()
+
+        assert lab.count("act.ok", act="time_out", ended_turn=1) == 1
+        assert report.turn_violations == 0
+
+
+async def test_turns_and_events_go_from_process_to_process(make_lab: MakeLab) -> None:
+    """Three processes speak, and the event handlers of a fourth one hear all of it in order."""
+    async with make_lab() as lab:
+        meeting = await create_meeting(lab, 30.0)
+        heard: list[tuple[str, Any]] = []
+        async with AgentMessaging[Any](Config(url=lab.url, database=DATABASE)) as sdk:
+
+            @sdk.register_event_handler(MeetingEventType.TURN_CHANGED)
+            async def on_turn(event: Any) -> None:
+                heard.append(("turn", event.data["turn"]))
+
+            @sdk.register_event_handler(MeetingEventType.MESSAGE_POSTED)
+            async def on_speech(event: Any) -> None:
+                heard.append(("speech", event.data["turn"]))
+
+            for agent in CREW:
+                start_participant(lab, agent, meeting, pace=0.01)
+            await lab.wait_for("speak.ok", 9)
+            await sdk.meeting.end_meeting("alice", meeting)
+
+            report = await lab.judge()
+
+            said = [event["turn"] for event in lab.events() if event["e"] == "speak.ok"]
+            await eventually(lambda: len([one for one in heard if one[0] == "speech"]) >= len(said))
+        assert [number for kind, number in heard if kind == "speech"] == sorted(said)
+        assert [number for kind, number in heard if kind == "turn"] == list(range(1, len(said) + 2))
+        assert report.turns["spoke"] == len(said)
