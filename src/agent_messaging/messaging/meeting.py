@@ -123,8 +123,9 @@ class MeetingManager(Generic[T]):
                 With the setting `enable_turn_timeout=False` turns do not end by time.
             speaker_selection: Who has the next turn where the speaker names nobody: "round_robin" (the order of
                 joining), "host" (the host, who names each speaker when it speaks itself), or a function of this
-                process that is given the meeting so far and returns an external id, or None for the order of joining.
-                If this process is gone, the order decides after ten seconds.
+                process that is given the meeting so far (meeting_id, participants, last_speaker, turn, and the newest
+                1,000 messages) and returns an external id, or None for the order of joining. Where it fails, names a
+                stranger, takes more than ten seconds, or its process is gone, the order decides.
             host: Another name for the organizer; so is host_external_id.
             agents: Another name for the participants; so is agent_external_ids.
 
@@ -156,7 +157,7 @@ class MeetingManager(Generic[T]):
         if gone:
             raise AgentNotFoundError(external_id=gone[0], role="participant")
         if selector is not None:
-            engine.meetings.selectors[meeting_id] = (seated[0].id, selector)
+            engine.meetings.selectors[meeting_id] = selector
         engine.invited([agent.id for agent in seated[1:]])
         return UUID(meeting_id)
 
@@ -204,7 +205,7 @@ class MeetingManager(Generic[T]):
         id = parse_id(meeting_id, field="meeting_id")
         if not callable(function):
             raise refuse("function", function, "cannot be called. Pass a function of the meeting so far.")
-        self.engine.meetings.selectors[id] = ("", function)
+        self.engine.meetings.selectors[id] = function
         self.engine.meetings.look()
 
     @overload
