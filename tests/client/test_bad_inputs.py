@@ -8,15 +8,25 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import apsw
 import asyncpg
 import pytest
 
-from agent_messaging import AgentMessagingError, InvalidArgumentError
+from agent_messaging import (
+    AgentMessagingError,
+    InvalidArgumentError,
+    MeetingEventType,
+    Turn,
+    register_meeting_handler,
+)
 from tests.client.support import Inbox, Sdk, make_config
 
-TABLES = ("organizations", "agents", "messages", "deliveries", "idempotency_keys", "processes", "services")
+TABLES = (
+    *("organizations", "agents", "messages", "deliveries", "idempotency_keys", "processes", "services"),
+    *("meetings", "participants", "turns", "meeting_events"),
+)
 
 
 class Bad(NamedTuple):
@@ -257,6 +267,207 @@ CALLS: list[Bad] = [
     Bad("exist_ok", lambda sdk: sdk.register_agent("bob", "acme", "Robert", exist_ok="no"), "exist_ok"),  # type: ignore[arg-type]
 ]
 
+NOWHERE = UUID(int=7)
+"""No meeting has this id; arguments are judged before it is looked for."""
+MEETING_IDS: dict[str, Any] = MESSAGE_IDS | {"hex": NOWHERE.hex, "bytes": NOWHERE.bytes, "hostile": Hostile()}
+DURATIONS: dict[str, Any] = SECONDS | {"too long": 604_801}
+WAITS: dict[str, Any] = {**SECONDS, "zero": -0.5}
+"""Of calls in which 0 only looks."""
+TURNS: dict[str, Any] = {
+    "zero": 0,
+    "negative": -1,
+    "bool": True,
+    "float": 1.0,
+    "text": "1",
+    "end": Turn(None, None, (), has_ended=True),
+    "hostile": Hostile(),
+}
+CHOICES: dict[str, Any] = {"word": "nonsense", "empty": "", "number": 1, "list": ["ended"], "hostile": Hostile()}
+KEYS = {name: value for name, value in IDS.items() if name != "None"}
+NAMED = {name: value for name, value in IDS.items() if name != "None"}
+"""Of arguments that may be left out."""
+
+
+def meet(name: str, *arguments: Any, **options: Any) -> Any:
+    """Call it; `...` stands for the id of the meeting."""
+    given = [NOWHERE if argument is ... else argument for argument in arguments]
+    return lambda sdk: getattr(sdk.meeting, name)(*given, **options)
+
+
+MEETING_CALLS: list[Bad] = [
+    *each("organizer_external_id", IDS, lambda sdk, v: meet("create_meeting", v, ["bob"])(sdk), "create_meeting host"),
+    *each(
+        "organizer_external_id",
+        NAMED,
+        lambda sdk, v: meet("create_meeting", host=v, agents=["bob"])(sdk),
+        "create_meeting host=",
+    ),
+    *each(
+        "participant_external_ids",
+        IDS,
+        lambda sdk, v: meet("create_meeting", "alice", ["bob", v])(sdk),
+        "create_meeting participants",
+    ),
+    *each(
+        "participant_external_ids",
+        {"text": "bob", "number": 5, "mapping": {"bob": 1}, "set": {"bob"}, "hostile": Hostile()},
+        lambda sdk, v: meet("create_meeting", "alice", v)(sdk),
+        "create_meeting list",
+    ),
+    *each(
+        "turn_duration",
+        DURATIONS,
+        lambda sdk, v: meet("create_meeting", "alice", ["bob"], v)(sdk),
+        "create_meeting turn_duration",
+    ),
+    *each(
+        "speaker_selection",
+        {**CHOICES, "custom": "custom", "None": None, "bool": True},
+        lambda sdk, v: meet("create_meeting", "alice", ["bob"], speaker_selection=v)(sdk),
+        "create_meeting speaker_selection",
+    ),
+    Bad("create_meeting without a host", meet("create_meeting", agents=["bob"]), "organizer_external_id"),
+    Bad("create_meeting with two hosts", meet("create_meeting", "alice", ["bob"], host="alice"), "host"),
+    Bad("create_meeting with two lists", meet("create_meeting", "alice", ["bob"], agents=["bob"]), "agents"),
+    Bad("create_meeting with one twice", meet("create_meeting", "alice", ["bob", "bob"]), None),
+    Bad("create_meeting with too many", meet("create_meeting", "alice", [f"a-{n}" for n in range(1_000)]), None),
+    Bad("create_meeting with a stranger", meet("create_meeting", "alice", ["bobb"]), None),
+    *(
+        one
+        for name, arguments in {
+            "attend_meeting": ("alice", "?"),
+            "wait_until_ready": ("?",),
+            "start_meeting": ("alice", "?"),
+            "wait_for_turn": ("alice", "?"),
+            "pass_turn": ("alice", "?"),
+            "skip_turn": ("alice", "?"),
+            "remove_participant": ("alice", "?", "bob"),
+            "end_meeting": ("alice", "?"),
+            "leave_meeting": ("alice", "?"),
+            "update_participant_status": ("?", "alice", "left"),
+            "choose_speakers": ("?", len),
+            "get_meeting": ("?",),
+            "get_participants": ("?",),
+            "get_meeting_status": ("?",),
+            "get_meeting_history": ("?",),
+            "get_meeting_details": ("?",),
+            "get_participant_history": ("?",),
+            "get_participation_analysis": ("?",),
+            "get_meeting_timeline": ("?",),
+            "get_turn_statistics": ("?",),
+        }.items()
+        for one in each(
+            "meeting_id",
+            MEETING_IDS,
+            lambda sdk, v, name=name, arguments=arguments: meet(  # type: ignore[misc]
+                name, *(v if argument == "?" else argument for argument in arguments)
+            )(sdk),
+            name,
+        )
+    ),
+    *each("meeting_id", MEETING_IDS, lambda sdk, v: meet("speak", "alice", v, "hi")(sdk), "speak in"),
+    *(
+        one
+        for name, field in {
+            "attend_meeting": "agent_external_id",
+            "wait_for_turn": "agent_external_id",
+            "pass_turn": "agent_external_id",
+            "leave_meeting": "agent_external_id",
+            "start_meeting": "host_external_id",
+            "skip_turn": "host_external_id",
+            "end_meeting": "host_external_id",
+        }.items()
+        for one in each(field, IDS, lambda sdk, v, name=name: meet(name, v, ...)(sdk), f"{name} agent")  # type: ignore[misc]
+    ),
+    *each("agent_external_id", IDS, lambda sdk, v: meet("speak", v, ..., "hi")(sdk), "speak agent"),
+    *each(
+        "agent_external_id",
+        NAMED,
+        lambda sdk, v: meet("speak", speaker_external_id=v, meeting_id=NOWHERE, message="hi")(sdk),
+        "speak speaker_external_id",
+    ),
+    *each("host_external_id", IDS, lambda sdk, v: meet("remove_participant", v, ..., "bob")(sdk), "remove host"),
+    *each("agent_external_id", IDS, lambda sdk, v: meet("remove_participant", "alice", ..., v)(sdk), "remove agent"),
+    *each("agent_id", IDS, lambda sdk, v: meet("update_participant_status", ..., v, "left")(sdk), "status of"),
+    *each("status", CHOICES, lambda sdk, v: meet("update_participant_status", ..., "bob", v)(sdk), "status"),
+    Bad("status by turns", meet("update_participant_status", ..., "bob", "speaking"), "status"),
+    *each("message", PAYLOADS, lambda sdk, v: meet("speak", "alice", ..., v)(sdk), "speak message"),
+    *each("metadata", METADATA, lambda sdk, v: meet("speak", "alice", ..., "hi", v)(sdk), "speak metadata"),
+    *each("message", PAYLOADS, lambda sdk, v: meet("start_meeting", "alice", ..., v)(sdk), "start_meeting message"),
+    *each(
+        "idempotency_key",
+        KEYS,
+        lambda sdk, v: meet("speak", "alice", ..., "hi", idempotency_key=v)(sdk),
+        "speak idempotency_key",
+    ),
+    *each("turn", TURNS, lambda sdk, v: meet("speak", "alice", ..., "hi", turn=v)(sdk), "speak turn"),
+    *each("turn", TURNS, lambda sdk, v: meet("pass_turn", "alice", ..., turn=v)(sdk), "pass_turn turn"),
+    *each("turn", TURNS, lambda sdk, v: meet("skip_turn", "alice", ..., turn=v)(sdk), "skip_turn turn"),
+    *each(
+        "next_speaker_external_id",
+        NAMED,
+        lambda sdk, v: meet("speak", "alice", ..., "hi", next_speaker_external_id=v)(sdk),
+        "speak next",
+    ),
+    *each(
+        "next_speaker_external_id",
+        NAMED,
+        lambda sdk, v: meet("pass_turn", "alice", ..., next_speaker_external_id=v)(sdk),
+        "pass_turn next",
+    ),
+    *each(
+        "next_speaker_external_id",
+        NAMED,
+        lambda sdk, v: meet("start_meeting", "alice", ..., "hi", v)(sdk),
+        "start_meeting next",
+    ),
+    *each("timeout", WAITS, lambda sdk, v: meet("wait_for_turn", "alice", ..., v)(sdk), "wait_for_turn timeout"),
+    *each("timeout", SECONDS, lambda sdk, v: meet("wait_until_ready", ..., v)(sdk), "wait_until_ready timeout"),
+    *each("timeout", WAITS, lambda sdk, v: meet("attend_meeting", "alice", ..., v)(sdk), "attend_meeting timeout"),
+    *each("timeout", WAITS, lambda sdk, v: meet("speak", "alice", ..., "hi", timeout=v)(sdk), "speak timeout"),
+    Bad("speak without a message", meet("speak", "alice", ...), "message"),
+    Bad("speak nowhere", meet("speak", "alice", message="hi"), "meeting_id"),
+    Bad("speak as nobody", meet("speak", meeting_id=NOWHERE, message="hi"), "agent_external_id"),
+    Bad("speak with both names", meet("speak", "alice", ..., "hi", speaker_external_id="alice"), "speaker_external_id"),
+    Bad("speak as a stranger", meet("speak", "alcie", ..., "hi"), None),
+    Bad("speak to a stranger", meet("speak", "alice", ..., "hi", next_speaker_external_id="bobb"), None),
+    Bad("speak in no meeting", meet("speak", "alice", ..., "hi"), None),
+    *each("agent_external_id", NAMED, lambda sdk, v: meet("list_meetings", v)(sdk), "list_meetings agent"),
+    *each("status", CHOICES, lambda sdk, v: meet("list_meetings", status=v)(sdk), "list_meetings status"),
+    *each("limit", NUMBERS, lambda sdk, v: meet("list_meetings", limit=v)(sdk), "list_meetings limit"),
+    *each("offset", OFFSETS, lambda sdk, v: meet("list_meetings", offset=v)(sdk), "list_meetings offset"),
+    *each("agent_id", IDS, lambda sdk, v: meet("get_meeting_statistics", v)(sdk), "get_meeting_statistics"),
+    Bad("choose_speakers", meet("choose_speakers", ..., "bob"), "function"),
+    *each("event_type", {**CHOICES, "None": None}, lambda sdk, v: sdk.register_event_handler(v), "event type"),
+    *each(
+        "event_type",
+        CHOICES,
+        lambda sdk, v: sdk._event_handler.emit_event(NOWHERE, v, {}),
+        "emit_event type",
+    ),
+    *each(
+        "meeting_id",
+        MEETING_IDS,
+        lambda sdk, v: sdk._event_handler.emit_event(v, MeetingEventType.TURN_CHANGED, {}),
+        "emit_event in",
+    ),
+    *each(
+        "data",
+        {name: value for name, value in METADATA.items() if name not in ("number key", "None key", "over-long key")},
+        lambda sdk, v: sdk._event_handler.emit_event(NOWHERE, MeetingEventType.TURN_CHANGED, v),
+        "emit_event data",
+    ),
+    Bad("event handler", lambda sdk: sdk._event_handler.register_handler("turn_changed", 7), "handler"),  # type: ignore[arg-type]
+    *each("agent_external_id", IDS, lambda sdk, v: sdk.register_meeting_handler(v), "register_meeting_handler"),
+    *each("agent", KEYS, lambda sdk, v: register_meeting_handler(agent=v), "register_meeting_handler agent"),
+    *each(
+        "timeout",
+        SECONDS,
+        lambda sdk, v: sdk.register_meeting_handler("bob", timeout=v)(Inbox()),
+        "turn handler timeout",
+    ),
+]
+
 
 @pytest.fixture
 async def both(tmp_path: Path, postgres_dsn: str) -> AsyncIterator[list[tuple[Sdk, Callable[[], Any]]]]:
@@ -306,7 +517,7 @@ async def test_every_bad_input_is_refused_alike_on_both_backends_and_nothing_is_
 ) -> None:
     before = [await count() for _, count in both]
     faults = []
-    for bad in CALLS:
+    for bad in [*CALLS, *MEETING_CALLS]:
         first, second = [await verdict(bad, sdk) for sdk, _ in both]
         name, code, text = first
         if first != second:

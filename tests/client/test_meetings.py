@@ -481,6 +481,17 @@ async def test_speaking_out_of_turn_is_refused_in_words_and_stores_nothing(sdk: 
         await table.speak("alice")
 
 
+async def test_a_wait_that_cannot_be_is_refused_before_anything_is_said(sdk: Sdk) -> None:
+    table = await Table.open(sdk, "bob")
+    invited = await Table.invite(sdk, "bob")
+    with pytest.raises(InvalidArgumentError, match="timeout: -1 is not a number of seconds"):
+        await table.speak("alice", timeout=-1)
+    with pytest.raises(InvalidArgumentError, match="timeout: -1 is not a number of seconds"):
+        await sdk.meeting.attend_meeting("bob", invited.id, -1)
+    assert await table.holder() == (1, "alice")
+    assert (await invited.seats())["bob"] == "invited"
+
+
 async def test_an_act_is_for_the_turn_it_names(sdk: Sdk) -> None:
     table = await Table.open(sdk, "bob")
     turn = await table.wait("alice")

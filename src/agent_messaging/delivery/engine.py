@@ -354,19 +354,22 @@ class Engine:
         self._due = float("inf")
         advanced = await self.store.deliveries.advance()
         moved = advanced.due or advanced.released or advanced.expired_origins
-        if advanced.next_in is not None:
-            # What is due and did not move is held by somebody's lock: asking again at once would only burn.
-            held = advanced.next_in <= 0 and not moved
-            self.look_in(self.store.presence.poll_interval if held else advanced.next_in)
-        next_turn = await self.meetings.time_out()
-        if next_turn is not None:
-            self.look_in(next_turn if next_turn > 0 else self.store.presence.poll_interval)
+        self._look_when_due(advanced.next_in, moved)
+        timed_out = await self.meetings.time_out()
+        self._look_when_due(timed_out.next_in, timed_out.meetings)
         if advanced.due or advanced.released:
             self._look()
         if advanced.expired_origins:
             self.waiters.look()
             self.asks.waiters.look()
             self.store.presence.ring(advanced.expired_origins - {self.store.presence.process_id})
+
+    def _look_when_due(self, next_in: float | None, moved: object) -> None:
+        """Look again when the next thing is due; what is due now, at once, unless nothing moved."""
+        if next_in is not None:
+            # What is due and did not move is held by somebody's lock: asking again at once would only burn.
+            held = next_in <= 0 and not moved
+            self.look_in(self.store.presence.poll_interval if held else next_in)
 
     async def _bury(self) -> None:
         dead = await self.store.presence.find_dead()

@@ -32,6 +32,7 @@ from ..storage.ports import (
     NewSpeech,
     Presence,
     Standing,
+    TimedOut,
     TurnRow,
 )
 from .names import AgentName, Names
@@ -41,6 +42,8 @@ from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
 
+SO_FAR = 1_000
+"""Messages that a function which chooses speakers is shown at most, the newest."""
 RECENT = 100
 """Messages a turn shows at most: what was said since the agent's last speech, the newest of it."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -102,8 +105,9 @@ class Meetings:
         """By meeting id; told when it is no longer in preparation."""
         self.observed: dict[tuple[str, str], int] = {}
         """The newest turn that was shown here, by (meeting id, agent id); forgotten once it was used."""
-        self.selectors: dict[str, tuple[str, Selector]] = {}
-        """(Host id, function) by meeting id."""
+        self.selectors: dict[str, Selector] = {}
+        """By meeting id; of meetings whose speakers are chosen here."""
+        self._to_look_at: set[str] = set()
         self._selecting: dict[str, asyncio.Task[None]] = {}
         self._is_closed = False
 
@@ -144,12 +148,12 @@ class Meetings:
         for key in [key for key in self.observed if key[0] == meeting_id]:
             del self.observed[key]
 
-    async def time_out(self) -> float | None:
-        """End the turns whose time is over; the seconds until the next one is."""
+    async def time_out(self) -> TimedOut:
+        """End turns whose time is over."""
         changed = await self.meetings.time_out(TIME_OUTS)
         for meeting_id, acted in changed.meetings.items():
             self.acted(meeting_id, acted)
-        return 0.0 if len(changed.meetings) == TIME_OUTS else changed.next_in
+        return changed
 
     def look(self) -> None:
         """Anything may have changed elsewhere."""
@@ -237,55 +241,60 @@ class Meetings:
     # --- choosing the next speaker ------------------------------------------------------------------------------------
 
     def _select(self, meeting_id: str) -> None:
-        if meeting_id in self.selectors and meeting_id not in self._selecting and not self._is_closed:
-            task = asyncio.create_task(self._select_speaker(meeting_id), name="agent-messaging-select")
+        """It may be time for the function here to choose."""
+        if meeting_id not in self.selectors or self._is_closed:
+            return
+        self._to_look_at.add(meeting_id)
+        if meeting_id not in self._selecting:
+            task = asyncio.create_task(self._select_while_asked(meeting_id), name="agent-messaging-select")
             self._selecting[meeting_id] = task
-            task.add_done_callback(lambda _: self._selecting.pop(meeting_id, None))
 
-    async def _select_speaker(self, meeting_id: str) -> None:
+    async def _select_while_asked(self, meeting_id: str) -> None:
         try:
-            while (found := self.selectors.get(meeting_id)) is not None:
-                host_id, function = found
-                standing = (await self.meetings.find_standings([(meeting_id, host_id)]))[meeting_id, host_id]
-                turn = standing.turn if standing is not None else None
-                if turn is None or turn.purpose is not Purpose.SELECT:
-                    return
-                chosen = await self._ask_selector(meeting_id, function)
-                await self.act(meeting_id, Choose(turn.number, chosen))
+            while meeting_id in self._to_look_at:  # again, if it was said while this looked
+                self._to_look_at.discard(meeting_id)
+                await self._select_speaker(meeting_id)
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not choose the next speaker of meeting %s, its time will: %s", meeting_id, error)
+        finally:
+            self._to_look_at.discard(meeting_id)
+            del self._selecting[meeting_id]
 
-    async def _ask_selector(self, meeting_id: str, function: Selector) -> str | None:
-        """The id of the agent that the function names; None if it names nobody, or fails."""
+    async def _select_speaker(self, meeting_id: str) -> None:
+        standing = (await self.meetings.find_standings([(meeting_id, NOBODY)]))[meeting_id, NOBODY]
+        if standing is None or standing.status is MeetingStatus.ENDED:
+            self.forget(meeting_id)
+            return
+        turn, function = standing.turn, self.selectors.get(meeting_id)
+        if turn is None or turn.purpose is not Purpose.SELECT or function is None:
+            return
+        chosen = await self._ask_selector(meeting_id, function, turn)
+        self._to_look_at.add(meeting_id)  # whoever was chosen may have left meanwhile
+        await self.act(meeting_id, Choose(turn.number, chosen))
+
+    async def _ask_selector(self, meeting_id: str, function: Selector, turn: TurnRow) -> str | None:
+        """The id of the agent that the function names; None if it names nobody, fails, or takes too long."""
+        seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
+        before = await self.meetings.list_turns(meeting_id, limit=1, after=turn.number - 2)
+        messages = await self.meetings.list_last_messages(meeting_id, NOBODY, SO_FAR)
+        names = await self.names.find_by_id({seat.agent_id for seat in seats} | {one.agent_id for one in before})
+        last = next((names.get(one.agent_id) for one in before if one.purpose is Purpose.SPEAK), None)
+        seated = {names[seat.agent_id].external_id: seat.agent_id for seat in seats if seat.agent_id in names}
+        so_far = Record(
+            meeting_id=meeting_id,
+            participants=list(seated),
+            last_speaker=last.external_id if last else None,
+            turn=turn.number - 1,
+            messages=await self.describe(messages),
+        )
         try:
-            seats = await self.meetings.list_seats(meeting_id)
-            names = await self.names.find_by_id({seat.agent_id for seat in seats})
-            turns = await self.meetings.list_turns(meeting_id, limit=1_000)
-            spoken = [turn for turn in turns if turn.purpose is Purpose.SPEAK]
-            messages = await self.describe(await self.meetings.list_messages(meeting_id, limit=1_000))
-            last = names.get(spoken[-1].agent_id) if spoken else None
-            so_far = Record(
-                meeting_id=meeting_id,
-                participants=[
-                    names[seat.agent_id].external_id
-                    for seat in seats
-                    if seat.left_at is None and seat.agent_id in names
-                ],
-                last_speaker=last.external_id if last else None,
-                turn=spoken[-1].number if spoken else 0,
-                messages=messages,
-            )
             chosen = function(so_far)
             if inspect.isawaitable(chosen):
-                chosen = await chosen
-            if chosen is None:
-                return None
-            agent = (await self.names.find_all([chosen])).get(chosen)
-            if agent is None or all(seat.agent_id != agent.id or seat.left_at is not None for seat in seats):
+                async with asyncio.timeout(turn.left):
+                    chosen = await chosen
+            if chosen is not None and chosen not in seated:
                 raise ValueError(f"it named {chosen!r}, who is not a participant")
-            return agent.id
-        except (DatabaseError, OutcomeUnknownError):
-            raise
+            return None if chosen is None else seated[chosen]
         except Exception as error:
             logger.warning(
                 "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)

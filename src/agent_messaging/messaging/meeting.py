@@ -123,8 +123,9 @@ class MeetingManager(Generic[T]):
                 With the setting `enable_turn_timeout=False` turns do not end by time.
             speaker_selection: Who has the next turn where the speaker names nobody: "round_robin" (the order of
                 joining), "host" (the host, who names each speaker when it speaks itself), or a function of this
-                process that is given the meeting so far and returns an external id, or None for the order of joining.
-                If this process is gone, the order decides after ten seconds.
+                process that is given the meeting so far (meeting_id, participants, last_speaker, turn, and the newest
+                1,000 messages) and returns an external id, or None for the order of joining. Where it fails, names a
+                stranger, takes more than ten seconds, or its process is gone, the order decides.
             host: Another name for the organizer; so is host_external_id.
             agents: Another name for the participants; so is agent_external_ids.
 
@@ -156,7 +157,7 @@ class MeetingManager(Generic[T]):
         if gone:
             raise AgentNotFoundError(external_id=gone[0], role="participant")
         if selector is not None:
-            engine.meetings.selectors[meeting_id] = (seated[0].id, selector)
+            engine.meetings.selectors[meeting_id] = selector
         engine.invited([agent.id for agent in seated[1:]])
         return UUID(meeting_id)
 
@@ -204,7 +205,7 @@ class MeetingManager(Generic[T]):
         id = parse_id(meeting_id, field="meeting_id")
         if not callable(function):
             raise refuse("function", function, "cannot be called. Pass a function of the meeting so far.")
-        self.engine.meetings.selectors[id] = ("", function)
+        self.engine.meetings.selectors[id] = function
         self.engine.meetings.look()
 
     @overload
@@ -245,6 +246,7 @@ class MeetingManager(Generic[T]):
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
             MeetingTimeoutError: Its turn did not come in time. It attends all the same.
         """
+        _check_wait(timeout)
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         outcome = await self._act(id, Attend(agent.id))
         if not (isinstance(outcome, Refused) and outcome.why is Why.NOTHING):
@@ -333,10 +335,9 @@ class MeetingManager(Generic[T]):
             AgentNotInMeetingError: The agent is not a participant, or no longer.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent (any more).
         """
+        _check_wait(timeout)
         if timeout is None:
             timeout = self.settings.default_meeting_timeout
-        elif timeout != 0 or timeout is False:
-            check_timeout(timeout)
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         meetings = self.engine.meetings
         try:
@@ -420,6 +421,7 @@ class MeetingManager(Generic[T]):
             raise InvalidArgumentError("meeting_id is missing. Pass the id of create_meeting.", field="meeting_id")
         check_given(message)
         check_options(None, idempotency_key)
+        _check_wait(timeout)
         number = _check_turn(turn)
         speech = self._speech(message, metadata)
         if idempotency_key is not None:
@@ -607,7 +609,11 @@ class MeetingManager(Generic[T]):
             InvalidArgumentError: An argument is out of range.
         """
         check_page(limit, offset)
-        agent = None if agent_external_id is None else await analytics.find_agent(self.engine, agent_external_id)
+        agent = (
+            None
+            if agent_external_id is None
+            else await analytics.find_agent(self.engine, agent_external_id, field="agent_external_id")
+        )
         statuses = None
         if status is not None:
             statuses = [parse_choice(MeetingStatus, status, "status", "must be created, ready, active or ended.")]
@@ -893,6 +899,12 @@ def _check_selection(value: Any) -> tuple[SpeakerSelection, Selector | None]:
     if isinstance(value, str) and value in (SpeakerSelection.ROUND_ROBIN, SpeakerSelection.HOST):
         return SpeakerSelection(value), None
     raise refuse("speaker_selection", value, "must be 'round_robin', 'host', or a function of the meeting so far.")
+
+
+def _check_wait(timeout: float | None) -> None:
+    """Refuse what is no time to wait, before anything is done; 0 only looks, None is left to the settings."""
+    if timeout is not None and (type(timeout) not in (int, float) or timeout != 0):
+        check_timeout(timeout)
 
 
 def _check_turn(turn: int | Turn | None) -> int | None:

@@ -140,7 +140,7 @@ async def find(engine: Engine, session_id: SessionId) -> SessionRow:
     return row
 
 
-async def find_agent(engine: Engine, agent_id: str | UUID) -> AgentName:
+async def find_agent(engine: Engine, agent_id: str | UUID, *, field: str = "agent_id") -> AgentName:
     """An agent by its UUID or its external id, as it is in the store now.
 
     Raises:
@@ -148,7 +148,7 @@ async def find_agent(engine: Engine, agent_id: str | UUID) -> AgentName:
     """
     if isinstance(agent_id, UUID):
         agent_id = str(agent_id)
-    check_external_id(agent_id, field="agent_id")
+    check_external_id(agent_id, field=field)
     await engine.names.refresh([agent_id])
     known = await engine.names.find_all([agent_id])
     if agent_id in known:
