@@ -34,6 +34,7 @@ from ..storage.ports import (
     Standing,
     TurnRow,
 )
+from .current import leave
 from .names import AgentName, Names
 from .retry import describe
 from .serving import Serving
@@ -243,6 +244,7 @@ class Meetings:
             task.add_done_callback(lambda _: self._selecting.pop(meeting_id, None))
 
     async def _select_speaker(self, meeting_id: str) -> None:
+        leave()  # the act that made it the host's choice may have been done in a run
         try:
             while (found := self.selectors.get(meeting_id)) is not None:
                 host_id, function = found
