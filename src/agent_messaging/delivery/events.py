@@ -19,6 +19,7 @@ from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
 from ..payloads import encode
 from ..storage.ports import EventRow, MeetingStore
+from .current import leave
 from .names import Names
 from .retry import describe
 
@@ -148,6 +149,7 @@ class Events:
         ]
 
     async def _work(self, subscription: EventSubscription, queue: asyncio.Queue[MeetingEvent]) -> None:
+        leave()  # it may have been subscribed in a run, and serves every meeting
         while True:
             event = await queue.get()
             try:

@@ -35,6 +35,7 @@ from ..storage.ports import (
     TimedOut,
     TurnRow,
 )
+from .current import leave
 from .names import AgentName, Names
 from .retry import describe
 from .serving import Serving
@@ -250,6 +251,7 @@ class Meetings:
             self._selecting[meeting_id] = task
 
     async def _select_while_asked(self, meeting_id: str) -> None:
+        leave()  # the act that made it the host's choice may have been done in a run
         try:
             while meeting_id in self._to_look_at:  # again, if it was said while this looked
                 self._to_look_at.discard(meeting_id)
