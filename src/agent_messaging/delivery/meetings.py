@@ -17,6 +17,7 @@ from uuid import UUID
 
 from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownError
 from ..handlers.running import make_turn_context
+from ..ids import check_external_id
 from ..models import MeetingStatus, MessageContext, Record, Turn
 from ..payloads import checksum, encode
 from ..storage.assembly import Act, Choose, Pass, Purpose, Refused, Speak
@@ -43,6 +44,8 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 RECENT = 100
 """Messages a turn shows at most: what was said since the agent's last speech, the newest of it."""
+SO_FAR = 1_000
+"""Messages that a function which names the next speaker is given at most: the newest."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts at a store that does not answer, while a turn lasts."""
 NOBODY = str(UUID(int=0))
@@ -105,6 +108,8 @@ class Meetings:
         self.selectors: dict[str, tuple[str, Selector]] = {}
         """(Host id, function) by meeting id."""
         self._selecting: dict[str, asyncio.Task[None]] = {}
+        self._select_again: set[str] = set()
+        """Meetings in which a turn for choosing may have begun since their task looked."""
         self._is_closed = False
 
     # --- acts ---------------------------------------------------------------------------------------------------------
@@ -237,10 +242,20 @@ class Meetings:
     # --- choosing the next speaker ------------------------------------------------------------------------------------
 
     def _select(self, meeting_id: str) -> None:
-        if meeting_id in self.selectors and meeting_id not in self._selecting and not self._is_closed:
-            task = asyncio.create_task(self._select_speaker(meeting_id), name="agent-messaging-select")
-            self._selecting[meeting_id] = task
-            task.add_done_callback(lambda _: self._selecting.pop(meeting_id, None))
+        if meeting_id not in self.selectors or self._is_closed:
+            return
+        if meeting_id in self._selecting:
+            self._select_again.add(meeting_id)
+            return
+        task = asyncio.create_task(self._select_speaker(meeting_id), name="agent-messaging-select")
+        self._selecting[meeting_id] = task
+        task.add_done_callback(lambda _: self._selected(meeting_id))
+
+    def _selected(self, meeting_id: str) -> None:
+        self._selecting.pop(meeting_id, None)
+        if meeting_id in self._select_again:
+            self._select_again.discard(meeting_id)
+            self._select(meeting_id)
 
     async def _select_speaker(self, meeting_id: str) -> None:
         try:
@@ -250,19 +265,20 @@ class Meetings:
                 turn = standing.turn if standing is not None else None
                 if turn is None or turn.purpose is not Purpose.SELECT:
                     return
-                chosen = await self._ask_selector(meeting_id, function)
+                chosen = await self._ask_selector(meeting_id, function, turn)
                 await self.act(meeting_id, Choose(turn.number, chosen))
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not choose the next speaker of meeting %s, its time will: %s", meeting_id, error)
 
-    async def _ask_selector(self, meeting_id: str, function: Selector) -> str | None:
-        """The id of the agent that the function names; None if it names nobody, or fails."""
+    async def _ask_selector(self, meeting_id: str, function: Selector, turn: TurnRow) -> str | None:
+        """The id of the agent that the function names; None if it names nobody, fails, or takes too long."""
         try:
             seats = await self.meetings.list_seats(meeting_id)
             names = await self.names.find_by_id({seat.agent_id for seat in seats})
-            turns = await self.meetings.list_turns(meeting_id, limit=1_000)
+            # Two turns for choosing never follow each other.
+            turns = await self.meetings.list_turns(meeting_id, limit=1, after=max(0, turn.number - 2))
             spoken = [turn for turn in turns if turn.purpose is Purpose.SPEAK]
-            messages = await self.describe(await self.meetings.list_messages(meeting_id, limit=1_000))
+            messages = await self.describe(await self.meetings.list_last_messages(meeting_id, NOBODY, SO_FAR))
             last = names.get(spoken[-1].agent_id) if spoken else None
             so_far = Record(
                 meeting_id=meeting_id,
@@ -277,16 +293,22 @@ class Meetings:
             )
             chosen = function(so_far)
             if inspect.isawaitable(chosen):
-                chosen = await chosen
+                # Behind the deadline its answer is of no use, and the next turn would wait for it.
+                async with asyncio.timeout(turn.left):
+                    chosen = await chosen
             if chosen is None:
                 return None
+            check_external_id(chosen, field="speaker_selection")
             agent = (await self.names.find_all([chosen])).get(chosen)
             if agent is None or all(seat.agent_id != agent.id or seat.left_at is not None for seat in seats):
                 raise ValueError(f"it named {chosen!r}, who is not a participant")
             return agent.id
         except (DatabaseError, OutcomeUnknownError):
             raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             logger.warning(
                 "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)
             )
