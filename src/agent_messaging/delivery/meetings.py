@@ -297,7 +297,10 @@ class Meetings:
             if chosen is not None and chosen not in seated:
                 raise ValueError(f"it named {chosen!r}, who is not a participant")
             return None if chosen is None else seated[chosen]
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             logger.warning(
                 "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)
             )
