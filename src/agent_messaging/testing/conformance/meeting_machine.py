@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -49,6 +48,7 @@ from ...storage.ports import (
 from .base import StoreFactory, StoreFixtures
 from .gathering import Feed, invitation, names_of, plan, remove_agent, speech
 from .machine import OWNERS, PICK, StoreMachine
+from .meeting_choices import CHOICES, TURN_VERBS, Choice
 from .meeting_model import Duty, Happened, Meeting, MeetingModel, Outcome, Round, Said
 from .model import CLAIMED
 
@@ -57,54 +57,6 @@ SECONDS = st.sampled_from([3, 3, 12, 39, 132])
 """Of these no sum is the time of a selection (10), and those of turns end on a half second."""
 FEW = 4
 """Meetings at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What an act is to be. Each takes of it what it needs."""
-
-    verb: str
-    number: int
-    agent: int | None
-    """None: whoever it is up to."""
-    off: int | None
-    """How far the number given is from that of the current turn; None gives none."""
-    next: int | None
-    speaks: bool
-    key: str | None
-    fingerprint: str
-    owner: int
-
-
-VERBS = {
-    "speak": 6,
-    "pass_on": 3,
-    "choose": 2,
-    "skip": 1,
-    "repeat": 2,
-    "attend": 2,
-    "absent": 1,
-    "start": 2,
-    "leave": 1,
-    "remove": 1,
-    "end": 1,
-    "sit": 1,
-    "record": 1,
-}
-"""With how often each is to be tried."""
-TURN_VERBS = {"speak", "pass_on", "choose", "skip", "repeat"}
-CHOICES = st.builds(
-    Choice,
-    verb=st.sampled_from([verb for verb, weight in VERBS.items() for _ in range(weight)]),
-    number=PICK,
-    agent=st.sampled_from([None] * 12 + [0, 1, 2, 3]),
-    off=st.sampled_from([0] * 7 + [None, -1, 1]),
-    next=st.sampled_from([None] * 12 + [0, 1, 2, 3]),
-    speaks=st.booleans(),
-    key=st.sampled_from([None, None, None, None, "k", "l"]),
-    fingerprint=st.sampled_from(["f", "f", "g"]),
-    owner=OWNERS,
-)
 
 
 class MeetingMachine(StoreMachine[MeetingModel]):

@@ -273,7 +273,11 @@ class MeetingModel(Model):
                 meeting.started_at = self.now
             if changes.status is MeetingStatus.ENDED:
                 meeting.ended_at = self.now
-            outcome.must_tell |= meeting.processes
+            outcome.must_tell |= {
+                place.process
+                for place in meeting.places
+                if place.process is not None and place.status is not ParticipantStatus.LEFT
+            }
         self.seat(meeting, act, changes, owner, outcome)
         said = None
         if speech is not None:
