@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Coroutine
 from typing import Any
 
@@ -21,7 +22,7 @@ class Clerk(Inbox):
         self.messages.append(message)
         self.contexts.append(context)
         result = self.script(message, context) if self.script is not None else None
-        return await result if asyncio.iscoroutine(result) else result
+        return await result if inspect.isawaitable(result) else result
 
 
 class Desk(Inbox):

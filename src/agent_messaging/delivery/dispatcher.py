@@ -60,7 +60,7 @@ class Dispatcher:
         timeout: Seconds a run may take, likewise.
         on_later: Called with the seconds until a retry becomes due.
         on_waiting: Called with the (recipient id, kind) pairs for which something waits unclaimed.
-        on_awaited: Called when something was stored for which a call of this process waits.
+        on_awaited: Called when something was stored that a call of this process may wait for.
     """
 
     def __init__(

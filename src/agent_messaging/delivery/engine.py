@@ -109,7 +109,8 @@ class Engine:
             trouble=self.trouble,
             on_later=self.look_in,
             on_waiting=self.arrivals.arrived,
-            on_awaited=self._look_for_awaited,
+            # Not for asks: those that end by a commit made here are told one by one, however many wait.
+            on_awaited=self.awaiting.waiters.look,
         )
         self.notices = Notices(
             store.sessions,
@@ -238,10 +239,6 @@ class Engine:
         finally:
             self._checking = None
 
-    def _look_for_awaited(self) -> None:
-        self.asks.waiters.look()
-        self.awaiting.waiters.look()
-
     async def _find_final(self, message_ids: list[str]) -> dict[str, ReceiptRow | None]:
         rows = {row.message_id: row for row in await self.store.deliveries.list_receipts(message_ids)}
         return {id: rows.get(id) for id in message_ids if id not in rows or rows[id].state.is_final}
@@ -249,7 +246,8 @@ class Engine:
     def _look(self) -> None:
         self.dispatcher.look()  # who pulls is woken when it has found what waits
         self.waiters.look()
-        self._look_for_awaited()
+        self.asks.waiters.look()
+        self.awaiting.waiters.look()
         self.notices.look()
         self.meetings.look()
         self.events.look()

@@ -56,36 +56,54 @@ update sessions s set id = i.id, session_type = i.session_type from input i wher
 
 -- name: append_find_pairs
 -- One row for each conversation message. What would be answered is locked, so that it stays open until the commit: seen
--- (claimed once, or read), and not made in the run of that very ask; or required. `in` a query is hashed: a join of the
--- two would compare each with each.
+-- (claimed once, or read), and not made in the run of that very ask; or required. Each is looked up by itself (`limit`
+-- keeps the planner to it), and `in` a query is hashed: joins would compare each message with each open session and ask,
+-- as the planner believes that there are few until the tables were analyzed.
 with moment as materialized (
   select coalesce($5::timestamptz, clock_timestamp()) as now
 ),
 input as materialized (
-  select * from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[])
-    with ordinality as i (sender_id, recipient_id, within, answers, position)
+  select i.*, s.id as session_id, o.seq as own_seq, o.origin as own_origin, o.within as own_within,
+    r.seq as other_seq, r.origin as other_origin, r.within as other_within
+  from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[])
+    with ordinality as i (sender_id, recipient_id, within_id, answers, position)
+  cross join lateral (
+    select s.id from sessions s
+    where s.agent_a_id = least(i.sender_id, i.recipient_id) and s.agent_b_id = greatest(i.sender_id, i.recipient_id)
+      and s.ended_at is null
+    limit 1
+  ) s
+  left join lateral (
+    select a.seq, a.origin, a.within from asks a
+    where a.asker_id = i.sender_id and a.responder_id = i.recipient_id and a.state = 'open'
+    limit 1
+  ) o on true
+  left join lateral (
+    select a.seq, a.origin, a.within from asks a
+    where a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.state = 'open'
+    limit 1
+  ) r on true
 ),
 answerable as materialized (
   select i.position, a.seq
   from input i
-  join asks a on a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.state = 'open'
+  join asks a on a.seq = i.other_seq and a.state = 'open'
   join deliveries d on d.seq = a.seq
   where i.answers = 'required'
     or i.answers = 'if_seen' and (d.token > 0 or d.attempt > 0 or d.read_at is not null)
-      and i.within is distinct from (select q.id from messages q where q.seq = a.seq)
+      and i.within_id is distinct from (select q.id from messages q where q.seq = a.seq)
   order by a.seq
   for update of d, a
 )
-select i.position::integer, s.id::text as session_id,
-  o.seq as own_seq, (select q.id::text from messages q where q.seq = o.seq) as own_id, o.origin::text as own_origin,
-  o.within as own_within,
-  r.seq as other_seq, (select q.id::text from messages q where q.seq = r.seq) as other_id, r.origin::text as other_origin,
-  r.within as other_within,
-  ((i.position, r.seq) in (select x.position, x.seq from answerable x)) is true as answerable,
+select i.position::integer, i.session_id::text,
+  i.own_seq, (select q.id::text from messages q where q.seq = i.own_seq) as own_id, i.own_origin::text, i.own_within,
+  i.other_seq, (select q.id::text from messages q where q.seq = i.other_seq) as other_id, i.other_origin::text,
+  i.other_within,
+  ((i.position, i.other_seq) in (select x.position, x.seq from answerable x)) is true as answerable,
   (
     select true from asks e where e.asker_id = i.recipient_id and e.responder_id <> i.sender_id and e.state = 'open' limit 1
   ) is true as waits_elsewhere,
-  (select q.seq from messages q where q.id = i.within) as within,
+  (select q.seq from messages q where q.id = i.within_id) as within,
   (
     select w.process_id::text from waits w left join processes p on p.id = w.process_id
     where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id
@@ -93,10 +111,6 @@ select i.position::integer, s.id::text as session_id,
     limit 1
   ) as waiter
 from moment m cross join input i
-join sessions s on s.agent_a_id = least(i.sender_id, i.recipient_id)
-  and s.agent_b_id = greatest(i.sender_id, i.recipient_id) and s.ended_at is null
-left join asks o on o.asker_id = i.sender_id and o.responder_id = i.recipient_id and o.state = 'open'
-left join asks r on r.asker_id = i.recipient_id and r.responder_id = i.sender_id and r.state = 'open'
 
 -- name: append_lock_asks
 -- PostgreSQL alone: one at a time looks for circles. Held until the commit, so that who comes next sees this one's asks.
