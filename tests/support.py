@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from agent_messaging.testing.conformance.waiting import eventually
+from agent_messaging.testing.waiting import eventually
 
 T = TypeVar("T")
 

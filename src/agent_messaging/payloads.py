@@ -366,7 +366,7 @@ class Decoder:
         """
         if isinstance(annotation, LateAnnotation):
             annotation = annotation.resolve()
-        if annotation is MISSING or annotation is Any or annotation is object or isinstance(annotation, TypeVar):
+        if _is_plain(annotation):
             try:
                 return from_json(content)
             except ValueError:
@@ -379,6 +379,18 @@ class Decoder:
             raise PayloadError(field=field, reason=f"does not fit {_name(annotation)}: {problems_of(error)}.") from None
         except PydanticUserError as error:
             raise _unusable(annotation) from error
+
+    def check(self, annotation: Any, *, field: str) -> None:
+        """Refuse an annotation of which no objects can be made, before anything is done whose result it would get.
+
+        Raises:
+            InvalidArgumentError: Pydantic cannot make objects of it.
+        """
+        if not _is_plain(annotation):
+            try:
+                self.adapter(annotation).rebuild(raise_errors=True)  # does nothing unless a name in it is unknown
+            except (InvalidArgumentError, PydanticUserError, PydanticUndefinedAnnotation) as error:
+                raise _unusable(annotation, field) from error
 
     def adapter(self, annotation: Any) -> TypeAdapter[Any]:
         # Equal annotations can differ (`A | B` equals `B | A`, but the first that fits is taken): hence their text too.
@@ -447,13 +459,18 @@ def decode_metadata(metadata: str | None) -> dict[str, Any]:
 def _build(annotation: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(_modern(annotation) if sys.version_info < (3, 12) else annotation)
-    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as error:
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError, SyntaxError) as error:
         raise _unusable(annotation) from error
 
 
-def _unusable(annotation: Any) -> InvalidArgumentError:
+def _is_plain(annotation: Any) -> bool:
+    """Whether it asks for plain JSON values."""
+    return annotation is MISSING or annotation is Any or annotation is object or isinstance(annotation, TypeVar)
+
+
+def _unusable(annotation: Any, field: str = "annotation") -> InvalidArgumentError:
     return InvalidArgumentError(
-        field="annotation",
+        field=field,
         value=_name(annotation),
         reason="is not a type that can be made of JSON. Use a pydantic model, dataclass, TypedDict, dict or list.",
     )

@@ -31,6 +31,19 @@ async def test_an_answer_is_printed(acme: str, cli: Cli) -> None:
         assert (await invoke(cli, *once)).out == (await invoke(cli, *once)).out == "ONCE\n"
 
 
+async def test_an_answer_of_many_lines_is_printed_whole_and_moves_no_cursor(acme: str, cli: Cli) -> None:
+    async with AgentMessaging(acme) as sdk:
+
+        @sdk.register_handler("bob")
+        async def on_question(question: Any, context: MessageContext) -> Any:
+            return "1. Boil\n\tthe water\n2. \x1b[31mPour" if question == "how?" else "x" * 1_040_000
+
+        await sdk.wait_until_served("bob", timeout=30)
+        how = await invoke(cli, "ask", "alice", "bob", "--text", "how?")
+        assert how.out == "1. Boil\n\tthe water\n2. \\x1b[31mPour\n"
+        assert (await invoke(cli, "ask", "alice", "bob", "--text", "long")).out == "x" * 1_040_000 + "\n"
+
+
 async def test_who_cannot_answer_has_an_exit_code(acme: str, cli: Cli) -> None:
     refused = await invoke(cli, "ask", "alice", "bob", "--text", "anybody?", check=7)
     assert "No conversation handler registered for 'bob'" in refused.err

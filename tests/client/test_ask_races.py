@@ -421,3 +421,21 @@ async def test_waits_of_every_kind_end_when_the_conversation_does(make_sdk: Make
     ends = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), SOON)
     assert [type(end) for end in ends] == [ConversationEndedError] * 3
     await nothing_is_left(one, other)
+
+
+@pytest.mark.parametrize("call", ["send_and_wait", "wait_for_message"])
+async def test_closing_at_any_step_of_a_call_that_waits_ends_it(make_sdk: MakeSdk, call: str) -> None:
+    other = await make_sdk()
+    await other.add_people("alice", "bob")
+    for steps in range(0, STEPS, 4):
+        one = await make_sdk()
+        if call == "send_and_wait":
+            waiting = ask(one, "alice", "bob", steps, timeout=60)
+        else:
+            waiting = begin(one.conversation.wait_for_message("alice", "bob"))
+        for step in range(steps):
+            await asyncio.sleep(0 if step < 20 else 0.001)
+        await one.close()
+        with pytest.raises(NotInitializedError):
+            await asyncio.wait_for(waiting, SOON)
+        await nothing_is_left(other)

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from agent_messaging import AgentMessaging, HandlerError, MessageContext
+from agent_messaging import AgentMessaging, HandlerError, InvalidArgumentError, MessageContext
 from tests.client.conversing import Clerk, ask, until_waiting
 from tests.client.support import SOON, MakeSdk, Sdk, make_config
 
@@ -136,6 +136,17 @@ async def test_response_type_decides(sdk: Sdk, made: Any, response_type: Any, ex
     assert answered == expected
     assert type(answered) is type(expected)
     assert await sdk.sync_conversation.send_and_wait("alice", "bob", "?", response_type=response_type) == expected
+
+
+@pytest.mark.parametrize("nonsense", [5, "Nowhere", "dict[", object()], ids=["value", "name", "syntax", "object"])
+async def test_a_response_type_that_cannot_be_made_is_refused_before_anything_is_stored(
+    sdk: Sdk, nonsense: Any
+) -> None:
+    sdk.register_handler("bob")(clerk := Clerk(lambda message, context: "!"))
+    with pytest.raises(InvalidArgumentError, match=r"^response_type: .*not a type that can be made of JSON"):
+        await sdk.conversation.send_and_wait("alice", "bob", "?", response_type=nonsense)
+    assert await sdk.conversation.get_active_sessions("alice") == []
+    assert clerk.messages == []
 
 
 async def test_an_answer_that_does_not_fit_the_response_type_is_an_error_that_shows_no_payload(sdk: Sdk) -> None:

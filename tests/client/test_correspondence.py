@@ -348,6 +348,32 @@ async def test_a_notification_handler_that_fails_harms_nothing(sdk: Sdk, caplog:
     assert await sdk.conversation.get_unread_messages("bob") == ["s3cret"]
 
 
+async def test_a_notification_handler_is_no_part_of_the_run_that_sent_the_message(sdk: Sdk) -> None:
+    gate = Gate()
+
+    async def send_first(message: Any, context: MessageContext) -> None:
+        if message == "first":
+            await sdk.conversation.send_no_wait("bob", "carol", "from a run")
+        await gate.opened.wait()
+
+    async def on_notice(message: Any, context: MessageContext) -> None:
+        await sdk.conversation.send_and_wait("carol", "alice", "?", timeout=SOON, require_handler=False)
+
+    gate.script = send_first
+    sdk.register_handler("bob")(gate)
+    register_message_notification_handler(agent="carol")(on_notice)
+    await sdk.conversation.send_no_wait("alice", "bob", "first")
+    await until_waiting(sdk, "carol", "alice")
+    second = await sdk.conversation.send_no_wait("alice", "bob", "second")
+    await sdk.conversation.send_no_wait("carol", "bob", "another lane")
+    await gate.wait_for(2)
+    assert gate.messages == ["first", "another lane"], "the first run waits for nobody, so it holds its lane"
+    gate.open()
+    await sdk.wait([second])
+    await sdk.conversation.reply("alice", "carol", "!")
+    await nothing_is_left(sdk)
+
+
 async def test_a_notification_handler_that_hangs_is_stopped_and_holds_up_nobody(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     await sdk.add_people("alice", "bob")

@@ -246,6 +246,19 @@ async def test_an_unregistered_handler_is_called_no_more(sdk: Sdk) -> None:
     assert [event.data.content for event in gone.events] == [1]
 
 
+async def test_a_handler_registered_when_none_was_left_hears_of_nothing_before(sdk: Sdk) -> None:
+    first = Watcher().watch(sdk, Type.MESSAGE_POSTED)
+    table = await Table.open(sdk)
+    await table.speak("alice", 1)
+    await first.wait_for(Type.MESSAGE_POSTED)
+    sdk._event_handler.unregister_handler(Type.MESSAGE_POSTED, first)
+    await table.speak("alice", 2)  # nobody listens
+    second = Watcher().watch(sdk, Type.MESSAGE_POSTED)
+    await table.speak("alice", 3)
+    await second.wait_for(Type.MESSAGE_POSTED)
+    assert [event.data.content for event in second.events] == [3]
+
+
 async def test_handlers_belong_to_their_sdk_object_and_hear_of_every_process(make_sdk: MakeSdk) -> None:
     sdk, other = await make_sdk(), await make_sdk()
     await sdk.add_people("alice", "bob")
@@ -284,8 +297,20 @@ async def test_a_handler_that_raises_disturbs_neither_the_meeting_nor_other_hand
     assert await table.holder() == (4, "bob")
 
 
+async def test_a_handler_whose_own_task_was_cancelled_hears_of_the_next_event(sdk: Sdk) -> None:
+    async def cancel_itself(event: MeetingEventPayload) -> None:
+        if event.data.content == 1:
+            raise asyncio.CancelledError
+
+    watcher = Watcher(cancel_itself).watch(sdk, Type.MESSAGE_POSTED)
+    table = await Table.open(sdk)
+    await table.speak("alice", 1)
+    await table.speak("alice", 2)
+    await watcher.wait_for(Type.MESSAGE_POSTED, 2)
+
+
 async def test_a_handler_that_hangs_holds_up_neither_the_meeting_nor_other_handlers(make_sdk: MakeSdk) -> None:
-    sdk = await make_sdk(handler_timeout=0.2)
+    sdk = await make_sdk(handler_timeout=1.5)
     await sdk.add_people("alice", "bob")
 
     async def hang(event: MeetingEventPayload) -> None:

@@ -19,7 +19,7 @@ import random
 import time
 from typing import Any
 
-from agent_messaging import MeetingStateError, MeetingTimeoutError, NotYourTurnError, Turn
+from agent_messaging import MeetingNotActiveError, MeetingStateError, MeetingTimeoutError, NotYourTurnError, Turn
 from tests.processes.program import Program, run, say
 
 TURN = "TURN"
@@ -94,7 +94,7 @@ class Participant:
             await self.program.sdk.meeting.speak(
                 self.agent, self.meeting, {"value": speech["value"]}, next_speaker_external_id=names
             )
-        except NotYourTurnError as error:
+        except (NotYourTurnError, MeetingNotActiveError) as error:  # too late, or the meeting has ended meanwhile
             self.history.record("speak.no", **speech, code=error.code)
             say(f"{LOST} {turn.number}")
         else:

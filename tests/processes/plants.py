@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent_messaging.delivery import dispatcher
+from agent_messaging.delivery import runs
 from agent_messaging.ids import uuid7
+from agent_messaging.messaging import asking
+from agent_messaging.models import AskState
 from agent_messaging.payloads import checksum
-from agent_messaging.storage import ports
+from agent_messaging.storage import assembly, ports
 
 Plant = Callable[[ports.Store], ports.Store]
 
@@ -36,19 +38,24 @@ class Passing:
         return getattr(self.inner, name)
 
 
-def with_deliveries(make: Callable[[Any], Any]) -> Plant:
-    """A store whose deliveries misbehave."""
+def with_part(name: str, make: Callable[[Any], Any]) -> Plant:
+    """A store of which this part misbehaves."""
 
     class Planted(Passing):
         def __init__(self, inner: Any) -> None:
             super().__init__(inner)
-            self.deliveries = make(inner.deliveries)
+            setattr(self, name, make(getattr(inner, name)))
 
     def planted(store: ports.Store) -> ports.Store:
         broken: Any = Planted(store)
         return broken  # type: ignore[no-any-return]
 
     return planted
+
+
+def with_deliveries(make: Callable[[Any], Any]) -> Plant:
+    """A store whose deliveries misbehave."""
+    return with_part("deliveries", make)
 
 
 class Changing(Passing):
@@ -217,18 +224,128 @@ def burying_the_living(store: ports.Store) -> ports.Store:
     return store
 
 
+# --- asks and sessions ------------------------------------------------------------------------------------------------
+
+
+class _Mixing(Passing):
+    """Gives every asker the first answer it has seen."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.first: ports.AnswerRow | None = None
+
+    async def find_ended_asks(self, ask_ids: Sequence[str]) -> dict[str, ports.AskRow | None]:
+        rows: dict[str, ports.AskRow | None] = await self.inner.find_ended_asks(ask_ids)
+        for id, row in rows.items():
+            if row is not None and row.answer is not None:
+                self.first = self.first or row.answer
+                rows[id] = replace(row, answer=self.first)
+        return rows
+
+
+class _LeavingOpen(Passing):
+    """Tells askers that their time is over, and leaves their asks open."""
+
+    async def close_asks(self, ask_ids: Collection[str], state: AskState, **_: Any) -> list[ports.AskRow]:
+        rows = await self.inner.find_asks(ask_ids)
+        return [replace(row, state=state) if row.state is AskState.OPEN else row for row in rows]
+
+
+class _Timeless(Passing):
+    """Lets no time pass."""
+
+    async def advance(self, **_: Any) -> ports.Advanced:
+        return ports.Advanced(0, set(), 0, None)
+
+
+class _Hiding(Passing):
+    """Hides the first message of each log while their number is odd."""
+
+    async def list_messages(self, id: str, **options: Any) -> list[ports.MessageRow]:
+        rows: list[ports.MessageRow] = await self.inner.list_messages(id, **options)
+        return rows[len(rows) % 2 :]
+
+
+def impatient(store: ports.Store) -> ports.Store:
+    """Askers give up at half their time."""
+    wait_for_end = asking.Ask.wait_for_end
+
+    async def give_up_early(ask: asking.Ask, answer: Any) -> Any:
+        ask.deadline -= ask.timeout / 2
+        return await wait_for_end(ask, answer)
+
+    asking.Ask.wait_for_end = give_up_early  # type: ignore[method-assign, assignment]
+    return store
+
+
+def belated(store: ports.Store) -> ports.Store:
+    """Askers are told that their time is over a second too late."""
+    asking.SLACK = 5.0
+    wait_for_end = asking.Ask.wait_for_end
+
+    async def give_up_late(ask: asking.Ask, answer: Any) -> Any:
+        ask.deadline += 1.0
+        return await wait_for_end(ask, answer)
+
+    asking.Ask.wait_for_end = give_up_late  # type: ignore[method-assign, assignment]
+    return store
+
+
+# --- meetings ---------------------------------------------------------------------------------------------------------
+
+
+class _Unbound(Passing):
+    """Lets whoever has the turn speak, whatever turn the speech was meant for."""
+
+    async def act(self, meeting_id: str, act: assembly.Act, **options: Any) -> Any:
+        if isinstance(act, assembly.Speak):
+            act = replace(act, number=None)
+        return await self.inner.act(meeting_id, act, **options)
+
+
+class _Sleeping(Passing):
+    """Ends no turn by time."""
+
+    async def time_out(self, limit: int, **_: Any) -> ports.TimedOut:
+        return ports.TimedOut({}, None)
+
+
+def unfair(store: ports.Store) -> ports.Store:
+    """The turn goes back to the host each time."""
+
+    def following(meeting: assembly.Assembly, *_: Any, **__: Any) -> str:
+        return meeting.host_id
+
+    assembly._following = following
+    return store
+
+
+def stuttering(store: ports.Store) -> ports.Store:
+    """Tells twice that a turn has ended by time."""
+    time_out = assembly._time_out
+
+    def tell_twice(meeting: assembly.Assembly, number: int) -> assembly.Decision:
+        decision = time_out(meeting, number)
+        if isinstance(decision, assembly.Changes):
+            decision.events = [decision.events[0], *decision.events]
+        return decision
+
+    assembly._time_out = tell_twice
+    return store
+
+
 # --- the engine -------------------------------------------------------------------------------------------------------
 
 
 def handling_twice(store: ports.Store) -> ports.Store:
     """Each run calls its handler a second time."""
-    run_handler: Any = dispatcher.run_handler  # type: ignore[attr-defined]
+    run_handler: Any = runs.run_handler  # type: ignore[attr-defined]
 
     async def run_twice(*args: Any, **options: Any) -> object:
         await run_handler(*args, **options)
         return await run_handler(*args, **options)
 
-    dispatcher.run_handler = run_twice  # type: ignore[attr-defined]
+    runs.run_handler = run_twice  # type: ignore[attr-defined]
     return store
 
 
@@ -242,3 +359,10 @@ disordered = with_deliveries(_Disordered)
 hasty = with_deliveries(_Hasty)
 unfenced = with_deliveries(_Unfenced)
 reusing = with_deliveries(_Reusing)
+mixing = with_part("sessions", _Mixing)
+leaving_open = with_part("sessions", _LeavingOpen)
+timeless = with_deliveries(_Timeless)
+hiding = with_part("sessions", _Hiding)
+hiding_speeches = with_part("meetings", _Hiding)
+unbound = with_part("meetings", _Unbound)
+sleeping = with_part("meetings", _Sleeping)

@@ -44,7 +44,7 @@ async def test_a_meeting_under_random_kills(make_lab: MakeLab) -> None:
         await nemesis.rage(STRIKES // 2, windows=4, interval=0.6)
         await end_meeting(lab, meeting)
         for participant in nemesis.victims:
-            assert await participant.wait() == 0
+            assert await participant.wait() == 0, participant.output
 
         report = await lab.judge()
 

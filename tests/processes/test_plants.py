@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 
 from agent_messaging import DeliveryState
 from tests.processes.harness import Lab
+from tests.processes.participant import SPOKE, TURN
 from tests.processes.program import HOLDING
+from tests.processes.test_meetings import CREW, create_meeting, end_meeting, start_participant
 
 MAX_ATTEMPTS = 3
 MAILBOX = 20
@@ -100,6 +103,75 @@ async def test_a_planted_bug_is_found(tmp_path: Path, plant: str, scenario: Scen
         await scenario(lab)
         report = await lab.report(timeout=1.0 if plant in NEVER_DRAINED else 30.0)
         assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
+
+
+async def asked(lab: Lab) -> None:
+    """Somebody is asked, by one in another process: at once, and for longer than there is time."""
+    await lab.start_worker(serves=["bob"])
+    bodies = [{}, {}, {"seconds": 3.0}]
+    lab.start("asker", askers=["alice"], to=["bob"], bodies=bodies, timeout=2.0, read=True)
+    await lab.wait_for("ask.ret", len(bodies))
+
+
+async def met(lab: Lab) -> None:
+    """Three processes meet; one of them is silent."""
+    meeting = await create_meeting(lab, 0.5)
+    for agent in CREW:
+        start_participant(lab, agent, meeting, pace=0.05, silent=float(agent == "carol"), read=True)
+    await lab.wait_for("speak.ok", 1 if "sleeping" in lab.settings.get("plants", ()) else 4)
+    await lab.wait_for("turn.shown", agent=CREW[2] if "unfair" not in lab.settings.get("plants", ()) else CREW[0])
+    if "sleeping" in lab.settings.get("plants", ()):
+        await asyncio.sleep(2.0)  # what does not happen has no sign
+    await end_meeting(lab, meeting)
+
+
+async def met_frozen(lab: Lab) -> None:
+    """A speaker freezes until its turn has come round again, and speaks then for the old one."""
+    meeting = await create_meeting(lab, 1.0, CREW[:2])
+    alice = start_participant(lab, "alice", meeting, pace=0.5)
+    bob = start_participant(lab, "bob", meeting, pace=0.05)
+    await alice.wait_for(f"{TURN} 1")
+    lab.pause(alice)
+    await bob.wait_for(f"{SPOKE} 2")
+    lab.resume(alice)
+    await lab.wait_for("speak.ok", 2)
+    await end_meeting(lab, meeting)
+
+
+@pytest.mark.parametrize(
+    ("plants", "scenario", "invariant"),
+    [
+        (["impatient"], asked, "I7"),
+        (["belated", "timeless"], asked, "I7"),
+        (["mixing"], asked, "I7"),
+        (["leaving_open", "timeless"], asked, "I7"),
+        (["hiding"], asked, "I10"),
+        (["unfair"], met, "I8"),
+        (["stuttering"], met, "I9"),
+        (["sleeping"], met, "I9"),
+        (["hiding_speeches"], met, "I10"),
+        (["unbound"], met_frozen, "I8"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+async def test_a_bug_of_asks_and_meetings_is_found(
+    tmp_path: Path, plants: list[str], scenario: Scenario, invariant: str
+) -> None:
+    async with make_lab(tmp_path, scenario, plants=plants) as lab:
+        if scenario is asked:
+            await lab.register("alice", "bob")
+        await scenario(lab)
+        report = await lab.report(timeout=1.0 if "timeless" in plants else 30.0)
+        assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
+
+
+@pytest.mark.parametrize("scenario", [asked, met, met_frozen])
+async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Path, scenario: Scenario) -> None:
+    async with make_lab(tmp_path, scenario) as lab:
+        if scenario is asked:
+            await lab.register("alice", "bob")
+        await scenario(lab)
+        await lab.judge(timeout=30.0)
 
 
 @pytest.mark.parametrize("scenario", [steady, crowded, failing, killed, crossed, frozen])

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import apsw
 import pytest
 
-from agent_messaging.exceptions import DatabaseError, StorageUnavailableError
+from agent_messaging.exceptions import DatabaseError, NotInitializedError
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import ClaimRequest, Settlement, Settling
 from agent_messaging.storage.sqlite.store import SQLiteStore
@@ -106,9 +106,9 @@ async def test_closing_finishes_what_waits(store: SQLiteStore, open_store: Calla
         closing = asyncio.ensure_future(store.aclose())
     assert await asyncio.gather(*waiting) == ["0", "1", "2"]
     await closing
-    with pytest.raises(StorageUnavailableError):
+    with pytest.raises(NotInitializedError, match="not open"):
         await store.engine.write(note("late"))
-    with pytest.raises(StorageUnavailableError):
+    with pytest.raises(NotInitializedError, match="not open"):
         await store.engine.read(note("late"))
 
 

@@ -8,7 +8,7 @@ import click
 
 from .app import Command, Group, get_options
 from .opening import open_sdk, run
-from .output import clean, content, instant, say, show, table
+from .output import clean, content, instant, say, show, table, whole
 from .values import parse_duration, read_metadata, read_payload
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def ask(
       agent-messaging ask alice support --text 'How do I reset my password?'
       agent-messaging ask alice bob --payload '{"task": "review"}' --timeout 10m --json
 
-    The answer is printed on stdout: text as it is, anything else as JSON. The exit code is 7 if the recipient's handler
-    failed and 8 if no answer came in time; a late one is kept as an unread message.
+    The answer is printed on stdout: text as it is (but for what a terminal would obey), anything else as JSON. The exit
+    code is 7 if the recipient's handler failed and 8 if no answer came in time; a late one is kept as an unread
+    message.
     """
     options = get_options(ctx)
     message = read_payload(text, payload)
@@ -72,7 +73,7 @@ def ask(
             )
 
     answer = run(options, work())
-    show(options, {"answer": answer}, lambda: say(content(answer, limit=1_000_000)))
+    show(options, {"answer": answer}, lambda: say(whole(answer)))
 
 
 @click.command(cls=Command)

@@ -76,10 +76,12 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def clean(text: str) -> str:
-    """Text of unknown origin, on one line and without what a terminal would obey."""
+def clean(text: str, keep: str = "") -> str:
+    """Text of unknown origin, on one line and without what a terminal would obey, but for the characters to keep."""
     return "".join(
-        repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+        repr(character)[1:-1]
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") and character not in keep
+        else character
         for character in text
     )
 
@@ -88,6 +90,11 @@ def content(value: Any, limit: int = MAX_CONTENT) -> str:
     """A payload for people: text as it is, anything else as JSON; cut if long."""
     text = clean(value if isinstance(value, str) else to_json(value))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def whole(value: Any) -> str:
+    """A payload that is what was asked for: text with its lines as they are, anything else as JSON; never cut."""
+    return clean(value, keep="\n\t") if isinstance(value, str) else clean(to_json(value))
 
 
 def instant(value: datetime | None) -> str:

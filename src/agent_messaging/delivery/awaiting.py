@@ -42,7 +42,9 @@ class Awaiting:
         self.names = names
         self.on_released = on_released
         self.waiters = Waiters[WaitRow](self._find, _gone)
-        self._removing: set[asyncio.Task[None]] = set()
+        self._held: dict[NewWait, asyncio.Task[bool]] = {}
+        """Rows of this object, from their registration until they are removed."""
+        self._removing: dict[NewWait, asyncio.Task[None]] = {}
 
     async def take(self, recipient: AgentName, sender: AgentName, deadline: float | None) -> MessageRow | None:
         """Take the next message of this sender, one that is there already first; None at the deadline.
@@ -75,11 +77,12 @@ class Awaiting:
 
     @contextlib.asynccontextmanager
     async def _registered(self, recipient: AgentName, sender: AgentName, deadline: float | None) -> AsyncIterator[str]:
+        self.waiters.check_open()
         loop = asyncio.get_running_loop()
         left = None if deadline is None else max(deadline - loop.time(), 0.001)
         wait = NewWait(uuid7(), recipient.id, sender.id, left)
         # A task of its own: cut off by a cancellation it could take effect behind the removal, and hold for ever.
-        registering = asyncio.create_task(
+        registering = self._held[wait] = asyncio.create_task(
             self.sessions.register_wait(wait, owner=self.presence.process_id), name="agent-messaging-wait"
         )
         try:
@@ -87,30 +90,33 @@ class Awaiting:
                 raise _gone(wait.wait_id)
             yield wait.wait_id
         except BaseException:
-            self._begin_to_remove(wait, registering)  # the caller, who may be cancelled, does not wait for it
+            self._begin_to_remove(wait)  # the caller, who may be cancelled, does not wait for it
             raise
-        await asyncio.shield(self._begin_to_remove(wait, registering))  # so that the caller's next call finds it gone
+        await asyncio.shield(self._begin_to_remove(wait))  # so that the caller's next call finds it gone
 
-    def _begin_to_remove(self, wait: NewWait, registering: asyncio.Task[bool]) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._remove(wait, registering), name="agent-messaging-unwait")
-        self._removing.add(task)
-        task.add_done_callback(self._removing.discard)
+    def _begin_to_remove(self, wait: NewWait) -> asyncio.Task[None]:
+        task = self._removing.get(wait)
+        if task is None:
+            task = self._removing[wait] = asyncio.create_task(self._remove(wait), name="agent-messaging-unwait")
         return task
 
-    async def _remove(self, wait: NewWait, registering: asyncio.Task[bool]) -> None:
-        await asyncio.wait({registering})
+    async def _remove(self, wait: NewWait) -> None:
+        await asyncio.wait({self._held[wait]})
         try:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not remove a wait, its timeout or the end of this process will: %s", error)
+        finally:
+            del self._held[wait], self._removing[wait]
         self.on_released([wait.recipient_id], Kind.CONVERSATION)
 
     async def aclose(self) -> None:
         """Release whoever still waits, and take the rows back."""
         await self.waiters.aclose()
-        await asyncio.sleep(0)  # let the released ones begin to take their rows back
+        for wait in self._held:
+            self._begin_to_remove(wait)
         while self._removing:
-            await asyncio.wait(set(self._removing))
+            await asyncio.wait(set(self._removing.values()))
 
     async def _find(self, wait_ids: list[str]) -> dict[str, WaitRow | None]:
         found = await self.sessions.find_waits(wait_ids)

@@ -19,6 +19,7 @@ from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
 from ..payloads import encode
 from ..storage.ports import EventRow, MeetingStore
+from .current import leave
 from .names import Names
 from .retry import describe
 
@@ -78,6 +79,8 @@ class Events:
                 self._workers[subscription] = asyncio.create_task(
                     self._work(subscription, self._queues[subscription]), name="agent-messaging-events"
                 )
+        if not self._queues:
+            self._cursor = None  # who registers next hears of nothing that happened until then
         if self._queues and self._cursor is None and self._positioning is None:
             self._positioning = asyncio.create_task(self._position(), name="agent-messaging-events-cursor")
 
@@ -107,11 +110,14 @@ class Events:
 
     async def _read(self) -> None:
         try:
-            while self._read_again and self._cursor is not None:
+            while self._read_again and (cursor := self._cursor) is not None:
                 self._read_again = False
-                page = await self.meetings.read_events(self._cursor, AT_ONCE)
+                page = await self.meetings.read_events(cursor, AT_ONCE)
+                if self._cursor is not cursor:
+                    continue  # nobody listened for a moment: the feed begins elsewhere now
                 await self._hand_out(page.events)
-                self._cursor = page.cursor
+                if self._cursor is cursor:
+                    self._cursor = page.cursor
                 self._read_again = self._read_again or len(page.events) == AT_ONCE
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.debug("could not read events, the next look will: %s", error)
@@ -148,14 +154,16 @@ class Events:
         ]
 
     async def _work(self, subscription: EventSubscription, queue: asyncio.Queue[MeetingEvent]) -> None:
+        leave()  # it may have been subscribed in a run, and serves every meeting
         while True:
             event = await queue.get()
             try:
                 async with asyncio.timeout(self.timeout):
                     await self._call(subscription, event)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise  # otherwise it is of the handler's own making: the next event must not wait for ever
                 logger.warning(
                     "a handler of the event %s of meeting %s failed: %s",
                     event.event_type.value,

@@ -35,6 +35,7 @@ from ..storage.ports import (
     TimedOut,
     TurnRow,
 )
+from .current import leave
 from .names import AgentName, Names
 from .retry import describe
 from .serving import Serving
@@ -257,6 +258,7 @@ class Meetings:
             self._selecting[meeting_id] = task
 
     async def _select_while_asked(self, meeting_id: str) -> None:
+        leave()  # the act that made it the host's choice may have been done in a run
         try:
             while meeting_id in self._to_look_at:  # again, if it was said while this looked
                 self._to_look_at.discard(meeting_id)
@@ -302,7 +304,10 @@ class Meetings:
             if chosen is not None and chosen not in seated:
                 raise ValueError(f"it named {chosen!r}, who is not a participant")
             return None if chosen is None else seated[chosen]
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             logger.warning(
                 "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)
             )

@@ -14,6 +14,7 @@ from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..payloads import Decoder
 from ..storage.ports import Claim, ClaimedDelivery, MessageRow, SessionStore
+from .current import leave
 from .names import AgentName, Names
 from .retry import describe, quotes_payload
 from .serving import Serving
@@ -120,6 +121,7 @@ class Notices:
                 self.tell(handler, sender, recipient, message)
 
     async def _run(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
+        leave()  # the message may have been sent in a run, which this is no part of
         slots = self._slots.setdefault(recipient.id, asyncio.Semaphore(handler.concurrency or self.concurrency))
         try:
             async with slots:

@@ -70,8 +70,7 @@ class Waiters(Generic[R]):
 
         With `is_stored=False` nobody looks before `stored`: the row does not exist yet.
         """
-        if self._is_closed:  # nobody would look any more
-            raise NotInitializedError(_CLOSED)
+        self.check_open()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._futures.setdefault(id, []).append(future)
         if not is_stored:
@@ -86,6 +85,15 @@ class Waiters(Generic[R]):
             waiting.remove(future)
             if not waiting:
                 del self._futures[id]
+
+    def check_open(self) -> None:
+        """Refuse to wait after the end: nobody would look any more.
+
+        Raises:
+            NotInitializedError: It is closed.
+        """
+        if self._is_closed:
+            raise NotInitializedError(_CLOSED)
 
     def stored(self, id: str) -> None:
         """The row is there now; what was hinted at meanwhile is looked at."""

@@ -132,7 +132,9 @@ class Conversation(Generic[T]):
             require_handler=require_handler,
             ask_timeout=timeout,
         )
-        ask = Ask(self.engine, self.settings, draft, timeout, deadline)
+        engine = self.engine
+        engine.dispatcher.decoder.check(response_type, field="response_type")
+        ask = Ask(engine, self.settings, draft, timeout, deadline)
         outcome = await ask.run(wait_for_session=wait_for_session)
         return ask.open(outcome, response_type, self.payload_type())
 

@@ -26,12 +26,13 @@ async def settle_deliveries(connection: Connection, seqs: Sequence[int], now: da
 
 
 async def fail(
-    connection: Connection, seqs: Sequence[int], reasons: Sequence[str | None], now: datetime | None
+    connection: Connection, dead: Sequence[tuple[int, str | None, bool]], now: datetime | None
 ) -> list[EndedAsk]:
-    """End the open asks of these dead deliveries as failed."""
-    if not seqs:
+    """End the open asks of these deliveries (seq, reason, whether they became dead now and not before) as failed."""
+    if not dead:
         return []
-    rows = await connection.fetch(_SQL["asks_fail"], seqs, reasons, now)
+    seqs, reasons, moves = zip(*dead, strict=True)
+    rows = await connection.fetch(_SQL["asks_fail"], seqs, reasons, moves, now)
     return [EndedAsk(row["ask_id"], AskState.FAILED, row["origin"]) for row in rows]
 
 
@@ -40,8 +41,7 @@ async def follow(
 ) -> tuple[list[EndedAsk], set[str]]:
     """After claims were lost or given back: what `fail` and `settle_deliveries` answer for what moved."""
     talks = [row for row in moved if row["kind"] == Kind.CONVERSATION]
-    dead = [row["seq"] for row in talks if row["state"] == "dead"]
-    failed = await fail(connection, dead, [reason] * len(dead), now)
+    failed = await fail(connection, [(row["seq"], reason, True) for row in talks if row["state"] == "dead"], now)
     return failed, await settle_deliveries(connection, [row["seq"] for row in talks if row["state"] == "queued"], now)
 
 

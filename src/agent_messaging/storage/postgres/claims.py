@@ -112,9 +112,9 @@ async def _settle(connection: Connection, settlements: list[Settlement], owner: 
             ended.origins.add(row["origin"])
         if row["kind"] == Kind.CONVERSATION:
             talks.append((settlement, row["moves"]))
-    dead = [s for s, _ in talks if s.how is Settling.DEAD]
+    dead = [(s.claim.seq, s.reason, moves) for s, moves in talks if s.how is Settling.DEAD]
     queued = [s.claim.seq for s, moves in talks if moves and s.how in (Settling.RETRY, Settling.RETURNED)]
-    ended.asks += await asks.fail(connection, [s.claim.seq for s in dead], [s.reason for s in dead], now)
+    ended.asks += await asks.fail(connection, dead, now)
     ended.origins |= await asks.settle_deliveries(connection, queued, now)
     answers = [(s.answer, s.claim.seq, moves) for s, moves in talks if s.how is Settling.DONE and s.answer is not None]
     if answers:

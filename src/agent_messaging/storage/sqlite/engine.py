@@ -22,9 +22,9 @@ import apsw
 
 from ...exceptions import (
     ConfigurationError,
+    NotInitializedError,
     StorageBusyError,
     StorageReplacedError,
-    StorageUnavailableError,
 )
 from .errors import translate, translate_commit
 from .files import ReplacedGuard
@@ -217,7 +217,7 @@ class Engine:
         if self._replaced is not None:
             raise copy_error(self._replaced)
         if not self._open:
-            raise StorageUnavailableError("The store is not open. Use it between open() and aclose().")
+            raise NotInitializedError("The store is not open.")
 
     def _withdraw_late(self) -> None:
         # The writer may be stuck behind a process that was stopped while it had the turn to write. What the writer has

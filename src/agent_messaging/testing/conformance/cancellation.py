@@ -21,8 +21,8 @@ from ...storage.ports import (
     Settling,
     Stored,
 )
+from ..waiting import eventually
 from .base import StoreFixtures
-from .waiting import eventually
 from .world import World, ids
 
 STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 11, 16, 23, 32, 64, 128, 256, 512, 1024, 2048, 4096)

@@ -32,7 +32,7 @@ from ...storage.ports import (
     TimedOut,
     TurnRow,
 )
-from .waiting import eventually
+from ..waiting import eventually
 from .world import World
 
 DURATION = 60.0

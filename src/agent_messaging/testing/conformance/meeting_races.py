@@ -15,13 +15,13 @@ from ...ids import uuid7 as new_id
 from ...models import DeliveryState, Kind, MeetingEventType, MeetingStatus, ParticipantStatus, TurnEnd
 from ...storage.assembly import Attend, End, Leave, Pass, Refused, Skip, Speak, Start, Why
 from ...storage.ports import Acted, Created, Duplicate, Settling, Store, TimedOut, UnknownAgents
+from ..waiting import eventually
 from .base import StoreFixtures
 from .gathering import DURATION, Feed, Gathering, names_of, plan, remove_agent, speech, spoken
 from .races import at_once
-from .waiting import eventually
 from .world import World, ids
 
-ROUNDS = 8
+ROUNDS = 5
 ERROR = MeetingEventType.ERROR_OCCURRED
 
 
@@ -239,11 +239,12 @@ class MeetingRaceConformance(StoreFixtures):
         for number in range(1, ROUNDS + 1):
             claimed = await here.claim_turn()
 
-            acted, _ = await asyncio.gather(
+            acted, settled = await asyncio.gather(
                 here.act(Speak(world.alice, number), speech=speech(), claim=claimed),
                 there.settle(claimed, Settling.RETURNED),
             )
             state = (await here.duty(number)).state
+            assert settled.moved == [not isinstance(acted, Acted)]
             if isinstance(acted, Acted):
                 assert state is DeliveryState.DONE
             else:
@@ -384,6 +385,33 @@ class MeetingRaceConformance(StoreFixtures):
                 await feed.reaches(meeting.id, expected)
         for feed in feeds:
             assert len({event.seq for event in feed.events}) == len(feed.events)
+
+    async def test_events_of_one_meeting_are_committed_in_their_order(self, world: World, there: World) -> None:
+        """Whoever goes on behind the last one that was seen misses none, however many record at once."""
+        meeting = await Gathering.create(world)
+        finished = asyncio.Event()
+
+        async def record(side: World) -> None:
+            for _ in range(20):
+                await side.store.meetings.record_event(meeting.id, ERROR, None, {})
+
+        async def record_all() -> None:
+            await at_once(*(record(side) for side in (world, there) * 3))
+            finished.set()
+
+        async def follow(side: World) -> None:
+            followed: list[int] = []
+            while True:
+                last_time = finished.is_set()
+                after = followed[-1] if followed else 0
+                rows = await side.store.meetings.list_events(meeting.id, limit=1000, after_seq=after)
+                followed += [event.seq for event in rows]
+                if last_time:
+                    assert followed == [event.seq for event in await meeting.events()]
+                    assert len(followed) == 120
+                    return
+
+        await at_once(record_all(), follow(world), follow(there))
 
     async def test_what_happens_after_a_place_in_the_feed_was_found_is_read_from_there(
         self, world: World, there: World

@@ -27,9 +27,9 @@ from ...storage.assembly import (
     Why,
 )
 from ...storage.ports import CLAIM_MARGIN, Acted, Duplicate, KeyConflict, Settling, TimedOut
+from ..waiting import eventually
 from .base import Processes, StoreFixtures
 from .gathering import DURATION, Gathering, names_of, plan, remove_agent, speech, spoken
-from .waiting import eventually
 from .world import RUN_LIMIT, World
 
 CLAIMED, DONE, QUEUED, WITHDRAWN = (

@@ -715,7 +715,7 @@ class WakingConformance(StoreFixtures):
         assert of_bob not in acted.processes
 
     async def test_a_process_that_sits_takes_the_place_of_the_one_before(self, world: World) -> None:
-        meeting, of_bob, _ = await self.seated(world)
+        meeting, of_bob, of_carol = await self.seated(world)
         await meeting.start()
         process = new_id()
         await meeting.store.sit(meeting.id, world.bob, owner=process)
@@ -723,6 +723,9 @@ class WakingConformance(StoreFixtures):
         acted = await meeting.speak(owner=new_id())
         assert process in acted.processes
         assert of_bob not in acted.processes
+        acted = await meeting.speak(owner=new_id())
+        assert of_carol in acted.processes
+        assert process not in acted.processes
 
     async def test_sitting_where_there_is_no_seat_changes_nothing(self, world: World) -> None:
         meeting = await Gathering.active(world)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from ...ids import uuid7 as new_id
 from ...models import DeliveryState, Kind
 from ...storage.ports import ProcessRow, Service, Store
+from ..waiting import eventually
 from .base import Processes, StoreFixtures
-from .waiting import eventually
 from .world import World, ids
 
 

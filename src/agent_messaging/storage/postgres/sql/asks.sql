@@ -314,18 +314,18 @@ where (i.to_seq in (select r.seq from replied r)) is false
   and not w.is_ended and (w.until_at is null or w.until_at > i.now) and p.ended_at is null
 
 -- name: asks_fail
--- Of deliveries that became dead; a repeat is answered again.
+-- Of deliveries that are dead; a repeat of the call that made them so is answered again.
 with input as materialized (
-  select * from unnest($1::bigint[], $2::text[]) as i (seq, reason)
+  select * from unnest($1::bigint[], $2::text[], $3::boolean[]) as i (seq, reason, moves)
 ),
 failed as (
-  update asks a set state = 'failed', reason = i.reason, ended_at = coalesce($3::timestamptz, clock_timestamp())
+  update asks a set state = 'failed', reason = i.reason, ended_at = coalesce($4::timestamptz, clock_timestamp())
   from input i where a.seq = i.seq and a.state = 'open'
   returning a.seq
 )
 select m.id::text as ask_id, a.origin::text
 from input i join asks a on a.seq = i.seq join messages m on m.seq = i.seq
-where a.state = 'failed' or a.seq in (select f.seq from failed f)
+where a.seq in (select f.seq from failed f) or (not i.moves and a.state = 'failed')
 
 -- name: asks_time_out
 with late as materialized (
