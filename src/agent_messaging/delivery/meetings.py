@@ -192,12 +192,19 @@ class Meetings:
         rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
         if turn is not None:
             self.observed[meeting_id, agent.id] = turn.number
+        if has_ended:
+            self.forget(meeting_id)
         return Turn(
             number=None if turn is None else turn.number,
             deadline=None if turn is None else turn.deadline_at,
             messages=tuple(await self.describe(rows)),
             has_ended=has_ended,
         )
+
+    def used(self, meeting_id: str, agent_id: str, number: int | None) -> None:
+        """An agent has acted in this turn; one that was shown to it meanwhile stays."""
+        if self.observed.get((meeting_id, agent_id)) == number:
+            self.observed.pop((meeting_id, agent_id), None)
 
     async def describe(self, rows: Iterable[MessageRow]) -> list[Record]:
         """Messages of a meeting as its participants see them."""
