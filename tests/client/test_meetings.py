@@ -142,6 +142,31 @@ async def test_an_agent_that_another_process_registered_anew_is_invited_as_the_n
 # --- invitations ------------------------------------------------------------------------------------------------------
 
 
+async def test_agents_that_another_process_registered_anew_take_part_under_their_names(make_sdk: MakeSdk) -> None:
+    one, two = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob", "carol")
+    await Table.gather(two, "bob", "carol")  # remembers who they were
+    for name in ("alice", "bob"):
+        await one.deregister_agent(name)
+        await one.register_agent(name, "acme", name.title())
+    table = await Table.invite(one, "bob", "carol")
+    there = table.at(two)
+    assert await two.meeting.attend_meeting("bob", table.id) is True
+    await two.meeting.attend_meeting("carol", table.id)
+    await two.meeting.start_meeting("alice", table.id)
+    await there.speak("alice", next_speaker_external_id="bob")
+    assert (await there.wait("bob")).number == 2
+    for name in ("bob", "carol"):  # as before, once more behind the back of the second
+        await one.deregister_agent(name)
+        await one.register_agent(name, "acme", name.title())
+        with pytest.raises(AgentNotInMeetingError):
+            await there.wait(name, 0)
+    await one.deregister_agent("carol")
+    with pytest.raises(AgentNotFoundError):
+        await two.meeting.remove_participant("alice", table.id, "carol")
+    await two.meeting.end_meeting("alice", table.id)
+
+
 async def test_an_invitation_reaches_the_handler_of_the_agent(sdk: Sdk) -> None:
     sdk.register_handler("bob")(inbox := Inbox())
     table = await Table.invite(sdk, "bob", "carol", turn_duration=20)
