@@ -540,6 +540,20 @@ async def test_an_act_that_names_no_turn_is_for_the_newest_that_was_shown_here(m
     assert (await table.said())[-1] == ("alice", "three")
 
 
+async def test_a_turn_that_was_used_by_its_number_binds_no_longer_nor_do_those_before_it(make_sdk: MakeSdk) -> None:
+    one, two = await make_sdk(), await make_sdk()
+    await one.add_people("alice")
+    table = await Table.open(one)  # turn 1 is shown here, and used elsewhere
+    await table.at(two).speak("alice")
+    await table.speak("alice", turn=2)
+    await table.speak("alice")
+    await table.wait("alice")
+    await table.at(two).speak("alice")
+    await table.sdk.meeting.pass_turn("alice", table.id, turn=5)
+    await table.sdk.meeting.pass_turn("alice", table.id)
+    assert (await table.holder())[0] == 7
+
+
 async def test_passing_says_nothing_and_gives_the_turn_on(sdk: Sdk) -> None:
     table = await Table.open(sdk, "bob", "carol")
     await sdk.meeting.pass_turn("alice", table.id)

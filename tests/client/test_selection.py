@@ -12,6 +12,7 @@ from agent_messaging import Record
 from agent_messaging.storage.ports import Standing
 from tests.client.meeting_support import Table
 from tests.client.support import SOON, MakeSdk, Sdk
+from tests.support import eventually
 
 
 def other(so_far: Record) -> str:
@@ -109,3 +110,26 @@ async def test_a_function_is_given_the_newest_of_a_long_meeting(sdk: Sdk, monkey
     await table.wait("bob")
     assert [message.content for message in asked[-1].messages] == [1, 2, 3]
     assert (asked[-1].last_speaker, asked[-1].turn) == ("carol", 7)
+
+
+async def test_one_look_is_enough_for_all_meetings_and_forgets_those_that_ended_elsewhere(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, other_sdk = await make_sdk(), await make_sdk()
+    await host.add_people("alice")
+    tables = [await Table.invite(host, speaker_selection=other) for _ in range(5)]
+    meetings = host.meeting.engine.meetings
+    assert len(meetings.selectors) == 5
+    await tables[0].at(other_sdk).end()
+    await eventually(lambda: len(meetings.selectors), SOON, until=lambda left: left == 4)
+
+    find, looks = meetings.meetings.find_standings, list[int]()
+
+    async def count(keys: Sequence[tuple[str, str]]) -> Mapping[Any, Standing | None]:
+        looks.append(len(keys))
+        return await find(keys)
+
+    monkeypatch.setattr(meetings.meetings, "find_standings", count)
+    meetings.look()
+    await eventually(lambda: looks, SOON)
+    assert set(looks) == {4}, "one query each time"

@@ -112,6 +112,8 @@ class Meetings:
         self._selecting: dict[str, asyncio.Task[None]] = {}
         self._select_again: set[str] = set()
         """Meetings in which a turn for choosing may have begun since their task looked."""
+        self._looking: asyncio.Task[None] | None = None
+        self._look_again = False
         self._is_closed = False
 
     # --- acts ---------------------------------------------------------------------------------------------------------
@@ -165,15 +167,17 @@ class Meetings:
         """Anything may have changed elsewhere."""
         self.waiters.look()
         self.readiness.look()
-        for meeting_id in self.selectors:
-            self._select(meeting_id)
+        if self.selectors:
+            self._look_again = True
+            if self._looking is None and not self._is_closed:
+                self._looking = asyncio.create_task(self._look_for_selections(), name="agent-messaging-selections")
 
     async def aclose(self) -> None:
         """Release whoever waits."""
         self._is_closed = True
         await self.waiters.aclose()
         await self.readiness.aclose()
-        tasks = set(self._selecting.values())
+        tasks = {*self._selecting.values(), *([] if self._looking is None else [self._looking])}
         for task in tasks:
             task.cancel()
         if tasks:
@@ -195,14 +199,22 @@ class Meetings:
     async def open_turn(self, meeting_id: str, agent: AgentName, turn: TurnRow | None, *, has_ended: bool) -> Turn:
         """Show an agent its turn, or the end, with what was said since its last speech."""
         rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
+        key = meeting_id, agent.id
         if turn is not None:
-            self.observed[meeting_id, agent.id] = turn.number
+            self.observed[key] = max(turn.number, self.observed.get(key, 0))
+        else:
+            self.observed.pop(key, None)
         return Turn(
             number=None if turn is None else turn.number,
             deadline=None if turn is None else turn.deadline_at,
             messages=tuple(await self.describe(rows)),
             has_ended=has_ended,
         )
+
+    def used(self, meeting_id: str, agent_id: str, number: int | None) -> None:
+        """The agent has used this turn: it and older ones bind its acts no more. A newer one may have been shown."""
+        if number is not None and self.observed.get((meeting_id, agent_id), number + 1) <= number:
+            del self.observed[meeting_id, agent_id]
 
     async def describe(self, rows: Iterable[MessageRow]) -> list[Record]:
         """Messages of a meeting as its participants see them."""
@@ -245,6 +257,22 @@ class Meetings:
         }
 
     # --- choosing the next speaker ------------------------------------------------------------------------------------
+
+    async def _look_for_selections(self) -> None:
+        """Choose where it is due, and forget the meetings that ended elsewhere; one query for all of them."""
+        try:
+            while self._look_again:
+                self._look_again = False
+                found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in self.selectors])
+                for (meeting_id, _), standing in found.items():
+                    if standing is None or standing.status is MeetingStatus.ENDED:
+                        self.forget(meeting_id)
+                    elif standing.turn is not None and standing.turn.purpose is Purpose.SELECT:
+                        self._select(meeting_id)
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.debug("could not look for speakers to choose, the next look will: %s", error)
+        finally:
+            self._looking = None
 
     def _select(self, meeting_id: str) -> None:
         if meeting_id not in self.selectors or self._is_closed:

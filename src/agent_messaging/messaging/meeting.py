@@ -463,8 +463,7 @@ class MeetingManager(Generic[T]):
         else:
             await self._expect(id, outcome, agent, following)
             said = speech.message_id
-            if meetings.observed.get((id, agent.id)) == act.number:
-                meetings.observed.pop((id, agent.id), None)
+            meetings.used(id, agent.id, act.number)
         if wait_for_turn or timeout is not None:
             return await self.wait_for_turn(speaker_id, id, timeout)
         return UUID(said)
@@ -489,7 +488,7 @@ class MeetingManager(Generic[T]):
             next_id=None if following is None else following.id,
         )
         await self._expect(id, await self._act(id, act), agent, following)
-        self.engine.meetings.observed.pop((id, agent.id), None)
+        self.engine.meetings.used(id, agent.id, act.number)
 
     # --- the host -----------------------------------------------------------------------------------------------------
 
