@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,6 +82,22 @@ async def test_a_function_that_hangs_is_given_up_at_the_deadline_and_asked_again
     await table.speak("bob")
     await table.until_turn(5)
     assert asked == [1, 3]
+
+
+async def test_a_plain_function_that_takes_long_does_not_block_the_loop(sdk: Sdk) -> None:
+    is_asked, may_answer = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def choose(so_far: Record) -> str:
+        loop.call_soon_threadsafe(is_asked.set)
+        assert may_answer.wait(SOON)
+        return "carol"
+
+    table = await Table.open(sdk, "bob", "carol", speaker_selection=choose)
+    await table.speak("alice")
+    await is_asked.wait()
+    may_answer.set()
+    await table.wait("carol")
 
 
 @pytest.mark.parametrize("bad", [5, "nobody", "no\0body", ["bob"], ValueError("dice"), asyncio.CancelledError()])

@@ -26,7 +26,9 @@ class Overdue:
 
 def meetings_on(store: Overdue) -> Meetings:
     presence = SimpleNamespace(process_id="me", ring=lambda processes: None)
-    rest: dict[str, Any] = dict.fromkeys(("on_turn", "on_events", "on_deadline", "on_ended_turn"), lambda *_: None)
+    rest: dict[str, Any] = dict.fromkeys(
+        ("on_turn", "on_events", "on_deadline", "on_ended_turn", "run_plain"), lambda *_: None
+    )
     return Meetings(cast(Any, store), cast(Any, presence), cast(Any, None), cast(Any, None), **rest)
 
 

@@ -79,6 +79,7 @@ class Meetings:
         on_events: Called when events were recorded.
         on_deadline: Called with the seconds until a turn's deadline.
         on_ended_turn: Called with a meeting and the number of a turn that is over: whatever runs in it is moot.
+        run_plain: Runs a plain function beside the loop, with one argument.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Meetings:
         on_events: Callable[[], None],
         on_deadline: Callable[[float], None],
         on_ended_turn: Callable[[str, int], None],
+        run_plain: Callable[[Callable[[Record], Any], Record], Awaitable[Any]],
     ) -> None:
         self.meetings = meetings
         self.presence = presence
@@ -101,6 +103,7 @@ class Meetings:
         self.on_events = on_events
         self.on_deadline = on_deadline
         self.on_ended_turn = on_ended_turn
+        self.run_plain = run_plain
         self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
         """By "meeting id/agent id"; told when the agent has the turn, or will never have it."""
         self.readiness = Waiters[Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
@@ -303,7 +306,7 @@ class Meetings:
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not choose the next speaker of meeting %s, its time will: %s", meeting_id, error)
 
-    async def _ask_selector(self, meeting_id: str, function: Selector, turn: TurnRow) -> str | None:
+    async def _ask_selector(self, meeting_id: str, function: Callable[[Record], Any], turn: TurnRow) -> str | None:
         """The id of the agent that the function names; None if it names nobody, fails, or takes too long."""
         try:
             seats = await self.meetings.list_seats(meeting_id)
@@ -324,11 +327,14 @@ class Meetings:
                 turn=spoken[-1].number if spoken else 0,
                 messages=messages,
             )
-            chosen = function(so_far)
-            if inspect.isawaitable(chosen):
-                # Behind the deadline its answer is of no use, and the next turn would wait for it.
-                async with asyncio.timeout(turn.left):
-                    chosen = await chosen
+            # Behind the deadline its answer is of no use, and the next turn would wait for it.
+            async with asyncio.timeout(turn.left):
+                if inspect.iscoroutinefunction(inspect.unwrap(function)):
+                    chosen = await function(so_far)
+                else:
+                    chosen = await self.run_plain(function, so_far)
+                    if inspect.isawaitable(chosen):
+                        chosen = await chosen
             if chosen is None:
                 return None
             check_external_id(chosen, field="speaker_selection")
