@@ -142,6 +142,31 @@ async def test_an_agent_that_another_process_registered_anew_is_invited_as_the_n
 # --- invitations ------------------------------------------------------------------------------------------------------
 
 
+async def test_agents_that_another_process_registered_anew_take_part_under_their_names(make_sdk: MakeSdk) -> None:
+    one, two = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob", "carol")
+    await Table.gather(two, "bob", "carol")  # remembers who they were
+    for name in ("alice", "bob"):
+        await one.deregister_agent(name)
+        await one.register_agent(name, "acme", name.title())
+    table = await Table.invite(one, "bob", "carol")
+    there = table.at(two)
+    assert await two.meeting.attend_meeting("bob", table.id) is True
+    await two.meeting.attend_meeting("carol", table.id)
+    await two.meeting.start_meeting("alice", table.id)
+    await there.speak("alice", next_speaker_external_id="bob")
+    assert (await there.wait("bob")).number == 2
+    for name in ("bob", "carol"):  # as before, once more behind the back of the second
+        await one.deregister_agent(name)
+        await one.register_agent(name, "acme", name.title())
+        with pytest.raises(AgentNotInMeetingError):
+            await there.wait(name, 0)
+    await one.deregister_agent("carol")
+    with pytest.raises(AgentNotFoundError):
+        await two.meeting.remove_participant("alice", table.id, "carol")
+    await two.meeting.end_meeting("alice", table.id)
+
+
 async def test_an_invitation_reaches_the_handler_of_the_agent(sdk: Sdk) -> None:
     sdk.register_handler("bob")(inbox := Inbox())
     table = await Table.invite(sdk, "bob", "carol", turn_duration=20)
@@ -524,6 +549,20 @@ async def test_an_act_that_names_no_turn_is_for_the_newest_that_was_shown_here(m
     assert (await elsewhere.wait("alice")).number == 3
     await elsewhere.speak("alice", "three")
     assert (await table.said())[-1] == ("alice", "three")
+
+
+async def test_a_turn_that_was_used_by_its_number_binds_no_longer_nor_do_those_before_it(make_sdk: MakeSdk) -> None:
+    one, two = await make_sdk(), await make_sdk()
+    await one.add_people("alice")
+    table = await Table.open(one)  # turn 1 is shown here, and used elsewhere
+    await table.at(two).speak("alice")
+    await table.speak("alice", turn=2)
+    await table.speak("alice")
+    await table.wait("alice")
+    await table.at(two).speak("alice")
+    await table.sdk.meeting.pass_turn("alice", table.id, turn=5)
+    await table.sdk.meeting.pass_turn("alice", table.id)
+    assert (await table.holder())[0] == 7
 
 
 async def test_passing_says_nothing_and_gives_the_turn_on(sdk: Sdk) -> None:

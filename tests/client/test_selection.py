@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from agent_messaging import Record
 from agent_messaging.storage.ports import Standing
 from tests.client.meeting_support import Table
 from tests.client.support import SOON, MakeSdk, Sdk
+from tests.support import eventually
 
 
 def other(so_far: Record) -> str:
@@ -82,6 +84,22 @@ async def test_a_function_that_hangs_is_given_up_at_the_deadline_and_asked_again
     assert asked == [1, 3]
 
 
+async def test_a_plain_function_that_takes_long_does_not_block_the_loop(sdk: Sdk) -> None:
+    is_asked, may_answer = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def choose(so_far: Record) -> str:
+        loop.call_soon_threadsafe(is_asked.set)
+        assert may_answer.wait(SOON)
+        return "carol"
+
+    table = await Table.open(sdk, "bob", "carol", speaker_selection=choose)
+    await table.speak("alice")
+    await is_asked.wait()
+    may_answer.set()
+    await table.wait("carol")
+
+
 @pytest.mark.parametrize("bad", [5, "nobody", "no\0body", ["bob"], ValueError("dice"), asyncio.CancelledError()])
 async def test_where_a_function_fails_the_order_decides_at_once(sdk: Sdk, bad: Any) -> None:
     def choose(so_far: Record) -> Any:
@@ -109,3 +127,26 @@ async def test_a_function_is_given_the_newest_of_a_long_meeting(sdk: Sdk, monkey
     await table.wait("bob")
     assert [message.content for message in asked[-1].messages] == [1, 2, 3]
     assert (asked[-1].last_speaker, asked[-1].turn) == ("carol", 7)
+
+
+async def test_one_look_is_enough_for_all_meetings_and_forgets_those_that_ended_elsewhere(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, other_sdk = await make_sdk(), await make_sdk()
+    await host.add_people("alice")
+    tables = [await Table.invite(host, speaker_selection=other) for _ in range(5)]
+    meetings = host.meeting.engine.meetings
+    assert len(meetings.selectors) == 5
+    await tables[0].at(other_sdk).end()
+    await eventually(lambda: len(meetings.selectors), SOON, until=lambda left: left == 4)
+
+    find, looks = meetings.meetings.find_standings, list[int]()
+
+    async def count(keys: Sequence[tuple[str, str]]) -> Mapping[Any, Standing | None]:
+        looks.append(len(keys))
+        return await find(keys)
+
+    monkeypatch.setattr(meetings.meetings, "find_standings", count)
+    meetings.look()
+    await eventually(lambda: looks, SOON)
+    assert set(looks) == {4}, "one query each time"

@@ -85,6 +85,7 @@ class Engine:
             on_events=self._events_recorded,
             on_deadline=self.look_in,
             on_ended_turn=lambda meeting_id, number: self.dispatcher.end_turn(meeting_id, number),
+            run_plain=lambda function, so_far: runner.threads.call(function, so_far),
         )
         runner = Runner(
             self.names,

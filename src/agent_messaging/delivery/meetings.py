@@ -78,6 +78,7 @@ class Meetings:
         on_events: Called when events were recorded.
         on_deadline: Called with the seconds until a turn's deadline.
         on_ended_turn: Called with a meeting and the number of a turn that is over: whatever runs in it is moot.
+        run_plain: Runs a plain function beside the loop, with one argument.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Meetings:
         on_events: Callable[[], None],
         on_deadline: Callable[[float], None],
         on_ended_turn: Callable[[str, int], None],
+        run_plain: Callable[[Callable[[Record], Any], Record], Awaitable[Any]],
     ) -> None:
         self.meetings = meetings
         self.presence = presence
@@ -100,6 +102,7 @@ class Meetings:
         self.on_events = on_events
         self.on_deadline = on_deadline
         self.on_ended_turn = on_ended_turn
+        self.run_plain = run_plain
         self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
         """By "meeting id/agent id"; told when the agent has the turn, or will never have it."""
         self.readiness = Waiters[Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
@@ -110,6 +113,8 @@ class Meetings:
         """By meeting id; of meetings whose speakers are chosen here."""
         self._to_look_at: set[str] = set()
         self._selecting: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._look_again = False
         self._is_closed = False
 
     # --- acts ---------------------------------------------------------------------------------------------------------
@@ -160,15 +165,17 @@ class Meetings:
         """Anything may have changed elsewhere."""
         self.waiters.look()
         self.readiness.look()
-        for meeting_id in self.selectors:
-            self._select(meeting_id)
+        if self.selectors:
+            self._look_again = True
+            if self._looking is None and not self._is_closed:
+                self._looking = asyncio.create_task(self._look_for_selections(), name="agent-messaging-selections")
 
     async def aclose(self) -> None:
         """Release whoever waits."""
         self._is_closed = True
         await self.waiters.aclose()
         await self.readiness.aclose()
-        tasks = set(self._selecting.values())
+        tasks = {*self._selecting.values(), *([] if self._looking is None else [self._looking])}
         for task in tasks:
             task.cancel()
         if tasks:
@@ -190,8 +197,11 @@ class Meetings:
     async def open_turn(self, meeting_id: str, agent: AgentName, turn: TurnRow | None, *, has_ended: bool) -> Turn:
         """Show an agent its turn, or the end, with what was said since its last speech."""
         rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
+        key = meeting_id, agent.id
         if turn is not None:
-            self.observed[meeting_id, agent.id] = turn.number
+            self.observed[key] = max(turn.number, self.observed.get(key, 0))
+        else:
+            self.observed.pop(key, None)
         if has_ended:
             self.forget(meeting_id)
         return Turn(
@@ -202,9 +212,9 @@ class Meetings:
         )
 
     def used(self, meeting_id: str, agent_id: str, number: int | None) -> None:
-        """An agent has acted in this turn; one that was shown to it meanwhile stays."""
-        if self.observed.get((meeting_id, agent_id)) == number:
-            self.observed.pop((meeting_id, agent_id), None)
+        """The agent has used this turn: it and older ones bind its acts no more. A newer one may have been shown."""
+        if number is not None and self.observed.get((meeting_id, agent_id), number + 1) <= number:
+            del self.observed[meeting_id, agent_id]
 
     async def describe(self, rows: Iterable[MessageRow]) -> list[Record]:
         """Messages of a meeting as its participants see them."""
@@ -248,6 +258,22 @@ class Meetings:
 
     # --- choosing the next speaker ------------------------------------------------------------------------------------
 
+    async def _look_for_selections(self) -> None:
+        """Choose where it is due, and forget the meetings that ended elsewhere; one query for all of them."""
+        try:
+            while self._look_again:
+                self._look_again = False
+                found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in self.selectors])
+                for (meeting_id, _), standing in found.items():
+                    if standing is None or standing.status is MeetingStatus.ENDED:
+                        self.forget(meeting_id)
+                    elif standing.turn is not None and standing.turn.purpose is Purpose.SELECT:
+                        self._select(meeting_id)
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.debug("could not look for speakers to choose, the next look will: %s", error)
+        finally:
+            self._looking = None
+
     def _select(self, meeting_id: str) -> None:
         """It may be time for the function here to choose."""
         if meeting_id not in self.selectors or self._is_closed:
@@ -281,7 +307,7 @@ class Meetings:
         self._to_look_at.add(meeting_id)  # whoever was chosen may have left meanwhile
         await self.act(meeting_id, Choose(turn.number, chosen))
 
-    async def _ask_selector(self, meeting_id: str, function: Selector, turn: TurnRow) -> str | None:
+    async def _ask_selector(self, meeting_id: str, function: Callable[[Record], Any], turn: TurnRow) -> str | None:
         """The id of the agent that the function names; None if it names nobody, fails, or takes too long."""
         seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
         before = await self.meetings.list_turns(meeting_id, limit=1, after=turn.number - 2)
@@ -297,10 +323,14 @@ class Meetings:
             messages=await self.describe(messages),
         )
         try:
-            chosen = function(so_far)
-            if inspect.isawaitable(chosen):
-                async with asyncio.timeout(turn.left):
-                    chosen = await chosen
+            # Behind the deadline its answer is of no use, and the next turn would wait for it.
+            async with asyncio.timeout(turn.left):
+                if inspect.iscoroutinefunction(inspect.unwrap(function)):
+                    chosen = await function(so_far)
+                else:
+                    chosen = await self.run_plain(function, so_far)
+                    if inspect.isawaitable(chosen):
+                        chosen = await chosen
             if chosen is not None and chosen not in seated:
                 raise ValueError(f"it named {chosen!r}, who is not a participant")
             return None if chosen is None else seated[chosen]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, Literal, overload
+from functools import wraps
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from ..config import MessagingConfig
@@ -77,6 +78,26 @@ MAX_PARTICIPANTS = 1_000
 MAX_TURN_DURATION = 7 * 24 * 3600.0
 """Seconds."""
 MeetingId = str | UUID
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _RenewedError(Exception):
+    """A name stands for another agent than was thought."""
+
+
+def _by_name(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Begin anew where an agent was refused that another process has registered anew: nothing has changed by then."""
+
+    @wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        while True:
+            try:
+                return await method(*args, **kwargs)
+            except _RenewedError:
+                continue
+
+    return call
 
 
 class MeetingManager(Generic[T]):
@@ -221,6 +242,7 @@ class MeetingManager(Generic[T]):
         *,
         wait_for_turn: bool = False,
     ) -> Any: ...
+    @_by_name
     async def attend_meeting(
         self,
         agent_external_id: str,
@@ -277,6 +299,7 @@ class MeetingManager(Generic[T]):
                 "remove them with remove_participant."
             ) from error
 
+    @_by_name
     async def start_meeting(
         self,
         host_external_id: str,
@@ -315,6 +338,7 @@ class MeetingManager(Generic[T]):
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
+    @_by_name
     async def wait_for_turn(self, agent_external_id: str, meeting_id: MeetingId, timeout: float | None = None) -> Turn:
         """Wait until an agent has the turn, in whatever process the one before it speaks, or the meeting has ended.
 
@@ -354,6 +378,7 @@ class MeetingManager(Generic[T]):
                 raise
             raise self._no_turn(agent_external_id, timeout) from error
         if standing.seat is None or standing.seat is ParticipantStatus.LEFT:
+            await self._check_names(agent)
             raise AgentNotInMeetingError(f"{agent_external_id!r} is not a participant of this meeting (any more).")
         if standing.status is MeetingStatus.ENDED:
             return await meetings.open_turn(id, agent, None, has_ended=True)
@@ -368,6 +393,7 @@ class MeetingManager(Generic[T]):
             "with get_meeting_status."
         )
 
+    @_by_name
     async def speak(
         self,
         agent_external_id: str | None = None,
@@ -444,6 +470,7 @@ class MeetingManager(Generic[T]):
             return await self.wait_for_turn(speaker_id, id, timeout)
         return UUID(said)
 
+    @_by_name
     async def pass_turn(
         self,
         agent_external_id: str,
@@ -467,6 +494,7 @@ class MeetingManager(Generic[T]):
 
     # --- the host -----------------------------------------------------------------------------------------------------
 
+    @_by_name
     async def skip_turn(self, host_external_id: str, meeting_id: MeetingId, *, turn: int | Turn | None = None) -> None:
         """End the current turn of somebody and go on with the next; the host alone can.
 
@@ -488,6 +516,7 @@ class MeetingManager(Generic[T]):
             number = None if row.turn is None else row.turn.number
         await self._expect(id, await self._act(id, Skip(host.id, number)), host)
 
+    @_by_name
     async def remove_participant(self, host_external_id: str, meeting_id: MeetingId, agent_external_id: str) -> None:
         """Remove a participant, invited or attending; the host alone can. If it has the turn, that ends first.
 
@@ -503,6 +532,7 @@ class MeetingManager(Generic[T]):
         removed = await self.engine.names.get(agent_external_id, role="participant")
         await self._expect(id, await self._act(id, Remove(host.id, removed.id)), host, removed)
 
+    @_by_name
     async def end_meeting(self, host_external_id: str, meeting_id: MeetingId) -> None:
         """End a meeting; the host alone can. Whoever waits for a turn is told; the ending is in the history.
 
@@ -514,6 +544,7 @@ class MeetingManager(Generic[T]):
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         await self._expect(id, await self._act(id, End(host.id)), host)
 
+    @_by_name
     async def leave_meeting(self, agent_external_id: str, meeting_id: MeetingId) -> None:
         """Leave a meeting. If the agent has the turn, that ends first, and goes to the next.
 
@@ -528,6 +559,7 @@ class MeetingManager(Generic[T]):
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         await self._expect(id, await self._act(id, Leave(agent.id)), agent)
 
+    @_by_name
     async def update_participant_status(
         self, meeting_id: MeetingId, agent_id: UUID | str, status: ParticipantStatus | str
     ) -> None:
@@ -804,6 +836,8 @@ class MeetingManager(Generic[T]):
         raise await self._explain(outcome, agent, other)
 
     async def _explain(self, refused: Refused, agent: AgentName, other: AgentName | None) -> AgentMessagingError:
+        if refused.why in (Why.NOT_HOST, Why.NOT_PARTICIPANT, Why.NEXT_NOT_SEATED):
+            await self._check_names(agent, other)
         name = agent.external_id
         [holder] = await self._external([refused.agent_id]) if refused.agent_id else [None]
         match refused.why:
@@ -840,6 +874,12 @@ class MeetingManager(Generic[T]):
             f"The turn this was meant for is over; turn {refused.number} is current. Nothing was stored. Wait for the "
             "next one with wait_for_turn."
         )
+
+    async def _check_names(self, *agents: AgentName | None) -> None:
+        """See whether it is these agents that were refused, not others that had their names before."""
+        for agent in agents:
+            if agent is not None and (await self.engine.names.look_again(agent)).id != agent.id:
+                raise _RenewedError
 
     async def _external(self, ids: Sequence[str]) -> list[str]:
         names = await self.engine.names.find_by_id(ids)
