@@ -109,7 +109,7 @@ class Engine:
             trouble=self.trouble,
             on_later=self.look_in,
             on_waiting=self.arrivals.arrived,
-            on_awaited=self._look_for_awaited,
+            on_awaited=self.awaiting.waiters.look,
         )
         self.notices = Notices(
             store.sessions,
