@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from agent_messaging import AgentMessaging, MessageContext
-from tests.cli.conftest import Cli, Outcome
+from tests.cli.conftest import Cli, Outcome, Start
 
 
 async def invoke(cli: Cli, *arguments: str, **how: Any) -> Outcome:
@@ -61,16 +61,15 @@ async def test_who_cannot_answer_has_an_exit_code(acme: str, cli: Cli) -> None:
         assert late.error["code"] == "conversation_timeout"
 
 
-async def test_a_person_answers_from_another_shell(acme: str, cli: Cli) -> None:
-    asking = asyncio.create_task(
-        invoke(cli, "ask", "alice", "bob", "--text", "tea?", "--no-require-handler", "--timeout", "60")
-    )
+async def test_a_person_answers_from_another_shell(acme: str, cli: Cli, start: Start) -> None:
+    # A process of its own: two commands at once in this one would take each other's output.
+    asking = start("ask", "alice", "bob", "--text", "tea?", "--no-require-handler", "--timeout", "60")
     while not (sessions := (await invoke(cli, "sessions", "list", "bob", "--json")).json["sessions"]):
-        assert not asking.done(), asking.result()
+        assert asking.poll() is None, asking.communicate()
     [session] = sessions
     assert (session["status"], session["locked_by"]) == ("waiting", "alice")
     await invoke(cli, "reply", "bob", "alice", "--text", "at four")
-    assert (await asking).out == "at four\n"
+    assert (await asyncio.to_thread(asking.communicate, timeout=30))[0] == "at four\n"
     shown = (await invoke(cli, "sessions", "show", session["session_id"], "--json")).json
     assert [one["content"] for one in shown["messages"]] == ["tea?", "at four"]
     assert shown["session"]["unread_count"] == 0

@@ -307,6 +307,24 @@ async def test_a_queued_ask_cancelled_at_any_step_lets_the_next_one_through(sdk:
 # --- closing ----------------------------------------------------------------------------------------------------------
 
 
+async def test_a_queued_ask_stored_in_its_last_instant_times_out_as_any_other(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = sdk._started().outbox
+    append = outbox._append
+
+    async def dawdle(groups: Any) -> Any:
+        outcomes = await append(groups)
+        await asyncio.sleep(0.2)  # past the deadline, within what the store has on top
+        return outcomes
+
+    monkeypatch.setattr(outbox, "_append", dawdle)
+    with pytest.raises(ConversationTimeoutError):
+        await ask(sdk, "alice", "bob", wait_for_session=True, timeout=0.1)
+    monkeypatch.undo()
+    await nothing_is_left(sdk)
+
+
 async def test_closing_releases_the_askers_and_gives_their_asks_up(make_sdk: MakeSdk) -> None:
     one, other = await make_sdk(), await make_sdk()
     names = [f"asker-{number}" for number in range(20)]

@@ -41,6 +41,7 @@ class Waiters(Generic[R]):
         """Ids that are not stored yet, with whether somebody wanted to look at them meanwhile."""
         self._looking: asyncio.Task[None] | None = None
         self._ids: set[str] = set()
+        self._looks_at_all = False
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -109,12 +110,17 @@ class Waiters(Generic[R]):
     def hint(self, ids: Iterable[str]) -> None:
         """Something may have happened to these: look."""
         if self._futures:
-            self._look(self._futures.keys() & set(ids))
+            self._ids |= {id for id in ids if id in self._futures}
+            self._look()
 
     def look(self) -> None:
-        """Anything may have happened: look at all that is waited for."""
+        """Anything may have happened: look at all that is waited for.
+
+        Called for each of a thousand messages of one commit, it costs nothing: one look comes after them all.
+        """
         if self._futures:
-            self._look(self._futures.keys())
+            self._looks_at_all = True
+            self._look()
 
     async def aclose(self) -> None:
         """Stop looking, and release whoever still waits."""
@@ -125,15 +131,16 @@ class Waiters(Generic[R]):
         for future in [future for futures in self._futures.values() for future in futures if not future.done()]:
             future.set_exception(NotInitializedError(_CLOSED))
 
-    def _look(self, ids: Collection[str]) -> None:
-        self._ids |= {id for id in ids if not all(future.done() for future in self._futures[id])}
-        if self._ids and self._looking is None and not self._is_closed:
+    def _look(self) -> None:
+        if (self._ids or self._looks_at_all) and self._looking is None and not self._is_closed:
             self._looking = asyncio.create_task(self._look_until_done(), name="agent-messaging-waiting")
 
     async def _look_until_done(self) -> None:
         try:
-            while self._ids:
-                ids, self._ids = self._ids, set()
+            while self._ids or self._looks_at_all:
+                ids = self._futures.keys() if self._looks_at_all else self._futures.keys() & self._ids
+                ids = {id for id in ids if not all(future.done() for future in self._futures[id])}
+                self._ids, self._looks_at_all = set(), False
                 try:
                     await self._check(ids)
                 except (DatabaseError, OutcomeUnknownError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -99,20 +100,26 @@ class Ask:
 
     async def post_in_turn(self) -> str | None:
         """Store it once the sender no longer waits for this recipient; calls here take turns as they came."""
+        turn = self.engine.asks.turn(self.draft.sender, self.draft.recipient)
+        await self.queue(turn.acquire())
         try:
-            async with (
-                asyncio.timeout_at(self.deadline),
-                self.engine.asks.turn(self.draft.sender, self.draft.recipient),
-            ):
-                while True:
-                    try:
-                        return await self.post()
-                    except SessionLockError as error:
-                        if isinstance(error, MutualWaitError):
-                            raise
-                        await self.wait_until_free(error.ask_id)
+            while True:
+                try:
+                    return await self.post()
+                except SessionLockError as error:
+                    if isinstance(error, MutualWaitError):
+                        raise
+                    await self.queue(self.wait_until_free(error.ask_id))
+        finally:
+            turn.release()
+
+    async def queue(self, waiting: Awaitable[object]) -> None:
+        """Wait behind earlier asks until the deadline. Of storing it is not the end: the store may be a little late."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                await waiting
         except builtins.TimeoutError as error:
-            if isinstance(error, AgentMessagingError) or self.draft.is_entered:
+            if isinstance(error, AgentMessagingError):
                 raise
             raise ConversationTimeoutError(
                 f"{self.draft.sender!r} waited {self.timeout:g} seconds for its earlier ask to "

@@ -28,9 +28,18 @@ class SyncConversation(Generic[T]):
             sender_external_id, recipient_external_id, message, timeout, **options
         )
 
-    async def reply(self, sender_external_id: str, recipient_external_id: str, message: T = MISSING_MESSAGE) -> None:
+    async def reply(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = MISSING_MESSAGE,
+        *,
+        idempotency_key: str | None = None,
+    ) -> None:
         """Answer an agent that waits; see `Conversation.reply`."""
-        await self.conversation.reply(sender_external_id, recipient_external_id, message)
+        await self.conversation.reply(
+            sender_external_id, recipient_external_id, message, idempotency_key=idempotency_key
+        )
 
     async def end_conversation(self, requester_external_id: str, other_external_id: str) -> None:
         """End the open session of the two; see `Conversation.end_conversation`."""
