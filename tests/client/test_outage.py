@@ -29,7 +29,7 @@ from agent_messaging import (
     StorageReplacedError,
     StorageUnavailableError,
 )
-from tests.client.conversing import SLACK, Clerk, Desk, ask, nothing_is_left, rows, states_of_asks, until_waiting
+from tests.client.conversing import SLACK, Clerk, Desk, ask, nothing_is_left, states_of_asks, until_waiting
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk, make_config
 from tests.fixtures.postgres import PostgresServer
 from tests.support import eventually
@@ -393,7 +393,7 @@ async def test_a_server_that_stops_while_asks_wait_releases_them_in_time(own_ser
         await asyncio.to_thread(own_server.start)
         await eventually(lambda: _answers(sdk), 30)
         assert await long == "after the outage"
-        assert await rows(sdk, "select 1 from asks where state = 'open'") == []
+        await nothing_is_left(sdk)
 
 
 async def _answers(sdk: Sdk) -> bool:
