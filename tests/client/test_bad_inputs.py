@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.client.support import Inbox, Sdk, make_config
 
 TABLES = (
     *("organizations", "agents", "messages", "deliveries", "idempotency_keys", "processes", "services"),
-    *("meetings", "participants", "turns", "meeting_events"),
+    *("sessions", "asks", "waits", "notices", "meetings", "participants", "turns", "meeting_events"),
 )
 
 
@@ -164,6 +164,78 @@ def each(field: str | None, values: dict[str, Any], call: Callable[[Sdk, Any], A
     return [Bad(f"{what}: {name}", lambda sdk, value=value: call(sdk, value), field) for name, value in values.items()]  # type: ignore[misc]
 
 
+def talk(name: str, *arguments: Any, **options: Any) -> Callable[[Sdk], Any]:
+    """A call of `sdk.conversation`; an ask of an agent that nobody serves would not be refused for that."""
+    if name == "send_and_wait":
+        options = {"timeout": 0.05, "require_handler": False} | options
+    return lambda sdk: getattr(sdk.conversation, name)(*arguments, **options)
+
+
+def talks() -> Iterator[Bad]:
+    """Every call of conversations with every argument that may be wrong."""
+    keys = {name: value for name, value in IDS.items() if name != "None"}
+    sends = ("send_and_wait", "send_no_wait", "send_message", "reply")
+    arguments: list[tuple[str, dict[str, Any], Callable[[str, Any], Callable[[Sdk], Any]]]] = [
+        ("sender_external_id", IDS, lambda name, value: talk(name, value, "bob", "hi")),
+        ("recipient_external_id", IDS, lambda name, value: talk(name, "alice", value, "hi")),
+        ("message", PAYLOADS, lambda name, value: talk(name, "alice", "bob", value)),
+        ("metadata", METADATA, lambda name, value: talk(name, "alice", "bob", "hi", metadata=value)),
+        ("idempotency_key", keys, lambda name, value: talk(name, "alice", "bob", "hi", idempotency_key=value)),
+    ]
+    for name in sends:
+        for field, values, make in arguments:
+            yield from (Bad(f"{name} {field}: {what}", make(name, value), field) for what, value in values.items())
+        yield Bad(f"{name} without a message", talk(name, "alice", "bob"), "message")
+        yield Bad(f"{name} to oneself", talk(name, "alice", "alice", "hi"), "recipient_external_id")
+        yield Bad(f"{name} from an unknown agent", talk(name, "alcie", "bob", "hi"), None)
+        yield Bad(f"{name} to an unknown agent", talk(name, "alice", "bbo", "hi"), None)
+    for what, value in SECONDS.items():
+        yield Bad(
+            f"send_and_wait timeout: {what}", talk("send_and_wait", "alice", "bob", "hi", timeout=value), "timeout"
+        )
+    for option in ("wait_for_session", "require_handler"):
+        for value in ("yes", 1, 0):
+            call = talk("send_and_wait", "alice", "bob", "hi", **{option: value})
+            yield Bad(f"send_and_wait {option}: {value!r}", call, option)
+    yield Bad("send_and_wait unserved", talk("send_and_wait", "alice", "bob", "hi", require_handler=True), None)
+    yield Bad("reply without a session", talk("reply", "alice", "bob", "hi"), None)
+    pairs = {
+        "end_conversation": ("agent_external_id", "other_agent_external_id"),
+        "get_messages_from_agent": ("recipient_external_id", "sender_external_id"),
+        "wait_for_message": ("recipient_external_id", "sender_external_id"),
+        "get_or_wait_for_response": ("agent_a_external_id", "agent_b_external_id"),
+    }
+    for name, (first, second) in pairs.items():
+        for what, value in IDS.items():
+            yield Bad(f"{name} {first}: {what}", talk(name, value, "bob"), first)
+            yield Bad(f"{name} {second}: {what}", talk(name, "alice", value), second)
+        yield Bad(f"{name} with oneself", talk(name, "alice", "alice"), second)
+        yield Bad(f"{name} of an unknown agent", talk(name, "alcie", "bob"), None)
+        yield Bad(f"{name} with an unknown agent", talk(name, "alice", "bbo"), None)
+    yield Bad("end_conversation without a session", talk("end_conversation", "alice", "bob"), None)
+    for name in ("wait_for_message", "get_or_wait_for_response"):
+        for what, value in (SECONDS | {"zero": -0.5, "false": False}).items():
+            yield Bad(f"{name} timeout: {what}", talk(name, "alice", "bob", timeout=value), "timeout")
+    for name in ("get_unread_messages", "get_active_sessions", "resume_agent_handler"):
+        for what, value in IDS.items():
+            yield Bad(f"{name}: {what}", talk(name, value), "agent_external_id")
+        yield Bad(f"{name} of an unknown agent", talk(name, "alcie"), None)
+    yield Bad("resume_agent_handler without a handler", talk("resume_agent_handler", "bob"), None)
+    for value in ("yes", 1, None):
+        yield Bad(f"peek {value!r}", talk("get_unread_messages", "bob", peek=value), "peek")
+        yield Bad(f"mark_read {value!r}", talk("get_messages_from_agent", "bob", "alice", value), "mark_read")
+    unknown = "01900000-0000-7000-8000-000000000000"
+    for value in ("yes", 1, None):
+        yield Bad(f"include_read {value!r}", talk("get_messages_in_session", unknown, value), "include_read")
+    for name in ("get_messages_in_session", "get_conversation_history", "get_session_info"):
+        for what, value in MESSAGE_IDS.items():
+            yield Bad(f"{name}: {what}", talk(name, value), "session_id")
+        yield Bad(f"{name} of an unknown session", talk(name, unknown), None)
+    for what, value in IDS.items():
+        yield Bad(f"get_session_statistics: {what}", talk("get_session_statistics", value), "agent_id")
+    yield Bad("get_session_statistics of an unknown agent", talk("get_session_statistics", unknown), None)
+
+
 CALLS: list[Bad] = [
     *each("external_id", IDS, lambda sdk, v: sdk.register_organization(v, "Name"), "register_organization id"),
     *each("name", TEXTS, lambda sdk, v: sdk.register_organization("new", v), "register_organization name"),
@@ -264,6 +336,7 @@ CALLS: list[Bad] = [
     *each("deliver_at", OUT_OF_RANGE, lambda sdk, v: send("alice", "bob", "hi", deliver_at=v)(sdk), "deliver_at"),
     *each("date_from", OUT_OF_RANGE, lambda sdk, v: sdk.one_way.get_sent_messages("alice", date_from=v), "date_from"),
     Bad("include_read", lambda sdk: sdk.one_way.get_received_messages("bob", include_read="no"), "include_read"),  # type: ignore[arg-type]
+    *talks(),
     Bad("exist_ok", lambda sdk: sdk.register_agent("bob", "acme", "Robert", exist_ok="no"), "exist_ok"),  # type: ignore[arg-type]
 ]
 

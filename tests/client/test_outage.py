@@ -8,11 +8,13 @@ import sqlite3
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import apsw
+import asyncpg
 import pytest
 
 from agent_messaging import (
@@ -27,6 +29,7 @@ from agent_messaging import (
     StorageReplacedError,
     StorageUnavailableError,
 )
+from tests.client.conversing import SLACK, Clerk, Desk, ask, nothing_is_left, states_of_asks, until_waiting
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk, make_config
 from tests.fixtures.postgres import PostgresServer
 from tests.support import eventually
@@ -245,3 +248,157 @@ async def test_a_place_that_cannot_hold_a_database_is_named_with_the_remedy(tmp_
             await Sdk(make_config(f"sqlite:///{path}")).initialize()
     assert (foreign.read_bytes(), garbage.read_bytes()) == before, "they were not touched"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.db", "foreign.db", "garbage.db"]
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def writing_stops(backend: str, url: str, sqlite_path: Path) -> AsyncIterator[None]:
+    """Within, nothing can be written to the conversations of this test's store."""
+    if backend == "sqlite":
+        other = apsw.Connection(str(sqlite_path))
+        other.execute("begin exclusive")
+        try:
+            yield
+        finally:
+            other.execute("rollback")
+            other.close()
+        return
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute("lock table asks, sessions, waits in access exclusive mode")
+            yield
+    finally:
+        await connection.close()
+
+
+async def test_an_ask_returns_in_time_though_its_end_cannot_be_stored(
+    make_sdk: MakeSdk, backend: str, url: str, sqlite_path: Path
+) -> None:
+    sdk = await make_sdk(call_timeout=5.0)
+    await sdk.add_people("alice", "bob")
+    for key in (None, "key"):
+        started = time.monotonic()
+        asking = ask(sdk, "alice", "bob", timeout=1.0, idempotency_key=key)
+        await until_waiting(sdk, "alice", "bob")
+        async with writing_stops(backend, url, sqlite_path):
+            with pytest.raises(OutcomeUnknownError, match=r"did not answer by the timeout of 1 seconds"):
+                await asking
+            assert 1.0 <= time.monotonic() - started <= 1.0 + SLACK + 1.0
+        await nothing_is_left(sdk)
+    assert set(await states_of_asks(sdk)) <= {"timed_out", "cancelled"}
+    with pytest.raises(TimeoutError):
+        await ask(sdk, "alice", "bob", idempotency_key="key", timeout=0.2)
+    sdk.register_handler("bob")(Clerk(lambda message, context: message))
+    assert await sdk.conversation.send_and_wait("alice", "bob", "again") == "again"
+
+
+async def test_an_ask_returns_in_time_though_it_cannot_be_stored_and_is_given_up_when_it_is(
+    make_sdk: MakeSdk, backend: str, url: str, sqlite_path: Path
+) -> None:
+    sdk = await make_sdk(call_timeout=5.0)
+    await sdk.add_people("alice", "bob")
+    async with writing_stops(backend, url, sqlite_path):
+        started = time.monotonic()
+        asks = [ask(sdk, "alice", "bob", timeout=0.5), ask(sdk, "bob", "alice", timeout=0.5, wait_for_session=True)]
+        for asking in asks:
+            with pytest.raises(OutcomeUnknownError):
+                await asking
+        assert time.monotonic() - started <= 0.5 + SLACK + 1.0
+    await sdk._started().outbox.wait_until_idle()
+    await nothing_is_left(sdk)
+    assert set(await states_of_asks(sdk)) <= {"timed_out", "cancelled"}
+    sdk.register_handler("bob")(clerk := Clerk(lambda message, context: message))
+    assert await sdk.conversation.send_and_wait("alice", "bob", "again") == "again"
+    assert clerk.messages == ["again"], "what nobody waits for any more is not handled"
+
+
+async def test_an_answer_that_cannot_be_stored_for_a_while_still_reaches_its_asker(
+    make_sdk: MakeSdk, backend: str, url: str, sqlite_path: Path
+) -> None:
+    sdk = await make_sdk(call_timeout=5.0)
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(desk := Desk())
+    asking = ask(sdk, "alice", "bob", timeout=30)
+    await desk.wait_for(1)
+    async with writing_stops(backend, url, sqlite_path):
+        desk.answers.put_nowait("!")
+        await eventually(lambda: desk.ended, SOON)
+        assert not asking.done()
+    assert await asking == "!"
+    assert len(desk.messages) == 1
+    await nothing_is_left(sdk)
+
+
+async def test_reading_and_waiting_say_that_the_store_does_not_answer(
+    make_sdk: MakeSdk, backend: str, url: str, sqlite_path: Path
+) -> None:
+    sdk = await make_sdk(call_timeout=0.5)
+    await sdk.add_people("alice", "bob")
+    await sdk.conversation.send_no_wait("alice", "bob", "hi")
+    calls: list[Callable[[], Any]] = [
+        lambda: sdk.conversation.end_conversation("alice", "bob"),
+        lambda: sdk.conversation.send_no_wait("alice", "bob", "more", idempotency_key="k"),
+        lambda: sdk.conversation.wait_for_message("alice", "bob", 60),
+    ]
+    async with writing_stops(backend, url, sqlite_path):
+        for call in calls:
+            started = time.monotonic()
+            with pytest.raises((DatabaseError, OutcomeUnknownError)) as caught:
+                await call()
+            assert caught.value.retryable
+            assert time.monotonic() - started < 0.5 + 2.5
+    await sdk.conversation.send_no_wait("alice", "bob", "more", idempotency_key="k")
+    assert await sdk.conversation.get_unread_messages("bob") == ["hi", "more"]
+    await nothing_is_left(sdk)
+
+
+@on_postgres
+async def test_cut_connections_lose_no_answer(make_sdk: MakeSdk, postgres_server: PostgresServer, url: str) -> None:
+    sdk, worker = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    worker.register_handler("bob")(clerk := Clerk(lambda message, context: message))
+    await sdk.wait_until_served("bob", SOON)
+    database = url.partition("?")[0].rpartition("/")[2]
+    for number in range(40):
+        if number % 10 == 7:
+            await postgres_server.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", database
+            )
+        asking = ask(sdk, "alice", "bob", number, timeout=20, idempotency_key=str(number))
+        try:
+            assert await asking == number
+        except (OutcomeUnknownError, DatabaseError):
+            assert await ask(sdk, "alice", "bob", number, timeout=20, idempotency_key=str(number)) == number
+    assert sorted(set(clerk.messages)) == list(range(40))
+    assert await sdk.conversation.get_unread_messages("alice") == []
+    await nothing_is_left(sdk, worker)
+
+
+async def test_a_server_that_stops_while_asks_wait_releases_them_in_time(own_server: OwnServer) -> None:
+    config = make_config(own_server.dsn, call_timeout=BUDGET, handler_grace=600)
+    async with Sdk(config) as sdk:
+        await sdk.add_people("alice", "bob", "carol")
+        started = time.monotonic()
+        short = ask(sdk, "alice", "bob", timeout=4.0)
+        long = ask(sdk, "carol", "bob", timeout=60.0)
+        await until_waiting(sdk, "alice", "bob")
+        await until_waiting(sdk, "carol", "bob")
+        await asyncio.to_thread(own_server.stop)
+        with pytest.raises(OutcomeUnknownError):
+            await short
+        assert 4.0 <= time.monotonic() - started <= 4.0 + SLACK + 1.0
+        await asyncio.to_thread(own_server.start)
+        await eventually(lambda: _answers(sdk), 30)
+        assert await long == "after the outage"
+        await nothing_is_left(sdk)
+
+
+async def _answers(sdk: Sdk) -> bool:
+    try:
+        await sdk.conversation.reply("bob", "carol", "after the outage")
+    except AgentMessagingError:
+        return False
+    return True
