@@ -510,7 +510,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         for external_id in ids:
             check_external_id(external_id, field="agent_external_ids")
         check_timeout(timeout, allow_none=True)
-        kinds = [Kind.ONE_WAY, Kind.CONVERSATION, Kind.TURN]
+        kinds = [Kind.ONE_WAY, Kind.CONVERSATION, Kind.NOTIFICATION, Kind.INVITATION, Kind.TURN]
         await engine.serving.wait_until_served(ids, kinds, timeout)
 
     async def receive(

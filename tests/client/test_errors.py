@@ -27,7 +27,10 @@ DETAILS: dict[str, dict[str, Any]] = {
     "ClaimLostError": {"message_id": "m"},
     "NoHandlerRegisteredError": {"agents": ("bob",)},
     "HandlerTimeoutError": {"timeout": 2.5},
-    "MutualWaitError": {"path": ("alice", "bob", "alice")},
+    "SessionNotFoundError": {"session_id": "s"},
+    "SessionLockError": {"sender": "alice", "recipient": "bob", "ask_id": "m"},
+    "MutualWaitError": {"path": ("alice", "bob", "alice"), "sender": "alice", "recipient": "bob", "ask_id": "ask"},
+    "MeetingNotFoundError": {"meeting_id": "m"},
     "OrganizationAlreadyExistsError": {"external_id": "acme", "name": "Acme"},
     "AgentAlreadyExistsError": {"external_id": "bob", "name": "Bob", "organization": "acme"},
 }

@@ -239,7 +239,7 @@ async def test_who_waits_for_a_turn_is_told_that_its_agent_was_deregistered(sdk:
     waiting = asyncio.create_task(table.wait("bob"))
     await eventually(lambda: len(sdk._started().meetings.waiters), SOON)
     await sdk.deregister_agent("bob")
-    with pytest.raises(AgentNotInMeetingError):
+    with pytest.raises(AgentNotFoundError, match="'bob'"):
         await waiting
 
 
