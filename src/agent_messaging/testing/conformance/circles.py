@@ -6,7 +6,8 @@ are open, where their messages are, in which runs they were made, and who has sl
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
+from random import Random
 
 import pytest
 
@@ -216,6 +217,24 @@ class LongCircleConformance(StoreFixtures):
         await world.ask(world.bob, world.carol)
         await world.close(first, AskState.CANCELLED)
         await world.ask(world.carol, world.alice)
+
+    async def test_ten_thousand_random_waits_without_a_circle_are_never_refused(self, world: World) -> None:
+        """Each agent asks only those behind it, so that whoever stands last can always answer."""
+        agents = [new_id() for _ in range(20)]
+        for number, agent in enumerate(agents):
+            await world.store.directory.add_agent(
+                agent, f"{number}-{agent}", world.organization_id, "One", update_name=False
+            )
+        random = Random("waits")  # noqa: S311 - not a secret
+        for _ in range(200):
+            random.shuffle(agents)
+            pairs = random.sample(list(combinations(agents, 2)), 50)
+            questions = [world.question(*pair) for pair in pairs]
+            assert all(isinstance(outcome, Stored) for outcome in await world.append(*questions))
+            # The store was asked in earnest: the way back is refused.
+            asker, responder = pairs[-1]
+            assert isinstance(await world.outcome(world.question(responder, asker)), MutualWait)
+            await world.sessions.close_asks([id_of(question) for question in questions], AskState.CANCELLED)
 
 
 class CircleConformance(PairCircleConformance, LongCircleConformance):
