@@ -284,3 +284,12 @@ async def test_a_handler_unregistered_while_a_claim_is_under_way_loses_no_messag
     ids = [id for answer in answers for id in answer]
     assert {receipt.state.value for receipt in await sdk.wait(ids)} == {"done"}
     assert sorted(first.messages + second.messages) == list(range(5))
+
+
+async def test_who_waited_for_an_agent_that_is_served_here_may_tell_others(make_sdk: MakeSdk) -> None:
+    here, elsewhere = await make_sdk(), await make_sdk()
+    await here.add_people("alice", "bob")
+    here.register_handler("bob")(inbox := Inbox())
+    await here.wait_until_served("bob", SOON)
+    await elsewhere.one_way.send("alice", "bob", "at once")
+    await inbox.wait_for(1)

@@ -351,6 +351,7 @@ class Serving(Listener):
         unserved = [name for name in external_ids if not self._is_served_live(name, kinds)]
         try:
             async with asyncio.timeout(timeout):
+                await self.publish()  # who waits for an agent served here may tell others that it is
                 while True:
                     seen = self._seen
                     await self.names.refresh(external_ids)
