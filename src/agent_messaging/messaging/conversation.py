@@ -291,7 +291,8 @@ class Conversation(Generic[T]):
         """Take an agent's unread conversation messages, oldest first, and mark them as read.
 
         Reading takes: a message that no handler has begun with is done, and none will. If this process dies before it
-        has worked on them, they are read all the same; `peek=True` leaves everything as it is.
+        has worked on them, or the call is cancelled in the instant in which it takes them, they are read all the same
+        and stay in the history (`get_messages_in_session`); `peek=True` leaves everything as it is.
 
         Args:
             agent_external_id: Whose.
@@ -376,7 +377,8 @@ class Conversation(Generic[T]):
         """Take the next conversation message from one agent: the oldest unread that no handler has had, or the next.
 
         While it waits, such a message is this call's, in whatever process a handler of the recipient is: no handler
-        runs for it. It is then read and done. One-way messages are never among them.
+        runs for it. It is then read and done, also where the call is cancelled in the instant in which it takes it:
+        then only the history (`get_messages_in_session`) has it. One-way messages are never among them.
 
         Args:
             recipient_external_id: Who waits.
