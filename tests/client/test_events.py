@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import TypeAdapter
 
 from agent_messaging import (
     InvalidArgumentError,
@@ -295,6 +296,21 @@ async def test_a_handler_that_raises_disturbs_neither_the_meeting_nor_other_hand
     assert all("a handler of the event turn_changed" in record.message for record in caplog.records)
     assert "RuntimeError: on turn 1" in caplog.records[0].message
     assert await table.holder() == (4, "bob")
+
+
+async def test_a_failed_handler_writes_nothing_that_was_said_to_the_log(
+    sdk: Sdk, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(event: MeetingEventPayload) -> None:
+        TypeAdapter(int).validate_python(event.data.content)
+
+    Watcher(fail).watch(sdk, Type.MESSAGE_POSTED)
+    with caplog.at_level(logging.WARNING):
+        table = await Table.open(sdk, "bob")
+        await table.speak("alice", "s3cret")
+        await eventually(lambda: caplog.records, SOON)
+    assert "ValidationError" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 async def test_a_handler_whose_own_task_was_cancelled_hears_of_the_next_event(sdk: Sdk) -> None:

@@ -15,6 +15,7 @@ from ..config import MessagingConfig
 from ..exceptions import DatabaseError, MessageNotFoundError, OutcomeUnknownError
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
+from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..storage.ports import EndedSession, MessageRow, NewGroup, ReceiptRow, Store
 from .arrivals import Arrivals
@@ -76,27 +77,27 @@ class Engine:
         self.asks = Asks(store.sessions)
         self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
         self.arrivals = Arrivals()
+        threads = DaemonThreads()
         self.meetings = Meetings(
             store.meetings,
             store.presence,
             self.names,
             self.serving,
+            threads,
             on_turn=self._turn_begun,
             on_events=self._events_recorded,
             on_deadline=self.look_in,
             on_ended_turn=lambda meeting_id, number: self.dispatcher.end_turn(meeting_id, number),
-            run_plain=lambda function, so_far: runner.threads.call(function, so_far),
         )
         runner = Runner(
             self.names,
             self.asks,
             self.meetings,
             RetryPolicy(settings.retry_delay, settings.retry_max_delay),
+            threads,
             max_answer_bytes=settings.max_payload_bytes,
         )
-        self.events = Events(
-            store.meetings, self.names, event_handlers, runner.threads, timeout=settings.handler_timeout
-        )
+        self.events = Events(store.meetings, self.names, event_handlers, threads, timeout=settings.handler_timeout)
         self.dispatcher = Dispatcher(
             store.deliveries,
             store.presence,
@@ -117,7 +118,7 @@ class Engine:
             store.sessions,
             self.names,
             self.serving,
-            runner.threads,
+            threads,
             runner.decoder,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,

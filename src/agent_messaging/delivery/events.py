@@ -7,7 +7,6 @@ holds up nobody else.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 from typing import Any
@@ -21,7 +20,7 @@ from ..payloads import encode
 from ..storage.ports import EventRow, MeetingStore
 from .current import leave
 from .names import Names
-from .retry import describe
+from .retry import describe, is_cancellation, traceback_of
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -161,15 +160,14 @@ class Events:
                 async with asyncio.timeout(self.timeout):
                     await self._call(subscription, event)
             except (Exception, asyncio.CancelledError) as error:
-                task = asyncio.current_task()
-                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                if is_cancellation(error):
                     raise  # otherwise it is of the handler's own making: the next event must not wait for ever
                 logger.warning(
                     "a handler of the event %s of meeting %s failed: %s",
                     event.event_type.value,
                     event.meeting_id,
                     describe(error),
-                    exc_info=error,
+                    exc_info=traceback_of(error),
                 )
             finally:
                 queue.task_done()
@@ -178,13 +176,7 @@ class Events:
         arguments: tuple[Any, ...] = (event,)
         if subscription.takes_three:
             arguments = (event.meeting_id, event.agent_external_id, event.data)
-        function = subscription.function
-        if inspect.iscoroutinefunction(inspect.unwrap(function)):
-            await function(*arguments)
-            return
-        result = await self.threads.call(function, *arguments)
-        if inspect.isawaitable(result):
-            await result
+        await self.threads.run(subscription.function, *arguments)
 
     async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None:
         """Record an event of the caller's own."""

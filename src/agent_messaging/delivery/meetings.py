@@ -7,7 +7,6 @@ next speaker of meetings hosted here.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,6 +16,7 @@ from uuid import UUID
 
 from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownError
 from ..handlers.running import make_turn_context
+from ..handlers.threads import DaemonThreads
 from ..models import MeetingStatus, MessageContext, Record, Turn
 from ..payloads import checksum, encode
 from ..storage.assembly import Act, Choose, Pass, Purpose, Refused, Speak
@@ -37,7 +37,7 @@ from ..storage.ports import (
 )
 from .current import leave
 from .names import AgentName, Names
-from .retry import describe
+from .retry import describe, is_cancellation
 from .serving import Serving
 from .waiting import Waiters
 
@@ -78,7 +78,7 @@ class Meetings:
         on_events: Called when events were recorded.
         on_deadline: Called with the seconds until a turn's deadline.
         on_ended_turn: Called with a meeting and the number of a turn that is over: whatever runs in it is moot.
-        run_plain: Runs a plain function beside the loop, with one argument.
+        threads: For plain functions that name speakers.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class Meetings:
         presence: Presence,
         names: Names,
         serving: Serving,
+        threads: DaemonThreads,
         *,
         on_turn: Callable[[str], None],
         on_events: Callable[[], None],
         on_deadline: Callable[[float], None],
         on_ended_turn: Callable[[str, int], None],
-        run_plain: Callable[[Callable[[Record], Any], Record], Awaitable[Any]],
     ) -> None:
         self.meetings = meetings
         self.presence = presence
@@ -102,7 +102,7 @@ class Meetings:
         self.on_events = on_events
         self.on_deadline = on_deadline
         self.on_ended_turn = on_ended_turn
-        self.run_plain = run_plain
+        self.threads = threads
         self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
         """By "meeting id/agent id"; told when the agent has the turn, or will never have it."""
         self.readiness = Waiters[Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
@@ -307,7 +307,7 @@ class Meetings:
         self._to_look_at.add(meeting_id)  # whoever was chosen may have left meanwhile
         await self.act(meeting_id, Choose(turn.number, chosen))
 
-    async def _ask_selector(self, meeting_id: str, function: Callable[[Record], Any], turn: TurnRow) -> str | None:
+    async def _ask_selector(self, meeting_id: str, function: Selector, turn: TurnRow) -> str | None:
         """The id of the agent that the function names; None if it names nobody, fails, or takes too long."""
         seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
         before = await self.meetings.list_turns(meeting_id, limit=1, after=turn.number - 2)
@@ -325,18 +325,12 @@ class Meetings:
         try:
             # Behind the deadline its answer is of no use, and the next turn would wait for it.
             async with asyncio.timeout(turn.left):
-                if inspect.iscoroutinefunction(inspect.unwrap(function)):
-                    chosen = await function(so_far)
-                else:
-                    chosen = await self.run_plain(function, so_far)
-                    if inspect.isawaitable(chosen):
-                        chosen = await chosen
+                chosen = await self.threads.run(function, so_far)
             if chosen is not None and chosen not in seated:
                 raise ValueError(f"it named {chosen!r}, who is not a participant")
             return None if chosen is None else seated[chosen]
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if is_cancellation(error):
                 raise
             logger.warning(
                 "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)

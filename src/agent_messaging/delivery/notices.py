@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..handlers.registry import Handler
-from ..handlers.running import UnreadableError, make_notice_context, run_handler
+from ..handlers.running import make_notice_context, run_handler
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..payloads import Decoder
 from ..storage.ports import Claim, ClaimedDelivery, MessageRow, SessionStore
 from .current import leave
 from .names import AgentName, Names
-from .retry import describe, quotes_payload
+from .retry import describe, traceback_of
 from .serving import Serving
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -135,12 +135,11 @@ class Notices:
                     decoder=self.decoder,
                 )
         except Exception as error:
-            shown = error.__cause__ or error if isinstance(error, UnreadableError) else error
             logger.warning(
                 "the notification handler failed on message %s: %s",
                 message.message_id,
-                describe(shown),
-                exc_info=None if isinstance(error, UnreadableError) or quotes_payload(error) else error,
+                describe(error),
+                exc_info=traceback_of(error),
             )
         finally:
             self._pending[recipient.id] -= 1

@@ -1,13 +1,15 @@
-"""When a failed run is tried again, and when it is given up. Pure rules."""
+"""When a failed run is tried again, when it is given up, and what is said of its error. Pure rules."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic_core import ValidationError
 
+from ..handlers.running import UnreadableError
 from ..payloads import problems_of
 from ..storage.ports import Settling
 
@@ -36,8 +38,10 @@ def describe(error: BaseException) -> str:
     """Say in one bounded line why a run failed, in a form every store can hold. Never fails itself.
 
     What a pydantic error says of a value could quote the payload: of those, only the places and pydantic's own texts
-    are kept.
+    are kept. What is unreadable is described by its cause.
     """
+    if isinstance(error, UnreadableError):
+        error = error.__cause__ or error
     name = type(error).__name__
     try:
         if isinstance(error, ValidationError):
@@ -55,9 +59,20 @@ def clean_reason(text: str) -> str:
     return line if len(line) <= MAX_REASON_LENGTH else line[: MAX_REASON_LENGTH - 1] + "…"
 
 
-def quotes_payload(error: BaseException) -> bool:
-    """Whether its text or traceback may show a payload: a validation error of pydantic is in it, or behind it."""
-    return any(_is_validation_error(one) for one in _chain(error, set()))
+def traceback_of(error: BaseException) -> BaseException | None:
+    """What may be logged with its traceback; None if that could show a payload.
+
+    It could where the payload is unreadable, or a validation error of pydantic is in the error, or behind it.
+    """
+    if isinstance(error, UnreadableError) or any(_is_validation_error(one) for one in _chain(error, set())):
+        return None
+    return error
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it ends the calling task because somebody cancelled that; not a CancelledError of a function's making."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _is_validation_error(error: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -17,7 +16,7 @@ from .asks import Asks
 from .current import Run, enter
 from .meetings import Meetings, TurnRun
 from .names import NAMES_MAX_AGE, Names
-from .retry import RetryPolicy, describe, quotes_payload
+from .retry import RetryPolicy, describe, is_cancellation, traceback_of
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -32,14 +31,21 @@ class Runner:
     """
 
     def __init__(
-        self, names: Names, asks: Asks, meetings: Meetings, retry: RetryPolicy, *, max_answer_bytes: int
+        self,
+        names: Names,
+        asks: Asks,
+        meetings: Meetings,
+        retry: RetryPolicy,
+        threads: DaemonThreads,
+        *,
+        max_answer_bytes: int,
     ) -> None:
         self.names = names
         self.asks = asks
         self.meetings = meetings
         self.retry = retry
         self.max_answer_bytes = max_answer_bytes
-        self.threads = DaemonThreads()
+        self.threads = threads
         self.decoder = Decoder()
         self.is_giving_back: Callable[[], bool] = lambda: False
         """Whether a run that is cancelled goes back uncounted: the SDK, or the loop, is ending."""
@@ -57,9 +63,8 @@ class Runner:
         except UnreadableError as error:
             if delivery.kind is Kind.INVITATION:  # the handler is made for other messages
                 return Settlement(delivery.claim, Settling.DONE)
-            reason = describe(error.__cause__ or error)
             self._log(delivery, error)
-            return Settlement(delivery.claim, Settling.DEAD, reason=reason)
+            return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
         except BaseException as error:
             # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
             # what is not counted would be repeated for ever.
@@ -77,9 +82,7 @@ class Runner:
 
     def _given_back(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement | None:
         """The end of a run that was cut off because the SDK is ending."""
-        task = asyncio.current_task()
-        assert task is not None
-        if isinstance(error, asyncio.CancelledError) and task.cancelling() and self.is_giving_back():
+        if is_cancellation(error) and self.is_giving_back():
             return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         return None
 
@@ -152,7 +155,7 @@ class Runner:
             if turn is None:
                 return self.failure(delivery, error)
             self._log(delivery, error)
-            reason = describe(error.__cause__ or error if isinstance(error, UnreadableError) else error)
+            reason = describe(error)
         run.is_acting = True
         await self.meetings.use_turn(turn, run.station.agent.id, delivery.claim, answer, reason)
         return None
@@ -164,13 +167,11 @@ class Runner:
         return max(0.001, turn.left if own is None else min(own, turn.left))
 
     def _log(self, delivery: ClaimedDelivery, error: BaseException) -> None:
-        # A payload is never logged: not by a pydantic error's text, nor by one behind it in the traceback.
-        traceback = None if isinstance(error, UnreadableError) or quotes_payload(error) else error
         logger.warning(
             "the handler failed on message %s, attempt %d of %d: %s",
             delivery.message_id,
             delivery.claim.attempt,
             delivery.max_attempts,
-            describe(error.__cause__ or error if isinstance(error, UnreadableError) else error),
-            exc_info=traceback,
+            describe(error),
+            exc_info=traceback_of(error),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import queue
 import threading
 from collections.abc import Callable
@@ -54,6 +55,17 @@ class DaemonThreads:
                 return future
         threading.Thread(target=self._work, name="agent-messaging-handler", daemon=True).start()
         return future
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call it and return what it returns: a coroutine function in the loop, a plain one in a thread.
+
+        What a plain one returns may be awaitable (a wrapper, a lambda): it is awaited. Cancelling this does not stop a
+        thread, and does not wait for it.
+        """
+        if inspect.iscoroutinefunction(inspect.unwrap(function)):
+            return await function(*args)
+        result = await self.call(function, *args)
+        return await result if inspect.isawaitable(result) else result
 
     def _work(self) -> None:
         # Each job was counted against one thread, idle or new, so a thread that gave up waiting cannot strand one.
