@@ -457,3 +457,16 @@ async def test_closing_at_any_step_of_a_call_that_waits_ends_it(make_sdk: MakeSd
         with pytest.raises(NotInitializedError):
             await asyncio.wait_for(waiting, SOON)
         await nothing_is_left(other)
+
+
+async def test_a_wait_that_closing_has_removed_is_not_removed_again_by_its_caller(sdk: Sdk) -> None:
+    """The caller may hear that the SDK was closed after its wait is gone; closing must not wait for it for ever."""
+    await sdk.add_people("alice", "bob")
+    engine = sdk._started()
+    alice, bob = await engine.names.get_all(["alice", "bob"])
+    with pytest.raises(NotInitializedError):
+        async with engine.awaiting._registered(alice, bob, None):
+            await engine.awaiting.aclose()
+            engine.awaiting.waiters.check_open()
+    async with asyncio.timeout(SOON):
+        await engine.awaiting.aclose()

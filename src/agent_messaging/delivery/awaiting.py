@@ -98,16 +98,20 @@ class Awaiting:
         task = self._removing.get(wait)
         if task is None:
             task = self._removing[wait] = asyncio.create_task(self._remove(wait), name="agent-messaging-unwait")
+            task.add_done_callback(lambda _: self._removing.pop(wait, None))
         return task
 
     async def _remove(self, wait: NewWait) -> None:
-        await asyncio.wait({self._held[wait]})
+        registering = self._held.get(wait)
+        if registering is None:  # closing has removed it, and its caller hears of that only now
+            return
+        await asyncio.wait({registering})
         try:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not remove a wait, its timeout or the end of this process will: %s", error)
         finally:
-            del self._held[wait], self._removing[wait]
+            del self._held[wait]
         self.on_released([wait.recipient_id], Kind.CONVERSATION)
 
     async def aclose(self) -> None:
