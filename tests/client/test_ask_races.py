@@ -464,9 +464,13 @@ async def test_a_wait_that_closing_has_removed_is_not_removed_again_by_its_calle
     await sdk.add_people("alice", "bob")
     engine = sdk._started()
     alice, bob = await engine.names.get_all(["alice", "bob"])
-    with pytest.raises(NotInitializedError):
+
+    async def wait() -> None:
         async with engine.awaiting._registered(alice, bob, None):
             await engine.awaiting.aclose()
             engine.awaiting.waiters.check_open()
+
+    with pytest.raises(NotInitializedError):
+        await wait()
     async with asyncio.timeout(SOON):
         await engine.awaiting.aclose()

@@ -177,6 +177,18 @@ async def test_an_unregistered_handler_does_not_count_for_the_grace(make_sdk: Ma
     await eventually(is_refused)
 
 
+async def test_what_was_unregistered_as_the_process_closed_does_not_count_for_the_grace(make_sdk: MakeSdk) -> None:
+    sdk, worker = await make_sdk(handler_grace=60), await make_sdk(handler_grace=60)
+    await sdk.add_people("alice", "bob")
+    worker.register_handler("bob")(Inbox())
+    await sdk.wait_until_served("bob", SOON)
+    worker.unregister_handler("bob")
+    await worker.close()
+    newcomer = await make_sdk(handler_grace=60)  # has not heard from before that somebody serves bob
+    with pytest.raises(NoHandlerRegisteredError):
+        await newcomer.one_way.send("alice", "bob", "hi")
+
+
 async def test_an_unregistered_handler_is_not_run_for_what_still_waits(sdk: Sdk) -> None:
     gate, successor = Gate(), Inbox()
     sdk.register_handler("bob", concurrency=1)(gate)

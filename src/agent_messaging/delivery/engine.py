@@ -36,7 +36,10 @@ from .waiting import Waiters
 logger = logging.getLogger("agent_messaging.delivery")
 
 CLOSING_TIMEOUT = 2.0
-"""Seconds that asks given up have to be ended in the store; otherwise the farewell or their deadline ends them."""
+"""Seconds that the last publication, and then the asks given up, have to reach the store.
+
+Otherwise the farewell, or the asks' deadlines, end them.
+"""
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
 
@@ -192,7 +195,7 @@ class Engine:
         await self.outbox.aclose()
         await self.dispatcher.aclose()
         self.is_closed = True
-        await self.serving.aclose()
+        await self.serving.aclose(CLOSING_TIMEOUT)
         await self.waiters.aclose()
         await self.awaiting.aclose()
         await self.meetings.aclose()

@@ -100,10 +100,16 @@ class Serving(Listener):
         self.own.subscribe(self)
         await self.publish()
 
-    async def aclose(self) -> None:
-        """Stop following and publishing."""
+    async def aclose(self, timeout: float = 0) -> None:
+        """Stop following and publishing.
+
+        What is being published is let through for so many seconds: for the grace others believe the last word of an
+        ended process, which must not be about handlers that were unregistered before it ended.
+        """
         global_registry.unsubscribe(self)
         self.own.unsubscribe(self)
+        if self._publishing is not None:
+            await asyncio.wait({self._publishing}, timeout=timeout)
         self._loop = None
         for timer in self._leaving.values():
             timer.cancel()
