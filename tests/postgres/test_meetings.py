@@ -177,6 +177,56 @@ async def test_a_time_out_leaves_alone_what_another_is_changing(
     assert set((await store.meetings.time_out(10, now=world.at(61))).meetings) == {held.id}
 
 
+async def test_an_act_waits_for_its_own_meeting_alone(
+    store: PostgresStore, others: list[PostgresStore], world: World
+) -> None:
+    """Acts that come together share a transaction; a meeting that somebody holds up holds up no other."""
+    held, *free = [await Gathering.active(world) for _ in range(6)]
+    locked, finish = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Any) -> None:
+        await acting.lock(connection, [held.id])
+        locked.set()
+        await finish.wait()
+
+    holding = asyncio.create_task(others[0].engine.run(hold, write=True))
+    await locked.wait()
+    waiting = asyncio.create_task(held.act(Speak(world.alice, 1), speech=speech()))
+    for number in (1, 2):
+        acts = [meeting.act(Speak(await meeting.holder(), number), speech=speech()) for meeting in free]
+        assert {type(outcome) for outcome in await asyncio.gather(*acts)} == {Acted}
+    assert not waiting.done()
+    finish.set()
+    await holding
+    assert isinstance(await waiting, Acted)
+
+
+async def test_a_delivery_that_somebody_holds_up_holds_up_its_own_act_alone(
+    store: PostgresStore, others: list[PostgresStore], world: World
+) -> None:
+    held, *free = [await Gathering.active(world) for _ in range(6)]
+    locked, finish = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Any) -> None:
+        await connection.execute(
+            "select from deliveries where seq = (select delivery_seq from turns where meeting_id = $1::text::uuid)"
+            " for update",
+            held.id,
+        )
+        locked.set()
+        await finish.wait()
+
+    holding = asyncio.create_task(others[0].engine.run(hold, write=True))
+    await locked.wait()
+    waiting = asyncio.create_task(held.act(Speak(world.alice, 1), speech=speech()))
+    acts = [meeting.act(Speak(world.alice, 1), speech=speech()) for meeting in free]
+    assert {type(outcome) for outcome in await asyncio.gather(*acts)} == {Acted}
+    assert not waiting.done()
+    finish.set()
+    await holding
+    assert isinstance(await waiting, Acted)
+
+
 async def test_a_key_used_in_two_meetings_at_once(
     store: PostgresStore, others: list[PostgresStore], world: World
 ) -> None:

@@ -7,9 +7,10 @@ next speaker of meetings hosted here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -17,9 +18,9 @@ from uuid import UUID
 from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownError
 from ..handlers.running import make_turn_context
 from ..handlers.threads import DaemonThreads
-from ..models import MeetingStatus, MessageContext, Record, Turn
+from ..models import MeetingStatus, MessageContext, ParticipantStatus, Record, Turn
 from ..payloads import checksum, encode
-from ..storage.assembly import Act, Choose, Pass, Purpose, Refused, Speak
+from ..storage.assembly import Act, Choose, End, Leave, Pass, Purpose, Refused, Remove, Speak
 from ..storage.ports import (
     Acted,
     Claim,
@@ -105,6 +106,8 @@ class Meetings:
         self.threads = threads
         self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
         """By "meeting id/agent id"; told when the agent has the turn, or will never have it."""
+        self._waiting: dict[str, list[str]] = {}
+        """Their keys, by meeting id."""
         self.readiness = Waiters[Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
         """By meeting id; told when it is no longer in preparation."""
         self.observed: dict[tuple[str, str], int] = {}
@@ -127,13 +130,14 @@ class Meetings:
         outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
         if isinstance(outcome, Acted):
             self.acted(meeting_id, outcome)
+            if isinstance(act, Leave | Remove | End):
+                self.waiters.hint(self._waiting.get(meeting_id, ()))
         return outcome
 
     def acted(self, meeting_id: str, acted: Acted) -> None:
         """A meeting has changed by a commit made here."""
         if acted.ended_turn is not None:
             self.on_ended_turn(meeting_id, acted.ended_turn)
-        self.waiters.hint([key for key in self.waiters.ids() if key.startswith(meeting_id)])
         self.readiness.hint([meeting_id])
         self.presence.ring(acted.processes - {self.presence.process_id})
         turn = acted.turn
@@ -141,6 +145,8 @@ class Meetings:
             if turn.left is not None:
                 self.on_deadline(max(turn.left, 0.0))
             if turn.purpose is Purpose.SPEAK:
+                standing = Standing(acted.status, ParticipantStatus.SPEAKING, turn)
+                self.waiters.tell(f"{meeting_id}/{turn.agent_id}", standing)
                 self.on_turn(turn.agent_id)
             else:
                 self._select(meeting_id)
@@ -190,9 +196,25 @@ class Meetings:
             MeetingNotFoundError: There is no such meeting (any more).
             NotInitializedError: The SDK was closed meanwhile.
         """
-        await self.meetings.sit(meeting_id, agent.id, owner=self.presence.process_id)
         key = f"{meeting_id}/{agent.id}"
-        return (await self.waiters.wait([key]))[key]
+        with self.waiters.expect(key) as called, self._among_waiting(meeting_id, key):
+            standing = await self.meetings.sit(meeting_id, agent.id, owner=self.presence.process_id)
+            if standing is None:
+                raise MeetingNotFoundError(meeting_id=meeting_id)
+            if holds_turn(standing, agent.id) or is_out(standing):
+                return standing
+            return await called
+
+    @contextlib.contextmanager
+    def _among_waiting(self, meeting_id: str, key: str) -> Iterator[None]:
+        keys = self._waiting.setdefault(meeting_id, [])
+        keys.append(key)
+        try:
+            yield
+        finally:
+            keys.remove(key)
+            if not keys:
+                del self._waiting[meeting_id]
 
     async def open_turn(self, meeting_id: str, agent: AgentName, turn: TurnRow | None, *, has_ended: bool) -> Turn:
         """Show an agent its turn, or the end, with what was said since its last speech."""
@@ -240,12 +262,8 @@ class Meetings:
 
     async def _find(self, keys: list[str]) -> dict[str, Standing | None]:
         pairs = [(meeting_id, agent_id) for meeting_id, _, agent_id in (key.partition("/") for key in keys)]
-        found = await self.meetings.find_standings(pairs)
-        told: dict[str, Standing | None] = {}
-        for (meeting_id, agent_id), standing in found.items():
-            if standing is None or holds_turn(standing, agent_id) or is_out(standing):
-                told[f"{meeting_id}/{agent_id}"] = standing
-        return told
+        found = await self.meetings.find_standings(pairs, called=True)
+        return {f"{meeting_id}/{agent_id}": standing for (meeting_id, agent_id), standing in found.items()}
 
     async def _find_ready(self, meeting_ids: list[str]) -> dict[str, Standing | None]:
         # Whose standing does not matter; an id that no agent has will do.

@@ -246,10 +246,11 @@ class MeetingStore(Protocol):
         """
         ...
 
-    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> None:
+    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> Standing | None:
         """Remember the process to be woken when the agent gets the turn or the meeting ends. Repeat-safe.
 
-        Reads first; writes only if it is another one.
+        Answers where the agent stands, as `find_standings`: what changes from then on, this process is woken for. Reads
+        first; writes only if it is another one.
         """
         ...
 
@@ -266,9 +267,13 @@ class MeetingStore(Protocol):
         ...
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, str]], now: datetime | None = None
+        self, keys: Sequence[tuple[str, str]], now: datetime | None = None, *, called: bool = False
     ) -> dict[tuple[str, str], Standing | None]:
-        """Where agents stand, by (meeting id, agent id); None without such a meeting. A plain read."""
+        """Where agents stand, by (meeting id, agent id); None without such a meeting. A plain read.
+
+        With `called` only of those who are to be told: they may speak, or never will (again), because the meeting has
+        ended, or they are not in it.
+        """
         ...
 
     async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:

@@ -16,8 +16,9 @@ from typing import Any
 from ...ids import uuid7
 from ...models import Kind, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection
 from ...payloads import checksum
+from ..acts import Wanted
 from ..assembly import Assembly, Changes, CurrentTurn, NewTurn, Purpose, Seat, Vanish, decide, render
-from ..ports import Acted, Claim, Duplicate, KeyConflict, NewSpeech, TurnRow
+from ..ports import Acted, Duplicate, KeyConflict, NewSpeech, TurnRow
 from ..sql import Queries
 from .engine import Connection
 
@@ -50,15 +51,22 @@ async def lock(connection: Connection, meeting_ids: Sequence[str]) -> None:
     await connection.execute(_SQL["act_lock"], meeting_ids)
 
 
+async def try_lock(connection: Connection, meeting_ids: Sequence[str], wait: float) -> set[str]:
+    """Lock those that exist and that nobody holds. In this transaction no other lock is waited for longer (seconds)."""
+    rows = await connection.fetch(_SQL["act_try_lock"], meeting_ids, str(int(wait * 1000)))
+    return {row["meeting_id"] for row in rows}
+
+
 async def gather(connection: Connection, meeting_ids: Sequence[str], now: datetime | None) -> list[Gathering]:
     """Read the meetings, locked before, that exist."""
-    rows = await connection.fetch(_SQL["act_load"], meeting_ids, now, None, None, None, None, None)
+    nothing = [None] * len(meeting_ids)
+    rows = await connection.fetch(_SQL["act_load"], meeting_ids, now, *[nothing] * 5)
     return [_gathering(row) for row in rows if row["status"] is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What else a single act needs to know."""
+    """What else an act needs to know."""
 
     meeting: Gathering | None
     said_in: int | None
@@ -69,29 +77,26 @@ class Question:
     """Its claim is the newest of the current turn's delivery, and stays open until the commit."""
 
 
-async def question(
-    connection: Connection,
-    meeting_id: str,
-    agent_id: str | None,
-    speech: NewSpeech | None,
-    claim: Claim | None,
-    now: datetime | None,
-) -> Question:
-    """Read the meeting, locked before, and what its act refers to."""
-    key = speech and speech.idempotency_key
-    (row,) = await connection.fetch(
+async def find_questions(connection: Connection, wanted: Sequence[Wanted]) -> list[Question]:
+    """Read the meetings, one for each act and locked before, and what the acts refer to."""
+    rows = await connection.fetch(
         _SQL["act_load"],
-        [meeting_id],
-        now,
-        claim and claim.seq,
-        claim and claim.token,
-        speech and speech.message_id,
-        agent_id if key is not None else None,
-        key,
+        [one.meeting_id for one in wanted],
+        wanted[0].now,
+        [one.claim and one.claim.seq for one in wanted],
+        [one.claim and one.claim.token for one in wanted],
+        [one.speech and one.speech.message_id for one in wanted],
+        [one.key and one.key[0] for one in wanted],
+        [one.key and one.key[1] for one in wanted],
     )
+    return [_question(one, row) for one, row in zip(wanted, rows, strict=True)]
+
+
+def _question(wanted: Wanted, row: Any) -> Question:
     use: Duplicate | KeyConflict | None = None
-    if speech is not None and row["fingerprint"] is not None:
-        use = Duplicate(row["message_ids"]) if row["fingerprint"] == speech.fingerprint else KeyConflict()
+    if wanted.speech is not None and row["fingerprint"] is not None:
+        is_same = row["fingerprint"] == wanted.speech.fingerprint
+        use = Duplicate(row["message_ids"]) if is_same else KeyConflict()
     return Question(
         meeting=_gathering(row) if row["status"] is not None else None,
         said_in=row["said_in"],
@@ -157,7 +162,7 @@ class Minutes:
     _events: list[tuple[object, ...]] = field(default_factory=list)
     _closed: list[tuple[object, ...]] = field(default_factory=list)
     _invitations: list[tuple[object, ...]] = field(default_factory=list)
-    _key: tuple[object, ...] = (None, None, None, None)
+    _keys: list[tuple[object, ...]] = field(default_factory=list)
 
     def add(
         self,
@@ -243,14 +248,12 @@ class Minutes:
             *_columns(self._events, 5),
             *_columns(self._closed, 3),
             *_columns(self._invitations, 2),
-            *self._key,
+            *_columns(self._keys, 4),
         )
-        is_keyed = False
         for row in rows:
-            is_keyed = is_keyed or row["is_keyed"]
             if row["process_id"] is not None and self._is_told(row["meeting_id"], row["agent_id"]):
                 self.acted[row["meeting_id"]].processes.add(row["process_id"])
-        return is_keyed or self._key[1] is None
+        return len([row for row in rows if row["is_keyed"]]) == len(self._keys)
 
     def _is_told(self, meeting_id: str, agent_id: str | None) -> bool:
         """Whether a process is to be woken: its claim is over, or it sat down since the meeting was read."""
@@ -259,7 +262,7 @@ class Minutes:
 
     def _say(self, meeting: Gathering, speaker_id: str, speech: NewSpeech) -> int:
         if speech.idempotency_key is not None:
-            self._key = (speaker_id, speech.idempotency_key, speech.fingerprint, speech.message_id)
+            self._keys.append((speaker_id, speech.idempotency_key, speech.fingerprint, speech.message_id))
         return self._add_message(
             meeting,
             speech.message_id,

@@ -17,6 +17,7 @@ import asyncpg
 from ...exceptions import StorageBusyError
 from ...ids import uuid7
 from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection, TurnEnd
+from ..acts import Wanted, first_round
 from ..assembly import Act, Attend, Changes, Refused, TimeOut, Why, decide
 from ..ports import (
     Acted,
@@ -42,11 +43,20 @@ from ..sql import Queries
 from . import acting
 from .engine import Connection, Engine
 from .messages import to_message
+from .together import ALONE, Alone, Together, reading
 
 T = TypeVar("T")
 
 _SQL = Queries(__package__, "meetings")
 _TRIES = 5
+_AT_ONCE = 100
+"""Acts in one transaction."""
+_LISTS_AT_ONCE = 25
+"""Listings in one query: each may be large."""
+_MOMENT = 0.25
+"""Seconds that acts which go together wait for a lock."""
+
+Outcome = Acted | Refused | Duplicate | KeyConflict | None
 
 
 class _LostRace(Exception):
@@ -58,6 +68,11 @@ class PostgresMeetings:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._acts = Together(
+            self._act_together, self._act_alone, choose=first_round, budget=engine.call_timeout, at_once=_AT_ONCE
+        )
+        self._seats = reading(self._find_seats, budget=engine.call_timeout, at_once=_AT_ONCE)
+        self._last = reading(self._list_last, budget=engine.call_timeout, at_once=_LISTS_AT_ONCE)
 
     # --- what changes them ---
 
@@ -109,40 +124,27 @@ class PostgresMeetings:
         claim: Claim | None = None,
         now: datetime | None = None,
     ) -> Acted | Refused | Duplicate | KeyConflict | None:
-        agent_id = getattr(act, "agent_id", None)
+        return await self._acts(Wanted(meeting_id, act, owner, speech, claim, now))
 
-        async def work(connection: Connection) -> Acted | Refused | Duplicate | KeyConflict | None:
-            await acting.lock(connection, [meeting_id])
-            asked = await acting.question(connection, meeting_id, agent_id, speech, claim, now)
-            meeting = asked.meeting
-            if asked.said_in is not None and meeting is not None and speech is not None:
-                return _answer_again(meeting, asked.said_in, speech)
-            if asked.key is not None:
-                return asked.key
-            if meeting is None:
-                return None
-            if claim is not None and not asked.is_claim_open:
-                turn = meeting.turn
-                holder_id, number = (None, None) if turn is None else (turn.agent_id, turn.number)
-                return Refused(Why.TURN_LOST, meeting.assembly.status, holder_id, number)
-            decision = decide(meeting.assembly, act)
-            if isinstance(decision, Refused):
-                return decision
-            minutes = acting.Minutes(owner)
-            minutes.add(
-                meeting,
-                decision,
-                speaker_id=agent_id,
-                speech=speech,
-                is_claimed=claim is not None,
-                comer_id=agent_id if isinstance(act, Attend) else None,
-            )
-            if not await minutes.write(connection):
-                raise _LostRace
-            return minutes.acted[meeting_id]
+    async def _act_together(self, wanted: list[Wanted], budget: float) -> list[Outcome | Alone]:
+        """Do what can be done without waiting for anybody, each in another meeting, in one transaction."""
+
+        async def work(connection: Connection) -> list[Outcome | Alone]:
+            locked = await acting.try_lock(connection, [one.meeting_id for one in wanted], _MOMENT)
+            free = [one for one in wanted if one.meeting_id in locked]
+            outcomes = iter(await _act(connection, free)) if free else iter(())
+            return [next(outcomes) if one.meeting_id in locked else ALONE for one in wanted]
+
+        return await self._contend(work, repeatable=wanted[0].speech is not None, budget=budget)
+
+    async def _act_alone(self, wanted: Wanted, budget: float) -> Outcome:
+        async def work(connection: Connection) -> Outcome:
+            await acting.lock(connection, [wanted.meeting_id])
+            (outcome,) = await _act(connection, [wanted])
+            return outcome
 
         # Only a speech tells, by its id, that a try before was committed.
-        return await self._contend(work, repeatable=speech is not None)
+        return await self._contend(work, repeatable=wanted.speech is not None, budget=budget)
 
     async def time_out(self, limit: int, *, now: datetime | None = None) -> TimedOut:
         next_in = await self._find_next(now)
@@ -167,10 +169,15 @@ class PostgresMeetings:
         (row,) = await self._fetch("time_out_next", now)
         return None if row["next_in"] is None else max(row["next_in"], 0.0)
 
-    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> None:
-        rows = await self._fetch("sit_find", meeting_id, agent_id, owner)
-        if rows and not rows[0]["is_known"]:
+    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> Standing | None:
+        row = await self._seats((meeting_id, agent_id, owner))
+        if row["is_known"] is False:
             await self._change("sit", meeting_id, agent_id, owner)
+            row = await self._seats((meeting_id, agent_id, owner))
+        return _standing(row)
+
+    async def _find_seats(self, wanted: list[tuple[str, str, str]], budget: float) -> list[Any]:
+        return list(await self._fetch_within(budget, "sit_find", *map(list, zip(*wanted, strict=True))))
 
     async def record_event(
         self,
@@ -211,12 +218,12 @@ class PostgresMeetings:
         return [_meeting(row) for row in rows]
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, str]], now: datetime | None = None
+        self, keys: Sequence[tuple[str, str]], now: datetime | None = None, *, called: bool = False
     ) -> dict[tuple[str, str], Standing | None]:
         if not keys:
             return {}
         meeting_ids, agent_ids = [key[0] for key in keys], [key[1] for key in keys]
-        rows = await self._fetch("find_standings", meeting_ids, agent_ids, now)
+        rows = await self._fetch("find_standings", meeting_ids, agent_ids, now, called)
         return {(row["meeting_id"], row["agent_id"]): _standing(row) for row in rows}
 
     # --- what was said and done ---
@@ -225,7 +232,14 @@ class PostgresMeetings:
         return [to_message(row) for row in await self._fetch("list_meeting_messages", meeting_id, after_seq, limit)]
 
     async def list_last_messages(self, meeting_id: str, agent_id: str, limit: int) -> list[MessageRow]:
-        return [to_message(row) for row in await self._fetch("list_last_messages", meeting_id, agent_id, limit)]
+        return await self._last((meeting_id, agent_id, limit))
+
+    async def _list_last(self, wanted: list[tuple[str, str, int]], budget: float) -> list[list[MessageRow]]:
+        found: list[list[MessageRow]] = [[] for _ in wanted]
+        for row in await self._fetch_within(budget, "list_last_messages", *map(list, zip(*wanted, strict=True))):
+            position = (message := dict(row)).pop("position")
+            found[position - 1].append(to_message(message))
+        return found
 
     async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
         return [_turn(row) for row in await self._fetch("list_turns", meeting_id, after, limit)]
@@ -264,11 +278,13 @@ class PostgresMeetings:
         is_last = len(events) < limit
         return EventPage(events, until if is_last else f"{since}/{until}/{events[-1].seq}")
 
-    async def _contend(self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool) -> T:
+    async def _contend(
+        self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool, budget: float | None = None
+    ) -> T:
         """Run it again where another transaction stored the same first: then it finds that."""
         for _ in range(_TRIES):
             try:
-                return await self._engine.run(work, write=True, repeatable=repeatable)
+                return await self._engine.run(work, write=True, repeatable=repeatable, budget=budget)
             except _LostRace:
                 continue
         raise StorageBusyError(
@@ -276,12 +292,54 @@ class PostgresMeetings:
         )
 
     async def _fetch(self, name: str, *values: object) -> Any:
-        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
+        return await self._fetch_within(None, name, *values)
+
+    async def _fetch_within(self, budget: float | None, name: str, *values: object) -> Any:
+        return await self._engine.run(
+            lambda connection: connection.fetch(_SQL[name], *values), write=False, budget=budget
+        )
 
     async def _change(self, name: str, *values: object) -> Any:
         return await self._engine.run(
             lambda connection: connection.execute(_SQL[name], *values), write=True, single=True, repeatable=True
         )
+
+
+async def _act(connection: Connection, wanted: Sequence[Wanted]) -> list[Outcome]:
+    """Do all of these, in meetings that are locked, each in another and under another key; answers each."""
+    minutes = acting.Minutes(wanted[0].owner)
+    questions = await acting.find_questions(connection, wanted)
+    outcomes = [_judge(one, asked, minutes) for one, asked in zip(wanted, questions, strict=True)]
+    if not await minutes.write(connection):
+        raise _LostRace
+    return outcomes
+
+
+def _judge(wanted: Wanted, asked: acting.Question, minutes: acting.Minutes) -> Outcome:
+    """What becomes of an act; what it changes is in the minutes."""
+    meeting, speech = asked.meeting, wanted.speech
+    if asked.said_in is not None and meeting is not None and speech is not None:
+        return _answer_again(meeting, asked.said_in, speech)
+    if asked.key is not None:
+        return asked.key
+    if meeting is None:
+        return None
+    if wanted.claim is not None and not asked.is_claim_open:
+        turn = meeting.turn
+        holder_id, number = (None, None) if turn is None else (turn.agent_id, turn.number)
+        return Refused(Why.TURN_LOST, meeting.assembly.status, holder_id, number)
+    decision = decide(meeting.assembly, wanted.act)
+    if isinstance(decision, Refused):
+        return decision
+    minutes.add(
+        meeting,
+        decision,
+        speaker_id=wanted.agent_id,
+        speech=speech,
+        is_claimed=wanted.claim is not None,
+        comer_id=wanted.agent_id if isinstance(wanted.act, Attend) else None,
+    )
+    return minutes.acted[wanted.meeting_id]
 
 
 def _answer_again(meeting: acting.Gathering, number: int, speech: NewSpeech) -> Acted:

@@ -24,10 +24,11 @@ from ...models import (
 )
 from ...payloads import checksum
 from .. import assembly
-from ..assembly import Act, Assembly, Attend, Changes, CurrentTurn, NewTurn, Purpose, Refused, Seat, Vanish, Why
-from ..ports import Acted, Claim, Duplicate, KeyConflict, NewSpeech, TurnRow
+from ..acts import Wanted
+from ..assembly import Assembly, Attend, Changes, CurrentTurn, NewTurn, Purpose, Refused, Seat, Vanish, Why
+from ..ports import Acted, Claim, Duplicate, KeyConflict, TurnRow
 from ..sql import Queries
-from .append import find_keys, judge_repeat
+from .append import Key, Use, find_keys, judge_repeat
 from .clock import Instant, to_datetime, to_datetime_or_none
 from .engine import fetch
 from .rows import encode, turn_row_or_none
@@ -38,16 +39,6 @@ _SECOND = 1_000_000
 
 Outcome = Acted | Refused | Duplicate | KeyConflict | None
 Row = tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be done to a meeting; see `ports.MeetingStore.act`."""
-
-    meeting_id: str
-    act: Act
-    speech: NewSpeech | None = None
-    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +88,15 @@ class Writing:
 
 
 def act(connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None, instant: Instant) -> list[Outcome]:
-    """Do all of these, each to another meeting, and answer each."""
+    """Do all of these, each to another meeting and under another key, and answer each."""
     meetings = _load(connection, [one.meeting_id for one in wanted], instant)
+    said = _find_said(connection, wanted)
+    used = find_keys(connection, [key for one in wanted if (key := _key(one))])
     outcomes: list[Outcome] = []
     accepted: list[tuple[Wanted, Meeting, Changes]] = []
     for one in wanted:
         meeting = meetings.get(one.meeting_id)
-        judged = _judge(connection, one, meeting)
+        judged = _judge(one, meeting, said, used)
         if isinstance(judged, Changes):
             assert meeting is not None
             outcomes.append(_answer(one, meeting, judged, instant))
@@ -173,15 +166,14 @@ def _current_turn(turn: TurnRow) -> CurrentTurn:
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 
-def _judge(connection: apsw.Connection, wanted: Wanted, meeting: Meeting | None) -> Changes | Outcome:
+def _judge(wanted: Wanted, meeting: Meeting | None, said: dict[str, int], used: dict[Key, Use]) -> Changes | Outcome:
     speech = wanted.speech
-    if speech is not None:
-        if meeting is not None and (repeat := _find_repeat(connection, wanted.meeting_id, meeting, speech)):
-            return repeat
-        if key := _key(wanted.act, speech):
-            used = find_keys(connection, [key])
-            if key in used:
-                return judge_repeat(used[key], speech.fingerprint)
+    if speech is not None and meeting is not None and speech.message_id in said:
+        # Whoever made the call may not have heard its answer, so perhaps nobody was woken.
+        ended_turn, processes = said[speech.message_id], set(meeting.processes.values())
+        return Acted(meeting.assembly.status, meeting.turn, ended_turn, speech.message_id, processes)
+    if speech is not None and (key := _key(wanted)) in used:
+        return judge_repeat(used[key], speech.fingerprint)
     if meeting is None:
         return None
     if wanted.claim is not None and not meeting.holds(wanted.claim):
@@ -191,26 +183,21 @@ def _judge(connection: apsw.Connection, wanted: Wanted, meeting: Meeting | None)
     return assembly.decide(meeting.assembly, wanted.act)
 
 
-def _find_repeat(connection: apsw.Connection, meeting_id: str, meeting: Meeting, speech: NewSpeech) -> Acted | None:
-    parameters = {"message": speech.message_id, "meeting": meeting_id}
-    found = fetch(connection, _SQL["act_find_repeat"], parameters)
-    if found is None:
+def _find_said(connection: apsw.Connection, wanted: Sequence[Wanted]) -> dict[str, int]:
+    """The turns of speeches that are stored already, by their ids."""
+    speeches = [(one.speech.message_id, one.meeting_id) for one in wanted if one.speech is not None]
+    if not speeches:
+        return {}
+    found: dict[str, int] = fetch(connection, _SQL["act_find_said"], {"speeches": encode(speeches)})
+    return found
+
+
+def _key(wanted: Wanted) -> Key | None:
+    if wanted.key is None:
         return None
-    # Whoever made the call may not have heard its answer, so perhaps nobody was woken.
-    return Acted(
-        meeting.assembly.status, meeting.turn, found[0], speech.message_id, processes=set(meeting.processes.values())
-    )
-
-
-def _key(act: Act, speech: NewSpeech) -> tuple[str, str, str] | None:
-    if speech.idempotency_key is None:
-        return None
-    return (_speaker(act), "speak", speech.idempotency_key)
-
-
-def _speaker(act: Act) -> str:
-    assert isinstance(act, assembly.Start | assembly.Speak), "only these say something"
-    return act.agent_id
+    assert isinstance(wanted.act, assembly.Start | assembly.Speak), "only these say something"
+    agent_id, key = wanted.key
+    return agent_id, "speak", key
 
 
 def _answer(wanted: Wanted, meeting: Meeting, changes: Changes, instant: Instant) -> Acted:
@@ -339,10 +326,10 @@ def _plan_speech(writing: Writing, wanted: Wanted, changes: Changes) -> int | No
         return None
     speech = wanted.speech
     assert speech is not None, "an act with a message comes with it"
-    if key := _key(wanted.act, speech):
+    if key := _key(wanted):
         writing.keys.append((*key, speech.fingerprint, [speech.message_id]))
     body = (MessageType.USER_DEFINED, speech.content, speech.metadata, speech.checksum)
-    return writing.add_message(speech.message_id, Kind.MEETING, _speaker(wanted.act), None, wanted.meeting_id, *body)
+    return writing.add_message(speech.message_id, Kind.MEETING, wanted.agent_id, None, wanted.meeting_id, *body)
 
 
 def _plan_duty(writing: Writing, meeting_id: str, meeting: Meeting, turn: NewTurn) -> int:

@@ -28,7 +28,7 @@ from ...exceptions import (
 )
 from .errors import translate, translate_commit
 from .files import ReplacedGuard
-from .jobs import Answer, Job, T, Waiting, copy_error, deliver
+from .jobs import Answer, I, Job, JointJob, T, Waiting, copy_error, deliver, joint, run_jobs
 from .locks import WriteLock
 
 Connect = Callable[[], apsw.Connection]
@@ -179,13 +179,21 @@ class Engine:
         """Run it in a transaction; it is committed and synced when this returns."""
         self._check_usable()
         loop = asyncio.get_running_loop()
-        waiting = Waiting(job, loop, loop.time() + self.busy_timeout)
+        return await self._write(Waiting(job, loop, loop.time() + self.busy_timeout))
+
+    async def write_together(self, job: JointJob[I, T], item: I) -> T:
+        """The same for one item, by a job that is run once for all items that wait for it; alone if that fails."""
+        self._check_usable()
+        loop = asyncio.get_running_loop()
+        return await self._write(joint(job, item, loop, loop.time() + self.busy_timeout))
+
+    async def _write(self, waiting: Waiting[T]) -> T:
         self._writes.append(waiting)
         if not self._awake:
             self._awake = True
             self._bell.put(None)
         if self._watch is None:
-            self._watch = loop.call_later(self.busy_timeout, self._withdraw_late)
+            self._watch = waiting.loop.call_at(waiting.deadline, self._withdraw_late)
         return await waiting.future
 
     async def read(self, job: Job[T], *, reader: int | None = None) -> T:
@@ -197,9 +205,21 @@ class Engine:
         if self.in_memory:
             return await self.write(job)
         self._check_usable()
+        return await self._read(Waiting(job, asyncio.get_running_loop()), reader)
+
+    async def read_together(self, job: JointJob[I, T], item: I) -> T:
+        """The same for one item, by a job that is run once for all items that wait for it; alone if that fails.
+
+        For short ones: the first is answered with the last.
+        """
+        if self.in_memory:
+            return await self.write_together(job, item)
+        self._check_usable()
+        return await self._read(joint(job, item, asyncio.get_running_loop()), None)
+
+    async def _read(self, waiting: Waiting[T], reader: int | None) -> T:
         if reader is None:
             reader = self._next_reader = (self._next_reader + 1) % len(self._reads)
-        waiting = Waiting(job, asyncio.get_running_loop())
         self._reads[reader].put(waiting)
         return await waiting.future
 
@@ -247,13 +267,28 @@ class Engine:
     # --- the threads ---
 
     def _run_reader(self, reads: queue.SimpleQueue[Waiting[Any] | None], connection: apsw.Connection) -> None:
-        while (waiting := reads.get()) is not None:
-            try:
-                result, error = waiting.job(connection), None
-            except BaseException as raised:
-                result, error = None, translate(raised, self.location, connection.system_errno)
-            deliver([(waiting, result, error)])
-            del waiting, result, error  # while it waits a thread keeps nothing alive
+        following: list[Waiting[Any] | None] = []
+        while (waiting := following.pop() if following else reads.get()) is not None:
+            group = [waiting]
+            if waiting.joint is not None:
+                with suppress(queue.Empty):
+                    while len(group) < _GROUP and not following:
+                        another = reads.get_nowait()
+                        if another is not None and another.joint == waiting.joint:
+                            group.append(another)
+                        else:
+                            following.append(another)
+            deliver(self._look_up(connection, group))
+            del waiting, group  # while it waits a thread keeps nothing alive
+
+    def _look_up(self, connection: apsw.Connection, group: list[Waiting[Any]]) -> list[Answer]:
+        try:
+            results = run_jobs(connection, group) if len(group) > 1 else [group[0].job(connection)]
+        except BaseException as error:
+            if len(group) > 1:
+                return [answer for waiting in group for answer in self._look_up(connection, [waiting])]
+            return [(group[0], None, translate(error, self.location, connection.system_errno))]
+        return [(waiting, result, None) for waiting, result in zip(group, results, strict=True)]
 
     def _run_writer(self, connection: apsw.Connection) -> None:
         while self._open or self._writes:
@@ -285,7 +320,7 @@ class Engine:
         try:
             connection.execute("begin immediate")
             running = True
-            results = [waiting.job(connection) for waiting in group]
+            results = run_jobs(connection, group)
             running = False
             if self.guard is not None:
                 self.guard.check()

@@ -13,19 +13,48 @@ import apsw
 from ...exceptions import AgentMessagingError
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item
 Job = Callable[[apsw.Connection], T]
+JointJob = Callable[[apsw.Connection, list[I]], list[T]]
+"""One job for all items that wait together; answers each, in their order."""
 
 
 class Waiting(Generic[T]):
     """A job and the future of whoever waits for it."""
 
-    __slots__ = ("deadline", "future", "job", "loop")
+    __slots__ = ("deadline", "future", "item", "job", "joint", "loop")
 
     def __init__(self, job: Job[T], loop: asyncio.AbstractEventLoop, deadline: float = 0.0) -> None:
         self.job = job
+        self.joint: JointJob[Any, T] | None = None
+        """Does it together with the items of others, if they wait for the same."""
+        self.item: Any = None
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
         self.deadline = deadline
+
+
+def joint(job: JointJob[I, T], item: I, loop: asyncio.AbstractEventLoop, deadline: float = 0.0) -> Waiting[T]:
+    """A joint job for one item."""
+    waiting = Waiting[T](lambda connection: job(connection, [item])[0], loop, deadline)
+    waiting.joint, waiting.item = job, item
+    return waiting
+
+
+def run_jobs(connection: apsw.Connection, group: list[Waiting[Any]]) -> list[Any]:
+    """The results of all, in their order."""
+    results: list[Any] = [None] * len(group)
+    together: dict[JointJob[Any, Any], list[int]] = {}
+    for position, waiting in enumerate(group):
+        if waiting.joint is None:
+            results[position] = waiting.job(connection)
+        else:
+            together.setdefault(waiting.joint, []).append(position)
+    for job, positions in together.items():
+        answers = job(connection, [group[position].item for position in positions])
+        for position, answer in zip(positions, answers, strict=True):
+            results[position] = answer
+    return results
 
 
 Answer = tuple[Waiting[Any], Any, BaseException | None]

@@ -11,6 +11,7 @@ import apsw
 
 from ...ids import uuid7
 from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection
+from ..acts import Wanted, rounds
 from ..assembly import Act, Refused, TimeOut
 from ..ports import (
     Acted,
@@ -34,7 +35,6 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import acting, notices
-from .acting import Wanted
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch, fetch_page
 from .rows import encode, message_row, turn_row, turn_row_or_none
@@ -67,9 +67,17 @@ class SQLiteMeetings:
         now: datetime | None = None,
     ) -> Acted | Refused | Duplicate | KeyConflict | None:
         """See the port."""
-        wanted = [Wanted(meeting_id, act, speech, claim)]
-        (outcome,) = await self._engine.write(lambda con: acting.act(con, wanted, owner, self._clock.now(now)))
-        return outcome
+        return await self._engine.write_together(self._act, Wanted(meeting_id, act, owner, speech, claim, now))
+
+    def _act(self, connection: apsw.Connection, wanted: list[Wanted]) -> list[acting.Outcome]:
+        outcomes: list[acting.Outcome] = [None] * len(wanted)
+        for round in rounds(wanted):
+            first = wanted[round[0]]
+            acts = [wanted[position] for position in round]
+            answers = acting.act(connection, acts, first.owner, self._clock.now(first.now))
+            for position, answer in zip(round, answers, strict=True):
+                outcomes[position] = answer
+        return outcomes
 
     async def time_out(self, limit: int, *, now: datetime | None = None) -> TimedOut:
         """See the port."""
@@ -93,12 +101,18 @@ class SQLiteMeetings:
         left = None if next_due is None else (next_due - self._clock.now(now).due) / _SECOND
         return TimedOut(meetings, next_in=None if left is None else max(0.0, left))
 
-    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> None:
+    async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> Standing | None:
         """See the port."""
-        parameters = {"meeting": meeting_id, "agent": agent_id, "owner": owner}
-        found = await self._engine.read(lambda con: fetch(con, _SQL["sit_find"], parameters))
-        if found is not None and not found[0]:
-            await self._engine.write(lambda con: con.execute(_SQL["sit"], parameters).close())
+        parameters: dict[str, object] = {"meeting": meeting_id, "agent": agent_id, "owner": owner}
+
+        def sit(connection: apsw.Connection) -> Any:
+            connection.execute(_SQL["sit"], parameters).close()
+            return fetch(connection, _SQL["sit_find"], parameters)
+
+        found = await self._engine.read_together(_find_seats, parameters)
+        if found is not None and found[0] == 0:
+            found = await self._engine.write(sit)
+        return None if found is None else _standing(found[1:], self._clock.now())
 
     async def record_event(
         self,
@@ -140,23 +154,14 @@ class SQLiteMeetings:
         return [_meeting(row, instant) for row in rows]
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, str]], now: datetime | None = None
+        self, keys: Sequence[tuple[str, str]], now: datetime | None = None, *, called: bool = False
     ) -> dict[tuple[str, str], Standing | None]:
         """See the port."""
         if not keys:
             return {}
-        rows = await self._fetch("find_standings", keys=encode(list(keys)))
+        rows = await self._fetch("find_standings", keys=encode(list(keys)), called=called)
         instant = self._clock.now(now)
-        return {
-            keys[number]: None
-            if status is None
-            else Standing(
-                MeetingStatus(status),
-                None if seat is None else ParticipantStatus(seat),
-                turn_row_or_none(turn, instant),
-            )
-            for number, status, seat, turn in rows
-        }
+        return {keys[number]: _standing(row, instant) for number, *row in rows}
 
     async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
         """See the port."""
@@ -174,7 +179,8 @@ class SQLiteMeetings:
     async def list_last_messages(self, meeting_id: str, agent_id: str, limit: int) -> list[MessageRow]:
         """See the port."""
         parameters = {"meeting": meeting_id, "agent": agent_id, "limit": limit, "most": limit}
-        return [message_row(row) for row in await self._fetch_page("list_last_messages", parameters)]
+        rows = await self._engine.read_together(_list_last_messages, {**parameters, "offset": 0})
+        return [message_row(row) for row in rows]
 
     async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:
         """See the port."""
@@ -264,6 +270,14 @@ def _invite(connection: apsw.Connection, meeting: NewMeeting, parameters: dict[s
         notices.leave(connection, told, instant)
 
 
+def _find_seats(connection: apsw.Connection, wanted: list[dict[str, object]]) -> list[Any]:
+    return [fetch(connection, _SQL["sit_find"], one) for one in wanted]
+
+
+def _list_last_messages(connection: apsw.Connection, wanted: list[dict[str, object]]) -> list[list[Any]]:
+    return [fetch_page(connection, _SQL["list_last_messages"], one) for one in wanted]
+
+
 def _next_deadline(connection: apsw.Connection) -> int | None:
     due: int | None = fetch(connection, _SQL["time_out_next"], {})[0]
     return due
@@ -281,6 +295,15 @@ def _meeting(row: list[Any], instant: Instant) -> MeetingRow:
         started_at=to_datetime_or_none(started_at),
         ended_at=to_datetime_or_none(ended_at),
         turn=turn_row_or_none(turn, instant),
+    )
+
+
+def _standing(row: list[Any], instant: Instant) -> Standing | None:
+    status, seat, turn = row
+    if status is None:
+        return None
+    return Standing(
+        MeetingStatus(status), None if seat is None else ParticipantStatus(seat), turn_row_or_none(turn, instant)
     )
 
 

@@ -11,10 +11,11 @@ from unittest.mock import ANY
 
 import pytest
 
+from ...exceptions import DatabaseError
 from ...ids import uuid7 as new_id
 from ...models import DeliveryState, Kind, MeetingEventType, MeetingStatus, ParticipantStatus, TurnEnd
 from ...storage.assembly import Attend, End, Leave, Pass, Refused, Skip, Speak, Start, Why
-from ...storage.ports import Acted, Created, Duplicate, Settling, Store, TimedOut, UnknownAgents
+from ...storage.ports import Acted, Created, Duplicate, KeyConflict, Settling, Store, TimedOut, UnknownAgents
 from ..waiting import eventually
 from .base import StoreFixtures
 from .gathering import DURATION, Feed, Gathering, names_of, plan, remove_agent, speech, spoken
@@ -66,6 +67,52 @@ class MeetingRaceConformance(StoreFixtures):
             assert (await meeting.turn()).number == number + 1
         assert {how for _, _, how in await meeting.course()} == {TurnEnd.TIMED_OUT, None}
         await check_turns(meeting)
+
+    async def test_acts_that_come_together_are_judged_each_for_itself(self, world: World) -> None:
+        """They may share a transaction: one that is refused, repeated or in vain says so, and the others are done."""
+        same = await Gathering.active(world)
+        claimed = await same.claim_turn(world.alice)
+        fine = [await Gathering.active(world) for _ in range(8)]
+        again, first, second, late = [await Gathering.active(world) for _ in range(4)]
+        said, keyed = speech(), speech(idempotency_key="k", fingerprint="f")
+        await again.do(Speak(world.alice, 1), speech=said)
+        outcomes = await at_once(
+            *(meeting.act(Speak(world.alice, 1), speech=speech()) for meeting in fine),
+            *(meeting.act(Pass(world.bob, 2)) for meeting in fine),
+            again.act(Speak(world.alice, 1), speech=said),
+            first.act(Speak(world.alice, 1), speech=keyed),
+            second.act(Speak(world.alice, 1), speech=replace(keyed, message_id=new_id(), fingerprint="g")),
+            late.act(Speak(world.alice, 7), speech=speech()),
+            same.act(Speak(world.alice, 1), speech=speech(), claim=claimed),
+            same.act(Pass(world.alice, 1), claim=claimed),
+            world.store.meetings.act(new_id(), Attend(world.bob), owner=world.owner, now=world.start),
+        )
+        assert all(isinstance(outcome, Acted) and outcome.ended_turn == 1 for outcome in outcomes[:8])
+        assert all(isinstance(outcome, Acted | Refused) for outcome in outcomes[8:16])
+        repeat, *keys, too_late, once, never, unknown = outcomes[16:]
+        assert isinstance(repeat, Acted)
+        assert (repeat.ended_turn, repeat.message_id) == (1, said.message_id)
+        assert Counter(map(type, keys)) == {Acted: 1, KeyConflict: 1}
+        assert isinstance(too_late, Refused)
+        assert Counter(map(type, (once, never))) == {Acted: 1, Refused: 1}
+        assert unknown is None
+        for meeting in (*fine, again, first, second, late, same):
+            await check_turns(meeting)
+
+    async def test_an_act_that_cannot_be_stored_fails_no_other_that_comes_with_it(self, world: World) -> None:
+        stored = speech()
+        await (await Gathering.active(world)).do(Speak(world.alice, 1), speech=stored)
+        meetings = [await Gathering.active(world) for _ in range(5)]
+        outcomes = await asyncio.gather(
+            *(meeting.act(Speak(world.alice, 1), speech=speech()) for meeting in meetings[:3]),
+            meetings[3].act(Speak(world.alice, 1), speech=stored),  # its id is another meeting's speech
+            meetings[4].act(Speak(world.alice, 1), speech=speech()),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[3], DatabaseError)
+        assert all(isinstance(outcome, Acted) for outcome in (*outcomes[:3], outcomes[4]))
+        for meeting in meetings:
+            await check_turns(meeting)
 
     async def test_each_of_many_turns_that_are_over_ends_once(self, world: World, there: World) -> None:
         """Whoever takes some leaves the others to others; together they get all."""

@@ -56,18 +56,35 @@ select seq, recipient_id, now from invitations where notify order by position
 -- PostgreSQL alone: in a statement of its own, so that the next one sees what the last holder committed.
 select id from meetings where id = any($1::text[]::uuid[]) order by id for update
 
+-- name: act_try_lock
+-- PostgreSQL alone: the same for many, of those that nobody holds. Nor is any other lock waited for from here on, but for a
+-- moment ($2, milliseconds): whoever holds it up does so to one of them, and the others would wait with it.
+select m.id::text as meeting_id, set_config('lock_timeout', $2::text, true)
+from meetings m where m.id = any($1::text[]::uuid[]) order by m.id for update skip locked
+
 -- name: act_load
--- A row for each meeting asked for, without a status where there is none. The last three are of a single act: whether its
--- claim is open (locked, so that it stays so until the commit), the turn of a speech that is stored already, and what its
--- key was used for. The last speaker is the holder of the newest turn for speaking.
+-- A row for each meeting asked for, in their order, without a status where there is none. The last three are of the acts,
+-- one in each meeting: whether its claim is open (locked, so that it stays so until the commit), the turn of a speech that is
+-- stored already, and what its key was used for. The last speaker is the holder of the newest turn for speaking.
 with moment as materialized (
   select coalesce($2::timestamptz, clock_timestamp()) as now
 ),
+asked as materialized (
+  select * from unnest(
+    $1::text[]::uuid[], $3::bigint[], $4::integer[], $5::text[]::uuid[], $6::text[]::uuid[], $7::text[]
+  ) with ordinality as u (id, claim_seq, claim_token, message_id, sender_id, key, position)
+),
 claim as materialized (
   -- Written so that only the primary key fits: an index of the claimed ones would be read whole.
-  select d.seq from deliveries d where d.seq = $3::bigint and d.token = $4::integer and d.state || '' = 'claimed' for update
+  select d.seq
+  from (select a.claim_seq, a.claim_token from asked a where a.claim_seq is not null order by a.claim_seq) w
+  cross join lateral (
+    select c.seq from deliveries c
+    where c.seq = w.claim_seq and c.token = w.claim_token and c.state || '' = 'claimed'
+    for update
+  ) d
 )
-select i.id as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn_duration, m.max_attempts,
+select i.id::text as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn_duration, m.max_attempts,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left,
   (t.deadline_at <= o.now) is true as is_over, t.delivery_seq,
@@ -79,19 +96,20 @@ select i.id as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn
     from participants p join agents a on a.id = p.agent_id
     where p.meeting_id = m.id
   ) as seats,
-  (select c.seq from claim c) as claimed_seq,
+  (select c.seq from claim c where c.seq = i.claim_seq) as claimed_seq,
   (
     select (
       select s.number from turns s where s.meeting_id = q.meeting_id and s.message_seq = q.seq order by s.number desc limit 1
     )
-    from messages q where q.id = $5::text::uuid and q.meeting_id = m.id
+    from messages q where q.id = i.message_id and q.meeting_id = m.id
   ) as said_in,
   k.fingerprint, k.message_ids::text[] as message_ids
 from moment o
-cross join unnest($1::text[]) as i (id)
-left join meetings m on m.id = i.id::uuid
+cross join asked i
+left join meetings m on m.id = i.id
 left join turns t on t.meeting_id = m.id and t.number = m.turn
-left join idempotency_keys k on k.sender_id = $6::text::uuid and k.call = 'speak' and k.key = $7::text
+left join idempotency_keys k on k.sender_id = i.sender_id and k.call = 'speak' and k.key = i.key
+order by i.position
 
 -- name: act_write
 -- PostgreSQL alone: all that acts change, each in a meeting of its own, in one statement. $1 is the instant at which they
@@ -210,9 +228,13 @@ closed as (
   from closing c where d.seq = c.seq
 ),
 keyed as (
-  -- One that another transaction is about to store is waited for, and is then missing from the answer.
+  -- One that another transaction is about to store is waited for, and is then missing from the answer. In one order, so
+  -- that two transactions do not wait for each other.
   insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
-  select $43::text::uuid, 'speak', $44::text, $45::text, array[$46::text::uuid], $1 where $44::text is not null
+  select i.sender_id, 'speak', i.key, i.fingerprint, array[i.message_id], $1
+  from unnest($43::text[]::uuid[], $44::text[], $45::text[], $46::text[]::uuid[])
+    as i (sender_id, key, fingerprint, message_id)
+  order by i.sender_id, i.key
   on conflict do nothing
   returning 1
 )
@@ -249,8 +271,17 @@ for update of m
 delete from messages where meeting_id = any($1::text[]::uuid[])
 
 -- name: sit_find
-select (process_id = $3::text::uuid) is true as is_known
-from participants where meeting_id = $1::text::uuid and agent_id = $2::text::uuid
+-- Of each, whether the process is known (null: the agent has no seat), and where the agent stands.
+select case when p.agent_id is not null then (p.process_id = i.owner) is true end as is_known,
+  m.status, p.status as seat,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - clock_timestamp())::float8 as turn_left
+from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[])
+  with ordinality as i (meeting_id, agent_id, owner, position)
+left join meetings m on m.id = i.meeting_id
+left join participants p on p.meeting_id = m.id and p.agent_id = i.agent_id
+left join turns t on t.meeting_id = m.id and t.number = m.turn
+order by i.position
 
 -- name: sit
 update participants set process_id = $3::text::uuid where meeting_id = $1::text::uuid and agent_id = $2::text::uuid
@@ -298,16 +329,18 @@ left join turns t on t.meeting_id = m.id and t.number = m.turn
 order by m.id desc
 
 -- name: find_standings
--- An agent without an id stands nowhere: so the meeting alone can be asked for.
-select i.meeting_id, i.agent_id, m.status, (
-    select p.status from participants p where p.meeting_id = m.id and p.agent_id = nullif(i.agent_id, '')::uuid
-  ) as seat,
+-- An agent without an id stands nowhere: so the meeting alone can be asked for. Who is called ($4) may speak, or never
+-- will (again).
+select i.meeting_id, i.agent_id, m.status, p.status as seat,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
 from (select coalesce($3::timestamptz, clock_timestamp()) as now) o
 cross join unnest($1::text[], $2::text[]) as i (meeting_id, agent_id)
 left join meetings m on m.id = i.meeting_id::uuid
+left join participants p on p.meeting_id = m.id and p.agent_id = nullif(i.agent_id, '')::uuid
 left join turns t on t.meeting_id = m.id and t.number = m.turn
+where not $4::boolean or t.agent_id = p.agent_id and t.purpose = 'speak' or m.status is null or m.status = 'ended'
+  or p.status is null or p.status = 'left'
 
 -- name: list_meeting_messages
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
@@ -317,18 +350,22 @@ where m.meeting_id = $1::text::uuid and m.kind = 'meeting' and m.seq > coalesce(
 order by m.seq limit $3::bigint
 
 -- name: list_last_messages
--- Of the newest, those behind the agent's own last speech: if it is not among them, all are. So however long ago it was, and
--- however much was said, only so many are looked at.
-with newest as materialized (
-  select * from messages o where o.meeting_id = $1::text::uuid and o.kind = 'meeting' order by o.seq desc limit $3::bigint
-)
-select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, null::timestamptz as read_at, m.session_id::text, m.message_type
-from newest m
-where m.seq > coalesce((
-  select max(o.seq) from newest o where o.sender_id = $2::text::uuid and o.message_type = 'user_defined'
-), 0)
-order by m.seq
+-- For each of several agents: of the newest, those behind its own last speech; if that is not among them, all are. So however
+-- long ago it was, and however much was said, only so many are looked at.
+select i.position::integer, m.*
+from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::bigint[]) with ordinality as i (meeting_id, agent_id, most, position)
+cross join lateral (
+  with newest as materialized (
+    select * from messages o where o.meeting_id = i.meeting_id and o.kind = 'meeting' order by o.seq desc limit i.most
+  )
+  select n.seq, n.id::text as message_id, n.kind, n.sender_id::text, n.recipient_id::text, n.content, n.metadata, n.checksum,
+    n.created_at, null::timestamptz as read_at, n.session_id::text, n.message_type
+  from newest n
+  where n.seq > coalesce((
+    select max(o.seq) from newest o where o.sender_id = i.agent_id and o.message_type = 'user_defined'
+  ), 0)
+) m
+order by i.position, m.seq
 
 -- name: list_turns
 select t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,

@@ -40,12 +40,13 @@ cross join meetings as m on m.id = wanted.value
 left join turns as t on t.meeting_id = m.id and t.number = m.turn
 left join deliveries as d on d.seq = t.delivery_seq
 
--- name: act_find_repeat
--- A speech that is stored already: the number of its turn, which is one of the newest as a rule.
-select json_array((
+-- name: act_find_said
+-- Speeches that are stored already, with the number of their turn, which is one of the newest as a rule.
+select json_group_object(m.id, (
   select number from turns where meeting_id = m.meeting_id and message_seq = m.seq order by number desc limit 1
 ))
-from messages as m where m.id = :message and m.meeting_id = :meeting
+from jsonb_each(:speeches) as wanted
+cross join messages as m on m.id = wanted.value ->> 0 and m.meeting_id = wanted.value ->> 1
 
 -- name: act_find_names
 select json_group_object(a.id, a.external_id)
@@ -166,7 +167,14 @@ select json_group_array(json_array(meeting_id, number)) from (
 select json_array(min(deadline_due)) from turns where ended_at is null and deadline_due is not null
 
 -- name: sit_find
-select json_array(process_id is :owner) from participants where meeting_id = :meeting and agent_id = :agent
+-- Whether the process is known (null: the agent has no seat), and where the agent stands.
+select json_array(iif(p.agent_id is null, null, p.process_id is :owner), m.status, p.status,
+  json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
+    null, null, null))))
+from meetings as m
+left join participants as p on p.meeting_id = m.id and p.agent_id = :agent
+left join turns as t on t.meeting_id = m.id and t.number = m.turn
+where m.id = :meeting
 
 -- name: sit
 update participants set process_id = :owner where meeting_id = :meeting and agent_id = :agent
@@ -223,7 +231,7 @@ select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.tur
 from page cross join meetings as m on m.id = page.id left join turns as t on t.meeting_id = m.id and t.number = m.turn
 
 -- name: find_standings
--- Those of meetings that do not exist have a row without a status.
+-- Those of meetings that do not exist have a row without a status. Who is :called may speak, or never will (again).
 select json_group_array(json_array(wanted.key, m.status, p.status,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
     null, null, null)))))
@@ -231,6 +239,8 @@ from jsonb_each(:keys) as wanted
 left join meetings as m on m.id = wanted.value ->> 0
 left join participants as p on p.meeting_id = m.id and p.agent_id = wanted.value ->> 1
 left join turns as t on t.meeting_id = m.id and t.number = m.turn
+where not :called or t.agent_id = p.agent_id and t.purpose = 'speak' or m.status is null or m.status = 'ended'
+  or p.status is null or p.status = 'left'
 
 -- name: list_meeting_messages
 with page as materialized (

@@ -1,0 +1,69 @@
+"""Acts on meetings that were asked for, and which of them may share a transaction and its statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from .assembly import Act
+from .ports import Claim, NewSpeech
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be done to a meeting; see `ports.MeetingStore.act`."""
+
+    meeting_id: str
+    act: Act
+    owner: str | None = None
+    speech: NewSpeech | None = None
+    claim: Claim | None = None
+    now: datetime | None = None
+
+    @property
+    def agent_id(self) -> str | None:
+        """Who acts; None where the host's process or the time does."""
+        return getattr(self.act, "agent_id", None)
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """Speaker and idempotency key."""
+        if self.speech is None or self.speech.idempotency_key is None:
+            return None
+        return str(self.agent_id), self.speech.idempotency_key
+
+    @property
+    def is_like(self) -> tuple[object, ...]:
+        """Equal for those that may go together.
+
+        Those with a claim lock its delivery, the others the one of the turn that they end, neither both: so one
+        transaction locks deliveries once, in their order. Only those with a speech may be repeated (by its id) when an
+        answer was lost.
+        """
+        return self.owner, self.now, self.speech is not None, self.claim is not None
+
+
+def first_round(wanted: Sequence[Wanted]) -> list[int]:
+    """The positions of those that go together first: none meets another, nor overtakes one that it would meet.
+
+    Acts meet in their meeting, which the second has to see as the first left it, and in their idempotency key.
+    """
+    round: list[int] = []
+    met: set[object] = set()
+    for position, one in enumerate(wanted):
+        if one.is_like == wanted[0].is_like and one.meeting_id not in met and one.key not in met:
+            round.append(position)
+        met.add(one.meeting_id)
+        if one.key is not None:
+            met.add(one.key)
+    return round
+
+
+def rounds(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
+    """All of them: the positions of each round."""
+    left = list(range(len(wanted)))
+    while left:
+        round = [left[position] for position in first_round([wanted[position] for position in left])]
+        yield round
+        left = sorted(set(left) - set(round))

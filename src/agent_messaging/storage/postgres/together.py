@@ -1,0 +1,147 @@
+"""Calls that come together go to the server together: whoever comes while one is under way waits for the next.
+
+A failure of one is not the others': what cannot be done together is done again one by one, each on its own connection,
+and holds up nobody who comes later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ...exceptions import AgentMessagingError, DatabaseError, StorageUnavailableError
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Alone:
+    """In place of an answer: to be done by itself."""
+
+
+ALONE = Alone()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[A, R]):
+    item: A
+    future: asyncio.Future[R]
+    deadline: float
+
+
+class Together(Generic[A, R]):
+    """One kind of call.
+
+    Args:
+        call: Does several within so many seconds; answers each, in their order. Should wait for nobody.
+        alone: Does one within so many seconds.
+        choose: The positions of those, of all that wait, that may go together; the first among them.
+        budget: Seconds after which each has been answered.
+        at_once: At most so many go together.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[A], float], Awaitable[Sequence[R | Alone]]],
+        alone: Callable[[A, float], Awaitable[R]],
+        *,
+        choose: Callable[[list[A]], Sequence[int]],
+        budget: float,
+        at_once: int,
+    ) -> None:
+        self._call = call
+        self._alone = alone
+        self._choose = choose
+        self._budget = budget
+        self._at_once = at_once
+        self._waiting: list[_Waiting[A, R]] = []
+        self._working: asyncio.Task[None] | None = None
+        self._apart: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: A) -> R:
+        """Do it. Cancelled, it is not done if it has not begun."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting[A, R](item, loop.create_future(), loop.time() + self._budget)
+        self._waiting.append(waiting)
+        if self._working is None:
+            self._working = loop.create_task(self._work(), name="agent-messaging-together")
+        return await waiting.future
+
+    async def _work(self) -> None:
+        try:
+            while waiting := [one for one in self._waiting if not one.future.done()]:
+                chosen = set(self._choose([one.item for one in waiting])[: self._at_once])
+                self._waiting = [one for position, one in enumerate(waiting) if position not in chosen]
+                await self._do([one for position, one in enumerate(waiting) if position in chosen])
+        finally:
+            for one in self._waiting:  # none, unless the end of the loop has cancelled this
+                one.future.cancel()
+            self._waiting = []
+            self._working = None
+
+    async def _do(self, group: list[_Waiting[A, R]]) -> None:
+        try:
+            answers = await self._call([one.item for one in group], self._left(min(one.deadline for one in group)))
+        except Exception as error:
+            for one in group:
+                self._fail(one, error) if _concerns_all(error) else self._set_apart(one)
+        else:
+            for one, answer in zip(group, answers, strict=True):
+                if isinstance(answer, Alone):
+                    self._set_apart(one)
+                elif not one.future.done():
+                    one.future.set_result(answer)
+
+    def _set_apart(self, one: _Waiting[A, R]) -> None:
+        task = asyncio.get_running_loop().create_task(self._do_alone(one), name="agent-messaging-alone")
+        self._apart.add(task)
+        task.add_done_callback(self._apart.discard)
+
+    async def _do_alone(self, one: _Waiting[A, R]) -> None:
+        try:
+            answer = await self._alone(one.item, self._left(one.deadline))
+        except Exception as error:
+            self._fail(one, error)
+        else:
+            if not one.future.done():
+                one.future.set_result(answer)
+
+    @staticmethod
+    def _fail(one: _Waiting[A, R], error: Exception) -> None:
+        if not one.future.done():
+            one.future.set_exception(_own(error))
+
+    @staticmethod
+    def _left(deadline: float) -> float:
+        return max(deadline - asyncio.get_running_loop().time(), 0.05)
+
+
+def reading(read: Callable[[list[A], float], Awaitable[list[R]]], *, budget: float, at_once: int) -> Together[A, R]:
+    """For plain reads: any of them may go together."""
+
+    async def alone(item: A, left: float) -> R:
+        return (await read([item], left))[0]
+
+    async def together(items: list[A], left: float) -> Sequence[R | Alone]:
+        return await read(items, left)
+
+    return Together(together, alone, choose=lambda items: range(len(items)), budget=budget, at_once=at_once)
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether each would fail alike: the server is not there, or it is not known what was done."""
+    if isinstance(error, DatabaseError):
+        return isinstance(error, StorageUnavailableError)
+    return isinstance(error, AgentMessagingError)
+
+
+def _own(error: Any) -> Any:
+    """An error for each caller: where it is raised, its traceback is written into it."""
+    if not isinstance(error, AgentMessagingError):
+        return error
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own
