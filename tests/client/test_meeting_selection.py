@@ -11,6 +11,8 @@ import pytest
 
 from agent_messaging import InvalidArgumentError, Record
 from agent_messaging.storage import assembly
+from agent_messaging.storage.postgres.presence import PostgresPresence
+from agent_messaging.storage.sqlite.presence import SQLitePresence
 from tests.client.meeting_support import Table
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
@@ -215,6 +217,29 @@ async def test_the_order_decides_when_the_process_of_the_function_is_gone_until_
     assert (await table.wait("carol")).number == 7, "chosen"
     with pytest.raises(InvalidArgumentError, match=r"function: .*cannot be called"):
         other.meeting.choose_speakers(table.id, "carol")  # type: ignore[arg-type]
+
+
+async def test_a_function_that_is_named_after_a_restart_is_asked_at_once_wherever_the_turn_ends(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody polls: not the process of the host, not the one that takes its place, not the one of the participants."""
+    monkeypatch.setattr(assembly, "SELECTION_LIMIT", 10 * SOON)
+    for presence in (SQLitePresence, PostgresPresence):
+        monkeypatch.setattr(presence, "poll_interval", 10 * SOON)
+    sdk, restarted, other = [await make_sdk() for _ in range(3)]
+    await sdk.add_people("alice", "bob", "carol")
+    table = await Table.open(sdk, "bob", "carol", speaker_selection=lambda so_far: "carol")
+    await sdk.close()
+    seen: list[Record] = []
+    restarted.meeting.choose_speakers(table.id, in_turn(["carol", "bob"], seen))
+    meetings = restarted._started().meetings
+    await eventually(lambda: meetings._looking, SOON, until=lambda looking: looking is None)
+    table = table.at(other)
+    await table.speak("alice", 1)
+    assert (await table.wait("carol")).number == 3
+    await table.speak("carol", 2)
+    assert (await table.wait("bob")).number == 5
+    assert [one.last_speaker for one in seen] == ["alice", "carol"]
 
 
 async def test_the_host_may_skip_the_choosing(sdk: Sdk) -> None:

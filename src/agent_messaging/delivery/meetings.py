@@ -114,6 +114,8 @@ class Meetings:
         """The newest turn that was shown here, by (meeting id, agent id); forgotten once it was used."""
         self.selectors: dict[str, Selector] = {}
         """By meeting id; of meetings whose speakers are chosen here."""
+        self._chairs: dict[str, str] = {}
+        """By meeting id, of those: the process that is woken when it is time to choose, as far as it was seen to here."""
         self._to_look_at: set[str] = set()
         self._selecting: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -157,6 +159,7 @@ class Meetings:
     def forget(self, meeting_id: str) -> None:
         """A meeting is over, or gone."""
         self.selectors.pop(meeting_id, None)
+        self._chairs.pop(meeting_id, None)
         for key in [key for key in self.observed if key[0] == meeting_id]:
             del self.observed[key]
 
@@ -281,6 +284,7 @@ class Meetings:
         try:
             while self._look_again:
                 self._look_again = False
+                await self._take_chairs()
                 found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in self.selectors])
                 for (meeting_id, _), standing in found.items():
                     if standing is None or standing.status is MeetingStatus.ENDED:
@@ -291,6 +295,15 @@ class Meetings:
             logger.debug("could not look for speakers to choose, the next look will: %s", error)
         finally:
             self._looking = None
+
+    async def _take_chairs(self) -> None:
+        """Sit for the hosts, so that this process is woken when a speaker is to be chosen, wherever the turn ends."""
+        owner = self.presence.process_id
+        for meeting_id in [id for id in self.selectors if self._chairs.get(id) != owner]:
+            meeting = await self.meetings.find_meeting(meeting_id)
+            if meeting is not None:
+                await self.meetings.sit(meeting_id, meeting.host_id, owner=owner)
+                self._chairs[meeting_id] = owner
 
     def _select(self, meeting_id: str) -> None:
         """It may be time for the function here to choose."""

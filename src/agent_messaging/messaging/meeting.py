@@ -221,7 +221,12 @@ class MeetingManager(Generic[T]):
     def choose_speakers(self, meeting_id: MeetingId, function: Selector) -> None:
         """Name the function that chooses the speakers of a meeting hosted here, as after a restart of its process.
 
-        It takes effect for meetings created with a function for `speaker_selection`.
+        It takes effect for meetings created with a function for `speaker_selection`, at once where a speaker is to be
+        chosen already. Of several processes the one is woken that named it last, or that last waited for a turn of the
+        host's.
+
+        Raises:
+            InvalidArgumentError: The id is none, or the function cannot be called.
         """
         id = parse_id(meeting_id, field="meeting_id")
         if not callable(function):
