@@ -82,8 +82,17 @@ class Model:
         """End the current turn and begin that of `following`, or of whom the selection says."""
         number, name, _ = self.course.pop()
         self.course.append((number, name, how))
-        chosen = HOST if self.host_names and name != HOST else self.after(name)
-        self.begin(following or chosen)
+        self.begin(following or self.chosen_behind(name))
+
+    def chosen_behind(self, name: str) -> str:
+        if not self.host_names:
+            return self.after(name)
+        others = [other for other in PEOPLE if other != HOST and self.sits(other)]
+        if name != HOST or not others:
+            return HOST
+        # Who names nobody leaves it to the order, behind the last of the others.
+        last = next((other for _, other, _ in reversed(self.course) if other != HOST), HOST)
+        return next((other for other in others if PEOPLE.index(other) > PEOPLE.index(last)), others[0])
 
     def refuses_use(self, name: str, bound: int | None) -> Refusal | None:
         """Why an agent cannot use the turn that it means."""

@@ -49,22 +49,32 @@ async def test_a_silent_host_that_names_the_speakers_does_not_stop_its_meeting(s
     assert (await table.wait("bob")).number == 2
     await table.speak("bob", "two")
     await sdk.meeting.skip_turn("alice", table.id, turn=3)
-    assert await table.holder() == (4, "bob")
-    await sdk.meeting.leave_meeting("bob", table.id)
+    assert await table.holder() == (4, "carol"), "the order goes on behind bob"
+    await sdk.meeting.leave_meeting("carol", table.id)
     assert (await table.holder())[1] == "alice"
     await table.end()
+
+
+async def test_a_silent_host_that_names_the_speakers_gives_all_their_turns(sdk: Sdk) -> None:
+    await sdk.register_agent("dave", "acme", "Dave")
+    table = await Table.open(sdk, "bob", "carol", "dave", speaker_selection="host", turn_duration=0.2)
+    await table.until_turn(9)
+    await table.end()
+    holders = [who for _, who, _ in await table.course()]
+    assert holders[:9] == ["alice", "bob", "alice", "carol", "alice", "dave", "alice", "bob", "alice"]
 
 
 async def test_a_host_that_takes_part_by_a_handler_gives_the_turn_to_the_next_in_order(sdk: Sdk) -> None:
     async def say(message: Any, context: Any) -> str:
         return f"from {context.receiver_id}"
 
-    for name in ("alice", "bob"):
+    for name in ("alice", "bob", "carol"):
         sdk.register_meeting_handler(name)(say)
     table = await Table.open(sdk, "bob", "carol", speaker_selection="host")
-    await table.until_turn(4)
+    await table.until_turn(6)
     await table.end()
-    assert (await table.said())[:3] == [("alice", "from alice"), ("bob", "from bob"), ("alice", "from alice")]
+    speakers = ["alice", "bob", "alice", "carol", "alice"]
+    assert (await table.said())[:5] == [(name, f"from {name}") for name in speakers]
 
 
 # --- a function -------------------------------------------------------------------------------------------------------

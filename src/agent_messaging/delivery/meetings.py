@@ -115,7 +115,7 @@ class Meetings:
         self.selectors: dict[str, Selector] = {}
         """By meeting id; of meetings whose speakers are chosen here."""
         self._chairs: dict[str, str] = {}
-        """By meeting id, of those: the process that is woken when it is time to choose, as far as it was seen to here."""
+        """By meeting id, of those: the process that is woken when it is time to choose, as last seen to here."""
         self._to_look_at: set[str] = set()
         self._selecting: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -417,7 +417,8 @@ class Meetings:
         act: Act
         speech = None
         if answer is not None:
-            act = Speak(agent_id, run.number)
+            # A host that is to name the next speaker cannot do so by what its handler returns.
+            act = Speak(agent_id, run.number, by_order=True)
             speech = NewSpeech(answer.message_id, answer.content, None, answer.checksum)
         else:
             act = Pass(agent_id, run.number, reason)
@@ -433,23 +434,9 @@ class Meetings:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
-            if (
-                isinstance(outcome, Refused)
-                and answer is not None
-                and act.next_id is None
-                and outcome.why == "next_missing"
-            ):
-                # A host that is to name the next speaker cannot do so by what its handler returns.
-                act = replace(act, next_id=await self._next_in_order(run.meeting_id, agent_id))
-                continue
             if not isinstance(outcome, Acted):
                 logger.info("turn %d of meeting %s was over before its handler had ended", run.number, run.meeting_id)
             return
-
-    async def _next_in_order(self, meeting_id: str, agent_id: str) -> str:
-        seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
-        place = next((seat.join_order for seat in seats if seat.agent_id == agent_id), -1)
-        return next((seat for seat in seats if seat.join_order > place), seats[0]).agent_id
 
     async def find_over(self, runs: Iterable[tuple[str, str, int]]) -> list[tuple[str, int]]:
         """Of these (meeting id, agent id, number), the turns that are over."""

@@ -70,7 +70,8 @@ class Assembly:
     """By join order; the host has 0."""
     turn: CurrentTurn | None
     last_speaker_id: str | None
-    """Who held the last turn for speaking that is over, or the current one."""
+    """Who held the last turn for speaking that is over, or the current one; where the host names the speakers, the last
+    who is not the host."""
 
     def find_seat(self, agent_id: str) -> Seat | None:
         """The agent's seat, also one that was left."""
@@ -111,6 +112,8 @@ class Speak:
     number: int | None = None
     """The turn it is meant for; None is whichever is current."""
     next_id: str | None = None
+    by_order: bool = False
+    """Nobody can be named: where the host has to name the next speaker, the order decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +404,7 @@ def _use_turn(meeting: Assembly, act: Speak | Pass) -> Decision:
     if refusal := _refuse_next(meeting, act.next_id):
         return refusal
     host_must_name = meeting.selection is SpeakerSelection.HOST and act.agent_id == meeting.host_id
-    if host_must_name and act.next_id is None and isinstance(act, Speak):
+    if host_must_name and act.next_id is None and isinstance(act, Speak) and not act.by_order:
         return Refused(Why.NEXT_MISSING, meeting.status)
     changes = Changes()
     if isinstance(act, Speak):
@@ -441,10 +444,7 @@ def _time_out(meeting: Assembly, number: int) -> Decision:
         chosen = _following(meeting, meeting.last_speaker_id)
         _begin(changes, NewTurn(number + 1, chosen, Purpose.SPEAK, meeting.turn_duration), meeting.last_speaker_id)
         return changes
-    # A host that names the speakers and is silent would stop its meeting: the next in order has the turn.
-    by_order = _following(meeting, turn.agent_id)
-    names_itself = meeting.selection is SpeakerSelection.HOST and turn.agent_id == meeting.host_id
-    _pass_on(meeting, changes, number, turn.agent_id, by_order if names_itself else None, ended=TurnEnd.TIMED_OUT)
+    _pass_on(meeting, changes, number, turn.agent_id, None, ended=TurnEnd.TIMED_OUT)
     following = changes.turn.agent_id if changes.turn and changes.turn.purpose is Purpose.SPEAK else None
     content = {
         "type": "timeout",
@@ -469,9 +469,7 @@ def _skip(meeting: Assembly, agent_id: str, number: int | None) -> Decision:
     if turn.purpose is Purpose.SELECT:
         return _choose(meeting, turn.number, None)
     changes = Changes()
-    by_order = _following(meeting, turn.agent_id)
-    names_itself = meeting.selection is SpeakerSelection.HOST and turn.agent_id == meeting.host_id
-    _pass_on(meeting, changes, turn.number, turn.agent_id, by_order if names_itself else None, ended=TurnEnd.SKIPPED)
+    _pass_on(meeting, changes, turn.number, turn.agent_id, None, ended=TurnEnd.SKIPPED)
     content = {"type": "turn_skipped", "agent": turn.agent_id}
     changes.notes.append(Note(MessageType.SYSTEM, turn.agent_id, content))
     return changes
@@ -534,8 +532,8 @@ def _pass_on(
     if next_id is None and meeting.selection is SpeakerSelection.CUSTOM:
         changes.turn = NewTurn(number + 1, meeting.host_id, Purpose.SELECT, SELECTION_LIMIT)
         return
-    if next_id is None and meeting.selection is SpeakerSelection.HOST and holder_id != meeting.host_id:
-        next_id = meeting.host_id
+    if next_id is None and meeting.selection is SpeakerSelection.HOST:
+        next_id = meeting.host_id if holder_id != meeting.host_id else _behind_the_host(meeting)
     chosen = next_id or _following(meeting, holder_id, without=holder_id if leaves else None)
     _begin(changes, NewTurn(number + 1, chosen, Purpose.SPEAK, meeting.turn_duration), holder_id)
 
@@ -553,6 +551,17 @@ def _following(meeting: Assembly, agent_id: str | None, *, without: str | None =
     seat = meeting.find_seat(agent_id) if agent_id is not None else None
     place = seat.join_order if seat is not None else -1
     return next((one for one in order if one.join_order > place), order[0]).agent_id
+
+
+def _behind_the_host(meeting: Assembly) -> str:
+    """Who has the turn where the host was to name somebody and has not.
+
+    A silent host must not stop its meeting, nor have it with one participant alone: the order goes on behind the last
+    of the others, and leaves out the host, who has every other turn.
+    """
+    if all(seat.agent_id == meeting.host_id for seat in meeting.seats if seat.is_taken):
+        return meeting.host_id
+    return _following(meeting, meeting.last_speaker_id, without=meeting.host_id)
 
 
 def _refuse_next(meeting: Assembly, next_id: str | None) -> Refused | None:

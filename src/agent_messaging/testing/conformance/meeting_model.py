@@ -150,6 +150,8 @@ class Meeting:
     def assembly(self, now: float) -> Assembly:
         """What the rules need of it."""
         spoken = [round_ for round_ in self.rounds if round_.purpose is Purpose.SPEAK]
+        if self.selection is SpeakerSelection.HOST:
+            spoken = [round_ for round_ in spoken if round_.agent != self.host]
         current = self.round
         return Assembly(
             self.host,

@@ -427,6 +427,22 @@ class SpeakingConformance(StoreFixtures):
         await meeting.speak()
         assert await meeting.holder() == world.alice
 
+    async def test_a_host_that_names_nobody_leaves_it_to_the_order_of_the_others(self, world: World) -> None:
+        """However it ends its turns; all the others get theirs."""
+        meeting = await Gathering.active(
+            world, world.alice, world.bob, world.carol, world.dave, selection=SpeakerSelection.HOST
+        )
+        await meeting.speak(next_id=world.carol)
+        await meeting.do(Pass(world.carol))
+        await meeting.do(Pass(world.alice))
+        assert await meeting.holder() == world.dave
+        await meeting.speak()
+        await meeting.do(Speak(world.alice, by_order=True), speech=speech())
+        assert await meeting.holder() == world.bob
+        await meeting.do(Leave(world.bob))
+        await meeting.do(Skip(world.alice))
+        assert await meeting.holder() == world.carol
+
     async def test_a_selection_is_a_turn_of_the_hosts_in_which_nobody_speaks(self, world: World) -> None:
         meeting = await Gathering.active(world, selection=SpeakerSelection.CUSTOM)
         await meeting.speak()
