@@ -20,6 +20,7 @@ from agent_messaging import (
     TurnLostError,
     register_meeting_handler,
 )
+from agent_messaging.delivery.retry import RetryPolicy
 from tests.client.meeting_support import Table, Watcher
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
@@ -174,6 +175,94 @@ async def test_a_handler_that_fails_passes_with_a_note(
     assert (event.data.error_type, event.data.affected_agent_external_id) == ("handler", "bob")
     assert any("the handler failed" in record.message for record in caplog.records)
     assert await sdk.dead_letters.list() == []
+
+
+async def test_a_handler_that_fails_again_and_again_waits_longer_and_longer(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this meeting, for this agent; until it works, or the meeting ends."""
+    failures: list[int] = []
+
+    def pause(self: RetryPolicy, count: int) -> float:
+        failures.append(count)
+        return 0.001
+
+    def script(_: Any, context: MessageContext) -> str:
+        if is_broken:
+            raise RuntimeError("no idea")
+        return "works"
+
+    is_broken = True
+    monkeypatch.setattr(RetryPolicy, "pause", pause)
+    bob = Speaker(script)
+    sdk.register_meeting_handler("bob")(bob)
+    table, other = await Table.open(sdk, "bob"), await Table.open(sdk, "bob")
+
+    async def go_round(table: Table, times: int) -> None:
+        for _ in range(times):
+            await table.speak("alice")
+            await table.wait("alice")
+
+    await go_round(table, 4)
+    assert failures == [1, 2, 3]
+    await go_round(other, 2)
+    assert failures == [1, 2, 3, 1], "another meeting has a count of its own"
+    is_broken = False
+    await go_round(table, 2)
+    assert failures == [1, 2, 3, 1, 4], "once it works nothing is held against it"
+    is_broken = True
+    await go_round(table, 2)
+    assert failures == [1, 2, 3, 1, 4, 1]
+    await table.end()
+    await other.end()
+    assert sdk._started().meetings.failures == {}
+
+
+async def test_a_count_of_failures_goes_with_a_meeting_that_ends_elsewhere(make_sdk: MakeSdk) -> None:
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sdk.register_meeting_handler("bob")(fail)
+    table = await Table.open(sdk, "bob")
+    await table.speak("alice")
+    await table.wait("alice")
+    failures = sdk._started().meetings.failures
+    assert len(failures) == 1
+    await table.at(other).end()
+    await eventually(lambda: not failures, SOON)
+
+
+async def test_a_handler_that_waits_because_it_failed_has_half_of_its_turn_left(make_sdk: MakeSdk) -> None:
+    """However long the pause between retries is: a meeting goes on, at a bearable pace."""
+    sdk = await make_sdk(retry_delay=100, retry_max_delay=1_000)
+    await sdk.add_people("alice", "bob")
+    alice, bob = Speaker(fail), Speaker(fail)
+    sdk.register_meeting_handler("alice")(alice)
+    sdk.register_meeting_handler("bob")(bob)
+    table = await Table.open(sdk, "bob", turn_duration=0.6)
+    await table.until_turn(6)
+    await table.end()
+    course = await table.course()
+    assert [how for _, _, how in course[:5]] == ["passed"] * 5
+    turns = (await sdk.meeting.get_turn_statistics(table.id)).turns
+    assert all(turn.duration_seconds >= 0.29 for turn in turns[2:5])
+
+
+async def test_a_handler_that_waits_because_it_failed_holds_up_nobody_who_leaves(make_sdk: MakeSdk) -> None:
+    """Its claim goes back uncounted, and whoever serves the agent next has the turn."""
+    sdk, other = await make_sdk(retry_delay=1_000, retry_max_delay=1_000), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sdk.register_meeting_handler("bob")(fail)
+    table = await Table.open(sdk, "bob", turn_duration=1_000)
+    await table.speak("alice")
+    await table.wait("alice")
+    await table.speak("alice")
+    await eventually(lambda: sdk._started().dispatcher.runs, SOON)
+    async with asyncio.timeout(SOON):
+        await sdk.close()
+    bob = Speaker("works")
+    other.register_meeting_handler("bob")(bob)
+    assert (await table.at(other).wait("alice")).number == 5
+    assert [context.attempt for context in bob.contexts] == [1]
 
 
 async def test_a_speech_that_does_not_fit_the_handler_passes_with_a_note(sdk: Sdk) -> None:

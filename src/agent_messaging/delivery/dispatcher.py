@@ -131,6 +131,7 @@ class Dispatcher:
         """Take nothing more from other processes; without `take_new`, nothing more at all."""
         self.is_draining = True
         self.takes_new = take_new
+        self.runner.leaving.set()
         self._wake()
 
     async def wait_until_idle(self) -> None:

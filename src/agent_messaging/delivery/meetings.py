@@ -116,6 +116,8 @@ class Meetings:
         """By meeting id; of meetings whose speakers are chosen here."""
         self._chairs: dict[str, str] = {}
         """By meeting id, of those: the process that is woken when it is time to choose, as last seen to here."""
+        self.failures: dict[str, dict[str, int]] = {}
+        """By meeting id and agent id: runs of the agent's turn handler that failed here, in a row."""
         self._to_look_at: set[str] = set()
         self._selecting: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -160,6 +162,7 @@ class Meetings:
         """A meeting is over, or gone."""
         self.selectors.pop(meeting_id, None)
         self._chairs.pop(meeting_id, None)
+        self.failures.pop(meeting_id, None)
         for key in [key for key in self.observed if key[0] == meeting_id]:
             del self.observed[key]
 
@@ -174,7 +177,7 @@ class Meetings:
         """Anything may have changed elsewhere."""
         self.waiters.look()
         self.readiness.look()
-        if self.selectors:
+        if self.selectors or self.failures:
             self._look_again = True
             if self._looking is None and not self._is_closed:
                 self._looking = asyncio.create_task(self._look_for_selections(), name="agent-messaging-selections")
@@ -285,7 +288,8 @@ class Meetings:
             while self._look_again:
                 self._look_again = False
                 await self._take_chairs()
-                found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in self.selectors])
+                meeting_ids = self.selectors.keys() | self.failures.keys()
+                found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in meeting_ids])
                 for (meeting_id, _), standing in found.items():
                     if standing is None or standing.status is MeetingStatus.ENDED:
                         self.forget(meeting_id)
@@ -395,6 +399,18 @@ class Meetings:
             speaker = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id, agent)
         context = make_turn_context(subject_delivery, speaker, agent, meeting_id, shown)
         return TurnRun(meeting_id, number, subject_delivery, context, turn.left)
+
+    def count_failures(self, run: TurnRun, agent_id: str) -> int:
+        """How often in a row the agent's turn handler has failed here in this meeting."""
+        return self.failures.get(run.meeting_id, {}).get(agent_id, 0)
+
+    def ran(self, run: TurnRun, agent_id: str, *, failed: bool) -> None:
+        """A run of a turn handler has ended by itself."""
+        if failed:
+            of_meeting = self.failures.setdefault(run.meeting_id, {})
+            of_meeting[agent_id] = of_meeting.get(agent_id, 0) + 1
+        elif self.count_failures(run, agent_id):
+            del self.failures[run.meeting_id][agent_id]
 
     async def _facts(self, meeting_id: str) -> dict[str, Any]:
         meeting = await self.meetings.find_meeting(meeting_id)

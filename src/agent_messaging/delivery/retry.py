@@ -30,8 +30,12 @@ class RetryPolicy:
         """Decide how a run that failed ends, and in how many seconds its retry is due."""
         if attempt >= max_attempts:
             return Settling.DEAD, 0.0
-        longest = min(self.max_delay, self.delay * 2.0 ** min(attempt - 1, 60))
-        return Settling.RETRY, random.uniform(longest / 10, longest)  # noqa: S311 - jitter, not a secret
+        return Settling.RETRY, self.pause(attempt)
+
+    def pause(self, failures: int) -> float:
+        """Seconds until the next run, after so many that failed in a row."""
+        longest = min(self.max_delay, self.delay * 2.0 ** min(failures - 1, 60))
+        return random.uniform(longest / 10, longest)  # noqa: S311 - jitter, not a secret
 
 
 def describe(error: BaseException) -> str:

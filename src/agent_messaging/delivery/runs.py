@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..exceptions import HandlerError, PayloadError
 from ..handlers.running import UnreadableError, make_context, run_handler
@@ -47,6 +49,8 @@ class Runner:
         self.max_answer_bytes = max_answer_bytes
         self.threads = threads
         self.decoder = Decoder()
+        self.leaving = asyncio.Event()
+        """Set: the SDK is being left, no run of a turn handler begins any more."""
         self.is_giving_back: Callable[[], bool] = lambda: False
         """Whether a run that is cancelled goes back uncounted: the SDK, or the loop, is ending."""
 
@@ -138,6 +142,9 @@ class Runner:
             turn = await self.meetings.prepare(delivery, run.station.agent)
             if turn is None:
                 return None
+            turn = await self._brake(run, turn)
+            if turn is None:
+                return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
             result = await run_handler(
                 run.station.handler,
                 turn.delivery,
@@ -147,6 +154,7 @@ class Runner:
                 decoder=self.decoder,
             )
             answer = None if result is None else self._encode(result)
+            self.meetings.ran(turn, run.station.agent.id, failed=False)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -156,8 +164,29 @@ class Runner:
                 return self.failure(delivery, error)
             self._log(delivery, error)
             reason = describe(error)
+            if not is_cancellation(error):  # otherwise it was not the handler that ended it
+                self.meetings.ran(turn, run.station.agent.id, failed=True)
         run.is_acting = True
         await self.meetings.use_turn(turn, run.station.agent.id, delivery.claim, answer, reason)
+        return None
+
+    async def _brake(self, run: Run, turn: TurnRun) -> TurnRun | None:
+        """Let a handler that failed wait before it runs again; None if the SDK is being left meanwhile.
+
+        Each failure passes the turn on at once: where all handlers of a meeting fail, it would go round as fast as the
+        store can. Half of the turn is left to the handler, which may work again.
+        """
+        failures = self.meetings.count_failures(turn, run.station.agent.id)
+        pause = self.retry.pause(failures) if failures else 0.0
+        if turn.left is not None:
+            pause = max(0.0, min(pause, turn.left / 2))
+        if not pause:
+            return turn
+        try:
+            async with asyncio.timeout(pause):
+                await self.leaving.wait()
+        except TimeoutError:
+            return turn if turn.left is None else replace(turn, left=turn.left - pause)
         return None
 
     def _turn_limit(self, run: Run, turn: TurnRun) -> float:
