@@ -2,10 +2,12 @@
 
 agent, meeting      who, and where
 starts              true: it is the host, and starts the meeting once everybody attends
+handles             true: it takes part by a turn handler, not by hand
 pace                seconds within a turn before it speaks, at most; at least half of it (0.1)
 silent              the share of turns that it lets run out (0)
 names               the share of speeches that name another next speaker (0)
 others              whom it may name
+passes, fails       by a turn handler: the share of turns that it passes, and of those in which it raises (0)
 read                true: read the transcript after each turn
 seed                of what is drawn
 """
@@ -19,7 +21,16 @@ import random
 import time
 from typing import Any
 
-from agent_messaging import MeetingNotActiveError, MeetingStateError, MeetingTimeoutError, NotYourTurnError, Turn
+from agent_messaging import (
+    MeetingEvent,
+    MeetingEventType,
+    MeetingNotActiveError,
+    MeetingStateError,
+    MeetingTimeoutError,
+    MessageContext,
+    NotYourTurnError,
+    Turn,
+)
 from tests.processes.program import Program, run, say
 
 TURN = "TURN"
@@ -49,6 +60,13 @@ class Participant:
                 await meeting.start_meeting(self.agent, self.meeting)
         else:
             await meeting.attend_meeting(self.agent, self.meeting)
+        if self.settings.get("handles"):
+            await self.handle_turns()
+        else:
+            await self.speak_by_hand()
+
+    async def speak_by_hand(self) -> None:
+        meeting = self.program.sdk.meeting
         while not self.program.stopping.is_set():
             try:
                 turn = await meeting.wait_for_turn(self.agent, self.meeting, LOOK)
@@ -60,9 +78,39 @@ class Participant:
             if self.settings.get("read"):
                 await self.read()
 
-    async def use(self, turn: Turn) -> None:
+    async def handle_turns(self) -> None:
+        """Stay, with the turn handler, until the meeting has ended; what it says is in the acts of the store."""
+        sdk, over = self.program.sdk, self.program.stopping
+
+        @sdk.register_event_handler(MeetingEventType.MEETING_ENDED)
+        def on_end(event: MeetingEvent) -> None:
+            if str(event.meeting_id) == self.meeting:
+                over.set()
+
+        sdk.register_meeting_handler(self.agent)(self.answer)
+        status = await sdk.meeting.get_meeting_status(self.meeting)  # it may have ended before
+        if status is not None and status.status != "ended":
+            await over.wait()
+
+    async def answer(self, message: Any, context: MessageContext) -> dict[str, str] | None:
+        turn = context.turn
+        assert turn is not None
+        assert turn.number is not None
+        assert str(context.meeting_id) == self.meeting
+        self.show(turn)
+        await asyncio.sleep(self.pace())
+        drawn = self.random.random() - self.settings.get("passes", 0.0)
+        if drawn < 0:
+            return None
+        if drawn < self.settings.get("fails", 0.0):
+            raise RuntimeError("no idea")
+        return {"value": f"{self.history.process}-{next(self.speeches)}"}
+
+    def pace(self) -> float:
+        return float(self.settings.get("pace", 0.1)) * self.random.uniform(0.5, 1.0)
+
+    def show(self, turn: Turn) -> None:
         assert turn.deadline is not None
-        left = turn.deadline.timestamp() - time.time()
         self.history.record(
             "turn.shown",
             meeting=self.meeting,
@@ -71,12 +119,17 @@ class Participant:
             deadline=turn.deadline.timestamp(),
         )
         say(f"{TURN} {turn.number}")
+
+    async def use(self, turn: Turn) -> None:
+        assert turn.deadline is not None
+        left = turn.deadline.timestamp() - time.time()
+        self.show(turn)
         if self.random.random() < self.settings.get("silent", 0.0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(left, 0.0) + 0.05):
                     await self.program.stopping.wait()
             return
-        await asyncio.sleep(self.settings.get("pace", 0.1) * self.random.uniform(0.5, 1.0))
+        await asyncio.sleep(self.pace())
         await self.speak(turn)
 
     async def speak(self, turn: Turn) -> None:

@@ -55,6 +55,70 @@ async def test_a_meeting_under_random_kills(make_lab: MakeLab) -> None:
         assert report.reads > 5
 
 
+@pytest.mark.timeout(120 + 4 * STRIKES)
+async def test_turn_handlers_under_random_kills(make_lab: MakeLab) -> None:
+    """Two of three take part by turn handlers, which pass and fail too: their runs are taken over, and fenced."""
+    async with make_lab(limits={"takeover_kill": None}, seed=SEED) as lab:
+        meeting = await create_meeting(lab, 0.8)
+        manner: dict[str, Any] = {"pace": 0.2, "read": True, "seed": SEED}
+        by_hand = start_participant(lab, "alice", meeting, silent=0.1, **manner)
+        manner = {**manner, "handles": True, "passes": 0.2, "fails": 0.2, "messaging": {"retry_delay": 0.1}}
+        crew = [by_hand, *(start_participant(lab, agent, meeting, **manner) for agent in CREW[1:])]
+        await lab.wait_for("turn.shown", 3)
+        nemesis = Nemesis(lab, crew, longest_pause=2.0)
+        await nemesis.rage(STRIKES // 2, windows=4, interval=0.6)
+        await end_meeting(lab, meeting)
+        for participant in nemesis.victims:
+            assert await participant.wait() == 0, participant.output
+
+        report = await lab.judge()
+
+        assert nemesis.done["kill"] >= 2
+        assert report.turn_violations == 0
+        said = [event for event in lab.events() if event["e"] == "act.ok" and event.get("value") is not None]
+        assert len([event for event in said if not event["value"].startswith("alice")]) > 5, "by turn handlers"
+        assert report.turns["passed"] > 0
+        assert report.turns["timed_out"] > 0
+
+
+async def test_the_turn_handler_of_a_killed_process_runs_again_in_the_time_that_is_left(make_lab: MakeLab) -> None:
+    async with make_lab() as lab:
+        meeting = await create_meeting(lab, 60.0, CREW[:2])
+        start_participant(lab, "alice", meeting, pace=0.01)
+        bob = start_participant(lab, "bob", meeting, handles=True, pace=1000.0)
+        await bob.wait_for(f"{TURN} 2")
+        await lab.kill(bob)
+        start_participant(lab, "bob", meeting, handles=True, pace=0.01)
+        await lab.wait_for("act.ok", act="speak", ended_turn=4)
+        await end_meeting(lab, meeting)
+
+        report = await lab.judge()
+
+        shown = [event for event in lab.events() if event["e"] == "turn.shown" and event["turn"] == 2]
+        assert [event["p"] for event in shown] == ["bob.0", "bob.1"]
+        assert shown[0]["deadline"] == pytest.approx(shown[1]["deadline"], abs=0.01)
+        assert report.turn_violations == report.turns["timed_out"] == 0
+
+
+async def test_the_turn_handler_of_a_frozen_process_says_nothing_in_an_old_turn(make_lab: MakeLab) -> None:
+    async with make_lab() as lab:
+        meeting = await create_meeting(lab, 1.0, CREW[:2])
+        start_participant(lab, "alice", meeting, pace=0.01)
+        bob = start_participant(lab, "bob", meeting, handles=True, pace=0.5)
+        await bob.wait_for(f"{TURN} 2")
+        lab.pause(bob)
+        await lab.wait_for("act.ok", act="time_out", ended_turn=2)
+        lab.resume(bob)
+        await bob.wait_for(f"{TURN} 4")
+        await lab.wait_for("act.ok", act="speak", ended_turn=4)
+        await end_meeting(lab, meeting)
+
+        report = await lab.judge()
+
+        assert report.turn_violations == 0
+        assert report.turns["timed_out"] >= 1
+
+
 async def test_a_killed_speaker_has_the_remaining_time_after_its_restart(make_lab: MakeLab) -> None:
     async with make_lab() as lab:
         meeting = await create_meeting(lab, 60.0)

@@ -146,6 +146,8 @@ class Run:
                     ended_turn=number,
                     since=int(at * SECOND),
                 )
+                late = {"meeting": "m", "act": "speak", "number": number, "value": f"late{number}"}
+                self.tell(at + 0.02, f"process-{agent}", "act.no", **late, why="turn_lost")
                 self.tell(at + 0.02, f"process-{agent}", "speak.no", **speech, code="turn_lost")
             else:
                 named = self.random.random() < 0.2
@@ -161,6 +163,7 @@ class Run:
                     meeting="m",
                     act="speak",
                     number=number,
+                    value=f"s{number}",
                     ended_turn=number,
                     since=int(at * SECOND),
                 )
@@ -330,6 +333,33 @@ def speak_under_an_old_turn(events: list[Event], random: random.Random) -> bool:
     if refused is None:
         return False
     refused["e"] = "speak.ok"
+    return True
+
+
+@fault("I8")
+def lose_what_a_turn_handler_said(events: list[Event], random: random.Random) -> bool:
+    spoken = pick(events, random, e="act.ok", act="speak")
+    if spoken is None:
+        return False
+    spoken["value"] = "unheard"
+    return True
+
+
+@fault("I8")
+def store_what_a_turn_handler_said_in_another_turn(events: list[Event], random: random.Random) -> bool:
+    spoken = [event for event in events if event["e"] == "act.ok" and event["act"] == "speak"]
+    if len(spoken) < 2:
+        return False
+    spoken[0]["value"] = spoken[1]["value"]
+    return True
+
+
+@fault("I8")
+def store_what_a_turn_handler_said_too_late(events: list[Event], random: random.Random) -> bool:
+    refused = pick(events, random, e="act.no")
+    if refused is None:
+        return False
+    meeting_of(events)["said"].append({"id": "x", "sender": "bob", "value": refused["value"]})
     return True
 
 

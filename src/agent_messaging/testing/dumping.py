@@ -85,7 +85,7 @@ async def record_meetings(history: History, store: ports.Store) -> None:
                 for turn in turns
             ],
             said=[
-                {"id": row.message_id, "sender": names[row.sender_id], "value": _value(row.content)}
+                {"id": row.message_id, "sender": names[row.sender_id], "value": value_of(row.content)}
                 for row in said
                 if row.message_type is MessageType.USER_DEFINED
             ],
@@ -98,6 +98,7 @@ def _instant(at: datetime | None) -> float | None:
     return None if at is None else at.timestamp()
 
 
-def _value(content: str) -> str | None:
+def value_of(content: str) -> str | None:
+    """What the programs of a kill test know a message by."""
     body = json.loads(content)
     return body.get("value") if isinstance(body, dict) else None

@@ -43,8 +43,9 @@ before it began, while `t` is the time after it was answered.
     end.try       anybody        pair: it is about to end their conversation
     wait          a store        recipient, sender: ids of agents; the wait is registered
     read          a reader       feed, items, since: the ids it was shown, from the first of the feed on
-    act.ok        a store        meeting, act, since, [number]: meant, [ended_turn] [turn] [holder]: current now
-    act.no        a store        meeting, act, why, [number]
+    act.ok        a store        meeting, act, since, [number]: meant, [value]: said, [ended_turn] [turn] [holder]:
+                                current now
+    act.no        a store        meeting, act, why, [number] [value]
     turn.shown    a participant  meeting, agent, turn, deadline
     speak.try     a participant  value, meeting, agent, turn, [next]
     speak.ok      a participant  value, meeting, agent, turn

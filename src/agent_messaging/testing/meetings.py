@@ -128,10 +128,28 @@ class _MeetingJudge:
             elif turn.get("how") != "spoke" or (message and under.get(message["id"]) != number):
                 text = f"{spoken['value']!r} was accepted under turn {number}, which ended otherwise"
                 self.blame("I8", text, spoken, turn)
+        for act in self.told("act.ok"):
+            if act.get("value") is not None:
+                self.said_by(act, place.get(act["value"]), under)
+        for act in self.told("act.no"):
+            if act.get("value") in place:
+                self.blame("I8", f"{act['value']!r} was refused by the store, and is in the transcript", act)
         for refused in self.told("speak.no"):
             self.report.lost_turns += refused["code"] in ("turn_lost", "not_your_turn")
             if refused["value"] in place:
                 self.blame("I8", f"{refused['value']!r} was refused, and is in the transcript", refused)
+
+    def said_by(self, act: Event, message: Event | None, under: dict[str, int]) -> None:
+        """A speech that the store accepted, by hand or of a turn handler, is that of its turn's holder."""
+        turn = self.by_number.get(act["ended_turn"])
+        if message is None:
+            self.blame("I8", f"{act['value']!r} was accepted by the store, and is not in the transcript", act)
+        elif turn is None or under.get(message["id"]) != turn["number"]:
+            self.blame("I8", f"{act['value']!r} is not what was said in turn {act['ended_turn']}", act, turn)
+        elif message["sender"] != turn["agent"]:
+            self.blame(
+                "I8", f"{act['value']!r} is {message['sender']!r}'s, and turn {turn['number']} was not", act, turn
+            )
 
     def shown(self) -> None:
         for shown in self.told("turn.shown"):

@@ -11,6 +11,7 @@ from typing import Any
 from ..models import Kind
 from ..storage import ports
 from ..storage.assembly import Act, Refused
+from .dumping import value_of
 from .history import History, Sending
 
 
@@ -198,10 +199,13 @@ class RecordingMeetings:
         since = time.monotonic_ns()
         outcome = await self._meetings.act(meeting_id, act, **options)
         name, number = type(act).__name__.lower(), getattr(act, "number", None)
+        speech = options.get("speech")
+        value = value_of(speech.content) if speech is not None else None
         if isinstance(outcome, ports.Acted):
-            self._record(meeting_id, name, outcome, since, number)
+            self._record(meeting_id, name, outcome, since, number, value)
         elif isinstance(outcome, Refused):
-            self._history.record("act.no", meeting=meeting_id, act=name, number=number, why=outcome.why.value)
+            why = outcome.why.value
+            self._history.record("act.no", meeting=meeting_id, act=name, number=number, why=why, value=value)
         return outcome
 
     async def time_out(self, limit: int, **options: Any) -> ports.TimedOut:
@@ -211,13 +215,22 @@ class RecordingMeetings:
             self._record(meeting_id, "time_out", acted, since)
         return changed
 
-    def _record(self, meeting_id: str, act: str, acted: ports.Acted, since: int, number: int | None = None) -> None:
+    def _record(
+        self,
+        meeting_id: str,
+        act: str,
+        acted: ports.Acted,
+        since: int,
+        number: int | None = None,
+        value: str | None = None,
+    ) -> None:
         turn = acted.turn
         self._history.record(
             "act.ok",
             meeting=meeting_id,
             act=act,
             number=number,
+            value=value,
             ended_turn=acted.ended_turn,
             turn=turn.number if turn else None,
             holder=turn.agent_id if turn else None,
