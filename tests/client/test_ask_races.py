@@ -466,7 +466,7 @@ async def test_a_wait_that_closing_has_removed_is_not_removed_again_by_its_calle
     alice, bob = await engine.names.get_all(["alice", "bob"])
 
     async def wait() -> None:
-        async with engine.awaiting._registered(alice, bob, None):
+        async with engine.awaiting._registered(alice, bob, None, None):
             await engine.awaiting.aclose()
             engine.awaiting.waiters.check_open()
 

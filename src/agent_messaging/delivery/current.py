@@ -18,19 +18,19 @@ class Run:
     delivery: ClaimedDelivery
     station: Station
     waits: int = 0
-    """Asks made in it that are open: meanwhile it does not hold its lane."""
+    """Asks and waits made in it that are open: meanwhile it does not hold its lane."""
     has_ended: bool = False
     is_acting: bool = False
     """Of a turn handler: it has returned, and its turn is being used."""
 
     def begin_waiting(self) -> None:
-        """It made an ask."""
+        """It waits for somebody."""
         self.waits += 1
         if self.waits == 1 and not self.has_ended:
             self.station.leave_lane(self.delivery.sender_id)
 
     def end_waiting(self) -> None:
-        """The ask has ended."""
+        """It goes on."""
         self.waits -= 1
         if self.waits == 0 and not self.has_ended:
             self.station.enter_lane(self.delivery.sender_id)

@@ -78,7 +78,13 @@ class Engine:
         self.waiters = Waiters[ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
         """Who waits for a delivery to end."""
         self.asks = Asks(store.sessions)
-        self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
+        self.awaiting = Awaiting(
+            store.sessions,
+            store.presence,
+            self.names,
+            on_released=self.queued,
+            waiting=lambda run: self.dispatcher.waiting(run),
+        )
         self.arrivals = Arrivals()
         threads = DaemonThreads()
         self.meetings = Meetings(

@@ -141,15 +141,9 @@ class Ask:
 
     async def wait_for_end(self, answer: asyncio.Future[AskOutcome]) -> AskOutcome:
         """Wait for the answer; at the deadline end the ask, unless it was answered in that instant."""
-        run = current_run(self.engine.dispatcher)
-        if run is not None:
-            run.begin_waiting()
-            self.engine.dispatcher.look_at_stations()
-        try:
+        dispatcher = self.engine.dispatcher
+        with dispatcher.waiting(current_run(dispatcher)):
             await asyncio.wait({answer}, timeout=self.deadline - asyncio.get_running_loop().time())
-        finally:
-            if run is not None:
-                run.end_waiting()
         if answer.done():
             return answer.result()
         try:

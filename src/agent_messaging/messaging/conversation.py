@@ -9,6 +9,7 @@ from typing import Any, Generic
 from uuid import UUID
 
 from ..config import MessagingConfig
+from ..delivery.current import current_run
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import (
@@ -407,7 +408,7 @@ class Conversation(Generic[T]):
         await engine.names.refresh([recipient_id, sender_id])
         recipient = await engine.names.get(recipient_id, role="recipient")
         sender = await engine.names.get(sender_id, role="sender")
-        row = await engine.awaiting.take(recipient, sender, deadline)
+        row = await engine.awaiting.take(recipient, sender, deadline, current_run(engine.dispatcher))
         if row is None:
             return None
         engine.waiters.hint([row.message_id])

@@ -163,6 +163,7 @@ class PostgresSessions:
                     wait.timeout,
                     owner,
                     now,
+                    wait.within,
                 )
             except asyncpg.ForeignKeyViolationError:
                 return False

@@ -237,10 +237,11 @@ with held as materialized (
 update deliveries d set read_at = null from held h where d.seq = h.seq
 
 -- name: register_wait
-insert into waits (id, recipient_id, sender_id, process_id, until_at)
+insert into waits (id, recipient_id, sender_id, process_id, until_at, within)
 values (
   $1::text::uuid, $2::text::uuid, $3::text::uuid, $5::text::uuid,
-  coalesce($6::timestamptz, clock_timestamp()) + make_interval(secs => $4::float8)
+  coalesce($6::timestamptz, clock_timestamp()) + make_interval(secs => $4::float8),
+  (select m.seq from messages m where m.id = $7::text::uuid)
 )
 on conflict (id) do nothing
 
