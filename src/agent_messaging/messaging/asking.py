@@ -140,21 +140,13 @@ class Ask:
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     async def wait_for_end(self, answer: asyncio.Future[AskOutcome]) -> AskOutcome:
-        """Wait for the answer; at the deadline end the ask, unless it was answered in that instant."""
-        dispatcher = self.engine.dispatcher
-        with dispatcher.waiting(current_run(dispatcher)):
-            await asyncio.wait({answer}, timeout=self.deadline - asyncio.get_running_loop().time())
-        if answer.done():
-            return answer.result()
-        try:
-            outcome = await self.engine.asks.close(self.draft.message_id, AskState.TIMED_OUT)
-        except (DatabaseError, OutcomeUnknownError) as error:
-            raise self.unknown() from error
-        if outcome is None:
-            raise AgentNotFoundError(
-                f"{self.draft.sender!r} or {self.draft.recipient!r} was removed while the answer was waited for."
-            )
-        return outcome
+        """Wait for the answer; at the deadline the ask is ended, unless it was answered in that instant."""
+        dispatcher, asks = self.engine.dispatcher, self.engine.asks
+        with dispatcher.waiting(current_run(dispatcher)), asks.ending_at(self.draft.message_id, self.deadline):
+            try:
+                return await answer
+            except (DatabaseError, OutcomeUnknownError) as error:
+                raise self.unknown() from error
 
     async def join(self, ask_id: str) -> AskOutcome:
         """Wait for the end of the ask that an earlier call under this key has stored; at the deadline leave it open."""
