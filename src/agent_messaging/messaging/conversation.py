@@ -470,7 +470,7 @@ class Conversation(Generic[T]):
             (plain JSON), metadata, is_read, read_at, created_at.
 
         Raises:
-            SessionNotFoundError: There is no such session.
+            SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
         """
         return await sessions.list_messages(self.engine, session_id, include_read=_flag(include_read, "include_read"))
@@ -488,7 +488,7 @@ class Conversation(Generic[T]):
             ended_at.
 
         Raises:
-            SessionNotFoundError: There is no such session.
+            SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
         """
         return await sessions.get_info(self.engine, session_id)
