@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from ..delivery.engine import Engine
@@ -163,7 +163,7 @@ async def analyse_participation(engine: Engine, row: MeetingRow, seats: Sequence
         participation_rate=100 * len(spoke) / len(seats) if seats else 0.0,
         by_participant=by_participant,
         most_active=order[-1] if spoke else None,
-        least_active=order[0] if order else None,
+        least_active=order[0] if spoke else None,
         total_messages=sum(count.messages for count in counts.values()),
     )
 
@@ -175,28 +175,28 @@ async def get_timeline(engine: Engine, row: MeetingRow) -> Record:
     described = await engine.meetings.describe(messages)
     names = await engine.names.find_by_id({event.agent_id for event in events if event.agent_id is not None})
     external = {id: name.external_id for id, name in names.items()}
-    entries: list[Record] = [
-        Record(
-            type="message",
-            timestamp=message.created_at,
-            sender_id=message.sender_id,
-            message_type=message.message_type,
-            message_id=message.message_id,
-            content=message.content,
-        )
-        for message in described
-    ]
-    entries += [
-        Record(
-            type="event",
-            timestamp=event.created_at,
-            event_type=event.type,
-            agent_id=external.get(event.agent_id or ""),
-            data=_plain(event, external),
-        )
-        for event in events
-    ]
-    entries.sort(key=lambda entry: entry.timestamp)  # stable: at one instant messages stand before events
+    said = dict(zip((message.seq for message in messages), described, strict=True))
+    entries: list[Record] = []
+    for one in in_order(messages, events):
+        if isinstance(one, MessageRow):
+            message = said[one.seq]
+            entry = Record(
+                type="message",
+                timestamp=message.created_at,
+                sender_id=message.sender_id,
+                message_type=message.message_type,
+                message_id=message.message_id,
+                content=message.content,
+            )
+        else:
+            entry = Record(
+                type="event",
+                timestamp=one.created_at,
+                event_type=one.type,
+                agent_id=external.get(one.agent_id or ""),
+                data=dict(event_data(one, external)),
+            )
+        entries.append(entry)
     return Record(
         meeting_id=UUID(row.meeting_id),
         started_at=row.started_at,
@@ -285,8 +285,25 @@ async def _pages(read: Callable[[R | None], Awaitable[list[R]]]) -> list[R]:
             return rows
 
 
-def _plain(event: EventRow, external: dict[str, str]) -> dict[str, Any]:
-    return dict(event_data(event, external))
+def in_order(messages: Sequence[MessageRow], events: Sequence[EventRow]) -> Iterator[MessageRow | EventRow]:
+    """The messages and the events of one meeting, each in the order of their seq, as they happened.
+
+    They are numbered apart. What one act wrote has one instant in common, its messages stand before its events. So the
+    order holds also where the clock was set back, but for acts that wrote only messages: these go by the clock.
+    """
+    instants = {event.created_at for event in events}
+    last = {message.created_at: place for place, message in enumerate(messages)}
+    place = 0
+    for event in events:
+        until = last.get(event.created_at, -1)
+        while place < len(messages) and (
+            place <= until
+            or (messages[place].created_at not in instants and messages[place].created_at <= event.created_at)
+        ):
+            yield messages[place]
+            place += 1
+        yield event
+    yield from messages[place:]
 
 
 def _duration(turn: TurnRow) -> float | None:
