@@ -294,11 +294,43 @@ async def test_figures_survive_the_end_of_the_process_and_the_removal_of_a_parti
     assert set(found.by_participant) == {"alice", "carol"}
     assert found.total_messages == 2
     turns = await other.meeting.get_turn_statistics(table.id)
-    assert {one.agent_id for one in turns.turns} == {"alice", "carol"}
-    assert turns.total_messages == 2
+    assert [(one.number, one.agent_id, one.how) for one in turns.turns] == [
+        *((1, "alice", "spoke"), (2, "bob", "spoke"), (3, "carol", "spoke"), (4, "alice", "meeting_ended")),
+    ]
+    assert (turns.total_turns, turns.total_messages, turns.turn_changes) == (4, 2, 3)
+    bob = turns.participants_turn_stats["bob"]
+    assert (bob.turns_taken, bob.messages_sent) == (1, 0), "what it said went with it"
     timeline = await other.meeting.get_meeting_timeline(table.id)
+    events = [one for one in timeline.timeline if one.type == "event"]
+    assert [(one.event_type, one.agent_id) for one in events] == [
+        *(("participant_joined", "bob"), ("participant_joined", "carol"), ("meeting_started", "alice")),
+        *(("turn_changed", "alice"), ("message_posted", "alice"), ("turn_changed", "bob"), ("message_posted", "bob")),
+        *(("turn_changed", "carol"), ("message_posted", "carol"), ("turn_changed", "alice")),
+        *(("participant_left", "bob"), ("meeting_ended", "alice")),
+    ]
+    assert events[2].data["participant_external_ids"] == ["alice", "bob", "carol"]
+    assert [one.data["previous_speaker_external_id"] for one in events if one.event_type == "turn_changed"] == [
+        *(None, "alice", "bob", "carol"),
+    ]
     assert [one.event_type for one in timeline.timeline if one.type == "event"][-1] == "meeting_ended"
     assert not any(one.get("sender_id") == "bob" for one in timeline.timeline)
+
+
+async def test_an_agent_removed_after_a_meeting_has_no_name_in_its_figures_but_its_turns(make_sdk: MakeSdk) -> None:
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    table = await Table.open(sdk, "bob")
+    await table.speak("alice")
+    await table.speak("bob")
+    await table.end()
+    bob = str((await sdk.get_agent("bob")).id)
+    await sdk.deregister_agent("bob")
+    turns = await other.meeting.get_turn_statistics(table.id)
+    assert [(one.number, one.agent_id) for one in turns.turns] == [(1, "alice"), (2, None), (3, "alice")]
+    assert set(turns.participants_turn_stats) == {"alice", bob}
+    timeline = await other.meeting.get_meeting_timeline(table.id)
+    changes = [one for one in timeline.timeline if one.get("event_type") == "turn_changed"]
+    assert [(one.agent_id, one.data["turn"]) for one in changes] == [("alice", 1), (None, 2), ("alice", 3)]
 
 
 async def test_figures_of_a_meeting_longer_than_a_page(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -138,8 +139,7 @@ class Events:
 
     async def open(self, rows: list[EventRow]) -> list[MeetingEvent]:
         """Rows as handlers get them: with UUIDs, external ids beside them, and what was said."""
-        ids = {id for row in rows for id in _agents(row.data)} | {row.agent_id for row in rows if row.agent_id}
-        names = await self.names.find_by_id(ids)
+        names = await self.names.find_by_id(agents_of(rows))
         external = {id: name.external_id for id, name in names.items()}
         return [
             MeetingEvent(
@@ -147,7 +147,7 @@ class Events:
                 event_type=row.type,
                 timestamp=row.created_at,
                 data=event_data(row, external),
-                agent_external_id=external.get(row.agent_id or ""),
+                agent_external_id=(external | kept_names(row)).get(row.agent_id or ""),
             )
             for row in rows
         ]
@@ -213,6 +213,11 @@ class Events:
             await asyncio.wait(tasks, timeout=1.0)
 
 
+def agents_of(rows: Iterable[EventRow]) -> set[str]:
+    """The ids under which events may name agents."""
+    return {id for row in rows for id in _agents(row.data)} | {row.agent_id for row in rows if row.agent_id}
+
+
 def _agents(data: dict[str, Any]) -> set[str]:
     found = {value for key, value in data.items() if key.endswith("_id") and isinstance(value, str)}
     for key, value in data.items():
@@ -221,9 +226,20 @@ def _agents(data: dict[str, Any]) -> set[str]:
     return {one for one in found if _uuid(one) is not None}
 
 
+def kept_names(row: EventRow) -> dict[str, str]:
+    """The external ids that an event itself has, by id: of an agent that was removed with what it tells of."""
+    kept = {}
+    for key, value in row.data.items():
+        name = row.data.get(f"{key.removesuffix('_id')}_external_id") if key.endswith("_id") else None
+        if isinstance(value, str) and isinstance(name, str):
+            kept[value] = name
+    return kept
+
+
 def event_data(row: EventRow, external: dict[str, str]) -> EventData:
     """The data of an event: ids as UUIDs, each with a twin that has the external id."""
     data = EventData()
+    external = external | kept_names(row)
     for key, value in row.data.items():
         if key.endswith("_ids") and isinstance(value, list):
             data[key] = [_uuid(one) or one for one in value]

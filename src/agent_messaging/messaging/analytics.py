@@ -9,7 +9,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from ..delivery.engine import Engine
-from ..delivery.events import event_data
+from ..delivery.events import agents_of, event_data, kept_names
 from ..delivery.names import AgentName
 from ..models import ParticipantStatus, Record, TurnEnd
 from ..storage.assembly import Purpose
@@ -173,8 +173,7 @@ async def get_timeline(engine: Engine, row: MeetingRow) -> Record:
     messages = await _all_messages(engine, row.meeting_id)
     events = await _all_events(engine, row.meeting_id)
     described = await engine.meetings.describe(messages)
-    names = await engine.names.find_by_id({event.agent_id for event in events if event.agent_id is not None})
-    external = {id: name.external_id for id, name in names.items()}
+    external = await _names_in(engine, events)
     said = dict(zip((message.seq for message in messages), described, strict=True))
     entries: list[Record] = []
     for one in in_order(messages, events):
@@ -211,6 +210,9 @@ async def get_turn_statistics(engine: Engine, row: MeetingRow) -> Record:
     """See `MeetingManager.get_turn_statistics`."""
     turns = await _speaking_turns(engine, row.meeting_id)
     names = await engine.names.find_by_id({turn.agent_id for turn in turns})
+    external = {id: name.external_id for id, name in names.items()}
+    if any(turn.agent_id not in external for turn in turns):
+        external |= await _names_in(engine, await _all_events(engine, row.meeting_id))
     spoken = [turn for turn in turns if turn.message_id is not None]
     durations = [seconds for turn in turns if (seconds := _duration(turn)) is not None]
     taken = Counter(turn.agent_id for turn in turns)
@@ -229,7 +231,7 @@ async def get_turn_statistics(engine: Engine, row: MeetingRow) -> Record:
         turns=[
             Record(
                 number=turn.number,
-                agent_id=_external(names, turn.agent_id),
+                agent_id=external.get(turn.agent_id),
                 started_at=turn.started_at,
                 ended_at=turn.ended_at,
                 duration_seconds=_duration(turn),
@@ -238,7 +240,7 @@ async def get_turn_statistics(engine: Engine, row: MeetingRow) -> Record:
             for turn in turns
         ],
         participants_turn_stats={
-            _external(names, id) or id: Record(
+            external.get(id, id): Record(
                 turns_taken=number,
                 messages_sent=sent[id],
                 avg_messages_per_turn=sent[id] / number,
@@ -267,6 +269,13 @@ async def _all_events(engine: Engine, meeting_id: str) -> list[EventRow]:
             meeting_id, limit=PAGE, after_seq=0 if last is None else last.seq
         )
     )
+
+
+async def _names_in(engine: Engine, events: Sequence[EventRow]) -> dict[str, str]:
+    """The external ids of the agents that a meeting's events are about, by id; also of those removed meanwhile."""
+    names = await engine.names.find_by_id(agents_of(events))
+    kept = {id: name for event in events for id, name in kept_names(event).items()}
+    return kept | {id: name.external_id for id, name in names.items()}
 
 
 async def _speaking_turns(engine: Engine, meeting_id: str) -> list[TurnRow]:

@@ -759,6 +759,9 @@ class MeetingManager(Generic[T]):
             turn_changes, avg_turn_seconds, turns (a list of number, agent_id, started_at, ended_at, duration_seconds,
             how), participants_turn_stats (by external id: turns_taken, messages_sent, avg_messages_per_turn,
             timeouts, total_seconds).
+            Numbers that are missing are of turns in which a function chose the next speaker. The turns of an agent that
+            was removed stay, without what it said; its agent_id is None (among participants_turn_stats its UUID as
+            text) if it was removed after the meeting had ended.
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
