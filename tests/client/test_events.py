@@ -410,7 +410,7 @@ async def test_an_event_of_ones_own_reaches_the_handlers_and_the_timeline(make_s
     await emit.emit_error_occurred(str(table.id), "lost_page", "page 8 is missing")
     [turn] = await watcher.wait_for(Type.TURN_CHANGED)
     assert (turn.data.current_speaker_id, turn.data.current_speaker_external_id) == (bob, "bob")
-    assert (turn.data.by, turn.agent_external_id) == (["hand", 1], None)
+    assert (turn.data.by, turn.agent_external_id) == (["hand", 1], "bob")
     [first, second] = await watcher.wait_for(Type.ERROR_OCCURRED, 2)
     assert (first.data.error_type, first.data.error_message) == ("lost_page", "page 7 is missing")
     assert (first.data.affected_agent_id, first.data.affected_agent_external_id) == (bob, "bob")

@@ -13,7 +13,8 @@ deliveries of kind `invitation`.
 Deadlines are the store's: `time_out` ends each turn once, whoever calls it.
 
 The messages and the events of one meeting are committed in the order of their seq. An agent that is deregistered
-leaves its meetings first (`assembly.Vanish`); those that it hosts are removed with it.
+leaves its meetings first (`assembly.Vanish`); those that it hosts are removed with it. Of the others its seat and what
+it said are removed; its turns and the events stay.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class TurnRow:
     ended_at: datetime | None = None
     how: TurnEnd | None = None
     message_id: str | None = None
-    """What was said in it."""
+    """What was said in it; None also where that was removed with its speaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class EventRow:
     type: MeetingEventType
     agent_id: str | None
     data: dict[str, Any]
-    """With ids of agents; the external ids are the reader's to add."""
+    """With ids of agents; the external ids are the reader's to add, but for those of an agent that this removed."""
     created_at: datetime
     message: MessageRow | None = None
     """What was said, of MESSAGE_POSTED."""

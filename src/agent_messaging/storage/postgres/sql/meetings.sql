@@ -59,7 +59,8 @@ select id from meetings where id = any($1::text[]::uuid[]) order by id for updat
 -- name: act_load
 -- A row for each meeting asked for, without a status where there is none. The last three are of a single act: whether its
 -- claim is open (locked, so that it stays so until the commit), the turn of a speech that is stored already, and what its
--- key was used for. The last speaker is the holder of the newest turn for speaking.
+-- key was used for. The last speaker is the holder of the newest turn for speaking, of those whose agents are still
+-- there.
 with moment as materialized (
   select coalesce($2::timestamptz, clock_timestamp()) as now
 ),
@@ -72,7 +73,9 @@ select i.id as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left,
   (t.deadline_at <= o.now) is true as is_over, t.delivery_seq,
   (
-    select s.agent_id::text from turns s where s.meeting_id = m.id and s.purpose = 'speak' order by s.number desc limit 1
+    select s.agent_id::text from turns s where s.meeting_id = m.id and s.purpose = 'speak'
+      and exists (select 1 from participants p where p.meeting_id = s.meeting_id and p.agent_id = s.agent_id)
+    order by s.number desc limit 1
   ) as last_speaker_id,
   (
     select json_agg(json_build_array(p.agent_id, p.join_order, p.status, p.process_id, a.external_id) order by p.join_order)

@@ -23,12 +23,16 @@ select json_array(
 )
 
 -- name: act_load
--- The last speaker is the holder of the newest turn for speaking.
+-- The last speaker is the holder of the newest turn for speaking, of those whose agents are still there.
 select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.max_attempts,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
     null, null, null))),
   json(iif(d.seq is null, null, json_array(d.seq, d.state, d.token, d.owner))),
-  (select agent_id from turns where meeting_id = m.id and purpose = 'speak' order by number desc limit 1),
+  (
+    select agent_id from turns as s where s.meeting_id = m.id and s.purpose = 'speak'
+      and exists (select 1 from participants where meeting_id = s.meeting_id and agent_id = s.agent_id)
+    order by number desc limit 1
+  ),
   json((
     select json_group_array(json_array(agent_id, join_order, status, process_id)) from (
       select agent_id, join_order, status, process_id from participants where meeting_id = m.id order by join_order
