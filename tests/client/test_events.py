@@ -20,6 +20,7 @@ from agent_messaging import (
     MeetingNotFoundError,
     PayloadError,
 )
+from agent_messaging.delivery import events
 from tests.client.meeting_support import Table, Watcher
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
@@ -341,6 +342,33 @@ async def test_a_handler_that_hangs_holds_up_neither_the_meeting_nor_other_handl
     assert len(bad.events) == 1, "the others came while it hung"
     events = await bad.wait_for(Type.TURN_CHANGED, 4)  # cancelled after handler_timeout, it gets the rest
     assert [event.data.turn for event in events] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("bound", ["MAX_PENDING", "MAX_PENDING_BYTES"])
+async def test_what_a_handler_that_hangs_is_behind_with_is_bounded(
+    bound: str, sdk: Sdk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(events, bound, 3 if bound == "MAX_PENDING" else 2_500)
+    monkeypatch.setattr(events, "AT_ONCE_BYTES", 1)  # and pages of one are read to the end
+    resume = asyncio.Event()
+
+    async def hang(event: MeetingEventPayload) -> None:
+        await resume.wait()
+
+    bad, good = Watcher(hang).watch(sdk, Type.MESSAGE_POSTED), Watcher().watch(sdk, Type.MESSAGE_POSTED)
+    table = await Table.open(sdk)
+    with caplog.at_level(logging.ERROR):
+        for number in range(7):
+            await table.speak("alice", [number, "x" * 1_000])
+        await good.wait_for(Type.MESSAGE_POSTED, 7)
+        await eventually(lambda: len(caplog.records), SOON, until=lambda count: count == 3)
+    resume.set()
+    await bad.wait_for(Type.MESSAGE_POSTED, 4)
+    await table.speak("alice", ["last"])
+    await bad.wait_for(Type.MESSAGE_POSTED, 5)
+    heard = [event.data.content[0] for event in bad.events]
+    assert heard == [0, 1, 2, 3, "last"], "the first is being handled, three wait"
+    assert "does not keep up" in caplog.text
 
 
 async def test_a_handler_may_act_in_the_meeting_it_is_told_of(sdk: Sdk) -> None:

@@ -26,10 +26,11 @@ from .retry import describe, is_cancellation, traceback_of
 
 logger = logging.getLogger("agent_messaging.delivery")
 
-AT_ONCE = 500
-"""Events read in one query."""
-MAX_PENDING = 10_000
-"""Events that wait for one handler; what comes on top is dropped with a line in the log."""
+AT_ONCE, AT_ONCE_BYTES = 500, 8 * 1024 * 1024
+"""Events read in one query, and bytes of JSON with which it ends early."""
+MAX_PENDING, MAX_PENDING_BYTES = 10_000, 64 * 1024 * 1024
+"""Events that wait for one handler, and bytes of JSON in them with which they are too many; what comes on top is
+dropped with a line in the log."""
 MAX_DATA_BYTES = 64 * 1024
 _ABOUT = {
     MeetingEventType.MEETING_STARTED: "host_id",
@@ -43,6 +44,27 @@ _ABOUT = {
     MeetingEventType.ERROR_OCCURRED: "affected_agent_id",
 }
 """The key under which the data have the agent that an event is about; the SDK's own events have it likewise."""
+
+
+class Pending(asyncio.Queue[tuple[MeetingEvent, int]]):
+    """What waits for one handler: events, each with its bytes of JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(MAX_PENDING)
+        self.size_bytes = 0
+
+    def full(self) -> bool:
+        """Whether no more may come; the newest may be the one that is too much."""
+        return super().full() or self.size_bytes >= MAX_PENDING_BYTES
+
+    def _put(self, item: tuple[MeetingEvent, int]) -> None:
+        super()._put(item)
+        self.size_bytes += item[1]
+
+    def _get(self) -> tuple[MeetingEvent, int]:
+        item = super()._get()
+        self.size_bytes -= item[1]
+        return item
 
 
 class Events:
@@ -71,7 +93,7 @@ class Events:
         self._positioning: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._read_again = False
-        self._queues: dict[EventSubscription, asyncio.Queue[MeetingEvent]] = {}
+        self._queues: dict[EventSubscription, Pending] = {}
         self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
         self._is_closed = False
 
@@ -89,7 +111,7 @@ class Events:
             self._workers.pop(gone).cancel()
         for subscription in self.handlers.subscriptions:
             if subscription not in self._queues:
-                self._queues[subscription] = asyncio.Queue(MAX_PENDING)
+                self._queues[subscription] = Pending()
                 self._workers[subscription] = asyncio.create_task(
                     self._work(subscription, self._queues[subscription]), name="agent-messaging-events"
                 )
@@ -126,13 +148,13 @@ class Events:
         try:
             while self._read_again and (cursor := self._cursor) is not None:
                 self._read_again = False
-                page = await self.meetings.read_events(cursor, AT_ONCE)
+                page = await self.meetings.read_events(cursor, AT_ONCE, most_bytes=AT_ONCE_BYTES)
                 if self._cursor is not cursor:
                     continue  # nobody listened for a moment: the feed begins elsewhere now
                 await self._hand_out(page.events)
                 if self._cursor is cursor:
                     self._cursor = page.cursor
-                self._read_again = self._read_again or len(page.events) == AT_ONCE
+                self._read_again = self._read_again or not page.is_end
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.debug("could not read events, the next look will: %s", error)
         except Exception:
@@ -143,11 +165,12 @@ class Events:
     async def _hand_out(self, rows: list[EventRow]) -> None:
         wanted = {subscription.type for subscription in self._queues}
         rows = [row for row in rows if row.type in wanted]
-        for event in await self.open(rows):
+        for row, event in zip(rows, await self.open(rows), strict=True):
+            size = _size(row)
             for subscription, queue in self._queues.items():
                 if subscription.type is event.event_type:
                     try:
-                        queue.put_nowait(event)
+                        queue.put_nowait((event, size))
                     except asyncio.QueueFull:
                         logger.error("a handler of %s does not keep up: an event was dropped", event.event_type)
 
@@ -166,10 +189,10 @@ class Events:
             for row in rows
         ]
 
-    async def _work(self, subscription: EventSubscription, queue: asyncio.Queue[MeetingEvent]) -> None:
+    async def _work(self, subscription: EventSubscription, queue: Pending) -> None:
         leave()  # it may have been subscribed in a run, and serves every meeting
         while True:
-            event = await queue.get()
+            event, _ = await queue.get()
             try:
                 async with asyncio.timeout(self.timeout):
                     await self._call(subscription, event)
@@ -222,6 +245,12 @@ class Events:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+
+
+def _size(row: EventRow) -> int:
+    """Bytes of JSON."""
+    texts = [json.dumps(row.data), *((row.message.content, row.message.metadata or "") if row.message else ())]
+    return sum(len(text.encode()) for text in texts)
 
 
 def agents_of(rows: Iterable[EventRow]) -> set[str]:

@@ -150,6 +150,8 @@ class EventPage:
     events: list[EventRow]
     cursor: str
     """Where the next piece begins."""
+    is_end: bool
+    """There was nothing behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +294,11 @@ class MeetingStore(Protocol):
         """Where the feed of all events ends now."""
         ...
 
-    async def read_events(self, cursor: str, limit: int) -> EventPage:
-        """The events of all meetings behind the cursor. Skips none, also of those that commit late. A plain read."""
+    async def read_events(self, cursor: str, limit: int, *, most_bytes: int) -> EventPage:
+        """The events of all meetings behind the cursor. Skips none, also of those that commit late. A plain read.
+
+        At most `limit`, and none behind the one with which data, messages and their metadata reach `most_bytes`.
+        """
         ...
 
     async def record_event(
