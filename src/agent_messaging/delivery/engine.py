@@ -21,6 +21,7 @@ from ..storage.ports import EndedSession, MessageRow, NewGroup, ReceiptRow, Stor
 from .arrivals import Arrivals
 from .asks import Asks
 from .awaiting import Awaiting
+from .background import Background
 from .dispatcher import Dispatcher
 from .events import Events
 from .meetings import Meetings
@@ -80,13 +81,14 @@ class Engine:
         self.asks = Asks(store.sessions)
         self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
         self.arrivals = Arrivals()
-        threads = DaemonThreads()
+        threads, background = DaemonThreads(), Background()
         self.meetings = Meetings(
             store.meetings,
             store.presence,
             self.names,
             self.serving,
             threads,
+            background,
             on_turn=self._turn_begun,
             on_events=self._events_recorded,
             on_deadline=self.look_in,
@@ -100,7 +102,9 @@ class Engine:
             threads,
             max_answer_bytes=settings.max_payload_bytes,
         )
-        self.events = Events(store.meetings, self.names, event_handlers, threads, timeout=settings.handler_timeout)
+        self.events = Events(
+            store.meetings, self.names, event_handlers, threads, background, timeout=settings.handler_timeout
+        )
         self.dispatcher = Dispatcher(
             store.deliveries,
             store.presence,
@@ -109,6 +113,7 @@ class Engine:
             self.waiters,
             self.asks,
             runner,
+            background,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
             trouble=self.trouble,
@@ -122,6 +127,7 @@ class Engine:
             self.names,
             self.serving,
             threads,
+            background,
             runner.decoder,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
