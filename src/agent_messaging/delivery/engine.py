@@ -17,7 +17,7 @@ from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
-from ..storage.ports import EndedSession, MessageRow, NewGroup, ReceiptRow, Store
+from ..storage.ports import EndedAsk, EndedSession, MessageRow, NewGroup, ReceiptRow, Store
 from .arrivals import Arrivals
 from .asks import Asks
 from .awaiting import Awaiting
@@ -28,6 +28,7 @@ from .meetings import Meetings
 from .names import AgentName, Names
 from .notices import Notices
 from .outbox import Outbox
+from .reading import Reading
 from .retry import RetryPolicy
 from .runs import Runner
 from .serving import Serving
@@ -80,6 +81,7 @@ class Engine:
         """Who waits for a delivery to end."""
         self.asks = Asks(store.sessions)
         self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
+        self.reading = Reading(store.sessions, store.presence, on_returned=self._returned, on_rejected=self._rejected)
         self.arrivals = Arrivals()
         threads, background = DaemonThreads(), Background()
         self.meetings = Meetings(
@@ -204,6 +206,7 @@ class Engine:
         await self.serving.aclose(CLOSING_TIMEOUT)
         await self.waiters.aclose()
         await self.awaiting.aclose()
+        await self.reading.aclose(CLOSING_TIMEOUT)
         await self.meetings.aclose()
         await self.asks.aclose(CLOSING_TIMEOUT)
         if self.dispatcher.has_stuck_runs:
@@ -284,6 +287,16 @@ class Engine:
         self.awaiting.waiters.look()
         processes = session.processes | {ask.origin for ask in session.asks if ask.origin is not None}
         self.store.presence.ring(processes - {self.store.presence.process_id})
+
+    def _returned(self, recipient_ids: Collection[str], waiting: Collection[str]) -> None:
+        self.queued(recipient_ids, Kind.CONVERSATION)
+        self.store.presence.ring(set(waiting) - {self.store.presence.process_id})
+
+    def _rejected(self, message_ids: Collection[str], asks: Collection[EndedAsk]) -> None:
+        self.waiters.hint(message_ids)
+        self.asks.ended(asks)
+        origins = {ask.origin for ask in asks if ask.origin is not None}
+        self.store.presence.ring(origins - {self.store.presence.process_id})
 
     def invited(self, agent_ids: Collection[str]) -> None:
         """Invitations were stored: wake whoever serves these agents."""
