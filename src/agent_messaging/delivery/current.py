@@ -49,11 +49,6 @@ def enter(run: Run) -> None:
     _current.set(run)
 
 
-def leave() -> None:
-    """The calling task is in no run: it was started from within one, for work that is not its handler's."""
-    _current.set(None)
-
-
 def current_run(owner: object) -> Run | None:
     """The run of this dispatcher that the caller is in; None outside, and in a task that has outlived its run."""
     run = _current.get()
