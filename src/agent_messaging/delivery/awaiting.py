@@ -57,13 +57,15 @@ class Awaiting:
     ) -> MessageRow | None:
         """Take the next message of this sender, one that is there already first; None at the deadline.
 
-        A run that waits in here lets the next message of its own lane be handled meanwhile.
+        A run that waits in here gives up its lane meanwhile, unless it waits for a message of just that lane.
 
         Raises:
             ConversationEndedError: The conversation was ended while it waited.
             AgentNotFoundError: One of the two was removed.
             NotInitializedError: The SDK was closed meanwhile.
         """
+        if run is not None and run.is_in_lane(recipient.id, sender.id, Kind.CONVERSATION):
+            run = None  # it gives nothing up: a message on its way would be handled and not taken
         found = await taking.take_awaited(recipient.id, sender.id)
         if found is not None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
             return found
