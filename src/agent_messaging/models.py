@@ -412,6 +412,7 @@ class DeadLetter:
     recipient_id: str
     kind: Kind
     content: Any
+    """As plain JSON; None where what is stored is damaged, which the reasons then say. So with the metadata, empty."""
     metadata: Mapping[str, Any]
     attempt: int
     reasons: tuple[str, ...]

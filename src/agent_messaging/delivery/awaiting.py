@@ -19,6 +19,7 @@ from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
 from .current import Run
 from .names import AgentName, Names
+from .reading import Taking
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -52,38 +53,41 @@ class Awaiting:
         self._removing: dict[NewWait, asyncio.Task[None]] = {}
 
     async def take(
-        self, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
+        self, taking: Taking, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
     ) -> MessageRow | None:
         """Take the next message of this sender, one that is there already first; None at the deadline.
 
-        A run that waits in here lets the next message of its own lane be handled meanwhile.
+        A run that waits in here gives up its lane meanwhile, unless it waits for a message of just that lane.
 
         Raises:
             ConversationEndedError: The conversation was ended while it waited.
             AgentNotFoundError: One of the two was removed.
             NotInitializedError: The SDK was closed meanwhile.
         """
-        found = await self.sessions.take_awaited(recipient.id, sender.id)
+        if run is not None and run.is_in_lane(recipient.id, sender.id, Kind.CONVERSATION):
+            run = None  # it gives nothing up: a message on its way would be handled and not taken
+        found = await taking.take_awaited(recipient.id, sender.id)
         if found is not None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
             return found
+        is_ended = False
         async with self._registered(recipient, sender, deadline, run) as wait_id:
             while True:
                 with self.waiters.expect(wait_id) as ready:
                     # What came between the look and the registration is seen here, what comes later is announced.
-                    found = await self.sessions.take_awaited(recipient.id, sender.id)
+                    found = await taking.take_awaited(recipient.id, sender.id)
                     if found is not None:
                         return found
+                    if is_ended:  # and what was still there somebody else has taken
+                        raise ConversationEndedError(
+                            f"{sender.external_id!r} or {recipient.external_id!r} ended the conversation while "
+                            f"{recipient.external_id!r} waited for a message. The next message opens a new session."
+                        )
                     try:
                         with self.waiting(run):
                             async with asyncio.timeout_at(deadline):
-                                row = await ready
+                                is_ended = (await ready).is_ended
                     except builtins.TimeoutError:
-                        return await self.sessions.take_awaited(recipient.id, sender.id)
-                if row.is_ended and not row.is_ready:
-                    raise ConversationEndedError(
-                        f"{sender.external_id!r} or {recipient.external_id!r} ended the conversation while "
-                        f"{recipient.external_id!r} waited for a message. The next message opens a new session."
-                    )
+                        return await taking.take_awaited(recipient.id, sender.id)
 
     @contextlib.asynccontextmanager
     async def _registered(

@@ -33,6 +33,7 @@ from ..storage.ports import (
     Stored,
 )
 from .asks import Asks
+from .background import Background
 from .current import Run
 from .meetings import turn_of
 from .names import NAMES_MAX_AGE, AgentName, Names
@@ -73,6 +74,7 @@ class Dispatcher:
         waiters: Waiters[ReceiptRow],
         asks: Asks,
         runner: Runner,
+        background: Background,
         *,
         concurrency: int,
         timeout: float,
@@ -90,6 +92,7 @@ class Dispatcher:
         self.concurrency = concurrency
         self.timeout = timeout
         self.runner = runner
+        self.background = background
         self.runner.is_giving_back = lambda: self._is_stopping or self._is_ending
         self.trouble = trouble
         self.on_later = on_later
@@ -579,7 +582,7 @@ class Dispatcher:
     def _run(self, station: Station, delivery: ClaimedDelivery) -> None:
         probe("after_claim")
         run = Run(self, delivery, station)
-        task = asyncio.create_task(self.runner.handle(run), name=f"agent-messaging-run-{delivery.message_id}")
+        task = self.background.start(self.runner.handle(run), f"agent-messaging-run-{delivery.message_id}")
         task.add_done_callback(partial(self._ended, run))
         self.runs[task] = run
 

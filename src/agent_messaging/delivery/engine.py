@@ -17,16 +17,18 @@ from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
-from ..storage.ports import EndedSession, MessageRow, NewGroup, ReceiptRow, Store
+from ..storage.ports import EndedAsk, EndedSession, MessageRow, NewGroup, ReceiptRow, Store
 from .arrivals import Arrivals
 from .asks import Asks
 from .awaiting import Awaiting
+from .background import Background
 from .dispatcher import Dispatcher
 from .events import Events
 from .meetings import Meetings
 from .names import AgentName, Names
 from .notices import Notices
 from .outbox import Outbox
+from .reading import Reading
 from .retry import RetryPolicy
 from .runs import Runner
 from .serving import Serving
@@ -85,14 +87,16 @@ class Engine:
             on_released=self.queued,
             waiting=lambda run: self.dispatcher.waiting(run),
         )
+        self.reading = Reading(store.sessions, store.presence, on_returned=self._returned, on_rejected=self._rejected)
         self.arrivals = Arrivals()
-        threads = DaemonThreads()
+        threads, background = DaemonThreads(), Background()
         self.meetings = Meetings(
             store.meetings,
             store.presence,
             self.names,
             self.serving,
             threads,
+            background,
             on_turn=self._turn_begun,
             on_events=self._events_recorded,
             on_deadline=self.look_in,
@@ -106,7 +110,9 @@ class Engine:
             threads,
             max_answer_bytes=settings.max_payload_bytes,
         )
-        self.events = Events(store.meetings, self.names, event_handlers, threads, timeout=settings.handler_timeout)
+        self.events = Events(
+            store.meetings, self.names, event_handlers, threads, background, timeout=settings.handler_timeout
+        )
         self.dispatcher = Dispatcher(
             store.deliveries,
             store.presence,
@@ -115,6 +121,7 @@ class Engine:
             self.waiters,
             self.asks,
             runner,
+            background,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
             trouble=self.trouble,
@@ -128,6 +135,7 @@ class Engine:
             self.names,
             self.serving,
             threads,
+            background,
             runner.decoder,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
@@ -204,6 +212,7 @@ class Engine:
         await self.serving.aclose(CLOSING_TIMEOUT)
         await self.waiters.aclose()
         await self.awaiting.aclose()
+        await self.reading.aclose(CLOSING_TIMEOUT)
         await self.meetings.aclose()
         await self.asks.aclose(CLOSING_TIMEOUT)
         if self.dispatcher.has_stuck_runs:
@@ -284,6 +293,16 @@ class Engine:
         self.awaiting.waiters.look()
         processes = session.processes | {ask.origin for ask in session.asks if ask.origin is not None}
         self.store.presence.ring(processes - {self.store.presence.process_id})
+
+    def _returned(self, recipient_ids: Collection[str], waiting: Collection[str]) -> None:
+        self.queued(recipient_ids, Kind.CONVERSATION)
+        self.store.presence.ring(set(waiting) - {self.store.presence.process_id})
+
+    def _rejected(self, message_ids: Collection[str], asks: Collection[EndedAsk]) -> None:
+        self.waiters.hint(message_ids)
+        self.asks.ended(asks)
+        origins = {ask.origin for ask in asks if ask.origin is not None}
+        self.store.presence.ring(origins - {self.store.presence.process_id})
 
     def invited(self, agent_ids: Collection[str]) -> None:
         """Invitations were stored: wake whoever serves these agents."""

@@ -20,7 +20,7 @@ from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
 from ..payloads import Decoder, encode
 from ..storage.ports import EventRow, MeetingStore
-from .current import leave
+from .background import Background
 from .names import Names
 from .retry import describe, is_cancellation, traceback_of
 
@@ -80,6 +80,7 @@ class Events:
         names: Names,
         handlers: MeetingEventHandler,
         threads: DaemonThreads,
+        background: Background,
         *,
         timeout: float,
     ) -> None:
@@ -87,6 +88,7 @@ class Events:
         self.names = names
         self.handlers = handlers
         self.threads = threads
+        self.background = background
         self.timeout = timeout
         self.decoder = Decoder()
         self._cursor: str | None = None
@@ -190,12 +192,11 @@ class Events:
         ]
 
     async def _work(self, subscription: EventSubscription, queue: Pending) -> None:
-        leave()  # it may have been subscribed in a run, and serves every meeting
         while True:
             event, _ = await queue.get()
             try:
                 async with asyncio.timeout(self.timeout):
-                    await self._call(subscription, event)
+                    await self.background.start(self._call(subscription, event), "agent-messaging-event")
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancellation(error):
                     raise  # otherwise it is of the handler's own making: the next event must not wait for ever

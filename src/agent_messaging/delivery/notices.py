@@ -14,7 +14,7 @@ from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..payloads import Decoder
 from ..storage.ports import Claim, ClaimedDelivery, MessageRow, SessionStore
-from .current import leave
+from .background import Background
 from .names import AgentName, Names
 from .retry import describe, traceback_of
 from .serving import Serving
@@ -36,6 +36,7 @@ class Notices:
         names: Names,
         serving: Serving,
         threads: DaemonThreads,
+        background: Background,
         decoder: Decoder,
         *,
         concurrency: int,
@@ -45,6 +46,7 @@ class Notices:
         self.names = names
         self.serving = serving
         self.threads = threads
+        self.background = background
         self.decoder = decoder
         self.concurrency = concurrency
         self.timeout = timeout
@@ -69,8 +71,8 @@ class Notices:
             )
             return
         self._pending[recipient.id] += 1
-        task = asyncio.create_task(
-            self._run(handler, sender, recipient, message), name=f"agent-messaging-notice-{message.message_id}"
+        task = self.background.start(
+            self._run(handler, sender, recipient, message), f"agent-messaging-notice-{message.message_id}"
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -121,7 +123,6 @@ class Notices:
                 self.tell(handler, sender, recipient, message)
 
     async def _run(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
-        leave()  # the message may have been sent in a run, which this is no part of
         slots = self._slots.setdefault(recipient.id, asyncio.Semaphore(handler.concurrency or self.concurrency))
         try:
             async with slots:
