@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..exceptions import AgentNotFoundError, DatabaseError, OutcomeUnknownError
+from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError, OutcomeUnknownError
 from ..models import AskState
 from ..payloads import MISSING
 from ..storage.ports import AskRow, EndedAsk, SessionStore
@@ -156,8 +156,7 @@ class Asks:
                     for start in range(0, len(ids), AT_ONCE):
                         await self._close_page(ids[start : start + AT_ONCE], state, futures)
                 finally:
-                    for future in futures.values():
-                        future.cancel()  # those that are done do not mind
+                    _give_up_on(futures.values())
         finally:
             self._closer = None
 
@@ -183,6 +182,8 @@ class Asks:
         if self._closer is not None:
             self._closer.cancel()
             await asyncio.wait({self._closer})
+        for futures in self._closing.values():
+            _give_up_on(futures.values())
 
     async def _find(self, ids: list[str]) -> dict[str, AskOutcome | None]:
         found = await self.sessions.find_ended_asks(ids)
@@ -195,6 +196,14 @@ def outcome_of(row: AskRow) -> AskOutcome:
     if answer is None:
         return AskOutcome(row.ask_id, row.state, reason=row.reason)
     return AskOutcome(row.ask_id, row.state, answer.content, answer.metadata, answer.checksum)
+
+
+def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:
+    """The SDK is closed before the store has answered: nobody may wait for it any more."""
+    for future in futures:
+        if not future.done():
+            future.set_exception(NotInitializedError("The SDK was closed while it ended an ask. Its deadline ends it."))
+            future.exception()  # taken, so that it is not reported as never retrieved
 
 
 def _gone(_: str) -> Exception:

@@ -115,8 +115,13 @@ class Awaiting:
         task = self._removing.get(wait)
         if task is None:
             task = self._removing[wait] = asyncio.create_task(self._remove(wait), name="agent-messaging-unwait")
-            task.add_done_callback(lambda _: self._removing.pop(wait, None))
+            task.add_done_callback(lambda _: self._removed(wait))
         return task
+
+    def _removed(self, wait: NewWait) -> None:
+        # A callback, because a task that is cancelled before its first step runs nothing of its own.
+        self._removing.pop(wait, None)
+        self._held.pop(wait, None)
 
     async def _remove(self, wait: NewWait) -> None:
         registering = self._held.get(wait)
@@ -127,17 +132,19 @@ class Awaiting:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not remove a wait, its timeout or the end of this process will: %s", error)
-        finally:
-            del self._held[wait]
         self.on_released([wait.recipient_id], Kind.CONVERSATION)
 
-    async def aclose(self) -> None:
-        """Release whoever still waits, and take the rows back."""
+    async def aclose(self, timeout: float) -> None:
+        """Release whoever still waits, and take the rows back, within so many seconds; then the farewell will."""
         await self.waiters.aclose()
         for wait in self._held:
             self._begin_to_remove(wait)
-        while self._removing:
-            await asyncio.wait(set(self._removing.values()))
+        if self._removing:
+            _, late = await asyncio.wait(set(self._removing.values()), timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     async def _find(self, wait_ids: list[str]) -> dict[str, WaitRow | None]:
         found = await self.sessions.find_waits(wait_ids)

@@ -38,9 +38,10 @@ from .waiting import Waiters
 logger = logging.getLogger("agent_messaging.delivery")
 
 CLOSING_TIMEOUT = 2.0
-"""Seconds that the last publication, and then the asks given up, have to reach the store.
+"""Seconds that each of these has to reach the store: the last publication, the ends of waits, what goes back unread,
+and the asks given up.
 
-Otherwise the farewell, or the asks' deadlines, end them.
+Otherwise the farewell, or the asks' deadlines, end them; what did not go back stays read.
 """
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
@@ -134,7 +135,6 @@ class Engine:
             store.sessions,
             self.names,
             self.serving,
-            threads,
             background,
             runner.decoder,
             concurrency=settings.handler_concurrency,
@@ -211,7 +211,7 @@ class Engine:
         self.is_closed = True
         await self.serving.aclose(CLOSING_TIMEOUT)
         await self.waiters.aclose()
-        await self.awaiting.aclose()
+        await self.awaiting.aclose(CLOSING_TIMEOUT)
         await self.reading.aclose(CLOSING_TIMEOUT)
         await self.meetings.aclose()
         await self.asks.aclose(CLOSING_TIMEOUT)

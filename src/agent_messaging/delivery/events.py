@@ -109,8 +109,11 @@ class Events:
         if self._is_closed:
             return
         for gone in self._queues.keys() - set(self.handlers.subscriptions):
-            del self._queues[gone]
             self._workers.pop(gone).cancel()
+            queue = self._queues.pop(gone)
+            while not queue.empty():  # or closing would wait for somebody to handle it
+                queue.get_nowait()
+                queue.task_done()
         for subscription in self.handlers.subscriptions:
             if subscription not in self._queues:
                 self._queues[subscription] = Pending()

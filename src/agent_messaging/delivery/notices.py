@@ -35,7 +35,6 @@ class Notices:
         sessions: SessionStore,
         names: Names,
         serving: Serving,
-        threads: DaemonThreads,
         background: Background,
         decoder: Decoder,
         *,
@@ -45,7 +44,8 @@ class Notices:
         self.sessions = sessions
         self.names = names
         self.serving = serving
-        self.threads = threads
+        self.threads = DaemonThreads()
+        """Its own: nothing is claimed by a notice, so closing does not wait for a thread that hangs."""
         self.background = background
         self.decoder = decoder
         self.concurrency = concurrency
@@ -94,6 +94,8 @@ class Notices:
     async def aclose(self) -> None:
         """Stop looking and running."""
         self._is_closed = True
+        self.threads.abandon()
+        self.threads.close()
         tasks = {*self._tasks, *({self._looking} if self._looking is not None else ())}
         for task in tasks:
             task.cancel()
