@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
                 model.said.append((name, message))
             model.finish("passed" if passes else "spoke", following)
             if bound is not None and self.shown.get((via, name), bound + 1) <= bound:
-                del self.shown[via, name]
+                del self.shown[via, name]  # one before the turn that was used is over as well
         self.check()
 
     @precondition(lambda self: self.keyed)
