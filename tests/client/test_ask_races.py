@@ -191,7 +191,9 @@ async def test_an_ask_cancelled_while_it_is_answered_leaves_the_answer_unread_or
             until=lambda left: not left,
         )
     await sdk._started().outbox.wait_until_idle()
-    await sdk._started().asks.close("01900000-0000-7000-8000-000000000000", AskState.CANCELLED)  # behind all the others
+    await sdk._started().asks._close(
+        "01900000-0000-7000-8000-000000000000", AskState.CANCELLED
+    )  # behind all the others
     unread = await sdk.conversation.get_unread_messages("alice")
     handled = clerk.messages
     assert sorted(answered + unread) == sorted(handled), "what was handled has its answer somewhere, once"
@@ -448,7 +450,7 @@ async def test_a_wait_that_closing_has_removed_is_not_removed_again_by_its_calle
     alice, bob = await engine.names.get_all(["alice", "bob"])
 
     async def wait() -> None:
-        async with engine.awaiting._registered(alice, bob, None):
+        async with engine.awaiting._registered(alice, bob, None, None):
             await engine.awaiting.aclose(SOON)
             engine.awaiting.waiters.check_open()
 

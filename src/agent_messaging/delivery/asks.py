@@ -7,9 +7,10 @@ told to its asker without a look at the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -92,12 +93,28 @@ class Asks:
 
     # --- ending -------------------------------------------------------------------------------------------------------
 
-    async def close(self, ask_id: str, state: AskState) -> AskOutcome | None:
-        """End an ask as timed out or cancelled unless it has ended; answer how it did, None if it does not exist.
+    @contextlib.contextmanager
+    def ending_at(self, ask_id: str, deadline: float) -> Iterator[None]:
+        """Within, end the ask as timed out at this time of the loop, unless it has ended; its waiters are told how.
 
-        Calls that come together are one call to the store. Cancelling this leaves the ending going on.
+        Those of the same instant are one call to the store, and none of their callers is woken before its end.
         """
-        return await asyncio.shield(self._close(ask_id, state))
+        timer = asyncio.get_running_loop().call_at(deadline, self._time_out, ask_id)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _time_out(self, ask_id: str) -> None:
+        self._close(ask_id, AskState.TIMED_OUT).add_done_callback(partial(self._timed_out, ask_id))
+
+    def _timed_out(self, ask_id: str, closing: asyncio.Future[AskOutcome | None]) -> None:
+        if closing.cancelled():
+            return  # closing the SDK releases who waits
+        if (error := closing.exception()) is not None:
+            self.waiters.fail(ask_id, error)
+        else:
+            self.waiters.tell(ask_id, closing.result())
 
     def give_up(self, ask_id: str) -> None:
         """Cancel an ask whose caller has gone; what the store makes of it concerns nobody here."""

@@ -11,11 +11,13 @@ import builtins
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractContextManager
 
 from ..exceptions import AgentNotFoundError, ConversationEndedError, DatabaseError, OutcomeUnknownError
 from ..ids import uuid7
 from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
+from .current import Run
 from .names import AgentName, Names
 from .reading import Taking
 from .waiting import Waiters
@@ -28,6 +30,7 @@ class Awaiting:
 
     Args:
         on_released: Called with the recipient when a wait has ended: what it held back is the handlers' again.
+        waiting: Within it, a run that waits does not hold its lane.
     """
 
     def __init__(
@@ -37,31 +40,37 @@ class Awaiting:
         names: Names,
         *,
         on_released: Callable[[Collection[str], Kind], None],
+        waiting: Callable[[Run | None], AbstractContextManager[None]],
     ) -> None:
         self.sessions = sessions
         self.presence = presence
         self.names = names
         self.on_released = on_released
+        self.waiting = waiting
         self.waiters = Waiters[WaitRow](self._find, _gone)
         self._held: dict[NewWait, asyncio.Task[bool]] = {}
         """Rows of this object, from their registration until they are removed."""
         self._removing: dict[NewWait, asyncio.Task[None]] = {}
 
     async def take(
-        self, taking: Taking, recipient: AgentName, sender: AgentName, deadline: float | None
+        self, taking: Taking, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
     ) -> MessageRow | None:
         """Take the next message of this sender, one that is there already first; None at the deadline.
+
+        A run that waits in here gives up its lane meanwhile, unless it waits for a message of just that lane.
 
         Raises:
             ConversationEndedError: The conversation was ended while it waited.
             AgentNotFoundError: One of the two was removed.
             NotInitializedError: The SDK was closed meanwhile.
         """
+        if run is not None and run.is_in_lane(recipient.id, sender.id, Kind.CONVERSATION):
+            run = None  # it gives nothing up: a message on its way would be handled and not taken
         found = await taking.take_awaited(recipient.id, sender.id)
         if found is not None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
             return found
         is_ended = False
-        async with self._registered(recipient, sender, deadline) as wait_id:
+        async with self._registered(recipient, sender, deadline, run) as wait_id:
             while True:
                 with self.waiters.expect(wait_id) as ready:
                     # What came between the look and the registration is seen here, what comes later is announced.
@@ -74,17 +83,21 @@ class Awaiting:
                             f"{recipient.external_id!r} waited for a message. The next message opens a new session."
                         )
                     try:
-                        async with asyncio.timeout_at(deadline):
-                            is_ended = (await ready).is_ended
+                        with self.waiting(run):
+                            async with asyncio.timeout_at(deadline):
+                                is_ended = (await ready).is_ended
                     except builtins.TimeoutError:
                         return await taking.take_awaited(recipient.id, sender.id)
 
     @contextlib.asynccontextmanager
-    async def _registered(self, recipient: AgentName, sender: AgentName, deadline: float | None) -> AsyncIterator[str]:
+    async def _registered(
+        self, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
+    ) -> AsyncIterator[str]:
         self.waiters.check_open()
         loop = asyncio.get_running_loop()
         left = None if deadline is None else max(deadline - loop.time(), 0.001)
-        wait = NewWait(uuid7(), recipient.id, sender.id, left)
+        within = None if run is None else run.delivery.message_id
+        wait = NewWait(uuid7(), recipient.id, sender.id, left, within)
         # A task of its own: cut off by a cancellation it could take effect behind the removal, and hold for ever.
         registering = self._held[wait] = asyncio.create_task(
             self.sessions.register_wait(wait, owner=self.presence.process_id), name="agent-messaging-wait"

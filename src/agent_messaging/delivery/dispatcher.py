@@ -8,8 +8,9 @@ decided here in memory only to save round trips; the store's claim is what count
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 
@@ -350,9 +351,18 @@ class Dispatcher:
                 station.queued_elsewhere()
         self.look()
 
-    def look_at_stations(self) -> None:
-        """A run has left its lane: something may be claimed there."""
+    @contextlib.contextmanager
+    def waiting(self, run: Run | None) -> Iterator[None]:
+        """Within, the run waits for somebody, as the store knows too: it does not hold its lane."""
+        if run is None:
+            yield
+            return
+        run.begin_waiting()
         self._wake()
+        try:
+            yield
+        finally:
+            run.end_waiting()
 
     async def _find_waiting(self) -> None:
         waiting = await self.deliveries.find_waiting()

@@ -81,7 +81,13 @@ class Engine:
         self.waiters = Waiters[ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
         """Who waits for a delivery to end."""
         self.asks = Asks(store.sessions)
-        self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
+        self.awaiting = Awaiting(
+            store.sessions,
+            store.presence,
+            self.names,
+            on_released=self.queued,
+            waiting=lambda run: self.dispatcher.waiting(run),
+        )
         self.reading = Reading(store.sessions, store.presence, on_returned=self._returned, on_rejected=self._rejected)
         self.arrivals = Arrivals()
         threads, background = DaemonThreads(), Background()
@@ -338,9 +344,9 @@ class Engine:
 
     async def _keep_time(self) -> None:
         """Poll slowly under the wake-ups, notice the dead, and let time pass in the store when something is due."""
-        poll = self.store.presence.poll_interval
+        presence = self.store.presence
         self._due = time.monotonic()
-        next_poll = time.monotonic() + poll
+        next_poll = time.monotonic() + presence.poll_interval
         while True:
             wake_at = min(next_poll, self._due)
             pause = wake_at - time.monotonic()
@@ -358,19 +364,19 @@ class Engine:
                 if now >= self._due:
                     await self._advance()
                 if now >= next_poll:
-                    next_poll = now + poll
                     await self._bury()
-                    if await self.store.presence.has_changed():
+                    next_poll = now + presence.poll_interval
+                    if await presence.has_changed():
                         self.serving.look_soon()
                         self._look()
                         await self._advance()
                     self.trouble.succeeded()
                     self.serving.retry_publication()
             except (DatabaseError, OutcomeUnknownError) as error:
-                next_poll = self._due = time.monotonic() + max(poll, self.trouble.failed(error))
+                next_poll = self._due = time.monotonic() + max(presence.poll_interval, self.trouble.failed(error))
             except Exception:
                 logger.exception("keeping time failed, going on")
-                next_poll = self._due = time.monotonic() + poll
+                next_poll = self._due = time.monotonic() + presence.poll_interval
 
     async def _advance(self) -> None:
         self._due = float("inf")

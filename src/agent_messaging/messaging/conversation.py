@@ -10,6 +10,7 @@ from typing import Any, Generic
 from uuid import UUID
 
 from ..config import MessagingConfig
+from ..delivery.current import current_run
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..delivery.reading import Taking
@@ -438,9 +439,10 @@ class Conversation(Generic[T]):
         recipient = await engine.names.get(recipient_id, role="recipient")
         sender = await engine.names.get(sender_id, role="sender")
         await engine.reading.until_returned(deadline)
+        run = current_run(engine.dispatcher)
         while True:
             with engine.reading.call() as taking:
-                row = await engine.awaiting.take(taking, recipient, sender, deadline)
+                row = await engine.awaiting.take(taking, recipient, sender, deadline, run)
                 if row is None:
                     return None
                 engine.waiters.hint([row.message_id])
@@ -503,7 +505,7 @@ class Conversation(Generic[T]):
             (plain JSON), metadata, is_read, read_at, created_at.
 
         Raises:
-            SessionNotFoundError: There is no such session.
+            SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
         """
         return await sessions.list_messages(self.engine, session_id, include_read=_flag(include_read, "include_read"))
@@ -521,7 +523,7 @@ class Conversation(Generic[T]):
             ended_at.
 
         Raises:
-            SessionNotFoundError: There is no such session.
+            SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
         """
         return await sessions.get_info(self.engine, session_id)

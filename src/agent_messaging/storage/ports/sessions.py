@@ -126,6 +126,8 @@ class NewWait:
     sender_id: str
     timeout: float | None
     """Seconds after which it holds nothing back, whatever became of its process; None: as long as that lives."""
+    within: str | None = None
+    """The id of the message in whose run it waits: meanwhile that run does not hold its lane."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,9 +171,11 @@ class PostgresSessions:
         async def work(connection: Connection) -> list[AskRow]:
             closed = await connection.fetch(_SQL["close_asks"], ids, str(state), now)
             await asks.settle_deliveries(connection, [row["seq"] for row in closed], now)
-            if state is AskState.CANCELLED and len(closed) < len(ids):
-                await connection.execute(_SQL["close_asks_unread"], ids)
-            return [_ask(row) for row in await connection.fetch(_SQL["find_asks"], ids)]
+            rest = list(set(ids) - {row["ask_id"] for row in closed})
+            if rest and state is AskState.CANCELLED:
+                await connection.execute(_SQL["close_asks_unread"], rest)
+            ended_before = await connection.fetch(_SQL["find_asks"], rest) if rest else []
+            return [_ask(row) for row in (*closed, *ended_before)]
 
         return await self._engine.run(work, write=True, repeatable=True)
 
@@ -190,6 +192,7 @@ class PostgresSessions:
                     wait.timeout,
                     owner,
                     now,
+                    wait.within,
                 )
             except asyncpg.ForeignKeyViolationError:
                 return False

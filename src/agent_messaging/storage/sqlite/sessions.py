@@ -210,6 +210,7 @@ class SQLiteSessions:
                 "sender": wait.sender_id,
                 "owner": owner,
                 "until": None if wait.timeout is None else due + int(wait.timeout * _SECOND),
+                "within": wait.within,
             }
             connection.execute(_SQL["register_wait"], parameters)
             # Nothing was inserted without the agents, and by a repeat.

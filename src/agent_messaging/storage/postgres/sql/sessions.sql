@@ -261,14 +261,15 @@ where (a.state = 'open') is not true
 
 -- name: close_asks
 with held as materialized (
-  select a.seq from messages m join asks a on a.seq = m.seq join deliveries d on d.seq = m.seq
+  select a.seq, m.id from messages m join asks a on a.seq = m.seq join deliveries d on d.seq = m.seq
   where m.id = any($1::text[]::uuid[]) and a.state = 'open'
   order by a.seq
   for update of d
 )
 update asks a set state = $2, ended_at = coalesce($3::timestamptz, clock_timestamp())
 from held h where a.seq = h.seq and a.state = 'open'
-returning a.seq
+returning a.seq, h.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state,
+  a.origin::text, a.deadline_at, a.reason, null as answer_id
 
 -- name: close_asks_unread
 -- Read since it was stored, by the call that has given up now. What its recipient read later, in another way, stays read.
@@ -281,10 +282,11 @@ with held as materialized (
 update deliveries d set read_at = null from held h where d.seq = h.seq
 
 -- name: register_wait
-insert into waits (id, recipient_id, sender_id, process_id, until_at)
+insert into waits (id, recipient_id, sender_id, process_id, until_at, within)
 values (
   $1::text::uuid, $2::text::uuid, $3::text::uuid, $5::text::uuid,
-  coalesce($6::timestamptz, clock_timestamp()) + make_interval(secs => $4::float8)
+  coalesce($6::timestamptz, clock_timestamp()) + make_interval(secs => $4::float8),
+  (select m.seq from messages m where m.id = $7::text::uuid)
 )
 on conflict (id) do nothing
 

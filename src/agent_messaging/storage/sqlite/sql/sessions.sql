@@ -195,10 +195,10 @@ update deliveries set read_at = null where seq in (select value from jsonb_each(
 
 -- name: register_wait
 -- That of a process which others took for dead holds nothing: nobody would remove it any more.
-insert into waits (id, recipient_id, sender_id, process_id, until_due)
+insert into waits (id, recipient_id, sender_id, process_id, until_due, within)
 select :wait, r.id, s.id, :owner, iif(
   exists (select 1 from processes where id = :owner and ended_at is not null), 0, :until
-) from agents as r cross join agents as s
+), (select seq from messages where id = :within) from agents as r cross join agents as s
 where r.id = :recipient and s.id = :sender
 on conflict (id) do nothing
 
