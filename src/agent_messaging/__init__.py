@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client import AgentMessaging
     from .config import Config, DatabaseConfig, MessagingConfig
+    from .event_data import (
+        ErrorOccurredEventData,
+        MeetingEndedEventData,
+        MeetingStartedEventData,
+        MessagePostedEventData,
+        ParticipantJoinedEventData,
+        ParticipantLeftEventData,
+        ParticipantStatusChangedEventData,
+        TimeoutOccurredEventData,
+        TurnChangedEventData,
+    )
     from .exceptions import (
         AgentAlreadyExistsError,
         AgentMessagingError,
@@ -124,7 +135,7 @@ __version__ = "0.1.0"
 
 _BY_NAME_ONLY = ("TimeoutError",)
 """Public, but not taken by `from agent_messaging import *`: it would hide the builtin, whose subclass it is."""
-_HOMES = ("exceptions", "models", "config", "handlers.registry", "handlers.events", "messaging", "client")
+_HOMES = ("exceptions", "models", "event_data", "config", "handlers.registry", "handlers.events", "messaging", "client")
 
 
 def __getattr__(name: str) -> Any:
@@ -165,6 +176,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "DeliveryState",
+    "ErrorOccurredEventData",
     "EventData",
     "HandlerContext",
     "HandlerError",
@@ -181,6 +193,7 @@ __all__ = [
     "Kind",
     "MailboxFullError",
     "Meeting",
+    "MeetingEndedEventData",
     "MeetingError",
     "MeetingEvent",
     "MeetingEventHandler",
@@ -192,12 +205,14 @@ __all__ = [
     "MeetingNotFoundError",
     "MeetingParticipant",
     "MeetingPermissionError",
+    "MeetingStartedEventData",
     "MeetingStateError",
     "MeetingStatus",
     "MeetingTimeoutError",
     "Message",
     "MessageContext",
     "MessageNotFoundError",
+    "MessagePostedEventData",
     "MessageType",
     "MessagingConfig",
     "MutualWaitError",
@@ -211,7 +226,10 @@ __all__ = [
     "OrganizationAlreadyExistsError",
     "OrganizationNotFoundError",
     "OutcomeUnknownError",
+    "ParticipantJoinedEventData",
+    "ParticipantLeftEventData",
     "ParticipantStatus",
+    "ParticipantStatusChangedEventData",
     "PayloadError",
     "Receipt",
     "ReceiptEvent",
@@ -239,7 +257,9 @@ __all__ = [
     "T_Meeting",
     "T_OneWay",
     "TimeoutException",
+    "TimeoutOccurredEventData",
     "Turn",
+    "TurnChangedEventData",
     "TurnEnd",
     "TurnLostError",
     "clear_handlers",

@@ -444,7 +444,9 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         It is called for every such event of every meeting, whichever process made it: `async def handler(event)` with a
         `MeetingEventPayload`, or `async def handler(meeting_id, agent_external_id, data)`. Several handlers of one
         event run at the same time; one that fails or hangs (it is cancelled after `handler_timeout`) disturbs nothing.
-        It may be registered before the SDK is started. The function is returned unchanged.
+        It may be registered before the SDK is started. The function is returned unchanged. Annotated as
+        `MeetingEvent[TurnChangedEventData]` (or `data: TurnChangedEventData`), it gets the data as that model; where
+        they do not fit, which only events of an application's own can do, it is not called, and the log says why.
 
         Raises:
             InvalidArgumentError: The type is not one, or the function takes neither one nor three arguments.

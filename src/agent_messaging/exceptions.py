@@ -7,14 +7,14 @@ same call may succeed later unchanged. Every error survives pickling. Payloads n
     AgentMessagingError
     ├── NotInitializedError (RuntimeError)      ├── SessionError
     ├── ConfigurationError (ValueError)         │   ├── SessionStateError
-    ├── InvalidArgumentError (ValueError)       │   │   └── SessionNotFoundError
+    ├── InvalidArgumentError (ValueError)       │   │   └── SessionNotFoundError (ValueError)
     │   └── PayloadError                        │   ├── SessionLockError
     ├── IdempotencyConflictError                │   │   └── MutualWaitError
     ├── AgentNotFoundError                      │   └── ConversationEndedError
     ├── OrganizationNotFoundError               ├── MeetingError
-    ├── MessageNotFoundError                    │   ├── MeetingNotFoundError, MeetingNotActiveError
-    ├── MailboxFullError                        │   ├── MeetingStateError, AgentNotInMeetingError
-    ├── ClaimLostError                          │   ├── InvalidMeetingError (ValueError)
+    ├── MessageNotFoundError                    │   ├── MeetingNotFoundError (ValueError)
+    ├── MailboxFullError                        │   ├── MeetingNotActiveError, MeetingStateError
+    ├── ClaimLostError                          │   ├── InvalidMeetingError (ValueError), AgentNotInMeetingError
     ├── HandlerError                            │   ├── NotYourTurnError
     │   ├── NoHandlerRegisteredError            │   │   └── TurnLostError
     │   └── HandlerTimeoutError                 │   └── MeetingPermissionError
@@ -295,8 +295,8 @@ class SessionStateError(SessionError):
     code = "session_state"
 
 
-class SessionNotFoundError(SessionStateError):
-    """These agents have no open session. Their first message opens one."""
+class SessionNotFoundError(SessionStateError, ValueError):
+    """These agents have no open session, or no session has this id. Their first message opens one."""
 
     code = "session_not_found"
     exit_code = 4
@@ -357,7 +357,7 @@ class MeetingError(AgentMessagingError):
     code = "meeting"
 
 
-class MeetingNotFoundError(MeetingError):
+class MeetingNotFoundError(MeetingError, ValueError):
     """No meeting has this id. Use the id that create_meeting returned."""
 
     code = "meeting_not_found"

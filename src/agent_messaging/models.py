@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, StrEnum
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, SkipValidation
+from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
 T_OneWay = TypeVar("T_OneWay", default=Any)
@@ -297,21 +297,35 @@ class EventData(Record):
     """The data of a meeting event: keys in `_id` are UUIDs, each with a twin in `_external_id`."""
 
 
-class MeetingEventPayload(_Record):
-    """What an event handler receives."""
+D = TypeVar("D", default=EventData)
 
-    model_config = ConfigDict(frozen=True, defer_build=True, arbitrary_types_allowed=True)
+
+@dataclass(frozen=True, slots=True)
+class MeetingEventPayload(Generic[D]):
+    """What an event handler receives.
+
+    Annotated as `MeetingEventPayload[TurnChangedEventData]`, or with another model of `agent_messaging.event_data`, a
+    handler gets its data as that model.
+    """
 
     meeting_id: UUID
     event_type: MeetingEventType
-    timestamp: datetime
-    data: SkipValidation[EventData]
+    data: D
     """Its keys can be read as attributes too; they depend on the event."""
+    timestamp: datetime = None  # type: ignore[assignment]
+    """Now, where it is left out or None."""
     agent_external_id: str | None = None
-    """Whom it is about."""
+    """Whom it is about; None also where that agent is not known any more."""
+
+    def __post_init__(self) -> None:
+        if self.timestamp is None:
+            object.__setattr__(self, "timestamp", datetime.now(UTC))
+        if type(self.data) is dict:
+            object.__setattr__(self, "data", EventData(cast(dict[str, Any], self.data)))
 
 
-class MeetingEvent(MeetingEventPayload):
+@dataclass(frozen=True, slots=True)
+class MeetingEvent(MeetingEventPayload[D]):
     """A meeting event, with the names that older code gives to the types of events."""
 
     AGENT_JOINED: ClassVar = MeetingEventType.PARTICIPANT_JOINED
@@ -398,6 +412,7 @@ class DeadLetter:
     recipient_id: str
     kind: Kind
     content: Any
+    """As plain JSON; None where what is stored is damaged, which the reasons then say. So with the metadata, empty."""
     metadata: Mapping[str, Any]
     attempt: int
     reasons: tuple[str, ...]

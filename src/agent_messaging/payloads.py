@@ -371,10 +371,26 @@ class Decoder:
                 return from_json(content)
             except ValueError:
                 raise PayloadError(field=field, reason="is not JSON that can be read.") from None
-        adapter = self.adapter(annotation)
+        # By name too: that is how it was written, whatever the aliases are.
+        return self._validate(self.adapter(annotation).validate_json, content, annotation, field)
+
+    def convert(self, values: dict[str, Any], annotation: Any, *, field: str) -> Any:
+        """Return what the annotation asks for, made of values that were decoded before; these, if they are of its type.
+
+        Raises:
+            PayloadError, InvalidArgumentError: As `decode`.
+        """
+        if isinstance(annotation, LateAnnotation):
+            annotation = annotation.resolve()
+        kind = get_origin(annotation) or annotation
+        is_class = isinstance(kind, type) and not typing_extensions.is_typeddict(kind)
+        if _is_plain(annotation) or (is_class and isinstance(values, kind)):
+            return values
+        return self._validate(self.adapter(annotation).validate_python, values, annotation, field)
+
+    def _validate(self, validate: Callable[..., Any], value: object, annotation: Any, field: str) -> Any:
         try:
-            # By name too: that is how it was written, whatever the aliases are.
-            return adapter.validate_json(content, by_alias=True, by_name=True)
+            return validate(value, by_alias=True, by_name=True)
         except ValidationError as error:
             raise PayloadError(field=field, reason=f"does not fit {_name(annotation)}: {problems_of(error)}.") from None
         except PydanticUserError as error:
@@ -559,21 +575,23 @@ def check_handler(function: object, *, field: str = "handler") -> None:
         ) from None
 
 
-def handler_annotation(function: Callable[..., Any]) -> Any:
-    """Return the annotation of a handler's first parameter, for `Decoder.decode`; `MISSING` if it has none.
+def handler_annotation(function: Callable[..., Any], position: int = 0) -> Any:
+    """Return the annotation of a handler's first parameter (or another), for a `Decoder`; `MISSING` if it has none.
 
     To be called when the handler is registered: classes that are local to the function in which it is defined are found
     as long as that function runs. An annotation that is text and names something not defined yet is returned as a
     `LateAnnotation`, which the decoder resolves when the first message comes.
     """
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
         return MISSING
-    first = next(iter(parameters), None)
-    if first is None or first.annotation is MISSING or first.kind is first.VAR_POSITIONAL:
+    wanted = parameters[position] if position < len(parameters) else None
+    if wanted is None or wanted.annotation is MISSING:
         return MISSING
-    late = LateAnnotation(function, first.annotation)
+    if wanted.kind not in (wanted.POSITIONAL_ONLY, wanted.POSITIONAL_OR_KEYWORD):
+        return MISSING
+    late = LateAnnotation(function, wanted.annotation)
     try:
         return late.evaluate()
     except Exception:

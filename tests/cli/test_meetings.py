@@ -59,6 +59,21 @@ async def test_watching_shows_what_is_said_until_the_end(acme: str, start: Start
         assert (json.loads(out)["message_type"], err, watching.returncode) == ("ending", "", 0)
 
 
+async def test_no_view_of_a_meeting_prints_what_a_terminal_would_obey(acme: str, cli: Cli) -> None:
+    said = "\x1b[2J\x9b2J \u202ereversed\u202c"
+    async with AgentMessaging[Any](acme) as sdk:
+        id = await sdk.meeting.create_meeting("alice", [])
+        await sdk.meeting.start_meeting("alice", id, said)
+        await sdk.meeting.speak("alice", id, {"of": said})
+        await sdk.meeting.end_meeting("alice", id)
+    for command in ("history", "timeline", "watch"):
+        shown = (await invoke(cli, "meetings", command, str(id))).out
+        assert "\\x1b[2J\\x9b2J \\u202ereversed\\u202c" in shown
+        plain = (await invoke(cli, "meetings", command, str(id), "--json")).out
+        assert "\\u001b[2J\\u009b2J \\u202ereversed\\u202c" in plain
+        assert not set(said) & set("\x1b\x9b\u202e\u202c") & set(shown + plain)
+
+
 def test_an_unknown_meeting(acme: str, cli: Cli) -> None:
     for command in ("show", "history", "timeline", "watch"):
         assert cli("meetings", command, NOBODY, "--json", check=4).error["code"] == "meeting_not_found"

@@ -133,6 +133,30 @@ def test_what_a_terminal_would_obey_is_not_printed(acme: str, cli: Cli) -> None:
     assert "red \\x1b[31m and \\x9b31m\\nnext" in out
 
 
+REVERSED = "pay \u202etxt.exe\u202c and \u2066turn\u2069"
+
+
+def test_no_text_is_shown_in_another_order_than_it_has(acme: str, cli: Cli) -> None:
+    cli("send", "alice", "bob", "--text", REVERSED)
+    cli("send", "alice", "bob", "--payload", json.dumps({"of": REVERSED}))
+    out = cli("inbox", "bob").out
+    assert "pay \\u202etxt.exe\\u202c and \\u2066turn\\u2069" in out
+    assert '{"of": "pay \\u202etxt.exe\\u202c and \\u2066turn\\u2069"}' in out
+    assert not set("\u202e\u202c\u2066\u2069") & set(out)
+    joined = "\u0645\u06cc\u200c\u062e\u0648\u0631\u0645 👩\u200d💻"  # Persian, and a woman at a computer
+    cli("send", "alice", "bob", "--text", joined)
+    assert joined in cli("inbox", "bob").out, "what joins letters is text"
+
+
+def test_json_has_nothing_that_a_terminal_would_obey_and_reads_back_as_it_was(acme: str, cli: Cli) -> None:
+    text = f"\x1b[31m \x7f \x85\x9b31m \u2028 {REVERSED} é 株 👩"
+    cli("send", "alice", "bob", "--text", text)
+    inbox = cli("inbox", "bob", "--json")
+    assert inbox.json["messages"][0]["content"] == text
+    assert not set("\x1b\x7f\x85\x9b\u2028\u202e\u2066") & set(inbox.out)
+    assert "é 株 👩" in inbox.out, "other text is shown as it is"
+
+
 async def handle_first(url: str, fail: bool) -> None:
     """Serve bob until his oldest message is done, or dead."""
     sdk: AgentMessaging[str] = AgentMessaging(url)

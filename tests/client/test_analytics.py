@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from agent_messaging import AgentNotFoundError, MeetingStatus, ParticipantStatus
+from agent_messaging.storage.assembly import Act, End, Leave, Pass, Skip, Start
+from agent_messaging.storage.ports import Acted
 from tests.client.meeting_support import Table
 from tests.client.support import MakeSdk, Sdk
 
@@ -222,12 +224,54 @@ async def test_the_timeline_has_every_event_and_message_in_order(sdk: Sdk, scrip
     assert posted[0].data["sender_external_id"] == "alice"
 
 
+def course_of(timeline: list[Any]) -> list[str]:
+    """Of messages the type of note, of events their type."""
+    return [one.content["type"] if one.type == "message" else one.event_type.value.upper() for one in timeline]
+
+
+async def test_the_timeline_is_in_the_order_of_what_happened_where_the_clock_was_set_back(sdk: Sdk) -> None:
+    table = await Table.gather(sdk, "bob", "carol", turn_duration=3600)
+    alice, bob, carol = [str((await sdk.get_agent(name)).id) for name in table.people]
+    began = datetime.now(UTC)
+    acts: tuple[Act, ...] = (Start(alice), Skip(alice), Leave(bob), Pass(carol), End(alice))
+    for number, act in enumerate(acts, 1):
+        at = began - timedelta(seconds=10 * number)
+        owner = sdk.store.presence.process_id
+        assert isinstance(await sdk.store.meetings.act(str(table.id), act, owner=owner, now=at), Acted)
+    timeline = (await sdk.meeting.get_meeting_timeline(table.id)).timeline
+    assert course_of(timeline) == [
+        *("participant_joined", "PARTICIPANT_JOINED", "participant_joined", "PARTICIPANT_JOINED"),
+        *("MEETING_STARTED", "TURN_CHANGED"),
+        *("turn_skipped", "TURN_CHANGED"),
+        *("participant_left", "TURN_CHANGED", "PARTICIPANT_LEFT"),
+        "TURN_CHANGED",
+        *("meeting_ended", "MEETING_ENDED"),
+    ]
+    assert [one.data["turn"] for one in timeline if one.get("event_type") == "turn_changed"] == [1, 2, 3, 4]
+
+
+async def test_a_note_without_an_event_is_in_its_place_in_the_timeline(sdk: Sdk) -> None:
+    table = await Table.open(sdk, "bob", speaker_selection=lambda meeting: "alice")
+    for turn in (1, 3, 5):
+        await table.until_turn(turn)
+        await sdk.meeting.skip_turn("alice", table.id)
+    await table.until_turn(7)
+    await table.end()
+    timeline = (await sdk.meeting.get_meeting_timeline(table.id)).timeline
+    assert course_of(timeline)[2:] == [
+        *("MEETING_STARTED", "TURN_CHANGED"),
+        *("turn_skipped", "TURN_CHANGED", "turn_skipped", "TURN_CHANGED", "turn_skipped", "TURN_CHANGED"),
+        *("meeting_ended", "MEETING_ENDED"),
+    ]
+
+
 async def test_figures_of_a_meeting_that_has_not_started_and_of_a_silent_one(sdk: Sdk) -> None:
     table = await Table.invite(sdk, "bob")
     turns = await sdk.meeting.get_turn_statistics(table.id)
     assert (turns.total_turns, turns.avg_messages_per_turn, turns.avg_turn_seconds, turns.turns) == (0, 0.0, None, [])
     participation = await sdk.meeting.get_participation_analysis(table.id)
     assert (participation.participation_rate, participation.most_active, participation.total_messages) == (0.0, None, 0)
+    assert participation.least_active is None, "where nobody spoke nobody spoke least"
     assert participation.by_participant["bob"].status is ParticipantStatus.INVITED
     timeline = await sdk.meeting.get_meeting_timeline(table.id)
     assert (timeline.timeline, timeline.duration_seconds, timeline.started_at) == ([], None, None)
@@ -250,11 +294,43 @@ async def test_figures_survive_the_end_of_the_process_and_the_removal_of_a_parti
     assert set(found.by_participant) == {"alice", "carol"}
     assert found.total_messages == 2
     turns = await other.meeting.get_turn_statistics(table.id)
-    assert {one.agent_id for one in turns.turns} == {"alice", "carol"}
-    assert turns.total_messages == 2
+    assert [(one.number, one.agent_id, one.how) for one in turns.turns] == [
+        *((1, "alice", "spoke"), (2, "bob", "spoke"), (3, "carol", "spoke"), (4, "alice", "meeting_ended")),
+    ]
+    assert (turns.total_turns, turns.total_messages, turns.turn_changes) == (4, 2, 3)
+    bob = turns.participants_turn_stats["bob"]
+    assert (bob.turns_taken, bob.messages_sent) == (1, 0), "what it said went with it"
     timeline = await other.meeting.get_meeting_timeline(table.id)
+    events = [one for one in timeline.timeline if one.type == "event"]
+    assert [(one.event_type, one.agent_id) for one in events] == [
+        *(("participant_joined", "bob"), ("participant_joined", "carol"), ("meeting_started", "alice")),
+        *(("turn_changed", "alice"), ("message_posted", "alice"), ("turn_changed", "bob"), ("message_posted", "bob")),
+        *(("turn_changed", "carol"), ("message_posted", "carol"), ("turn_changed", "alice")),
+        *(("participant_left", "bob"), ("meeting_ended", "alice")),
+    ]
+    assert events[2].data["participant_external_ids"] == ["alice", "bob", "carol"]
+    assert [one.data["previous_speaker_external_id"] for one in events if one.event_type == "turn_changed"] == [
+        *(None, "alice", "bob", "carol"),
+    ]
     assert [one.event_type for one in timeline.timeline if one.type == "event"][-1] == "meeting_ended"
     assert not any(one.get("sender_id") == "bob" for one in timeline.timeline)
+
+
+async def test_an_agent_removed_after_a_meeting_has_no_name_in_its_figures_but_its_turns(make_sdk: MakeSdk) -> None:
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    table = await Table.open(sdk, "bob")
+    await table.speak("alice")
+    await table.speak("bob")
+    await table.end()
+    bob = str((await sdk.get_agent("bob")).id)
+    await sdk.deregister_agent("bob")
+    turns = await other.meeting.get_turn_statistics(table.id)
+    assert [(one.number, one.agent_id) for one in turns.turns] == [(1, "alice"), (2, None), (3, "alice")]
+    assert set(turns.participants_turn_stats) == {"alice", bob}
+    timeline = await other.meeting.get_meeting_timeline(table.id)
+    changes = [one for one in timeline.timeline if one.get("event_type") == "turn_changed"]
+    assert [(one.agent_id, one.data["turn"]) for one in changes] == [("alice", 1), (None, 2), ("alice", 3)]
 
 
 async def test_figures_of_a_meeting_longer_than_a_page(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:

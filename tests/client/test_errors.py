@@ -128,7 +128,14 @@ def test_the_tree_is_that_of_the_reference() -> None:
         assert issubclass(getattr(agent_messaging, child), getattr(agent_messaging, parent)), child
     assert issubclass(agent_messaging.TimeoutError, TimeoutError)
     assert issubclass(agent_messaging.NotInitializedError, RuntimeError)
-    for name in ("InvalidArgumentError", "PayloadError", "ConfigurationError", "InvalidMeetingError"):
+    for name in (
+        "InvalidArgumentError",
+        "PayloadError",
+        "ConfigurationError",
+        "InvalidMeetingError",
+        "SessionNotFoundError",
+        "MeetingNotFoundError",
+    ):
         assert issubclass(getattr(agent_messaging, name), ValueError)
 
 

@@ -20,6 +20,7 @@ from agent_messaging import (
     MeetingNotFoundError,
     PayloadError,
 )
+from agent_messaging.delivery import events
 from tests.client.meeting_support import Table, Watcher
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
@@ -343,6 +344,33 @@ async def test_a_handler_that_hangs_holds_up_neither_the_meeting_nor_other_handl
     assert [event.data.turn for event in events] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("bound", ["MAX_PENDING", "MAX_PENDING_BYTES"])
+async def test_what_a_handler_that_hangs_is_behind_with_is_bounded(
+    bound: str, sdk: Sdk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(events, bound, 3 if bound == "MAX_PENDING" else 2_500)
+    monkeypatch.setattr(events, "AT_ONCE_BYTES", 1)  # and pages of one are read to the end
+    resume = asyncio.Event()
+
+    async def hang(event: MeetingEventPayload) -> None:
+        await resume.wait()
+
+    bad, good = Watcher(hang).watch(sdk, Type.MESSAGE_POSTED), Watcher().watch(sdk, Type.MESSAGE_POSTED)
+    table = await Table.open(sdk)
+    with caplog.at_level(logging.ERROR):
+        for number in range(7):
+            await table.speak("alice", [number, "x" * 1_000])
+        await good.wait_for(Type.MESSAGE_POSTED, 7)
+        await eventually(lambda: len(caplog.records), SOON, until=lambda count: count == 3)
+    resume.set()
+    await bad.wait_for(Type.MESSAGE_POSTED, 4)
+    await table.speak("alice", ["last"])
+    await bad.wait_for(Type.MESSAGE_POSTED, 5)
+    heard = [event.data.content[0] for event in bad.events]
+    assert heard == [0, 1, 2, 3, "last"], "the first is being handled, three wait"
+    assert "does not keep up" in caplog.text
+
+
 async def test_a_handler_may_act_in_the_meeting_it_is_told_of(sdk: Sdk) -> None:
     async def answer(event: MeetingEventPayload) -> None:
         if event.data.current_speaker_external_id == "bob":
@@ -410,7 +438,7 @@ async def test_an_event_of_ones_own_reaches_the_handlers_and_the_timeline(make_s
     await emit.emit_error_occurred(str(table.id), "lost_page", "page 8 is missing")
     [turn] = await watcher.wait_for(Type.TURN_CHANGED)
     assert (turn.data.current_speaker_id, turn.data.current_speaker_external_id) == (bob, "bob")
-    assert (turn.data.by, turn.agent_external_id) == (["hand", 1], None)
+    assert (turn.data.by, turn.agent_external_id) == (["hand", 1], "bob")
     [first, second] = await watcher.wait_for(Type.ERROR_OCCURRED, 2)
     assert (first.data.error_type, first.data.error_message) == ("lost_page", "page 7 is missing")
     assert (first.data.affected_agent_id, first.data.affected_agent_external_id) == (bob, "bob")

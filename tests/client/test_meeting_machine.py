@@ -234,8 +234,8 @@ class Machine(RuleBasedStateMachine):
             if not passes:
                 model.said.append((name, message))
             model.finish("passed" if passes else "spoke", following)
-            if self.shown.get((via, name)) == bound:
-                self.shown.pop((via, name), None)
+            if bound is not None and self.shown.get((via, name), bound + 1) <= bound:
+                del self.shown[via, name]  # one before the turn that was used is over as well
         self.check()
 
     @precondition(lambda self: self.keyed)

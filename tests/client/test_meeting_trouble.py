@@ -213,21 +213,28 @@ async def test_the_turn_of_a_speaker_whose_agent_is_deregistered_goes_to_the_nex
     await table.speak("carol", "three")
     await table.speak("alice", "four")
     assert await table.holder() == (5, "bob")
-    carol = asyncio.create_task(table.wait("carol"))
     bob = asyncio.create_task(table.wait("bob"))
     await bob
     bob = asyncio.create_task(table.speak("bob", "never", next_speaker_external_id="bob", turn=99))
     with pytest.raises(TurnLostError):
         await bob
-    watcher = Watcher().watch(sdk, MeetingEventType.PARTICIPANT_LEFT)
+    await sdk.close()  # the names that it remembers do not count
+    await sdk.initialize()
+    watcher = Watcher().watch(sdk, MeetingEventType.PARTICIPANT_LEFT, MeetingEventType.TURN_CHANGED)
     await sdk._started().events.ready()
+    carol = asyncio.create_task(table.wait("carol"))
+    await eventually(lambda: len(sdk._started().meetings.waiters), SOON)
+    gone = (await other.get_agent("bob")).id
     assert await other.deregister_agent("bob") is True
     assert (await carol).number == 6
     assert await table.seats() == {"alice": "waiting", "carol": "speaking"}
     assert (await table.notes())[-1] == {"type": "participant_left", "agent": "bob", "how": "deregistered"}
     assert [who for who, _ in await table.said()] == ["alice", "carol", "alice"], "what it said went with it"
     [left] = await watcher.wait_for(MeetingEventType.PARTICIPANT_LEFT)
-    assert left.data.how == "deregistered"
+    assert (left.agent_external_id, left.data.agent_external_id) == ("bob", "bob")
+    assert (left.data.agent_id, left.data.how) == (gone, "deregistered")
+    [changed] = await watcher.wait_for(MeetingEventType.TURN_CHANGED)
+    assert (changed.data.previous_speaker_external_id, changed.data.current_speaker_external_id) == ("bob", "carol")
     await table.speak("carol", "six")
     assert await table.holder() == (7, "alice")
     with pytest.raises((AgentNotFoundError, AgentNotInMeetingError)):

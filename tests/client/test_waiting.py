@@ -11,6 +11,7 @@ import pytest
 from agent_messaging import (
     AgentNotFoundError,
     ConversationEndedError,
+    DeliveryState,
     MessageContext,
     NotInitializedError,
 )
@@ -194,6 +195,28 @@ async def test_a_handler_may_wait_for_the_next_message_of_its_sender(sdk: Sdk) -
     for number in (2, 3):
         await sdk.conversation.send_no_wait("alice", "bob", number)
     assert await asking == [1, 2, 3]
+    await nothing_is_left(sdk)
+
+
+async def test_a_handler_that_waits_for_another_agent_does_not_hold_up_its_sender(make_sdk: MakeSdk) -> None:
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob", "carol")
+
+    async def consult(message: Any, context: MessageContext) -> Any:
+        if message != "first":
+            return f"{message}, at once"
+        return f"{message}, {await sdk.conversation.wait_for_message('bob', 'carol', SOON)}"
+
+    sdk.register_handler("bob", concurrency=2)(Clerk(consult))
+    first = await other.conversation.send_no_wait("alice", "bob", "first")
+    await until_registered(sdk)
+    second = await other.conversation.send_no_wait("alice", "bob", "second")
+    await other.wait([second])
+    assert (await other.receipts.get(first)).state is DeliveryState.CLAIMED
+    await other.conversation.send_no_wait("carol", "bob", "late")
+    await other.wait([first])
+    answers = await other.conversation.get_unread_messages("alice")
+    assert answers == ["second, at once", "first, late"]
     await nothing_is_left(sdk)
 
 

@@ -101,8 +101,9 @@ async def test_very_many_are_rung_at_once(postgres_dsn: str, watch: Watch) -> No
 
 
 async def test_a_killed_process_is_dead_before_its_lease(postgres_dsn: str, open_store: StoreMaker) -> None:
-    """Its connection is gone at once; two looks three seconds apart believe it."""
+    """Its connection is gone at once; two looks three seconds apart believe it, and the next polls come sooner."""
     observer = await open_store(postgres_dsn)
+    slow = observer.presence.poll_interval
     program = (
         "import asyncio, sys\n"
         "from agent_messaging.storage.postgres.store import PostgresStore\n"
@@ -126,6 +127,10 @@ async def test_a_killed_process_is_dead_before_its_lease(postgres_dsn: str, open
     begun = time.monotonic()
     await eventually(observer.presence.find_dead, 10.0, interval=0.2, until=lambda dead: dead == [process_id])
     assert 2.5 < time.monotonic() - begun < 8.0
+    assert observer.presence.poll_interval < slow
+    await observer.processes.release([process_id])
+    assert await observer.presence.find_dead() == []
+    assert observer.presence.poll_interval == slow
 
 
 async def test_a_lease_that_is_over_is_death(postgres_dsn: str, watch: Watch) -> None:

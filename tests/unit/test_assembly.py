@@ -293,7 +293,8 @@ def test_an_invitation_goes_with_who_leaves(standing: Assembly, act: Act, how: s
     assert changes.seats == {"a": LEFT}
     assert changes.withdraws_invitations
     assert changes.status is None
-    assert events(changes) == [(MeetingEventType.PARTICIPANT_LEFT, "a", {"agent_id": "a", "how": how})]
+    named = {"agent_external_id": "a"} if how == "deregistered" else {}
+    assert events(changes) == [(MeetingEventType.PARTICIPANT_LEFT, "a", {"agent_id": "a", "how": how} | named)]
     (note,) = changes.notes
     assert (note.type, note.content) == (MessageType.SYSTEM, {"type": "participant_left", "agent": "a", "how": how})
     # What an agent sent goes with it when it is removed.
@@ -567,7 +568,10 @@ def test_the_turn_of_who_leaves_goes_on(act: Act, how: str) -> None:
     assert next_turn(changes) == (8, "b", SPEAK)
     assert changes.seats == {"a": LEFT, "b": SPEAKING}
     left = (MeetingEventType.PARTICIPANT_LEFT, "a", {"agent_id": "a", "how": how})
-    assert events(changes) == [turn_changed("a", "b", 8), left]
+    turn = turn_changed("a", "b", 8)
+    if how == "deregistered":
+        left[2]["agent_external_id"] = turn[2]["previous_speaker_external_id"] = "a"
+    assert events(changes) == [turn, left]
 
 
 @pytest.mark.parametrize("standing", [active(), selecting()])
@@ -610,18 +614,33 @@ def test_the_host_ends_it_at_any_time(standing: Assembly, seats: dict[str, Parti
 
 
 def test_notes_name_agents_by_external_ids() -> None:
-    (note,) = change(OVER, TimeOut(7)).notes
-    assert agents_named([note]) == {"a", "b"}
-    shown = render(note, {"a": "alice", "b": "bob"})
+    changes = change(OVER, TimeOut(7))
+    (note,) = changes.notes
+    assert agents_named(changes) == {"a", "b"}
+    shown = render(note.content, {"a": "alice", "b": "bob"})
     assert (shown["timed_out_agent"], shown["next_speaker"]) == ("alice", "bob")
     assert shown["type"] == "timeout"
 
 
 def test_notes_leave_other_values_alone() -> None:
     note = Note(MessageType.SYSTEM, "a", {"type": "a", "agent": "a", "reason": "a", "next_speaker": None})
-    assert agents_named([note]) == {"a"}
-    assert render(note, {"a": "alice"}) == {"type": "a", "agent": "alice", "reason": "a", "next_speaker": None}
-    assert render(note, {})["agent"] == "a"
+    assert agents_named(Changes(notes=[note])) == {"a"}
+    assert render(note.content, {"a": "alice"}) == {"type": "a", "agent": "alice", "reason": "a", "next_speaker": None}
+    assert render(note.content, {})["agent"] == "a"
+
+
+def test_events_keep_the_name_of_an_agent_that_is_removed() -> None:
+    changes = change(active(), Vanish("a"))
+    assert agents_named(changes) == {"a"}
+    assert [render(event.data, {"a": "alice"}) for event in changes.events] == [
+        {
+            "previous_speaker_id": "a",
+            "previous_speaker_external_id": "alice",
+            "current_speaker_id": "b",
+            "turn": 8,
+        },
+        {"agent_id": "a", "agent_external_id": "alice", "how": "deregistered"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -640,8 +659,8 @@ def test_notes_leave_other_values_alone() -> None:
 def test_no_note_shows_an_agents_inner_id(standing: Assembly, act: Act) -> None:
     ids = {seat.agent_id: f"<{seat.agent_id}>" for seat in standing.seats}
     for note in change(standing, act).notes:
-        assert agents_named([note])
-        assert not set(render(note, ids).values()) & set(ids)
+        assert agents_named(Changes(notes=[note]))
+        assert not set(render(note.content, ids).values()) & set(ids)
 
 
 # --- at random --------------------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ ONE_SIDED = {
         "close_asks": "the same",
         "end_session_asks": "the same",
         "take": "the same",
+        "return_messages_lock": "many writers: what was read before the lock may be old",
         "end_session_again": "a call may be repeated by the engine, after a commit whose answer was lost",
         "act_lock": "many writers: of a meeting, one act at a time, and what was read before the lock may be old",
         "act_write": "one round trip for all that acts change",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
@@ -24,6 +24,9 @@ WIDE = 120
 """Columns of a terminal on which a table may have a column for ids."""
 MAX_CONTENT = 200
 """Characters of a payload shown to people; JSON has all of it."""
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it: control characters, ends of lines, changes of the direction of writing
+(they can show a text in another order than it has), and halves of characters."""
 
 
 def show(options: Options, document: Mapping[str, Any], human: Callable[[], None]) -> None:
@@ -40,8 +43,10 @@ def print_json(document: Any, indent: int | None = None) -> None:
 
 
 def to_json(document: Any, indent: int | None = None) -> str:
-    """Records become objects, instants ISO 8601."""
-    return json.dumps(document, ensure_ascii=False, indent=indent, default=_plain)
+    """Records become objects, instants ISO 8601. What a terminal would obey is escaped; it reads back as it was."""
+    text = json.dumps(document, ensure_ascii=False, indent=indent, default=_plain)
+    # Outside of strings JSON has none of these but the ends of its own lines.
+    return _OBEYED.sub(lambda found: "\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 def _plain(value: Any) -> Any:
@@ -78,12 +83,7 @@ def count(number: int, noun: str) -> str:
 
 def clean(text: str, keep: str = "") -> str:
     """Text of unknown origin, on one line and without what a terminal would obey, but for the characters to keep."""
-    return "".join(
-        repr(character)[1:-1]
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") and character not in keep
-        else character
-        for character in text
-    )
+    return _OBEYED.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
 
 
 def content(value: Any, limit: int = MAX_CONTENT) -> str:

@@ -7,14 +7,15 @@ told to its asker without a look at the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..exceptions import AgentNotFoundError, DatabaseError, OutcomeUnknownError
+from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError, OutcomeUnknownError
 from ..models import AskState
 from ..payloads import MISSING
 from ..storage.ports import AskRow, EndedAsk, SessionStore
@@ -92,12 +93,28 @@ class Asks:
 
     # --- ending -------------------------------------------------------------------------------------------------------
 
-    async def close(self, ask_id: str, state: AskState) -> AskOutcome | None:
-        """End an ask as timed out or cancelled unless it has ended; answer how it did, None if it does not exist.
+    @contextlib.contextmanager
+    def ending_at(self, ask_id: str, deadline: float) -> Iterator[None]:
+        """Within, end the ask as timed out at this time of the loop, unless it has ended; its waiters are told how.
 
-        Calls that come together are one call to the store. Cancelling this leaves the ending going on.
+        Those of the same instant are one call to the store, and none of their callers is woken before its end.
         """
-        return await asyncio.shield(self._close(ask_id, state))
+        timer = asyncio.get_running_loop().call_at(deadline, self._time_out, ask_id)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _time_out(self, ask_id: str) -> None:
+        self._close(ask_id, AskState.TIMED_OUT).add_done_callback(partial(self._timed_out, ask_id))
+
+    def _timed_out(self, ask_id: str, closing: asyncio.Future[AskOutcome | None]) -> None:
+        if closing.cancelled():
+            return  # closing the SDK releases who waits
+        if (error := closing.exception()) is not None:
+            self.waiters.fail(ask_id, error)
+        else:
+            self.waiters.tell(ask_id, closing.result())
 
     def give_up(self, ask_id: str) -> None:
         """Cancel an ask whose caller has gone; what the store makes of it concerns nobody here."""
@@ -139,8 +156,7 @@ class Asks:
                     for start in range(0, len(ids), AT_ONCE):
                         await self._close_page(ids[start : start + AT_ONCE], state, futures)
                 finally:
-                    for future in futures.values():
-                        future.cancel()  # those that are done do not mind
+                    _give_up_on(futures.values())
         finally:
             self._closer = None
 
@@ -166,6 +182,8 @@ class Asks:
         if self._closer is not None:
             self._closer.cancel()
             await asyncio.wait({self._closer})
+        for futures in self._closing.values():
+            _give_up_on(futures.values())
 
     async def _find(self, ids: list[str]) -> dict[str, AskOutcome | None]:
         found = await self.sessions.find_ended_asks(ids)
@@ -178,6 +196,14 @@ def outcome_of(row: AskRow) -> AskOutcome:
     if answer is None:
         return AskOutcome(row.ask_id, row.state, reason=row.reason)
     return AskOutcome(row.ask_id, row.state, answer.content, answer.metadata, answer.checksum)
+
+
+def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:
+    """The SDK is closed before the store has answered: nobody may wait for it any more."""
+    for future in futures:
+        if not future.done():
+            future.set_exception(NotInitializedError("The SDK was closed while it ended an ask. Its deadline ends it."))
+            future.exception()  # taken, so that it is not reported as never retrieved
 
 
 def _gone(_: str) -> Exception:

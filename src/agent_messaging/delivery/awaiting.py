@@ -11,12 +11,15 @@ import builtins
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractContextManager
 
 from ..exceptions import AgentNotFoundError, ConversationEndedError, DatabaseError, OutcomeUnknownError
 from ..ids import uuid7
 from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
+from .current import Run
 from .names import AgentName, Names
+from .reading import Taking
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -27,6 +30,7 @@ class Awaiting:
 
     Args:
         on_released: Called with the recipient when a wait has ended: what it held back is the handlers' again.
+        waiting: Within it, a run that waits does not hold its lane.
     """
 
     def __init__(
@@ -36,51 +40,64 @@ class Awaiting:
         names: Names,
         *,
         on_released: Callable[[Collection[str], Kind], None],
+        waiting: Callable[[Run | None], AbstractContextManager[None]],
     ) -> None:
         self.sessions = sessions
         self.presence = presence
         self.names = names
         self.on_released = on_released
+        self.waiting = waiting
         self.waiters = Waiters[WaitRow](self._find, _gone)
         self._held: dict[NewWait, asyncio.Task[bool]] = {}
         """Rows of this object, from their registration until they are removed."""
         self._removing: dict[NewWait, asyncio.Task[None]] = {}
 
-    async def take(self, recipient: AgentName, sender: AgentName, deadline: float | None) -> MessageRow | None:
+    async def take(
+        self, taking: Taking, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
+    ) -> MessageRow | None:
         """Take the next message of this sender, one that is there already first; None at the deadline.
+
+        A run that waits in here gives up its lane meanwhile, unless it waits for a message of just that lane.
 
         Raises:
             ConversationEndedError: The conversation was ended while it waited.
             AgentNotFoundError: One of the two was removed.
             NotInitializedError: The SDK was closed meanwhile.
         """
-        found = await self.sessions.take_awaited(recipient.id, sender.id)
+        if run is not None and run.is_in_lane(recipient.id, sender.id, Kind.CONVERSATION):
+            run = None  # it gives nothing up: a message on its way would be handled and not taken
+        found = await taking.take_awaited(recipient.id, sender.id)
         if found is not None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
             return found
-        async with self._registered(recipient, sender, deadline) as wait_id:
+        is_ended = False
+        async with self._registered(recipient, sender, deadline, run) as wait_id:
             while True:
                 with self.waiters.expect(wait_id) as ready:
                     # What came between the look and the registration is seen here, what comes later is announced.
-                    found = await self.sessions.take_awaited(recipient.id, sender.id)
+                    found = await taking.take_awaited(recipient.id, sender.id)
                     if found is not None:
                         return found
+                    if is_ended:  # and what was still there somebody else has taken
+                        raise ConversationEndedError(
+                            f"{sender.external_id!r} or {recipient.external_id!r} ended the conversation while "
+                            f"{recipient.external_id!r} waited for a message. The next message opens a new session."
+                        )
                     try:
-                        async with asyncio.timeout_at(deadline):
-                            row = await ready
+                        with self.waiting(run):
+                            async with asyncio.timeout_at(deadline):
+                                is_ended = (await ready).is_ended
                     except builtins.TimeoutError:
-                        return await self.sessions.take_awaited(recipient.id, sender.id)
-                if row.is_ended and not row.is_ready:
-                    raise ConversationEndedError(
-                        f"{sender.external_id!r} or {recipient.external_id!r} ended the conversation while "
-                        f"{recipient.external_id!r} waited for a message. The next message opens a new session."
-                    )
+                        return await taking.take_awaited(recipient.id, sender.id)
 
     @contextlib.asynccontextmanager
-    async def _registered(self, recipient: AgentName, sender: AgentName, deadline: float | None) -> AsyncIterator[str]:
+    async def _registered(
+        self, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
+    ) -> AsyncIterator[str]:
         self.waiters.check_open()
         loop = asyncio.get_running_loop()
         left = None if deadline is None else max(deadline - loop.time(), 0.001)
-        wait = NewWait(uuid7(), recipient.id, sender.id, left)
+        within = None if run is None else run.delivery.message_id
+        wait = NewWait(uuid7(), recipient.id, sender.id, left, within)
         # A task of its own: cut off by a cancellation it could take effect behind the removal, and hold for ever.
         registering = self._held[wait] = asyncio.create_task(
             self.sessions.register_wait(wait, owner=self.presence.process_id), name="agent-messaging-wait"
@@ -98,8 +115,13 @@ class Awaiting:
         task = self._removing.get(wait)
         if task is None:
             task = self._removing[wait] = asyncio.create_task(self._remove(wait), name="agent-messaging-unwait")
-            task.add_done_callback(lambda _: self._removing.pop(wait, None))
+            task.add_done_callback(lambda _: self._removed(wait))
         return task
+
+    def _removed(self, wait: NewWait) -> None:
+        # A callback, because a task that is cancelled before its first step runs nothing of its own.
+        self._removing.pop(wait, None)
+        self._held.pop(wait, None)
 
     async def _remove(self, wait: NewWait) -> None:
         registering = self._held.get(wait)
@@ -110,17 +132,19 @@ class Awaiting:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not remove a wait, its timeout or the end of this process will: %s", error)
-        finally:
-            del self._held[wait]
         self.on_released([wait.recipient_id], Kind.CONVERSATION)
 
-    async def aclose(self) -> None:
-        """Release whoever still waits, and take the rows back."""
+    async def aclose(self, timeout: float) -> None:
+        """Release whoever still waits, and take the rows back, within so many seconds; then the farewell will."""
         await self.waiters.aclose()
         for wait in self._held:
             self._begin_to_remove(wait)
-        while self._removing:
-            await asyncio.wait(set(self._removing.values()))
+        if self._removing:
+            _, late = await asyncio.wait(set(self._removing.values()), timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     async def _find(self, wait_ids: list[str]) -> dict[str, WaitRow | None]:
         found = await self.sessions.find_waits(wait_ids)

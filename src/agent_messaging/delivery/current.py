@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from ..models import Kind
 from ..storage.ports import ClaimedDelivery
 from .stations import Station
 
@@ -18,19 +19,23 @@ class Run:
     delivery: ClaimedDelivery
     station: Station
     waits: int = 0
-    """Asks made in it that are open: meanwhile it does not hold its lane."""
+    """Asks and waits made in it that are open: meanwhile it does not hold its lane."""
     has_ended: bool = False
     is_acting: bool = False
     """Of a turn handler: it has returned, and its turn is being used."""
 
+    def is_in_lane(self, recipient_id: str, sender_id: str, kind: Kind) -> bool:
+        """Whether it is about a message of this sender to this recipient."""
+        return (self.station.agent.id, self.delivery.sender_id, self.station.kind) == (recipient_id, sender_id, kind)
+
     def begin_waiting(self) -> None:
-        """It made an ask."""
+        """It waits for somebody."""
         self.waits += 1
         if self.waits == 1 and not self.has_ended:
             self.station.leave_lane(self.delivery.sender_id)
 
     def end_waiting(self) -> None:
-        """The ask has ended."""
+        """It goes on."""
         self.waits -= 1
         if self.waits == 0 and not self.has_ended:
             self.station.enter_lane(self.delivery.sender_id)
@@ -47,11 +52,6 @@ _current: ContextVar[Run | None] = ContextVar("agent_messaging_run", default=Non
 def enter(run: Run) -> None:
     """The calling task, and what it starts, is in this run."""
     _current.set(run)
-
-
-def leave() -> None:
-    """The calling task is in no run: it was started from within one, for work that is not its handler's."""
-    _current.set(None)
 
 
 def current_run(owner: object) -> Run | None:

@@ -8,8 +8,9 @@ decided here in memory only to save round trips; the store's claim is what count
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 
@@ -32,6 +33,7 @@ from ..storage.ports import (
     Stored,
 )
 from .asks import Asks
+from .background import Background
 from .current import Run
 from .meetings import turn_of
 from .names import NAMES_MAX_AGE, AgentName, Names
@@ -72,6 +74,7 @@ class Dispatcher:
         waiters: Waiters[ReceiptRow],
         asks: Asks,
         runner: Runner,
+        background: Background,
         *,
         concurrency: int,
         timeout: float,
@@ -89,6 +92,7 @@ class Dispatcher:
         self.concurrency = concurrency
         self.timeout = timeout
         self.runner = runner
+        self.background = background
         self.runner.is_giving_back = lambda: self._is_stopping or self._is_ending
         self.trouble = trouble
         self.on_later = on_later
@@ -347,9 +351,18 @@ class Dispatcher:
                 station.queued_elsewhere()
         self.look()
 
-    def look_at_stations(self) -> None:
-        """A run has left its lane: something may be claimed there."""
+    @contextlib.contextmanager
+    def waiting(self, run: Run | None) -> Iterator[None]:
+        """Within, the run waits for somebody, as the store knows too: it does not hold its lane."""
+        if run is None:
+            yield
+            return
+        run.begin_waiting()
         self._wake()
+        try:
+            yield
+        finally:
+            run.end_waiting()
 
     async def _find_waiting(self) -> None:
         waiting = await self.deliveries.find_waiting()
@@ -569,7 +582,7 @@ class Dispatcher:
     def _run(self, station: Station, delivery: ClaimedDelivery) -> None:
         probe("after_claim")
         run = Run(self, delivery, station)
-        task = asyncio.create_task(self.runner.handle(run), name=f"agent-messaging-run-{delivery.message_id}")
+        task = self.background.start(self.runner.handle(run), f"agent-messaging-run-{delivery.message_id}")
         task.add_done_callback(partial(self._ended, run))
         self.runs[task] = run
 

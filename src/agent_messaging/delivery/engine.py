@@ -17,16 +17,18 @@ from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
-from ..storage.ports import EndedSession, MessageRow, NewGroup, ReceiptRow, Store
+from ..storage.ports import EndedAsk, EndedSession, MessageRow, NewGroup, ReceiptRow, Store
 from .arrivals import Arrivals
 from .asks import Asks
 from .awaiting import Awaiting
+from .background import Background
 from .dispatcher import Dispatcher
 from .events import Events
 from .meetings import Meetings
 from .names import AgentName, Names
 from .notices import Notices
 from .outbox import Outbox
+from .reading import Reading
 from .retry import RetryPolicy
 from .runs import Runner
 from .serving import Serving
@@ -36,9 +38,10 @@ from .waiting import Waiters
 logger = logging.getLogger("agent_messaging.delivery")
 
 CLOSING_TIMEOUT = 2.0
-"""Seconds that the last publication, and then the asks given up, have to reach the store.
+"""Seconds that each of these has to reach the store: the last publication, the ends of waits, what goes back unread,
+and the asks given up.
 
-Otherwise the farewell, or the asks' deadlines, end them.
+Otherwise the farewell, or the asks' deadlines, end them; what did not go back stays read.
 """
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
@@ -78,15 +81,23 @@ class Engine:
         self.waiters = Waiters[ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
         """Who waits for a delivery to end."""
         self.asks = Asks(store.sessions)
-        self.awaiting = Awaiting(store.sessions, store.presence, self.names, on_released=self.queued)
+        self.awaiting = Awaiting(
+            store.sessions,
+            store.presence,
+            self.names,
+            on_released=self.queued,
+            waiting=lambda run: self.dispatcher.waiting(run),
+        )
+        self.reading = Reading(store.sessions, store.presence, on_returned=self._returned, on_rejected=self._rejected)
         self.arrivals = Arrivals()
-        threads = DaemonThreads()
+        threads, background = DaemonThreads(), Background()
         self.meetings = Meetings(
             store.meetings,
             store.presence,
             self.names,
             self.serving,
             threads,
+            background,
             on_turn=self._turn_begun,
             on_events=self._events_recorded,
             on_deadline=self.look_in,
@@ -100,7 +111,9 @@ class Engine:
             threads,
             max_answer_bytes=settings.max_payload_bytes,
         )
-        self.events = Events(store.meetings, self.names, event_handlers, threads, timeout=settings.handler_timeout)
+        self.events = Events(
+            store.meetings, self.names, event_handlers, threads, background, timeout=settings.handler_timeout
+        )
         self.dispatcher = Dispatcher(
             store.deliveries,
             store.presence,
@@ -109,6 +122,7 @@ class Engine:
             self.waiters,
             self.asks,
             runner,
+            background,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
             trouble=self.trouble,
@@ -121,7 +135,7 @@ class Engine:
             store.sessions,
             self.names,
             self.serving,
-            threads,
+            background,
             runner.decoder,
             concurrency=settings.handler_concurrency,
             timeout=settings.handler_timeout,
@@ -197,7 +211,8 @@ class Engine:
         self.is_closed = True
         await self.serving.aclose(CLOSING_TIMEOUT)
         await self.waiters.aclose()
-        await self.awaiting.aclose()
+        await self.awaiting.aclose(CLOSING_TIMEOUT)
+        await self.reading.aclose(CLOSING_TIMEOUT)
         await self.meetings.aclose()
         await self.asks.aclose(CLOSING_TIMEOUT)
         if self.dispatcher.has_stuck_runs:
@@ -279,6 +294,16 @@ class Engine:
         processes = session.processes | {ask.origin for ask in session.asks if ask.origin is not None}
         self.store.presence.ring(processes - {self.store.presence.process_id})
 
+    def _returned(self, recipient_ids: Collection[str], waiting: Collection[str]) -> None:
+        self.queued(recipient_ids, Kind.CONVERSATION)
+        self.store.presence.ring(set(waiting) - {self.store.presence.process_id})
+
+    def _rejected(self, message_ids: Collection[str], asks: Collection[EndedAsk]) -> None:
+        self.waiters.hint(message_ids)
+        self.asks.ended(asks)
+        origins = {ask.origin for ask in asks if ask.origin is not None}
+        self.store.presence.ring(origins - {self.store.presence.process_id})
+
     def invited(self, agent_ids: Collection[str]) -> None:
         """Invitations were stored: wake whoever serves these agents."""
         self.serving.ring_for(agent_ids, Kind.INVITATION)
@@ -319,9 +344,9 @@ class Engine:
 
     async def _keep_time(self) -> None:
         """Poll slowly under the wake-ups, notice the dead, and let time pass in the store when something is due."""
-        poll = self.store.presence.poll_interval
+        presence = self.store.presence
         self._due = time.monotonic()
-        next_poll = time.monotonic() + poll
+        next_poll = time.monotonic() + presence.poll_interval
         while True:
             wake_at = min(next_poll, self._due)
             pause = wake_at - time.monotonic()
@@ -339,19 +364,19 @@ class Engine:
                 if now >= self._due:
                     await self._advance()
                 if now >= next_poll:
-                    next_poll = now + poll
                     await self._bury()
-                    if await self.store.presence.has_changed():
+                    next_poll = now + presence.poll_interval
+                    if await presence.has_changed():
                         self.serving.look_soon()
                         self._look()
                         await self._advance()
                     self.trouble.succeeded()
                     self.serving.retry_publication()
             except (DatabaseError, OutcomeUnknownError) as error:
-                next_poll = self._due = time.monotonic() + max(poll, self.trouble.failed(error))
+                next_poll = self._due = time.monotonic() + max(presence.poll_interval, self.trouble.failed(error))
             except Exception:
                 logger.exception("keeping time failed, going on")
-                next_poll = self._due = time.monotonic() + poll
+                next_poll = self._due = time.monotonic() + presence.poll_interval
 
     async def _advance(self) -> None:
         self._due = float("inf")

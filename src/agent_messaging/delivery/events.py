@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,19 +18,53 @@ from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownErro
 from ..handlers.events import EventSubscription, MeetingEventHandler
 from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
-from ..payloads import encode
+from ..payloads import Decoder, encode
 from ..storage.ports import EventRow, MeetingStore
-from .current import leave
+from .background import Background
 from .names import Names
 from .retry import describe, is_cancellation, traceback_of
 
 logger = logging.getLogger("agent_messaging.delivery")
 
-AT_ONCE = 500
-"""Events read in one query."""
-MAX_PENDING = 10_000
-"""Events that wait for one handler; what comes on top is dropped with a line in the log."""
+AT_ONCE, AT_ONCE_BYTES = 500, 8 * 1024 * 1024
+"""Events read in one query, and bytes of JSON with which it ends early."""
+MAX_PENDING, MAX_PENDING_BYTES = 10_000, 64 * 1024 * 1024
+"""Events that wait for one handler, and bytes of JSON in them with which they are too many; what comes on top is
+dropped with a line in the log."""
 MAX_DATA_BYTES = 64 * 1024
+_ABOUT = {
+    MeetingEventType.MEETING_STARTED: "host_id",
+    MeetingEventType.MEETING_ENDED: "host_id",
+    MeetingEventType.TURN_CHANGED: "current_speaker_id",
+    MeetingEventType.PARTICIPANT_JOINED: "agent_id",
+    MeetingEventType.PARTICIPANT_LEFT: "agent_id",
+    MeetingEventType.TIMEOUT_OCCURRED: "timed_out_agent_id",
+    MeetingEventType.MESSAGE_POSTED: "sender_id",
+    MeetingEventType.PARTICIPANT_STATUS_CHANGED: "agent_id",
+    MeetingEventType.ERROR_OCCURRED: "affected_agent_id",
+}
+"""The key under which the data have the agent that an event is about; the SDK's own events have it likewise."""
+
+
+class Pending(asyncio.Queue[tuple[MeetingEvent, int]]):
+    """What waits for one handler: events, each with its bytes of JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(MAX_PENDING)
+        self.size_bytes = 0
+
+    def full(self) -> bool:
+        """Whether no more may come; the newest may be the one that is too much."""
+        return super().full() or self.size_bytes >= MAX_PENDING_BYTES
+
+    def _put(self, item: tuple[MeetingEvent, int]) -> None:
+        super()._put(item)
+        self.size_bytes += item[1]
+
+    def _get(self) -> tuple[MeetingEvent, int]:
+        item = super()._get()
+        self.size_bytes -= item[1]
+        return item
 
 
 class Events:
@@ -44,6 +80,7 @@ class Events:
         names: Names,
         handlers: MeetingEventHandler,
         threads: DaemonThreads,
+        background: Background,
         *,
         timeout: float,
     ) -> None:
@@ -51,12 +88,14 @@ class Events:
         self.names = names
         self.handlers = handlers
         self.threads = threads
+        self.background = background
         self.timeout = timeout
+        self.decoder = Decoder()
         self._cursor: str | None = None
         self._positioning: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._read_again = False
-        self._queues: dict[EventSubscription, asyncio.Queue[MeetingEvent]] = {}
+        self._queues: dict[EventSubscription, Pending] = {}
         self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
         self._is_closed = False
 
@@ -70,11 +109,14 @@ class Events:
         if self._is_closed:
             return
         for gone in self._queues.keys() - set(self.handlers.subscriptions):
-            del self._queues[gone]
             self._workers.pop(gone).cancel()
+            queue = self._queues.pop(gone)
+            while not queue.empty():  # or closing would wait for somebody to handle it
+                queue.get_nowait()
+                queue.task_done()
         for subscription in self.handlers.subscriptions:
             if subscription not in self._queues:
-                self._queues[subscription] = asyncio.Queue(MAX_PENDING)
+                self._queues[subscription] = Pending()
                 self._workers[subscription] = asyncio.create_task(
                     self._work(subscription, self._queues[subscription]), name="agent-messaging-events"
                 )
@@ -111,13 +153,13 @@ class Events:
         try:
             while self._read_again and (cursor := self._cursor) is not None:
                 self._read_again = False
-                page = await self.meetings.read_events(cursor, AT_ONCE)
+                page = await self.meetings.read_events(cursor, AT_ONCE, most_bytes=AT_ONCE_BYTES)
                 if self._cursor is not cursor:
                     continue  # nobody listened for a moment: the feed begins elsewhere now
                 await self._hand_out(page.events)
                 if self._cursor is cursor:
                     self._cursor = page.cursor
-                self._read_again = self._read_again or len(page.events) == AT_ONCE
+                self._read_again = self._read_again or not page.is_end
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.debug("could not read events, the next look will: %s", error)
         except Exception:
@@ -128,18 +170,18 @@ class Events:
     async def _hand_out(self, rows: list[EventRow]) -> None:
         wanted = {subscription.type for subscription in self._queues}
         rows = [row for row in rows if row.type in wanted]
-        for event in await self.open(rows):
+        for row, event in zip(rows, await self.open(rows), strict=True):
+            size = _size(row)
             for subscription, queue in self._queues.items():
                 if subscription.type is event.event_type:
                     try:
-                        queue.put_nowait(event)
+                        queue.put_nowait((event, size))
                     except asyncio.QueueFull:
                         logger.error("a handler of %s does not keep up: an event was dropped", event.event_type)
 
     async def open(self, rows: list[EventRow]) -> list[MeetingEvent]:
         """Rows as handlers get them: with UUIDs, external ids beside them, and what was said."""
-        ids = {id for row in rows for id in _agents(row.data)} | {row.agent_id for row in rows if row.agent_id}
-        names = await self.names.find_by_id(ids)
+        names = await self.names.find_by_id(agents_of(rows))
         external = {id: name.external_id for id, name in names.items()}
         return [
             MeetingEvent(
@@ -147,18 +189,17 @@ class Events:
                 event_type=row.type,
                 timestamp=row.created_at,
                 data=event_data(row, external),
-                agent_external_id=external.get(row.agent_id or ""),
+                agent_external_id=(external | kept_names(row)).get(row.agent_id or ""),
             )
             for row in rows
         ]
 
-    async def _work(self, subscription: EventSubscription, queue: asyncio.Queue[MeetingEvent]) -> None:
-        leave()  # it may have been subscribed in a run, and serves every meeting
+    async def _work(self, subscription: EventSubscription, queue: Pending) -> None:
         while True:
-            event = await queue.get()
+            event, _ = await queue.get()
             try:
                 async with asyncio.timeout(self.timeout):
-                    await self._call(subscription, event)
+                    await self.background.start(self._call(subscription, event), "agent-messaging-event")
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancellation(error):
                     raise  # otherwise it is of the handler's own making: the next event must not wait for ever
@@ -173,16 +214,13 @@ class Events:
                 queue.task_done()
 
     async def _call(self, subscription: EventSubscription, event: MeetingEvent) -> None:
-        arguments: tuple[Any, ...] = (event,)
-        if subscription.takes_three:
-            arguments = (event.meeting_id, event.agent_external_id, event.data)
-        await self.threads.run(subscription.function, *arguments)
+        await self.threads.run(subscription.function, *subscription.arguments(event, self.decoder))
 
     async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None:
         """Record an event of the caller's own."""
         await self.ready()
         plain = json.loads(encode(data, field="data", limit_bytes=MAX_DATA_BYTES))
-        agent_id = plain.get("affected_agent_id") or plain.get("agent_id")
+        agent_id = plain.get(_ABOUT[type]) or plain.get("agent_id")
         agent = str(agent_id) if isinstance(agent_id, str) and agent_id in await self._known([agent_id]) else None
         if not await self.meetings.record_event(meeting_id, type, agent, plain):
             raise MeetingNotFoundError(meeting_id=meeting_id)
@@ -213,21 +251,47 @@ class Events:
             await asyncio.wait(tasks, timeout=1.0)
 
 
+def _size(row: EventRow) -> int:
+    """Bytes of JSON."""
+    texts = [json.dumps(row.data), *((row.message.content, row.message.metadata or "") if row.message else ())]
+    return sum(len(text.encode()) for text in texts)
+
+
+def agents_of(rows: Iterable[EventRow]) -> set[str]:
+    """The ids under which events may name agents."""
+    return {id for row in rows for id in _agents(row.data)} | {row.agent_id for row in rows if row.agent_id}
+
+
 def _agents(data: dict[str, Any]) -> set[str]:
-    found = {value for key, value in data.items() if key.endswith("_id") and isinstance(value, str)}
+    found = {
+        value for key, value in data.items() if key.endswith("_id") and key != "message_id" and isinstance(value, str)
+    }
     for key, value in data.items():
         if key.endswith("_ids") and isinstance(value, list):
             found |= {one for one in value if isinstance(one, str)}
     return {one for one in found if _uuid(one) is not None}
 
 
+def kept_names(row: EventRow) -> dict[str, str]:
+    """The external ids that an event itself has, by id: of an agent that was removed with what it tells of."""
+    kept = {}
+    for key, value in row.data.items():
+        name = row.data.get(f"{key.removesuffix('_id')}_external_id") if key.endswith("_id") else None
+        if isinstance(value, str) and isinstance(name, str):
+            kept[value] = name
+    return kept
+
+
 def event_data(row: EventRow, external: dict[str, str]) -> EventData:
     """The data of an event: ids as UUIDs, each with a twin that has the external id."""
     data = EventData()
+    external = external | kept_names(row)
     for key, value in row.data.items():
         if key.endswith("_ids") and isinstance(value, list):
             data[key] = [_uuid(one) or one for one in value]
             data[f"{key.removesuffix('_ids')}_external_ids"] = [external.get(one) for one in value]
+        elif key == "message_id":
+            data[key] = _uuid(value) or value
         elif key.endswith("_id") and (value is None or _uuid(value) is not None):
             data[key] = _uuid(value)
             data[f"{key.removesuffix('_id')}_external_id"] = external.get(value) if value else None
@@ -240,7 +304,23 @@ def event_data(row: EventRow, external: dict[str, str]) -> EventData:
         data["content"] = data["message"] = content
         data["metadata"] = json.loads(message.metadata) if message.metadata is not None else {}
         data["timestamp"] = message.created_at
+    if row.type is MeetingEventType.MESSAGE_POSTED:
+        # What was said may be removed with its speaker; the keys are there all the same.
+        data.setdefault("message_id", None)
+        data.setdefault("message", data.setdefault("content", None))
+        data.setdefault("metadata", {})
+    if row.type in (MeetingEventType.MESSAGE_POSTED, MeetingEventType.ERROR_OCCURRED):
+        data["timestamp"] = _instant(data.get("timestamp")) or row.created_at
     return data
+
+
+def _instant(value: Any) -> Any:
+    """The instant that a text is; anything else as it is."""
+    try:
+        instant = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return value
+    return instant if instant.tzinfo is not None else value
 
 
 def _uuid(value: Any) -> UUID | None:

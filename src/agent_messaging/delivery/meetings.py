@@ -35,7 +35,7 @@ from ..storage.ports import (
     TimedOut,
     TurnRow,
 )
-from .current import leave
+from .background import Background
 from .names import AgentName, Names
 from .retry import describe, is_cancellation
 from .serving import Serving
@@ -88,6 +88,7 @@ class Meetings:
         names: Names,
         serving: Serving,
         threads: DaemonThreads,
+        background: Background,
         *,
         on_turn: Callable[[str], None],
         on_events: Callable[[], None],
@@ -103,6 +104,7 @@ class Meetings:
         self.on_deadline = on_deadline
         self.on_ended_turn = on_ended_turn
         self.threads = threads
+        self.background = background
         self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
         """By "meeting id/agent id"; told when the agent has the turn, or will never have it."""
         self.readiness = Waiters[Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
@@ -280,11 +282,10 @@ class Meetings:
             return
         self._to_look_at.add(meeting_id)
         if meeting_id not in self._selecting:
-            task = asyncio.create_task(self._select_while_asked(meeting_id), name="agent-messaging-select")
+            task = self.background.start(self._select_while_asked(meeting_id), "agent-messaging-select")
             self._selecting[meeting_id] = task
 
     async def _select_while_asked(self, meeting_id: str) -> None:
-        leave()  # the act that made it the host's choice may have been done in a run
         try:
             while meeting_id in self._to_look_at:  # again, if it was said while this looked
                 self._to_look_at.discard(meeting_id)

@@ -14,7 +14,7 @@ from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..payloads import Decoder
 from ..storage.ports import Claim, ClaimedDelivery, MessageRow, SessionStore
-from .current import leave
+from .background import Background
 from .names import AgentName, Names
 from .retry import describe, traceback_of
 from .serving import Serving
@@ -35,7 +35,7 @@ class Notices:
         sessions: SessionStore,
         names: Names,
         serving: Serving,
-        threads: DaemonThreads,
+        background: Background,
         decoder: Decoder,
         *,
         concurrency: int,
@@ -44,7 +44,9 @@ class Notices:
         self.sessions = sessions
         self.names = names
         self.serving = serving
-        self.threads = threads
+        self.threads = DaemonThreads()
+        """Its own: nothing is claimed by a notice, so closing does not wait for a thread that hangs."""
+        self.background = background
         self.decoder = decoder
         self.concurrency = concurrency
         self.timeout = timeout
@@ -69,8 +71,8 @@ class Notices:
             )
             return
         self._pending[recipient.id] += 1
-        task = asyncio.create_task(
-            self._run(handler, sender, recipient, message), name=f"agent-messaging-notice-{message.message_id}"
+        task = self.background.start(
+            self._run(handler, sender, recipient, message), f"agent-messaging-notice-{message.message_id}"
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -92,6 +94,8 @@ class Notices:
     async def aclose(self) -> None:
         """Stop looking and running."""
         self._is_closed = True
+        self.threads.abandon()
+        self.threads.close()
         tasks = {*self._tasks, *({self._looking} if self._looking is not None else ())}
         for task in tasks:
             task.cancel()
@@ -121,7 +125,6 @@ class Notices:
                 self.tell(handler, sender, recipient, message)
 
     async def _run(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
-        leave()  # the message may have been sent in a run, which this is no part of
         slots = self._slots.setdefault(recipient.id, asyncio.Semaphore(handler.concurrency or self.concurrency))
         try:
             async with slots:

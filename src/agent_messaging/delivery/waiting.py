@@ -101,11 +101,20 @@ class Waiters(Generic[R]):
         if self._early.pop(id, False):
             self.hint([id])
 
-    def tell(self, id: str, result: R) -> None:
-        """A commit made here said so."""
+    def tell(self, id: str, result: R | None) -> None:
+        """A commit made here said so; None: it does not exist."""
+        if result is None:
+            self.fail(id, self.gone(id))
+            return
         for future in self._futures.get(id, ()):
             if not future.done():
                 future.set_result(result)
+
+    def fail(self, id: str, error: BaseException) -> None:
+        """Nobody will know."""
+        for future in self._futures.get(id, ()):
+            if not future.done():
+                future.set_exception(error)
 
     def hint(self, ids: Iterable[str]) -> None:
         """Something may have happened to these: look."""
@@ -154,9 +163,4 @@ class Waiters(Generic[R]):
         wanted = [id for id in ids if id in self._futures and id not in self._early]  # others have left meanwhile
         for start in range(0, len(wanted), PAGE):
             for id, result in (await self.find(wanted[start : start + PAGE])).items():
-                if result is not None:
-                    self.tell(id, result)
-                    continue
-                for future in self._futures.get(id, ()):
-                    if not future.done():
-                        future.set_exception(self.gone(id))
+                self.tell(id, result)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from ..delivery.engine import Engine
-from ..delivery.events import event_data
+from ..delivery.events import agents_of, event_data, kept_names
 from ..delivery.names import AgentName
 from ..models import ParticipantStatus, Record, TurnEnd
 from ..storage.assembly import Purpose
@@ -163,7 +163,7 @@ async def analyse_participation(engine: Engine, row: MeetingRow, seats: Sequence
         participation_rate=100 * len(spoke) / len(seats) if seats else 0.0,
         by_participant=by_participant,
         most_active=order[-1] if spoke else None,
-        least_active=order[0] if order else None,
+        least_active=order[0] if spoke else None,
         total_messages=sum(count.messages for count in counts.values()),
     )
 
@@ -173,30 +173,29 @@ async def get_timeline(engine: Engine, row: MeetingRow) -> Record:
     messages = await _all_messages(engine, row.meeting_id)
     events = await _all_events(engine, row.meeting_id)
     described = await engine.meetings.describe(messages)
-    names = await engine.names.find_by_id({event.agent_id for event in events if event.agent_id is not None})
-    external = {id: name.external_id for id, name in names.items()}
-    entries: list[Record] = [
-        Record(
-            type="message",
-            timestamp=message.created_at,
-            sender_id=message.sender_id,
-            message_type=message.message_type,
-            message_id=message.message_id,
-            content=message.content,
-        )
-        for message in described
-    ]
-    entries += [
-        Record(
-            type="event",
-            timestamp=event.created_at,
-            event_type=event.type,
-            agent_id=external.get(event.agent_id or ""),
-            data=_plain(event, external),
-        )
-        for event in events
-    ]
-    entries.sort(key=lambda entry: entry.timestamp)  # stable: at one instant messages stand before events
+    external = await _names_in(engine, events)
+    said = dict(zip((message.seq for message in messages), described, strict=True))
+    entries: list[Record] = []
+    for one in in_order(messages, events):
+        if isinstance(one, MessageRow):
+            message = said[one.seq]
+            entry = Record(
+                type="message",
+                timestamp=message.created_at,
+                sender_id=message.sender_id,
+                message_type=message.message_type,
+                message_id=message.message_id,
+                content=message.content,
+            )
+        else:
+            entry = Record(
+                type="event",
+                timestamp=one.created_at,
+                event_type=one.type,
+                agent_id=external.get(one.agent_id or ""),
+                data=dict(event_data(one, external)),
+            )
+        entries.append(entry)
     return Record(
         meeting_id=UUID(row.meeting_id),
         started_at=row.started_at,
@@ -211,6 +210,9 @@ async def get_turn_statistics(engine: Engine, row: MeetingRow) -> Record:
     """See `MeetingManager.get_turn_statistics`."""
     turns = await _speaking_turns(engine, row.meeting_id)
     names = await engine.names.find_by_id({turn.agent_id for turn in turns})
+    external = {id: name.external_id for id, name in names.items()}
+    if any(turn.agent_id not in external for turn in turns):
+        external |= await _names_in(engine, await _all_events(engine, row.meeting_id))
     spoken = [turn for turn in turns if turn.message_id is not None]
     durations = [seconds for turn in turns if (seconds := _duration(turn)) is not None]
     taken = Counter(turn.agent_id for turn in turns)
@@ -229,7 +231,7 @@ async def get_turn_statistics(engine: Engine, row: MeetingRow) -> Record:
         turns=[
             Record(
                 number=turn.number,
-                agent_id=_external(names, turn.agent_id),
+                agent_id=external.get(turn.agent_id),
                 started_at=turn.started_at,
                 ended_at=turn.ended_at,
                 duration_seconds=_duration(turn),
@@ -238,7 +240,7 @@ async def get_turn_statistics(engine: Engine, row: MeetingRow) -> Record:
             for turn in turns
         ],
         participants_turn_stats={
-            _external(names, id) or id: Record(
+            external.get(id, id): Record(
                 turns_taken=number,
                 messages_sent=sent[id],
                 avg_messages_per_turn=sent[id] / number,
@@ -269,6 +271,13 @@ async def _all_events(engine: Engine, meeting_id: str) -> list[EventRow]:
     )
 
 
+async def _names_in(engine: Engine, events: Sequence[EventRow]) -> dict[str, str]:
+    """The external ids of the agents that a meeting's events are about, by id; also of those removed meanwhile."""
+    names = await engine.names.find_by_id(agents_of(events))
+    kept = {id: name for event in events for id, name in kept_names(event).items()}
+    return kept | {id: name.external_id for id, name in names.items()}
+
+
 async def _speaking_turns(engine: Engine, meeting_id: str) -> list[TurnRow]:
     turns = await _pages(
         lambda last: engine.store.meetings.list_turns(meeting_id, limit=PAGE, after=0 if last is None else last.number)
@@ -285,8 +294,25 @@ async def _pages(read: Callable[[R | None], Awaitable[list[R]]]) -> list[R]:
             return rows
 
 
-def _plain(event: EventRow, external: dict[str, str]) -> dict[str, Any]:
-    return dict(event_data(event, external))
+def in_order(messages: Sequence[MessageRow], events: Sequence[EventRow]) -> Iterator[MessageRow | EventRow]:
+    """The messages and the events of one meeting, each in the order of their seq, as they happened.
+
+    They are numbered apart. What one act wrote has one instant in common, its messages stand before its events. So the
+    order holds also where the clock was set back, but for acts that wrote only messages: these go by the clock.
+    """
+    instants = {event.created_at for event in events}
+    last = {message.created_at: place for place, message in enumerate(messages)}
+    place = 0
+    for event in events:
+        until = last.get(event.created_at, -1)
+        while place < len(messages) and (
+            place <= until
+            or (messages[place].created_at not in instants and messages[place].created_at <= event.created_at)
+        ):
+            yield messages[place]
+            place += 1
+        yield event
+    yield from messages[place:]
 
 
 def _duration(turn: TurnRow) -> float | None:

@@ -140,27 +140,13 @@ class Ask:
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     async def wait_for_end(self, answer: asyncio.Future[AskOutcome]) -> AskOutcome:
-        """Wait for the answer; at the deadline end the ask, unless it was answered in that instant."""
-        run = current_run(self.engine.dispatcher)
-        if run is not None:
-            run.begin_waiting()
-            self.engine.dispatcher.look_at_stations()
-        try:
-            await asyncio.wait({answer}, timeout=self.deadline - asyncio.get_running_loop().time())
-        finally:
-            if run is not None:
-                run.end_waiting()
-        if answer.done():
-            return answer.result()
-        try:
-            outcome = await self.engine.asks.close(self.draft.message_id, AskState.TIMED_OUT)
-        except (DatabaseError, OutcomeUnknownError) as error:
-            raise self.unknown() from error
-        if outcome is None:
-            raise AgentNotFoundError(
-                f"{self.draft.sender!r} or {self.draft.recipient!r} was removed while the answer was waited for."
-            )
-        return outcome
+        """Wait for the answer; at the deadline the ask is ended, unless it was answered in that instant."""
+        dispatcher, asks = self.engine.dispatcher, self.engine.asks
+        with dispatcher.waiting(current_run(dispatcher)), asks.ending_at(self.draft.message_id, self.deadline):
+            try:
+                return await answer
+            except (DatabaseError, OutcomeUnknownError) as error:
+                raise self.unknown() from error
 
     async def join(self, ask_id: str) -> AskOutcome:
         """Wait for the end of the ask that an earlier call under this key has stored; at the deadline leave it open."""

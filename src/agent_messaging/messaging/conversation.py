@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Generic
 from uuid import UUID
 
 from ..config import MessagingConfig
+from ..delivery.current import current_run
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
+from ..delivery.reading import Taking
 from ..exceptions import (
     DatabaseError,
     NoHandlerRegisteredError,
@@ -18,6 +21,7 @@ from ..exceptions import (
     PayloadError,
     SessionNotFoundError,
     SessionStateError,
+    StorageCorruptError,
 )
 from ..ids import check_external_id, check_timeout, refuse, uuid7
 from ..models import Kind, Record, T
@@ -27,7 +31,7 @@ from . import sessions
 from .arguments import MISSING_MESSAGE, check_pair
 from .asking import Ask
 from .drafts import Draft, make_draft
-from .listing import read_content
+from .listing import DAMAGED, read_content
 
 READ_AT_ONCE = 1_000
 """Messages read and marked in one transaction."""
@@ -291,8 +295,11 @@ class Conversation(Generic[T]):
         """Take an agent's unread conversation messages, oldest first, and mark them as read.
 
         Reading takes: a message that no handler has begun with is done, and none will. If this process dies before it
-        has worked on them, or the call is cancelled in the instant in which it takes them, they are read all the same
-        and stay in the history (`get_messages_in_session`); `peek=True` leaves everything as it is.
+        has worked on them, they are read all the same and stay in the history (`get_messages_in_session`). A call that
+        is cancelled, or fails, gives back what it took: it is unread again. `peek=True` leaves everything as it is.
+
+        A message whose stored payload is damaged is not among the payloads: it becomes a dead letter with the reason
+        (`sdk.dead_letters`), as it would with a handler, and its asker gets a `HandlerError`.
 
         Args:
             agent_external_id: Whose.
@@ -305,6 +312,7 @@ class Conversation(Generic[T]):
             AgentNotFoundError: There is no such agent.
             OutcomeUnknownError: The store did not answer in time: some may have been marked. See
                 `get_messages_in_session`.
+            StorageCorruptError: With `peek=True`, one is damaged; names it. Read without `peek` to set it aside.
             DatabaseError: The store failed; nothing was marked.
         """
         check_external_id(agent_external_id, field="agent_external_id")
@@ -324,41 +332,63 @@ class Conversation(Generic[T]):
             The payloads; empty if there are none.
 
         Raises:
-            AgentNotFoundError, OutcomeUnknownError, DatabaseError: As of `get_unread_messages`.
+            AgentNotFoundError, OutcomeUnknownError, StorageCorruptError, DatabaseError: As of `get_unread_messages`.
         """
         check_pair(recipient_external_id, sender_external_id, fields=_LANE)
         return await self._read(recipient_external_id, sender_external_id, mark=_flag(mark_read, "mark_read"))
 
     async def _read(self, recipient_id: str, sender_id: str | None, *, mark: bool) -> list[T]:
         engine = self.engine
-        sender = None if sender_id is None else await engine.names.get(sender_id, role="sender")
-
-        async def look(recipient: AgentName) -> list[MessageRow]:
-            rows: list[MessageRow] = []
-            while True:
-                try:
-                    page = await engine.store.sessions.read_messages(
-                        recipient.id,
-                        sender_id=None if sender is None else sender.id,
-                        mark=mark,
-                        limit=READ_AT_ONCE,
-                        after_seq=rows[-1].seq if rows and not mark else None,
-                    )
-                except (DatabaseError, OutcomeUnknownError) as error:
-                    if not rows or not mark:
-                        raise
-                    logger.warning(
-                        "reading stopped after %d messages, the rest is for the next call: %s", len(rows), error
-                    )
-                    return rows
-                rows += page.messages
-                if page.is_last or not page.messages:
-                    return rows
-
-        rows = await engine.names.ask(recipient_id, look, role="recipient")
-        if mark and rows:
+        sender = None if sender_id is None else (await engine.names.get(sender_id, role="sender")).id
+        if not mark:
+            rows = await engine.names.ask(recipient_id, partial(self._peek, sender), role="recipient")
+            return [self._open(row) for row in rows]
+        await engine.reading.until_returned()
+        with engine.reading.call() as taking:
+            rows = await engine.names.ask(recipient_id, partial(self._take_all, taking, sender), role="recipient")
             engine.waiters.hint(row.message_id for row in rows)
-        return [self._open(row) for row in rows]
+            return await self._open_or_reject(rows)
+
+    async def _peek(self, sender_id: str | None, recipient: AgentName) -> list[MessageRow]:
+        rows: list[MessageRow] = []
+        while True:
+            page = await self.engine.store.sessions.read_messages(
+                recipient.id,
+                sender_id=sender_id,
+                mark=False,
+                limit=READ_AT_ONCE,
+                after_seq=rows[-1].seq if rows else None,
+            )
+            rows += page.messages
+            if page.is_last:
+                return rows
+
+    async def _take_all(self, taking: Taking, sender_id: str | None, recipient: AgentName) -> list[MessageRow]:
+        rows: list[MessageRow] = []
+        while True:
+            try:
+                page = await taking.read(recipient.id, sender_id=sender_id, limit=READ_AT_ONCE)
+            except (DatabaseError, OutcomeUnknownError) as error:
+                if not rows:
+                    raise
+                logger.warning("reading stopped after %d messages, the rest is for the next call: %s", len(rows), error)
+                return rows
+            rows += page.messages
+            if page.is_last or not page.messages:
+                return rows
+
+    async def _open_or_reject(self, rows: Collection[MessageRow]) -> list[T]:
+        """The payloads of what was taken; the damaged ones become dead letters."""
+        payloads: list[T] = []
+        damaged: list[MessageRow] = []
+        for row in rows:
+            try:
+                payloads.append(self._open(row))
+            except StorageCorruptError:
+                damaged.append(row)
+        if damaged:
+            await self.engine.reading.reject(damaged, DAMAGED)
+        return payloads
 
     async def get_or_wait_for_response(
         self, agent_a_external_id: str, agent_b_external_id: str, timeout: float | None = None
@@ -377,8 +407,9 @@ class Conversation(Generic[T]):
         """Take the next conversation message from one agent: the oldest unread that no handler has had, or the next.
 
         While it waits, such a message is this call's, in whatever process a handler of the recipient is: no handler
-        runs for it. It is then read and done, also where the call is cancelled in the instant in which it takes it:
-        then only the history (`get_messages_in_session`) has it. One-way messages are never among them.
+        runs for it. It is then read and done. A call that is cancelled in the instant in which it takes one gives it
+        back: it is unread again, and waits for a handler or the next call. One that is damaged is passed over as with
+        `get_unread_messages`. One-way messages are never among them.
 
         Args:
             recipient_external_id: Who waits.
@@ -407,11 +438,16 @@ class Conversation(Generic[T]):
         await engine.names.refresh([recipient_id, sender_id])
         recipient = await engine.names.get(recipient_id, role="recipient")
         sender = await engine.names.get(sender_id, role="sender")
-        row = await engine.awaiting.take(recipient, sender, deadline)
-        if row is None:
-            return None
-        engine.waiters.hint([row.message_id])
-        return self._open(row)
+        await engine.reading.until_returned(deadline)
+        run = current_run(engine.dispatcher)
+        while True:
+            with engine.reading.call() as taking:
+                row = await engine.awaiting.take(taking, recipient, sender, deadline, run)
+                if row is None:
+                    return None
+                engine.waiters.hint([row.message_id])
+                for payload in await self._open_or_reject([row]):
+                    return payload
 
     def _open(self, row: MessageRow) -> T:
         plain = read_content(row)
@@ -469,7 +505,7 @@ class Conversation(Generic[T]):
             (plain JSON), metadata, is_read, read_at, created_at.
 
         Raises:
-            SessionNotFoundError: There is no such session.
+            SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
         """
         return await sessions.list_messages(self.engine, session_id, include_read=_flag(include_read, "include_read"))
@@ -487,7 +523,7 @@ class Conversation(Generic[T]):
             ended_at.
 
         Raises:
-            SessionNotFoundError: There is no such session.
+            SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
         """
         return await sessions.get_info(self.engine, session_id)

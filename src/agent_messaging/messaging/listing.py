@@ -12,6 +12,9 @@ from ..models import Record
 from ..payloads import decode_metadata, verify
 from ..storage.ports import DeadRow, MessageRow
 
+DAMAGED = "PayloadError: The stored payload is damaged. Run `agent-messaging doctor --deep`."
+"""The reason of a dead letter."""
+
 
 def read_content(row: MessageRow | DeadRow) -> Any:
     """The payload as plain JSON values.
@@ -20,11 +23,16 @@ def read_content(row: MessageRow | DeadRow) -> Any:
         StorageCorruptError: It is not what was stored.
     """
     if not verify(row.content, row.metadata, row.checksum):
-        raise StorageCorruptError(
-            f"The stored payload of message {row.message_id} is damaged: its checksum does not match. "
-            "Run `agent-messaging doctor`, and restore the store from a backup."
-        )
-    return json.loads(row.content)
+        problem = "its checksum does not match"
+    else:
+        try:
+            return json.loads(row.content)
+        except ValueError:
+            problem = "it is not JSON"
+    raise StorageCorruptError(
+        f"The stored payload of message {row.message_id} is damaged: {problem}. "
+        "Run `agent-messaging doctor --deep`, and restore the store from a backup."
+    )
 
 
 async def to_records(names: Names, rows: Sequence[MessageRow]) -> list[Record]:

@@ -728,7 +728,8 @@ class MeetingManager(Generic[T]):
             A mapping with attribute access: total_participants, active_participants (who spoke), inactive_participants,
             participation_rate (percent), by_participant (by external id: message_count, first_message_at,
             last_message_at, total_content_length (characters of JSON), speaking_time_seconds (of turns that ended with
-            a speech), speaking_time_percentage, status), most_active, least_active, total_messages.
+            a speech), speaking_time_percentage, status), most_active and least_active (None where nobody spoke),
+            total_messages.
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
@@ -737,7 +738,7 @@ class MeetingManager(Generic[T]):
         return await analytics.analyse_participation(self.engine, row, await self._seats(row))
 
     async def get_meeting_timeline(self, meeting_id: MeetingId) -> Record:
-        """List all events and messages in their order.
+        """List all events and messages in the order in which they happened, whatever the clock did meanwhile.
 
         Returns:
             A mapping with attribute access: meeting_id, started_at, ended_at, duration_seconds, status, timeline: a
@@ -758,6 +759,9 @@ class MeetingManager(Generic[T]):
             turn_changes, avg_turn_seconds, turns (a list of number, agent_id, started_at, ended_at, duration_seconds,
             how), participants_turn_stats (by external id: turns_taken, messages_sent, avg_messages_per_turn,
             timeouts, total_seconds).
+            Numbers that are missing are of turns in which a function chose the next speaker. The turns of an agent that
+            was removed stay, without what it said; its agent_id is None (among participants_turn_stats its UUID as
+            text) if it was removed after the meeting had ended.
 
         Raises:
             MeetingNotFoundError: There is no such meeting.

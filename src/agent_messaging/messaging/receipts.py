@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
-from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
+from ..exceptions import InvalidArgumentError, MessageNotFoundError, StorageCorruptError, TimeoutError
 from ..ids import check_external_id, check_page, check_timeout, parse_id, refuse
 from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
 from ..payloads import decode_metadata
@@ -241,13 +241,17 @@ def _instant(value: object) -> datetime | None:
 
 
 def _dead_letter(row: DeadRow, names: dict[str, AgentName]) -> DeadLetter:
+    try:
+        content, metadata = read_content(row), decode_metadata(row.metadata)
+    except StorageCorruptError:  # which may be why it is one, and must not hide the others
+        content, metadata = None, {}
     return DeadLetter(
         message_id=row.message_id,
         sender_id=_external(names, row.sender_id),
         recipient_id=_external(names, row.recipient_id),
         kind=row.kind,
-        content=read_content(row),
-        metadata=decode_metadata(row.metadata),
+        content=content,
+        metadata=metadata,
         attempt=row.attempt,
         reasons=tuple(str(entry["reason"]) for entry in row.log if entry.get("reason")),
         created_at=row.created_at,

@@ -222,7 +222,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something to record, with the ids of agents under keys that end in `_id` or `_ids`."""
+    """Something to record, with the ids of agents under keys that end in `_id` or `_ids`.
+
+    Under keys that end in `_external_id` they stand where external ids are to be stored.
+    """
 
     type: MeetingEventType
     agent_id: str | None = None
@@ -309,7 +312,10 @@ def decide(meeting: Assembly, act: Act) -> Decision:
             return _leave(meeting, removed_id, "removed", noted_of=removed_id)
         case Vanish(agent_id):
             # What the agent sent goes with it: the note that it went is the host's.
-            return _leave(meeting, agent_id, "deregistered", noted_of=meeting.host_id)
+            decision = _leave(meeting, agent_id, "deregistered", noted_of=meeting.host_id)
+            if isinstance(decision, Changes):
+                _keep_name(decision.events, agent_id)
+            return decision
         case End(agent_id):
             return _end(meeting, agent_id)
 
@@ -555,6 +561,13 @@ def _following(meeting: Assembly, agent_id: str | None, *, without: str | None =
     return next((one for one in order if one.join_order > place), order[0]).agent_id
 
 
+def _keep_name(events: Iterable[Event], agent_id: str) -> None:
+    """Put an agent's external id beside its id: who reads the events cannot look it up any more."""
+    for event in events:
+        keys = [key for key, value in event.data.items() if key.endswith("_id") and value == agent_id]
+        event.data.update((f"{key.removesuffix('_id')}_external_id", agent_id) for key in keys)
+
+
 def _refuse_next(meeting: Assembly, next_id: str | None) -> Refused | None:
     if next_id is None:
         return None
@@ -564,17 +577,22 @@ def _refuse_next(meeting: Assembly, next_id: str | None) -> Refused | None:
     return None
 
 
-def agents_named(notes: Iterable[Note]) -> set[str]:
-    """The agents whose external ids the contents of these are to show."""
-    return {value for note in notes for key, value in note.content.items() if key in _AGENT_KEYS and value}
+def agents_named(changes: Changes) -> set[str]:
+    """The agents whose external ids are to be stored with these."""
+    contents = [*(note.content for note in changes.notes), *(event.data for event in changes.events)]
+    return {value for content in contents for key, value in content.items() if _names_agent(key) and value}
 
 
-def render(note: Note, external_ids: dict[str, str]) -> dict[str, Any]:
-    """The content as it is stored, with external ids."""
+def render(content: dict[str, Any], external_ids: dict[str, str]) -> dict[str, Any]:
+    """The content of a note, or the data of an event, as it is stored: with external ids."""
     return {
-        key: external_ids.get(value, value) if key in _AGENT_KEYS and value else value
-        for key, value in note.content.items()
+        key: external_ids.get(value, value) if _names_agent(key) and value else value for key, value in content.items()
     }
 
 
+def _names_agent(key: str) -> bool:
+    return key in _AGENT_KEYS or key.endswith("_external_id")
+
+
 _AGENT_KEYS = frozenset({"agent", "host", "timed_out_agent", "next_speaker"})
+"""Of notes."""

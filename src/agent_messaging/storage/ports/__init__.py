@@ -18,6 +18,12 @@ The life of a delivery, one guarded change per arrow:
     queued ──expire | withdraw──▶ expired | withdrawn
     dead ──redrive: attempt 0, token kept──▶ queued
 
+Of conversations, what an agent's own code reads no handler need have (see `sessions`):
+
+    queued ──read or taken──▶ done
+    done ──returned by the call that took it from the queue──▶ queued
+    done ──rejected by the call that took it──▶ dead
+
 Order: a *lane* is (recipient, kind, sender). `claim` takes from an ordered lane only its oldest due delivery, and only
 while no delivery of the lane is claimed. Between lanes of a recipient it goes round robin, so that no sender starves
 another.

@@ -13,7 +13,8 @@ deliveries of kind `invitation`.
 Deadlines are the store's: `time_out` ends each turn once, whoever calls it.
 
 The messages and the events of one meeting are committed in the order of their seq. An agent that is deregistered
-leaves its meetings first (`assembly.Vanish`); those that it hosts are removed with it.
+leaves its meetings first (`assembly.Vanish`); those that it hosts are removed with it. Of the others its seat and what
+it said are removed; its turns and the events stay.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class TurnRow:
     ended_at: datetime | None = None
     how: TurnEnd | None = None
     message_id: str | None = None
-    """What was said in it."""
+    """What was said in it; None also where that was removed with its speaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class EventRow:
     type: MeetingEventType
     agent_id: str | None
     data: dict[str, Any]
-    """With ids of agents; the external ids are the reader's to add."""
+    """With ids of agents; the external ids are the reader's to add, but for those of an agent that this removed."""
     created_at: datetime
     message: MessageRow | None = None
     """What was said, of MESSAGE_POSTED."""
@@ -149,6 +150,8 @@ class EventPage:
     events: list[EventRow]
     cursor: str
     """Where the next piece begins."""
+    is_end: bool
+    """There was nothing behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +294,11 @@ class MeetingStore(Protocol):
         """Where the feed of all events ends now."""
         ...
 
-    async def read_events(self, cursor: str, limit: int) -> EventPage:
-        """The events of all meetings behind the cursor. Skips none, also of those that commit late. A plain read."""
+    async def read_events(self, cursor: str, limit: int, *, most_bytes: int) -> EventPage:
+        """The events of all meetings behind the cursor. Skips none, also of those that commit late. A plain read.
+
+        At most `limit`, and none behind the one with which data, messages and their metadata reach `most_bytes`.
+        """
         ...
 
     async def record_event(

@@ -76,7 +76,7 @@ class Presence(Protocol):
     process_id: str
     """The incarnation. Changes only between `on_lost` and its return."""
     poll_interval: float
-    """Seconds between the slow polls that back the wake-ups."""
+    """Seconds until the next of the slow polls that back the wake-ups; `find_dead` makes it fewer while it suspects."""
 
     async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """Appear as a live process and listen. Both callbacks are called on the loop that called `start`.

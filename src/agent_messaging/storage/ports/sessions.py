@@ -126,6 +126,8 @@ class NewWait:
     sender_id: str
     timeout: float | None
     """Seconds after which it holds nothing back, whatever became of its process; None: as long as that lives."""
+    within: str | None = None
+    """The id of the message in whose run it waits: meanwhile that run does not hold its lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,30 @@ class SessionStore(Protocol):
         With `mark` they are marked as read in the same commit, so that each is answered to one reader only, and those
         whose delivery is queued are done with it: the agent has taken them itself, no handler will. A claimed one is
         left to its run. `after_seq` begins behind a message, for paging without marking. Messages of the SDK's own are
-        never among them. Not repeatable: a lost answer leaves messages marked that nobody saw.
+        never among them. Not repeatable: a lost answer leaves messages marked that nobody saw. An answer that came, but
+        whose caller has gone, goes to `return_messages`.
+        """
+        ...
+
+    async def return_messages(self, messages: Collection[MessageRow], *, now: datetime | None = None) -> set[str]:
+        """Give back what `read_messages` (with `mark`) or `take_awaited` has answered: nobody has it.
+
+        Each becomes unread again, and queued again if it was taken from the queue, as if that call had not looked; of
+        an ask that has ended meanwhile the delivery expires instead. Only what that very call took, which its `read_at`
+        tells: what was read anew since stays read, and so does an ask that was answered since. No handler can have been
+        given any of it meanwhile. Answers the processes with a registered wait for some of it. Repeat-safe.
+        """
+        ...
+
+    async def reject_messages(
+        self, messages: Collection[MessageRow], reason: str, *, owner: str, now: datetime | None = None
+    ) -> list[EndedAsk]:
+        """Make dead letters of what `read_messages` (with `mark`) or `take_awaited` has answered: nobody can read it.
+
+        Only what that very call took, as with `return_messages`, and no handler has or had: what is claimed is left to
+        its run, and what is done by one stays done. They stay read. Open asks among them end as `failed` with the
+        reason, at most 500 characters, which the delivery's log keeps too; these are answered. A repeat changes nothing
+        and answers none.
         """
         ...
 
@@ -252,7 +277,8 @@ class SessionStore(Protocol):
 
         That is one whose delivery is queued and due, which is done with it, or one stored without a duty to handle it
         (a late answer, what the handler of a message returned). It is marked as read in the same commit; each is taken
-        once. Not repeatable: see `read_messages`. Reads first; takes a write lock only if there is something.
+        once. Not repeatable: see `read_messages`; `return_messages` gives it back. Reads first; takes a write lock only
+        if there is something.
         """
         ...
 

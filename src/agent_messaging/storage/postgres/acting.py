@@ -194,7 +194,7 @@ class Minutes:
             assert speech is not None, "there is nothing to say"
             said = self._say(meeting, str(speaker_id), speech)
         for note in changes.notes:
-            content = _dump(render(note, meeting.external_ids))
+            content = _dump(render(note.content, meeting.external_ids))
             self._add_message(meeting, uuid7(), Kind.MEETING, note.type, note.about_id, content)
         ended_number = None
         for ended, how in changes.ended:
@@ -209,9 +209,8 @@ class Minutes:
         if changes.turn is not None:
             self._add_turn(meeting, changes.turn, None, self._call_up(meeting, changes.turn), None)
         for event in changes.events:
-            self._events.append(
-                (id, str(event.type), event.agent_id, _dump(event.data), said if event.has_message else None)
-            )
+            data = _dump(render(event.data, meeting.external_ids))
+            self._events.append((id, str(event.type), event.agent_id, data, said if event.has_message else None))
         gone = [agent_id for agent_id, seat in changes.seats.items() if seat is ParticipantStatus.LEFT]
         if changes.withdraws_invitations:
             self._invitations += [(id, agent_id) for agent_id in gone] or [(id, None)]

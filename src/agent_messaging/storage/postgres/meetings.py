@@ -251,18 +251,18 @@ class PostgresMeetings:
         (row,) = await self._fetch("find_cursor")
         return str(row["cursor"])
 
-    async def read_events(self, cursor: str, limit: int) -> EventPage:
+    async def read_events(self, cursor: str, limit: int, *, most_bytes: int) -> EventPage:
         """See the port. Within a meeting in the order of seq, which there is that of commits.
 
         A cursor is a snapshot; inside a stretch that is longer than a page it is "since/until/seq".
         """
         since, _, rest = cursor.partition("/")
         until, _, seq = rest.partition("/")
-        rows = await self._fetch("read_events", since, until or None, int(seq or 0), limit)
-        until = rows[0]["until"]
+        rows = await self._fetch("read_events", since, until or None, int(seq or 0), limit, most_bytes)
+        until, found = rows[0]["until"], rows[0]["found"] or 0
         events = [_event(row) for row in rows if row["seq"] is not None]
-        is_last = len(events) < limit
-        return EventPage(events, until if is_last else f"{since}/{until}/{events[-1].seq}")
+        is_last = len(events) == found < limit
+        return EventPage(events, until if is_last else f"{since}/{until}/{events[-1].seq}", is_last)
 
     async def _contend(self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool) -> T:
         """Run it again where another transaction stored the same first: then it finds that."""

@@ -32,6 +32,8 @@ _ASKS = Queries(__package__, "asks")
 _log = logging.getLogger(__name__)
 
 _POLL = 2.0
+_POLL_FOR_DEAD = 0.5
+"""While somebody is seen without its connection."""
 _QUIET = 0.005
 """Seconds between two rings; what is rung meanwhile goes out together."""
 _PING = 5.0
@@ -52,10 +54,9 @@ _EVERYBODY = "*"
 class PostgresPresence:
     """See `ports.Presence`."""
 
-    poll_interval = _POLL
-
     def __init__(self, engine: Engine, lease: float) -> None:
         self.process_id = str(uuid.uuid4())
+        self.poll_interval = _POLL
         self._engine = engine
         self._lease = lease
         self._thread: _Thread | None = None
@@ -128,6 +129,7 @@ class PostgresPresence:
                 if now - since >= _EARLY_SIGN:
                     dead.append(process_id)
         self._absences = absences
+        self.poll_interval = _POLL_FOR_DEAD if absences else _POLL
         return dead
 
     async def aclose(self) -> None:

@@ -121,6 +121,33 @@ class PostgresSessions:
             [replace(message, read_at=read_at[message.seq]) for message in messages if message.seq in read_at], is_last
         )
 
+    async def return_messages(self, messages: Collection[MessageRow], *, now: datetime | None = None) -> set[str]:
+        taken = _taken(messages)
+        if not taken:
+            return set()
+
+        async def work(connection: Connection) -> set[str]:
+            held = await connection.fetch(_SQL["return_messages_lock"], *zip(*taken, strict=True))
+            seqs = [row["seq"] for row in held]
+            await connection.execute(_SQL["return_messages"], seqs)
+            await asks.settle_deliveries(connection, seqs, now)
+            return {row["waiter"] for row in await connection.fetch(_SQL["return_messages_waits"], seqs, now)}
+
+        return await self._engine.run(work, write=True, repeatable=True)
+
+    async def reject_messages(
+        self, messages: Collection[MessageRow], reason: str, *, owner: str, now: datetime | None = None
+    ) -> list[EndedAsk]:
+        taken = _taken(messages)
+        if not taken:
+            return []
+
+        async def work(connection: Connection) -> list[EndedAsk]:
+            dead = await connection.fetch(_SQL["reject_messages"], *zip(*taken, strict=True), now, owner, reason)
+            return await asks.fail(connection, [(row["seq"], reason, True) for row in dead], now)
+
+        return await self._engine.run(work, write=True)
+
     # --- asks ---
 
     async def find_asks(self, ask_ids: Collection[str]) -> list[AskRow]:
@@ -144,9 +171,11 @@ class PostgresSessions:
         async def work(connection: Connection) -> list[AskRow]:
             closed = await connection.fetch(_SQL["close_asks"], ids, str(state), now)
             await asks.settle_deliveries(connection, [row["seq"] for row in closed], now)
-            if state is AskState.CANCELLED and len(closed) < len(ids):
-                await connection.execute(_SQL["close_asks_unread"], ids)
-            return [_ask(row) for row in await connection.fetch(_SQL["find_asks"], ids)]
+            rest = list(set(ids) - {row["ask_id"] for row in closed})
+            if rest and state is AskState.CANCELLED:
+                await connection.execute(_SQL["close_asks_unread"], rest)
+            ended_before = await connection.fetch(_SQL["find_asks"], rest) if rest else []
+            return [_ask(row) for row in (*closed, *ended_before)]
 
         return await self._engine.run(work, write=True, repeatable=True)
 
@@ -163,6 +192,7 @@ class PostgresSessions:
                     wait.timeout,
                     owner,
                     now,
+                    wait.within,
                 )
             except asyncpg.ForeignKeyViolationError:
                 return False
@@ -216,6 +246,10 @@ class PostgresSessions:
 
     async def _change(self, name: str, *values: object) -> Any:
         return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=True, single=True)
+
+
+def _taken(messages: Collection[MessageRow]) -> list[tuple[int, datetime]]:
+    return [(row.seq, row.read_at) for row in messages if row.read_at is not None]
 
 
 async def _find_ended(connection: Connection, ending_id: str) -> EndedSession | None:

@@ -284,7 +284,7 @@ def _store(
 
 
 def _find_names(connection: apsw.Connection, all_changes: list[Changes]) -> dict[str, str]:
-    named = assembly.agents_named(note for changes in all_changes for note in changes.notes)
+    named = {id for changes in all_changes for id in assembly.agents_named(changes)}
     if not named:
         return {}
     names: dict[str, str] = fetch(connection, _SQL["act_find_names"], {"agents": encode(sorted(named))})
@@ -298,11 +298,11 @@ def _plan(
     meeting_id = wanted.meeting_id
     said = _plan_speech(writing, wanted, changes)
     for note in changes.notes:
-        content = encode(assembly.render(note, names))
+        content = encode(assembly.render(note.content, names))
         body = (note.type, content, None, checksum(content, None))
         writing.add_message(uuid7(), Kind.MEETING, note.about_id, None, meeting_id, *body)
     for event in changes.events:
-        row = (meeting_id, event.type, event.agent_id, event.data)
+        row = (meeting_id, event.type, event.agent_id, assembly.render(event.data, names))
         writing.events.append((row, said if event.has_message else None))
     for opening, how in changes.ended:
         if opening is None:

@@ -204,11 +204,12 @@ class SQLiteMeetings:
         (seq,) = await self._fetch("find_cursor")
         return str(seq)
 
-    async def read_events(self, cursor: str, limit: int) -> EventPage:
+    async def read_events(self, cursor: str, limit: int, *, most_bytes: int) -> EventPage:
         """See the port."""
-        parameters = {"limit": limit, "after_seq": int(cursor)}
-        events = [_event(row) for row in await self._fetch_page("read_events", parameters)]
-        return EventPage(events, str(events[-1].seq) if events else cursor)
+        parameters = {"limit": limit, "after_seq": int(cursor), "most_bytes": most_bytes}
+        found, rows = await self._fetch("read_events", **parameters)
+        events = [_event(row) for row in rows]
+        return EventPage(events, str(events[-1].seq) if events else cursor, len(events) == found < limit)
 
     async def _fetch(self, name: str, **parameters: object) -> Any:
         return await self._engine.read(partial(fetch, sql=_SQL[name], parameters=parameters))

@@ -25,12 +25,14 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import asks, notices
-from .clock import StoreClock, to_datetime, to_datetime_or_none
+from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds
 from .engine import Engine, fetch, fetch_page
 from .rows import encode, message_row
 
 _SQL = Queries(__package__, "sessions")
 _SECOND = 1_000_000
+_READ_AT = 9
+"""Where the listings select it; see `rows.message_row`."""
 _DROPPED = 100
 """So many of the oldest notices are looked at, and dropped if they are old, where some are taken."""
 
@@ -129,12 +131,40 @@ class SQLiteSessions:
 
         def read_and_mark(connection: apsw.Connection) -> list[Any]:
             rows = read(connection)
-            if seqs := [row[0] for row in rows[:limit]]:
-                connection.execute(_SQL["read_mark"], {"seqs": encode(seqs), "at": self._clock.now(now).at})
+            _mark(connection, rows[:limit], self._clock.now(now))
             return rows
 
         rows = await (self._engine.write(read_and_mark) if mark else self._engine.read(read))
         return ReadPage([message_row(row) for row in rows[:limit]], is_last=len(rows) <= limit)
+
+    async def return_messages(self, messages: Collection[MessageRow], *, now: datetime | None = None) -> set[str]:
+        """See the port."""
+        taken = _taken(messages)
+        seqs = [seq for seq, _ in taken]
+
+        def give_back(connection: apsw.Connection) -> set[str]:
+            instant = self._clock.now(now)
+            connection.execute(_SQL["return_messages"], {"taken": encode(taken)})
+            asks.settle_deliveries(connection, seqs, instant)
+            parameters = {"seqs": encode(seqs), "now": instant.due}
+            return set(fetch(connection, _SQL["return_messages_waits"], parameters))
+
+        return await self._engine.write(give_back) if taken else set()
+
+    async def reject_messages(
+        self, messages: Collection[MessageRow], reason: str, *, owner: str, now: datetime | None = None
+    ) -> list[EndedAsk]:
+        """See the port."""
+        taken = _taken(messages)
+
+        def reject(connection: apsw.Connection) -> list[EndedAsk]:
+            instant = self._clock.now(now)
+            parameters = {"taken": encode(taken), "at": instant.at, "owner": owner, "reason": reason}
+            connection.execute(_SQL["reject_messages"], parameters)
+            failed, _ = asks.follow(connection, [seq for seq, _ in taken], instant)
+            return failed
+
+        return await self._engine.write(reject) if taken else []
 
     # --- asks ---
 
@@ -180,6 +210,7 @@ class SQLiteSessions:
                 "sender": wait.sender_id,
                 "owner": owner,
                 "until": None if wait.timeout is None else due + int(wait.timeout * _SECOND),
+                "within": wait.within,
             }
             connection.execute(_SQL["register_wait"], parameters)
             # Nothing was inserted without the agents, and by a repeat.
@@ -211,8 +242,7 @@ class SQLiteSessions:
 
         def take(connection: apsw.Connection) -> list[Any] | None:
             row = find(connection)
-            if row is not None:
-                connection.execute(_SQL["read_mark"], {"seqs": encode([row[0]]), "at": instant.at})
+            _mark(connection, [] if row is None else [row], instant)
             return row
 
         row = await self._look_then_write(find, take)
@@ -246,6 +276,18 @@ class SQLiteSessions:
         if not self._engine.in_memory and not await self._engine.read(find):
             return None
         return await self._engine.write(take)
+
+
+def _mark(connection: apsw.Connection, rows: list[Any], instant: Instant) -> None:
+    """Mark them as read, in the store and in what is answered of them."""
+    if rows:
+        connection.execute(_SQL["read_mark"], {"seqs": encode([row[0] for row in rows]), "at": instant.at})
+        for row in rows:
+            row[_READ_AT] = instant.at
+
+
+def _taken(messages: Collection[MessageRow]) -> list[tuple[int, int]]:
+    return [(row.seq, to_microseconds(row.read_at)) for row in messages if row.read_at is not None]
 
 
 def _find_asks(connection: apsw.Connection, ids: list[str]) -> list[AskRow]:

@@ -266,10 +266,11 @@ class Gathering:
 class Feed:
     """A reader of the feed of all meetings' events, from where it is opened."""
 
-    def __init__(self, store: MeetingStore, cursor: str, limit: int) -> None:
+    def __init__(self, store: MeetingStore, cursor: str, limit: int, most_bytes: int = 1024 * 1024) -> None:
         self.store = store
         self.cursor = cursor
         self.limit = limit
+        self.most_bytes = most_bytes
         self.events: list[EventRow] = []
 
     @classmethod
@@ -288,7 +289,7 @@ class Feed:
 
     async def read_page(self) -> EventPage:
         """One page more."""
-        page = await self.store.read_events(self.cursor, self.limit)
+        page = await self.store.read_events(self.cursor, self.limit, most_bytes=self.most_bytes)
         assert len(page.events) <= self.limit
         self.cursor = page.cursor
         self.events += page.events

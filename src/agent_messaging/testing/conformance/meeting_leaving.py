@@ -125,7 +125,11 @@ class LeavingConformance(StoreFixtures):
             assert world.bob not in await meeting.seats()
             left = (await meeting.events())[-1]
             assert (left.type, left.agent_id) == (MeetingEventType.PARTICIPANT_LEFT, world.bob)
-            assert left.data == {"agent_id": world.bob, "how": "deregistered"}
+            assert left.data == {
+                "agent_id": world.bob,
+                "agent_external_id": bob[world.bob],
+                "how": "deregistered",
+            }
             # What it sent is gone, what the others say of it stays.
             assert (await meeting.notes())[-1] == {
                 "type": "participant_left",
@@ -134,8 +138,14 @@ class LeavingConformance(StoreFixtures):
             }
             assert world.bob not in {row.sender_id for row in await meeting.history()}
         assert len(await ended.events()) == recorded
-        # The numbers of the turns go on, also behind one that is gone.
-        assert await active.course() == [(1, world.alice, TurnEnd.SPOKE), (3, world.carol, None)]
+        changed = (await active.events())[-2].data
+        assert (changed["previous_speaker_id"], changed["previous_speaker_external_id"]) == (world.bob, bob[world.bob])
+        # Its turns were taken: they stay.
+        assert await active.course() == [
+            (1, world.alice, TurnEnd.SPOKE),
+            (2, world.bob, TurnEnd.LEFT),
+            (3, world.carol, None),
+        ]
         await active.speak(world.carol, 3)
         assert (await active.turn()).number == 4
         assert await world.store.check() == []

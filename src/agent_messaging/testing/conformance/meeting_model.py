@@ -149,7 +149,7 @@ class Meeting:
 
     def assembly(self, now: float) -> Assembly:
         """What the rules need of it."""
-        spoken = [round_ for round_ in self.rounds if round_.purpose is Purpose.SPEAK]
+        spoken = [round_ for round_ in self.rounds if round_.purpose is Purpose.SPEAK and self.place(round_.agent)]
         current = self.round
         return Assembly(
             self.host,
@@ -164,7 +164,7 @@ class Meeting:
     def check(self) -> None:
         """What holds of every meeting, whatever was done."""
         numbers = [round_.number for round_ in self.rounds]
-        assert numbers == sorted(set(numbers))
+        assert numbers == list(range(1, len(numbers) + 1))
         current = self.round
         assert (current is not None) == (self.status is MeetingStatus.ACTIVE)
         assert current is None or current is self.rounds[-1]
@@ -173,7 +173,8 @@ class Meeting:
         for round_ in self.rounds:
             open_ = round_.duty is not None and round_.duty.state in (QUEUED, CLAIMED)
             assert not open_ or round_ is current
-            assert (round_.message_id is not None) == (round_.how is TurnEnd.SPOKE)
+            is_kept = self.place(round_.agent) is not None  # what an agent said goes with it, its turns stay
+            assert (round_.message_id is not None) == (round_.how is TurnEnd.SPOKE and is_kept)
 
 
 @dataclass(slots=True)
@@ -300,10 +301,11 @@ class MeetingModel(Model):
             if place is not None and place.process is not None:
                 outcome.must_tell.add(place.process)
         for note in changes.notes:
-            meeting.history.append(Said(note.about_id, note.type, self.now, render(note, self.names)))
+            meeting.history.append(Said(note.about_id, note.type, self.now, render(note.content, self.names)))
         for event in changes.events:
+            data = render(event.data, self.names)
             meeting.events.append(
-                Happened(event.type, event.agent_id, event.data, self.now, said if event.has_message else None)
+                Happened(event.type, event.agent_id, data, self.now, said if event.has_message else None)
             )
         if changes.withdraws_invitations:
             leaving = {
@@ -376,7 +378,9 @@ class MeetingModel(Model):
             if meeting.status is not MeetingStatus.ENDED:
                 self.act(meeting, Vanish(agent), None)
             meeting.places = [place for place in meeting.places if place.agent != agent]
-            meeting.rounds = [round_ for round_ in meeting.rounds if round_.agent != agent]
+            for round_ in meeting.rounds:
+                if round_.agent == agent:
+                    round_.message_id = None
             for event in meeting.events:
                 if event.said is not None and event.said.sender == agent:
                     event.said = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from secrets import token_hex
 
 import pytest
 
 from ...ids import uuid7 as new_id
 from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, TurnEnd
 from ...storage.assembly import Attend, Leave
-from ...storage.ports import MeetingStatistics, SpeechCount, Standing
+from ...storage.ports import EventPage, MeetingStatistics, SpeechCount, Standing
 from .base import StoreFixtures
 from .gathering import DURATION, Feed, Gathering, speech, spoken
 from .world import World, ids
@@ -279,6 +280,27 @@ class EventConformance(StoreFixtures):
         again = Feed(meeting.store, (await Feed.open(meeting.store)).cursor, 3)
         await meeting.end()
         await again.reads((await meeting.events())[-1:])
+
+    async def test_a_page_of_the_feed_ends_where_it_is_big_enough(self, world: World) -> None:
+        meeting = await Gathering.active(world)
+        feed = await Feed.open(meeting.store)
+        for number, size in enumerate((10, 100, 3_000, 10, 5_000, 10)):
+            text = token_hex(size // 2)  # which no store makes smaller
+            if number % 2:
+                await meeting.speak(speech=speech(json.dumps(text)))
+            else:
+                type_ = MeetingEventType.ERROR_OCCURRED
+                assert await meeting.store.record_event(meeting.id, type_, None, {"big": text})
+        events = (await meeting.events())[4:]
+        assert len(events) == 9, "a speech comes with the change of the turn"
+        await Feed(meeting.store, feed.cursor, 100).reads(events)
+        for most_bytes, limit, expected in ((2_000, 100, [4, 3, 2]), (2_000, 3, [3, 1, 3, 2]), (1, 100, [1] * 9)):
+            pages: list[EventPage] = []
+            again = Feed(meeting.store, feed.cursor, limit, most_bytes)
+            while not pages or not pages[-1].is_end:
+                pages.append(await again.read_page())
+            assert [len(page.events) for page in pages if page.events] == expected
+            assert again.events == events
 
     async def test_the_feed_of_an_empty_store(self, world: World) -> None:
         feed = await Feed.open(world.store.meetings)

@@ -23,6 +23,7 @@ from ...storage.ports import (
     UnknownAgents,
 )
 from .base import Processes, StoreFixtures
+from .returning import RejectingConformance, ReturningConformance
 from .world import World, id_of, ids
 
 
@@ -429,5 +430,12 @@ class ReadingConformance(StoreFixtures):
         assert await world.state(said) == DeliveryState.DEAD
 
 
-class SessionConformance(OpeningConformance, EndingConformance, ListingConformance, ReadingConformance):
+class SessionConformance(
+    OpeningConformance,
+    EndingConformance,
+    ListingConformance,
+    ReadingConformance,
+    ReturningConformance,
+    RejectingConformance,
+):
     """The sessions of `SessionStore`, and the reading of their messages."""

@@ -46,6 +46,33 @@ class HoldingConformance(StoreFixtures):
         await world.wait()
         assert (await world.settle(run, answer=world.result())).moved == [True]
 
+    async def test_a_run_that_waits_for_another_sender_does_not_hold_its_lane(
+        self, world: World, processes: Processes
+    ) -> None:
+        said, behind, last = await world.say(), await world.say(), await world.say()
+        first = await world.claim_talk()
+        wait = await world.wait(sender=world.carol, within=said)
+        assert ids(await world.claim(owner=await processes.start(), kind=Kind.CONVERSATION)) == [behind]
+        await world.sessions.remove_wait(wait)
+        await world.settle(first)
+        assert await world.claim(kind=Kind.CONVERSATION) == [], "the second run holds it"
+        assert await world.state(last) == DeliveryState.QUEUED
+
+    async def test_a_message_of_a_lane_whose_run_waits_elsewhere_is_claimed_when_stored(
+        self, world: World, processes: Processes
+    ) -> None:
+        said = await world.say()
+        [run] = await world.claim(owner=await processes.start(), kind=Kind.CONVERSATION)
+        held = world.talk(claim=True)
+        await world.append(held)
+        assert await world.state(id_of(held)) == DeliveryState.QUEUED
+        assert run.message_id == said
+        await world.wait(sender=world.carol, within=said)
+        await world.sessions.take_awaited(world.bob, world.alice, now=world.start)
+        taken = world.talk(claim=True)
+        await world.append(taken)
+        assert await world.state(id_of(taken)) == DeliveryState.CLAIMED
+
     async def test_once_removed_it_holds_nothing_back(self, world: World) -> None:
         said = await world.say()
         first, second = await world.wait(), await world.wait()

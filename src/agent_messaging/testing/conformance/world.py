@@ -360,11 +360,12 @@ class World:
         sender: str | None = None,
         *,
         timeout: float | None = None,
+        within: str | None = None,
         owner: str | None = None,
         now: datetime | None = None,
     ) -> str:
         """Let bob, where not said otherwise, wait for alice, and return the id of the wait."""
-        wait = NewWait(new_id(), recipient or self.bob, sender or self.alice, timeout)
+        wait = NewWait(new_id(), recipient or self.bob, sender or self.alice, timeout, within)
         assert await self.sessions.register_wait(
             wait, owner=owner or self.owner, now=self.start if now is None else now
         )

@@ -34,7 +34,7 @@ create index participants_of_agent on participants (agent_id, meeting_id);
 create table turns (
   meeting_id uuid not null references meetings (id) on delete cascade,
   number integer not null,
-  agent_id uuid not null references agents (id) on delete cascade,
+  agent_id uuid not null,                   -- stays when the agent is removed: the turn was taken
   purpose text not null check (purpose in ('speak', 'select')),
   started_at timestamptz not null,
   deadline_at timestamptz,
@@ -47,7 +47,6 @@ create table turns (
 
 create unique index turns_current on turns (meeting_id) where ended_at is null;
 create index turns_deadline on turns (deadline_at) where ended_at is null and deadline_at is not null;
-create index turns_of_agent on turns (agent_id);
 
 create index messages_of_meeting on messages (meeting_id, seq) where meeting_id is not null;
 

@@ -208,7 +208,7 @@ decided as materialized (
       select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
         and d.state = 'claimed' and d.owner <> i.owner
-        and (select true from asks q where q.within = d.seq and q.state = 'open' limit 1) is null
+        and (select true from waiting_runs q where q.within = d.seq limit 1) is null
       limit 1
     ) is null
     and (i.kind <> 'conversation' or (

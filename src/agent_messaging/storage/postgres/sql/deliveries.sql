@@ -97,7 +97,7 @@ decided as materialized (
       select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
         and d.state = 'claimed' and d.owner <> i.owner
-        and (select true from asks q where q.within = d.seq and q.state = 'open' limit 1) is null
+        and (select true from waiting_runs q where q.within = d.seq limit 1) is null
       limit 1
     ) is null
     -- Others may have taken this process for dead while it was away.
@@ -169,7 +169,7 @@ walk as (
         where c.recipient_id = r.recipient_id and c.kind = r.kind and c.sender_id = lane.sender_id
           and c.state = 'claimed'
           -- A run that waits for an answer does not hold its lane: the answer may need it.
-          and (select true from asks q where q.within = c.seq and q.state = 'open' limit 1) is null
+          and (select true from waiting_runs q where q.within = c.seq limit 1) is null
         limit 1
       ) is null
       and (r.kind <> 'conversation' or (
@@ -305,7 +305,7 @@ candidate as materialized (
       (
         select true from deliveries c
         where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.state = 'claimed'
-          and (select true from asks q where q.within = c.seq and q.state = 'open' limit 1) is null
+          and (select true from waiting_runs q where q.within = c.seq limit 1) is null
         limit 1
       ) is null
       and (

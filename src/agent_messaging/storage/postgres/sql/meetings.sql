@@ -59,7 +59,8 @@ select id from meetings where id = any($1::text[]::uuid[]) order by id for updat
 -- name: act_load
 -- A row for each meeting asked for, without a status where there is none. The last three are of a single act: whether its
 -- claim is open (locked, so that it stays so until the commit), the turn of a speech that is stored already, and what its
--- key was used for. The last speaker is the holder of the newest turn for speaking.
+-- key was used for. The last speaker is the holder of the newest turn for speaking, of those whose agents are still
+-- there.
 with moment as materialized (
   select coalesce($2::timestamptz, clock_timestamp()) as now
 ),
@@ -72,7 +73,9 @@ select i.id as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left,
   (t.deadline_at <= o.now) is true as is_over, t.delivery_seq,
   (
-    select s.agent_id::text from turns s where s.meeting_id = m.id and s.purpose = 'speak' order by s.number desc limit 1
+    select s.agent_id::text from turns s where s.meeting_id = m.id and s.purpose = 'speak'
+      and exists (select 1 from participants p where p.meeting_id = s.meeting_id and p.agent_id = s.agent_id)
+    order by s.number desc limit 1
   ) as last_speaker_id,
   (
     select json_agg(json_build_array(p.agent_id, p.join_order, p.status, p.process_id, a.external_id) order by p.join_order)
@@ -358,18 +361,31 @@ select pg_current_snapshot()::text as cursor
 -- What has been committed between two snapshots, $1 and $2 (null: the one of this statement), behind seq $3. Exact, whatever
 -- is in flight: nothing that commits late is missed, nothing waits for it, and nothing is read twice. One row at least, which
 -- tells the snapshot.
-select s.until::text, e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.created_at,
+--
+-- At most $4, and none behind the one with which they reach $5 bytes; `found` is how many there are, up to $4. The sizes are
+-- known without reading what they are of.
+select s.until::text, e.found, e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.created_at,
   m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
   m.created_at as said_at, m.message_type
 from (
   select $1::text::pg_snapshot as since, coalesce($2::text::pg_snapshot, pg_current_snapshot()) as until
 ) s
 left join lateral (
-  select * from meeting_events i
-  where i.xid >= pg_snapshot_xmin(s.since) and i.xid < pg_snapshot_xmax(s.until)
-    and not pg_visible_in_snapshot(i.xid, s.since) and pg_visible_in_snapshot(i.xid, s.until)
-    and i.seq + 0 > $3::bigint
-  order by i.seq + 0 limit $4::bigint
+  select * from (
+    select p.*, count(*) over () as found,
+      sum(pg_column_size(p.data) + coalesce(octet_length(t.content), 0) + coalesce(octet_length(t.metadata), 0)) over (
+        order by p.seq rows between unbounded preceding and 1 preceding
+      ) as before
+    from (
+      select * from meeting_events i
+      where i.xid >= pg_snapshot_xmin(s.since) and i.xid < pg_snapshot_xmax(s.until)
+        and not pg_visible_in_snapshot(i.xid, s.since) and pg_visible_in_snapshot(i.xid, s.until)
+        and i.seq + 0 > $3::bigint
+      order by i.seq + 0 limit $4::bigint
+    ) p
+    left join messages t on t.seq = p.message_seq
+  ) w
+  where coalesce(w.before, 0) < $5::bigint
 ) e on true
 left join messages m on m.seq = e.message_seq
 order by e.seq

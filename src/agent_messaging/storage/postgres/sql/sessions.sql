@@ -198,6 +198,50 @@ update deliveries d set
 from chosen c where d.seq = c.seq
 returning d.seq, d.read_at
 
+-- name: return_messages_lock
+-- PostgreSQL alone: what that very call took, and nobody has read since; so the next statement sees whether it was answered.
+select d.seq from unnest($1::bigint[], $2::timestamptz[]) as i (seq, read_at)
+join deliveries d on d.seq = i.seq and d.read_at = i.read_at
+order by d.seq
+for update of d
+
+-- name: return_messages
+-- Settled in the instant in which it was read it was taken from the queue. Whoever has answered an ask has read it.
+update deliveries d set
+  read_at = null,
+  settled_at = case when d.state = 'done' and d.settled_at = d.read_at then null else d.settled_at end,
+  state = case when d.state = 'done' and d.settled_at = d.read_at then 'queued' else d.state end
+where d.seq = any($1::bigint[])
+  and (select true from asks a where a.seq = d.seq and a.state = 'replied' limit 1) is null
+
+-- name: return_messages_waits
+select distinct w.process_id::text as waiter
+from deliveries d
+join waits w on w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
+left join processes p on p.id = w.process_id
+where d.seq = any($1::bigint[]) and (d.read_at is null) is true and not w.is_ended
+  and (w.until_at is null or w.until_at > coalesce($2::timestamptz, clock_timestamp())) and p.ended_at is null
+
+-- name: reject_messages
+-- What that very call took, and no handler has or had: settled in that instant, or done without one. It ended no claim, so
+-- the log's entry bears no token.
+with held as materialized (
+  select d.seq, t.now
+  from (select coalesce($3::timestamptz, clock_timestamp()) as now) t,
+    unnest($1::bigint[], $2::timestamptz[]) as i (seq, read_at)
+  join deliveries d on d.seq = i.seq and d.read_at = i.read_at
+  where d.state || '' = 'done' and (d.settled_at = d.read_at or d.token = 0)
+  order by d.seq
+  for update of d
+)
+update deliveries d set
+  state = 'dead', settled_at = h.now,
+  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', h.now, 'event', 'dead', 'attempt', d.attempt, 'process', $4::text, 'claimed_at', null, 'reason', $5::text
+  ))
+from held h where d.seq = h.seq
+returning d.seq
+
 -- name: find_asks
 select m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state, a.origin::text,
   a.deadline_at, a.reason, q.id::text as answer_id, q.content, q.metadata, q.checksum
@@ -217,14 +261,15 @@ where (a.state = 'open') is not true
 
 -- name: close_asks
 with held as materialized (
-  select a.seq from messages m join asks a on a.seq = m.seq join deliveries d on d.seq = m.seq
+  select a.seq, m.id from messages m join asks a on a.seq = m.seq join deliveries d on d.seq = m.seq
   where m.id = any($1::text[]::uuid[]) and a.state = 'open'
   order by a.seq
   for update of d
 )
 update asks a set state = $2, ended_at = coalesce($3::timestamptz, clock_timestamp())
 from held h where a.seq = h.seq and a.state = 'open'
-returning a.seq
+returning a.seq, h.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state,
+  a.origin::text, a.deadline_at, a.reason, null as answer_id
 
 -- name: close_asks_unread
 -- Read since it was stored, by the call that has given up now. What its recipient read later, in another way, stays read.
@@ -237,10 +282,11 @@ with held as materialized (
 update deliveries d set read_at = null from held h where d.seq = h.seq
 
 -- name: register_wait
-insert into waits (id, recipient_id, sender_id, process_id, until_at)
+insert into waits (id, recipient_id, sender_id, process_id, until_at, within)
 values (
   $1::text::uuid, $2::text::uuid, $3::text::uuid, $5::text::uuid,
-  coalesce($6::timestamptz, clock_timestamp()) + make_interval(secs => $4::float8)
+  coalesce($6::timestamptz, clock_timestamp()) + make_interval(secs => $4::float8),
+  (select m.seq from messages m where m.id = $7::text::uuid)
 )
 on conflict (id) do nothing
 

@@ -48,7 +48,7 @@ where exists (
   select 1 from deliveries
   where recipient_id = lane.value ->> 0 and kind = lane.value ->> 1 and sender_id = lane.value ->> 2
     and state = 'claimed' and owner is not :owner
-    and not exists (select 1 from asks where within = deliveries.seq and state = 'open')
+    and not exists (select 1 from waiting_runs where within = deliveries.seq)
 ) or (lane.value ->> 1 = 'conversation' and exists (
   select 1 from waits
   where recipient_id = lane.value ->> 0 and sender_id = lane.value ->> 2
@@ -99,7 +99,7 @@ with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapp
     and not exists (
       select 1 from deliveries
       where recipient_id = w.recipient_id and kind = w.kind and sender_id = head.sender_id and state = 'claimed'
-        and not exists (select 1 from asks where within = deliveries.seq and state = 'open')
+        and not exists (select 1 from waiting_runs where within = deliveries.seq)
     )
     and not (w.kind = 'conversation' and exists (
       select 1 from waits

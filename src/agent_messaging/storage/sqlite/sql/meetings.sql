@@ -23,12 +23,16 @@ select json_array(
 )
 
 -- name: act_load
--- The last speaker is the holder of the newest turn for speaking.
+-- The last speaker is the holder of the newest turn for speaking, of those whose agents are still there.
 select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.max_attempts,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
     null, null, null))),
   json(iif(d.seq is null, null, json_array(d.seq, d.state, d.token, d.owner))),
-  (select agent_id from turns where meeting_id = m.id and purpose = 'speak' order by number desc limit 1),
+  (
+    select agent_id from turns as s where s.meeting_id = m.id and s.purpose = 'speak'
+      and exists (select 1 from participants where meeting_id = s.meeting_id and agent_id = s.agent_id)
+    order by number desc limit 1
+  ),
   json((
     select json_group_array(json_array(agent_id, join_order, status, process_id)) from (
       select agent_id, join_order, status, process_id from participants where meeting_id = m.id order by join_order
@@ -276,13 +280,23 @@ from page as e left join messages as m on m.seq = e.message_seq
 select json_array(coalesce(max(seq), 0)) from meeting_events
 
 -- name: read_events
+-- How many there are, up to the limit, and the first of them. The sizes are known without reading what they are of.
 with page as materialized (
-  select * from meeting_events where seq > :after_seq order by seq limit :limit offset :offset
+  select seq, message_seq, octet_length(data) as size from meeting_events
+  where seq > :after_seq order by seq limit :limit
+), sized as materialized (
+  select e.seq, sum(e.size + coalesce(octet_length(m.content), 0) + coalesce(octet_length(m.metadata), 0)) over (
+    order by e.seq rows between unbounded preceding and 1 preceding
+  ) as before
+  from page as e left join messages as m on m.seq = e.message_seq
 )
-select json_group_array(json_array(e.seq, e.meeting_id, e.type, e.agent_id, json(e.data), e.created_at,
-  json(iif(m.seq is null, null, json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata,
-    m.checksum, m.created_at, null, m.session_id, m.message_type)))))
-from page as e left join messages as m on m.seq = e.message_seq
+select json_array((select count(*) from page), json((
+  select json_group_array(json_array(e.seq, e.meeting_id, e.type, e.agent_id, json(e.data), e.created_at,
+    json(iif(m.seq is null, null, json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata,
+      m.checksum, m.created_at, null, m.session_id, m.message_type)))))
+  from sized as s cross join meeting_events as e on e.seq = s.seq left join messages as m on m.seq = e.message_seq
+  where coalesce(s.before, 0) < :most_bytes
+)))
 
 -- name: record_event
 insert into meeting_events (meeting_id, type, agent_id, data, created_at)

@@ -142,6 +142,31 @@ update deliveries set read_at = :at, settled_at = iif(state = 'queued', :at, set
   state = iif(state = 'queued', 'done', state)
 where seq in (select value from jsonb_each(:seqs))
 
+-- name: return_messages
+-- What that very call took (:taken are the seqs with its instants), and nobody has read since. Settled in that instant it
+-- was taken from the queue. Whoever has answered an ask has read it.
+update deliveries set read_at = null, settled_at = iif(state = 'done' and settled_at = read_at, null, settled_at),
+  state = iif(state = 'done' and settled_at = read_at, 'queued', state)
+from (select value ->> 0 as seq, value ->> 1 as at from jsonb_each(:taken)) as taken
+where deliveries.seq = taken.seq and deliveries.read_at = taken.at
+  and not exists (select 1 from asks where asks.seq = deliveries.seq and asks.state = 'replied')
+
+-- name: return_messages_waits
+select json_group_array(distinct w.process_id) from jsonb_each(:seqs) as wanted
+cross join deliveries as d on d.seq = wanted.value
+cross join waits as w on w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
+where d.read_at is null and w.is_ended = 0 and (w.until_due is null or w.until_due > :now)
+
+-- name: reject_messages
+-- What that very call took, and no handler has or had: settled in that instant, or done without one. It ended no claim, so
+-- the log's entry bears no token.
+update deliveries set state = 'dead', settled_at = :at,
+  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'dead', 'attempt', attempt,
+    'process', :owner, 'claimed_at', null, 'reason', :reason))
+from (select value ->> 0 as seq, value ->> 1 as at from jsonb_each(:taken)) as taken
+where deliveries.seq = taken.seq and deliveries.read_at = taken.at and state = 'done'
+  and (settled_at = read_at or token = 0)
+
 -- name: find_asks
 select json_group_array(json_array(m.id, a.session_id, a.asker_id, a.responder_id, a.state, a.origin, a.deadline_at, a.reason,
   r.id, r.content, r.metadata, r.checksum))
@@ -170,10 +195,10 @@ update deliveries set read_at = null where seq in (select value from jsonb_each(
 
 -- name: register_wait
 -- That of a process which others took for dead holds nothing: nobody would remove it any more.
-insert into waits (id, recipient_id, sender_id, process_id, until_due)
+insert into waits (id, recipient_id, sender_id, process_id, until_due, within)
 select :wait, r.id, s.id, :owner, iif(
   exists (select 1 from processes where id = :owner and ended_at is not null), 0, :until
-) from agents as r cross join agents as s
+), (select seq from messages where id = :within) from agents as r cross join agents as s
 where r.id = :recipient and s.id = :sender
 on conflict (id) do nothing
 

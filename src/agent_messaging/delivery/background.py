@@ -1,0 +1,25 @@
+"""Starting what calls functions of the user's: in the context in which the SDK was started.
+
+A task would otherwise inherit the context variables of whichever call happened to start it: a handler would work under
+the request id, or in the trace, of an unrelated sender.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+
+class Background:
+    """The context in which it was made."""
+
+    def __init__(self) -> None:
+        self._context = copy_context()
+
+    def start(self, work: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
+        """Start a task in a copy of the context: what it sets there, no other one sees."""
+        return asyncio.create_task(work, name=name, context=self._context.copy())

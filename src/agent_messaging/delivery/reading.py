@@ -1,0 +1,134 @@
+"""Taking messages for an agent's own code, and giving back what nobody was given: its caller was cancelled, or failed.
+
+Between the commit that takes a message and the caller who gets it lies the whole way back through the call. What is cut
+off there is unread again, as if the call had not looked. Only the death of the process leaves it read: that is the
+price of taking without a claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..storage.ports import EndedAsk, MessageRow, Presence, ReadPage, SessionStore
+
+R = TypeVar("R")
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+
+class Reading:
+    """What the calls of one SDK object take.
+
+    Args:
+        on_returned: Called with the recipients of what was given back, and the processes that wait for it.
+        on_rejected: Called with the ids of what became dead letters, and the asks that failed with it.
+    """
+
+    def __init__(
+        self,
+        sessions: SessionStore,
+        presence: Presence,
+        *,
+        on_returned: Callable[[Collection[str], Collection[str]], None],
+        on_rejected: Callable[[Collection[str], Collection[EndedAsk]], None],
+    ) -> None:
+        self.sessions = sessions
+        self.presence = presence
+        self.on_returned = on_returned
+        self.on_rejected = on_rejected
+        self._returning: set[asyncio.Task[None]] = set()
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[Taking]:
+        """Within it a call takes; left by an exception, all that it took goes back, in the background."""
+        taking = Taking(self)
+        try:
+            yield taking
+        except BaseException:
+            if (returning := taking.give_back()) is not None:
+                task = asyncio.create_task(returning, name="agent-messaging-return")
+                self._returning.add(task)
+                task.add_done_callback(self._returning.discard)
+            raise
+
+    async def until_returned(self, deadline: float | None = None) -> None:
+        """Wait until what goes back is there, or the deadline (of the loop's clock): a repeat finds it."""
+        if self._returning:
+            left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
+            await asyncio.wait(set(self._returning), timeout=left)
+
+    async def reject(self, rows: Collection[MessageRow], reason: str) -> None:
+        """Make dead letters of what was taken and cannot be read; where the store fails now, they stay as they are."""
+        for row in rows:
+            logger.error("message %s was taken and cannot be read: %s", row.message_id, reason)
+        try:
+            failed = await self.sessions.reject_messages(rows, reason, owner=self.presence.process_id)
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.warning("could not make dead letters of messages that cannot be read: %s", error)
+            return
+        self.on_rejected([row.message_id for row in rows], failed)
+
+    async def aclose(self, timeout: float) -> None:
+        """Let what goes back reach the store, for so many seconds."""
+        if self._returning:
+            _, late = await asyncio.wait(set(self._returning), timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+
+class Taking:
+    """What one call has taken so far."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self._rows: list[MessageRow] = []
+        self._in_flight: asyncio.Task[Any] | None = None
+
+    async def read(self, recipient_id: str, *, sender_id: str | None, limit: int) -> ReadPage:
+        """Read and mark a page of what is unread."""
+        page = await self._take(self.reading.sessions.read_messages(recipient_id, sender_id=sender_id, limit=limit))
+        self._rows += page.messages
+        return page
+
+    async def take_awaited(self, recipient_id: str, sender_id: str) -> MessageRow | None:
+        """Take the oldest message of a lane that no handler has had."""
+        row = await self._take(self.reading.sessions.take_awaited(recipient_id, sender_id))
+        self._rows += [] if row is None else [row]
+        return row
+
+    async def _take(self, statement: Coroutine[Any, Any, R]) -> R:
+        # A task of its own: cut off by a cancellation it might take all the same, and nobody would know what.
+        task: asyncio.Task[R] = asyncio.create_task(statement, name="agent-messaging-take")
+        self._in_flight = task
+        result = await asyncio.shield(task)
+        self._in_flight = None
+        return result
+
+    def give_back(self) -> Coroutine[Any, Any, None] | None:
+        """The work of giving back what was taken; None if there is nothing."""
+        return self._give_back() if self._rows or self._in_flight is not None else None
+
+    async def _give_back(self) -> None:
+        rows, task = list(self._rows), self._in_flight
+        if task is not None:
+            await asyncio.wait({task})
+            if not task.cancelled() and task.exception() is None:
+                result = task.result()
+                rows += result.messages if isinstance(result, ReadPage) else [] if result is None else [result]
+        if not rows:
+            return
+        try:
+            waiting = await self.reading.sessions.return_messages(rows)
+        except (DatabaseError, OutcomeUnknownError) as error:
+            logger.warning(
+                "could not give back %d messages that a cancelled call took, they stay read: %s", len(rows), error
+            )
+            return
+        self.reading.on_returned({row.recipient_id for row in rows if row.recipient_id is not None}, waiting)
