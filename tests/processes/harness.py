@@ -4,7 +4,7 @@ Every process is ended by its own handle, and nothing else is ended. All of them
 history file in the test's folder; their output is in a file each, shown when they fail.
 
 They are forked from a process that has imported the SDK and done nothing else: no loop, no thread, no connection, so
-that each is as if it had started by itself, but for the third of a second that its imports would take.
+that each is as if it had started by itself, but for the quarter of a second that its imports would take.
 """
 
 from __future__ import annotations
