@@ -20,7 +20,7 @@ import time
 from typing import Any
 
 from agent_messaging import MeetingNotActiveError, MeetingStateError, MeetingTimeoutError, NotYourTurnError, Turn
-from tests.processes.program import Program, run, say
+from tests.processes.program import Program, say
 
 TURN = "TURN"
 SPOKE = "SPOKE"
@@ -109,7 +109,3 @@ class Participant:
 
 async def take_part(program: Program) -> None:
     await Participant(program).take_part()
-
-
-if __name__ == "__main__":
-    run(take_part)

@@ -454,6 +454,9 @@ class MeetingMachine(StoreMachine[MeetingModel]):
             for said in meeting.history:
                 if math.isnan(said.at):
                     said.at = meeting.events[-1].at
+            for ended in meeting.rounds:
+                if ended.ended_at is not None and math.isnan(ended.ended_at):
+                    ended.ended_at = meeting.events[-1].at
             round_ = meeting.round
             if round_ is not None and math.isnan(round_.started_at):
                 round_.started_at = meeting.events[-1].at
