@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 # Tests kill processes, never the power: where memory serves as a disk, their syncs cost nothing.
 SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
+# Images for containers often set it. Here, each worker and each of hundreds of child processes would compile all it
+# imports, and rewrite all assertions, once more.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench format clean

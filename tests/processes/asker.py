@@ -20,7 +20,7 @@ import time
 from typing import Any
 
 from agent_messaging import AgentMessagingError, SessionStateError
-from tests.processes.program import Program, run, say
+from tests.processes.program import Program, say
 
 DONE = "DONE"
 
@@ -84,7 +84,3 @@ async def ask(program: Program) -> None:
             group.create_task(Asker(program, agent).ask_all())
     say(DONE)
     await program.stopping.wait()
-
-
-if __name__ == "__main__":
-    run(ask)

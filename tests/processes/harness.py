@@ -1,19 +1,20 @@
 """A laboratory for processes: it starts them, breaks them, waits for them, and judges what they recorded.
 
-Every process is a child of the test, ended by its own handle, and nothing else is ended. All of them, the nemesis
-included, append to one history file in the test's folder; their output is in a file each, shown when they fail.
+Every process is ended by its own handle, and nothing else is ended. All of them, the nemesis included, append to one
+history file in the test's folder; their output is in a file each, shown when they fail.
+
+They are forked from a process that has imported the SDK and done nothing else: no loop, no thread, no connection, so
+that each is as if it had started by itself, but for the quarter of a second that its imports would take.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,7 +27,12 @@ from agent_messaging.storage.ports import Store
 from agent_messaging.testing.checker import Report, Violation, check
 from agent_messaging.testing.dumping import record_asks, record_meetings, record_sessions
 from agent_messaging.testing.history import Event, History, known_ids, parse_line, read_events, record_final
-from tests.processes.program import READY
+from tests.processes.asker import ask
+from tests.processes.participant import take_part
+from tests.processes.partner import converse
+from tests.processes.program import READY, Main, run
+from tests.processes.sender import send
+from tests.processes.worker import work
 from tests.support import eventually
 
 SEED = int(os.environ.get("AGENT_MESSAGING_TEST_SEED", "20260101"))
@@ -44,6 +50,22 @@ START_TIMEOUT = 30.0
 ASKS_END = 3.0
 """Seconds that the asks of a run have to end after it: more than the timeout of any that is still open then."""
 ORGANIZATION = "org"
+PROGRAMS: dict[str, Main] = {
+    "asker": ask,
+    "participant": take_part,
+    "partner": converse,
+    "sender": send,
+    "worker": work,
+}
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(
+    [
+        "agent_messaging.client",
+        "agent_messaging.storage.postgres.store",
+        "agent_messaging.storage.sqlite.store",
+        "agent_messaging.testing.recording",
+    ]
+)
 
 
 class Child:
@@ -54,15 +76,11 @@ class Child:
         self.program = program
         self.settings = settings
         self._output = output
-        with output.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", f"tests.processes.{program}", json.dumps({**settings, "name": name})],
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
-            )
+        output.touch()
+        self.process = _forks.Process(
+            target=run, args=(PROGRAMS[program], {**settings, "name": name}, output), name=name, daemon=True
+        )
+        self.process.start()
 
     @property
     def output(self) -> str:
@@ -70,7 +88,7 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        return self.process.poll() is None
+        return self.process.is_alive()
 
     async def wait_for(self, line: str, timeout: float = START_TIMEOUT) -> None:
         """Wait until it has said this line; at once an AssertionError if it ends without."""
@@ -79,7 +97,7 @@ class Child:
             alive = self.is_alive
             if line in self.output.splitlines():
                 return True
-            assert alive, f"{self.name} ended with {self.process.returncode} before it said {line}:\n{self.output}"
+            assert alive, f"{self.name} ended with {self.process.exitcode} before it said {line}:\n{self.output}"
             return False
 
         try:
@@ -93,20 +111,19 @@ class Child:
             await eventually(lambda: not self.is_alive, timeout)
         except AssertionError:
             raise AssertionError(f"{self.name} did not end:\n{self.output}") from None
-        self._forget()
-        assert self.process.returncode is not None
-        return self.process.returncode
+        assert self.process.exitcode is not None
+        return self.process.exitcode
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is still there."""
+        if self.is_alive and self.process.pid is not None:
+            os.kill(self.process.pid, number)
 
     def end(self) -> None:
         """Make sure that it is gone."""
         if self.is_alive:
             self.process.kill()  # ends a frozen one too
-        self.process.wait(10)
-        self._forget()
-
-    def _forget(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        self.process.join(10)
 
 
 class Lab:
@@ -189,11 +206,11 @@ class Lab:
     def pause(self, child: Child) -> None:
         """SIGSTOP: a laptop that sleeps, a machine that swaps."""
         since = time.monotonic_ns()
-        child.process.send_signal(signal.SIGSTOP)
+        child.signal(signal.SIGSTOP)
         self.history.record("pause", who=child.name, since=since)
 
     def resume(self, child: Child) -> None:
-        child.process.send_signal(signal.SIGCONT)
+        child.signal(signal.SIGCONT)
         self.history.record("resume", who=child.name)
 
     async def stop(self, child: Child, timeout: float = START_TIMEOUT) -> None:
@@ -349,7 +366,7 @@ class Nemesis:
         ready = [index for index, victim in enumerate(self.victims) if READY in victim.output]
         index = self.random.choice(ready or range(len(self.victims)))
         victim = self.victims[index]
-        assert victim.is_alive, f"{victim.name} ended by itself with {victim.process.returncode}:\n{victim.output}"
+        assert victim.is_alive, f"{victim.name} ended by itself with {victim.process.exitcode}:\n{victim.output}"
         self.done[fault] += 1
         if fault == "kill":
             await self.lab.kill(victim)

@@ -31,7 +31,7 @@ from agent_messaging import (
     NotYourTurnError,
     Turn,
 )
-from tests.processes.program import Program, run, say
+from tests.processes.program import Program, say
 
 TURN = "TURN"
 SPOKE = "SPOKE"
@@ -162,7 +162,3 @@ class Participant:
 
 async def take_part(program: Program) -> None:
     await Participant(program).take_part()
-
-
-if __name__ == "__main__":
-    run(take_part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.processes.program import Program, run
+from tests.processes.program import Program
 
 
 async def converse(program: Program) -> None:
@@ -22,7 +22,3 @@ async def converse(program: Program) -> None:
     said: Any = await conversation.wait_for_message(agent, other, 60.0)
     while said["n"] != "enough":
         said = await conversation.send_and_wait(agent, other, {"n": said["n"] + 1}, 60.0)
-
-
-if __name__ == "__main__":
-    run(converse)

@@ -1,6 +1,6 @@
-"""What the worker and the sender share: settings from the command line, the recorded SDK, and the end by a signal.
+"""What the worker and the sender share: settings, the recorded SDK, and the end by a signal.
 
-The only argument is a JSON object, made by `harness.Lab`:
+The settings are made by `harness.Lab`:
 
     url, name, history        the store, the incarnation's name, the history file
     database, messaging       settings of the SDK's configuration
@@ -13,7 +13,7 @@ The only argument is a JSON object, made by `harness.Lab`:
 from __future__ import annotations
 
 import asyncio
-import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -74,8 +74,10 @@ class Program:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        # The standard input ends with the process that started this one: nothing outlives a test run.
-        loop.add_reader(sys.stdin.fileno(), os._exit, 1)
+        # Readable when the process of the test has ended: nothing outlives a test run.
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        loop.add_reader(parent.sentinel, os._exit, 1)
         # Before the SDK starts, because it serves before its start returns.
         self.history.record("start", pid=os.getpid(), serves=self.settings.get("serves", []))
         async with self.sdk:
@@ -200,10 +202,13 @@ def hasten_deaths() -> None:
     presence._POLL = presence._POLL_FOR_DEAD = 0.25
 
 
-def run(main: Main) -> None:
-    """Run a program by the settings of the command line."""
+def run(main: Main, settings: Settings, output: Path) -> None:
+    """Run a program in this process, which is its own; what it says goes to a file."""
+    with output.open("ab") as file:
+        for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+            os.dup2(file.fileno(), descriptor)
 
     async def start() -> None:
-        await Program(json.loads(sys.argv[1])).run(main)
+        await Program(settings).run(main)
 
     asyncio.run(start())

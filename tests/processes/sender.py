@@ -20,7 +20,7 @@ from typing import Any
 
 from agent_messaging import AgentMessagingError, OutcomeUnknownError
 from agent_messaging.testing.history import is_refusal
-from tests.processes.program import Program, run, say
+from tests.processes.program import Program, say
 
 DONE = "DONE"
 
@@ -89,7 +89,3 @@ async def send(program: Program) -> None:
     say(DONE)
     if program.settings.get("stay"):
         await program.stopping.wait()
-
-
-if __name__ == "__main__":
-    run(send)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from tests.processes.program import Program, run
+from tests.processes.program import Program
 
 
 async def work(program: Program) -> None:
     await program.stopping.wait()
-
-
-if __name__ == "__main__":
-    run(work)

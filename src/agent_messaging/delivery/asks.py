@@ -59,6 +59,7 @@ class Asks:
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
         self._closer: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def turn(self, asker_id: str, responder_id: str) -> asyncio.Lock:
         """The lock under which the calls of a pair that queue for their session wait, first come first served."""
@@ -143,7 +144,9 @@ class Asks:
         future = closing.get(ask_id)
         if future is None:
             future = closing[ask_id] = asyncio.get_running_loop().create_future()
-        if self._closer is None:
+        if self._is_closed:
+            _give_up_on([future])
+        elif self._closer is None:
             self._closer = asyncio.create_task(self._close_all(), name="agent-messaging-asks")
         return future
 
@@ -177,8 +180,10 @@ class Asks:
     async def aclose(self, timeout: float) -> None:
         """Release whoever still waits; let the endings under way end."""
         await self.waiters.aclose()
+        await asyncio.sleep(0)  # those released give up their asks
         if self._closer is not None:
             await asyncio.wait({self._closer}, timeout=timeout)
+        self._is_closed = True
         if self._closer is not None:
             self._closer.cancel()
             await asyncio.wait({self._closer})
