@@ -297,11 +297,11 @@ class EventData(Record):
     """The data of a meeting event: keys in `_id` are UUIDs, each with a twin in `_external_id`."""
 
 
-D = TypeVar("D", default=EventData)
+_D = TypeVar("_D", default=EventData)
 
 
 @dataclass(frozen=True, slots=True)
-class MeetingEventPayload(Generic[D]):
+class MeetingEventPayload(Generic[_D]):
     """What an event handler receives.
 
     Annotated as `MeetingEventPayload[TurnChangedEventData]`, or with another model of `agent_messaging.event_data`, a
@@ -310,7 +310,7 @@ class MeetingEventPayload(Generic[D]):
 
     meeting_id: UUID
     event_type: MeetingEventType
-    data: D
+    data: _D
     """Its keys can be read as attributes too; they depend on the event."""
     timestamp: datetime = None  # type: ignore[assignment]
     """Now, where it is left out or None."""
@@ -325,7 +325,7 @@ class MeetingEventPayload(Generic[D]):
 
 
 @dataclass(frozen=True, slots=True)
-class MeetingEvent(MeetingEventPayload[D]):
+class MeetingEvent(MeetingEventPayload[_D]):
     """A meeting event, with the names that older code gives to the types of events."""
 
     AGENT_JOINED: ClassVar = MeetingEventType.PARTICIPANT_JOINED
