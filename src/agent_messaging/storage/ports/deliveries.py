@@ -52,7 +52,10 @@ class NewGroup:
     expires_in: float | None = None
     """Seconds from now after which it expires if still queued."""
     mailbox_limit: int | None = None
-    """Refuse the group if one of its recipients has this many open (queued or claimed) deliveries."""
+    """Refuse the group if one of its recipients has this many open (queued or claimed) deliveries.
+
+    What the call itself takes out of one, by answering an ask that is still queued, makes room from the next call on.
+    """
     call: str = "send"
     """The public call; with sender and key the identity of an idempotent call."""
     idempotency_key: str | None = None

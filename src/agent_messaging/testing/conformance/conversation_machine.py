@@ -93,6 +93,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         groups = [self.make_group(**one) for one in options]
         outcomes = self.run(self.world.append(*groups, owner=by, now=self.now))
         stored: list[tuple[Letter, Stored]] = []
+        self.model.begin_call()
         for group, outcome in zip(groups, outcomes, strict=True):
             expected = self.model.store(group, by)
             if isinstance(expected, MutualWait):

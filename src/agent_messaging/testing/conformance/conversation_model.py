@@ -121,10 +121,19 @@ class ConversationModel(Model):
         self.services: dict[str, dict[str, tuple[bool, int]]] = {}
         """Of the live processes: agents ("" is every one) with whether it is explicit, and the slots."""
         self.keys: dict[tuple[str, str], tuple[str, str]] = {}
+        self.in_mailboxes: list[Item] = []
+        """When the call began: what it takes out makes no room in it."""
 
     @property
     def letters(self) -> list[Letter]:
         return [item for item in self.items if isinstance(item, Letter)]
+
+    def begin_call(self) -> None:
+        """A call begins that stores."""
+        self.in_mailboxes = self.open_items()
+
+    def open_items(self) -> list[Item]:
+        return [item for item in self.items if item.state in (QUEUED, CLAIMED)]
 
     def letter(self, message_id: str) -> Letter:
         item = self.find(message_id)
@@ -210,9 +219,11 @@ class ConversationModel(Model):
         ):
             return Unexpected()
         if group.mailbox_limit is not None and answered is None:
-            there = [
-                item for item in self.items if item.recipient == new.recipient_id and item.state in (QUEUED, CLAIMED)
-            ]
+            there = {
+                item.message_id
+                for item in (*self.open_items(), *self.in_mailboxes)
+                if item.recipient == new.recipient_id
+            }
             if len(there) >= group.mailbox_limit:
                 return MailboxFull([new.recipient_id])
 

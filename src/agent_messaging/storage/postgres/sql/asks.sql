@@ -354,16 +354,19 @@ returning a.seq, a.origin::text
 
 -- name: asks_settle_deliveries
 -- Of those named, the queued ones whose ask is not open: nobody waits for a run. A statement after the one that ended the
--- ask, or returned the delivery, so that it sees what both have become.
-with chosen as materialized (
-  select d.seq, a.state, t.now
-  from (select coalesce($2::timestamptz, clock_timestamp()) as now) t, asks a join deliveries d on d.seq = a.seq
-  where a.seq = any($1::bigint[]) and a.state <> 'open' and d.state = 'queued'
+-- ask, or returned the delivery, so that it sees what both have become. By keys, as close_asks.
+with held as materialized (
+  select d.seq from deliveries d
+  where d.seq = any($1::bigint[]) and d.state || '' = 'queued'
   order by d.seq
   for update of d
 )
-update deliveries d set state = case c.state when 'replied' then 'done' else 'expired' end, settled_at = c.now
-from chosen c where d.seq = c.seq
+update deliveries d set
+  state = case (select a.state from asks a where a.seq = d.seq) when 'replied' then 'done' else 'expired' end,
+  settled_at = t.now
+from (select coalesce($2::timestamptz, clock_timestamp()) as now) t
+where d.seq = any(array(select h.seq from held h))
+  and (select a.state from asks a where a.seq = d.seq) <> 'open'
 returning d.origin::text
 
 -- name: asks_cancel_of_processes

@@ -98,7 +98,7 @@ with held as materialized (
   order by a.seq
   for update of d
 )
-update asks a set state = 'ended', ended_at = $2::timestamptz from held h where a.seq = h.seq and a.state = 'open'
+update asks a set state = 'ended', ended_at = $2::timestamptz from held h where a.seq = h.seq and a.state || '' = 'open'
 returning a.seq, h.id::text as ask_id, a.origin::text
 
 -- name: end_session_waits
@@ -260,16 +260,17 @@ left join messages q on q.seq = a.answer_seq
 where (a.state = 'open') is not true
 
 -- name: close_asks
+-- Thousands at once, also where the server has no statistics yet: by their keys, however few it takes the others for.
 with held as materialized (
-  select a.seq, m.id from messages m join asks a on a.seq = m.seq join deliveries d on d.seq = m.seq
-  where m.id = any($1::text[]::uuid[]) and a.state = 'open'
-  order by a.seq
+  select d.seq from deliveries d
+  where d.seq = any(array(select m.seq from unnest($1::text[]::uuid[]) as i (id) join messages m on m.id = i.id))
+  order by d.seq
   for update of d
 )
 update asks a set state = $2, ended_at = coalesce($3::timestamptz, clock_timestamp())
-from held h where a.seq = h.seq and a.state = 'open'
-returning a.seq, h.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state,
-  a.origin::text, a.deadline_at, a.reason, null as answer_id
+where a.seq = any(array(select h.seq from held h)) and a.state || '' = 'open'
+returning a.seq, (select m.id::text from messages m where m.seq = a.seq) as ask_id, a.session_id::text,
+  a.asker_id::text, a.responder_id::text, a.state, a.origin::text, a.deadline_at, a.reason, null as answer_id
 
 -- name: close_asks_unread
 -- Read since it was stored, by the call that has given up now. What its recipient read later, in another way, stays read.
