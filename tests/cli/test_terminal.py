@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import select
@@ -9,9 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from uuid import UUID
 
 import pytest
+from rich.cells import cell_len
 
+from agent_messaging import AgentMessaging
 from tests.cli.conftest import Cli
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -76,6 +80,26 @@ def test_removing_asks(answer: str, exit_code: int, left: int, acme: str, cli: C
     assert "Traceback" not in screen
     assert ended == exit_code
     assert len(cli("agents", "list", "--json").json["agents"]) == left
+
+
+@pytest.mark.parametrize("character", ["x", "長"])
+def test_the_last_line_of_a_live_view_is_one_line(character: str, acme: str) -> None:
+    """A terminal erases one line; what was broken over two would be left there at each look."""
+    name = 120 * character
+
+    async def start() -> UUID:
+        async with AgentMessaging[str](acme) as sdk:
+            await sdk.register_agent(name, "acme", "Long")
+            id = await sdk.meeting.create_meeting(name, [], turn_duration=600)
+            await sdk.meeting.start_meeting(name, id)
+            return id
+
+    exit_code, screen = at_a_terminal("meetings", "watch", str(asyncio.run(start())), "--timeout", "0.5")
+    assert exit_code == 0
+    shown = [line for line in screen.replace("\x1b[1m", "").replace("\x1b[0m", "").split("\r\x1b[K") if line]
+    assert all(cell_len(line) < 80 for line in shown)
+    assert shown[0].startswith(f"  {character}")
+    assert "… has turn 1, " in shown[0]
 
 
 def test_sending_nothing_from_a_terminal_is_a_usage_error(acme: str) -> None:

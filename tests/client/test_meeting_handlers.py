@@ -20,7 +20,9 @@ from agent_messaging import (
     TurnLostError,
     register_meeting_handler,
 )
+from agent_messaging.delivery import runs
 from agent_messaging.delivery.retry import RetryPolicy
+from agent_messaging.storage.sqlite import rows
 from tests.client.meeting_support import Table, Watcher
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
@@ -245,6 +247,30 @@ async def test_a_handler_that_waits_because_it_failed_has_half_of_its_turn_left(
     assert [how for _, _, how in course[:5]] == ["passed"] * 5
     turns = (await sdk.meeting.get_turn_statistics(table.id)).turns
     assert all(turn.duration_seconds >= 0.29 for turn in turns[2:5])
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_handler_that_waits_because_it_failed_runs_once_where_turns_do_not_end_by_time(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits less long than its claim lasts."""
+    monkeypatch.setattr(rows, "CLAIM_MARGIN", 1.0)
+    monkeypatch.setattr(runs, "CLAIM_MARGIN", 1.0)
+    sdk = await make_sdk(enable_turn_timeout=False, handler_timeout=0.5, retry_delay=1_000, retry_max_delay=1_000)
+    await sdk.add_people("alice", "bob")
+    begun: list[tuple[int | None, int]] = []
+
+    @sdk.register_meeting_handler("bob")
+    async def bob(message: Any, context: MessageContext) -> None:
+        assert context.turn is not None
+        begun.append((context.turn.number, context.attempt))
+        raise RuntimeError("no idea")
+
+    table = await Table.open(sdk, "bob")
+    for _ in range(3):
+        await table.speak("alice")
+        await table.wait("alice")
+    assert begun == [(2, 1), (4, 1), (6, 1)]
 
 
 async def test_a_handler_that_waits_because_it_failed_holds_up_nobody_who_leaves(make_sdk: MakeSdk) -> None:

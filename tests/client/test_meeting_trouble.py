@@ -419,6 +419,28 @@ async def test_a_speech_cancelled_anywhere_has_happened_wholly_or_not_at_all(sdk
     check_course(await table.course(), await table.said())
 
 
+async def test_what_a_cancelled_speech_has_changed_is_told_to_who_waits(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be committed although its caller has gone: nobody waits for a poll to hear of it, here or elsewhere."""
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    for one in (sdk, other):
+        monkeypatch.setattr(one._started().store.presence, "poll_interval", 60.0)
+    table = await Table.open(sdk, "bob")
+    for steps in range(STEPS):
+        speaker, following = ("alice", "bob") if steps % 2 == 0 else ("bob", "alice")
+        at = (sdk, other)[steps // 2 % 2]
+        waiting = asyncio.create_task(table.at(at).wait(following))
+        await eventually(lambda: len(sdk._started().meetings.waiters) + len(other._started().meetings.waiters))
+        if await cut(steps, table.speak(speaker, steps, turn=steps + 1)) is None:
+            # Behind it, because acts on one meeting are committed one after the other.
+            await sdk.meeting.update_participant_status(table.id, "bob", "attending")
+            if await table.holder() == (steps + 1, speaker):
+                await table.speak(speaker, steps, turn=steps + 1)
+        assert (await waiting).number == steps + 2
+
+
 async def test_a_speech_cancelled_anywhere_and_repeated_under_its_key_is_stored_once(sdk: Sdk) -> None:
     table = await Table.open(sdk, "bob")
     for steps in range(STEPS):

@@ -226,6 +226,28 @@ async def test_a_full_disk_refuses_and_stores_nothing_and_the_rest_stays(make_sd
     assert [int(message) for message in inbox.messages[:-1]] == list(range(len(stored)))
 
 
+@pytest.mark.parametrize("then", [StorageFullError, StorageBusyError, StorageUnavailableError])
+async def test_a_message_that_may_be_stored_stays_in_doubt_whatever_its_repeat_meets(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, then: type[DatabaseError]
+) -> None:
+    sdk = await make_sdk(call_timeout=BUDGET)
+    await sdk.add_people("alice", "bob")
+    deliveries = sdk._started().store.deliveries
+    append = deliveries.append
+
+    async def lose_the_answer(*arguments: Any, repeat: bool, **options: Any) -> Any:
+        if repeat:
+            raise then
+        await append(*arguments, repeat=repeat, **options)
+        raise OutcomeUnknownError
+
+    monkeypatch.setattr(deliveries, "append", lose_the_answer)
+    with pytest.raises(OutcomeUnknownError):
+        await sdk.one_way.send("alice", "bob", "once", require_handler=False)
+    monkeypatch.undo()
+    assert [message.content for message in await sdk.one_way.get_received_messages("bob")] == ["once"]
+
+
 async def test_a_place_that_cannot_hold_a_database_is_named_with_the_remedy(tmp_path: Path) -> None:
     foreign, garbage, folder = tmp_path / "foreign.db", tmp_path / "garbage.db", tmp_path / "folder.db"
     connection = sqlite3.connect(foreign)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from agent_messaging.exceptions import (
     StorageUnavailableError,
 )
 from agent_messaging.storage.ports import Duplicate, Stored
+from agent_messaging.storage.postgres.engine import _Attempt
 from agent_messaging.storage.postgres.store import PostgresStore
 from agent_messaging.testing.conformance.world import World, ids
 from tests.postgres.conftest import StoreMaker, execute
@@ -108,6 +110,39 @@ async def test_a_commit_whose_answer_is_lost_is_unknown_and_can_be_repeated(
     again = world.group(idempotency_key="once", fingerprint="f")
     (outcome,) = await world.append(again)
     assert outcome == Duplicate([group.deliveries[0].message_id])
+
+
+@pytest.mark.parametrize("then", ["gone", "closed", "busy"])
+async def test_a_commit_whose_answer_is_lost_stays_in_doubt_whatever_its_repeats_meet(
+    own_server: OwnServer, link: Link, open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Nobody may be told that nothing was stored because the server went away after it had stored it."""
+    store = await open_store(link.dsn, call_timeout=3.0 if then == "closed" else 1.0, max_pool_size=1)
+    world = await World.create(store)
+    group = world.group()
+    work = _Attempt.work
+    holders: list[asyncio.Task[object]] = []
+
+    async def lose_the_answer(attempt: _Attempt, connection: Any, fn: Any) -> Any:
+        await work(attempt, connection, fn)
+        monkeypatch.undo()
+        if then == "gone":
+            await link.aclose()
+        elif then == "closed":
+            await store.aclose()
+        else:
+            holding = store.engine.run(lambda other: other.execute("select pg_sleep(3)"), write=False, budget=3.0)
+            holders.append(asyncio.create_task(holding))
+        raise ConnectionResetError
+
+    monkeypatch.setattr(_Attempt, "work", lose_the_answer)
+    with pytest.raises(OutcomeUnknownError):
+        await world.append(group)
+    for holder in holders:
+        holder.cancel()
+    await asyncio.gather(*holders, return_exceptions=True)
+    (row,) = await execute(own_server.dsn, "select count(*) from messages")
+    assert row["count"] == 1
 
 
 async def test_a_cut_link_is_made_anew(own_server: OwnServer, link: Link, open_store: StoreMaker) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from agent_messaging.exceptions import DatabaseError, OutcomeUnknownError, StorageBusyError, StorageUnavailableError
+from agent_messaging.storage.postgres import together
 from agent_messaging.storage.postgres.together import ALONE, Alone, Together, reading
 
 
@@ -19,7 +20,7 @@ class Server:
         self.alone: list[int] = []
         self.goes = asyncio.Event()
         self.goes.set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.set_apart: set[int] = set()
         self.double = Together(
             self.do, self.do_alone, choose=lambda items: range(len(items)), budget=5.0, at_once=at_once
@@ -77,6 +78,33 @@ async def test_what_concerns_all_is_told_to_each_as_its_own(error: Exception) ->
     assert [type(outcome) for outcome in outcomes] == [type(error)] * 2
     assert len({id(outcome) for outcome in (*outcomes, error)}) == 3
     assert server.alone == []
+
+
+async def test_a_call_that_gets_no_answer_holds_up_nobody_who_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "PATIENCE", 0.05)
+    server = Server()
+    server.goes.clear()
+    first = asyncio.create_task(server.double(1))
+    while not server.calls:
+        await asyncio.sleep(0)
+    stuck, server.goes = server.goes, asyncio.Event()
+    server.goes.set()
+    assert await asyncio.gather(*map(server.double, (2, 3))) == [4, 6]
+    assert not first.done()
+    stuck.set()
+    assert await first == 2
+    assert server.calls == [[1], [2, 3]]
+
+
+async def test_a_call_that_is_cancelled_below_leaves_nobody_waiting() -> None:
+    server = Server()
+    server.error = asyncio.CancelledError()
+    calls = [asyncio.create_task(server.double(number)) for number in (1, 2)]
+    done, _ = await asyncio.wait(calls, timeout=5.0)
+    assert [call.cancelled() for call in calls] == [True, True]
+    assert len(done) == 2
+    server.error = None
+    assert await server.double(3) == 6
 
 
 async def test_who_is_cancelled_before_it_goes_is_left_out() -> None:

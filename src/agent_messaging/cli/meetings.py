@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 
 from .app import Group, Options, get_options
 from .opening import open_sdk, run
-from .output import clean, content, duration, instant, note, print_json, say, show, table
+from .output import clean, content, duration, instant, note, print_json, say, shorten, show, table
 from .values import parse_duration
 
 if TYPE_CHECKING:
@@ -257,11 +258,15 @@ def _print(options: Options, message: Record) -> None:
 
 
 def _now(status: Record) -> str:
-    """The last line of a live view."""
+    """The last line of a live view: one line on every terminal, because no more than one can be erased."""
+    room = shutil.get_terminal_size().columns - 1
     if status.current_speaker is None:
-        return click.style(f"  {status.status.value}, {status.participant_count} participants", dim=True)
+        text = f"  {status.status.value}, {status.participant_count} participants"
+        return click.style(shorten(text, room), dim=True)
     left = "" if status.seconds_left is None else f", {status.seconds_left:.0f} s left"
-    return click.style(f"  {clean(status.current_speaker)} has turn {status.turn}{left}", bold=True)
+    turn = f" has turn {status.turn}{left}"
+    name = shorten(clean(status.current_speaker), max(room - len(turn) - 2, 1))
+    return click.style(shorten(f"  {name}{turn}", room), bold=True)
 
 
 async def _status(sdk: AgentMessaging[Any], id: str) -> Record:

@@ -97,6 +97,15 @@ def whole(value: Any) -> str:
     return clean(value, keep="\n\t") if isinstance(value, str) else clean(to_json(value))
 
 
+def shorten(text: str, width: int) -> str:
+    """What fits into so many columns of a terminal."""
+    from rich.text import Text
+
+    line = Text(text)
+    line.truncate(width, overflow="ellipsis")
+    return line.plain
+
+
 def instant(value: datetime | None) -> str:
     """In the local time zone, to the second; of today only the time."""
     if value is None:

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -120,6 +121,8 @@ class Meetings:
         """By meeting id, of those: the process that is woken when it is time to choose, as last seen to here."""
         self.failures: dict[str, dict[str, int]] = {}
         """By meeting id and agent id: runs of the agent's turn handler that failed here, in a row."""
+        self._acting: set[asyncio.Future[Any]] = set()
+        """Acts on their way; kept, because whoever asked for them may be gone."""
         self._to_look_at: set[str] = set()
         self._selecting: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -131,14 +134,33 @@ class Meetings:
     async def act(
         self, meeting_id: str, act: Act, *, speech: NewSpeech | None = None, claim: Claim | None = None
     ) -> Acted | Refused | Duplicate | KeyConflict | None:
-        """Let the store decide an act; whoever waits for what it changed is woken."""
+        """Let the store decide an act; whoever waits for what it changed is woken.
+
+        Cancelled, it goes on by itself: it may be committed by then, and then others have to hear of it.
+        """
         owner = self.presence.process_id
-        outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
+        work = self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
+        acting = asyncio.ensure_future(work)
+        self._acting.add(acting)
+        acting.add_done_callback(self._acting.discard)
+        try:
+            outcome = await asyncio.shield(acting)
+        except asyncio.CancelledError:
+            acting.add_done_callback(partial(self._became, meeting_id, act))
+            raise
+        self._tell(meeting_id, act, outcome)
+        return outcome
+
+    def _became(self, meeting_id: str, act: Act, acting: asyncio.Future[Any]) -> None:
+        """What has become of an act whose caller was cancelled."""
+        if not acting.cancelled() and acting.exception() is None:
+            self._tell(meeting_id, act, acting.result())
+
+    def _tell(self, meeting_id: str, act: Act, outcome: Acted | Refused | Duplicate | KeyConflict | None) -> None:
         if isinstance(outcome, Acted):
             self.acted(meeting_id, outcome)
             if isinstance(act, Leave | Remove | End):
                 self.waiters.hint(self._waiting.get(meeting_id, ()))
-        return outcome
 
     def acted(self, meeting_id: str, acted: Acted) -> None:
         """A meeting has changed by a commit made here."""
@@ -192,8 +214,8 @@ class Meetings:
         tasks = {*self._selecting.values(), *([] if self._looking is None else [self._looking])}
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
+        if going := {*tasks, *self._acting}:
+            await asyncio.wait(going, timeout=1.0)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from ..exceptions import AgentMessagingError, NotInitializedError, OutcomeUnknownError, StorageUnavailableError
+from ..exceptions import (
+    AgentMessagingError,
+    DatabaseError,
+    NotInitializedError,
+    OutcomeUnknownError,
+    StorageUnavailableError,
+)
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup
 from .probes import probe
 
@@ -139,9 +145,9 @@ class Outbox:
                 unknown = True
                 if time.monotonic() + pause > deadline:
                     raise OutcomeUnknownError from error
-            except StorageUnavailableError as error:
-                if time.monotonic() + pause > deadline:
-                    if unknown:
+            except DatabaseError as error:
+                if not isinstance(error, StorageUnavailableError) or time.monotonic() + pause > deadline:
+                    if unknown:  # what this try met says nothing about those before it
                         raise OutcomeUnknownError from error
                     raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter

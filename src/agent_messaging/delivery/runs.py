@@ -13,7 +13,7 @@ from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
 from ..models import Kind
 from ..payloads import Decoder, annotation_of, checksum, encode
-from ..storage.ports import ClaimedDelivery, NewAnswer, Settlement, Settling
+from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
 from .asks import Asks
 from .current import Run, enter
 from .meetings import Meetings, TurnRun
@@ -174,12 +174,12 @@ class Runner:
         """Let a handler that failed wait before it runs again; None if the SDK is being left meanwhile.
 
         Each failure passes the turn on at once: where all handlers of a meeting fail, it would go round as fast as the
-        store can. Half of the turn is left to the handler, which may work again.
+        store can. Half of the turn is left to the handler, which may work again. Where turns do not end by time, claims
+        do: the pause comes out of the margin of this one, or another run would begin beside it.
         """
         failures = self.meetings.count_failures(turn, run.station.agent.id)
         pause = self.retry.pause(failures) if failures else 0.0
-        if turn.left is not None:
-            pause = max(0.0, min(pause, turn.left / 2))
+        pause = max(0.0, min(pause, (CLAIM_MARGIN if turn.left is None else turn.left) / 2))
         if not pause:
             return turn
         try:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from ...exceptions import NotInitializedError, StorageBusyError
+from ...exceptions import NotInitializedError, OutcomeUnknownError, StorageBusyError
 from . import errors
 
 T = TypeVar("T")
@@ -161,14 +161,18 @@ class Engine:
         budget = self.call_timeout if budget is None else budget
         deadline = loop.time() + budget
         pause = _FIRST_PAUSE
+        doubtful = False
+        """One of the tries so far may have been committed; what the next ones meet says nothing about that."""
         while True:
             attempt = _Attempt(write=write, single=single, budget=budget if budget > self.call_timeout else None)
             try:
                 return await self._try(fn, attempt, deadline)
             except Exception as error:
                 if not errors.is_drivers(error):
+                    if doubtful and errors.is_of_the_way(error):
+                        raise OutcomeUnknownError from error
                     raise
-                doubtful = attempt.committing and errors.is_lost(error)
+                doubtful = doubtful or (attempt.committing and errors.is_lost(error))
                 may_repeat = errors.may_pass(error) and (repeatable or not doubtful)
                 if not may_repeat or loop.time() + pause >= deadline:
                     errors.reraise(error, self.location, doubtful=doubtful)

@@ -145,6 +145,11 @@ def is_lost(error: BaseException) -> bool:
     return is_drivers(error) and find_rule(error).lost
 
 
+def is_of_the_way(error: BaseException) -> bool:
+    """Whether it is an error of ours that says that the server was not reached; others are its answers."""
+    return isinstance(error, StorageBusyError | StorageUnavailableError | NotInitializedError)
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed a moment later."""
     return is_drivers(error) and find_rule(error).passes

@@ -1,14 +1,15 @@
 """Calls that come together go to the server together: whoever comes while one is under way waits for the next.
 
 A failure of one is not the others': what cannot be done together is done again one by one, each on its own connection,
-and holds up nobody who comes later.
+and holds up nobody who comes later. Nor does a call that gets no answer, as on a connection that has died in silence:
+after a while the next ones go beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,10 @@ from ...exceptions import AgentMessagingError, DatabaseError, StorageUnavailable
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+
+PATIENCE = 1.0
+"""Seconds that whoever comes waits for the call under way."""
 
 
 class Alone:
@@ -59,7 +64,7 @@ class Together(Generic[A, R]):
         self._at_once = at_once
         self._waiting: list[_Waiting[A, R]] = []
         self._working: asyncio.Task[None] | None = None
-        self._apart: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: A) -> R:
         """Do it. Cancelled, it is not done if it has not begun."""
@@ -75,7 +80,8 @@ class Together(Generic[A, R]):
             while waiting := [one for one in self._waiting if not one.future.done()]:
                 chosen = set(self._choose([one.item for one in waiting])[: self._at_once])
                 self._waiting = [one for position, one in enumerate(waiting) if position not in chosen]
-                await self._do([one for position, one in enumerate(waiting) if position in chosen])
+                group = [one for position, one in enumerate(waiting) if position in chosen]
+                await asyncio.wait({self._start(self._do(group), "agent-messaging-call")}, timeout=PATIENCE)
         finally:
             for one in self._waiting:  # none, unless the end of the loop has cancelled this
                 one.future.cancel()
@@ -85,6 +91,10 @@ class Together(Generic[A, R]):
     async def _do(self, group: list[_Waiting[A, R]]) -> None:
         try:
             answers = await self._call([one.item for one in group], self._left(min(one.deadline for one in group)))
+        except asyncio.CancelledError:  # by the end of the loop, or by the driver: nobody else would answer
+            for one in group:
+                one.future.cancel()
+            raise
         except Exception as error:
             for one in group:
                 self._fail(one, error) if _concerns_all(error) else self._set_apart(one)
@@ -96,13 +106,20 @@ class Together(Generic[A, R]):
                     one.future.set_result(answer)
 
     def _set_apart(self, one: _Waiting[A, R]) -> None:
-        task = asyncio.get_running_loop().create_task(self._do_alone(one), name="agent-messaging-alone")
-        self._apart.add(task)
-        task.add_done_callback(self._apart.discard)
+        self._start(self._do_alone(one), "agent-messaging-alone")
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _do_alone(self, one: _Waiting[A, R]) -> None:
         try:
             answer = await self._alone(one.item, self._left(one.deadline))
+        except asyncio.CancelledError:
+            one.future.cancel()
+            raise
         except Exception as error:
             self._fail(one, error)
         else:
