@@ -13,6 +13,8 @@ from tests.support import eventually
 
 SLACK = 0.5
 """Seconds after its timeout by which an ask has returned."""
+STEPS = 45
+"""Turns of the loop after which a call is cancelled: past its end on SQLite and PostgreSQL."""
 
 
 class Clerk(Inbox):
@@ -111,3 +113,15 @@ async def transcript(sdk: Sdk, session_id: str) -> list[tuple[str, Any, bool]]:
     """What was said, as (sender, content, whether it is read)."""
     records = await sdk.conversation.get_messages_in_session(session_id)
     return [(record.sender_id, record.content, record.is_read) for record in records]
+
+
+async def cancel_after(steps: int, call: Coroutine[Any, Any, Any]) -> Any:
+    """Cancel the call after so many turns of the loop, the later of which take time; None if it was cancelled."""
+    task = asyncio.ensure_future(call)
+    for step in range(steps):
+        await asyncio.sleep(0 if step < 20 else 0.001)
+    task.cancel()
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return None

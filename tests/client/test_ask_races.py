@@ -25,10 +25,12 @@ from agent_messaging.delivery.probes import arm, disarm
 from agent_messaging.models import AskState
 from tests.client.conversing import (
     SLACK,
+    STEPS,
     Clerk,
     Desk,
     ask,
     begin,
+    cancel_after,
     nothing_is_left,
     rows,
     states_of_asks,
@@ -37,22 +39,6 @@ from tests.client.conversing import (
 )
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
 from tests.support import eventually
-
-STEPS = 45
-"""Turns of the loop after which a call is cancelled: past its end on SQLite and PostgreSQL."""
-
-
-async def cancel_after(steps: int, call: Coroutine[Any, Any, Any]) -> Any:
-    """Cancel the call after so many turns of the loop, the later of which take time; None if it was cancelled."""
-    task = asyncio.ensure_future(call)
-    for step in range(steps):
-        await asyncio.sleep(0 if step < 20 else 0.001)
-    task.cancel()
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return None
-
 
 # --- the answer and the timeout ---------------------------------------------------------------------------------------
 

@@ -11,12 +11,19 @@ import pytest
 from agent_messaging import ConversationEndedError, HandlerError, StorageCorruptError, StorageUnavailableError
 from agent_messaging.models import Kind
 from agent_messaging.payloads import checksum
-from tests.client.conversing import Clerk, ask, begin, nothing_is_left, rows, until_registered, until_waiting
+from tests.client.conversing import (
+    STEPS,
+    Clerk,
+    ask,
+    begin,
+    cancel_after,
+    nothing_is_left,
+    rows,
+    until_registered,
+    until_waiting,
+)
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
 from tests.support import eventually
-
-STEPS = 45
-"""Turns of the loop after which a call is cancelled: past its end on SQLite and PostgreSQL."""
 
 Read = Callable[[Sdk, str], Coroutine[Any, Any, list[Any]]]
 
@@ -30,18 +37,6 @@ READING: dict[str, Read] = {
     "get_unread_messages": lambda sdk, reader: sdk.conversation.get_unread_messages(reader),
     "get_messages_from_agent": lambda sdk, reader: sdk.conversation.get_messages_from_agent(reader, "alice"),
 }
-
-
-async def cancel_after(steps: int, call: Coroutine[Any, Any, list[Any]]) -> list[Any]:
-    """Cancel the call after so many turns of the loop, the later of which take time; what it answered."""
-    task = asyncio.ensure_future(call)
-    for step in range(steps):
-        await asyncio.sleep(0 if step < 20 else 0.001)
-    task.cancel()
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return []
 
 
 class Held:
@@ -84,7 +79,7 @@ async def test_cancelled_at_any_step_each_message_is_had_once(sdk: Sdk, call: st
     for steps in range(STEPS):
         sdk._started().names.clear()  # so that the look-ups are cut too
         await sdk.conversation.send_no_wait("alice", "bob", steps)
-        had = await cancel_after(steps, READING[call](sdk, "bob"))
+        had = await cancel_after(steps, READING[call](sdk, "bob")) or []
         again = await sdk.conversation.get_unread_messages("bob")
         assert had + again == [steps]
         early, late = early + len(again), late + len(had)
@@ -105,7 +100,7 @@ async def test_cancelled_at_any_step_a_message_is_read_or_handled_and_not_both(m
         reader = f"reader-{steps}"
         await sdk.add_people(reader)
         await sdk.conversation.send_no_wait("alice", reader, steps)
-        had += await cancel_after(steps, READING[call](sdk, reader))
+        had += await cancel_after(steps, READING[call](sdk, reader)) or []
         other.register_handler(reader)(inbox)
     await nothing_is_left(sdk)
     await eventually(
