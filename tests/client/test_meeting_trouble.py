@@ -21,6 +21,9 @@ from agent_messaging import (
     NotYourTurnError,
     TurnLostError,
 )
+from agent_messaging.storage.ports import TimedOut
+from agent_messaging.storage.postgres import presence as postgres
+from agent_messaging.storage.sqlite.presence import SQLitePresence
 from tests.client.meeting_support import Table, Watcher
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
 from tests.support import eventually
@@ -72,6 +75,32 @@ async def test_two_sdk_objects_fire_the_same_timeouts_once_each(make_sdk: MakeSd
     assert course[-1][2] == "meeting_ended"
     notes = [note for note in await table.notes() if note["type"] == "timeout"]
     assert len(notes) == len(course) - 1
+
+
+async def test_a_turn_that_somebody_holds_up_at_its_end_does_not_wait_for_a_poll(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process was about to end it, and died or froze with the lock."""
+    monkeypatch.setattr(SQLitePresence, "poll_interval", 10 * SOON)
+    monkeypatch.setattr(postgres, "_POLL", 10 * SOON)
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    meetings = sdk.store.meetings
+    end = meetings.time_out
+    held_up = 0
+
+    async def time_out(limit: int, **options: Any) -> TimedOut:
+        nonlocal held_up
+        status = await table.status()
+        if status.turn == 2 and status.seconds_left == 0 and not held_up:
+            held_up += 1
+            return TimedOut({}, 0.0)
+        return await end(limit, **options)
+
+    table = await Table.open(sdk, "bob", turn_duration=0.2)
+    monkeypatch.setattr(meetings, "time_out", time_out)
+    await table.until_turn(3)
+    assert held_up
 
 
 async def test_many_turns_that_end_together_do_not_wait_for_a_poll(

@@ -41,7 +41,7 @@ async def test_asks_under_random_kills(make_lab: MakeLab) -> None:
             lab.start("asker", "ending", askers=crowds[1], end=0.2, **pace),
         ]
         nemesis = Nemesis(lab, [*responders, *askers], longest_pause=1.5)
-        await nemesis.rage(STRIKES // 2, windows=4, interval=0.6)
+        await nemesis.rage(STRIKES, windows=4, interval=0.65)  # for 20 s
         for victim in nemesis.victims:
             if victim.program == "asker":
                 await lab.stop(victim)

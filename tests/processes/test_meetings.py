@@ -41,7 +41,7 @@ async def test_a_meeting_under_random_kills(make_lab: MakeLab) -> None:
         crew = [start_participant(lab, agent, meeting, **manner) for agent in CREW]
         await lab.wait_for("turn.shown", 3)
         nemesis = Nemesis(lab, crew, longest_pause=2.0)
-        await nemesis.rage(STRIKES // 2, windows=4, interval=0.6)
+        await nemesis.rage(STRIKES, windows=4, interval=0.65)  # for 20 s
         await end_meeting(lab, meeting)
         for participant in nemesis.victims:
             assert await participant.wait() == 0, participant.output

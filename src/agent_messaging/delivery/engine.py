@@ -43,6 +43,8 @@ and the asks given up.
 
 Otherwise the farewell, or the asks' deadlines, end them; what did not go back stays read.
 """
+TURN_POLL = 0.5
+"""Seconds between two looks at the turns that end by time, while there are any: who holds one up may die with it."""
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
 
@@ -385,6 +387,8 @@ class Engine:
         self._look_when_due(advanced.next_in, moved)
         timed_out = await self.meetings.time_out()
         self._look_when_due(timed_out.next_in, timed_out.meetings)
+        if timed_out.next_in is not None:
+            self.look_in(TURN_POLL)
         if advanced.due or advanced.released:
             self._look()
         if advanced.expired_origins:
