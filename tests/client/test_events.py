@@ -261,6 +261,19 @@ async def test_a_handler_registered_when_none_was_left_hears_of_nothing_before(s
     assert [event.data.content for event in second.events] == [3]
 
 
+async def test_who_registers_hears_of_nothing_before_although_another_went_while_the_end_was_sought(sdk: Sdk) -> None:
+    gone, watcher = Watcher(), Watcher()
+    sdk.register_event_handler(Type.MESSAGE_POSTED)(gone)
+    assert sdk._event_handler.unregister_handler(Type.MESSAGE_POSTED, gone)
+    await sdk._started().events.ready()
+    table = await Table.open(sdk, "bob")
+    await table.speak("alice", "before")
+    watcher.watch(sdk, Type.MESSAGE_POSTED)
+    await table.speak("bob", "behind")
+    await sdk._started().events.wait_until_idle()
+    assert [event.data.content for event in watcher.events] == ["behind"]
+
+
 async def test_handlers_belong_to_their_sdk_object_and_hear_of_every_process(make_sdk: MakeSdk) -> None:
     sdk, other = await make_sdk(), await make_sdk()
     await sdk.add_people("alice", "bob")

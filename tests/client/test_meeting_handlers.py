@@ -353,7 +353,7 @@ async def test_an_explicit_speech_wins_over_the_handler_and_cancels_it(make_sdk:
 
 @pytest.mark.parametrize("how", ["skip_turn", "remove_participant", "leave_meeting", "end_meeting", "deregister_agent"])
 async def test_whatever_ends_the_turn_cancels_the_handler_and_refuses_what_it_returns(
-    make_sdk: MakeSdk, how: str
+    make_sdk: MakeSdk, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     sdk, other = await make_sdk(), await make_sdk()
     await sdk.add_people("alice", "bob")
@@ -372,6 +372,8 @@ async def test_whatever_ends_the_turn_cancels_the_handler_and_refuses_what_it_re
     await acts[how]()
     await eventually(lambda: bob.cancelled, SOON)
     assert await table.said() == [("alice", "one")]
+    await sdk._started().dispatcher.wait_until_idle()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING], "it has not failed"
 
 
 async def test_a_thread_that_ends_after_its_turn_says_nothing(sdk: Sdk) -> None:

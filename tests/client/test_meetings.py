@@ -35,6 +35,7 @@ from agent_messaging import (
     TurnLostError,
     register_message_notification_handler,
 )
+from agent_messaging.delivery import meetings
 from tests.client.meeting_support import Table
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
 from tests.support import eventually
@@ -563,6 +564,26 @@ async def test_a_turn_that_was_used_by_its_number_binds_no_longer_nor_do_those_b
     await table.sdk.meeting.pass_turn("alice", table.id, turn=5)
     await table.sdk.meeting.pass_turn("alice", table.id)
     assert (await table.holder())[0] == 7
+
+
+async def test_turns_that_were_shown_and_never_used_are_forgotten_with_their_meetings(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a process that shows turns and hears of no end would remember ever more of them."""
+    monkeypatch.setattr(meetings, "MANY_OBSERVED", 3)
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    lasting = await Table.open(sdk, "bob")
+    await lasting.at(other).wait("alice")
+    remembered = other._started().meetings.observed
+    for _ in range(12):
+        table = await Table.open(sdk, "bob")
+        await table.at(other).wait("alice")
+        await table.end()
+    await eventually(lambda: len(remembered), SOON, until=lambda count: count < 6)
+    await lasting.speak("alice")
+    with pytest.raises(TurnLostError):
+        await lasting.at(other).speak("alice", "for the turn that was shown")
 
 
 async def test_passing_says_nothing_and_gives_the_turn_on(sdk: Sdk) -> None:

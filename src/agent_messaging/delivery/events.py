@@ -93,6 +93,8 @@ class Events:
         self.decoder = Decoder()
         self._cursor: str | None = None
         self._positioning: asyncio.Task[None] | None = None
+        self._has_left = False
+        """No handler was there for a moment while the end was sought: it is too early for who comes next."""
         self._reading: asyncio.Task[None] | None = None
         self._read_again = False
         self._queues: dict[EventSubscription, Pending] = {}
@@ -122,6 +124,7 @@ class Events:
                 )
         if not self._queues:
             self._cursor = None  # who registers next hears of nothing that happened until then
+            self._has_left = True
         if self._queues and self._cursor is None and self._positioning is None:
             self._positioning = asyncio.create_task(self._position(), name="agent-messaging-events-cursor")
 
@@ -132,7 +135,11 @@ class Events:
 
     async def _position(self) -> None:
         try:
-            self._cursor = await self.meetings.find_cursor()
+            while self._queues and self._cursor is None:
+                self._has_left = False
+                cursor = await self.meetings.find_cursor()
+                if not self._has_left:
+                    self._cursor = cursor
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not find the end of the events, trying again at the next look: %s", error)
         finally:

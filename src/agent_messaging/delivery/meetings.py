@@ -52,6 +52,7 @@ RECENT = 100
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts at a store that does not answer, while a turn lasts."""
 NOBODY = str(UUID(int=0))
+MANY_OBSERVED = 1_000
 TIME_OUTS = 100
 """Meetings whose turns are ended by one call to the store."""
 
@@ -115,6 +116,8 @@ class Meetings:
         """By meeting id; told when it is no longer in preparation."""
         self.observed: dict[tuple[str, str], int] = {}
         """The newest turn that was shown here, by (meeting id, agent id); forgotten once it was used."""
+        self._many_observed = MANY_OBSERVED
+        """With so many it is time to see which of their meetings have ended elsewhere."""
         self.selectors: dict[str, Selector] = {}
         """By meeting id; of meetings whose speakers are chosen here."""
         self._chairs: dict[str, str] = {}
@@ -201,7 +204,7 @@ class Meetings:
         """Anything may have changed elsewhere."""
         self.waiters.look()
         self.readiness.look()
-        if self.selectors or self.failures:
+        if self.selectors or self.failures or len(self.observed) >= self._many_observed:
             self._look_again = True
             if self._looking is None and not self._is_closed:
                 self._looking = asyncio.create_task(self._look_for_selections(), name="agent-messaging-selections")
@@ -313,12 +316,16 @@ class Meetings:
                 self._look_again = False
                 await self._take_chairs()
                 meeting_ids = self.selectors.keys() | self.failures.keys()
+                if tidies := len(self.observed) >= self._many_observed:
+                    meeting_ids |= {meeting_id for meeting_id, _ in self.observed}
                 found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in meeting_ids])
                 for (meeting_id, _), standing in found.items():
                     if standing is None or standing.status is MeetingStatus.ENDED:
                         self.forget(meeting_id)
                     elif standing.turn is not None and standing.turn.purpose is Purpose.SELECT:
                         self._select(meeting_id)
+                if tidies:
+                    self._many_observed = max(MANY_OBSERVED, 2 * len(self.observed))
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.debug("could not look for speakers to choose, the next look will: %s", error)
         finally:

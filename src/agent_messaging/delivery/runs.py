@@ -162,9 +162,9 @@ class Runner:
                 return returned
             if turn is None:
                 return self.failure(delivery, error)
-            self._log(delivery, error)
             reason = describe(error)
-            if not is_cancellation(error):  # otherwise it was not the handler that ended it
+            if not is_cancellation(error):  # otherwise it is not the handler that failed: as a rule its turn is over
+                self._log(delivery, error)
                 self.meetings.ran(turn, run.station.agent.id, failed=True)
         run.is_acting = True
         await self.meetings.use_turn(turn, run.station.agent.id, delivery.claim, answer, reason)
