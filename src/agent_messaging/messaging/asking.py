@@ -30,8 +30,8 @@ from ..payloads import MISSING, verify
 from ..storage.ports import Duplicate, MutualWait, SessionLocked
 from .drafts import Draft
 
-SLACK = 0.5
-"""Seconds after its timeout by which an ask has returned, whatever the store does."""
+GIVING_UP = 0.4
+"""Seconds after its timeout at which an ask gives up waiting for the store: it has returned within half a second."""
 LOOK_AGAIN = 0.25
 """Seconds after which a call that queues for its session looks again: another process's ask may have ended."""
 
@@ -52,7 +52,7 @@ class Ask:
 
         See `Conversation.send_and_wait` for what it raises.
         """
-        limit = asyncio.timeout_at(self.deadline + SLACK)
+        limit = asyncio.timeout_at(self.deadline + GIVING_UP)
         asks = self.engine.asks
         try:
             async with limit:
