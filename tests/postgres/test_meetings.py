@@ -15,7 +15,7 @@ import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind, MeetingEventType, MeetingStatus, TurnEnd
-from agent_messaging.storage.assembly import Act, Leave, Pass, Refused, Skip, Speak, Why
+from agent_messaging.storage.assembly import Act, End, Leave, Pass, Refused, Remove, Skip, Speak, Why
 from agent_messaging.storage.ports import (
     Acted,
     Claim,
@@ -97,6 +97,33 @@ async def check(meeting: Gathering) -> list[TurnRow]:
 
 
 # --- one winner -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["pass", "leave", "remove", "end"])
+async def test_who_sits_down_while_an_act_is_judged_is_woken_by_it(
+    store: PostgresStore, world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It sees nothing of the act yet, so it waits."""
+    host, other = world.alice, world.bob
+    meeting = await Gathering.active(world)
+    process = new_id()
+    find_questions = acting.find_questions
+
+    async def sit_behind(*arguments: Any) -> Any:
+        found = await find_questions(*arguments)
+        assert await store.meetings.sit(meeting.id, other, owner=process)
+        return found
+
+    monkeypatch.setattr(acting, "find_questions", sit_behind)
+    acts: dict[str, Act] = {
+        "pass": Pass(host, 1),
+        "leave": Leave(other),
+        "remove": Remove(host, other),
+        "end": End(host),
+    }
+    acted = await meeting.act(acts[how])
+    assert isinstance(acted, Acted)
+    assert process in acted.processes
 
 
 @pytest.mark.parametrize("numbered", [True, False])

@@ -154,6 +154,8 @@ class Minutes:
     now: datetime | None = None
     acted: dict[str, Acted] = field(default_factory=dict)
     """What becomes of the meetings, complete once it is written."""
+    _told: dict[str, set[str]] = field(default_factory=dict)
+    """The agents whose processes are to be woken, by meeting."""
     _meetings: list[tuple[object, ...]] = field(default_factory=list)
     _seats: list[tuple[object, ...]] = field(default_factory=list)
     _ended: list[tuple[object, ...]] = field(default_factory=list)
@@ -223,12 +225,13 @@ class Minutes:
         # A new status is news for everybody, such as for who waits for all to attend.
         told = gone if changes.status is None else [seat.agent_id for seat in assembly.seats if seat.is_taken]
         called = [] if changes.turn is None else [changes.turn.agent_id]
+        self._told[id] = {*told, *called}
         self.acted[id] = Acted(
             status=status,
             turn=turn,
             ended_turn=ended_number,
             message_id=None if said is None or speech is None else speech.message_id,
-            processes={process for agent in (*told, *called) if (process := meeting.processes.get(agent)) is not None},
+            processes={process for agent in self._told[id] if (process := meeting.processes.get(agent)) is not None},
         )
 
     async def write(self, connection: Connection) -> bool:
@@ -256,8 +259,7 @@ class Minutes:
 
     def _is_told(self, meeting_id: str, agent_id: str | None) -> bool:
         """Whether a process is to be woken: its claim is over, or it sat down since the meeting was read."""
-        acted = self.acted[meeting_id]
-        return agent_id is None or (acted.turn is not None and acted.turn.agent_id == agent_id)
+        return agent_id is None or agent_id in self._told[meeting_id]
 
     def _say(self, meeting: Gathering, speaker_id: str, speech: NewSpeech) -> int:
         if speech.idempotency_key is not None:
