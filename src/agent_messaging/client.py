@@ -379,7 +379,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         known = engine.names.cached(external_id)
         removed = await engine.store.directory.remove_agent(external_id)
         engine.names.forget([known.id] if known else [])
-        engine.queued((), Kind.ONE_WAY)  # whoever waits for a receipt or for a message of it looks again
+        if removed:
+            await engine.removed()
         return removed
 
     # --- handlers and serving -----------------------------------------------------------------------------------------

@@ -167,21 +167,27 @@ def parse_choice(choices: type[E], value: object, field: str, reason: str) -> E:
 
 
 @overload
-def check_timeout(value: float, field: str = "timeout", *, allow_none: Literal[False] = False) -> float: ...
+def check_timeout(
+    value: float, field: str = "timeout", *, allow_none: Literal[False] = False, most: float = MAX_SECONDS
+) -> float: ...
 @overload
-def check_timeout(value: float | None, field: str = "timeout", *, allow_none: Literal[True]) -> float | None: ...
-def check_timeout(value: float | None, field: str = "timeout", *, allow_none: bool = False) -> float | None:
-    """Return a duration in seconds as a float: above 0 and at most a century. None passes only with `allow_none`.
+def check_timeout(
+    value: float | None, field: str = "timeout", *, allow_none: Literal[True], most: float = MAX_SECONDS
+) -> float | None: ...
+def check_timeout(
+    value: float | None, field: str = "timeout", *, allow_none: bool = False, most: float = MAX_SECONDS
+) -> float | None:
+    """Return a duration in seconds as a float: above 0 and at most `most`. None passes only with `allow_none`.
 
     Raises:
         InvalidArgumentError: It is something else; True and False are not numbers here.
     """
     if value is None and allow_none:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SECONDS:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= most:
         return float(value)
     alternative = ", or None" if allow_none else ""
-    raise refuse(field, value, f"is not a number of seconds above 0 and at most {MAX_SECONDS:.0f}{alternative}.")
+    raise refuse(field, value, f"is not a number of seconds above 0 and at most {most:.0f}{alternative}.")
 
 
 def check_page(limit: int, offset: int = 0, *, max_limit: int = 1000) -> tuple[int, int]:

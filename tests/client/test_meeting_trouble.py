@@ -103,6 +103,21 @@ async def test_a_turn_that_somebody_holds_up_at_its_end_does_not_wait_for_a_poll
     assert held_up
 
 
+async def test_removing_the_speakers_agent_elsewhere_hands_the_turn_on_without_a_poll(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SQLitePresence, "poll_interval", 10 * SOON)
+    monkeypatch.setattr(postgres, "_POLL", 10 * SOON)
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob", "carol")
+    table = await Table.open(sdk, "carol", "bob")
+    await table.speak("alice", next_speaker_external_id="carol")
+    waiting = asyncio.create_task(table.wait("bob", SOON))
+    await eventually(lambda: len(sdk._started().meetings.waiters), SOON, until=lambda count: count == 1)
+    assert await other.deregister_agent("carol")
+    assert (await waiting).number == 3
+
+
 async def test_many_turns_that_end_together_do_not_wait_for_a_poll(
     make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

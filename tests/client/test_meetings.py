@@ -119,7 +119,7 @@ async def test_a_meeting_that_cannot_be_is_refused_in_words(sdk: Sdk) -> None:
         await create("alice", agents=["bob"], agent_external_ids=["bob"])
     with pytest.raises(InvalidArgumentError, match=r"participant_external_ids: .*must be a list of external ids"):
         await create("alice", "bob")
-    with pytest.raises(InvalidArgumentError, match=r"turn_duration: 604801 is more than a week"):
+    with pytest.raises(InvalidArgumentError, match=r"turn_duration: 604801 .* at most 604800"):
         await create("alice", ["bob"], 604_801)
     with pytest.raises(InvalidArgumentError, match=r"speaker_selection: 'dice' must be 'round_robin', 'host'"):
         await create("alice", ["bob"], speaker_selection="dice")

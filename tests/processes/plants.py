@@ -280,7 +280,7 @@ def impatient(store: ports.Store) -> ports.Store:
 
 def belated(store: ports.Store) -> ports.Store:
     """Askers are told that their time is over a second too late."""
-    asking.SLACK = 5.0
+    asking.GIVING_UP = 5.0
     wait_for_end = asking.Ask.wait_for_end
 
     async def give_up_late(ask: asking.Ask, answer: Any) -> Any:

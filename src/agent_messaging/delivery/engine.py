@@ -6,6 +6,7 @@ One engine belongs to one started SDK object and one event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Collection
@@ -305,6 +306,12 @@ class Engine:
         self.asks.ended(asks)
         origins = {ask.origin for ask in asks if ask.origin is not None}
         self.store.presence.ring(origins - {self.store.presence.process_id})
+
+    async def removed(self) -> None:
+        """An agent was removed: wake whoever waits for it, or has the turn in its place, in whatever process."""
+        self.queued((), Kind.ONE_WAY)
+        with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # the slow polls will
+            await self.serving.ring_everybody()
 
     def invited(self, agent_ids: Collection[str]) -> None:
         """Invitations were stored: wake whoever serves these agents."""

@@ -162,8 +162,7 @@ class Serving(Listener):
                 if services != self._published:
                     await self.processes.publish(self.presence.process_id, services)
                     self._published = services
-                    await self._read()
-                    self.presence.ring(row.process_id for row in self._rows if row.ended_at is None)
+                    await self.ring_everybody()
         except BaseException:
             self._dirty = True  # the next look tries again
             raise
@@ -289,6 +288,11 @@ class Serving(Listener):
         self._ring(rung_for)
         if changed:
             self.on_change()
+
+    async def ring_everybody(self) -> None:
+        """Wake all other processes."""
+        await self._read()
+        self.presence.ring(row.process_id for row in self._rows if row.ended_at is None)
 
     def ring_for(self, recipient_ids: Iterable[str], kind: Kind) -> None:
         """Wake the other processes that serve these agents."""

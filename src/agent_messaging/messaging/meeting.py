@@ -812,9 +812,7 @@ class MeetingManager(Generic[T]):
 
     def _check_duration(self, value: float | None) -> float | None:
         if value is not None:
-            check_timeout(value, field="turn_duration")
-            if value > MAX_TURN_DURATION:
-                raise refuse("turn_duration", value, f"is more than a week ({MAX_TURN_DURATION:.0f} seconds).")
+            check_timeout(value, field="turn_duration", most=MAX_TURN_DURATION)
         if not self.settings.enable_turn_timeout:
             return None
         return self.settings.default_meeting_turn_duration if value is None else float(value)
