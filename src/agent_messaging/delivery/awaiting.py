@@ -109,7 +109,8 @@ class Awaiting:
         except BaseException:
             self._begin_to_remove(wait)  # the caller, who may be cancelled, does not wait for it
             raise
-        await asyncio.shield(self._begin_to_remove(wait))  # so that the caller's next call finds it gone
+        # So that the caller's next call finds it gone. Closing may cancel the removal, which is not the caller's end.
+        await asyncio.wait({self._begin_to_remove(wait)})
 
     def _begin_to_remove(self, wait: NewWait) -> asyncio.Task[None]:
         task = self._removing.get(wait)
