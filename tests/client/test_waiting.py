@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -114,6 +115,29 @@ async def test_two_that_wait_for_one_sender_take_different_messages(make_sdk: Ma
         await one.conversation.send_no_wait("alice", "bob", number)
     assert sorted(await asyncio.gather(*waits)) == [0, 1, 2]
     await nothing_is_left(one, other)
+
+
+async def test_all_that_wait_for_one_sender_are_woken_by_its_message(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that takes it may be any of them: one of them may be about to end, or be dead."""
+    one, other, sender = await make_sdk(), await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    waits = [begin(sdk.conversation.wait_for_message("bob", "alice", SOON)) for sdk in (one, other)]
+    await until_registered(one, 2)
+    rung: set[str] = set()
+    ring = sender.store.presence.ring
+
+    def hear(process_ids: Iterable[str]) -> None:
+        ids = list(process_ids)
+        rung.update(ids)
+        ring(ids)
+
+    monkeypatch.setattr(sender.store.presence, "ring", hear)
+    await sender.conversation.send_no_wait("alice", "bob", 1)
+    assert rung >= {sdk.store.presence.process_id for sdk in (one, other)}
+    await sender.conversation.send_no_wait("alice", "bob", 2)
+    assert sorted(await asyncio.gather(*waits)) == [1, 2]
 
 
 async def test_a_late_answer_and_a_handlers_result_are_taken(sdk: Sdk) -> None:

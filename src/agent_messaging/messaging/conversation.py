@@ -253,7 +253,7 @@ class Conversation(Generic[T]):
                     f"{draft.recipient!r} does not wait for an answer of {draft.sender!r}: it was answered, or gave "
                     "up. Nothing was stored. Use send_no_wait for a message of its own."
                 )
-            case Stored(answered=None, waiter=None) as stored if draft.notify:
+            case Stored(answered=None) as stored if draft.notify and not stored.waiters:
                 engine.notify(posted.sender, posted.targets[0], posted.group, stored.session_id)
         return draft.message_id
 
