@@ -475,7 +475,12 @@ class Conversation(Generic[T]):
         agent = await engine.names.get(agent_external_id)
         await engine.outbox.wait_until_idle()
         if not engine.serving.can_serve(agent, Kind.CONVERSATION):
-            raise NoHandlerRegisteredError(agents=(agent_external_id,), kind="conversation")
+            raise NoHandlerRegisteredError(
+                f"No conversation handler registered for {agent_external_id!r} in this process, so there is nothing to "
+                "resume it with. Register one here, or resume it in the process that has one.",
+                agents=(agent_external_id,),
+                kind="conversation",
+            )
         await engine.adopt([agent_external_id])
         engine.resume(agent, Kind.CONVERSATION)
 
