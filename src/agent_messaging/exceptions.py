@@ -238,10 +238,11 @@ class NoHandlerRegisteredError(HandlerError):
     def render(self) -> str:
         if not self.agents:
             return super().render()
+        # An ask is not stored for later: it ends with its timeout.
+        anyway = "ask it all the same" if self.kind == "conversation" else "store it for later"
         return (
             f"No {self.kind} handler registered for {_list(self.agents)} in any live process; nothing was stored. "
-            "Register one there, wait with `sdk.wait_until_served(...)`, or store it for later with "
-            "require_handler=False."
+            f"Register one there, wait with `sdk.wait_until_served(...)`, or {anyway} with require_handler=False."
         )
 
 

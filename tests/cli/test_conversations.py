@@ -47,6 +47,9 @@ async def test_an_answer_of_many_lines_is_printed_whole_and_moves_no_cursor(acme
 async def test_who_cannot_answer_has_an_exit_code(acme: str, cli: Cli) -> None:
     refused = await invoke(cli, "ask", "alice", "bob", "--text", "anybody?", check=7)
     assert "No conversation handler registered for 'bob'" in refused.err
+    assert "or ask it all the same with --no-require-handler." in " ".join(refused.err.split())
+    nobody = await invoke(cli, "reply", "bob", "alice", "--text", "at four", check=4)
+    assert "nothing to reply to. See who waits with `agent-messaging sessions list`." in " ".join(nobody.err.split())
     async with AgentMessaging(acme) as sdk:
 
         @sdk.register_handler("bob")

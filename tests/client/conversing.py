@@ -93,9 +93,11 @@ async def nothing_is_left(*sdks: Sdk) -> None:
     def in_memory() -> list[Any]:
         asks = [engine.asks for engine in engines]
         waiters = [waiters for engine in engines for waiters in (engine.asks.waiters, engine.awaiting.waiters)]
-        return [id for one in waiters for id in one._futures] + [
-            id for one in asks for kept in (one._written, one._abandoned, one._given_up.keys()) for id in kept
-        ]
+        return (
+            [id for one in waiters for id in one._futures]
+            + [wait for one in engines for wait in one.awaiting._held]
+            + [id for one in asks for kept in (one._written, one._abandoned, one._given_up, one._again) for id in kept]
+        )
 
     engines = [sdk._started() for sdk in sdks]
     await eventually(in_memory, SOON, until=lambda found: not found)

@@ -163,6 +163,34 @@ async def test_one_may_ask_again_at_once_after_cancelling_at_any_step(sdk: Sdk) 
     await nothing_is_left(sdk)
 
 
+@pytest.mark.parametrize("ended_by", ["time", "closing"])
+async def test_an_ask_that_the_store_could_not_give_up_is_given_up_when_it_can(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    """Otherwise it would lock the session until its deadline, and what answered it in that moment would stay read."""
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    monkeypatch.setattr("agent_messaging.delivery.asks.AGAIN", 0.05 if ended_by == "time" else 60.0)
+    failed = asyncio.Event()
+
+    async def fail(*args: Any, **options: Any) -> Any:
+        failed.set()
+        raise StorageUnavailableError
+
+    with monkeypatch.context() as outage:
+        outage.setattr(one.store.sessions, "close_asks", fail)
+        asking = ask(one, "alice", "bob", timeout=3600)
+        await until_waiting(other, "alice", "bob")
+        asking.cancel()
+        await asyncio.wait_for(failed.wait(), SOON)
+        await eventually(lambda: one._started().asks._again or ended_by == "time", SOON)
+        assert await states_of_asks(other) == ["open"]
+    if ended_by == "closing":
+        await one.close()
+    await eventually(lambda: states_of_asks(other), SOON, until=lambda states: states == ["cancelled"])
+    await nothing_is_left(other)
+
+
 async def test_an_ask_cancelled_while_it_is_answered_leaves_the_answer_unread_or_answered_it(sdk: Sdk) -> None:
     sdk.register_handler("bob")(clerk := Clerk(lambda message, context: message))
     answered, unread = [], []

@@ -50,6 +50,28 @@ async def test_a_store_that_takes_no_wait_back_does_not_hold_up_closing(
     await nothing_is_left(other)
 
 
+async def test_closing_while_a_wait_is_removed_leaves_its_caller_the_message(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    waiting = begin(one.conversation.wait_for_message("bob", "alice"))
+    await until_registered(other)
+    removing = asyncio.Event()
+
+    async def remove(wait_id: str) -> None:
+        removing.set()
+        await hang()
+
+    monkeypatch.setattr(one.store.sessions, "remove_wait", remove)
+    await other.conversation.send_no_wait("alice", "bob", "hi")
+    await asyncio.wait_for(removing.wait(), SOON)
+    await close(one)
+    assert await asyncio.wait_for(waiting, SOON) == "hi"
+    assert await other.conversation.get_unread_messages("bob") == []
+    await nothing_is_left(other)
+
+
 async def test_a_store_that_takes_no_message_back_does_not_hold_up_closing(
     make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,9 @@ from agent_messaging import (
     HandlerError,
     IdempotencyConflictError,
     MessageContext,
+    OutcomeUnknownError,
     SessionLockError,
+    StorageUnavailableError,
     register_message_notification_handler,
 )
 from tests.client.conversing import (
@@ -98,6 +100,44 @@ async def test_an_ask_whose_caller_went_away_stays_open_for_a_repeat_to_join(mak
     assert await again == "worth the wait"
     assert len(desk.messages) == 1
     await nothing_is_left(one, other)
+
+
+@pytest.mark.parametrize("look_again", [0.05, 60], ids=["looking again and again", "at the deadline"])
+async def test_a_repeat_finds_the_answer_of_which_only_the_first_caller_is_told(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, look_again: float
+) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    asking = ask(one, "alice", "bob", idempotency_key="k", timeout=60)
+    await until_waiting(one, "alice", "bob")
+    monkeypatch.setattr("agent_messaging.messaging.asking.LOOK_AGAIN", look_again)
+    waiters = other._started().asks.waiters
+    monkeypatch.setattr(waiters, "look", lambda: None)  # no wake-up and no poll reaches it
+    again = ask(other, "alice", "bob", idempotency_key="k", timeout=SOON if look_again < 1 else 1.0)
+    await eventually(waiters.ids, SOON, until=lambda ids: len(ids) == 2)  # its own, and the one it has joined
+    await eventually(lambda: waiters._looking is None, SOON)
+    await one.conversation.reply("bob", "alice", "!")
+    assert [await asking, await again] == ["!", "!"]
+    await nothing_is_left(one, other)
+
+
+async def test_a_repeat_that_the_store_does_not_answer_ends_as_unknown(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    asking = ask(sdk, "alice", "bob", idempotency_key="k", timeout=60)
+    await until_waiting(sdk, "alice", "bob")
+
+    async def fail(ids: list[str]) -> dict[str, Any]:
+        raise StorageUnavailableError
+
+    with monkeypatch.context() as outage:
+        outage.setattr(sdk._started().asks.waiters, "find", fail)
+        with pytest.raises(OutcomeUnknownError):
+            await ask(sdk, "alice", "bob", idempotency_key="k", timeout=SHORT)
+    await sdk.conversation.reply("bob", "alice", "!")
+    assert await asking == "!"
 
 
 async def test_an_ask_survives_the_sdk_object_that_asked_and_its_answer_is_returned_to_the_repeat(

@@ -461,5 +461,5 @@ async def test_without_automatic_handlers_resuming_handles_what_waits_and_then_r
 
 
 async def test_resuming_an_agent_without_a_handler_is_refused(sdk: Sdk) -> None:
-    with pytest.raises(NoHandlerRegisteredError, match="No conversation handler registered for 'bob'"):
+    with pytest.raises(NoHandlerRegisteredError, match="No conversation handler registered for 'bob' in this process"):
         await sdk.conversation.resume_agent_handler("bob")

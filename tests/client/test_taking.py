@@ -208,7 +208,7 @@ async def test_where_the_store_does_not_take_it_back_the_history_has_it(
     sessions = sdk.store.sessions
 
     async def fail(*args: Any, **options: Any) -> Any:
-        raise StorageUnavailableError
+        raise StorageCorruptError
 
     held = Held(sdk, monkeypatch, "read_messages")
     held.undo = lambda: None
@@ -221,6 +221,32 @@ async def test_where_the_store_does_not_take_it_back_the_history_has_it(
     [session] = await sdk.conversation.get_active_sessions("bob")
     [record] = await sdk.conversation.get_messages_in_session(session.session_id)
     assert (record.content, record.is_read) == ("hi", True)
+
+
+@pytest.mark.parametrize("ended_by", ["time", "closing"])
+async def test_what_the_store_could_not_take_back_goes_back_when_it_can(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ended_by: str
+) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    await one.conversation.send_no_wait("alice", "bob", "hi")
+    monkeypatch.setattr("agent_messaging.delivery.reading.AGAIN", 0.05 if ended_by == "time" else 60.0)
+
+    async def fail(*args: Any, **options: Any) -> Any:
+        raise StorageUnavailableError
+
+    with monkeypatch.context() as outage:
+        held = Held(one, outage, "read_messages")
+        held.undo = lambda: None
+        outage.setattr(one.store.sessions, "return_messages", fail)
+        await held.cut(one.conversation.get_unread_messages("bob"))
+        await one._started().reading.until_returned()
+        assert "trying again" in caplog.text
+        assert await other.conversation.get_unread_messages("bob", peek=True) == []
+    if ended_by == "closing":
+        await one.close()
+    await eventually(lambda: other.conversation.get_unread_messages("bob", peek=True), SOON)
+    assert await other.conversation.wait_for_message("bob", "alice", 0) == "hi"
 
 
 async def test_a_call_that_fails_behind_the_taking_gives_back_too(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from agent_messaging import (
     DeliveryState,
     MessageContext,
     NotInitializedError,
+    StorageUnavailableError,
 )
 from tests.client.conversing import (
     SLACK,
@@ -27,6 +29,7 @@ from tests.client.conversing import (
     until_waiting,
 )
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
+from tests.support import eventually
 
 SHORT = 0.2
 
@@ -114,6 +117,59 @@ async def test_two_that_wait_for_one_sender_take_different_messages(make_sdk: Ma
         await one.conversation.send_no_wait("alice", "bob", number)
     assert sorted(await asyncio.gather(*waits)) == [0, 1, 2]
     await nothing_is_left(one, other)
+
+
+async def test_all_that_wait_for_one_sender_are_woken_by_its_message(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that takes it may be any of them: one of them may be about to end, or be dead."""
+    one, other, sender = await make_sdk(), await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    waits = [begin(sdk.conversation.wait_for_message("bob", "alice", SOON)) for sdk in (one, other)]
+    await until_registered(one, 2)
+    rung: set[str] = set()
+    ring = sender.store.presence.ring
+
+    def hear(process_ids: Iterable[str]) -> None:
+        ids = list(process_ids)
+        rung.update(ids)
+        ring(ids)
+
+    monkeypatch.setattr(sender.store.presence, "ring", hear)
+    await sender.conversation.send_no_wait("alice", "bob", 1)
+    assert rung >= {sdk.store.presence.process_id for sdk in (one, other)}
+    await sender.conversation.send_no_wait("alice", "bob", 2)
+    assert sorted(await asyncio.gather(*waits)) == [1, 2]
+
+
+@pytest.mark.parametrize("ended_by", ["time", "closing"])
+async def test_a_wait_that_the_store_could_not_remove_is_removed_when_it_can(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    """Otherwise one without a timeout would keep its lane from handlers as long as its process lives."""
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    other.register_handler("bob")(inbox := Inbox())
+    monkeypatch.setattr("agent_messaging.delivery.awaiting.AGAIN", 0.05 if ended_by == "time" else 60.0)
+    failed = asyncio.Event()
+
+    async def fail(wait_id: str) -> None:
+        failed.set()
+        raise StorageUnavailableError
+
+    with monkeypatch.context() as outage:
+        outage.setattr(one.store.sessions, "remove_wait", fail)
+        waiting = begin(one.conversation.wait_for_message("bob", "alice"))
+        await until_registered(other)
+        waiting.cancel()
+        await asyncio.wait_for(failed.wait(), SOON)
+        await other.conversation.send_no_wait("alice", "bob", "hi")
+        await eventually(lambda: one._started().awaiting._again or ended_by == "time", SOON)
+        assert inbox.messages == []
+    if ended_by == "closing":
+        await one.close()
+    assert await inbox.wait_for(1) == ["hi"]
+    await nothing_is_left(other)
 
 
 async def test_a_late_answer_and_a_handlers_result_are_taken(sdk: Sdk) -> None:

@@ -168,7 +168,8 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 _REMEDIES = (
-    ("or store it for later with require_handler=False", "or store it for later with --no-require-handler"),
+    (" with require_handler=False.", " with --no-require-handler."),
+    (" Use send_no_wait for a message of its own.", " See who waits with `agent-messaging sessions list`."),
     ("wait with `sdk.wait_until_served(...)`, ", ""),
     ("pass exist_ok=True to rename it", "pass --rename"),
     ("pass exist_ok=True", "pass --rename"),

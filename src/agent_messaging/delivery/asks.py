@@ -25,6 +25,8 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 AT_ONCE = 1_000
 """Asks ended by one call to the store."""
+AGAIN = 1.0
+"""Seconds after which an ask is given up anew that the store could not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Asks:
         """Asks among them whose callers have gone."""
         self._given_up: dict[str, asyncio.Future[AskOutcome | None]] = {}
         """Asks whose callers have gone, until the store has ended them."""
+        self._again: dict[str, asyncio.TimerHandle] = {}
+        """Those it could not end: otherwise they would stay open, and their sessions locked, until their deadlines."""
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
         self._closer: asyncio.Task[None] | None = None
@@ -127,8 +131,15 @@ class Asks:
 
     def _gave_up(self, ask_id: str, closing: asyncio.Future[AskOutcome | None]) -> None:
         self._given_up.pop(ask_id, None)
-        if not closing.cancelled() and (error := closing.exception()) is not None:
-            logger.debug("could not cancel an ask, its deadline will: %s", error)
+        if closing.cancelled() or (error := closing.exception()) is None:
+            return
+        logger.debug("could not cancel an ask: %s", error)
+        if isinstance(error, DatabaseError | OutcomeUnknownError) and error.retryable and not self._is_closed:
+            self._again[ask_id] = asyncio.get_running_loop().call_later(AGAIN, self._give_up_anew, ask_id)
+
+    def _give_up_anew(self, ask_id: str) -> None:
+        del self._again[ask_id]
+        self.give_up(ask_id)
 
     def list_given_up(self) -> set[str]:
         """The asks whose callers here have gone, and which the store may not have ended yet."""
@@ -181,6 +192,9 @@ class Asks:
         """Release whoever still waits; let the endings under way end."""
         await self.waiters.aclose()
         await asyncio.sleep(0)  # those released give up their asks
+        for ask_id, timer in list(self._again.items()):
+            timer.cancel()
+            self._give_up_anew(ask_id)
         if self._closer is not None:
             await asyncio.wait({self._closer}, timeout=timeout)
         self._is_closed = True
@@ -189,6 +203,9 @@ class Asks:
             await asyncio.wait({self._closer})
         for futures in self._closing.values():
             _give_up_on(futures.values())
+        for timer in self._again.values():
+            timer.cancel()
+        self._again.clear()
 
     async def _find(self, ids: list[str]) -> dict[str, AskOutcome | None]:
         found = await self.sessions.find_ended_asks(ids)

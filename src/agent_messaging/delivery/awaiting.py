@@ -24,6 +24,9 @@ from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
 
+AGAIN = 1.0
+"""Seconds after which a wait is removed anew that the store could not remove."""
+
 
 class Awaiting:
     """The waits of one SDK object.
@@ -51,6 +54,9 @@ class Awaiting:
         self._held: dict[NewWait, asyncio.Task[bool]] = {}
         """Rows of this object, from their registration until they are removed."""
         self._removing: dict[NewWait, asyncio.Task[None]] = {}
+        self._again: dict[NewWait, asyncio.TimerHandle] = {}
+        """Those that it could not: a wait without a timeout would hold its lane as long as this process lives."""
+        self._is_closing = False
 
     async def take(
         self, taking: Taking, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
@@ -109,9 +115,12 @@ class Awaiting:
         except BaseException:
             self._begin_to_remove(wait)  # the caller, who may be cancelled, does not wait for it
             raise
-        await asyncio.shield(self._begin_to_remove(wait))  # so that the caller's next call finds it gone
+        # So that the caller's next call finds it gone. Closing may cancel the removal, which is not the caller's end.
+        await asyncio.wait({self._begin_to_remove(wait)})
 
     def _begin_to_remove(self, wait: NewWait) -> asyncio.Task[None]:
+        if (timer := self._again.pop(wait, None)) is not None:
+            timer.cancel()
         task = self._removing.get(wait)
         if task is None:
             task = self._removing[wait] = asyncio.create_task(self._remove(wait), name="agent-messaging-unwait")
@@ -121,7 +130,8 @@ class Awaiting:
     def _removed(self, wait: NewWait) -> None:
         # A callback, because a task that is cancelled before its first step runs nothing of its own.
         self._removing.pop(wait, None)
-        self._held.pop(wait, None)
+        if wait not in self._again:
+            self._held.pop(wait, None)
 
     async def _remove(self, wait: NewWait) -> None:
         registering = self._held.get(wait)
@@ -131,11 +141,14 @@ class Awaiting:
         try:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:
-            logger.warning("could not remove a wait, its timeout or the end of this process will: %s", error)
+            logger.warning("could not remove a wait, a later try or the end of this process will: %s", error)
+            if error.retryable and not self._is_closing:
+                self._again[wait] = asyncio.get_running_loop().call_later(AGAIN, self._begin_to_remove, wait)
         self.on_released([wait.recipient_id], Kind.CONVERSATION)
 
     async def aclose(self, timeout: float) -> None:
         """Release whoever still waits, and take the rows back, within so many seconds; then the farewell will."""
+        self._is_closing = True
         await self.waiters.aclose()
         for wait in self._held:
             self._begin_to_remove(wait)

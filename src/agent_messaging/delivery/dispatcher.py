@@ -282,7 +282,7 @@ class Dispatcher:
         self.asks.wrote(group.deliveries[0].message_id, answered)
         if not isinstance(outcome, Stored):
             return True
-        waiting = {answered.origin if answered is not None else None, outcome.waiter} - {None}
+        waiting = {answered.origin if answered is not None else None, *outcome.waiters} - {None}
         self._tell(waiting)
         return not waiting and answered is None
 

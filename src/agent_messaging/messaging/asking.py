@@ -33,7 +33,8 @@ from .drafts import Draft
 GIVING_UP = 0.4
 """Seconds after its timeout at which an ask gives up waiting for the store: it has returned within half a second."""
 LOOK_AGAIN = 0.25
-"""Seconds after which a call that queues for its session looks again: another process's ask may have ended."""
+"""Seconds after which a call that queues for its session, or has joined an ask, looks again: another process's ask may
+have ended."""
 
 
 @dataclass(slots=True)
@@ -149,14 +150,25 @@ class Ask:
                 raise self.unknown() from error
 
     async def join(self, ask_id: str) -> AskOutcome:
-        """Wait for the end of the ask that an earlier call under this key has stored; at the deadline leave it open."""
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                return (await self.engine.asks.waiters.wait([ask_id]))[ask_id]
-        except builtins.TimeoutError as error:
-            if isinstance(error, AgentMessagingError):
-                raise
-            return AskOutcome(ask_id, AskState.TIMED_OUT)
+        """Wait for the end of the ask that an earlier call under this key has stored; at the deadline leave it open.
+
+        Who ends it tells the process that asked, which may be another one, or dead. So this looks again and again, and
+        once more at the deadline: the row decides.
+        """
+        waiters, clock = self.engine.asks.waiters, asyncio.get_running_loop().time
+        with waiters.expect(ask_id) as end:
+            while not end.done() and (left := self.deadline - clock()) > 0:
+                waiters.hint([ask_id])
+                await asyncio.wait({end}, timeout=min(left, LOOK_AGAIN))
+            if not end.done():
+                try:
+                    found = await waiters.find([ask_id])
+                except (DatabaseError, OutcomeUnknownError) as error:
+                    raise self.unknown() from error
+                if ask_id not in found:
+                    return AskOutcome(ask_id, AskState.TIMED_OUT)
+                waiters.tell(ask_id, found[ask_id])
+            return await end
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

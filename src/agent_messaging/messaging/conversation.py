@@ -253,7 +253,7 @@ class Conversation(Generic[T]):
                     f"{draft.recipient!r} does not wait for an answer of {draft.sender!r}: it was answered, or gave "
                     "up. Nothing was stored. Use send_no_wait for a message of its own."
                 )
-            case Stored(answered=None, waiter=None) as stored if draft.notify:
+            case Stored(answered=None) as stored if draft.notify and not stored.waiters:
                 engine.notify(posted.sender, posted.targets[0], posted.group, stored.session_id)
         return draft.message_id
 
@@ -475,7 +475,12 @@ class Conversation(Generic[T]):
         agent = await engine.names.get(agent_external_id)
         await engine.outbox.wait_until_idle()
         if not engine.serving.can_serve(agent, Kind.CONVERSATION):
-            raise NoHandlerRegisteredError(agents=(agent_external_id,), kind="conversation")
+            raise NoHandlerRegisteredError(
+                f"No conversation handler registered for {agent_external_id!r} in this process, so there is nothing to "
+                "resume it with. Register one here, or resume it in the process that has one.",
+                agents=(agent_external_id,),
+                kind="conversation",
+            )
         await engine.adopt([agent_external_id])
         engine.resume(agent, Kind.CONVERSATION)
 

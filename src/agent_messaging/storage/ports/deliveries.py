@@ -96,8 +96,8 @@ class Stored:
     """Of kind conversation: the session it went to."""
     answered: EndedAsk | None = None
     """The ask it answered. It is then done and read from the start: its recipient's waiting call has it."""
-    waiter: str | None = None
-    """The process with a registered wait for it."""
+    waiters: frozenset[str] = frozenset()
+    """The processes with a registered wait for it: one of them will take it."""
 
 
 @dataclass(frozen=True, slots=True)

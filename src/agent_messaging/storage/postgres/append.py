@@ -343,10 +343,7 @@ class _Batch:
             [None if talk is None or talk.replied_by is None else positions[talk.replied_by] for talk in talks],
             [None if talk is None else talk.within for talk in talks],
             [group.idempotency_key is not None for group in groups],
-            [
-                group.notify and talk is not None and talk.waiter is None
-                for group, talk in zip(groups, talks, strict=True)
-            ],
+            [group.notify and talk is not None and not talk.waiters for group, talk in zip(groups, talks, strict=True)],
         ]
 
     # --- conversations ------------------------------------------------------------------------------------------------
@@ -455,7 +452,7 @@ def _answer_again(rows: list[Any]) -> Stored:
         answered=None
         if first["answered_id"] is None
         else EndedAsk(first["answered_id"], AskState.REPLIED, first["answered_origin"]),
-        waiter=first["waiter"],
+        waiters=frozenset(first["waiters"]),
     )
 
 

@@ -63,7 +63,7 @@ class Talk:
     """What is decided of one group: it is stored, with these effects."""
 
     session_id: str
-    waiter: str | None
+    waiters: frozenset[str]
     within: int | None
     answered: Ask | None
     """The open ask it ends."""
@@ -103,7 +103,7 @@ class Talks:
             return NotWaiting(session_id)
         # The first that is stored names the session.
         session_id = session_id or group.session_id or row["session_id"]
-        talk = Talk(session_id, row["waiter"] if answered is None else None, row["within"], answered)
+        talk = Talk(session_id, frozenset(row["waiters"] if answered is None else ()), row["within"], answered)
         if group.ask_timeout is None:
             return talk
         own = self._open_ask(row, "own", (group.sender_id, recipient))
@@ -112,7 +112,7 @@ class Talks:
             return MutualWait(path)
         if own is not None:
             return SessionLocked(own.ask_id)
-        if group.only_if_expected and answered is None and talk.waiter is None:
+        if group.only_if_expected and answered is None and not talk.waiters:
             return Unexpected()
         return talk
 
@@ -140,7 +140,7 @@ class Talks:
         return Stored(
             session_id=talk.session_id,
             answered=None if answered is None else EndedAsk(answered.ask_id, AskState.REPLIED, answered.origin),
-            waiter=talk.waiter,
+            waiters=talk.waiters,
         )
 
     def _open_ask(self, row: Any, which: str, pair: Pair) -> Ask | None:

@@ -153,11 +153,11 @@ class Append:
 
     def _stored_before(self, group: NewGroup, ids: list[str]) -> Stored:
         session_id, answered = self.placed[ids[0]]
-        waiter = None
+        waiters: frozenset[str] = frozenset()
         if self.pairs is not None and is_conversation(group) and answered is None:
-            waiter = self.pairs.waiters[group.sender_id, group.deliveries[0].recipient_id]
+            waiters = self.pairs.waiters[group.sender_id, group.deliveries[0].recipient_id]
         claims = {id: claim for id in ids if (claim := self.stored.get(id)) is not None}
-        return Stored(claims, session_id, answered, waiter)
+        return Stored(claims, session_id, answered, waiters)
 
     # --- reads ---
 

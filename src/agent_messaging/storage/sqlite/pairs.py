@@ -54,7 +54,7 @@ class Plan:
     """The session is new."""
     answered: OpenAsk | None
     ask: OpenAsk | None
-    waiter: str | None
+    waiters: frozenset[str]
     notify: bool
 
     @property
@@ -70,7 +70,7 @@ class Plan:
     def outcome(self) -> Stored:
         """What the caller is told."""
         if self.answered is None:
-            return Stored(session_id=self.session_id, waiter=self.waiter)
+            return Stored(session_id=self.session_id, waiters=self.waiters)
         ended = EndedAsk(self.answered.ask_id, AskState.REPLIED, self.answered.origin)
         return Stored(session_id=self.session_id, answered=ended)
 
@@ -88,13 +88,14 @@ class Pairs:
         rows = [(*pair, group.within) for pair, group in zip(self.pairs, groups, strict=True)]
         parameters = {"groups": encode(rows), "now": instant.due}
         self.found: list[list[Any]] = fetch(connection, _SQL["append_find_pairs"], parameters)
-        self.waiters: dict[Pair, str | None] = {}
+        self.waiters: dict[Pair, frozenset[str]] = {}
         self.asks_others: dict[Pair, bool] = {}
         """Whether the recipient of this pair asks anybody but the sender."""
         self.runs: dict[str | None, int | None] = {}
         """By the id of the message."""
         for pair, group, row in zip(self.pairs, groups, self.found, strict=True):
-            *_, self.asks_others[pair], self.waiters[pair], self.runs[group.within] = row
+            *_, self.asks_others[pair], waiters, self.runs[group.within] = row
+            self.waiters[pair] = frozenset(waiters)
         self.graph: tuple[list[WaitingAsk], Mapping[str, Staff]] | None = None
 
     def begin(self) -> None:
@@ -131,7 +132,7 @@ class Pairs:
             within = self.runs[group.within]
             if refused := self._refuse(pair, within, answered):
                 return refused
-            if group.only_if_expected and answered is None and self.waiters[pair] is None:
+            if group.only_if_expected and answered is None and not self.waiters[pair]:
                 return Unexpected()
             ask = OpenAsk(-self.number - 1, delivery.message_id, self.owner, within, answered is not None)
         assert group.session_id is not None
@@ -143,8 +144,8 @@ class Pairs:
             opens=session_id is None,
             answered=answered,
             ask=ask,
-            waiter=self.waiters[pair],
-            notify=group.notify and answered is None and self.waiters[pair] is None,
+            waiters=self.waiters[pair],
+            notify=group.notify and answered is None and not self.waiters[pair],
         )
 
     @staticmethod

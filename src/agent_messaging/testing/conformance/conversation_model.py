@@ -266,7 +266,7 @@ class ConversationModel(Model):
         return Stored(
             session_id=talk.session_id,
             answered=answered.told() if answered else None,
-            waiter=waiting[0].owner if waiting else None,
+            waiters=frozenset(wait.owner for wait in waiting),
         )
 
     def answered(self, group: NewGroup, incoming: Question | None) -> Question | None:

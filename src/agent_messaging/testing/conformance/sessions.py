@@ -34,7 +34,7 @@ class OpeningConformance(StoreFixtures):
         first, back, question = world.talk(), world.talk(world.bob, world.alice), world.question()
         outcomes = [await world.stored(group) for group in (first, back, question)]
         assert [outcome.session_id for outcome in outcomes] == [first.session_id] * 3
-        assert [outcome.waiter for outcome in outcomes] == [None] * 3
+        assert [outcome.waiters for outcome in outcomes] == [frozenset()] * 3
         assert await world.transcript(str(first.session_id)) == [id_of(first), id_of(back), id_of(question)]
         assert (await world.claim_talk()).session_id == first.session_id
 

@@ -29,14 +29,15 @@ class HoldingConformance(StoreFixtures):
         assert settled.claimed == []
         assert await world.state(held) == DeliveryState.QUEUED
 
-    async def test_a_message_that_is_awaited_is_not_claimed_when_stored_and_names_the_waiter(
+    async def test_a_message_that_is_awaited_is_not_claimed_when_stored_and_names_the_waiters(
         self, world: World
     ) -> None:
-        waiter = new_id()
-        await world.wait(owner=waiter)
+        waiters = frozenset({new_id(), new_id()})
+        for waiter in (*waiters, *waiters):
+            await world.wait(owner=waiter)
         awaited, question, other = world.talk(claim=True), world.question(claim=True), world.talk(world.carol)
         outcomes = await world.append(awaited, question, other)
-        assert outcomes[0] == outcomes[1] == Stored(session_id=awaited.session_id, waiter=waiter)
+        assert outcomes[0] == outcomes[1] == Stored(session_id=awaited.session_id, waiters=waiters)
         assert outcomes[2] == Stored(session_id=other.session_id)
         assert await world.state(id_of(awaited)) == DeliveryState.QUEUED
 
@@ -83,14 +84,14 @@ class HoldingConformance(StoreFixtures):
         assert ids(await world.claim(kind=Kind.CONVERSATION)) == [said]
         assert await world.sessions.find_waits([first, second], world.start) == {first: None, second: None}
         await world.sessions.remove_wait(new_id())
-        assert (await world.stored(world.talk())).waiter is None
+        assert (await world.stored(world.talk())).waiters == frozenset()
 
     async def test_after_its_timeout_it_holds_nothing_back(self, world: World) -> None:
         await world.wait(timeout=10, now=world.at(1))
         said = await world.say()
         assert await world.claim(kind=Kind.CONVERSATION, now=world.at(10)) == []
-        assert (await world.stored(world.talk(), now=world.at(10))).waiter == world.owner
-        assert (await world.stored(world.talk(), now=world.at(12))).waiter is None
+        assert (await world.stored(world.talk(), now=world.at(10))).waiters == {world.owner}
+        assert (await world.stored(world.talk(), now=world.at(12))).waiters == frozenset()
         assert ids(await world.claim(kind=Kind.CONVERSATION, now=world.at(12))) == [said]
 
     async def test_without_a_timeout_it_holds_as_long_as_its_process_lives(self, world: World) -> None:
@@ -131,7 +132,7 @@ class HoldingConformance(StoreFixtures):
         wait = NewWait(new_id(), world.bob, world.alice, None)
         await world.sessions.register_wait(wait, owner=process, now=world.start)
         stored = await world.stored(world.talk(claim=True))
-        assert stored.waiter is None
+        assert stored.waiters == frozenset()
         assert len(stored.claims) == 1
 
     async def test_registering_is_repeatable_by_its_id(self, world: World) -> None:

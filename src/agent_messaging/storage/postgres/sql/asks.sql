@@ -104,12 +104,11 @@ select i.position::integer, i.session_id::text,
     select true from asks e where e.asker_id = i.recipient_id and e.responder_id <> i.sender_id and e.state = 'open' limit 1
   ) is true as waits_elsewhere,
   (select q.seq from messages q where q.id = i.within_id) as within,
-  (
-    select w.process_id::text from waits w left join processes p on p.id = w.process_id
+  array(
+    select distinct w.process_id::text from waits w left join processes p on p.id = w.process_id
     where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id
       and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
-    limit 1
-  ) as waiter
+  ) as waiters
 from moment m cross join input i
 
 -- name: append_lock_asks

@@ -5,12 +5,11 @@
 -- name: append_find_stored
 select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner = $2::text::uuid as held,
   case m.kind when 'conversation' then m.session_id::text end as session_id, q.id::text as answered_id,
-  a.origin::text as answered_origin, (
-    select w.process_id::text from waits w left join processes p on p.id = w.process_id
+  a.origin::text as answered_origin, array(
+    select distinct w.process_id::text from waits w left join processes p on p.id = w.process_id
     where m.kind = 'conversation' and a.seq is null and w.recipient_id = m.recipient_id and w.sender_id = m.sender_id
       and not w.is_ended and (w.until_at is null or w.until_at > t.now) and p.ended_at is null
-    limit 1
-  ) as waiter
+  ) as waiters
 from (select coalesce($3::timestamptz, clock_timestamp()) as now) t
 cross join messages m
 left join deliveries d on d.seq = m.seq

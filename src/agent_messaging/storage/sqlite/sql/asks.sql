@@ -22,12 +22,11 @@ select json_group_array(json_array(
   exists (
     select 1 from asks where asker_id = g.recipient_id and responder_id <> g.sender_id and state = 'open'
   ),
-  (
-    select process_id from waits
+  json((
+    select json_group_array(distinct process_id) from waits
     where recipient_id = g.recipient_id and sender_id = g.sender_id
       and is_ended = 0 and (until_due is null or until_due > :now)
-    limit 1
-  ),
+  )),
   (select seq from messages where id = g.within)
 ))
 from (select value ->> 0 as sender_id, value ->> 1 as recipient_id, value ->> 2 as within from jsonb_each(:groups)) as g
