@@ -96,7 +96,12 @@ async def nothing_is_left(*sdks: Sdk) -> None:
         return (
             [id for one in waiters for id in one._futures]
             + [wait for one in engines for wait in one.awaiting._held]
-            + [id for one in asks for kept in (one._written, one._abandoned, one._given_up, one._again) for id in kept]
+            + [
+                id
+                for one in asks
+                for kept in (one._written, one._abandoned, one._given_up, one._again.waiting)
+                for id in kept
+            ]
         )
 
     engines = [sdk._started() for sdk in sdks]

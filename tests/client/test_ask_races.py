@@ -170,7 +170,7 @@ async def test_an_ask_that_the_store_could_not_give_up_is_given_up_when_it_can(
     """Otherwise it would lock the session until its deadline, and what answered it in that moment would stay read."""
     one, other = await make_sdk(), await make_sdk()
     await one.add_people("alice", "bob")
-    monkeypatch.setattr("agent_messaging.delivery.asks.AGAIN", 0.05 if ended_by == "time" else 60.0)
+    monkeypatch.setattr("agent_messaging.delivery.again.AGAIN", 0.05 if ended_by == "time" else 60.0)
     failed = asyncio.Event()
 
     async def fail(*args: Any, **options: Any) -> Any:
@@ -183,7 +183,7 @@ async def test_an_ask_that_the_store_could_not_give_up_is_given_up_when_it_can(
         await until_waiting(other, "alice", "bob")
         asking.cancel()
         await asyncio.wait_for(failed.wait(), SOON)
-        await eventually(lambda: one._started().asks._again or ended_by == "time", SOON)
+        await eventually(lambda: one._started().asks._again.waiting or ended_by == "time", SOON)
         assert await states_of_asks(other) == ["open"]
     if ended_by == "closing":
         await one.close()

@@ -230,7 +230,7 @@ async def test_what_the_store_could_not_take_back_goes_back_when_it_can(
     one, other = await make_sdk(), await make_sdk()
     await one.add_people("alice", "bob")
     await one.conversation.send_no_wait("alice", "bob", "hi")
-    monkeypatch.setattr("agent_messaging.delivery.reading.AGAIN", 0.05 if ended_by == "time" else 60.0)
+    monkeypatch.setattr("agent_messaging.delivery.again.AGAIN", 0.05 if ended_by == "time" else 60.0)
 
     async def fail(*args: Any, **options: Any) -> Any:
         raise StorageUnavailableError

@@ -150,7 +150,7 @@ async def test_a_wait_that_the_store_could_not_remove_is_removed_when_it_can(
     one, other = await make_sdk(), await make_sdk()
     await one.add_people("alice", "bob")
     other.register_handler("bob")(inbox := Inbox())
-    monkeypatch.setattr("agent_messaging.delivery.awaiting.AGAIN", 0.05 if ended_by == "time" else 60.0)
+    monkeypatch.setattr("agent_messaging.delivery.again.AGAIN", 0.05 if ended_by == "time" else 60.0)
     failed = asyncio.Event()
 
     async def fail(wait_id: str) -> None:
@@ -164,7 +164,7 @@ async def test_a_wait_that_the_store_could_not_remove_is_removed_when_it_can(
         waiting.cancel()
         await asyncio.wait_for(failed.wait(), SOON)
         await other.conversation.send_no_wait("alice", "bob", "hi")
-        await eventually(lambda: one._started().awaiting._again or ended_by == "time", SOON)
+        await eventually(lambda: one._started().awaiting._again.waiting or ended_by == "time", SOON)
         assert inbox.messages == []
     if ended_by == "closing":
         await one.close()

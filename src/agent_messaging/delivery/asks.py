@@ -19,14 +19,13 @@ from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError,
 from ..models import AskState
 from ..payloads import MISSING
 from ..storage.ports import AskRow, EndedAsk, SessionStore
+from .again import Again
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
 
 AT_ONCE = 1_000
 """Asks ended by one call to the store."""
-AGAIN = 1.0
-"""Seconds after which an ask is given up anew that the store could not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Asks:
         """Asks among them whose callers have gone."""
         self._given_up: dict[str, asyncio.Future[AskOutcome | None]] = {}
         """Asks whose callers have gone, until the store has ended them."""
-        self._again: dict[str, asyncio.TimerHandle] = {}
+        self._again = Again[str](self.give_up)
         """Those it could not end: otherwise they would stay open, and their sessions locked, until their deadlines."""
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
@@ -134,12 +133,8 @@ class Asks:
         if closing.cancelled() or (error := closing.exception()) is None:
             return
         logger.debug("could not cancel an ask: %s", error)
-        if isinstance(error, DatabaseError | OutcomeUnknownError) and error.retryable and not self._is_closed:
-            self._again[ask_id] = asyncio.get_running_loop().call_later(AGAIN, self._give_up_anew, ask_id)
-
-    def _give_up_anew(self, ask_id: str) -> None:
-        del self._again[ask_id]
-        self.give_up(ask_id)
+        if isinstance(error, DatabaseError | OutcomeUnknownError) and error.retryable:
+            self._again.later(ask_id)
 
     def list_given_up(self) -> set[str]:
         """The asks whose callers here have gone, and which the store may not have ended yet."""
@@ -192,9 +187,7 @@ class Asks:
         """Release whoever still waits; let the endings under way end."""
         await self.waiters.aclose()
         await asyncio.sleep(0)  # those released give up their asks
-        for ask_id, timer in list(self._again.items()):
-            timer.cancel()
-            self._give_up_anew(ask_id)
+        self._again.close()
         if self._closer is not None:
             await asyncio.wait({self._closer}, timeout=timeout)
         self._is_closed = True
@@ -203,9 +196,6 @@ class Asks:
             await asyncio.wait({self._closer})
         for futures in self._closing.values():
             _give_up_on(futures.values())
-        for timer in self._again.values():
-            timer.cancel()
-        self._again.clear()
 
     async def _find(self, ids: list[str]) -> dict[str, AskOutcome | None]:
         found = await self.sessions.find_ended_asks(ids)

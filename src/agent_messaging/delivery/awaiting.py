@@ -17,15 +17,13 @@ from ..exceptions import AgentNotFoundError, ConversationEndedError, DatabaseErr
 from ..ids import uuid7
 from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
+from .again import Again
 from .current import Run
 from .names import AgentName, Names
 from .reading import Taking
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
-
-AGAIN = 1.0
-"""Seconds after which a wait is removed anew that the store could not remove."""
 
 
 class Awaiting:
@@ -54,9 +52,8 @@ class Awaiting:
         self._held: dict[NewWait, asyncio.Task[bool]] = {}
         """Rows of this object, from their registration until they are removed."""
         self._removing: dict[NewWait, asyncio.Task[None]] = {}
-        self._again: dict[NewWait, asyncio.TimerHandle] = {}
+        self._again = Again[NewWait](self._begin_to_remove)
         """Those that it could not: a wait without a timeout would hold its lane as long as this process lives."""
-        self._is_closing = False
 
     async def take(
         self, taking: Taking, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
@@ -119,8 +116,7 @@ class Awaiting:
         await asyncio.wait({self._begin_to_remove(wait)})
 
     def _begin_to_remove(self, wait: NewWait) -> asyncio.Task[None]:
-        if (timer := self._again.pop(wait, None)) is not None:
-            timer.cancel()
+        self._again.forget(wait)
         task = self._removing.get(wait)
         if task is None:
             task = self._removing[wait] = asyncio.create_task(self._remove(wait), name="agent-messaging-unwait")
@@ -130,7 +126,7 @@ class Awaiting:
     def _removed(self, wait: NewWait) -> None:
         # A callback, because a task that is cancelled before its first step runs nothing of its own.
         self._removing.pop(wait, None)
-        if wait not in self._again:
+        if wait not in self._again.waiting:
             self._held.pop(wait, None)
 
     async def _remove(self, wait: NewWait) -> None:
@@ -142,14 +138,14 @@ class Awaiting:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not remove a wait, a later try or the end of this process will: %s", error)
-            if error.retryable and not self._is_closing:
-                self._again[wait] = asyncio.get_running_loop().call_later(AGAIN, self._begin_to_remove, wait)
+            if error.retryable:
+                self._again.later(wait)
         self.on_released([wait.recipient_id], Kind.CONVERSATION)
 
     async def aclose(self, timeout: float) -> None:
         """Release whoever still waits, and take the rows back, within so many seconds; then the farewell will."""
-        self._is_closing = True
         await self.waiters.aclose()
+        self._again.close()
         for wait in self._held:
             self._begin_to_remove(wait)
         if self._removing:

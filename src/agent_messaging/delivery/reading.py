@@ -15,11 +15,9 @@ from typing import Any, TypeVar
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..storage.ports import EndedAsk, MessageRow, Presence, ReadPage, SessionStore
+from .again import Again
 
 R = TypeVar("R")
-
-AGAIN = 1.0
-"""Seconds after which messages are given back anew that the store did not take back."""
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -45,9 +43,8 @@ class Reading:
         self.on_returned = on_returned
         self.on_rejected = on_rejected
         self._returning: set[asyncio.Task[None]] = set()
-        self._again: dict[asyncio.TimerHandle, list[MessageRow]] = {}
+        self._again = Again[tuple[MessageRow, ...]](lambda rows: self._begin(self.give_back(rows)))
         """What the store did not take back yet: nobody has it, and no other call finds it."""
-        self._is_closing = False
 
     @contextlib.contextmanager
     def call(self) -> Iterator[Taking]:
@@ -65,12 +62,12 @@ class Reading:
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
 
-    async def give_back(self, rows: list[MessageRow]) -> None:
+    async def give_back(self, rows: tuple[MessageRow, ...]) -> None:
         """Make what was taken unread again, later if the store fails now; what it never takes back stays read."""
         try:
             waiting = await self.sessions.return_messages(rows)
         except (DatabaseError, OutcomeUnknownError) as error:
-            is_over = self._is_closing or not error.retryable
+            is_over = self._again.is_closed or not error.retryable
             logger.warning(
                 "could not give back %d messages that a cancelled call took, %s: %s",
                 len(rows),
@@ -78,15 +75,9 @@ class Reading:
                 error,
             )
             if not is_over:
-                loop = asyncio.get_running_loop()
-                timer: asyncio.TimerHandle = loop.call_later(AGAIN, lambda: self._give_back_anew(timer))
-                self._again[timer] = rows
+                self._again.later(rows)
             return
         self.on_returned({row.recipient_id for row in rows if row.recipient_id is not None}, waiting)
-
-    def _give_back_anew(self, timer: asyncio.TimerHandle) -> None:
-        timer.cancel()
-        self._begin(self.give_back(self._again.pop(timer)))
 
     async def until_returned(self, deadline: float | None = None) -> None:
         """Wait until what goes back is there, or the deadline (of the loop's clock): a repeat finds it."""
@@ -107,9 +98,7 @@ class Reading:
 
     async def aclose(self, timeout: float) -> None:
         """Let what goes back reach the store, for so many seconds."""
-        self._is_closing = True
-        for timer in list(self._again):
-            self._give_back_anew(timer)
+        self._again.close()
         if self._returning:
             _, late = await asyncio.wait(set(self._returning), timeout=timeout)
             for task in late:
@@ -158,4 +147,4 @@ class Taking:
                 result = task.result()
                 rows += result.messages if isinstance(result, ReadPage) else [] if result is None else [result]
         if rows:
-            await self.reading.give_back(rows)
+            await self.reading.give_back(tuple(rows))
