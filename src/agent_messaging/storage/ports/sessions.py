@@ -256,7 +256,7 @@ class SessionStore(Protocol):
         """End those that are still open as `timed_out` or `cancelled`; answer all that exist as they are then.
 
         With `cancelled`, the answer of one that was replied already becomes unread: its asker has not seen it.
-        Repeat-safe.
+        Repeat-safe: what was read since, in another way, stays read.
         """
         ...
 

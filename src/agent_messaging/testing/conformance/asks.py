@@ -615,7 +615,11 @@ class AskEndConformance(StoreFixtures):
             row = await world.close(ask, AskState.CANCELLED)
             assert row.state == AskState.REPLIED
             assert (await world.receipt(answer)).read_at is None
-        assert await world.take(world.alice, world.bob) == answer
+        taken = await world.sessions.take_awaited(world.alice, world.bob, now=world.at(5))
+        assert taken is not None
+        assert taken.message_id == answer
+        await world.close(ask, AskState.CANCELLED)
+        assert (await world.receipt(answer)).read_at == world.at(5), "a late repeat takes it from nobody"
 
     async def test_time_ends_it(self, world: World) -> None:
         asker = new_id()

@@ -191,7 +191,8 @@ cross join messages as m on m.id = wanted.value
 cross join asks as a on a.seq = m.seq
 
 -- name: close_asks_unread
-update deliveries set read_at = null where seq in (select value from jsonb_each(:seqs))
+-- Read since it was stored, by the call that has given up now. What its recipient read later, in another way, stays read.
+update deliveries set read_at = null where seq in (select value from jsonb_each(:seqs)) and read_at = settled_at
 
 -- name: register_wait
 -- That of a process which others took for dead holds nothing: nobody would remove it any more.
