@@ -30,7 +30,7 @@ from agent_messaging import (
     StorageUnavailableError,
 )
 from tests.client.conversing import SLACK, Clerk, Desk, ask, nothing_is_left, states_of_asks, until_waiting
-from tests.client.support import SOON, Inbox, MakeSdk, Sdk, make_config
+from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk, make_config
 from tests.fixtures.postgres import PostgresServer
 from tests.support import eventually
 
@@ -246,6 +246,36 @@ async def test_a_message_that_may_be_stored_stays_in_doubt_whatever_its_repeat_m
         await sdk.one_way.send("alice", "bob", "once", require_handler=False)
     monkeypatch.undo()
     assert [message.content for message in await sdk.one_way.get_received_messages("bob")] == ["once"]
+
+
+async def test_a_message_that_was_claimed_between_the_lost_answer_and_the_repeat_runs_once(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repeat tells of a claim that is at work here already."""
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(gate := Gate())
+    engine = sdk._started()
+    append = engine.store.deliveries.append
+
+    async def lose_the_answer(groups: Any, *, repeat: bool, **options: Any) -> Any:
+        if repeat:
+            return await append(groups, repeat=repeat, **options)
+        wanted = [delivery for group in groups for delivery in group.deliveries]
+        assert [delivery.claim for delivery in wanted] == [True]
+        wanted[0].claim = False  # as where its lane is not free in that moment
+        await append(groups, repeat=repeat, **options)
+        wanted[0].claim = True
+        engine.dispatcher.look()
+        await gate.wait_for(1)
+        raise OutcomeUnknownError
+
+    monkeypatch.setattr(engine.store.deliveries, "append", lose_the_answer)
+    ids = await sdk.one_way.send("alice", "bob", "once")
+    gate.open()
+    await sdk.wait(ids)
+    await eventually(lambda: engine.dispatcher._is_idle(), SOON)
+    assert gate.messages == ["once"]
 
 
 async def test_a_place_that_cannot_hold_a_database_is_named_with_the_remedy(tmp_path: Path) -> None:

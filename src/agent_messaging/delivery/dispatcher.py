@@ -249,6 +249,10 @@ class Dispatcher:
                     delivery.claim = True
                     group.run_limit = max(group.run_limit, station.run_limit)
 
+    def doubted(self) -> None:
+        """The answer to an append was lost: what it has claimed goes back, and is claimed as any other."""
+        self._reconciling = True
+
     def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None:
         """Run what was claimed with its append; remember what was queued."""
         if outcome is None:

@@ -12,7 +12,8 @@ import random
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from ..exceptions import (
@@ -22,7 +23,7 @@ from ..exceptions import (
     OutcomeUnknownError,
     StorageUnavailableError,
 )
-from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup
+from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
 from .probes import probe
 
 MAX_GROUPS = 1_000
@@ -39,6 +40,7 @@ class Observer(Protocol):
     """Who is told what became of every group, also when its sender has gone."""
 
     def about_to_append(self, groups: list[NewGroup]) -> None: ...
+    def doubted(self) -> None: ...
     def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None: ...
 
 
@@ -140,9 +142,10 @@ class Outbox:
                 async with asyncio.timeout(max(deadline - time.monotonic(), FIRST_PAUSE) + STORE_GRACE):
                     outcomes = await self.deliveries.append(groups, owner=self.owner(), repeat=unknown)
                 probe("after_append")
-                return outcomes
+                return _without_claims(outcomes) if unknown else outcomes
             except (OutcomeUnknownError, TimeoutError) as error:
                 unknown = True
+                self.observer.doubted()
                 if time.monotonic() + pause > deadline:
                     raise OutcomeUnknownError from error
             except DatabaseError as error:
@@ -152,6 +155,11 @@ class Outbox:
                     raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _without_claims(outcomes: Sequence[AppendOutcome]) -> list[AppendOutcome]:
+    """Of a repeat: its messages may have been claimed by this process since the first try, and run already."""
+    return [replace(outcome, claims={}) if isinstance(outcome, Stored) else outcome for outcome in outcomes]
 
 
 def _answer(future: asyncio.Future[AppendOutcome], outcome: AppendOutcome | Exception) -> None:
