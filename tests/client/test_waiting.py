@@ -314,6 +314,32 @@ async def test_many_waits_hold_no_connection(make_sdk: MakeSdk) -> None:
     await nothing_is_left(sdk)
 
 
+async def test_a_message_stored_here_is_told_to_who_waits_for_it_without_a_look_at_all_that_wait(sdk: Sdk) -> None:
+    names = [f"agent-{number}" for number in range(40)]
+    await sdk.add_people(*names)
+    idle = [begin(sdk.conversation.wait_for_message(name, "alice", 60)) for name in names]
+    await until_registered(sdk, 40)
+    waiters = sdk._started().awaiting.waiters
+    find, looked_at = waiters.find, 0
+
+    async def counted(ids: list[str]) -> Any:
+        nonlocal looked_at
+        looked_at += len(ids)
+        return await find(ids)
+
+    waiters.find = counted
+    for number in range(30):
+        waiting = begin(sdk.conversation.wait_for_message("bob", "alice", SOON))
+        await until_registered(sdk, 41)
+        await sdk.conversation.send_no_wait("alice", "bob", number)
+        assert await waiting == number
+    assert looked_at < 30 * 40 / 2, "the slow poll alone looks at all"
+    for task in idle:
+        task.cancel()
+    await asyncio.wait(idle)
+    await nothing_is_left(sdk)
+
+
 async def test_an_answer_goes_to_its_ask_and_not_to_who_waits_for_a_message_beside_it(sdk: Sdk) -> None:
     asking = ask(sdk, "alice", "bob")
     await until_waiting(sdk, "alice", "bob")

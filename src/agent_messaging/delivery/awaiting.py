@@ -92,6 +92,13 @@ class Awaiting:
                     except builtins.TimeoutError:
                         return await taking.take_awaited(recipient.id, sender.id)
 
+    def stored(self, pair: tuple[str, str] | None) -> None:
+        """Something that is waited for here was stored, of this sender to this recipient, or of anybody."""
+        if pair is None:
+            self.waiters.look()
+        else:
+            self.waiters.hint([one.wait_id for one in self._held if (one.sender_id, one.recipient_id) == pair])
+
     @contextlib.asynccontextmanager
     async def _registered(
         self, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None

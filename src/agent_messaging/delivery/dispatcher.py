@@ -62,7 +62,8 @@ class Dispatcher:
         timeout: Seconds a run may take, likewise.
         on_later: Called with the seconds until a retry becomes due.
         on_waiting: Called with the (recipient id, kind) pairs for which something waits unclaimed.
-        on_awaited: Called when something was stored that a call of this process may wait for.
+        on_awaited: Called with the sender and the recipient of what was stored, where a call of this process waits for
+            it; with None if only that is known.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Dispatcher:
         trouble: Trouble,
         on_later: Callable[[float], None],
         on_waiting: Callable[[Iterable[tuple[str, Kind]]], None],
-        on_awaited: Callable[[], None],
+        on_awaited: Callable[[tuple[str, str] | None], None],
     ) -> None:
         self.deliveries = deliveries
         self.presence = presence
@@ -287,14 +288,14 @@ class Dispatcher:
         if not isinstance(outcome, Stored):
             return True
         waiting = {answered.origin if answered is not None else None, *outcome.waiters} - {None}
-        self._tell(waiting)
+        self._tell(waiting, (group.sender_id, group.deliveries[0].recipient_id))
         return not waiting and answered is None
 
-    def _tell(self, processes: Collection[str | None]) -> None:
+    def _tell(self, processes: Collection[str | None], pair: tuple[str, str] | None = None) -> None:
         """Wake the processes that wait for what was just committed, this one included."""
         others = {process for process in processes if process is not None}
         if self.presence.process_id in others:
-            self.on_awaited()
+            self.on_awaited(pair)
         self.presence.ring(others - {self.presence.process_id})
 
     # --- stations -----------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Engine:
             store.sessions,
             store.presence,
             self.names,
-            on_released=self.queued,
+            on_released=self._released,
             waiting=lambda run: self.dispatcher.waiting(run),
         )
         self.reading = Reading(store.sessions, store.presence, on_returned=self._returned, on_rejected=self._rejected)
@@ -132,7 +132,7 @@ class Engine:
             on_later=self.look_in,
             on_waiting=self.arrivals.arrived,
             # Not for asks: those that end by a commit made here are told one by one, however many wait.
-            on_awaited=self.awaiting.waiters.look,
+            on_awaited=self.awaiting.stored,
         )
         self.notices = Notices(
             store.sessions,
@@ -285,6 +285,11 @@ class Engine:
         """Something of these agents was queued: wake whoever serves them, here or elsewhere."""
         self.serving.ring_for(recipient_ids, kind)
         self._look()
+
+    def _released(self, recipient_ids: Collection[str], kind: Kind) -> None:
+        """Nothing holds messages of these agents back from handlers any more."""
+        self.serving.ring_for(recipient_ids, kind)
+        self.dispatcher.look()
 
     def resume(self, agent: AgentName, kind: Kind) -> None:
         """Have the handler here take up what waits for the agent."""
