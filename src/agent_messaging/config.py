@@ -145,7 +145,7 @@ def _refuse_bool(value: object) -> object:
 
 def _clean(value: str) -> str:
     if not value.strip() or _UNPRINTABLE.search(value):
-        raise ValueError("UTF-8 text that is not blank and holds no control characters is accepted")
+        raise ValueError("text (UTF-8) that is not blank and holds no control characters is accepted")
     return value
 
 

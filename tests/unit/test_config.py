@@ -529,7 +529,7 @@ def test_other_urls_are_refused_with_the_accepted_forms_and_without_the_password
 credentials = st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]), min_size=1)
 
 
-@given(credentials.filter(str.strip), credentials, credentials.filter(str.strip))
+@given(*[credentials.filter(str.strip)] * 3)
 def test_any_user_password_and_database_is_quoted_into_the_dsn(user: str, password: str, database: str) -> None:
     dsn = DatabaseConfig(host="h", user=user, password=password, database=database).dsn
     assert parse_url(dsn) == postgres(dsn)
