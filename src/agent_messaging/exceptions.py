@@ -30,6 +30,7 @@ same call may succeed later unchanged. Every error survives pickling. Payloads n
 from __future__ import annotations
 
 import builtins
+import copy
 import inspect
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -57,6 +58,18 @@ class AgentMessagingError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), str(self), self.details)
+
+
+def copy_error(error: Any) -> Any:
+    """An error of one's own for each caller: where it is raised, its traceback is written into it.
+
+    Others than the SDK's are returned as they are: not every exception can be copied.
+    """
+    if not isinstance(error, AgentMessagingError):
+        return error
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 def _rebuild(cls: type[AgentMessagingError], message: str, details: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError, OutcomeUnknownError
+from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError, OutcomeUnknownError, copy_error
 from ..models import AskState
 from ..payloads import MISSING
 from ..storage.ports import AskRow, EndedAsk, SessionStore
@@ -223,9 +223,8 @@ def _gone(_: str) -> Exception:
 
 
 def _own(error: Exception) -> Exception:
-    # One failed call answers many waiting ones: each gets an error of its own, so that tracebacks do not pile up.
-    if isinstance(error, DatabaseError | OutcomeUnknownError):
-        own = type(error)(str(error), **error.details)
+    # One failed call answers many waiting ones, by one error each.
+    own: Exception = copy_error(error)
+    if own is not error:
         own.__cause__ = error
-        return own
-    return error
+    return own

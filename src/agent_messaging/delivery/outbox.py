@@ -22,6 +22,7 @@ from ..exceptions import (
     NotInitializedError,
     OutcomeUnknownError,
     StorageUnavailableError,
+    copy_error,
 )
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
 from .probes import probe
@@ -167,7 +168,7 @@ def _answer(future: asyncio.Future[AppendOutcome], outcome: AppendOutcome | Exce
         future.set_result(outcome)
     elif isinstance(outcome, AgentMessagingError):
         # One failed commit answers many calls: each gets an error of its own, so that tracebacks do not pile up.
-        own = type(outcome)(str(outcome), **outcome.details)
+        own = copy_error(outcome)
         own.__cause__ = outcome.__cause__ or outcome
         future.set_exception(own)
     else:

@@ -8,12 +8,11 @@ after a while the next ones go beside it.
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ...exceptions import AgentMessagingError, DatabaseError, StorageUnavailableError
+from ...exceptions import AgentMessagingError, DatabaseError, StorageUnavailableError, copy_error
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -129,7 +128,7 @@ class Together(Generic[A, R]):
     @staticmethod
     def _fail(one: _Waiting[A, R], error: Exception) -> None:
         if not one.future.done():
-            one.future.set_exception(_own(error))
+            one.future.set_exception(copy_error(error))
 
     @staticmethod
     def _left(deadline: float) -> float:
@@ -153,12 +152,3 @@ def _concerns_all(error: Exception) -> bool:
     if isinstance(error, DatabaseError):
         return isinstance(error, StorageUnavailableError)
     return isinstance(error, AgentMessagingError)
-
-
-def _own(error: Any) -> Any:
-    """An error for each caller: where it is raised, its traceback is written into it."""
-    if not isinstance(error, AgentMessagingError):
-        return error
-    own = copy.copy(error)
-    own.__cause__ = error.__cause__
-    return own

@@ -25,10 +25,11 @@ from ...exceptions import (
     NotInitializedError,
     StorageBusyError,
     StorageReplacedError,
+    copy_error,
 )
 from .errors import translate, translate_commit
 from .files import ReplacedGuard
-from .jobs import Answer, I, Job, JointJob, T, Waiting, copy_error, deliver, joint, run_jobs
+from .jobs import Answer, I, Job, JointJob, T, Waiting, deliver, joint, run_jobs
 from .locks import WriteLock
 
 Connect = Callable[[], apsw.Connection]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import apsw
-
-from ...exceptions import AgentMessagingError
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
@@ -59,15 +56,6 @@ def run_jobs(connection: apsw.Connection, group: list[Waiting[Any]]) -> list[Any
 
 Answer = tuple[Waiting[Any], Any, BaseException | None]
 """Result or error."""
-
-
-def copy_error(error: BaseException) -> BaseException:
-    """An error of one's own for each caller: where it is raised, its traceback is written into it."""
-    if not isinstance(error, AgentMessagingError):
-        return error
-    copied = copy.copy(error)
-    copied.__cause__ = error.__cause__
-    return copied
 
 
 def deliver(answers: list[Answer]) -> None:
