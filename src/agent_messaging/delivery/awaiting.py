@@ -18,6 +18,7 @@ from ..ids import uuid7
 from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
 from .again import Again
+from .background import end_within
 from .current import Run
 from .names import AgentName, Names
 from .reading import Taking
@@ -155,12 +156,7 @@ class Awaiting:
         self._again.close()
         for wait in self._held:
             self._begin_to_remove(wait)
-        if self._removing:
-            _, late = await asyncio.wait(set(self._removing.values()), timeout=timeout)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+        await end_within(self._removing.values(), timeout)
 
     async def _find(self, wait_ids: list[str]) -> dict[str, WaitRow | None]:
         found = await self.sessions.find_waits(wait_ids)

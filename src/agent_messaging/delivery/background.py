@@ -1,17 +1,28 @@
-"""Starting what calls functions of the user's: in the context in which the SDK was started.
+"""Tasks in the background: starting those that call functions of the user's, and ending.
 
-A task would otherwise inherit the context variables of whichever call happened to start it: a handler would work under
-the request id, or in the trace, of an unrelated sender.
+They are started in the context in which the SDK was. A task would otherwise inherit the context variables of whichever
+call happened to start it: a handler would work under the request id, or in the trace, of an unrelated sender.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextvars import copy_context
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+
+
+async def end_within(tasks: Collection[asyncio.Task[None]], timeout: float) -> None:
+    """Let the tasks end by themselves for so many seconds; what is late is cancelled."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(set(tasks), timeout=timeout)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late)
 
 
 class Background:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..storage.ports import EndedAsk, MessageRow, Presence, ReadPage, SessionStore
 from .again import Again
+from .background import end_within
 
 R = TypeVar("R")
 
@@ -99,12 +100,7 @@ class Reading:
     async def aclose(self, timeout: float) -> None:
         """Let what goes back reach the store, for so many seconds."""
         self._again.close()
-        if self._returning:
-            _, late = await asyncio.wait(set(self._returning), timeout=timeout)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+        await end_within(self._returning, timeout)
 
 
 class Taking:
