@@ -6,7 +6,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -57,6 +58,25 @@ async def others(postgres_dsn: str, open_store: StoreMaker, store: PostgresStore
 async def world(store: PostgresStore) -> World:
     """Agents in the store."""
     return await World.create(store)
+
+
+@asynccontextmanager
+async def holding(store: PostgresStore, lock: Callable[[Any], Awaitable[Any]]) -> AsyncIterator[None]:
+    """Within, a transaction of this store holds what it has locked."""
+    locked, finish = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Any) -> None:
+        await lock(connection)
+        locked.set()
+        await finish.wait()
+
+    transaction = asyncio.create_task(store.engine.run(hold, write=True))
+    await locked.wait()
+    try:
+        yield
+    finally:
+        finish.set()
+        await transaction
 
 
 @pytest.fixture
@@ -187,20 +207,10 @@ async def test_a_time_out_leaves_alone_what_another_is_changing(
 ) -> None:
     """It does not wait behind one meeting with those of others."""
     held, free = await Gathering.active(world), await Gathering.active(world)
-    locked, finish = asyncio.Event(), asyncio.Event()
-
-    async def hold(connection: Any) -> None:
-        await acting.lock(connection, [held.id])
-        locked.set()
-        await finish.wait()
-
-    holding = asyncio.create_task(others[0].engine.run(hold, write=True))
-    await locked.wait()
-    timed_out = await store.meetings.time_out(10, now=world.at(61))
-    assert set(timed_out.meetings) == {free.id}
-    assert timed_out.next_in == 0.0
-    finish.set()
-    await holding
+    async with holding(others[0], lambda connection: acting.lock(connection, [held.id])):
+        timed_out = await store.meetings.time_out(10, now=world.at(61))
+        assert set(timed_out.meetings) == {free.id}
+        assert timed_out.next_in == 0.0
     assert set((await store.meetings.time_out(10, now=world.at(61))).meetings) == {held.id}
 
 
@@ -209,22 +219,12 @@ async def test_an_act_waits_for_its_own_meeting_alone(
 ) -> None:
     """Acts that come together share a transaction; a meeting that somebody holds up holds up no other."""
     held, *free = [await Gathering.active(world) for _ in range(6)]
-    locked, finish = asyncio.Event(), asyncio.Event()
-
-    async def hold(connection: Any) -> None:
-        await acting.lock(connection, [held.id])
-        locked.set()
-        await finish.wait()
-
-    holding = asyncio.create_task(others[0].engine.run(hold, write=True))
-    await locked.wait()
-    waiting = asyncio.create_task(held.act(Speak(world.alice, 1), speech=speech()))
-    for number in (1, 2):
-        acts = [meeting.act(Speak(await meeting.holder(), number), speech=speech()) for meeting in free]
-        assert {type(outcome) for outcome in await asyncio.gather(*acts)} == {Acted}
-    assert not waiting.done()
-    finish.set()
-    await holding
+    async with holding(others[0], lambda connection: acting.lock(connection, [held.id])):
+        waiting = asyncio.create_task(held.act(Speak(world.alice, 1), speech=speech()))
+        for number in (1, 2):
+            acts = [meeting.act(Speak(await meeting.holder(), number), speech=speech()) for meeting in free]
+            assert {type(outcome) for outcome in await asyncio.gather(*acts)} == {Acted}
+        assert not waiting.done()
     assert isinstance(await waiting, Acted)
 
 
@@ -232,25 +232,15 @@ async def test_a_delivery_that_somebody_holds_up_holds_up_its_own_act_alone(
     store: PostgresStore, others: list[PostgresStore], world: World
 ) -> None:
     held, *free = [await Gathering.active(world) for _ in range(6)]
-    locked, finish = asyncio.Event(), asyncio.Event()
-
-    async def hold(connection: Any) -> None:
-        await connection.execute(
-            "select from deliveries where seq = (select delivery_seq from turns where meeting_id = $1::text::uuid)"
-            " for update",
-            held.id,
-        )
-        locked.set()
-        await finish.wait()
-
-    holding = asyncio.create_task(others[0].engine.run(hold, write=True))
-    await locked.wait()
-    waiting = asyncio.create_task(held.act(Speak(world.alice, 1), speech=speech()))
-    acts = [meeting.act(Speak(world.alice, 1), speech=speech()) for meeting in free]
-    assert {type(outcome) for outcome in await asyncio.gather(*acts)} == {Acted}
-    assert not waiting.done()
-    finish.set()
-    await holding
+    duty = (
+        "select from deliveries where seq = (select delivery_seq from turns where meeting_id = $1::text::uuid)"
+        " for update"
+    )
+    async with holding(others[0], lambda connection: connection.execute(duty, held.id)):
+        waiting = asyncio.create_task(held.act(Speak(world.alice, 1), speech=speech()))
+        acts = [meeting.act(Speak(world.alice, 1), speech=speech()) for meeting in free]
+        assert {type(outcome) for outcome in await asyncio.gather(*acts)} == {Acted}
+        assert not waiting.done()
     assert isinstance(await waiting, Acted)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent_messaging import AgentMessaging, Config, MeetingEventType
+from agent_messaging.testing.checker import Report
 from tests.processes.harness import DATABASE, SEED, STRIKES, Child, Lab, MakeLab, Nemesis
 from tests.processes.participant import LOST, SPOKE, TURN
 from tests.support import eventually
@@ -28,6 +29,17 @@ async def end_meeting(lab: Lab, meeting: str) -> None:
         await sdk.meeting.end_meeting("alice", meeting)
 
 
+async def judge_after(nemesis: Nemesis, meeting: str) -> Report:
+    """End the meeting, see everybody leave of itself, and judge what the nemesis could not break."""
+    await end_meeting(nemesis.lab, meeting)
+    for participant in nemesis.victims:
+        assert await participant.wait() == 0, participant.output
+    report = await nemesis.lab.judge()
+    assert nemesis.done["kill"] >= 2
+    assert report.turn_violations == 0
+    return report
+
+
 def start_participant(lab: Lab, agent: str, meeting: str, **settings: Any) -> Child:
     return lab.start("participant", agent, agent=agent, meeting=meeting, starts=agent == "alice", **settings)
 
@@ -42,14 +54,7 @@ async def test_a_meeting_under_random_kills(make_lab: MakeLab) -> None:
         await lab.wait_for("turn.shown", 3)
         nemesis = Nemesis(lab, crew, longest_pause=2.0)
         await nemesis.rage(STRIKES, windows=4, interval=0.65)  # for 20 s
-        await end_meeting(lab, meeting)
-        for participant in nemesis.victims:
-            assert await participant.wait() == 0, participant.output
-
-        report = await lab.judge()
-
-        assert nemesis.done["kill"] >= 2
-        assert report.turn_violations == 0
+        report = await judge_after(nemesis, meeting)
         assert report.turns["spoke"] > 5
         assert report.turns["timed_out"] > 0
         assert report.reads > 5
@@ -70,14 +75,7 @@ async def test_turn_handlers_under_random_kills(make_lab: MakeLab) -> None:
         # All of it happens in time; how much of it did while they were killed, the machine decides.
         for act, count in (("speak", 12), ("pass", 1), ("time_out", 1)):
             await lab.wait_for("act.ok", count, act=act)
-        await end_meeting(lab, meeting)
-        for participant in nemesis.victims:
-            assert await participant.wait() == 0, participant.output
-
-        report = await lab.judge()
-
-        assert nemesis.done["kill"] >= 2
-        assert report.turn_violations == 0
+        report = await judge_after(nemesis, meeting)
         said = [event for event in lab.events() if event["e"] == "act.ok" and event.get("value") is not None]
         assert [event for event in said if not event["value"].startswith("alice")], "by turn handlers"
         assert report.turns["passed"] > 0
