@@ -11,7 +11,7 @@ SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test lint quick check bench format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -31,11 +31,16 @@ demo: $(READY) ## two processes, one file: notes that survive kill -9 (no server
 test: $(READY) ## all tests on SQLite and PostgreSQL, with coverage
 	@$(SCRATCH) $(BIN)/python -m pytest -q -n 4 --dist load --maxschedchunk 2 --cov --cov-report=term
 
-check: $(READY) ## what CI runs: format, lint, types, layers, tests
+lint: $(READY) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+quick: lint ## for the work between commits, in less than two minutes: lint, unit tests, conformance on SQLite
+	@$(SCRATCH) $(BIN)/python -m pytest -q -n 4 --dist load --maxschedchunk 2 --backend sqlite tests/unit tests/conformance
+
+check: lint ## what CI runs: format, lint, types, layers, tests
 	@$(MAKE) --no-print-directory test
 
 $(BENCH): $(READY)

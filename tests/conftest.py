@@ -25,10 +25,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--backend`, which may be given several times."""
+    parser.addoption("--backend", action="append", help="run no tests of other backends")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test by its folder, and begin with the long ones, so that no worker is left alone with them."""
+    if chosen := config.getoption("--backend"):
+        others = [item for item in items if _backend(item) not in (None, *chosen)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
     items.sort(key=lambda item: not item.path.is_relative_to(_HERE / "processes"))
     for item in items:
         if item.path.is_relative_to(_HERE):
             unit = item.path.is_relative_to(_HERE / "unit")
             item.add_marker(pytest.mark.unit if unit else pytest.mark.integration)
+
+
+def _backend(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("backend")
