@@ -244,14 +244,15 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
 
     # --- organizations ------------------------------------------------------------------------------------------------
 
-    async def register_organization(self, external_id: str, name: str, *, exist_ok: bool = False) -> UUID:
+    async def register_organization(self, external_id: str, name: str | None = None, *, exist_ok: bool = False) -> UUID:
         """Register an organization; return its UUID.
 
         Registering the same id and name again returns the existing UUID.
 
         Args:
             external_id: 1 to 255 characters, in Unicode form NFC, without control characters; case matters.
-            name: For people; 1 to 255 characters.
+            name: For people; 1 to 255 characters. None: an existing one keeps its name, and a new one bears its
+                external id until somebody registers it with a name.
             exist_ok: True renames an existing organization instead of refusing another name.
 
         Raises:
@@ -261,10 +262,11 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")
-        check_name(name, field="name")
+        if name is not None:
+            check_name(name, field="name")
         _check_flag(exist_ok, "exist_ok")
-        found = await engine.store.directory.add_organization(uuid7(), external_id, name, update_name=exist_ok)
-        if found.name != name:
+        found = await engine.store.directory.add_organization(uuid7(), external_id, name or "", update_name=exist_ok)
+        if name is not None and found.name != name:
             raise OrganizationAlreadyExistsError(external_id=external_id, name=found.name)
         return found.id
 
@@ -299,7 +301,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     # --- agents -------------------------------------------------------------------------------------------------------
 
     async def register_agent(
-        self, external_id: str, organization_external_id: str, name: str, *, exist_ok: bool = False
+        self, external_id: str, organization_external_id: str, name: str | None = None, *, exist_ok: bool = False
     ) -> UUID:
         """Register an agent in an organization; return its UUID.
 
@@ -309,7 +311,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Args:
             external_id: 1 to 255 characters, unique over all organizations; case matters.
             organization_external_id: Its organization.
-            name: For people; 1 to 255 characters.
+            name: For people; 1 to 255 characters. None: an existing one keeps its name, and a new one bears its
+                external id until somebody registers it with a name.
             exist_ok: True renames an existing agent of this organization instead of refusing another name.
 
         Raises:
@@ -321,16 +324,17 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         engine = self._started()
         check_external_id(external_id, field="external_id")
         check_external_id(organization_external_id, field="organization_external_id")
-        check_name(name, field="name")
+        if name is not None:
+            check_name(name, field="name")
         _check_flag(exist_ok, "exist_ok")
         organization = await engine.names.get_organization(organization_external_id)
         found = await engine.store.directory.add_agent(
-            uuid7(), external_id, str(organization.id), name, update_name=exist_ok
+            uuid7(), external_id, str(organization.id), name or "", update_name=exist_ok
         )
         if found is None:
             raise OrganizationNotFoundError(external_id=organization_external_id)
         await engine.names.remember([found])
-        if found.name != name or found.organization_id != organization.id:
+        if (name is not None and found.name != name) or found.organization_id != organization.id:
             known = engine.names.cached(external_id)
             raise AgentAlreadyExistsError(
                 external_id=external_id, name=found.name, organization=known.organization if known else ""

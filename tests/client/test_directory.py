@@ -230,3 +230,24 @@ async def _pull(sdk: Sdk, content: str) -> list[ReceivedMessage]:
     for message in messages:
         await message.done()
     return messages
+
+
+async def test_a_record_without_a_name_takes_the_first_one_and_no_name_conflicts_with_none(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    organization = await sdk.register_organization("initech")
+    agent = await sdk.register_agent("milton", "initech")
+    assert (await sdk.get_organization("initech")).name == "initech"
+    assert (await sdk.get_agent("milton")).name == "milton"
+    assert await sdk.register_organization("initech", "Initech Inc.") == organization
+    assert await sdk.register_agent("milton", "initech", "Milton W.") == agent
+    assert await sdk.register_organization("initech") == organization
+    assert await sdk.register_agent("milton", "initech") == agent
+    assert (await sdk.get_organization("initech")).name == "Initech Inc."
+    assert (await sdk.get_agent("milton")).name == "Milton W."
+    with pytest.raises(OrganizationAlreadyExistsError):
+        await sdk.register_organization("initech", "initech")
+    with pytest.raises(AgentAlreadyExistsError):
+        await sdk.register_agent("milton", "initech", "milton")
+    await sdk.register_organization("globex")
+    with pytest.raises(AgentAlreadyExistsError, match="in organization 'initech'"):
+        await sdk.register_agent("milton", "globex")

@@ -8,6 +8,7 @@ from .app import Group, get_options
 from .confirming import confirm
 from .opening import open_sdk, run
 from .output import count, instant, say, show, table
+from .values import check_renaming
 
 
 @click.group(cls=Group)
@@ -23,8 +24,8 @@ def agents() -> None:
 @agents.command()
 @click.argument("id")
 @click.option("--org", required=True, metavar="ORG", help="The id of its organization.")
-@click.option("--name", help="For people. Default: the id.")
-@click.option("--rename", is_flag=True, help="Give an existing agent of this organization this name.")
+@click.option("--name", help="For people. Left out, it bears its id until a program or this command names it.")
+@click.option("--rename", is_flag=True, help="Give an existing agent of this organization --name.")
 @click.pass_context
 def add(ctx: click.Context, id: str, org: str, name: str | None, rename: bool) -> None:
     """Add an agent to an organization. Repeating it changes nothing.
@@ -34,11 +35,13 @@ def add(ctx: click.Context, id: str, org: str, name: str | None, rename: bool) -
       agent-messaging agents add alice --org acme --name Alice
     """
     options = get_options(ctx)
+    check_renaming(rename, name)
 
     async def work() -> None:
         async with open_sdk(options) as sdk:
-            uuid = await sdk.register_agent(id, org, name or id, exist_ok=rename)
-        document = {"id": uuid, "external_id": id, "organization": org, "name": name or id}
+            uuid = await sdk.register_agent(id, org, name, exist_ok=rename)
+            found = await sdk.get_agent(id)
+        document = {"id": uuid, "external_id": id, "organization": org, "name": found.name}
         show(options, document, lambda: say(f"Agent {id} is in organization {org}."))
 
     run(options, work())

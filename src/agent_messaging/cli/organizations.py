@@ -8,6 +8,7 @@ from .app import Group, get_options
 from .confirming import confirm
 from .opening import open_sdk, run
 from .output import count, instant, say, show, table
+from .values import check_renaming
 
 
 @click.group(cls=Group)
@@ -22,8 +23,8 @@ def org() -> None:
 
 @org.command()
 @click.argument("id")
-@click.option("--name", help="For people. Default: the id.")
-@click.option("--rename", is_flag=True, help="Give an existing organization this name instead of refusing it.")
+@click.option("--name", help="For people. Left out, it bears its id until a program or this command names it.")
+@click.option("--rename", is_flag=True, help="Give an existing organization --name instead of refusing it.")
 @click.pass_context
 def add(ctx: click.Context, id: str, name: str | None, rename: bool) -> None:
     """Add an organization; makes the store if there is none. Repeating it changes nothing.
@@ -33,12 +34,14 @@ def add(ctx: click.Context, id: str, name: str | None, rename: bool) -> None:
       agent-messaging org add acme --name 'Acme Ltd.'
     """
     options = get_options(ctx)
+    check_renaming(rename, name)
 
     async def work() -> None:
         async with open_sdk(options, create=True) as sdk:
-            uuid = await sdk.register_organization(id, name or id, exist_ok=rename)
+            uuid = await sdk.register_organization(id, name, exist_ok=rename)
+            found = await sdk.get_organization(id)
             location = sdk.config.store
-        document = {"id": uuid, "external_id": id, "name": name or id}
+        document = {"id": uuid, "external_id": id, "name": found.name}
         show(options, document, lambda: say(f"Organization {id} is in {location}."))
 
     run(options, work())

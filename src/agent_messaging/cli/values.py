@@ -42,6 +42,16 @@ def parse_instant(text: str) -> datetime:
         ) from error
 
 
+def check_renaming(rename: bool, name: str | None) -> None:
+    """Refuse a renaming that names nothing.
+
+    Raises:
+        click.UsageError: It does.
+    """
+    if rename and name is None:
+        raise click.UsageError("--rename needs the new name. Give it with --name.")
+
+
 def read_payload(text: str | None, payload: str | None) -> Any:
     """What is to be sent: the text, the JSON, or what comes on standard input.
 

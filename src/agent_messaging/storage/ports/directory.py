@@ -9,7 +9,11 @@ from ...models import Agent, Organization
 
 
 class DirectoryStore(Protocol):
-    """Organizations and agents."""
+    """Organizations and agents.
+
+    An empty name is none: the record bears its external id until it is given one, which takes no `update_name`. An
+    empty name never replaces another.
+    """
 
     async def add_organization(self, id: str, external_id: str, name: str, *, update_name: bool) -> Organization:
         """Store the organization, or return the one that has this external id.

@@ -24,17 +24,17 @@ class PostgresDirectory:
 
     async def add_organization(self, id: str, external_id: str, name: str, *, update_name: bool) -> Organization:
         (row,) = await self._add("add_organization", id, external_id, name, update_name)
-        return Organization(**row)
+        return _organization(row)
 
     async def find_organization(self, external_id: str) -> Organization | None:
         rows = await self._fetch("find_organization", external_id)
-        return Organization(**rows[0]) if rows else None
+        return _organization(rows[0]) if rows else None
 
     async def find_organizations_by_id(self, ids: Collection[str]) -> list[Organization]:
-        return [Organization(**row) for row in await self._fetch("find_organizations_by_id", list(ids))]
+        return [_organization(row) for row in await self._fetch("find_organizations_by_id", list(ids))]
 
     async def list_organizations(self, limit: int, offset: int) -> list[Organization]:
-        return [Organization(**row) for row in await self._fetch("list_organizations", limit, offset)]
+        return [_organization(row) for row in await self._fetch("list_organizations", limit, offset)]
 
     async def remove_organization(self, external_id: str) -> bool:
         async def work(connection: Connection) -> bool:
@@ -52,20 +52,20 @@ class PostgresDirectory:
         self, id: str, external_id: str, organization_id: str, name: str, *, update_name: bool
     ) -> Agent | None:
         rows = await self._add("add_agent", id, external_id, organization_id, name, update_name)
-        return Agent(**rows[0]) if rows else None
+        return _agent(rows[0]) if rows else None
 
     async def find_agents(self, external_ids: Collection[str]) -> list[Agent]:
-        return [Agent(**row) for row in await self._fetch("find_agents", list(external_ids))]
+        return [_agent(row) for row in await self._fetch("find_agents", list(external_ids))]
 
     async def find_agents_by_id(self, ids: Collection[str]) -> list[Agent]:
-        return [Agent(**row) for row in await self._fetch("find_agents_by_id", list(ids))]
+        return [_agent(row) for row in await self._fetch("find_agents_by_id", list(ids))]
 
     async def list_agents(self, organization_id: str | None, limit: int, offset: int) -> list[Agent]:
         if organization_id is None:
             rows = await self._fetch("list_agents", limit, offset)
         else:
             rows = await self._fetch("list_agents_of", organization_id, limit, offset)
-        return [Agent(**row) for row in rows]
+        return [_agent(row) for row in rows]
 
     async def remove_agent(self, external_id: str) -> bool:
         async def work(connection: Connection) -> bool:
@@ -85,3 +85,11 @@ class PostgresDirectory:
         return await self._engine.run(
             lambda connection: connection.fetch(_SQL[name], *values), write=True, single=True, repeatable=True
         )
+
+
+def _organization(row: Any) -> Organization:
+    return Organization(**{**row, "name": row["name"] or row["external_id"]})
+
+
+def _agent(row: Any) -> Agent:
+    return Agent(**{**row, "name": row["name"] or row["external_id"]})

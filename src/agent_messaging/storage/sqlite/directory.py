@@ -111,7 +111,7 @@ def _organization(row: list[Any]) -> Organization:
     return Organization(
         id=UUID(id),
         external_id=external_id,
-        name=name,
+        name=name or external_id,
         created_at=to_datetime(created_at),
         updated_at=to_datetime(updated_at),
     )
@@ -123,7 +123,7 @@ def _agent(row: list[Any]) -> Agent:
         id=UUID(id),
         external_id=external_id,
         organization_id=UUID(organization_id),
-        name=name,
+        name=name or external_id,
         created_at=to_datetime(created_at),
         updated_at=to_datetime(updated_at),
     )

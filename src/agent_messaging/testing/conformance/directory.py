@@ -61,6 +61,18 @@ class OrganizationConformance(StoreFixtures):
         assert renamed.updated_at >= first.updated_at
         assert await store.directory.find_organization("acme") == renamed
 
+    async def test_one_without_a_name_bears_its_external_id_until_somebody_names_it(self, store: Store) -> None:
+        first = await add_organization(store, "acme", "")
+        assert first.name == "acme"
+        assert await store.directory.find_organization("acme") == first
+        assert await store.directory.find_organizations_by_id([str(first.id)]) == [first]
+        assert await store.directory.list_organizations(10, 0) == [first]
+        assert await add_organization(store, "acme", "", update_name=True) == first
+        named = await add_organization(store, "acme", "Acme")
+        assert (named.id, named.name) == (first.id, "Acme")
+        assert await add_organization(store, "acme", "Another") == named
+        assert await add_organization(store, "acme", "", update_name=True) == named
+
     async def test_the_list_is_paged_in_order_of_external_id(self, store: Store) -> None:
         for name in ("b", "d", "a", "c"):
             await add_organization(store, name)
@@ -131,6 +143,23 @@ class AgentConformance(StoreFixtures):
         assert renamed is not None
         assert (renamed.id, renamed.name) == (first.id, "Second")
         assert await store.directory.find_agents(["alice"]) == [renamed]
+
+    async def test_an_agent_without_a_name_bears_its_external_id_until_its_organization_names_it(
+        self, store: Store
+    ) -> None:
+        acme, other = await add_organization(store, "acme"), await add_organization(store, "other")
+        first = await add_agent(store, "alice", acme, "")
+        assert first is not None
+        assert first.name == "alice"
+        assert await store.directory.find_agents(["alice"]) == [first]
+        assert await store.directory.find_agents_by_id([str(first.id)]) == [first]
+        assert await store.directory.list_agents(None, 10, 0) == [first]
+        assert await add_agent(store, "alice", other, "Theirs") == first
+        named = await add_agent(store, "alice", acme, "Alice")
+        assert named is not None
+        assert (named.id, named.name) == (first.id, "Alice")
+        assert await add_agent(store, "alice", acme, "Another") == named
+        assert await add_agent(store, "alice", acme, "", update_name=True) == named
 
     async def test_another_organization_can_neither_take_nor_rename_an_agent(self, store: Store) -> None:
         first = await add_agent(store, "alice", await add_organization(store, "acme"), "First")

@@ -1,9 +1,12 @@
+-- An empty name is none yet: the first one given takes its place, and it replaces none.
+
 -- name: add_organization
 insert into organizations (id, external_id, name, created_at, updated_at)
 select $1::text::uuid, $2, $3, t.now, t.now from (select clock_timestamp() as now) t
 on conflict (external_id) do update set
-  name = case when $4::boolean then excluded.name else organizations.name end,
-  updated_at = case when $4 and organizations.name <> excluded.name
+  name = case when ($4::boolean or organizations.name = '') and excluded.name <> ''
+    then excluded.name else organizations.name end,
+  updated_at = case when ($4 or organizations.name = '') and excluded.name not in ('', organizations.name)
     then excluded.updated_at else organizations.updated_at end
 returning id::text, external_id, name, created_at, updated_at
 
@@ -36,9 +39,11 @@ with organization as materialized (
 insert into agents (id, external_id, organization_id, name, created_at, updated_at)
 select $1::text::uuid, $2, o.id, $4, t.now, t.now from organization o, (select clock_timestamp() as now) t
 on conflict (external_id) do update set
-  name = case when $5::boolean and agents.organization_id = excluded.organization_id
+  name = case when ($5::boolean or agents.name = '') and excluded.name <> ''
+      and agents.organization_id = excluded.organization_id
     then excluded.name else agents.name end,
-  updated_at = case when $5 and agents.organization_id = excluded.organization_id and agents.name <> excluded.name
+  updated_at = case when ($5 or agents.name = '') and excluded.name not in ('', agents.name)
+      and agents.organization_id = excluded.organization_id
     then excluded.updated_at else agents.updated_at end
 returning id::text, external_id, organization_id::text, name, created_at, updated_at
 

@@ -1,11 +1,14 @@
 -- Every read answers one row: a JSON array of all that was found (see engine.fetch for the reason).
+-- An empty name is none yet: the first one given takes its place, and it replaces none.
 
 -- name: add_organization
 insert into organizations (id, external_id, name, created_at, updated_at)
 values (:id, :external_id, :name, :at, :at)
 on conflict (external_id) do update set
-  name = iif(:update_name, excluded.name, name),
-  updated_at = iif(:update_name and name <> excluded.name, excluded.updated_at, updated_at)
+  name = iif((:update_name or name = '') and excluded.name <> '', excluded.name, name),
+  updated_at = iif(
+    (:update_name or name = '') and excluded.name not in ('', name), excluded.updated_at, updated_at
+  )
 returning json_array(id, external_id, name, created_at, updated_at)
 
 -- name: find_organization
@@ -27,9 +30,13 @@ delete from organizations where external_id = :external_id
 insert into agents (id, external_id, organization_id, name, created_at, updated_at)
 select :id, :external_id, id, :name, :at, :at from organizations where id = :organization_id
 on conflict (external_id) do update set
-  name = iif(:update_name and organization_id = excluded.organization_id, excluded.name, name),
+  name = iif(
+    (:update_name or name = '') and excluded.name <> '' and organization_id = excluded.organization_id,
+    excluded.name,
+    name
+  ),
   updated_at = iif(
-    :update_name and organization_id = excluded.organization_id and name <> excluded.name,
+    (:update_name or name = '') and excluded.name not in ('', name) and organization_id = excluded.organization_id,
     excluded.updated_at,
     updated_at
   )
