@@ -551,30 +551,6 @@ def problems_of(error: ValidationError) -> str:
 # --- handlers ---------------------------------------------------------------------------------------------------------
 
 
-def check_handler(function: object, *, field: str = "handler") -> None:
-    """Refuse what cannot be called as `handler(message, context)`.
-
-    Raises:
-        InvalidArgumentError: It is not callable, takes other arguments, or yields instead of returning.
-    """
-    name = _function_name(function)
-    if not callable(function):
-        raise InvalidArgumentError(field=field, value=name, reason="cannot be called. Pass a function.")
-    target = _target(function)
-    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
-        raise InvalidArgumentError(field=field, value=name, reason="yields. A handler returns its answer, or None.")
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C do not tell
-        return
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        raise InvalidArgumentError(
-            field=field, value=name, reason=f"takes {signature}. A handler takes (message, context)."
-        ) from None
-
-
 def handler_annotation(function: Callable[..., Any], position: int = 0) -> Any:
     """Return the annotation of a handler's first parameter (or another), for a `Decoder`; `MISSING` if it has none.
 
@@ -602,7 +578,7 @@ class LateAnnotation:
     """A handler's annotation whose names are not all defined yet."""
 
     def __init__(self, function: Callable[..., Any], annotation: Any) -> None:
-        self.name = _function_name(function)
+        self.name = function_name(function)
         self.annotation = annotation
         target = _target(function)
         self.globals: dict[str, Any] = getattr(target, "__globals__", {})
@@ -659,5 +635,6 @@ def _enclosing_locals(function: Any) -> dict[str, Any]:
     return names
 
 
-def _function_name(function: object) -> str:
+def function_name(function: object) -> str:
+    """What to call it in a message."""
     return getattr(function, "__qualname__", None) or _kind(function)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import partial, wraps
 from typing import Any, TypedDict
 from uuid import UUID
 
@@ -19,11 +19,14 @@ from agent_messaging import (
     AgentMessaging,
     HandlerContext,
     InvalidArgumentError,
+    MeetingEventType,
     MessageContext,
     MessageType,
     list_handlers,
+    register_message_notification_handler,
     register_one_way_handler,
 )
+from tests.client.meeting_support import Table
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 from tests.support import eventually
 
@@ -198,6 +201,44 @@ def test_what_cannot_be_a_handler_is_refused_when_it_is_registered(function: Any
         register_one_way_handler(agent="bob")(function)
     assert sdk.unregister_handler("bob") is False
     assert list_handlers() == []
+
+
+async def test_a_plain_wrapper_of_a_coroutine_function_runs_in_a_thread_and_its_result_on_the_loop(sdk: Sdk) -> None:
+    """At every place that takes a function: what a callable is decides, not what it wraps."""
+    places: dict[str, set[str]] = {}
+    main = threading.main_thread()
+
+    def blocking(place: str) -> Callable[..., Any]:
+        """As a decorator that waits for its turn to call a slow service."""
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            @wraps(function)
+            def wrapper(*arguments: Any) -> Any:
+                called_in = "the loop" if threading.current_thread() is main else "a thread"
+                places.setdefault(place, set()).add(f"called in {called_in}")
+                return function(*arguments, place)
+
+            return wrapper
+
+        return decorate
+
+    async def handle(*arguments: Any) -> None:
+        *_, place = arguments
+        ran_in = "the loop" if threading.current_thread() is main else "a thread"
+        places[place].add(f"ran in {ran_in}")
+
+    sdk.register_handler("bob")(blocking("message")(handle))
+    sdk.register_meeting_handler("bob")(blocking("turn")(handle))
+    register_message_notification_handler(agent="bob")(blocking("notification")(handle))
+    sdk.register_event_handler(MeetingEventType.TURN_CHANGED)(blocking("event")(handle))
+    await sdk.wait(await sdk.one_way.send("alice", "bob", "hi"))
+    await sdk.conversation.send_no_wait("alice", "bob", "hi")
+    table = await Table.open(sdk, "bob", speaker_selection=blocking("selection")(handle))
+    await table.speak("alice", next_speaker_external_id="bob")
+    await table.wait("alice")
+    await eventually(lambda: dict(places), SOON, until=lambda seen: len(seen) == 5)
+    expected = {"called in a thread", "ran in the loop"}
+    await eventually(lambda: dict(places), SOON, until=lambda seen: all(one == expected for one in seen.values()))
 
 
 async def test_a_plain_function_runs_in_a_thread_and_may_block(sdk: Sdk) -> None:

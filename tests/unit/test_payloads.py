@@ -39,6 +39,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from agent_messaging.exceptions import InvalidArgumentError, PayloadError
+from agent_messaging.handlers.functions import check_handler
 from agent_messaging.models import MessageContext
 from agent_messaging.payloads import (
     MAX_DEPTH,
@@ -46,7 +47,6 @@ from agent_messaging.payloads import (
     MISSING,
     Decoder,
     LateAnnotation,
-    check_handler,
     checksum,
     decode_metadata,
     encode,

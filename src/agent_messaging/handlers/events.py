@@ -18,7 +18,8 @@ from ..event_data import EVENT_DATA_MODELS
 from ..exceptions import InvalidArgumentError
 from ..ids import parse_choice, parse_id, refuse
 from ..models import MeetingEvent, MeetingEventPayload, MeetingEventType, ParticipantStatus
-from ..payloads import MISSING, Decoder, LateAnnotation, handler_annotation, problems_of
+from ..payloads import MISSING, Decoder, LateAnnotation, function_name, handler_annotation, problems_of
+from .functions import check_function, fits, own_signature
 
 __all__ = [
     "EventHandler",
@@ -252,21 +253,17 @@ def check_event_type(value: Any) -> MeetingEventType:
 
 
 def _takes_three(handler: Any) -> bool:
-    name = getattr(handler, "__qualname__", type(handler).__name__)
-    if not callable(handler):
-        raise InvalidArgumentError(field="handler", value=name, reason="cannot be called. Pass a function.")
-    try:
-        signature = inspect.signature(handler)
-    except ValueError:  # some functions written in C do not tell
+    check_function(handler, takes="Pass a function of (event), or of (meeting_id, agent_external_id, data).")
+    own = own_signature(handler)
+    if own is None:
         return False
-    for arguments, takes_three in (((None,), False), ((None, None, None), True)):
-        try:
-            signature.bind(*arguments)
-            return takes_three
-        except TypeError:
-            continue
+    if fits(own, 1) and fits(own, 3):  # as a wrapper of anything: what it wraps tells what is meant
+        declared = inspect.signature(handler)
+        return fits(declared, 3) and not fits(declared, 1)
+    if fits(own, 1) or fits(own, 3):
+        return fits(own, 3)
     raise InvalidArgumentError(
         field="handler",
-        value=name,
-        reason=f"takes {signature}. An event handler takes (event), or (meeting_id, agent_external_id, data).",
+        value=function_name(handler),
+        reason=f"takes {own}. An event handler takes (event), or (meeting_id, agent_external_id, data).",
     )

@@ -7,7 +7,6 @@ demands it.
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Any, TypeVar, overload
 
 from ..ids import check_external_id, check_timeout, refuse
 from ..models import HandlerContext, Kind
-from ..payloads import check_handler, handler_annotation
+from ..payloads import handler_annotation
+from .functions import check_handler, is_coroutine_function
 
 AnyHandler = Callable[..., Any]
 """`async def handler(message, context)`, or the same without `async`: it then runs in a thread."""
@@ -59,9 +59,9 @@ def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None
     ):
         raise refuse("concurrency", concurrency, "must be a whole number from 1, or None.")
     check_timeout(timeout, field="timeout", allow_none=True)
-    called = function if inspect.isroutine(function) else type(function).__call__
-    is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(called)
-    return Handler(function, handler_annotation(function), is_coroutine, ordered, concurrency, timeout)
+    return Handler(
+        function, handler_annotation(function), is_coroutine_function(function), ordered, concurrency, timeout
+    )
 
 
 class Registry:

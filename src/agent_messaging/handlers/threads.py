@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
+from .functions import is_coroutine_function
+
 IDLE_SECONDS = 10.0
 """An idle thread ends after this long."""
 
@@ -62,7 +64,7 @@ class DaemonThreads:
         What a plain one returns may be awaitable (a wrapper, a lambda): it is awaited. Cancelling this does not stop a
         thread, and does not wait for it.
         """
-        if inspect.iscoroutinefunction(inspect.unwrap(function)):
+        if is_coroutine_function(function):
             return await function(*args)
         result = await self.call(function, *args)
         return await result if inspect.isawaitable(result) else result

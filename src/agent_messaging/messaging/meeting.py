@@ -30,6 +30,7 @@ from ..exceptions import (
     NotYourTurnError,
     TurnLostError,
 )
+from ..handlers.functions import check_function
 from ..ids import check_external_id, check_page, check_timeout, parse_choice, parse_id, refuse, uuid7
 from ..models import (
     Meeting,
@@ -78,6 +79,7 @@ MAX_PARTICIPANTS = 1_000
 MAX_TURN_DURATION = 7 * 24 * 3600.0
 """Seconds."""
 MeetingId = str | UUID
+_SELECTOR = "Pass a function of the meeting so far."
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -229,8 +231,7 @@ class MeetingManager(Generic[T]):
             InvalidArgumentError: The id is none, or the function cannot be called.
         """
         id = parse_id(meeting_id, field="meeting_id")
-        if not callable(function):
-            raise refuse("function", function, "cannot be called. Pass a function of the meeting so far.")
+        check_function(function, field="function", takes=_SELECTOR)
         self.engine.meetings.selectors[id] = function
         self.engine.meetings.look()
 
@@ -941,6 +942,7 @@ def _check_participants(host: str, others: Any) -> list[str]:
 
 def _check_selection(value: Any) -> tuple[SpeakerSelection, Selector | None]:
     if callable(value) and not isinstance(value, str):
+        check_function(value, field="speaker_selection", takes=_SELECTOR)
         return SpeakerSelection.CUSTOM, value
     if isinstance(value, str) and value in (SpeakerSelection.ROUND_ROBIN, SpeakerSelection.HOST):
         return SpeakerSelection(value), None
