@@ -27,6 +27,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -308,9 +309,11 @@ class DatabaseConfig(_Settings):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str | None) -> str | None:
-        if url is not None:
-            parse_url(url)
-        return url
+        if url is None:
+            return None
+        location = parse_url(url)
+        # A relative path is that of now: the working directory may change before the store is opened.
+        return url if location.path is None else str(location)
 
     @model_validator(mode="after")
     def _check_pool(self) -> Self:
@@ -454,6 +457,13 @@ _FLAT = {
 }
 
 
+def _find_default_file() -> str:
+    try:  # now: the working directory may change before the store is opened
+        return os.path.abspath(SQLITE_FILE)
+    except FileNotFoundError:  # the working directory was removed; that concerns only who opens the file
+        return SQLITE_FILE
+
+
 class Config(_Settings):
     """Everything the SDK can be told. `Config()` is the environment and the defaults.
 
@@ -480,6 +490,7 @@ class Config(_Settings):
     """The least severe records that the SDK logs: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
     auto_initialize_schema: bool = True
     """False: starting makes and changes no tables; a schema that does not fit is an error that names the command."""
+    _default_file: str = PrivateAttr(default_factory=_find_default_file)
 
     def __init__(self, **settings: Unpack[ConfigKeywords]) -> None:
         values: dict[str, Any] = dict(settings)
@@ -510,7 +521,7 @@ class Config(_Settings):
             return parse_url(self.database.url)
         if self.database.model_fields_set & {"host", "database"}:
             return StoreLocation("postgres", dsn=self.database.dsn)
-        return StoreLocation("sqlite", path=os.path.abspath(SQLITE_FILE))
+        return StoreLocation("sqlite", path=self._default_file)
 
     url: ClassVar[property] = property(attrgetter(_FLAT["url"]))
     postgres_host: ClassVar[property] = property(attrgetter(_FLAT["postgres_host"]))

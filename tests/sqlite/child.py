@@ -33,6 +33,8 @@ async def main(path: str) -> None:
         elif verb == "claim":
             requests = [ClaimRequest(**arguments, run_limit=-CLAIM_MARGIN + 600)]
             answer([d.message_id for d in await store.deliveries.claim(requests, owner=store.presence.process_id)])
+        elif verb == "now":
+            answer(store.clock.now().due)
         elif verb == "rings":
             answer(rings)
         elif verb == "ring":

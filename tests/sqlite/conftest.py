@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,9 @@ async def world(store: SQLiteStore) -> World:
 class Child:
     """Another process on the same file (see child.py)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, surroundings: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sqlite.child", str(path)],
+            [*surroundings, sys.executable, "-m", "tests.sqlite.child", str(path)],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -84,12 +84,12 @@ class Child:
 
 
 @pytest.fixture
-def start_child(sqlite_path: Path) -> Iterator[Callable[[], Child]]:
-    """Starts processes on this test's file; they are killed at the end."""
+def start_child(sqlite_path: Path) -> Iterator[Callable[..., Child]]:
+    """Starts processes on this test's file, by the command given if any; they are killed at the end."""
     children: list[Child] = []
 
-    def start() -> Child:
-        children.append(Child(sqlite_path))
+    def start(surroundings: Sequence[str] = ()) -> Child:
+        children.append(Child(sqlite_path, surroundings))
         return children[-1]
 
     yield start

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from agent_messaging.storage.sqlite import clock
 from agent_messaging.storage.sqlite.clock import boot_clock, read_boot_id, to_datetime, to_microseconds, wall_clock
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from agent_messaging.testing.conformance.world import World
@@ -65,6 +68,27 @@ async def test_after_a_reboot_the_clock_begins_from_the_wall_clock(open_store: O
     assert abs(second.clock.now().due - wall_clock()) < 60_000_000
     rows = await second.engine.read(lambda con: con.execute("select boot_id from store_clock").fetchall())
     assert {row[0] for row in rows} == {"earlier", read_boot_id()}
+
+
+async def test_where_the_boot_has_no_name_the_clock_is_that_of_whoever_lives(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await open_store()
+    await first.presence.start(lambda: None, lambda: None)
+    await shift(first, -HOUR)
+    monkeypatch.setattr(clock, "read_boot_id", lambda: "")
+    second = await open_store()
+    assert second.clock.offset_us == first.clock.offset_us - HOUR
+    await second.aclose()
+    await first.processes.retire(first.presence.process_id)
+    await first.aclose()
+    third = await open_store()
+    assert abs(third.clock.now().due - wall_clock()) < 60_000_000
+    await third.presence.start(lambda: None, lambda: None)
+    await shift(third, -2 * HOUR)
+    monkeypatch.undo()
+    fourth = await open_store()
+    assert fourth.clock.offset_us == third.clock.offset_us - 2 * HOUR
 
 
 def test_instants_are_exact_to_the_microsecond() -> None:

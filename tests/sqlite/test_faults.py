@@ -339,7 +339,9 @@ asyncio.run(main())
     assert findings.strip() == "[]"
 
 
-@pytest.mark.parametrize("how", ["removed", "replaced", "log removed"])
+@pytest.mark.parametrize(
+    "how", ["removed", "replaced", "-wal removed", "-shm removed", "-wal replaced", "-shm replaced"]
+)
 async def test_nothing_is_acknowledged_once_the_file_is_another(
     open_store: OpenStore, sqlite_path: Path, tmp_path: Path, how: str
 ) -> None:
@@ -347,8 +349,14 @@ async def test_nothing_is_acknowledged_once_the_file_is_another(
     world = await World.create(store)
     if how == "removed":
         sqlite_path.unlink()
-    elif how == "log removed":
-        Path(f"{sqlite_path}-wal").unlink()
+    elif how.startswith("-"):
+        suffix, _, done = how.partition(" ")
+        beside = Path(f"{sqlite_path}{suffix}")
+        if done == "replaced":
+            beside.rename(tmp_path / "kept")  # so that the new one cannot get its inode
+            beside.touch()
+        else:
+            beside.unlink()
     else:
         (tmp_path / "new").mkdir()
         await _make(tmp_path / "new" / "new.db")
@@ -356,6 +364,15 @@ async def test_nothing_is_acknowledged_once_the_file_is_another(
     for _ in range(2):
         with pytest.raises(StorageReplacedError, match="restart the process"):
             await world.send()
+
+
+async def test_one_that_only_reads_is_told_too(store: SQLiteStore, world: World, sqlite_path: Path) -> None:
+    await store.presence.has_changed()
+    Path(f"{sqlite_path}-shm").unlink()
+    with pytest.raises(StorageReplacedError):
+        await store.presence.has_changed()
+    with pytest.raises(StorageReplacedError):
+        await store.directory.list_agents(None, 10, 0)
 
 
 async def test_closing_leaves_the_log_of_the_new_file_alone(

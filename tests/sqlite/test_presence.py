@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from agent_messaging.models import Kind
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from agent_messaging.testing.conformance.world import World
@@ -101,12 +103,40 @@ async def test_the_lock_file_of_a_killed_process_is_cleared_away(
     assert left not in lock_files(sqlite_path)
 
 
-async def test_a_process_of_another_boot_is_dead(store: SQLiteStore, start_child: Callable[[], Child]) -> None:
+async def test_what_a_process_calls_the_boot_does_not_decide_about_its_life(
+    store: SQLiteStore, start_child: Callable[[], Child]
+) -> None:
     await listen(store)
     child = start_child()
-    assert await store.presence.find_dead() == []
-    sql = "update processes set boot_id = 'earlier' where id = ?"
+    sql = "update processes set boot_id = 'another' where id = ?"
     await store.engine.write(lambda con: con.execute(sql, (child.process_id,)))
+    assert await store.presence.find_dead() == []
+    assert child.ask("find_dead") == []
+    child.kill()
+    assert await store.presence.find_dead() == [child.process_id]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root for namespaces")
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        ("unshare", "--time", "--boottime", "864000"),
+        ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc/sys && exec "$@"', "sh"),
+    ],
+    ids=["a time namespace", "no boot id"],
+)
+async def test_processes_agree_on_life_and_time_whatever_their_surroundings(
+    store: SQLiteStore, start_child: Callable[..., Child], surroundings: tuple[str, ...]
+) -> None:
+    if subprocess.run([*surroundings, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("the kernel allows no namespaces here")
+    await listen(store)
+    child = start_child(surroundings)
+    assert child.ask("find_dead") == []
+    assert await store.presence.find_dead() == []
+    before, theirs, after = store.clock.now().due, child.ask("now"), store.clock.now().due
+    assert before <= theirs <= after
+    child.kill()
     assert await store.presence.find_dead() == [child.process_id]
 
 

@@ -371,6 +371,28 @@ def postgres(dsn: str) -> StoreLocation:
     return StoreLocation("postgres", dsn=dsn)
 
 
+@pytest.mark.parametrize("given", [{}, {"url": "sqlite:///agent_messaging.db"}])
+def test_a_relative_path_is_that_of_the_working_directory_in_which_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: Any
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = Config(**given)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert config.store.path == str(tmp_path / "agent_messaging.db")
+    assert config.model_copy(update={"debug": True}).store.path == config.store.path
+
+
+def test_a_working_directory_that_is_gone_stops_nobody_who_needs_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert Config(url="sqlite:////var/lib/my.db").store.path == "/var/lib/my.db"
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("environment", "make", "expected"),
     [

@@ -54,6 +54,7 @@ ONE_SIDED = {
         "act_insert_events": "the same",
         "act_end_delivery": "the same",
         "act_withdraw_invitations": "the same",
+        "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
         "find_offset": "the store's clock is the boot clock of this machine; PostgreSQL has the server's",
         "record_offset": "the same",
     },

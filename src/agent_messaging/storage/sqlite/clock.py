@@ -11,6 +11,7 @@ import ctypes
 import ctypes.util
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,10 @@ _SQL = Queries(__package__, "clock")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE_OFFSETS = Path("/proc/self/timens_offsets")
+_UNNAMED = "unnamed"
+"""Names the boot where the system does not."""
 
 
 class Instant(NamedTuple):
@@ -42,18 +47,25 @@ class StoreClock:
         self.boot_id = ""
         self.offset_us = 0
 
-    def adopt(self, connection: apsw.Connection) -> None:
+    def adopt(self, connection: apsw.Connection, is_held: Callable[[str], bool]) -> None:
         """Take the offset of this boot from the store, or record it as the first to open the store in this boot.
 
-        Called inside a write transaction, so that all processes get the same.
+        Called inside a write transaction, so that all processes get the same. A live process is of this boot whatever
+        it calls it, so its offset goes before that of the name that this process knows. Where the system has no name
+        for the boot and nobody lives, store time begins anew from the wall clock, as after a reboot.
+
+        Args:
+            is_held: Whether the process whose lock file has this name lives.
         """
-        self.boot_id = read_boot_id()
-        parameters = {"boot_id": self.boot_id}
-        found = fetch(connection, _SQL["find_offset"], parameters)
+        ahead = namespace_offset()
+        living = fetch(connection, _SQL["list_boots"], {})
+        known = next((boot_id for boot_id, lock_name in living if is_held(lock_name)), read_boot_id())
+        self.boot_id = known or _UNNAMED
+        found = fetch(connection, _SQL["find_offset"], {"boot_id": known})
         if found is None:
-            found = [wall_clock() - boot_clock()]
-            connection.execute(_SQL["record_offset"], {**parameters, "offset_us": found[0]})
-        self.offset_us = found[0]
+            found = [wall_clock() - (boot_clock() - ahead)]
+            connection.execute(_SQL["record_offset"], {"boot_id": self.boot_id, "offset_us": found[0]})
+        self.offset_us = found[0] - ahead
 
     def now(self, given: datetime | None = None) -> Instant:
         """This instant, or the given one, which then holds for both clocks."""
@@ -89,19 +101,27 @@ def to_datetime_or_none(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
 
 
-def read_boot_id() -> str:
-    """What names this boot of this machine.
+def namespace_offset() -> int:
+    """Microseconds by which the boot clock of this process's time namespace (Linux) is ahead of the machine's own."""
+    try:
+        lines = _NAMESPACE_OFFSETS.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    found = [line.split() for line in lines if line.startswith("boottime")]
+    return sum(int(seconds) * 1_000_000 + int(nanoseconds) // 1000 for _, seconds, nanoseconds in found)
 
-    Where the system has no name for it, the boot's approximate time serves, to ten minutes.
-    """
-    path = Path("/proc/sys/kernel/random/boot_id")
-    if path.exists():
-        return path.read_text(encoding="ascii").strip()
+
+def read_boot_id() -> str:
+    """The system's name for this boot of this machine; "" where it has none, or hides it."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        pass
     if sys.platform != "win32":
         for name in (b"kern.bootsessionuuid", b"kern.boot_id"):  # macOS, FreeBSD
             if found := _sysctl(name):
                 return found
-    return f"booted-{round((wall_clock() - boot_clock()) / 600_000_000)}"
+    return ""
 
 
 def _sysctl(name: bytes) -> str:

@@ -288,7 +288,10 @@ class Engine:
         except BaseException as error:
             if len(group) > 1:
                 return [answer for waiting in group for answer in self._look_up(connection, [waiting])]
-            return [(group[0], None, translate(error, self.location, connection.system_errno))]
+            failed = translate(error, self.location, connection.system_errno)
+            if isinstance(failed, StorageReplacedError):
+                self._replaced = failed
+            return [(group[0], None, failed)]
         return [(waiting, result, None) for waiting, result in zip(group, results, strict=True)]
 
     def _run_writer(self, connection: apsw.Connection) -> None:

@@ -116,11 +116,13 @@ class ReplacedGuard:
     def __init__(self, path: str) -> None:
         self.path = path
         self.database = identify(path)
-        self.log = identify(f"{path}-wal")
+        # Both are there as long as a connection is open. Without the -shm file that the others use, a process takes no
+        # notice of their locks and they take none of its.
+        self._watched = [(name, identify(name)) for name in (path, f"{path}-wal", f"{path}-shm")]
 
     def holds(self) -> bool:
         """Whether they are still in place."""
-        return identify(self.path) == self.database and (self.log is None or identify(f"{self.path}-wal") == self.log)
+        return all(identity is not None and identify(name) == identity for name, identity in self._watched)
 
     def check(self) -> None:
         """Called before each commit; costs a few microseconds.
@@ -131,6 +133,6 @@ class ReplacedGuard:
         if self.holds():
             return
         raise StorageReplacedError(
-            f"The database {self.path!r} or its -wal file was removed or replaced while open; nothing more is stored "
-            "in it. Put the right file in place and restart the process."
+            f"The database {self.path!r} or its -wal or -shm file was removed or replaced while open; nothing more is "
+            "stored in it. Put the right file in place, if it was moved away, and restart the process."
         )

@@ -73,6 +73,12 @@ class ProcessLock:
             found.living.add(process_id)
             return found
 
+    @classmethod
+    def is_mine(cls, lock_name: str) -> bool:
+        """Whether this process has the lock with this name."""
+        with cls._guard:
+            return any(pid == os.getpid() and lock.name == lock_name for (pid, _), lock in cls._registry.items())
+
     def leave(self, process_id: str) -> None:
         """Give it up for one store; the last one removes the file."""
         with self._guard:
@@ -97,6 +103,11 @@ class ProcessLock:
         if lock_name == self.name:
             return process_id in self.living
         return is_held(os.path.join(folder, lock_name))
+
+
+def is_in_use(folder: str, lock_name: str) -> bool:
+    """Whether the process with this lock lives, be it this one or another."""
+    return ProcessLock.is_mine(lock_name) or is_held(os.path.join(folder, lock_name))
 
 
 def is_held(path: str) -> bool:

@@ -172,7 +172,7 @@ class SQLitePresence:
                 # Who is not among the living never comes back: ids are not used again.
                 known = self._ports if len(self._ports) < _REMEMBERED else {}
                 self._ports = dict.fromkeys((*known, *asked), 0)
-                self._ports.update({process_id: port for process_id, _, _, port in rows})
+                self._ports.update({process_id: port for process_id, _, port in rows})
                 self._rung = {id: at for id, at in self._rung.items() if id in self._ports}
                 for process_id in asked:
                     self._send(process_id)
@@ -192,7 +192,12 @@ class SQLitePresence:
 
     async def _read_data_version(self) -> int:
         # The number is the connection's own: it can only be compared on the same one.
-        return int(await self._engine.read(lambda con: con.pragma("data_version"), reader=0))
+        return int(await self._engine.read(self._look_at_version, reader=0))
+
+    def _look_at_version(self, connection: apsw.Connection) -> int:
+        if self._engine.guard is not None:
+            self._engine.guard.check()  # who only reads commits nothing, where it would be noticed
+        return int(connection.pragma("data_version"))
 
     async def find_dead(self) -> list[str]:
         """See the port."""
@@ -202,10 +207,10 @@ class SQLitePresence:
 
         def find(connection: apsw.Connection) -> list[str]:
             return [
+                # The lock alone decides: after a reboot all are free, while the names of boots may differ within one.
                 process_id
-                for process_id, boot_id, lock_name, _ in fetch(connection, _SQL["presence_list"], {})
-                if process_id != me
-                and (boot_id != self._clock.boot_id or not lock.is_alive(process_id, self._folder, lock_name))
+                for process_id, lock_name, _ in fetch(connection, _SQL["presence_list"], {})
+                if process_id != me and not lock.is_alive(process_id, self._folder, lock_name)
             ]
 
         return await self._engine.read(find)

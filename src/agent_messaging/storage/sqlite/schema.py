@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import nullcontext
+from functools import partial
 
 import apsw
 
@@ -14,7 +15,7 @@ from ..sql import Queries
 from .clock import StoreClock, wall_clock
 from .engine import fetch
 from .files import side_folder
-from .locks import WriteLock
+from .locks import WriteLock, is_in_use
 
 APPLICATION_ID = 0x41474D53
 """In the header of each of our files ("AGMS"), so that another program's database is never written to."""
@@ -147,7 +148,7 @@ def migrate(connection: apsw.Connection, clock: StoreClock, location: str, *, in
                 )
         else:
             migrations.require_current(known, applied)
-        clock.adopt(connection)
+        clock.adopt(connection, partial(is_in_use, f"{location}-am"))
         connection.execute("commit")
     except BaseException:
         if connection.in_transaction:

@@ -61,7 +61,7 @@ values (:process, :host, :pid, :boot_id, :lock_name, :port, :at)
 select exists (select 1 from processes where id = :process and end_reason is not 'died')
 
 -- name: presence_list
-select json_group_array(json_array(id, boot_id, lock_name, doorbell_port)) from processes where ended_at is null
+select json_group_array(json_array(id, lock_name, doorbell_port)) from processes where ended_at is null
 
 -- name: presence_list_locks
 select json_group_array(distinct lock_name) from processes as p
