@@ -6,10 +6,11 @@ import asyncio
 import json
 import signal
 import subprocess
+from typing import Any
 
 import pytest
 
-from agent_messaging import AgentMessaging
+from agent_messaging import AgentMessaging, Config, MessagingConfig
 from tests.cli.conftest import Cli, Start
 
 
@@ -63,3 +64,24 @@ def test_it_ends_cleanly(number: signal.Signals, exit_code: int, acme: str, star
 
 def test_the_timeout_ends_it(acme: str, cli: Cli) -> None:
     assert cli("tail", "bob", "--timeout", "10ms", "--json").out == ""
+
+
+def test_questions_and_meetings_follow_too_with_the_way_to_answer(acme: str, start: Start) -> None:
+    process = start("tail", "bob", "--limit", "3", "--timeout", "60")
+    begun(process)
+
+    async def send() -> Any:
+        async with AgentMessaging[Any](Config(url=acme, messaging=MessagingConfig(require_handler=False))) as sdk:
+            await sdk.conversation.send_no_wait("carol", "bob", "a letter")
+            await sdk.meeting.create_meeting("carol", ["bob"])
+            asking = asyncio.create_task(sdk.conversation.send_and_wait("alice", "bob", "what?", timeout=60))
+            shown = await asyncio.to_thread(process.communicate, timeout=60)
+            await sdk.conversation.reply("bob", "alice", "that")
+            await asking
+            return shown
+
+    out, err = asyncio.run(send())
+    assert [line.split("  ")[1].strip() for line in out.splitlines()] == ["message", "invitation", "question"]
+    assert "alice → bob  what?" in out
+    assert err.strip() == "alice waits for the answer: agent-messaging reply bob alice --text '…'"
+    assert process.returncode == 0

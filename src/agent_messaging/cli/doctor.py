@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +14,14 @@ from .app import Command, Options, get_options
 from .opening import load_config, open_sdk, run
 from .output import count, duration, instant, say, show, table
 from .services import Services, read_services
+from .unserved import NAMED, Finding, look_at_unserved, name_agents
 
 if TYPE_CHECKING:
-    from .. import AgentMessaging, Config
+    from .. import AgentMessaging, Config, Organization
     from ..storage.ports import DeliveryStatistics, StoreFacts
 
 LATE = 60.0
 """Seconds after which a message that a live process should have taken is worth a word."""
-NAMED = 5
-"""Agents named in one finding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong, and what to do. Without `is_problem` it is worth knowing, but may be meant."""
-
-    problem: str
-    next_step: str
-    is_problem: bool = True
 
 
 @dataclass(slots=True)
@@ -41,7 +33,7 @@ class Report:
     facts: StoreFacts | None = None
     statistics: DeliveryStatistics | None = None
     services: Services | None = None
-    organizations: int = 0
+    organizations: Sequence[Organization] = ()
     agents: int = 0
     oldest_recipient: str | None = None
     damage: list[str] | None = None
@@ -106,7 +98,7 @@ async def _examine(options: Options, report: Report, deep: bool) -> None:
         report.facts = await sdk.store.describe()
         report.statistics = await sdk.store.deliveries.statistics()
         report.services = await read_services(sdk)
-        report.organizations = len(await sdk.list_organizations(limit=1000))
+        report.organizations = await sdk.list_organizations(limit=1000)
         report.agents = len(await sdk.list_agents(limit=1000))
         oldest = report.statistics.oldest_queued_recipient_id
         if oldest is not None:
@@ -128,8 +120,11 @@ def _look_at_store(sdk: AgentMessaging, report: Report) -> list[Finding]:
     if not report.organizations:
         found.append(Finding("There are no organizations yet.", "agent-messaging org add acme", is_problem=False))
     elif not report.agents:
+        organization = shlex.quote(report.organizations[0].external_id)
         found.append(
-            Finding("There are no agents yet.", "agent-messaging agents add alice --org acme", is_problem=False)
+            Finding(
+                "There are no agents yet.", f"agent-messaging agents add alice --org {organization}", is_problem=False
+            )
         )
     return found
 
@@ -141,16 +136,10 @@ async def _look_at_messages(sdk: AgentMessaging, report: Report) -> list[Finding
     assert report.services is not None
     found = []
     waiting = await sdk.store.deliveries.find_waiting()
-    unserved = {id for id, kind in waiting if not report.services.is_served(id, kind)}
-    if unserved:
-        found.append(
-            Finding(
-                f"Messages wait for {await _names(sdk, unserved)}, which no live process serves.",
-                "Start the process that registers its handler, or fetch them with `sdk.receive`.",
-            )
-        )
+    unserved = {(id, kind) for id, kind in waiting if not report.services.is_served(id, kind)}
+    found += await look_at_unserved(sdk, unserved)
     age = report.statistics.oldest_queued_age
-    if age is not None and age > LATE and len(unserved) < len({id for id, _ in waiting}):
+    if age is not None and age > LATE and len(unserved) < len(waiting):
         found.append(
             Finding(
                 f"The oldest unclaimed message has waited {duration(age)}, for {report.oldest_recipient}.",
@@ -160,19 +149,23 @@ async def _look_at_messages(sdk: AgentMessaging, report: Report) -> list[Finding
         )
     dead = report.statistics.counts.get(DeliveryState.DEAD, 0)
     if dead:
+        step = "See why: `agent-messaging dead-letters list`."
+        for last in await sdk.dead_letters.list(limit=1):
+            redrive = f"agent-messaging dead-letters redrive --agent {shlex.quote(last.recipient_id)}"
+            step += f" When the cause is gone: `{redrive}`."
         found.append(
             Finding(
                 f"{count(dead, 'dead letter')}: given up after all attempts.",
-                "agent-messaging dead-letters list, and redrive them when the cause is gone.",
+                step,
             )
         )
     full = await _full_mailboxes(sdk, report, {id for id, _ in waiting})
     if full:
         found.append(
             Finding(
-                f"The mailbox of {await _names(sdk, full)} may be full: it has received more than mailbox_limit "
+                f"The mailbox of {await name_agents(sdk, full)} may be full: it has received more than mailbox_limit "
                 f"({sdk.config.messaging.mailbox_limit:,}), and as many wait in the whole store.",
-                "Serve it with more processes, or raise mailbox_limit.",
+                "Serve it with more processes, or raise mailbox_limit (MESSAGING_MAILBOX_LIMIT).",
             )
         )
     return found
@@ -190,13 +183,6 @@ async def _full_mailboxes(sdk: AgentMessaging, report: Report, waiting: set[str]
         return set()
     counted = sdk.store.messages.count_messages
     return {id for id in waiting if await counted(id, Role.RECIPIENT, Kind.ONE_WAY) >= limit}
-
-
-async def _names(sdk: AgentMessaging, ids: set[str]) -> str:
-    some = await sdk.store.directory.find_agents_by_id(sorted(ids)[:NAMED])
-    names = sorted(agent.external_id for agent in some)
-    more = f" and {len(ids) - NAMED:,} more" if len(ids) > NAMED else ""
-    return ", ".join(names) + more
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------
@@ -259,7 +245,7 @@ def _print(report: Report) -> None:
 def _print_messages(report: Report, statistics: DeliveryStatistics) -> None:
     say()
     _title("Messages")
-    _line("known", f"{count(report.agents, 'agent')} in {count(report.organizations, 'organization')}")
+    _line("known", f"{count(report.agents, 'agent')} in {count(len(report.organizations), 'organization')}")
     _line("deliveries", ", ".join(f"{number:,} {state.value}" for state, number in statistics.counts.items()) or "none")
     if statistics.oldest_queued_age is not None:
         _line("oldest unclaimed", f"{duration(statistics.oldest_queued_age)}, for {report.oldest_recipient or '?'}")

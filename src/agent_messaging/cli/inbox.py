@@ -6,57 +6,82 @@ from typing import Any
 
 import click
 
+from ..ids import check_page
 from .app import Command, get_options
+from .mailbox import KINDS, MARKED, kinds_of, read_mailbox, text_of, word_for
 from .opening import open_sdk, run
 from .output import content, count, instant, note, show, table
 
 
 @click.command(cls=Command)
 @click.argument("agent")
-@click.option("--unread", is_flag=True, help="Only messages not marked as read.")
-@click.option("--mark-read", is_flag=True, help="Then mark all of the agent's messages as read, also those not listed.")
+@click.option("--kind", "words", type=click.Choice(list(KINDS)), multiple=True, help="Only this kind. Repeatable.")
+@click.option("--unread", is_flag=True, help="Only notes and conversation messages not marked as read.")
+@click.option("--mark-read", is_flag=True, help="Then mark all of the agent's notes as read, also those not listed.")
 @click.option("--limit", default=20, show_default=True, help="At most so many, up to 1000.")
 @click.option("--offset", default=0, help="Pass over so many of the newest.")
 @click.pass_context
-def inbox(ctx: click.Context, agent: str, unread: bool, mark_read: bool, limit: int, offset: int) -> None:
-    """List the messages an agent received, newest first. Looking handles nothing and settles nothing.
+def inbox(
+    ctx: click.Context, agent: str, words: tuple[str, ...], unread: bool, mark_read: bool, limit: int, offset: int
+) -> None:
+    """List what an agent received, newest first: notes, messages of its conversations, invitations to meetings and
+    turns in them. Looking handles nothing, settles nothing and answers nothing.
 
     \b
     Examples:
       agent-messaging inbox bob --unread
-      agent-messaging inbox bob --json | jq -r '.messages[].content'
+      agent-messaging inbox bob --kind note --json | jq -r '.messages[].content'
+
+    Under the list stands the command that answers each question whose sender still waits.
     """
     options = get_options(ctx)
 
     async def work() -> None:
+        check_page(limit, offset)
         marked = None
+        kinds = [kind for kind in kinds_of(words) if not unread or kind.value in MARKED]
         async with open_sdk(options) as sdk:
-            found = await sdk.one_way.get_received_messages(agent, include_read=not unread, limit=limit, offset=offset)
+            from ..storage.ports import Role
+
+            id = str((await sdk.get_agent(agent)).id)
+            found = await read_mailbox(sdk, id, kinds, unread=unread, limit=limit, offset=offset)
+            counted = sdk.store.messages.count_messages
+            there = [await counted(id, Role.RECIPIENT, kind, read=False if unread else None) for kind in kinds]
             if mark_read:
                 marked = await sdk.one_way.mark_messages_read(agent)
-            more = await sdk.one_way.get_message_count(agent, read_status=False if unread and not mark_read else None)
         document: dict[str, Any] = {"messages": found}
         if marked is not None:
             document["marked_read"] = marked
         rows = [
             (
-                instant(one.created_at),
-                one.sender_id or "",
-                "" if one.read_at is not None else "new",
-                content(one.content),
-                one.message_id,
+                instant(one["created_at"]),
+                word_for(one),
+                one["sender_id"] or "",
+                _state(one),
+                content(text_of(one)),
+                one["message_id"],
             )
             for one in found
         ]
 
         def human() -> None:
-            empty = f"{agent} has no unread messages." if unread else f"{agent} has received nothing yet."
-            table(("at", "from", "", "content", "id"), rows, empty=empty)
-            if offset + len(found) < more and len(found) == limit:
-                note(f"{len(found)} of {more:,}; --limit and --offset show the others.")
+            what = "such messages" if words else "messages"
+            empty = f"{agent} has no unread {what}." if unread else f"{agent} has received no {what} yet."
+            table(("at", "kind", "from", "", "content", "id"), rows, empty=empty)
+            if offset + len(found) < sum(there) and len(found) == limit:
+                note(f"{len(found)} of {sum(there):,}; --limit and --offset show the others.")
+            for one in found:
+                if one["reply"] is not None:
+                    note(f"{one['sender_id']} waits for the answer: {one['reply']}")
             if marked is not None:
-                note(f"Marked {count(marked, 'message')} as read.")
+                note(f"Marked {count(marked, 'note')} as read.")
 
         show(options, document, human)
 
     run(options, work())
+
+
+def _state(message: dict[str, Any]) -> str:
+    if message["reply"] is not None:
+        return "waits"
+    return "new" if message["read_at"] is None and message["kind"].value in MARKED else ""

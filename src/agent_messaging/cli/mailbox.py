@@ -1,0 +1,132 @@
+"""What an agent receives, of every kind, as the commands show it, and how it is answered."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import StorageCorruptError
+
+if TYPE_CHECKING:
+    from .. import AgentMessaging
+    from ..models import Kind
+    from ..storage.ports import MessageRow
+
+KINDS = {"note": "one_way", "conversation": "conversation", "invitation": "invitation", "turn": "turn"}
+"""The kinds of messages with a recipient: what the command line calls them, and the SDK."""
+MARKED = frozenset({"one_way", "conversation"})
+"""Those that are marked as read. An invitation or a turn never is."""
+PAGE = 200
+
+
+def kinds_of(words: Collection[str]) -> list[Kind]:
+    """The kinds that these words name; without any, all."""
+    from ..models import Kind
+
+    return [Kind(kind) for word, kind in KINDS.items() if not words or word in words]
+
+
+async def read_mailbox(
+    sdk: AgentMessaging, agent_id: str, kinds: Sequence[Kind], *, unread: bool, limit: int, offset: int
+) -> list[dict[str, Any]]:
+    """A page of what an agent received of these kinds, newest first. It changes nothing."""
+    streams = [_Stream(sdk, agent_id, kind, unread) for kind in kinds]
+    found: list[MessageRow] = []
+    while len(found) < offset + limit:
+        for stream in streams:
+            await stream.fill()
+        filled = [stream.rows for stream in streams if stream.rows]
+        if not filled:
+            break
+        found.append(max(filled, key=lambda rows: rows[-1].seq).pop())
+    return await describe(sdk, found[offset:])
+
+
+class _Stream:
+    """The messages of one kind, read in pages."""
+
+    def __init__(self, sdk: AgentMessaging, agent_id: str, kind: Kind, unread: bool) -> None:
+        self._sdk, self._agent_id, self._kind, self._unread = sdk, agent_id, kind, unread
+        self._offset: int | None = 0
+        self.rows: list[MessageRow] = []
+        """The newest is the last."""
+
+    async def fill(self) -> None:
+        from ..storage.ports import Role
+
+        if self.rows or self._offset is None:
+            return
+        page = await self._sdk.store.messages.list_messages(
+            self._agent_id, Role.RECIPIENT, self._kind, limit=PAGE, offset=self._offset, unread_only=self._unread
+        )
+        self._offset = self._offset + PAGE if len(page) == PAGE else None
+        self.rows = page[::-1]
+
+
+async def describe(sdk: AgentMessaging, rows: Sequence[MessageRow]) -> list[dict[str, Any]]:
+    """What the commands show of messages.
+
+    `kind` is the SDK's; `ask` the state of the ask that a message is, else None; `reply` the command that answers it
+    where somebody waits for that. A message that cannot be read has no content, and `damage` says why.
+    """
+    from ..models import AskState, Kind
+
+    agents = await sdk.store.directory.find_agents_by_id(
+        {id for row in rows for id in (row.sender_id, row.recipient_id) if id}
+    )
+    names = {str(agent.id): agent.external_id for agent in agents}
+    spoken = [row.message_id for row in rows if row.kind is Kind.CONVERSATION]
+    asks = {ask.ask_id: ask.state for ask in await sdk.store.sessions.find_asks(spoken)} if spoken else {}
+    documents = []
+    for row in rows:
+        sender, recipient = names.get(row.sender_id, row.sender_id), names.get(row.recipient_id or "", row.recipient_id)
+        ask = asks.get(row.message_id)
+        content, metadata, damage = _open(row)
+        documents.append(
+            {
+                "message_id": row.message_id,
+                "kind": row.kind,
+                "message_type": row.message_type,
+                "sender_id": sender,
+                "recipient_id": recipient,
+                "content": content,
+                "metadata": metadata,
+                "created_at": row.created_at,
+                "read_at": row.read_at,
+                "ask": ask,
+                "reply": reply_command(recipient or "", sender) if ask is AskState.OPEN else None,
+                "damage": damage,
+            }
+        )
+    return documents
+
+
+def _open(row: MessageRow) -> tuple[Any, Any, str | None]:
+    from ..messaging.listing import read_content
+    from ..payloads import decode_metadata
+
+    try:
+        return read_content(row), decode_metadata(row.metadata), None
+    except StorageCorruptError as error:
+        return None, None, str(error)
+
+
+def reply_command(recipient: str, sender: str) -> str:
+    """The command by which `recipient` answers the ask of `sender`."""
+    return f"agent-messaging reply {shlex.quote(recipient)} {shlex.quote(sender)} --text '…'"
+
+
+def word_for(message: dict[str, Any]) -> str:
+    """What people call it."""
+    if message["ask"] is not None:
+        return "question"
+    if message["kind"].value == "conversation":
+        type_ = message["message_type"].value
+        return "message" if type_ == "user_defined" else str(type_)
+    return next(word for word, kind in KINDS.items() if kind == message["kind"].value)
+
+
+def text_of(message: dict[str, Any]) -> Any:
+    """Its content, or why there is none."""
+    return message["content"] if message["damage"] is None else f"[{message['damage']}]"

@@ -1,0 +1,148 @@
+"""What the doctor says of messages that wait for agents whom nobody serves, and how they are taken without a handler.
+
+Each next step can be carried out as it stands: a command of this program, or a call in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .mailbox import read_mailbox, reply_command
+
+if TYPE_CHECKING:
+    from .. import AgentMessaging
+    from ..models import Kind
+
+NAMED = 5
+"""Agents named in one finding."""
+LOOKED_AT = 200
+"""The newest messages of an agent among which a question that waits is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong, and what to do. Without `is_problem` it is worth knowing, but may be meant."""
+
+    problem: str
+    next_step: str
+    is_problem: bool = True
+
+
+async def look_at_unserved(sdk: AgentMessaging, waiting: Collection[tuple[str, Kind]]) -> list[Finding]:
+    """One finding for each kind that waits for agents whom no live process serves."""
+    from ..models import Kind
+
+    found = []
+    for kind, judge in (
+        (Kind.ONE_WAY, _notes),
+        (Kind.CONVERSATION, _conversations),
+        (Kind.INVITATION, _invitations),
+        (Kind.TURN, _turns),
+    ):
+        ids = {id for id, one in waiting if one is kind}
+        if ids:
+            found += await judge(sdk, ids)
+    return found
+
+
+async def name_agents(sdk: AgentMessaging, ids: Collection[str]) -> str:
+    """The first of these agents, by name."""
+    names = sorted(name for _, name in await _first(sdk, ids))
+    more = f" and {len(ids) - NAMED:,} more" if len(ids) > NAMED else ""
+    return ", ".join(names) + more
+
+
+async def _first(sdk: AgentMessaging, ids: Collection[str]) -> list[tuple[str, str]]:
+    found = await sdk.store.directory.find_agents_by_id(sorted(ids)[:NAMED])
+    return [(str(agent.id), agent.external_id) for agent in found]
+
+
+async def _notes(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
+    names = await name_agents(sdk, ids)
+    [(_, name), *_rest] = await _first(sdk, ids) or [("", "…")]
+    return [
+        Finding(
+            f"Messages wait for {names}, which no live process serves.",
+            "Start the process that registers the handler, or take them in code: "
+            f"`for message in await sdk.receive({name!r}, limit=100): await message.done()`.",
+        )
+    ]
+
+
+async def _conversations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
+    """Questions are answered by a reply; what nobody waits for is read."""
+    replies: list[str] = []
+    asked: set[str] = set()
+    for id, _ in await _first(sdk, ids):
+        page = await _newest(sdk, id, "conversation")
+        for one in page:
+            if one["reply"] is not None:
+                asked.add(id)
+                replies.append(reply_command(one["recipient_id"], one["sender_id"]))
+    found = []
+    if asked:
+        found.append(
+            Finding(
+                f"Questions wait for {await name_agents(sdk, asked)}, and no live process with a conversation handler "
+                "serves them.",
+                f"Start the process that registers the handler, or answer: `{replies[-1]}`.",
+            )
+        )
+    if others := ids - asked:
+        [(_, name), *_rest] = await _first(sdk, others) or [("", "…")]
+        found.append(
+            Finding(
+                f"Conversation messages wait for {await name_agents(sdk, others)}, and no live process with a "
+                "conversation handler serves them.",
+                "Start the process that registers the handler, or read them in code: "
+                f"`await sdk.conversation.get_unread_messages({name!r})`.",
+            )
+        )
+    return found
+
+
+async def _invitations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
+    """Of agents that attend already, which they may have done by hand, an invitation is no duty any more."""
+    invited: list[tuple[str, str, str]] = []
+    for id, name in await _first(sdk, ids):
+        for one in await _newest(sdk, id, "invitation"):
+            meeting = one["content"].get("meeting_id") if isinstance(one["content"], dict) else None
+            seats = await sdk.store.meetings.list_seats(meeting) if meeting else []
+            if any(seat.agent_id == id and seat.status.value == "invited" for seat in seats):
+                invited.append((id, name, str(meeting)))
+    if not invited:
+        return []
+    _, name, meeting = invited[-1]
+    return [
+        Finding(
+            f"Invitations to meetings wait for {await name_agents(sdk, {id for id, _, _ in invited})}, which no live "
+            "process serves.",
+            "Start the process that registers the handler, or attend in code: "
+            f"`await sdk.meeting.attend_meeting({name!r}, {meeting!r})`.",
+        )
+    ]
+
+
+async def _turns(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
+    """No problem where agents speak by hand, which nobody can see."""
+    [(id, name), *_rest] = await _first(sdk, ids) or [("", "…")]
+    turns = [one["content"] for one in await _newest(sdk, id, "turn") if isinstance(one["content"], dict)]
+    meeting = str(turns[0].get("meeting_id")) if turns else "ID"
+    return [
+        Finding(
+            f"A turn in a meeting waits for {await name_agents(sdk, ids)}, and no live process with a turn handler "
+            "serves them.",
+            "Start the process that registers the turn handler, or let the agent speak in code: "
+            f"`await sdk.meeting.speak({name!r}, {meeting!r}, {{'text': '…'}})`. "
+            f"How the meeting stands: `agent-messaging meetings show {meeting}`.",
+            is_problem=False,
+        )
+    ]
+
+
+async def _newest(sdk: AgentMessaging, agent_id: str, kind: str) -> Sequence[dict[str, Any]]:
+    from ..models import Kind
+
+    return await read_mailbox(sdk, agent_id, [Kind(kind)], unread=False, limit=LOOKED_AT, offset=0)
