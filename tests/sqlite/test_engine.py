@@ -73,6 +73,15 @@ async def test_writes_that_wait_together_share_a_commit(store: SQLiteStore) -> N
     assert len(commits) == 2, "the one that held the writer, and one for all that waited"
 
 
+async def test_writes_that_bring_many_bytes_share_no_commit_with_those_behind_them(store: SQLiteStore) -> None:
+    commits = await count_commits(store)
+    async with writer_held(store):
+        waiting = [asyncio.ensure_future(store.engine.write(note(str(size)), size=size)) for size in (3, 4, 2, 1, 9)]
+        store.engine.most_bytes = 8
+    assert await asyncio.gather(*waiting) == ["3", "4", "2", "1", "9"]
+    assert len(commits) == 3, "the one that held the writer, one for nine bytes, and one for what was behind them"
+
+
 async def test_a_write_that_fails_hinders_no_other_of_its_group(store: SQLiteStore) -> None:
     def fail(connection: apsw.Connection) -> None:
         note("half")(connection)

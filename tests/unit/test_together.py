@@ -54,6 +54,21 @@ async def test_what_comes_while_a_call_is_under_way_goes_with_the_next() -> None
     assert server.calls == [[1], [2, 3, 4], [5, 6]]
 
 
+async def test_the_bytes_bound_what_goes_together_too() -> None:
+    server = Server()
+    double = Together(
+        server.do,
+        server.do_alone,
+        choose=lambda items: range(len(items)),
+        budget=5.0,
+        at_once=9,
+        size=lambda item: item,
+    )
+    double.most_bytes = 5
+    assert await asyncio.gather(*map(double, (1, 1, 9, 3, 3, 3, 1))) == [2, 2, 18, 6, 6, 6, 2]
+    assert server.calls == [[1, 1, 9], [3, 3], [3, 1]]
+
+
 async def test_one_that_cannot_go_with_the_others_goes_alone() -> None:
     server = Server()
     server.set_apart = {2}

@@ -18,6 +18,7 @@ from typing import Any
 from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError, OutcomeUnknownError, copy_error
 from ..models import AskState
 from ..payloads import MISSING
+from ..storage.batches import pages
 from ..storage.ports import AskRow, EndedAsk, SessionStore
 from .again import Again
 from .waiting import Waiters
@@ -162,8 +163,8 @@ class Asks:
                 state, futures = self._closing.popitem()
                 ids = list(futures)
                 try:
-                    for start in range(0, len(ids), AT_ONCE):
-                        await self._close_page(ids[start : start + AT_ONCE], state, futures)
+                    for page in pages(ids, AT_ONCE):
+                        await self._close_page(page, state, futures)
                 finally:
                     _give_up_on(futures.values())
         finally:

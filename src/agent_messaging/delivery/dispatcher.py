@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..exceptions import DatabaseError, OutcomeUnknownError, StorageFullError
 from ..models import AskState, Kind
+from ..storage.batches import MAX_BYTES, do_apart, is_of_one, pages, take
 from ..storage.ports import (
     CLAIM_MARGIN,
     AppendOutcome,
@@ -23,6 +24,7 @@ from ..storage.ports import (
     ClaimedDelivery,
     ClaimRequest,
     DeliveryStore,
+    EndedAsk,
     NewDelivery,
     NewGroup,
     Presence,
@@ -38,6 +40,7 @@ from .current import Run
 from .meetings import turn_of
 from .names import NAMES_MAX_AGE, AgentName, Names
 from .probes import probe
+from .retry import clean_reason, describe
 from .runs import STOPPED, Runner
 from .serving import Serving
 from .stations import Station
@@ -50,6 +53,8 @@ MAX_SETTLEMENTS = 1_000
 """Settlements in one commit."""
 PAUSE = 0.25
 """Seconds before the store is tried again after it failed."""
+Ending = tuple[Settlement, ClaimedDelivery]
+"""The end of a run, and of what."""
 GIVE_UP_AFTER_CANCEL = 2.0
 """Seconds a cancelled run has to end; one that swallows its cancellation keeps its claim until the hard end."""
 
@@ -109,11 +114,12 @@ class Dispatcher:
         self.pulled: set[Claim] = set()
         """Claims of agents that pull, not settled yet."""
         self.pulling: set[asyncio.Task[list[ClaimedDelivery]]] = set()
-        self.settlements: list[tuple[Settlement, ClaimedDelivery]] = []
+        self.settlements: list[Ending] = []
         self.resumed: set[tuple[str, Kind]] = set()
         """Served until nothing of them waits, although no handler runs by itself."""
         self.is_draining = False
         self.takes_new = True
+        self.most_bytes = MAX_BYTES
         self._looking = False
         self._reconciling = False
         self._event = asyncio.Event()
@@ -176,9 +182,8 @@ class Dispatcher:
         self.threads.close()
         try:
             async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
-                if self.settlements:  # the loop ended the task before it could
-                    await self.deliveries.settle([one for one, _ in self.settlements], owner=self.presence.process_id)
-                    self.settlements.clear()
+                while self.settlements:  # the loop ended the task before it could
+                    await self._settle_apart(self._next_batch(), self.presence.process_id)
                 await self._give_back(self.pulled, STOPPED)
                 self.pulled.clear()
         except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
@@ -443,8 +448,8 @@ class Dispatcher:
             self.look()
 
     async def _give_back(self, claims: Collection[Claim], reason: str) -> None:
-        if claims:
-            back = [Settlement(claim, Settling.RETURNED, reason=reason) for claim in claims]
+        for some in pages([*claims], MAX_SETTLEMENTS):
+            back = [Settlement(claim, Settling.RETURNED, reason=reason) for claim in some]
             await self.deliveries.settle(back, owner=self.presence.process_id)
 
     async def _finish_exchange(self) -> None:
@@ -513,7 +518,7 @@ class Dispatcher:
             self._looking = False
             if not self.is_draining:
                 await self._find_waiting()
-        batch = self.settlements[:MAX_SETTLEMENTS]
+        batch = self._next_batch()
         hungry = self._hungry() if self.takes_new else []
         origin = self.presence.process_id if self.is_draining else None
         requests = [station.request(origin) for station in hungry]
@@ -523,12 +528,16 @@ class Dispatcher:
         owner = self.presence.process_id
         probe("before_settle")
         try:
-            settled = await self.deliveries.settle([settlement for settlement, _ in batch], requests, owner=owner)
+            settled = await self._settle(batch, requests, owner)
             probe("after_settle")
             if owner != self.presence.process_id:
                 return  # lost meanwhile: what was claimed under the old incarnation is not ours to run
-            del self.settlements[: len(batch)]
-            await self._take(hungry, [request.limit for request in requests], settled.claimed)
+            if settled is None:
+                for station in hungry:
+                    station.ask()
+            else:
+                del self.settlements[: len(batch)]
+                await self._take(hungry, [request.limit for request in requests], settled.claimed)
         except BaseException:
             for station in hungry:
                 station.ask()
@@ -536,6 +545,64 @@ class Dispatcher:
         finally:
             for station in hungry:
                 station.is_requested = False
+        if settled is not None:
+            self._tell_ended(batch, settled)
+        if self.settlements or any(station.free > 0 for station in self.asking):
+            self._wake()
+        self._quiet.set()
+
+    def _next_batch(self) -> list[Ending]:
+        return take(self.settlements, lambda one: one[0].size, most=MAX_SETTLEMENTS, most_bytes=self.most_bytes)
+
+    async def _settle(self, batch: list[Ending], requests: list[ClaimRequest], owner: str) -> Settled | None:
+        """Settle and claim in one commit; None: one may be to blame that it failed, and the ends were settled apart."""
+        try:
+            return await self.deliveries.settle([settlement for settlement, _ in batch], requests, owner=owner)
+        except Exception as error:
+            if not batch or not is_of_one(error):
+                raise
+        await self._settle_apart(batch, owner)
+        return None
+
+    async def _settle_apart(self, batch: list[Ending], owner: str) -> None:
+        """Settle the first that wait, so that one that fails hinders no other; it is tried again behind the others."""
+        origins, asks = set[str](), list[EndedAsk]()
+
+        async def settle(some: Sequence[Ending]) -> list[bool]:
+            settled = await self.deliveries.settle([settlement for settlement, _ in some], owner=owner)
+            origins.update(settled.origins)
+            asks.extend(settled.ended_asks)
+            return settled.moved
+
+        answers = await do_apart(settle, batch)
+        if owner != self.presence.process_id:
+            return  # lost meanwhile, and forgotten
+        del self.settlements[: len(batch)]
+        ended, moved, failed = list[Ending](), list[bool](), list[Exception]()
+        for one, answer in zip(batch, answers, strict=True):
+            if not isinstance(answer, Exception):
+                ended.append(one)
+                moved.append(answer)
+            elif (without := self._without_answer(one, answer)) is not None:
+                self.settlements.append(without)
+            else:
+                self.settlements.append(one)
+                failed.append(answer)
+        self._tell_ended(ended, Settled(moved, origins, [], asks))
+        if failed:
+            raise failed[0]
+
+    def _without_answer(self, ending: Ending, error: Exception) -> Ending | None:
+        """How a run ends whose answer the store refuses for good; None if it has none, or the store is merely full."""
+        settlement, delivery = ending
+        if settlement.answer is None or isinstance(error, StorageFullError) or not is_of_one(error):
+            return None
+        logger.error("the answer to message %s could not be stored: %s", delivery.message_id, describe(error))
+        self._forget_answer(settlement)
+        reason = clean_reason(f"the answer could not be stored: {describe(error)}")
+        return Settlement(settlement.claim, Settling.DEAD, reason=reason), delivery
+
+    def _tell_ended(self, batch: list[Ending], settled: Settled) -> None:
         for (settlement, delivery), moved in zip(batch, settled.moved, strict=True):
             if not moved:
                 logger.warning("the claim on message %s was lost: another run has it", delivery.message_id)
@@ -544,11 +611,8 @@ class Dispatcher:
         self.waiters.hint(delivery.message_id for _, delivery in batch)
         self._tell_askers(batch, settled)
         self._tell(settled.origins)
-        if self.settlements or any(station.free > 0 for station in self.asking):
-            self._wake()
-        self._quiet.set()
 
-    def _tell_askers(self, batch: list[tuple[Settlement, ClaimedDelivery]], settled: Settled) -> None:
+    def _tell_askers(self, batch: list[Ending], settled: Settled) -> None:
         ended = {ask.ask_id: ask for ask in settled.ended_asks}
         for settlement, delivery in batch:
             if settlement.answer is not None:

@@ -1,8 +1,9 @@
 """The way into the store: concurrent sends are coalesced into one commit.
 
-An idle store commits at once; what arrives while a commit is in flight goes out together with the next one. There is
-one commit in flight per SDK object, so the order of calls is the order in the store. A cancelled sender only
-detaches: its message is stored all the same.
+An idle store commits at once; what arrives while a commit is in flight goes out together with the next one, as far as
+the number of calls and the bytes of their contents allow. There is one commit in flight per SDK object, so the order of
+calls is the order in the store. A call that the store refuses fails alone. A cancelled sender only detaches: its
+message is stored all the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import random
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from ..exceptions import (
     StorageUnavailableError,
     copy_error,
 )
+from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
 from .probes import probe
 
@@ -59,6 +61,7 @@ class Outbox:
         self.owner = owner
         self.observer = observer
         self.budget = budget
+        self.most_bytes = MAX_BYTES
         self._waiting: deque[tuple[NewGroup, asyncio.Future[AppendOutcome]]] = deque()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._task: asyncio.Task[None] | None = None
@@ -112,12 +115,10 @@ class Outbox:
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUPS))]
+                batch = take(self._drawn(), lambda one: one[0].size, most=MAX_GROUPS, most_bytes=self.most_bytes)
                 groups = [group for group, _ in batch]
-                try:
-                    outcomes: list[AppendOutcome | Exception] = [*await self._append(groups)]
-                except Exception as error:
-                    outcomes = [error] * len(batch)
+                self.observer.about_to_append(groups)
+                outcomes = await do_apart(self._append, groups)
                 for (group, future), outcome in zip(batch, outcomes, strict=True):
                     try:
                         self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
@@ -131,9 +132,12 @@ class Outbox:
             self._waiting.clear()
             self._task = None
 
-    async def _append(self, groups: list[NewGroup]) -> list[AppendOutcome]:
+    def _drawn(self) -> Iterator[tuple[NewGroup, asyncio.Future[AppendOutcome]]]:
+        while self._waiting:
+            yield self._waiting.popleft()
+
+    async def _append(self, groups: Sequence[NewGroup]) -> list[AppendOutcome]:
         """Append until the store answers. A lost answer leaves the groups unknown: they are tried again, by id."""
-        self.observer.about_to_append(groups)
         deadline = time.monotonic() + self.budget
         pause = FIRST_PAUSE
         unknown = False

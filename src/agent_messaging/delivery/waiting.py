@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from typing import Generic, TypeVar
 
 from ..exceptions import DatabaseError, NotInitializedError, OutcomeUnknownError
+from ..storage.batches import pages
 
 R = TypeVar("R")
 
@@ -161,6 +162,6 @@ class Waiters(Generic[R]):
         for id in self._early.keys() & set(ids):
             self._early[id] = True
         wanted = [id for id in ids if id in self._futures and id not in self._early]  # others have left meanwhile
-        for start in range(0, len(wanted), PAGE):
-            for id, result in (await self.find(wanted[start : start + PAGE])).items():
+        for page in pages(wanted, PAGE):
+            for id, result in (await self.find(page)).items():
                 self.tell(id, result)

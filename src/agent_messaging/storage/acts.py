@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .assembly import Act
+from .batches import size_of
 from .ports import Claim, NewSpeech
 
 
@@ -25,6 +26,11 @@ class Wanted:
     def agent_id(self) -> str | None:
         """Who acts; None where the host's process or the time does."""
         return getattr(self.act, "agent_id", None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it says."""
+        return 0 if self.speech is None else size_of(self.speech.content, self.speech.metadata)
 
     @property
     def key(self) -> tuple[str, str] | None:

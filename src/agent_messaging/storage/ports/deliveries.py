@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ...models import DeliveryState, Kind, SessionType
+from ..batches import size_of
 from .sessions import EndedAsk
 
 
@@ -76,6 +77,11 @@ class NewGroup:
     ask that it answers, or a registered wait."""
     notify: bool = False
     """Of kind conversation: leave a notice for `SessionStore.take_notices`, unless somebody waits for the message."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it stores."""
+        return size_of(self.content, self.metadata) * len(self.deliveries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +242,11 @@ class Settlement:
     """Why, for RETRY, DEAD and RETURNED; kept in the delivery's log. At most 500 characters, no payload."""
     answer: NewAnswer | None = None
     """With DONE, of kind conversation: stored in the same commit (see `DeliveryStore.settle`)."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it stores."""
+        return size_of(self.reason, None if self.answer is None else self.answer.content)
 
 
 @dataclass(frozen=True, slots=True)

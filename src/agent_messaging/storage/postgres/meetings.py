@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import asyncpg
@@ -69,7 +70,12 @@ class PostgresMeetings:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._acts = Together(
-            self._act_together, self._act_alone, choose=first_round, budget=engine.call_timeout, at_once=_AT_ONCE
+            self._act_together,
+            self._act_alone,
+            choose=first_round,
+            budget=engine.call_timeout,
+            at_once=_AT_ONCE,
+            size=attrgetter("size"),
         )
         self._seats = reading(self._find_seats, budget=engine.call_timeout, at_once=_AT_ONCE)
         self._last = reading(self._list_last, budget=engine.call_timeout, at_once=_LISTS_AT_ONCE)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ...exceptions import AgentMessagingError, DatabaseError, StorageUnavailableError, copy_error
+from ..batches import MAX_BYTES, take
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -45,6 +46,7 @@ class Together(Generic[A, R]):
         choose: The positions of those, of all that wait, that may go together; the first among them.
         budget: Seconds after which each has been answered.
         at_once: At most so many go together.
+        size: The bytes of one's contents, which bound how many go together too.
     """
 
     def __init__(
@@ -55,12 +57,15 @@ class Together(Generic[A, R]):
         choose: Callable[[list[A]], Sequence[int]],
         budget: float,
         at_once: int,
+        size: Callable[[A], int] = lambda item: 0,
     ) -> None:
         self._call = call
         self._alone = alone
         self._choose = choose
         self._budget = budget
         self._at_once = at_once
+        self._size = size
+        self.most_bytes = MAX_BYTES
         self._waiting: list[_Waiting[A, R]] = []
         self._working: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,7 +82,7 @@ class Together(Generic[A, R]):
     async def _work(self) -> None:
         try:
             while waiting := [one for one in self._waiting if not one.future.done()]:
-                chosen = set(self._choose([one.item for one in waiting])[: self._at_once])
+                chosen = set(self._take([one.item for one in waiting]))
                 self._waiting = [one for position, one in enumerate(waiting) if position not in chosen]
                 group = [one for position, one in enumerate(waiting) if position in chosen]
                 await asyncio.wait({self._start(self._do(group), "agent-messaging-call")}, timeout=PATIENCE)
@@ -86,6 +91,12 @@ class Together(Generic[A, R]):
                 one.future.cancel()
             self._waiting = []
             self._working = None
+
+    def _take(self, items: list[A]) -> list[int]:
+        positions = self._choose(items)
+        return take(
+            positions, lambda position: self._size(items[position]), most=self._at_once, most_bytes=self.most_bytes
+        )
 
     async def _do(self, group: list[_Waiting[A, R]]) -> None:
         try:

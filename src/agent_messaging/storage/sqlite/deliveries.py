@@ -51,7 +51,8 @@ class SQLiteDeliveries:
         if not groups:
             return []
         return await self._engine.write(
-            lambda con: Append(groups, owner, repeat, self._clock.now(now), self._gauge).run(con)
+            lambda con: Append(groups, owner, repeat, self._clock.now(now), self._gauge).run(con),
+            size=sum(group.size for group in groups),
         )
 
     async def find_repeat(
@@ -88,7 +89,7 @@ class SQLiteDeliveries:
 
         if not settlements and not requests:
             return Settled([], set(), [])
-        return await self._engine.write(settle)
+        return await self._engine.write(settle, size=sum(settlement.size for settlement in settlements))
 
     async def list_claims(self, owner: str) -> list[Claim]:
         """See the port."""

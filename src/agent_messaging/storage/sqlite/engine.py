@@ -13,9 +13,10 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import apsw
@@ -27,6 +28,7 @@ from ...exceptions import (
     StorageReplacedError,
     copy_error,
 )
+from ..batches import MAX_BYTES, take
 from .errors import translate, translate_commit
 from .files import ReplacedGuard
 from .jobs import Answer, I, Job, JointJob, T, Waiting, deliver, joint, run_jobs
@@ -77,6 +79,8 @@ class Engine:
         self.location = location
         self.busy_timeout = busy_timeout
         self.in_memory = location == ":memory:"
+        self.most_bytes = MAX_BYTES
+        """Jobs that bring more than so many bytes along share no commit with others that come after them."""
         self.guard: ReplacedGuard | None = None
         self._write_lock: WriteLock | None = None
         self._pid = 0
@@ -176,19 +180,24 @@ class Engine:
 
     # --- jobs ---
 
-    async def write(self, job: Job[T]) -> T:
-        """Run it in a transaction; it is committed and synced when this returns."""
+    async def write(self, job: Job[T], *, size: int = 0) -> T:
+        """Run it in a transaction; it is committed and synced when this returns.
+
+        Args:
+            size: Bytes of the contents that it brings along; they bound how many jobs share a commit.
+        """
         self._check_usable()
         loop = asyncio.get_running_loop()
-        return await self._write(Waiting(job, loop, loop.time() + self.busy_timeout))
+        return await self._write(Waiting(job, loop, loop.time() + self.busy_timeout), size)
 
-    async def write_together(self, job: JointJob[I, T], item: I) -> T:
+    async def write_together(self, job: JointJob[I, T], item: I, *, size: int = 0) -> T:
         """The same for one item, by a job that is run once for all items that wait for it; alone if that fails."""
         self._check_usable()
         loop = asyncio.get_running_loop()
-        return await self._write(joint(job, item, loop, loop.time() + self.busy_timeout))
+        return await self._write(joint(job, item, loop, loop.time() + self.busy_timeout), size)
 
-    async def _write(self, waiting: Waiting[T]) -> T:
+    async def _write(self, waiting: Waiting[T], size: int) -> T:
+        waiting.size = size
         self._writes.append(waiting)
         if not self._awake:
             self._awake = True
@@ -312,11 +321,12 @@ class Engine:
             self._write_lock.close()
 
     def _take(self) -> list[Waiting[Any]]:
-        group: list[Waiting[Any]] = []
+        return take(self._drawn(), attrgetter("size"), most=_GROUP, most_bytes=self.most_bytes)
+
+    def _drawn(self) -> Iterator[Waiting[Any]]:
         with suppress(IndexError):
-            while len(group) < _GROUP:
-                group.append(self._writes.popleft())
-        return group
+            while True:
+                yield self._writes.popleft()
 
     def _commit(self, connection: apsw.Connection, group: list[Waiting[Any]]) -> list[Answer]:
         failed: BaseException

@@ -19,13 +19,15 @@ JointJob = Callable[[apsw.Connection, list[I]], list[T]]
 class Waiting(Generic[T]):
     """A job and the future of whoever waits for it."""
 
-    __slots__ = ("deadline", "future", "item", "job", "joint", "loop")
+    __slots__ = ("deadline", "future", "item", "job", "joint", "loop", "size")
 
     def __init__(self, job: Job[T], loop: asyncio.AbstractEventLoop, deadline: float = 0.0) -> None:
         self.job = job
         self.joint: JointJob[Any, T] | None = None
         """Does it together with the items of others, if they wait for the same."""
         self.item: Any = None
+        self.size = 0
+        """Bytes of the contents that it brings along."""
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
         self.deadline = deadline

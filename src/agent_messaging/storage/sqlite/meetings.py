@@ -67,7 +67,8 @@ class SQLiteMeetings:
         now: datetime | None = None,
     ) -> Acted | Refused | Duplicate | KeyConflict | None:
         """See the port."""
-        return await self._engine.write_together(self._act, Wanted(meeting_id, act, owner, speech, claim, now))
+        wanted = Wanted(meeting_id, act, owner, speech, claim, now)
+        return await self._engine.write_together(self._act, wanted, size=wanted.size)
 
     def _act(self, connection: apsw.Connection, wanted: list[Wanted]) -> list[acting.Outcome]:
         outcomes: list[acting.Outcome] = [None] * len(wanted)

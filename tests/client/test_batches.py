@@ -1,0 +1,157 @@
+"""Many large messages at once: batches are bounded by bytes too, and what the store refuses fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from agent_messaging import DatabaseError, HandlerError
+from agent_messaging.storage.batches import size_of
+from agent_messaging.storage.ports import NewGroup, Settlement
+from tests.client.conversing import Clerk, ask, nothing_is_left
+from tests.client.support import MakeSdk, Sdk
+
+MIB = 1024 * 1024
+SMALL = 20_000
+"""Bytes of a batch, in tests that need not write so much."""
+REFUSED = 100_000
+"""Bytes of a content that a store of these tests refuses."""
+
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+
+
+def sizes(count: int) -> list[int]:
+    """Bytes of contents: mostly small ones, and some larger than a batch. The seed is printed."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chosen = random.Random(seed)
+    return [chosen.choice((10, 300, 5_000, 2 * SMALL)) for _ in range(count)]
+
+
+def watch_appends(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The sizes of what goes into the store together."""
+    deliveries, batches = sdk._started().store.deliveries, list[list[int]]()
+    append = deliveries.append
+
+    async def watched(groups: Sequence[NewGroup], **options: Any) -> Any:
+        batches.append([size_of(group.content) * len(group.deliveries) for group in groups])
+        return await append(groups, **options)
+
+    monkeypatch.setattr(deliveries, "append", watched)
+    return batches
+
+
+def watch_settlements(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The sizes of the answers that are settled together."""
+    deliveries, batches = sdk._started().store.deliveries, list[list[int]]()
+    settle = deliveries.settle
+
+    async def watched(settlements: Sequence[Settlement], *requests: Any, **options: Any) -> Any:
+        batches.append([size_of(one.answer.content) for one in settlements if one.answer is not None])
+        return await settle(settlements, *requests, **options)
+
+    monkeypatch.setattr(deliveries, "settle", watched)
+    return batches
+
+
+async def refuse_large_contents(sdk: Sdk) -> None:
+    """Let the store, not the SDK, refuse what is larger than REFUSED."""
+    engine: Any = sdk.store.engine  # type: ignore[attr-defined]
+    if hasattr(engine, "read"):
+        guard = (
+            "create trigger no_large before insert on messages when octet_length(new.content) > "
+            f"{REFUSED} begin select raise(abort, 'too large'); end"
+        )
+        await engine.write(lambda connection: connection.execute(guard).close())
+    else:
+        guard = f"alter table messages add constraint no_large check (octet_length(content) <= {REFUSED})"
+        await engine.run(lambda connection: connection.execute(guard), write=True)
+
+
+def is_bounded(batch: list[int], most_bytes: int) -> bool:
+    return sum(batch[:-1]) < most_bytes
+
+
+async def test_sends_of_any_sizes_are_stored_in_batches_bounded_by_bytes(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob", "carol")
+    sdk._started().outbox.most_bytes = SMALL
+    batches = watch_appends(sdk, monkeypatch)
+    texts = [f"{number}:" + "x" * size for number, size in enumerate(sizes(200))]
+    await asyncio.gather(*(sdk.one_way.send("alice", ["bob", "carol"], text, require_handler=False) for text in texts))
+    assert all(is_bounded(batch, SMALL) for batch in batches), batches
+    assert max(len(batch) for batch in batches) > 1, "each went alone"
+    stored = await sdk.one_way.get_received_messages("bob", limit=1000)
+    assert [message.content for message in stored] == texts[::-1]
+
+
+async def test_a_send_that_the_store_refuses_fails_alone(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    await refuse_large_contents(sdk)
+    texts = ["x" * (2 * REFUSED if size > SMALL else size) for size in sizes(100)]
+    sent = await asyncio.gather(
+        *(sdk.one_way.send("alice", "bob", text, require_handler=False) for text in texts), return_exceptions=True
+    )
+    refused = [len(text) > REFUSED for text in texts]
+    assert [isinstance(one, DatabaseError) for one in sent] == refused
+    assert await sdk.one_way.get_message_count("bob") == refused.count(False)
+
+
+async def test_answers_of_any_sizes_are_settled_in_batches_bounded_by_bytes(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = await make_sdk(handler_concurrency=100)
+    names = [f"asker-{number}" for number in range(100)]
+    await sdk.add_people("bob", *names)
+    answers = [f"{number}:" + "x" * size for number, size in enumerate(sizes(100))]
+    everybody_is_here = asyncio.Barrier(100)
+
+    async def answer(message: int, _: Any) -> str:
+        await everybody_is_here.wait()
+        return answers[message]
+
+    sdk.register_handler("bob")(Clerk(answer))
+    sdk._started().dispatcher.most_bytes = SMALL
+    batches = watch_settlements(sdk, monkeypatch)
+    asked = [ask(sdk, name, "bob", number, require_handler=True) for number, name in enumerate(names)]
+    assert await asyncio.gather(*asked) == answers
+    assert all(is_bounded(batch, SMALL) for batch in batches), batches
+    assert max(len(batch) for batch in batches) > 1, "each went alone"
+
+
+async def test_an_answer_that_the_store_refuses_fails_its_ask_alone(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk(handler_concurrency=20)
+    names = [f"asker-{number}" for number in range(20)]
+    await sdk.add_people("bob", *names)
+    await refuse_large_contents(sdk)
+    everybody_is_here = asyncio.Barrier(20)
+
+    async def answer(message: int, _: Any) -> str:
+        await everybody_is_here.wait()
+        return "x" * (2 * REFUSED if message % 7 == 3 else 10)
+
+    sdk.register_handler("bob")(Clerk(answer))
+    asked = [ask(sdk, name, "bob", number, require_handler=True) for number, name in enumerate(names)]
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert [isinstance(one, HandlerError) for one in ended] == [number % 7 == 3 for number in range(20)], ended
+    assert "could not be stored" in str(ended[3])
+    await nothing_is_left(sdk)
+
+
+async def test_hundreds_of_mebibytes_at_once_are_stored_with_the_small_notes_beside_them(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk(call_timeout=2.0)
+    await sdk.add_people("alice", "bob")
+    texts = ["note" if number % 9 == 0 else "x" * (MIB - 10) for number in range(150)]
+    sent = await asyncio.gather(
+        *(sdk.one_way.send("alice", "bob", text, require_handler=False) for text in texts), return_exceptions=True
+    )
+    assert [one for one in sent if isinstance(one, BaseException)] == []
+    assert await sdk.one_way.get_message_count("bob") == 150
