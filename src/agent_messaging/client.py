@@ -110,7 +110,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         async with self._changing:
             if self._engine is not None:
                 return
-            logging.getLogger("agent_messaging").setLevel("DEBUG" if self.config.debug else self.config.log_level)
+            _set_level("DEBUG" if self.config.debug else self.config.log_level)
             store = build_store(self.config)
             budget = self.config.database.call_timeout
             engine = Engine(store, self.config.messaging, self._handlers, self._event_handler, budget=budget)
@@ -568,3 +568,14 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
 def _check_flag(value: object, field: str) -> None:
     if not isinstance(value, bool):
         raise refuse(field, value, "must be True or False.")
+
+
+def _set_level(level: str) -> None:
+    """Give the SDK's logger its level, unless the application has given it one.
+
+    The logger keeps what the SDK set, beside its level: another SDK object of this process may set its own.
+    """
+    logger = logging.getLogger("agent_messaging")
+    if logger.level in (logging.NOTSET, getattr(logger, "level_of_sdk", logging.NOTSET)):
+        logger.setLevel(level)
+        setattr(logger, "level_of_sdk", logger.level)  # noqa: B010

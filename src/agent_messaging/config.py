@@ -8,14 +8,18 @@ The variables are the field's name in capitals behind a prefix: `POSTGRES_` for 
 `MessagingConfig`, none for `Config`; the exceptions stand in each class's `variables`.
 
 Whatever cannot be used is a `ConfigurationError` that names the setting or the variable, the value (never a password)
-and what is accepted.
+and what is accepted. Two kinds of variables stop nobody, because they may be meant for another program: those whose
+names many programs use (`DEBUG`, `LOG_LEVEL`, `HANDLER_TIMEOUT`, …) are passed over with a warning, and those of a
+store that is not the chosen one are passed over in silence.
 """
 
 # Annotations are not text here, as they are elsewhere: pydantic would compile each of them again at import.
 
+import io
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
@@ -160,8 +164,38 @@ def _host(value: str) -> str:
     return _clean(value)
 
 
+_LEVELS = {
+    name: level
+    for level, names in {
+        "DEBUG": ("TRACE", "VERBOSE", "10"),
+        "INFO": ("NOTICE", "INFORMATION", "20"),
+        "WARNING": ("WARN", "30"),
+        "ERROR": ("ERR", "40"),
+        "CRITICAL": ("FATAL", "CRIT", "50"),
+    }.items()
+    for name in names
+}
+"""What others call the levels, and the numbers of Python's."""
+
+
 def _level(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
+    if isinstance(value, str) or type(value) is int:
+        text = str(value).strip().upper()
+        return _LEVELS.get(text, text)
+    return value
+
+
+_SWITCHES = {"enable": True, "enabled": True, "disable": False, "disabled": False}
+
+
+def _switch(value: object) -> object:
+    return _SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _port(value: object) -> object:
+    # Where a service is called "postgres", Kubernetes and older Docker set POSTGRES_PORT to its whole address.
+    address = re.fullmatch(r"tcp://[^/]*:(\d+)", value) if isinstance(value, str) else None
+    return _refuse_bool(value if address is None else address[1])
 
 
 _Number = BeforeValidator(_refuse_bool)
@@ -169,6 +203,7 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), _Nu
 SecondsOrZero = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False), _Number]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1), _Number]
 Text = Annotated[str, AfterValidator(_clean)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
@@ -179,10 +214,19 @@ def _environment() -> dict[str, str]:
     from dotenv import dotenv_values
 
     try:
-        file = {name: value for name, value in dotenv_values(path).items() if value is not None}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The file {os.path.abspath(path)} cannot be read as UTF-8 text: {error}") from error
+        with open(path, "rb") as stream:
+            data = stream.read()
+    except OSError as error:
+        raise ConfigurationError(f"The file {os.path.abspath(path)} cannot be read: {error.strerror}.") from error
+    if b"\0" in data:
+        raise ConfigurationError(f"The file {os.path.abspath(path)} is not text in UTF-8. Save it as such.")
+    # Another program's value, or a comment, in another encoding is no concern of ours; a value of ours is refused.
+    text = data.decode("utf-8-sig", "surrogateescape")
+    file = {name: value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value is not None}
     return {**file, **os.environ}
+
+
+logger = logging.getLogger("agent_messaging.config")
 
 
 class _Settings(BaseModel):
@@ -200,6 +244,10 @@ class _Settings(BaseModel):
     """The environment variables of a field where they are not the prefix and its name; the first one set counts."""
     secrets: ClassVar[frozenset[str]] = frozenset()
     """The fields whose value is not shown in errors."""
+    shared: ClassVar[frozenset[str]] = frozenset()
+    """Variables that other programs read too: where the value is none of ours the default holds, with a warning."""
+    _refused: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Why the value of a variable was passed over, by field."""
 
     def __init__(self, **settings: Any) -> None:
         if settings.get("url", "") is None:
@@ -208,22 +256,44 @@ class _Settings(BaseModel):
         sources: dict[str, str] = {}
         for name in type(self).model_fields.keys() - settings.keys():
             for variable in self.variables.get(name, (self.prefix + name.upper(),)):
-                # An empty password is one; any other empty variable is how shells and compose files say "not set".
-                if environment.get(variable) or (name == "password" and variable in environment):
-                    text = environment[variable]
+                # An empty password is one; any other blank variable is how shells and compose files say "not set".
+                if environment.get(variable, "").strip() or (name == "password" and variable in environment):
+                    text = environment[variable] if name == "password" else environment[variable].strip()
                     settings[name] = None if text.strip().lower() == "none" and name != "password" else text
                     sources[name] = variable
                     break
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise ConfigurationError(
-                " ".join(
-                    self._explain(problem, sources)
+        refused: dict[str, str] = {}
+        while True:
+            try:
+                super().__init__(**settings)
+                break
+            except ValidationError as error:
+                problems = [
+                    problem
                     for problem in error.errors(include_url=False)
                     if problem["type"] != "default_factory_not_called"  # follows from another problem
-                )
-            ) from None
+                ]
+                passed = {
+                    field: self._explain(problem, sources)
+                    for problem in problems
+                    for field in self._passed_over(problem, sources)
+                }
+                if not passed:
+                    reasons = [self._explain(problem, sources) for problem in problems]
+                    raise ConfigurationError(" ".join(reasons)) from None
+            refused |= passed
+            for name in passed:
+                del settings[name]
+        self._refused = refused
+        for name, reason in refused.items():
+            if sources[name] in self.shared:
+                logger.warning("%s It may be meant for another program: the default holds.", reason)
+
+    @classmethod
+    def _passed_over(cls, problem: Mapping[str, Any], sources: Mapping[str, str]) -> Collection[str]:
+        """The fields whose variables are passed over because of this problem."""
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        return [name] if sources.get(name) in cls.shared else []
 
     @classmethod
     def _explain(cls, problem: Mapping[str, Any], sources: Mapping[str, str]) -> str:
@@ -272,10 +342,14 @@ class DatabaseConfig(_Settings):
         "database": ("POSTGRES_DATABASE", "POSTGRES_DB"),
     }
     secrets = frozenset({"password", "url"})
+    _everywhere: ClassVar[frozenset[str]] = frozenset({"url", "call_timeout"})
+    """What is of concern whichever store is chosen."""
+    _in_url: ClassVar[frozenset[str]] = frozenset({"host", "port", "user", "password", "database"})
+    """What a URL replaces."""
 
     host: Annotated[str, AfterValidator(_host)] = "localhost"
     """The server's name or address, or the folder of its socket."""
-    port: Annotated[int, Field(ge=1, le=65535), _Number] = 5432
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_port)] = 5432
     user: Text = "postgres"
     password: Annotated[str, AfterValidator(_password)] = Field(default="postgres", repr=False)
     """Empty: none is sent, so that the server's own rules or a password file decide."""
@@ -301,7 +375,7 @@ class DatabaseConfig(_Settings):
 
     Less takes over from a dead process sooner, and from a live one that was cut off for that long.
     """
-    allow_unsafe_server: bool = False
+    allow_unsafe_server: Switch = False
     """True starts also on a server with `fsync=off`, which loses acknowledged messages in a power cut."""
     url: str | None = Field(default=None, repr=False)
     """A database URL, of PostgreSQL or SQLite. It wins over host, port, user, password and database."""
@@ -323,6 +397,30 @@ class DatabaseConfig(_Settings):
                 "Lower the one or raise the other."
             )
         return self
+
+    @classmethod
+    def _passed_over(cls, problem: Mapping[str, Any], sources: Mapping[str, str]) -> Collection[str]:
+        # All of them, until it is known which store is chosen.
+        if problem["loc"]:
+            return {str(problem["loc"][0])} & sources.keys()
+        return {"min_pool_size", "max_pool_size"} & sources.keys()
+
+    def check_variables(self) -> None:
+        """Refuse what the environment says of the store that is chosen, where it cannot be used.
+
+        Raises:
+            ConfigurationError: Some of it cannot.
+        """
+        refused = self._refused
+        if self.url is not None:
+            is_sqlite = parse_url(self.url).backend == "sqlite"
+            used = self._everywhere if is_sqlite else type(self).model_fields.keys() - self._in_url
+        elif (self.model_fields_set | refused.keys()) & {"host", "database"}:
+            used = frozenset(type(self).model_fields)
+        else:
+            used = self._everywhere
+        if reasons := [reason for name, reason in refused.items() if name in used]:
+            raise ConfigurationError(" ".join(dict.fromkeys(reasons)))
 
     def __repr_args__(self) -> Any:
         yield from super().__repr_args__()
@@ -348,6 +446,9 @@ class MessagingConfig(_Settings):
     """How messages are delivered, and how long things may take. Durations are seconds."""
 
     prefix = "MESSAGING_"
+    shared = frozenset(
+        {"DEFAULT_SYNC_TIMEOUT", "DEFAULT_MEETING_TURN_DURATION", "DEFAULT_MEETING_TIMEOUT", "HANDLER_TIMEOUT"}
+    )
     variables = {
         name: (f"MESSAGING_{name.upper()}", name.upper())
         for name in (
@@ -364,14 +465,14 @@ class MessagingConfig(_Settings):
     """How long a turn lasts when the meeting names no duration. Less keeps meetings moving past silent participants."""
     default_meeting_timeout: Seconds = 600.0
     """How long a call waits for its turn when it names no timeout."""
-    enable_turn_timeout: bool = True
+    enable_turn_timeout: Switch = True
     """False: turns never end by time, whatever duration a meeting names."""
     handler_timeout: Seconds = 30.0
     """How long a handler may run; one that answers an ask may take the ask's timeout if that is longer.
 
     More allows slow work; less frees the agent sooner from a handler that hangs. A run cut off counts as an attempt.
     """
-    auto_invoke_handlers: bool = True
+    auto_invoke_handlers: Switch = True
     """False: no handler runs by itself, agents fetch their messages (`receive`, `get_unread_messages`)."""
     handler_concurrency: Count = 10
     """Runs at once for each agent, over all its senders. Messages of one sender still run one after another.
@@ -383,7 +484,7 @@ class MessagingConfig(_Settings):
 
     More lets messages through a longer restart; less refuses sooner what nobody will handle.
     """
-    require_handler: bool = True
+    require_handler: Switch = True
     """False: messages are stored also for agents that nobody serves yet. Calls can override it."""
     mailbox_limit: Count | None = 100_000
     """Open deliveries an agent may have before sends to it are refused with `MailboxFullError`; None is no limit.
@@ -406,7 +507,7 @@ class MessagingConfig(_Settings):
     """
     max_payload_bytes: Annotated[int, Field(ge=64, le=64 * 1024 * 1024), _Number] = 1024 * 1024
     """The largest payload, as UTF-8 JSON. More costs memory in every process that reads a page of messages."""
-    cross_organization: bool = True
+    cross_organization: Switch = True
     """False: agents reach only agents of their own organization."""
 
     @model_validator(mode="after")
@@ -482,13 +583,18 @@ class Config(_Settings):
         ConfigurationError: A setting is unknown or its value is not accepted.
     """
 
+    shared = frozenset({"DEBUG", "LOG_LEVEL"})
+
     database: DatabaseConfig
     messaging: MessagingConfig
-    debug: bool = False
+    debug: Switch = False
     """True logs at DEBUG, whatever `log_level` says."""
     log_level: Annotated[LogLevel, BeforeValidator(_level)] = "INFO"
-    """The least severe records that the SDK logs: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
-    auto_initialize_schema: bool = True
+    """The least severe records that the SDK logs: DEBUG, INFO, WARNING, ERROR or CRITICAL.
+
+    The logger `agent_messaging` gets this level, unless the application has given it one.
+    """
+    auto_initialize_schema: Switch = True
     """False: starting makes and changes no tables; a schema that does not fit is an error that names the command."""
     _default_file: str = PrivateAttr(default_factory=_find_default_file)
 
@@ -503,6 +609,7 @@ class Config(_Settings):
         if unknown := [name for name in values if name not in Config.model_fields]:
             raise ConfigurationError(_unknown("Config", unknown[0], [*Config.model_fields, *_FLAT]))
         super().__init__(**values)
+        self.database.check_variables()
 
     @classmethod
     def from_url(cls, url: str, /, **settings: Unpack[ConfigKeywords]) -> Self:

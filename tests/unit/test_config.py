@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -114,7 +116,17 @@ def test_defaults() -> None:
         ("MESSAGING_REQUIRE_HANDLER", "no", "messaging.require_handler", False),
         ("DEBUG", "1", "debug", True),
         ("DEBUG", "", "debug", False),
+        ("DEBUG", " TRUE ", "debug", True),
+        ("DEBUG", "enabled", "debug", True),
         ("LOG_LEVEL", "warning", "log_level", "WARNING"),
+        ("LOG_LEVEL", "warn", "log_level", "WARNING"),
+        ("LOG_LEVEL", " Warn\n", "log_level", "WARNING"),
+        ("LOG_LEVEL", "fatal", "log_level", "CRITICAL"),
+        ("LOG_LEVEL", "trace", "log_level", "DEBUG"),
+        ("LOG_LEVEL", "40", "log_level", "ERROR"),
+        ("POSTGRES_PORT", "tcp://10.0.0.7:6000", "database.port", 6000),
+        ("POSTGRES_PORT", " 6000 ", "database.port", 6000),
+        ("POSTGRES_HOST", "  ", "database.host", "localhost"),
         ("AUTO_INITIALIZE_SCHEMA", "false", "auto_initialize_schema", False),
     ],
 )
@@ -152,6 +164,7 @@ def test_what_is_given_in_code_wins_over_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("POSTGRES_USER", "environment")
     database = DatabaseConfig(port=1)
     assert (database.port, database.user) == (1, "environment")
+    assert Config(database=database).database.port == 1
 
 
 def test_the_environment_is_read_when_the_object_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,14 +215,29 @@ def test_a_folder_above_is_not_searched_for_a_dotenv_file(monkeypatch: pytest.Mo
 
 def test_a_bad_value_in_a_dotenv_file_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("HANDLER_TIMEOUT=soon\n")
-    assert refusal(Config).startswith("HANDLER_TIMEOUT in .env: 'soon' is refused")
+    (tmp_path / ".env").write_text("MESSAGING_HANDLER_TIMEOUT=soon\n")
+    assert refusal(Config).startswith("MESSAGING_HANDLER_TIMEOUT in .env: 'soon' is refused")
 
 
 def test_a_dotenv_file_that_is_not_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_bytes(b"\xff\xfe\0")
+    (tmp_path / ".env").write_bytes("DEBUG=1".encode("utf-16"))
     assert str(tmp_path / ".env") in refusal(Config)
+    (tmp_path / ".env").unlink()
+    (tmp_path / ".env").symlink_to("/proc/self/mem")  # which nobody can read from its beginning
+    assert f"{tmp_path / '.env'} cannot be read" in refusal(Config)
+
+
+def test_what_is_not_utf_8_in_a_dotenv_file_stops_nobody_whom_it_does_not_concern(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes("# übrigens\nNAME=Müller\nHANDLER_TIMEOUT=4\n".encode("latin-1"))
+    assert Config().messaging.handler_timeout == 4.0
+    (tmp_path / ".env").write_bytes("\ufeffHANDLER_TIMEOUT=5\n".encode())
+    assert Config().messaging.handler_timeout == 5.0
+    (tmp_path / ".env").write_bytes("POSTGRES_USER=Müller\nPOSTGRES_HOST=h\n".encode("latin-1"))
+    assert refusal(Config).startswith("POSTGRES_USER in .env: ")
 
 
 # --- bad values -------------------------------------------------------------------------------------------------------
@@ -225,9 +253,8 @@ BAD_SECONDS = ["nan", "inf", "-inf", "-1", "soon", "1e400", "3155760001"]
         *[("POSTGRES_CONNECT_TIMEOUT_SEC", text) for text in ("0", "x", "3601")],
         *[("POSTGRES_CALL_TIMEOUT", text) for text in ("0", *BAD_SECONDS)],
         *[("POSTGRES_LEASE", text) for text in ("0", *BAD_SECONDS)],
-        *[("POSTGRES_HOST", text) for text in ("a b", "user@host", "host/db", "postgres://host", " ")],
-        *[("POSTGRES_DATABASE", text) for text in (" ", "a\nb")],
-        *[("DEFAULT_SYNC_TIMEOUT", text) for text in ("0", *BAD_SECONDS)],
+        *[("POSTGRES_HOST", text) for text in ("a b", "user@host", "host/db", "postgres://host")],
+        *[("POSTGRES_DATABASE", text) for text in ("a\nb",)],
         *[("MESSAGING_HANDLER_TIMEOUT", text) for text in ("0", *BAD_SECONDS)],
         *[("MESSAGING_HANDLER_GRACE", text) for text in BAD_SECONDS],
         *[("MESSAGING_RETRY_DELAY", text) for text in BAD_SECONDS],
@@ -236,17 +263,127 @@ BAD_SECONDS = ["nan", "inf", "-inf", "-1", "soon", "1e400", "3155760001"]
         *[("MESSAGING_MAILBOX_LIMIT", text) for text in ("0", "-1", "x")],
         *[("MESSAGING_MAX_ATTEMPTS", text) for text in ("0", "10001")],
         *[("MESSAGING_MAX_PAYLOAD_BYTES", text) for text in ("0", "67108865")],
-        *[("DEBUG", text) for text in ("maybe", "2")],
         *[("AUTO_INITIALIZE_SCHEMA", text) for text in ("never",)],
-        *[("LOG_LEVEL", text) for text in ("loud", "10")],
     ],
 )
 def test_a_bad_variable_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
+    if variable.startswith("POSTGRES_"):
+        monkeypatch.setenv("POSTGRES_DB", "d")  # chooses the store that these are about
     monkeypatch.setenv(variable, text)
     message = refusal(Config)
     assert message.startswith(f"{variable} in the environment: ")
     assert " is refused; " in message
-    assert text == "none" or repr(text if variable != "LOG_LEVEL" else text.upper()) in message
+    assert text == "none" or repr(text) in message
+
+
+SHARED = [
+    ("DEBUG", "release", "debug", False),
+    ("DEBUG", "app:*", "debug", False),
+    ("LOG_LEVEL", "loud", "log_level", "INFO"),
+    ("HANDLER_TIMEOUT", "30 seconds", "messaging.handler_timeout", 30.0),
+    ("DEFAULT_SYNC_TIMEOUT", "-1", "messaging.default_sync_timeout", 30.0),
+    ("DEFAULT_MEETING_TURN_DURATION", "none", "messaging.default_meeting_turn_duration", 60.0),
+    ("DEFAULT_MEETING_TIMEOUT", "nan", "messaging.default_meeting_timeout", 600.0),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "path", "value"), SHARED)
+def test_a_variable_that_others_use_too_warns_once_and_the_default_holds(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    text: str,
+    path: str,
+    value: object,
+) -> None:
+    monkeypatch.setenv(variable, text)
+    monkeypatch.setenv("MESSAGING_MAX_ATTEMPTS", "3")
+    config = Config(url="sqlite://:memory:")
+    assert attrgetter(path)(config) == value
+    assert config.messaging.max_attempts == 3
+    [record] = caplog.records
+    assert (record.levelname, record.name) == ("WARNING", "agent_messaging.config")
+    assert record.getMessage().startswith(f"{variable} in the environment: ")
+
+
+def test_the_warning_names_every_variable_and_ours_are_still_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for variable, text, _, _ in SHARED:
+        monkeypatch.setenv(variable, text)
+    Config()
+    assert {record.getMessage().split()[0] for record in caplog.records} == {one[0] for one in SHARED}
+    assert len(caplog.records) == len({one[0] for one in SHARED})
+    monkeypatch.setenv("AUTO_INITIALIZE_SCHEMA", "never")
+    assert refusal(Config).startswith("AUTO_INITIALIZE_SCHEMA")
+
+
+OTHERS = {
+    "POSTGRES_PORT": "x",
+    "POSTGRES_USER": "a\nb",
+    "POSTGRES_PASSWORD": " ",
+    "POSTGRES_MAX_POOL_SIZE": "many",
+    "POSTGRES_CONNECT_TIMEOUT_SEC": "never",
+    "POSTGRES_LEASE": "0",
+    "POSTGRES_ALLOW_UNSAFE_SERVER": "maybe",
+}
+
+
+@pytest.mark.parametrize("where", ["environment", ".env"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Config(),
+        lambda: Config(url="sqlite:///x.db"),
+        lambda: Config(url="sqlite:///x.db", database=DatabaseConfig(call_timeout=3)),
+        lambda: Config(url="sqlite:///x.db", database={"call_timeout": 3}),
+        lambda: Config(database=DatabaseConfig(url="sqlite:///x.db")),
+    ],
+)
+def test_what_is_said_of_a_store_that_is_not_chosen_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    make: Callable[[], Config],
+    where: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if where == ".env":
+        (tmp_path / ".env").write_text("".join(f"{name}={value!r}\n" for name, value in OTHERS.items()))
+    else:
+        for name, value in OTHERS.items():
+            monkeypatch.setenv(name, value)
+    assert make().store.backend == "sqlite"
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql://h/d"])
+def test_the_time_a_call_may_take_is_of_concern_to_every_store(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("POSTGRES_CALL_TIMEOUT", "soon")
+    assert refusal(lambda: Config(url=url)).startswith("POSTGRES_CALL_TIMEOUT in the environment: 'soon'")
+    assert Config(url=url, database=DatabaseConfig(call_timeout=3)).database.call_timeout == 3.0
+
+
+def test_a_url_leaves_only_the_settings_that_it_does_not_replace(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POSTGRES_HOST", "POSTGRES_DB"):
+        monkeypatch.setenv(name, "a\nb")
+    for name, value in OTHERS.items():
+        monkeypatch.setenv(name, value)
+    message = refusal(lambda: Config(url="postgresql://h/d"))
+    assert {name for name in OTHERS if f"{name} in the environment" in message} == OTHERS.keys() - {
+        "POSTGRES_PORT",
+        "POSTGRES_USER",
+        "POSTGRES_PASSWORD",
+    }
+    assert Config(url="sqlite:///x.db").store.backend == "sqlite"
+    assert "POSTGRES_HOST in the environment" in refusal(Config), "it was to choose the store"
+
+
+def test_pool_sizes_that_do_not_fit_are_of_concern_to_postgres_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_MIN_POOL_SIZE", "5")
+    monkeypatch.setenv("POSTGRES_MAX_POOL_SIZE", "3")
+    assert Config().store.backend == "sqlite"
+    assert "min_pool_size 5 is above max_pool_size 3" in refusal(lambda: Config(url="postgresql://h/d"))
 
 
 # Without their types, for what a type checker would stop.
@@ -290,6 +427,7 @@ messaging: Any = MessagingConfig
         (lambda: anything(database={"port": "x"}), ["DatabaseConfig.port: 'x' is refused"]),
         (lambda: anything(postgres_port="x"), ["DatabaseConfig.port: 'x' is refused"]),
         (lambda: anything(debug="maybe"), ["Config.debug: 'maybe' is refused"]),
+        (lambda: anything(log_level=15), ["Config.log_level: '15' is refused"]),
         (lambda: anything(log_level="loud"), ["Config.log_level: 'LOUD' is refused", "'DEBUG', 'INFO'"]),
     ],
     ids=lambda value: value[0][:40] if isinstance(value, list) else "",
@@ -634,3 +772,33 @@ def test_importing_builds_no_model_and_loads_no_dotenv() -> None:
         "assert 'dotenv' not in sys.modules, 'dotenv'"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+# --- the documentation ------------------------------------------------------------------------------------------------
+
+
+def documented_settings() -> dict[str, tuple[set[str], str]]:
+    """The table of the configuration page: variables and default, by setting."""
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ((?:`[A-Z_]+`(?:, )?)+) \| (.*?) \|", text, re.MULTILINE)
+    return {name: (set(re.findall(r"`(\w+)`", variables)), default) for name, variables, default in rows}
+
+
+def test_every_setting_is_documented_with_its_variables_and_its_default() -> None:
+    known: dict[str, tuple[set[str], str]] = {}
+    for path, kind in (("database.", DatabaseConfig), ("messaging.", MessagingConfig), ("", Config)):
+        defaults = kind()
+        for name in kind.model_fields.keys() - ({"database", "messaging"} if kind is Config else set()):
+            variables = set(kind.variables.get(name, (kind.prefix + name.upper(),)))
+            default = getattr(defaults, name)
+            shown = "" if name == "url" else f"{default:g}" if type(default) is float else str(default)
+            if type(default) is bool or default is None:
+                shown = shown.lower()
+            known[path + name] = (variables, shown)
+    documented = documented_settings()
+    assert documented.keys() == known.keys()
+    for name, (variables, default) in known.items():
+        found, shown = documented[name]
+        # The page says in words that the older names may stand behind MESSAGING_.
+        assert found == {one for one in variables if not (len(variables) > 1 and one.startswith("MESSAGING_"))}, name
+        assert shown == default, name
