@@ -780,8 +780,8 @@ def test_importing_builds_no_model_and_loads_no_dotenv() -> None:
 def documented_settings() -> dict[str, tuple[set[str], str]]:
     """The table of the configuration page: variables and default, by setting."""
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([a-z_.]+)` \| ((?:`[A-Z_]+`(?:, )?)+) \| (.*?) \|", text, re.MULTILINE)
-    return {name: (set(re.findall(r"`(\w+)`", variables)), default) for name, variables, default in rows}
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ((?:`[A-Z_]+`(?:, )?)+) \|(.*?)\|", text, re.MULTILINE)
+    return {name: (set(re.findall(r"`(\w+)`", variables)), default.strip()) for name, variables, default in rows}
 
 
 def test_every_setting_is_documented_with_its_variables_and_its_default() -> None:
