@@ -79,6 +79,7 @@ TEXTS: dict[str, Any] = {
     "list": ["alice"],
     "hostile": Hostile(),
 }
+NAMES = {what: value for what, value in TEXTS.items() if what != "None"}
 IDS = TEXTS | {
     "blank at the end": "alice ",
     "not NFC": "cafe\u0301",
@@ -238,10 +239,10 @@ def talks() -> Iterator[Bad]:
 
 CALLS: list[Bad] = [
     *each("external_id", IDS, lambda sdk, v: sdk.register_organization(v, "Name"), "register_organization id"),
-    *each("name", TEXTS, lambda sdk, v: sdk.register_organization("new", v), "register_organization name"),
+    *each("name", NAMES, lambda sdk, v: sdk.register_organization("new", v), "register_organization name"),
     *each("external_id", IDS, lambda sdk, v: sdk.register_agent(v, "acme", "Name"), "register_agent id"),
     *each("organization_external_id", IDS, lambda sdk, v: sdk.register_agent("new", v, "N"), "register_agent in"),
-    *each("name", TEXTS, lambda sdk, v: sdk.register_agent("new", "acme", v), "register_agent name"),
+    *each("name", NAMES, lambda sdk, v: sdk.register_agent("new", "acme", v), "register_agent name"),
     *each("external_id", IDS, lambda sdk, v: sdk.get_organization(v), "get_organization"),
     *each("external_id", IDS, lambda sdk, v: sdk.get_agent(v), "get_agent"),
     *each("external_id", IDS, lambda sdk, v: sdk.deregister_organization(v), "deregister_organization"),

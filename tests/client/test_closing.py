@@ -106,8 +106,7 @@ async def test_asks_that_the_store_does_not_end_keep_nobody_waiting(
     if when == "in flight":
         await asyncio.sleep(0)
     else:
-        assert asks._closer is not None
-        asks._closer.cancel()
+        await asks._closer.aclose()
     await close(sdk)
     for call in (asking, *endings):
         with pytest.raises(NotInitializedError, match="closed"):

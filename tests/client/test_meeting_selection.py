@@ -244,7 +244,7 @@ async def test_a_function_that_is_named_after_a_restart_is_asked_at_once_whereve
     seen: list[Record] = []
     restarted.meeting.choose_speakers(table.id, in_turn(["carol", "bob"], seen))
     meetings = restarted._started().meetings
-    await eventually(lambda: meetings._looking, SOON, until=lambda looking: looking is None)
+    await asyncio.wait_for(meetings._looking.wait_until_idle(), SOON)
     table = table.at(other)
     await table.speak("alice", 1)
     assert (await table.wait("carol")).number == 3

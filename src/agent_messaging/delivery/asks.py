@@ -21,6 +21,7 @@ from ..payloads import MISSING
 from ..storage.batches import pages
 from ..storage.ports import AskRow, EndedAsk, SessionStore
 from .again import Again
+from .services import SingleFlight
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -62,7 +63,7 @@ class Asks:
         """Those it could not end: otherwise they would stay open, and their sessions locked, until their deadlines."""
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
-        self._closer: asyncio.Task[None] | None = None
+        self._closer = SingleFlight(self._close_all, "ending asks")
         self._is_closed = False
 
     def turn(self, asker_id: str, responder_id: str) -> asyncio.Lock:
@@ -153,22 +154,19 @@ class Asks:
             future = closing[ask_id] = asyncio.get_running_loop().create_future()
         if self._is_closed:
             _give_up_on([future])
-        elif self._closer is None:
-            self._closer = asyncio.create_task(self._close_all(), name="agent-messaging-asks")
+        else:
+            self._closer.request()
         return future
 
     async def _close_all(self) -> None:
-        try:
-            while self._closing:
-                state, futures = self._closing.popitem()
-                ids = list(futures)
-                try:
-                    for page in pages(ids, AT_ONCE):
-                        await self._close_page(page, state, futures)
-                finally:
-                    _give_up_on(futures.values())
-        finally:
-            self._closer = None
+        while self._closing:
+            state, futures = self._closing.popitem()
+            ids = list(futures)
+            try:
+                for page in pages(ids, AT_ONCE):
+                    await self._close_page(page, state, futures)
+            finally:
+                _give_up_on(futures.values())
 
     async def _close_page(
         self, ids: list[str], state: AskState, futures: dict[str, asyncio.Future[AskOutcome | None]]
@@ -189,12 +187,8 @@ class Asks:
         await self.waiters.aclose()
         await asyncio.sleep(0)  # those released give up their asks
         self._again.close()
-        if self._closer is not None:
-            await asyncio.wait({self._closer}, timeout=timeout)
+        await self._closer.aclose(timeout)
         self._is_closed = True
-        if self._closer is not None:
-            self._closer.cancel()
-            await asyncio.wait({self._closer})
         for futures in self._closing.values():
             _give_up_on(futures.values())
 

@@ -32,6 +32,7 @@ from .outbox import Outbox
 from .reading import Reading
 from .retry import RetryPolicy
 from .runs import Runner
+from .services import SingleFlight
 from .serving import Serving
 from .trouble import Trouble
 from .waiting import Waiters
@@ -150,7 +151,7 @@ class Engine:
         self._timer = asyncio.Event()
         self._due = 0.0
         self._keeping: asyncio.Task[None] | None = None
-        self._checking: asyncio.Task[None] | None = None
+        self._checking = SingleFlight(self._end_turns, "looking at the turns")
 
     async def start(self) -> None:
         """Appear in the store, take over from the dead, and begin to serve."""
@@ -202,10 +203,10 @@ class Engine:
 
     async def _leave(self) -> None:
         self.is_leaving = True
-        for task in (self._keeping, self._checking):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+        await self._checking.aclose()
         self.dispatcher.begin_draining(take_new=False)
         await self.notices.aclose()
         await self.events.aclose()
@@ -249,18 +250,13 @@ class Engine:
         self.serving.ring_for([""], Kind.EVENTS)
 
     def _check_turns(self) -> None:
-        if self._checking is None and self.dispatcher.turns():
-            self._checking = asyncio.create_task(self._end_turns(), name="agent-messaging-turns")
+        if self.dispatcher.turns():
+            self._checking.request()
 
     async def _end_turns(self) -> None:
         """Cancel what works here on turns that are over."""
-        try:
-            for meeting_id, number in await self.meetings.find_over(self.dispatcher.turns()):
-                self.dispatcher.end_turn(meeting_id, number)
-        except (DatabaseError, OutcomeUnknownError) as error:
-            logger.debug("could not look at the turns, the next poll will: %s", error)
-        finally:
-            self._checking = None
+        for meeting_id, number in await self.meetings.find_over(self.dispatcher.turns()):
+            self.dispatcher.end_turn(meeting_id, number)
 
     async def _find_final(self, message_ids: list[str]) -> dict[str, ReceiptRow | None]:
         rows = {row.message_id: row for row in await self.store.deliveries.list_receipts(message_ids)}

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownError
+from ..exceptions import AgentMessagingError, MeetingNotFoundError
 from ..handlers.events import EventSubscription, MeetingEventHandler
 from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
@@ -23,6 +23,7 @@ from ..storage.ports import EventRow, MeetingStore
 from .background import Background
 from .names import Names
 from .retry import describe, is_cancellation, traceback_of
+from .services import SingleFlight
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -92,11 +93,12 @@ class Events:
         self.timeout = timeout
         self.decoder = Decoder()
         self._cursor: str | None = None
-        self._positioning: asyncio.Task[None] | None = None
+        self._positioning = SingleFlight(
+            self._position, "finding the end of the events", on_failure=_could_not_position
+        )
         self._has_left = False
         """No handler was there for a moment while the end was sought: it is too early for who comes next."""
-        self._reading: asyncio.Task[None] | None = None
-        self._read_again = False
+        self._reading = SingleFlight(self._read, "reading events")
         self._queues: dict[EventSubscription, Pending] = {}
         self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
         self._is_closed = False
@@ -125,25 +127,19 @@ class Events:
         if not self._queues:
             self._cursor = None  # who registers next hears of nothing that happened until then
             self._has_left = True
-        if self._queues and self._cursor is None and self._positioning is None:
-            self._positioning = asyncio.create_task(self._position(), name="agent-messaging-events-cursor")
+        if self._queues and self._cursor is None:
+            self._positioning.request()
 
     async def ready(self) -> None:
         """Wait until what happens from now on will reach the handlers."""
-        if (positioning := self._positioning) is not None:
-            await asyncio.wait({positioning})
+        await self._positioning.wait_until_idle()
 
     async def _position(self) -> None:
-        try:
-            while self._queues and self._cursor is None:
-                self._has_left = False
-                cursor = await self.meetings.find_cursor()
-                if not self._has_left:
-                    self._cursor = cursor
-        except (DatabaseError, OutcomeUnknownError) as error:
-            logger.warning("could not find the end of the events, trying again at the next look: %s", error)
-        finally:
-            self._positioning = None
+        while self._queues and self._cursor is None:
+            self._has_left = False
+            cursor = await self.meetings.find_cursor()
+            if not self._has_left:
+                self._cursor = cursor
 
     def look(self) -> None:
         """There may be new events."""
@@ -152,27 +148,18 @@ class Events:
         if self._cursor is None:
             self.follow()
             return
-        self._read_again = True
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name="agent-messaging-events-read")
+        self._reading.request()
 
     async def _read(self) -> None:
-        try:
-            while self._read_again and (cursor := self._cursor) is not None:
-                self._read_again = False
-                page = await self.meetings.read_events(cursor, AT_ONCE, most_bytes=AT_ONCE_BYTES)
-                if self._cursor is not cursor:
-                    continue  # nobody listened for a moment: the feed begins elsewhere now
-                await self._hand_out(page.events)
-                if self._cursor is cursor:
-                    self._cursor = page.cursor
-                self._read_again = self._read_again or not page.is_end
-        except (DatabaseError, OutcomeUnknownError) as error:
-            logger.debug("could not read events, the next look will: %s", error)
-        except Exception:
-            logger.exception("reading events failed, the next look tries again")
-        finally:
-            self._reading = None
+        if (cursor := self._cursor) is None:
+            return
+        page = await self.meetings.read_events(cursor, AT_ONCE, most_bytes=AT_ONCE_BYTES)
+        if self._cursor is cursor:  # otherwise nobody listened for a moment: the feed begins elsewhere now
+            await self._hand_out(page.events)
+        if self._cursor is cursor:
+            self._cursor = page.cursor
+        if not page.is_end:
+            self._reading.request()
 
     async def _hand_out(self, rows: list[EventRow]) -> None:
         wanted = {subscription.type for subscription in self._queues}
@@ -243,19 +230,26 @@ class Events:
         """Wait until the handlers have had what is recorded now."""
         await self.ready()
         self.look()
-        while self._reading is not None or self._positioning is not None:
-            await asyncio.wait({task for task in (self._reading, self._positioning) if task is not None})
+        while not (self._reading.is_idle and self._positioning.is_idle):
+            await self._positioning.wait_until_idle()
+            await self._reading.wait_until_idle()
         for queue in list(self._queues.values()):
             await queue.join()
 
     async def aclose(self) -> None:
         """Stop; what no handler has had yet is not handed to any here."""
         self._is_closed = True
-        tasks = {*self._workers.values(), *(task for task in (self._reading, self._positioning) if task is not None)}
+        await self._reading.aclose()
+        await self._positioning.aclose()
+        tasks = set(self._workers.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+
+
+def _could_not_position(error: AgentMessagingError) -> None:
+    logger.warning("could not find the end of the events, trying again at the next look: %s", error)
 
 
 def _size(row: EventRow) -> int:

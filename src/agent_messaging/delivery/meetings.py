@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ..exceptions import DatabaseError, MeetingNotFoundError, OutcomeUnknownError
+from ..exceptions import AgentMessagingError, DatabaseError, MeetingNotFoundError, OutcomeUnknownError
 from ..handlers.running import make_turn_context
 from ..handlers.threads import DaemonThreads
 from ..models import MeetingStatus, MessageContext, ParticipantStatus, Record, Turn
@@ -40,6 +40,7 @@ from ..storage.ports import (
 from .background import Background
 from .names import AgentName, Names
 from .retry import describe, is_cancellation
+from .services import SingleFlight
 from .serving import Serving
 from .waiting import Waiters
 
@@ -126,10 +127,8 @@ class Meetings:
         """By meeting id and agent id: runs of the agent's turn handler that failed here, in a row."""
         self._acting: set[asyncio.Future[Any]] = set()
         """Acts on their way; kept, because whoever asked for them may be gone."""
-        self._to_look_at: set[str] = set()
-        self._selecting: dict[str, asyncio.Task[None]] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self._look_again = False
+        self._selecting: dict[str, SingleFlight] = {}
+        self._looking = SingleFlight(self._look_for_selections, "looking for speakers to choose")
         self._is_closed = False
 
     # --- acts ---------------------------------------------------------------------------------------------------------
@@ -189,6 +188,8 @@ class Meetings:
         """A meeting is over, or gone."""
         self.selectors.pop(meeting_id, None)
         self._chairs.pop(meeting_id, None)
+        if meeting_id in self._selecting and self._selecting[meeting_id].is_idle:
+            del self._selecting[meeting_id]
         self.failures.pop(meeting_id, None)
         for key in [key for key in self.observed if key[0] == meeting_id]:
             del self.observed[key]
@@ -205,20 +206,18 @@ class Meetings:
         self.waiters.look()
         self.readiness.look()
         if self.selectors or self.failures or len(self.observed) >= self._many_observed:
-            self._look_again = True
-            if self._looking is None and not self._is_closed:
-                self._looking = asyncio.create_task(self._look_for_selections(), name="agent-messaging-selections")
+            self._looking.request()
 
     async def aclose(self) -> None:
         """Release whoever waits."""
         self._is_closed = True
         await self.waiters.aclose()
         await self.readiness.aclose()
-        tasks = {*self._selecting.values(), *([] if self._looking is None else [self._looking])}
-        for task in tasks:
-            task.cancel()
-        if going := {*tasks, *self._acting}:
-            await asyncio.wait(going, timeout=1.0)
+        await self._looking.aclose()
+        for selecting in list(self._selecting.values()):
+            await selecting.aclose()
+        if self._acting:
+            await asyncio.wait(set(self._acting), timeout=1.0)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -311,25 +310,18 @@ class Meetings:
 
     async def _look_for_selections(self) -> None:
         """Choose where it is due, and forget the meetings that ended elsewhere; one query for all of them."""
-        try:
-            while self._look_again:
-                self._look_again = False
-                await self._take_chairs()
-                meeting_ids = self.selectors.keys() | self.failures.keys()
-                if tidies := len(self.observed) >= self._many_observed:
-                    meeting_ids |= {meeting_id for meeting_id, _ in self.observed}
-                found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in meeting_ids])
-                for (meeting_id, _), standing in found.items():
-                    if standing is None or standing.status is MeetingStatus.ENDED:
-                        self.forget(meeting_id)
-                    elif standing.turn is not None and standing.turn.purpose is Purpose.SELECT:
-                        self._select(meeting_id)
-                if tidies:
-                    self._many_observed = max(MANY_OBSERVED, 2 * len(self.observed))
-        except (DatabaseError, OutcomeUnknownError) as error:
-            logger.debug("could not look for speakers to choose, the next look will: %s", error)
-        finally:
-            self._looking = None
+        await self._take_chairs()
+        meeting_ids = self.selectors.keys() | self.failures.keys()
+        if tidies := len(self.observed) >= self._many_observed:
+            meeting_ids |= {meeting_id for meeting_id, _ in self.observed}
+        found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in meeting_ids])
+        for (meeting_id, _), standing in found.items():
+            if standing is None or standing.status is MeetingStatus.ENDED:
+                self.forget(meeting_id)
+            elif standing.turn is not None and standing.turn.purpose is Purpose.SELECT:
+                self._select(meeting_id)
+        if tidies:
+            self._many_observed = max(MANY_OBSERVED, 2 * len(self.observed))
 
     async def _take_chairs(self) -> None:
         """Sit for the hosts, so that this process is woken when a speaker is to be chosen, wherever the turn ends."""
@@ -344,21 +336,22 @@ class Meetings:
         """It may be time for the function here to choose."""
         if meeting_id not in self.selectors or self._is_closed:
             return
-        self._to_look_at.add(meeting_id)
-        if meeting_id not in self._selecting:
-            task = self.background.start(self._select_while_asked(meeting_id), "agent-messaging-select")
-            self._selecting[meeting_id] = task
+        selecting = self._selecting.get(meeting_id)
+        if selecting is None:
+            selecting = self._selecting[meeting_id] = SingleFlight(
+                partial(self._select_while_hosted, meeting_id),
+                f"choosing the next speaker of meeting {meeting_id}",
+                on_failure=partial(_could_not_select, meeting_id),
+                background=self.background,
+            )
+        selecting.request()
 
-    async def _select_while_asked(self, meeting_id: str) -> None:
+    async def _select_while_hosted(self, meeting_id: str) -> None:
         try:
-            while meeting_id in self._to_look_at:  # again, if it was said while this looked
-                self._to_look_at.discard(meeting_id)
-                await self._select_speaker(meeting_id)
-        except (DatabaseError, OutcomeUnknownError) as error:
-            logger.warning("could not choose the next speaker of meeting %s, its time will: %s", meeting_id, error)
+            await self._select_speaker(meeting_id)
         finally:
-            self._to_look_at.discard(meeting_id)
-            del self._selecting[meeting_id]
+            if meeting_id not in self.selectors:
+                self._selecting.pop(meeting_id, None)
 
     async def _select_speaker(self, meeting_id: str) -> None:
         standing = (await self.meetings.find_standings([(meeting_id, NOBODY)]))[meeting_id, NOBODY]
@@ -369,7 +362,7 @@ class Meetings:
         if turn is None or turn.purpose is not Purpose.SELECT or function is None:
             return
         chosen = await self._ask_selector(meeting_id, function, turn)
-        self._to_look_at.add(meeting_id)  # whoever was chosen may have left meanwhile
+        self._select(meeting_id)  # once more: whoever was chosen may have left meanwhile
         await self.act(meeting_id, Choose(turn.number, chosen))
 
     async def _ask_selector(self, meeting_id: str, function: Selector, turn: TurnRow) -> str | None:
@@ -494,6 +487,10 @@ class Meetings:
             if standing is None or standing.turn is None or standing.turn.number != number:
                 over.append((meeting_id, number))
         return over
+
+
+def _could_not_select(meeting_id: str, error: AgentMessagingError) -> None:
+    logger.warning("could not choose the next speaker of meeting %s, its time will: %s", meeting_id, error)
 
 
 def holds_turn(standing: Standing, agent_id: str) -> bool:

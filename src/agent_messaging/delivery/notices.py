@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 
-from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..handlers.registry import Handler
 from ..handlers.running import make_notice_context, run_handler
 from ..handlers.threads import DaemonThreads
@@ -17,6 +16,7 @@ from ..storage.ports import Claim, ClaimedDelivery, MessageRow, SessionStore
 from .background import Background
 from .names import AgentName, Names
 from .retry import describe, traceback_of
+from .services import SingleFlight
 from .serving import Serving
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -53,8 +53,7 @@ class Notices:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending: Counter[str] = Counter()
         self._slots: dict[str, asyncio.Semaphore] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self._look_again = False
+        self._looking = SingleFlight(self._take, "looking for notices")
         self._is_closed = False
 
     def find_handler(self, recipient: AgentName) -> Handler | None:
@@ -80,11 +79,8 @@ class Notices:
     def look(self) -> None:
         """Others may have left notices for the handlers here."""
         here = self.serving.served_here(Kind.NOTIFICATION)
-        if self._is_closed or (here is not None and not here):
-            return
-        self._look_again = True
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._take(), name="agent-messaging-notices")
+        if here is None or here:
+            self._looking.request()
 
     async def wait_until_idle(self) -> None:
         """Wait until the handlers that run have ended."""
@@ -96,23 +92,17 @@ class Notices:
         self._is_closed = True
         self.threads.abandon()
         self.threads.close()
-        tasks = {*self._tasks, *({self._looking} if self._looking is not None else ())}
-        for task in tasks:
+        await self._looking.aclose()
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=1.0)
 
     async def _take(self) -> None:
-        try:
-            while self._look_again:
-                self._look_again = False
-                messages = await self.sessions.take_notices(self.serving.served_here(Kind.NOTIFICATION), AT_ONCE)
-                self._look_again = self._look_again or len(messages) == AT_ONCE
-                await self._tell_all(messages)
-        except (DatabaseError, OutcomeUnknownError) as error:
-            logger.debug("could not look for notices: %s", error)
-        finally:
-            self._looking = None
+        messages = await self.sessions.take_notices(self.serving.served_here(Kind.NOTIFICATION), AT_ONCE)
+        if len(messages) == AT_ONCE:
+            self._looking.request()
+        await self._tell_all(messages)
 
     async def _tell_all(self, messages: Iterable[MessageRow]) -> None:
         messages = list(messages)

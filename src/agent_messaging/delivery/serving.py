@@ -16,16 +16,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from ..exceptions import (
     AgentMessagingError,
-    DatabaseError,
     NoHandlerRegisteredError,
-    NotInitializedError,
-    OutcomeUnknownError,
     TimeoutError,
 )
 from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
 from ..models import HandlerContext, Kind
 from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
 from .names import NAMES_MAX_AGE, AgentName, Names
+from .services import SingleFlight
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -79,9 +77,10 @@ class Serving(Listener):
         self._recent: set[tuple[str | None, Kind]] = set()
         self._explicit_elsewhere: set[tuple[str | None, Kind]] = set()
         self._read_at = -MAX_AGE
-        self._reading: asyncio.Task[None] | None = None
-        self._publishing: asyncio.Task[None] | None = None
-        self._dirty = False
+        self._reading = SingleFlight(self._read_if_stale, "reading who serves whom")
+        self._publishing = SingleFlight(self._publish, "publishing who is served here", on_failure=_could_not_publish)
+        self._is_behind = False
+        """The store does not know what is served here."""
         self._stale = False
         self._rung_for: set[tuple[str, Kind]] = set()
         self._published: frozenset[Service] | None = None
@@ -108,15 +107,11 @@ class Serving(Listener):
         """
         global_registry.unsubscribe(self)
         self.own.unsubscribe(self)
-        if self._publishing is not None:
-            await asyncio.wait({self._publishing}, timeout=timeout)
+        await self._publishing.aclose(timeout)
         self._loop = None
         for timer in self._leaving.values():
             timer.cancel()
-        for task in (self._publishing, self._reading):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
+        await self._reading.aclose()
 
     def find_handler(self, agent: AgentName, kind: Kind) -> Handler | None:
         """The handler that serves the agent here: its own in this SDK object, its own global one, or the bare one."""
@@ -139,35 +134,22 @@ class Serving(Listener):
         if self._loop is None:
             return  # closed meanwhile
         self.on_change()
-        self._dirty = True
-        if self._publishing is None:
-            self._publishing = asyncio.create_task(self._publish_until_clean(), name="agent-messaging-publish")
-            self._publishing.add_done_callback(_forget)
+        self._publishing.request()
 
     async def publish(self) -> None:
         """Tell the store what is served here; return when it knows."""
-        self._republish()
-        if (publishing := self._publishing) is None:
-            return
-        await asyncio.wait({publishing})
-        if publishing.cancelled():
-            raise NotInitializedError("The SDK was closed meanwhile.")
-        publishing.result()
+        if self._loop is not None:
+            self.on_change()
+            await self._publishing.run()
 
-    async def _publish_until_clean(self) -> None:
-        try:
-            while self._dirty:
-                self._dirty = False
-                services = await self._services()
-                if services != self._published:
-                    await self.processes.publish(self.presence.process_id, services)
-                    self._published = services
-                    await self.ring_everybody()
-        except BaseException:
-            self._dirty = True  # the next look tries again
-            raise
-        finally:
-            self._publishing = None
+    async def _publish(self) -> None:
+        self._is_behind = True
+        services = await self._services()
+        if services != self._published:
+            await self.processes.publish(self.presence.process_id, services)
+            self._published = services
+            await self.ring_everybody()
+        self._is_behind = False
 
     async def _services(self) -> frozenset[Service]:
         services: set[Service] = set()
@@ -222,7 +204,7 @@ class Serving(Listener):
 
     def retry_publication(self) -> None:
         """Publish what could not be published before; called when the store answers."""
-        if self._dirty and self._publishing is None:
+        if self._is_behind and self._publishing.is_idle:
             self._republish()
 
     def forget_publication(self) -> None:
@@ -235,20 +217,15 @@ class Serving(Listener):
     def look_soon(self) -> None:
         """Read again what others say: now, or a second after the last time. No change is missed, only seen late."""
         self._stale = True
-        if self._reading is None and self._loop is not None:
-            self._reading = asyncio.create_task(self._read_quietly(), name="agent-messaging-serving")
+        if self._loop is not None:
+            self._reading.request()
 
-    async def _read_quietly(self) -> None:
-        try:
-            while self._stale:
-                await asyncio.sleep(self._read_at + MAX_AGE - time.monotonic())
-                self._stale = False
-                await self._read()
-                await self._follow_agents()
-        except (DatabaseError, OutcomeUnknownError) as error:
-            logger.debug("could not read who serves whom: %s", error)
-        finally:
-            self._reading = None
+    async def _read_if_stale(self) -> None:
+        await asyncio.sleep(self._read_at + MAX_AGE - time.monotonic())
+        if self._stale:  # otherwise the run before, which slept meanwhile, has read for this one too
+            self._stale = False
+            await self._read()
+            await self._follow_agents()
 
     async def _follow_agents(self) -> None:
         """Publish again if agents served here were registered, or registered anew, by another process.
@@ -260,8 +237,8 @@ class Serving(Listener):
             self._followed_at = time.monotonic()
             await self.names.refresh(self._wanted)
             self._republish()
-        elif self._dirty:
-            self._republish()
+        else:
+            self.retry_publication()
 
     async def _read(self) -> None:
         rows = await self.processes.list_processes(self.grace)
@@ -387,7 +364,5 @@ class Serving(Listener):
         return agent is not None and any(self.is_served(agent, kind, live_only=True) for kind in kinds)
 
 
-def _forget(task: asyncio.Task[None]) -> None:
-    """Say in the log why nobody could be told; whoever waited for it is told too."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.warning("could not publish who is served here, trying again: %s", error)
+def _could_not_publish(error: AgentMessagingError) -> None:
+    logger.warning("could not publish who is served here, trying again: %s", error)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from ..exceptions import DatabaseError, NotInitializedError, OutcomeUnknownError
+from ..exceptions import NotInitializedError
 from ..storage.batches import pages
+from .services import SingleFlight
 
 R = TypeVar("R")
-
-logger = logging.getLogger("agent_messaging.delivery")
 
 PAGE = 1_000
 """Ids asked for in one query."""
@@ -40,7 +38,7 @@ class Waiters(Generic[R]):
         self._futures: dict[str, list[asyncio.Future[R]]] = {}
         self._early: dict[str, bool] = {}
         """Ids that are not stored yet, with whether somebody wanted to look at them meanwhile."""
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = SingleFlight(self._look_once, "looking at what is waited for")
         self._ids: set[str] = set()
         self._looks_at_all = False
         self._is_closed = False
@@ -120,8 +118,10 @@ class Waiters(Generic[R]):
     def hint(self, ids: Iterable[str]) -> None:
         """Something may have happened to these: look."""
         if self._futures:
-            self._ids |= {id for id in ids if id in self._futures}
-            self._look()
+            wanted = {id for id in ids if id in self._futures}
+            if wanted:
+                self._ids |= wanted
+                self._looking.request()
 
     def look(self) -> None:
         """Anything may have happened: look at all that is waited for.
@@ -130,33 +130,20 @@ class Waiters(Generic[R]):
         """
         if self._futures:
             self._looks_at_all = True
-            self._look()
+            self._looking.request()
 
     async def aclose(self) -> None:
         """Stop looking, and release whoever still waits."""
         self._is_closed = True
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait({self._looking})
+        await self._looking.aclose()
         for future in [future for futures in self._futures.values() for future in futures if not future.done()]:
             future.set_exception(NotInitializedError(_CLOSED))
 
-    def _look(self) -> None:
-        if (self._ids or self._looks_at_all) and self._looking is None and not self._is_closed:
-            self._looking = asyncio.create_task(self._look_until_done(), name="agent-messaging-waiting")
-
-    async def _look_until_done(self) -> None:
-        try:
-            while self._ids or self._looks_at_all:
-                ids = self._futures.keys() if self._looks_at_all else self._futures.keys() & self._ids
-                ids = {id for id in ids if not all(future.done() for future in self._futures[id])}
-                self._ids, self._looks_at_all = set(), False
-                try:
-                    await self._check(ids)
-                except (DatabaseError, OutcomeUnknownError) as error:
-                    logger.debug("could not look at what is waited for, the next poll will: %s", error)
-        finally:
-            self._looking = None
+    async def _look_once(self) -> None:
+        ids = self._futures.keys() if self._looks_at_all else self._futures.keys() & self._ids
+        ids = {id for id in ids if not all(future.done() for future in self._futures[id])}
+        self._ids, self._looks_at_all = set(), False
+        await self._check(ids)
 
     async def _check(self, ids: Collection[str]) -> None:
         for id in self._early.keys() & set(ids):
