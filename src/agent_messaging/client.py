@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -12,11 +11,10 @@ from uuid import UUID
 from .bootstrap import build_store
 from .config import Config
 from .delivery.engine import Engine
+from .delivery.lifecycle import Lifecycle
 from .exceptions import (
     AgentAlreadyExistsError,
     ConfigurationError,
-    HandlerError,
-    NotInitializedError,
     OrganizationAlreadyExistsError,
     OrganizationNotFoundError,
 )
@@ -78,9 +76,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             raise ConfigurationError(f"config must be a Config, a database URL or None, not {type(config).__name__}.")
         self.config = config
         self._handlers = Registry()
-        self._engine: Engine | None = None
+        self._lifecycle = Lifecycle(self._build)
         self._event_handler = MeetingEventHandler(lambda: self._started().events, self._events_changed)
-        self._changing = asyncio.Lock()
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
         self._conversation = Conversation[T_Conversation](
@@ -97,7 +94,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        await self._close(drain=exc_type is None)
+        await self._lifecycle.leave(drain=exc_type is None)
 
     async def initialize(self) -> None:
         """Open the store, bring its schema up to date, and begin to serve. Idempotent.
@@ -107,20 +104,13 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             SchemaVersionError: The schema does not fit, and auto_initialize_schema is off or the store is newer.
             ConfigurationError: An extra is missing, or the server is unsafe.
         """
-        async with self._changing:
-            if self._engine is not None:
-                return
-            _set_level("DEBUG" if self.config.debug else self.config.log_level)
-            store = build_store(self.config)
-            budget = self.config.database.call_timeout
-            engine = Engine(store, self.config.messaging, self._handlers, self._event_handler, budget=budget)
-            try:
-                await store.open(initialize=self.config.auto_initialize_schema)
-                await engine.start()
-            except BaseException:
-                await engine.abort()
-                raise
-            self._engine = engine
+        await self._lifecycle.start(initialize=self.config.auto_initialize_schema)
+
+    def _build(self) -> Engine:
+        _set_level("DEBUG" if self.config.debug else self.config.log_level)
+        store = build_store(self.config)
+        budget = self.config.database.call_timeout
+        return Engine(store, self.config.messaging, self._handlers, self._event_handler, budget=budget)
 
     async def close(self) -> None:
         """Handle what this object sent to agents it serves, give back the rest, and let go of the store. Idempotent.
@@ -131,41 +121,10 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             HandlerError: It was called by a handler of this object, for whose end it would wait.
         """
-        await self._close(drain=True)
-
-    async def _close(self, *, drain: bool) -> None:
-        if self._engine is not None and asyncio.current_task() in self._engine.dispatcher.runs:
-            raise HandlerError(
-                "close() was called by a handler, for whose end it would wait. Let the handler set an event, and close "
-                "the SDK where it was started."
-            )
-        async with self._changing:
-            engine, self._engine = self._engine, None
-            if engine is None:
-                return
-            # Handlers that still run may send and look things up until the last one has ended.
-            self._engine = engine
-            # In a task of its own: neither a cancellation nor a handler that closes the SDK cuts the leaving itself.
-            closing = asyncio.create_task(self._stop(engine, drain), name="agent-messaging-close")
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                if not engine.is_leaving:
-                    closing.cancel()  # no draining any more
-                await asyncio.wait({closing})
-                raise
-
-    async def _stop(self, engine: Engine, drain: bool) -> None:
-        try:
-            await engine.stop(drain=drain)
-        finally:
-            self._engine = None
-            await engine.store.aclose()
+        await self._lifecycle.leave(drain=True)
 
     def _started(self) -> Engine:
-        if self._engine is None or self._engine.is_closed:
-            raise NotInitializedError
-        return self._engine
+        return self._lifecycle.use()
 
     @property
     def store(self) -> Store:
@@ -181,7 +140,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             RuntimeError: The SDK is not initialized.
         """
-        self._started()
+        self._lifecycle.find()
         return self._one_way
 
     @property
@@ -191,7 +150,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             RuntimeError: The SDK is not initialized.
         """
-        self._started()
+        self._lifecycle.find()
         return self._conversation
 
     @property
@@ -219,7 +178,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             RuntimeError: The SDK is not initialized.
         """
-        self._started()
+        self._lifecycle.find()
         return self._meeting
 
     @property
@@ -229,7 +188,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             RuntimeError: The SDK is not initialized.
         """
-        self._started()
+        self._lifecycle.find()
         return Receipts(self._started)
 
     @property
@@ -239,7 +198,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         Raises:
             RuntimeError: The SDK is not initialized.
         """
-        self._started()
+        self._lifecycle.find()
         return DeadLetters(self._started)
 
     # --- organizations ------------------------------------------------------------------------------------------------
@@ -472,9 +431,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     register_meeting_event_handler = register_event_handler
 
     def _events_changed(self) -> None:
-        if self._engine is not None:
-            self._engine.events.follow()
-            self._engine.serving.handlers_changed()
+        if (engine := self._lifecycle.engine) is not None:
+            engine.event_handlers_changed()
 
     def unregister_handler(self, agent_external_id: str) -> bool:
         """Forget the handler of one agent in this SDK object; False if it had none. What runs goes on."""

@@ -6,12 +6,13 @@ same call may succeed later unchanged. Every error survives pickling. Payloads n
 
     AgentMessagingError
     ├── NotInitializedError (RuntimeError)      ├── SessionError
-    ├── ConfigurationError (ValueError)         │   ├── SessionStateError
-    ├── InvalidArgumentError (ValueError)       │   │   └── SessionNotFoundError (ValueError)
-    │   └── PayloadError                        │   ├── SessionLockError
-    ├── IdempotencyConflictError                │   │   └── MutualWaitError
-    ├── AgentNotFoundError                      │   └── ConversationEndedError
-    ├── OrganizationNotFoundError               ├── MeetingError
+    │   └── EventLoopError                      │   ├── SessionStateError
+    ├── ConfigurationError (ValueError)         │   │   └── SessionNotFoundError (ValueError)
+    ├── InvalidArgumentError (ValueError)       │   ├── SessionLockError
+    │   └── PayloadError                        │   │   └── MutualWaitError
+    ├── IdempotencyConflictError                │   └── ConversationEndedError
+    ├── AgentNotFoundError, OrganizationNotFoundError
+    │                                           ├── MeetingError
     ├── MessageNotFoundError                    │   ├── MeetingNotFoundError (ValueError)
     ├── MailboxFullError                        │   ├── MeetingNotActiveError, MeetingStateError
     ├── ClaimLostError                          │   ├── InvalidMeetingError (ValueError), AgentNotInMeetingError
@@ -88,6 +89,16 @@ class NotInitializedError(AgentMessagingError, RuntimeError):
 
     code = "not_initialized"
     exit_code = 2
+
+
+class EventLoopError(NotInitializedError):
+    """An AgentMessaging belongs to the event loop on which it was started, and this call comes from elsewhere: another
+    loop, or a thread without one. `await` the call on that loop; from another thread, hand it over with
+    `asyncio.run_coroutine_threadsafe(call, loop).result()`; for each asyncio.run, make or start an AgentMessaging
+    inside it.
+    """
+
+    code = "event_loop"
 
 
 class ConfigurationError(AgentMessagingError, ValueError):

@@ -232,7 +232,7 @@ async def test_a_close_that_is_cancelled_while_it_leaves_still_leaves_nothing_be
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert sdk._engine is None
+    assert sdk._lifecycle.engine is None
     other.register_handler("bob")(inbox := Inbox())
     assert [receipt.attempt for receipt in await other.wait(ids)] == [1, 1, 1]
     assert inbox.messages == [0, 1, 2]

@@ -153,7 +153,7 @@ async def test_several_sdk_objects_of_one_process_share_a_database(url: str) -> 
     assert sorted(inbox.messages) == [0, 1, 2, 3]
     for sdk in sdks:
         await sdk.close()
-        left = [other for other in sdks if other is not sdk and other._engine is not None]
+        left = [other for other in sdks if other is not sdk and other._lifecycle.engine is not None]
         for other in left:
             assert (await other.get_agent("bob")).external_id == "bob"
 

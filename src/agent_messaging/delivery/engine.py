@@ -13,7 +13,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from ..config import MessagingConfig
-from ..exceptions import DatabaseError, MessageNotFoundError, OutcomeUnknownError
+from ..exceptions import DatabaseError, EventLoopError, MessageNotFoundError, OutcomeUnknownError
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.threads import DaemonThreads
@@ -69,6 +69,8 @@ class Engine:
     ) -> None:
         self.store = store
         self.settings = settings
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """On which it was started, and all of it runs."""
         self.names = Names(store.directory)
         self.serving = Serving(
             store.processes,
@@ -148,6 +150,8 @@ class Engine:
         self.is_closing = False
         self.is_leaving = False
         self.is_closed = False
+        self._is_hurried = False
+        self._draining: asyncio.Timeout | None = None
         self._timer = asyncio.Event()
         self._due = 0.0
         self._keeping: asyncio.Task[None] | None = None
@@ -155,12 +159,38 @@ class Engine:
 
     async def start(self) -> None:
         """Appear in the store, take over from the dead, and begin to serve."""
+        self.loop = asyncio.get_running_loop()
         await self.store.presence.start(self._rang, self._lost)
         await self._bury()
         await self.events.start()
         await self.serving.start()
         self.dispatcher.start()
         self._keeping = asyncio.create_task(self._keep_time(), name="agent-messaging-time")
+
+    def check_loop(self) -> None:
+        """Refuse a caller that is not on the engine's loop: what it would wait for comes there, and it would hang.
+
+        Raises:
+            EventLoopError: It is on another loop, or on none.
+        """
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self.loop:
+            raise EventLoopError
+
+    def event_handlers_changed(self) -> None:
+        """Handlers of events came or went, in whatever thread."""
+        assert self.loop is not None
+        try:
+            self.check_loop()
+        except EventLoopError:
+            if not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(self.events.follow)
+        else:
+            self.events.follow()
+        self.serving.handlers_changed()
 
     async def adopt(self, external_ids: Collection[str], *, everyone: bool = False) -> None:
         """Let the bare handlers of this process serve these agents too."""
@@ -186,8 +216,10 @@ class Engine:
         self.is_closing = True
         self.arrivals.wake_all()
         limit = self.settings.drain_timeout
+        if self._is_hurried:
+            limit = 0.0
         try:
-            async with asyncio.timeout(self.settings.handler_timeout if limit is None else limit):
+            async with asyncio.timeout(self.settings.handler_timeout if limit is None else limit) as self._draining:
                 self.dispatcher.begin_draining(take_new=drain)
                 while True:
                     await self.outbox.wait_until_idle()
@@ -200,6 +232,12 @@ class Engine:
             logger.warning("closing with %d handlers still running; their messages go back", len(self.dispatcher.runs))
         finally:
             await self._leave()
+
+    def hurry(self) -> None:
+        """Drain no longer: who leaves has no more time."""
+        self._is_hurried = True
+        if self._draining is not None and not self.is_leaving:
+            self._draining.reschedule(asyncio.get_running_loop().time())
 
     async def _leave(self) -> None:
         self.is_leaving = True

@@ -75,8 +75,10 @@ def traceback_of(error: BaseException) -> BaseException | None:
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether it ends the calling task because somebody cancelled that; not a CancelledError of a function's making."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False  # at the end of the interpreter, or of a loop that was only closed, there is no task to ask
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0
 
 
 def _is_validation_error(error: BaseException) -> bool:

@@ -77,6 +77,7 @@ class ReceivedMessage:
     async def _settle(self, how: Settling, *, delay: float = 0.0, reason: str | None = None) -> None:
         if reason is not None:
             _check_reason(reason)
+        self.engine.check_loop()
         if self.engine.is_closed:
             raise ClaimLostError(message_id=self.message_id)  # it was given back then
         settlement = Settlement(self.delivery.claim, how, delay, reason[:MAX_REASON_LENGTH] if reason else None)

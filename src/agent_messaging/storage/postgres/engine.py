@@ -58,6 +58,7 @@ class Engine:
         """Whether the server can notice by itself that a client is gone (`open` of the store finds out)."""
         self._pool: Any = None
         self._pid = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def settings(self) -> dict[str, str]:
@@ -115,7 +116,7 @@ class Engine:
         except BaseException:
             pool.terminate()
             raise
-        self._pool, self._pid = pool, os.getpid()
+        self._pool, self._pid, self._loop = pool, os.getpid(), asyncio.get_running_loop()
 
     async def aclose(self) -> None:
         """Close the pool: politely if the connections are idle and the server answers, at once otherwise."""
@@ -124,6 +125,8 @@ class Engine:
             return
         if os.getpid() != self._pid:
             return  # a forked child: the connections are the parent's
+        if self._loop is not asyncio.get_running_loop():
+            return  # its loop was closed: nothing can be done on the connections, which end with their last reference
         closing = asyncio.ensure_future(pool.close())
         try:
             await asyncio.wait({closing}, timeout=_TIDY_UP)

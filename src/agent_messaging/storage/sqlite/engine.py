@@ -8,6 +8,7 @@ back and run again, each on its own. No transaction spans an await, and cancelli
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import os
 import queue
@@ -86,7 +87,7 @@ class Engine:
         self._pid = 0
         self._open = False
         self._replaced: StorageReplacedError | None = None
-        self._threads: list[tuple[threading.Thread, asyncio.Event]] = []
+        self._threads: list[tuple[threading.Thread, concurrent.futures.Future[None]]] = []
         self._writes: deque[Waiting[Any]] = deque()
         self._awake = False
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -124,7 +125,7 @@ class Engine:
     async def _start_thread(self, name: str, connect: Connect, run: Callable[[apsw.Connection], None]) -> None:
         loop = asyncio.get_running_loop()
         connected = Waiting(lambda connection: None, loop)
-        ended = asyncio.Event()
+        ended: concurrent.futures.Future[None] = concurrent.futures.Future()
 
         def main() -> None:
             try:
@@ -138,8 +139,7 @@ class Engine:
                 finally:
                     self._disconnect(connection)
             finally:
-                with suppress(RuntimeError):  # the loop is closed: nobody waits
-                    loop.call_soon_threadsafe(ended.set)
+                ended.set_result(None)
 
         thread = threading.Thread(target=main, name=f"agent-messaging-{name}", daemon=True)
         self._threads.append((thread, ended))
@@ -157,7 +157,10 @@ class Engine:
         connection.close()
 
     async def aclose(self) -> None:
-        """Finish what waits, then end the threads, the readers first: the writer closes the file. Idempotent."""
+        """Finish what waits, then end the threads, the readers first: the writer closes the file. Idempotent.
+
+        On any loop: the one on which it was opened may have been closed.
+        """
         self._open = False
         if self.is_forked:
             return  # the child has none of the threads, and the connections are the parent's
@@ -170,12 +173,12 @@ class Engine:
             if len(self._threads) == 1:
                 self._bell.put(None)
             thread, ended = self._threads[-1]
-            with suppress(TimeoutError):  # it hangs in the system; being a daemon it does not hold up the process
-                await asyncio.wait_for(ended.wait(), self.busy_timeout + 1)
+            await asyncio.wait([asyncio.wrap_future(ended)], timeout=self.busy_timeout + 1)
+            if ended.done():  # otherwise it hangs in the system; being a daemon it does not hold up the process
                 thread.join(1)
             self._threads.pop()
         while self._writes:
-            with suppress(IndexError, asyncio.InvalidStateError):
+            with suppress(IndexError, asyncio.InvalidStateError, RuntimeError):  # the last: its loop is closed
                 self._writes.popleft().future.set_exception(self._busy())
 
     # --- jobs ---

@@ -219,7 +219,8 @@ class SQLitePresence:
         """See the port. The row stays as it is: to retire is ProcessStore's."""
         if self._engine.is_forked:
             return  # the child shares the parent's poller: what it removes there the parent would lose
-        tasks = [task for task in (self._watching, self._asking) if task is not None]
+        here = asyncio.get_running_loop()  # the tasks of a loop that was closed have ended with it
+        tasks = [task for task in (self._watching, self._asking) if task is not None and task.get_loop() is here]
         self._watching = None
         for task in tasks:
             task.cancel()
