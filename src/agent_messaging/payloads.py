@@ -522,8 +522,28 @@ def _modern(annotation: Any, inside: tuple[Any, ...] = ()) -> Any:
 
 
 def _name(annotation: Any) -> str:
-    text = annotation.__name__ if isinstance(annotation, type) else re.sub(r"[\w.<>]+\.(?=\w)", "", str(annotation))
+    text = _spell(annotation)
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _spell(annotation: Any) -> str:
+    """The annotation as its author may have written it, without what pydantic was told beside the types."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is None or annotation is types.NoneType:
+        return "None"
+    if annotation is ...:
+        return "..."
+    if origin is typing.Annotated:
+        return _spell(arguments[0])
+    if origin is types.UnionType or origin is typing.Union:
+        return " | ".join(_spell(one) for one in arguments)
+    if origin is typing.Literal:
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    if origin is not None and arguments and all(not isinstance(one, list) for one in arguments):
+        return f"{_spell(origin)}[{', '.join(_spell(one) for one in arguments)}]"
+    if isinstance(annotation, type):
+        return annotation.__name__
+    return re.sub(r"[\w.<>]+\.(?=\w)", "", str(annotation))
 
 
 _PYDANTIC_PROBLEMS = frozenset(get_args(core_schema.ErrorType))

@@ -251,6 +251,21 @@ async def test_a_handler_may_run_as_long_as_the_asker_waits_then_it_is_stopped(m
     assert "HandlerTimeoutError" in letter.reasons[0]
 
 
+async def test_what_failed_in_a_task_group_is_told_to_the_asker_and_in_the_dead_letter(sdk: Sdk) -> None:
+    async def look_up() -> None:
+        raise LookupError("no such customer")
+
+    @sdk.register_handler("bob")
+    async def on_question(question: Any, context: MessageContext) -> Any:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(look_up())
+
+    with pytest.raises(HandlerError, match=r"failed on this ask: LookupError: no such customer"):
+        await sdk.conversation.send_and_wait("alice", "bob", 1, timeout=60)
+    [dead] = await sdk.dead_letters.list()
+    assert dead.reasons == ("LookupError: no such customer",)
+
+
 @pytest.mark.parametrize("registered", [True, False], ids=["raises", "thread"])
 async def test_a_handler_that_raises_is_told_to_the_asker_at_once(sdk: Sdk, registered: bool) -> None:
     def fail(message: Any, context: MessageContext) -> None:

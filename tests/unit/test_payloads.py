@@ -853,3 +853,36 @@ def test_an_annotation_that_is_never_defined_is_warned_about_and_gives_plain_jso
     assert len(caplog.records) == 1
     assert "'Nowhere'" in caplog.text
     assert "handler" in caplog.text
+
+
+class _Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class _Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+_Pet = Annotated[_Cat | _Dog, Field(discriminator="kind")]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "name"),
+    [
+        (_Pet, "_Cat | _Dog"),
+        (list[_Pet], "list[_Cat | _Dog]"),
+        (typing.Optional[_Pet], "_Cat | _Dog | None"),  # noqa: UP045
+        (dict[str, list[_Pet]], "dict[str, list[_Cat | _Dog]]"),
+        (Annotated[int, Field(gt=3)], "int"),
+        (typing.Union[list[int], Annotated[int, Field(gt=3)], None], "list[int] | int | None"),  # noqa: UP007
+        (tuple[Annotated[int, Field(gt=3)], ...], "tuple[int, ...]"),
+        (Literal["a", 1], "Literal['a', 1]"),
+        (Annotated[list[Annotated[str, Field(min_length=2)]], Field(max_length=1)], "list[str]"),
+    ],
+)
+def test_a_type_is_named_as_its_author_wrote_it_without_what_pydantic_was_told(annotation: Any, name: str) -> None:
+    with pytest.raises(PayloadError) as caught:
+        Decoder().decode("[true, 1.5]", annotation)
+    assert str(caught.value).startswith(f"message does not fit {name}: ")
+    assert "FieldInfo" not in str(caught.value)
+    assert "Annotated" not in str(caught.value)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from pydantic_core import ValidationError
 
@@ -15,6 +16,8 @@ from ..storage.ports import Settling
 
 MAX_REASON_LENGTH = 500
 """Characters of a reason kept in the store."""
+MAX_LEAVES = 5
+"""Errors of a group that a reason names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,32 @@ class RetryPolicy:
 def describe(error: BaseException) -> str:
     """Say in one bounded line why a run failed, in a form every store can hold. Never fails itself.
 
+    A group of errors, as a `TaskGroup` raises it, is described by the errors in it: its own text says only how many.
     What a pydantic error says of a value could quote the payload: of those, only the places and pydantic's own texts
     are kept. What is unreadable is described by its cause.
     """
     if isinstance(error, UnreadableError):
         error = error.__cause__ or error
+    if isinstance(error, BaseExceptionGroup):
+        leaves = list(islice(_leaves(error), 1000))
+        told = "; ".join(_describe(leaf) for leaf in leaves[:MAX_LEAVES])
+        if len(leaves) > MAX_LEAVES:
+            told += f"; and {len(leaves) - MAX_LEAVES} more"
+        return clean_reason(f"{len(leaves)} errors: {told}" if len(leaves) > 1 else told)
+    return clean_reason(_describe(error))
+
+
+def _leaves(group: BaseException) -> Iterator[BaseException]:
+    stack = [group]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack += reversed(error.exceptions)
+        else:
+            yield error
+
+
+def _describe(error: BaseException) -> str:
     name = type(error).__name__
     try:
         if isinstance(error, ValidationError):
@@ -54,7 +78,7 @@ def describe(error: BaseException) -> str:
             text = "" if _is_validation_error(error) else str(error)
     except Exception:  # its __str__ is broken; the type says enough
         text = ""
-    return clean_reason(f"{name}: {text}" if text else name)
+    return f"{name}: {text}" if text else name
 
 
 def clean_reason(text: str) -> str:
@@ -68,7 +92,7 @@ def traceback_of(error: BaseException) -> BaseException | None:
 
     It could where the payload is unreadable, or a validation error of pydantic is in the error, or behind it.
     """
-    if isinstance(error, UnreadableError) or any(_is_validation_error(one) for one in _chain(error, set())):
+    if isinstance(error, UnreadableError) or any(_is_validation_error(one) for one in _chain(error)):
         return None
     return error
 
@@ -86,12 +110,13 @@ def _is_validation_error(error: BaseException) -> bool:
     return type(error).__name__ == "ValidationError" and type(error).__module__.startswith("pydantic")
 
 
-def _chain(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
-    if id(error) in seen:
-        return
-    seen.add(id(error))
-    yield error
-    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    for one in (error.__cause__, error.__context__, *members):
-        if one is not None:
-            yield from _chain(one, seen)
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    stack: list[BaseException | None] = [error]
+    while stack:
+        one = stack.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            stack += (one.__cause__, one.__context__)
+            stack += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
