@@ -2,7 +2,7 @@
 
 A payload is whatever is JSON after pydantic's rules: a model, dataclass, TypedDict, dict, list, text, number, bool or
 None, with values inside such as datetime, UUID, Enum, Decimal or set. It is refused before anything is stored if a
-store or another process could not give it back as it was.
+store or another process could not give it back as it was; whether its own type would is looked at in `fidelity`.
 
 Text is written by field names, not by aliases, and read by both, so that a model comes back whatever its aliases are.
 Keys that are not text become text as pydantic writes them (1 → "1"); two that become the same are refused. Sets have no
@@ -36,6 +36,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import SchemaSerializer, core_schema, from_json, to_json
 
 from .exceptions import InvalidArgumentError, PayloadError
+from .fidelity import find_change, own_type
 
 MAX_DEPTH = 64
 """Containers inside containers. JSON parsers give up somewhere from 200 to 2,000."""
@@ -64,7 +65,8 @@ def encode(payload: object, *, field: str = "message", limit_bytes: int, depth: 
 
     Raises:
         PayloadError: It is not JSON, or could not be read back as it is: NUL, half of a surrogate pair, NaN, infinity,
-            too deep (or containing itself), too long, equal keys, a value that does not fit its model's field.
+            too deep (or containing itself), too long, equal keys, a value that does not fit its model's field, or one
+            that its own type would read as another.
     """
     try:
         return _dump(payload, limit_bytes, depth).decode()
@@ -148,13 +150,15 @@ def _dump(payload: object, limit_bytes: int, depth: int) -> bytes:
         if fault := _find_fault(tree, limit_bytes, depth) or _misfit(error):
             raise fault from None
         raise _Refusal(f"cannot be serialized ({_kind(error)}). Correct the model's serializer.") from error
-    if not plain and b"null" in raw and (path := _find_lost_nan(payload)) is not None:
-        raise _Refusal(_NOT_FINITE, path)
     if len(raw) > limit_bytes:
         raise _too_big(limit_bytes, f"is {len(raw):,} bytes long")
     # The same six characters are written for the text backslash-u0000, hence the second look.
     if rb"\u0000" in raw and (fault := _find_fault(tree, limit_bytes, depth)):
         raise fault
+    if not plain and (change := find_change(payload, tree, raw, _decoder.decode)) is not None:
+        if b"null" in raw and (path := _find_lost_nan(payload)) is not None:
+            raise _Refusal(_NOT_FINITE, path)
+        raise _Refusal(change.reason, change.path) from change.cause
     return raw
 
 
@@ -355,7 +359,7 @@ class Decoder:
         self.lock = threading.Lock()
         self.adapters: dict[object, tuple[Any, TypeAdapter[Any]]] = {}
 
-    def decode(self, content: str, annotation: Any = MISSING, *, field: str = "message") -> Any:
+    def decode(self, content: str | bytes, annotation: Any = MISSING, *, field: str = "message") -> Any:
         """Return the object that the annotation asks for; plain JSON values for Any, object, a type variable or none.
 
         What a validator of the user raises beside ValueError and AssertionError is passed on.
@@ -426,6 +430,10 @@ class Decoder:
         return found[1]
 
 
+_decoder = Decoder()
+"""Reads what was written again, to compare it."""
+
+
 def payload_type(instance: object, generic: type, position: int) -> Any:
     """Return what an object was given for a type parameter of `generic`, its class or one that its class extends.
 
@@ -463,7 +471,7 @@ def _default_of(parameter: Any) -> Any:
 def annotation_of(value: object) -> Any:
     """The class as which this value, once stored, is best read again: its own, if JSON alone does not tell it."""
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-        return type(value)
+        return own_type(value)
     return MISSING
 
 
