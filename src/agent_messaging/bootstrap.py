@@ -23,7 +23,7 @@ def build_store(config: Config) -> Store:
         assert location.dsn is not None
         return PostgresStore(
             location.dsn,
-            min_pool_size=database.min_pool_size,
+            min_pool_size=database.first_connections,
             max_pool_size=database.max_pool_size,
             connect_timeout=float(database.connect_timeout_sec),
             call_timeout=database.call_timeout,

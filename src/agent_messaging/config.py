@@ -356,12 +356,16 @@ class DatabaseConfig(_Settings):
     database: Text = "agent_messaging"
     """The database's name. The SDK makes its tables in it, not the database itself."""
     max_pool_size: Count = 20
-    """Connections at most, beside one or two that listen; they are held for statements, never while something waits.
+    """Connections at most, beside the one that listens; they are held for statements, never while something waits.
 
     More let more calls run at once, until the server's own limit (`max_connections`) is shared by too many processes.
     """
     min_pool_size: Count = Field(default_factory=lambda values: min(5, values.get("max_pool_size", 5)))
-    """Connections kept open while idle; 5, or `max_pool_size` if that is less. More answer a burst sooner."""
+    """Connections opened at start, beside the one that listens, and closed when unused for five minutes.
+
+    More answer a burst sooner. A server has few (100 as installed), so where this is not set a process opens them as
+    calls need them, closes what was unused for 10 s, and keeps one.
+    """
     connect_timeout_sec: Annotated[int, Field(ge=1, le=3600), _Number] = 10
     """Seconds to establish a connection. More bears slow networks; less reports an unreachable server sooner."""
     call_timeout: Seconds = 10.0
@@ -426,6 +430,11 @@ class DatabaseConfig(_Settings):
         yield from super().__repr_args__()
         if self.url is not None:
             yield "url", mask(self.url)
+
+    @property
+    def first_connections(self) -> int:
+        """How many connections the pool opens at start."""
+        return self.min_pool_size if "min_pool_size" in self.model_fields_set else 1
 
     @property
     def dsn(self) -> str:

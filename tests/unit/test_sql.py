@@ -91,6 +91,7 @@ ONE_SIDED = {
         "presence_drop_claims": "the same",
         "presence_renew": "the same",
         "presence_ring": "the same",
+        "presence_withdraw": "the same",
         "find_server": "the settings of a server are looked at before it is trusted",
         "use_connection_check": "a setting of the connection",
         "list_columns": "tells our schema from a stranger's in the same database",

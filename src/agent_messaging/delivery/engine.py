@@ -152,6 +152,7 @@ class Engine:
         self.is_closed = False
         self._is_hurried = False
         self._draining: asyncio.Timeout | None = None
+        self._has_appeared = False
         self._timer = asyncio.Event()
         self._due = 0.0
         self._keeping: asyncio.Task[None] | None = None
@@ -161,6 +162,7 @@ class Engine:
         """Appear in the store, take over from the dead, and begin to serve."""
         self.loop = asyncio.get_running_loop()
         await self.store.presence.start(self._rang, self._lost)
+        self._has_appeared = True
         await self._bury()
         await self.events.start()
         await self.serving.start()
@@ -205,6 +207,8 @@ class Engine:
             await asyncio.wait({self._keeping})
         await self.events.aclose()
         await self.serving.aclose()
+        if self._has_appeared:
+            await self._say_goodbye(CLOSING_TIMEOUT)
         await self.store.aclose()
 
     async def stop(self, *, drain: bool) -> None:
@@ -259,9 +263,13 @@ class Engine:
         await self.asks.aclose(CLOSING_TIMEOUT)
         if self.dispatcher.has_stuck_runs:
             return  # without a farewell: others take over what still runs here as soon as our sign of life is gone
+        await self._say_goodbye()
+
+    async def _say_goodbye(self, limit: float | None = None) -> None:
         try:
-            await self.store.processes.retire(self.store.presence.process_id)
-        except (DatabaseError, OutcomeUnknownError) as error:
+            async with asyncio.timeout(limit):
+                await self.store.processes.retire(self.store.presence.process_id)
+        except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
             logger.warning("could not say goodbye to the store; others will find out: %s", error)
 
     # --- wake-ups -----------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import asyncpg
 
 from ...exceptions import NotInitializedError, OutcomeUnknownError, StorageBusyError
-from . import errors
+from . import errors, url
+from .gate import Gate
 
 T = TypeVar("T")
 Connection = Any
@@ -28,6 +29,11 @@ APPLICATION_NAME = "agent-messaging"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _TIDY_UP = 1.0
 """Seconds beyond its budget that a call may need to give its connection back."""
+IDLE, IDLE_WHERE_KEPT = 10.0, 300.0
+"""Seconds after which an unused connection is closed, as many processes share a server's few; the second where the
+application asked for more than one at start."""
+_FULL = 5.0
+"""Seconds for which a start is tried while the server has no connection left, as others give theirs back."""
 
 
 class _Bare(asyncpg.Connection):  # type: ignore[misc]
@@ -48,15 +54,16 @@ class Engine:
     def __init__(
         self, dsn: str, *, min_pool_size: int, max_pool_size: int, connect_timeout: float, call_timeout: float
     ) -> None:
-        self.dsn = dsn
+        self.target = url.read(dsn)
         self.location = errors.without_password(dsn)
-        self.connect_timeout = connect_timeout
+        self.connect_timeout = self.target.connect_timeout or connect_timeout
         self.call_timeout = call_timeout
         self.min_pool_size = min_pool_size
         self.max_pool_size = max_pool_size
         self.connection_check = False
         """Whether the server can notice by itself that a client is gone (`open` of the store finds out)."""
         self._pool: Any = None
+        self._gate = Gate(min_pool_size, max_pool_size, IDLE)
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -66,6 +73,7 @@ class Engine:
         milliseconds = str(int(self.call_timeout * 1000))
         settings = {
             "application_name": APPLICATION_NAME,
+            **self.target.settings,
             "timezone": "UTC",
             "default_transaction_isolation": "read committed",
             "statement_timeout": milliseconds,
@@ -91,18 +99,26 @@ class Engine:
 
     async def connect(self) -> Connection:
         """Open a connection outside the pool."""
-        try:
-            return await asyncpg.connect(self.dsn, timeout=self.connect_timeout, server_settings=self.settings)
-        except Exception as error:
-            errors.reraise(error, self.location)
+        deadline = asyncio.get_running_loop().time() + min(_FULL, self.connect_timeout)
+        while True:
+            try:
+                return await asyncpg.connect(
+                    self.target.dsn, ssl=self.target.ssl, timeout=self.connect_timeout, server_settings=self.settings
+                )
+            except Exception as error:
+                if not errors.is_full(error) or asyncio.get_running_loop().time() > deadline:
+                    errors.reraise_connecting(error, self.location)
+            await asyncio.sleep(_LONGEST_PAUSE * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def open(self) -> None:
-        """Fill the pool."""
-        # max_inactive_connection_lifetime keeps its default: idle connections above the minimum are given back.
+        """Make the pool, and open what is kept of it."""
         pool = asyncpg.create_pool(
-            self.dsn,
-            min_size=self.min_pool_size,
+            self.target.dsn,
+            ssl=self.target.ssl,
+            # Its own minimum leaves tasks behind where it cannot be reached, and logs tracebacks during an outage.
+            min_size=0,
             max_size=self.max_pool_size,
+            max_inactive_connection_lifetime=IDLE if self.min_pool_size == 1 else IDLE_WHERE_KEPT,
             max_queries=10**9,  # its renewal of old connections waits for the server without a limit
             timeout=self.connect_timeout,
             server_settings=self.settings,
@@ -110,13 +126,17 @@ class Engine:
         )
         try:
             await pool
+            connections = [await pool.acquire(timeout=self.connect_timeout) for _ in range(self.min_pool_size)]
+            for connection in connections:
+                await pool.release(connection)
         except Exception as error:
             pool.terminate()
-            errors.reraise(error, self.location)
+            errors.reraise_connecting(error, self.location)
         except BaseException:
             pool.terminate()
             raise
         self._pool, self._pid, self._loop = pool, os.getpid(), asyncio.get_running_loop()
+        self._gate = Gate(self.min_pool_size, self.max_pool_size, IDLE)
 
     async def aclose(self) -> None:
         """Close the pool: politely if the connections are idle and the server answers, at once otherwise."""
@@ -127,6 +147,7 @@ class Engine:
             return  # a forked child: the connections are the parent's
         if self._loop is not asyncio.get_running_loop():
             return  # its loop was closed: nothing can be done on the connections, which end with their last reference
+        self._gate.close()
         closing = asyncio.ensure_future(pool.close())
         try:
             await asyncio.wait({closing}, timeout=_TIDY_UP)
@@ -192,23 +213,34 @@ class Engine:
                 "The store was opened before this process was forked; connections cannot be shared. "
                 "Open a new one in the child."
             )
-        connection = await self._acquire(pool, deadline)
+        gate = self._gate
+        await self._enter(gate, deadline)
         try:
-            return await bounded(connection, attempt.work(connection, fn), deadline - loop.time())
+            connection = await self._acquire(pool, gate, deadline)
+            try:
+                return await bounded(connection, attempt.work(connection, fn), deadline - loop.time())
+            finally:
+                with contextlib.suppress(Exception):
+                    await pool.release(connection, timeout=_TIDY_UP)
         finally:
-            with contextlib.suppress(Exception):
-                await pool.release(connection, timeout=_TIDY_UP)
+            gate.leave()
 
-    async def _acquire(self, pool: Any, deadline: float) -> Connection:
+    async def _enter(self, gate: Gate, deadline: float) -> None:
         timeout = max(deadline - asyncio.get_running_loop().time(), 0.01)
         try:
-            return await pool.acquire(timeout=timeout)
+            await gate.enter(timeout)
         except TimeoutError:
-            if pool.get_size() >= self.max_pool_size and pool.get_idle_size() == 0:
-                raise StorageBusyError(
-                    f"Connection pool exhausted: all {self.max_pool_size} connections to {self.location} stayed in use "
-                    f"for {timeout:.3g} s; nothing was stored. Raise max_pool_size, or do less at a time."
-                ) from None
+            more = "The server gives no more." if gate.is_refused else "Raise max_pool_size, or do less at a time."
+            raise StorageBusyError(
+                f"Connection pool exhausted: all {gate.limit} connections to {self.location} stayed in use "
+                f"for {timeout:.3g} s; nothing was stored. {more}"
+            ) from None
+
+    async def _acquire(self, pool: Any, gate: Gate, deadline: float) -> Connection:
+        try:
+            return await pool.acquire(timeout=max(deadline - asyncio.get_running_loop().time(), 0.01))
+        except asyncpg.TooManyConnectionsError:
+            gate.refuse()
             raise
 
 

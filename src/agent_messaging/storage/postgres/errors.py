@@ -81,6 +81,11 @@ _DAMAGED = Rule(
     StorageCorruptError,
     "PostgreSQL at {location} reports damaged data ({detail}). Stop writing and restore from a backup.",
 )
+_SETTING = Rule(
+    ConfigurationError,
+    "PostgreSQL at {location} refuses a parameter of the URL ({detail}). A parameter that the SDK does not know is "
+    "given to the server as one of its settings. Correct it or leave it out.",
+)
 _DEFINITE = Rule(DatabaseError, "PostgreSQL refused the statement ({detail}); nothing was stored.")
 
 # By SQLSTATE, or its class (the first two characters) where the whole class is treated alike.
@@ -98,7 +103,10 @@ _RULES = {
     ),
     "53300": Rule(
         StorageUnavailableError,
-        "PostgreSQL at {location} has no connection left ({detail}). Raise its max_connections or lower max_pool_size.",
+        "PostgreSQL at {location} has no connection left ({detail}). Each process opens one for presence and "
+        "min_pool_size (1 if it is not set) at start, and has up to max_pool_size under load. Lower "
+        "min_pool_size if processes do not start and max_pool_size if calls fail, run fewer processes, or raise the "
+        "server's max_connections.",
         passes=True,
     ),
     "53100": Rule(
@@ -143,6 +151,11 @@ def is_drivers(error: BaseException) -> bool:
 def is_lost(error: BaseException) -> bool:
     """Whether it leaves a commit in flight in doubt."""
     return is_drivers(error) and find_rule(error).lost
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the server had no connection left."""
+    return isinstance(error, asyncpg.TooManyConnectionsError)
 
 
 def is_of_the_way(error: BaseException) -> bool:
@@ -200,6 +213,14 @@ def reraise(error: Exception, location: str, *, doubtful: bool = False) -> NoRet
     if translated is error:
         raise error
     raise translated from cause(error)
+
+
+def reraise_connecting(error: Exception, location: str) -> NoReturn:
+    """The same for what failed before the connection could be used: a setting that is refused came from the URL."""
+    if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in ("22", "42", "55"):
+        text = _SETTING.text.format(location=location, detail=error.args[0] if error.args else error.sqlstate)
+        raise _SETTING.error(text) from error
+    reraise(error, location)
 
 
 def cause(error: BaseException) -> BaseException | None:

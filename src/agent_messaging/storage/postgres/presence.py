@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import hashlib
 import logging
 import os
 import random
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from ...exceptions import StorageUnavailableError
+from ...exceptions import NotInitializedError, StorageUnavailableError
 from ..sql import Queries
 from . import asks, errors
 from .engine import Connection, Engine, bounded
@@ -46,6 +47,8 @@ _STOP = 5.0
 
 _SHORT = 12
 """Characters of an id in a ring: the random end. Two processes with the same would merely wake together."""
+_LONGEST_CHANNEL = 63
+"""Bytes."""
 _MOST_IDS = 500
 """In one ring, which may have 7,999 bytes; more than that are rung as everybody."""
 _EVERYBODY = "*"
@@ -94,6 +97,7 @@ class PostgresPresence:
         try:
             await asyncio.wait_for(asyncio.wrap_future(thread.ready), self._engine.connect_timeout + 1)
         except BaseException as error:
+            thread.withdraw()  # nobody may wait for the lease of a process that never was
             await self.aclose()
             if isinstance(error, TimeoutError):
                 raise StorageUnavailableError(
@@ -155,6 +159,7 @@ class _Thread(threading.Thread):
     ) -> None:
         super().__init__(name="agent-messaging presence", daemon=True)
         self.ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.ready.set_running_or_notify_cancel()  # from here on no waiter that is cancelled takes it along
         self.finished: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._engine = engine
         self._process_id = process_id
@@ -168,6 +173,7 @@ class _Thread(threading.Thread):
         self._wake = asyncio.Event()
         self._stopping = False
         self._retired = False
+        self._withdrawn = False
 
     def ring(self, ids: set[str]) -> None:
         """From any thread."""
@@ -182,6 +188,10 @@ class _Thread(threading.Thread):
         self._stopping = True
         self._signal()
 
+    def withdraw(self) -> None:
+        """Have it take back that it appeared, when it stops. From any thread."""
+        self._withdrawn = True
+
     def _signal(self) -> None:
         with contextlib.suppress(RuntimeError):  # the thread has ended
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -194,7 +204,7 @@ class _Thread(threading.Thread):
         finally:
             self._loop.close()
             if not self.ready.done():
-                self.ready.cancel()
+                self.ready.set_exception(NotInitializedError("The store was closed before it was open."))
             self.finished.set_result(None)
 
     async def _live(self) -> None:
@@ -228,7 +238,7 @@ class _Thread(threading.Thread):
         (row,) = await self._ask(connection, "presence_backend")
         backend = (row["pid"], row["backend_start"])
         channel = await bounded(connection, connection.fetchval(_SQL["presence_channel"]), _PING)
-        channel = f"agent_messaging_{channel}"[:63]
+        channel = channel_of(channel)
         await bounded(connection, connection.add_listener(channel, self._heard), _PING)
         if self.ready.done():
             await self._renew(connection, backend)
@@ -253,6 +263,8 @@ class _Thread(threading.Thread):
                 until = min(renew_at, ring_at) if self._to_ring else renew_at
                 await self._wait(until - now)
         with contextlib.suppress(Exception):
+            if self._withdrawn:
+                await self._ask(connection, "presence_withdraw", self._process_id)
             await bounded(connection, connection.close(), 1.0)
         return True
 
@@ -300,6 +312,14 @@ class _Thread(threading.Thread):
     async def _ask(self, connection: Connection, name: str, *values: object) -> list[Any]:
         rows: list[Any] = await bounded(connection, connection.fetch(_SQL[name], *values), _PING)
         return rows
+
+
+def channel_of(schema: str) -> str:
+    """The channel of a deployment: named after its schema, in the 63 bytes that the server allows."""
+    name = f"agent_messaging_{schema}"
+    if len(name.encode()) <= _LONGEST_CHANNEL:
+        return name
+    return f"agent_messaging_{hashlib.sha256(schema.encode()).hexdigest()[:32]}"
 
 
 async def _drop(connection: Connection, process_id: str) -> None:

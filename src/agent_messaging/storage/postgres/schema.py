@@ -114,7 +114,7 @@ async def upgrade(connection: Connection, server: Server, location: str, *, init
         except asyncpg.InsufficientPrivilegeError as error:
             raise ConfigurationError(
                 f"The role {server.role!r} at {location} may not create tables in the schema {server.schema!r}. "
-                f'Run: grant create on schema "{server.schema}" to "{server.role}"; '
+                f"Run: grant create on schema {_quoted(server.schema)} to {_quoted(server.role)}; "
                 "or let the owner run `agent-messaging db upgrade`."
             ) from error
         finally:
@@ -156,6 +156,10 @@ def _foreign(location: str, table: str) -> StorageForeignError:
         f"The database at {location} has a table {table!r} that is not ours: it belongs to another program. "
         "Point the SDK at a database, or a schema (search_path), of its own."
     )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 async def _has_record(connection: Connection) -> bool:

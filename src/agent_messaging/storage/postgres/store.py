@@ -31,9 +31,9 @@ class PostgresStore:
     """See ports.Store.
 
     Args:
-        dsn: `postgresql://user:password@host:port/database`, with the parameters asyncpg knows.
-        min_pool_size: Connections kept open.
-        max_pool_size: The most at a time; one more is open for presence.
+        dsn: `postgresql://user:password@host:port/database`, with parameters (see `url`).
+        min_pool_size: Connections opened at once; one more is open for presence.
+        max_pool_size: The most at a time, beside that one.
         connect_timeout: Seconds that opening a connection may take, and checking and migrating the schema.
         call_timeout: Seconds for a call, retries included.
         lease: Seconds without a sign of life after which others take this process for dead.
@@ -46,7 +46,7 @@ class PostgresStore:
         self,
         dsn: str,
         *,
-        min_pool_size: int = 5,
+        min_pool_size: int = 1,
         max_pool_size: int = 20,
         connect_timeout: float = 10.0,
         call_timeout: float = 10.0,
@@ -73,6 +73,8 @@ class PostgresStore:
 
     async def open(self, *, initialize: bool = True) -> None:
         """See the port."""
+        for warning in self.engine.target.warnings:
+            _log.warning("PostgreSQL at %s: %s", self.engine.location, warning)
         try:
             connection = await self.engine.connect()
             try:

@@ -82,6 +82,10 @@ insert into processes (id, host, pid, backend_pid, backend_start, lease_until, s
 select $1::text::uuid, $2, $3, $4, $5, t.now + make_interval(secs => $6::float8), t.now
 from (select clock_timestamp() as now) t
 
+-- name: presence_withdraw
+-- Of a process whose start failed: it has claimed nothing and served nobody.
+delete from processes where id = $1::text::uuid
+
 -- name: presence_backend
 -- The connection that asks, as the others see it.
 select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()

@@ -20,7 +20,7 @@ select pg_advisory_xact_lock(hashtextextended('agent_messaging migrations ' || c
 -- Which of the tables that we would create, or of our record of migrations, are there, in the schema we would use.
 select c.relname as "table", array_agg(a.attname::text) as columns
 from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-where c.relnamespace = current_schema()::regnamespace and c.relname = any($1::text[])
+where c.relnamespace = (select oid from pg_namespace where nspname = current_schema()) and c.relname = any($1::text[])
 group by c.relname
 
 -- name: find_server

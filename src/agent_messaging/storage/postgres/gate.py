@@ -1,0 +1,108 @@
+"""How many connections of the pool are used at once: as few as will do.
+
+A server has some hundred connections for all processes together, and a call takes about a millisecond, so calls that
+come together wait for a moment before another connection is opened for them. Where the server has none left, the calls
+share those there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+_PATIENCE = 0.02
+"""Seconds that calls wait for a connection before more are used; to open one takes as long."""
+_REFUSED = 1.0
+"""Seconds without another try after the server refused a connection."""
+
+
+class Gate:
+    """Lets calls in, in the order in which they came.
+
+    Args:
+        least: Connections used at once without any wait.
+        most: Never more than these.
+        idle: Seconds without a crowd after which it is back at `least`.
+    """
+
+    def __init__(self, least: int, most: int, idle: float) -> None:
+        self.least = least
+        self.most = most
+        self.limit = least
+        self._idle = idle
+        self._used = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._growing: asyncio.TimerHandle | None = None
+        self._crowded_at = 0.0
+        self._refused_at = float("-inf")
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server had no connection left a moment ago."""
+        return asyncio.get_running_loop().time() - self._refused_at < _REFUSED
+
+    async def enter(self, timeout: float) -> None:
+        """Wait until the caller may use a connection; it calls `leave` when it has done so.
+
+        Raises:
+            TimeoutError: All that may be used stayed in use.
+        """
+        if self._used < self.limit and not self._waiting:
+            self._used += 1
+            return
+        loop = asyncio.get_running_loop()
+        admitted = loop.create_future()
+        self._waiting.append(admitted)
+        if self._growing is None:
+            self._look_later(loop)
+        try:
+            async with asyncio.timeout(timeout):
+                await admitted
+        except BaseException:
+            if admitted.done() and not admitted.cancelled():
+                self.leave()  # it was let in while it gave up
+            raise
+
+    def leave(self) -> None:
+        """Let the next in."""
+        self._used -= 1
+        if self.limit > self.least and asyncio.get_running_loop().time() - self._crowded_at > self._idle:
+            self.limit = self.least
+        self._admit()
+
+    def refuse(self) -> None:
+        """The server had no connection for one who was let in: make do with one less."""
+        self._refused_at = asyncio.get_running_loop().time()
+        self.limit = max(1, self.limit - 1)
+
+    def close(self) -> None:
+        """Stop growing."""
+        if self._growing is not None:
+            self._growing.cancel()
+            self._growing = None
+
+    def _admit(self) -> None:
+        while self._waiting and self._used < self.limit:
+            admitted = self._waiting.popleft()
+            if not admitted.done():
+                self._used += 1
+                admitted.set_result(None)
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._growing = loop.call_at(loop.time() + _PATIENCE, self._look, loop.time() + _PATIENCE)
+
+    def _look(self, meant_for: float) -> None:
+        """Use more, if calls wait although the loop was free to serve them."""
+        self._growing = None
+        loop = asyncio.get_running_loop()
+        waiting = sum(not admitted.done() for admitted in self._waiting)
+        if not waiting:
+            return
+        is_late = loop.time() - meant_for > _PATIENCE
+        if not is_late:
+            self._crowded_at = loop.time()
+            if not self.is_refused:
+                self.limit = min(self.most, self.limit + min(waiting, self.limit))
+                self._admit()
+        if self._waiting:
+            self._look_later(loop)
