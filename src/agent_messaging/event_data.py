@@ -87,11 +87,13 @@ class MessagePostedEventData(_Data):
     """None where the message was removed with its sender."""
     sender_id: UUID
     content: Any
-    """The payload as JSON values; None where the message was removed with its sender."""
+    """The payload as JSON values; None where the message was removed with its sender, or is damaged."""
     timestamp: AwareDatetime
     turn: int | None = None
     """The number of the turn in which it was said."""
     metadata: dict[str, Any] = Field(default_factory=dict)
+    is_damaged: bool = False
+    """The stored message is not what was said."""
     sender_external_id: str | None = None
 
 

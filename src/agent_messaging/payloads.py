@@ -28,7 +28,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import typing_extensions
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -324,11 +324,6 @@ def checksum(content: str, metadata: str | None) -> int:
     return zlib.crc32((metadata or "").encode(), zlib.crc32(content.encode() + b"\0"))
 
 
-def verify(content: str, metadata: str | None, expected: int) -> bool:
-    """Tell whether what was read is what was stored."""
-    return checksum(content, metadata) == expected
-
-
 def fingerprint(recipients: Iterable[str], content: str, metadata: str | None, **options: object) -> str:
     """Return the hash by which a repeated call is recognised: SHA-256 in hex.
 
@@ -473,11 +468,6 @@ def annotation_of(value: object) -> Any:
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return own_type(value)
     return MISSING
-
-
-def decode_metadata(metadata: str | None) -> dict[str, Any]:
-    """Return the stored metadata as a fresh mapping; empty where there is none."""
-    return {} if metadata is None else cast("dict[str, Any]", from_json(metadata))
 
 
 def _build(annotation: Any) -> TypeAdapter[Any]:

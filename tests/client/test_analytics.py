@@ -202,7 +202,7 @@ async def test_the_timeline_has_every_event_and_message_in_order(sdk: Sdk, scrip
     assert stamps == sorted(stamps)
     messages = [one for one in found.timeline if one.type == "message"]
     events = [one for one in found.timeline if one.type == "event"]
-    assert set(messages[0]) == {"type", "timestamp", "sender_id", "message_type", "message_id", "content"}
+    assert set(messages[0]) == {"type", "timestamp", "sender_id", "message_type", "message_id", "content", "is_damaged"}
     assert set(events[0]) == {"type", "timestamp", "event_type", "agent_id", "data"}
     assert [one.message_id for one in messages] == [one.id for one in await scripted.history()]
     said = [one for one in messages if one.message_type == "user_defined"]

@@ -205,6 +205,7 @@ async def test_sessions_their_messages_and_the_counts_of_them(sdk: Sdk) -> None:
         "message_type": "user_defined",
         "content": "one",
         "metadata": {"m": 1},
+        "is_damaged": False,
         "is_read": False,
         "read_at": None,
         "created_at": history[0].created_at,

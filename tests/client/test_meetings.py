@@ -862,7 +862,8 @@ async def test_the_history_tells_it_all_in_order(sdk: Sdk) -> None:
         *("participant_joined", "said", "turn_skipped", "participant_left", "meeting_ended")
     ]
     assert set(history[0]) == {
-        *("id", "message_id", "sender", "sender_id", "sender_name", "message_type", "content", "metadata", "created_at")
+        *("id", "message_id", "sender", "sender_id", "sender_name", "message_type", "content", "metadata"),
+        *("created_at", "is_damaged"),
     }
     assert [one.sender for one in history] == ["bob", "alice", "bob", "bob", "alice"]
     assert (history[1].metadata, history[1].sender_name) == ({"tone": "calm"}, "Alice")

@@ -38,7 +38,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from agent_messaging.exceptions import InvalidArgumentError, PayloadError
+from agent_messaging.bodies import Body, open_as, open_body, open_metadata, open_or_mark, verify_body
+from agent_messaging.exceptions import InvalidArgumentError, PayloadError, StorageCorruptError
 from agent_messaging.handlers.functions import check_handler
 from agent_messaging.models import MessageContext
 from agent_messaging.payloads import (
@@ -48,13 +49,12 @@ from agent_messaging.payloads import (
     Decoder,
     LateAnnotation,
     checksum,
-    decode_metadata,
     encode,
     encode_metadata,
     fingerprint,
     handler_annotation,
-    verify,
 )
+from agent_messaging.storage.checks import Specimen
 
 LIMIT = 1024 * 1024
 SECRET = "hunter2"
@@ -448,7 +448,6 @@ def test_a_long_or_hostile_key_does_not_flood_the_message() -> None:
 @pytest.mark.parametrize("metadata", [None, {}, types.MappingProxyType({})])
 def test_no_metadata_is_none(metadata: Mapping[str, Any] | None) -> None:
     assert encode_metadata(metadata) is None
-    assert decode_metadata(None) == {}
 
 
 def test_metadata_comes_back_fresh() -> None:
@@ -457,8 +456,9 @@ def test_metadata_comes_back_fresh() -> None:
     )
     assert written is not None
     expected = {"flag": True, "at": "2026-01-02T00:00:00Z", "k" * 255: [1]}
-    assert decode_metadata(written) == expected
-    assert decode_metadata(written) is not decode_metadata(written)
+    sealed = Specimen("1", written, checksum("1", written))
+    assert open_metadata(sealed, "it") == expected
+    assert open_metadata(sealed, "it") is not open_metadata(sealed, "it")
 
 
 @pytest.mark.parametrize(
@@ -494,12 +494,35 @@ def test_the_checksum_is_the_crc32_of_content_nul_metadata() -> None:
 @given(text, st.none() | text, st.randoms(use_true_random=False))
 def test_a_flipped_bit_is_noticed(content: str, metadata: str | None, rng: random.Random) -> None:
     expected = checksum(content, metadata)
-    assert verify(content, metadata, expected)
-    damaged = bytearray((content or "x").encode())
-    damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(7)
-    assert (
-        not verify(damaged.decode(errors="replace"), metadata, expected) or damaged.decode(errors="replace") == content
-    )
+    verify_body(Specimen(content, metadata, expected), "it")
+    raw = bytearray((content or "x").encode())
+    raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(7)
+    damaged = raw.decode(errors="replace")
+    if damaged != content:
+        with pytest.raises(StorageCorruptError, match="it is damaged: its checksum"):
+            verify_body(Specimen(damaged, metadata, expected), "it")
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata", "problem"),
+    [
+        ("torn", None, "it is not JSON"),
+        ("\udcff", None, "its checksum does not match"),
+        ("1", "torn", "its metadata are no JSON object"),
+        ("1", "[1]", "its metadata are no JSON object"),
+        (7, None, "its checksum does not match"),
+        (b"1", None, "its checksum does not match"),
+        (None, None, "its checksum does not match"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_damaged(content: Any, metadata: str | None, problem: str) -> None:
+    sum = checksum(content, metadata) if isinstance(content, str) and content != "\udcff" else 0
+    sealed = Specimen(content, metadata, sum)
+    with pytest.raises(StorageCorruptError, match=f"of it is damaged: {problem}.*doctor"):
+        open_body(sealed, "it")
+    with pytest.raises(StorageCorruptError):
+        open_as(sealed, "it", Decoder(), int) if metadata is None else open_metadata(sealed, "it")
+    assert open_or_mark(sealed, "it") == Body(None, is_damaged=True)
 
 
 def test_a_fingerprint_is_the_same_for_the_same_call_only() -> None:

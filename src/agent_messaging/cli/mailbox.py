@@ -103,11 +103,11 @@ async def describe(sdk: AgentMessaging, rows: Sequence[MessageRow]) -> list[dict
 
 
 def _open(row: MessageRow) -> tuple[Any, Any, str | None]:
-    from ..messaging.listing import read_content
-    from ..payloads import decode_metadata
+    from ..bodies import open_body
 
     try:
-        return read_content(row), decode_metadata(row.metadata), None
+        body = open_body(row, f"message {row.message_id}")
+        return body.content, body.metadata, None
     except StorageCorruptError as error:
         return None, None, str(error)
 

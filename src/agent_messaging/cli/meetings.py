@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import sys
 from datetime import datetime
@@ -219,6 +218,7 @@ async def _watch(options: Options, id: str, timeout: float | None) -> None:
 
 async def _read_on(sdk: AgentMessaging[Any], id: str, seen: int | None) -> tuple[list[Record], int | None]:
     """What was said behind a sequence number, and the number behind which the next look begins."""
+    from ..bodies import open_or_mark
     from ..models import Record
 
     rows: list[MessageRow] = []
@@ -230,17 +230,20 @@ async def _read_on(sdk: AgentMessaging[Any], id: str, seen: int | None) -> tuple
             break
     agents = await sdk.store.directory.find_agents_by_id({row.sender_id for row in rows}) if rows else []
     names = {str(agent.id): agent.external_id for agent in agents}
-    messages = [
-        Record(
-            message_id=row.message_id,
-            sender=names.get(row.sender_id),
-            message_type=row.message_type,
-            content=json.loads(row.content),
-            metadata=json.loads(row.metadata) if row.metadata else None,
-            created_at=row.created_at,
+    messages = []
+    for row in rows:
+        body = open_or_mark(row, f"message {row.message_id}")
+        messages.append(
+            Record(
+                message_id=row.message_id,
+                sender=names.get(row.sender_id),
+                message_type=row.message_type,
+                content=body.content,
+                metadata=body.metadata or None,
+                is_damaged=body.is_damaged,
+                created_at=row.created_at,
+            )
         )
-        for row in rows
-    ]
     return messages, rows[-1].seq if rows else seen
 
 
@@ -289,6 +292,10 @@ def _headline(status: Record) -> str:
 
 def _line(message: Record) -> str:
     kind = message.message_type.value
+    if message.is_damaged:
+        return click.style(
+            f"{_clock(message.created_at)}  — what {clean(message.sender or '?')} said is damaged", dim=True
+        )
     if kind == "user_defined":
         return f"{_clock(message.created_at)}  {clean(message.sender or '?')}: {content(message.content)}"
     return click.style(f"{_clock(message.created_at)}  — {_note(message.content)}", dim=True)

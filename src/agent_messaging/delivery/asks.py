@@ -19,7 +19,7 @@ from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError,
 from ..models import AskState
 from ..payloads import MISSING
 from ..storage.batches import pages
-from ..storage.ports import AskRow, EndedAsk, SessionStore
+from ..storage.ports import AnswerRow, AskRow, EndedAsk, SessionStore
 from .again import Again
 from .services import SingleFlight
 from .waiting import Waiters
@@ -36,9 +36,7 @@ class AskOutcome:
 
     ask_id: str
     state: AskState
-    content: str | None = None
-    metadata: str | None = None
-    checksum: int = 0
+    answer: AnswerRow | None = None
     reason: str | None = None
     annotation: Any = MISSING
     """What the answer was made of, where that happened in this process."""
@@ -78,7 +76,8 @@ class Asks:
 
     def writes(self, message_id: str, content: str, metadata: str | None, checksum: int, annotation: Any) -> None:
         """This message, which may answer an ask, is on its way into the store."""
-        self._written[message_id] = AskOutcome("", AskState.REPLIED, content, metadata, checksum, None, annotation)
+        answer = AnswerRow(message_id, content, metadata, checksum)
+        self._written[message_id] = AskOutcome("", AskState.REPLIED, answer, annotation=annotation)
 
     def wrote(self, message_id: str, ended: EndedAsk | None) -> None:
         """It is there, or was refused, or nobody knows; `ended` is the ask that it answered."""
@@ -199,10 +198,7 @@ class Asks:
 
 def outcome_of(row: AskRow) -> AskOutcome:
     """The outcome as the row has it."""
-    answer = row.answer
-    if answer is None:
-        return AskOutcome(row.ask_id, row.state, reason=row.reason)
-    return AskOutcome(row.ask_id, row.state, answer.content, answer.metadata, answer.checksum)
+    return AskOutcome(row.ask_id, row.state, row.answer, None if row.answer is not None else row.reason)
 
 
 def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:

@@ -21,6 +21,8 @@ class Run:
     waits: int = 0
     """Asks and waits made in it that are open: meanwhile it does not hold its lane."""
     has_ended: bool = False
+    turn: tuple[str, int] | None = None
+    """Of a turn handler: the meeting and the number of the turn, once it has begun."""
     is_acting: bool = False
     """Of a turn handler: it has returned, and its turn is being used."""
 

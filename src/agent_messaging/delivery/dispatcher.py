@@ -37,7 +37,6 @@ from ..storage.ports import (
 from .asks import Asks
 from .background import Background
 from .current import Run
-from .meetings import turn_of
 from .names import NAMES_MAX_AGE, AgentName, Names
 from .probes import probe
 from .retry import clean_reason, describe
@@ -344,13 +343,13 @@ class Dispatcher:
 
     def turns(self) -> list[tuple[str, str, int]]:
         """What turn handlers are at work on here: (meeting id, agent id, number)."""
-        runs = [run.delivery for run in self.runs.values() if run.delivery.kind is Kind.TURN and not run.is_acting]
-        return [(meeting_id, run.recipient_id, number) for run in runs for meeting_id, number in [turn_of(run)]]
+        runs = [run for run in self.runs.values() if not run.is_acting]
+        return [(run.turn[0], run.delivery.recipient_id, run.turn[1]) for run in runs if run.turn is not None]
 
     def end_turn(self, meeting_id: str, number: int) -> None:
         """A turn is over: cancel the handler that works on it here, and settle nothing."""
         for task, run in self.runs.items():
-            if run.delivery.kind is Kind.TURN and not run.is_acting and turn_of(run.delivery) == (meeting_id, number):
+            if not run.is_acting and run.turn == (meeting_id, number):
                 self._lost.add(task)
                 task.cancel()
 

@@ -7,14 +7,16 @@ holds up nobody else.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ..exceptions import AgentMessagingError, MeetingNotFoundError
+from pydantic_core import from_json
+
+from ..bodies import open_or_mark
+from ..exceptions import AgentMessagingError, MeetingNotFoundError, StorageCorruptError
 from ..handlers.events import EventSubscription, MeetingEventHandler
 from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
@@ -45,6 +47,10 @@ _ABOUT = {
     MeetingEventType.ERROR_OCCURRED: "affected_agent_id",
 }
 """The key under which the data have the agent that an event is about; the SDK's own events have it likewise."""
+
+
+OpenEvent = tuple[EventRow, dict[str, Any]]
+"""An event and its data, opened once."""
 
 
 class Pending(asyncio.Queue[tuple[MeetingEvent, int]]):
@@ -163,8 +169,8 @@ class Events:
 
     async def _hand_out(self, rows: list[EventRow]) -> None:
         wanted = {subscription.type for subscription in self._queues}
-        rows = [row for row in rows if row.type in wanted]
-        for row, event in zip(rows, await self.open(rows), strict=True):
+        opened = open_events(row for row in rows if row.type in wanted)
+        for (row, _), event in zip(opened, await self._describe(opened), strict=True):
             size = _size(row)
             for subscription, queue in self._queues.items():
                 if subscription.type is event.event_type:
@@ -173,19 +179,22 @@ class Events:
                     except asyncio.QueueFull:
                         logger.error("a handler of %s does not keep up: an event was dropped", event.event_type)
 
-    async def open(self, rows: list[EventRow]) -> list[MeetingEvent]:
-        """Rows as handlers get them: with UUIDs, external ids beside them, and what was said."""
-        names = await self.names.find_by_id(agents_of(rows))
+    async def open(self, rows: Iterable[EventRow]) -> list[MeetingEvent]:
+        """Rows as handlers get them: with UUIDs, external ids beside them, and what was said; without the damaged."""
+        return await self._describe(open_events(rows))
+
+    async def _describe(self, events: list[OpenEvent]) -> list[MeetingEvent]:
+        names = await self.names.find_by_id(agents_of(events))
         external = {id: name.external_id for id, name in names.items()}
         return [
             MeetingEvent(
                 meeting_id=UUID(row.meeting_id),
                 event_type=row.type,
                 timestamp=row.created_at,
-                data=event_data(row, external),
-                agent_external_id=(external | kept_names(row)).get(row.agent_id or ""),
+                data=event_data(row, data, external),
+                agent_external_id=(external | kept_names(data)).get(row.agent_id or ""),
             )
-            for row in rows
+            for row, data in events
         ]
 
     async def _work(self, subscription: EventSubscription, queue: Pending) -> None:
@@ -213,7 +222,7 @@ class Events:
     async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None:
         """Record an event of the caller's own."""
         await self.ready()
-        plain = json.loads(encode(data, field="data", limit_bytes=MAX_DATA_BYTES))
+        plain = from_json(encode(data, field="data", limit_bytes=MAX_DATA_BYTES))
         agent_id = plain.get(_ABOUT[type]) or plain.get("agent_id")
         agent = str(agent_id) if isinstance(agent_id, str) and agent_id in await self._known([agent_id]) else None
         if not await self.meetings.record_event(meeting_id, type, agent, plain):
@@ -254,13 +263,25 @@ def _could_not_position(error: AgentMessagingError) -> None:
 
 def _size(row: EventRow) -> int:
     """Bytes of JSON."""
-    texts = [json.dumps(row.data), *((row.message.content, row.message.metadata or "") if row.message else ())]
+    texts = [row.content, *((row.message.content, row.message.metadata or "") if row.message else ())]
     return sum(len(text.encode()) for text in texts)
 
 
-def agents_of(rows: Iterable[EventRow]) -> set[str]:
+def open_events(rows: Iterable[EventRow]) -> list[OpenEvent]:
+    """Events with their data; one whose data are damaged is left out, with a line in the log."""
+    opened = []
+    for row in rows:
+        try:
+            opened.append((row, row.data))
+        except StorageCorruptError as error:
+            logger.warning("an event is passed over: %s", error)
+    return opened
+
+
+def agents_of(events: Iterable[OpenEvent]) -> set[str]:
     """The ids under which events may name agents."""
-    return {id for row in rows for id in _agents(row.data)} | {row.agent_id for row in rows if row.agent_id}
+    events = list(events)
+    return {id for _, data in events for id in _agents(data)} | {row.agent_id for row, _ in events if row.agent_id}
 
 
 def _agents(data: dict[str, Any]) -> set[str]:
@@ -273,21 +294,21 @@ def _agents(data: dict[str, Any]) -> set[str]:
     return {one for one in found if _uuid(one) is not None}
 
 
-def kept_names(row: EventRow) -> dict[str, str]:
+def kept_names(data: dict[str, Any]) -> dict[str, str]:
     """The external ids that an event itself has, by id: of an agent that was removed with what it tells of."""
     kept = {}
-    for key, value in row.data.items():
-        name = row.data.get(f"{key.removesuffix('_id')}_external_id") if key.endswith("_id") else None
+    for key, value in data.items():
+        name = data.get(f"{key.removesuffix('_id')}_external_id") if key.endswith("_id") else None
         if isinstance(value, str) and isinstance(name, str):
             kept[value] = name
     return kept
 
 
-def event_data(row: EventRow, external: dict[str, str]) -> EventData:
+def event_data(row: EventRow, stored: dict[str, Any], external: dict[str, str]) -> EventData:
     """The data of an event: ids as UUIDs, each with a twin that has the external id."""
     data = EventData()
-    external = external | kept_names(row)
-    for key, value in row.data.items():
+    external = external | kept_names(stored)
+    for key, value in stored.items():
         if key.endswith("_ids") and isinstance(value, list):
             data[key] = [_uuid(one) or one for one in value]
             data[f"{key.removesuffix('_ids')}_external_ids"] = [external.get(one) for one in value]
@@ -300,16 +321,18 @@ def event_data(row: EventRow, external: dict[str, str]) -> EventData:
             data[key] = value
     message = row.message
     if message is not None:
-        content = json.loads(message.content)
+        body = open_or_mark(message, f"message {message.message_id}")
         data["message_id"] = UUID(message.message_id)
-        data["content"] = data["message"] = content
-        data["metadata"] = json.loads(message.metadata) if message.metadata is not None else {}
+        data["content"] = data["message"] = body.content
+        data["metadata"] = body.metadata
+        data["is_damaged"] = body.is_damaged
         data["timestamp"] = message.created_at
     if row.type is MeetingEventType.MESSAGE_POSTED:
         # What was said may be removed with its speaker; the keys are there all the same.
         data.setdefault("message_id", None)
         data.setdefault("message", data.setdefault("content", None))
         data.setdefault("metadata", {})
+        data.setdefault("is_damaged", False)
     if row.type in (MeetingEventType.MESSAGE_POSTED, MeetingEventType.ERROR_OCCURRED):
         data["timestamp"] = _instant(data.get("timestamp")) or row.created_at
     return data

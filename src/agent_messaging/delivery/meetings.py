@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,8 +15,15 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ..exceptions import AgentMessagingError, DatabaseError, MeetingNotFoundError, OutcomeUnknownError
-from ..handlers.running import make_turn_context
+from ..bodies import open_body, open_or_mark
+from ..exceptions import (
+    AgentMessagingError,
+    DatabaseError,
+    MeetingNotFoundError,
+    OutcomeUnknownError,
+    StorageCorruptError,
+)
+from ..handlers.running import UnreadableError, make_turn_context
 from ..handlers.threads import DaemonThreads
 from ..models import MeetingStatus, MessageContext, ParticipantStatus, Record, Turn
 from ..payloads import checksum, encode
@@ -277,6 +283,7 @@ class Meetings:
 
         def describe_one(row: MessageRow) -> Record:
             sender = names.get(row.sender_id)
+            body = open_or_mark(row, f"message {row.message_id}")
             external_id = sender.external_id if sender else None
             return Record(
                 id=row.message_id,
@@ -285,8 +292,9 @@ class Meetings:
                 sender_id=external_id,
                 sender_name=sender.name if sender else None,
                 message_type=row.message_type,
-                content=json.loads(row.content),
-                metadata=json.loads(row.metadata) if row.metadata is not None else {},
+                content=body.content,
+                metadata=body.metadata,
+                is_damaged=body.is_damaged,
                 created_at=row.created_at,
             )
 
@@ -398,9 +406,12 @@ class Meetings:
     # --- turn handlers ------------------------------------------------------------------------------------------------
 
     async def prepare(self, delivery: ClaimedDelivery, agent: AgentName) -> TurnRun | None:
-        """What the run of a turn handler gets; None if the turn is over."""
-        subject = json.loads(delivery.content)
-        meeting_id, number = str(subject["meeting_id"]), int(subject["turn"])
+        """What the run of a turn handler gets; None if the turn is over.
+
+        Raises:
+            UnreadableError: The delivery's message is damaged.
+        """
+        meeting_id, number = turn_of(delivery)
         standing = (await self.meetings.find_standings([(meeting_id, agent.id)]))[meeting_id, agent.id]
         turn = standing.turn if standing is not None else None
         if turn is None or turn.number != number:
@@ -505,6 +516,18 @@ def is_out(standing: Standing) -> bool:
 
 
 def turn_of(delivery: ClaimedDelivery) -> tuple[str, int]:
-    """The meeting and the number of the turn that a delivery of kind `turn` is about."""
-    subject = json.loads(delivery.content)
-    return str(subject["meeting_id"]), int(subject["turn"])
+    """The meeting and the number of the turn that a delivery of kind `turn` is about.
+
+    Raises:
+        UnreadableError: The delivery's message is damaged.
+    """
+    try:
+        subject = open_body(delivery, f"message {delivery.message_id}").content
+        return str(UUID(subject["meeting_id"])), int(subject["turn"])
+    except (
+        StorageCorruptError,
+        ValueError,
+        TypeError,
+        LookupError,
+    ) as error:  # the last three: not what the SDK writes
+        raise UnreadableError from error

@@ -16,7 +16,7 @@ from ..payloads import Decoder, annotation_of, checksum, encode
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
 from .asks import Asks
 from .current import Run, enter
-from .meetings import Meetings, TurnRun
+from .meetings import Meetings, TurnRun, turn_of
 from .names import NAMES_MAX_AGE, Names
 from .retry import RetryPolicy, describe, is_cancellation, traceback_of
 
@@ -65,7 +65,8 @@ class Runner:
         except (KeyboardInterrupt, SystemExit):
             raise  # it ends the loop, and its process as a rule
         except UnreadableError as error:
-            if delivery.kind is Kind.INVITATION:  # the handler is made for other messages
+            if delivery.kind is Kind.INVITATION and isinstance(error.__cause__, PayloadError):
+                # It is whole; the handler is made for other messages.
                 return Settlement(delivery.claim, Settling.DONE)
             self._log(delivery, error)
             return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
@@ -139,6 +140,7 @@ class Runner:
         answer: NewAnswer | None = None
         reason: str | None = None
         try:
+            run.turn = turn_of(delivery)
             turn = await self.meetings.prepare(delivery, run.station.agent)
             if turn is None:
                 return None
@@ -160,6 +162,9 @@ class Runner:
         except BaseException as error:
             if (returned := self._given_back(delivery, error)) is not None:
                 return returned
+            if turn is None and isinstance(error, UnreadableError):
+                self._log(delivery, error)
+                return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
             if turn is None:
                 return self.failure(delivery, error)
             reason = describe(error)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
-from ..exceptions import HandlerTimeoutError, PayloadError
+from ..bodies import open_as, open_body, open_metadata
+from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
 from ..models import HandlerContext, Kind, MessageContext, Turn
-from ..payloads import Decoder, decode_metadata, verify
+from ..payloads import Decoder
 from ..storage.ports import ClaimedDelivery
 from .registry import CONTEXT_OF_KIND, Handler
 from .threads import DaemonThreads
@@ -33,28 +33,39 @@ class Named(Protocol):
 
 
 def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> MessageContext:
-    """Tell a handler about a message."""
+    """Tell a handler about a message.
+
+    Raises:
+        UnreadableError: The stored message is damaged.
+    """
+    try:
+        name = f"message {delivery.message_id}"
+        message_id, metadata = UUID(delivery.message_id), open_metadata(delivery, name)
+        meeting_id = None
+        if delivery.kind is Kind.INVITATION:
+            meeting_id = UUID(open_body(delivery, name).content["meeting_id"])
+    except (
+        StorageCorruptError,
+        ValueError,
+        TypeError,
+        LookupError,
+    ) as error:  # the last three: not what the SDK writes
+        raise UnreadableError from error
     return MessageContext(
         sender_id=sender.external_id,
         receiver_id=recipient.external_id,
         organization_id=recipient.organization,
         handler_context=CONTEXT_OF_KIND[delivery.kind],
-        message_id=UUID(delivery.message_id),
+        message_id=message_id,
         session_id=delivery.session_id,
-        metadata=decode_metadata(delivery.metadata),
+        metadata=metadata,
         sender_name=sender.name,
         recipient_name=recipient.name,
         requires_reply=delivery.kind is Kind.CONVERSATION and delivery.ask_timeout is not None,
-        meeting_id=_meeting_of(delivery),
+        meeting_id=meeting_id,
         is_meeting_message=delivery.kind in (Kind.INVITATION, Kind.TURN),
         attempt=delivery.claim.attempt,
     )
-
-
-def _meeting_of(delivery: ClaimedDelivery) -> UUID | None:
-    if delivery.kind is not Kind.INVITATION:
-        return None
-    return UUID(json.loads(delivery.content)["meeting_id"])
 
 
 def make_notice_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> MessageContext:
@@ -75,11 +86,12 @@ def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any
     """Make a fresh payload of the type the annotation asks for.
 
     Raises:
-        PayloadError: The stored payload is damaged or does not fit. A repeat would not help.
+        UnreadableError: The stored payload is damaged or does not fit. A repeat would not help.
     """
-    if not verify(delivery.content, delivery.metadata, delivery.checksum):
-        raise PayloadError("The stored payload is damaged: its checksum does not match. Run `agent-messaging doctor`.")
-    return decoder.decode(delivery.content, annotation)
+    try:
+        return open_as(delivery, f"message {delivery.message_id}", decoder, annotation)
+    except (PayloadError, StorageCorruptError) as error:
+        raise UnreadableError from error
 
 
 class UnreadableError(Exception):
@@ -106,10 +118,7 @@ async def run_handler(
         HandlerTimeoutError: It ran longer than `timeout` seconds.
         BaseException: What the handler raised.
     """
-    try:
-        payload = decode_delivery(decoder, delivery, handler.annotation)
-    except PayloadError as error:
-        raise UnreadableError from error
+    payload = decode_delivery(decoder, delivery, handler.annotation)
     deadline = asyncio.get_running_loop().time() + timeout
     if handler.is_coroutine:
         result = handler.function(payload, context)

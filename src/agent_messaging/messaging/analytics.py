@@ -9,7 +9,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from ..delivery.engine import Engine
-from ..delivery.events import agents_of, event_data, kept_names
+from ..delivery.events import OpenEvent, agents_of, event_data, kept_names, open_events
 from ..delivery.names import AgentName
 from ..models import ParticipantStatus, Record, TurnEnd
 from ..storage.assembly import Purpose
@@ -176,11 +176,13 @@ async def get_timeline(engine: Engine, row: MeetingRow) -> Record:
     external = await _names_in(engine, events)
     said = dict(zip((message.seq for message in messages), described, strict=True))
     entries: list[Record] = []
-    for one in in_order(messages, events):
+    data_of = dict(events)
+    for one in in_order(messages, [event for event, _ in events]):
         if isinstance(one, MessageRow):
             message = said[one.seq]
             entry = Record(
                 type="message",
+                is_damaged=message.is_damaged,
                 timestamp=message.created_at,
                 sender_id=message.sender_id,
                 message_type=message.message_type,
@@ -193,7 +195,7 @@ async def get_timeline(engine: Engine, row: MeetingRow) -> Record:
                 timestamp=one.created_at,
                 event_type=one.type,
                 agent_id=external.get(one.agent_id or ""),
-                data=dict(event_data(one, external)),
+                data=dict(event_data(one, data_of[one], external)),
             )
         entries.append(entry)
     return Record(
@@ -263,18 +265,19 @@ async def _all_messages(engine: Engine, meeting_id: str) -> list[MessageRow]:
     )
 
 
-async def _all_events(engine: Engine, meeting_id: str) -> list[EventRow]:
-    return await _pages(
+async def _all_events(engine: Engine, meeting_id: str) -> list[OpenEvent]:
+    rows = await _pages(
         lambda last: engine.store.meetings.list_events(
             meeting_id, limit=PAGE, after_seq=0 if last is None else last.seq
         )
     )
+    return open_events(rows)
 
 
-async def _names_in(engine: Engine, events: Sequence[EventRow]) -> dict[str, str]:
+async def _names_in(engine: Engine, events: Sequence[OpenEvent]) -> dict[str, str]:
     """The external ids of the agents that a meeting's events are about, by id; also of those removed meanwhile."""
     names = await engine.names.find_by_id(agents_of(events))
-    kept = {id: name for event in events for id, name in kept_names(event).items()}
+    kept = {id: name for _, data in events for id, name in kept_names(data).items()}
     return kept | {id: name.external_id for id, name in names.items()}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ..bodies import open_as, open_body
 from ..config import MessagingConfig
 from ..delivery.asks import AskOutcome
 from ..delivery.current import current_run
@@ -23,10 +24,9 @@ from ..exceptions import (
     OutcomeUnknownError,
     PayloadError,
     SessionLockError,
-    StorageCorruptError,
 )
 from ..models import AskState
-from ..payloads import MISSING, verify
+from ..payloads import MISSING
 from ..storage.ports import Duplicate, MutualWait, SessionLocked
 from .drafts import Draft
 
@@ -174,17 +174,14 @@ class Ask:
 
     def open(self, outcome: AskOutcome, response_type: Any, payload_type: Any) -> Any:
         """The answer as the caller wants it, or the error that tells how the ask ended."""
-        if outcome.state is not AskState.REPLIED or outcome.content is None:
+        answer = outcome.answer
+        if outcome.state is not AskState.REPLIED or answer is None:
             self.refuse(outcome)
-        if not verify(outcome.content, outcome.metadata, outcome.checksum):
-            raise StorageCorruptError(
-                f"The stored answer to the ask {outcome.ask_id} is damaged: its checksum does not match. "
-                "Run `agent-messaging doctor`, and restore the store from a backup."
-            )
+        name = f"the answer to the ask {outcome.ask_id}"
         decoder = self.engine.dispatcher.decoder
         if response_type is not MISSING:
             try:
-                return decoder.decode(outcome.content, response_type, field="The answer")
+                return open_as(answer, name, decoder, response_type, field="The answer")
             except PayloadError as error:
                 raise HandlerError(
                     f"{error} It stays readable: see the session's messages, or ask for another response_type."
@@ -192,10 +189,10 @@ class Ask:
         for annotation in (outcome.annotation, payload_type):
             if annotation is not MISSING:
                 try:
-                    return decoder.decode(outcome.content, annotation)
+                    return open_as(answer, name, decoder, annotation)
                 except PayloadError:
                     continue
-        return decoder.decode(outcome.content)
+        return open_body(answer, name).content
 
     def refuse(self, outcome: AskOutcome) -> NoReturn:
         """Raise the error of an ask that was not answered."""

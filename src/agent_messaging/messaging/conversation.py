@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic
 from uuid import UUID
 
+from ..bodies import open_body
 from ..config import MessagingConfig
 from ..delivery.current import current_run
 from ..delivery.engine import Engine
@@ -31,7 +32,7 @@ from . import sessions
 from .arguments import MISSING_MESSAGE, check_pair
 from .asking import Ask
 from .drafts import Draft, make_draft
-from .listing import DAMAGED, read_content
+from .listing import DAMAGED
 
 READ_AT_ONCE = 1_000
 """Messages read and marked in one transaction."""
@@ -298,8 +299,9 @@ class Conversation(Generic[T]):
         has worked on them, they are read all the same and stay in the history (`get_messages_in_session`). A call that
         is cancelled, or fails, gives back what it took: it is unread again. `peek=True` leaves everything as it is.
 
-        A message whose stored payload is damaged is not among the payloads: it becomes a dead letter with the reason
-        (`sdk.dead_letters`), as it would with a handler, and its asker gets a `HandlerError`.
+        A message whose stored payload is damaged is not among the payloads. With `peek=True` it is passed over with a
+        line in the log. Else it becomes a dead letter with the reason (`sdk.dead_letters`), as it would with a handler,
+        and its asker gets a `HandlerError`.
 
         Args:
             agent_external_id: Whose.
@@ -312,7 +314,6 @@ class Conversation(Generic[T]):
             AgentNotFoundError: There is no such agent.
             OutcomeUnknownError: The store did not answer in time: some may have been marked. See
                 `get_messages_in_session`.
-            StorageCorruptError: With `peek=True`, one is damaged; names it. Read without `peek` to set it aside.
             DatabaseError: The store failed; nothing was marked.
         """
         check_external_id(agent_external_id, field="agent_external_id")
@@ -332,7 +333,7 @@ class Conversation(Generic[T]):
             The payloads; empty if there are none.
 
         Raises:
-            AgentNotFoundError, OutcomeUnknownError, StorageCorruptError, DatabaseError: As of `get_unread_messages`.
+            AgentNotFoundError, OutcomeUnknownError, DatabaseError: As of `get_unread_messages`.
         """
         check_pair(recipient_external_id, sender_external_id, fields=_LANE)
         return await self._read(recipient_external_id, sender_external_id, mark=_flag(mark_read, "mark_read"))
@@ -342,7 +343,7 @@ class Conversation(Generic[T]):
         sender = None if sender_id is None else (await engine.names.get(sender_id, role="sender")).id
         if not mark:
             rows = await engine.names.ask(recipient_id, partial(self._peek, sender), role="recipient")
-            return [self._open(row) for row in rows]
+            return self._open_all(rows)[0]
         await engine.reading.until_returned()
         with engine.reading.call() as taking:
             rows = await engine.names.ask(recipient_id, partial(self._take_all, taking, sender), role="recipient")
@@ -379,16 +380,22 @@ class Conversation(Generic[T]):
 
     async def _open_or_reject(self, rows: Collection[MessageRow]) -> list[T]:
         """The payloads of what was taken; the damaged ones become dead letters."""
+        payloads, damaged = self._open_all(rows)
+        if damaged:
+            await self.engine.reading.reject(damaged, DAMAGED)
+        return payloads
+
+    def _open_all(self, rows: Collection[MessageRow]) -> tuple[list[T], list[MessageRow]]:
+        """The payloads, and the messages whose payloads are damaged, each with a line in the log."""
         payloads: list[T] = []
         damaged: list[MessageRow] = []
         for row in rows:
             try:
                 payloads.append(self._open(row))
-            except StorageCorruptError:
+            except StorageCorruptError as error:
+                logger.warning("%s", error)
                 damaged.append(row)
-        if damaged:
-            await self.engine.reading.reject(damaged, DAMAGED)
-        return payloads
+        return payloads, damaged
 
     async def get_or_wait_for_response(
         self, agent_a_external_id: str, agent_b_external_id: str, timeout: float | None = None
@@ -450,7 +457,7 @@ class Conversation(Generic[T]):
                     return payload
 
     def _open(self, row: MessageRow) -> T:
-        plain = read_content(row)
+        plain = open_body(row, f"message {row.message_id}").content
         annotation = self.payload_type()
         if annotation is MISSING:
             return plain  # type: ignore[no-any-return]
@@ -507,7 +514,8 @@ class Conversation(Generic[T]):
 
         Returns:
             Mappings with attribute access: message_id, sender_id, sender_name, recipient_id, message_type, content
-            (plain JSON), metadata, is_read, read_at, created_at.
+            (plain JSON), metadata, is_damaged (True: the stored payload is not what was sent, and the content is None),
+            is_read, read_at, created_at.
 
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.

@@ -678,7 +678,8 @@ class MeetingManager(Generic[T]):
 
         Returns:
             Mappings with attribute access: id (also message_id), sender (also sender_id), sender_name, message_type,
-            content (plain JSON), metadata, created_at.
+            content (plain JSON), metadata, is_damaged (True: what is stored is not what was said, and the content is
+            None), created_at.
 
         Raises:
             MeetingNotFoundError: There is no such meeting.

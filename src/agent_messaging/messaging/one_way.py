@@ -162,7 +162,8 @@ class OneWayMessenger(Generic[T]):
 
         Returns:
             Mappings with attribute access: message_id, sender_id, recipient_id (external ids), content (plain JSON),
-            read_at, created_at, metadata. Empty if there are none.
+            read_at, created_at, metadata, is_damaged (True: the stored payload is not what was sent, and the content
+            is None). Empty if there are none.
 
         Raises:
             AgentNotFoundError: There is no such agent.

@@ -11,8 +11,8 @@ from typing import Any
 from ..delivery.engine import Engine
 from ..delivery.names import NAMES_MAX_AGE, AgentName
 from ..delivery.retry import MAX_REASON_LENGTH, describe
-from ..exceptions import ClaimLostError, NotInitializedError, PayloadError
-from ..handlers.running import decode_delivery, make_context
+from ..exceptions import ClaimLostError, NotInitializedError
+from ..handlers.running import UnreadableError, decode_delivery, make_context
 from ..ids import check_external_id, check_timeout, refuse
 from ..models import Kind, MessageContext
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement, Settling
@@ -157,10 +157,10 @@ async def _open(engine: Engine, claimed: list[ClaimedDelivery], payload_type: An
     messages = []
     for delivery in claimed:
         sender, recipient = senders.get(delivery.sender_id), senders.get(delivery.recipient_id)
-        context = make_context(delivery, sender, recipient) if sender and recipient else None
         try:
+            context = make_context(delivery, sender, recipient) if sender and recipient else None
             payload = decode_delivery(engine.dispatcher.decoder, delivery, payload_type)
-        except PayloadError as error:
+        except UnreadableError as error:
             await engine.dispatcher.settle_pulled(
                 Settlement(delivery.claim, Settling.DEAD, reason=describe(error)), delivery.message_id
             )

@@ -9,14 +9,13 @@ from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
+from ..bodies import open_or_mark
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
-from ..exceptions import InvalidArgumentError, MessageNotFoundError, StorageCorruptError, TimeoutError
+from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
 from ..ids import check_external_id, check_page, check_timeout, parse_id, refuse
 from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
-from ..payloads import decode_metadata
 from ..storage.ports import DeadRow, ReceiptRow
-from .listing import read_content
 
 MessageId = str | UUID
 R = TypeVar("R")
@@ -241,17 +240,14 @@ def _instant(value: object) -> datetime | None:
 
 
 def _dead_letter(row: DeadRow, names: dict[str, AgentName]) -> DeadLetter:
-    try:
-        content, metadata = read_content(row), decode_metadata(row.metadata)
-    except StorageCorruptError:  # which may be why it is one, and must not hide the others
-        content, metadata = None, {}
+    body = open_or_mark(row, f"message {row.message_id}")  # damage may be why it is one, and must not hide the others
     return DeadLetter(
         message_id=row.message_id,
         sender_id=_external(names, row.sender_id),
         recipient_id=_external(names, row.recipient_id),
         kind=row.kind,
-        content=content,
-        metadata=metadata,
+        content=body.content,
+        metadata=body.metadata,
         attempt=row.attempt,
         reasons=tuple(str(entry["reason"]) for entry in row.log if entry.get("reason")),
         created_at=row.created_at,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+from ..bodies import open_or_mark
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import SessionNotFoundError
 from ..ids import check_external_id, parse_id
 from ..models import Record, SessionStatus
-from ..payloads import decode_metadata
 from ..storage.ports import MessageRow, SessionRow
-from .listing import read_content
 
 PAGE = 1_000
 """Rows asked for at once."""
@@ -67,14 +66,16 @@ async def list_messages(engine: Engine, session_id: SessionId, *, include_read: 
 
     def describe(message: MessageRow) -> Record:
         sender = names.get(message.sender_id)
+        body = open_or_mark(message, f"message {message.message_id}")
         return Record(
             message_id=message.message_id,
             sender_id=sender.external_id if sender else None,
             sender_name=sender.name if sender else None,
             recipient_id=_external(names, message.recipient_id),
             message_type=message.message_type,
-            content=read_content(message),
-            metadata=decode_metadata(message.metadata),
+            content=body.content,
+            metadata=body.metadata,
+            is_damaged=body.is_damaged,
             is_read=message.read_at is not None,
             read_at=message.read_at,
             created_at=message.created_at,

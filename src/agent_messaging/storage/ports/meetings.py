@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from ...bodies import open_body
 from ...models import MeetingEventType, MeetingStatus, ParticipantStatus, SpeakerSelection, TurnEnd
 from ..assembly import Act, Purpose, Refused
 from .deliveries import Claim, Duplicate, KeyConflict, UnknownAgents
@@ -136,11 +137,29 @@ class EventRow:
     meeting_id: str
     type: MeetingEventType
     agent_id: str | None
-    data: dict[str, Any]
-    """With ids of agents; the external ids are the reader's to add, but for those of an agent that this removed."""
+    content: str
+    """JSON text of an object, with ids of agents. The external ids are the reader's to add, but for those of an agent
+    that this removed."""
+    checksum: int
+    """Of the content, as of a message without metadata."""
     created_at: datetime
     message: MessageRow | None = None
     """What was said, of MESSAGE_POSTED."""
+
+    @property
+    def metadata(self) -> None:
+        """It has none."""
+        return None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The content as a fresh mapping.
+
+        Raises:
+            StorageCorruptError: It is not what was stored.
+        """
+        data: dict[str, Any] = open_body(self, f"event {self.seq} of meeting {self.meeting_id}").content
+        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ class Minutes:
             assert speech is not None, "there is nothing to say"
             said = self._say(meeting, str(speaker_id), speech)
         for note in changes.notes:
-            content = _dump(render(note.content, meeting.external_ids))
+            content = dump(render(note.content, meeting.external_ids))
             self._add_message(meeting, uuid7(), Kind.MEETING, note.type, note.about_id, content)
         ended_number = None
         for ended, how in changes.ended:
@@ -216,8 +216,9 @@ class Minutes:
         if changes.turn is not None:
             self._add_turn(meeting, changes.turn, None, self._call_up(meeting, changes.turn), None)
         for event in changes.events:
-            data = _dump(render(event.data, meeting.external_ids))
-            self._events.append((id, str(event.type), event.agent_id, data, said if event.has_message else None))
+            data = dump(render(event.data, meeting.external_ids))
+            message = said if event.has_message else None
+            self._events.append((id, str(event.type), event.agent_id, data, checksum(data, None), message))
         gone = [agent_id for agent_id, seat in changes.seats.items() if seat is ParticipantStatus.LEFT]
         if changes.withdraws_invitations:
             self._invitations += [(id, agent_id) for agent_id in gone] or [(id, None)]
@@ -247,7 +248,7 @@ class Minutes:
             *_columns(self._ended, 4),
             *_columns(self._turns, 8),
             *_columns(self._messages, 11),
-            *_columns(self._events, 5),
+            *_columns(self._events, 6),
             *_columns(self._closed, 3),
             *_columns(self._invitations, 2),
             *_columns(self._keys, 4),
@@ -279,7 +280,7 @@ class Minutes:
         """The message whose delivery is the duty of a turn handler; where somebody is to be chosen there is none."""
         if turn.purpose is not Purpose.SPEAK:
             return None
-        content = _dump({"meeting_id": meeting.meeting_id, "turn": turn.number})
+        content = dump({"meeting_id": meeting.meeting_id, "turn": turn.number})
         host_id = meeting.assembly.host_id
         return self._add_message(
             meeting,
@@ -340,7 +341,8 @@ def _number(ended: NewTurn | None, meeting: Gathering) -> int | None:
     return None if meeting.turn is None else meeting.turn.number
 
 
-def _dump(value: dict[str, Any]) -> str:
+def dump(value: dict[str, Any]) -> str:
+    """The JSON text of what the SDK itself says."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -6,7 +6,6 @@ snapshot, and a page is what has been committed between that one and the next.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,6 +17,7 @@ import asyncpg
 from ...exceptions import StorageBusyError
 from ...ids import uuid7
 from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection, TurnEnd
+from ...payloads import checksum
 from ..acts import Wanted, first_round
 from ..assembly import Act, Attend, Changes, Refused, TimeOut, Why, decide
 from ..ports import (
@@ -194,10 +194,10 @@ class PostgresMeetings:
         *,
         now: datetime | None = None,
     ) -> bool:
+        text = acting.dump(data)
+        values = (meeting_id, str(type), agent_id, text, checksum(text, None), now)
         status = await self._engine.run(
-            lambda connection: connection.execute(
-                _SQL["record_event"], meeting_id, str(type), agent_id, json.dumps(data), now
-            ),
+            lambda connection: connection.execute(_SQL["record_event"], *values),
             write=True,
             single=True,
         )
@@ -413,7 +413,8 @@ def _event(row: Any) -> EventRow:
         meeting_id=row["meeting_id"],
         type=MeetingEventType(row["type"]),
         agent_id=row["agent_id"],
-        data=json.loads(row["data"]),
+        content=row["data"],
+        checksum=row["data_checksum"],
         created_at=row["created_at"],
         message=message,
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import zlib
 
 import asyncpg
 
 from ...exceptions import NotInitializedError
+from ..checks import find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
 from . import errors, schema
@@ -120,19 +120,15 @@ class PostgresStore:
         orphans = await self.engine.run(lambda connection: connection.fetchval(_MESSAGES["check_claims"]), write=False)
         if orphans:
             findings.append(f"{orphans} deliveries are claimed by processes that have ended.")
-        after = 0
-        while True:
-            page = (_MESSAGES["check_messages"], after, _PAGE)
-            rows = await self.engine.run(lambda connection, page=page: connection.fetch(*page), write=False)  # type: ignore[misc]
-            for row in rows:
-                content, metadata = row["content"], row["metadata"] or ""
-                if zlib.crc32(f"{content}\0{metadata}".encode()) != row["checksum"]:
-                    findings.append(
-                        f"The content of message {row['message_id']} does not fit its checksum: it was damaged on disk."
-                    )
-            if len(rows) < _PAGE:
-                return findings
-            after = rows[-1]["seq"]
+        for name in ("check_messages", "check_events"):
+            after, is_end = 0, False
+            while not is_end:
+                page = (_MESSAGES[name], after, _PAGE)
+                rows = await self.engine.run(lambda connection, page=page: connection.fetch(*page), write=False)  # type: ignore[misc]
+                for after, *row in rows:  # noqa: B007 - the last one is where the next page begins
+                    findings += find_damage(*row)
+                is_end = len(rows) < _PAGE
+        return findings
 
     async def aclose(self) -> None:
         """See the port."""

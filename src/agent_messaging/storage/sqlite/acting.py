@@ -289,7 +289,8 @@ def _plan(
         body = (note.type, content, None, checksum(content, None))
         writing.add_message(uuid7(), Kind.MEETING, note.about_id, None, meeting_id, *body)
     for event in changes.events:
-        row = (meeting_id, event.type, event.agent_id, assembly.render(event.data, names))
+        data = encode(assembly.render(event.data, names))
+        row = (meeting_id, event.type, event.agent_id, data, checksum(data, None))
         writing.events.append((row, said if event.has_message else None))
     for opening, how in changes.ended:
         if opening is None:

@@ -11,6 +11,7 @@ import apsw
 
 from ...ids import uuid7
 from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection
+from ...payloads import checksum
 from ..acts import Wanted, rounds
 from ..assembly import Act, Refused, TimeOut
 from ..ports import (
@@ -125,7 +126,14 @@ class SQLiteMeetings:
         now: datetime | None = None,
     ) -> bool:
         """See the port."""
-        parameters = {"meeting": meeting_id, "type": type, "agent": agent_id, "data": encode(data)}
+        text = encode(data)
+        parameters = {
+            "meeting": meeting_id,
+            "type": type,
+            "agent": agent_id,
+            "data": text,
+            "checksum": checksum(text, None),
+        }
 
         def record(connection: apsw.Connection) -> bool:
             connection.execute(_SQL["record_event"], {**parameters, "at": self._clock.now(now).at})
@@ -322,13 +330,14 @@ def _seat(row: list[Any]) -> SeatRow:
 
 
 def _event(row: list[Any]) -> EventRow:
-    seq, meeting_id, type, agent_id, data, created_at, message = row
+    seq, meeting_id, type, agent_id, content, sum, created_at, message = row
     return EventRow(
         seq=seq,
         meeting_id=meeting_id,
         type=MeetingEventType(type),
         agent_id=agent_id,
-        data=data,
+        content=content,
+        checksum=sum,
         created_at=to_datetime(created_at),
         message=None if message is None else message_row(message),
     )

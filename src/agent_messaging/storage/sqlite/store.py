@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import zlib
 from functools import partial
 
 import apsw
 
+from ..checks import find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
 from . import schema
@@ -94,15 +94,15 @@ class SQLiteStore:
     async def check(self) -> list[str]:
         """See the port."""
         findings = await self.engine.read(_check_integrity)
-        after = 0
-        while True:
-            parameters = {"after_seq": after, "limit": _PAGE}
-            rows = await self.engine.read(partial(fetch, sql=_MESSAGES["check_messages"], parameters=parameters))
-            for after, id, content, metadata, checksum in rows:  # noqa: B007 - the last one is where the next page begins
-                if zlib.crc32(f"{content}\0{metadata or ''}".encode()) != checksum:
-                    findings.append(f"The content of message {id} does not fit its checksum: it was damaged on disk.")
-            if len(rows) < _PAGE:
-                return findings
+        for name in ("check_messages", "check_events"):
+            after, is_end = 0, False
+            while not is_end:
+                parameters = {"after_seq": after, "limit": _PAGE}
+                rows = await self.engine.read(partial(fetch, sql=_MESSAGES[name], parameters=parameters))
+                for after, *row in rows:  # noqa: B007 - the last one is where the next page begins
+                    findings += find_damage(*row)
+                is_end = len(rows) < _PAGE
+        return findings
 
     async def aclose(self) -> None:
         """See the port. In a forked child it does nothing: all of it is the parent's."""

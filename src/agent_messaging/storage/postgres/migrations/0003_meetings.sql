@@ -56,7 +56,8 @@ create table meeting_events (
   meeting_id uuid not null references meetings (id) on delete cascade,
   type text not null,
   agent_id uuid,
-  data jsonb not null,
+  data text not null,                       -- JSON object; text, because its checksum is of the text
+  checksum bigint not null,
   message_seq bigint,
   created_at timestamptz not null
 );

@@ -190,13 +190,13 @@ new_deliveries as (
   from input where recipient_id is not null order by position
 ),
 new_events as (
-  insert into meeting_events (seq, meeting_id, type, agent_id, data, message_seq, created_at)
-  select i.seq, i.meeting_id, i.type, i.agent_id, i.data, i.message_seq, $1
+  insert into meeting_events (seq, meeting_id, type, agent_id, data, checksum, message_seq, created_at)
+  select i.seq, i.meeting_id, i.type, i.agent_id, i.data, i.checksum, i.message_seq, $1
   from (
-    select nextval('meeting_events_seq_seq') as seq, e.meeting_id, e.type, e.agent_id, e.data::jsonb as data,
+    select nextval('meeting_events_seq_seq') as seq, e.meeting_id, e.type, e.agent_id, e.data, e.checksum,
       s.seq[e.message] as message_seq, e.position
-    from unnest($33::text[]::uuid[], $34::text[], $35::text[]::uuid[], $36::text[], $37::integer[])
-      with ordinality as e (meeting_id, type, agent_id, data, message, position), seqs s
+    from unnest($33::text[]::uuid[], $34::text[], $35::text[]::uuid[], $36::text[], $37::bigint[], $38::integer[])
+      with ordinality as e (meeting_id, type, agent_id, data, checksum, message, position), seqs s
   ) i
   order by i.position
 ),
@@ -208,10 +208,10 @@ closing as materialized (
   from (
     select o.* from (
       select i.meeting_id, i.seq, i.becomes, true as is_turn
-      from unnest($38::text[]::uuid[], $39::bigint[], $40::text[]) as i (meeting_id, seq, becomes)
+      from unnest($39::text[]::uuid[], $40::bigint[], $41::text[]) as i (meeting_id, seq, becomes)
       union all
       select i.meeting_id, q.seq, 'withdrawn', false
-      from unnest($41::text[]::uuid[], $42::text[]::uuid[]) as i (meeting_id, recipient_id)
+      from unnest($42::text[]::uuid[], $43::text[]::uuid[]) as i (meeting_id, recipient_id)
       cross join lateral (
         select m.seq, m.kind, m.recipient_id from messages m
         where m.meeting_id = i.meeting_id
@@ -236,7 +236,7 @@ keyed as (
   -- that two transactions do not wait for each other.
   insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
   select i.sender_id, 'speak', i.key, i.fingerprint, array[i.message_id], $1
-  from unnest($43::text[]::uuid[], $44::text[], $45::text[], $46::text[]::uuid[])
+  from unnest($44::text[]::uuid[], $45::text[], $46::text[], $47::text[]::uuid[])
     as i (sender_id, key, fingerprint, message_id)
   order by i.sender_id, i.key
   on conflict do nothing
@@ -383,7 +383,7 @@ left join messages m on m.seq = t.message_seq
 order by t.number
 
 -- name: list_events
-select e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.created_at,
+select e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.checksum as data_checksum, e.created_at,
   m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
   m.created_at as said_at, m.message_type
 from (
@@ -402,7 +402,7 @@ select pg_current_snapshot()::text as cursor
 --
 -- At most $4, and none behind the one with which they reach $5 bytes; `found` is how many there are, up to $4. The sizes are
 -- known without reading what they are of.
-select s.until::text, e.found, e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.created_at,
+select s.until::text, e.found, e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.checksum as data_checksum, e.created_at,
   m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
   m.created_at as said_at, m.message_type
 from (
@@ -411,7 +411,7 @@ from (
 left join lateral (
   select * from (
     select p.*, count(*) over () as found,
-      sum(pg_column_size(p.data) + coalesce(octet_length(t.content), 0) + coalesce(octet_length(t.metadata), 0)) over (
+      sum(octet_length(p.data) + coalesce(octet_length(t.content), 0) + coalesce(octet_length(t.metadata), 0)) over (
         order by p.seq rows between unbounded preceding and 1 preceding
       ) as before
     from (
@@ -433,8 +433,8 @@ order by e.seq
 with meeting as materialized (
   select id from meetings where id = $1::text::uuid for update
 )
-insert into meeting_events (meeting_id, type, agent_id, data, created_at)
-select m.id, $2, $3::text::uuid, $4::text::jsonb, coalesce($5::timestamptz, clock_timestamp()) from meeting m
+insert into meeting_events (meeting_id, type, agent_id, data, checksum, created_at)
+select m.id, $2, $3::text::uuid, $4, $5, coalesce($6::timestamptz, clock_timestamp()) from meeting m
 
 -- name: count_speeches
 select sender_id::text as agent_id, count(*) as messages, min(created_at) as first_at, max(created_at) as last_at,

@@ -133,7 +133,11 @@ where m.recipient_id = $1::text::uuid and m.kind = $2
 select count(*) from deliveries where recipient_id = $1::text::uuid and kind = $2 and read_at is null
 
 -- name: check_messages
-select seq, id::text as message_id, content, metadata, checksum from messages where seq > $1 order by seq limit $2
+select seq, 'message ' || id as name, content, metadata, checksum from messages where seq > $1 order by seq limit $2
+
+-- name: check_events
+select seq, 'event ' || seq || ' of meeting ' || meeting_id as name, data as content, null as metadata, checksum
+from meeting_events where seq > $1 order by seq limit $2
 
 -- name: check_claims
 -- What a dead process still holds; it returns at its hard end, but only a mistake leaves it there.

@@ -57,6 +57,7 @@ create table meeting_events (
   type text not null,
   agent_id text,
   data text not null,                       -- JSON object
+  checksum integer not null,                -- of the data, as of a message's content
   message_seq integer,
   created_at integer not null
 );

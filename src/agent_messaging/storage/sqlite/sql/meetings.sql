@@ -115,9 +115,9 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'queued', value ->> 4
 from jsonb_each(:rows)
 
 -- name: act_insert_events
--- :rows are (meeting, type, agent, data, seq of what was said).
-insert into meeting_events (meeting_id, type, agent_id, data, message_seq, created_at)
-select value ->> 0, value ->> 1, value ->> 2, value -> 3, value ->> 4, :at from jsonb_each(:rows)
+-- :rows are (meeting, type, agent, data, checksum, seq of what was said).
+insert into meeting_events (meeting_id, type, agent_id, data, checksum, message_seq, created_at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, :at from jsonb_each(:rows)
 
 -- name: act_end_delivery
 -- :rows are (seq, last state). One that has ended otherwise (dead) stays as it is.
@@ -282,7 +282,7 @@ from (
 with page as materialized (
   select * from meeting_events where meeting_id = :meeting and seq > :after_seq order by seq limit :limit offset :offset
 )
-select json_group_array(json_array(e.seq, e.meeting_id, e.type, e.agent_id, json(e.data), e.created_at,
+select json_group_array(json_array(e.seq, e.meeting_id, e.type, e.agent_id, e.data, e.checksum, e.created_at,
   json(iif(m.seq is null, null, json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata,
     m.checksum, m.created_at, null, m.session_id, m.message_type)))))
 from page as e left join messages as m on m.seq = e.message_seq
@@ -303,7 +303,7 @@ with page as materialized (
   from page as e left join messages as m on m.seq = e.message_seq
 )
 select json_array((select count(*) from page), json((
-  select json_group_array(json_array(e.seq, e.meeting_id, e.type, e.agent_id, json(e.data), e.created_at,
+  select json_group_array(json_array(e.seq, e.meeting_id, e.type, e.agent_id, e.data, e.checksum, e.created_at,
     json(iif(m.seq is null, null, json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata,
       m.checksum, m.created_at, null, m.session_id, m.message_type)))))
   from sized as s cross join meeting_events as e on e.seq = s.seq left join messages as m on m.seq = e.message_seq
@@ -311,8 +311,8 @@ select json_array((select count(*) from page), json((
 )))
 
 -- name: record_event
-insert into meeting_events (meeting_id, type, agent_id, data, created_at)
-select id, :type, :agent, :data, :at from meetings where id = :meeting
+insert into meeting_events (meeting_id, type, agent_id, data, checksum, created_at)
+select id, :type, :agent, :data, :checksum, :at from meetings where id = :meeting
 
 -- name: count_speeches
 select json_group_array(json_array(sender_id, messages, first_at, last_at, length)) from (

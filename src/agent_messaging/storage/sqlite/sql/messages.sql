@@ -92,6 +92,11 @@ select case
 end
 
 -- name: check_messages
-select json_group_array(json_array(seq, id, content, metadata, checksum)) from (
+select json_group_array(json_array(seq, 'message ' || id, content, metadata, checksum)) from (
   select * from messages where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_events
+select json_group_array(json_array(seq, 'event ' || seq || ' of meeting ' || meeting_id, data, null, checksum)) from (
+  select * from meeting_events where seq > :after_seq order by seq limit :limit
 )
