@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -73,7 +74,10 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         elif isinstance(config, str):
             config = Config.from_url(config)
         elif not isinstance(config, Config):
-            raise ConfigurationError(f"config must be a Config, a database URL or None, not {type(config).__name__}.")
+            meant = f" For this file, write {f'sqlite:///{config}'!r}." if isinstance(config, os.PathLike) else ""
+            raise ConfigurationError(
+                f"config must be a Config, a database URL or None, not {type(config).__name__}.{meant}"
+            )
         self.config = config
         self._handlers = Registry()
         self._lifecycle = Lifecycle(self._build)

@@ -89,14 +89,32 @@ def parse_url(url: str) -> StoreLocation:
             f"The database URL points at SQL Server, which is not a backend. Accepted: {URL_FORMS}."
         )
     if not separator or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
-        raise ConfigurationError(f"This is not a database URL. Accepted: {URL_FORMS}.")
+        raise ConfigurationError(f"This is not a database URL.{_meant_by_path(url)} Accepted: {URL_FORMS}.")
     if scheme == "sqlite":
         return _parse_sqlite(rest)
     if scheme in ("postgresql", "postgres"):
         return _parse_postgres(url)
+    if scheme == "file":
+        hint = _meant_by_path(rest)
+    else:
+        backend, plus, _ = scheme.partition("+")
+        is_known = plus and backend in ("sqlite", "postgresql", "postgres")
+        hint = f" Write it as {backend}://…, without the driver." if is_known else ""
     raise ConfigurationError(
-        f"The database URL has the scheme {scheme!r}, for which there is no backend. Accepted: {URL_FORMS}."
+        f"The database URL has the scheme {scheme!r}, for which there is no backend.{hint} Accepted: {URL_FORMS}."
     )
+
+
+_A_PATH = re.compile(r"(?i):memory:|(?:[.~]{0,2}/)[^@=\s?#]*|[^@=:\s?#]+\.(?:db|db3|sqlite|sqlite3)")
+"""What is shown, because it is a file's name and holds no password."""
+
+
+def _meant_by_path(text: str) -> str:
+    """Where a file's name was given instead of a URL: the URL that was meant."""
+    if not _A_PATH.fullmatch(text) or text.endswith("/"):
+        return ""
+    meant = "sqlite://:memory:" if text == ":memory:" else f"sqlite:///{os.path.expanduser(text)}"
+    return f" For this file, write {meant}."
 
 
 def _parse_sqlite(rest: str) -> StoreLocation:
@@ -105,7 +123,8 @@ def _parse_sqlite(rest: str) -> StoreLocation:
     path = rest[1:]
     if not rest.startswith("/") or not path:
         raise ConfigurationError(
-            f"The database URL has no path after `sqlite:///` (three slashes). Accepted: {URL_FORMS}."
+            f"The database URL has no path after `sqlite:///` (three slashes).{_meant_by_path(rest)} "
+            f"Accepted: {URL_FORMS}."
         )
     if "?" in path:
         raise ConfigurationError(

@@ -167,13 +167,16 @@ class _UnknownNameError(AgentMessagingError):
     """The closest registered names, closest first; may be empty."""
     role: str = ""
     """What the name was used as, such as "sender"; may be empty."""
+    store: str = ""
+    """Where it was looked for: a file, or a URL without its password."""
 
     def render(self) -> str:
         if not self.external_id:
             return super().render()
         noun = f"{self.role.capitalize()} {self.noun.lower()}" if self.role else self.noun
         hint = f" Did you mean {' or '.join(repr(name) for name in self.suggestions)}?" if self.suggestions else ""
-        return f"{noun} not found: {self.external_id!r}.{hint} {self.remedy}"
+        where = f" It was looked for in the store {self.store}." if self.store else ""
+        return f"{noun} not found: {self.external_id!r}.{hint}{where} {self.remedy}"
 
 
 class AgentNotFoundError(_UnknownNameError):
@@ -258,15 +261,19 @@ class NoHandlerRegisteredError(HandlerError):
     retryable = True
     agents: tuple[str, ...] = ()
     kind: str = "one-way"
+    store: str = ""
+    """Where the live processes were looked for: a file, or a URL without its password."""
 
     def render(self) -> str:
         if not self.agents:
             return super().render()
         # An ask is not stored for later: it ends with its timeout.
         anyway = "ask it all the same" if self.kind == "conversation" else "store it for later"
+        where = f" of the store {self.store}" if self.store else ""
         return (
-            f"No {self.kind} handler registered for {_list(self.agents)} in any live process; nothing was stored. "
-            f"Register one there, wait with `sdk.wait_until_served(...)`, or {anyway} with require_handler=False."
+            f"No {self.kind} handler registered for {_list(self.agents)} in any live process{where}; nothing was "
+            f"stored. Register one there, wait with `sdk.wait_until_served(...)`, or {anyway} with "
+            "require_handler=False."
         )
 
 

@@ -580,7 +580,7 @@ async def verdict(bad: Bad, sdk: Sdk) -> tuple[str, str, str]:
         result = bad.call(sdk)
         answer = await result if hasattr(result, "__await__") else result
     except AgentMessagingError as error:
-        return type(error).__name__, error.code, str(error)
+        return type(error).__name__, error.code, str(error).replace(sdk.store.location, "here")
     except BaseException as error:
         return type(error).__name__, "not one of ours", str(error)
     return "accepted", "", repr(answer)[:80]

@@ -20,12 +20,12 @@ DETAILS: dict[str, dict[str, Any]] = {
     "InvalidArgumentError": {"field": "limit", "value": 0, "reason": "is too small."},
     "PayloadError": {"field": "message.a", "reason": "is NaN."},
     "IdempotencyConflictError": {"idempotency_key": "k"},
-    "AgentNotFoundError": {"external_id": "alcie", "suggestions": ("alice",), "role": "sender"},
-    "OrganizationNotFoundError": {"external_id": "acmee", "suggestions": ("acme",), "role": "sender"},
+    "AgentNotFoundError": {"external_id": "alcie", "suggestions": ("alice",), "role": "sender", "store": "/a.db"},
+    "OrganizationNotFoundError": {"external_id": "acmee", "suggestions": ("acme",), "role": "sender", "store": "/a.db"},
     "MessageNotFoundError": {"message_id": "m"},
     "MailboxFullError": {"recipients": ("bob",), "limit": 5},
     "ClaimLostError": {"message_id": "m"},
-    "NoHandlerRegisteredError": {"agents": ("bob",)},
+    "NoHandlerRegisteredError": {"agents": ("bob",), "store": "/a.db"},
     "HandlerTimeoutError": {"timeout": 2.5},
     "SessionNotFoundError": {"session_id": "s"},
     "SessionLockError": {"sender": "alice", "recipient": "bob", "ask_id": "m"},
@@ -36,8 +36,9 @@ DETAILS: dict[str, dict[str, Any]] = {
 }
 CODES = (
     "agent_already_exists agent_messaging agent_not_found agent_not_in_meeting claim_lost configuration "
-    "conversation_ended conversation_timeout database handler handler_timeout host_cannot_leave idempotency_conflict "
-    "invalid_argument invalid_meeting mailbox_full meeting meeting_not_active meeting_not_found meeting_permission "
+    "conversation_ended conversation_timeout database event_loop handler handler_timeout "
+    "host_cannot_leave idempotency_conflict invalid_argument "
+    "invalid_meeting mailbox_full meeting meeting_not_active meeting_not_found meeting_permission "
     "meeting_state meeting_timeout message_not_found mutual_wait no_handler_registered not_initialized "
     "not_meeting_host not_your_turn organization_already_exists organization_not_found outcome_unknown payload "
     "schema_version session session_lock session_not_found session_state storage_busy storage_corrupt "

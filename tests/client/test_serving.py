@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from agent_messaging import (
     AgentNotFoundError,
     MessageContext,
     NoHandlerRegisteredError,
+    OrganizationNotFoundError,
     TimeoutError,
     clear_handlers,
     register_one_way_handler,
@@ -305,3 +307,25 @@ async def test_who_waited_for_an_agent_that_is_served_here_may_tell_others(make_
     await here.wait_until_served("bob", SOON)
     await elsewhere.one_way.send("alice", "bob", "at once")
     await inbox.wait_for(1)
+
+
+async def test_who_is_unknown_or_unserved_is_said_with_the_store_that_was_asked(sdk: Sdk) -> None:
+    """Two processes on two stores are the usual cause."""
+    store = sdk.store.location
+    assert "hunter2" not in store
+    with pytest.raises(NoHandlerRegisteredError, match=re.escape(f"of the store {store};")):
+        await sdk.one_way.send("alice", "bob", 1)
+    with pytest.raises(NoHandlerRegisteredError, match=re.escape(f"of the store {store};")):
+        await sdk.conversation.send_and_wait("alice", "bob", 1, timeout=1)
+    with pytest.raises(
+        AgentNotFoundError, match=re.escape(f"'bbo'. Did you mean 'bob'? It was looked for in the store {store}.")
+    ):
+        await sdk.one_way.send("alice", "bbo", 1)
+    with pytest.raises(
+        OrganizationNotFoundError, match=re.escape(f"'nowhere'. It was looked for in the store {store}.")
+    ):
+        await sdk.register_agent("dave", "nowhere", "Dave")
+    with pytest.raises(
+        TimeoutError, match=re.escape(f"No live process serves 'bob' after 0.01 seconds in the store {store}.")
+    ):
+        await sdk.wait_until_served("bob", timeout=0.01)

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from agent_messaging import AgentMessaging
 from agent_messaging.config import Config, DatabaseConfig, MessagingConfig, StoreLocation, mask, parse_url
 from agent_messaging.exceptions import ConfigurationError
 
@@ -684,6 +685,49 @@ def test_other_urls_are_refused_with_the_accepted_forms_and_without_the_password
     if reason not in ("parameters", "folder", "percent-quoted"):
         assert "postgresql://user:password@host:5432/database" in in_code
         assert "sqlite:///relative/path.db" in in_code
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("notes.db", "sqlite:///notes.db"),
+        ("data/notes.sqlite3", "sqlite:///data/notes.sqlite3"),
+        ("./notes", "sqlite:///./notes"),
+        ("../notes.db", "sqlite:///../notes.db"),
+        ("/var/lib/notes.db", "sqlite:////var/lib/notes.db"),
+        ("~/notes.db", "sqlite:////home/me/notes.db"),
+        (":memory:", "sqlite://:memory:"),
+        ("sqlite://notes.db", "sqlite:///notes.db"),
+        ("file:///var/lib/notes.db", "sqlite:////var/lib/notes.db"),
+    ],
+)
+def test_a_file_name_is_answered_with_the_url_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, url: str, meant: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert f" write {meant}. Accepted: " in refusal(lambda: Config(url=url))
+    assert parse_url(meant).backend == "sqlite"
+    assert f" write {meant}. Accepted: " in refusal(lambda: AgentMessaging(url))
+    anything: Any = AgentMessaging
+    assert "sqlite:///notes.db'" in refusal(lambda: anything(Path("notes.db")))
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("postgresql+asyncpg://u:hunter2@h/d", "Write it as postgresql://…"),
+        ("sqlite+aiosqlite:///notes.db", "Write it as sqlite://…"),
+    ],
+)
+def test_a_driver_in_the_scheme_is_to_be_left_out(url: str, hint: str) -> None:
+    assert hint in refusal(lambda: Config(url=url))
+
+
+@pytest.mark.parametrize(
+    "text", ["hunter2", "hunter2/", "u:hunter2.db", "hunter2@x.db", "key=hunter2.db", "/hunter2@h"]
+)
+def test_what_might_be_a_password_is_not_shown(text: str) -> None:
+    assert "ter2" not in refusal(lambda: Config(url=text))
 
 
 credentials = st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]), min_size=1)

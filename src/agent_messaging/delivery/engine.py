@@ -71,7 +71,7 @@ class Engine:
         self.settings = settings
         self.loop: asyncio.AbstractEventLoop | None = None
         """On which it was started, and all of it runs."""
-        self.names = Names(store.directory)
+        self.names = Names(store.directory, store.location)
         self.serving = Serving(
             store.processes,
             store.presence,

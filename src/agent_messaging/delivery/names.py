@@ -36,10 +36,15 @@ class AgentName:
 
 
 class Names:
-    """The cache. Look-ups by name raise for unknown ones and suggest the closest."""
+    """The cache. Look-ups by name raise for unknown ones and suggest the closest.
 
-    def __init__(self, directory: DirectoryStore) -> None:
+    Args:
+        location: Which store it is, for errors: two processes on two stores are the usual cause of an unknown name.
+    """
+
+    def __init__(self, directory: DirectoryStore, location: str) -> None:
         self.directory = directory
+        self.location = location
         self._by_name: dict[str, AgentName] = {}
         self._by_id: dict[str, AgentName] = {}
         self._read_at: dict[str, float] = {}
@@ -70,7 +75,9 @@ class Names:
         for external_id in external_ids:
             if external_id not in found:
                 suggestions = await self._closest_agents(external_id, within)
-                raise AgentNotFoundError(external_id=external_id, suggestions=suggestions, role=role)
+                raise AgentNotFoundError(
+                    external_id=external_id, suggestions=suggestions, role=role, store=self.location
+                )
         return [found[external_id] for external_id in external_ids]
 
     async def find_all(self, external_ids: Iterable[str]) -> dict[str, AgentName]:
@@ -171,7 +178,9 @@ class Names:
         organization = await self.directory.find_organization(external_id)
         if organization is None:
             known = [one.external_id for one in await self.directory.list_organizations(SUGGESTIONS_FROM, 0)]
-            raise OrganizationNotFoundError(external_id=external_id, suggestions=_closest(external_id, known))
+            raise OrganizationNotFoundError(
+                external_id=external_id, suggestions=_closest(external_id, known), store=self.location
+            )
         return organization
 
     async def _closest_agents(self, external_id: str, within: str | None) -> tuple[str, ...]:

@@ -324,7 +324,9 @@ class Serving(Listener):
         await self._read()
         unserved = tuple(agent.external_id for agent in agents if not self.is_served(agent, kind))
         if unserved:
-            raise NoHandlerRegisteredError(agents=unserved, kind=kind.value.replace("_", "-"))
+            raise NoHandlerRegisteredError(
+                agents=unserved, kind=kind.value.replace("_", "-"), store=self.names.location
+            )
 
     async def wait_until_served(
         self, external_ids: Sequence[str], kinds: Sequence[Kind], timeout: float | None
@@ -355,8 +357,9 @@ class Serving(Listener):
                 raise
             names = ", ".join(f"{name!r}{'' if self.names.cached(name) else ' (not registered)'}" for name in unserved)
             raise TimeoutError(
-                f"No live process serves {names or 'them'} after {timeout:g} seconds. Start the process that registers "
-                "their handlers, and look at `agent-messaging doctor`."
+                f"No live process serves {names or 'them'} after {timeout:g} seconds in the store "
+                f"{self.names.location}. Start the process that registers their handlers; if it runs, see whether it "
+                "uses this store, and look at `agent-messaging doctor`."
             ) from error
 
     def _is_served_live(self, external_id: str, kinds: Sequence[Kind]) -> bool:

@@ -172,7 +172,9 @@ class _Call:
                 raise MailboxFullError(recipients=full, limit=self.settings.mailbox_limit or 0)
             case Unexpected():
                 raise NoHandlerRegisteredError(
-                    agents=tuple(target.external_id for target in targets), kind="conversation"
+                    agents=tuple(target.external_id for target in targets),
+                    kind="conversation",
+                    store=self.engine.names.location,
                 )
             case UnknownAgents(ids):
                 gone = [target.external_id for target in targets if target.id in ids]

@@ -264,6 +264,11 @@ class RecordingStore:
         self._deliveries = RecordingDeliveries(store.deliveries, history, sends=sends)
 
     @property
+    def location(self) -> str:
+        """That of the store."""
+        return self._store.location
+
+    @property
     def capabilities(self) -> ports.Capabilities:
         return self._store.capabilities
 

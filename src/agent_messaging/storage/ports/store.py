@@ -31,6 +31,11 @@ class Store(Protocol):
     """A backend. Built without I/O; usable between `open` and `aclose`."""
 
     @property
+    def location(self) -> str:
+        """Which store it is: the file, or the URL without its password."""
+        ...
+
+    @property
     def capabilities(self) -> Capabilities: ...
     @property
     def directory(self) -> DirectoryStore: ...

@@ -71,6 +71,11 @@ class PostgresStore:
         self._server: schema.Server | None = None
         self._schema_version = 0
 
+    @property
+    def location(self) -> str:
+        """See the port."""
+        return self.engine.location
+
     async def open(self, *, initialize: bool = True) -> None:
         """See the port."""
         for warning in self.engine.target.warnings:

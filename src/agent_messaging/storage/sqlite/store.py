@@ -52,6 +52,11 @@ class SQLiteStore:
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)
 
+    @property
+    def location(self) -> str:
+        """See the port."""
+        return self.path
+
     async def open(self, *, initialize: bool = True) -> None:
         """See the port."""
         schema.check_version(apsw.sqlite_lib_version())
