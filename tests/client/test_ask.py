@@ -160,7 +160,9 @@ async def test_a_handler_that_returns_none_leaves_the_ask_to_a_later_answer(sdk:
     await inbox.wait_for(1)
     await eventually(lambda: rows(sdk, "select 1 from deliveries where state = 'done'"), SOON)
     assert (await session_of(sdk, "bob")).locked_by == "alice"
-    await sdk.conversation.send_no_wait("bob", "alice", "later")
+    await sdk.conversation.send_no_wait("bob", "alice", "a status")
+    assert not asking.done()
+    await sdk.conversation.reply("bob", "alice", "later")
     assert await asking == "later"
 
 

@@ -34,7 +34,7 @@ def talk(world: World, sender: str, recipient: str, **options: Any) -> NewGroup:
 
 
 def ask(world: World, sender: str, recipient: str, **options: Any) -> NewGroup:
-    return talk(world, sender, recipient, **{"ask_timeout": 30.0, "answers": Answering.IF_SEEN, **options})
+    return talk(world, sender, recipient, **{"ask_timeout": 30.0, "answers": Answering.IF_TAKEN, **options})
 
 
 def id_of(group: NewGroup) -> str:
@@ -148,7 +148,7 @@ async def test_a_settlement_is_told_by_its_token_whatever_the_delivery_is_now(
     await store_one(world, asked)
     claimed = await world.claim_one(kind=Kind.CONVERSATION)
     if replied:
-        await store_one(world, talk(world, world.bob, world.alice, answers=Answering.IF_SEEN))
+        await store_one(world, talk(world, world.bob, world.alice, answers=Answering.REQUIRED))
     else:
         await store.sessions.close_asks([id_of(asked)], AskState.CANCELLED)
     for _ in range(2):

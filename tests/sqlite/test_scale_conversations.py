@@ -40,7 +40,7 @@ async def long(world: World, store: SQLiteStore) -> World:
     for _ in range(MANY // 1000):
         groups = []
         for _ in range(1000):
-            groups.append(talk(world, world.alice, world.bob, ask_timeout=30.0, answers=Answering.IF_SEEN))
+            groups.append(talk(world, world.alice, world.bob, ask_timeout=30.0, answers=Answering.IF_TAKEN))
             groups.append(talk(world, world.bob, world.alice, answers=Answering.REQUIRED))
         await world.append(*groups)
         await world.append(*(talk(world, world.carol, world.bob, notify=True) for _ in range(1000)))
@@ -60,7 +60,7 @@ async def test_a_long_conversation_slows_nothing_down(long: World, store: SQLite
     await sessions.register_wait(NewWait("waits", world.bob, world.alice, None), owner=world.owner)
 
     async def ask() -> None:
-        group = talk(world, world.alice, world.bob, ask_timeout=30.0, answers=Answering.IF_SEEN)
+        group = talk(world, world.alice, world.bob, ask_timeout=30.0, answers=Answering.IF_TAKEN)
         (outcome,) = await world.append(group)
         assert isinstance(outcome, Stored)
         await sessions.close_asks([group.deliveries[0].message_id], AskState.CANCELLED)
@@ -152,7 +152,7 @@ async def test_the_number_of_statements_does_not_depend_on_the_number_of_askers(
 
     async def round_of(agents: list[str]) -> int:
         """All ask bob, are answered, each asks the next, and the last one would close the circle."""
-        options: dict[str, Any] = {"ask_timeout": 30.0, "answers": Answering.IF_SEEN, "notify": True}
+        options: dict[str, Any] = {"ask_timeout": 30.0, "answers": Answering.IF_TAKEN, "notify": True}
         to_bob = [talk(world, agent, world.bob, claim=True, **options) for agent in agents]
         circle = [
             talk(world, agent, other, **options) for agent, other in zip(agents, [*agents[1:], agents[0]], strict=True)

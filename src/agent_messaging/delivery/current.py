@@ -1,7 +1,12 @@
-"""Which run of a handler the calling code is in, also in tasks that the handler has started."""
+"""Which run of a handler the calling code is in, also in tasks and threads that the handler has started.
+
+A task that has outlived its run is outside.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -48,7 +53,14 @@ class Run:
         self.station.vacate(self.delivery.sender_id, in_lane=self.waits == 0)
 
 
-_current: ContextVar[Run | None] = ContextVar("agent_messaging_run", default=None)
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call of a handler that works on no delivery: of a notification handler, or of an event handler."""
+
+    has_ended: bool = False
+
+
+_current: ContextVar[Run | Call | None] = ContextVar("agent_messaging_run", default=None)
 
 
 def enter(run: Run) -> None:
@@ -56,7 +68,35 @@ def enter(run: Run) -> None:
     _current.set(run)
 
 
+@contextlib.contextmanager
+def calling() -> Iterator[None]:
+    """Within, the calling task, and what it starts, is in a call of a handler that works on no delivery."""
+    call = Call()
+    token = _current.set(call)
+    try:
+        yield
+    finally:
+        call.has_ended = True
+        _current.reset(token)
+
+
 def current_run(owner: object) -> Run | None:
-    """The run of this dispatcher that the caller is in; None outside, and in a task that has outlived its run."""
+    """The run of this dispatcher that the caller is in; None outside."""
+    run = _in()
+    return run if isinstance(run, Run) and run.owner is owner else None
+
+
+def current_message() -> str | None:
+    """The id of the message in whose run the caller is, of whichever SDK object; None outside."""
+    run = _in()
+    return run.delivery.message_id if isinstance(run, Run) else None
+
+
+def is_in_handler() -> bool:
+    """Whether the caller is in a handler of any kind, of whichever SDK object."""
+    return _in() is not None
+
+
+def _in() -> Run | Call | None:
     run = _current.get()
-    return None if run is None or run.has_ended or run.owner is not owner else run
+    return None if run is None or run.has_ended else run

@@ -23,6 +23,7 @@ from ..models import EventData, MeetingEvent, MeetingEventType
 from ..payloads import Decoder, encode
 from ..storage.ports import EventRow, MeetingStore
 from .background import Background
+from .current import calling
 from .names import Names
 from .retry import describe, is_cancellation, traceback_of
 from .services import SingleFlight
@@ -217,7 +218,9 @@ class Events:
                 queue.task_done()
 
     async def _call(self, subscription: EventSubscription, event: MeetingEvent) -> None:
-        await self.threads.run(subscription.function, *subscription.arguments(event, self.decoder))
+        arguments = subscription.arguments(event, self.decoder)
+        with calling():
+            await self.threads.run(subscription.function, *arguments)
 
     async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None:
         """Record an event of the caller's own."""

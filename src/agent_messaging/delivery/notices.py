@@ -14,6 +14,7 @@ from ..models import Kind
 from ..payloads import Decoder
 from ..storage.ports import Claim, ClaimedDelivery, MessageRow, SessionStore
 from .background import Background
+from .current import calling
 from .names import AgentName, Names
 from .retry import describe, traceback_of
 from .services import SingleFlight
@@ -119,14 +120,15 @@ class Notices:
         try:
             async with slots:
                 delivery = _as_delivery(message)
-                await run_handler(
-                    handler,
-                    delivery,
-                    make_notice_context(delivery, sender, recipient),
-                    timeout=handler.timeout or self.timeout,
-                    threads=self.threads,
-                    decoder=self.decoder,
-                )
+                with calling():
+                    await run_handler(
+                        handler,
+                        delivery,
+                        make_notice_context(delivery, sender, recipient),
+                        timeout=handler.timeout or self.timeout,
+                        threads=self.threads,
+                        decoder=self.decoder,
+                    )
         except Exception as error:
             logger.warning(
                 "the notification handler failed on message %s: %s",

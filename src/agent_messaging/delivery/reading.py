@@ -17,6 +17,7 @@ from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..storage.ports import EndedAsk, MessageRow, Presence, ReadPage, SessionStore
 from .again import Again
 from .background import end_within
+from .current import current_message
 
 R = TypeVar("R")
 
@@ -113,13 +114,17 @@ class Taking:
 
     async def read(self, recipient_id: str, *, sender_id: str | None, limit: int) -> ReadPage:
         """Read and mark a page of what is unread."""
-        page = await self._take(self.reading.sessions.read_messages(recipient_id, sender_id=sender_id, limit=limit))
+        page = await self._take(
+            self.reading.sessions.read_messages(
+                recipient_id, sender_id=sender_id, limit=limit, within=current_message()
+            )
+        )
         self._rows += page.messages
         return page
 
     async def take_awaited(self, recipient_id: str, sender_id: str) -> MessageRow | None:
         """Take the oldest message of a lane that no handler has had."""
-        row = await self._take(self.reading.sessions.take_awaited(recipient_id, sender_id))
+        row = await self._take(self.reading.sessions.take_awaited(recipient_id, sender_id, within=current_message()))
         self._rows += [] if row is None else [row]
         return row
 

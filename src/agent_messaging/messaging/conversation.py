@@ -79,10 +79,11 @@ class Conversation(Generic[T]):
     ) -> Any:
         """Ask another agent, and wait for its answer.
 
-        The answer is what the recipient's handler returns for this message, or what `reply` sends; or, once the
-        recipient has taken the message up, its next message to the sender, whatever call sends it. If the recipient
-        waits for the sender, this message is its answer; inside the handler of the recipient's own ask it is a question
-        back, which goes to the recipient's handler while the recipient goes on waiting.
+        The answer is what the recipient's handler returns for this message, or what `reply` sends. Where the
+        recipient's own code has read the message, its next message to the sender from outside any handler is the answer
+        too, whatever call sends it. So this message is itself an answer, if the sender's own code has read an ask of
+        the recipient. Otherwise it is an ask of its own, also while the recipient waits for the sender: it goes to the
+        recipient's handler, and the recipient goes on waiting.
 
         It always returns by its timeout (and half a second). It holds no connection and no thread while it waits. A
         late answer is kept as an unread message. A cancelled call gives the ask up, unless it has an
@@ -155,7 +156,8 @@ class Conversation(Generic[T]):
         """Send a message to another agent, and go on.
 
         When it returns, the message is committed and synced. If the recipient waits for the sender, in
-        `wait_for_message` or by an ask that the sender has taken up, that call has it. Otherwise the recipient's
+        `wait_for_message` or by an ask that the sender's own code has read outside any handler, that call has it.
+        Otherwise the recipient's
         conversation handler runs, and what it returns is kept as an unread message of the sender; without a handler
         the message waits until it is read. Either way it is unread until the recipient reads it.
 
@@ -203,6 +205,8 @@ class Conversation(Generic[T]):
     ) -> str:
         """Answer an agent that waits, inside or outside the handler of its ask.
 
+        In the handler of an ask of the recipient it answers that ask alone; elsewhere the one that is open.
+
         Args:
             sender_external_id: Who answers.
             recipient_external_id: Who waits.
@@ -215,7 +219,8 @@ class Conversation(Generic[T]):
 
         Raises:
             SessionNotFoundError: The two have no open session.
-            SessionStateError: The recipient does not wait for the sender (any more); nothing was stored.
+            SessionStateError: The recipient does not wait for the sender (any more), or not for this answer; nothing
+                was stored.
             AgentNotFoundError: One of the two is not registered; names the closest.
             InvalidArgumentError, PayloadError, IdempotencyConflictError: As of `one_way.send`.
             OutcomeUnknownError: The store did not answer in time. Repeat with the same idempotency_key.
@@ -254,7 +259,7 @@ class Conversation(Generic[T]):
                     f"{draft.recipient!r} does not wait for an answer of {draft.sender!r}: it was answered, or gave "
                     "up. Nothing was stored. Use send_no_wait for a message of its own."
                 )
-            case Stored(answered=None) as stored if draft.notify and not stored.waiters:
+            case Stored(answered=None, is_asked=False) as stored if draft.notify and not stored.waiters:
                 engine.notify(posted.sender, posted.targets[0], posted.group, stored.session_id)
         return draft.message_id
 

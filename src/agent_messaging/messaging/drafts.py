@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import MessagingConfig
-from ..delivery.current import current_run
+from ..delivery.current import current_message, is_in_handler
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..ids import uuid7
@@ -41,7 +41,9 @@ class Draft:
 
     async def post(self, engine: Engine, settings: MessagingConfig) -> Posted:
         """Store it. See `posting.post` for what it raises."""
-        run = current_run(engine.dispatcher)
+        within = current_message()
+        # Nothing that a handler sends is an answer, but its result and what it replies.
+        is_meant = self.answers is Answering.REQUIRED or not is_in_handler()
         sum_ = checksum(self.content, self.metadata)
 
         def make_group(sender: AgentName, targets: Sequence[AgentName]) -> NewGroup:
@@ -60,9 +62,9 @@ class Draft:
                 fingerprint=self.fingerprint,
                 session_id=uuid7(),
                 session_type=SessionType.ASYNC if self.ask_timeout is None else SessionType.SYNC,
-                answers=self.answers,
+                answers=self.answers if is_meant else None,
                 ask_timeout=self.ask_timeout,
-                within=None if run is None else run.delivery.message_id,
+                within=within,
                 notify=self.notify and any(engine.is_notified_elsewhere(target) for target in targets),
             )
 
@@ -89,7 +91,7 @@ def make_draft(
     message: Any,
     metadata: Mapping[str, Any] | None,
     *,
-    answers: Answering = Answering.IF_SEEN,
+    answers: Answering = Answering.IF_TAKEN,
     idempotency_key: str | None,
     require_handler: bool | None = False,
     ask_timeout: float | None = None,

@@ -40,7 +40,7 @@ class WaitingAsk:
     within: int | None = None
     """The message in whose run it was made; None: by the asker's own code."""
     taken_within: int | None = None
-    """Where it was taken as an answer: the message in whose run the responder had made the ask it answered."""
+    """Where the responder's own code has taken it: the message in whose run that was; None outside any."""
 
 
 @dataclass(frozen=True, slots=True)

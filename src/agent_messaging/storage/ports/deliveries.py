@@ -14,12 +14,16 @@ from .sessions import EndedAsk
 
 
 class Answering(StrEnum):
-    """How a conversation message treats the open ask, if there is one, of its recipient to its sender."""
+    """How a conversation message treats the open ask, if there is one, of its recipient to its sender.
 
-    IF_SEEN = "if_seen"
-    """It answers an ask that its sender has claimed or read, unless it is made in the run of that ask (`within`)."""
+    The rule is `storage/admission.py`.
+    """
+
+    IF_TAKEN = "if_taken"
+    """It answers an ask that its sender's own code has taken outside any handler's run. Only for what is made there."""
     REQUIRED = "required"
-    """It answers the ask wherever it is made, or the group is refused with NotWaiting."""
+    """It answers the ask wherever it is made, or the group is refused with NotWaiting. In the run of an ask of the
+    recipient it answers that one alone."""
 
 
 @dataclass(slots=True)
@@ -76,7 +80,8 @@ class NewGroup:
     """Of an ask whose recipient nobody serves: refuse it with Unexpected, unless the recipient waits for it by an open
     ask that it answers, or a registered wait."""
     notify: bool = False
-    """Of kind conversation: leave a notice for `SessionStore.take_notices`, unless somebody waits for the message."""
+    """Of kind conversation: leave a notice for `SessionStore.take_notices`, unless the message is an answer, somebody
+    waits for it, or its recipient waits for an answer of its sender."""
 
     @property
     def size(self) -> int:
@@ -104,6 +109,8 @@ class Stored:
     """The ask it answered. It is then done and read from the start: its recipient's waiting call has it."""
     waiters: frozenset[str] = frozenset()
     """The processes with a registered wait for it: one of them will take it."""
+    is_asked: bool = False
+    """Of kind conversation: its recipient waits for an answer of its sender, which this is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class SessionRow:
     agent_b_id: str
     session_type: SessionType
     waiting_id: str | None
-    """The agent that waits for an answer: the asker of the newest open ask; None if there is none."""
+    """The agent that waits for an answer: the one that began to wait first; None if nobody waits."""
     created_at: datetime
     updated_at: datetime
     """When its last message was stored, or it ended."""
@@ -206,25 +206,29 @@ class SessionStore(Protocol):
         mark: bool = True,
         limit: int,
         after_seq: int | None = None,
+        within: str | None = None,
         now: datetime | None = None,
     ) -> ReadPage:
         """The unread conversation messages to an agent, oldest first, of all senders or of one.
 
         With `mark` they are marked as read in the same commit, so that each is answered to one reader only, and those
         whose delivery is queued are done with it: the agent has taken them itself, no handler will. A claimed one is
-        left to its run. `after_seq` begins behind a message, for paging without marking. Messages of the SDK's own are
-        never among them. Not repeatable: a lost answer leaves messages marked that nobody saw. An answer that came, but
-        whose caller has gone, goes to `return_messages`.
+        left to its run. An open ask among the queued ones is then taken by the agent's own code, in the run of the
+        message `within` or outside any: see `storage/admission.py` for what answers it. `after_seq` begins behind a
+        message, for paging without marking. Messages of the SDK's own are never among them. Not repeatable: a lost
+        answer leaves messages marked that nobody saw. An answer that came, but whose caller has gone, goes to
+        `return_messages`.
         """
         ...
 
     async def return_messages(self, messages: Collection[MessageRow], *, now: datetime | None = None) -> set[str]:
         """Give back what `read_messages` (with `mark`) or `take_awaited` has answered: nobody has it.
 
-        Each becomes unread again, and queued again if it was taken from the queue, as if that call had not looked; of
-        an ask that has ended meanwhile the delivery expires instead. Only what that very call took, which its `read_at`
-        tells: what was read anew since stays read, and so does an ask that was answered since. No handler can have been
-        given any of it meanwhile. Answers the processes with a registered wait for some of it. Repeat-safe.
+        Each becomes unread again, and queued again if it was taken from the queue, as if that call had not looked: an
+        ask counts as taken no more; of an ask that has ended meanwhile the delivery expires instead. Only what that
+        very call took, which its `read_at` tells: what was read anew since stays read, and so does an ask that was
+        answered since. No handler can have been given any of it meanwhile. Answers the processes with a registered wait
+        for some of it. Repeat-safe.
         """
         ...
 
@@ -271,14 +275,14 @@ class SessionStore(Protocol):
         ...
 
     async def take_awaited(
-        self, recipient_id: str, sender_id: str, *, now: datetime | None = None
+        self, recipient_id: str, sender_id: str, *, within: str | None = None, now: datetime | None = None
     ) -> MessageRow | None:
         """Take the oldest unread conversation message of the lane that no handler has or had; None if there is none.
 
         That is one whose delivery is queued and due, which is done with it, or one stored without a duty to handle it
-        (a late answer, what the handler of a message returned). It is marked as read in the same commit; each is taken
-        once. Not repeatable: see `read_messages`; `return_messages` gives it back. Reads first; takes a write lock only
-        if there is something.
+        (a late answer, what the handler of a message returned). It is marked as read in the same commit, `within` as
+        with `read_messages`; each is taken once. Not repeatable: see `read_messages`; `return_messages` gives it back.
+        Reads first; takes a write lock only if there is something.
         """
         ...
 

@@ -343,7 +343,10 @@ class _Batch:
             [None if talk is None or talk.replied_by is None else positions[talk.replied_by] for talk in talks],
             [None if talk is None else talk.within for talk in talks],
             [group.idempotency_key is not None for group in groups],
-            [group.notify and talk is not None and not talk.waiters for group, talk in zip(groups, talks, strict=True)],
+            [
+                group.notify and talk is not None and not talk.waiters and not talk.is_asked
+                for group, talk in zip(groups, talks, strict=True)
+            ],
         ]
 
     # --- conversations ------------------------------------------------------------------------------------------------
@@ -453,6 +456,7 @@ def _answer_again(rows: list[Any]) -> Stored:
         if first["answered_id"] is None
         else EndedAsk(first["answered_id"], AskState.REPLIED, first["answered_origin"]),
         waiters=frozenset(first["waiters"]),
+        is_asked=first["is_asked"],
     )
 
 

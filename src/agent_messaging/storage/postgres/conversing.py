@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...models import AskState, Kind
+from ..admission import OUTSIDE, is_answer
 from ..circles import Place, Staff, WaitingAsk, find_circle
 from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored, Unexpected
 
@@ -52,10 +53,10 @@ class Ask:
     within: int | None
     seq: int
     """Of this call's: negative, since none was drawn yet."""
+    taken_within: int | None = None
+    """See `admission.AwaitedAsk`."""
     group: int | None = None
     """Of this call's: the index of its group."""
-    is_answer: bool = False
-    """Of this call's: it is itself an answer, and so was seen by whom it asks."""
 
 
 @dataclass(slots=True)
@@ -67,6 +68,8 @@ class Talk:
     within: int | None
     answered: Ask | None
     """The open ask it ends."""
+    is_asked: bool
+    """The recipient goes on waiting for an answer of the sender."""
     replied_by: int | None = None
     """The index of the later group of this call that answers it."""
 
@@ -97,13 +100,20 @@ class Talks:
         """
         row = self.rows[index]
         recipient = group.deliveries[0].recipient_id
-        answered = self._find_answered(row, group, recipient)
+        awaited = self._open_ask(row, "other", (recipient, group.sender_id))
+        answered = self._find_answered(row, group, awaited)
         session_id = self._sessions.get(pair_of(group)) if row["session_id"] in self.opened else row["session_id"]
         if answered is None and group.answers is Answering.REQUIRED:
             return NotWaiting(session_id)
         # The first that is stored names the session.
         session_id = session_id or group.session_id or row["session_id"]
-        talk = Talk(session_id, frozenset(row["waiters"] if answered is None else ()), row["within"], answered)
+        talk = Talk(
+            session_id,
+            waiters=frozenset(row["waiters"] if answered is None else ()),
+            within=row["within"],
+            answered=answered,
+            is_asked=answered is None and awaited is not None,
+        )
         if group.ask_timeout is None:
             return talk
         own = self._open_ask(row, "own", (group.sender_id, recipient))
@@ -134,31 +144,35 @@ class Talks:
                 origin=self.owner,
                 within=talk.within,
                 seq=_seq_of(index),
+                taken_within=_taken_within(answered),
                 group=index,
-                is_answer=answered is not None,
             )
         return Stored(
             session_id=talk.session_id,
             answered=None if answered is None else EndedAsk(answered.ask_id, AskState.REPLIED, answered.origin),
             waiters=talk.waiters,
+            is_asked=talk.is_asked,
         )
 
     def _open_ask(self, row: Any, which: str, pair: Pair) -> Ask | None:
         """The open ask of a pair in this direction: `own` of the sender, `other` of the recipient."""
         if pair not in self._asks:
             seq = row[f"{which}_seq"]
-            self._asks[pair] = seq and Ask(row[f"{which}_id"], row[f"{which}_origin"], row[f"{which}_within"], seq)
+            self._asks[pair] = seq and Ask(
+                ask_id=row[f"{which}_id"],
+                origin=row[f"{which}_origin"],
+                within=row[f"{which}_within"],
+                seq=seq,
+                taken_within=row[f"{which}_taken_within"],
+            )
         return self._asks[pair]
 
-    def _find_answered(self, row: Any, group: NewGroup, recipient: str) -> Ask | None:
-        ask = self._open_ask(row, "other", (recipient, group.sender_id))
-        if ask is None or group.answers is None:
+    @staticmethod
+    def _find_answered(row: Any, group: NewGroup, awaited: Ask | None) -> Ask | None:
+        if awaited is None or not is_answer(group.answers, awaited, asked_by_run=row["asked_by_run"]):
             return None
-        if ask.group is None:
-            return ask if row["answerable"] else None
-        # Nobody can have claimed a message of this very call; what is an answer is read by whom it answers.
-        seen = ask.is_answer and group.within != ask.ask_id
-        return ask if seen or group.answers is Answering.REQUIRED else None
+        # One of the store must be locked for this, or another call might end it.
+        return awaited if awaited.group is not None or row["answerable"] else None
 
     def _find_circle(
         self, index: int, group: NewGroup, recipient: str, talk: Talk, own: Ask | None
@@ -198,7 +212,7 @@ class Talks:
             # An answer is taken by the call that waits for it, in whatever run that was made.
             place=Place.QUEUED if answered is None else Place.TAKEN,
             within=talk.within,
-            taken_within=None if answered is None else answered.within,
+            taken_within=_taken_within(answered) or None,  # OUTSIDE is no run
         )
 
 
@@ -226,6 +240,11 @@ def list_agents(groups: Sequence[NewGroup]) -> list[tuple[str, bool]]:
     if len(agents) > _MOST_AGENTS:
         return [(_ALL_AGENTS, True)]
     return [(_ALL_AGENTS, False), *sorted(agents.items())] if agents else []
+
+
+def _taken_within(answered: Ask | None) -> int | None:
+    """Where an ask is taken that is itself an answer: in the run that made the ask that it answers."""
+    return None if answered is None else answered.within or OUTSIDE
 
 
 def _seq_of(index: int) -> int:

@@ -104,6 +104,7 @@ class PostgresSessions:
         mark: bool = True,
         limit: int,
         after_seq: int | None = None,
+        within: str | None = None,
         now: datetime | None = None,
     ) -> ReadPage:
         values = (recipient_id, after_seq, limit + 1)  # one more tells whether the page is the last
@@ -115,7 +116,7 @@ class PostgresSessions:
         is_last = len(rows) <= limit
         if not mark or not messages:
             return ReadPage(messages, is_last)
-        marked = await self._change("read_mark", [message.seq for message in messages], now)
+        marked = await self._change("read_mark", [message.seq for message in messages], now, within)
         read_at = {row["seq"]: row["read_at"] for row in marked}
         return ReadPage(
             [replace(message, read_at=read_at[message.seq]) for message in messages if message.seq in read_at], is_last
@@ -209,11 +210,11 @@ class PostgresSessions:
         }
 
     async def take_awaited(
-        self, recipient_id: str, sender_id: str, *, now: datetime | None = None
+        self, recipient_id: str, sender_id: str, *, within: str | None = None, now: datetime | None = None
     ) -> MessageRow | None:
         while found := await self._fetch("take_find", recipient_id, sender_id, now):
             # Nothing, if somebody else has taken or claimed it meanwhile: it is not found again.
-            if taken := await self._change("take", found[0]["seq"], now):
+            if taken := await self._change("take", found[0]["seq"], now, within):
                 return to_message(taken[0])
         return None
 

@@ -154,10 +154,13 @@ class Append:
     def _stored_before(self, group: NewGroup, ids: list[str]) -> Stored:
         session_id, answered = self.placed[ids[0]]
         waiters: frozenset[str] = frozenset()
+        is_asked = False
         if self.pairs is not None and is_conversation(group) and answered is None:
-            waiters = self.pairs.waiters[group.sender_id, group.deliveries[0].recipient_id]
+            recipient_id = group.deliveries[0].recipient_id
+            waiters = self.pairs.waiters[group.sender_id, recipient_id]
+            is_asked = (recipient_id, group.sender_id) in self.pairs.open
         claims = {id: claim for id in ids if (claim := self.stored.get(id)) is not None}
-        return Stored(claims, session_id, answered, waiters)
+        return Stored(claims, session_id, answered, waiters, is_asked)
 
     # --- reads ---
 

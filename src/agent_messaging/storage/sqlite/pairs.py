@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 
 from ...models import AskState, DeliveryState, Kind
+from ..admission import OUTSIDE, is_answer
 from ..circles import Place, Staff, WaitingAsk, find_circle
 from ..ports import Answering, EndedAsk, MutualWait, NewGroup, NotWaiting, SessionLocked, Stored, Unexpected
 from ..sql import Queries
@@ -37,7 +38,8 @@ class OpenAsk:
     ask_id: str
     origin: str | None
     within: int | None
-    is_seen: bool
+    taken_within: int | None
+    """See `admission.AwaitedAsk`."""
     answer_id: str | None = None
     """Where a group of this call answers an ask of this call."""
 
@@ -55,6 +57,8 @@ class Plan:
     answered: OpenAsk | None
     ask: OpenAsk | None
     waiters: frozenset[str]
+    is_asked: bool
+    """The recipient goes on waiting for an answer of the sender."""
     notify: bool
 
     @property
@@ -70,7 +74,7 @@ class Plan:
     def outcome(self) -> Stored:
         """What the caller is told."""
         if self.answered is None:
-            return Stored(session_id=self.session_id, waiters=self.waiters)
+            return Stored(session_id=self.session_id, waiters=self.waiters, is_asked=self.is_asked)
         ended = EndedAsk(self.answered.ask_id, AskState.REPLIED, self.answered.origin)
         return Stored(session_id=self.session_id, answered=ended)
 
@@ -93,9 +97,13 @@ class Pairs:
         """Whether the recipient of this pair asks anybody but the sender."""
         self.runs: dict[str | None, int | None] = {}
         """By the id of the message."""
+        self.asked_by_runs: dict[tuple[Pair, str | None], int | None] = {}
+        """Of the runs that are made for an ask of the pair's second to its first."""
         for pair, group, row in zip(self.pairs, groups, self.found, strict=True):
-            *_, self.asks_others[pair], waiters, self.runs[group.within] = row
+            *_, self.asks_others[pair], waiters, run, is_asked_by_run = row
             self.waiters[pair] = frozenset(waiters)
+            self.runs[group.within] = run
+            self.asked_by_runs[pair, group.within] = run if is_asked_by_run else None
         self.graph: tuple[list[WaitingAsk], Mapping[str, Staff]] | None = None
 
     def begin(self) -> None:
@@ -107,8 +115,7 @@ class Pairs:
             if session_id is not None:
                 self.sessions[_sorted(pair)] = session_id
             for key, ask in ((pair, mine), (pair[::-1], theirs)):
-                # Whether it was seen is only read of `theirs`; another group may be about it so.
-                if ask is not None and (key not in self.open or ask is theirs):
+                if ask is not None:
                     self.open[key] = OpenAsk(*ask)
         self.ended: set[int] = set()
         self.asked: dict[int, WaitingAsk] = {}
@@ -124,7 +131,10 @@ class Pairs:
         (delivery,) = group.deliveries
         sender_id, recipient_id = pair = (group.sender_id, delivery.recipient_id)
         session_id = self.sessions.get(_sorted(pair))
-        answered = self._find_answered(group, self.open.get((recipient_id, sender_id)))
+        theirs = self.open.get((recipient_id, sender_id))
+        answered = (
+            theirs if is_answer(group.answers, theirs, asked_by_run=self.asked_by_runs[pair, group.within]) else None
+        )
         if answered is None and group.answers is Answering.REQUIRED:
             return NotWaiting(session_id)
         ask = None
@@ -134,7 +144,8 @@ class Pairs:
                 return refused
             if group.only_if_expected and answered is None and not self.waiters[pair]:
                 return Unexpected()
-            ask = OpenAsk(-self.number - 1, delivery.message_id, self.owner, within, answered is not None)
+            taken_within = None if answered is None else answered.within or OUTSIDE
+            ask = OpenAsk(-self.number - 1, delivery.message_id, self.owner, within, taken_within)
         assert group.session_id is not None
         return Plan(
             sender_id,
@@ -145,16 +156,9 @@ class Pairs:
             answered=answered,
             ask=ask,
             waiters=self.waiters[pair],
-            notify=group.notify and answered is None and not self.waiters[pair],
+            is_asked=answered is None and theirs is not None,
+            notify=group.notify and theirs is None and not self.waiters[pair],
         )
-
-    @staticmethod
-    def _find_answered(group: NewGroup, theirs: OpenAsk | None) -> OpenAsk | None:
-        if theirs is None or group.answers is None:
-            return None
-        if group.answers is Answering.IF_SEEN and (not theirs.is_seen or group.within == theirs.ask_id):
-            return None
-        return theirs
 
     def accept(self, plan: Plan) -> None:
         """Take it into the view."""
@@ -209,7 +213,7 @@ class Pairs:
                 responder,
                 _PLACES.get(DeliveryState(state), Place.TAKEN),
                 within,
-                taken_within or None,  # 0: in no run
+                taken_within or None,  # OUTSIDE is no run
             )
             for seq, asker, responder, within, taken_within, state in rows
         ]
@@ -233,7 +237,6 @@ class Pairs:
             if plan.answered is not None and plan.answered.seq > 0:
                 endings.append((plan.answered.seq, AskState.REPLIED, seq, None))
             if plan.ask is not None and group.ask_timeout is not None:
-                taken_within = None if plan.answered is None else plan.answered.within or 0
                 new_asks.append(
                     (
                         seq,
@@ -241,7 +244,7 @@ class Pairs:
                         plan.sender_id,
                         plan.recipient_id,
                         plan.ask.within,
-                        taken_within,
+                        plan.ask.taken_within,
                         int(group.idempotency_key is not None),
                         int(group.ask_timeout * _SECOND),
                         None if plan.ask.answer_id is None else seqs[plan.ask.answer_id],

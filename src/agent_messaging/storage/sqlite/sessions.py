@@ -117,6 +117,7 @@ class SQLiteSessions:
         mark: bool = True,
         limit: int,
         after_seq: int | None = None,
+        within: str | None = None,
         now: datetime | None = None,
     ) -> ReadPage:
         """See the port."""
@@ -131,7 +132,7 @@ class SQLiteSessions:
 
         def read_and_mark(connection: apsw.Connection) -> list[Any]:
             rows = read(connection)
-            _mark(connection, rows[:limit], self._clock.now(now))
+            _mark(connection, rows[:limit], within, self._clock.now(now))
             return rows
 
         rows = await (self._engine.write(read_and_mark) if mark else self._engine.read(read))
@@ -230,7 +231,7 @@ class SQLiteSessions:
         }
 
     async def take_awaited(
-        self, recipient_id: str, sender_id: str, *, now: datetime | None = None
+        self, recipient_id: str, sender_id: str, *, within: str | None = None, now: datetime | None = None
     ) -> MessageRow | None:
         """See the port."""
         instant = self._clock.now(now)
@@ -242,7 +243,7 @@ class SQLiteSessions:
 
         def take(connection: apsw.Connection) -> list[Any] | None:
             row = find(connection)
-            _mark(connection, [] if row is None else [row], instant)
+            _mark(connection, [] if row is None else [row], within, instant)
             return row
 
         row = await self._look_then_write(find, take)
@@ -278,10 +279,11 @@ class SQLiteSessions:
         return await self._engine.write(take)
 
 
-def _mark(connection: apsw.Connection, rows: list[Any], instant: Instant) -> None:
+def _mark(connection: apsw.Connection, rows: list[Any], within: str | None, instant: Instant) -> None:
     """Mark them as read, in the store and in what is answered of them."""
     if rows:
-        connection.execute(_SQL["read_mark"], {"seqs": encode([row[0] for row in rows]), "at": instant.at})
+        parameters = {"seqs": encode([row[0] for row in rows]), "within": within, "at": instant.at}
+        connection.execute(_SQL["read_mark"], parameters)
         for row in rows:
             row[_READ_AT] = instant.at
 

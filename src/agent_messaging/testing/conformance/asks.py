@@ -142,8 +142,8 @@ class AskingConformance(StoreFixtures):
         wait = await world.wait()
         assert isinstance(await world.outcome(world.question(only_if_expected=True)), Stored)
         await world.sessions.remove_wait(wait)
-        await world.claim_one(world.bob, kind=Kind.CONVERSATION)
-        answering = world.question(world.bob, world.alice, answers=Answering.IF_SEEN, only_if_expected=True)
+        await world.read()
+        answering = world.question(world.bob, world.alice, answers=Answering.IF_TAKEN, only_if_expected=True)
         outcome = await world.outcome(answering)
         assert isinstance(outcome, Stored)
         assert outcome.answered is not None
@@ -156,7 +156,7 @@ class AskingConformance(StoreFixtures):
     async def test_whoever_answers_an_ask_has_read_it(self, world: World) -> None:
         ask = await world.ask()
         await world.claim_one(world.bob, kind=Kind.CONVERSATION)
-        await world.answer(answering=Answering.IF_SEEN)
+        await world.answer()
         assert (await world.receipt(ask)).read_at is not None
         second = await world.ask(world.carol, world.bob)
         claimed = await world.claim_one(world.bob, kind=Kind.CONVERSATION)
@@ -239,50 +239,108 @@ class AnsweringConformance(StoreFixtures):
         outcome = await world.outcome(world.talk(world.bob, world.alice, answers=Answering.REQUIRED))
         assert isinstance(outcome, NotWaiting)
         # What answers only if somebody waits is a message like any other.
-        stored = await world.stored(world.talk(world.bob, world.alice, answers=Answering.IF_SEEN))
+        stored = await world.stored(world.talk(world.bob, world.alice, answers=Answering.IF_TAKEN))
         assert stored.answered is None
         assert await world.asked(ask) == before
 
-    async def test_a_message_answers_only_what_its_sender_has_seen(self, world: World) -> None:
+    async def test_a_message_answers_only_what_its_senders_own_code_has_taken(self, world: World) -> None:
         ask = await world.ask()
-        before = world.talk(world.bob, world.alice, answers=Answering.IF_SEEN)
+        before = world.talk(world.bob, world.alice, answers=Answering.IF_TAKEN)
         assert (await world.stored(before)).answered is None
         assert await world.state(id_of(before)) == DeliveryState.QUEUED
-        await world.claim_talk()
+        await world.read()
         none = world.talk(world.bob, world.alice)
         assert (await world.stored(none)).answered is None
-        after = world.talk(world.bob, world.alice, answers=Answering.IF_SEEN)
+        after = world.talk(world.bob, world.alice, answers=Answering.IF_TAKEN)
         assert (await world.stored(after)).answered == EndedAsk(ask, AskState.REPLIED, world.owner)
 
-    @pytest.mark.parametrize("seen", ["returned", "retried", "taken", "marked", "done"])
-    async def test_an_ask_is_seen_once_claimed_or_read(self, world: World, seen: str) -> None:
+    @pytest.mark.parametrize("how", ["taken", "read", "read of one", "read when it came back"])
+    async def test_an_ask_is_taken_by_reading_it_from_the_queue(self, world: World, how: str) -> None:
         ask = await world.ask()
-        if seen == "taken":
+        if how == "taken":
             assert await world.take() == ask
+        else:
+            if how == "read when it came back":
+                await world.settle(await world.claim_talk(), Settling.RETRY)
+            assert ids(await world.read(sender_id=world.alice if how == "read of one" else None)) == [ask]
+        assert await world.ask_state(ask) == AskState.OPEN
+        await world.answer(answering=Answering.IF_TAKEN)
+        assert await world.ask_state(ask) == AskState.REPLIED
+
+    @pytest.mark.parametrize(
+        "seen", ["claimed", "claimed and read", "returned", "retried", "done", "done and read", "peeked", "marked"]
+    )
+    async def test_what_a_run_took_or_nobody_only_what_must_answer_answers(self, world: World, seen: str) -> None:
+        ask = await world.ask()
+        if seen == "peeked":
+            await world.read(mark=False)
         elif seen == "marked":
             await world.store.messages.mark_read(world.bob, Kind.CONVERSATION)
         else:
-            how = {"returned": Settling.RETURNED, "retried": Settling.RETRY, "done": Settling.DONE}[seen]
-            await world.settle(await world.claim_talk(), how)
+            claimed = await world.claim_talk()
+            if (how := seen.split()[0]) != "claimed":
+                hows = {"returned": Settling.RETURNED, "retried": Settling.RETRY, "done": Settling.DONE}
+                await world.settle(claimed, hows[how])
+            if seen.endswith("read"):
+                assert ids(await world.read()) == [ask]
+        status = world.talk(world.bob, world.alice, answers=Answering.IF_TAKEN)
+        assert (await world.stored(status)).answered is None
         assert await world.ask_state(ask) == AskState.OPEN
-        await world.answer(answering=Answering.IF_SEEN)
-        row = await world.asked(ask)
-        assert row.state == AskState.REPLIED
+        await world.answer()
+        assert await world.ask_state(ask) == AskState.REPLIED
 
-    async def test_in_the_run_of_the_ask_only_what_must_answer_answers(self, world: World) -> None:
+    @pytest.mark.parametrize("reads", ["take", "read"])
+    async def test_what_was_read_in_a_run_only_what_must_answer_answers(self, world: World, reads: str) -> None:
+        ask = await world.ask()
+        other = await world.say(world.carol)
+        while (await world.claim_talk()).message_id != other:
+            pass
+        again = await world.ask(world.dave, world.bob)
+        if reads == "read":
+            await world.read(sender_id=world.dave, within=other)
+        else:
+            await world.take(sender=world.dave, within=other)
+        for within in (None, other):
+            status = world.talk(world.bob, world.dave, answers=None if within else Answering.IF_TAKEN, within=within)
+            assert (await world.stored(status)).answered is None
+        await world.answer(recipient=world.dave)
+        assert [await world.ask_state(id) for id in (ask, again)] == [AskState.OPEN, AskState.REPLIED]
+
+    async def test_what_must_answer_in_the_run_of_an_ask_answers_that_one_alone(self, world: World) -> None:
+        first = await world.ask()
+        await world.claim_talk()
+        await world.close(first, AskState.TIMED_OUT)
+        second = await world.ask()
+        late = world.talk(world.bob, world.alice, answers=Answering.REQUIRED, within=first)
+        assert isinstance(await world.outcome(late), NotWaiting)
+        note = await world.say(world.carol)
+        await world.claim(kind=Kind.CONVERSATION)
+        assert await world.state(note) == DeliveryState.CLAIMED
+        reply = world.talk(world.bob, world.alice, answers=Answering.REQUIRED, within=note)
+        assert (await world.stored(reply)).answered == EndedAsk(second, AskState.REPLIED, world.owner)
+
+    async def test_in_the_run_of_the_ask_what_must_answer_answers(self, world: World) -> None:
         ask = await world.ask()
         await world.claim_talk()
-        inside = world.talk(world.bob, world.alice, answers=Answering.IF_SEEN, within=ask)
+        inside = world.talk(world.bob, world.alice, within=ask)
         assert (await world.stored(inside)).answered is None
         reply = world.talk(world.bob, world.alice, answers=Answering.REQUIRED, within=ask)
         assert (await world.stored(reply)).answered is not None
 
-    async def test_in_the_run_of_another_message_it_answers(self, world: World) -> None:
-        ask = await world.ask()
-        other = await world.say(world.carol)
-        await world.claim(kind=Kind.CONVERSATION)
-        group = world.talk(world.bob, world.alice, answers=Answering.IF_SEEN, within=other)
-        assert (await world.stored(group)).answered == EndedAsk(ask, AskState.REPLIED, world.owner)
+    async def test_it_is_told_whether_the_recipient_goes_on_waiting_for_the_sender(self, world: World) -> None:
+        assert not (await world.stored(world.talk(world.bob, world.alice))).is_asked
+        await world.ask()
+        status = world.talk(world.bob, world.alice, notify=True)
+        assert (await world.stored(status)).is_asked
+        assert (await world.outcome(status, repeat=True)) == Stored(
+            session_id=(await world.session()).session_id, is_asked=True
+        )
+        assert not (await world.stored(world.talk(world.bob, world.carol))).is_asked
+        answer = world.talk(world.bob, world.alice, answers=Answering.REQUIRED, notify=True)
+        assert not (await world.stored(answer)).is_asked
+        news = world.talk(world.bob, world.alice, notify=True)
+        assert not (await world.stored(news)).is_asked
+        assert ids(await world.sessions.take_notices([world.alice], 10)) == [id_of(news)]
 
     async def test_an_answer_needs_no_room_in_the_mailbox_and_takes_none(self, world: World) -> None:
         await world.ask()
@@ -312,7 +370,7 @@ class PingPongConformance(StoreFixtures):
     async def test_each_answers_with_the_next_ask(self, world: World) -> None:
         sender, recipient = world.alice, world.bob
         last = await world.ask(sender, recipient)
-        await world.claim_talk()
+        await world.take()
         for turn in range(6):
             sender, recipient = recipient, sender
             group = world.question(sender, recipient)
@@ -326,7 +384,7 @@ class PingPongConformance(StoreFixtures):
             receipt = await world.receipt(last)
             assert (receipt.state, receipt.read_at) == (DeliveryState.DONE, world.start)
             assert (await world.session()).waiting_id == sender
-        await world.answer(recipient, sender, answering=Answering.IF_SEEN)
+        await world.answer(recipient, sender, answering=Answering.IF_TAKEN)
         assert await world.ask_state(last) == AskState.REPLIED
         assert (await world.session()).waiting_id is None
         # None of them was ever for a handler.
@@ -345,7 +403,7 @@ class PingPongConformance(StoreFixtures):
         last = await world.ask()
         balls = [
             world.question(*((world.alice, world.bob) if number % 2 else (world.bob, world.alice)), answers=how)
-            for number, how in enumerate([Answering.REQUIRED, Answering.IF_SEEN, Answering.REQUIRED])
+            for number, how in enumerate([Answering.REQUIRED, Answering.IF_TAKEN, Answering.REQUIRED])
         ]
         outcomes = await world.append(*balls)
         for ball, outcome in zip(balls, outcomes, strict=True):
@@ -461,7 +519,7 @@ class RunAnswerConformance(StoreFixtures):
         settled = await world.settle(await world.claim_talk())
         assert (settled.moved, settled.ended_asks) == ([True], [])
         assert await world.ask_state(ask) == AskState.OPEN
-        await world.answer(answering=Answering.IF_SEEN)
+        await world.answer()
 
     async def test_a_lost_claim_answers_nothing(self, world: World) -> None:
         ask = await world.ask()

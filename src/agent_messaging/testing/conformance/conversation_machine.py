@@ -41,7 +41,7 @@ MOSTLY = st.sampled_from([True, True, True, False])
 GROUPS = st.fixed_dictionaries(
     {
         "pair": PAIRS,
-        "answers": st.sampled_from([None, Answering.IF_SEEN, Answering.IF_SEEN, Answering.REQUIRED]),
+        "answers": st.sampled_from([None, Answering.IF_TAKEN, Answering.IF_TAKEN, Answering.REQUIRED]),
         "ask_timeout": st.sampled_from([None, 8.5, 50.5, 200.5]),
         "claim": st.booleans(),
         "max_attempts": st.integers(1, 3),
@@ -119,13 +119,18 @@ class ConversationMachine(StoreMachine[ConversationModel]):
             assert claimed == ({letter.message_id: (1, 1)} if letter.state is CLAIMED else {})
             self.claims += outcome.claims.items()
 
+    def pick_run(self, agent: str, number: int | None) -> Letter | None:
+        """One of the agent's runs, if there are any and a number was drawn."""
+        runs = [letter for letter in self.model.letters if letter.state is CLAIMED and letter.recipient == agent]
+        return runs[number % len(runs)] if runs and number is not None else None
+
     def make_group(self, pair: tuple[int, int], within: int | None, key: str | None, **options: Any) -> NewGroup:
         sender, recipient = (self.agents[number] for number in pair)
-        runs = [letter for letter in self.model.letters if letter.state is CLAIMED and letter.recipient == sender]
+        run = self.pick_run(sender, within)
         return self.world.talk(
             sender,
             recipient,
-            within=runs[within % len(runs)].message_id if runs and within is not None else None,
+            within=None if run is None else run.message_id,
             idempotency_key=key,
             **options,
         )
@@ -315,25 +320,34 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         self.model.waits.remove(wait)
 
     @precondition(lambda self: self.model.items)
-    @rule(pair=PAIRS)
-    def take(self, pair: tuple[int, int]) -> None:
+    @rule(pair=PAIRS, within=st.none() | PICK)
+    def take(self, pair: tuple[int, int], within: int | None) -> None:
         recipient, sender = (self.agents[number] for number in pair)
-        taken = self.run(self.world.take(recipient, sender, now=self.now))
+        run = self.pick_run(recipient, within)
+        taken = self.run(self.world.take(recipient, sender, within=run and run.message_id, now=self.now))
         letter = self.model.awaited(recipient, sender)
         assert taken == (letter.message_id if letter else None)
         if letter:
-            self.model.mark([letter])
+            self.model.mark([letter], run)
 
     @precondition(lambda self: self.model.items)
-    @rule(recipient=AGENTS, sender=st.none() | AGENTS, mark=st.booleans(), limit=st.integers(1, 4))
-    def read(self, recipient: int, sender: int | None, mark: bool, limit: int) -> None:
+    @rule(
+        recipient=AGENTS,
+        sender=st.none() | AGENTS,
+        mark=st.booleans(),
+        limit=st.integers(1, 4),
+        within=st.none() | PICK,
+    )
+    def read(self, recipient: int, sender: int | None, mark: bool, limit: int, within: int | None) -> None:
         to, of = self.agents[recipient], None if sender is None else self.agents[sender]
-        page = self.run(self.world.read(to, sender_id=of, mark=mark, limit=limit, now=self.now))
+        run = self.pick_run(to, within)
+        options: dict[str, Any] = {"sender_id": of, "mark": mark, "limit": limit, "within": run and run.message_id}
+        page = self.run(self.world.read(to, **options, now=self.now))
         unread = self.model.unread(to, of)
         assert ids(page) == [letter.message_id for letter in unread[:limit]]
         assert page.is_last == (len(unread) <= limit)
         if mark:
-            self.model.mark(unread[:limit])
+            self.model.mark(unread[:limit], run)
 
     @precondition(lambda self: self.model.notices)
     @rule(recipients=st.lists(AGENTS, min_size=1, max_size=3, unique=True), limit=st.integers(1, 3))
@@ -436,7 +450,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         assert row.ended_at == (None if talk.ended_at is None else self.world.at(talk.ended_at))
         assert row.updated_at == self.world.at(max(max(letter.created_at for letter in letters), talk.ended_at or 0.0))
         open_asks = [ask for ask in self.model.open_asks() if ask.letter.talk is talk]
-        assert row.waiting_id == (open_asks[-1].letter.sender if open_asks else None)
+        assert row.waiting_id == (open_asks[0].letter.sender if open_asks else None)
         opened = await sessions.find_open_session(*talk.pair)
         assert (opened is not None and opened.session_id == talk.session_id) == (talk.ended_at is None)
 

@@ -55,11 +55,6 @@ class Letter(Item):
     may_be_read: bool = False
     """Where the contract leaves open whether it is read."""
 
-    @property
-    def was_in_hand(self) -> bool:
-        """Its recipient has claimed or read it."""
-        return self.token > 0 or self.is_read
-
 
 @dataclass(slots=True, eq=False)
 class Question:
@@ -68,7 +63,10 @@ class Question:
     letter: Letter
     deadline: float
     within: Letter | None
+    is_taken: bool
+    """The own code of whom it asks has it: it read it, or was given it as the answer to its own ask."""
     taken_within: Letter | None
+    """In the run of this message; None: outside any."""
     keyed: bool
     state: AskState = OPEN
     answer: Letter | None = None
@@ -251,13 +249,14 @@ class ConversationModel(Model):
             self.answer(answered, letter)
         else:
             self.append(letter, owner, claim=False)
-            if group.notify and not waiting:
+            if group.notify and not waiting and incoming is None:
                 self.notices.append(letter)
         if group.ask_timeout is not None:
             self.asks[letter.message_id] = Question(
                 letter,
                 self.now + group.ask_timeout,
                 within,
+                answered is not None,
                 answered.within if answered else None,
                 group.idempotency_key is not None,
             )
@@ -267,14 +266,18 @@ class ConversationModel(Model):
             session_id=talk.session_id,
             answered=answered.told() if answered else None,
             waiters=frozenset(wait.owner for wait in waiting),
+            is_asked=incoming is not None and answered is None,
         )
 
     def answered(self, group: NewGroup, incoming: Question | None) -> Question | None:
         if incoming is None or group.answers is None:
             return None
-        if group.answers is Answering.REQUIRED:
-            return incoming
-        return incoming if incoming.letter.was_in_hand and group.within != incoming.id else None
+        if group.answers is Answering.IF_TAKEN:
+            return incoming if incoming.is_taken and incoming.taken_within is None else None
+        run = self.asks.get(group.within or "")
+        if run is not None and (run.letter.sender, run.letter.recipient) == (new_recipient(group), group.sender_id):
+            return incoming if run is incoming else None
+        return incoming
 
     def refuse(
         self, sender: str, recipient: str, within: Letter | None, answered: Question | None
@@ -512,9 +515,17 @@ class ConversationModel(Model):
 
     # --- reading --------------------------------------------------------------------------------------------------
 
-    def mark(self, letters: Iterable[Letter]) -> None:
-        """Their recipient's own code has them."""
+    def mark(self, letters: Iterable[Letter], within: Letter | None = None) -> None:
+        """Their recipient's own code has them, in the run of a message or outside any."""
         for letter in letters:
             letter.is_read = True
             if letter.state is QUEUED:
                 letter.state = DeliveryState.DONE
+                if ask := self.asks.get(letter.message_id):
+                    ask.is_taken, ask.taken_within = True, within
+
+
+def new_recipient(group: NewGroup) -> str:
+    """Whom a conversation message goes to."""
+    (new,) = group.deliveries
+    return new.recipient_id

@@ -104,14 +104,14 @@ class ReturningConformance(StoreFixtures):
     async def test_an_open_ask_is_queued_and_unseen_again(self, world: World) -> None:
         ask = await world.ask()
         await world.sessions.return_messages([await self.taken(world)])
-        outcome = await world.stored(world.talk(world.bob, world.alice, answers=Answering.IF_SEEN))
+        outcome = await world.stored(world.talk(world.bob, world.alice, answers=Answering.IF_TAKEN))
         assert outcome.answered is None
         assert (await world.claim_talk()).message_id == ask
 
     async def test_an_ask_that_was_answered_since_stays_read(self, world: World) -> None:
         ask = await world.ask()
         row = await self.taken(world)
-        await world.answer(answering=Answering.IF_SEEN, now=world.at(3))
+        await world.answer(answering=Answering.IF_TAKEN, now=world.at(3))
         await world.sessions.return_messages([row])
         receipt = await world.receipt(ask)
         assert (receipt.state, receipt.read_at) == (DeliveryState.DONE, world.at(2))

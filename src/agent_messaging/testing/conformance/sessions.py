@@ -54,7 +54,7 @@ class OpeningConformance(StoreFixtures):
         replied = EndedAsk(id_of(opening), AskState.REPLIED, world.owner)
         assert outcomes == [
             Stored(session_id=session),
-            Stored(session_id=session),
+            Stored(session_id=session, is_asked=True),
             Stored(session_id=session, answered=replied),
             NotWaiting(session),
         ]
@@ -90,16 +90,18 @@ class OpeningConformance(StoreFixtures):
         assert await world.sessions.find_session(new_id()) is None
         assert await world.sessions.find_open_session(world.alice, world.carol) is None
 
-    async def test_who_waits_is_the_asker_of_the_newest_open_ask(self, world: World, processes: Processes) -> None:
+    async def test_who_waits_is_the_side_that_began_to_wait_first(self, world: World, processes: Processes) -> None:
         # Somebody can answer both, so that neither waits in a circle.
         await world.serve(await processes.start(), {world.alice: 1, world.bob: 1})
         first = await world.ask()
         assert (await world.session()).waiting_id == world.alice
         second = await world.ask(world.bob, world.alice)
+        assert (await world.session()).waiting_id == world.alice
+        [listed] = await world.sessions.list_sessions(world.bob, open_only=True, limit=10)
+        assert await world.sessions.find_session(listed.session_id) == listed == await world.session()
+        await world.close(first, AskState.CANCELLED)
         assert (await world.session()).waiting_id == world.bob
         await world.close(second, AskState.TIMED_OUT)
-        assert (await world.session()).waiting_id == world.alice
-        await world.close(first, AskState.CANCELLED)
         assert (await world.session()).waiting_id is None
 
     async def test_sessions_are_listed_newest_first_in_pages(self, world: World) -> None:
@@ -407,13 +409,13 @@ class ReadingConformance(StoreFixtures):
         page = await world.read(world.alice)
         assert [(row.message_id, row.content) for row in page.messages] == [(result.message_id, '"kept"')]
 
-    async def test_reading_an_ask_leaves_it_open_and_seen(self, world: World) -> None:
+    async def test_reading_an_ask_leaves_it_open_and_takes_it(self, world: World) -> None:
         ask = await world.ask()
         page = await world.read()
         assert ids(page) == [ask]
         assert await world.ask_state(ask) == AskState.OPEN
         assert await world.state(ask) == DeliveryState.DONE
-        await world.answer(answering=Answering.IF_SEEN)
+        await world.answer(answering=Answering.IF_TAKEN)
         assert await world.ask_state(ask) == AskState.REPLIED
 
     async def test_one_way_messages_and_the_sdks_own_are_not_among_them(self, world: World) -> None:

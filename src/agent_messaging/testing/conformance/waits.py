@@ -253,7 +253,7 @@ class TakingConformance(StoreFixtures):
         ask = await world.ask()
         assert await world.take() == ask
         assert await world.ask_state(ask) == AskState.OPEN
-        stored = await world.stored(world.talk(world.bob, world.alice, answers=Answering.IF_SEEN))
+        stored = await world.stored(world.talk(world.bob, world.alice, answers=Answering.IF_TAKEN))
         assert stored.answered == EndedAsk(ask, AskState.REPLIED, world.owner)
 
     async def test_what_expired_is_not_taken(self, world: World) -> None:

@@ -233,8 +233,8 @@ class World:
     def question(
         self, sender: str | None = None, recipient: str | None = None, timeout: float = ASK_TIMEOUT, **options: Any
     ) -> NewGroup:
-        """One ask, as `send_and_wait` makes it: it answers what its sender has seen."""
-        options = {"answers": Answering.IF_SEEN, **options}
+        """One ask, as `send_and_wait` makes it: it answers what its sender's own code has taken."""
+        options = {"answers": Answering.IF_TAKEN, **options}
         return self.talk(sender, recipient, ask_timeout=timeout, **options)
 
     async def outcome(
@@ -346,11 +346,11 @@ class World:
         )
 
     async def take(
-        self, recipient: str | None = None, sender: str | None = None, *, now: datetime | None = None
+        self, recipient: str | None = None, sender: str | None = None, *, now: datetime | None = None, **options: Any
     ) -> str | None:
         """Take what bob awaits of alice, where not said otherwise; the id of the message, or None."""
         row = await self.sessions.take_awaited(
-            recipient or self.bob, sender or self.alice, now=self.start if now is None else now
+            recipient or self.bob, sender or self.alice, now=self.start if now is None else now, **options
         )
         return row.message_id if row else None
 

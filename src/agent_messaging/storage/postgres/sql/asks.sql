@@ -55,16 +55,17 @@ closed as (
 update sessions s set id = i.id, session_type = i.session_type from input i where s.id = i.opened_id and i.id is not null
 
 -- name: append_find_pairs
--- One row for each conversation message. What would be answered is locked, so that it stays open until the commit: seen
--- (claimed once, or read), and not made in the run of that very ask; or required. Each is looked up by itself (`limit`
--- keeps the planner to it), and `in` a query is hashed: joins would compare each message with each open session and ask,
--- as the planner believes that there are few until the tables were analyzed.
+-- One row for each conversation message. What it may answer is locked, so that it stays open until the commit: an ask that
+-- the sender's own code has taken outside any run (0), or any where an answer is required. Each is looked up by itself
+-- (`limit` keeps the planner to it), and `in` a query is hashed: joins would compare each message with each open session and
+-- ask, as the planner believes that there are few until the tables were analyzed.
 with moment as materialized (
   select coalesce($5::timestamptz, clock_timestamp()) as now
 ),
 input as materialized (
   select i.*, s.id as session_id, o.seq as own_seq, o.origin as own_origin, o.within as own_within,
-    r.seq as other_seq, r.origin as other_origin, r.within as other_within
+    o.taken_within as own_taken_within,
+    r.seq as other_seq, r.origin as other_origin, r.within as other_within, r.taken_within as other_taken_within
   from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[])
     with ordinality as i (sender_id, recipient_id, within_id, answers, position)
   cross join lateral (
@@ -74,12 +75,12 @@ input as materialized (
     limit 1
   ) s
   left join lateral (
-    select a.seq, a.origin, a.within from asks a
+    select a.seq, a.origin, a.within, a.taken_within from asks a
     where a.asker_id = i.sender_id and a.responder_id = i.recipient_id and a.state = 'open'
     limit 1
   ) o on true
   left join lateral (
-    select a.seq, a.origin, a.within from asks a
+    select a.seq, a.origin, a.within, a.taken_within from asks a
     where a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.state = 'open'
     limit 1
   ) r on true
@@ -89,21 +90,23 @@ answerable as materialized (
   from input i
   join asks a on a.seq = i.other_seq and a.state = 'open'
   join deliveries d on d.seq = a.seq
-  where i.answers = 'required'
-    or i.answers = 'if_seen' and (d.token > 0 or d.attempt > 0 or d.read_at is not null)
-      and i.within_id is distinct from (select q.id from messages q where q.seq = a.seq)
+  where i.answers = 'required' or i.answers = 'if_taken' and a.taken_within = 0
   order by a.seq
   for update of d, a
 )
 select i.position::integer, i.session_id::text,
   i.own_seq, (select q.id::text from messages q where q.seq = i.own_seq) as own_id, i.own_origin::text, i.own_within,
-  i.other_seq, (select q.id::text from messages q where q.seq = i.other_seq) as other_id, i.other_origin::text,
-  i.other_within,
+  i.own_taken_within, i.other_seq, (select q.id::text from messages q where q.seq = i.other_seq) as other_id, i.other_origin::text,
+  i.other_within, i.other_taken_within,
   ((i.position, i.other_seq) in (select x.position, x.seq from answerable x)) is true as answerable,
   (
     select true from asks e where e.asker_id = i.recipient_id and e.responder_id <> i.sender_id and e.state = 'open' limit 1
   ) is true as waits_elsewhere,
   (select q.seq from messages q where q.id = i.within_id) as within,
+  (
+    select a.seq from messages q join asks a on a.seq = q.seq
+    where q.id = i.within_id and a.asker_id = i.recipient_id and a.responder_id = i.sender_id
+  ) as asked_by_run,
   array(
     select distinct w.process_id::text from waits w left join processes p on p.id = w.process_id
     where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id

@@ -9,7 +9,10 @@ select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' 
     select distinct w.process_id::text from waits w left join processes p on p.id = w.process_id
     where m.kind = 'conversation' and a.seq is null and w.recipient_id = m.recipient_id and w.sender_id = m.sender_id
       and not w.is_ended and (w.until_at is null or w.until_at > t.now) and p.ended_at is null
-  ) as waiters
+  ) as waiters,
+  m.kind = 'conversation' and a.seq is null and exists (
+    select from asks o where o.asker_id = m.recipient_id and o.responder_id = m.sender_id and o.state = 'open'
+  ) as is_asked
 from (select coalesce($3::timestamptz, clock_timestamp()) as now) t
 cross join messages m
 left join deliveries d on d.seq = m.seq

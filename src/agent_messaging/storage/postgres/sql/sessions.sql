@@ -11,7 +11,7 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.sessi
        where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
     ) o
     where o.session_id = s.id
-    order by o.seq desc limit 1
+    order by o.seq limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
     select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
@@ -28,7 +28,7 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.sessi
        where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
     ) o
     where o.session_id = s.id
-    order by o.seq desc limit 1
+    order by o.seq limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
     select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
@@ -48,7 +48,7 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.sessi
        where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
     ) o
     where o.session_id = s.id
-    order by o.seq desc limit 1
+    order by o.seq limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
     select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
@@ -183,13 +183,18 @@ where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at 
 order by d.seq + 0 limit $3::bigint
 
 -- name: read_mark
--- Those of the page that nobody else has read meanwhile.
+-- Those of the page that nobody else has read meanwhile; by an agent's own code, in the run of a message or outside any.
+-- What is queued is done with it, and an open ask is taken; what is claimed is left to its run, and its ask with it.
 with chosen as materialized (
   select d.seq, d.state, t.now
   from (select coalesce($2::timestamptz, clock_timestamp()) as now) t, deliveries d
   where d.seq = any($1::bigint[]) and (d.read_at is null) is true
   order by d.seq
   for update of d
+),
+asked as (
+  update asks a set taken_within = coalesce((select w.seq from messages w where w.id = $3::text::uuid), 0)
+  from chosen c where a.seq = c.seq and c.state = 'queued' and a.state = 'open'
 )
 update deliveries d set
   read_at = c.now,
@@ -207,6 +212,9 @@ for update of d
 
 -- name: return_messages
 -- Settled in the instant in which it was read it was taken from the queue. Whoever has answered an ask has read it.
+with returned as (
+  update asks a set taken_within = null where a.seq = any($1::bigint[]) and a.state = 'open'
+)
 update deliveries d set
   read_at = null,
   settled_at = case when d.state = 'done' and d.settled_at = d.read_at then null else d.settled_at end,
@@ -334,6 +342,10 @@ with taken as (
   where d.seq = $1::bigint and (d.read_at is null) is true
     and (d.state || '' = 'queued' and (d.run_at is null) is true or d.state || '' = 'done' and d.token = 0)
   returning d.seq, d.read_at
+),
+asked as (
+  update asks a set taken_within = coalesce((select w.seq from messages w where w.id = $3::text::uuid), 0)
+  from taken d where a.seq = d.seq and a.state = 'open'
 )
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text, m.message_type

@@ -26,7 +26,8 @@ create table asks (
   state text not null default 'open'
     check (state in ('open', 'replied', 'timed_out', 'ended', 'failed', 'cancelled')),
   within integer,                           -- the message in whose run it was made
-  taken_within integer,                     -- where it was itself an answer: the run (0: none) of the ask it answered
+  taken_within integer,                     -- where the own code of who was asked took it, by reading or as an answer: the
+                                            -- message of the run it was in, 0 outside any; null if it did not
   keyed integer not null,                   -- made under an idempotency key: a repeat may join it
   origin text,
   deadline_due integer not null,

@@ -3,7 +3,7 @@
 -- name: append_find_pairs
 -- For each conversation message (sender, recipient, id of the message in whose run it is made): the open session; the open
 -- ask of the sender to the recipient, and of the recipient to the sender; whether the recipient asks anybody else; who
--- waits for the message; and the run.
+-- waits for the message; the run; and whether that is made for an ask of the recipient to the sender.
 select json_group_array(json_array(
   (
     select id from sessions
@@ -11,12 +11,11 @@ select json_group_array(json_array(
       and ended_at is null
   ),
   json((
-    select json_array(a.seq, m.id, a.origin, a.within, 0) from asks as a cross join messages as m on m.seq = a.seq
+    select json_array(a.seq, m.id, a.origin, a.within, a.taken_within) from asks as a cross join messages as m on m.seq = a.seq
     where a.asker_id = g.sender_id and a.responder_id = g.recipient_id and a.state = 'open'
   )),
   json((
-    select json_array(a.seq, m.id, a.origin, a.within, d.token > 0 or d.attempt > 0 or d.read_at is not null)
-    from asks as a cross join messages as m on m.seq = a.seq cross join deliveries as d on d.seq = a.seq
+    select json_array(a.seq, m.id, a.origin, a.within, a.taken_within) from asks as a cross join messages as m on m.seq = a.seq
     where a.asker_id = g.recipient_id and a.responder_id = g.sender_id and a.state = 'open'
   )),
   exists (
@@ -27,7 +26,11 @@ select json_group_array(json_array(
     where recipient_id = g.recipient_id and sender_id = g.sender_id
       and is_ended = 0 and (until_due is null or until_due > :now)
   )),
-  (select seq from messages where id = g.within)
+  (select seq from messages where id = g.within),
+  exists (
+    select 1 from messages as m cross join asks as a on a.seq = m.seq
+    where m.id = g.within and a.asker_id = g.recipient_id and a.responder_id = g.sender_id
+  )
 ))
 from (select value ->> 0 as sender_id, value ->> 1 as recipient_id, value ->> 2 as within from jsonb_each(:groups)) as g
 

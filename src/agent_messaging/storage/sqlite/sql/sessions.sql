@@ -6,7 +6,7 @@ select json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_type, (
     select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
     union all
     select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
-  ) where s.ended_at is null order by seq desc limit 1
+  ) where s.ended_at is null order by seq limit 1
 ), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), s.ended_at)
 from sessions as s where s.id = :session
 
@@ -16,7 +16,7 @@ select json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_type, (
     select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
     union all
     select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
-  ) order by seq desc limit 1
+  ) order by seq limit 1
 ), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), null)
 from sessions as s where s.agent_a_id = min(:agent, :other) and s.agent_b_id = max(:agent, :other) and s.ended_at is null
 
@@ -34,7 +34,7 @@ select json_group_array(json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_t
     select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
     union all
     select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
-  ) where s.ended_at is null order by seq desc limit 1
+  ) where s.ended_at is null order by seq limit 1
 ), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), s.ended_at))
 from page cross join sessions as s on s.id = page.id
 
@@ -137,7 +137,12 @@ select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient
 from page cross join messages as m on m.seq = page.seq
 
 -- name: read_mark
--- What is queued is done with it; what is claimed is left to its run.
+-- By an agent's own code, in the run of the message :within or outside any. What is queued is done with it, and an open ask
+-- is taken; what is claimed is left to its run, and its ask with it.
+update asks set taken_within = coalesce((select seq from messages where id = :within), 0)
+where state = 'open' and seq in (
+  select d.seq from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value where d.state = 'queued'
+);
 update deliveries set read_at = :at, settled_at = iif(state = 'queued', :at, settled_at),
   state = iif(state = 'queued', 'done', state)
 where seq in (select value from jsonb_each(:seqs))
@@ -149,7 +154,11 @@ update deliveries set read_at = null, settled_at = iif(state = 'done' and settle
   state = iif(state = 'done' and settled_at = read_at, 'queued', state)
 from (select value ->> 0 as seq, value ->> 1 as at from jsonb_each(:taken)) as taken
 where deliveries.seq = taken.seq and deliveries.read_at = taken.at
-  and not exists (select 1 from asks where asks.seq = deliveries.seq and asks.state = 'replied')
+  and not exists (select 1 from asks where asks.seq = deliveries.seq and asks.state = 'replied');
+update asks set taken_within = null
+where state = 'open' and seq in (
+  select d.seq from jsonb_each(:taken) as t cross join deliveries as d on d.seq = t.value ->> 0 where d.read_at is null
+)
 
 -- name: return_messages_waits
 select json_group_array(distinct w.process_id) from jsonb_each(:seqs) as wanted
