@@ -30,6 +30,7 @@ from ...exceptions import (
     copy_error,
 )
 from ..batches import MAX_BYTES, take
+from . import forks
 from .errors import translate, translate_commit
 from .files import ReplacedGuard
 from .jobs import Answer, I, Job, JointJob, T, Waiting, deliver, joint, run_jobs
@@ -104,7 +105,9 @@ class Engine:
 
         Raises:
             StorageBusyError: Others kept the file busy.
+            ConfigurationError: This process was forked in a moment after which SQLite may hang in it.
         """
+        forks.check()
         self._pid = os.getpid()
         self._open = True
         self._replaced = self.guard = None
@@ -122,22 +125,28 @@ class Engine:
             await self._start_thread(f"reader-{number}", connect_reader, partial(self._run_reader, reads))
         self.guard = ReplacedGuard(self.location)
 
-    async def _start_thread(self, name: str, connect: Connect, run: Callable[[apsw.Connection], None]) -> None:
+    async def _start_thread(
+        self, name: str, connect: Connect, run: Callable[[apsw.Connection, forks.Inside], None]
+    ) -> None:
         loop = asyncio.get_running_loop()
         connected = Waiting(lambda connection: None, loop)
         ended: concurrent.futures.Future[None] = concurrent.futures.Future()
 
         def main() -> None:
+            inside = forks.Inside()
             try:
-                connection = connect()
+                with inside:
+                    connection = inside.connection = connect()
             except BaseException as error:
                 deliver([(connected, None, translate(error, self.location))])
             else:
                 deliver([(connected, None, None)])
                 try:
-                    run(connection)
+                    run(connection, inside)
                 finally:
-                    self._disconnect(connection)
+                    with inside:
+                        self._disconnect(connection)
+                        inside.connection = None
             finally:
                 ended.set_result(None)
 
@@ -279,7 +288,9 @@ class Engine:
 
     # --- the threads ---
 
-    def _run_reader(self, reads: queue.SimpleQueue[Waiting[Any] | None], connection: apsw.Connection) -> None:
+    def _run_reader(
+        self, reads: queue.SimpleQueue[Waiting[Any] | None], connection: apsw.Connection, inside: forks.Inside
+    ) -> None:
         following: list[Waiting[Any] | None] = []
         while (waiting := following.pop() if following else reads.get()) is not None:
             group = [waiting]
@@ -291,8 +302,10 @@ class Engine:
                             group.append(another)
                         else:
                             following.append(another)
-            deliver(self._look_up(connection, group))
-            del waiting, group  # while it waits a thread keeps nothing alive
+            with inside:
+                answers = self._look_up(connection, group)
+            deliver(answers)
+            del waiting, group, answers  # while it waits a thread keeps nothing alive
 
     def _look_up(self, connection: apsw.Connection, group: list[Waiting[Any]]) -> list[Answer]:
         try:
@@ -306,13 +319,13 @@ class Engine:
             return [(group[0], None, failed)]
         return [(waiting, result, None) for waiting, result in zip(group, results, strict=True)]
 
-    def _run_writer(self, connection: apsw.Connection) -> None:
+    def _run_writer(self, connection: apsw.Connection, inside: forks.Inside) -> None:
         while self._open or self._writes:
             self._bell.get()
             self._awake = False  # before looking: who puts a job later rings again
             while self._writes:
                 try:
-                    with self._write_lock or nullcontext():
+                    with self._write_lock or nullcontext(), inside:
                         group = self._take()
                         answers = self._commit(connection, group) if group else []
                 except OSError as error:  # from the lock
@@ -339,6 +352,8 @@ class Engine:
             running = True
             results = run_jobs(connection, group)
             running = False
+            if self.is_forked:
+                os._exit(1)  # a job forked and its child came back here, where nothing belongs to it
             if self.guard is not None:
                 self.guard.check()
         except BaseException as error:

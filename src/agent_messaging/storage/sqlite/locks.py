@@ -18,10 +18,13 @@ try:
 except ImportError:  # Windows; files.check_place refuses file stores there
     fcntl = None  # type: ignore[assignment]
 
+from . import forks
 from .system import Identity, identify, lock, unlock
 
 _FLOCK = "qqihh0q" if sys.platform == "darwin" else "hhqqi0q"
 """struct flock: (start, length, pid, type, whence) on macOS, (type, whence, start, length, pid) on Linux."""
+
+_CLOSED = -1
 
 
 class WriteLock:
@@ -29,6 +32,7 @@ class WriteLock:
 
     def __init__(self, folder: str) -> None:
         self._fd = os.open(os.path.join(folder, "write.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        forks.add(self)
 
     def __enter__(self) -> None:
         lock(self._fd)
@@ -39,7 +43,13 @@ class WriteLock:
 
     def close(self) -> None:
         """Free it."""
-        os.close(self._fd)
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _CLOSED:
+            os.close(fd)
+
+    def abandon(self) -> None:
+        """Close the child's descriptor: a flock is held as long as any is open, also after the parent's death."""
+        self.close()
 
 
 class ProcessLock:
@@ -47,29 +57,35 @@ class ProcessLock:
 
     There is one for each process and database file, however many stores are open on it: POSIX locks belong to the
     process, and closing any second descriptor of the lock file would free the lock. Hence the registry, the one piece
-    of state that is the process's own by nature. It is not used across a fork: the key has the pid.
+    of state that is the process's own by nature; a forked child begins with an empty one.
     """
 
-    _registry: dict[tuple[int, Identity], ProcessLock] = {}  # noqa: RUF012 - see above
+    _registry: dict[Identity, ProcessLock] = {}  # noqa: RUF012 - see above
     _guard = threading.Lock()
 
     def __init__(self, folder: str) -> None:
         self.name = f"{uuid.uuid4()}.lock"
         self.living: set[str] = set()
         """The process ids (incarnations) of the open stores."""
-        self._pid = os.getpid()
         self._path = os.path.join(folder, self.name)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     @classmethod
+    def abandon_all(cls) -> None:
+        """Close the child's descriptors. The locks are the parent's and stay so."""
+        cls._guard = threading.Lock()  # a thread that is not in the child may have had it
+        for held in cls._registry.values():
+            os.close(held._fd)
+        cls._registry.clear()
+
+    @classmethod
     def join(cls, folder: str, database: Identity, process_id: str) -> ProcessLock:
         """Hold the lock for one more store; a new one, if somebody removed the file of the last."""
         with cls._guard:
-            key = (os.getpid(), database)
-            found = cls._registry.get(key)
+            found = cls._registry.get(database)
             if found is None or not found.is_in_place():
-                found = cls._registry[key] = cls(folder)
+                found = cls._registry[database] = cls(folder)
             found.living.add(process_id)
             return found
 
@@ -77,7 +93,7 @@ class ProcessLock:
     def is_mine(cls, lock_name: str) -> bool:
         """Whether this process has the lock with this name."""
         with cls._guard:
-            return any(pid == os.getpid() and lock.name == lock_name for (pid, _), lock in cls._registry.items())
+            return any(lock.name == lock_name for lock in cls._registry.values())
 
     def leave(self, process_id: str) -> None:
         """Give it up for one store; the last one removes the file."""
@@ -89,8 +105,7 @@ class ProcessLock:
                 return
             for key in [key for key, held in self._registry.items() if held is self]:
                 del self._registry[key]
-            if self._pid == os.getpid():  # a forked child leaves the parent's sign of life alone
-                remove_file(self._path)
+            remove_file(self._path)
             os.close(self._fd)
 
     def is_in_place(self) -> bool:
@@ -103,6 +118,10 @@ class ProcessLock:
         if lock_name == self.name:
             return process_id in self.living
         return is_held(os.path.join(folder, lock_name))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ProcessLock.abandon_all)
 
 
 def is_in_use(folder: str, lock_name: str) -> bool:

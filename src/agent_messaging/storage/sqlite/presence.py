@@ -20,6 +20,7 @@ import apsw
 
 from ...exceptions import AgentMessagingError
 from ..sql import Queries
+from . import forks
 from .clock import StoreClock
 from .engine import Engine, fetch
 from .locks import ProcessLock, is_held, remove_file
@@ -124,6 +125,7 @@ class SQLitePresence:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.bind(("127.0.0.1", 0))
+        forks.add(self)
         loop.add_reader(self._socket, self._hear)
         port: int = self._socket.getsockname()[1]
         return port
@@ -214,6 +216,12 @@ class SQLitePresence:
             ]
 
         return await self._engine.read(find)
+
+    def abandon(self) -> None:
+        """Close the child's descriptor of the doorbell, and leave the poller alone, which the parent uses too."""
+        if self._socket is not None:
+            os.close(self._socket.detach())
+            self._socket = None
 
     async def aclose(self) -> None:
         """See the port. The row stays as it is: to retire is ProcessStore's."""

@@ -1,0 +1,126 @@
+"""Forks: an orphan holds nothing of its parent's, and a child with a store of its own is a process like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import apsw
+import pytest
+
+from agent_messaging.testing.conformance.world import World
+from tests.support import eventually_sync
+
+from .conftest import REPOSITORY, OpenStore
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def run(path: Path, *arguments: str) -> tuple[list[str], str, int]:
+    """What a program of forking.py, and all its children, print; its complaints; its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.sqlite.forking", str(path), *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    return done.stdout.splitlines(), done.stderr, done.returncode
+
+
+def said(lines: list[str], word: str) -> list[str]:
+    return [line.partition(" ")[2] for line in lines if line.startswith(f"{word} ")]
+
+
+async def test_an_orphan_does_not_keep_the_turn_to_write(open_store: OpenStore, sqlite_path: Path) -> None:
+    process = await asyncio.to_thread(
+        subprocess.Popen,
+        [sys.executable, "-W", "ignore", "-m", "tests.sqlite.forking", str(sqlite_path), "leave_an_orphan"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    orphan = int(process.stdout.readline().split()[1])
+    try:
+        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+        begun = time.monotonic()
+        store = await open_store()
+        await World.create(store)
+        assert time.monotonic() - begun < 5
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("round_", range(2))
+def test_nothing_acknowledged_is_lost_by_forks(sqlite_path: Path, round_: int) -> None:
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    lines, complaints, code = run(sqlite_path, "descend", str(seed))
+    assert complaints == ""
+    assert code in (0, -signal.SIGKILL)
+    assert len(said(lines, "forked")) == 6
+    eventually_sync(lambda: not _alive(said(lines, "forked")), timeout=30)
+    connection = apsw.Connection(str(sqlite_path))
+    found = {row[0] for row in connection.execute("select id from organizations")}
+    assert connection.execute("pragma integrity_check").get == "ok"
+    connection.close()
+    stored = said(lines, "stored")
+    assert len(stored) >= 7 * 40, "each of the seven processes has written"
+    assert set(stored) <= found
+
+
+def _alive(pids: list[str]) -> list[str]:
+    return [pid for pid in pids if _state(pid) not in ("", "Z")]
+
+
+def _state(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("step", ["idle", "waiting for the turn", "opening"])
+def test_a_child_forked_at_any_step_can_write(sqlite_path: Path, step: str) -> None:
+    lines, complaints, code = run(sqlite_path, "fork_at", step)
+    assert (complaints, code) == ("", 0)
+    assert "the child has written" in lines
+    assert "the parent goes on" in lines
+
+
+@pytest.mark.parametrize("step", ["in a write", "in a read"])
+def test_a_child_forked_inside_sqlite_is_refused_with_the_remedies(sqlite_path: Path, step: str) -> None:
+    lines, complaints, code = run(sqlite_path, "fork_at", step)
+    assert (complaints, code) == ("", 0)
+    (refused,) = [line for line in lines if line.startswith("refused")]
+    assert "spawn" in refused
+    assert "before its parent opens" in refused
+    assert "the parent goes on" in lines
+
+
+def test_a_child_that_ends_normally_leaves_its_parents_files_alone(sqlite_path: Path) -> None:
+    lines, complaints, code = run(sqlite_path, "leave_normally")
+    assert (complaints, code) == ("", 0)
+    connection = apsw.Connection(str(sqlite_path))
+    assert connection.execute("select count(*) from organizations").get == len(said(lines, "stored")) == 24
+    connection.close()
+
+
+@pytest.mark.parametrize("method", ["os.fork", "fork", "forkserver", "spawn"])
+def test_workers_may_be_started_beside_an_open_sdk(sqlite_path: Path, method: str) -> None:
+    lines, complaints, code = run(sqlite_path, "preload", method)
+    assert (complaints, code) == ("", 0)
+    assert lines[-1] == "done"
+    sent = said(lines, "sent")
+    assert len(sent) == 100
+    assert Counter(said(lines, "handled")) == Counter(sent)
