@@ -29,6 +29,8 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 MAX_AGE = 1.0
 """Seconds for which what others say is believed without looking again."""
+LOOK_PAUSE = 0.05
+"""Seconds between two looks of a caller that waits for somebody to serve, however often there is a hint."""
 
 
 class Serving(Listener):
@@ -88,7 +90,8 @@ class Serving(Listener):
         """External ids of the agents that are to be served here, whether or not they exist yet."""
         self._followed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._seen = asyncio.Event()
+        self._hinted = asyncio.Event()
+        """Set, and replaced, when who waits for somebody to serve may find it so."""
 
     # --- here ---------------------------------------------------------------------------------------------------------
 
@@ -215,6 +218,16 @@ class Serving(Listener):
     # --- elsewhere ----------------------------------------------------------------------------------------------------
 
     def look_soon(self) -> None:
+        """Others may have said something new: read it, and let look who waits for it."""
+        self._wake_who_waits()
+        self._read_soon()
+
+    def _wake_who_waits(self) -> None:
+        # Never by a reading: two who wait would wake each other with theirs.
+        hinted, self._hinted = self._hinted, asyncio.Event()
+        hinted.set()
+
+    def _read_soon(self) -> None:
         """Read again what others say: now, or a second after the last time. No change is missed, only seen late."""
         self._stale = True
         if self._loop is not None:
@@ -258,8 +271,6 @@ class Serving(Listener):
         changed = elsewhere != self._explicit_elsewhere
         self._rows, self._live, self._recent, self._explicit_elsewhere = rows, live, recent, elsewhere
         self._read_at = time.monotonic()
-        seen, self._seen = self._seen, asyncio.Event()
-        seen.set()
         # Who began to serve an agent a moment ago was not known when it was rung for.
         rung_for, self._rung_for = self._rung_for, set()
         self._ring(rung_for)
@@ -275,7 +286,7 @@ class Serving(Listener):
         """Wake the other processes that serve these agents."""
         keys = {(recipient_id, kind) for recipient_id in recipient_ids}
         self._rung_for |= keys
-        self.look_soon()
+        self._read_soon()
         self._ring(keys)
 
     def _ring(self, keys: set[tuple[str, Kind]]) -> None:
@@ -342,16 +353,17 @@ class Serving(Listener):
             async with asyncio.timeout(timeout):
                 await self.publish()  # who waits for an agent served here may tell others that it is
                 while True:
-                    seen = self._seen
+                    hinted = self._hinted
                     await self.names.refresh(external_ids)
                     await self._read()
                     unserved = [name for name in external_ids if not self._is_served_live(name, kinds)]
                     if not unserved:
                         return
+                    await asyncio.sleep(LOOK_PAUSE)
                     # A ring or a poll brings the next look; this bounds it where both are lost.
                     with contextlib.suppress(builtins.TimeoutError):
-                        async with asyncio.timeout(min(MAX_AGE, self.presence.poll_interval)):
-                            await seen.wait()
+                        async with asyncio.timeout(MAX_AGE):
+                            await hinted.wait()
         except builtins.TimeoutError as error:
             if isinstance(error, AgentMessagingError):
                 raise
