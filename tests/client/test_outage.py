@@ -118,6 +118,42 @@ async def test_a_server_that_goes_away_and_comes_back_loses_nothing_that_was_ack
         assert sorted(map(str, seen)) == ["0", "1", "2", "3", "4", "lost?"]
 
 
+DOWN: dict[str, Callable[[Sdk], Any]] = {
+    "send": lambda sdk: sdk.one_way.send("alice", "bob", 1, require_handler=False),
+    "send under a key": lambda sdk: sdk.one_way.send("alice", "bob", 1, require_handler=False, idempotency_key="k"),
+    "send_and_wait": lambda sdk: sdk.conversation.send_and_wait("alice", "bob", 1, require_handler=False, timeout=30),
+    "send_no_wait": lambda sdk: sdk.conversation.send_no_wait("alice", "bob", 1),
+    "end_conversation": lambda sdk: sdk.conversation.end_conversation("alice", "bob"),
+    "get_unread_messages": lambda sdk: sdk.conversation.get_unread_messages("bob"),
+    "wait_for_message": lambda sdk: sdk.conversation.wait_for_message("bob", "alice", timeout=30),
+    "mark_messages_read": lambda sdk: sdk.one_way.mark_messages_read("bob"),
+    "get_message_count": lambda sdk: sdk.one_way.get_message_count("bob"),
+    "create_meeting": lambda sdk: sdk.meeting.create_meeting("alice", ["bob"], 60),
+    "register_agent": lambda sdk: sdk.register_agent("carol", "acme", "Carol"),
+    "deregister_agent": lambda sdk: sdk.deregister_agent("bob"),
+    "redrive": lambda sdk: sdk.dead_letters.redrive(recipient_external_id="bob"),
+    "wait_until_served": lambda sdk: sdk.wait_until_served("bob", timeout=30),
+}
+
+
+async def test_no_call_is_in_doubt_while_the_server_is_down(own_server: OwnServer) -> None:
+    async with Sdk(make_config(own_server.dsn, call_timeout=2 * BUDGET)) as sdk:
+        await sdk.add_people("alice", "bob")
+        await asyncio.to_thread(own_server.stop)
+
+        async def measure(call: Callable[[Sdk], Any]) -> tuple[str, bool]:
+            started = time.monotonic()
+            try:
+                await asyncio.wait_for(call(sdk), 20)
+            except Exception as error:
+                return type(error).__name__, time.monotonic() - started < 2 * BUDGET + 2
+            return "done", False
+
+        ends = await asyncio.gather(*map(measure, DOWN.values()))
+        assert dict(zip(DOWN, ends, strict=True)) == dict.fromkeys(DOWN, ("StorageUnavailableError", True))
+        await asyncio.to_thread(own_server.start)
+
+
 @on_postgres
 async def test_terminated_connections_lose_nothing_that_was_acknowledged(
     make_sdk: MakeSdk, postgres_server: PostgresServer, url: str

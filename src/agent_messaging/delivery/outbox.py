@@ -31,8 +31,8 @@ from .probes import probe
 
 MAX_GROUPS = 1_000
 """Calls in one commit: bounds the memory and the time of one transaction."""
-STORE_GRACE = 1.0
-"""Seconds that the store gets to end a call by its own limit, which is the same budget."""
+STORE_GRACE = 3.0
+"""Seconds that the store gets beyond its budget to end a call by itself, and to say truly what became of it."""
 CLOSING_TIMEOUT = 5.0
 """Seconds in which what was handed in must be answered when closing."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -143,9 +143,10 @@ class Outbox:
         unknown = False
         while True:
             try:
+                left = max(deadline - time.monotonic(), FIRST_PAUSE)
                 # The store bounds its own calls and says what happened; this only catches one that does not.
-                async with asyncio.timeout(max(deadline - time.monotonic(), FIRST_PAUSE) + STORE_GRACE):
-                    outcomes = await self.deliveries.append(groups, owner=self.owner(), repeat=unknown)
+                async with asyncio.timeout(left + STORE_GRACE):
+                    outcomes = await self.deliveries.append(groups, owner=self.owner(), repeat=unknown, budget=left)
                 probe("after_append")
                 return _without_claims(outcomes) if unknown else outcomes
             except (OutcomeUnknownError, TimeoutError) as error:

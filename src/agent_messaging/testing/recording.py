@@ -30,12 +30,18 @@ class RecordingDeliveries:
         """Message ids of the open claims, which a settlement names by their seq alone."""
 
     async def append(
-        self, groups: Sequence[ports.NewGroup], *, owner: str, repeat: bool = False, now: datetime | None = None
+        self,
+        groups: Sequence[ports.NewGroup],
+        *,
+        owner: str,
+        repeat: bool = False,
+        budget: float | None = None,
+        now: datetime | None = None,
     ) -> list[ports.AppendOutcome]:
         calls = [self._start_call(group) for group in groups] if self._sends else []
         since = time.monotonic_ns()
         try:
-            outcomes = await self._deliveries.append(groups, owner=owner, repeat=repeat, now=now)
+            outcomes = await self._deliveries.append(groups, owner=owner, repeat=repeat, budget=budget, now=now)
         except BaseException as error:
             for call in calls:
                 call.fail(error)

@@ -342,7 +342,13 @@ class DeliveryStore(Protocol):
     """Messages on their way. All of it is safe under any number of processes."""
 
     async def append(
-        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool = False, now: datetime | None = None
+        self,
+        groups: Sequence[NewGroup],
+        *,
+        owner: str,
+        repeat: bool = False,
+        budget: float | None = None,
+        now: datetime | None = None,
     ) -> list[AppendOutcome]:
         """Store the groups in their order, each all or nothing, in one commit; one outcome per group.
 
@@ -358,7 +364,8 @@ class DeliveryStore(Protocol):
         lane's own earlier run has ended and that at most the first delivery of a lane in one call asks for it. With
         `claim` refused it is queued. `repeat=True` tells that an earlier, unknown attempt at the same groups may have
         been committed: what is stored under these message ids is then answered `Stored` again, with the claims `owner`
-        still holds, and with the session and the ask it answered.
+        still holds, and with the session and the ask it answered. `budget` is how many seconds a store
+        that repeats failed tries by itself may do so: it alone knows whether one of them may have been committed.
         """
         ...
 

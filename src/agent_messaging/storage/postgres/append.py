@@ -81,14 +81,14 @@ class Appender:
         self._gauge = MailboxGauge()
 
     async def append(
-        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool, now: datetime | None
+        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool, budget: float | None, now: datetime | None
     ) -> list[AppendOutcome]:
         trusting = not repeat
         for _ in range(_TRIES):
             batch = _Batch(groups, owner, now, self._gauge, repeat=repeat, trusting=trusting)
             try:
                 # Repeatable: message ids make a second try find what the first may have stored.
-                await self._engine.run(batch.store, write=True, single=batch.is_plain, repeatable=True)
+                await self._engine.run(batch.store, write=True, single=batch.is_plain, repeatable=True, budget=budget)
             except _AgentsMissing:
                 trusting = False
             except _AlreadyStored:  # an earlier try was committed after all

@@ -46,11 +46,17 @@ class PostgresDeliveries:
         self._claims = Claims(engine)
 
     async def append(
-        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool = False, now: datetime | None = None
+        self,
+        groups: Sequence[NewGroup],
+        *,
+        owner: str,
+        repeat: bool = False,
+        budget: float | None = None,
+        now: datetime | None = None,
     ) -> list[AppendOutcome]:
         if not groups:
             return []
-        return await self._appender.append(groups, owner=owner, repeat=repeat, now=now)
+        return await self._appender.append(groups, owner=owner, repeat=repeat, budget=budget, now=now)
 
     async def find_repeat(
         self, sender_id: str, call: str, idempotency_key: str, fingerprint: str

@@ -175,7 +175,8 @@ class Engine:
                 which is repeated if it surely did not commit.
             single: `fn` is one statement: it is its own transaction, two round trips less.
             repeatable: A write whose repetition has the same effect and answer: repeated also if it may have committed.
-            budget: None is `call_timeout`. A longer one is told to the server too.
+            budget: None is `call_timeout`. A longer one is told to the server too; it is for the work, and not for
+                waiting until a server that is away comes back.
 
         Raises:
             OutcomeUnknownError: The answer to the commit was lost.
@@ -184,13 +185,14 @@ class Engine:
         loop = asyncio.get_running_loop()
         budget = self.call_timeout if budget is None else budget
         deadline = loop.time() + budget
+        reach_by = min(deadline, loop.time() + self.call_timeout)
         pause = _FIRST_PAUSE
         doubtful = False
         """One of the tries so far may have been committed; what the next ones meet says nothing about that."""
         while True:
             attempt = _Attempt(write=write, single=single, budget=budget if budget > self.call_timeout else None)
             try:
-                return await self._try(fn, attempt, deadline)
+                return await self._try(fn, attempt, reach_by, deadline)
             except Exception as error:
                 if not errors.is_drivers(error):
                     if doubtful and errors.is_of_the_way(error):
@@ -198,12 +200,14 @@ class Engine:
                     raise
                 doubtful = doubtful or (attempt.committing and errors.is_lost(error))
                 may_repeat = errors.may_pass(error) and (repeatable or not doubtful)
-                if not may_repeat or loop.time() + pause >= deadline:
+                if not may_repeat or loop.time() + pause >= (deadline if attempt.reached else reach_by):
                     errors.reraise(error, self.location, doubtful=doubtful)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _try(self, fn: Callable[[Connection], Awaitable[T]], attempt: _Attempt, deadline: float) -> T:
+    async def _try(
+        self, fn: Callable[[Connection], Awaitable[T]], attempt: _Attempt, reach_by: float, deadline: float
+    ) -> T:
         loop = asyncio.get_running_loop()
         pool = self._pool
         if pool is None:
@@ -251,12 +255,14 @@ class _Attempt:
         self.write = write
         self.single = single
         self.budget = budget
+        self.reached = False
+        """It got a connection."""
         self.committing = False
         """From here on a lost connection says nothing about what happened."""
 
     async def work(self, connection: Connection, fn: Callable[[Connection], Awaitable[T]]) -> T:
         if not self.write or self.single:
-            self.committing = self.write
+            self.committing = self.write and not connection.is_closed()  # on a closed one nothing is sent
             return await fn(connection)
         await connection.execute("begin")
         try:

@@ -45,7 +45,13 @@ class SQLiteDeliveries:
         self._gauge = MailboxGauge()
 
     async def append(
-        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool = False, now: datetime | None = None
+        self,
+        groups: Sequence[NewGroup],
+        *,
+        owner: str,
+        repeat: bool = False,
+        budget: float | None = None,
+        now: datetime | None = None,
     ) -> list[AppendOutcome]:
         """See the port."""
         if not groups:
