@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -29,6 +30,7 @@ from agent_messaging import (
     StorageReplacedError,
     StorageUnavailableError,
 )
+from agent_messaging.delivery import trouble
 from tests.client.conversing import SLACK, Clerk, Desk, ask, nothing_is_left, states_of_asks, until_waiting
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk, make_config
 from tests.fixtures.postgres import PostgresServer
@@ -76,8 +78,12 @@ def own_server() -> Iterator[OwnServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [re.split(r"[:;(] ?", record.getMessage())[0].strip() for record in caplog.records if record.levelno >= 30]
+
+
 async def test_a_server_that_goes_away_and_comes_back_loses_nothing_that_was_acknowledged(
-    own_server: OwnServer,
+    own_server: OwnServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = make_config(own_server.dsn, call_timeout=BUDGET, handler_grace=600)
     seen: list[Any] = []
@@ -103,6 +109,8 @@ async def test_a_server_that_goes_away_and_comes_back_loses_nothing_that_was_ack
         with pytest.raises(StorageUnavailableError, match="cannot be reached"):
             await Sdk(config).initialize()
         sdk.register_handler("bob")(Inbox(lambda message, context: seen.append(message)))
+        # The calls that failed have told their callers; in the log it stands once, and that the presence is cut off.
+        assert sorted(warnings_in(caplog)) == ["The presence connection was lost", "the store failed, trying again"]
         await asyncio.to_thread(own_server.start)
 
         async def send_again() -> list[str] | None:
@@ -260,6 +268,34 @@ async def test_a_full_disk_refuses_and_stores_nothing_and_the_rest_stays(make_sd
     sdk.register_handler("bob")(inbox := Inbox())
     await sdk.wait([*stored, *await sdk.one_way.send("alice", "bob", "after")])
     assert [int(message) for message in inbox.messages[:-1]] == list(range(len(stored)))
+
+
+async def test_a_disk_that_is_full_for_those_who_write_is_told_once_for_each_outage(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(trouble, "STEADY", 0.5)
+    monkeypatch.setattr(trouble, "LONGEST_PAUSE", 0.25)
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(Inbox())
+    settle: Any = sdk.store.deliveries.settle
+    tries: list[float] = []
+
+    async def full(*given: Any, **how: Any) -> Any:
+        tries.append(time.monotonic())
+        raise StorageFullError
+
+    for outage in (1, 2):
+        tries.clear()
+        monkeypatch.setattr(sdk.store.deliveries, "settle", full)
+        [id] = await sdk.one_way.send("alice", "bob", outage)
+        # Looks of others, which only read, succeed between these.
+        await eventually(lambda: len(tries) >= 8 and tries[-1] - tries[0] > 1.0, 30)
+        assert warnings_in(caplog).count("the store failed, trying again") == outage
+        monkeypatch.setattr(sdk.store.deliveries, "settle", settle)
+        await sdk.wait([id])
+        await eventually(lambda: len(warnings_in(caplog)), 30, until=(2 * outage).__eq__)
+    assert len(warnings_in(caplog)) == 4
 
 
 @pytest.mark.parametrize("then", [StorageFullError, StorageBusyError, StorageUnavailableError])

@@ -13,7 +13,13 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractContextManager
 
-from ..exceptions import AgentNotFoundError, ConversationEndedError, DatabaseError, OutcomeUnknownError
+from ..exceptions import (
+    AgentMessagingError,
+    AgentNotFoundError,
+    ConversationEndedError,
+    DatabaseError,
+    OutcomeUnknownError,
+)
 from ..ids import uuid7
 from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
@@ -32,6 +38,7 @@ class Awaiting:
 
     Args:
         on_released: Called with the recipient when a wait has ended: what it held back is the handlers' again.
+        on_trouble: Called when the store did not let a wait be removed, which is tried again.
         waiting: Within it, a run that waits does not hold its lane.
     """
 
@@ -42,12 +49,14 @@ class Awaiting:
         names: Names,
         *,
         on_released: Callable[[Collection[str], Kind], None],
+        on_trouble: Callable[[AgentMessagingError], None],
         waiting: Callable[[Run | None], AbstractContextManager[None]],
     ) -> None:
         self.sessions = sessions
         self.presence = presence
         self.names = names
         self.on_released = on_released
+        self.on_trouble = on_trouble
         self.waiting = waiting
         self.waiters = Waiters[WaitRow](self._find, _gone)
         self._held: dict[NewWait, asyncio.Task[bool]] = {}
@@ -145,7 +154,7 @@ class Awaiting:
         try:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:
-            logger.warning("could not remove a wait, a later try or the end of this process will: %s", error)
+            self.on_trouble(error)
             if error.retryable:
                 self._again.later(wait)
         self.on_released([wait.recipient_id], Kind.CONVERSATION)

@@ -475,16 +475,17 @@ class Dispatcher:
         return not (self.is_draining and station.kind is Kind.TURN)
 
     async def _exchange_forever(self) -> None:
+        attempts = self.trouble.attempts()
         while True:
             self._quiet.set()
             await self._event.wait()
             self._event.clear()
             try:
                 await self._exchange()
-                self.trouble.succeeded()
+                attempts.succeeded()
             except (DatabaseError, OutcomeUnknownError) as error:
                 self._looking = self._reconciling = True
-                await self._pause(self.trouble.failed(error))
+                await self._pause(attempts.failed(error))
             except Exception:
                 logger.exception("the dispatcher failed, going on")
                 self._looking = self._reconciling = True

@@ -34,7 +34,7 @@ from .retry import RetryPolicy
 from .runs import Runner
 from .services import SingleFlight
 from .serving import Serving
-from .trouble import Trouble
+from .trouble import Seldom, Trouble
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -71,6 +71,7 @@ class Engine:
         self.settings = settings
         self.loop: asyncio.AbstractEventLoop | None = None
         """On which it was started, and all of it runs."""
+        self.trouble = Trouble()
         self.names = Names(store.directory, store.location)
         self.serving = Serving(
             store.processes,
@@ -82,8 +83,8 @@ class Engine:
             concurrency=settings.handler_concurrency,
             listens=lambda: bool(event_handlers.subscriptions),
             on_change=self._served_changed,
+            on_trouble=self.trouble.note,
         )
-        self.trouble = Trouble()
         self.waiters = Waiters[ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
         """Who waits for a delivery to end."""
         self.asks = Asks(store.sessions)
@@ -92,6 +93,7 @@ class Engine:
             store.presence,
             self.names,
             on_released=self._released,
+            on_trouble=self.trouble.note,
             waiting=lambda run: self.dispatcher.waiting(run),
         )
         self.reading = Reading(store.sessions, store.presence, on_returned=self._returned, on_rejected=self._rejected)
@@ -108,6 +110,7 @@ class Engine:
             on_events=self._events_recorded,
             on_deadline=self.look_in,
             on_ended_turn=lambda meeting_id, number: self.dispatcher.end_turn(meeting_id, number),
+            on_trouble=self.trouble.note,
         )
         runner = Runner(
             self.names,
@@ -118,7 +121,13 @@ class Engine:
             max_answer_bytes=settings.max_payload_bytes,
         )
         self.events = Events(
-            store.meetings, self.names, event_handlers, threads, background, timeout=settings.handler_timeout
+            store.meetings,
+            self.names,
+            event_handlers,
+            threads,
+            background,
+            timeout=settings.handler_timeout,
+            on_trouble=self.trouble.note,
         )
         self.dispatcher = Dispatcher(
             store.deliveries,
@@ -401,6 +410,8 @@ class Engine:
     async def _keep_time(self) -> None:
         """Poll slowly under the wake-ups, notice the dead, and let time pass in the store when something is due."""
         presence = self.store.presence
+        attempts = self.trouble.attempts()
+        blocked = Seldom()
         self._due = time.monotonic()
         next_poll = time.monotonic() + presence.poll_interval
         while True:
@@ -414,8 +425,12 @@ class Engine:
                     pass
             self._timer.clear()
             now = time.monotonic()
-            if pause > 0 and now - wake_at > LAG_WARNING:
-                logger.warning("the event loop was blocked for %.1f s; a handler must not block it", now - wake_at)
+            if pause > 0 and now - wake_at > LAG_WARNING and (times := blocked.happened()):
+                logger.warning(
+                    "the event loop was blocked for %.1f s; a handler must not block it%s",
+                    now - wake_at,
+                    f" ({times} times since this was last said)" if times > 1 else "",
+                )
             try:
                 if now >= self._due:
                     await self._advance()
@@ -426,10 +441,10 @@ class Engine:
                         self.serving.look_soon()
                         self._look()
                         await self._advance()
-                    self.trouble.succeeded()
+                    attempts.succeeded()
                     self.serving.retry_publication()
             except (DatabaseError, OutcomeUnknownError) as error:
-                next_poll = self._due = time.monotonic() + max(presence.poll_interval, self.trouble.failed(error))
+                next_poll = self._due = time.monotonic() + max(presence.poll_interval, attempts.failed(error))
             except Exception:
                 logger.exception("keeping time failed, going on")
                 next_poll = self._due = time.monotonic() + presence.poll_interval

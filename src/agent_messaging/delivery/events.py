@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,7 @@ from .current import calling
 from .names import Names
 from .retry import describe, is_cancellation, traceback_of
 from .services import SingleFlight
+from .trouble import Seldom
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -80,6 +81,7 @@ class Events:
 
     Args:
         timeout: Seconds a handler may take for one event.
+        on_trouble: Called when the store did not say where the events end.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Events:
         background: Background,
         *,
         timeout: float,
+        on_trouble: Callable[[AgentMessagingError], None],
     ) -> None:
         self.meetings = meetings
         self.names = names
@@ -100,14 +103,13 @@ class Events:
         self.timeout = timeout
         self.decoder = Decoder()
         self._cursor: str | None = None
-        self._positioning = SingleFlight(
-            self._position, "finding the end of the events", on_failure=_could_not_position
-        )
+        self._positioning = SingleFlight(self._position, "finding the end of the events", on_failure=on_trouble)
         self._has_left = False
         """No handler was there for a moment while the end was sought: it is too early for who comes next."""
         self._reading = SingleFlight(self._read, "reading events")
         self._queues: dict[EventSubscription, Pending] = {}
         self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
+        self._dropped = Seldom()
         self._is_closed = False
 
     async def start(self) -> None:
@@ -178,7 +180,12 @@ class Events:
                     try:
                         queue.put_nowait((event, size))
                     except asyncio.QueueFull:
-                        logger.error("a handler of %s does not keep up: an event was dropped", event.event_type)
+                        if times := self._dropped.happened():
+                            logger.error(
+                                "a handler of %s does not keep up: events are dropped, %d since this was last said",
+                                event.event_type,
+                                times,
+                            )
 
     async def open(self, rows: Iterable[EventRow]) -> list[MeetingEvent]:
         """Rows as handlers get them: with UUIDs, external ids beside them, and what was said; without the damaged."""
@@ -258,10 +265,6 @@ class Events:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-
-
-def _could_not_position(error: AgentMessagingError) -> None:
-    logger.warning("could not find the end of the events, trying again at the next look: %s", error)
 
 
 def _size(row: EventRow) -> int:

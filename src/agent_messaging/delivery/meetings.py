@@ -88,6 +88,7 @@ class Meetings:
         on_events: Called when events were recorded.
         on_deadline: Called with the seconds until a turn's deadline.
         on_ended_turn: Called with a meeting and the number of a turn that is over: whatever runs in it is moot.
+        on_trouble: Called when the store did not let a speaker be chosen.
         threads: For plain functions that name speakers.
     """
 
@@ -104,6 +105,7 @@ class Meetings:
         on_events: Callable[[], None],
         on_deadline: Callable[[float], None],
         on_ended_turn: Callable[[str, int], None],
+        on_trouble: Callable[[AgentMessagingError], None],
     ) -> None:
         self.meetings = meetings
         self.presence = presence
@@ -113,6 +115,7 @@ class Meetings:
         self.on_events = on_events
         self.on_deadline = on_deadline
         self.on_ended_turn = on_ended_turn
+        self.on_trouble = on_trouble
         self.threads = threads
         self.background = background
         self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
@@ -349,7 +352,7 @@ class Meetings:
             selecting = self._selecting[meeting_id] = SingleFlight(
                 partial(self._select_while_hosted, meeting_id),
                 f"choosing the next speaker of meeting {meeting_id}",
-                on_failure=partial(_could_not_select, meeting_id),
+                on_failure=self.on_trouble,
                 background=self.background,
             )
         selecting.request()
@@ -498,10 +501,6 @@ class Meetings:
             if standing is None or standing.turn is None or standing.turn.number != number:
                 over.append((meeting_id, number))
         return over
-
-
-def _could_not_select(meeting_id: str, error: AgentMessagingError) -> None:
-    logger.warning("could not choose the next speaker of meeting %s, its time will: %s", meeting_id, error)
 
 
 def holds_turn(standing: Standing, agent_id: str) -> bool:

@@ -19,6 +19,7 @@ from .names import AgentName, Names
 from .retry import describe, traceback_of
 from .services import SingleFlight
 from .serving import Serving
+from .trouble import Seldom
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -55,6 +56,7 @@ class Notices:
         self._pending: Counter[str] = Counter()
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._looking = SingleFlight(self._take, "looking for notices")
+        self._dropped = Seldom()
         self._is_closed = False
 
     def find_handler(self, recipient: AgentName) -> Handler | None:
@@ -66,9 +68,12 @@ class Notices:
         if self._is_closed:
             return
         if self._pending[recipient.id] >= MAX_PENDING:
-            logger.warning(
-                "the notification handler of %r does not keep up: a notice was dropped", recipient.external_id
-            )
+            if times := self._dropped.happened():
+                logger.warning(
+                    "the notification handler of %r does not keep up: notices are dropped, %d since this was last said",
+                    recipient.external_id,
+                    times,
+                )
             return
         self._pending[recipient.id] += 1
         task = self.background.start(

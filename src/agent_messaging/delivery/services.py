@@ -22,7 +22,7 @@ class SingleFlight:
     Args:
         do: One run. It may request another one.
         name: What it does, for the task and the log; "looking for notices" becomes "agent-messaging looking for …".
-        on_failure: Called when the store failed in a run. By default a line at DEBUG: a poll tries again.
+        on_failure: Called when the store failed in a run, where it is worth more than a line at DEBUG.
         background: Where it calls functions of the user's: the context in which these run.
     """
 
@@ -36,7 +36,7 @@ class SingleFlight:
     ) -> None:
         self._do = do
         self._name = name
-        self._on_failure = on_failure or self._say
+        self._on_failure = on_failure
         self._start: Callable[..., asyncio.Task[None]] = asyncio.create_task if background is None else background.start
         self._is_requested = False
         self._waiting: list[asyncio.Future[None]] = []
@@ -108,7 +108,9 @@ class SingleFlight:
             await self._do()
         except (DatabaseError, OutcomeUnknownError) as error:
             failure = error
-            self._on_failure(error)
+            logger.debug("%s failed, the next look tries again: %s", self._name, error)
+            if self._on_failure is not None:
+                self._on_failure(error)
         except Exception as error:
             failure = error
             logger.exception("%s failed, the next request tries again", self._name)
@@ -122,6 +124,3 @@ class SingleFlight:
                 future.set_result(None)
             else:
                 future.set_exception(copy_error(failure) if isinstance(failure, AgentMessagingError) else failure)
-
-    def _say(self, error: AgentMessagingError) -> None:
-        logger.debug("%s failed, the next look tries again: %s", self._name, error)

@@ -43,6 +43,7 @@ class Serving(Listener):
         concurrency: Runs at once for each agent and kind, where its handler says nothing else.
         listens: Whether there are handlers of meeting events here.
         on_change: Called when what is served here may have changed.
+        on_trouble: Called when the store did not let it be published.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Serving(Listener):
         concurrency: int,
         listens: Callable[[], bool],
         on_change: Callable[[], None],
+        on_trouble: Callable[[AgentMessagingError], None],
     ) -> None:
         self.processes = processes
         self.presence = presence
@@ -80,7 +82,7 @@ class Serving(Listener):
         self._explicit_elsewhere: set[tuple[str | None, Kind]] = set()
         self._read_at = -MAX_AGE
         self._reading = SingleFlight(self._read_if_stale, "reading who serves whom")
-        self._publishing = SingleFlight(self._publish, "publishing who is served here", on_failure=_could_not_publish)
+        self._publishing = SingleFlight(self._publish, "publishing who is served here", on_failure=on_trouble)
         self._is_behind = False
         """The store does not know what is served here."""
         self._stale = False
@@ -377,7 +379,3 @@ class Serving(Listener):
     def _is_served_live(self, external_id: str, kinds: Sequence[Kind]) -> bool:
         agent = self.names.cached(external_id)
         return agent is not None and any(self.is_served(agent, kind, live_only=True) for kind in kinds)
-
-
-def _could_not_publish(error: AgentMessagingError) -> None:
-    logger.warning("could not publish who is served here, trying again: %s", error)

@@ -39,6 +39,8 @@ _QUIET = 0.005
 """Seconds between two rings; what is rung meanwhile goes out together."""
 _PING = 5.0
 """The longest time between two statements on the connection, and the time one may take."""
+_STEADY = 5.0
+"""Seconds for which a connection must have worked, for its loss to be worth another line in the log."""
 _LONGEST_PAUSE = 1.0
 """Between two tries to connect; well below _EARLY_SIGN, so that a reconnecting process is not taken for dead."""
 _EARLY_SIGN = 3.0
@@ -208,32 +210,38 @@ class _Thread(threading.Thread):
             self.finished.set_result(None)
 
     async def _live(self) -> None:
-        pause = 0.0
+        pause, failures = 0.0, 0
         while not self._stopping:
+            begun = self._loop.time()
             try:
                 connection = await self._engine.connect()
             except Exception as error:
                 if not self.ready.done():
                     self.ready.set_exception(error)
                     return
-                _log.warning("The presence connection cannot be opened: %s", error)
+                failures += 1
+                _log.debug("The presence connection cannot be opened: %s", error)
             else:
                 try:
-                    if await self._serve(connection):
-                        pause = 0.0
+                    await self._serve(connection)
                 except Exception as error:
                     if not self.ready.done():
                         self.ready.set_exception(errors.translate(error, self._engine.location))
                         return
-                    _log.warning("The presence connection was lost (%s); opening another", type(error).__name__)
+                    if self._loop.time() - begun >= _STEADY:
+                        pause, failures = 0.0, 0
+                    failures += 1
+                    # The calls that fail meanwhile are told by who makes them; this is told once for each outage.
+                    level = logging.WARNING if failures == 1 else logging.DEBUG
+                    _log.log(level, "The presence connection was lost (%s); opening another", type(error).__name__)
                 finally:
                     connection.terminate()
             if not self._stopping:
                 pause = min(max(2 * pause, 0.05), _LONGEST_PAUSE)
                 await self._wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
 
-    async def _serve(self, connection: Connection) -> bool:
-        """Use one connection until it fails or the thread is to stop; True once it has worked."""
+    async def _serve(self, connection: Connection) -> None:
+        """Use one connection until it fails or the thread is to stop."""
         connection.add_termination_listener(lambda _: self._wake.set())
         (row,) = await self._ask(connection, "presence_backend")
         backend = (row["pid"], row["backend_start"])
@@ -266,7 +274,6 @@ class _Thread(threading.Thread):
             if self._withdrawn:
                 await self._ask(connection, "presence_withdraw", self._process_id)
             await bounded(connection, connection.close(), 1.0)
-        return True
 
     async def _wait(self, seconds: float) -> None:
         """Until something is to be rung, the thread is to stop, the connection is closed, or the time is over."""
