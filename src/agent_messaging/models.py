@@ -293,6 +293,23 @@ class Record(dict[str, Any]):
             raise AttributeError(f"no key {name!r}; the keys are {', '.join(self)}") from None
 
 
+class Invitation(_Record):
+    """An invitation to a meeting, for the annotation of a handler: `async def handler(message: Note | Invitation, …)`.
+
+    A handler without an annotation gets it as a mapping of the same names. `context.is_meeting_message` tells it from
+    other messages, and `context.meeting_id` is what `attend_meeting` takes.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    meeting_id: UUID
+    host: str
+    """External id."""
+    participants: list[str]
+    """External ids in the order of joining, the host first."""
+    turn_duration: float | None
+    """Seconds; None: turns do not end by time."""
+
+
 class EventData(Record):
     """The data of a meeting event: keys in `_id` are UUIDs, each with a twin in `_external_id`."""
 
@@ -345,9 +362,12 @@ class Turn:
     deadline: datetime | None
     """When it ends by itself; None: never."""
     messages: tuple[Record, ...]
-    """What was said since the agent's last speech, oldest first: the newest hundred. As of `get_meeting_history`."""
+    """What was said since the agent's last speech, oldest first. As of `get_meeting_history`."""
     has_ended: bool = False
     """The meeting is over."""
+    notes: tuple[Record, ...] = ()
+    """What the SDK noted since then: who joined, left, passed or let its time run out, and the ending. These and the
+    messages are the newest hundred of both."""
 
     def __bool__(self) -> bool:
         return not self.has_ended

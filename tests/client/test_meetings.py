@@ -19,6 +19,7 @@ from agent_messaging import (
     IdempotencyConflictError,
     InvalidArgumentError,
     InvalidMeetingError,
+    Invitation,
     MeetingNotActiveError,
     MeetingNotFoundError,
     MeetingPermissionError,
@@ -230,7 +231,7 @@ class Note:
 
 
 @pytest.mark.parametrize("annotation", [Question, Note, int])
-async def test_a_handler_made_for_other_payloads_is_passed_over_for_invitations(
+async def test_a_handler_made_for_other_payloads_is_passed_over_with_a_warning_that_says_what_to_do(
     sdk: Sdk, annotation: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox = Inbox()
@@ -249,7 +250,40 @@ async def test_a_handler_made_for_other_payloads_is_passed_over_for_invitations(
     assert len(inbox.messages) == 1
     assert isinstance(inbox.messages[0], annotation)
     assert await sdk.dead_letters.list() == []
-    assert not caplog.records
+    [record] = caplog.records
+    assert record.getMessage().startswith("The handler of 'bob' was passed over by an invitation to a meeting")
+    assert "`Note | Invitation`" in record.getMessage()
+    assert record.exc_info is None
+
+
+async def test_a_notification_handler_made_for_other_payloads_is_passed_over_with_the_same_warning(
+    sdk: Sdk, caplog: pytest.LogCaptureFixture
+) -> None:
+    @register_message_notification_handler(agent="bob")
+    async def notify(message: Question, context: MessageContext) -> None: ...
+
+    with caplog.at_level(logging.WARNING):
+        await Table.invite(sdk, "bob")
+        await eventually(lambda: caplog.records, SOON)
+    [record] = caplog.records
+    assert record.getMessage().startswith("The handler of 'bob' was passed over by an invitation to a meeting")
+    assert record.exc_info is None
+
+
+async def test_a_handler_that_names_invitations_in_its_annotation_gets_them_as_objects(sdk: Sdk) -> None:
+    seen: asyncio.Queue[Question | Invitation] = asyncio.Queue()
+
+    @sdk.register_handler("bob")
+    async def handle(message: Question | Invitation, context: MessageContext) -> None:
+        await seen.put(message)
+        if isinstance(message, Invitation):
+            await sdk.meeting.attend_meeting(context.receiver_id, message.meeting_id)
+
+    table = await Table.invite(sdk, "bob", turn_duration=20)
+    assert await sdk.meeting.wait_until_ready(table.id, SOON) is MeetingStatus.READY
+    await sdk.one_way.send("alice", "bob", Question(question="?"))
+    invitation = Invitation(meeting_id=table.id, host="alice", participants=["alice", "bob"], turn_duration=20)
+    assert [await seen.get(), await seen.get()] == [invitation, Question(question="?")]
 
 
 async def test_an_invitation_waits_for_a_handler_that_comes_later(sdk: Sdk) -> None:
@@ -418,12 +452,13 @@ async def test_turns_go_round_in_the_order_of_joining(sdk: Sdk) -> None:
 async def test_a_turn_shows_what_was_said_since_ones_last_speech_and_when_it_ends(sdk: Sdk) -> None:
     table = await Table.open(sdk, "bob", "carol", turn_duration=50)
     first = await table.wait("alice")
-    assert [one.content["type"] for one in first.messages] == ["participant_joined"] * 2
+    assert first.messages == ()
+    assert [one.content["type"] for one in first.notes] == ["participant_joined"] * 2
     assert first.deadline is not None
     assert timedelta(seconds=40) < first.deadline - datetime.now(UTC) < timedelta(seconds=60)
     id = await table.speak("alice", {"text": "one"}, {"mood": "calm"})
     await table.speak("bob", {"text": "two"})
-    [one, two] = (await table.wait("carol")).messages[-2:]
+    [one, two] = (await table.wait("carol")).messages
     assert (one.id, one.message_id, one.sender, one.sender_id, one.sender_name) == (
         str(id),
         str(id),
@@ -436,6 +471,21 @@ async def test_a_turn_shows_what_was_said_since_ones_last_speech_and_when_it_end
     assert (two.content, two.metadata) == ({"text": "two"}, {})
     await table.speak("carol", {"text": "three"})
     assert [one.content for one in (await table.wait("alice")).messages] == [{"text": "two"}, {"text": "three"}]
+
+
+async def test_what_was_said_is_apart_from_what_the_sdk_notes(sdk: Sdk) -> None:
+    """So that a loop over what was said meets nothing but payloads of the application."""
+    table = await Table.open(sdk, "bob", "carol")
+    await table.speak("alice", {"text": "one"})
+    await sdk.meeting.pass_turn("bob", table.id)
+    await sdk.meeting.skip_turn("alice", table.id)
+    await sdk.meeting.leave_meeting("carol", table.id)
+    await table.speak("alice", {"text": "two"})
+    turn = await table.wait("bob")
+    assert [one.content["text"] for one in turn.messages] == ["one", "two"]
+    noted = [(one.message_type.value, one.content["type"]) for one in turn.notes]
+    assert noted[2:] == [("system", "turn_skipped"), ("system", "participant_left")], noted
+    assert turn.notes[0].created_at <= turn.messages[0].created_at <= turn.notes[-1].created_at
 
 
 async def test_a_turn_shows_at_most_the_newest_hundred_messages(sdk: Sdk) -> None:
@@ -710,7 +760,7 @@ async def test_the_host_ends_the_meeting_and_everybody_who_waits_is_told(make_sd
     await sdk.meeting.end_meeting("alice", table.id)
     for turn in await asyncio.gather(*waiting):
         assert turn.has_ended
-        assert turn.messages[-1].content["type"] == "meeting_ended"
+        assert turn.notes[-1].content["type"] == "meeting_ended"
     status = await table.status()
     assert (status.status, status.state, status.current_speaker, status.turn) == ("ended", "ended", None, None)
     assert status.ended_at >= status.started_at

@@ -274,7 +274,7 @@ asyncio.run(main())
 
 ATTENDING_HANDLERS = """
 import asyncio
-from agent_messaging import AgentMessaging
+from agent_messaging import AgentMessaging, Invitation
 from agent_messaging.models import MeetingEvent
 from pydantic import BaseModel
 
@@ -292,7 +292,7 @@ async def main():
 
         def take_part(agent):
             @sdk.register_handler(agent)
-            async def handler(message, context):
+            async def handler(message: MeetingMessage | Invitation, context):
                 if context.is_meeting_message:
                     signal = await sdk.meeting.attend_meeting(agent, context.meeting_id, timeout=60.0)
                     if signal:
@@ -349,6 +349,48 @@ async def main():
 asyncio.run(main())
 """
 
+MEETING_AS_IT_STANDS = """
+import asyncio
+from agent_messaging import (
+    AgentMessaging,
+    register_meeting_handler,
+    MessageContext,
+    MeetingEventType
+)
+
+@register_meeting_handler
+async def handle_meeting_turn(message: dict, context: MessageContext) -> dict:
+    return {"contribution": f"My thoughts on {message['topic']}..."}
+
+async def main():
+    async with AgentMessaging[dict, dict, dict]() as sdk:
+        # Setup
+        await sdk.register_organization("acme", "Acme Corp")
+        await sdk.register_agent("alice", "acme", "Alice")
+        await sdk.register_agent("bob", "acme", "Bob")
+        await sdk.register_agent("charlie", "acme", "Charlie")
+        
+        # Create and start meeting
+        meeting_id = await sdk.meeting.create_meeting(
+            "alice",
+            ["bob", "charlie"],
+            turn_duration=30.0
+        )
+        
+        await sdk.meeting.attend_meeting("bob", meeting_id)
+        await sdk.meeting.attend_meeting("charlie", meeting_id)
+        await sdk.meeting.start_meeting("alice", meeting_id)
+        
+        # Speak
+        await sdk.meeting.speak("alice", meeting_id, {"topic": "Q4 Planning"})
+        # ... bob and charlie speak in their turns
+        
+        # End meeting
+        await sdk.meeting.end_meeting("alice", meeting_id)
+
+asyncio.run(main())
+"""  # noqa: W293  (as in the document)
+
 PROGRAMS = {
     "E-02": (README, "Bob received: Hello Bob!\n"),
     "E-32": (NOTIFICATIONS, "alice → bob: System maintenance at 3 PM\n"),
@@ -395,6 +437,10 @@ def test_a_program_of_the_documents_prints_what_they_say_each_time_it_is_run(
 ) -> None:
     program, printed = PROGRAMS[example]
     assert run_twice(program) == [printed, printed]
+
+
+def test_e34_a_meeting_word_for_word_in_which_the_host_speaks_by_hand(run_twice: RunProgram) -> None:
+    assert run_twice(MEETING_AS_IT_STANDS) == ["", ""]
 
 
 @pytest.mark.parametrize("example", SPLIT)

@@ -41,7 +41,7 @@ async def hold(stage: Stage, sdk: AgentMessaging[Any]) -> float:
     spoke = TurnEnd.SPOKE
     if went != [(SENDER, spoke), (SPEAKER, spoke), (SILENT, TurnEnd.TIMED_OUT), (SENDER, spoke)]:
         raise DemoFailure(f"The turns went {', '.join(f'{agent} {how}' for agent, how in went)}.")
-    said = [message.content["text"] for message in turn.messages if message.message_type.value == "user_defined"]
+    said = [message.content["text"] for message in turn.messages]
     if said != [LINES[SPEAKER]]:
         raise DemoFailure(f"{SENDER} was shown {said}.")
     seconds = float(turns[2].duration_seconds)

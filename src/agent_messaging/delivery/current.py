@@ -30,6 +30,8 @@ class Run:
     """Of a turn handler: the meeting and the number of the turn, once it has begun."""
     is_acting: bool = False
     """Of a turn handler: it has returned, and its turn is being used."""
+    is_moot: bool = False
+    """It was cancelled because its claim is lost or its turn is over: nothing is settled, and nothing has failed."""
 
     def is_in_lane(self, recipient_id: str, sender_id: str, kind: Kind) -> bool:
         """Whether it is about a message of this sender to this recipient."""

@@ -123,7 +123,6 @@ class Dispatcher:
         self._reconciling = False
         self._event = asyncio.Event()
         self._quiet = asyncio.Event()
-        self._lost: set[asyncio.Task[Settlement | None]] = set()
         self._is_stopping = False
         self.has_stuck_runs = False
         """After closing: runs that could not be stopped still work on messages that are claimed."""
@@ -202,7 +201,7 @@ class Dispatcher:
                 "the handler of message %s does not end; another process may begin it anew",
                 self.runs[task].delivery.message_id,
             )
-            self._lost.add(task)
+            self.runs[task].is_moot = True
             task.cancel()
 
     @property
@@ -216,8 +215,8 @@ class Dispatcher:
 
     def lose_claims(self) -> None:
         """Others took this incarnation for dead: every claim is lost, so stop its run and settle nothing."""
-        for task in self.runs:
-            self._lost.add(task)
+        for task, run in self.runs.items():
+            run.is_moot = True
             task.cancel()
         for settlement, _ in self.settlements:
             self._forget_answer(settlement)
@@ -350,7 +349,7 @@ class Dispatcher:
         """A turn is over: cancel the handler that works on it here, and settle nothing."""
         for task, run in self.runs.items():
             if not run.is_acting and run.turn == (meeting_id, number):
-                self._lost.add(task)
+                run.is_moot = True
                 task.cancel()
 
     def resume(self, agent: AgentName, kind: Kind) -> None:
@@ -604,7 +603,9 @@ class Dispatcher:
 
     def _tell_ended(self, batch: list[Ending], settled: Settled) -> None:
         for (settlement, delivery), moved in zip(batch, settled.moved, strict=True):
-            if not moved:
+            if not moved and delivery.kind is Kind.TURN:
+                logger.info("the turn of message %s was over before its claim was settled", delivery.message_id)
+            elif not moved:
                 logger.warning("the claim on message %s was lost: another run has it", delivery.message_id)
             else:
                 self._wait_for(settlement)
@@ -675,8 +676,7 @@ class Dispatcher:
                     # letter.
                     settlement = self.runner.failure(delivery, error)
         finally:
-            if task in self._lost:
-                self._lost.discard(task)
+            if run.is_moot:
                 self._forget_answer(settlement)
             elif settlement is not None:
                 self.settlements.append((settlement, delivery))

@@ -25,7 +25,7 @@ from ..exceptions import (
 )
 from ..handlers.running import UnreadableError, make_turn_context
 from ..handlers.threads import DaemonThreads
-from ..models import MeetingStatus, MessageContext, ParticipantStatus, Record, Turn
+from ..models import MeetingStatus, MessageContext, MessageType, ParticipantStatus, Record, Turn
 from ..payloads import checksum, encode
 from ..storage.assembly import Act, Choose, End, Leave, Pass, Purpose, Refused, Remove, Speak
 from ..storage.ports import (
@@ -267,11 +267,13 @@ class Meetings:
             self.observed.pop(key, None)
         if has_ended:
             self.forget(meeting_id)
+        said, noted = await self._describe_apart(rows)
         return Turn(
             number=None if turn is None else turn.number,
             deadline=None if turn is None else turn.deadline_at,
-            messages=tuple(await self.describe(rows)),
+            messages=tuple(said),
             has_ended=has_ended,
+            notes=tuple(noted),
         )
 
     def used(self, meeting_id: str, agent_id: str, number: int | None) -> None:
@@ -302,6 +304,12 @@ class Meetings:
             )
 
         return [describe_one(row) for row in rows]
+
+    async def _describe_apart(self, rows: Iterable[MessageRow]) -> tuple[list[Record], list[Record]]:
+        """What was said, and what the SDK noted about it."""
+        described = await self.describe(rows)
+        said = [one for one in described if one.message_type == MessageType.USER_DEFINED]
+        return said, [one for one in described if one.message_type != MessageType.USER_DEFINED]
 
     async def _find(self, keys: list[str]) -> dict[str, Standing | None]:
         pairs = [(meeting_id, agent_id) for meeting_id, _, agent_id in (key.partition("/") for key in keys)]
@@ -384,12 +392,14 @@ class Meetings:
         names = await self.names.find_by_id({seat.agent_id for seat in seats} | {one.agent_id for one in before})
         last = next((names.get(one.agent_id) for one in before if one.purpose is Purpose.SPEAK), None)
         seated = {names[seat.agent_id].external_id: seat.agent_id for seat in seats if seat.agent_id in names}
+        said, noted = await self._describe_apart(messages)
         so_far = Record(
             meeting_id=meeting_id,
             participants=list(seated),
             last_speaker=last.external_id if last else None,
             turn=turn.number - 1,
-            messages=await self.describe(messages),
+            messages=said,
+            notes=noted,
         )
         try:
             # Behind the deadline its answer is of no use, and the next turn would wait for it.
@@ -420,8 +430,9 @@ class Meetings:
         if turn is None or turn.number != number:
             return None
         rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
-        shown = Turn(number, turn.deadline_at, tuple(await self.describe(rows)), has_ended=False)
-        said = [row for row in rows if row.message_type == "user_defined"]
+        messages, notes = await self._describe_apart(rows)
+        shown = Turn(number, turn.deadline_at, tuple(messages), has_ended=False, notes=tuple(notes))
+        said = [row for row in rows if row.message_type == MessageType.USER_DEFINED]
         speaker: AgentName | None = None
         if said:
             last = said[-1]

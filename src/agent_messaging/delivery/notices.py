@@ -8,7 +8,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ..handlers.registry import Handler
-from ..handlers.running import make_notice_context, run_handler
+from ..handlers.running import (
+    UnreadableError,
+    is_misfit_of_invitation,
+    make_notice_context,
+    run_handler,
+    warn_of_misfit,
+)
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..payloads import Decoder
@@ -122,9 +128,9 @@ class Notices:
 
     async def _run(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
         slots = self._slots.setdefault(recipient.id, asyncio.Semaphore(handler.concurrency or self.concurrency))
+        delivery = _as_delivery(message)
         try:
             async with slots:
-                delivery = _as_delivery(message)
                 with calling():
                     await run_handler(
                         handler,
@@ -135,6 +141,9 @@ class Notices:
                         decoder=self.decoder,
                     )
         except Exception as error:
+            if isinstance(error, UnreadableError) and is_misfit_of_invitation(delivery, error):
+                warn_of_misfit(delivery, recipient, error)
+                return
             logger.warning(
                 "the notification handler failed on message %s: %s",
                 message.message_id,

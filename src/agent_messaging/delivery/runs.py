@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..exceptions import HandlerError, PayloadError
-from ..handlers.running import UnreadableError, make_context, run_handler
+from ..handlers.running import UnreadableError, is_misfit_of_invitation, make_context, run_handler, warn_of_misfit
 from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
 from ..models import Kind
@@ -65,14 +65,16 @@ class Runner:
         except (KeyboardInterrupt, SystemExit):
             raise  # it ends the loop, and its process as a rule
         except UnreadableError as error:
-            if delivery.kind is Kind.INVITATION and isinstance(error.__cause__, PayloadError):
-                # It is whole; the handler is made for other messages.
+            if is_misfit_of_invitation(delivery, error):
+                warn_of_misfit(delivery, run.station.agent, error)
                 return Settlement(delivery.claim, Settling.DONE)
             self._log(delivery, error)
             return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
         except BaseException as error:
             # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
             # what is not counted would be repeated for ever.
+            if run.is_moot and is_cancellation(error):
+                return None
             return self._given_back(delivery, error) or self.failure(delivery, error)
         return Settlement(delivery.claim, Settling.DONE, answer=answer)
 
@@ -140,6 +142,8 @@ class Runner:
         answer: NewAnswer | None = None
         reason: str | None = None
         try:
+            if run.station.handler.is_bare and delivery.sender_id == delivery.recipient_id:
+                return Settlement(delivery.claim, Settling.DONE)  # the host speaks by hand
             run.turn = turn_of(delivery)
             turn = await self.meetings.prepare(delivery, run.station.agent)
             if turn is None:
@@ -160,6 +164,8 @@ class Runner:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
+            if run.is_moot and is_cancellation(error):
+                return None
             if (returned := self._given_back(delivery, error)) is not None:
                 return returned
             if turn is None and isinstance(error, UnreadableError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
 from ..ids import check_external_id, check_timeout, refuse
@@ -43,6 +43,8 @@ class Handler:
     """Runs at once for each agent and kind; None is the setting handler_concurrency."""
     timeout: float | None
     """Seconds; None is the setting handler_timeout."""
+    is_bare: bool = False
+    """It serves every agent that has no handler of its own."""
 
 
 def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None, timeout: float | None) -> Handler:
@@ -76,7 +78,7 @@ class Registry:
         """Take the handler for one agent, or (None) for all that have none of their own."""
         for context in contexts:
             if agent is None:
-                self._for_all[context] = handler
+                self._for_all[context] = replace(handler, is_bare=True)
             else:
                 self._of_agent[agent, context] = handler
         self._changed()
@@ -282,14 +284,16 @@ def register_meeting_handler(
 ) -> Any:
     """Register the turn handler: it takes part in meetings for its agent, in every SDK object of this process.
 
-    Bare or with `agent=`, as `register_one_way_handler`. It is called when the agent gets the turn, with the latest
-    speech (or, where nothing was said yet, a mapping of meeting_id, host, participants, turn_duration) and a context
-    whose `turn` has what was said since the agent's last speech. What it returns is spoken; None passes. If it raises,
-    the turn is passed with a note in the history. If its process dies, another one runs it in the time that is left.
-    If the agent speaks by itself meanwhile, or the turn ends otherwise, it is cancelled and what it returns is refused.
+    With `agent=` it takes part for that agent, as host too. Bare it takes part for the agents that
+    `register_one_way_handler` describes, in the meetings that others host: the host of a meeting speaks by hand, unless
+    a handler is registered for it by name. It is called when the agent gets the turn, with the latest speech (or, where
+    nothing was said yet, a mapping of meeting_id, host, participants, turn_duration) and a context whose `turn` has
+    what was said since the agent's last speech. What it returns is spoken; None passes. If it raises, the turn is
+    passed with a note in the history. If its process dies, another one runs it in the time that is left. If the agent
+    speaks by itself meanwhile, or the turn ends otherwise, it is cancelled and what it returns is refused.
 
     Args:
-        agent: External id of the one agent it serves; None for all.
+        agent: External id of the one agent it serves; None for all but the hosts.
         concurrency: Meetings in which it takes part at once for each agent; None is `handler_concurrency` (10).
         timeout: Seconds a run may take; None is the rest of the turn, or `handler_timeout` where turns have no end.
 

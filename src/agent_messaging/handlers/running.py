@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from ..payloads import Decoder
 from ..storage.ports import ClaimedDelivery
 from .registry import CONTEXT_OF_KIND, Handler
 from .threads import DaemonThreads
+
+_logger = logging.getLogger("agent_messaging.delivery")
 
 
 class Named(Protocol):
@@ -96,6 +99,23 @@ def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any
 
 class UnreadableError(Exception):
     """A payload that no repeat can make readable; the cause says why."""
+
+
+def is_misfit_of_invitation(delivery: ClaimedDelivery, error: UnreadableError) -> bool:
+    """Whether a whole invitation came for a handler that is made for other messages."""
+    return delivery.kind is Kind.INVITATION and isinstance(error.__cause__, PayloadError)
+
+
+def warn_of_misfit(delivery: ClaimedDelivery, recipient: Named, error: UnreadableError) -> None:
+    """Say that a handler was passed over by an invitation, and how it gets the next one."""
+    _logger.warning(
+        "The handler of %r was passed over by an invitation to a meeting (message %s) that it does not take: %s Let it "
+        "take invitations by an annotation such as `Note | Invitation` (from agent_messaging import Invitation), or "
+        "attend by `sdk.meeting.attend_meeting`.",
+        recipient.external_id,
+        delivery.message_id,
+        error.__cause__,
+    )
 
 
 async def run_handler(

@@ -136,8 +136,9 @@ class MeetingManager(Generic[T]):
 
         The organizer is its host: participant 0, who attends from the start. The others join in the order given; each
         gets an invitation: a mapping of meeting_id, host, participants and turn_duration to the handler that
-        `sdk.register_handler` registered for it, and to notification handlers (`context.is_meeting_message`). A handler
-        whose annotation does not fit it is passed over. An invitation is durable, as any message.
+        `sdk.register_handler` registered for it, and to notification handlers (`context.is_meeting_message`). With
+        `Invitation` in its annotation a handler gets that object; one whose annotation does not fit is passed over,
+        with a warning in the log. An invitation is durable, as any message.
 
         Args:
             organizer_external_id: The host.
@@ -146,9 +147,10 @@ class MeetingManager(Generic[T]):
                 With the setting `enable_turn_timeout=False` turns do not end by time.
             speaker_selection: Who has the next turn where the speaker names nobody: "round_robin" (the order of
                 joining), "host" (the host, who names each speaker when it speaks itself), or a function of this
-                process that is given the meeting so far (meeting_id, participants, last_speaker, turn, and the newest
-                1,000 messages) and returns an external id, or None for the order of joining. Where it fails, names a
-                stranger, takes more than ten seconds, or its process is gone, the order decides.
+                process that is given the meeting so far (meeting_id, participants, last_speaker, turn, and of the
+                newest 1,000 messages what was said and the notes) and returns an external id, or None for the order of
+                joining. Where it fails, names a stranger, takes more than ten seconds, or its process is gone, the
+                order decides.
             host: Another name for the organizer; so is host_external_id.
             agents: Another name for the participants; so is agent_external_ids.
 
