@@ -130,12 +130,12 @@ async def run_handler(
     """Run it once and return what it returned.
 
     A coroutine function is cancelled at the timeout. A plain function cannot be stopped: this waits for its end, so
-    that its slot and its claim stay held, and then reports the timeout. A plain function that returns an awaitable (a
-    wrapper, a lambda) has it awaited here, within the same time.
+    that its slot and its claim stay held, and takes what it returns, however late. A plain function that returns an
+    awaitable (a wrapper, a lambda) has it awaited here, within the same time.
 
     Raises:
         UnreadableError: The stored payload is damaged, or does not fit the handler's annotation.
-        HandlerTimeoutError: It ran longer than `timeout` seconds.
+        HandlerTimeoutError: A coroutine, or an awaitable, ran longer than `timeout` seconds.
         BaseException: What the handler raised.
     """
     payload = decode_delivery(decoder, delivery, handler.annotation)
@@ -143,7 +143,7 @@ async def run_handler(
     if handler.is_coroutine:
         result = handler.function(payload, context)
     else:
-        result = await _run_in_thread(threads.call(handler.function, payload, context), deadline, timeout, threads)
+        result = await _run_in_thread(threads.call(handler.function, payload, context), threads)
     return await _await_until(result, deadline, timeout) if inspect.isawaitable(result) else result
 
 
@@ -158,21 +158,14 @@ async def _await_until(result: Awaitable[object], deadline: float, timeout: floa
         raise  # the handler's own
 
 
-async def _run_in_thread(
-    call: asyncio.Future[object], deadline: float, timeout: float, threads: DaemonThreads
-) -> object:
+async def _run_in_thread(call: asyncio.Future[object], threads: DaemonThreads) -> object:
     # A thread cannot be stopped. Its run ends when it ends, whether or not it was cancelled or is late meanwhile:
-    # otherwise the claim would go to another process while this one still works on the message.
+    # otherwise the claim would go to another process while this one still works on the message. And what it has done
+    # is done, however late: whether the claim is still the newest is for the store to say.
     while not call.done():
         try:
             await asyncio.wait({call})
         except asyncio.CancelledError:
             if threads.is_abandoned:
                 raise
-    is_late = asyncio.get_running_loop().time() > deadline
-    result = call.result()
-    if is_late:
-        if inspect.iscoroutine(result):
-            result.close()
-        raise HandlerTimeoutError(timeout=timeout)
-    return result
+    return call.result()
