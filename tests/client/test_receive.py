@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from agent_messaging import AgentNotFoundError, ClaimLostError, NoHandlerRegisteredError
+from agent_messaging.delivery import pulling
+from tests.client.conversing import cancel_after
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
 
@@ -99,6 +102,39 @@ async def test_a_claim_whose_lease_ended_goes_to_the_next_and_cannot_be_settled_
         await late.done()
     receipt = await slow.receipts.get(id)
     assert (receipt.state.value, receipt.process) == ("done", quick.store.presence.process_id)
+
+
+async def test_nothing_is_remembered_of_a_claim_that_was_settled_by_a_cancelled_call(make_sdk: MakeSdk) -> None:
+    sdk, sender = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    ids = [
+        id for number in range(20) for id in await sender.one_way.send("alice", "bob", number, require_handler=False)
+    ]
+    waiting = asyncio.create_task(sender.receipts.wait(ids, timeout=SOON))
+    messages = await sdk.receive("bob", limit=20)
+    for steps, message in enumerate(messages):
+        await cancel_after(steps, message.done())
+    for message in messages:
+        with contextlib.suppress(ClaimLostError):
+            await message.done()  # of those that were cancelled before they had begun
+    assert {receipt.state.value for receipt in await waiting} == {"done"}
+    assert list(sdk._started().dispatcher.pulled.held) == []
+
+
+async def test_nothing_is_remembered_of_a_claim_whose_lease_ended(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulling, "FORGET_AFTER", 0.1)
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    [id] = await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
+    [_] = await sdk.receive("bob", lease=0.2)
+    held = sdk._started().dispatcher.pulled.held
+    assert len(held) == 1
+    await eventually(lambda: not held, SOON)
+    [again] = await sdk.receive("bob", timeout=SOON)
+    assert (again.message_id, again.context.attempt) == (id, 2)
+    await again.done()
 
 
 async def test_settling_twice_is_settled_once(sdk: Sdk) -> None:

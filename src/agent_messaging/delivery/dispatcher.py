@@ -39,6 +39,7 @@ from .background import Background
 from .current import Run
 from .names import NAMES_MAX_AGE, AgentName, Names
 from .probes import probe
+from .pulling import Pulled
 from .retry import clean_reason, describe
 from .runs import STOPPED, Runner
 from .serving import Serving
@@ -110,9 +111,9 @@ class Dispatcher:
         self.runs: dict[asyncio.Task[Settlement | None], Run] = {}
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
-        self.pulled: set[Claim] = set()
-        """Claims of agents that pull, not settled yet."""
-        self.pulling: set[asyncio.Task[list[ClaimedDelivery]]] = set()
+        self.pulled = Pulled(
+            deliveries, presence, on_claimed=on_later, on_settled=self._pulled_settled, on_doubt=self._doubt
+        )
         self.settlements: list[Ending] = []
         self.resumed: set[tuple[str, Kind]] = set()
         """Served until nothing of them waits, although no handler runs by itself."""
@@ -162,8 +163,7 @@ class Dispatcher:
         try:
             async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
                 await self._finish_exchange()  # what it claims is given back with the rest
-                while self.pulling:
-                    await asyncio.wait(set(self.pulling))
+                await self.pulled.wait_until_answered()
         except TimeoutError:
             logger.warning("the store does not answer while closing")
         await self._stop_runs()
@@ -182,7 +182,7 @@ class Dispatcher:
             async with asyncio.timeout(GIVE_UP_AFTER_CANCEL):
                 while self.settlements:  # the loop ended the task before it could
                     await self._settle_apart(self._next_batch(), self.presence.process_id)
-                await self._give_back(self.pulled, STOPPED)
+                await self._give_back(self.pulled.held, STOPPED)
                 self.pulled.clear()
         except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
             logger.warning("what was claimed could not be given back while closing: %s", error)
@@ -395,48 +395,17 @@ class Dispatcher:
                 return []
             self._wake()
             await asyncio.sleep(PAUSE)
-        task = asyncio.create_task(self._pull(request), name="agent-messaging-pull")
-        self.pulling.add(task)
-        try:
-            claimed = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(self._abandon_pull)
-            raise
-        return claimed
+        return await self.pulled.pull(request)
 
-    async def _pull(self, request: ClaimRequest) -> list[ClaimedDelivery]:
-        try:
-            claimed = await self.deliveries.claim([request], owner=self.presence.process_id)
-            self.pulled |= {delivery.claim for delivery in claimed}
-            if claimed:
-                self.on_later(request.run_limit + CLAIM_MARGIN)
-            return claimed
-        except (DatabaseError, OutcomeUnknownError):
-            self._reconciling = True
-            raise
-        finally:
-            self.pulling.remove(asyncio.current_task())  # type: ignore[arg-type]
-
-    def _abandon_pull(self, task: asyncio.Task[list[ClaimedDelivery]]) -> None:
-        if not task.cancelled() and task.exception() is None:
-            self.abandon(task.result())
-
-    def abandon(self, claimed: Collection[ClaimedDelivery]) -> None:
-        """Give back what was claimed for an agent that pulls: its receiver has gone."""
-        self.pulled -= {delivery.claim for delivery in claimed}
-        self._reconciling = True  # which gives back every claim that nobody here knows
+    def _doubt(self) -> None:
+        self._reconciling = True
         self._wake()
 
-    async def settle_pulled(self, settlement: Settlement, message_id: str) -> bool:
-        """End the claim of an agent that pulls; False if it was not the newest any more."""
-        owner = self.presence.process_id
-        settled = await self.deliveries.settle([settlement], owner=owner)
-        self.pulled.discard(settlement.claim)
+    def _pulled_settled(self, settlement: Settlement, message_id: str, settled: Settled) -> None:
         self.waiters.hint([message_id])
         self.asks.ended(settled.ended_asks)
         self._tell(settled.origins)
         self._wait_for(settlement)
-        return settled.moved[0]
 
     def _wait_for(self, settlement: Settlement) -> None:
         """Look when what went back is due again; of what is due at once, time tells nothing."""
@@ -500,13 +469,13 @@ class Dispatcher:
 
         Meanwhile nothing is appended with a claim, and this task makes no other, so a claim it does not know is lost.
         """
-        if self.reserved or self.pulling:
+        if self.reserved or self.pulled.is_claiming:
             return
         owner = self.presence.process_id
         known = {run.delivery.claim for run in self.runs.values()} | {one.claim for one, _ in self.settlements}
-        known |= self.pulled
+        known.update(self.pulled.held)
         lost = [claim for claim in await self.deliveries.list_claims(owner) if claim not in known]
-        await self._give_back([claim for claim in lost if claim not in self.pulled], "the store's answer was lost")
+        await self._give_back([claim for claim in lost if claim not in self.pulled.held], "the store's answer was lost")
         self._reconciling = False
         self._looking = True
 

@@ -81,7 +81,7 @@ class ReceivedMessage:
         if self.engine.is_closed:
             raise ClaimLostError(message_id=self.message_id)  # it was given back then
         settlement = Settlement(self.delivery.claim, how, delay, reason[:MAX_REASON_LENGTH] if reason else None)
-        if not await self.engine.dispatcher.settle_pulled(settlement, self.message_id):
+        if not await self.engine.dispatcher.pulled.settle(settlement, self.message_id):
             raise ClaimLostError(message_id=self.message_id)
 
 
@@ -141,7 +141,7 @@ async def _pull(
         try:
             messages = await _open(engine, claimed, payload_type)
         except BaseException:
-            engine.dispatcher.abandon(claimed)  # nobody is given these, so nobody could settle them
+            engine.dispatcher.pulled.abandon(claimed)  # nobody is given these, so nobody could settle them
             raise
         if messages or not crowded or (agent.id, Kind.ONE_WAY) not in await engine.store.deliveries.find_waiting():
             return messages
@@ -161,7 +161,7 @@ async def _open(engine: Engine, claimed: list[ClaimedDelivery], payload_type: An
             context = make_context(delivery, sender, recipient) if sender and recipient else None
             payload = decode_delivery(engine.dispatcher.decoder, delivery, payload_type)
         except UnreadableError as error:
-            await engine.dispatcher.settle_pulled(
+            await engine.dispatcher.pulled.settle(
                 Settlement(delivery.claim, Settling.DEAD, reason=describe(error)), delivery.message_id
             )
             continue
