@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent_messaging.storage.boot import boot_clock
 from agent_messaging.storage.sqlite import clock
-from agent_messaging.storage.sqlite.clock import boot_clock, read_boot_id, to_datetime, to_microseconds, wall_clock
+from agent_messaging.storage.sqlite.clock import read_boot_id, to_datetime, to_microseconds, wall_clock
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from agent_messaging.testing.conformance.world import World
 

@@ -55,8 +55,6 @@ ONE_SIDED = {
         "act_end_delivery": "the same",
         "act_withdraw_invitations": "the same",
         "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
-        "find_offset": "the store's clock is the boot clock of this machine; PostgreSQL has the server's",
-        "record_offset": "the same",
     },
     "postgres": {
         "append_lock_lanes": "many writers: two must not claim in one lane",
@@ -162,6 +160,19 @@ def test_each_block_is_used(backend: str) -> None:
     source = "\n".join(path.read_text(encoding="utf-8") for path in (STORAGE / backend).glob("*.py"))
     names = {name.removesuffix("_after") if '_after"' in source else name for name in blocks(backend)}
     assert [name for name in sorted(names) if f'"{name}"' not in source] == []
+
+
+def test_postgres_reads_its_clock_in_one_place() -> None:
+    """Everything else says `store_now()`, which does not jump with the server's clock."""
+    clock = re.compile(r"\b(clock_timestamp|now|statement_timestamp|transaction_timestamp)\(\)|\bcurrent_timestamp\b")
+    allowed = {"record_migration"}
+    found = {
+        name
+        for path in (STORAGE / "postgres" / "sql").glob("*.sql")
+        for name, block in parse(path.read_text(encoding="utf-8")).items()
+        if clock.search(block)
+    }
+    assert found == allowed
 
 
 def test_the_migrations_have_the_same_numbers_and_names() -> None:

@@ -19,6 +19,7 @@ import asyncpg
 
 from ...exceptions import NotInitializedError, OutcomeUnknownError, StorageBusyError
 from . import errors, url
+from .clock import StoreClock
 from .gate import Gate
 
 T = TypeVar("T")
@@ -36,16 +37,36 @@ _FULL = 5.0
 """Seconds for which a start is tried while the server has no connection left, as others give theirs back."""
 
 
-class _Bare(asyncpg.Connection):  # type: ignore[misc]
-    """A pooled connection that is not reset when given back: nothing here sets, listens or locks beyond a transaction.
+def _connection_class(clock: StoreClock) -> type[Any]:
+    class OurConnection(asyncpg.Connection):  # type: ignore[misc]
+        """A connection whose statements may say `store_now()`.
 
-    The reset is one more round trip per call; an open transaction is still rolled back by asyncpg.
-    """
+        A pooled one is not reset when given back, as nothing here sets, listens or locks beyond a transaction: that is
+        one more round trip per call. An open transaction is still rolled back by asyncpg.
+        """
 
-    __slots__ = ()
+        __slots__ = ()
 
-    def get_reset_query(self) -> str:
-        return ""
+        def get_reset_query(self) -> str:
+            return ""
+
+        async def execute(self, query: str, *values: object, **options: Any) -> str:
+            query, values = clock.bind(query, values)
+            return str(await super().execute(query, *values, **options))
+
+        async def fetch(self, query: str, *values: object, **options: Any) -> list[Any]:
+            query, values = clock.bind(query, values)
+            return list(await super().fetch(query, *values, **options))
+
+        async def fetchrow(self, query: str, *values: object, **options: Any) -> Any:
+            query, values = clock.bind(query, values)
+            return await super().fetchrow(query, *values, **options)
+
+        async def fetchval(self, query: str, *values: object, **options: Any) -> Any:
+            query, values = clock.bind(query, values)
+            return await super().fetchval(query, *values, **options)
+
+    return OurConnection
 
 
 class Engine:
@@ -60,6 +81,8 @@ class Engine:
         self.call_timeout = call_timeout
         self.min_pool_size = min_pool_size
         self.max_pool_size = max_pool_size
+        self.clock = StoreClock(self.location)
+        self._connection_class = _connection_class(self.clock)
         self.connection_check = False
         """Whether the server can notice by itself that a client is gone (`open` of the store finds out)."""
         self._pool: Any = None
@@ -103,7 +126,11 @@ class Engine:
         while True:
             try:
                 return await asyncpg.connect(
-                    self.target.dsn, ssl=self.target.ssl, timeout=self.connect_timeout, server_settings=self.settings
+                    self.target.dsn,
+                    ssl=self.target.ssl,
+                    timeout=self.connect_timeout,
+                    server_settings=self.settings,
+                    connection_class=self._connection_class,
                 )
             except Exception as error:
                 if not errors.is_full(error) or asyncio.get_running_loop().time() > deadline:
@@ -122,7 +149,7 @@ class Engine:
             max_queries=10**9,  # its renewal of old connections waits for the server without a limit
             timeout=self.connect_timeout,
             server_settings=self.settings,
-            connection_class=_Bare,
+            connection_class=self._connection_class,
         )
         try:
             await pool

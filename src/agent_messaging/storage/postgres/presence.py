@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ...exceptions import NotInitializedError, StorageUnavailableError
@@ -293,6 +294,7 @@ class _Thread(threading.Thread):
         if self._retired:
             await self._ask(connection, "presence_channel")
             return
+        await self._engine.clock.compare(partial(_row, connection), self._process_id)
         (row,) = await self._ask(connection, "presence_renew", self._process_id, *backend, self._lease)
         if row["alive"]:
             return
@@ -327,6 +329,10 @@ def channel_of(schema: str) -> str:
     if len(name.encode()) <= _LONGEST_CHANNEL:
         return name
     return f"agent_messaging_{hashlib.sha256(schema.encode()).hexdigest()[:32]}"
+
+
+async def _row(connection: Connection, sql: str, *values: object) -> Any:
+    return await bounded(connection, connection.fetchrow(sql, *values), _PING)
 
 
 async def _drop(connection: Connection, process_id: str) -> None:

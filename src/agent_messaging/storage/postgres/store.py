@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from functools import partial
+from typing import Any
 
 import asyncpg
 
@@ -84,6 +86,7 @@ class PostgresStore:
             connection = await self.engine.connect()
             try:
                 await bounded(connection, self._prepare(connection, initialize), self.engine.connect_timeout)
+                await self.engine.clock.adopt(partial(self._ask, connection))
             except Exception as error:
                 errors.reraise(error, self.engine.location)
             finally:
@@ -103,6 +106,9 @@ class PostgresStore:
         self._schema_version = await schema.upgrade(connection, server, self.engine.location, initialize=initialize)
         self._server = server
 
+    async def _ask(self, connection: Connection, sql: str, *values: object) -> Any:
+        return await bounded(connection, connection.fetchrow(sql, *values), self.engine.connect_timeout)
+
     async def describe(self) -> StoreFacts:
         """See the port."""
         if self._server is None:
@@ -116,7 +122,16 @@ class PostgresStore:
             version=f"PostgreSQL {server.version} (asyncpg {asyncpg.__version__})",
             schema_version=self._schema_version,
             durability=server.durability,
-            warnings=server.warnings,
+            warnings=(*server.warnings, *self._clock_warnings()),
+        )
+
+    def _clock_warnings(self) -> tuple[str, ...]:
+        shift = self.engine.clock.shift
+        if not shift:
+            return ()
+        return (
+            f"the server's clock has jumped, and is {-shift.total_seconds():+.1f} s from that of the store until all "
+            "its processes have stopped. Set it right.",
         )
 
     async def check(self) -> list[str]:

@@ -18,13 +18,13 @@ from typing import NamedTuple
 
 import apsw
 
+from ..boot import boot_clock
 from ..sql import Queries
 from .engine import fetch
 
 _SQL = Queries(__package__, "clock")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE_OFFSETS = Path("/proc/self/timens_offsets")
 _UNNAMED = "unnamed"
@@ -73,12 +73,6 @@ class StoreClock:
             instant = to_microseconds(given)
             return Instant(instant, instant)
         return Instant(self.offset_us + boot_clock(), wall_clock())
-
-
-def boot_clock() -> int:
-    """Microseconds since boot, time asleep included where the system can tell."""
-    nanoseconds = time.monotonic_ns() if _BOOT_CLOCK is None else time.clock_gettime_ns(_BOOT_CLOCK)
-    return nanoseconds // 1000
 
 
 def wall_clock() -> int:

@@ -1,6 +1,6 @@
 -- Organizations, agents, messages, deliveries, processes.
 --
--- All instants are timestamptz by the server's clock. Ids are made by the client. Texts that are compared or listed in
+-- All instants are timestamptz, by the store's clock (see store_clock). Ids are made by the client. Texts that are compared or listed in
 -- order are of collation "C": the same order in every store, and cheaper indices.
 
 create table organizations (
@@ -98,6 +98,16 @@ create table idempotency_keys (
   primary key (sender_id, call, key)
 );
 
+-- The server's clock. In a function, so that a test can let it jump.
+create function server_clock() returns timestamptz language sql volatile as 'select clock_timestamp()';
+
+-- What is to be added to the server's clock since it jumped while processes lived; no row before it ever did.
+create table store_clock (
+  is_one boolean primary key default true check (is_one),
+  shift interval not null,
+  epoch bigint not null                     -- rises with each change
+);
+
 create table processes (
   id uuid primary key,
   host text not null,
@@ -105,6 +115,7 @@ create table processes (
   backend_pid integer,                      -- the presence connection: its end is an early sign of death
   backend_start timestamptz,
   lease_until timestamptz not null,
+  renewed_at timestamptz,                   -- the time as its process counts it
   started_at timestamptz not null,
   ended_at timestamptz,
   end_reason text check (end_reason in ('stopped', 'died'))

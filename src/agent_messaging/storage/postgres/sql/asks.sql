@@ -28,7 +28,7 @@ with agents as materialized (
 opened as (
   insert into sessions (id, agent_a_id, agent_b_id, session_type, created_at)
   select coalesce(i.id, gen_random_uuid()), i.agent_a_id, i.agent_b_id, i.session_type,
-    coalesce($10::timestamptz, clock_timestamp())
+    coalesce($10::timestamptz, store_now())
   from unnest($3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[])
     as i (id, agent_a_id, agent_b_id, session_type), (select count(*) from agents) locked
   order by i.agent_a_id, i.agent_b_id
@@ -60,7 +60,7 @@ update sessions s set id = i.id, session_type = i.session_type from input i wher
 -- (`limit` keeps the planner to it), and `in` a query is hashed: joins would compare each message with each open session and
 -- ask, as the planner believes that there are few until the tables were analyzed.
 with moment as materialized (
-  select coalesce($5::timestamptz, clock_timestamp()) as now
+  select coalesce($5::timestamptz, store_now()) as now
 ),
 input as materialized (
   select i.*, s.id as session_id, o.seq as own_seq, o.origin as own_origin, o.within as own_within,
@@ -167,7 +167,7 @@ from unnest($1::text[]::uuid[]) as i (agent_id)
 -- $17 and on have one element per group too. An ask that a later message of the same call answers ($21 is that message's
 -- position) is stored as replied, and done. Arrays of positions are indexed: a join would compare each with each.
 with moment as materialized (
-  select coalesce($1::timestamptz, clock_timestamp()) as now
+  select coalesce($1::timestamptz, store_now()) as now
 ),
 groups as materialized (
   select $6::text[] as kind, $7::text[]::uuid[] as sender_id, $8::text[]::uuid[] as session_id, $9::text[] as content,
@@ -281,7 +281,7 @@ for no key update of s
 -- Messages and deliveries in one statement. The deliveries that they answer are locked, by `settle`. A settlement that did
 -- not move one now is a repeat: it stores nothing and is only answered again.
 with moment as materialized (
-  select coalesce($7::timestamptz, clock_timestamp()) as now
+  select coalesce($7::timestamptz, store_now()) as now
 ),
 input as materialized (
   select i.id, i.seq as to_seq, i.content, i.checksum, d.recipient_id as sender_id, d.sender_id as recipient_id,
@@ -335,7 +335,7 @@ with input as materialized (
   select * from unnest($1::bigint[], $2::text[], $3::boolean[]) as i (seq, reason, moves)
 ),
 failed as (
-  update asks a set state = 'failed', reason = i.reason, ended_at = coalesce($4::timestamptz, clock_timestamp())
+  update asks a set state = 'failed', reason = i.reason, ended_at = coalesce($4::timestamptz, store_now())
   from input i where a.seq = i.seq and a.state = 'open'
   returning a.seq
 )
@@ -346,7 +346,7 @@ where a.seq in (select f.seq from failed f) or (not i.moves and a.state = 'faile
 -- name: asks_time_out
 with late as materialized (
   select a.seq, t.now
-  from (select coalesce($1::timestamptz, clock_timestamp()) as now) t, asks a join deliveries d on d.seq = a.seq
+  from (select coalesce($1::timestamptz, store_now()) as now) t, asks a join deliveries d on d.seq = a.seq
   where a.state = 'open' and a.deadline_at <= t.now
   order by a.deadline_at limit $2::integer
   for update of d skip locked
@@ -366,7 +366,7 @@ with held as materialized (
 update deliveries d set
   state = case (select a.state from asks a where a.seq = d.seq) when 'replied' then 'done' else 'expired' end,
   settled_at = t.now
-from (select coalesce($2::timestamptz, clock_timestamp()) as now) t
+from (select coalesce($2::timestamptz, store_now()) as now) t
 where d.seq = any(array(select h.seq from held h))
   and (select a.state from asks a where a.seq = d.seq) <> 'open'
 returning d.origin::text
@@ -378,7 +378,7 @@ with held as materialized (
   order by a.seq
   for update of d
 )
-update asks a set state = 'cancelled', ended_at = coalesce($2::timestamptz, clock_timestamp())
+update asks a set state = 'cancelled', ended_at = coalesce($2::timestamptz, store_now())
 from held h where a.seq = h.seq and a.state = 'open'
 returning a.seq
 

@@ -13,7 +13,7 @@ select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' 
   m.kind = 'conversation' and a.seq is null and exists (
     select from asks o where o.asker_id = m.recipient_id and o.responder_id = m.sender_id and o.state = 'open'
   ) as is_asked
-from (select coalesce($3::timestamptz, clock_timestamp()) as now) t
+from (select coalesce($3::timestamptz, store_now()) as now) t
 cross join messages m
 left join deliveries d on d.seq = m.seq
 left join asks a on a.answer_seq = m.seq and a.answer_seq is not null
@@ -47,7 +47,7 @@ from unnest($1::text[]::uuid[], $2::bigint[]) as i (recipient_id, most)
 -- In one order in every process, so that two never wait for each other. A key that another transaction is about to store
 -- is waited for, and is then missing from the answer.
 insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
-select i.sender_id, i.call, i.key, i.fingerprint, i.message_ids::uuid[], coalesce($6::timestamptz, clock_timestamp())
+select i.sender_id, i.call, i.key, i.fingerprint, i.message_ids::uuid[], coalesce($6::timestamptz, store_now())
 from unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
   as i (sender_id, call, key, fingerprint, message_ids)
 order by i.sender_id, i.call, i.key
@@ -65,7 +65,7 @@ where pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind
 -- Messages and deliveries in one statement, a whole transaction where nothing else is needed. seq is drawn before either is
 -- written, in the order of the arrays. $6 and on have one element per group, $2 to $5 one per delivery.
 with moment as materialized (
-  select coalesce($1::timestamptz, clock_timestamp()) as now
+  select coalesce($1::timestamptz, store_now()) as now
 ),
 groups as materialized (
   select $6::text[] as kind, $7::text[]::uuid[] as sender_id, $8::text[]::uuid[] as session_id, $9::text[] as content,
@@ -130,7 +130,7 @@ select id::text as message_id, seq from decided where taken
 -- walk goes from sender to sender over deliveries_ready, so a long backlog of one sender costs nothing. Locks are tried:
 -- who does not get one leaves the lane to its holder. claim_take looks again, with a snapshot later than the locks.
 with recursive moment as materialized (
-  select coalesce($7::timestamptz, clock_timestamp()) as now
+  select coalesce($7::timestamptz, store_now()) as now
 ),
 request as materialized (
   select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[])
@@ -204,7 +204,7 @@ where pg_try_advisory_xact_lock(hashtextextended(h.recipient_id || ' ' || h.kind
 -- The same for requests that give up the order: of each lane up to the limit of deliveries, oldest first, and no lane
 -- locks. Turns are taken between the lanes by rank.
 with recursive moment as materialized (
-  select coalesce($7::timestamptz, clock_timestamp()) as now
+  select coalesce($7::timestamptz, store_now()) as now
 ),
 request as materialized (
   select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[])
@@ -295,7 +295,7 @@ order by c.turn, c.position limit $6::integer
 -- Guarded once more, because the candidates come from an older snapshot. Materialized: as a subquery with a limit and row
 -- locks it could be run again for each row and take more than it was told. Rows that somebody locks are left to him.
 with moment as materialized (
-  select coalesce($5::timestamptz, clock_timestamp()) as now
+  select coalesce($5::timestamptz, store_now()) as now
 ),
 candidate as materialized (
   select d.seq, d.suspect, d.recipient_id, i.run_limit, m.now
@@ -353,7 +353,7 @@ returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_
 -- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
 -- `done` leaves none: so what was given back, and was done in another way then, was not done by this claim.
 with moment as materialized (
-  select coalesce($8::timestamptz, clock_timestamp()) as now
+  select coalesce($8::timestamptz, store_now()) as now
 ),
 input as materialized (
   select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[], $9::boolean[])
@@ -398,7 +398,7 @@ select seq, token, attempt from deliveries where state = 'claimed' and owner = $
 -- From pair to pair over deliveries_ready. The last step looks for one that has not expired; the limit keeps the planner
 -- from reading all of them to join.
 with recursive moment as materialized (
-  select coalesce($1::timestamptz, clock_timestamp()) as now
+  select coalesce($1::timestamptz, store_now()) as now
 ),
 pair as (
   (select d.recipient_id, d.kind from deliveries d where d.state = 'queued' and d.run_at is null
@@ -420,7 +420,7 @@ from pair p, moment m cross join lateral (
 
 -- name: advance_next
 select extract(epoch from t.next_at - t.now)::float8 as next_in from (
-  select coalesce($1::timestamptz, clock_timestamp()) as now, least(
+  select coalesce($1::timestamptz, store_now()) as now, least(
     (select min(run_at) from deliveries where state = 'queued' and run_at is not null),
     (select min(expires_at) from deliveries where state = 'queued' and expires_at is not null),
     (select min(claim_until) from deliveries where state = 'claimed'),
@@ -430,7 +430,7 @@ select extract(epoch from t.next_at - t.now)::float8 as next_in from (
 
 -- name: advance_release
 with moment as materialized (
-  select coalesce($1::timestamptz, clock_timestamp()) as now
+  select coalesce($1::timestamptz, store_now()) as now
 ),
 late as materialized (
   select d.seq, m.now from deliveries d, moment m
@@ -451,7 +451,7 @@ returning d.seq, d.kind, d.state
 
 -- name: advance_expire
 with moment as materialized (
-  select coalesce($1::timestamptz, clock_timestamp()) as now
+  select coalesce($1::timestamptz, store_now()) as now
 ),
 late as materialized (
   select d.seq, m.now from deliveries d, moment m
@@ -466,7 +466,7 @@ returning d.origin::text
 with late as materialized (
   select d.seq from deliveries d
   where d.state = 'queued' and d.run_at is not null
-    and d.run_at <= (select coalesce($1::timestamptz, clock_timestamp()))
+    and d.run_at <= (select coalesce($1::timestamptz, store_now()))
   order by d.run_at limit $2::integer
   for update of d skip locked
 )
@@ -480,9 +480,9 @@ with chosen as materialized (
   for update of d
 ),
 cancelled as (
-  update asks a set state = 'cancelled', ended_at = clock_timestamp() from chosen c where a.seq = c.seq and a.state = 'open'
+  update asks a set state = 'cancelled', ended_at = store_now() from chosen c where a.seq = c.seq and a.state = 'open'
 )
-update deliveries d set state = 'withdrawn', settled_at = clock_timestamp() from chosen c where d.seq = c.seq
+update deliveries d set state = 'withdrawn', settled_at = store_now() from chosen c where d.seq = c.seq
 returning c.id::text as message_id
 
 -- name: list_receipts
@@ -514,7 +514,7 @@ order by d.seq desc
 
 -- name: redrive
 with chosen as materialized (
-  select d.seq, m.id, t.now from deliveries d join messages m on m.seq = d.seq, (select clock_timestamp() as now) t
+  select d.seq, m.id, t.now from deliveries d join messages m on m.seq = d.seq, (select store_now() as now) t
   where d.state = 'dead' and ($1::text[] is null or m.id = any($1::text[]::uuid[]))
     and ($2::text is null or d.recipient_id = $2::text::uuid)
   order by d.seq + 0
@@ -535,12 +535,12 @@ select state, count(*) as count from deliveries group by state
 -- name: statistics_queued
 -- A turn waits for its agent, which need not have a handler: its delivery tells nothing of a mailbox that nobody serves.
 select extract(epoch from t.now - d.queued_at)::float8 as age, d.recipient_id::text
-from deliveries d, (select coalesce($1::timestamptz, clock_timestamp()) as now) t
+from deliveries d, (select coalesce($1::timestamptz, store_now()) as now) t
 where d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.kind <> 'turn'
 order by d.queued_at limit 1
 
 -- name: statistics_claimed
 select extract(epoch from t.now - min(d.claimed_at))::float8 as age
-from deliveries d, (select coalesce($1::timestamptz, clock_timestamp()) as now) t
+from deliveries d, (select coalesce($1::timestamptz, store_now()) as now) t
 where d.state = 'claimed'
 group by t.now

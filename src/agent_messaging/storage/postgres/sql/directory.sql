@@ -2,7 +2,7 @@
 
 -- name: add_organization
 insert into organizations (id, external_id, name, created_at, updated_at)
-select $1::text::uuid, $2, $3, t.now, t.now from (select clock_timestamp() as now) t
+select $1::text::uuid, $2, $3, t.now, t.now from (select store_now() as now) t
 on conflict (external_id) do update set
   name = case when ($4::boolean or organizations.name = '') and excluded.name <> ''
     then excluded.name else organizations.name end,
@@ -37,7 +37,7 @@ with organization as materialized (
   select id from organizations where id = $3::text::uuid for key share
 )
 insert into agents (id, external_id, organization_id, name, created_at, updated_at)
-select $1::text::uuid, $2, o.id, $4, t.now, t.now from organization o, (select clock_timestamp() as now) t
+select $1::text::uuid, $2, o.id, $4, t.now, t.now from organization o, (select store_now() as now) t
 on conflict (external_id) do update set
   name = case when ($5::boolean or agents.name = '') and excluded.name <> ''
       and agents.organization_id = excluded.organization_id

@@ -20,7 +20,7 @@ for share of a
 -- name: create_meeting
 -- The meeting, its seats ($8 to $9, the host first), and its invitations ($10 and on), in one statement.
 with moment as materialized (
-  select coalesce($1::timestamptz, clock_timestamp()) as now
+  select coalesce($1::timestamptz, store_now()) as now
 ),
 created as (
   insert into meetings (id, host_id, status, selection, turn_duration, max_attempts, created_at)
@@ -68,7 +68,7 @@ from meetings m where m.id = any($1::text[]::uuid[]) order by m.id for update sk
 -- stored already, and what its key was used for. The last speaker is the holder of the newest turn for speaking, of those
 -- whose agents are still there; where the host names the speakers, of the others.
 with moment as materialized (
-  select coalesce($2::timestamptz, clock_timestamp()) as now
+  select coalesce($2::timestamptz, store_now()) as now
 ),
 asked as materialized (
   select * from unnest(
@@ -253,12 +253,12 @@ select null, null, null, true from keyed
 -- statement.
 select m.id::text as meeting_id, t.number
 from turns t join meetings m on m.id = t.meeting_id
-where t.ended_at is null and t.deadline_at is not null and t.deadline_at <= (select coalesce($1::timestamptz, clock_timestamp()))
+where t.ended_at is null and t.deadline_at is not null and t.deadline_at <= (select coalesce($1::timestamptz, store_now()))
 order by t.deadline_at limit $2::integer
 for update of m skip locked
 
 -- name: time_out_next
-select extract(epoch from min(t.deadline_at) - coalesce($1::timestamptz, clock_timestamp()))::float8 as next_in
+select extract(epoch from min(t.deadline_at) - coalesce($1::timestamptz, store_now()))::float8 as next_in
 from turns t where t.ended_at is null and t.deadline_at is not null
 
 -- name: vanish_find
@@ -279,7 +279,7 @@ delete from messages where meeting_id = any($1::text[]::uuid[])
 select case when p.agent_id is not null then (p.process_id = i.owner) is true end as is_known,
   m.status, p.status as seat,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
-  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - clock_timestamp())::float8 as turn_left
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - store_now())::float8 as turn_left
 from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[])
   with ordinality as i (meeting_id, agent_id, owner, position)
 left join meetings m on m.id = i.meeting_id
@@ -294,7 +294,7 @@ update participants set process_id = $3::text::uuid where meeting_id = $1::text:
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
-from (select coalesce($2::timestamptz, clock_timestamp()) as now) o
+from (select coalesce($2::timestamptz, store_now()) as now) o
 cross join meetings m
 left join turns t on t.meeting_id = m.id and t.number = m.turn
 where m.id = $1::text::uuid
@@ -308,7 +308,7 @@ from participants where meeting_id = $1::text::uuid order by join_order
 -- nothing.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
-  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - clock_timestamp())::float8 as turn_left
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - store_now())::float8 as turn_left
 from (
   select o.* from unnest($1::text[]) as s (status)
   cross join lateral (
@@ -323,7 +323,7 @@ order by m.id desc
 -- Who hosts a meeting has a seat in it.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
-  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - clock_timestamp())::float8 as turn_left
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - store_now())::float8 as turn_left
 from (
   select i.* from participants p join meetings i on i.id = p.meeting_id
   where p.agent_id = $4::text::uuid and i.status = any($1::text[])
@@ -338,7 +338,7 @@ order by m.id desc
 select i.meeting_id, i.agent_id, m.status, p.status as seat,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
-from (select coalesce($3::timestamptz, clock_timestamp()) as now) o
+from (select coalesce($3::timestamptz, store_now()) as now) o
 cross join unnest($1::text[], $2::text[]) as i (meeting_id, agent_id)
 left join meetings m on m.id = i.meeting_id::uuid
 left join participants p on p.meeting_id = m.id and p.agent_id = nullif(i.agent_id, '')::uuid
@@ -374,7 +374,7 @@ order by i.position, m.seq
 -- name: list_turns
 select t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at,
-  case when t.ended_at is null then extract(epoch from t.deadline_at - clock_timestamp())::float8 end as turn_left,
+  case when t.ended_at is null then extract(epoch from t.deadline_at - store_now())::float8 end as turn_left,
   t.ended_at, t.how, m.id::text as message_id
 from (
   select * from turns i where i.meeting_id = $1::text::uuid and i.number > $2::integer order by i.number limit $3::bigint
@@ -434,7 +434,7 @@ with meeting as materialized (
   select id from meetings where id = $1::text::uuid for update
 )
 insert into meeting_events (meeting_id, type, agent_id, data, checksum, created_at)
-select m.id, $2, $3::text::uuid, $4, $5, coalesce($6::timestamptz, clock_timestamp()) from meeting m
+select m.id, $2, $3::text::uuid, $4, $5, coalesce($6::timestamptz, store_now()) from meeting m
 
 -- name: count_speeches
 select sender_id::text as agent_id, count(*) as messages, min(created_at) as first_at, max(created_at) as last_at,

@@ -111,7 +111,7 @@ with chosen as materialized (
   for update of d
 )
 update deliveries d set read_at = t.now
-from chosen c, (select coalesce($4::timestamptz, clock_timestamp()) as now) t
+from chosen c, (select coalesce($4::timestamptz, store_now()) as now) t
 where d.seq = c.seq
 
 -- name: count_messages_sent
@@ -142,7 +142,7 @@ from meeting_events where seq > $1 order by seq limit $2
 -- name: check_claims
 -- What a dead process still holds; it returns at its hard end, but only a mistake leaves it there.
 select count(*) from deliveries d join processes p on p.id = d.owner
-where d.state = 'claimed' and p.ended_at < clock_timestamp() - interval '1 minute'
+where d.state = 'claimed' and p.ended_at < store_now() - interval '1 minute'
 
 -- name: find_newest_xid
 -- Whether the newest message, or event, bears a transaction number that this server has not given out yet.

@@ -9,23 +9,23 @@ group by i.agent_id, i.kind
 
 -- name: list_processes
 select p.id::text as process_id, p.host, p.pid, p.started_at, p.ended_at, p.end_reason,
-  extract(epoch from clock_timestamp() - p.ended_at)::float8 as seconds_since_end,
+  extract(epoch from store_now() - p.ended_at)::float8 as seconds_since_end,
   coalesce((
     select jsonb_agg(jsonb_build_array(s.agent_id, s.kind, s.explicit, s.slots) order by s.agent_id, s.kind)
     from services s where s.process_id = p.id
   ), '[]') as services
 from processes p
-where p.ended_at is null or p.ended_at >= clock_timestamp() - make_interval(secs => $1::float8)
+where p.ended_at is null or p.ended_at >= store_now() - make_interval(secs => $1::float8)
 order by p.started_at, p.id
 
 -- name: retire
-update processes set ended_at = clock_timestamp(), end_reason = 'stopped'
+update processes set ended_at = store_now(), end_reason = 'stopped'
 where id = $1::text::uuid and ended_at is null
 
 -- name: retire_claims
 -- As if they had been settled as returned: an orderly end is nobody's fault, so nothing is counted or suspected.
 with moment as materialized (
-  select clock_timestamp() as now
+  select store_now() as now
 ),
 held as materialized (
   select d.seq, m.now from deliveries d, moment m
@@ -46,14 +46,14 @@ returning d.seq, d.kind, d.state
 with dead as materialized (
   select p.id from processes p where p.id = any($1::text[]::uuid[]) and p.ended_at is null order by p.id for update
 )
-update processes p set ended_at = coalesce($2::timestamptz, clock_timestamp()), end_reason = 'died'
+update processes p set ended_at = coalesce($2::timestamptz, store_now()), end_reason = 'died'
 from dead where p.id = dead.id
 returning p.id::text
 
 -- name: release_claims
 -- Where a dead process ran suspects, they are to blame; where it ran none, all that it ran is.
 with moment as materialized (
-  select coalesce($2::timestamptz, clock_timestamp()) as now
+  select coalesce($2::timestamptz, store_now()) as now
 ),
 held as materialized (
   select d.seq, d.owner, d.suspect, m.now from deliveries d, moment m
@@ -78,9 +78,9 @@ from judged j where d.seq = j.seq
 returning d.seq, d.kind, d.state
 
 -- name: presence_start
-insert into processes (id, host, pid, backend_pid, backend_start, lease_until, started_at)
-select $1::text::uuid, $2, $3, $4, $5, t.now + make_interval(secs => $6::float8), t.now
-from (select clock_timestamp() as now) t
+insert into processes (id, host, pid, backend_pid, backend_start, lease_until, renewed_at, started_at)
+select $1::text::uuid, $2, $3, $4, $5, t.now + make_interval(secs => $6::float8), t.now, t.now
+from (select store_now() as now) t
 
 -- name: presence_withdraw
 -- Of a process whose start failed: it has claimed nothing and served nobody.
@@ -93,7 +93,8 @@ select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 -- name: presence_renew
 with renewed as (
   update processes set
-    lease_until = clock_timestamp() + make_interval(secs => $4::float8), backend_pid = $2, backend_start = $3
+    lease_until = store_now() + make_interval(secs => $4::float8), renewed_at = store_now(),
+    backend_pid = $2, backend_start = $3
   where id = $1::text::uuid and ended_at is null
   returning id
 )
@@ -105,9 +106,9 @@ with held as materialized (
   select d.seq from deliveries d where d.state = 'claimed' and d.owner = $1::text::uuid order by d.seq + 0 for update of d
 )
 update deliveries d set
-  state = 'queued', attempt = d.attempt - 1, claim_until = null, run_at = null, queued_at = clock_timestamp(),
+  state = 'queued', attempt = d.attempt - 1, claim_until = null, run_at = null, queued_at = store_now(),
   log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', clock_timestamp(), 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
+    'at', store_now(), 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
     'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'process was taken for dead'
   ))
 from held h where d.seq = h.seq
@@ -122,7 +123,7 @@ select current_schema()
 -- name: presence_dead
 -- Whose lease is over, and whose presence connection is not there. The start of another role's connection may be hidden
 -- from us; a pid alone, which the system reuses, then has to do.
-select p.id::text as process_id, p.lease_until < clock_timestamp() as over, p.backend_pid, p.backend_start,
+select p.id::text as process_id, p.lease_until < store_now() as over, p.backend_pid, p.backend_start,
   p.backend_pid is not null and not exists (
     select from pg_stat_activity a
     where a.pid = p.backend_pid and (a.backend_start is null or a.backend_start = p.backend_start)
@@ -133,6 +134,6 @@ where p.ended_at is null
 -- name: presence_prune
 -- With what they registered while nobody knew yet that they had ended: without its process a wait would count as live.
 with gone as (
-  delete from processes where ended_at < clock_timestamp() - interval '7 days' returning id
+  delete from processes where ended_at < store_now() - interval '7 days' returning id
 )
 delete from waits w using gone where w.process_id = gone.id

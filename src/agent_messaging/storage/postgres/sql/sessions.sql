@@ -74,7 +74,7 @@ for no key update
 
 -- name: end_session
 -- Not if this very ending was stored before: then another session is open now.
-update sessions s set ended_at = coalesce($4::timestamptz, clock_timestamp()), ended_by = $2::text::uuid
+update sessions s set ended_at = coalesce($4::timestamptz, store_now()), ended_by = $2::text::uuid
 where s.id = $1::text::uuid and (select true from messages m where m.id = $3::text::uuid) is null
 returning s.ended_at
 
@@ -187,7 +187,7 @@ order by d.seq + 0 limit $3::bigint
 -- What is queued is done with it, and an open ask is taken; what is claimed is left to its run, and its ask with it.
 with chosen as materialized (
   select d.seq, d.state, t.now
-  from (select coalesce($2::timestamptz, clock_timestamp()) as now) t, deliveries d
+  from (select coalesce($2::timestamptz, store_now()) as now) t, deliveries d
   where d.seq = any($1::bigint[]) and (d.read_at is null) is true
   order by d.seq
   for update of d
@@ -228,14 +228,14 @@ from deliveries d
 join waits w on w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
 left join processes p on p.id = w.process_id
 where d.seq = any($1::bigint[]) and (d.read_at is null) is true and not w.is_ended
-  and (w.until_at is null or w.until_at > coalesce($2::timestamptz, clock_timestamp())) and p.ended_at is null
+  and (w.until_at is null or w.until_at > coalesce($2::timestamptz, store_now())) and p.ended_at is null
 
 -- name: reject_messages
 -- What that very call took, and no handler has or had: settled in that instant, or done without one. It ended no claim, so
 -- the log's entry bears no token.
 with held as materialized (
   select d.seq, t.now
-  from (select coalesce($3::timestamptz, clock_timestamp()) as now) t,
+  from (select coalesce($3::timestamptz, store_now()) as now) t,
     unnest($1::bigint[], $2::timestamptz[]) as i (seq, read_at)
   join deliveries d on d.seq = i.seq and d.read_at = i.read_at
   where d.state || '' = 'done' and (d.settled_at = d.read_at or d.token = 0)
@@ -275,7 +275,7 @@ with held as materialized (
   order by d.seq
   for update of d
 )
-update asks a set state = $2, ended_at = coalesce($3::timestamptz, clock_timestamp())
+update asks a set state = $2, ended_at = coalesce($3::timestamptz, store_now())
 where a.seq = any(array(select h.seq from held h)) and a.state || '' = 'open'
 returning a.seq, (select m.id::text from messages m where m.seq = a.seq) as ask_id, a.session_id::text,
   a.asker_id::text, a.responder_id::text, a.state, a.origin::text, a.deadline_at, a.reason, null as answer_id
@@ -294,14 +294,14 @@ update deliveries d set read_at = null from held h where d.seq = h.seq
 insert into waits (id, recipient_id, sender_id, process_id, until_at, within)
 values (
   $1::text::uuid, $2::text::uuid, $3::text::uuid, $5::text::uuid,
-  coalesce($6::timestamptz, clock_timestamp()) + make_interval(secs => $4::float8),
+  coalesce($6::timestamptz, store_now()) + make_interval(secs => $4::float8),
   (select m.seq from messages m where m.id = $7::text::uuid)
 )
 on conflict (id) do nothing
 
 -- name: find_waits
 select i.id as wait_id, w.id is not null as is_known, w.is_ended, r.is_ready is true as is_ready
-from (select coalesce($2::timestamptz, clock_timestamp()) as now) t
+from (select coalesce($2::timestamptz, store_now()) as now) t
 cross join unnest($1::text[]) as i (id)
 left join waits w on w.id = i.id::uuid
 left join lateral (
@@ -321,7 +321,7 @@ where w.id is null or w.is_ended or r.is_ready
 
 -- name: take_find
 select x.seq from (
-  (select d.seq from deliveries d, (select coalesce($3::timestamptz, clock_timestamp()) as now) t
+  (select d.seq from deliveries d, (select coalesce($3::timestamptz, store_now()) as now) t
    where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
    order by d.seq + 0 limit 1)
@@ -338,7 +338,7 @@ order by x.seq limit 1
 with taken as (
   update deliveries d set
     read_at = t.now, state = 'done', settled_at = case d.state when 'queued' then t.now else d.settled_at end
-  from (select coalesce($2::timestamptz, clock_timestamp()) as now) t
+  from (select coalesce($2::timestamptz, store_now()) as now) t
   where d.seq = $1::bigint and (d.read_at is null) is true
     and (d.state || '' = 'queued' and (d.run_at is null) is true or d.state || '' = 'done' and d.token = 0)
   returning d.seq, d.read_at
@@ -364,7 +364,7 @@ select $1::text[] is null and exists (select from notices) or exists (
 -- Everybody's: those whom nobody asks for are dropped by whoever asks. The oldest come first.
 with late as materialized (
   select n.seq from notices n
-  where n.created_at < clock_timestamp() - interval '1 minute'
+  where n.created_at < store_now() - interval '1 minute'
   order by n.seq limit 10000
   for update skip locked
 )
@@ -374,7 +374,7 @@ delete from notices n using late l where n.seq = l.seq
 with chosen as materialized (
   select n.seq from notices n
   where ($1::text[] is null or n.recipient_id = any($1::text[]::uuid[]))
-    and n.created_at >= clock_timestamp() - interval '1 minute'
+    and n.created_at >= store_now() - interval '1 minute'
   order by n.seq limit $2::bigint
   for update skip locked
 ),
