@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -21,7 +22,7 @@ from .exceptions import (
 )
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
 from .handlers.registry import AnyHandler, Registry, make_handler
-from .ids import check_external_id, check_name, check_page, check_timeout, refuse, uuid7
+from .ids import check_external_id, check_name, check_new_file, check_page, check_timeout, refuse, uuid7
 from .messaging.async_conversation import AsyncConversation
 from .messaging.conversation import Conversation
 from .messaging.meeting import MeetingManager
@@ -134,6 +135,35 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     def store(self) -> Store:
         """The storage seam, for tools. Not part of the stable API."""
         return self._started().store
+
+    async def backup(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the store, as it is at this instant, to a new SQLite file, while everything goes on.
+
+        When it returns the copy is whole, checked and synced, and is a store that can be opened; after an error or a
+        crash there is none. To restore it, stop the processes and put it in the place of the file, whose `-wal` and
+        `-shm` must be gone. What was being handled when it was made is handled again, as after a crash. A store in
+        memory can be copied too. Cancelling the call gives the copy up.
+
+        Args:
+            path: The file to make; a relative one starts in the working directory. It must not exist.
+
+        Returns:
+            Its absolute path.
+
+        Raises:
+            InvalidArgumentError: There is something at the path.
+            ConfigurationError: The store is in PostgreSQL, which has its own tools (`pg_dump`).
+            StorageFullError: No room for the copy.
+            StorageCorruptError: The store is damaged.
+            DatabaseError: The copy cannot be written, or the store failed.
+
+        Example:
+            await sdk.backup(f"backups/{datetime.now():%Y-%m-%d}.db")
+        """
+        engine = self._started()
+        target = check_new_file(path, field="path")
+        await engine.store.backup(target)
+        return Path(target)
 
     # --- the patterns -------------------------------------------------------------------------------------------------
 

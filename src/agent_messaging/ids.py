@@ -204,6 +204,21 @@ def check_page(limit: int, offset: int = 0, *, max_limit: int = 1000) -> tuple[i
     return limit, offset
 
 
+def check_new_file(path: object, field: str) -> str:
+    """Return the absolute path of a file that does not exist yet.
+
+    Raises:
+        InvalidArgumentError: It is no path, or there is something there.
+    """
+    try:
+        target = os.path.abspath(os.fspath(cast(str, path)))
+    except TypeError:
+        raise refuse(field, path, "must be the path of a file.") from None
+    if os.path.lexists(target):
+        raise refuse(field, path, f"exists already, at {target!r}. Name a new file.")
+    return target
+
+
 def refuse(field: str, value: object, reason: str) -> InvalidArgumentError:
     """Build the error for a refused argument.
 

@@ -53,6 +53,16 @@ def test_the_script_follows_the_environment(
     assert str(tmp_path / "x.db") in capsys.readouterr().out
 
 
+def test_backup_makes_a_store_of_its_own(cli: Cli, sqlite_path: Path, tmp_path: Path) -> None:
+    cli("org", "add", "acme", "--url", f"sqlite:///{sqlite_path}")
+    target = tmp_path / "copies" / "monday.db"
+    target.parent.mkdir()
+    made = cli("db", "backup", str(target), "--url", f"sqlite:///{sqlite_path}", "--json").json
+    assert made == {"path": str(target), "size_bytes": target.stat().st_size}
+    assert "acme" in cli("org", "list", "--url", f"sqlite:///{target}").out
+    assert "exists already" in cli("db", "backup", str(target), "--url", f"sqlite:///{sqlite_path}", check=None).err
+
+
 def test_check_finds_a_changed_payload(cli: Cli, sqlite_path: Path) -> None:
     url = f"sqlite:///{sqlite_path}"
     cli("org", "add", "acme", "--url", url)

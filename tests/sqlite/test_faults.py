@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -373,6 +374,23 @@ async def test_one_that_only_reads_is_told_too(store: SQLiteStore, world: World,
         await store.presence.has_changed()
     with pytest.raises(StorageReplacedError):
         await store.directory.list_agents(None, 10, 0)
+
+
+async def test_pythons_own_sqlite3_in_the_process_is_noticed_and_takes_nothing_acknowledged(
+    open_store: OpenStore, sqlite_path: Path
+) -> None:
+    store = await open_store()
+    world = await World.create(store)
+    await world.send()
+    theirs = sqlite3.connect(sqlite_path)
+    assert theirs.execute("select count(*) from messages").fetchone() == (1,)
+    theirs.close()
+    with pytest.raises(StorageReplacedError, match="backup"):
+        await world.send()
+    await store.aclose()
+    again = await open_store()
+    assert await again.messages.count_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY) == 1
+    assert await again.check() == []
 
 
 async def test_closing_leaves_the_log_of_the_new_file_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,38 @@ def upgrade(ctx: click.Context) -> None:
       pip install -U agent-messaging && agent-messaging db upgrade
     """
     _upgrade(get_options(ctx))
+
+
+@db.command()
+@click.argument("path")
+@click.pass_context
+def backup(ctx: click.Context, path: str) -> None:
+    """Copy the store to the new SQLite file PATH while everything goes on. The copy is checked and synced.
+
+    \b
+    Example:
+      agent-messaging db backup /backups/monday.db
+    """
+    options = get_options(ctx)
+
+    async def work() -> str:
+        from ..bootstrap import build_store
+        from ..ids import check_new_file
+
+        config = load_config(options)
+        check_exists(config)
+        target = check_new_file(path, field="path")
+        store = build_store(config)
+        try:
+            await store.open(initialize=config.auto_initialize_schema)
+            await store.backup(target)
+        finally:
+            await store.aclose()
+        return target
+
+    target = run(options, work())
+    size = os.path.getsize(target)
+    show(options, {"path": target, "size_bytes": size}, lambda: say(f"Copied the store to {target} ({size:,} bytes)."))
 
 
 @db.command()

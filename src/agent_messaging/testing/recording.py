@@ -317,5 +317,8 @@ class RecordingStore:
     async def check(self) -> list[str]:
         return await self._store.check()
 
+    async def backup(self, path: str) -> None:
+        await self._store.backup(path)
+
     async def aclose(self) -> None:
         await self._store.aclose()

@@ -66,6 +66,16 @@ class Store(Protocol):
         """Look for damage: the integrity of the store and the checksum of every message. Each finding is a sentence."""
         ...
 
+    async def backup(self, path: str) -> None:
+        """Copy the store as it is now to a file that does not exist yet; others go on meanwhile.
+
+        When this returns the copy is whole, checked and synced; after an error or a crash there is none.
+
+        Raises:
+            ConfigurationError: The store is not a file; names the tool that copies it.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Give everything back. Idempotent, also after a failed `open`."""
         ...

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from ...exceptions import NotInitializedError
+from ...exceptions import ConfigurationError, NotInitializedError
 from ..checks import find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
@@ -149,6 +149,13 @@ class PostgresStore:
                     findings += find_damage(*row)
                 is_end = len(rows) < _PAGE
         return findings
+
+    async def backup(self, path: str) -> None:
+        """See the port."""
+        raise ConfigurationError(
+            f"A PostgreSQL database is not copied by the SDK. Use the server's own tools: pg_dump for {path!r}, or "
+            "continuous archiving, while everything runs."
+        )
 
     async def aclose(self) -> None:
         """See the port."""

@@ -134,5 +134,6 @@ class ReplacedGuard:
             return
         raise StorageReplacedError(
             f"The database {self.path!r} or its -wal or -shm file was removed or replaced while open; nothing more is "
-            "stored in it. Put the right file in place, if it was moved away, and restart the process."
+            "stored in it. Put the right file in place, if it was moved away, and restart the process. Python's own "
+            "sqlite3, closing the file in this process, removes them too: copy it with `sdk.backup(path)` instead."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from functools import partial
 
@@ -11,6 +12,7 @@ from ..checks import find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
 from . import schema
+from .backup import Backup
 from .clock import StoreClock
 from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
@@ -108,6 +110,21 @@ class SQLiteStore:
                     findings += find_damage(*row)
                 is_end = len(rows) < _PAGE
         return findings
+
+    async def backup(self, path: str) -> None:
+        """See the port."""
+        copying = Backup(path)
+        if self.engine.in_memory:
+            content = await self.engine.write(lambda con: con.serialize("main"))
+            work = asyncio.to_thread(copying.write, content)
+        else:
+            await self.engine.read(lambda con: None)  # it is open and in place, or says why not
+            work = asyncio.to_thread(copying.copy, partial(schema.open_reader, self.path, self.busy_timeout))
+        try:
+            await work
+        except asyncio.CancelledError:
+            copying.give_up()
+            raise
 
     async def aclose(self) -> None:
         """See the port. In a forked child it does nothing: all of it is the parent's."""
