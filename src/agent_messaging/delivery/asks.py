@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError, OutcomeUnknownError, copy_error
+from ..futures import fail
 from ..models import AskState
 from ..payloads import MISSING
 from ..storage.batches import pages
@@ -174,8 +175,7 @@ class Asks:
             found = {row.ask_id: outcome_of(row) for row in await self.sessions.close_asks(ids, state)}
         except Exception as error:
             for id in ids:
-                if not futures[id].done():
-                    futures[id].set_exception(_own(error))
+                fail(futures[id], _own(error))
             return
         for id in ids:
             if not futures[id].done():
@@ -204,9 +204,7 @@ def outcome_of(row: AskRow) -> AskOutcome:
 def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:
     """The SDK is closed before the store has answered: nobody may wait for it any more."""
     for future in futures:
-        if not future.done():
-            future.set_exception(NotInitializedError("The SDK was closed while it ended an ask. Its deadline ends it."))
-            future.exception()  # taken, so that it is not reported as never retrieved
+        fail(future, NotInitializedError("The SDK was closed while it ended an ask. Its deadline ends it."))
 
 
 def _gone(_: str) -> Exception:

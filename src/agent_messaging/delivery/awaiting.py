@@ -20,6 +20,7 @@ from ..exceptions import (
     DatabaseError,
     OutcomeUnknownError,
 )
+from ..futures import outlive
 from ..ids import uuid7
 from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
@@ -123,7 +124,7 @@ class Awaiting:
             self.sessions.register_wait(wait, owner=self.presence.process_id), name="agent-messaging-wait"
         )
         try:
-            if not await asyncio.shield(registering):
+            if not await outlive(registering):
                 raise _gone(wait.wait_id)
             yield wait.wait_id
         except BaseException:

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from ..bodies import open_or_mark
 from ..exceptions import AgentMessagingError, MeetingNotFoundError, StorageCorruptError
+from ..futures import take_error
 from ..handlers.events import EventSubscription, MeetingEventHandler
 from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
@@ -210,7 +211,9 @@ class Events:
             event, _ = await queue.get()
             try:
                 async with asyncio.timeout(self.timeout):
-                    await self.background.start(self._call(subscription, event), "agent-messaging-event")
+                    call = self.background.start(self._call(subscription, event), "agent-messaging-event")
+                    call.add_done_callback(take_error)
+                    await call
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancellation(error):
                     raise  # otherwise it is of the handler's own making: the next event must not wait for ever

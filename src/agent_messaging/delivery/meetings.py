@@ -23,6 +23,7 @@ from ..exceptions import (
     OutcomeUnknownError,
     StorageCorruptError,
 )
+from ..futures import outlive
 from ..handlers.running import UnreadableError, make_turn_context
 from ..handlers.threads import DaemonThreads
 from ..models import MeetingStatus, MessageContext, MessageType, ParticipantStatus, Record, Turn
@@ -155,7 +156,7 @@ class Meetings:
         self._acting.add(acting)
         acting.add_done_callback(self._acting.discard)
         try:
-            outcome = await asyncio.shield(acting)
+            outcome = await outlive(acting)
         except asyncio.CancelledError:
             acting.add_done_callback(partial(self._became, meeting_id, act))
             raise

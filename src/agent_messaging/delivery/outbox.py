@@ -25,6 +25,7 @@ from ..exceptions import (
     StorageUnavailableError,
     copy_error,
 )
+from ..futures import fail
 from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
 from .probes import probe
@@ -175,6 +176,6 @@ def _answer(future: asyncio.Future[AppendOutcome], outcome: AppendOutcome | Exce
         # One failed commit answers many calls: each gets an error of its own, so that tracebacks do not pile up.
         own = copy_error(outcome)
         own.__cause__ = outcome.__cause__ or outcome
-        future.set_exception(own)
+        fail(future, own)
     else:
-        future.set_exception(outcome)
+        fail(future, outcome)

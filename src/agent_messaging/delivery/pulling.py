@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..futures import outlive
 from ..storage.ports import (
     CLAIM_MARGIN,
     Claim,
@@ -69,7 +70,7 @@ class Pulled:
         """Claim. Cancelled in the middle, what was claimed goes back."""
         task = _begin(self._pull(request), self._claiming)
         try:
-            return await asyncio.shield(task)
+            return await outlive(task)
         except asyncio.CancelledError:
             task.add_done_callback(self._abandon)
             raise
@@ -99,7 +100,7 @@ class Pulled:
 
     async def settle(self, settlement: Settlement, message_id: str) -> bool:
         """End a claim; False if it was not the newest any more. Cancelled in the middle, it is ended all the same."""
-        return await asyncio.shield(_begin(self._settle(settlement, message_id), self._settling))
+        return await outlive(_begin(self._settle(settlement, message_id), self._settling))
 
     async def _settle(self, settlement: Settlement, message_id: str) -> bool:
         settled = await self.deliveries.settle([settlement], owner=self.presence.process_id)

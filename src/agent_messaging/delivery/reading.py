@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..futures import outlive
 from ..storage.ports import EndedAsk, MessageRow, Presence, ReadPage, SessionStore
 from .again import Again
 from .background import end_within
@@ -132,7 +133,7 @@ class Taking:
         # A task of its own: cut off by a cancellation it might take all the same, and nobody would know what.
         task: asyncio.Task[R] = asyncio.create_task(statement, name="agent-messaging-take")
         self._in_flight = task
-        result = await asyncio.shield(task)
+        result = await outlive(task)
         self._in_flight = None
         return result
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from ..exceptions import AgentMessagingError, DatabaseError, NotInitializedError, OutcomeUnknownError, copy_error
+from ..futures import fail
 from .background import Background
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -97,8 +98,7 @@ class SingleFlight:
     def _end(self) -> None:
         self._task = None
         for future in self._waiting:  # none, unless it was closed, or the end of the loop has cancelled it
-            if not future.done():
-                future.set_exception(NotInitializedError("The SDK was closed meanwhile."))
+            fail(future, NotInitializedError("The SDK was closed meanwhile."))
         self._waiting.clear()
 
     async def _run_once(self) -> None:
@@ -123,4 +123,4 @@ class SingleFlight:
             if failure is None:
                 future.set_result(None)
             else:
-                future.set_exception(copy_error(failure) if isinstance(failure, AgentMessagingError) else failure)
+                fail(future, copy_error(failure) if isinstance(failure, AgentMessagingError) else failure)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from typing import Generic, TypeVar
 
 from ..exceptions import NotInitializedError
+from ..futures import fail
 from ..storage.batches import pages
 from .services import SingleFlight
 
@@ -62,7 +63,11 @@ class Waiters(Generic[R]):
         with contextlib.ExitStack() as stack:
             mine = {id: stack.enter_context(self.expect(id)) for id in ids}
             await self._check(mine)  # raises here if the store cannot be reached now
-            return dict(zip(mine, await asyncio.gather(*mine.values()), strict=True))
+            if mine:
+                done, _ = await asyncio.wait(mine.values(), return_when=asyncio.FIRST_EXCEPTION)
+                for future in done:
+                    future.result()  # raises what the first that failed has raised
+            return {id: future.result() for id, future in mine.items()}
 
     @contextlib.contextmanager
     def expect(self, id: str, *, is_stored: bool = True) -> Iterator[asyncio.Future[R]]:
@@ -78,8 +83,7 @@ class Waiters(Generic[R]):
         try:
             yield future
         finally:
-            if not future.cancel() and not future.cancelled():
-                future.exception()  # taken, so that it is not reported as never retrieved
+            future.cancel()
             self._early.pop(id, None)
             waiting = self._futures[id]
             waiting.remove(future)
@@ -112,8 +116,7 @@ class Waiters(Generic[R]):
     def fail(self, id: str, error: BaseException) -> None:
         """Nobody will know."""
         for future in self._futures.get(id, ()):
-            if not future.done():
-                future.set_exception(error)
+            fail(future, error)
 
     def hint(self, ids: Iterable[str]) -> None:
         """Something may have happened to these: look."""
@@ -136,8 +139,8 @@ class Waiters(Generic[R]):
         """Stop looking, and release whoever still waits."""
         self._is_closed = True
         await self._looking.aclose()
-        for future in [future for futures in self._futures.values() for future in futures if not future.done()]:
-            future.set_exception(NotInitializedError(_CLOSED))
+        for future in [future for futures in self._futures.values() for future in futures]:
+            fail(future, NotInitializedError(_CLOSED))
 
     async def _look_once(self) -> None:
         ids = self._futures.keys() if self._looks_at_all else self._futures.keys() & self._ids

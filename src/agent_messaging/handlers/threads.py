@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
+from ..futures import fail
 from .functions import is_coroutine_function
 
 IDLE_SECONDS = 10.0
@@ -107,6 +108,6 @@ def _deliver(future: asyncio.Future[Any], result: Any, error: BaseException | No
     if error is None:
         future.set_result(result)
     elif isinstance(error, StopIteration):  # a future refuses it
-        future.set_exception(RuntimeError("the handler raised StopIteration"))
+        fail(future, RuntimeError("the handler raised StopIteration"))
     else:
-        future.set_exception(error)
+        fail(future, error)

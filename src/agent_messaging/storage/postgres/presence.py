@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any
 
 from ...exceptions import NotInitializedError, StorageUnavailableError
+from ...futures import take_error
 from ..sql import Queries
 from . import asks, errors
 from .engine import Connection, Engine, bounded
@@ -98,7 +99,9 @@ class PostgresPresence:
         self._thread = thread
         thread.start()
         try:
-            await asyncio.wait_for(asyncio.wrap_future(thread.ready), self._engine.connect_timeout + 1)
+            ready = asyncio.wrap_future(thread.ready)
+            ready.add_done_callback(take_error)
+            await asyncio.wait_for(ready, self._engine.connect_timeout + 1)
         except BaseException as error:
             thread.withdraw()  # nobody may wait for the lease of a process that never was
             await self.aclose()

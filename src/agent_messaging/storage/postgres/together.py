@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ...exceptions import AgentMessagingError, DatabaseError, StorageUnavailableError, copy_error
+from ...futures import fail
 from ..batches import MAX_BYTES, take
 
 A = TypeVar("A")
@@ -138,8 +139,7 @@ class Together(Generic[A, R]):
 
     @staticmethod
     def _fail(one: _Waiting[A, R], error: Exception) -> None:
-        if not one.future.done():
-            one.future.set_exception(copy_error(error))
+        fail(one.future, copy_error(error))
 
     @staticmethod
     def _left(deadline: float) -> float:

@@ -29,6 +29,7 @@ from ...exceptions import (
     StorageReplacedError,
     copy_error,
 )
+from ...futures import fail
 from ..batches import MAX_BYTES, take
 from . import forks
 from .errors import translate, translate_commit
@@ -187,8 +188,8 @@ class Engine:
                 thread.join(1)
             self._threads.pop()
         while self._writes:
-            with suppress(IndexError, asyncio.InvalidStateError, RuntimeError):  # the last: its loop is closed
-                self._writes.popleft().future.set_exception(self._busy())
+            with suppress(IndexError, RuntimeError):  # the last: its loop is closed
+                fail(self._writes.popleft().future, self._busy())
 
     # --- jobs ---
 
@@ -276,8 +277,7 @@ class Engine:
                 self._writes.appendleft(waiting)
                 self._watch = waiting.loop.call_at(waiting.deadline, self._withdraw_late)
                 return
-            if not waiting.future.done():
-                waiting.future.set_exception(self._busy())
+            fail(waiting.future, self._busy())
 
     def _busy(self) -> StorageBusyError:
         return StorageBusyError(

@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import apsw
 
+from ...futures import fail
+
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
 Job = Callable[[apsw.Connection], T]
@@ -75,4 +77,4 @@ def _resolve(answers: list[Answer]) -> None:
         if error is None:
             waiting.future.set_result(result)
         else:
-            waiting.future.set_exception(error)
+            fail(waiting.future, error)
