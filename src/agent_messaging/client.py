@@ -14,6 +14,7 @@ from .bootstrap import build_store
 from .config import Config
 from .delivery.engine import Engine
 from .delivery.lifecycle import Lifecycle
+from .delivery.signals import StopSignals
 from .exceptions import (
     AgentAlreadyExistsError,
     ConfigurationError,
@@ -59,6 +60,9 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     Args:
         config: A `Config`, a database URL (`"sqlite:///notes.db"`, `"postgresql://…"`), or None for the environment and
             the defaults: an SQLite file `agent_messaging.db` in the working directory.
+        handle_signals: True lets SIGINT and SIGTERM end the block of `async with` instead of the process: it is
+            cancelled, the SDK is left as by `close`, and the program goes on behind the block. A second signal ends the
+            draining, a third one the process. Only in the main thread.
 
     Raises:
         ConfigurationError: The configuration cannot be used. Nothing is opened yet.
@@ -69,7 +73,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             await sdk.register_agent("alice", "acme", "Alice")
     """
 
-    def __init__(self, config: Config | str | None = None) -> None:
+    def __init__(self, config: Config | str | None = None, *, handle_signals: bool = False) -> None:
         if config is None:
             config = Config()
         elif isinstance(config, str):
@@ -81,7 +85,9 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             )
         self.config = config
         self._handlers = Registry()
+        _check_flag(handle_signals, "handle_signals")
         self._lifecycle = Lifecycle(self._build)
+        self._signals = self._stop_signals() if handle_signals else None
         self._event_handler = MeetingEventHandler(lambda: self._started().events, self._events_changed)
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
@@ -93,13 +99,25 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        await self.initialize()
+        if self._signals is None:
+            await self.initialize()
+            return self
+        self._signals.install()
+        try:
+            await self.initialize()
+        except BaseException:
+            self._signals.remove()
+            raise
+        self._signals.arm()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
+    ) -> bool | None:  # not bool: type checkers would think that any block may end early
+        if self._signals is not None:
+            return await self._signals.end(exc_type)
         await self._lifecycle.leave(drain=exc_type is None)
+        return None
 
     async def initialize(self) -> None:
         """Open the store, bring its schema up to date, and begin to serve. Idempotent.
@@ -127,6 +145,39 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             HandlerError: It was called by a handler of this object, for whose end it would wait.
         """
         await self._lifecycle.leave(drain=True)
+
+    async def run_until_stopped(self) -> None:
+        """Serve until SIGINT or SIGTERM, then leave as `close` does, and return. It starts the SDK if need be.
+
+        Also returns when somebody closes the SDK. A second signal ends the draining: what still runs is cancelled and
+        given back. A third one ends the process at once. No message that is given back is counted an attempt.
+
+        Raises:
+            ConfigurationError: This is not the main thread, which alone hears signals.
+            DatabaseError: As `initialize`.
+
+        Example:
+            sdk = AgentMessaging()
+
+            @sdk.register_handler("bob")
+            async def on_note(message: dict, context: MessageContext) -> None: ...
+
+            asyncio.run(sdk.run_until_stopped())
+        """
+        signals = self._stop_signals()
+        signals.install()
+        signals.arm()
+        try:
+            await self.initialize()
+            await self._lifecycle.wait_until_left()
+        except BaseException as error:
+            if not await signals.end(type(error)):
+                raise
+        else:
+            await signals.end(None)
+
+    def _stop_signals(self) -> StopSignals:
+        return StopSignals(self._lifecycle.hurry, self._lifecycle.leave)
 
     def _started(self) -> Engine:
         return self._lifecycle.use()

@@ -93,6 +93,8 @@ WITHOUT_ENGINE = {
     *("Sdk.register_handler", "Sdk.register_meeting_handler", "Sdk.register_event_handler", "Sdk.unregister_handler"),
     "Sdk.register_meeting_event_handler",
     *("MeetingEventHandler.register_handler", "MeetingEventHandler.unregister_handler"),
+    # It says that signals are heard in the main thread alone.
+    "Sdk.run_until_stopped",
     # Shortcuts of the tests.
     *("Sdk.add_people", "Sdk.state", "Sdk.wait"),
 }

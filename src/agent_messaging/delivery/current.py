@@ -6,9 +6,10 @@ A task that has outlived its run is outside.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..models import Kind
 from ..storage.ports import ClaimedDelivery
@@ -23,6 +24,7 @@ class Run:
     """The dispatcher whose run it is: an SDK object takes no notice of another one's."""
     delivery: ClaimedDelivery
     station: Station
+    since: float = field(default_factory=time.monotonic)
     waits: int = 0
     """Asks and waits made in it that are open: meanwhile it does not hold its lane."""
     has_ended: bool = False

@@ -56,7 +56,7 @@ PAUSE = 0.25
 Ending = tuple[Settlement, ClaimedDelivery]
 """The end of a run, and of what."""
 GIVE_UP_AFTER_CANCEL = 2.0
-"""Seconds a cancelled run has to end; one that swallows its cancellation keeps its claim until the hard end."""
+"""Seconds a cancelled run has to end, and the store has to take what ended."""
 
 
 class Dispatcher:
@@ -125,8 +125,6 @@ class Dispatcher:
         self._event = asyncio.Event()
         self._quiet = asyncio.Event()
         self._is_stopping = False
-        self.has_stuck_runs = False
-        """After closing: runs that could not be stopped still work on messages that are claimed."""
         self._task: asyncio.Task[None] | None = None
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
@@ -156,7 +154,9 @@ class Dispatcher:
     async def aclose(self) -> None:
         """Give back what still runs, without counting the attempt; settle; stop.
 
-        What could not be settled here stays claimed; `ProcessStore.retire` gives it back, unless `has_stuck_runs`.
+        A run that does not end by its cancellation is let go of too: the process, or at least its sign of life, ends,
+        and others would take the message over anyway, but count an attempt that was not the handler's fault. What could
+        not be settled here stays claimed; `ProcessStore.retire` gives it back.
         """
         self.takes_new = False
         self._is_stopping = True
@@ -195,13 +195,12 @@ class Dispatcher:
             return
         _, stuck = await asyncio.wait(runs, timeout=GIVE_UP_AFTER_CANCEL)
         self.threads.abandon()
-        self.has_stuck_runs = bool(stuck)
         for task in stuck:
-            logger.warning(
-                "the handler of message %s does not end; another process may begin it anew",
-                self.runs[task].delivery.message_id,
-            )
-            self.runs[task].is_moot = True
+            run = self.runs[task]
+            logger.warning("the handler of message %s does not end; it goes back all the same", run.delivery.message_id)
+            if not run.is_moot:
+                self.settlements.append((self.runner.given_up(run), run.delivery))
+            run.is_moot = True  # what it still says settles nothing
             task.cancel()
 
     @property

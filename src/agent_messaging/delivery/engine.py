@@ -249,7 +249,7 @@ class Engine:
     def hurry(self) -> None:
         """Drain no longer: who leaves has no more time."""
         self._is_hurried = True
-        if self._draining is not None and not self.is_leaving:
+        if self._draining is not None and not self.is_leaving and not self._draining.expired():
             self._draining.reschedule(asyncio.get_running_loop().time())
 
     async def _leave(self) -> None:
@@ -270,8 +270,6 @@ class Engine:
         await self.reading.aclose(CLOSING_TIMEOUT)
         await self.meetings.aclose()
         await self.asks.aclose(CLOSING_TIMEOUT)
-        if self.dispatcher.has_stuck_runs:
-            return  # without a farewell: others take over what still runs here as soon as our sign of life is gone
         await self._say_goodbye()
 
     async def _say_goodbye(self, limit: float | None = None) -> None:

@@ -187,6 +187,18 @@ class Lifecycle:
                 await _end_of(self._leave(drain=False), lambda: None)
             raise
 
+    async def wait_until_left(self) -> None:
+        """Wait until somebody has left; at once if it is not started."""
+        while self.engine is not None and (guard := self._guard) is not None:
+            await asyncio.wait({guard})
+            if (leaving := self._leaving) is not None:
+                await asyncio.wait({leaving})
+
+    def hurry(self) -> None:
+        """End the draining of a leaving, also of one that is still to come."""
+        if self.engine is not None:
+            self.engine.hurry()
+
     # --- loops and processes ------------------------------------------------------------------------------------------
 
     @property

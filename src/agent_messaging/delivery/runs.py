@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..exceptions import HandlerError, PayloadError
+from ..exceptions import HandlerError, HandlerTimeoutError, PayloadError
 from ..handlers.running import UnreadableError, is_misfit_of_invitation, make_context, run_handler, warn_of_misfit
 from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
@@ -87,6 +88,13 @@ class Runner:
         how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
         return Settlement(delivery.claim, how, delay, describe(error))
 
+    def given_up(self, run: Run) -> Settlement:
+        """The end of a run that does not end although the SDK does: uncounted, unless it was late already."""
+        limit = self._limit(run)
+        if time.monotonic() - run.since > limit and run.delivery.kind is not Kind.TURN:
+            return self.failure(run.delivery, HandlerTimeoutError(timeout=limit))
+        return Settlement(run.delivery.claim, Settling.RETURNED, reason=STOPPED)
+
     def _given_back(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement | None:
         """The end of a run that was cut off because the SDK is ending."""
         if is_cancellation(error) and self.is_giving_back():
@@ -124,10 +132,15 @@ class Runner:
             station.handler,
             delivery,
             context,
-            timeout=max(station.run_limit, delivery.ask_timeout or 0.0),
+            timeout=self._limit(run),
             threads=self.threads,
             decoder=self.decoder,
         )
+
+    @staticmethod
+    def _limit(run: Run) -> float:
+        """Seconds that a run of a message may take."""
+        return max(run.station.run_limit, run.delivery.ask_timeout or 0.0)
 
     # --- turns --------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,130 @@
+"""SIGINT and SIGTERM, while an SDK object has been asked to hear them: a stop is no crash.
+
+`signal.signal` and not the loop's own handlers: it works with every loop and system, and also while something blocks
+the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+from ..exceptions import ConfigurationError
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+HEARD = (signal.SIGINT, signal.SIGTERM)
+
+
+class Leave(Protocol):
+    """How the SDK is left."""
+
+    async def __call__(self, *, drain: bool) -> None: ...
+
+
+class StopSignals:
+    """From `install` to `end`, the first signal cancels the task that has armed it, and so ends its block.
+
+    The second one ends the draining. One more, or one after another that the loop was too busy to hear of, ends the
+    process as if nobody had asked. Of several objects in one process each hears every signal.
+
+    Args:
+        hurry: Ends the draining; called on the loop.
+        leave: Leaves the SDK.
+    """
+
+    def __init__(self, hurry: Callable[[], None], leave: Leave) -> None:
+        self._hurry = hurry
+        self._leave = leave
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._before: dict[int, Any] = {}
+        self._count = 0
+        self._reached = 0
+        """How many of them the loop has heard of."""
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._has_cancelled = False
+
+    def install(self) -> None:
+        """Begin to hear them; the first one waits until `arm`.
+
+        Raises:
+            ConfigurationError: This is not the main thread, which alone hears signals.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise ConfigurationError(
+                "Signals are heard in the main thread alone. Start the SDK there; in another thread, wait for an event "
+                "of your own and `await sdk.close()`."
+            )
+        self._loop = asyncio.get_running_loop()
+        self._count = self._reached = 0
+        for number in HEARD:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as of a job in the background: it stays ignored
+                self._before[number] = signal.signal(number, self._hear)
+
+    def remove(self) -> None:
+        """Hear them no more; whoever heard them before does again."""
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._hear:
+                signal.signal(number, signal.SIG_DFL if before is None else before)
+        self._before.clear()
+
+    def arm(self) -> None:
+        """From now on the first signal cancels the calling task; one that came already does so at once."""
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        if self._reached:
+            self._cancel()
+
+    async def end(self, error: type[BaseException] | None) -> bool:
+        """Leave the SDK: the block of the task that armed this has ended, by this error or none.
+
+        Returns:
+            Whether the error is the cancellation by a signal and nothing else, and so is not to be raised.
+        """
+        task, self._task = self._task, None
+        by_signal = self._has_cancelled and error is not None and issubclass(error, asyncio.CancelledError)
+        is_done_with = self._has_cancelled and task is not None and task.uncancel() <= self._cancelling
+        if self._has_cancelled and error is None:  # the block ended first: the cancellation is still to come
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        self._has_cancelled = False
+        try:
+            await self._leave(drain=error is None or by_signal)
+        finally:
+            self.remove()
+        return by_signal and is_done_with
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        """In the main thread, between any two steps of the program."""
+        self._count += 1
+        if self._count > 2 or self._reached < self._count - 1:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop was closed: the process is ending
+            self._loop.call_soon_threadsafe(self._reach, self._count)
+        other = getattr(self._before.get(number), "__self__", None)
+        if isinstance(other, StopSignals) and other._hurry != self._hurry:
+            other._hear(number, frame)
+
+    def _reach(self, count: int) -> None:
+        self._reached = count
+        if count == 1:
+            logger.info("a signal asks to stop: what runs may end; a second one ends the draining")
+        if count > 1:
+            self._hurry()
+        elif self._task is not None:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self._has_cancelled = True
+        self._task.cancel()

@@ -1,0 +1,305 @@
+"""A process that stops: it ends in time in whatever way, and a stop costs no message an attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_messaging import AgentMessaging, ConfigurationError, InvalidArgumentError
+from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk, make_config
+
+ROOT = Path(__file__).parents[2]
+IN_TIME = 8.0
+"""Seconds: the two that a handler has which does not end, a few for the store, and some for a busy machine."""
+BEGINS = 30.0
+
+
+class Ended:
+    """What became of a program."""
+
+    def __init__(self, code: int, seconds: float, said: str, errors: str) -> None:
+        self.code = code
+        self.seconds = seconds
+        self.said = said.split()
+        self.errors = errors
+
+
+class Running:
+    """A program under test."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.said: list[str] = []
+
+    async def until(self, line: str) -> None:
+        """Wait until it has said this."""
+        assert self.process.stdout is not None
+        while line not in self.said:
+            read = await asyncio.wait_for(self.process.stdout.readline(), BEGINS)
+            assert read, f"it ended and never said {line}"
+            self.said.append(read.decode().strip())
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def end(self) -> Ended:
+        """Wait until it has ended, which it does in time."""
+        started = time.monotonic()
+        output, errors = await asyncio.wait_for(self.process.communicate(), IN_TIME)
+        assert self.process.returncode is not None
+        said = "\n".join([*self.said, output.decode()])
+        return Ended(self.process.returncode, time.monotonic() - started, said, errors.decode())
+
+
+@asynccontextmanager
+async def program(url: str, work: str, end: str) -> AsyncIterator[Running]:
+    """Start it; it is killed if it has not ended by then."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.client.ending", url, work, end),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        yield Running(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+ENDS = {"return": 0, "error": 1, "exit": 3, "wait": -signal.SIGINT}
+"""How a program ends that does not close, and its exit code. The last one is ended by one Ctrl-C."""
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_program_that_does_not_close_ends_and_costs_no_attempt(make_sdk: MakeSdk, url: str, end: str) -> None:
+    async with program(url, "note", end) as running:
+        await running.until("BEGUN")
+        if end == "wait":
+            running.send(signal.SIGINT)
+        ended = await running.end()
+    assert ended.code == ENDS[end]
+    sdk = await make_sdk()
+    [found] = await sdk.one_way.get_received_messages("bob")
+    assert await attempts_until_done(sdk, str(found.message_id)) == 1
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("work", ["ask", "turn", "notification", "event", "selection", "coroutine"])
+async def test_a_program_that_does_not_close_ends_whatever_is_at_work(url: str, work: str) -> None:
+    async with program(url, work, "return") as running:
+        await running.until("BEGUN")
+        ended = await running.end()
+    assert ended.code == 0
+
+
+# --- asked to hear signals --------------------------------------------------------------------------------------------
+
+WAYS = ["until", "block"]
+"""`run_until_stopped`, and `async with` an SDK that handles signals."""
+STOPS = [signal.SIGTERM, signal.SIGINT]
+
+
+async def leave_a_message(make_sdk: MakeSdk) -> tuple[Sdk, str]:
+    """A message that waits for bob's handler."""
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    [id] = await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
+    return sdk, id
+
+
+async def attempts_until_done(sdk: Sdk, id: str) -> int:
+    """Let a handler that works end it."""
+    sdk.register_handler("bob")(Inbox())
+    [receipt] = await sdk.wait([id])
+    assert receipt.state.value == "done"
+    return receipt.attempt
+
+
+def assert_left(ended: Ended) -> None:
+    assert ended.code == 0, ended.errors
+    assert ended.said[-1] == "LEFT"
+    assert "NEVER" not in ended.said
+    assert "Traceback" not in ended.errors
+
+
+@pytest.mark.parametrize(("way", "number"), list(zip(WAYS, STOPS, strict=True)))
+async def test_a_signal_lets_what_runs_end(make_sdk: MakeSdk, url: str, way: str, number: int) -> None:
+    sdk, id = await leave_a_message(make_sdk)
+    async with program(url, "finish", f"{way}:30") as running:
+        await running.until("BEGUN")
+        running.send(number)
+        ended = await running.end()
+    assert_left(ended)
+    assert ended.said == ["STARTING", "BEGUN", "HEARD", "FINISHED", "LEFT"]
+    receipt = await sdk.receipts.get(id)
+    assert (receipt.state.value, receipt.attempt) == ("done", 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("work", ["note", "coroutine"])
+async def test_what_does_not_end_in_the_drain_timeout_goes_back_uncounted(
+    make_sdk: MakeSdk, url: str, way: str, work: str
+) -> None:
+    async with program(url, work, f"{way}:0.2") as running:
+        await running.until("BEGUN")
+        running.send(signal.SIGTERM)
+        assert_left(await running.end())
+    sdk = await make_sdk()
+    [found] = await sdk.one_way.get_received_messages("bob")
+    assert await attempts_until_done(sdk, str(found.message_id)) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_second_signal_ends_the_draining(make_sdk: MakeSdk, url: str, way: str) -> None:
+    sdk, id = await leave_a_message(make_sdk)
+    async with program(url, "serve", f"{way}:300") as running:
+        await running.until("BEGUN")
+        running.send(signal.SIGTERM)
+        await running.until("HEARD")
+        running.send(signal.SIGINT)
+        assert_left(await running.end())
+    assert await attempts_until_done(sdk, id) == 1
+
+
+async def test_a_loop_that_is_blocked_does_not_keep_a_second_signal_from_ending_the_process(
+    url: str, make_sdk: MakeSdk
+) -> None:
+    async with program(url, "blocking", "until:300") as running:
+        await running.until("BEGUN")
+        with contextlib.suppress(ProcessLookupError):
+            while running.process.returncode is None:  # two that come at once are one
+                running.send(signal.SIGTERM)
+                await asyncio.sleep(0.05)
+        ended = await running.end()
+    assert ended.code == -signal.SIGTERM
+    assert "HEARD" not in ended.said
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_signal_during_the_start_ends_it(url: str, way: str, make_sdk: MakeSdk) -> None:
+    sdk, id = await leave_a_message(make_sdk)
+    async with program(url, "serve", f"{way}:0.2") as running:
+        await running.until("STARTING")
+        running.send(signal.SIGTERM)
+        assert_left(await running.end())
+    assert await attempts_until_done(sdk, id) == 1
+
+
+async def test_five_stops_in_a_row_cost_no_attempt(make_sdk: MakeSdk, url: str) -> None:
+    """As five deploys during the handling of one long message."""
+    sdk, id = await leave_a_message(make_sdk)
+    for number in range(5):
+        async with program(url, "serve", f"{WAYS[number % 2]}:0.1") as running:
+            await running.until("BEGUN")
+            running.send(STOPS[number % 2])
+            assert_left(await running.end())
+    receipt = await sdk.receipts.get(id)
+    assert (receipt.state.value, receipt.attempt) == ("queued", 0)
+    assert await attempts_until_done(sdk, id) == 1
+
+
+# --- in one process ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handlers_of_signals() -> Any:
+    """They are as they were when the test ends."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+    yield
+    assert {number: signal.getsignal(number) for number in STOPS} == before
+
+
+@pytest.mark.usefixtures("handlers_of_signals")
+async def test_several_objects_all_leave_by_one_signal(url: str) -> None:
+    ends: list[str] = []
+    inner, outer = (Sdk(make_config(url), handle_signals=True) for _ in range(2))
+
+    async def work() -> None:
+        async with outer:
+            async with inner:
+                signal.raise_signal(signal.SIGTERM)
+                await asyncio.Event().wait()
+            ends.append("between the blocks")
+        ends.append("behind them")
+
+    await asyncio.wait_for(work(), SOON)
+    assert ends == ["behind them"]
+
+
+@pytest.mark.usefixtures("handlers_of_signals")
+async def test_a_block_that_ends_without_waiting_is_left_in_order(url: str) -> None:
+    async with Sdk(make_config(url), handle_signals=True) as sdk:
+        await sdk.add_people("alice", "bob")
+        sdk.register_handler("bob")(inbox := Inbox(lambda message, context: asyncio.sleep(0.1)))
+        await sdk.one_way.send("alice", "bob", "hi")
+        signal.raise_signal(signal.SIGTERM)
+    assert inbox.messages == ["hi"]
+    await asyncio.sleep(0)  # nothing of the cancellation is left
+
+
+@pytest.mark.usefixtures("handlers_of_signals")
+async def test_a_cancellation_by_somebody_else_is_raised(url: str) -> None:
+    async def work() -> None:
+        async with Sdk(make_config(url), handle_signals=True):
+            signal.raise_signal(signal.SIGINT)
+            asyncio.current_task().cancel()  # type: ignore[union-attr]
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.usefixtures("handlers_of_signals")
+async def test_it_serves_until_somebody_closes_it_too(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(gate := Gate())
+    await sdk.one_way.send("alice", "bob", "hi")
+    await gate.wait_for(1)
+    serving = asyncio.create_task(sdk.run_until_stopped())
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(sdk.close())
+    await asyncio.sleep(0)
+    assert not serving.done()
+    gate.open()
+    await asyncio.wait_for(asyncio.gather(serving, closing), SOON)
+
+
+@pytest.mark.usefixtures("handlers_of_signals")
+async def test_another_thread_hears_no_signals_and_is_told_so(url: str) -> None:
+    sdk = AgentMessaging[Any](make_config(url))
+
+    async def enter() -> None:
+        async with AgentMessaging[Any](make_config(url), handle_signals=True):
+            pass
+
+    for call in (sdk.run_until_stopped, enter):
+        with pytest.raises(ConfigurationError, match="main thread"):
+            await asyncio.to_thread(lambda call=call: asyncio.run(call()))  # type: ignore[misc]
+    with pytest.raises(InvalidArgumentError):
+        AgentMessaging[Any](make_config(url), handle_signals="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("handlers_of_signals")
+async def test_a_signal_that_the_program_ignores_stays_ignored(url: str) -> None:
+    """As SIGINT in a job that a shell has put into the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        async with Sdk(make_config(url), handle_signals=True) as sdk:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert await sdk.list_agents() == []
+    finally:
+        signal.signal(signal.SIGINT, before)
