@@ -337,10 +337,15 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")
-        removed = await engine.store.directory.remove_organization(external_id)
-        engine.names.clear()
-        engine.queued((), Kind.ONE_WAY)  # whoever waits for a receipt or for a message of its agents looks again
-        return removed
+
+        async def remove() -> bool:
+            removed = await engine.store.directory.remove_organization(external_id)
+            engine.names.clear()
+            if removed:
+                await engine.removed()
+            return removed
+
+        return await engine.commits.run(remove())
 
     # --- agents -------------------------------------------------------------------------------------------------------
 
@@ -372,19 +377,23 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             check_name(name, field="name")
         _check_flag(exist_ok, "exist_ok")
         organization = await engine.names.get_organization(organization_external_id)
-        found = await engine.store.directory.add_agent(
-            uuid7(), external_id, str(organization.id), name or "", update_name=exist_ok
-        )
-        if found is None:
-            raise OrganizationNotFoundError(external_id=organization_external_id)
-        await engine.names.remember([found])
-        if (name is not None and found.name != name) or found.organization_id != organization.id:
-            known = engine.names.cached(external_id)
-            raise AgentAlreadyExistsError(
-                external_id=external_id, name=found.name, organization=known.organization if known else ""
+
+        async def register() -> UUID:
+            found = await engine.store.directory.add_agent(
+                uuid7(), external_id, str(organization.id), name or "", update_name=exist_ok
             )
-        await engine.adopt([external_id])
-        return found.id
+            if found is None:
+                raise OrganizationNotFoundError(external_id=organization_external_id)
+            await engine.names.remember([found])
+            if (name is not None and found.name != name) or found.organization_id != organization.id:
+                known = engine.names.cached(external_id)
+                raise AgentAlreadyExistsError(
+                    external_id=external_id, name=found.name, organization=known.organization if known else ""
+                )
+            await engine.adopt([external_id])
+            return found.id
+
+        return await engine.commits.run(register())
 
     async def get_agent(self, external_id: str) -> Agent:
         """Look up an agent.
@@ -424,12 +433,16 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")
-        known = engine.names.cached(external_id)
-        removed = await engine.store.directory.remove_agent(external_id)
-        engine.names.forget([known.id] if known else [])
-        if removed:
-            await engine.removed()
-        return removed
+
+        async def remove() -> bool:
+            known = engine.names.cached(external_id)
+            removed = await engine.store.directory.remove_agent(external_id)
+            engine.names.forget([known.id] if known else [])
+            if removed:
+                await engine.removed()
+            return removed
+
+        return await engine.commits.run(remove())
 
     # --- handlers and serving -----------------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class Dispatcher:
         on_waiting: Called with the (recipient id, kind) pairs for which something waits unclaimed.
         on_awaited: Called with the sender and the recipient of what was stored, where a call of this process waits for
             it; with None if only that is known.
+        on_conversed: Called with each conversation message that was to be stored, and what became of it.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Dispatcher:
         on_later: Callable[[float], None],
         on_waiting: Callable[[Iterable[tuple[str, Kind]]], None],
         on_awaited: Callable[[tuple[str, str] | None], None],
+        on_conversed: Callable[[NewGroup, AppendOutcome | None], None],
     ) -> None:
         self.deliveries = deliveries
         self.presence = presence
@@ -104,6 +106,7 @@ class Dispatcher:
         self.on_later = on_later
         self.on_waiting = on_waiting
         self.on_awaited = on_awaited
+        self.on_conversed = on_conversed
         self.threads = runner.threads
         self.decoder = runner.decoder
         self.stations: dict[tuple[str, Kind], Station] = {}
@@ -262,6 +265,9 @@ class Dispatcher:
             self._reconciling = True  # it may be stored, and claimed, all the same
         claims = outcome.claims if isinstance(outcome, Stored) else {}
         stored = isinstance(outcome, Stored)
+        is_later = group.deliver_at is not None and group.deliver_at > datetime.now(UTC)
+        if stored:
+            self._keep_time(group)
         if group.kind is Kind.CONVERSATION:
             stored = self._conversed(group, outcome) and stored
         elsewhere: list[str] = []
@@ -274,7 +280,7 @@ class Dispatcher:
                 continue
             if station is not None:
                 station.vacate(group.sender_id)
-            if stored and group.deliver_at is None:
+            if stored and not is_later:
                 if (here := self._station(delivery.recipient_id, group.kind)) is not None:
                     here.queued_here()
                 elsewhere.append(delivery.recipient_id)
@@ -283,10 +289,19 @@ class Dispatcher:
             self.on_waiting([(recipient_id, group.kind) for recipient_id in elsewhere])
         self._wake()
 
+    def _keep_time(self, group: NewGroup) -> None:
+        """Look when the messages become due or expire, and when an ask times out, whoever still waits for it here."""
+        if group.deliver_at is not None:
+            self.on_later(max((group.deliver_at - datetime.now(UTC)).total_seconds(), 0.0))
+        for seconds in (group.expires_in, group.ask_timeout):
+            if seconds is not None:
+                self.on_later(seconds)
+
     def _conversed(self, group: NewGroup, outcome: AppendOutcome | None) -> bool:
         """Tell whoever waited for this message; whether it is left to handlers."""
         answered = outcome.answered if isinstance(outcome, Stored) else None
         self.asks.wrote(group.deliveries[0].message_id, answered)
+        self.on_conversed(group, outcome)
         if not isinstance(outcome, Stored):
             return True
         waiting = {answered.origin if answered is not None else None, *outcome.waiters} - {None}

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection
-from datetime import UTC, datetime
 
 from ..config import MessagingConfig
 from ..exceptions import DatabaseError, EventLoopError, MessageNotFoundError, OutcomeUnknownError
@@ -18,11 +17,12 @@ from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
-from ..storage.ports import EndedAsk, EndedSession, MessageRow, NewGroup, ReceiptRow, Store
+from ..storage.ports import EndedAsk, EndedSession, ReceiptRow, Store
 from .arrivals import Arrivals
 from .asks import Asks
 from .awaiting import Awaiting
 from .background import Background
+from .commits import Commits
 from .dispatcher import Dispatcher
 from .events import Events
 from .meetings import Meetings
@@ -96,7 +96,14 @@ class Engine:
             on_trouble=self.trouble.note,
             waiting=lambda run: self.dispatcher.waiting(run),
         )
-        self.reading = Reading(store.sessions, store.presence, on_returned=self._returned, on_rejected=self._rejected)
+        self.commits = Commits()
+        self.reading = Reading(
+            store.sessions,
+            store.presence,
+            self.commits,
+            on_returned=self._returned,
+            on_rejected=self._rejected,
+        )
         self.arrivals = Arrivals()
         threads, background = DaemonThreads(), Background()
         self.meetings = Meetings(
@@ -106,6 +113,7 @@ class Engine:
             self.serving,
             threads,
             background,
+            self.commits,
             on_turn=self._turn_begun,
             on_events=self._events_recorded,
             on_deadline=self.look_in,
@@ -126,8 +134,10 @@ class Engine:
             event_handlers,
             threads,
             background,
-            timeout=settings.handler_timeout,
+            self.commits,
+            on_recorded=self._events_recorded,
             on_trouble=self.trouble.note,
+            timeout=settings.handler_timeout,
         )
         self.dispatcher = Dispatcher(
             store.deliveries,
@@ -145,6 +155,7 @@ class Engine:
             on_waiting=self.arrivals.arrived,
             # Not for asks: those that end by a commit made here are told one by one, however many wait.
             on_awaited=self.awaiting.stored,
+            on_conversed=lambda group, outcome: self.notices.wrote(group, outcome),
         )
         self.notices = Notices(
             store.sessions,
@@ -263,6 +274,7 @@ class Engine:
         await self.events.aclose()
         await self.outbox.aclose()
         await self.dispatcher.aclose()
+        await self.commits.aclose(CLOSING_TIMEOUT)
         self.is_closed = True
         await self.serving.aclose(CLOSING_TIMEOUT)
         await self.waiters.aclose()
@@ -351,6 +363,11 @@ class Engine:
         processes = session.processes | {ask.origin for ask in session.asks if ask.origin is not None}
         self.store.presence.ring(processes - {self.store.presence.process_id})
 
+    def withdrawn(self, message_ids: Collection[str]) -> None:
+        """Messages were withdrawn: tell who waits here for them to end, or for their answers."""
+        self.waiters.hint(message_ids)
+        self.asks.waiters.hint(message_ids)
+
     def _returned(self, recipient_ids: Collection[str], waiting: Collection[str]) -> None:
         self.queued(recipient_ids, Kind.CONVERSATION)
         self.store.presence.ring(set(waiting) - {self.store.presence.process_id})
@@ -387,14 +404,6 @@ class Engine:
         return self.notices.find_handler(recipient) is not None or self.serving.is_served_elsewhere(
             recipient, Kind.NOTIFICATION
         )
-
-    def notify(self, sender: AgentName, recipient: AgentName, group: NewGroup, session_id: str | None) -> None:
-        """A message was stored that nobody waits for: tell the notification handler, here or elsewhere."""
-        handler = self.notices.find_handler(recipient)
-        if handler is not None:
-            self.notices.tell(handler, sender, recipient, _as_row(group, session_id))
-        elif group.notify:
-            self.serving.ring_for([recipient.id], Kind.NOTIFICATION)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -477,20 +486,3 @@ class Engine:
             logger.info("%d processes died; %d messages taken over from them", len(dead), released)
             self.serving.look_soon()
             self._look()
-
-
-def _as_row(group: NewGroup, session_id: str | None) -> MessageRow:
-    delivery = group.deliveries[0]
-    return MessageRow(
-        seq=0,
-        message_id=delivery.message_id,
-        kind=group.kind,
-        sender_id=group.sender_id,
-        recipient_id=delivery.recipient_id,
-        content=group.content,
-        metadata=group.metadata,
-        checksum=group.checksum,
-        created_at=datetime.now(UTC),
-        read_at=None,
-        session_id=session_id,
-    )

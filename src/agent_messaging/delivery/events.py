@@ -24,6 +24,7 @@ from ..models import EventData, MeetingEvent, MeetingEventType
 from ..payloads import Decoder, encode
 from ..storage.ports import EventRow, MeetingStore
 from .background import Background
+from .commits import Commits
 from .current import calling
 from .names import Names
 from .retry import describe, is_cancellation, traceback_of
@@ -81,6 +82,7 @@ class Events:
     """The feed.
 
     Args:
+        on_recorded: Called when an event of the caller's own was recorded.
         timeout: Seconds a handler may take for one event.
         on_trouble: Called when the store did not say where the events end.
     """
@@ -92,10 +94,14 @@ class Events:
         handlers: MeetingEventHandler,
         threads: DaemonThreads,
         background: Background,
+        commits: Commits,
         *,
+        on_recorded: Callable[[], None],
         timeout: float,
         on_trouble: Callable[[AgentMessagingError], None],
     ) -> None:
+        self.commits = commits
+        self.on_recorded = on_recorded
         self.meetings = meetings
         self.names = names
         self.handlers = handlers
@@ -238,9 +244,15 @@ class Events:
         plain = from_json(encode(data, field="data", limit_bytes=MAX_DATA_BYTES))
         agent_id = plain.get(_ABOUT[type]) or plain.get("agent_id")
         agent = str(agent_id) if isinstance(agent_id, str) and agent_id in await self._known([agent_id]) else None
-        if not await self.meetings.record_event(meeting_id, type, agent, plain):
+
+        async def record() -> bool:
+            is_recorded = await self.meetings.record_event(meeting_id, type, agent, plain)
+            if is_recorded:
+                self.on_recorded()
+            return is_recorded
+
+        if not await self.commits.run(record()):
             raise MeetingNotFoundError(meeting_id=meeting_id)
-        self.look()
 
     async def _known(self, ids: list[str]) -> set[str]:
         try:

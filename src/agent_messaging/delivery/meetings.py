@@ -23,7 +23,6 @@ from ..exceptions import (
     OutcomeUnknownError,
     StorageCorruptError,
 )
-from ..futures import outlive
 from ..handlers.running import UnreadableError, make_turn_context
 from ..handlers.threads import DaemonThreads
 from ..models import MeetingStatus, MessageContext, MessageType, ParticipantStatus, Record, Turn
@@ -45,6 +44,7 @@ from ..storage.ports import (
     TurnRow,
 )
 from .background import Background
+from .commits import Commits
 from .names import AgentName, Names
 from .retry import describe, is_cancellation
 from .services import SingleFlight
@@ -101,6 +101,7 @@ class Meetings:
         serving: Serving,
         threads: DaemonThreads,
         background: Background,
+        commits: Commits,
         *,
         on_turn: Callable[[str], None],
         on_events: Callable[[], None],
@@ -119,6 +120,7 @@ class Meetings:
         self.on_trouble = on_trouble
         self.threads = threads
         self.background = background
+        self.commits = commits
         self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
         """By "meeting id/agent id"; told when the agent has the turn, or will never have it."""
         self._waiting: dict[str, list[str]] = {}
@@ -135,8 +137,6 @@ class Meetings:
         """By meeting id, of those: the process that is woken when it is time to choose, as last seen to here."""
         self.failures: dict[str, dict[str, int]] = {}
         """By meeting id and agent id: runs of the agent's turn handler that failed here, in a row."""
-        self._acting: set[asyncio.Future[Any]] = set()
-        """Acts on their way; kept, because whoever asked for them may be gone."""
         self._selecting: dict[str, SingleFlight] = {}
         self._looking = SingleFlight(self._look_for_selections, "looking for speakers to choose")
         self._is_closed = False
@@ -146,27 +146,15 @@ class Meetings:
     async def act(
         self, meeting_id: str, act: Act, *, speech: NewSpeech | None = None, claim: Claim | None = None
     ) -> Acted | Refused | Duplicate | KeyConflict | None:
-        """Let the store decide an act; whoever waits for what it changed is woken.
-
-        Cancelled, it goes on by itself: it may be committed by then, and then others have to hear of it.
-        """
+        """Let the store decide an act; whoever waits for what it changed is woken, also if the caller is cancelled."""
         owner = self.presence.process_id
-        work = self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
-        acting = asyncio.ensure_future(work)
-        self._acting.add(acting)
-        acting.add_done_callback(self._acting.discard)
-        try:
-            outcome = await outlive(acting)
-        except asyncio.CancelledError:
-            acting.add_done_callback(partial(self._became, meeting_id, act))
-            raise
-        self._tell(meeting_id, act, outcome)
-        return outcome
 
-    def _became(self, meeting_id: str, act: Act, acting: asyncio.Future[Any]) -> None:
-        """What has become of an act whose caller was cancelled."""
-        if not acting.cancelled() and acting.exception() is None:
-            self._tell(meeting_id, act, acting.result())
+        async def commit() -> Acted | Refused | Duplicate | KeyConflict | None:
+            outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
+            self._tell(meeting_id, act, outcome)
+            return outcome
+
+        return await self.commits.run(commit())
 
     def _tell(self, meeting_id: str, act: Act, outcome: Acted | Refused | Duplicate | KeyConflict | None) -> None:
         if isinstance(outcome, Acted):
@@ -226,8 +214,6 @@ class Meetings:
         await self._looking.aclose()
         for selecting in list(self._selecting.values()):
             await selecting.aclose()
-        if self._acting:
-            await asyncio.wait(set(self._acting), timeout=1.0)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from ..handlers.registry import Handler
 from ..handlers.running import (
@@ -18,7 +19,7 @@ from ..handlers.running import (
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..payloads import Decoder
-from ..storage.ports import Claim, ClaimedDelivery, MessageRow, SessionStore
+from ..storage.ports import AppendOutcome, Claim, ClaimedDelivery, MessageRow, NewGroup, SessionStore, Stored
 from .background import Background
 from .current import calling
 from .names import AgentName, Names
@@ -61,6 +62,8 @@ class Notices:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending: Counter[str] = Counter()
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self._written: dict[str, tuple[AgentName, AgentName]] = {}
+        """Messages on their way into the store from here that handlers may be told of: their senders and recipients."""
         self._looking = SingleFlight(self._take, "looking for notices")
         self._dropped = Seldom()
         self._is_closed = False
@@ -68,6 +71,21 @@ class Notices:
     def find_handler(self, recipient: AgentName) -> Handler | None:
         """The notification handler in force for the agent here."""
         return self.serving.find_handler(recipient, Kind.NOTIFICATION) if self.serving.invoke else None
+
+    def writes(self, message_id: str, sender: AgentName, recipient: AgentName) -> None:
+        """This message, of which a handler may have to be told, is on its way into the store."""
+        self._written[message_id] = sender, recipient
+
+    def wrote(self, group: NewGroup, outcome: AppendOutcome | None) -> None:
+        """What became of a message: one that nobody waits for is told to the handler, here or elsewhere."""
+        pair = self._written.pop(group.deliveries[0].message_id, None)
+        if pair is None or not isinstance(outcome, Stored) or outcome.answered or outcome.waiters or outcome.is_asked:
+            return
+        sender, recipient = pair
+        if (handler := self.find_handler(recipient)) is not None:
+            self.tell(handler, sender, recipient, _as_row(group, outcome.session_id))
+        elif group.notify:
+            self.serving.ring_for([recipient.id], Kind.NOTIFICATION)
 
     def tell(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
         """Run the handler for a message, soon."""
@@ -171,4 +189,21 @@ def _as_delivery(message: MessageRow) -> ClaimedDelivery:
         created_at=message.created_at,
         origin=None,
         session_id=message.session_id,
+    )
+
+
+def _as_row(group: NewGroup, session_id: str | None) -> MessageRow:
+    delivery = group.deliveries[0]
+    return MessageRow(
+        seq=0,
+        message_id=delivery.message_id,
+        kind=group.kind,
+        sender_id=group.sender_id,
+        recipient_id=delivery.recipient_id,
+        content=group.content,
+        metadata=group.metadata,
+        checksum=group.checksum,
+        created_at=datetime.now(UTC),
+        read_at=None,
+        session_id=session_id,
     )

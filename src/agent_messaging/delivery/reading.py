@@ -18,6 +18,7 @@ from ..futures import outlive
 from ..storage.ports import EndedAsk, MessageRow, Presence, ReadPage, SessionStore
 from .again import Again
 from .background import end_within
+from .commits import Commits
 from .current import current_message
 
 R = TypeVar("R")
@@ -37,12 +38,14 @@ class Reading:
         self,
         sessions: SessionStore,
         presence: Presence,
+        commits: Commits,
         *,
         on_returned: Callable[[Collection[str], Collection[str]], None],
         on_rejected: Callable[[Collection[str], Collection[EndedAsk]], None],
     ) -> None:
         self.sessions = sessions
         self.presence = presence
+        self.commits = commits
         self.on_returned = on_returned
         self.on_rejected = on_rejected
         self._returning: set[asyncio.Task[None]] = set()
@@ -90,6 +93,9 @@ class Reading:
 
     async def reject(self, rows: Collection[MessageRow], reason: str) -> None:
         """Make dead letters of what was taken and cannot be read; where the store fails now, they stay as they are."""
+        await self.commits.run(self._reject(rows, reason))
+
+    async def _reject(self, rows: Collection[MessageRow], reason: str) -> None:
         for row in rows:
             logger.error("message %s was taken and cannot be read: %s", row.message_id, reason)
         try:

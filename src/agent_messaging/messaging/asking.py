@@ -63,7 +63,6 @@ class Ask:
                         if joined is not None:
                             return await self.join(joined)
                         asks.waiters.stored(self.draft.message_id)
-                        self.engine.look_in(self.timeout)
                         return await self.wait_for_end(answer)
                     except BaseException:
                         if self.draft.is_entered and self.draft.idempotency_key is None:

@@ -27,7 +27,7 @@ from ..exceptions import (
 from ..ids import check_external_id, check_timeout, refuse, uuid7
 from ..models import Kind, Record, T
 from ..payloads import MISSING, checksum, encode
-from ..storage.ports import Answering, Duplicate, MessageRow, NewEnding, NotWaiting, Stored
+from ..storage.ports import Answering, Duplicate, EndedSession, MessageRow, NewEnding, NotWaiting
 from . import sessions
 from .arguments import MISSING_MESSAGE, check_pair
 from .asking import Ask
@@ -259,8 +259,6 @@ class Conversation(Generic[T]):
                     f"{draft.recipient!r} does not wait for an answer of {draft.sender!r}: it was answered, or gave "
                     "up. Nothing was stored. Use send_no_wait for a message of its own."
                 )
-            case Stored(answered=None, is_asked=False) as stored if draft.notify and not stored.waiters:
-                engine.notify(posted.sender, posted.targets[0], posted.group, stored.session_id)
         return draft.message_id
 
     # --- ending -------------------------------------------------------------------------------------------------------
@@ -285,15 +283,20 @@ class Conversation(Generic[T]):
         engine = self.engine
         agent, other = await engine.names.get_all([agent_external_id, other_agent_external_id])
         ending = NewEnding(uuid7(), _ENDING, checksum(_ENDING, None))
-        ended = await engine.store.sessions.end_session(agent.id, other.id, ending)
-        if ended is None:
+
+        async def end() -> EndedSession | None:
+            ended = await engine.store.sessions.end_session(agent.id, other.id, ending)
+            if ended is not None:
+                engine.ended(ended)
+            return ended
+
+        if await engine.commits.run(end()) is None:
             await engine.names.look_again(agent)
             await engine.names.look_again(other)
             raise SessionNotFoundError(
                 f"{agent_external_id!r} and {other_agent_external_id!r} have no open session. "
                 "Their next message opens one."
             )
-        engine.ended(ended)
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 

@@ -68,8 +68,10 @@ class Draft:
                 notify=self.notify and any(engine.is_notified_elsewhere(target) for target in targets),
             )
 
-        def entered(_: NewGroup) -> None:
+        def entered(sender: AgentName, targets: Sequence[AgentName]) -> None:
             self.is_entered = True
+            if self.notify:
+                engine.notices.writes(self.message_id, sender, targets[0])
             engine.asks.writes(self.message_id, self.content, self.metadata, sum_, self.annotation)
 
         return await post(

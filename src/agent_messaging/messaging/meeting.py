@@ -176,14 +176,18 @@ class MeetingManager(Generic[T]):
         selection, selector = _check_selection(speaker_selection)
         engine = self.engine
         meeting_id = uuid7()
-        seated, gone = await self._create(meeting_id, participants, duration, selection)
-        if gone:  # removed, and perhaps registered anew under its name
+
+        async def create() -> None:
             seated, gone = await self._create(meeting_id, participants, duration, selection)
-        if gone:
-            raise AgentNotFoundError(external_id=gone[0], role="participant")
-        if selector is not None:
-            engine.meetings.selectors[meeting_id] = selector
-        engine.invited([agent.id for agent in seated[1:]])
+            if gone:  # removed, and perhaps registered anew under its name
+                seated, gone = await self._create(meeting_id, participants, duration, selection)
+            if gone:
+                raise AgentNotFoundError(external_id=gone[0], role="participant")
+            if selector is not None:
+                engine.meetings.selectors[meeting_id] = selector
+            engine.invited([agent.id for agent in seated[1:]])
+
+        await engine.commits.run(create())
         return UUID(meeting_id)
 
     async def _create(

@@ -126,20 +126,9 @@ class OneWayMessenger(Generic[T]):
         )
         if isinstance(posted.outcome, Duplicate):
             return posted.outcome.message_ids
-        self._keep_time(posted.group)
         return [delivery.message_id for delivery in posted.group.deliveries]
 
     send_message = send
-
-    def _keep_time(self, group: NewGroup) -> None:
-        """Have the engine look when the messages become due or expire."""
-        if group.deliver_at is not None:
-            wait = (group.deliver_at - datetime.now(UTC)).total_seconds()
-            self.engine.look_in(max(0.0, wait))
-            if wait <= 0:
-                self.engine.queued([delivery.recipient_id for delivery in group.deliveries], group.kind)
-        if group.expires_in is not None:
-            self.engine.look_in(group.expires_in)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ async def post(
     make_group: MakeGroup,
     *,
     require_handler: bool,
-    on_entered: Callable[[NewGroup], None] | None = None,
+    on_entered: Callable[[AgentName, Sequence[AgentName]], None] | None = None,
 ) -> Posted:
     """Store a call's messages, in the order of its sender's calls.
 
@@ -75,7 +75,7 @@ class _Call:
     recipient_ids: Sequence[str]
     make_group: MakeGroup
     require_handler: bool
-    on_entered: Callable[[NewGroup], None] | None
+    on_entered: Callable[[AgentName, Sequence[AgentName]], None] | None
 
     async def run(self) -> Posted:
         try:
@@ -104,7 +104,7 @@ class _Call:
                 return sender, targets, group, repeat
             stored = self.engine.outbox.enter(group)
             if self.on_entered is not None:
-                self.on_entered(group)
+                self.on_entered(sender, targets)
         return sender, targets, group, await stored
 
     async def resolve(self) -> tuple[AgentName, list[AgentName]]:

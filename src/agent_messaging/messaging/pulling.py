@@ -64,7 +64,6 @@ class ReceivedMessage:
             await self._settle(Settling.DEAD, reason=reason)
         else:
             await self._settle(Settling.RETRY, delay=float(after), reason=reason)
-            self.engine.look_in(after)
 
     async def reject(self, reason: str) -> None:
         """Give it up: it becomes a dead letter with this reason (at most 500 characters are kept).

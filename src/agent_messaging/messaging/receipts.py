@@ -104,9 +104,14 @@ class Receipts:
             The ids of those that were withdrawn; the others were claimed or had ended already. Repeat-safe.
         """
         ids = _parse_ids(message_ids)
-        withdrawn = await self.engine.store.deliveries.withdraw(ids)
-        self.engine.waiters.hint(withdrawn)
-        return withdrawn
+        engine = self.engine
+
+        async def withdraw() -> list[str]:
+            withdrawn = await engine.store.deliveries.withdraw(ids)
+            engine.withdrawn(withdrawn)
+            return withdrawn
+
+        return await engine.commits.run(withdraw())
 
     async def _explain_timeout(self, ids: list[str], timeout: float | None) -> TimeoutError:
         rows = await self.engine.store.deliveries.list_receipts(ids)
@@ -171,10 +176,15 @@ class DeadLetters:
                 reason="and recipient_external_id are both missing; say what to redrive.",
             )
         ids = _parse_ids(message_ids) if message_ids is not None else None
-        moved = await self._ask(recipient_external_id, lambda id: self.engine.store.deliveries.redrive(ids, id))
-        for kind in Kind:
-            self.engine.queued({recipient_id for _, recipient_id in moved}, kind)
-        return len(moved)
+        engine = self.engine
+
+        async def redrive(recipient_id: str | None) -> int:
+            moved = await engine.store.deliveries.redrive(ids, recipient_id)
+            for kind in Kind:
+                engine.queued({recipient_id for _, recipient_id in moved}, kind)
+            return len(moved)
+
+        return await self._ask(recipient_external_id, lambda id: engine.commits.run(redrive(id)))
 
     async def _ask(self, external_id: str | None, look: Callable[[str | None], Awaitable[R]]) -> R:
         if external_id is None:

@@ -1,0 +1,34 @@
+"""Commits and what they announce: who is told of a fact does not depend on whether its caller is still there.
+
+What a call commits, and then tells others of, is one piece of work. It goes to its end though the caller is cancelled
+in the middle: the store may have committed by then, and nobody else would say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from ..futures import outlive
+from .background import end_within
+
+R = TypeVar("R")
+
+
+class Commits:
+    """Those of one SDK object that do not go through its outbox."""
+
+    def __init__(self) -> None:
+        self._going: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Commit and announce; a cancelled caller only detaches."""
+        task = asyncio.create_task(work, name="agent-messaging-commit")
+        self._going.add(task)
+        task.add_done_callback(self._going.discard)
+        return await outlive(task)
+
+    async def aclose(self, timeout: float) -> None:
+        """Let what is going on end, for so many seconds."""
+        await end_within(self._going, timeout)
