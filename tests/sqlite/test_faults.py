@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -61,6 +62,75 @@ async def test_a_second_name_for_a_file_is_refused(open_store: OpenStore, sqlite
     os.link(sqlite_path, tmp_path / "other.db")
     with pytest.raises(ConfigurationError, match="hard links"):
         await open_store()
+
+
+async def test_a_second_name_is_refused_while_the_file_is_in_use(
+    store: SQLiteStore, start_child: Callable[..., Child], sqlite_path: Path, tmp_path: Path
+) -> None:
+    # Each by its only link, as through two mounts of the file that cannot be seen from here.
+    child = start_child()
+    world = await World.create(store)
+    (tmp_path / "elsewhere").mkdir()
+    other = tmp_path / "elsewhere" / sqlite_path.name
+    sqlite_path.rename(other)
+    with pytest.raises(ConfigurationError, match=r"this process under another name.*mount the folder"):
+        await SQLiteStore(other).open()
+    told = await asyncio.to_thread(_run, _OPEN, str(other))
+    assert re.search(r"in use by process \d+ under another name", told)
+    assert os.listdir(tmp_path / "elsewhere") == [sqlite_path.name], "no log was made there"
+    other.rename(sqlite_path)
+    await world.send()
+    assert child.ask("find_dead") == []
+    assert await asyncio.to_thread(_run, _OPEN, str(sqlite_path)) == "opened\n"
+    await store.aclose()
+    child.kill()
+    sqlite_path.rename(other)
+    assert await asyncio.to_thread(_run, _OPEN, str(other)) == "opened\n"
+
+
+_OPEN = """
+import asyncio, sys
+from agent_messaging.storage.sqlite.store import SQLiteStore
+from agent_messaging.exceptions import ConfigurationError
+async def main():
+    store = SQLiteStore(sys.argv[1])
+    try:
+        await store.open()
+        print("opened")
+        await store.aclose()
+    except ConfigurationError as error: print(error)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root to mount")
+@pytest.mark.parametrize("seen", [True, False], ids=["with its mounts in sight", "with its mounts hidden"])
+async def test_a_database_mounted_alone_is_refused_and_in_its_folder_is_the_same(
+    store: SQLiteStore, sqlite_path: Path, tmp_path: Path, seen: bool
+) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("the kernel allows no mount namespaces here")
+    world = await World.create(store)
+    (tmp_path / "container").mkdir()
+    inside = tmp_path / "container" / "team.db"
+    inside.touch()
+    hide = "" if seen else "mount -t tmpfs none /proc &&"
+    script = f'mount --bind "$1" "$2" && {hide} exec "$3" -c "$4" "$2"'
+    arguments = ["unshare", "--mount", "sh", "-c", script, "sh", str(sqlite_path), str(inside), sys.executable, _OPEN]
+    done = await asyncio.to_thread(
+        subprocess.run, arguments, capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+    assert ("mounted alone" if seen else "another name") in done.stdout, done.stderr
+    assert os.listdir(tmp_path / "container") == ["team.db"]
+    script = 'mount --bind "$1" "$2" && exec "$3" -c "$4" "$2/$5"'
+    arguments[4:] = [script, "sh", str(sqlite_path.parent), str(tmp_path / "container"), sys.executable, _OPEN]
+    arguments.append(sqlite_path.name)
+    done = await asyncio.to_thread(
+        subprocess.run, arguments, capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+    assert done.stdout == "opened\n", done.stderr
+    await world.send()
+    assert await store.check() == []
 
 
 async def test_a_symbolic_link_leads_to_the_same_store(

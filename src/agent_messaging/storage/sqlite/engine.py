@@ -36,6 +36,7 @@ from .errors import translate, translate_commit
 from .files import ReplacedGuard
 from .jobs import Answer, I, Job, JointJob, T, Waiting, deliver, joint, run_jobs
 from .locks import WriteLock
+from .names import NameLock
 
 Connect = Callable[[], apsw.Connection]
 
@@ -86,6 +87,7 @@ class Engine:
         """Jobs that bring more than so many bytes along share no commit with others that come after them."""
         self.guard: ReplacedGuard | None = None
         self._write_lock: WriteLock | None = None
+        self._name_lock: NameLock | None = None
         self._pid = 0
         self._open = False
         self._replaced: StorageReplacedError | None = None
@@ -100,7 +102,9 @@ class Engine:
     # --- start and stop ---
 
     async def start(
-        self, connect_writer: Callable[[], tuple[apsw.Connection, WriteLock | None]], connect_reader: Connect
+        self,
+        connect_writer: Callable[[], tuple[apsw.Connection, WriteLock | None, NameLock | None]],
+        connect_reader: Connect,
     ) -> None:
         """Start the threads; each opens its own connection, the writer first.
 
@@ -114,7 +118,7 @@ class Engine:
         self._replaced = self.guard = None
 
         def connect() -> apsw.Connection:
-            connection, self._write_lock = connect_writer()
+            connection, self._write_lock, self._name_lock = connect_writer()
             return connection
 
         await self._start_thread("writer", connect, self._run_writer)
@@ -333,8 +337,9 @@ class Engine:
                     answers = [(waiting, None, translate(error, self.location)) for waiting in group]
                 deliver(answers)
                 del group, answers
-        if self._write_lock is not None:
-            self._write_lock.close()
+        for lock in (self._write_lock, self._name_lock):
+            if lock is not None:
+                lock.close()
 
     def _take(self) -> list[Waiting[Any]]:
         return take(self._drawn(), attrgetter("size"), most=_GROUP, most_bytes=self.most_bytes)

@@ -27,7 +27,8 @@ def check_place(path: str, *, create: bool) -> None:
     """Refuse a place in which the database cannot work, before anything is made there.
 
     Raises:
-        ConfigurationError: A folder, a network file system, several hard links, or a system without the locks we need.
+        ConfigurationError: A folder, a network file system, a file mounted alone, several hard links, or a system
+            without the locks we need.
         StorageUnavailableError: Missing parent folder, or no permission to write.
     """
     if sys.platform == "win32":
@@ -56,6 +57,11 @@ def check_place(path: str, *, create: bool) -> None:
             raise ConfigurationError(
                 f"{path!r} is a folder; name a file in it, such as {path + '/agent_messaging.db'!r}."
             )
+        if is_mount(path):
+            raise ConfigurationError(
+                f"The database {path!r} is mounted alone, as a file; its -wal and -shm files, which hold messages too, "
+                "would be others than those of its first place. Mount the folder that it is in (`-v ./data:/data`)."
+            )
         if found.st_nlink > 1:
             raise ConfigurationError(
                 f"The database {path!r} has {found.st_nlink} hard links; opened by two names it would be damaged. "
@@ -74,24 +80,35 @@ def check_place(path: str, *, create: bool) -> None:
 
 def find_file_system(folder: str) -> str:
     """The type of the file system a folder is on; "" where the system does not tell."""
+    return match_mount(os.path.realpath(folder), _read_mounts())
+
+
+def is_mount(path: str) -> bool:
+    """Whether a file is a mount by itself; False where the system does not tell."""
+    return any(_place_of(line) == path for line in _read_mounts())
+
+
+def _read_mounts() -> list[str]:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+            return file.read().splitlines()
     except OSError:
-        return ""
-    return match_mount(os.path.realpath(folder), lines)
+        return []
 
 
 def match_mount(folder: str, mountinfo: list[str]) -> str:
     """The type of the innermost mount that holds the folder; of two at the same place the later one counts."""
     best, kind = "", ""
     for line in mountinfo:
-        left, _, right = line.partition(" - ")
-        mount = _unescape(left.split(" ")[4])
+        mount, (_, _, right) = _place_of(line), line.partition(" - ")
         inside = folder == mount or folder.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, right.split(" ")[0]
     return kind
+
+
+def _place_of(line: str) -> str:
+    return _unescape(line.split(" ")[4])
 
 
 def _unescape(text: str) -> str:

@@ -136,13 +136,28 @@ def is_held(path: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        if sys.platform == "darwin":
-            asked = struct.pack(_FLOCK, 0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET)
-            return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))[3] != fcntl.F_UNLCK)
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+        return find_holder(fd, 0, 0) is not None
     finally:
         os.close(fd)
+
+
+def find_holder(fd: int, start: int, length: int) -> int | None:
+    """The id of another process that has a POSIX lock on these bytes (length 0: to the end); None if there is none.
+
+    It is 0 or less where this process cannot see the other one, as out of a container.
+    """
+    if sys.platform == "darwin":
+        asked = struct.pack(_FLOCK, start, length, 0, fcntl.F_WRLCK, os.SEEK_SET)
+        _, _, pid, kind, _ = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    else:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    return None if kind == fcntl.F_UNLCK else int(pid)
+
+
+def share_byte(fd: int, at: int, *, hold: bool = True) -> None:
+    """Hold the POSIX lock on one byte of a file, which others may hold too; or give it up."""
+    fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB if hold else fcntl.LOCK_UN, 1, at)
 
 
 def remove_file(path: str) -> None:

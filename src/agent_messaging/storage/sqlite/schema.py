@@ -16,6 +16,7 @@ from .clock import StoreClock, wall_clock
 from .engine import fetch
 from .files import side_folder
 from .locks import WriteLock, is_in_use
+from .names import NameLock
 
 APPLICATION_ID = 0x41474D53
 """In the header of each of our files ("AGMS"), so that another program's database is never written to."""
@@ -39,17 +40,20 @@ def check_version(version: str) -> None:
 
 def open_writer(
     location: str, busy_timeout: float, clock: StoreClock, *, initialize: bool
-) -> tuple[apsw.Connection, WriteLock | None]:
+) -> tuple[apsw.Connection, WriteLock | None, NameLock | None]:
     """Open the connection that writes, on a database that is ours and has the current schema.
 
     Raises:
         StorageForeignError: It is another program's. It was not changed.
+        ConfigurationError: It is in use under another name.
         SchemaVersionError: The schema is newer, altered, or (with initialize=False) not current.
     """
     in_memory = location == ":memory:"
     connection = _connect(location, busy_timeout, create=initialize)
-    lock = None
+    lock = name = None
     try:
+        if not in_memory:
+            name = NameLock(location)
         ours = is_ours(connection, location)
         if not ours and not initialize:
             migrations.require_current(migrations.load(__package__), {})
@@ -59,14 +63,17 @@ def open_writer(
         with lock or nullcontext():
             if not in_memory and (mode := connection.pragma("journal_mode", "wal")) != "wal":
                 raise DatabaseError(f"The database {location!r} cannot use WAL but {mode!r}. Move it to a local disk.")
+            if name is not None:
+                name.take()
             _configure(connection, cache_size=32_000)
             migrate(connection, clock, location, initialize=initialize)
     except BaseException:
         connection.close()
-        if lock is not None:
-            lock.close()
+        for held in (lock, name):
+            if held is not None:
+                held.close()
         raise
-    return connection, lock
+    return connection, lock, name
 
 
 def open_reader(location: str, busy_timeout: float) -> apsw.Connection:

@@ -1,0 +1,116 @@
+"""One name for one database file: SQLite finds `-wal` and `-shm` by the name, not by the file.
+
+Whoever opens a file under a second name reads and writes past the log of the first, and what was acknowledged is lost.
+So each process that has a database open holds a lock of ours on the file itself, at a byte that stands for the name; a
+lock at another byte is somebody who came by another name. A name is the folder, as the system knows it, and the last
+part of the path: the same for all who mount the folder, wherever they mount it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+
+from ...exceptions import ConfigurationError
+from .locks import find_holder, share_byte
+from .system import Identity, identify
+
+_BEGIN = 1 << 60
+"""Of the bytes that stand for names: far behind the end of any database, and of SQLite's own locks."""
+_SPAN = 1 << 60
+_DESCRIPTORS = 65_536
+"""At most so many are looked through where the system does not list them."""
+
+
+class NameLock:
+    """Held by each store that has a database open, for the name under which it opened it.
+
+    It needs no descriptor of its own, whose closing would drop SQLite's locks: the lock is taken through one of
+    SQLite's, and goes when SQLite closes the last of them in this process. Made when SQLite has just opened the file,
+    before it reads; the constructor takes it for the first time.
+    """
+
+    _held: dict[Identity, list[NameLock]] = {}  # noqa: RUF012 - a process sees no locks of its own, so it keeps a list
+    _guard = threading.Lock()
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.byte = _byte_of(path)
+        self.database = identify(path)
+        self.take()
+        if self.database is not None:
+            with self._guard:
+                self._held.setdefault(self.database, []).append(self)
+
+    def take(self) -> None:
+        """Take the lock, and look whether others came by another name.
+
+        Again as soon as the log is in use: until then SQLite gives up all locks of the process on the file, ours too,
+        each time that it ends reading.
+
+        Raises:
+            ConfigurationError: The database is in use under another name.
+        """
+        with self._guard:
+            fd = _find_descriptor(self.database)
+            if self.database is None or fd is None:
+                return  # removed meanwhile, which the guard of the open store reports
+            mine = self._held.get(self.database, [])
+            if any(held.byte != self.byte for held in mine):
+                raise _refuse(self.path, "this process")
+            share_byte(fd, self.byte)
+            # Of two that come at once, each has its lock before it looks for the other's.
+            for begin, end in ((_BEGIN, self.byte), (self.byte + 1, _BEGIN + _SPAN)):
+                holder = find_holder(fd, begin, end - begin) if begin < end else None
+                if holder is not None:
+                    if mine in ([], [self]):
+                        share_byte(fd, self.byte, hold=False)
+                    raise _refuse(self.path, f"process {holder}" if holder > 0 else "a process of another container")
+
+    def close(self) -> None:
+        """One store of this process fewer. Idempotent."""
+        if self.database is not None:
+            with self._guard, suppress(ValueError):
+                self._held.get(self.database, []).remove(self)
+
+    @classmethod
+    def abandon_all(cls) -> None:
+        """Begin anew in a forked child, which inherits no locks."""
+        cls._guard = threading.Lock()
+        cls._held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=NameLock.abandon_all)
+
+
+def _byte_of(path: str) -> int:
+    folder, name = os.path.split(path)
+    found = os.stat(folder)
+    text = os.fsencode(f"{found.st_dev}:{found.st_ino}:{name}")
+    return _BEGIN + int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % _SPAN
+
+
+def _find_descriptor(file: Identity | None) -> int | None:
+    """One of SQLite's descriptors of a file; any one in this process will do."""
+    try:
+        numbers: Iterable[int] = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:  # hidden, with /proc
+        numbers = range(min(os.sysconf("SC_OPEN_MAX"), _DESCRIPTORS))
+    for number in numbers:
+        with suppress(OSError):  # closed meanwhile
+            found = os.fstat(number)
+            if (found.st_dev, found.st_ino) == file:
+                return number
+    return None
+
+
+def _refuse(path: str, holder: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The database {path!r} is in use by {holder} under another name, through a mount of the file alone or a hard "
+        "link, and would lose messages: its -wal and -shm files go by the name. Use one name in every process; into "
+        "a container, mount the folder (`-v ./data:/data`), not the file."
+    )
