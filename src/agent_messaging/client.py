@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 from uuid import UUID
+
+from typing_extensions import TypeForm
 
 from .bootstrap import build_store
 from .config import Config
@@ -44,6 +46,7 @@ from .models import (
 from .payloads import payload_type
 from .storage.ports import Store
 
+R = TypeVar("R")
 F = TypeVar("F", bound=AnyHandler)
 EventF = TypeVar("EventF", bound=EventHandler)
 
@@ -576,6 +579,24 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         kinds = [Kind.ONE_WAY, Kind.CONVERSATION, Kind.NOTIFICATION, Kind.INVITATION, Kind.TURN]
         await engine.serving.wait_until_served(ids, kinds, timeout)
 
+    @overload
+    async def receive(
+        self,
+        agent_external_id: str,
+        limit: int = 1,
+        timeout: float | None = None,
+        lease: float = DEFAULT_LEASE,
+        *,
+        payload_type: TypeForm[R],
+    ) -> list[ReceivedMessage[R]]: ...
+    @overload
+    async def receive(
+        self,
+        agent_external_id: str,
+        limit: int = 1,
+        timeout: float | None = None,
+        lease: float = DEFAULT_LEASE,
+    ) -> list[ReceivedMessage[Any]]: ...
     async def receive(
         self,
         agent_external_id: str,
@@ -584,7 +605,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         lease: float = DEFAULT_LEASE,
         *,
         payload_type: Any = Any,
-    ) -> list[ReceivedMessage]:
+    ) -> list[ReceivedMessage[Any]]:
         """Pull one-way messages of an agent that has no handler: claim up to `limit`, oldest first.
 
         Each is settled by its `done`, `retry` or `reject`. If this process dies, or when the lease ends, it goes to

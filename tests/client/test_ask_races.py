@@ -125,12 +125,12 @@ async def test_an_ask_cancelled_at_any_step_is_stored_wholly_or_not_and_leaves_n
         sdk._started().names.clear()  # so that the look-ups are cut too
         own_key = None if key is None else f"{key}-{steps}"
         options = {"timeout": 60, "require_handler": False, "idempotency_key": own_key}
-        answer = await cancel_after(steps, sdk.conversation.send_and_wait("alice", "bob", steps, **options))  # type: ignore[arg-type]
+        answer = await cancel_after(steps, sdk.conversation.send_and_wait("alice", "bob", steps, **options))  # type: ignore[call-overload]
         assert answer is None
         if key is None:
             await nothing_is_left(sdk, other)
         else:
-            again = begin(sdk.conversation.send_and_wait("alice", "bob", steps, **options))  # type: ignore[arg-type]
+            again = begin(sdk.conversation.send_and_wait("alice", "bob", steps, **options))  # type: ignore[call-overload]
             await until_waiting(sdk, "alice", "bob")
             await other.conversation.reply("bob", "alice", f"re: {steps}")
             assert await again == f"re: {steps}"

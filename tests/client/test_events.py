@@ -204,7 +204,7 @@ async def test_what_cannot_be_a_handler_is_refused_in_words(sdk: Sdk) -> None:
         sdk._event_handler.register_handler(Type.TURN_CHANGED, 7)  # type: ignore[arg-type]
     for bad in (lambda: None, lambda one, two: None, lambda one, *, key: None, lambda a, b, c, d: None):
         with pytest.raises(InvalidArgumentError, match=r"takes \(.*An event handler takes \(event\), or \(meeting_id"):
-            sdk.register_event_handler(Type.TURN_CHANGED)(bad)
+            sdk.register_event_handler(Type.TURN_CHANGED)(bad)  # type: ignore[type-var]
     assert sdk._event_handler.subscriptions == []
 
 

@@ -106,7 +106,7 @@ async def test_every_way_of_registering_a_turn_handler(make_sdk: MakeSdk) -> Non
     with pytest.raises(InvalidArgumentError, match="agent"):
         register_meeting_handler(agent=" ")(bare)
     with pytest.raises(InvalidArgumentError, match=r"\(message, context\)"):
-        sdk.register_meeting_handler("bob")(lambda: None)
+        sdk.register_meeting_handler("bob")(lambda: None)  # type: ignore[type-var]
     assert sdk.unregister_handler("dave") is True
 
 

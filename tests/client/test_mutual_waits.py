@@ -117,7 +117,7 @@ async def test_a_question_inside_an_ask_whose_asker_has_no_handler_is_refused(sd
     async def curious(message: Any, context: MessageContext) -> str:
         for options in ({}, {"require_handler": False}):
             try:
-                await sdk.conversation.send_and_wait("bob", "alice", "?", timeout=60, **options)  # type: ignore[arg-type]
+                await sdk.conversation.send_and_wait("bob", "alice", "?", timeout=60, **options)  # type: ignore[call-overload]
             except (MutualWaitError, NoHandlerRegisteredError) as error:
                 refused.append(error)
         return "nobody to ask"

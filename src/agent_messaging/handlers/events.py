@@ -32,7 +32,7 @@ __all__ = [
     "check_event_type",
 ]
 
-EventHandler = Callable[..., Any]
+EventHandler = Callable[[Any], Any] | Callable[[UUID, str | None, Any], Any]
 """`async def handler(event)` or `async def handler(meeting_id, agent_external_id, data)`, or the same without async."""
 F = TypeVar("F", bound=EventHandler)
 _EPOCH = datetime.fromtimestamp(0, UTC)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
 from ..ids import check_external_id, check_timeout, refuse
-from ..models import HandlerContext, Kind
+from ..models import HandlerContext, Kind, MessageContext
 from ..payloads import handler_annotation
 from .functions import check_handler, is_coroutine_function
 
-AnyHandler = Callable[..., Any]
+AnyHandler = Callable[[Any, MessageContext], Any]
 """`async def handler(message, context)`, or the same without `async`: it then runs in a thread."""
 F = TypeVar("F", bound=AnyHandler)
 

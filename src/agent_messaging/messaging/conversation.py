@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar, overload
 from uuid import UUID
+
+from typing_extensions import TypeForm
 
 from ..bodies import open_body
 from ..config import MessagingConfig
@@ -34,6 +36,7 @@ from .asking import Ask
 from .drafts import Draft, make_draft
 from .listing import DAMAGED
 
+R = TypeVar("R")
 READ_AT_ONCE = 1_000
 """Messages read and marked in one transaction."""
 _ENDING = encode({"type": "conversation_ended", "reason": "explicit_end"}, limit_bytes=1_000)
@@ -64,6 +67,33 @@ class Conversation(Generic[T]):
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
+    @overload
+    async def send_and_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        response_type: TypeForm[R],
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> R: ...
+    @overload
+    async def send_and_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> Any: ...
     async def send_and_wait(
         self,
         sender_external_id: str,

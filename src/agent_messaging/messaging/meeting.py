@@ -243,8 +243,21 @@ class MeetingManager(Generic[T]):
 
     @overload
     async def attend_meeting(
-        self, agent_external_id: str, meeting_id: MeetingId, *, wait_for_turn: Literal[False] = False
+        self,
+        agent_external_id: str,
+        meeting_id: MeetingId,
+        timeout: None = None,
+        *,
+        wait_for_turn: Literal[False] = False,
     ) -> bool: ...
+    @overload
+    async def attend_meeting(
+        self, agent_external_id: str, meeting_id: MeetingId, timeout: float, *, wait_for_turn: bool = False
+    ) -> Turn: ...
+    @overload
+    async def attend_meeting(
+        self, agent_external_id: str, meeting_id: MeetingId, timeout: None = None, *, wait_for_turn: Literal[True]
+    ) -> Turn: ...
     @overload
     async def attend_meeting(
         self,
@@ -253,7 +266,7 @@ class MeetingManager(Generic[T]):
         timeout: float | None = None,
         *,
         wait_for_turn: bool = False,
-    ) -> Any: ...
+    ) -> bool | Turn: ...
     @_by_name
     async def attend_meeting(
         self,
@@ -262,7 +275,7 @@ class MeetingManager(Generic[T]):
         timeout: float | None = None,
         *,
         wait_for_turn: bool = False,
-    ) -> Any:
+    ) -> bool | Turn:
         """Say that an invited agent is there. Attending again changes nothing.
 
         Args:
@@ -405,6 +418,66 @@ class MeetingManager(Generic[T]):
             "with get_meeting_status."
         )
 
+    @overload
+    async def speak(
+        self,
+        agent_external_id: str | None = None,
+        meeting_id: MeetingId | None = None,
+        message: T | None = ...,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        next_speaker_external_id: str | None = None,
+        turn: int | Turn | None = None,
+        wait_for_turn: Literal[False] = False,
+        timeout: None = None,
+        idempotency_key: str | None = None,
+        speaker_external_id: str | None = None,
+    ) -> UUID: ...
+    @overload
+    async def speak(
+        self,
+        agent_external_id: str | None = None,
+        meeting_id: MeetingId | None = None,
+        message: T | None = ...,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        next_speaker_external_id: str | None = None,
+        turn: int | Turn | None = None,
+        wait_for_turn: Literal[True],
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        speaker_external_id: str | None = None,
+    ) -> Turn: ...
+    @overload
+    async def speak(
+        self,
+        agent_external_id: str | None = None,
+        meeting_id: MeetingId | None = None,
+        message: T | None = ...,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        next_speaker_external_id: str | None = None,
+        turn: int | Turn | None = None,
+        wait_for_turn: bool = False,
+        timeout: float,
+        idempotency_key: str | None = None,
+        speaker_external_id: str | None = None,
+    ) -> Turn: ...
+    @overload
+    async def speak(
+        self,
+        agent_external_id: str | None = None,
+        meeting_id: MeetingId | None = None,
+        message: T | None = ...,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        next_speaker_external_id: str | None = None,
+        turn: int | Turn | None = None,
+        wait_for_turn: bool = False,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        speaker_external_id: str | None = None,
+    ) -> UUID | Turn: ...
     @_by_name
     async def speak(
         self,
@@ -419,7 +492,7 @@ class MeetingManager(Generic[T]):
         timeout: float | None = None,
         idempotency_key: str | None = None,
         speaker_external_id: str | None = None,
-    ) -> Any:
+    ) -> UUID | Turn:
         """Say something in one's turn, and pass the turn on.
 
         When it returns, the speech is committed and synced, under the turn's number, and the next turn is current.

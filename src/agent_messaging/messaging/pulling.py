@@ -6,7 +6,7 @@ import asyncio
 import random
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic
 
 from ..delivery.engine import Engine
 from ..delivery.names import NAMES_MAX_AGE, AgentName
@@ -14,7 +14,7 @@ from ..delivery.retry import MAX_REASON_LENGTH, describe
 from ..exceptions import ClaimLostError, NotInitializedError
 from ..handlers.running import UnreadableError, decode_delivery, make_context
 from ..ids import check_external_id, check_timeout, refuse
-from ..models import Kind, MessageContext
+from ..models import Kind, MessageContext, T
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement, Settling
 
 MAX_LIMIT = 1_000
@@ -25,10 +25,10 @@ CROWDED_TRIES, CROWDED_PAUSE = 5, 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivedMessage:
+class ReceivedMessage(Generic[T]):
     """A claimed message. Settle it once: `done`, `retry` or `reject`; otherwise it comes back when its lease ends."""
 
-    content: Any
+    content: T
     """The payload; plain JSON, or of the type asked for."""
     context: MessageContext
     delivery: ClaimedDelivery
@@ -96,7 +96,7 @@ def _check_reason(reason: object) -> None:
 
 async def receive(
     engine: Engine, agent_external_id: str, *, limit: int, timeout: float | None, lease: float, payload_type: Any
-) -> list[ReceivedMessage]:
+) -> list[ReceivedMessage[Any]]:
     """See `AgentMessaging.receive`."""
     check_external_id(agent_external_id, field="agent_external_id")
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MAX_LIMIT:
@@ -112,7 +112,7 @@ async def receive(
 
 async def _receive(
     engine: Engine, agent: AgentName, limit: int, deadline: float | None, lease: float, payload_type: Any
-) -> list[ReceivedMessage]:
+) -> list[ReceivedMessage[Any]]:
     while True:
         with engine.arrivals.place((agent.id, Kind.ONE_WAY)) as place:
             current = agent
@@ -129,7 +129,7 @@ async def _receive(
 
 async def _pull(
     engine: Engine, agent: AgentName, limit: int, deadline: float | None, lease: float, payload_type: Any
-) -> list[ReceivedMessage]:
+) -> list[ReceivedMessage[Any]]:
     """What can be claimed now."""
     crowded = CROWDED_TRIES
     while True:
@@ -149,7 +149,7 @@ async def _pull(
         await asyncio.sleep(random.uniform(0.0, CROWDED_PAUSE))  # noqa: S311 - jitter
 
 
-async def _open(engine: Engine, claimed: list[ClaimedDelivery], payload_type: Any) -> list[ReceivedMessage]:
+async def _open(engine: Engine, claimed: list[ClaimedDelivery], payload_type: Any) -> list[ReceivedMessage[Any]]:
     """Decode what was claimed; what does not fit the type asked for goes to the dead letters."""
     ids = {id for one in claimed for id in (one.sender_id, one.recipient_id)}
     senders = await engine.names.find_by_id(ids, max_age=NAMES_MAX_AGE)

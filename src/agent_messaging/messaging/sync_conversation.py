@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar, overload
+
+from typing_extensions import TypeForm
 
 from ..models import T
 from .arguments import MISSING_MESSAGE
 from .conversation import Conversation
+
+R = TypeVar("R")
 
 
 class SyncConversation(Generic[T]):
@@ -15,6 +20,33 @@ class SyncConversation(Generic[T]):
     def __init__(self, conversation: Conversation[T]) -> None:
         self.conversation = conversation
 
+    @overload
+    async def send_and_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        *,
+        response_type: TypeForm[R],
+        metadata: Mapping[str, Any] | None = None,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> R: ...
+    @overload
+    async def send_and_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> Any: ...
     async def send_and_wait(
         self,
         sender_external_id: str,
