@@ -16,12 +16,18 @@ import click
 from ..exceptions import AgentMessagingError, AgentNotFoundError, OrganizationNotFoundError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from .app import Options
 
 INTERNAL_ERROR = 70
 """The exit code of a mistake of ours (EX_SOFTWARE)."""
-WIDE = 120
-"""Columns of a terminal on which a table may have a column for ids."""
+PROSE = 24
+"""Columns of a terminal that prose needs at least, to be broken over several lines."""
+_PROSE = frozenset({"content", "reason"})
+"""Headings of what is read and not copied: broken anywhere."""
+_LISTS = frozenset({"name", "serves"})
+"""Headings of what is broken between words."""
 MAX_CONTENT = 200
 """Characters of a payload shown to people; JSON has all of it."""
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -142,27 +148,73 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) 
 
 
 def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
     from rich.console import Console
+
+    console = Console()
+    headings, texts = list(columns), [list(row) for row in rows]
+    widths = _widths(headings, texts, console.width)
+    if widths is None and "id" in columns and "content" in columns:
+        # Beside an id of 36 characters too little room is left: it stands under the content.
+        id, content = columns.index("id"), columns.index("content")
+        for row in texts:
+            row[content] += f"\n{row.pop(id)}"
+        headings.pop(id)
+        widths = _widths(headings, texts, console.width)
+    if widths is None:
+        _draw_records(columns, rows)
+    else:
+        _draw_table(console, headings, texts, widths)
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """The widths of a table that breaks nothing that a person copies, and leaves prose some room; None if none does."""
+    from rich.cells import cell_len
+
+    least, natural = [], []
+    for number, column in enumerate(columns):
+        lines = [[column], *(row[number].split("\n") for row in rows)]
+        natural.append(max(cell_len(one) for cell in lines for one in cell))
+        if column in _PROSE:  # what stands under it is copied
+            least.append(max(max(min(cell_len(first), PROSE), *map(cell_len, rest), 0) for first, *rest in lines))
+        elif column in _LISTS:
+            least.append(max(cell_len(word) for cell in lines for word in cell[0].split(" ")))
+        else:
+            least.append(natural[-1])
+    left = width - sum(least) - 2 * (len(columns) - 1)
+    if left < 0:
+        return None
+    for number, most in enumerate(natural):
+        more = min(left, most - least[number])
+        least[number] += more
+        left -= more
+    return least
+
+
+def _draw_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> None:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    cells = [[Text(cell) for cell in row] for row in rows]
-    headings = list(columns)
-    if console.width < WIDE and "id" in columns and "content" in columns:
-        # Beside an id of 36 characters too little room would be left.
-        id, content = columns.index("id"), columns.index("content")
-        for row in cells:
-            row[content].append("\n").append(row.pop(id).plain, style="dim")
-        headings.pop(id)
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in headings:
-        # An id that is broken over two lines cannot be copied.
-        drawn.add_column(column, no_wrap=column in ("id", "at"), overflow="fold")
-    for line in cells:
-        drawn.add_row(*line)
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for column, width in zip(columns, widths, strict=True):
+        drawn.add_column(column, width=width, overflow="fold")
+    for row in rows:
+        cells = [Text(cell) for cell in row]
+        for cell in cells:
+            if "\n" in cell.plain:
+                cell.stylize("dim", cell.plain.index("\n"))
+        drawn.add_row(*cells)
     console.print(drawn)
+
+
+def _draw_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """One line for each cell, which the terminal breaks where it must; what is copied from it is whole."""
+    width = max(len(column) for column in columns)
+    for row in rows:
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                say(f"{click.style(column.ljust(width), bold=True)}  {cell}")
+        say()
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""What a person copies from a table is whole: never broken over lines, never cut, however narrow the terminal."""
+
+from __future__ import annotations
+
+import io
+import random
+import sys
+import uuid
+
+import click
+import pytest
+import rich.console
+from rich.cells import cell_len
+
+from agent_messaging.cli import output
+
+COLUMNS = [
+    ("at", "kind", "from", "", "content", "id"),
+    ("at", "from", "to", "runs", "reason", "content", "id"),
+    ("id", "with", "status", "waits", "since"),
+    ("id", "host", "status", "turn", "speaker", "since"),
+    ("agent", "organization", "name", "since"),
+    ("process", "since", "serves"),
+    ("at", "after", "event", "attempt", "process", "reason"),
+]
+
+
+def some(chance: random.Random, column: str) -> str:
+    if column == "id":
+        return str(uuid.UUID(int=chance.getrandbits(128)))
+    if column in ("content", "reason"):
+        return " ".join(
+            "".join(chance.choices("abc長é", k=chance.randrange(1, 60))) for _ in range(chance.randrange(9))
+        )
+    if column == "serves":
+        return ", ".join(f"agent-{number}" for number in range(chance.randrange(1, 40)))
+    return "".join(chance.choices("abcd-長", k=chance.choice([0, 3, 8, 20, 70])))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, width: int, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(rich.console.Console, "is_terminal", True)
+    output.table(columns, rows, empty="")
+    monkeypatch.undo()
+    return click.unstyle(stream.getvalue())
+
+
+def test_whatever_is_copied_is_whole_at_every_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = random.randrange(10**9)
+    print("seed", seed)
+    chance = random.Random(seed)
+    for _ in range(200):
+        width, columns = chance.choice([40, 60, 80, 100, 120, 160, 240]), chance.choice(COLUMNS)
+        rows = [tuple(some(chance, column) for column in columns) for _ in range(chance.randrange(1, 4))]
+        screen = drawn(monkeypatch, width, columns, rows)
+        for row in rows:
+            for column, cell in zip(columns, row, strict=True):
+                if column not in ("content", "reason", "serves", "name"):
+                    assert cell in screen, (width, column, cell, screen)
+                else:
+                    assert all(word in screen for word in cell.split() if cell_len(word) <= 24 or column == "serves")
+        if "────" in screen:
+            assert max(cell_len(line) for line in screen.splitlines()) <= width, screen
+        assert "…" not in screen
+
+
+def test_a_pipe_gets_whole_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    id, text = str(uuid.uuid4()), "x" * 300
+    output.table(("id", "content"), [(id, text)], empty="")
+    assert capsys.readouterr().out.splitlines()[1] == f"{id}  {text}"
