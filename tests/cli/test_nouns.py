@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from datetime import datetime
 from uuid import UUID
 
@@ -92,6 +93,32 @@ def test_a_payload_is_text_json_or_standard_input(
 ) -> None:
     cli("send", "alice", "bob", *arguments, input=input)
     assert cli("inbox", "bob", "--json").json["messages"][0]["content"] == payload
+
+
+@pytest.mark.parametrize("arguments", [[], ["--text", "-"]])
+@pytest.mark.parametrize("command", [["send"], ["ask"], ["reply"]])
+def test_an_empty_pipe_sends_nothing(command: list[str], arguments: list[str], acme: str, cli: Cli) -> None:
+    for input in ("", "\n"):
+        refused = cli(*command, "alice", "bob", *arguments, input=input, check=2)
+        assert "the standard input is empty" in refused.err
+    assert cli("inbox", "bob", "--json").json["messages"] == []
+
+
+def test_an_empty_text_that_is_meant_is_sent(acme: str, cli: Cli) -> None:
+    cli("send", "alice", "bob", "--text", "")
+    assert [one["content"] for one in cli("inbox", "bob", "--json").json["messages"]] == [""]
+
+
+def test_a_text_that_stands_where_a_recipient_belongs_is_refused_with_the_command_that_was_meant(
+    acme: str, cli: Cli
+) -> None:
+    refused = cli("send", "alice", "bob", "Tea at four?", input="", check=2)
+    meant = "agent-messaging send alice bob --text 'Tea at four?'"
+    assert meant in refused.err
+    cli(*shlex.split(meant)[1:])
+    assert [one["content"] for one in cli("inbox", "bob", "--json").json["messages"]] == ["Tea at four?"]
+    for command in ("ask", "reply"):
+        assert "--text, in quotes" in cli(command, "alice", "bob", "Tea at four?", input="", check=2).err
 
 
 def test_a_key_stores_a_repeated_command_once(acme: str, cli: Cli) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
 
+from agent_messaging import __version__
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 
@@ -19,4 +21,5 @@ def test_the_wheel_has_the_migrations_the_statements_and_the_mark_of_types(tmp_p
     needed = {path.relative_to(SOURCE).as_posix() for path in files}
     assert {Path(name).suffix for name in needed} >= {".py", ".sql", ".typed"}
     assert not needed - packed
-    assert {name.partition("/")[0] for name in packed} == {"agent_messaging", "agent_messaging-0.1.0.dist-info"}
+    folders = {name.partition("/")[0] for name in packed}
+    assert folders == {"agent_messaging", f"agent_messaging-{__version__}.dist-info"}, "one place has the version"

@@ -255,6 +255,9 @@ def _explain(error: Exception) -> tuple[str, str, dict[str, Any], int]:
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx is not None else "agent-messaging"
         message = " ".join(error.format_message().split())
+        options = [] if error.ctx is None else [param.name for param in error.ctx.command.params]
+        if "unexpected extra argument" in message and "text" in options:
+            message += " Give the text with --text, in quotes."
         return "usage", f"{message} See `{path} --help`.", {}, error.exit_code
     if isinstance(error, click.ClickException):
         return getattr(error, "code", "failed"), error.format_message(), {}, error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ def send(
     --wait the exit code tells: 0 all handled, 7 one died, expired or was withdrawn, 8 not handled in time (they go on).
     """
     options = get_options(ctx)
-    message = read_payload(text, payload)
+    message = read_payload(text, payload, hint=_hint(sender, recipients))
     extra = read_metadata(metadata)
 
     async def work() -> int:
@@ -115,6 +116,15 @@ def send(
         return NOT_HANDLED if any(receipt.state.value != "done" for receipt in receipts or ()) else 0
 
     ctx.exit(run(options, work()))
+
+
+def _hint(sender: str, recipients: tuple[str, ...]) -> str:
+    """Where the text may have been given behind the recipient: how it is given."""
+    if len(recipients) < 2:
+        return ""
+    *others, last = map(shlex.quote, recipients)
+    meant = f"agent-messaging send {shlex.quote(sender)} {' '.join(others)} --text {last}"
+    return f" All names behind the sender are recipients; if {last} is the text: {meant}."
 
 
 async def find_unserved(sdk: AgentMessaging, external_ids: Sequence[str]) -> list[str]:

@@ -52,8 +52,11 @@ def check_renaming(rename: bool, name: str | None) -> None:
         raise click.UsageError("--rename needs the new name. Give it with --name.")
 
 
-def read_payload(text: str | None, payload: str | None) -> Any:
+def read_payload(text: str | None, payload: str | None, *, hint: str = "") -> Any:
     """What is to be sent: the text, the JSON, or what comes on standard input.
+
+    Args:
+        hint: A sentence about what may have been meant, where there is nothing to send.
 
     Raises:
         click.UsageError: Both were given, or neither and nothing is piped in.
@@ -66,8 +69,16 @@ def read_payload(text: str | None, payload: str | None) -> Any:
     if text is not None and text != "-":
         return text
     if text is None and sys.stdin.isatty():
-        raise click.UsageError("There is nothing to send. Give --text, or --payload with JSON, or pipe the text in.")
-    return _read_stdin().removesuffix("\n")
+        raise click.UsageError(
+            f"There is nothing to send.{hint} Give --text, or --payload with JSON, or pipe the text in."
+        )
+    piped = _read_stdin().removesuffix("\n")
+    if not piped:
+        # A command before the pipe that failed, or a shell without a terminal: nobody means to send that.
+        raise click.UsageError(
+            f"There is nothing to send: the standard input is empty.{hint} Give --text (--text '' is an empty text)."
+        )
+    return piped
 
 
 def read_metadata(values: tuple[str, ...]) -> dict[str, Any] | None:
