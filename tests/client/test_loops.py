@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import random
 import sys
 import threading
 import time
@@ -489,3 +490,46 @@ async def test_who_closes_while_it_is_started_waits_and_leaves_it_closed(url: st
     await sdk.close()
     await starting
     nothing_is_open(sdk)
+
+
+@pytest.mark.parametrize("number", range(3))
+async def test_whatever_is_started_left_and_cancelled_at_once_it_ends_and_can_be_used(url: str, number: int) -> None:
+    """Random starts, leavings, blocks and calls, most of them cancelled again and again, some at each turn."""
+    seed = random.randrange(10**9)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    sdk = Sdk(make_config(url, drain_timeout=0.05))
+    sdk.register_handler("bob")(gate := Gate())
+
+    async def block() -> None:
+        async with sdk:
+            await sdk.add_people("alice", "bob")
+            await sdk.one_way.send("alice", "bob", "hi")
+            await asyncio.sleep(chance.uniform(0.0, 0.02))
+
+    async def act(do: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        with contextlib.suppress(NotInitializedError):
+            await do()
+
+    async def cancel(task: asyncio.Task[None]) -> None:
+        await asyncio.sleep(chance.uniform(0.0, 0.05))
+        pause = chance.choice([0.0, 0.0, 0.001, 0.01])
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(pause)
+
+    acts: list[Callable[[], Coroutine[Any, Any, Any]]] = [sdk.initialize, sdk.close, block, sdk.list_agents]
+    for _ in range(6):
+        chosen = chance.choices(acts, k=chance.randint(1, 4))
+        acting = [asyncio.create_task(act(do)) for do in chosen]
+        cancelling = [asyncio.create_task(cancel(task)) for task in acting if chance.random() < 0.7]
+        ends = await asyncio.wait_for(asyncio.gather(*acting, return_exceptions=True), SOON * 2)
+        await asyncio.gather(*cancelling)
+        failed = [end for end in ends if end is not None and not isinstance(end, asyncio.CancelledError)]
+        assert failed == [], f"seed {seed}"
+    gate.open()
+    await sdk.close()
+    nothing_is_open(sdk)
+    async with sdk:
+        await sdk.add_people("alice", "bob")
+        await still_works(sdk)

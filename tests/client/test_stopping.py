@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import pytest
 
 from agent_messaging import AgentMessaging, ConfigurationError, InvalidArgumentError
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk, make_config
+from tests.support import eventually
 
 ROOT = Path(__file__).parents[2]
 IN_TIME = 8.0
@@ -197,6 +199,58 @@ async def test_a_signal_during_the_start_ends_it(url: str, way: str, make_sdk: M
     assert await attempts_until_done(sdk, id) == 1
 
 
+async def test_a_handler_that_was_late_already_is_counted(make_sdk: MakeSdk, url: str) -> None:
+    """One that always hangs must end as a dead letter some time, also where each process is stopped before that."""
+    sdk, id = await leave_a_message(make_sdk)
+    hung = threading.Event()
+    stopping = await make_sdk(handler_timeout=0.1, drain_timeout=0.2)
+    stopping.register_handler("bob")(lambda message, context: hung.wait(SOON))
+    try:
+        await eventually(lambda: stopping._started().dispatcher.runs)
+        await stopping.close()
+        receipt = await sdk.receipts.get(id)
+        assert receipt.attempt == 1
+        assert "timed out" in receipt.reasons[0]
+        assert await attempts_until_done(sdk, id) == 2
+    finally:
+        hung.set()
+
+
+FORKING = """
+import asyncio, os, signal, sys, time
+from agent_messaging import AgentMessaging
+
+async def main():
+    async with AgentMessaging(sys.argv[1], handle_signals=True):
+        ends = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            read, write = os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.write(write, b"here")
+                    time.sleep(60)
+                except KeyboardInterrupt:
+                    os._exit(7)
+                os._exit(0)
+            os.read(read, 4)  # Python forgets a signal that comes while it begins the child
+            os.kill(child, number)
+            _, status = os.waitpid(child, 0)
+            ends.append(os.waitstatus_to_exitcode(status))
+        print(*ends, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_forked_child_ends_by_a_signal_as_any_other(url: str) -> None:
+    """A pool of processes ends its workers by SIGTERM, and would wait for ever."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", FORKING, url, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert output.decode().split() == [str(-signal.SIGTERM), "7"]
+
+
 async def test_five_stops_in_a_row_cost_no_attempt(make_sdk: MakeSdk, url: str) -> None:
     """As five deploys during the handling of one long message."""
     sdk, id = await leave_a_message(make_sdk)
@@ -236,6 +290,27 @@ async def test_several_objects_all_leave_by_one_signal(url: str) -> None:
 
     await asyncio.wait_for(work(), SOON)
     assert ends == ["behind them"]
+
+
+@pytest.mark.usefixtures("handlers_of_signals")
+async def test_a_block_inside_a_block_of_the_same_object(url: str) -> None:
+    sdk = Sdk(make_config(url), handle_signals=True)
+    async with sdk, sdk:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.Event().wait()
+    assert sdk._lifecycle.engine is None
+
+
+@pytest.mark.usefixtures("handlers_of_signals")
+async def test_serving_until_stopped_inside_a_block_goes_on_behind_it(url: str) -> None:
+    ends: list[str] = []
+    async with Sdk(make_config(url), handle_signals=True) as sdk:
+        serving = asyncio.create_task(sdk.run_until_stopped())
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(serving, SOON)
+        ends.append("in the block")
+    assert ends == ["in the block"]
 
 
 @pytest.mark.usefixtures("handlers_of_signals")

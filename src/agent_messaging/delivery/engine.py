@@ -253,7 +253,8 @@ class Engine:
                     if self.outbox.is_idle:
                         break
         except TimeoutError:
-            logger.warning("closing with %d handlers still running; their messages go back", len(self.dispatcher.runs))
+            if self.dispatcher.runs:
+                logger.warning("leaving with %d handlers at work; their messages go back", len(self.dispatcher.runs))
         finally:
             await self._leave()
 

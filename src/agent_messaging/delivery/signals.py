@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -43,6 +44,7 @@ class StopSignals:
         self._hurry = hurry
         self._leave = leave
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._before: dict[int, Any] = {}
         self._count = 0
         self._reached = 0
@@ -62,7 +64,10 @@ class StopSignals:
                 "Signals are heard in the main thread alone. Start the SDK there; in another thread, wait for an event "
                 "of your own and `await sdk.close()`."
             )
+        if self._before:
+            return  # a block inside a block of the same object
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         self._count = self._reached = 0
         for number in HEARD:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as of a job in the background: it stays ignored
@@ -104,6 +109,10 @@ class StopSignals:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         """In the main thread, between any two steps of the program."""
+        if os.getpid() != self._pid:  # a forked child, of a process pool perhaps: it ends as any other
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.raise_signal(number)
+            return
         self._count += 1
         if self._count > 2 or self._reached < self._count - 1:
             signal.signal(number, signal.SIG_DFL)
