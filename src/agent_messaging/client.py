@@ -447,6 +447,11 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
 
         return await engine.commits.run(remove())
 
+    @property
+    def meeting_events(self) -> MeetingEventHandler:
+        """The meeting events of this SDK object: their handlers, and the `emit_…` calls for an application's own."""
+        return self._event_handler
+
     # --- handlers and serving -----------------------------------------------------------------------------------------
 
     def register_handler(

@@ -30,6 +30,9 @@ MAX_OFFSET = 2**63 - 1
 
 # --- ids we make ------------------------------------------------------------------------------------------------------
 
+_category = unicodedata.category
+_JOINED = frozenset({"Lo", "Mn", "Mc", "So", "Sk"})
+"""Letters without case, their marks, emoji and what changes these."""
 _CANONICAL = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -104,7 +107,9 @@ def check_external_id(value: str, field: str) -> str:
     """Return the external id as it is, or refuse it.
 
     Accepted: 1 to 255 characters in Unicode normal form NFC, without blanks at the ends and without control, format or
-    line separator characters (so that no two ids differ in something invisible). Case matters.
+    line separator characters (so that no two ids differ in something invisible). The two joiners are accepted where
+    they change what is seen: between letters of scripts without case, such as Persian or Hindi, and inside emoji. Case
+    matters.
 
     Raises:
         InvalidArgumentError: It is not such a text; nothing is trimmed or normalised for the caller.
@@ -138,7 +143,7 @@ def _check_text(value: object, field: str, *, strict: bool) -> str:
         raise refuse(field, value, f"has {len(value):,} characters. At most {MAX_NAME_LENGTH} are accepted.")
     forbidden = ("Cc", "Cs", "Zl", "Zp", "Cf") if strict else ("Cc", "Cs", "Zl", "Zp")
     for position, character in enumerate(value):
-        if unicodedata.category(character) in forbidden:
+        if unicodedata.category(character) in forbidden and not _joins(value, position):
             what = unicodedata.name(character, "a control character or half of a surrogate pair")
             raise refuse(field, value, f"holds U+{ord(character):04X} ({what}) at position {position}. Remove it.")
     if strict and value != value.strip():
@@ -149,6 +154,12 @@ def _check_text(value: object, field: str, *, strict: bool) -> str:
             field, value, f'is not in Unicode normal form NFC. Use unicodedata.normalize("NFC", …): {normal!r}.'
         )
     return str(value)
+
+
+def _joins(value: str, position: int) -> bool:
+    """Whether it is a joiner that changes how its neighbours look: U+200C and U+200D, which are format characters."""
+    around = value[position - 1 : position] + value[position + 1 : position + 2]
+    return value[position] in "\u200c\u200d" and len(around) == 2 and _JOINED.issuperset(map(_category, around))
 
 
 def parse_choice(choices: type[E], value: object, field: str, reason: str) -> E:

@@ -248,15 +248,18 @@ class Message(_Record, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class MessageContext:
-    """What a handler is told about the message beside its payload."""
+    """What a handler is told about the message beside its payload.
+
+    Made by the SDK. A test of a handler makes its own, with what the handler reads: `MessageContext("alice", "bob")`.
+    """
 
     sender_id: str
     """The sender's external id."""
     receiver_id: str
     """The recipient's external id."""
-    organization_id: str
+    organization_id: str = ""
     """The external id of the recipient's organization."""
-    handler_context: HandlerContext
+    handler_context: HandlerContext = HandlerContext.ONE_WAY
     message_id: UUID | None = None
     """The same in every run of this message: use it to make a handler idempotent."""
     session_id: str | None = None

@@ -464,7 +464,6 @@ MEETING_CALLS: list[Bad] = [
     *each("agent_external_id", IDS, lambda sdk, v: meet("remove_participant", "alice", ..., v)(sdk), "remove agent"),
     *each("agent_id", IDS, lambda sdk, v: meet("update_participant_status", ..., v, "left")(sdk), "status of"),
     *each("status", CHOICES, lambda sdk, v: meet("update_participant_status", ..., "bob", v)(sdk), "status"),
-    Bad("status by turns", meet("update_participant_status", ..., "bob", "speaking"), "status"),
     *each("message", PAYLOADS, lambda sdk, v: meet("speak", "alice", ..., v)(sdk), "speak message"),
     *each("metadata", METADATA, lambda sdk, v: meet("speak", "alice", ..., "hi", v)(sdk), "speak metadata"),
     *each("message", PAYLOADS, lambda sdk, v: meet("start_meeting", "alice", ..., v)(sdk), "start_meeting message"),

@@ -58,6 +58,7 @@ BEFORE_START = {
     "register_meeting_handler",
     "register_event_handler",
     "register_meeting_event_handler",
+    "meeting_events",
 }
 """What is meant to be used before the start."""
 

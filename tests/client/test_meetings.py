@@ -860,7 +860,7 @@ async def test_a_status_set_by_hand(sdk: Sdk) -> None:
     await update(table.id, bob, ParticipantStatus.LEFT)
     assert await table.seats() == {"alice": "attending", "bob": "left", "carol": "attending"}
     for status in (ParticipantStatus.WAITING, "speaking"):
-        with pytest.raises(InvalidArgumentError, match="is set by the turns alone"):
+        with pytest.raises(MeetingNotActiveError):
             await update(table.id, "carol", status)
     with pytest.raises(InvalidArgumentError, match="status: 'asleep' is not a status of participants"):
         await update(table.id, "carol", "asleep")
@@ -875,6 +875,28 @@ async def test_a_status_set_by_hand(sdk: Sdk) -> None:
     await sdk.meeting.start_meeting("alice", table.id)
     with pytest.raises(MeetingStateError):
         await update(table.id, "carol", ParticipantStatus.INVITED)
+
+
+async def test_the_turn_can_be_moved_by_setting_a_status(sdk: Sdk) -> None:
+    table = await Table.open(sdk, "bob", "carol")
+    update = sdk.meeting.update_participant_status
+    await update(table.id, "alice", ParticipantStatus.SPEAKING)
+    await update(table.id, "bob", ParticipantStatus.WAITING)
+    assert await table.holder() == (1, "alice")
+    await update(table.id, "carol", "speaking")
+    assert await table.holder() == (2, "carol")
+    await update(table.id, "carol", ParticipantStatus.WAITING)
+    assert await table.holder() == (3, "alice")
+    assert await table.seats() == {"alice": "speaking", "bob": "waiting", "carol": "waiting"}
+    assert await table.course() == [(1, "alice", "passed"), (2, "carol", "passed"), (3, "alice", None)]
+    for status in ("speaking", "waiting"):
+        with pytest.raises(AgentNotInMeetingError):
+            await update(table.id, await sdk.register_agent(f"stranger-{status}", "acme", "S"), status)
+        with pytest.raises(MeetingNotFoundError):
+            await update(uuid4(), "bob", status)
+    await table.end()
+    with pytest.raises(MeetingNotActiveError):
+        await update(table.id, "bob", "speaking")
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------

@@ -153,6 +153,11 @@ def test_parse_id_refuses_everything_else_and_names_the_field(value: object) -> 
         "caf\u00e9",
         "\u7231\u4e3d\u4e1d",
         "\U0001f916",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with a non-joiner
+        "\u0915\u094d\u200d\u0937",  # Hindi, with a joiner
+        "\U0001f469\U0001f3fd\u200d\U0001f4bb",  # a woman of some colour at a computer
+        "\u2764\ufe0f\u200d\U0001f525",  # a heart on fire
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
         "-- drop table",
         "'",
         "%",
@@ -181,6 +186,12 @@ def test_external_ids_come_back_unchanged(value: str) -> None:
         ("a\x85b", "U+0085"),
         ("a\u200bb", "U+200B"),
         ("a\u200db", "ZERO WIDTH JOINER"),
+        ("a\u200cb", "ZERO WIDTH NON-JOINER"),
+        ("\u0645\u06cc\u200c", "ZERO WIDTH NON-JOINER"),
+        ("\u200c\u0645\u06cc", "ZERO WIDTH NON-JOINER"),
+        ("\u0645\u200c\u200c\u06cc", "ZERO WIDTH NON-JOINER"),
+        ("a\u200c\u0645", "ZERO WIDTH NON-JOINER"),
+        ("\u0645\u202e\u06cc", "RIGHT-TO-LEFT OVERRIDE"),
         ("a\u202eb", "RIGHT-TO-LEFT OVERRIDE"),
         ("a\u2066b", "U+2066"),
         ("a\u2028b", "U+2028"),

@@ -80,7 +80,7 @@ class Recorder(Protocol):
 
 
 class MeetingEventHandler:
-    """The event handlers of one SDK object; also `sdk._event_handler`.
+    """The event handlers of one SDK object; `sdk.meeting_events`.
 
     Several handlers of one event run at the same time; one that fails or hangs disturbs no other, and no meeting.
     """

@@ -47,6 +47,7 @@ from ..storage.assembly import (
     Absent,
     Act,
     Attend,
+    Choose,
     End,
     Leave,
     Pass,
@@ -648,8 +649,11 @@ class MeetingManager(Generic[T]):
     async def update_participant_status(
         self, meeting_id: MeetingId, agent_id: UUID | str, status: ParticipantStatus | str
     ) -> None:
-        """Set a participant's status by hand: ATTENDING as `attend_meeting`, LEFT as `leave_meeting`, or, before the
-        start, INVITED again. WAITING and SPEAKING are the turns' to set.
+        """Set a participant's status by hand.
+
+        ATTENDING is `attend_meeting`, LEFT is `leave_meeting`, INVITED takes an attendance back before the start. In an
+        active meeting SPEAKING gives the participant the turn, which whoever has it passes on to it, and WAITING passes
+        on the turn that it has. Setting the status that it has changes nothing.
 
         Args:
             meeting_id: Where.
@@ -657,7 +661,8 @@ class MeetingManager(Generic[T]):
             status: The new one.
 
         Raises:
-            InvalidArgumentError: The status cannot be set by hand.
+            InvalidArgumentError: There is no such status.
+            TurnLostError, NotYourTurnError: The turn changed meanwhile; nothing was changed by this call.
             MeetingStateError: The meeting's status forbids it.
             AgentNotInMeetingError, HostCannotLeaveError, MeetingNotActiveError, MeetingNotFoundError,
                 AgentNotFoundError: As of those calls.
@@ -669,12 +674,35 @@ class MeetingManager(Generic[T]):
             ParticipantStatus.INVITED: Absent,
             ParticipantStatus.LEFT: Leave,
         }
-        if wanted not in acts:
-            raise refuse("status", wanted.value, "is set by the turns alone. Use attending, left or invited.")
         agent = await analytics.find_agent(self.engine, agent_id)
+        if wanted not in acts:
+            return await self._move_turn(id, agent, wanted)
         outcome = await self._act(id, acts[wanted](agent.id))
         if not (isinstance(outcome, Refused) and outcome.why is Why.NOTHING):
             await self._expect(id, outcome, agent, before_start=wanted is not ParticipantStatus.LEFT)
+        return None
+
+    async def _move_turn(self, meeting_id: str, agent: AgentName, wanted: ParticipantStatus) -> None:
+        """Let a participant speak, or wait, by passing the current turn on."""
+        found = await self.engine.store.meetings.find_standings([(meeting_id, agent.id)])
+        standing = found[meeting_id, agent.id]
+        if standing is None:
+            raise MeetingNotFoundError(meeting_id=meeting_id)
+        if standing.seat is None or standing.seat == ParticipantStatus.LEFT:
+            raise await self._explain(Refused(Why.NOT_PARTICIPANT, standing.status, agent.id), agent, None)
+        turn = standing.turn
+        if standing.status is not MeetingStatus.ACTIVE or turn is None:
+            raise _wrong_status(standing.status, before_start=False)
+        if standing.seat == wanted:
+            return
+        act: Act
+        if wanted is ParticipantStatus.WAITING:
+            act = Pass(agent.id, turn.number)
+        elif turn.purpose is Purpose.SELECT:
+            act = Choose(turn.number, agent.id)
+        else:
+            act = Pass(turn.agent_id, turn.number, next_id=agent.id)
+        await self._expect(meeting_id, await self._act(meeting_id, act), agent)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
