@@ -387,6 +387,10 @@ class ReceiptEvent:
     process: str | None = None
     """The incarnation id of the process concerned."""
     reason: str | None = None
+    host: str | None = None
+    """The host of that process; None where there is none, or its end is so long ago (a week) that it is forgotten."""
+    pid: int | None = None
+    """Its process id there, likewise."""
 
 
 @dataclass(frozen=True, slots=True)

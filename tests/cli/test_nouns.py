@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 from datetime import datetime
 from uuid import UUID
@@ -210,6 +211,7 @@ def test_a_receipt_tells_the_life_of_a_message(acme: str, cli: Cli) -> None:
     human = cli("receipt", id).out
     assert "alice → bob" in human
     assert human.index("stored") < human.index("claimed") < human.rindex("done")
+    assert human.count(f"pid {os.getpid()}") == 2
 
 
 def test_dead_letters_are_listed_with_reasons_and_redriven(

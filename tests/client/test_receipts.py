@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import os
+import socket
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
-from agent_messaging import DeliveryState, Kind, MessageNotFoundError, TimeoutError
+from agent_messaging import DeliveryState, Kind, MessageNotFoundError, StorageUnavailableError, TimeoutError
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 from tests.support import eventually
 
@@ -51,6 +53,29 @@ async def test_a_receipt_tells_every_run_and_why_it_failed(sdk: Sdk) -> None:
         *(("claimed", 1), ("failed", 1), ("claimed", 2), ("failed", 2)),
         *(("claimed", 3), ("done", 3)),
     ]
+
+
+async def test_a_receipt_says_on_which_host_and_in_which_process_each_run_was(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk.register_handler("bob")(Inbox())
+    for number in range(2):
+        receipt = await sdk.receipts.wait((await sdk.one_way.send("alice", "bob", number))[0], timeout=SOON)
+        stored, claimed, done = receipt.events
+        assert (stored.host, stored.pid) == (None, None)
+        for event in (claimed, done):
+            assert (event.process, event.host, event.pid) == (receipt.process, socket.gethostname(), os.getpid())
+        # It is looked up once for each process, and a store that does not answer spoils no receipt.
+        monkeypatch.setattr(sdk.store.processes, "find_processes", "not to be called")
+    await sdk.close()
+    await sdk.initialize()
+
+    async def fail(ids: object) -> None:
+        raise StorageUnavailableError
+
+    monkeypatch.setattr(sdk.store.processes, "find_processes", fail)
+    again = await sdk.receipts.get(receipt.message_id)
+    assert [(event.process, event.pid) for event in again.events[1:]] == [(receipt.process, None)] * 2
 
 
 async def test_waiting_returns_the_receipts_in_the_order_asked_for_and_one_for_one_id(sdk: Sdk) -> None:

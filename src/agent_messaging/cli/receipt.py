@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from .output import clean, duration, instant, say, show, table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .. import Receipt
+    from .. import Receipt, ReceiptEvent
 
 
 @click.command(cls=Command)
@@ -52,7 +53,8 @@ def life(receipt: Receipt, processes: Mapping[str, str] | None = None) -> list[t
     """The events as rows: when, how long after the first, what, which attempt, which process, why.
 
     Args:
-        processes: Names of processes by their incarnation id; the others are shown by the beginning of it.
+        processes: Names of processes by their incarnation id; the others are shown by their pid and, if it is another
+            than here, their host, or by the id where nobody knows these any more.
     """
     begun = receipt.events[0].at
     return [
@@ -61,8 +63,14 @@ def life(receipt: Receipt, processes: Mapping[str, str] | None = None) -> list[t
             f"+{duration(max(0.0, (event.at - begun).total_seconds()))}",
             event.event,
             "" if event.attempt is None else str(event.attempt),
-            "" if event.process is None else (processes or {}).get(event.process, event.process[:8]),
+            (processes or {}).get(event.process or "", _place(event)),
             clean(event.reason or ""),
         )
         for event in receipt.events
     ]
+
+
+def _place(event: ReceiptEvent) -> str:
+    if event.pid is None:
+        return event.process or ""
+    return f"pid {event.pid}" if event.host == socket.gethostname() else f"pid {event.pid} on {clean(event.host or '')}"

@@ -25,6 +25,7 @@ from .background import Background
 from .commits import Commits
 from .dispatcher import Dispatcher
 from .events import Events
+from .incarnations import Incarnations
 from .meetings import Meetings
 from .names import AgentName, Names
 from .notices import Notices
@@ -72,6 +73,7 @@ class Engine:
         self.loop: asyncio.AbstractEventLoop | None = None
         """On which it was started, and all of it runs."""
         self.trouble = Trouble()
+        self.incarnations = Incarnations(store.processes)
         self.names = Names(store.directory, store.location)
         self.serving = Serving(
             store.processes,

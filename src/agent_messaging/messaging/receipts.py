@@ -124,7 +124,10 @@ class Receipts:
 
     async def _receipts(self, rows: Sequence[ReceiptRow]) -> dict[str, Receipt]:
         names = await self.engine.names.find_by_id({id for row in rows for id in (row.sender_id, row.recipient_id)})
-        return {row.message_id: _receipt(row, names) for row in rows}
+        processes = {str(entry["process"]) for row in rows for entry in row.log if entry.get("process")}
+        processes |= {row.owner for row in rows if row.owner is not None}
+        places = await self.engine.incarnations.find(processes)
+        return {row.message_id: _receipt(row, names, places) for row in rows}
 
 
 class DeadLetters:
@@ -205,8 +208,13 @@ def _external(names: dict[str, AgentName], id: str) -> str:
     return names[id].external_id if id in names else id
 
 
-def _receipt(row: ReceiptRow, names: dict[str, AgentName]) -> Receipt:
+def _receipt(row: ReceiptRow, names: dict[str, AgentName], places: dict[str, tuple[str, int]]) -> Receipt:
     events = [ReceiptEvent(row.created_at, "stored")]
+
+    def tell(at: datetime, event: str, run: int | None, process: str | None, reason: str | None = None) -> None:
+        host, pid = places.get(process or "", (None, None))
+        events.append(ReceiptEvent(at, event, run, process, reason, host, pid))
+
     reasons: list[str] = []
     for entry in row.log:
         at, claimed_at = _instant(entry.get("at")), _instant(entry.get("claimed_at"))
@@ -215,15 +223,15 @@ def _receipt(row: ReceiptRow, names: dict[str, AgentName]) -> Receipt:
         where = str(process) if process else None
         event = str(entry.get("event", ""))
         if claimed_at is not None and event != "redriven":
-            events.append(ReceiptEvent(claimed_at, "claimed", run, where))
-        events.append(ReceiptEvent(at or row.created_at, event, run, where, str(reason) if reason else None))
+            tell(claimed_at, "claimed", run, where)
+        tell(at or row.created_at, event, run, where, str(reason) if reason else None)
         if reason:
             reasons.append(str(reason))
     ended_in_log = bool(row.log) and row.log[-1].get("event") == row.state.value
     if row.state in (DeliveryState.CLAIMED, DeliveryState.DONE) and row.claimed_at is not None:
-        events.append(ReceiptEvent(row.claimed_at, "claimed", row.attempt, row.owner))
+        tell(row.claimed_at, "claimed", row.attempt, row.owner)
     if row.state.is_final and row.settled_at is not None and not ended_in_log:
-        events.append(ReceiptEvent(row.settled_at, row.state.value, row.attempt or None, row.owner))
+        tell(row.settled_at, row.state.value, row.attempt or None, row.owner)
     return Receipt(
         message_id=row.message_id,
         sender_id=_external(names, row.sender_id),

@@ -51,6 +51,10 @@ class ProcessStore(Protocol):
         """The live ones, and those that ended within so many seconds."""
         ...
 
+    async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
+        """Host and pid of these, by id, alive or ended; without those that are forgotten."""
+        ...
+
     async def retire(self, process_id: str) -> None:
         """Mark this process as stopped, and return every claim it still holds to the queue, uncounted. Repeat-safe.
 

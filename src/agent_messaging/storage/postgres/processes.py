@@ -55,6 +55,12 @@ class PostgresProcesses:
             for row in rows
         ]
 
+    async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
+        rows = await self._engine.run(
+            lambda connection: connection.fetch(_SQL["find_processes"], list(process_ids)), write=False
+        )
+        return {row["process_id"]: (row["host"], row["pid"]) for row in rows}
+
     async def retire(self, process_id: str) -> None:
         async def work(connection: Connection) -> None:
             await connection.execute(_SQL["retire"], process_id)

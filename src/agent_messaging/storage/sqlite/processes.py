@@ -44,6 +44,12 @@ class SQLiteProcesses:
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_processes"], parameters))
         return [_process(row, now) for row in rows]
 
+    async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
+        """See the port."""
+        parameters = {"ids": json.dumps(sorted(process_ids))}
+        rows = await self._engine.read(lambda con: fetch(con, _SQL["find_processes"], parameters))
+        return {id: (host, pid) for id, host, pid in rows}
+
     async def retire(self, process_id: str) -> None:
         """See the port."""
         instant = self._clock.now()

@@ -35,6 +35,16 @@ async def find(store: Store, process_id: str, ended_within: float = 0.0) -> Proc
 class ProcessConformance(StoreFixtures):
     """All of `ProcessStore` but `release`, which is with the deliveries."""
 
+    async def test_where_processes_run_is_known_while_they_live_and_after(
+        self, store: Store, processes: Processes
+    ) -> None:
+        assert await store.processes.find_processes([]) == {}
+        id, other = await processes.start(), await processes.start()
+        here = (socket.gethostname(), os.getpid())
+        assert await store.processes.find_processes([id, new_id()]) == {id: here}
+        await store.processes.retire(id)
+        assert await store.processes.find_processes([other, id]) == {id: here, other: here}
+
     async def test_a_process_appears_when_it_starts(self, store: Store, processes: Processes) -> None:
         assert await store.processes.list_processes(60) == []
         before = datetime.now(UTC)

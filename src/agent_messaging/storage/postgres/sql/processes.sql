@@ -7,6 +7,9 @@ select $1::text::uuid, i.agent_id, i.kind, bool_or(i.explicit), max(i.slots)
 from unnest($2::text[], $3::text[], $4::boolean[], $5::integer[]) as i (agent_id, kind, explicit, slots)
 group by i.agent_id, i.kind
 
+-- name: find_processes
+select id::text as process_id, host, pid from processes where id = any($1::text[]::uuid[])
+
 -- name: list_processes
 select p.id::text as process_id, p.host, p.pid, p.started_at, p.ended_at, p.end_reason,
   extract(epoch from store_now() - p.ended_at)::float8 as seconds_since_end,

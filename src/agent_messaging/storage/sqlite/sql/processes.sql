@@ -14,6 +14,10 @@ select json_group_array(json_array(p.id, p.host, p.pid, p.started_at, p.ended_at
 ))))
 from processes as p where p.ended_at is null or p.ended_due >= :since
 
+-- name: find_processes
+select json_group_array(json_array(p.id, p.host, p.pid))
+from jsonb_each(:ids) as wanted cross join processes as p on p.id = wanted.value
+
 -- name: retire
 update processes set ended_at = :at, ended_due = :now, end_reason = 'stopped' where id = :process and ended_at is null
 
