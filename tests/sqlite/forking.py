@@ -13,6 +13,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -183,14 +184,37 @@ async def leave_an_orphan(path: str) -> None:
     await store.engine.write(lambda con: os.kill(os.getpid(), signal.SIGKILL))
 
 
+async def use_a_pool(path: str) -> None:
+    """Die in a commit while the handlers have work done in forked processes, which live on."""
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
+    async with AgentMessaging(f"sqlite:///{path}") as sdk:
+        await sdk.register_organization("acme", "Acme")
+        for name in ("alice", SERVED):
+            await sdk.register_agent(name, "acme", name)
+        done = asyncio.Event()
+
+        @sdk.register_handler(SERVED)
+        async def handle(message: dict[str, Any], context: MessageContext) -> None:
+            log(f"forked {await asyncio.get_running_loop().run_in_executor(pool, os.getpid)}")
+            if message["number"] == 20:
+                done.set()
+
+        for number in range(30):
+            await sdk.one_way.send("alice", SERVED, {"number": number})
+        await done.wait()
+        store = sdk.store
+        assert isinstance(store, SQLiteStore)
+        await store.engine.write(lambda con: os.kill(os.getpid(), signal.SIGKILL))
+
+
 # --- as people start processes ----------------------------------------------------------------------------------------
 
 
-def serve(path: str, stop: Any) -> None:
+def serve(url: str, stop: Any) -> None:
     """A worker: handles bob's messages until it is told to stop."""
 
     async def main() -> None:
-        async with AgentMessaging(f"sqlite:///{path}") as sdk:
+        async with AgentMessaging(url) as sdk:
 
             @sdk.register_handler(SERVED)
             async def handle(message: dict[str, Any], context: MessageContext) -> None:
@@ -202,18 +226,18 @@ def serve(path: str, stop: Any) -> None:
     asyncio.run(main())
 
 
-def start_workers(path: str, method: str) -> Callable[[], None]:
-    """Start three by this method; returns what stops them and waits for their ends."""
+def start_workers(url: str, method: str) -> Callable[[], None]:
+    """Start two by this method; returns what stops them and waits for their ends."""
     context: Any = multiprocessing.get_context("fork" if method == "os.fork" else method)
     stop = context.Event()
     if method == "os.fork":
-        pids = [fork(lambda: serve(path, stop)) for _ in range(3)]
+        pids = [fork(lambda: serve(url, stop)) for _ in range(2)]
 
         def join() -> None:
             assert all(os.waitpid(pid, 0)[1] == 0 for pid in pids)
 
     else:
-        processes = [context.Process(target=serve, args=(path, stop)) for _ in range(3)]
+        processes = [context.Process(target=serve, args=(url, stop)) for _ in range(2)]
         for process in processes:
             process.start()
 
@@ -229,9 +253,9 @@ def start_workers(path: str, method: str) -> Callable[[], None]:
     return end
 
 
-async def preload(path: str, method: str) -> None:
+async def preload(url: str, method: str) -> None:
     """Start workers while the SDK of this process is open and at work, and send to them."""
-    async with AgentMessaging(f"sqlite:///{path}") as sdk:
+    async with AgentMessaging(url) as sdk:
         await sdk.register_organization("acme", "Acme")
         for name in ("alice", SERVED):
             await sdk.register_agent(name, "acme", name)
@@ -244,7 +268,7 @@ async def preload(path: str, method: str) -> None:
 
         sending = asyncio.create_task(send(50))
         await asyncio.sleep(0)
-        end = start_workers(path, method)
+        end = start_workers(url, method)
         ids = await sending + await send(50)
         await sdk.receipts.wait(ids, timeout=30)
         for id in ids:
@@ -275,6 +299,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "fork_at": fork_at,
     "leave_an_orphan": leave_an_orphan,
     "preload": preload,
+    "use_a_pool": use_a_pool,
 }
 
 if __name__ == "__main__":

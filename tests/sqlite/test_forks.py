@@ -23,14 +23,14 @@ from .conftest import REPOSITORY, OpenStore
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def run(path: Path, *arguments: str) -> tuple[list[str], str, int]:
+def run(place: Path | str, *arguments: str) -> tuple[list[str], str, int]:
     """What a program of forking.py, and all its children, print; its complaints; its exit code."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.sqlite.forking", str(path), *arguments],
+        [sys.executable, "-W", "ignore", "-m", "tests.sqlite.forking", str(place), *arguments],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=90,
         check=False,
     )
     return done.stdout.splitlines(), done.stderr, done.returncode
@@ -40,25 +40,29 @@ def said(lines: list[str], word: str) -> list[str]:
     return [line.partition(" ")[2] for line in lines if line.startswith(f"{word} ")]
 
 
-async def test_an_orphan_does_not_keep_the_turn_to_write(open_store: OpenStore, sqlite_path: Path) -> None:
-    process = await asyncio.to_thread(
-        subprocess.Popen,
-        [sys.executable, "-W", "ignore", "-m", "tests.sqlite.forking", str(sqlite_path), "leave_an_orphan"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    orphan = int(process.stdout.readline().split()[1])
+@pytest.mark.parametrize("program", ["leave_an_orphan", "use_a_pool"])
+async def test_an_orphan_does_not_keep_the_turn_to_write(
+    open_store: OpenStore, sqlite_path: Path, tmp_path: Path, program: str
+) -> None:
+    # To a file, not a pipe, which the orphans would keep open.
+    arguments = [sys.executable, "-W", "ignore", "-m", "tests.sqlite.forking", str(sqlite_path), program]
+    with (tmp_path / "said").open("w+") as output:
+        done = await asyncio.to_thread(
+            subprocess.run, arguments, cwd=REPOSITORY, stdout=output, timeout=90, check=False
+        )
+        output.seek(0)
+        orphans = set(said(output.read().splitlines(), "forked"))
     try:
-        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+        assert done.returncode == -signal.SIGKILL
+        assert orphans
+        assert set(_alive(list(orphans))) == orphans
         begun = time.monotonic()
         store = await open_store()
         await World.create(store)
         assert time.monotonic() - begun < 5
     finally:
-        os.kill(orphan, signal.SIGKILL)
-        process.stdout.close()
+        for orphan in orphans:
+            os.kill(int(orphan), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("round_", range(2))
@@ -116,9 +120,16 @@ def test_a_child_that_ends_normally_leaves_its_parents_files_alone(sqlite_path: 
     connection.close()
 
 
-@pytest.mark.parametrize("method", ["os.fork", "fork", "forkserver", "spawn"])
-def test_workers_may_be_started_beside_an_open_sdk(sqlite_path: Path, method: str) -> None:
-    lines, complaints, code = run(sqlite_path, "preload", method)
+@pytest.mark.parametrize(
+    ("backend", "method"),
+    [
+        *(("sqlite", method) for method in ("os.fork", "fork", "forkserver", "spawn")),
+        ("postgres", "fork"),
+    ],
+    indirect=["backend"],
+)
+def test_workers_may_be_started_beside_an_open_sdk(database_url: str, method: str) -> None:
+    lines, complaints, code = run(database_url, "preload", method)
     assert (complaints, code) == ("", 0)
     assert lines[-1] == "done"
     sent = said(lines, "sent")
