@@ -30,7 +30,7 @@ LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, 
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
-        *("demo", "send", "inbox", "tail", "receipt", "doctor"),
+        *("demo", "send", "inbox", "tail", "receipt", "run", "doctor"),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup"),
         *("ask", "reply", "sessions list", "sessions show", "sessions end"),
         *("meetings list", "meetings show", "meetings history", "meetings timeline", "meetings watch"),

@@ -15,6 +15,7 @@ from .inbox import inbox
 from .meetings import meetings
 from .organizations import org
 from .receipt import receipt
+from .run import run
 from .send import send
 from .tail import tail
 
@@ -66,6 +67,7 @@ for command in (
     meetings,
     org,
     agents,
+    run,
     db,
     doctor,
 ):
