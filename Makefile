@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 # Tests kill processes, never the power: where memory serves as a disk, their syncs cost nothing.
+POOLER := $(VENV)/pgbouncer/.ready
 SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
 # Images for containers often set it. Here, each worker and each of hundreds of child processes would compile all it
 # imports, and rewrite all assertions, once more.
@@ -24,11 +25,15 @@ $(READY): pyproject.toml
 	fi
 	@touch $(READY)
 
+# A debian package: unpacked into the environment where apt can get it, which takes two seconds.
+$(POOLER): scripts/get_pgbouncer.sh
+	@scripts/get_pgbouncer.sh $(VENV)/pgbouncer
+
 demo: $(READY) ## two processes, one file: notes that survive kill -9 (no server, 10 s)
 	@$(BIN)/agent-messaging demo
 
 # More workers than cores, because most tests wait for other processes, a server or a clock.
-test: $(READY) ## all tests on SQLite and PostgreSQL, with coverage
+test: $(READY) $(POOLER) ## all tests on SQLite and PostgreSQL, with coverage
 	@$(SCRATCH) $(BIN)/python -m pytest -q -n 4 --dist load --maxschedchunk 2 --cov --cov-report=term
 
 lint: $(READY) ## format, lint, types, layers

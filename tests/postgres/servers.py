@@ -31,11 +31,7 @@ class OwnServer:
         self.folder = Path(tempfile.mkdtemp(prefix="am-own-pg-"))
         self.port = free_port()
         self.settings = settings
-        self._identity: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            ensure_user_exists(_USER)
-            shutil.chown(self.folder, _USER)
-            self._identity = {"user": _USER, "group": _USER, "extra_groups": []}
+        self._identity = identity_for(self.folder)
         self._run("initdb", "-D", "data", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
 
     @property
@@ -73,6 +69,16 @@ class OwnServer:
             **self._identity,
         )
         assert result.returncode == 0, (program, arguments)
+
+
+def identity_for(*paths: Path) -> dict[str, Any]:
+    """As whom a server is run that does not run as root, as arguments of a subprocess; the paths become its own."""
+    if os.geteuid() != 0:
+        return {}
+    ensure_user_exists(_USER)
+    for path in paths:
+        shutil.chown(path, _USER)
+    return {"user": _USER, "group": _USER, "extra_groups": []}
 
 
 def free_port() -> int:

@@ -199,7 +199,7 @@ def hasten_deaths() -> None:
     from agent_messaging.storage.postgres import presence
 
     presence._EARLY_SIGN = 0.5
-    presence._POLL = presence._POLL_FOR_DEAD = 0.25
+    presence.POLL = presence._POLL_FOR_DEAD = 0.25
 
 
 def run(main: Main, settings: Settings, output: Path) -> None:

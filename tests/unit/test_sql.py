@@ -92,6 +92,8 @@ ONE_SIDED = {
         "presence_withdraw": "the same",
         "find_server": "the settings of a server are looked at before it is trusted",
         "use_connection_check": "a setting of the connection",
+        "use_settings": "the same",
+        "find_backend": "tells whether a pooler is between",
         "list_columns": "tells our schema from a stranger's in the same database",
     },
 }

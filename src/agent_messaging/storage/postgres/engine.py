@@ -18,11 +18,14 @@ from typing import Any, TypeVar
 import asyncpg
 
 from ...exceptions import NotInitializedError, OutcomeUnknownError, StorageBusyError
-from . import errors, url
+from ..sql import Queries
+from . import errors, pooler, url
 from .clock import StoreClock
 from .gate import Gate
+from .pooler import Pooling
 
 T = TypeVar("T")
+_SQL = Queries(__package__, "schema")
 Connection = Any
 """An asyncpg connection, from the pool or not."""
 
@@ -83,6 +86,9 @@ class Engine:
         self.max_pool_size = max_pool_size
         self.clock = StoreClock(self.location)
         self._connection_class = _connection_class(self.clock)
+        self.pooling = Pooling.NONE
+        self._given: dict[str, str] = {}
+        """The URL's settings of the server, where they are made after the start of a connection."""
         self.connection_check = False
         """Whether the server can notice by itself that a client is gone (`open` of the store finds out)."""
         self._pool: Any = None
@@ -90,13 +96,10 @@ class Engine:
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """What every connection is started with; a SET would be lost, or leak to the next user of the connection."""
+    def _settings(self) -> dict[str, str]:
+        """What every statement runs under; a SET would be lost, or leak to the next user of the connection."""
         milliseconds = str(int(self.call_timeout * 1000))
         settings = {
-            "application_name": APPLICATION_NAME,
-            **self.target.settings,
             "timezone": "UTC",
             "default_transaction_isolation": "read committed",
             "statement_timeout": milliseconds,
@@ -120,36 +123,80 @@ class Engine:
             settings["client_connection_check_interval"] = "1000"
         return settings
 
+    async def find_pooling(self) -> None:
+        """Find out what is between us and the server; before anything else is done.
+
+        Raises:
+            ConfigurationError: A pooler that cannot be used, or not with this URL; says which lines to change.
+            DatabaseError: The server cannot be reached.
+        """
+        self.pooling = await self._patiently(lambda: pooler.find(self._connect, self._ask, self.location))
+        if self.pooling is not Pooling.NONE:
+            self._given = pooler.settings_of(self.target.settings, self.pooling, self.location)
+
     async def connect(self) -> Connection:
         """Open a connection outside the pool."""
+        return await self._patiently(self._connect_and_set_up)
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Open a connection, again while the server has none left."""
         deadline = asyncio.get_running_loop().time() + min(_FULL, self.connect_timeout)
         while True:
             try:
-                return await asyncpg.connect(
-                    self.target.dsn,
-                    ssl=self.target.ssl,
-                    timeout=self.connect_timeout,
-                    server_settings=self.settings,
-                    connection_class=self._connection_class,
-                )
+                return await work()
             except Exception as error:
                 if not errors.is_full(error) or asyncio.get_running_loop().time() > deadline:
                     errors.reraise_connecting(error, self.location)
             await asyncio.sleep(_LONGEST_PAUSE * random.uniform(0.5, 1.0))  # noqa: S311
 
+    async def _connect_and_set_up(self) -> Connection:
+        connection = await self._connect(self.pooling)
+        if self.pooling is Pooling.SESSION:
+            await bounded(connection, self._set_up(connection), self.connect_timeout)
+        return connection
+
+    async def _connect(self, pooling: Pooling) -> Connection:
+        return await asyncpg.connect(self.target.dsn, **self._arguments(pooling))
+
+    def _arguments(self, pooling: Pooling) -> dict[str, Any]:
+        """How a connection is opened, in the pool or not."""
+        name = {"application_name": self.target.settings.get("application_name", APPLICATION_NAME)}
+        arguments: dict[str, Any] = {
+            "ssl": self.target.ssl,
+            "timeout": self.connect_timeout,
+            "connection_class": self._connection_class,
+            # A pooler takes the name alone.
+            "server_settings": name
+            if pooling is not Pooling.NONE
+            else {**self.target.settings, **name, **self._settings()},
+        }
+        if pooling is Pooling.TRANSACTION:
+            arguments["statement_cache_size"] = 0
+        return arguments
+
+    async def _ask(self, connection: Connection, statement: str) -> Any:
+        return await bounded(connection, connection.fetchval(statement), self.connect_timeout)
+
+    async def _set_up(self, connection: Connection) -> None:
+        """Make our settings on a connection that could not begin with them."""
+        settings = {**self._given, **self._settings()}
+        await connection.fetch(_SQL["use_settings"], list(settings), list(settings.values()), False)
+
+    async def _set_up_transaction(self, connection: Connection) -> None:
+        settings = self._settings()
+        await connection.fetch(_SQL["use_settings"], list(settings), list(settings.values()), True)
+
     async def open(self) -> None:
         """Make the pool, and open what is kept of it."""
         pool = asyncpg.create_pool(
             self.target.dsn,
-            ssl=self.target.ssl,
             # Its own minimum leaves tasks behind where it cannot be reached, and logs tracebacks during an outage.
             min_size=0,
             max_size=self.max_pool_size,
             max_inactive_connection_lifetime=IDLE if self.min_pool_size == 1 else IDLE_WHERE_KEPT,
             max_queries=10**9,  # its renewal of old connections waits for the server without a limit
-            timeout=self.connect_timeout,
-            server_settings=self.settings,
-            connection_class=self._connection_class,
+            init=self._set_up if self.pooling is Pooling.SESSION else None,
+            **self._arguments(self.pooling),
         )
         try:
             await pool
@@ -217,7 +264,12 @@ class Engine:
         doubtful = False
         """One of the tries so far may have been committed; what the next ones meet says nothing about that."""
         while True:
-            attempt = _Attempt(write=write, single=single, budget=budget if budget > self.call_timeout else None)
+            attempt = _Attempt(
+                write=write,
+                single=single,
+                budget=budget if budget > self.call_timeout else None,
+                set_up=self._set_up_transaction if self.pooling is Pooling.TRANSACTION else None,
+            )
             try:
                 return await self._try(fn, attempt, reach_by, deadline)
             except Exception as error:
@@ -278,21 +330,32 @@ class Engine:
 class _Attempt:
     """One try of a call, and how far it got."""
 
-    def __init__(self, *, write: bool, single: bool, budget: float | None) -> None:
+    def __init__(
+        self,
+        *,
+        write: bool,
+        single: bool,
+        budget: float | None,
+        set_up: Callable[[Connection], Awaitable[None]] | None = None,
+    ) -> None:
         self.write = write
         self.single = single
         self.budget = budget
+        self.set_up = set_up
+        """Makes our settings in a transaction, where they last no longer: then every call is one."""
         self.reached = False
         """It got a connection."""
         self.committing = False
         """From here on a lost connection says nothing about what happened."""
 
     async def work(self, connection: Connection, fn: Callable[[Connection], Awaitable[T]]) -> T:
-        if not self.write or self.single:
+        if self.set_up is None and (not self.write or self.single):
             self.committing = self.write and not connection.is_closed()  # on a closed one nothing is sent
             return await fn(connection)
-        await connection.execute("begin")
+        await connection.execute("begin isolation level read committed")
         try:
+            if self.set_up is not None:
+                await self.set_up(connection)
             if self.budget is not None:
                 await connection.fetchval(
                     "select set_config('statement_timeout', $1, true)", str(int(self.budget * 1000))
@@ -305,7 +368,7 @@ class _Attempt:
                 except Exception:
                     connection.terminate()
             raise
-        self.committing = True
+        self.committing = self.write
         await connection.execute("commit")
         return result
 

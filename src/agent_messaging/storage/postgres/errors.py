@@ -56,7 +56,8 @@ _UNREACHABLE = Rule(
 )
 _SILENT = Rule(
     StorageUnavailableError,
-    "PostgreSQL at {location} did not answer in time; nothing was stored. Check the network and the server's load.",
+    "PostgreSQL at {location} did not answer in time; nothing was stored. Check the network and the server's load, and "
+    "behind a pooler in session mode its default_pool_size: each process takes two connections and more under load.",
     lost=True,
     passes=True,
 )

@@ -29,12 +29,15 @@ from ...futures import take_error
 from ..sql import Queries
 from . import asks, errors
 from .engine import Connection, Engine, bounded
+from .pooler import Pooling
 
 _SQL = Queries(__package__, "processes")
 _ASKS = Queries(__package__, "asks")
 _log = logging.getLogger(__name__)
 
-_POLL = 2.0
+POLL = 2.0
+POLL_ALONE = 0.5
+"""Where no wake-up comes through."""
 _POLL_FOR_DEAD = 0.5
 """While somebody is seen without its connection."""
 _QUIET = 0.005
@@ -58,12 +61,16 @@ _MOST_IDS = 500
 _EVERYBODY = "*"
 
 
+Backend = tuple[int | None, datetime | None]
+"""The server's end of the presence connection: its process and when that began."""
+
+
 class PostgresPresence:
     """See `ports.Presence`."""
 
     def __init__(self, engine: Engine, lease: float) -> None:
         self.process_id = str(uuid.uuid4())
-        self.poll_interval = _POLL
+        self.poll_interval = POLL
         self._engine = engine
         self._lease = lease
         self._thread: _Thread | None = None
@@ -74,6 +81,7 @@ class PostgresPresence:
         if self._started:  # ids are not used again
             self.process_id = str(uuid.uuid4())
         self._started = True
+        self.poll_interval = self._usual_poll()
         loop = asyncio.get_running_loop()
 
         def on_main(callback: Callable[[], None]) -> None:
@@ -111,6 +119,9 @@ class PostgresPresence:
                 ) from None
             raise
 
+    def _usual_poll(self) -> float:
+        return POLL_ALONE if self._engine.pooling is Pooling.TRANSACTION else POLL
+
     def ring(self, process_ids: Iterable[str]) -> None:
         thread = self._thread
         others = {process_id[-_SHORT:] for process_id in process_ids if process_id != self.process_id}
@@ -139,7 +150,7 @@ class PostgresPresence:
                 if now - since >= _EARLY_SIGN:
                     dead.append(process_id)
         self._absences = absences
-        self.poll_interval = _POLL_FOR_DEAD if absences else _POLL
+        self.poll_interval = _POLL_FOR_DEAD if absences else self._usual_poll()
         return dead
 
     async def aclose(self) -> None:
@@ -247,11 +258,14 @@ class _Thread(threading.Thread):
     async def _serve(self, connection: Connection) -> None:
         """Use one connection until it fails or the thread is to stop."""
         connection.add_termination_listener(lambda _: self._wake.set())
-        (row,) = await self._ask(connection, "presence_backend")
-        backend = (row["pid"], row["backend_start"])
+        backend: Backend = (None, None)  # a pooler keeps its own when ours is gone
+        if self._engine.pooling is Pooling.NONE:
+            (row,) = await self._ask(connection, "presence_backend")
+            backend = (row["pid"], row["backend_start"])
         channel = await bounded(connection, connection.fetchval(_SQL["presence_channel"]), _PING)
         channel = channel_of(channel)
-        await bounded(connection, connection.add_listener(channel, self._heard), _PING)
+        if self._engine.pooling is not Pooling.TRANSACTION:
+            await bounded(connection, connection.add_listener(channel, self._heard), _PING)
         if self.ready.done():
             await self._renew(connection, backend)
             self._on_ring()
@@ -287,12 +301,12 @@ class _Thread(threading.Thread):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
 
-    async def _appear(self, connection: Connection, process_id: str, backend: tuple[int, datetime]) -> None:
+    async def _appear(self, connection: Connection, process_id: str, backend: Backend) -> None:
         await self._ask(
             connection, "presence_start", process_id, socket.gethostname(), os.getpid(), *backend, self._lease
         )
 
-    async def _renew(self, connection: Connection, backend: tuple[int, datetime]) -> None:
+    async def _renew(self, connection: Connection, backend: Backend) -> None:
         """Renew the lease; where others took this incarnation for dead, become a new one."""
         if self._retired:
             await self._ask(connection, "presence_channel")

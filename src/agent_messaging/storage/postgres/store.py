@@ -19,7 +19,8 @@ from .directory import PostgresDirectory
 from .engine import Connection, Engine, bounded
 from .meetings import PostgresMeetings
 from .messages import PostgresMessages
-from .presence import PostgresPresence
+from .pooler import Pooling
+from .presence import POLL_ALONE, PostgresPresence
 from .processes import PostgresProcesses
 from .sessions import PostgresSessions
 
@@ -83,6 +84,15 @@ class PostgresStore:
         for warning in self.engine.target.warnings:
             _log.warning("PostgreSQL at %s: %s", self.engine.location, warning)
         try:
+            await self.engine.find_pooling()
+            if self.engine.pooling is Pooling.TRANSACTION:
+                _log.warning(
+                    "PostgreSQL at %s is behind a pooler in transaction mode, through which no process can be woken: "
+                    "other processes' messages are found by polling every %g s. Behind pool_mode = session, or without "
+                    "a pooler, they come at once.",
+                    self.engine.location,
+                    POLL_ALONE,
+                )
             connection = await self.engine.connect()
             try:
                 await bounded(connection, self._prepare(connection, initialize), self.engine.connect_timeout)
@@ -100,9 +110,10 @@ class PostgresStore:
         server = await schema.inspect(connection, self.engine.location, allow_unsafe_server=self.allow_unsafe_server)
         for warning in server.warnings:
             _log.warning("PostgreSQL at %s: %s", self.engine.location, warning)
-        with contextlib.suppress(asyncpg.PostgresError):
-            await connection.fetchval(_SCHEMA["use_connection_check"], "1000")
-            self.engine.connection_check = True
+        if self.engine.pooling is Pooling.NONE:
+            with contextlib.suppress(asyncpg.PostgresError):
+                await connection.fetchval(_SCHEMA["use_connection_check"], "1000")
+                self.engine.connection_check = True
         self._schema_version = await schema.upgrade(connection, server, self.engine.location, initialize=initialize)
         self._server = server
 

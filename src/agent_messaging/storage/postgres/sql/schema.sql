@@ -35,6 +35,13 @@ select
   current_schema() as schema,
   current_user::text as role
 
+-- name: find_backend
+select pg_backend_pid()
+
+-- name: use_settings
+-- Behind a pooler, which drops what a connection is started with: for the session, or ($3) for the transaction.
+select set_config(s.name, s.value, $3::boolean) from unnest($1::text[], $2::text[]) as s (name, value)
+
 -- name: use_connection_check
 -- Fails where the operating system cannot tell that a client is gone.
 select set_config('client_connection_check_interval', $1, false)
