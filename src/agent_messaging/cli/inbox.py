@@ -8,9 +8,9 @@ import click
 
 from ..ids import check_page
 from .app import Command, get_options
-from .mailbox import KINDS, MARKED, kinds_of, read_mailbox, text_of, word_for
+from .mailbox import KINDS, MARKED, kinds_of, read_mailbox, text_of, waits_for, word_for
 from .opening import open_sdk, run
-from .output import content, count, instant, note, show, table
+from .output import clean, content, count, instant, note, show, table
 
 
 @click.command(cls=Command)
@@ -56,7 +56,7 @@ def inbox(
             (
                 instant(one["created_at"]),
                 word_for(one),
-                one["sender_id"] or "",
+                clean(one["sender_id"] or ""),
                 _state(one),
                 content(text_of(one)),
                 one["message_id"],
@@ -72,7 +72,7 @@ def inbox(
                 note(f"{len(found)} of {sum(there):,}; --limit and --offset show the others.")
             for one in found:
                 if one["reply"] is not None:
-                    note(f"{one['sender_id']} waits for the answer: {one['reply']}")
+                    note(waits_for(one))
             if marked is not None:
                 note(f"Marked {count(marked, 'note')} as read.")
 
@@ -82,6 +82,6 @@ def inbox(
 
 
 def _state(message: dict[str, Any]) -> str:
-    if message["reply"] is not None:
-        return "waits"
+    if message["ask"] is not None:
+        return "waits" if message["reply"] is not None else str(message["ask"].value).replace("_", " ")
     return "new" if message["read_at"] is None and message["kind"].value in MARKED else ""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import StorageCorruptError
+from .output import clean
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
@@ -130,3 +131,8 @@ def word_for(message: dict[str, Any]) -> str:
 def text_of(message: dict[str, Any]) -> Any:
     """Its content, or why there is none."""
     return message["content"] if message["damage"] is None else f"[{message['damage']}]"
+
+
+def waits_for(message: dict[str, Any]) -> str:
+    """Who waits for the answer to it, and the command that gives it."""
+    return clean(f"{message['sender_id']} waits for the answer: {message['reply']}")

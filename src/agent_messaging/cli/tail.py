@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import Command, Options, get_options
-from .mailbox import KINDS, describe, kinds_of, text_of, word_for
+from .mailbox import KINDS, describe, kinds_of, text_of, waits_for, word_for
 from .opening import open_sdk, run
 from .output import clean, content, note, print_json, say, to_json
 from .values import parse_duration
@@ -93,7 +93,7 @@ def _print(options: Options, record: dict[str, Any]) -> None:
     who = f"{clean(record['sender_id'])} → {clean(record['recipient_id'])}"
     say(f"{at}  {word_for(record):<10}  {who}  {content(text_of(record))}")
     if record["reply"] is not None:
-        note(f"{'':14}{record['sender_id']} waits for the answer: {record['reply']}")
+        note(f"{'':14}{waits_for(record)}")
 
 
 async def follow(
