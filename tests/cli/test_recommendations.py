@@ -163,3 +163,27 @@ def test_the_inbox_has_all_kinds_in_one_order_and_pages_them(acme: str, cli: Cli
     assert unread["marked_read"] == 4
     assert [one["content"] for one in cli("inbox", "bob", "--unread", "--json").json["messages"]] == [3, 0]
     assert cli("inbox", "alice").out == "alice has received no messages yet.\n"
+
+
+def test_a_damaged_message_hides_no_other_one(acme: str, cli: Cli) -> None:
+    async def damage() -> str:
+        async with sdk_for(acme) as sdk:
+            [id] = await sdk.one_way.send("alice", "bob", "genuine")
+            await sdk.one_way.send("alice", "bob", "another")
+            engine: Any = sdk.store.engine  # type: ignore[attr-defined]
+            statement = f"update messages set content = '\"forged\"' where id = '{id}'"
+            if acme.startswith("sqlite"):
+                await engine.write(lambda connection: connection.execute(statement))
+            else:
+                await engine.run(lambda connection: connection.execute(statement), write=True)
+            return id
+
+    id = asyncio.run(damage())
+    newest, damaged = cli("inbox", "bob", "--json").json["messages"]
+    assert (newest["content"], newest["damage"]) == ("another", None)
+    assert (damaged["message_id"], damaged["content"]) == (id, None)
+    assert "damaged" in damaged["damage"]
+    out = cli("inbox", "bob").out
+    assert "another" in out
+    assert "is damaged" in out
+    assert "forged" not in out
