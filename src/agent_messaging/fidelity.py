@@ -193,10 +193,16 @@ def _has_equality(kind: Any) -> bool:
 def _pairs_of_fields(sent: Any, back: Any) -> Iterator[tuple[object, Any, Any, FieldInfo | None]]:
     kind: Any = type(sent)
     for name, field in _sent_fields(kind):
-        yield name, getattr(sent, name, _ABSENT), getattr(back, name, _ABSENT), field
+        yield name, _field(sent, name), _field(back, name), field
     extra: dict[str, Any] = getattr(sent, "__pydantic_extra__", None) or {}
     for name, value in extra.items():
         yield name, value, (back.__pydantic_extra__ or {}).get(name, _ABSENT), None
+
+
+def _field(value: Any, name: str) -> Any:
+    if isinstance(value, BaseModel):
+        return value.__dict__.get(name, _ABSENT)  # around the warnings of deprecated fields
+    return getattr(value, name, _ABSENT)
 
 
 @lru_cache(maxsize=512)
@@ -264,7 +270,7 @@ def _find_secret(value: object, path: Path) -> Change | None:
         return Change(path, _STARS) if value.get_secret_value() else None
     inside: Iterable[tuple[object, object]] = ()
     if isinstance(value, BaseModel) or _is_dataclass(value):
-        inside = ((name, getattr(value, name, None)) for name, _ in _sent_fields(kind))
+        inside = ((name, _field(value, name)) for name, _ in _sent_fields(kind))
     elif isinstance(value, Mapping):
         inside = value.items()
     elif isinstance(value, list | tuple | set | frozenset | deque):

@@ -373,6 +373,10 @@ def assigned(name: str, value: object) -> BaseModel:
     return model_with(Simple(), **{name: value})
 
 
+class Old(BaseModel):
+    at: datetime = Field(deprecated=True)
+
+
 def numbered(number: int) -> Numbered:
     job = Numbered("a")
     job.number = number
@@ -462,6 +466,7 @@ def test_what_would_come_back_different_is_refused_with_the_place_and_a_remedy(
     [
         Account(user="a"),
         OpenAccount(password=SECRET),
+        Old(at=NOW),
         Zoo(animals=[Animal(name="a")], star=Animal(name="b"), by_name={"c": Animal(name="c")}),
         Farm(animals=[Cat(), Cow(milk=1.5)]),
         JobWithDefault("a", "b"),
