@@ -285,7 +285,12 @@ def leave_normally(path: str) -> None:
     pid = os.fork()
     if pid == 0:
         own = asyncio.new_event_loop()
-        own.run_until_complete(write(own.run_until_complete(open_store(path)), 8))
+        kept = own.run_until_complete(open_store(path))
+        for _ in range(3):
+            another = own.run_until_complete(open_store(path))
+            own.run_until_complete(another.aclose())
+            log(f"descriptors {len(os.listdir('/dev/fd'))}")
+        own.run_until_complete(write(kept, 8))
         sys.exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     loop.run_until_complete(write(store, 8))

@@ -117,6 +117,7 @@ def test_a_child_that_ends_normally_leaves_its_parents_files_alone(sqlite_path: 
     assert (complaints, code) == ("", 0)
     connection = apsw.Connection(str(sqlite_path))
     assert connection.execute("select count(*) from organizations").get == len(said(lines, "stored")) == 24
+    assert len(set(said(lines, "descriptors"))) == 1, "what was closed in the child is used again"
     connection.close()
 
 

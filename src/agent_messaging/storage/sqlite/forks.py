@@ -8,7 +8,7 @@ files. Three things follow, for which this module registers itself with `os.regi
 - In the child, what was inherited is let go at once: the files of locks are closed, without unlocking what the parent
   holds, and the connections are kept as they are for ever, because closing one would run SQLite's own cleaning up.
 - In the child, SQLite believes that it holds the locks of its parent on the files that were open (it counts them by
-  device and inode). So the child's SQLite sees another device number from then on, by a replaced `fstat`, finds nothing
+  device and inode). So the child's SQLite sees another device number from then on, by a replaced `stat`, finds nothing
   of what it inherited, and takes locks of its own.
 """
 
@@ -19,6 +19,9 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import apsw
@@ -30,7 +33,11 @@ PATIENCE = 5.0
 
 _DEVICE = ctypes.c_uint32
 """The device number is the first field of `struct stat` on Linux and macOS; its first four bytes are enough."""
-_FSTAT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+_CALLS = {
+    "fstat": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p),
+    "stat": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
+}
+"""SQLite looks a file that it opened up by the one, and a file that it is about to open by the other."""
 
 
 class Inherited(Protocol):
@@ -70,9 +77,8 @@ class _Forks:
         self._in_time = True
         self._generation = 0
         self._system = apsw.VFS("agent-messaging-forks", "")
-        pointer = self._system.xGetSystemCall("fstat")
-        self._original = None if pointer is None else _FSTAT(pointer)
-        self._replacement: Any = None
+        self._originals = [self._system.xGetSystemCall(name) for name in _CALLS]
+        self._replacements: list[Any] = []
         self._refused = False
 
     def add(self, inherited: Inherited) -> None:
@@ -81,16 +87,19 @@ class _Forks:
 
     def before(self) -> None:
         self._forking.acquire()  # two at once would wait for each other
+        self._in_time = False
         deadline = time.monotonic() + PATIENCE
         seen: set[Inside] = set()
         self._guard.acquire()  # held at the fork, so that no thread goes inside unseen
         while new := {one for one in self._inherited if isinstance(one, Inside)} - seen:
             self._guard.release()  # a thread that is inside may have to remember something before it comes out
-            for inside in new:
-                if inside.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                    self._stopped.append(inside)
+            try:
+                for inside in new:
+                    if inside.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                        self._stopped.append(inside)
+            finally:  # Ctrl-C ends the waiting, not the fork
+                self._guard.acquire()
             seen |= new
-            self._guard.acquire()
         self._in_time = len(self._stopped) == len(seen)
 
     def after_in_parent(self) -> None:
@@ -103,9 +112,10 @@ class _Forks:
         inherited = list(self._inherited)
         self._inherited = weakref.WeakSet()
         for one in inherited:
-            one.abandon()
+            with suppress(OSError):  # a thread that is not here was about to close it
+                one.abandon()
         if any(isinstance(one, Inside) and one.connection is not None for one in inherited) or not self._in_time:
-            self._refused = not self._in_time or self._original is None
+            self._refused = not self._in_time or None in self._originals
             if not self._refused:
                 self._see_another_device()
         self.after_in_parent()
@@ -114,15 +124,10 @@ class _Forks:
         self._generation += 1  # what the parent's parent had open is no more the child's than what the parent had
         mask = self._generation % 255 + 1 << 24
 
-        # All names are bound here: it may be called while the interpreter ends and modules are empty.
-        def fstat(fd: int, buffer: int, original: Any = self._original, mask: int = mask, device: Any = _DEVICE) -> int:
-            answer: int = original(fd, buffer)
-            if answer == 0:
-                device.from_address(buffer).value ^= mask
-            return answer
-
-        self._replacement = _FSTAT(fstat)
-        self._system.xSetSystemCall("fstat", ctypes.cast(self._replacement, ctypes.c_void_p).value or 0)
+        for (name, prototype), address in zip(_CALLS.items(), self._originals, strict=True):
+            replacement = prototype(partial(_report, prototype(address or 0), mask, _DEVICE))
+            self._replacements.append(replacement)
+            self._system.xSetSystemCall(name, ctypes.cast(replacement, ctypes.c_void_p).value or 0)
 
     def check(self) -> None:
         if self._refused:
@@ -131,6 +136,16 @@ class _Forks:
                 f"come to a stop outside SQLite within {PATIENCE:g} s. Start it by the method 'spawn' or 'forkserver', "
                 "or before its parent opens an AgentMessaging."
             )
+
+
+def _report(
+    original: Callable[[int, int], int], mask: int, device: type[ctypes.c_uint32], file: int, buffer: int
+) -> int:
+    # It uses no name of the module: it may be called while the interpreter ends and modules are empty.
+    answer = original(file, buffer)
+    if answer == 0:
+        device.from_address(buffer).value ^= mask
+    return answer
 
 
 _forks = _Forks()

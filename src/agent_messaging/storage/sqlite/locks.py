@@ -76,7 +76,8 @@ class ProcessLock:
         """Close the child's descriptors. The locks are the parent's and stay so."""
         cls._guard = threading.Lock()  # a thread that is not in the child may have had it
         for held in cls._registry.values():
-            os.close(held._fd)
+            with suppress(OSError):  # a thread that is not here was about to close it
+                os.close(held._fd)
         cls._registry.clear()
 
     @classmethod
