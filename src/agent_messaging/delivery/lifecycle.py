@@ -87,7 +87,7 @@ class Lifecycle:
         while True:
             gone = self._let_go()
             self._check_loop()
-            if (changing := self._starting or self._leaving) is not None:
+            if (changing := self._changing()) is not None:
                 self._is_awaited = True
                 await asyncio.wait({changing})
                 continue
@@ -104,6 +104,10 @@ class Lifecycle:
                     await _end_of(self._leave(drain=False), self.engine.hurry)
                 raise
             return
+
+    def _changing(self) -> asyncio.Task[None] | None:
+        """The start or the leaving that is under way. With eager tasks one can have ended before it is known here."""
+        return next((task for task in (self._starting, self._leaving) if task is not None and not task.done()), None)
 
     async def _start(self, initialize: bool, gone: Engine | None) -> None:
         try:
@@ -157,7 +161,7 @@ class Lifecycle:
 
     def _leave(self, drain: bool) -> asyncio.Task[None]:
         assert self.engine is not None
-        if self._leaving is None:
+        if self._leaving is None or self._leaving.done():
             self._leaving = asyncio.create_task(self._stop(self.engine, drain), name="agent-messaging-close")
         return self._leaving
 
