@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -17,6 +18,9 @@ pytest_plugins = ["tests.fixtures.isolation", "tests.fixtures.postgres", "tests.
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# What is sampled is the same in all workers, and another in each run; the seed is in the ids of those tests.
+os.environ.setdefault("TESTS_SEED", str(random.randrange(10**6)))
 
 _HERE = Path(__file__).parent
 

@@ -96,6 +96,8 @@ def _split(text: str) -> tuple[str, str]:
 async def _examine(options: Options, report: Report, deep: bool) -> None:
     async with open_sdk(options) as sdk:
         report.facts = await sdk.store.describe()
+        if deep:
+            report.damage = await sdk.store.check()
         report.statistics = await sdk.store.deliveries.statistics()
         report.services = await read_services(sdk)
         report.organizations = await sdk.list_organizations(limit=1000)
@@ -104,8 +106,6 @@ async def _examine(options: Options, report: Report, deep: bool) -> None:
         if oldest is not None:
             found = await sdk.store.directory.find_agents_by_id([oldest])
             report.oldest_recipient = found[0].external_id if found else None
-        if deep:
-            report.damage = await sdk.store.check()
         report.findings += _look_at_store(sdk, report)
         report.findings += await _look_at_messages(sdk, report)
 
@@ -151,7 +151,8 @@ async def _look_at_messages(sdk: AgentMessaging, report: Report) -> list[Finding
     if dead:
         step = "See why: `agent-messaging dead-letters list`."
         for last in await sdk.dead_letters.list(limit=1):
-            redrive = f"agent-messaging dead-letters redrive --agent {shlex.quote(last.recipient_id)}"
+            whose = "" if last.recipient_id is None else f" --agent {shlex.quote(last.recipient_id)}"
+            redrive = f"agent-messaging dead-letters redrive{whose}"
             step += f" When the cause is gone: `{redrive}`."
         found.append(
             Finding(

@@ -254,7 +254,10 @@ def _receipt(row: ReceiptRow, names: dict[str, AgentName], places: dict[str, tup
 
 
 def _instant(value: object) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else None
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _dead_letter(row: DeadRow, names: dict[str, AgentName]) -> DeadLetter:

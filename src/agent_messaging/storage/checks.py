@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import from_json
 
 from ..bodies import open_body
 from ..exceptions import StorageCorruptError
+from ..models import (
+    AskState,
+    DeliveryState,
+    Kind,
+    MeetingEventType,
+    MeetingStatus,
+    MessageType,
+    ParticipantStatus,
+    SessionType,
+    SpeakerSelection,
+    TurnEnd,
+)
+from .assembly import Purpose
+
+Rule = Callable[[Any], bool]
+_MOST = 2**53 - 1
+_LAST_INSTANT = 253_402_300_800_000_000
+"""Microseconds from 1970 to the end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,5 +48,268 @@ def find_damage(name: str, content: str, metadata: str | None, checksum: int) ->
     try:
         open_body(Specimen(content, metadata, checksum), name)
     except StorageCorruptError as error:
-        return [str(error)]
+        return [_printable(str(error))]
     return []
+
+
+def examine(table: str, row: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the values of a row; columns that have no rule are not looked at."""
+    rules, findings = RULES[table], []
+    for column, value in row.items():
+        rule = rules.get(column)
+        if rule is not None and not rule(value):
+            key = ", ".join(f"{name} {_printable(str(row[name]))}" for name in KEYS[table])
+            findings.append(
+                f"The row of {table} with {key} cannot be read: its {column} is not what the SDK writes. "
+                "It is set aside; restore the store from a backup, or correct or delete the row."
+            )
+    return findings
+
+
+def _printable(text: str) -> str:
+    return text.encode("ascii" if _has_surrogate(text) else "utf-8", "backslashreplace").decode()
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not _has_surrogate(value)
+
+
+def _is_id(value: Any) -> bool:
+    with suppress(ValueError, TypeError, AttributeError):
+        return str(UUID(value)) == str(value)
+    return False
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, int) and value in (0, 1)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value <= _MOST
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) <= _MOST
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= _MOST
+
+
+def _is_instant(value: Any) -> bool:
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return bool(datetime.fromisoformat(value).tzinfo)
+        return False
+    return isinstance(value, int) and abs(value) < _LAST_INSTANT
+
+
+def _is_array(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            value = from_json(value)
+        except (ValueError, TypeError):  # the latter of what is no text
+            return False
+    return isinstance(value, list)
+
+
+def _is_log(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            value = from_json(value)
+        except (ValueError, TypeError):  # the latter of what is no text
+            return False
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
+def _is_agent_or_all(value: Any) -> bool:
+    return value == "" or _is_id(value)
+
+
+def _word(words: type[StrEnum] | Collection[str]) -> Rule:
+    known = {str(word) for word in words}
+    return lambda value: isinstance(value, str) and value in known
+
+
+def _maybe(rule: Rule) -> Rule:
+    return lambda value: value is None or rule(value)
+
+
+RULES: dict[str, dict[str, Rule]] = {
+    "organizations": {
+        "id": _is_id,
+        "external_id": _is_text,
+        "name": _is_text,
+        "created_at": _is_instant,
+        "updated_at": _is_instant,
+    },
+    "agents": {
+        "id": _is_id,
+        "external_id": _is_text,
+        "organization_id": _is_id,
+        "name": _is_text,
+        "created_at": _is_instant,
+        "updated_at": _is_instant,
+    },
+    "messages": {
+        "id": _is_id,
+        "kind": _word(Kind),
+        "sender_id": _is_id,
+        "recipient_id": _maybe(_is_id),
+        "session_id": _maybe(_is_id),
+        "meeting_id": _maybe(_is_id),
+        "message_type": _word(MessageType),
+        "created_at": _is_instant,
+    },
+    "deliveries": {
+        "recipient_id": _is_id,
+        "kind": _word(Kind),
+        "sender_id": _is_id,
+        "state": _word(DeliveryState),
+        "token": _is_count,
+        "attempt": _is_count,
+        "max_attempts": _is_count,
+        "suspect": _is_flag,
+        "origin": _maybe(_is_id),
+        "owner": _maybe(_is_id),
+        "run_due": _is_whole,
+        "run_at": _maybe(_is_instant),
+        "expires_due": _maybe(_is_whole),
+        "expires_at": _maybe(_is_instant),
+        "claim_until_due": _maybe(_is_whole),
+        "claim_until": _maybe(_is_instant),
+        "queued_due": _is_whole,
+        "queued_at": _is_instant,
+        "claimed_at": _maybe(_is_instant),
+        "settled_at": _maybe(_is_instant),
+        "read_at": _maybe(_is_instant),
+        "log": _maybe(_is_log),
+        "ask_timeout": _maybe(_is_number),
+    },
+    "idempotency_keys": {
+        "sender_id": _is_id,
+        "call": _is_text,
+        "key": _is_text,
+        "fingerprint": _is_text,
+        "message_ids": _is_array,
+        "created_at": _is_instant,
+    },
+    "processes": {
+        "id": _is_id,
+        "host": _is_text,
+        "pid": _is_count,
+        "boot_id": _is_text,
+        "lock_name": _is_text,
+        "doorbell_port": _is_count,
+        "lease_until": _is_instant,
+        "renewed_at": _maybe(_is_instant),
+        "started_at": _is_instant,
+        "ended_at": _maybe(_is_instant),
+        "ended_due": _maybe(_is_whole),
+        "end_reason": _maybe(_word(("stopped", "died"))),
+    },
+    "services": {
+        "process_id": _is_id,
+        "agent_id": _is_agent_or_all,
+        "kind": _word(Kind),
+        "explicit": _is_flag,
+        "slots": _is_count,
+    },
+    "sessions": {
+        "id": _is_id,
+        "agent_a_id": _is_id,
+        "agent_b_id": _is_id,
+        "session_type": _word(SessionType),
+        "created_at": _is_instant,
+        "ended_at": _maybe(_is_instant),
+        "ended_by": _maybe(_is_id),
+    },
+    "asks": {
+        "session_id": _is_id,
+        "asker_id": _is_id,
+        "responder_id": _is_id,
+        "state": _word(AskState),
+        "keyed": _is_flag,
+        "origin": _maybe(_is_id),
+        "deadline_due": _is_whole,
+        "deadline_at": _is_instant,
+        "reason": _maybe(_is_text),
+        "ended_at": _maybe(_is_instant),
+    },
+    "waits": {
+        "id": _is_id,
+        "recipient_id": _is_id,
+        "sender_id": _is_id,
+        "process_id": _is_id,
+        "until_due": _maybe(_is_whole),
+        "until_at": _maybe(_is_instant),
+        "is_ended": _is_flag,
+    },
+    "notices": {"recipient_id": _is_id, "created_due": _is_whole, "created_at": _is_instant},
+    "meetings": {
+        "id": _is_id,
+        "host_id": _is_id,
+        "status": _word(MeetingStatus),
+        "selection": _word(SpeakerSelection),
+        "turn_duration": _maybe(_is_number),
+        "turn": _maybe(_is_count),
+        "max_attempts": _is_count,
+        "created_at": _is_instant,
+        "started_at": _maybe(_is_instant),
+        "ended_at": _maybe(_is_instant),
+    },
+    "participants": {
+        "id": _is_id,
+        "meeting_id": _is_id,
+        "agent_id": _is_id,
+        "join_order": _is_count,
+        "status": _word(ParticipantStatus),
+        "process_id": _maybe(_is_id),
+        "joined_at": _maybe(_is_instant),
+        "left_at": _maybe(_is_instant),
+    },
+    "turns": {
+        "meeting_id": _is_id,
+        "number": _is_count,
+        "agent_id": _is_id,
+        "purpose": _word(Purpose),
+        "started_at": _is_instant,
+        "deadline_due": _maybe(_is_whole),
+        "deadline_at": _maybe(_is_instant),
+        "ended_at": _maybe(_is_instant),
+        "how": _maybe(_word(TurnEnd)),
+    },
+    "meeting_events": {
+        "meeting_id": _is_id,
+        "type": _word(MeetingEventType),
+        "agent_id": _maybe(_is_id),
+        "created_at": _is_instant,
+    },
+}
+"""For each table of a store, what its columns may hold. Bodies have their checksums instead."""
+
+KEYS = {
+    "organizations": ("external_id",),
+    "agents": ("external_id",),
+    "messages": ("id",),
+    "deliveries": ("seq",),
+    "idempotency_keys": ("sender_id", "call", "key"),
+    "processes": ("id",),
+    "services": ("process_id", "agent_id", "kind"),
+    "sessions": ("id",),
+    "asks": ("seq",),
+    "waits": ("id",),
+    "notices": ("seq",),
+    "meetings": ("id",),
+    "participants": ("id",),
+    "turns": ("meeting_id", "number"),
+    "meeting_events": ("seq",),
+}
+"""The columns by which a finding names a row."""

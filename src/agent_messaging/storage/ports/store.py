@@ -63,7 +63,10 @@ class Store(Protocol):
     async def describe(self) -> StoreFacts: ...
 
     async def check(self) -> list[str]:
-        """Look for damage: the integrity of the store and the checksum of every message. Each finding is a sentence."""
+        """Look for damage: the integrity of the store, the checksum of every body, the values of every row.
+
+        Each finding is one or two sentences and names the row.
+        """
         ...
 
     async def backup(self, path: str) -> None:

@@ -17,6 +17,7 @@ from ...ids import uuid7
 from ...models import Kind, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection
 from ...payloads import checksum
 from ..acts import Wanted
+from ..aside import read, seconds
 from ..assembly import Assembly, Changes, CurrentTurn, NewTurn, Purpose, Seat, Vanish, decide, render
 from ..ports import Acted, Duplicate, KeyConflict, NewSpeech, TurnRow
 from ..sql import Queries
@@ -98,7 +99,7 @@ def _question(wanted: Wanted, row: Any) -> Question:
         is_same = row["fingerprint"] == wanted.speech.fingerprint
         use = Duplicate(row["message_ids"]) if is_same else KeyConflict()
     return Question(
-        meeting=_gathering(row) if row["status"] is not None else None,
+        meeting=read(_gathering, row, "the meeting") if row["status"] is not None else None,
         said_in=row["said_in"],
         key=use,
         is_claim_open=row["claimed_seq"] is not None and row["claimed_seq"] == row["delivery_seq"],
@@ -115,7 +116,7 @@ def _gathering(row: Any) -> Gathering:
             host_id=row["host_id"],
             status=MeetingStatus(row["status"]),
             selection=SpeakerSelection(row["selection"]),
-            turn_duration=row["turn_duration"],
+            turn_duration=seconds(row["turn_duration"]),
             seats=tuple(Seat(agent_id, order, ParticipantStatus(status)) for agent_id, order, status, _, _ in seats),
             turn=None if turn is None else CurrentTurn(turn.number, turn.agent_id, turn.purpose, row["is_over"]),
             last_speaker_id=row["last_speaker_id"],

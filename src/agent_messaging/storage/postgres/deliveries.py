@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from ...models import DeliveryState, Kind
+from ..aside import read_log
 from ..ports import (
     Advanced,
     AppendOutcome,
@@ -83,7 +83,7 @@ class PostgresDeliveries:
         return [Claim(row["seq"], row["token"], row["attempt"]) for row in rows]
 
     async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
-        return [(row["recipient_id"], Kind(row["kind"])) for row in await self._fetch("find_waiting", now)]
+        return self._engine.aside.all(_waiting, await self._fetch("find_waiting", now), "what waits for an agent")
 
     async def advance(self, now: datetime | None = None) -> Advanced:
         next_in = await self._find_next(now)
@@ -114,49 +114,14 @@ class PostgresDeliveries:
 
     async def list_receipts(self, message_ids: Collection[str]) -> list[ReceiptRow]:
         rows = await self._fetch("list_receipts", list(message_ids))
-        return [
-            ReceiptRow(
-                message_id=row["message_id"],
-                sender_id=row["sender_id"],
-                recipient_id=row["recipient_id"],
-                kind=Kind(row["kind"]),
-                state=DeliveryState(row["state"]),
-                attempt=row["attempt"],
-                max_attempts=row["max_attempts"],
-                token=row["token"],
-                created_at=row["created_at"],
-                deliver_at=row["deliver_at"],
-                expires_at=row["expires_at"],
-                claimed_at=row["claimed_at"],
-                settled_at=row["settled_at"],
-                read_at=row["read_at"],
-                owner=row["owner"],
-                log=_log(row["log"]),
-            )
-            for row in rows
-        ]
+        return self._engine.aside.all(_receipt, rows, "a delivery")
 
     async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[DeadRow]:
         if recipient_id is None:
             rows = await self._fetch("list_dead", limit, offset)
         else:
             rows = await self._fetch("list_dead_of", recipient_id, limit, offset)
-        return [
-            DeadRow(
-                message_id=row["message_id"],
-                sender_id=row["sender_id"],
-                recipient_id=row["recipient_id"],
-                kind=Kind(row["kind"]),
-                content=row["content"],
-                metadata=row["metadata"],
-                checksum=row["checksum"],
-                attempt=row["attempt"],
-                created_at=row["created_at"],
-                died_at=row["died_at"],
-                log=_log(row["log"]),
-            )
-            for row in rows
-        ]
+        return self._engine.aside.all(_dead, rows, "a dead letter")
 
     async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
         ids = None if message_ids is None else list(message_ids)
@@ -168,7 +133,7 @@ class PostgresDeliveries:
         queued = await self._fetch("statistics_queued", now)
         claimed = await self._fetch("statistics_claimed", now)
         return DeliveryStatistics(
-            counts={DeliveryState(row["state"]): row["count"] for row in counts},
+            counts=dict(self._engine.aside.all(_count_of, counts, "the count of a state")),
             oldest_queued_age=queued[0]["age"] if queued else None,
             oldest_queued_recipient_id=queued[0]["recipient_id"] if queued else None,
             oldest_claim_age=claimed[0]["age"] if claimed else None,
@@ -183,8 +148,49 @@ class PostgresDeliveries:
         )
 
 
-def _log(text: str | None) -> list[dict[str, object]]:
-    return [] if text is None else json.loads(text)
+def _waiting(row: Any) -> tuple[str, Kind]:
+    return row["recipient_id"], Kind(row["kind"])
+
+
+def _count_of(row: Any) -> tuple[DeliveryState, int]:
+    return DeliveryState(row["state"]), row["count"]
+
+
+def _receipt(row: Any) -> ReceiptRow:
+    return ReceiptRow(
+        message_id=row["message_id"],
+        sender_id=row["sender_id"],
+        recipient_id=row["recipient_id"],
+        kind=Kind(row["kind"]),
+        state=DeliveryState(row["state"]),
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        token=row["token"],
+        created_at=row["created_at"],
+        deliver_at=row["deliver_at"],
+        expires_at=row["expires_at"],
+        claimed_at=row["claimed_at"],
+        settled_at=row["settled_at"],
+        read_at=row["read_at"],
+        owner=row["owner"],
+        log=read_log(row["log"], dict),
+    )
+
+
+def _dead(row: Any) -> DeadRow:
+    return DeadRow(
+        message_id=row["message_id"],
+        sender_id=row["sender_id"],
+        recipient_id=row["recipient_id"],
+        kind=Kind(row["kind"]),
+        content=row["content"],
+        metadata=row["metadata"],
+        checksum=row["checksum"],
+        attempt=row["attempt"],
+        created_at=row["created_at"],
+        died_at=row["died_at"],
+        log=read_log(row["log"], dict),
+    )
 
 
 def _count(status: str) -> int:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from ...exceptions import NotInitializedError, OutcomeUnknownError, StorageBusyError
+from ..aside import Aside
 from ..sql import Queries
 from . import errors, pooler, url
 from .clock import StoreClock
@@ -80,6 +81,7 @@ class Engine:
     ) -> None:
         self.target = url.read(dsn)
         self.location = errors.without_password(dsn)
+        self.aside = Aside()
         self.connect_timeout = self.target.connect_timeout or connect_timeout
         self.call_timeout = call_timeout
         self.min_pool_size = min_pool_size

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import asyncpg
 
-from ...exceptions import StorageBusyError
+from ...exceptions import DatabaseError, StorageBusyError, StorageCorruptError
 from ...ids import uuid7
 from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection, TurnEnd
 from ...payloads import checksum
 from ..acts import Wanted, first_round
+from ..aside import read
 from ..assembly import Act, Attend, Changes, Refused, TimeOut, Why, decide
 from ..ports import (
     Acted,
@@ -157,19 +159,50 @@ class PostgresMeetings:
         if next_in is None or next_in > 0:
             return TimedOut({}, next_in)
 
-        async def work(connection: Connection) -> dict[str, Acted]:
-            found = await connection.fetch(_SQL["time_out_find"], now, limit)
-            numbers = {row["meeting_id"]: row["number"] for row in found}
-            minutes = acting.Minutes(owner=None)
-            for meeting in await acting.gather(connection, list(numbers), now) if numbers else ():
-                decision = decide(meeting.assembly, TimeOut(numbers[meeting.meeting_id]))
-                if isinstance(decision, Changes):
-                    minutes.add(meeting, decision)
-            await minutes.write(connection)
-            return minutes.acted
-
-        acted = await self._engine.run(work, write=True)
+        try:
+            acted = await self._engine.run(partial(self._time_out_due, limit=limit, now=now), write=True)
+        except DatabaseError as error:
+            if error.retryable:
+                raise
+            # One of them cannot be read, or changed. Nothing was written; so each for itself.
+            acted = await self._engine.run(partial(self._time_out_each, limit=limit, now=now), write=True)
         return TimedOut(acted, await self._find_next(now))
+
+    async def _time_out_due(self, connection: Connection, limit: int, now: datetime | None) -> dict[str, Acted]:
+        found = await connection.fetch(_SQL["time_out_find"], now, limit)
+        numbers = {row["meeting_id"]: row["number"] for row in found}
+        acted = await self._time_out(connection, numbers, now)
+        await self._forget(connection, numbers, acted)
+        return acted
+
+    async def _time_out_each(self, connection: Connection, limit: int, now: datetime | None) -> dict[str, Acted]:
+        """The same with a savepoint for each; those that fail are not due any more."""
+        found = await connection.fetch(_SQL["time_out_find"], now, limit)
+        numbers = {row["meeting_id"]: row["number"] for row in found}
+        acted: dict[str, Acted] = {}
+        for meeting_id, number in numbers.items():
+            try:
+                async with connection.transaction():
+                    acted |= await self._time_out(connection, {meeting_id: number}, now)
+            except (StorageCorruptError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+                self._engine.aside.tell(f"meeting {meeting_id}", type(error).__name__)
+        await self._forget(connection, numbers, acted)
+        return acted
+
+    @staticmethod
+    async def _time_out(connection: Connection, numbers: dict[str, int], now: datetime | None) -> dict[str, Acted]:
+        minutes = acting.Minutes(owner=None)
+        for meeting in await acting.gather(connection, list(numbers), now) if numbers else ():
+            decision = decide(meeting.assembly, TimeOut(numbers[meeting.meeting_id]))
+            if isinstance(decision, Changes):
+                minutes.add(meeting, decision)
+        await minutes.write(connection)
+        return minutes.acted
+
+    @staticmethod
+    async def _forget(connection: Connection, numbers: dict[str, int], acted: dict[str, Acted]) -> None:
+        if left := [meeting_id for meeting_id in numbers if meeting_id not in acted]:
+            await connection.execute(_SQL["time_out_forget"], left, [numbers[meeting_id] for meeting_id in left])
 
     async def _find_next(self, now: datetime | None) -> float | None:
         (row,) = await self._fetch("time_out_next", now)
@@ -180,7 +213,7 @@ class PostgresMeetings:
         if row["is_known"] is False:
             await self._change("sit", meeting_id, agent_id, owner)
             row = await self._seats((meeting_id, agent_id, owner))
-        return _standing(row)
+        return read(_standing, row, "how the meeting stands")
 
     async def _find_seats(self, wanted: list[tuple[str, str, str]], budget: float) -> list[Any]:
         return list(await self._fetch_within(budget, "sit_find", *map(list, zip(*wanted, strict=True))))
@@ -207,11 +240,11 @@ class PostgresMeetings:
 
     async def find_meeting(self, meeting_id: str, now: datetime | None = None) -> MeetingRow | None:
         rows = await self._fetch("find_meeting", meeting_id, now)
-        return _meeting(rows[0]) if rows else None
+        return read(_meeting, rows[0], "the meeting") if rows else None
 
     async def list_seats(self, meeting_id: str) -> list[SeatRow]:
         rows = await self._fetch("list_seats", meeting_id)
-        return [SeatRow(**{**row, "status": ParticipantStatus(row["status"])}) for row in rows]
+        return self._engine.aside.all(_seat, rows, "a participant")
 
     async def list_meetings(
         self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
@@ -221,7 +254,7 @@ class PostgresMeetings:
             rows = await self._fetch("list_meetings", wanted, limit, offset)
         else:
             rows = await self._fetch("list_meetings_of", wanted, limit, offset, agent_id)
-        return [_meeting(row) for row in rows]
+        return self._engine.aside.all(_meeting, rows, "a meeting")
 
     async def find_standings(
         self, keys: Sequence[tuple[str, str]], now: datetime | None = None, *, called: bool = False
@@ -230,7 +263,8 @@ class PostgresMeetings:
             return {}
         meeting_ids, agent_ids = [key[0] for key in keys], [key[1] for key in keys]
         rows = await self._fetch("find_standings", meeting_ids, agent_ids, now, called)
-        return {(row["meeting_id"], row["agent_id"]): _standing(row) for row in rows}
+        one = partial(self._engine.aside.one, _standing, what="how a meeting stands")
+        return {(row["meeting_id"], row["agent_id"]): one(row) for row in rows}
 
     # --- what was said and done ---
 
@@ -248,7 +282,8 @@ class PostgresMeetings:
         return found
 
     async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
-        return [_turn(row) for row in await self._fetch("list_turns", meeting_id, after, limit)]
+        rows = await self._fetch("list_turns", meeting_id, after, limit)
+        return self._engine.aside.all(_turn, rows, f"a turn of meeting {meeting_id}")
 
     async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:
         return [SpeechCount(**row) for row in await self._fetch("count_speeches", meeting_id)]
@@ -264,7 +299,8 @@ class PostgresMeetings:
     # --- events ---
 
     async def list_events(self, meeting_id: str, *, limit: int, after_seq: int = 0) -> list[EventRow]:
-        return [_event(row) for row in await self._fetch("list_events", meeting_id, after_seq, limit)]
+        rows = await self._fetch("list_events", meeting_id, after_seq, limit)
+        return self._engine.aside.all(_event, rows, "an event")
 
     async def find_cursor(self) -> str:
         """A snapshot: what it does not show is read from here, and only that."""
@@ -280,9 +316,10 @@ class PostgresMeetings:
         until, _, seq = rest.partition("/")
         rows = await self._fetch("read_events", since, until or None, int(seq or 0), limit, most_bytes)
         until, found = rows[0]["until"], rows[0]["found"] or 0
-        events = [_event(row) for row in rows if row["seq"] is not None]
-        is_last = len(events) == found < limit
-        return EventPage(events, until if is_last else f"{since}/{until}/{events[-1].seq}", is_last)
+        rows = [row for row in rows if row["seq"] is not None]
+        is_last = len(rows) == found < limit
+        events = self._engine.aside.all(_event, rows, "an event")
+        return EventPage(events, until if is_last else f"{since}/{until}/{rows[-1]['seq']}", is_last)
 
     async def _contend(
         self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool, budget: float | None = None
@@ -371,6 +408,10 @@ def _meeting(row: Any) -> MeetingRow:
         ended_at=row["ended_at"],
         turn=acting.to_turn(row),
     )
+
+
+def _seat(row: Any) -> SeatRow:
+    return SeatRow(**{**row, "status": ParticipantStatus(row["status"])})
 
 
 def _standing(row: Any) -> Standing | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from ...models import Kind
+from ..aside import Aside
 from ..ports import ProcessRow, Service
 from ..sql import Queries
 from . import asks
@@ -38,22 +41,7 @@ class PostgresProcesses:
         rows = await self._engine.run(
             lambda connection: connection.fetch(_SQL["list_processes"], ended_within), write=False
         )
-        return [
-            ProcessRow(
-                process_id=row["process_id"],
-                host=row["host"],
-                pid=row["pid"],
-                started_at=row["started_at"],
-                ended_at=row["ended_at"],
-                end_reason=row["end_reason"],
-                seconds_since_end=row["seconds_since_end"],
-                services=tuple(
-                    Service(agent_id or None, Kind(kind), explicit, slots)
-                    for agent_id, kind, explicit, slots in json.loads(row["services"])
-                ),
-            )
-            for row in rows
-        ]
+        return self._engine.aside.all(partial(_process, aside=self._engine.aside), rows, "a process")
 
     async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
         rows = await self._engine.run(
@@ -85,3 +73,21 @@ class PostgresProcesses:
             return len(released)
 
         return await self._engine.run(work, write=True, repeatable=True)
+
+
+def _process(row: Any, aside: Aside) -> ProcessRow:
+    return ProcessRow(
+        process_id=row["process_id"],
+        host=row["host"],
+        pid=row["pid"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        end_reason=row["end_reason"],
+        seconds_since_end=row["seconds_since_end"],
+        services=tuple(aside.all(_service, json.loads(row["services"]), f"what process {row['process_id']} serves")),
+    )
+
+
+def _service(row: list[Any]) -> Service:
+    agent_id, kind, explicit, slots = row
+    return Service(agent_id or None, Kind(kind), explicit, slots)

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from ...models import AskState, SessionType
+from ..aside import ask_state, read
 from ..ports import (
     AnswerRow,
     AskRow,
@@ -42,14 +43,15 @@ class PostgresSessions:
 
     async def find_session(self, session_id: str) -> SessionRow | None:
         rows = await self._fetch("find_session", session_id)
-        return _session(rows[0]) if rows else None
+        return read(_session, rows[0], "the session") if rows else None
 
     async def find_open_session(self, agent_id: str, other_id: str) -> SessionRow | None:
         rows = await self._fetch("find_open_session", agent_id, other_id)
-        return _session(rows[0]) if rows else None
+        return read(_session, rows[0], "the session") if rows else None
 
     async def list_sessions(self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0) -> list[SessionRow]:
-        return [_session(row) for row in await self._fetch("list_sessions", agent_id, open_only, limit, offset)]
+        rows = await self._fetch("list_sessions", agent_id, open_only, limit, offset)
+        return self._engine.aside.all(_session, rows, "a session")
 
     async def end_session(
         self, agent_id: str, other_id: str, ending: NewEnding, *, now: datetime | None = None
@@ -272,6 +274,7 @@ def _session(row: Any) -> SessionRow:
 
 
 def _ask(row: Any) -> AskRow:
+    state, reason = ask_state(row["state"], row["reason"])
     answer = None
     if row["answer_id"] is not None:
         answer = AnswerRow(row["answer_id"], row["content"], row["metadata"], row["checksum"])
@@ -280,9 +283,9 @@ def _ask(row: Any) -> AskRow:
         session_id=row["session_id"],
         asker_id=row["asker_id"],
         responder_id=row["responder_id"],
-        state=AskState(row["state"]),
+        state=state,
         origin=row["origin"],
         deadline_at=row["deadline_at"],
         answer=answer,
-        reason=row["reason"],
+        reason=reason,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from ...exceptions import ConfigurationError, NotInitializedError
-from ..checks import find_damage
+from ..checks import KEYS, RULES, examine, find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
 from . import errors, schema
@@ -26,6 +27,7 @@ from .sessions import PostgresSessions
 
 _SCHEMA = Queries(__package__, "schema")
 _MESSAGES = Queries(__package__, "messages")
+_CHECKS = Queries(__package__, "checks")
 _PAGE = 500
 _log = logging.getLogger(__name__)
 
@@ -151,13 +153,24 @@ class PostgresStore:
         orphans = await self.engine.run(lambda connection: connection.fetchval(_MESSAGES["check_claims"]), write=False)
         if orphans:
             findings.append(f"{orphans} deliveries are claimed by processes that have ended.")
-        for name in ("check_messages", "check_events"):
+        for table in RULES:
+            offset, after, is_end = 0, 0, False
+            while not is_end:
+                place = after if "seq" in KEYS[table] or table == "messages" else offset
+                page = (_CHECKS[f"check_{table}"], _PAGE, place)
+                found = await self.engine.run(lambda connection, page=page: connection.fetch(*page), write=False)  # type: ignore[misc]
+                rows = [json.loads(row["row"]) for row in found]
+                for row in rows:
+                    findings += examine(table, row)
+                is_end, offset = len(rows) < _PAGE, offset + _PAGE
+                after = rows[-1].get("seq", 0) if rows else 0
+        for name in ("check_bodies_of_messages", "check_bodies_of_events"):
             after, is_end = 0, False
             while not is_end:
-                page = (_MESSAGES[name], after, _PAGE)
+                page = (_CHECKS[name], after, _PAGE)
                 rows = await self.engine.run(lambda connection, page=page: connection.fetch(*page), write=False)  # type: ignore[misc]
-                for after, *row in rows:  # noqa: B007 - the last one is where the next page begins
-                    findings += find_damage(*row)
+                for after, *body in rows:  # noqa: B007 - the last one is where the next page begins
+                    findings += find_damage(*body)
                 is_end = len(rows) < _PAGE
         return findings
 

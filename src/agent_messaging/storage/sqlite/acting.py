@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import apsw
 
@@ -25,6 +27,7 @@ from ...models import (
 from ...payloads import checksum
 from .. import assembly
 from ..acts import Wanted
+from ..aside import read, seconds
 from ..assembly import Assembly, Attend, Changes, CurrentTurn, NewTurn, Purpose, Refused, Seat, Vanish, Why
 from ..ports import Acted, Claim, Duplicate, KeyConflict, TurnRow
 from ..sql import Queries
@@ -136,27 +139,29 @@ def vanish(
 
 
 def _load(connection: apsw.Connection, meeting_ids: list[str], instant: Instant) -> dict[str, Meeting]:
-    found = {}
-    for row in fetch(connection, _SQL["act_load"], {"meetings": encode(meeting_ids)}):
-        meeting_id, host_id, status, selection, turn_duration, max_attempts, *row = row
-        turn, delivery, last_speaker_id, seats = row
-        current = turn_row_or_none(turn, instant)
-        found[meeting_id] = Meeting(
-            assembly=Assembly(
-                host_id=host_id,
-                status=MeetingStatus(status),
-                selection=SpeakerSelection(selection),
-                turn_duration=turn_duration,
-                seats=tuple(Seat(seat[0], seat[1], ParticipantStatus(seat[2])) for seat in seats),
-                turn=None if current is None else _current_turn(current),
-                last_speaker_id=last_speaker_id,
-            ),
-            max_attempts=max_attempts,
-            turn=current,
-            delivery=None if delivery is None else (delivery[0], DeliveryState(delivery[1]), *delivery[2:]),
-            processes={seat[0]: seat[3] for seat in seats if seat[3] is not None},
-        )
-    return found
+    rows = fetch(connection, _SQL["act_load"], {"meetings": encode(meeting_ids)})
+    return dict(read(partial(_meeting, instant=instant), row, "the meeting") for row in rows)
+
+
+def _meeting(row: list[Any], instant: Instant) -> tuple[str, Meeting]:
+    meeting_id, host_id, status, selection, turn_duration, max_attempts, *row = row
+    turn, delivery, last_speaker_id, seats = row
+    current = turn_row_or_none(turn, instant)
+    return meeting_id, Meeting(
+        assembly=Assembly(
+            host_id=host_id,
+            status=MeetingStatus(status),
+            selection=SpeakerSelection(selection),
+            turn_duration=seconds(turn_duration),
+            seats=tuple(Seat(seat[0], seat[1], ParticipantStatus(seat[2])) for seat in seats),
+            turn=None if current is None else _current_turn(current),
+            last_speaker_id=last_speaker_id,
+        ),
+        max_attempts=max_attempts,
+        turn=current,
+        delivery=None if delivery is None else (delivery[0], DeliveryState(delivery[1]), *delivery[2:]),
+        processes={seat[0]: seat[3] for seat in seats if seat[3] is not None},
+    )
 
 
 def _current_turn(turn: TurnRow) -> CurrentTurn:

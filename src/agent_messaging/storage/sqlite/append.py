@@ -7,6 +7,7 @@ not depend on the number of groups.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -43,7 +44,7 @@ Key = tuple[str, str, str]
 Lane = tuple[str, str, str]
 """Recipient, kind and sender."""
 
-Use = tuple[str, list[str]]
+Use = tuple[str, list[str] | None]
 """What a key was used for: fingerprint and message ids."""
 
 Message = tuple[str, str, str, str, str | None, str, str | None, int]
@@ -303,13 +304,22 @@ def find_keys(connection: apsw.Connection, keys: list[Key]) -> dict[Key, Use]:
     if not keys:
         return {}
     rows = fetch(connection, _SQL["append_find_keys"], {"keys": encode(keys)})
-    return {keys[number]: (fingerprint, message_ids) for number, fingerprint, message_ids in rows}
+    return {keys[number]: (fingerprint, _read_ids(message_ids)) for number, fingerprint, message_ids in rows}
+
+
+def _read_ids(text: str) -> list[str] | None:
+    try:
+        ids = json.loads(text)
+    except ValueError:
+        return None
+    return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else None
 
 
 def judge_repeat(use: Use, fingerprint: str) -> Duplicate | KeyConflict:
     """What a call is answered whose key was used before."""
     known, message_ids = use
-    return Duplicate(list(message_ids)) if known == fingerprint else KeyConflict()
+    # A use that cannot be read is answered as another call's: nothing is stored twice.
+    return Duplicate(message_ids) if known == fingerprint and message_ids is not None else KeyConflict()
 
 
 def _key(group: NewGroup) -> Key | None:

@@ -14,7 +14,7 @@ from ..ports import Claim, ClaimedDelivery, ClaimRequest
 from ..sql import Queries
 from .clock import Instant, to_datetime
 from .engine import fetch
-from .rows import claim_limit, encode
+from .rows import claim_limit, encode, next_number
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
@@ -105,7 +105,7 @@ def _claimed(row: list[Any]) -> ClaimedDelivery:
     (_, _, seq, token, attempt, max_attempts, origin, recipient_id, kind, sender_id, *message) = row
     message_id, content, metadata, checksum, created_at, session_id, ask_timeout = message
     return ClaimedDelivery(
-        claim=Claim(seq, token + 1, attempt + 1),
+        claim=Claim(seq, next_number(token), next_number(attempt)),
         message_id=message_id,
         kind=Kind(kind),
         sender_id=sender_id,

@@ -86,13 +86,16 @@ def to_microseconds(instant: datetime) -> int:
 
 
 def to_datetime(microseconds: int) -> datetime:
-    """Aware, in UTC."""
-    return _EPOCH + timedelta(microseconds=microseconds)
+    """Aware, in UTC. What no calendar has is the last instant of it, or the first: for people, it decides nothing."""
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def to_datetime_or_none(microseconds: int | None) -> datetime | None:
     """The same for what may be absent."""
-    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+    return None if microseconds is None else to_datetime(microseconds)
 
 
 def namespace_offset() -> int:

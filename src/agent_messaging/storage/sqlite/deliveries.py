@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 
 from ...models import AskState, DeliveryState, Kind
+from ..aside import read_log
 from ..mailboxes import MailboxGauge
 from ..ports import (
     Advanced,
@@ -107,7 +108,7 @@ class SQLiteDeliveries:
         """See the port."""
         parameters = {"now": self._clock.now(now).due}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["find_waiting"], parameters))
-        return [(recipient_id, Kind(kind)) for recipient_id, kind in rows]
+        return self._engine.aside.all(_waiting, rows, "what waits for an agent")
 
     async def advance(self, now: datetime | None = None) -> Advanced:
         """See the port."""
@@ -139,13 +140,14 @@ class SQLiteDeliveries:
         """See the port."""
         parameters = {"ids": encode(sorted(set(message_ids)))}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_receipts"], parameters))
-        return [_receipt(row) for row in rows]
+        return self._engine.aside.all(_receipt, rows, "a delivery")
 
     async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[DeadRow]:
         """See the port."""
         name = "list_dead" if recipient_id is None else "list_dead_of"
         parameters = {"recipient": recipient_id, "limit": limit, "offset": offset}
-        return [_dead(row) for row in await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))]
+        rows = await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))
+        return self._engine.aside.all(_dead, rows, "a dead letter")
 
     async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
         """See the port."""
@@ -176,7 +178,7 @@ class SQLiteDeliveries:
         instant = self._clock.now(now)
         counts, queued, (claimed_at,) = await self._engine.read(read)
         return DeliveryStatistics(
-            counts={DeliveryState(state): number for state, number in counts.items()},
+            counts=dict(self._engine.aside.all(_count, counts.items(), "the count of a state")),
             oldest_queued_age=None if queued is None else max(0.0, (instant.due - queued[0]) / _SECOND),
             oldest_queued_recipient_id=None if queued is None else queued[1],
             oldest_claim_age=None if claimed_at is None else max(0.0, (instant.at - claimed_at) / _SECOND),
@@ -184,7 +186,8 @@ class SQLiteDeliveries:
 
 
 def _next_due(connection: apsw.Connection) -> int | None:
-    return min((due for due in fetch(connection, _SQL["advance_next"], {}) if due is not None), default=None)
+    found = fetch(connection, _SQL["advance_next"], {})
+    return min((due for due in found if isinstance(due, int)), default=None)  # what is no number is never due
 
 
 def _advance(connection: apsw.Connection, instant: Instant) -> tuple[int, set[str], int, int | None]:
@@ -205,16 +208,27 @@ def _advance(connection: apsw.Connection, instant: Instant) -> tuple[int, set[st
     return due, origins, len(released["seqs"]), _next_due(connection)
 
 
-def _log(entries: list[dict[str, Any]] | None) -> list[dict[str, object]]:
+def _waiting(row: list[Any]) -> tuple[str, Kind]:
+    recipient_id, kind = row
+    return recipient_id, Kind(kind)
+
+
+def _count(item: tuple[str, int]) -> tuple[DeliveryState, int]:
+    state, number = item
+    return DeliveryState(state), number
+
+
+def _log(text: str | None) -> list[dict[str, object]]:
     """The log as kept, with its instants (microseconds) as ISO 8601 and without the tokens."""
-    return [
-        {
-            **{key: value for key, value in entry.items() if key != "token"},
-            "at": to_datetime(entry["at"]).isoformat(),
-            "claimed_at": None if entry["claimed_at"] is None else to_datetime(entry["claimed_at"]).isoformat(),
-        }
-        for entry in entries or ()
-    ]
+    return read_log(text, _entry)
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, object]:
+    return {
+        **{key: value for key, value in entry.items() if key != "token"},
+        "at": to_datetime(entry["at"]).isoformat(),
+        "claimed_at": None if entry["claimed_at"] is None else to_datetime(entry["claimed_at"]).isoformat(),
+    }
 
 
 def _receipt(row: list[Any]) -> ReceiptRow:

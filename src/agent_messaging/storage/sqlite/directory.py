@@ -10,6 +10,7 @@ from uuid import UUID
 import apsw
 
 from ...models import Agent, Organization
+from ..aside import read
 from ..sql import Queries
 from . import acting
 from .clock import StoreClock, to_datetime, wall_clock
@@ -34,20 +35,25 @@ class SQLiteDirectory:
             "update_name": update_name,
             "at": wall_clock(),
         }
-        return _organization(await self._engine.write(lambda con: fetch(con, _SQL["add_organization"], parameters)))
+        row = await self._engine.write(lambda con: fetch(con, _SQL["add_organization"], parameters))
+        return read(_organization, row, "the organization")
 
     async def find_organization(self, external_id: str) -> Organization | None:
         """See the port."""
         row = await self._read("find_organization", external_id=external_id)
-        return None if row is None else _organization(row)
+        return None if row is None else read(_organization, row, "the organization")
 
     async def find_organizations_by_id(self, ids: Collection[str]) -> list[Organization]:
         """See the port."""
-        return [_organization(row) for row in await self._read("find_organizations_by_id", ids=_array(ids))]
+        return self._engine.aside.all(
+            _organization, await self._read("find_organizations_by_id", ids=_array(ids)), "an organization"
+        )
 
     async def list_organizations(self, limit: int, offset: int) -> list[Organization]:
         """See the port."""
-        return [_organization(row) for row in await self._read("list_organizations", limit=limit, offset=offset)]
+        return self._engine.aside.all(
+            _organization, await self._read("list_organizations", limit=limit, offset=offset), "an organization"
+        )
 
     async def remove_organization(self, external_id: str) -> bool:
         """See the port."""
@@ -66,15 +72,18 @@ class SQLiteDirectory:
             "at": wall_clock(),
         }
         row = await self._engine.write(lambda con: fetch(con, _SQL["add_agent"], parameters))
-        return None if row is None else _agent(row)
+        return None if row is None else read(_agent, row, "the agent")
 
     async def find_agents(self, external_ids: Collection[str]) -> list[Agent]:
         """See the port."""
-        return [_agent(row) for row in await self._read("find_agents", external_ids=_array(external_ids))]
+        return self._engine.aside.all(
+            _agent, await self._read("find_agents", external_ids=_array(external_ids)), "an agent"
+        )
 
     async def find_agents_by_id(self, ids: Collection[str]) -> list[Agent]:
         """See the port."""
-        return [_agent(row) for row in await self._read("find_agents_by_id", ids=_array(ids))]
+        rows = await self._read("find_agents_by_id", ids=_array(ids))
+        return self._engine.aside.all(_agent, rows, "an agent")
 
     async def list_agents(self, organization_id: str | None, limit: int, offset: int) -> list[Agent]:
         """See the port."""
@@ -82,7 +91,7 @@ class SQLiteDirectory:
             rows = await self._read("list_agents", limit=limit, offset=offset)
         else:
             rows = await self._read("list_agents_of", organization_id=organization_id, limit=limit, offset=offset)
-        return [_agent(row) for row in rows]
+        return self._engine.aside.all(_agent, rows, "an agent")
 
     async def remove_agent(self, external_id: str) -> bool:
         """See the port."""

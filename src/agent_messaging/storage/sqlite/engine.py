@@ -26,10 +26,12 @@ from ...exceptions import (
     ConfigurationError,
     NotInitializedError,
     StorageBusyError,
+    StorageCorruptError,
     StorageReplacedError,
     copy_error,
 )
 from ...futures import fail
+from ..aside import Aside
 from ..batches import MAX_BYTES, take
 from . import forks
 from .errors import translate, translate_commit
@@ -52,9 +54,35 @@ def fetch(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any]) 
     interval). So rows are gathered into one JSON text by SQLite, never stepped through, and go in the same way.
     """
     cursor = connection.execute(sql, parameters)
-    row = next(cursor, None)
+    try:
+        row = next(cursor, None)
+    except UnicodeDecodeError:
+        cursor.close(True)
+        return fetch_damaged(connection, sql, parameters)
     cursor.close(True)
     return None if row is None or row[0] is None else json.loads(row[0])
+
+
+def fetch_damaged(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any], errors: str = "replace") -> Any:
+    """The same where a row holds text that is not UTF-8, which must not hide all the others.
+
+    Args:
+        connection: Where to read.
+        sql: A SELECT; what writes is not run a second time.
+        parameters: Its parameters.
+        errors: What stands for the bytes that are no text. By default U+FFFD: then a body does not fit its checksum any
+            more, and an id is nobody's.
+
+    Raises:
+        StorageCorruptError: It is a statement that writes.
+    """
+    if "returning" in sql:
+        raise StorageCorruptError(
+            "What is stored under this name holds text that is not UTF-8; nothing was stored. "
+            "Run `agent-messaging doctor --deep`, and restore the store from a backup."
+        )
+    (raw,) = next(connection.execute(f"select cast(({sql}) as blob)", parameters))
+    return None if raw is None else json.loads(raw.decode("utf-8", errors))
 
 
 def fetch_page(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
@@ -85,6 +113,7 @@ class Engine:
         self.in_memory = location == ":memory:"
         self.most_bytes = MAX_BYTES
         """Jobs that bring more than so many bytes along share no commit with others that come after them."""
+        self.aside = Aside()
         self.guard: ReplacedGuard | None = None
         self._write_lock: WriteLock | None = None
         self._name_lock: NameLock | None = None

@@ -38,6 +38,11 @@ def _translate(error: BaseException, location: str, system_errno: int) -> BaseEx
         if error.errno in _NO_ROOM:
             return StorageFullError(f"No room for {location!r}: {error.strerror}. Make room and try again.")
         return StorageUnavailableError(f"{location!r} cannot be used: {error.strerror}. Correct it and try again.")
+    if isinstance(error, UnicodeDecodeError):
+        return StorageCorruptError(
+            f"A row of the database {location!r} holds text that is not UTF-8. Run `agent-messaging doctor --deep`, "
+            "and restore the store from a backup."
+        )
     if not isinstance(error, apsw.Error):
         return error
     result = getattr(error, "result", 0) & 0xFF

@@ -6,13 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import apsw
 
+from ...exceptions import DatabaseError, StorageCorruptError
 from ...ids import uuid7
 from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection
 from ...payloads import checksum
 from ..acts import Wanted, rounds
+from ..aside import read
 from ..assembly import Act, Refused, TimeOut
 from ..ports import (
     Acted,
@@ -84,24 +87,48 @@ class SQLiteMeetings:
     async def time_out(self, limit: int, *, now: datetime | None = None) -> TimedOut:
         """See the port."""
 
-        def end(connection: apsw.Connection) -> tuple[dict[str, Acted], int | None]:
+        def end(connection: apsw.Connection, *, singly: bool = False) -> tuple[dict[str, Acted], int | None]:
             instant = self._clock.now(now)
             found = fetch(connection, _SQL["time_out_find"], {"now": instant.due, "limit": limit})
             wanted = [Wanted(meeting_id, TimeOut(number)) for meeting_id, number in found]
-            outcomes = acting.act(connection, wanted, None, instant)
-            ended = {
-                one.meeting_id: outcome
-                for one, outcome in zip(wanted, outcomes, strict=True)
-                if isinstance(outcome, Acted)
-            }
+            act = self._time_out_each if singly else acting.act
+            outcomes = act(connection, wanted, None, instant)
+            ended, left = {}, []
+            for (_, number), one, outcome in zip(found, wanted, outcomes, strict=True):
+                if isinstance(outcome, Acted):
+                    ended[one.meeting_id] = outcome
+                else:
+                    left.append((one.meeting_id, number))
+            if left:
+                connection.execute(_SQL["time_out_forget"], {"rows": encode(left)})
             return ended, _next_deadline(connection)
 
         meetings: dict[str, Acted] = {}
         next_due = await self._engine.read(_next_deadline)
         if next_due is not None and next_due <= self._clock.now(now).due:
-            meetings, next_due = await self._engine.write(end)
+            try:
+                meetings, next_due = await self._engine.write(end)
+            except DatabaseError as error:
+                if error.retryable:
+                    raise
+                # One of them cannot be read, or changed. Nothing was written; so each for itself.
+                meetings, next_due = await self._engine.write(partial(end, singly=True))
         left = None if next_due is None else (next_due - self._clock.now(now).due) / _SECOND
         return TimedOut(meetings, next_in=None if left is None else max(0.0, left))
+
+    def _time_out_each(
+        self, connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None, instant: Instant
+    ) -> list[acting.Outcome]:
+        """Act on each under a savepoint of its own; None for those that fail."""
+        outcomes: list[acting.Outcome] = []
+        for one in wanted:
+            try:
+                with connection:
+                    outcomes += acting.act(connection, [one], owner, instant)
+            except (StorageCorruptError, apsw.SQLError, apsw.ConstraintError, apsw.MismatchError) as error:
+                self._engine.aside.tell(f"meeting {one.meeting_id}", error)
+                outcomes.append(None)
+        return outcomes
 
     async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> Standing | None:
         """See the port."""
@@ -146,11 +173,12 @@ class SQLiteMeetings:
     async def find_meeting(self, meeting_id: str, now: datetime | None = None) -> MeetingRow | None:
         """See the port."""
         row = await self._fetch("find_meeting", meeting=meeting_id)
-        return None if row is None else _meeting(row, self._clock.now(now))
+        return None if row is None else read(partial(_meeting, instant=self._clock.now(now)), row, "the meeting")
 
     async def list_seats(self, meeting_id: str) -> list[SeatRow]:
         """See the port."""
-        return [_seat(row) for row in await self._fetch("list_seats", meeting=meeting_id)]
+        rows = await self._fetch("list_seats", meeting=meeting_id)
+        return self._engine.aside.all(_seat, rows, "a participant")
 
     async def list_meetings(
         self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
@@ -160,7 +188,7 @@ class SQLiteMeetings:
         wanted = {status.value: statuses is None or status in statuses for status in MeetingStatus}
         rows = await self._fetch(name, agent=agent_id, limit=limit, offset=offset, **wanted)
         instant = self._clock.now()
-        return [_meeting(row, instant) for row in rows]
+        return self._engine.aside.all(partial(_meeting, instant=instant), rows, "a meeting")
 
     async def find_standings(
         self, keys: Sequence[tuple[str, str]], now: datetime | None = None, *, called: bool = False
@@ -170,13 +198,14 @@ class SQLiteMeetings:
             return {}
         rows = await self._fetch("find_standings", keys=encode(list(keys)), called=called)
         instant = self._clock.now(now)
-        return {keys[number]: _standing(row, instant) for number, *row in rows}
+        one = partial(self._engine.aside.one, partial(_standing, instant=instant), what="how a meeting stands")
+        return {keys[number]: one(row) for number, *row in rows}
 
     async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
         """See the port."""
         rows = await self._fetch("list_turns", meeting=meeting_id, limit=limit, after=after)
         instant = self._clock.now()
-        return [turn_row(row, instant) for row in rows]
+        return self._engine.aside.all(partial(turn_row, instant=instant), rows, f"a turn of meeting {meeting_id}")
 
     # --- messages ---
 
@@ -212,7 +241,7 @@ class SQLiteMeetings:
     async def list_events(self, meeting_id: str, *, limit: int, after_seq: int = 0) -> list[EventRow]:
         """See the port."""
         parameters = {"meeting": meeting_id, "limit": limit, "after_seq": after_seq}
-        return [_event(row) for row in await self._fetch_page("list_events", parameters)]
+        return self._engine.aside.all(_event, await self._fetch_page("list_events", parameters), "an event")
 
     async def find_cursor(self) -> str:
         """See the port."""
@@ -223,8 +252,8 @@ class SQLiteMeetings:
         """See the port."""
         parameters = {"limit": limit, "after_seq": int(cursor), "most_bytes": most_bytes}
         found, rows = await self._fetch("read_events", **parameters)
-        events = [_event(row) for row in rows]
-        return EventPage(events, str(events[-1].seq) if events else cursor, len(events) == found < limit)
+        events = self._engine.aside.all(_event, rows, "an event")
+        return EventPage(events, str(rows[-1][0]) if rows else cursor, len(rows) == found < limit)
 
     async def _fetch(self, name: str, **parameters: object) -> Any:
         return await self._engine.read(partial(fetch, sql=_SQL[name], parameters=parameters))
@@ -320,8 +349,8 @@ def _standing(row: list[Any], instant: Instant) -> Standing | None:
 def _seat(row: list[Any]) -> SeatRow:
     seat_id, agent_id, join_order, status, joined_at, left_at = row
     return SeatRow(
-        seat_id=seat_id,
-        agent_id=agent_id,
+        seat_id=str(UUID(seat_id)),
+        agent_id=str(UUID(agent_id)),
         join_order=join_order,
         status=ParticipantStatus(status),
         joined_at=to_datetime_or_none(joined_at),

@@ -211,7 +211,7 @@ class Pairs:
                 seq,
                 asker,
                 responder,
-                _PLACES.get(DeliveryState(state), Place.TAKEN),
+                _PLACES.get(state, Place.TAKEN),
                 within,
                 taken_within or None,  # OUTSIDE is no run
             )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import apsw
 
 from ...models import Kind
+from ..aside import Aside
 from ..ports import ProcessRow, Service
 from ..sql import Queries
 from . import asks
@@ -42,7 +44,7 @@ class SQLiteProcesses:
         now = self._clock.now().due
         parameters = {"since": now - int(ended_within * 1_000_000)}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_processes"], parameters))
-        return [_process(row, now) for row in rows]
+        return self._engine.aside.all(partial(_process, now=now, aside=self._engine.aside), rows, "a process")
 
     async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
         """See the port."""
@@ -85,7 +87,7 @@ class SQLiteProcesses:
         return await self._engine.write(release)
 
 
-def _process(row: list[Any], now: int) -> ProcessRow:
+def _process(row: list[Any], now: int, aside: Aside) -> ProcessRow:
     id, host, pid, started_at, ended_at, end_reason, ended_due, services = row
     return ProcessRow(
         process_id=id,
@@ -95,7 +97,10 @@ def _process(row: list[Any], now: int) -> ProcessRow:
         ended_at=to_datetime_or_none(ended_at),
         end_reason=end_reason,
         seconds_since_end=None if ended_due is None else max(0.0, (now - ended_due) / 1_000_000),
-        services=tuple(
-            Service(agent_id or None, Kind(kind), bool(explicit), slots) for agent_id, kind, explicit, slots in services
-        ),
+        services=tuple(aside.all(_service, services, f"what process {id} serves")),
     )
+
+
+def _service(row: list[Any]) -> Service:
+    agent_id, kind, explicit, slots = row
+    return Service(agent_id or None, Kind(kind), bool(explicit), slots)

@@ -6,12 +6,16 @@ import json
 from typing import Any
 
 from ...models import Kind, MessageType, TurnEnd
+from ..aside import damaged_message
 from ..assembly import Purpose
 from ..ports import CLAIM_MARGIN, MessageRow, TurnRow
 from .clock import Instant, to_datetime, to_datetime_or_none
 
 encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 """Rows as one parameter."""
+_LONGEST = 1e9
+"""Seconds."""
+_MOST = 2**53 - 1
 
 
 def claim_limit(run_limit: float, ask_timeout: float | None) -> float:
@@ -19,16 +23,26 @@ def claim_limit(run_limit: float, ask_timeout: float | None) -> float:
 
     A run limit may be negative: a lease shorter than the margin.
     """
-    return (run_limit if ask_timeout is None else max(run_limit, ask_timeout)) + CLAIM_MARGIN
+    return (run_limit if ask_timeout is None else max(run_limit, min(ask_timeout, _LONGEST))) + CLAIM_MARGIN
+
+
+def next_number(number: int) -> int:
+    """One more, as claim_take counts: no number grows beyond what every reader of JSON keeps exactly."""
+    return min(number + 1, _MOST)
 
 
 def message_row(row: list[Any]) -> MessageRow:
-    """A message as all listings select it."""
+    """A message as all listings select it; a damaged one, where no record can be made of it."""
     (seq, id, kind, sender_id, recipient_id, content, metadata, checksum, created_at, read_at, session_id, type_) = row
+    try:
+        message_kind, message_type = Kind(kind), MessageType(type_)
+    except ValueError:
+        read_at = to_datetime_or_none(read_at)
+        return damaged_message(seq, id, kind, sender_id, recipient_id, read_at=read_at, session_id=session_id)
     return MessageRow(
         seq=seq,
         message_id=id,
-        kind=Kind(kind),
+        kind=message_kind,
         sender_id=sender_id,
         recipient_id=recipient_id,
         content=content,
@@ -37,7 +51,7 @@ def message_row(row: list[Any]) -> MessageRow:
         created_at=to_datetime(created_at),
         read_at=to_datetime_or_none(read_at),
         session_id=session_id,
-        message_type=MessageType(type_),
+        message_type=message_type,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 
 from ...models import AskState, SessionType
+from ..aside import ask_state, read
 from ..ports import (
     AnswerRow,
     AskRow,
@@ -49,19 +50,19 @@ class SQLiteSessions:
     async def find_session(self, session_id: str) -> SessionRow | None:
         """See the port."""
         row = await self._engine.read(lambda con: fetch(con, _SQL["find_session"], {"session": session_id}))
-        return None if row is None else _session(row)
+        return None if row is None else read(_session, row, "the session")
 
     async def find_open_session(self, agent_id: str, other_id: str) -> SessionRow | None:
         """See the port."""
         parameters = {"agent": agent_id, "other": other_id}
         row = await self._engine.read(lambda con: fetch(con, _SQL["find_open_session"], parameters))
-        return None if row is None else _session(row)
+        return None if row is None else read(_session, row, "the session")
 
     async def list_sessions(self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0) -> list[SessionRow]:
         """See the port."""
         parameters = {"agent": agent_id, "open_only": open_only, "limit": limit, "offset": offset}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_sessions"], parameters))
-        return [_session(row) for row in rows]
+        return self._engine.aside.all(_session, rows, "a session")
 
     async def end_session(
         self, agent_id: str, other_id: str, ending: NewEnding, *, now: datetime | None = None
@@ -325,14 +326,15 @@ def _session(row: list[Any]) -> SessionRow:
 def _ask(row: list[Any]) -> AskRow:
     (ask_id, session_id, asker_id, responder_id, state, origin, deadline_at, reason, answer_id, *answer) = row
     content, metadata, checksum = answer
+    known, why = ask_state(state, reason)
     return AskRow(
         ask_id=ask_id,
         session_id=session_id,
         asker_id=asker_id,
         responder_id=responder_id,
-        state=AskState(state),
+        state=known,
         origin=origin,
         deadline_at=to_datetime(deadline_at),
         answer=None if answer_id is None else AnswerRow(answer_id, content, metadata, checksum),
-        reason=reason,
+        reason=why,
     )

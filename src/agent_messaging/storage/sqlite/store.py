@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import apsw
 
-from ..checks import find_damage
+from ..checks import RULES, examine, find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
 from . import schema
@@ -16,7 +19,7 @@ from .backup import Backup
 from .clock import StoreClock
 from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
-from .engine import Engine, fetch
+from .engine import Engine, fetch_damaged
 from .files import check_place
 from .meetings import SQLiteMeetings
 from .messages import SQLiteMessages
@@ -24,7 +27,7 @@ from .presence import SQLitePresence
 from .processes import SQLiteProcesses
 from .sessions import SQLiteSessions
 
-_MESSAGES = Queries(__package__, "messages")
+_CHECKS = Queries(__package__, "checks")
 _PAGE = 500
 _SYNCHRONOUS = {0: "off", 1: "normal", 2: "full", 3: "extra"}
 
@@ -101,14 +104,12 @@ class SQLiteStore:
     async def check(self) -> list[str]:
         """See the port."""
         findings = await self.engine.read(_check_integrity)
-        for name in ("check_messages", "check_events"):
-            after, is_end = 0, False
-            while not is_end:
-                parameters = {"after_seq": after, "limit": _PAGE}
-                rows = await self.engine.read(partial(fetch, sql=_MESSAGES[name], parameters=parameters))
-                for after, *row in rows:  # noqa: B007 - the last one is where the next page begins
-                    findings += find_damage(*row)
-                is_end = len(rows) < _PAGE
+        for table in RULES:
+            async for row in self._walk(f"check_{table}"):
+                findings += examine(table, row)
+        for name in ("check_bodies_of_messages", "check_bodies_of_events"):
+            async for _, *row in self._walk(name):
+                findings += find_damage(*row)
         return findings
 
     async def backup(self, path: str) -> None:
@@ -126,12 +127,35 @@ class SQLiteStore:
             copying.give_up()
             raise
 
+    async def _walk(self, block: str) -> AsyncIterator[Any]:
+        """All rows of a table, page by page."""
+        rows: list[Any] = []
+        offset = 0
+        while not offset or len(rows) == _PAGE:
+            last = rows[-1] if rows else [0]
+            after = last.get("seq") if isinstance(last, dict) else last[0]
+            parameters = {"limit": _PAGE, "offset": offset, "after_seq": after}
+            rows = await self.engine.read(partial(_fetch_all, sql=_CHECKS[block], parameters=parameters))
+            for row in rows:
+                yield row
+            offset += _PAGE
+
     async def aclose(self) -> None:
         """See the port. In a forked child it does nothing: all of it is the parent's."""
         if self.engine.is_forked:
             return
         await self.presence.aclose()
         await self.engine.aclose()
+
+
+def _fetch_all(connection: apsw.Connection, sql: str, parameters: dict[str, Any]) -> list[Any]:
+    """The rows, with the bytes that are no text told apart from every character."""
+    cursor = connection.execute(sql, parameters)
+    try:
+        return json.loads(next(cursor)[0])  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        cursor.close(True)
+        return list(fetch_damaged(connection, sql, parameters, "surrogateescape"))
 
 
 def _check_integrity(connection: apsw.Connection) -> list[str]:

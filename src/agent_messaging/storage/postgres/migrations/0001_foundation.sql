@@ -2,13 +2,20 @@
 --
 -- All instants are timestamptz, by the store's clock (see store_clock). Ids are made by the client. Texts that are compared or listed in
 -- order are of collation "C": the same order in every store, and cheaper indices.
+--
+-- Each table refuses an instant that no calendar has (infinity, or beyond the year 9999): the driver reads none, so one
+-- such row would hide all that are read with it.
 
 create table organizations (
   id uuid primary key,
   external_id text collate "C" not null unique,
   name text not null,
   created_at timestamptz not null,
-  updated_at timestamptz not null
+  updated_at timestamptz not null,
+  check (
+    least(created_at, updated_at) >= '0001-01-01 00:00+00'
+    and greatest(created_at, updated_at) < '10000-01-01 00:00+00'
+  )
 );
 
 create table agents (
@@ -17,7 +24,11 @@ create table agents (
   organization_id uuid not null references organizations (id) on delete cascade,
   name text not null,
   created_at timestamptz not null,
-  updated_at timestamptz not null
+  updated_at timestamptz not null,
+  check (
+    least(created_at, updated_at) >= '0001-01-01 00:00+00'
+    and greatest(created_at, updated_at) < '10000-01-01 00:00+00'
+  )
 );
 
 create index agents_of_organization on agents (organization_id, external_id);
@@ -37,7 +48,8 @@ create table messages (
   content text not null,
   metadata text,
   checksum bigint not null,
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  check (created_at >= '0001-01-01 00:00+00' and created_at < '10000-01-01 00:00+00')
 );
 
 create index messages_sent on messages (sender_id, kind, xid, seq);
@@ -63,7 +75,11 @@ create table deliveries (
   claimed_at timestamptz,
   settled_at timestamptz,
   read_at timestamptz,
-  log jsonb                                 -- array of what went wrong so far; null is []
+  log jsonb,                                -- array of what went wrong so far; null is []
+  check (
+    least(run_at, expires_at, claim_until, queued_at, claimed_at, settled_at, read_at) >= '0001-01-01 00:00+00'
+    and greatest(run_at, expires_at, claim_until, queued_at, claimed_at, settled_at, read_at) < '10000-01-01 00:00+00'
+  )
 ) with (
   fillfactor = 80,
   -- The table is a queue: most rows die young, and a backlog of dead versions slows every claim.
@@ -95,7 +111,8 @@ create table idempotency_keys (
   fingerprint text not null,
   message_ids uuid[] not null,
   created_at timestamptz not null,
-  primary key (sender_id, call, key)
+  primary key (sender_id, call, key),
+  check (created_at >= '0001-01-01 00:00+00' and created_at < '10000-01-01 00:00+00')
 );
 
 -- The server's clock. In a function, so that a test can let it jump.
@@ -118,7 +135,11 @@ create table processes (
   renewed_at timestamptz,                   -- the time as its process counts it
   started_at timestamptz not null,
   ended_at timestamptz,
-  end_reason text check (end_reason in ('stopped', 'died'))
+  end_reason text check (end_reason in ('stopped', 'died')),
+  check (
+    least(backend_start, lease_until, renewed_at, started_at, ended_at) >= '0001-01-01 00:00+00'
+    and greatest(backend_start, lease_until, renewed_at, started_at, ended_at) < '10000-01-01 00:00+00'
+  )
 );
 
 create index processes_live on processes (id) where ended_at is null;

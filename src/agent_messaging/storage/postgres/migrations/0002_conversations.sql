@@ -8,7 +8,11 @@ create table sessions (
   created_at timestamptz not null,
   ended_at timestamptz,
   ended_by uuid,
-  check (agent_a_id < agent_b_id)
+  check (agent_a_id < agent_b_id),
+  check (
+    least(created_at, ended_at) >= '0001-01-01 00:00+00'
+    and greatest(created_at, ended_at) < '10000-01-01 00:00+00'
+  )
 );
 
 create unique index sessions_open on sessions (agent_a_id, agent_b_id) where ended_at is null;
@@ -32,7 +36,11 @@ create table asks (
   deadline_at timestamptz not null,
   answer_seq bigint,
   reason text,
-  ended_at timestamptz
+  ended_at timestamptz,
+  check (
+    least(deadline_at, ended_at) >= '0001-01-01 00:00+00'
+    and greatest(deadline_at, ended_at) < '10000-01-01 00:00+00'
+  )
 ) with (fillfactor = 80);
 
 create unique index asks_open on asks (asker_id, responder_id) where state = 'open';
@@ -50,7 +58,8 @@ create table waits (
   sender_id uuid not null references agents (id) on delete cascade,
   process_id uuid not null,
   until_at timestamptz,                     -- null: as long as its process lives
-  is_ended boolean not null default false
+  is_ended boolean not null default false,
+  check (until_at >= '0001-01-01 00:00+00' and until_at < '10000-01-01 00:00+00')
 );
 
 create index waits_of_lane on waits (recipient_id, sender_id);
@@ -60,7 +69,8 @@ create index waits_of_process on waits (process_id);
 create table notices (
   seq bigint primary key references messages (seq) on delete cascade,
   recipient_id uuid not null,
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  check (created_at >= '0001-01-01 00:00+00' and created_at < '10000-01-01 00:00+00')
 );
 
 create index notices_of_recipient on notices (recipient_id, seq);

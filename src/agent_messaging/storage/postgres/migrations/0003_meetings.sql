@@ -10,7 +10,11 @@ create table meetings (
   max_attempts integer not null,            -- runs of a turn handler in one turn
   created_at timestamptz not null,
   started_at timestamptz,
-  ended_at timestamptz
+  ended_at timestamptz,
+  check (
+    least(created_at, started_at, ended_at) >= '0001-01-01 00:00+00'
+    and greatest(created_at, started_at, ended_at) < '10000-01-01 00:00+00'
+  )
 );
 
 create index meetings_of_host on meetings (host_id, id);
@@ -26,7 +30,8 @@ create table participants (
   joined_at timestamptz,
   left_at timestamptz,
   unique (meeting_id, join_order),
-  unique (meeting_id, agent_id)
+  unique (meeting_id, agent_id),
+  check (least(joined_at, left_at) >= '0001-01-01 00:00+00' and greatest(joined_at, left_at) < '10000-01-01 00:00+00')
 );
 
 create index participants_of_agent on participants (agent_id, meeting_id);
@@ -42,7 +47,11 @@ create table turns (
   how text check (how in ('spoke', 'passed', 'timed_out', 'skipped', 'left', 'meeting_ended')),
   delivery_seq bigint,
   message_seq bigint,
-  primary key (meeting_id, number)
+  primary key (meeting_id, number),
+  check (
+    least(started_at, deadline_at, ended_at) >= '0001-01-01 00:00+00'
+    and greatest(started_at, deadline_at, ended_at) < '10000-01-01 00:00+00'
+  )
 );
 
 create unique index turns_current on turns (meeting_id) where ended_at is null;
@@ -59,7 +68,8 @@ create table meeting_events (
   data text not null,                       -- JSON object; text, because its checksum is of the text
   checksum bigint not null,
   message_seq bigint,
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  check (created_at >= '0001-01-01 00:00+00' and created_at < '10000-01-01 00:00+00')
 );
 
 create index meeting_events_of_meeting on meeting_events (meeting_id, seq);

@@ -341,8 +341,8 @@ chosen as materialized (
   )
 )
 update deliveries d set
-  state = 'claimed', token = d.token + 1, attempt = d.attempt + 1, owner = $4::text::uuid,
-  claimed_at = c.now, claim_until = c.now + make_interval(secs => greatest(c.run_limit, d.ask_timeout) + $7::float8)
+  state = 'claimed', token = least(d.token, 2147483646) + 1, attempt = least(d.attempt, 2147483646) + 1, owner = $4::text::uuid,
+  claimed_at = c.now, claim_until = c.now + make_interval(secs => least(greatest(c.run_limit, d.ask_timeout), 1e9) + $7::float8)
 from chosen c join messages m on m.seq = c.seq
 where d.seq = c.seq
 returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_id::text, d.recipient_id::text, m.content,
@@ -371,7 +371,7 @@ locked as materialized (
 moved as (
   update deliveries d set
     state = case l.how when 'done' then 'done' when 'dead' then 'dead' else 'queued' end,
-    attempt = d.attempt - (l.how = 'returned')::integer,
+    attempt = greatest(d.attempt, 1) - (l.how = 'returned')::integer,
     suspect = false,
     run_at = case when l.how = 'retry' and l.delay > 0 then l.now + make_interval(secs => l.delay) end,
     queued_at = case when l.how in ('retry', 'returned') then l.now + make_interval(secs => l.delay) else d.queued_at end,

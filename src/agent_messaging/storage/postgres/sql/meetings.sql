@@ -257,6 +257,13 @@ where t.ended_at is null and t.deadline_at is not null and t.deadline_at <= (sel
 order by t.deadline_at limit $2::integer
 for update of m skip locked
 
+-- name: time_out_forget
+-- Turns that are due and cannot be ended: what is stored of their meetings cannot be read, or contradicts itself. They would
+-- be due for ever.
+update turns t set deadline_at = null
+from unnest($1::text[]::uuid[], $2::integer[]) as l (meeting_id, number)
+where t.meeting_id = l.meeting_id and t.number = l.number and t.ended_at is null
+
 -- name: time_out_next
 select extract(epoch from min(t.deadline_at) - coalesce($1::timestamptz, store_now()))::float8 as next_in
 from turns t where t.ended_at is null and t.deadline_at is not null

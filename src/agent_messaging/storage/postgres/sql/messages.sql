@@ -132,13 +132,6 @@ where m.recipient_id = $1::text::uuid and m.kind = $2
 -- PostgreSQL alone: an index has exactly these.
 select count(*) from deliveries where recipient_id = $1::text::uuid and kind = $2 and read_at is null
 
--- name: check_messages
-select seq, 'message ' || id as name, content, metadata, checksum from messages where seq > $1 order by seq limit $2
-
--- name: check_events
-select seq, 'event ' || seq || ' of meeting ' || meeting_id as name, data as content, null as metadata, checksum
-from meeting_events where seq > $1 order by seq limit $2
-
 -- name: check_claims
 -- What a dead process still holds; it returns at its hard end, but only a mistake leaves it there.
 select count(*) from deliveries d join processes p on p.id = d.owner

@@ -37,7 +37,7 @@ held as materialized (
   for update of d
 )
 update deliveries d set
-  state = 'queued', attempt = d.attempt - 1, suspect = false, run_at = null, queued_at = h.now, claim_until = null,
+  state = 'queued', attempt = greatest(d.attempt, 1) - 1, suspect = false, run_at = null, queued_at = h.now, claim_until = null,
   log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
     'at', h.now, 'event', 'returned', 'attempt', d.attempt, 'token', d.token,
     'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'the process stopped'
@@ -69,7 +69,7 @@ judged as materialized (
 )
 update deliveries d set
   state = case when j.blamed and d.attempt >= d.max_attempts then 'dead' else 'queued' end,
-  attempt = d.attempt - (not j.blamed)::integer,
+  attempt = greatest(d.attempt, 1) - (not j.blamed)::integer,
   suspect = j.blamed,
   claim_until = null, run_at = null, queued_at = j.now,
   settled_at = case when j.blamed and d.attempt >= d.max_attempts then j.now end,
@@ -109,7 +109,7 @@ with held as materialized (
   select d.seq from deliveries d where d.state = 'claimed' and d.owner = $1::text::uuid order by d.seq + 0 for update of d
 )
 update deliveries d set
-  state = 'queued', attempt = d.attempt - 1, claim_until = null, run_at = null, queued_at = store_now(),
+  state = 'queued', attempt = greatest(d.attempt, 1) - 1, claim_until = null, run_at = null, queued_at = store_now(),
   log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
     'at', store_now(), 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
     'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'process was taken for dead'

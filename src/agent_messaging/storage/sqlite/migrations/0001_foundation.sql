@@ -7,7 +7,7 @@
 create table store_clock (
   boot_id text primary key,
   offset_us integer not null
-) without rowid;
+) without rowid, strict;
 
 create table organizations (
   id text primary key,
@@ -15,7 +15,7 @@ create table organizations (
   name text not null,
   created_at integer not null,
   updated_at integer not null
-) without rowid;
+) without rowid, strict;
 
 create table agents (
   id text primary key,
@@ -24,7 +24,7 @@ create table agents (
   name text not null,
   created_at integer not null,
   updated_at integer not null
-) without rowid;
+) without rowid, strict;
 
 create index agents_of_organization on agents (organization_id, external_id);
 
@@ -42,7 +42,7 @@ create table messages (
   metadata text,
   checksum integer not null,
   created_at integer not null
-);
+) strict;
 
 create index messages_sent on messages (sender_id, kind, seq);
 create index messages_received on messages (recipient_id, kind, seq);
@@ -70,7 +70,7 @@ create table deliveries (
   settled_at integer,
   read_at integer,
   log text                                  -- JSON array of what went wrong so far; null is []
-);
+) strict;
 
 -- A delivery is in at most one of these three. The third covers all that is asked of open claims.
 create index deliveries_ready on deliveries (recipient_id, kind, sender_id, seq) where state = 'queued' and run_due = 0;
@@ -93,7 +93,7 @@ create table idempotency_keys (
   message_ids text not null,                -- JSON array
   created_at integer not null,
   primary key (sender_id, call, key)
-) without rowid;
+) without rowid, strict;
 
 create table processes (
   id text primary key,
@@ -106,7 +106,7 @@ create table processes (
   ended_at integer,
   ended_due integer,
   end_reason text check (end_reason in ('stopped', 'died'))
-) without rowid;
+) without rowid, strict;
 
 create table services (
   process_id text not null references processes (id) on delete cascade,
@@ -114,7 +114,7 @@ create table services (
   kind text not null,
   explicit integer not null,
   primary key (process_id, agent_id, kind)
-) without rowid;
+) without rowid, strict;
 
 create index processes_living on processes (lock_name) where ended_at is null;
 create index processes_ended on processes (ended_due) where ended_at is not null;

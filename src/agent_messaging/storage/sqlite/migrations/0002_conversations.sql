@@ -9,7 +9,7 @@ create table sessions (
   ended_at integer,
   ended_by text,
   check (agent_a_id < agent_b_id)
-) without rowid;
+) without rowid, strict;
 
 create unique index sessions_open on sessions (agent_a_id, agent_b_id) where ended_at is null;
 create index sessions_of_a on sessions (agent_a_id, id);
@@ -35,7 +35,7 @@ create table asks (
   answer_seq integer,
   reason text,
   ended_at integer
-);
+) strict;
 
 create unique index asks_open on asks (asker_id, responder_id) where state = 'open';
 create index asks_deadline on asks (deadline_due) where state = 'open';
@@ -49,7 +49,7 @@ create table waits (
   process_id text not null,
   until_due integer,                        -- null: as long as its process lives
   is_ended integer not null default 0
-) without rowid;
+) without rowid, strict;
 
 create index waits_of_lane on waits (recipient_id, sender_id);
 create index waits_of_process on waits (process_id);
@@ -59,7 +59,7 @@ create table notices (
   seq integer primary key references messages (seq) on delete cascade,
   recipient_id text not null,
   created_due integer not null
-);
+) strict;
 
 create index notices_of_recipient on notices (recipient_id, seq);
 

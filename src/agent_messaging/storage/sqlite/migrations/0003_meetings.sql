@@ -11,7 +11,7 @@ create table meetings (
   created_at integer not null,
   started_at integer,
   ended_at integer
-) without rowid;
+) without rowid, strict;
 
 create index meetings_of_host on meetings (host_id, id);
 create index meetings_by_status on meetings (status, id);
@@ -27,7 +27,7 @@ create table participants (
   left_at integer,
   unique (meeting_id, join_order),
   unique (meeting_id, agent_id)
-) without rowid;
+) without rowid, strict;
 
 create index participants_of_agent on participants (agent_id, meeting_id);
 
@@ -44,7 +44,7 @@ create table turns (
   delivery_seq integer,
   message_seq integer,
   primary key (meeting_id, number)
-) without rowid;
+) without rowid, strict;
 
 create unique index turns_current on turns (meeting_id) where ended_at is null;
 create index turns_deadline on turns (deadline_due) where ended_at is null and deadline_due is not null;
@@ -60,6 +60,6 @@ create table meeting_events (
   checksum integer not null,                -- of the data, as of a message's content
   message_seq integer,
   created_at integer not null
-);
+) strict;
 
 create index meeting_events_of_meeting on meeting_events (meeting_id, seq);

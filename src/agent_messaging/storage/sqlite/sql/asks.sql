@@ -52,14 +52,14 @@ cross join deliveries as d on d.seq = a.seq
 -- An agent's own handlers alone serve it where it has any (explicit); else those for everybody and for whom nobody else does.
 -- A process that serves it by its name and as one of all has its slots once.
 select json_group_array(json_array(wanted.value, coalesce((
-  select sum(slots) from (
+  select sum(min(slots, 10000)) from (
     select max(s.slots) as slots from processes as p indexed by processes_living
     cross join services as s on s.process_id = p.id and s.agent_id = wanted.value and s.kind = 'conversation'
     where p.ended_at is null and s.explicit = 1
     group by p.id
   )
 ), (
-  select sum(slots) from (
+  select sum(min(slots, 10000)) from (
     select max(s.slots) as slots from processes as p indexed by processes_living
     cross join services as s on s.process_id = p.id and s.agent_id in (wanted.value, '') and s.kind = 'conversation'
     where p.ended_at is null
@@ -125,7 +125,7 @@ where deliveries.seq = ended.seq and ended.state <> 'open'
 -- name: asks_find_returned
 -- Of asks whose deliveries have left their claims: those that are still open though the delivery is dead, and those that
 -- have ended though it is queued again.
-select json_group_array(json_array(d.seq, m.id, a.state, a.origin, d.origin, d.log ->> '$[#-1].reason'))
+select json_group_array(json_array(d.seq, m.id, a.state, a.origin, d.origin, iif(json_valid(d.log), d.log ->> '$[#-1].reason', null)))
 from jsonb_each(:seqs) as wanted
 cross join asks as a on a.seq = wanted.value
 cross join deliveries as d on d.seq = a.seq

@@ -15,7 +15,7 @@ cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
 
 -- name: append_find_keys
-select json_group_array(json_array(wanted.key, k.fingerprint, json(k.message_ids)))
+select json_group_array(json_array(wanted.key, k.fingerprint, k.message_ids))
 from jsonb_each(:keys) as wanted
 cross join idempotency_keys as k
   on k.sender_id = wanted.value ->> 0 and k.call = wanted.value ->> 1 and k.key = wanted.value ->> 2
@@ -197,7 +197,7 @@ cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq
 
 -- name: claim_take
-update deliveries set state = 'claimed', token = token + 1, attempt = attempt + 1, owner = :owner, claimed_at = :at,
+update deliveries set state = 'claimed', token = min(token + 1, 9007199254740991), attempt = min(attempt + 1, 9007199254740991), owner = :owner, claimed_at = :at,
   claim_until_due = taken.until
 from (select value ->> 0 as seq, value ->> 1 as until from jsonb_each(:rows)) as taken
 where deliveries.seq = taken.seq
@@ -205,8 +205,8 @@ where deliveries.seq = taken.seq
 -- name: settle_find
 -- The event by which the newest claim ended, if it left one: to redrive is no end of a claim.
 select json_group_array(json_array(d.seq, d.state, d.token, d.origin, (
-  select e.value ->> 'event' from json_each(d.log) as e
-  where e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven'
+  select e.value ->> 'event' from json_each(iif(json_valid(d.log), d.log, '[]')) as e
+  where iif(e.type = 'object', e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven', 0)
   order by e.key desc limit 1
 ), d.ask_timeout is not null))
 from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
@@ -216,7 +216,7 @@ from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.va
 -- ask that the run answers, and so has read).
 update deliveries set
   state = moved.state,
-  attempt = attempt - moved.uncounted,
+  attempt = max(attempt - moved.uncounted, 0),
   suspect = 0,
   run_due = moved.run_due,
   run_at = moved.run_at,
@@ -224,7 +224,7 @@ update deliveries set
   claim_until_due = null,
   settled_at = moved.settled_at,
   read_at = iif(moved.reads, coalesce(read_at, :at), read_at),
-  log = iif(moved.event is null, log, json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
+  log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
     'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
   select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as uncounted, value ->> 3 as run_due,
@@ -281,7 +281,7 @@ update deliveries set
   queued_due = :now,
   claim_until_due = null,
   settled_at = iif(attempt >= max_attempts, :at, null),
-  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'lost', 'attempt', attempt,
+  log = json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', 'lost', 'attempt', attempt,
     'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', 'claim ended'))
 where seq in (select value from jsonb_each(:seqs))
 
@@ -309,7 +309,7 @@ update deliveries set state = 'withdrawn', settled_at = :at where seq in (select
 
 -- name: list_receipts
 select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, d.state, d.attempt, d.max_attempts, d.token,
-  m.created_at, iif(d.run_due > 0, d.run_at, null), d.expires_at, d.claimed_at, d.settled_at, d.read_at, d.owner, json(d.log)))
+  m.created_at, iif(d.run_due > 0, d.run_at, null), d.expires_at, d.claimed_at, d.settled_at, d.read_at, d.owner, d.log))
 from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
@@ -319,7 +319,7 @@ with page as materialized (
   select seq from deliveries where state = 'dead' order by seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, m.content, m.metadata, m.checksum, d.attempt,
-  m.created_at, d.settled_at, json(d.log)))
+  m.created_at, d.settled_at, d.log))
 from page cross join deliveries as d on d.seq = page.seq cross join messages as m on m.seq = page.seq
 
 -- name: list_dead_of
@@ -328,7 +328,7 @@ with page as materialized (
   order by seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, m.content, m.metadata, m.checksum, d.attempt,
-  m.created_at, d.settled_at, json(d.log)))
+  m.created_at, d.settled_at, d.log))
 from page cross join deliveries as d on d.seq = page.seq cross join messages as m on m.seq = page.seq
 
 -- name: redrive_find
@@ -344,7 +344,7 @@ where d.state = 'dead' and (:recipient is null or d.recipient_id = :recipient)
 -- name: redrive
 update deliveries set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, expires_due = null, expires_at = null,
   settled_at = null,
-  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'redriven', 'attempt', attempt,
+  log = json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', 'redriven', 'attempt', attempt,
     'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', null))
 where seq in (select value from jsonb_each(:seqs))
 

@@ -169,6 +169,12 @@ select json_group_array(json_array(meeting_id, number)) from (
   where ended_at is null and deadline_due is not null and deadline_due <= :now order by deadline_due limit :limit
 )
 
+-- name: time_out_forget
+-- :rows are (meeting, number) of turns that are due and cannot be ended: what is stored of their meetings cannot be read, or
+-- contradicts itself. They would be due for ever.
+update turns set deadline_due = null
+where ended_at is null and (meeting_id, number) in (select value ->> 0, value ->> 1 from jsonb_each(:rows))
+
 -- name: time_out_next
 select json_array(min(deadline_due)) from turns where ended_at is null and deadline_due is not null
 

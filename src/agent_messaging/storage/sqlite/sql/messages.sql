@@ -90,13 +90,3 @@ select case
     select count(*) from deliveries where recipient_id = :agent and kind = :kind and read_at is null
   ), 0)
 end
-
--- name: check_messages
-select json_group_array(json_array(seq, 'message ' || id, content, metadata, checksum)) from (
-  select * from messages where seq > :after_seq order by seq limit :limit
-)
-
--- name: check_events
-select json_group_array(json_array(seq, 'event ' || seq || ' of meeting ' || meeting_id, data, null, checksum)) from (
-  select * from meeting_events where seq > :after_seq order by seq limit :limit
-)

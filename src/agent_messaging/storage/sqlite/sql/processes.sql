@@ -24,8 +24,8 @@ update processes set ended_at = :at, ended_due = :now, end_reason = 'stopped' wh
 -- name: retire_claims
 -- As if they had been settled as returned: an orderly end is nobody's fault, so nothing is counted or suspected.
 update deliveries set
-  state = 'queued', attempt = attempt - 1, suspect = 0, run_due = 0, run_at = null, queued_due = :now, claim_until_due = null,
-  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'returned', 'attempt', attempt,
+  state = 'queued', attempt = max(attempt - 1, 0), suspect = 0, run_due = 0, run_at = null, queued_due = :now, claim_until_due = null,
+  log = json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', 'returned', 'attempt', attempt,
     'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', 'the process stopped'))
 where state = 'claimed' and owner = :process
 
@@ -43,13 +43,13 @@ where id in (select value from jsonb_each(:processes)) and ended_at is null
 -- claimed, or, if it had none, all that it had claimed.
 update deliveries set
   state = iif(lost.blamed and attempt >= max_attempts, 'dead', 'queued'),
-  attempt = attempt - iif(lost.blamed, 0, 1),
+  attempt = max(attempt - iif(lost.blamed, 0, 1), 0),
   suspect = iif(lost.blamed, 1, suspect),
   run_due = 0,
   queued_due = :now,
   claim_until_due = null,
   settled_at = iif(lost.blamed and attempt >= max_attempts, :at, null),
-  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'lost', 'attempt', attempt,
+  log = json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', 'lost', 'attempt', attempt,
     'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', 'process died'))
 from (
   select seq, suspect = max(suspect) over (partition by owner) as blamed

@@ -170,7 +170,7 @@ where d.read_at is null and w.is_ended = 0 and (w.until_due is null or w.until_d
 -- What that very call took, and no handler has or had: settled in that instant, or done without one. It ended no claim, so
 -- the log's entry bears no token.
 update deliveries set state = 'dead', settled_at = :at,
-  log = json_insert(coalesce(log, '[]'), '$[#]', json_object('at', :at, 'event', 'dead', 'attempt', attempt,
+  log = json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', 'dead', 'attempt', attempt,
     'process', :owner, 'claimed_at', null, 'reason', :reason))
 from (select value ->> 0 as seq, value ->> 1 as at from jsonb_each(:taken)) as taken
 where deliveries.seq = taken.seq and deliveries.read_at = taken.at and state = 'done'

@@ -1,0 +1,109 @@
+-- What a check of the store reads: each table in pages, in the order of its key. storage/checks.py examines the values.
+
+-- name: check_organizations
+select json_group_array(json_object('id', id, 'external_id', external_id, 'name', name, 'created_at', created_at,
+  'updated_at', updated_at)) from (
+  select * from organizations order by id limit :limit offset :offset
+)
+
+-- name: check_agents
+select json_group_array(json_object('id', id, 'external_id', external_id, 'organization_id', organization_id, 'name',
+  name, 'created_at', created_at, 'updated_at', updated_at)) from (
+  select * from agents order by id limit :limit offset :offset
+)
+
+-- name: check_messages
+select json_group_array(json_object('seq', seq, 'id', id, 'kind', kind, 'sender_id', sender_id, 'recipient_id',
+  recipient_id, 'session_id', session_id, 'meeting_id', meeting_id, 'message_type', message_type, 'created_at',
+  created_at)) from (
+  select * from messages where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_deliveries
+select json_group_array(json_object('seq', seq, 'recipient_id', recipient_id, 'kind', kind, 'sender_id', sender_id,
+  'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts, 'suspect', suspect, 'origin',
+  origin, 'owner', owner, 'run_due', run_due, 'run_at', run_at, 'expires_due', expires_due, 'expires_at', expires_at,
+  'claim_until_due', claim_until_due, 'queued_due', queued_due, 'claimed_at', claimed_at, 'settled_at', settled_at,
+  'read_at', read_at, 'log', log, 'ask_timeout', ask_timeout)) from (
+  select * from deliveries where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_idempotency_keys
+select json_group_array(json_object('sender_id', sender_id, 'call', call, 'key', key, 'fingerprint', fingerprint,
+  'message_ids', message_ids, 'created_at', created_at)) from (
+  select * from idempotency_keys order by sender_id, call, key limit :limit offset :offset
+)
+
+-- name: check_processes
+select json_group_array(json_object('id', id, 'host', host, 'pid', pid, 'boot_id', boot_id, 'lock_name', lock_name,
+  'doorbell_port', doorbell_port, 'started_at', started_at, 'ended_at', ended_at, 'ended_due', ended_due,
+  'end_reason', end_reason)) from (
+  select * from processes order by id limit :limit offset :offset
+)
+
+-- name: check_services
+select json_group_array(json_object('process_id', process_id, 'agent_id', agent_id, 'kind', kind, 'explicit',
+  explicit, 'slots', slots)) from (
+  select * from services order by process_id, agent_id, kind limit :limit offset :offset
+)
+
+-- name: check_sessions
+select json_group_array(json_object('id', id, 'agent_a_id', agent_a_id, 'agent_b_id', agent_b_id, 'session_type',
+  session_type, 'created_at', created_at, 'ended_at', ended_at, 'ended_by', ended_by)) from (
+  select * from sessions order by id limit :limit offset :offset
+)
+
+-- name: check_asks
+select json_group_array(json_object('seq', seq, 'session_id', session_id, 'asker_id', asker_id, 'responder_id',
+  responder_id, 'state', state, 'within', within, 'taken_within', taken_within, 'keyed', keyed, 'origin', origin,
+  'deadline_due', deadline_due, 'deadline_at', deadline_at, 'answer_seq', answer_seq, 'reason', reason, 'ended_at',
+  ended_at)) from (
+  select * from asks where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_waits
+select json_group_array(json_object('id', id, 'recipient_id', recipient_id, 'sender_id', sender_id, 'process_id',
+  process_id, 'until_due', until_due, 'is_ended', is_ended, 'within', within)) from (
+  select * from waits order by id limit :limit offset :offset
+)
+
+-- name: check_notices
+select json_group_array(json_object('seq', seq, 'recipient_id', recipient_id, 'created_due', created_due)) from (
+  select * from notices where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_meetings
+select json_group_array(json_object('id', id, 'host_id', host_id, 'status', status, 'selection', selection,
+  'turn_duration', turn_duration, 'turn', turn, 'max_attempts', max_attempts, 'created_at', created_at, 'started_at',
+  started_at, 'ended_at', ended_at)) from (
+  select * from meetings order by id limit :limit offset :offset
+)
+
+-- name: check_participants
+select json_group_array(json_object('id', id, 'meeting_id', meeting_id, 'agent_id', agent_id, 'join_order',
+  join_order, 'status', status, 'process_id', process_id, 'joined_at', joined_at, 'left_at', left_at)) from (
+  select * from participants order by id limit :limit offset :offset
+)
+
+-- name: check_turns
+select json_group_array(json_object('meeting_id', meeting_id, 'number', number, 'agent_id', agent_id, 'purpose',
+  purpose, 'started_at', started_at, 'deadline_due', deadline_due, 'deadline_at', deadline_at, 'ended_at', ended_at,
+  'how', how, 'delivery_seq', delivery_seq, 'message_seq', message_seq)) from (
+  select * from turns order by meeting_id, number limit :limit offset :offset
+)
+
+-- name: check_meeting_events
+select json_group_array(json_object('seq', seq, 'meeting_id', meeting_id, 'type', type, 'agent_id', agent_id,
+  'message_seq', message_seq, 'created_at', created_at)) from (
+  select * from meeting_events where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_bodies_of_messages
+select json_group_array(json_array(seq, 'message ' || id, content, metadata, checksum)) from (
+  select * from messages where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_bodies_of_events
+select json_group_array(json_array(seq, 'event ' || seq || ' of meeting ' || meeting_id, data, null, checksum)) from (
+  select * from meeting_events where seq > :after_seq order by seq limit :limit
+)
