@@ -11,8 +11,11 @@ reading: only by a count made in the same transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+
+from .ports import NewGroup
 
 _SHARE = 64
 _MAX_AGE = 1.0
@@ -20,9 +23,47 @@ _REMEMBERED = 10_000
 
 
 @dataclass(slots=True)
+class Asked:
+    """What the groups of one call say of a recipient's mailbox."""
+
+    smallest: int
+    """Of the limits that they name."""
+    greatest: int
+    """A count need go no further than just past it."""
+    adding: int
+    """Messages of all groups, also of those without a limit."""
+
+
+def list_asked(groups: Iterable[NewGroup]) -> dict[str, Asked]:
+    """The recipients for whom a group names a limit."""
+    asked: dict[str, Asked] = {}
+    adding = Counter[str]()
+    for group in groups:
+        for delivery in group.deliveries:
+            adding[delivery.recipient_id] += 1
+            if (limit := group.mailbox_limit) is not None:
+                known = asked.setdefault(delivery.recipient_id, Asked(limit, limit, 0))
+                known.smallest, known.greatest = min(known.smallest, limit), max(known.greatest, limit)
+    for recipient_id, one in asked.items():
+        one.adding = adding[recipient_id]
+    return asked
+
+
+def find_full(group: NewGroup, count: Callable[[str], int | None]) -> list[str]:
+    """The recipients who have no room for a group, where `count` says how much is in each; None: it certainly fits."""
+    if group.mailbox_limit is None:
+        return []
+    adding = Counter(delivery.recipient_id for delivery in group.deliveries)
+    counts = {recipient_id: count(recipient_id) for recipient_id in adding}
+    return [id for id, known in counts.items() if known is not None and known + adding[id] > group.mailbox_limit]
+
+
+@dataclass(slots=True)
 class _Reading:
     count: int
     counted_at: float
+    is_floor: bool
+    """There may be more: the count was broken off."""
     added: int = 0
 
 
@@ -36,17 +77,25 @@ class MailboxGauge:
     def must_count(self, recipient_id: str, limit: int, adding: int) -> bool:
         """Whether `adding` more may only be judged by a count of now; otherwise they certainly fit."""
         reading = self._readings.get(recipient_id)
-        if reading is None or self._clock() - reading.counted_at > _MAX_AGE:
+        if reading is None or reading.is_floor or self._clock() - reading.counted_at > _MAX_AGE:
             return True
         return (reading.added + adding) * _SHARE > limit - reading.count
 
-    def counted(self, counts: Mapping[str, int]) -> None:
-        """Take new counts."""
+    def list_to_count(self, groups: Iterable[NewGroup]) -> dict[str, int]:
+        """The recipients of a call whose mailboxes must be counted, and up to how many."""
+        return {
+            recipient_id: asked.greatest + 1
+            for recipient_id, asked in list_asked(groups).items()
+            if self.must_count(recipient_id, asked.smallest, asked.adding)
+        }
+
+    def counted(self, counts: Mapping[str, int], most: Mapping[str, int] | None = None) -> None:
+        """Take new counts, made up to so many; None: to the end."""
         now = self._clock()
         if len(self._readings) > _REMEMBERED:
             self._readings = {key: r for key, r in self._readings.items() if now - r.counted_at <= _MAX_AGE}
         for recipient_id, count in counts.items():
-            self._readings[recipient_id] = _Reading(count, now)
+            self._readings[recipient_id] = _Reading(count, now, most is not None and count >= most[recipient_id])
 
     def added(self, recipient_id: str, number: int = 1) -> None:
         """Note what was stored."""

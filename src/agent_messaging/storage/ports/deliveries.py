@@ -417,9 +417,11 @@ class DeliveryStore(Protocol):
         ...
 
     async def advance(self, now: datetime | None = None) -> Advanced:
-        """Let time pass: make scheduled deliveries due, expire, release claims past their hard end, and time out asks.
+        """Let time pass. Repeat-safe.
 
-        Repeat-safe.
+        In this order: time out asks, so that what is queued for those that are over expires, and what returns for them
+        too; release claims past their hard end; expire, because what returns may have expired; make scheduled
+        deliveries due, because what expired never becomes due.
 
         Reads first; takes a write lock only if something is to change.
         """

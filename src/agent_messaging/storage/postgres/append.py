@@ -27,7 +27,7 @@ import asyncpg
 
 from ...exceptions import StorageBusyError
 from ...models import AskState
-from ..mailboxes import MailboxGauge
+from ..mailboxes import MailboxGauge, find_full
 from ..ports import (
     CLAIM_MARGIN,
     AppendOutcome,
@@ -131,7 +131,7 @@ class _Batch:
         self.has_keys = any(group.idempotency_key is not None for group in groups)
         self.has_talks = any(is_talk(group) for group in groups)
         self.wants_claims = any(delivery.claim for group in groups for delivery in group.deliveries)
-        self.to_count = self._find_to_count()
+        self.to_count = gauge.list_to_count(groups)
         self.outcomes: list[AppendOutcome] = []
         self.accepted: list[int] = []
         self.talks: dict[int, Talk] = {}
@@ -140,22 +140,6 @@ class _Batch:
     def is_plain(self) -> bool:
         """Whether one statement does it."""
         return self.trusting and not (self.has_keys or self.has_talks or self.wants_claims or self.to_count)
-
-    def _find_to_count(self) -> dict[str, int]:
-        """The recipients whose mailboxes must be counted, with the limit up to which."""
-        adding: dict[str, int] = {}
-        limits: dict[str, int] = {}
-        for group in self.groups:
-            if group.mailbox_limit is not None:
-                for delivery in group.deliveries:
-                    recipient = delivery.recipient_id
-                    adding[recipient] = adding.get(recipient, 0) + 1
-                    limits[recipient] = max(limits.get(recipient, 0), group.mailbox_limit)
-        return {
-            recipient: limit
-            for recipient, limit in limits.items()
-            if self.gauge.must_count(recipient, limit, adding[recipient])
-        }
 
     async def store(self, connection: Connection) -> None:
         """Decide and insert. When it runs again, the run before may have been committed."""
@@ -217,7 +201,7 @@ class _Batch:
                 is_answer = isinstance(verdict, Talk) and verdict.answered is not None
                 if verdict is not None and not isinstance(verdict, Talk):
                     outcome = verdict
-                elif not is_answer and (full := self._find_full(group, counts)):
+                elif not is_answer and (full := find_full(group, counts.get)):
                     outcome = MailboxFull(full)
                 else:
                     outcome = Stored() if verdict is None else talks.store(index, group, verdict)
@@ -229,19 +213,6 @@ class _Batch:
                             counts[delivery.recipient_id] += 1
             self.outcomes.append(outcome)
         self.talks = talks.stored
-
-    def _find_full(self, group: NewGroup, counts: dict[str, int]) -> list[str]:
-        """The recipients without room. One that was not counted has room, as the gauge says."""
-        if group.mailbox_limit is None:
-            return []
-        adding: dict[str, int] = {}
-        for delivery in group.deliveries:
-            adding[delivery.recipient_id] = adding.get(delivery.recipient_id, 0) + 1
-        return [
-            recipient
-            for recipient, number in adding.items()
-            if recipient in counts and counts[recipient] + number > group.mailbox_limit
-        ]
 
     def note(self) -> None:
         """After the commit: tell the gauge."""
@@ -263,11 +234,9 @@ class _Batch:
         return {row["id"] for row in await connection.fetch(_SQL["append_find_agents"], sorted(ids))}
 
     async def _count_open(self, connection: Connection) -> dict[str, int]:
-        rows = await connection.fetch(
-            _SQL["append_count_open"], list(self.to_count), [limit + 1 for limit in self.to_count.values()]
-        )
+        rows = await connection.fetch(_SQL["append_count_open"], list(self.to_count), list(self.to_count.values()))
         counts = {row["recipient_id"]: row["open"] for row in rows}
-        self.gauge.counted(counts)
+        self.gauge.counted(counts, self.to_count)
         return counts
 
     async def _insert_keys(self, connection: Connection) -> None:

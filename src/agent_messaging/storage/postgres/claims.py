@@ -9,7 +9,7 @@ and judges again while nobody else can claim there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -60,34 +60,53 @@ class Claims:
         self, settlements: Sequence[Settlement], requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None
     ) -> Settled:
         wanted = [request for request in requests if request.limit > 0]
-        first = {(s.claim.seq, s.claim.token): s for s in reversed(settlements)}
+        first: dict[tuple[int, int, Settling], Settlement] = {}
+        for settlement in settlements:
+            first.setdefault(_key(settlement), settlement)
 
         async def work(connection: Connection) -> Settled:
-            ended = await _settle(connection, list(first.values()), owner, now) if first else _Ended()
+            ended = _Ended()
+            for round in _rounds([*first.values()]):
+                await _settle(connection, round, ended, owner, now)
             claimed = await _claim(connection, wanted, owner, now) if wanted else []
-            answers = []
-            for settlement in settlements:
-                key = (settlement.claim.seq, settlement.claim.token)
-                answers.append(key in ended.moved and first[key].how == settlement.how)
-            return Settled(answers, ended.origins, claimed, ended.asks)
+            moved = [_key(settlement) in ended.moved for settlement in settlements]
+            return Settled(moved, ended.origins, claimed, ended.asks)
 
         if not first and not wanted:
             return Settled([], set(), [])
-        plain = all(s.how is Settling.DONE and s.answer is None for s in first.values())
+        plain = len({key[:2] for key in first}) == len(first) and all(
+            s.how is Settling.DONE and s.answer is None for s in first.values()
+        )
         # Settling alone answers a repeat as the first time; a claim would be lost by it.
         return await self._engine.run(work, write=True, single=plain and not wanted, repeatable=not wanted)
+
+
+def _key(settlement: Settlement) -> tuple[int, int, Settling]:
+    return settlement.claim.seq, settlement.claim.token, settlement.how
+
+
+def _rounds(settlements: list[Settlement]) -> Iterator[list[Settlement]]:
+    """All of them, each claim once in a round: whatever else a call says of a claim is judged by what came of it."""
+    while settlements:
+        round: dict[int, Settlement] = {}
+        for settlement in settlements:
+            round.setdefault(settlement.claim.seq, settlement)
+        yield [*round.values()]
+        settlements = [settlement for settlement in settlements if round[settlement.claim.seq] is not settlement]
 
 
 @dataclass(slots=True)
 class _Ended:
     """What became of settlements."""
 
-    moved: set[tuple[int, int]] = field(default_factory=set)
+    moved: set[tuple[int, int, Settling]] = field(default_factory=set)
     origins: set[str] = field(default_factory=set)
     asks: list[EndedAsk] = field(default_factory=list)
 
 
-async def _settle(connection: Connection, settlements: list[Settlement], owner: str, now: datetime | None) -> _Ended:
+async def _settle(
+    connection: Connection, settlements: list[Settlement], ended: _Ended, owner: str, now: datetime | None
+) -> None:
     answering = [s.claim.seq for s in settlements if s.answer is not None and s.how is Settling.DONE]
     if answering:
         await connection.execute(_ASKS["answers_lock_sessions"], answering)
@@ -103,11 +122,10 @@ async def _settle(connection: Connection, settlements: list[Settlement], owner: 
         now,
         [settlement.answer is not None for settlement in settlements],
     )
-    ended = _Ended()
     talks: list[tuple[Settlement, bool]] = []
     for row in rows:
         settlement = settlements[row["position"] - 1]
-        ended.moved.add((settlement.claim.seq, settlement.claim.token))
+        ended.moved.add(_key(settlement))
         if row["final"] and row["origin"] is not None:
             ended.origins.add(row["origin"])
         if row["kind"] == Kind.CONVERSATION:
@@ -119,7 +137,6 @@ async def _settle(connection: Connection, settlements: list[Settlement], owner: 
     answers = [(s.answer, s.claim.seq, moves) for s, moves in talks if s.how is Settling.DONE and s.answer is not None]
     if answers:
         await _answer(connection, answers, ended, owner, now)
-    return ended
 
 
 async def _answer(

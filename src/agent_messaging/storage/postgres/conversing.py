@@ -177,12 +177,12 @@ class Talks:
     def _find_circle(
         self, index: int, group: NewGroup, recipient: str, talk: Talk, own: Ask | None
     ) -> list[str] | None:
-        """A circle goes on from the recipient: there is none where that waits for nobody."""
+        """A circle goes on from the recipient, or through the sender's own open ask to it, behind which it waits."""
         answered = talk.answered
         row = self.rows[index]
         waits = row["waits_elsewhere"] or not (row["other_seq"] is None or self._is_closed(row["other_seq"], answered))
         waits_new = self._new_asks[recipient] - (answered is not None and answered.group is not None)
-        if not waits and not waits_new:
+        if own is None and not waits and not waits_new:
             return None
         if self.graph is None:
             raise GraphMissing

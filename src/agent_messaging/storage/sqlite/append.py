@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import apsw
 
 from ...models import AskState
-from ..mailboxes import MailboxGauge
+from ..mailboxes import MailboxGauge, find_full
 from ..ports import (
     AppendOutcome,
     Claim,
@@ -145,11 +145,9 @@ class Append:
             if not isinstance(judged, Plan):
                 return judged
             plan = judged
-        limit = group.mailbox_limit
-        if limit is not None and (plan is None or plan.answered is None):
-            recipients = dict.fromkeys(delivery.recipient_id for delivery in group.deliveries)
-            if full := [id for id in recipients if self.gauge.reading(id) + self.added[id] >= limit]:
-                return MailboxFull(full)
+        is_answer = plan is not None and plan.answered is not None
+        if not is_answer and (full := find_full(group, lambda id: self.gauge.reading(id) + self.added[id])):
+            return MailboxFull(full)
         return plan
 
     def _stored_before(self, group: NewGroup, ids: list[str]) -> Stored:
@@ -185,16 +183,7 @@ class Append:
         return set(fetch(self.connection, _SQL["append_find_agents"], {"ids": encode(list(ids))}))
 
     def _count_mailboxes(self) -> None:
-        limits: dict[str, int] = {}
-        for group in self.groups:
-            if group.mailbox_limit is not None:
-                for delivery in group.deliveries:
-                    known = limits.get(delivery.recipient_id, group.mailbox_limit)
-                    limits[delivery.recipient_id] = min(known, group.mailbox_limit)
-        if not limits:
-            return
-        adding = Counter(delivery.recipient_id for group in self.groups for delivery in group.deliveries)
-        must = [id for id, limit in limits.items() if self.gauge.must_count(id, limit, adding[id])]
+        must = list(self.gauge.list_to_count(self.groups))
         if must:
             self.gauge.counted(fetch(self.connection, _SQL["append_count_open"], {"ids": encode(must)}))
 

@@ -191,8 +191,7 @@ def _next_due(connection: apsw.Connection) -> int | None:
 
 
 def _advance(connection: apsw.Connection, instant: Instant) -> tuple[int, set[str], int, int | None]:
-    # Asks first, so that what is queued for those that are over expires, and what returns for them too; released before
-    # expired, because what returns may have expired; expired before due, because what expired never becomes due.
+    # In the order that the port names.
     parameters = {"now": instant.due, "at": instant.at, "limit": _AT_ONCE}
     origins = asks.time_out(connection, instant, _AT_ONCE)
     released = fetch(connection, _SQL["advance_release_find"], parameters)

@@ -191,6 +191,19 @@ class MailboxConformance(StoreFixtures):
         assert await world.append(world.group(mailbox_limit=2)) == [Stored()]
         assert await world.append(world.group(mailbox_limit=2)) == [MailboxFull([world.bob])]
 
+    async def test_each_group_of_a_call_is_judged_by_its_own_limit(self, world: World) -> None:
+        await world.append(world.group(mailbox_limit=10_000))
+        await world.send_many(2)
+        groups = [world.group(mailbox_limit=limit) for limit in (10_000, 3, None, 5, 6)]
+        full = MailboxFull([world.bob])
+        assert await world.append(*groups) == [Stored(), full, Stored(), full, Stored()]
+
+    async def test_a_count_that_went_as_far_as_a_small_limit_says_nothing_of_a_greater_one(self, world: World) -> None:
+        await world.send_many(20)
+        assert await world.append(world.group(mailbox_limit=2)) == [MailboxFull([world.bob])]
+        assert await world.append(world.group(mailbox_limit=20)) == [MailboxFull([world.bob])]
+        assert await world.append(world.group(mailbox_limit=21)) == [Stored()]
+
     async def test_messages_of_the_same_call_take_room(self, world: World) -> None:
         groups = [world.group(mailbox_limit=3) for _ in range(5)]
         outcomes = await world.append(*groups)

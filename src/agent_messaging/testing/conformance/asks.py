@@ -616,6 +616,13 @@ class RunAnswerConformance(StoreFixtures):
 class AskEndConformance(StoreFixtures):
     """What ends an ask without an answer. The first wins; a message that is still queued goes with its ask."""
 
+    async def test_an_ask_whose_time_was_over_before_its_last_claim_ended_timed_out(self, world: World) -> None:
+        ask_id = await world.ask(timeout=5, max_attempts=1)
+        await world.claim_talk()
+        await world.deliveries.advance(world.at(1000))  # nobody has looked in between
+        assert await world.ask_state(ask_id) is AskState.TIMED_OUT
+        assert await world.state(ask_id) is DeliveryState.DEAD
+
     @pytest.mark.parametrize("state", CLOSINGS)
     async def test_the_asker_ends_it(self, world: World, state: AskState) -> None:
         ask = await world.ask()

@@ -212,6 +212,16 @@ class FencingConformance(StoreFixtures):
 class RepeatedSettleConformance(StoreFixtures):
     """Repeating a settlement that took effect answers the same, until the delivery is claimed again."""
 
+    async def test_what_a_call_says_of_a_claim_besides_is_judged_by_what_came_of_it(self, world: World) -> None:
+        await world.send()
+        claim = (await world.claim_one()).claim
+        ends = [Settlement(claim, how, 0.0, None if how is Settling.DONE else "why") for how in Settling]
+        done, retry, dead, returned = ends
+        settled = await world.deliveries.settle([retry, done, retry, dead], owner=world.owner, now=world.start)
+        assert settled.moved == [True, False, True, False]
+        settled = await world.deliveries.settle([done, returned, retry], owner=world.owner, now=world.start)
+        assert settled.moved == [False, False, True]
+
     @pytest.mark.parametrize("how", list(Settling))
     async def test_a_repeat_is_answered_as_moved_and_changes_nothing(self, world: World, how: Settling) -> None:
         id = await world.send()
