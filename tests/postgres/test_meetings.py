@@ -16,6 +16,7 @@ import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind, MeetingEventType, MeetingStatus, TurnEnd
+from agent_messaging.payloads import checksum
 from agent_messaging.storage.assembly import Act, End, Leave, Pass, Refused, Remove, Skip, Speak, Why
 from agent_messaging.storage.ports import (
     Acted,
@@ -436,9 +437,10 @@ async def test_the_feed_neither_misses_what_commits_late_nor_waits_for_it(
     async def leave_late(connection: Any) -> None:
         await acting.lock(connection, [meetings[0].id])
         await connection.execute(
-            "insert into meeting_events (meeting_id, type, agent_id, data, created_at)"
-            " values ($1::text::uuid, 'error_occurred', null, '{}', now())",
+            "insert into meeting_events (meeting_id, type, agent_id, data, checksum, created_at)"
+            " values ($1::text::uuid, 'error_occurred', null, '{}', $2, now())",
             meetings[0].id,
+            checksum("{}", None),
         )
         begun.set()
         await finish.wait()
@@ -592,8 +594,9 @@ async def test_a_long_meeting_costs_its_acts_nothing(postgres_dsn: str, open_sto
         seated as (
             insert into participants (id, meeting_id, agent_id, join_order, status)
             select gen_random_uuid(), id, '{world.alice}', 0, 'attending' from others)
-        insert into meeting_events (meeting_id, type, data, created_at, xid)
-        select '{meeting.id}', 'turn_changed', '{{}}', now(), '0' from generate_series(1, {many}) returning 1""",
+        insert into meeting_events (meeting_id, type, data, checksum, created_at, xid)
+        select '{meeting.id}', 'turn_changed', '{{}}', {checksum("{}", None)}, now(), '0'
+        from generate_series(1, {many}) returning 1""",
     )
     assert await measure() < 3 * before
 
