@@ -94,7 +94,7 @@ async def test_a_question_that_nobody_handles_is_in_the_inbox_and_answered_as_in
 async def test_a_question_whose_asker_has_gone_and_a_correspondence(acme: str, cli: Cli) -> None:
     async with sdk_for(acme) as sdk:
         with pytest.raises(ConversationTimeoutError):
-            await sdk.conversation.send_and_wait("alice", "carol", 1, timeout=0.01)
+            await sdk.conversation.send_and_wait("alice", "carol", 1, timeout=1.0)
         await sdk.conversation.send_no_wait("alice", "bob", "a letter")
     shown = (await asyncio.to_thread(cli, "inbox", "bob", "--json")).json["messages"]
     assert [(one["kind"], one["ask"], one["reply"]) for one in shown] == [("conversation", None, None)]
