@@ -9,6 +9,7 @@ import pytest
 
 from agent_messaging import (
     AgentNotFoundError,
+    ConversationTimeoutError,
     MessageContext,
     NoHandlerRegisteredError,
     OrganizationNotFoundError,
@@ -317,6 +318,8 @@ async def test_who_is_unknown_or_unserved_is_said_with_the_store_that_was_asked(
         await sdk.one_way.send("alice", "bob", 1)
     with pytest.raises(NoHandlerRegisteredError, match=re.escape(f"of the store {store};")):
         await sdk.conversation.send_and_wait("alice", "bob", 1, timeout=1)
+    with pytest.raises(ConversationTimeoutError, match=re.escape(f"from 'bob' in the store {store}.")):
+        await sdk.conversation.send_and_wait("alice", "bob", 1, timeout=0.5, require_handler=False)
     with pytest.raises(
         AgentNotFoundError, match=re.escape(f"'bbo'. Did you mean 'bob'? It was looked for in the store {store}.")
     ):

@@ -214,8 +214,9 @@ class Ask:
                     "Ask again under a new idempotency key."
                 )
         raise ConversationTimeoutError(
-            f"No response received within {self.timeout:g} seconds from {recipient!r}. A late answer is kept as an "
-            "unread message. Give it more time, or see who serves it with `agent-messaging doctor`."
+            f"No response received within {self.timeout:g} seconds from {recipient!r} in the store "
+            f"{self.engine.names.location}. A late answer is kept as an unread message. Give it more time, or see who "
+            "serves it with `agent-messaging doctor`."
         )
 
     def unknown(self) -> OutcomeUnknownError:
