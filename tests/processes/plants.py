@@ -15,7 +15,7 @@ from typing import Any
 from agent_messaging.delivery import runs
 from agent_messaging.ids import uuid7
 from agent_messaging.messaging import asking
-from agent_messaging.models import AskState
+from agent_messaging.models import AskState, Kind
 from agent_messaging.payloads import checksum
 from agent_messaging.storage import assembly, ports
 
@@ -243,6 +243,21 @@ class _Mixing(Passing):
         return rows
 
 
+class _Loose(Passing):
+    """Takes whatever an agent says for the answer that its recipient waits for."""
+
+    async def append(self, groups: Sequence[ports.NewGroup], **options: Any) -> list[ports.AppendOutcome]:
+        outcomes: list[ports.AppendOutcome] = []
+        for group in groups:
+            meant = replace(group, answers=ports.Answering.REQUIRED, within=None)
+            is_talk = group.kind is Kind.CONVERSATION
+            [outcome] = await self.inner.append([meant if is_talk else group], **options)
+            if isinstance(outcome, ports.NotWaiting):
+                [outcome] = await self.inner.append([group], **options)
+            outcomes.append(outcome)
+        return outcomes
+
+
 class _LeavingOpen(Passing):
     """Tells askers that their time is over, and leaves their asks open."""
 
@@ -359,6 +374,7 @@ disordered = with_deliveries(_Disordered)
 hasty = with_deliveries(_Hasty)
 unfenced = with_deliveries(_Unfenced)
 reusing = with_deliveries(_Reusing)
+loose = with_deliveries(_Loose)
 mixing = with_part("sessions", _Mixing)
 leaving_open = with_part("sessions", _LeavingOpen)
 timeless = with_deliveries(_Timeless)

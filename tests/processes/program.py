@@ -149,6 +149,8 @@ class Program:
         elif act == "block":
             say(f"{HOLDING} {body['value']}")
             time.sleep(body["seconds"])
+        elif act == "status":  # which is no answer to the asker that waits
+            await self.sdk.conversation.send_no_wait(context.receiver_id, context.sender_id, {"status": "at work"})
         elif act == "until":
             await eventually(Path(body["path"]).exists, 60.0)
         elif act == "raise":

@@ -108,7 +108,7 @@ async def test_a_planted_bug_is_found(tmp_path: Path, plant: str, scenario: Scen
 async def asked(lab: Lab) -> None:
     """Somebody is asked, by one in another process: at once, and for longer than there is time."""
     await lab.start_worker(serves=["bob"])
-    bodies = [{}, {}, {"seconds": 3.0}]
+    bodies = [{}, {"act": "status"}, {}, {"seconds": 3.0}]
     lab.start("asker", askers=["alice"], to=["bob"], bodies=bodies, timeout=2.0, read=True)
     await lab.wait_for("ask.ret", len(bodies))
 
@@ -144,6 +144,7 @@ async def met_frozen(lab: Lab) -> None:
         (["impatient"], asked, "I7"),
         (["belated", "timeless"], asked, "I7"),
         (["mixing"], asked, "I7"),
+        (["loose"], asked, "I7"),
         (["leaving_open", "timeless"], asked, "I7"),
         (["hiding"], asked, "I10"),
         (["unfair"], met, "I8"),

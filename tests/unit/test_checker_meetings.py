@@ -260,6 +260,31 @@ def return_anothers_answer(events: list[Event], random: random.Random) -> bool:
 
 
 @fault("I7")
+def take_something_else_for_the_answer(events: list[Event], random: random.Random) -> bool:
+    """What nobody meant as one is recorded and returned as the answer, and the run has not answered yet."""
+    returned = pick(events, random, e="ask.ret", how="reply")
+    if returned is None:
+        return False
+    end = pick(events, random, e="h.end", message=f"m{returned['value'][1:]}")
+    assert end is not None
+    events.remove(end)
+    return True
+
+
+@fault("I7")
+def record_something_else_as_the_answer(events: list[Event], random: random.Random) -> bool:
+    """Its asker was killed, so that the store alone knows."""
+    asked = {event["message"]: event for event in events if event["e"] == "ask.open"}
+    returned = {event["value"] for event in events if event["e"] == "ask.ret"}
+    killed = [id for id, event in asked.items() if event["value"] not in returned]
+    final = pick(events, random, e="ask.final", message=random.choice(killed)) if killed else None
+    if final is None:
+        return False
+    final |= {"state": "replied", "answer": "a status"}
+    return True
+
+
+@fault("I7")
 def time_out_although_replied(events: list[Event], random: random.Random) -> bool:
     final = pick(events, random, e="ask.final", state="timed_out")
     if final is None or pick(events, random, e="ask.ret", value=f"v{final['message'][1:]}") is None:

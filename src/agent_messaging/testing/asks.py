@@ -1,7 +1,7 @@
 """I7, askers released: every ask of a process that lived returns once, in time, with what the store says became of it.
 
 in time      by its deadline and `ask_slack` (0.5 s), a frozen process as soon as it goes on; a timeout not before
-reply        the answer that some run gave, and that the store recorded for this ask
+reply        the answer that was meant for this ask, as its run or its reply has it, and that the store recorded for it
 ended        only after somebody began to end the conversation
 failed       only after the recipient's handler failed, or its process died or left
 afterwards   no ask is open past its deadline, no session is locked, and every answer that was settled is in its
@@ -30,6 +30,7 @@ def judge_asks(facts: Facts, report: Report) -> None:
     for call in facts.calls.values():
         if call.tried is not None and call.tried["e"] == "ask.try":
             judge.released(call, call.tried)
+            judge.recorded(call.tried)
             if call.outcomes:
                 judge.truthful(call.tried, call.outcomes[0])
     judge.nothing_left()
@@ -89,15 +90,27 @@ class _AskJudge:
                 elif how == "reply" and final.get("answer") != returned.get("answer"):
                     text = "it returned another answer than the store has recorded for it"
                     self.report.blame("I7", message.id, text, tried, returned, final)
-            given = self.given[tried["value"]] | {end["answer"] for end in message.ends if "answer" in end}
-            if how == "reply" and given and returned.get("answer") not in given:
-                self.report.blame("I7", message.id, "it returned an answer that nobody gave", tried, returned)
+            if how == "reply" and returned.get("answer") not in self.meant(tried, message):
+                self.report.blame("I7", message.id, "it returned an answer that nobody gave to it", tried, returned)
             if how == "failed" and not self.has_failed(message, returned["t"]):
                 self.report.blame("I7", message.id, "it failed, and nothing had", tried, returned)
         if how == "ended":
             endings = self.endings[frozenset((tried["sender"], *tried["to"]))]
             if not any(ending["t"] < returned["t"] for ending in endings):
                 self.report.blame("I7", tried["value"], "it was ended, and nobody had ended it", tried, returned)
+
+    def recorded(self, tried: Event) -> None:
+        """Judge what the store has as the answer, which its asker may not have lived to return."""
+        for message in self.messages_of(tried):
+            final = self.finals.get(message.id)
+            if final is None or final["state"] != "replied":
+                continue
+            if final.get("answer") not in self.meant(tried, message):
+                self.report.blame("I7", message.id, "the store has an answer that nobody gave to it", tried, final)
+
+    def meant(self, tried: Event, message: Message) -> set[str]:
+        """What was meant to answer this ask: recorded before it could be stored, so nothing is missing."""
+        return self.given[tried["value"]] | {end["answer"] for end in message.ends if "answer" in end}
 
     def has_failed(self, message: Message, before: int) -> bool:
         if any(end["how"] != "ok" and end["t"] <= before for end in message.ends):
