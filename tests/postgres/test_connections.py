@@ -183,6 +183,19 @@ async def test_a_server_that_stays_down_is_reported_in_time(own_server: OwnServe
     assert await world.claim() == []
 
 
+async def test_a_long_budget_is_for_the_work_and_not_for_reaching_the_server(
+    own_server: OwnServer, link: Link, open_store: StoreMaker
+) -> None:
+    store = await open_store(link.dsn, call_timeout=1.0)
+    await store.deliveries.find_waiting()
+    link.freeze()
+    link.cut()
+    begun = time.monotonic()
+    with pytest.raises(StorageUnavailableError):
+        await store.engine.run(lambda connection: connection.fetch("select 1"), write=True, budget=60.0)
+    assert time.monotonic() - begun < 5.0
+
+
 async def test_an_exhausted_pool_says_so(postgres_dsn: str, open_store: StoreMaker) -> None:
     store = await open_store(postgres_dsn, max_pool_size=2, call_timeout=0.5)
 

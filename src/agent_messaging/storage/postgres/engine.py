@@ -299,9 +299,10 @@ class Engine:
                 "Open a new one in the child."
             )
         gate = self._gate
-        await self._enter(gate, deadline)
+        await self._enter(gate, reach_by)
         try:
-            connection = await self._acquire(pool, gate, deadline)
+            connection = await self._acquire(pool, gate, reach_by)
+            attempt.reached = True
             try:
                 return await bounded(connection, attempt.work(connection, fn), deadline - loop.time())
             finally:
