@@ -222,9 +222,11 @@ def check_new_file(path: object, field: str) -> str:
         InvalidArgumentError: It is no path, or there is something there.
     """
     try:
-        target = os.path.abspath(os.fspath(cast(str, path)))
+        target = os.path.abspath(os.fsdecode(cast(str, path)))
     except TypeError:
-        raise refuse(field, path, "must be the path of a file.") from None
+        target = ""
+    if not target or "\0" in target:
+        raise refuse(field, path, "must be the path of a file.")
     if os.path.lexists(target):
         raise refuse(field, path, f"exists already, at {target!r}. Name a new file.")
     return target

@@ -184,6 +184,14 @@ async def leave_an_orphan(path: str) -> None:
     await store.engine.write(lambda con: os.kill(os.getpid(), signal.SIGKILL))
 
 
+async def leave_sessions(url: str) -> None:
+    """Die with connections to a server, having forked a child that lives on and does nothing."""
+    async with AgentMessaging(url) as sdk:
+        await sdk.register_organization("acme", "Acme")
+        log(f"forked {fork(lambda: time.sleep(60))}")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 async def use_a_pool(path: str) -> None:
     """Die in a commit while the handlers have work done in forked processes, which live on."""
     pool = ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
@@ -305,6 +313,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "leave_an_orphan": leave_an_orphan,
     "preload": preload,
     "use_a_pool": use_a_pool,
+    "leave_sessions": leave_sessions,
 }
 
 if __name__ == "__main__":

@@ -58,8 +58,9 @@ async def test_an_sdk_is_copied_and_opened_again(monkeypatch: pytest.MonkeyPatch
         assert await sdk.backup("copy.db") == tmp_path / "copy.db"
         with pytest.raises(InvalidArgumentError, match="exists already"):
             await sdk.backup(tmp_path / "copy.db")
-        with pytest.raises(InvalidArgumentError, match="path"):
-            await sdk.backup(3)  # type: ignore[arg-type]
+        for wrong in (3, "a\0b", None):
+            with pytest.raises(InvalidArgumentError, match="path of a file"):
+                await sdk.backup(wrong)  # type: ignore[arg-type]
     async with AgentMessaging("sqlite:///copy.db") as copy:
         (message,) = await copy.receive("bob", timeout=0)
         assert message.content == {"n": 1}

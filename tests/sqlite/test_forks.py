@@ -13,10 +13,11 @@ from collections import Counter
 from pathlib import Path
 
 import apsw
+import asyncpg
 import pytest
 
 from agent_messaging.testing.conformance.world import World
-from tests.support import eventually_sync
+from tests.support import eventually, eventually_sync
 
 from .conftest import REPOSITORY, OpenStore
 
@@ -63,6 +64,25 @@ async def test_an_orphan_does_not_keep_the_turn_to_write(
     finally:
         for orphan in orphans:
             os.kill(int(orphan), signal.SIGKILL)
+
+
+async def test_an_orphan_keeps_no_session_of_its_parents_on_the_server(postgres_dsn: str, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-W", "ignore", "-m", "tests.sqlite.forking", postgres_dsn, "leave_sessions"]
+    with (tmp_path / "said").open("w+") as output:
+        done = await asyncio.to_thread(
+            subprocess.run, arguments, cwd=REPOSITORY, stdout=output, timeout=90, check=False
+        )
+        output.seek(0)
+        (orphan,) = said(output.read().splitlines(), "forked")
+    connection = await asyncpg.connect(postgres_dsn)
+    others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    try:
+        assert done.returncode == -signal.SIGKILL
+        assert await eventually(lambda: connection.fetchval(others), until=lambda count: count == 0) == 0
+        assert _alive([orphan])
+    finally:
+        os.kill(int(orphan), signal.SIGKILL)
+        await connection.close()
 
 
 @pytest.mark.parametrize("round_", range(2))

@@ -20,7 +20,7 @@ import asyncpg
 from ...exceptions import NotInitializedError, OutcomeUnknownError, StorageBusyError
 from ..aside import Aside
 from ..sql import Queries
-from . import errors, pooler, url
+from . import errors, forks, pooler, url
 from .clock import StoreClock
 from .gate import Gate
 from .pooler import Pooling
@@ -50,6 +50,10 @@ def _connection_class(clock: StoreClock) -> type[Any]:
         """
 
         __slots__ = ()
+
+        def __init__(self, protocol: Any, transport: Any, *arguments: Any, **options: Any) -> None:
+            super().__init__(protocol, transport, *arguments, **options)
+            forks.remember(self, transport)
 
         def get_reset_query(self) -> str:
             return ""
