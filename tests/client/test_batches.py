@@ -13,7 +13,7 @@ from agent_messaging import DatabaseError, HandlerError
 from agent_messaging.storage.batches import size_of
 from agent_messaging.storage.ports import NewGroup, Settlement
 from tests.client.conversing import Clerk, ask, nothing_is_left
-from tests.client.support import MakeSdk, Sdk
+from tests.client.support import SOON, Inbox, MakeSdk, Sdk
 
 MIB = 1024 * 1024
 SMALL = 20_000
@@ -125,6 +125,39 @@ async def test_answers_of_any_sizes_are_settled_in_batches_bounded_by_bytes(
     assert await asyncio.gather(*asked) == answers
     assert all(is_bounded(batch, SMALL) for batch in batches), batches
     assert max(len(batch) for batch in batches) > 1, "each went alone"
+
+
+async def test_a_backlog_of_any_sizes_is_claimed_in_batches_bounded_by_bytes(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, worker = await make_sdk(), await make_sdk(handler_concurrency=50)
+    names = [f"worker-{number}" for number in range(4)]
+    await sender.add_people("alice", "carol", *names)
+    texts = ["x" * size for size in sizes(60)]
+    ids = [
+        id
+        for number, text in enumerate(texts)
+        for id in await sender.one_way.send(
+            ("alice", "carol")[number % 2], names[number % 4], text, require_handler=False
+        )
+    ]
+    deliveries, batches = worker._started().store.deliveries, list[list[int]]()
+    settle = deliveries.settle
+    if (claims := getattr(deliveries, "_claims", None)) is not None:
+        claims.most_bytes = worker._started().dispatcher.most_bytes = SMALL
+
+    async def watched(*arguments: Any, **options: Any) -> Any:
+        settled = await settle(*arguments, **options)
+        batches.append(sorted((delivery.size for delivery in settled.claimed), reverse=False))
+        return settled
+
+    monkeypatch.setattr(deliveries, "settle", watched)
+    for name in names:
+        worker.register_handler(name, ordered=False)(Inbox())
+    receipts = await sender.receipts.wait(ids, timeout=SOON)
+    assert {receipt.state.value for receipt in receipts} == {"done"}
+    if claims is not None:
+        assert all(is_bounded(batch, SMALL) for batch in batches), batches
 
 
 async def test_an_answer_that_the_store_refuses_fails_its_ask_alone(make_sdk: MakeSdk) -> None:

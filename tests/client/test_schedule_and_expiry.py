@@ -9,6 +9,15 @@ from typing import Any
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 
 
+async def test_the_last_of_all_instants_comes_back_as_it_was(sdk: Sdk) -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    [id] = await sdk.one_way.send("alice", "bob", "never", deliver_at=last, require_handler=False)
+    receipt = await sdk.receipts.get(id)
+    assert receipt.deliver_at is not None
+    assert abs(receipt.deliver_at - last) < timedelta(seconds=1)
+    assert receipt.state.value == "queued"
+
+
 async def test_a_scheduled_message_is_handled_when_it_is_due_and_not_before(sdk: Sdk) -> None:
     sdk.register_handler("bob")(inbox := Inbox())
     for wait in (0.4, 3.0, 20.0):

@@ -617,6 +617,8 @@ class Dispatcher:
     async def _take(self, hungry: list[Station], limits: list[int], claimed: Collection[ClaimedDelivery]) -> None:
         agents = {id for delivery in claimed for id in (delivery.sender_id, delivery.recipient_id)}
         await self.names.find_by_id(agents, max_age=NAMES_MAX_AGE)
+        if sum(delivery.size for delivery in claimed) >= self.most_bytes:
+            self.look()  # the bytes may have been what kept the rest back, of stations that got nothing too
         of_station: dict[tuple[str, Kind], list[ClaimedDelivery]] = {}
         for delivery in claimed:
             of_station.setdefault((delivery.recipient_id, delivery.kind), []).append(delivery)

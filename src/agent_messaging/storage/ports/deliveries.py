@@ -217,6 +217,11 @@ class ClaimedDelivery:
     ask_timeout: float | None = None
     """Of an ask: the seconds its asker waits. Its run may take so long, if that is more than the request's limit."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of what it brings."""
+        return size_of(self.content, self.metadata)
+
 
 class Settling(StrEnum):
     """How a claim ends."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -47,6 +47,8 @@ from .engine import Connection, Engine
 _SQL = Queries(__package__, "deliveries")
 _ASKS = Queries(__package__, "asks")
 _TRIES = 5
+_LATEST = datetime.max.replace(microsecond=999_998, tzinfo=UTC)
+"""The driver sends the last instant that Python knows as infinity."""
 _MOST_REACHED = 10_000
 """Open asks looked at for one circle; so many agents that wait for each other are not to be judged any more."""
 
@@ -281,7 +283,7 @@ class _Batch:
             [group.checksum for group in groups],
             [group.max_attempts for group in groups],
             [group.run_limit if self.talks else group.run_limit + CLAIM_MARGIN for group in groups],
-            [group.deliver_at for group in groups],
+            [None if group.deliver_at is None else min(group.deliver_at, _LATEST) for group in groups],
             [group.expires_in for group in groups],
             self.owner,
         ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ...models import AskState, Kind
+from ..batches import MAX_BYTES
 from ..ports import (
     CLAIM_MARGIN,
     Claim,
@@ -43,6 +44,7 @@ class Claims:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.most_bytes = MAX_BYTES
 
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None
@@ -52,7 +54,7 @@ class Claims:
             return []
 
         async def work(connection: Connection) -> list[ClaimedDelivery]:
-            return await _claim(connection, wanted, owner, now)
+            return await _claim(connection, wanted, owner, now, self.most_bytes)
 
         return await self._engine.run(work, write=True)
 
@@ -68,7 +70,7 @@ class Claims:
             ended = _Ended()
             for round in _rounds([*first.values()]):
                 await _settle(connection, round, ended, owner, now)
-            claimed = await _claim(connection, wanted, owner, now) if wanted else []
+            claimed = await _claim(connection, wanted, owner, now, self.most_bytes) if wanted else []
             moved = [_key(settlement) in ended.moved for settlement in settlements]
             return Settled(moved, ended.origins, claimed, ended.asks)
 
@@ -164,7 +166,7 @@ async def _answer(
 
 
 async def _claim(
-    connection: Connection, requests: Sequence[ClaimRequest], owner: str, now: datetime | None
+    connection: Connection, requests: Sequence[ClaimRequest], owner: str, now: datetime | None, most_bytes: int
 ) -> list[ClaimedDelivery]:
     candidates: dict[int, tuple[int, int, bool]] = {}  # seq: index of the request, rank, suspect
     for block, ordered in (("claim_lanes", True), ("claim_any", False)):
@@ -194,6 +196,7 @@ async def _claim(
         now,
         [suspect for _, _, suspect in candidates.values()],
         CLAIM_MARGIN,
+        most_bytes,
     )
     taken = sorted(rows, key=lambda row: candidates[row["seq"]][:2])
     counts = [0] * len(requests)

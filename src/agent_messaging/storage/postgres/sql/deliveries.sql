@@ -333,12 +333,19 @@ candidate as materialized (
   order by d.seq
   for update of d skip locked
 ),
-chosen as materialized (
-  -- At most one suspect of a recipient.
-  select c.* from candidate c
+sized as materialized (
+  -- At most one suspect of a recipient. The sizes are known without reading what they are of.
+  select c.*, sum(octet_length(m.content) + coalesce(octet_length(m.metadata), 0)) over (
+    order by c.seq rows between unbounded preceding and 1 preceding
+  ) as before
+  from candidate c join messages m on m.seq = c.seq
   where not c.suspect or c.seq = (
     select min(o.seq) from candidate o where o.suspect and o.recipient_id = c.recipient_id
   )
+),
+chosen as materialized (
+  -- None behind the one with which they reach so many bytes.
+  select * from sized s where coalesce(s.before, 0) < $8::bigint
 )
 update deliveries d set
   state = 'claimed', token = least(d.token, 2147483646) + 1, attempt = least(d.attempt, 2147483646) + 1, owner = $4::text::uuid,
