@@ -24,7 +24,7 @@ from agent_messaging import (
     SchemaVersionError,
     StorageUnavailableError,
 )
-from tests.client.support import SOON, Inbox, Sdk, make_config
+from tests.client.support import SOON, Gate, Inbox, Sdk, make_config
 from tests.fixtures.postgres import PostgresServer
 from tests.support import eventually
 
@@ -48,9 +48,11 @@ OPERATIONS: dict[str, Callable[[AgentMessaging[Any]], Any]] = {
     "serve": lambda sdk: sdk.serve("alice"),
     "wait_until_served": lambda sdk: sdk.wait_until_served("alice"),
     "receive": lambda sdk: sdk.receive("alice"),
+    "backup": lambda sdk: sdk.backup("copy.db"),
 }
 BEFORE_START = {
     "initialize",
+    "run_until_stopped",
     "close",
     "config",
     "register_handler",
@@ -217,7 +219,7 @@ async def test_ids_are_uuids_and_the_configuration_can_be_read(url: str) -> None
 
 async def test_log_level_and_debug_take_effect(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     logger = logging.getLogger("agent_messaging")
-    before = logger.level
+    logger.setLevel(logging.NOTSET)  # otherwise it may be what an earlier test left, which is the application's
     try:
         for level, debug, expected in (("WARNING", "false", logging.WARNING), ("error", "true", logging.DEBUG)):
             monkeypatch.setenv("LOG_LEVEL", level)
@@ -225,7 +227,7 @@ async def test_log_level_and_debug_take_effect(monkeypatch: pytest.MonkeyPatch, 
             async with AgentMessaging[Any](url):
                 assert logger.level == expected
     finally:
-        logger.setLevel(before)
+        logger.setLevel(logging.NOTSET)
 
 
 async def test_the_handler_timeout_of_the_environment_takes_effect(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -233,7 +235,7 @@ async def test_the_handler_timeout_of_the_environment_takes_effect(monkeypatch: 
     monkeypatch.setenv("MESSAGING_MAX_ATTEMPTS", "1")
     async with Sdk(url) as sdk:
         await sdk.add_people("alice", "bob")
-        sdk.register_handler("bob")(lambda message, context: time.sleep(0.2))
+        sdk.register_handler("bob")(Gate())
         [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", "hi"))
         assert receipt.state.value == "dead"
         assert "timed out after 0.05s" in receipt.reasons[0]
