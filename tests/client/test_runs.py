@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent_messaging import MessageContext
 from tests.client.support import SOON, MakeSdk, Sdk
+from tests.support import eventually
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"])  # nothing here depends on the backend
 
@@ -141,6 +142,29 @@ async def test_runs_cancelled_before_they_began_leave_nothing_behind(sdk: Sdk, m
     assert handled == [(number, 1) for number in range(5)]
     assert cancelled == 20
     assert not dispatcher.runs
+
+
+async def test_a_run_whose_claim_is_lost_is_cancelled_and_has_not_failed(
+    sdk: Sdk, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    @sdk.register_handler("bob")
+    async def hang(message: object, context: MessageContext) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    dispatcher = sdk._started().dispatcher
+    await sdk.one_way.send("alice", "bob", 1)
+    await begun.wait()
+    with caplog.at_level(logging.INFO, "agent_messaging"):
+        dispatcher.lose_claims()
+        await ended.wait()
+        await eventually(lambda: not dispatcher.runs, SOON)
+    assert not [record for record in caplog.records if record.exc_info or "failed" in record.getMessage()]
 
 
 async def test_a_plain_function_that_returns_a_coroutine_has_it_awaited(sdk: Sdk) -> None:
