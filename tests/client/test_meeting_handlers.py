@@ -457,12 +457,15 @@ async def test_a_handler_may_act_by_hand(sdk: Sdk) -> None:
     async def bob(message: Any, context: MessageContext) -> str:
         assert context.meeting_id is not None
         seen.append(await sdk.meeting.speak("bob", context.meeting_id, "by hand", turn=context.turn))
+        seen.append((await table.status()).turn)
         return "and returned"
 
     table = await Table.open(sdk, "bob")
     await table.speak("alice", "one")
     await table.wait("alice")
+    await eventually(lambda: not sdk._started().dispatcher.runs, SOON)
     assert isinstance(seen[0], UUID)
+    assert seen[1:] == [3], "it goes on behind its own act"
     assert await table.said() == [("alice", "one"), ("bob", "by hand")]
 
 

@@ -36,7 +36,7 @@ from ..storage.ports import (
 )
 from .asks import Asks
 from .background import Background
-from .current import Run
+from .current import Run, current_run
 from .names import NAMES_MAX_AGE, AgentName, Names
 from .probes import probe
 from .pulling import Pulled
@@ -360,11 +360,16 @@ class Dispatcher:
         return [(run.turn[0], run.delivery.recipient_id, run.turn[1]) for run in runs if run.turn is not None]
 
     def end_turn(self, meeting_id: str, number: int) -> None:
-        """A turn is over: cancel the handler that works on it here, and settle nothing."""
+        """A turn is over: cancel the handler that works on it here, and settle nothing.
+
+        A handler that has ended it itself, by a call, gets what that call returns and goes on to its end.
+        """
+        caller = current_run(self)
         for task, run in self.runs.items():
             if not run.is_acting and run.turn == (meeting_id, number):
                 run.is_moot = True
-                task.cancel()
+                if run is not caller:
+                    task.cancel()
 
     def resume(self, agent: AgentName, kind: Kind) -> None:
         """Handle what waits for the agent now, also where handlers do not run by themselves."""
