@@ -192,9 +192,13 @@ async def leave_sessions(url: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _announce() -> None:
+    log(f"forked {os.getpid()}")
+
+
 async def use_a_pool(path: str) -> None:
     """Die in a commit while the handlers have work done in forked processes, which live on."""
-    pool = ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("fork"), _announce)
     async with AgentMessaging(f"sqlite:///{path}") as sdk:
         await sdk.register_organization("acme", "Acme")
         for name in ("alice", SERVED):
@@ -203,7 +207,7 @@ async def use_a_pool(path: str) -> None:
 
         @sdk.register_handler(SERVED)
         async def handle(message: dict[str, Any], context: MessageContext) -> None:
-            log(f"forked {await asyncio.get_running_loop().run_in_executor(pool, os.getpid)}")
+            await asyncio.get_running_loop().run_in_executor(pool, os.getpid)
             if message["number"] == 20:
                 done.set()
 
