@@ -160,6 +160,24 @@ async def test_a_backlog_of_any_sizes_is_claimed_in_batches_bounded_by_bytes(
         assert all(is_bounded(batch, SMALL) for batch in batches), batches
 
 
+async def test_what_is_unread_is_read_in_pages_bounded_by_bytes(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sessions = sdk._started().store.sessions
+    if hasattr(sessions, "most_bytes"):  # SQLite halves what does not fit into one text
+        sessions.most_bytes = SMALL
+    texts = [f"{number}:" + "x" * size for number, size in enumerate(sizes(40))]
+    for text in texts:
+        await sdk.conversation.send_no_wait("alice", "bob", text)
+    bob = await sdk.get_agent("bob")
+    page = await sessions.read_messages(str(bob.id), mark=False, limit=40)
+    if hasattr(sessions, "most_bytes"):
+        assert is_bounded([size_of(message.content) for message in page.messages], SMALL)
+        assert not page.is_last
+    assert await sdk.conversation.get_unread_messages("bob") == texts
+    assert await sdk.conversation.get_unread_messages("bob") == []
+
+
 async def test_an_answer_that_the_store_refuses_fails_its_ask_alone(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk(handler_concurrency=20)
     names = [f"asker-{number}" for number in range(20)]

@@ -11,6 +11,7 @@ import asyncpg
 
 from ...models import AskState, SessionType
 from ..aside import ask_state, read
+from ..batches import MAX_BYTES
 from ..ports import (
     AnswerRow,
     AskRow,
@@ -38,6 +39,8 @@ class PostgresSessions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.most_bytes = MAX_BYTES
+        """Of the contents in one page of what is read."""
 
     # --- sessions ---
 
@@ -111,11 +114,12 @@ class PostgresSessions:
     ) -> ReadPage:
         values = (recipient_id, after_seq, limit + 1)  # one more tells whether the page is the last
         if sender_id is None:
-            rows = await self._fetch("read_find", *values)
+            rows = await self._fetch("read_find", *values, self.most_bytes)
         else:
-            rows = await self._fetch("read_find_from", *values, sender_id)
-        messages = [to_message(row) for row in rows[:limit]]
-        is_last = len(rows) <= limit
+            rows = await self._fetch("read_find_from", *values, sender_id, self.most_bytes)
+        found = [dict(row) for row in rows]
+        is_last = not found or found[0]["found"] == len(found) <= limit
+        messages = [to_message({name: row[name] for name in row if name != "found"}) for row in found[:limit]]
         if not mark or not messages:
             return ReadPage(messages, is_last)
         marked = await self._change("read_mark", [message.seq for message in messages], now, within)

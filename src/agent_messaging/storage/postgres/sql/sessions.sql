@@ -164,23 +164,47 @@ where m.session_id = $1::text::uuid and m.seq > coalesce($3::bigint, 0) and (not
 order by m.seq limit $2::bigint
 
 -- name: read_find
-select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type
-from deliveries d
-cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
-where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
-  and d.seq + 0 > coalesce($2::bigint, 0)
-order by d.seq + 0 limit $3::bigint
+-- None behind the one with which they reach so many bytes; `found` is how many there are, up to the limit. The sizes are
+-- known without reading what they are of.
+select p.seq, p.message_id, p.kind, p.sender_id, p.recipient_id, p.content, p.metadata, p.checksum, p.created_at, p.read_at,
+  p.session_id, p.message_type, p.found
+from (
+  select i.*, count(*) over () as found, sum(octet_length(i.content) + coalesce(octet_length(i.metadata), 0)) over (
+    order by i.seq rows between unbounded preceding and 1 preceding
+  ) as before
+  from (
+    select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+      m.created_at, d.read_at, m.session_id::text, m.message_type
+    from deliveries d
+    cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
+    where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
+      and d.seq + 0 > coalesce($2::bigint, 0)
+    order by d.seq + 0 limit $3::bigint
+  ) i
+) p
+where coalesce(p.before, 0) < $4::bigint
+order by p.seq
 
 -- name: read_find_from
 -- One plan serves all values: each of the two has its own, with its own index.
-select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type
-from deliveries d
-cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
-where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
-  and d.seq + 0 > coalesce($2::bigint, 0) and d.sender_id = $4::text::uuid
-order by d.seq + 0 limit $3::bigint
+select p.seq, p.message_id, p.kind, p.sender_id, p.recipient_id, p.content, p.metadata, p.checksum, p.created_at, p.read_at,
+  p.session_id, p.message_type, p.found
+from (
+  select i.*, count(*) over () as found, sum(octet_length(i.content) + coalesce(octet_length(i.metadata), 0)) over (
+    order by i.seq rows between unbounded preceding and 1 preceding
+  ) as before
+  from (
+    select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+      m.created_at, d.read_at, m.session_id::text, m.message_type
+    from deliveries d
+    cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
+    where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
+      and d.seq + 0 > coalesce($2::bigint, 0) and d.sender_id = $4::text::uuid
+    order by d.seq + 0 limit $3::bigint
+  ) i
+) p
+where coalesce(p.before, 0) < $5::bigint
+order by p.seq
 
 -- name: read_mark
 -- Those of the page that nobody else has read meanwhile; by an agent's own code, in the run of a message or outside any.
