@@ -37,8 +37,6 @@ _TIDY_UP = 1.0
 IDLE, IDLE_WHERE_KEPT = 10.0, 300.0
 """Seconds after which an unused connection is closed, as many processes share a server's few; the second where the
 application asked for more than one at start."""
-_FULL = 5.0
-"""Seconds for which a start is tried while the server has no connection left, as others give theirs back."""
 
 
 def _connection_class(clock: StoreClock) -> type[Any]:
@@ -145,8 +143,8 @@ class Engine:
         return await self._patiently(self._connect_and_set_up)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Open a connection, again while the server has none left."""
-        deadline = asyncio.get_running_loop().time() + min(_FULL, self.connect_timeout)
+        """Open a connection, again while the server has none left: others give theirs back when they are idle."""
+        deadline = asyncio.get_running_loop().time() + self.connect_timeout
         while True:
             try:
                 return await work()
@@ -205,18 +203,22 @@ class Engine:
             **self._arguments(self.pooling),
         )
         try:
-            await pool
-            connections = [await pool.acquire(timeout=self.connect_timeout) for _ in range(self.min_pool_size)]
-            for connection in connections:
-                await pool.release(connection)
-        except Exception as error:
-            pool.terminate()
-            errors.reraise_connecting(error, self.location)
+            await self._patiently(lambda: self._fill(pool))
         except BaseException:
             pool.terminate()
             raise
         self._pool, self._pid, self._loop = pool, os.getpid(), asyncio.get_running_loop()
         self._gate = Gate(self.min_pool_size, self.max_pool_size, IDLE)
+
+    async def _fill(self, pool: Any) -> None:
+        await pool
+        connections: list[Connection] = []
+        try:
+            for _ in range(self.min_pool_size):
+                connections.append(await pool.acquire(timeout=self.connect_timeout))  # noqa: PERF401
+        finally:
+            for connection in connections:
+                await pool.release(connection, timeout=_TIDY_UP)
 
     async def aclose(self) -> None:
         """Close the pool: politely if the connections are idle and the server answers, at once otherwise."""

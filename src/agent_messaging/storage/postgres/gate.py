@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-_PATIENCE = 0.02
-"""Seconds that calls wait for a connection before more are used; to open one takes as long."""
+_PATIENCE = 0.1
+"""Seconds that a call waits for a connection before more are used. Less, and a busy machine, on which each call takes
+long, opens more in every process, which makes it no faster."""
 _REFUSED = 1.0
 """Seconds without another try after the server refused a connection."""
 
@@ -31,7 +32,8 @@ class Gate:
         self.limit = least
         self._idle = idle
         self._used = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()
+        """Who waits, and since when."""
         self._growing: asyncio.TimerHandle | None = None
         self._crowded_at = 0.0
         self._refused_at = float("-inf")
@@ -52,7 +54,7 @@ class Gate:
             return
         loop = asyncio.get_running_loop()
         admitted = loop.create_future()
-        self._waiting.append(admitted)
+        self._waiting.append((admitted, loop.time()))
         if self._growing is None:
             self._look_later(loop)
         try:
@@ -83,26 +85,30 @@ class Gate:
 
     def _admit(self) -> None:
         while self._waiting and self._used < self.limit:
-            admitted = self._waiting.popleft()
+            admitted, _ = self._waiting.popleft()
             if not admitted.done():
                 self._used += 1
                 admitted.set_result(None)
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._growing = loop.call_at(loop.time() + _PATIENCE, self._look, loop.time() + _PATIENCE)
+        since = next((since for admitted, since in self._waiting if not admitted.done()), None)
+        if since is not None:
+            self._look_at(loop, since + _PATIENCE)
 
-    def _look(self, meant_for: float) -> None:
-        """Use more, if calls wait although the loop was free to serve them."""
+    def _look_at(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        self._growing = loop.call_at(due, self._look, due)
+
+    def _look(self, due: float) -> None:
+        """Use more, if the one who has waited longest did so although the loop was free to serve it."""
         self._growing = None
         loop = asyncio.get_running_loop()
-        waiting = sum(not admitted.done() for admitted in self._waiting)
-        if not waiting:
+        waits = [loop.time() - since for admitted, since in self._waiting if not admitted.done()]
+        if not waits or waits[0] < _PATIENCE:
+            self._look_later(loop)
             return
-        is_late = loop.time() - meant_for > _PATIENCE
-        if not is_late:
+        if loop.time() - due <= _PATIENCE:
             self._crowded_at = loop.time()
             if not self.is_refused:
-                self.limit = min(self.most, self.limit + min(waiting, self.limit))
+                self.limit = min(self.most, self.limit + min(len(waits), self.limit))
                 self._admit()
-        if self._waiting:
-            self._look_later(loop)
+        self._look_at(loop, loop.time() + _PATIENCE)
