@@ -230,7 +230,7 @@ class Town:
         self.waiting = await sdk.one_way.send("alice", "erin", "waiting", {"a": 1}, require_handler=False)
         self.said = await sdk.conversation.send_no_wait("alice", "erin", "read me")
         assert await sdk.conversation.send_and_wait("alice", "bob", "?", timeout=SOON) == "re ?"
-        self.meeting = await Table.open(sdk, "bob", host="alice", turn_duration=3600)
+        self.meeting = await Table.open(sdk, "bob", host="alice", turn_duration=1.0)
         await self.meeting.speak("alice", "hear me")
         (self.session, *_) = await sdk.conversation.get_active_sessions("alice")
         self.ids = {agent.external_id: str(agent.id) for agent in await sdk.list_agents()}
@@ -354,4 +354,39 @@ async def test_a_row_that_lies_stops_nothing_but_itself(make_sdk: MakeSdk, url: 
         except Exception as error:
             raise AssertionError(f"{name} raised what is not the SDK's") from error
     await sdk.store.check()
+    if lie.table in ("meetings", "participants", "turns"):
+        assert await sdk.deregister_agent("bob")
     await asyncio.wait_for(sdk.close(), SOON)
+
+
+@pytest.mark.parametrize("lie", [Lie("sqlite", "", "", ""), Lie("postgres", "", "", "")], ids=lambda lie: lie.backend)
+async def test_the_tables_refuse_what_no_reader_could_read(make_sdk: MakeSdk, url: str, lie: Lie) -> None:
+    """Another type on SQLite; on PostgreSQL an instant that no calendar has, at which the driver fails for all rows."""
+    sdk = await make_sdk()
+    town = Town(sdk)
+    await town.settle_down()
+    refused = 0
+    if lie.backend == "sqlite":
+        for table, column in [*pairs(TEXTS), *pairs(WORDS), *pairs(IDS), *pairs(DUES), *pairs(COUNTS)]:
+            if table == "notices":  # told of at once: there are none
+                continue
+            value = "'text'" if (table, column) in {*pairs(DUES), *pairs(COUNTS)} else "x'ff'"
+            with pytest.raises(apsw.ConstraintError, match=f"cannot store .* {table}.{column}"):
+                await tell(url, Lie("sqlite", table, column, value), "true")
+            refused += 1
+    else:
+        server = await asyncpg.connect(url)
+        try:
+            for table, column in pairs(INSTANTS):
+                for value in ("infinity", "-infinity", "20000-01-01", "0044-03-15 BC"):
+                    with pytest.raises(asyncpg.CheckViolationError):
+                        await server.execute(f"update {table} set {column} = '{value}'")
+                    refused += 1
+        finally:
+            await server.close()
+    assert refused > 40
+    await everything_goes_on(sdk)
+
+
+def pairs(columns: dict[str, list[str]]) -> list[tuple[str, str]]:
+    return [(table, column) for table, names in columns.items() for column in names]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from ...exceptions import StorageCorruptError
 from ...ids import uuid7
 from ...models import Kind, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection
 from ...payloads import checksum
@@ -62,7 +64,7 @@ async def gather(connection: Connection, meeting_ids: Sequence[str], now: dateti
     """Read the meetings, locked before, that exist."""
     nothing = [None] * len(meeting_ids)
     rows = await connection.fetch(_SQL["act_load"], meeting_ids, now, *[nothing] * 5)
-    return [_gathering(row) for row in rows if row["status"] is not None]
+    return [read(_gathering, row, "the meeting") for row in rows if row["status"] is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +358,18 @@ def _columns(rows: Iterable[tuple[object, ...]], number: int) -> list[list[objec
 # --- agents that go ---------------------------------------------------------------------------------------------------
 
 
+async def _gather_readable(connection: Connection, meeting_ids: Sequence[str]) -> list[Gathering]:
+    """Those that can be read: who goes leaves no seat in the others either."""
+    try:
+        return await gather(connection, meeting_ids, None)
+    except StorageCorruptError:
+        found: list[Gathering] = []
+        for meeting_id in meeting_ids:
+            with suppress(StorageCorruptError):
+                found += await gather(connection, [meeting_id], None)
+        return found
+
+
 async def vanish(connection: Connection, agent_ids: Collection[str]) -> None:
     """Let agents, locked before, leave the meetings of others; what was said in their own goes with these."""
     found = await connection.fetch(_SQL["vanish_find"], list(agent_ids))
@@ -365,7 +379,7 @@ async def vanish(connection: Connection, agent_ids: Collection[str]) -> None:
     left: dict[str, int] = {}
     while open_ids:
         minutes = Minutes(owner=None)
-        for meeting in await gather(connection, open_ids, None):
+        for meeting in await _gather_readable(connection, open_ids):
             going = [s.agent_id for s in meeting.assembly.seats if s.is_taken and s.agent_id in agent_ids]
             if going:
                 changes = decide(meeting.assembly, Vanish(going[0]))

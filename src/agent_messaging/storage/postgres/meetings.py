@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from ...exceptions import DatabaseError, StorageBusyError, StorageCorruptError
+from ...exceptions import DatabaseError, StorageBusyError
 from ...ids import uuid7
 from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection, TurnEnd
 from ...payloads import checksum
@@ -165,7 +165,7 @@ class PostgresMeetings:
             if error.retryable:
                 raise
             # One of them cannot be read, or changed. Nothing was written; so each for itself.
-            acted = await self._engine.run(partial(self._time_out_each, limit=limit, now=now), write=True)
+            acted = await self._time_out_each(limit, now)
         return TimedOut(acted, await self._find_next(now))
 
     async def _time_out_due(self, connection: Connection, limit: int, now: datetime | None) -> dict[str, Acted]:
@@ -175,18 +175,26 @@ class PostgresMeetings:
         await self._forget(connection, numbers, acted)
         return acted
 
-    async def _time_out_each(self, connection: Connection, limit: int, now: datetime | None) -> dict[str, Acted]:
-        """The same with a savepoint for each; those that fail are not due any more."""
-        found = await connection.fetch(_SQL["time_out_find"], now, limit)
+    async def _time_out_each(self, limit: int, now: datetime | None) -> dict[str, Acted]:
+        """The same with a transaction for each; those that fail are not due any more."""
+        found = await self._engine.run(
+            lambda connection: connection.fetch(_SQL["time_out_find"], now, limit), write=True, repeatable=True
+        )
         numbers = {row["meeting_id"]: row["number"] for row in found}
         acted: dict[str, Acted] = {}
         for meeting_id, number in numbers.items():
+
+            async def one(connection: Connection, id: str = meeting_id, number: int = number) -> dict[str, Acted]:
+                await acting.lock(connection, [id])
+                return await self._time_out(connection, {id: number}, now)
+
             try:
-                async with connection.transaction():
-                    acted |= await self._time_out(connection, {meeting_id: number}, now)
-            except (StorageCorruptError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
-                self._engine.aside.tell(f"meeting {meeting_id}", type(error).__name__)
-        await self._forget(connection, numbers, acted)
+                acted |= await self._engine.run(one, write=True)
+            except DatabaseError as error:
+                if error.retryable:
+                    raise
+                self._engine.aside.tell(f"meeting {meeting_id}", error)
+        await self._engine.run(partial(self._forget, numbers=numbers, acted=acted), write=True, repeatable=True)
         return acted
 
     @staticmethod

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import apsw
 
+from ...exceptions import StorageCorruptError
 from ...ids import uuid7
 from ...models import (
     DeliveryState,
@@ -130,7 +132,13 @@ def vanish(
         waiting[meeting_id].append(agent_id)
     while waiting:
         # One of each meeting at a time, because it is judged by what the one before it left.
-        act(connection, [Wanted(id, Vanish(agents.popleft())) for id, agents in waiting.items()], None, instant)
+        leaving = [Wanted(id, Vanish(agents.popleft())) for id, agents in waiting.items()]
+        try:
+            act(connection, leaving, None, instant)
+        except StorageCorruptError:  # raised before anything was written; who goes leaves no seat in those either
+            for one in leaving:
+                with suppress(StorageCorruptError):
+                    act(connection, [one], None, instant)
         waiting = defaultdict(deque, {id: agents for id, agents in waiting.items() if agents})
     connection.execute(_SQL["vanish_messages"], parameters)
 
