@@ -35,7 +35,7 @@ NEVER = 3600.0
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """SDK objects that are started from now on hear of nothing but what they are told."""
     monkeypatch.setattr(SQLitePresence, "poll_interval", NEVER)
-    monkeypatch.setattr(postgres_presence, "_POLL", NEVER)
+    monkeypatch.setattr(postgres_presence, "POLL", NEVER)
 
 
 async def cancelled_behind_its_commit(noun: Any, verb: str, call: Coroutine[Any, Any, Any]) -> None:
