@@ -383,7 +383,7 @@ class DatabaseConfig(_Settings):
     """Connections opened at start, beside the one that listens, and closed when unused for five minutes.
 
     More answer a burst sooner. A server has few (100 as installed), so where this is not set a process opens them as
-    calls need them, closes what was unused for 10 s, and keeps one.
+    calls need them, closes what was unused for 3 s, and keeps one.
     """
     connect_timeout_sec: Annotated[int, Field(ge=1, le=3600), _Number] = 10
     """Seconds to establish a connection. More bears slow networks; less reports an unreachable server sooner."""

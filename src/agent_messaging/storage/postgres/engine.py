@@ -34,7 +34,7 @@ APPLICATION_NAME = "agent-messaging"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _TIDY_UP = 1.0
 """Seconds beyond its budget that a call may need to give its connection back."""
-IDLE, IDLE_WHERE_KEPT = 10.0, 300.0
+IDLE, IDLE_WHERE_KEPT = 3.0, 300.0
 """Seconds after which an unused connection is closed, as many processes share a server's few; the second where the
 application asked for more than one at start."""
 
