@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
 
 from agent_messaging.storage.ports import Stored
@@ -195,6 +196,38 @@ async def test_who_retires_is_not_taken_for_dead_by_itself(postgres_dsn: str, wa
     assert one.lost == []
     (row,) = await one.store.processes.list_processes(60)
     assert row.end_reason == "stopped"
+
+
+async def test_who_retires_during_its_own_renewal_is_not_taken_for_dead_by_itself(
+    postgres_dsn: str, watch: Watch
+) -> None:
+    """The renewal waits for the row, and is told what became of it meanwhile."""
+    one = await watch(postgres_dsn, lease=0.6)
+    retiring = await asyncpg.connect(postgres_dsn, timeout=10)
+    try:
+        transaction = retiring.transaction()
+        await transaction.start()
+        await retiring.execute("update processes set ended_at = clock_timestamp(), end_reason = 'stopped'")
+        blocked = "select true from pg_stat_activity where $1 = any(pg_blocking_pids(pid))"
+        mine = retiring.get_server_pid()
+        await eventually(lambda: retiring.fetchval(blocked, mine))
+        await transaction.commit()
+    finally:
+        await retiring.close(timeout=5)
+    await eventually(lambda: rest(postgres_dsn))
+    assert one.lost == []
+    (row,) = await one.store.processes.list_processes(60)
+    assert row.end_reason == "stopped"
+
+
+async def rest(dsn: str) -> bool:
+    """Whether the first presence has come to rest: once it knows that it retired, it asks for its channel alone."""
+    rows = await execute(
+        dsn,
+        "select true from pg_stat_activity where query like '%current_schema()%'"
+        " and pid = (select backend_pid from processes order by started_at limit 1)",
+    )
+    return bool(rows)
 
 
 async def test_a_frozen_link_is_noticed_and_replaced(own_server: OwnServer, link: Link, watch: Watch) -> None:

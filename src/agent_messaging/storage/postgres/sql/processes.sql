@@ -94,14 +94,17 @@ delete from processes where id = $1::text::uuid
 select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 
 -- name: presence_renew
-with renewed as (
-  update processes set
+-- Locked first: what the row says is then what it said to whoever ended it, also where that was committed meanwhile.
+with mine as materialized (
+  select p.id, p.ended_at, p.end_reason from processes p where p.id = $1::text::uuid for no key update
+),
+renewed as (
+  update processes p set
     lease_until = store_now() + make_interval(secs => $4::float8), renewed_at = store_now(),
     backend_pid = $2, backend_start = $3
-  where id = $1::text::uuid and ended_at is null
-  returning id
+  from mine m where p.id = m.id and m.ended_at is null
 )
-select exists (select from renewed) as alive, (select end_reason from processes where id = $1::text::uuid) as end_reason
+select exists (select from mine m where m.ended_at is null) as alive, (select m.end_reason from mine m) as end_reason
 
 -- name: presence_drop_claims
 -- What an incarnation claimed while others already took it for dead. Nobody else will look for it before its hard end.
