@@ -226,23 +226,24 @@ Switch = Annotated[bool, BeforeValidator(_switch)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-def _environment() -> dict[str, str]:
+def _environment() -> tuple[dict[str, str], str | None]:
+    """What the environment and the file say; and why that file was passed over, if it was."""
     path = os.path.join(os.curdir, ".env")
     if not os.path.isfile(path):
-        return dict(os.environ)
+        return dict(os.environ), None
     from dotenv import dotenv_values
 
     try:
         with open(path, "rb") as stream:
             data = stream.read()
     except OSError as error:
-        raise ConfigurationError(f"The file {os.path.abspath(path)} cannot be read: {error.strerror}.") from error
+        return dict(os.environ), f"The file {os.path.abspath(path)} cannot be read: {error.strerror}."
     if b"\0" in data:
-        raise ConfigurationError(f"The file {os.path.abspath(path)} is not text in UTF-8. Save it as such.")
+        return dict(os.environ), f"The file {os.path.abspath(path)} is not text in UTF-8."
     # Another program's value, or a comment, in another encoding is no concern of ours; a value of ours is refused.
     text = data.decode("utf-8-sig", "surrogateescape")
     file = {name: value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value is not None}
-    return {**file, **os.environ}
+    return {**file, **os.environ}, None
 
 
 logger = logging.getLogger("agent_messaging.config")
@@ -267,11 +268,13 @@ class _Settings(BaseModel):
     """Variables that other programs read too: where the value is none of ours the default holds, with a warning."""
     _refused: dict[str, str] = PrivateAttr(default_factory=dict)
     """Why the value of a variable was passed over, by field."""
+    _file_refused: str | None = PrivateAttr(default=None)
+    """Why the `.env` file was passed over."""
 
     def __init__(self, **settings: Any) -> None:
         if settings.get("url", "") is None:
             del settings["url"]  # so that a URL that may be None can be passed on
-        environment = _environment()
+        environment, passed_over = _environment()
         sources: dict[str, str] = {}
         for name in type(self).model_fields.keys() - settings.keys():
             for variable in self.variables.get(name, (self.prefix + name.upper(),)):
@@ -304,6 +307,7 @@ class _Settings(BaseModel):
             for name in passed:
                 del settings[name]
         self._refused = refused
+        self._file_refused = passed_over
         for name, reason in refused.items():
             if sources[name] in self.shared:
                 logger.warning("%s It may be meant for another program: the default holds.", reason)
@@ -638,6 +642,13 @@ class Config(_Settings):
             raise ConfigurationError(_unknown("Config", unknown[0], [*Config.model_fields, *_FLAT]))
         super().__init__(**values)
         self.database.check_variables()
+        if self._file_refused is not None:
+            if self._is_default_store:
+                raise ConfigurationError(
+                    f"{self._file_refused} It may say where the store is, and nothing else does. Make it a text in "
+                    "UTF-8 that this user may read, or give url= or AGENT_MESSAGING_DATABASE_URL."
+                )
+            logger.warning("%s The environment and the defaults hold.", self._file_refused)
 
     @classmethod
     def from_url(cls, url: str, /, **settings: Unpack[ConfigKeywords]) -> Self:
@@ -652,11 +663,15 @@ class Config(_Settings):
     @property
     def store(self) -> StoreLocation:
         """The store that these settings choose."""
+        if self._is_default_store:
+            return StoreLocation("sqlite", path=self._default_file)
         if self.database.url is not None:
             return parse_url(self.database.url)
-        if self.database.model_fields_set & {"host", "database"}:
-            return StoreLocation("postgres", dsn=self.database.dsn)
-        return StoreLocation("sqlite", path=self._default_file)
+        return StoreLocation("postgres", dsn=self.database.dsn)
+
+    @property
+    def _is_default_store(self) -> bool:
+        return self.database.url is None and not self.database.model_fields_set & {"host", "database"}
 
     url: ClassVar[property] = property(attrgetter(_FLAT["url"]))
     postgres_host: ClassVar[property] = property(attrgetter(_FLAT["postgres_host"]))

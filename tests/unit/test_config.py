@@ -220,13 +220,38 @@ def test_a_bad_value_in_a_dotenv_file_is_named_with_its_place(monkeypatch: pytes
     assert refusal(Config).startswith("MESSAGING_HANDLER_TIMEOUT in .env: 'soon' is refused")
 
 
-def test_a_dotenv_file_that_is_not_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _write_utf_16(path: Path) -> None:
+    path.write_bytes("DEBUG=1".encode("utf-16"))
+
+
+def _link_to_what_nobody_can_read(path: Path) -> None:
+    path.symlink_to("/proc/self/mem")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [(_write_utf_16, "is not text in UTF-8"), (_link_to_what_nobody_can_read, "cannot be read")]
+)
+def test_a_dotenv_file_that_cannot_be_read_stops_only_whom_nothing_else_tells_the_store(
+    make: Callable[[Path], None],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_bytes("DEBUG=1".encode("utf-16"))
-    assert str(tmp_path / ".env") in refusal(Config)
-    (tmp_path / ".env").unlink()
-    (tmp_path / ".env").symlink_to("/proc/self/mem")  # which nobody can read from its beginning
-    assert f"{tmp_path / '.env'} cannot be read" in refusal(Config)
+    make(tmp_path / ".env")
+    known = f"{tmp_path / '.env'} {reason}"
+    assert known in refusal(Config)
+    assert "AGENT_MESSAGING_DATABASE_URL" in refusal(Config)
+    assert not caplog.records
+    monkeypatch.setenv("MESSAGING_HANDLER_TIMEOUT", "4")
+    config = Config(url="sqlite:///given.db")
+    assert (config.store.path, config.messaging.handler_timeout) == (str(tmp_path / "given.db"), 4.0)
+    (told,) = caplog.records
+    assert known in told.getMessage()
+    assert Config(database=DatabaseConfig(host="h")).store.backend == "postgres"
+    monkeypatch.setenv(URL, "sqlite:///environment.db")
+    assert Config().store.path == str(tmp_path / "environment.db")
 
 
 def test_what_is_not_utf_8_in_a_dotenv_file_stops_nobody_whom_it_does_not_concern(
