@@ -96,7 +96,7 @@ async def test_nor_does_whoever_waits_for_rows_for_work_in_flight_or_for_a_threa
             return {}
 
         for _ in range(3):
-            waiters = Waiters[int](find, lambda id: KeyError(id))
+            waiters = Waiters[str, int](find, lambda id: KeyError(id))
             await cancel_in_the_step_of(lambda: waiters.fail("b", ValueError("x")), waiters.wait(["a", "b"]))  # noqa: B023
 
             stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -27,7 +27,7 @@ async def test_a_thousand_looks_in_one_step_are_one_look_at_all_that_is_waited_f
         asked.append(sorted(ids))
         return {"b": "here"}
 
-    waiters = Waiters[str](find, LookupError)
+    waiters = Waiters[str, str](find, LookupError)
     waiters._futures = scanned = Scanned()
     with contextlib.ExitStack() as stack:
         _, b, _ = [stack.enter_context(waiters.expect(id)) for id in "abc"]

@@ -51,7 +51,7 @@ class Asks:
 
     def __init__(self, sessions: SessionStore) -> None:
         self.sessions = sessions
-        self.waiters = Waiters[AskOutcome](self._find, _gone)
+        self.waiters = Waiters[str, AskOutcome](self._find, _gone)
         self._written: dict[str, AskOutcome] = {}
         """Messages on their way into the store from here, as the answers that they may be, by their ids."""
         self._abandoned: set[str] = set()

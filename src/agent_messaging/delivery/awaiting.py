@@ -59,7 +59,7 @@ class Awaiting:
         self.on_released = on_released
         self.on_trouble = on_trouble
         self.waiting = waiting
-        self.waiters = Waiters[WaitRow](self._find, _gone)
+        self.waiters = Waiters[str, WaitRow](self._find, _gone)
         self._held: dict[NewWait, asyncio.Task[bool]] = {}
         """Rows of this object, from their registration until they are removed."""
         self._removing: dict[NewWait, asyncio.Task[None]] = {}

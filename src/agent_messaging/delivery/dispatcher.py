@@ -78,7 +78,7 @@ class Dispatcher:
         presence: Presence,
         names: Names,
         serving: Serving,
-        waiters: Waiters[ReceiptRow],
+        waiters: Waiters[str, ReceiptRow],
         asks: Asks,
         runner: Runner,
         background: Background,

@@ -87,7 +87,7 @@ class Engine:
             on_change=self._served_changed,
             on_trouble=self.trouble.note,
         )
-        self.waiters = Waiters[ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
+        self.waiters = Waiters[str, ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
         """Who waits for a delivery to end."""
         self.asks = Asks(store.sessions)
         self.awaiting = Awaiting(

@@ -7,9 +7,8 @@ next speaker of meetings hosted here.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -59,7 +58,6 @@ RECENT = 100
 """Messages a turn shows at most: what was said since the agent's last speech, the newest of it."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts at a store that does not answer, while a turn lasts."""
-NOBODY = str(UUID(int=0))
 MANY_OBSERVED = 1_000
 TIME_OUTS = 100
 """Meetings whose turns are ended by one call to the store."""
@@ -121,11 +119,11 @@ class Meetings:
         self.threads = threads
         self.background = background
         self.commits = commits
-        self.waiters = Waiters[Standing](self._find, lambda key: MeetingNotFoundError(meeting_id=key.partition("/")[0]))
-        """By "meeting id/agent id"; told when the agent has the turn, or will never have it."""
-        self._waiting: dict[str, list[str]] = {}
-        """Their keys, by meeting id."""
-        self.readiness = Waiters[Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
+        self.waiters = Waiters[tuple[str, str], Standing](
+            self._find, lambda key: MeetingNotFoundError(meeting_id=key[0])
+        )
+        """By (meeting id, agent id); told when the agent has the turn, or will never have it."""
+        self.readiness = Waiters[str, Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
         """By meeting id; told when it is no longer in preparation."""
         self.observed: dict[tuple[str, str], int] = {}
         """The newest turn that was shown here, by (meeting id, agent id); forgotten once it was used."""
@@ -160,7 +158,7 @@ class Meetings:
         if isinstance(outcome, Acted):
             self.acted(meeting_id, outcome)
             if isinstance(act, Leave | Remove | End):
-                self.waiters.hint(self._waiting.get(meeting_id, ()))
+                self.waiters.hint(key for key in self.waiters.ids() if key[0] == meeting_id)
 
     def acted(self, meeting_id: str, acted: Acted) -> None:
         """A meeting has changed by a commit made here."""
@@ -174,7 +172,7 @@ class Meetings:
                 self.on_deadline(max(turn.left, 0.0))
             if turn.purpose is Purpose.SPEAK:
                 standing = Standing(acted.status, ParticipantStatus.SPEAKING, turn)
-                self.waiters.tell(f"{meeting_id}/{turn.agent_id}", standing)
+                self.waiters.tell((meeting_id, turn.agent_id), standing)
                 self.on_turn(turn.agent_id)
             else:
                 self._select(meeting_id)
@@ -224,25 +222,13 @@ class Meetings:
             MeetingNotFoundError: There is no such meeting (any more).
             NotInitializedError: The SDK was closed meanwhile.
         """
-        key = f"{meeting_id}/{agent.id}"
-        with self.waiters.expect(key) as called, self._among_waiting(meeting_id, key):
+        with self.waiters.expect((meeting_id, agent.id)) as called:
             standing = await self.meetings.sit(meeting_id, agent.id, owner=self.presence.process_id)
             if standing is None:
                 raise MeetingNotFoundError(meeting_id=meeting_id)
             if holds_turn(standing, agent.id) or is_out(standing):
                 return standing
             return await called
-
-    @contextlib.contextmanager
-    def _among_waiting(self, meeting_id: str, key: str) -> Iterator[None]:
-        keys = self._waiting.setdefault(meeting_id, [])
-        keys.append(key)
-        try:
-            yield
-        finally:
-            keys.remove(key)
-            if not keys:
-                del self._waiting[meeting_id]
 
     async def open_turn(self, meeting_id: str, agent: AgentName, turn: TurnRow | None, *, has_ended: bool) -> Turn:
         """Show an agent its turn, or the end, with what was said since its last speech."""
@@ -298,19 +284,21 @@ class Meetings:
         said = [one for one in described if one.message_type == MessageType.USER_DEFINED]
         return said, [one for one in described if one.message_type != MessageType.USER_DEFINED]
 
-    async def _find(self, keys: list[str]) -> dict[str, Standing | None]:
-        pairs = [(meeting_id, agent_id) for meeting_id, _, agent_id in (key.partition("/") for key in keys)]
-        found = await self.meetings.find_standings(pairs, called=True)
-        return {f"{meeting_id}/{agent_id}": standing for (meeting_id, agent_id), standing in found.items()}
+    async def _find(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Standing | None]:
+        return await self.meetings.find_standings(keys, called=True)
 
     async def _find_ready(self, meeting_ids: list[str]) -> dict[str, Standing | None]:
-        # Whose standing does not matter; an id that no agent has will do.
-        found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in meeting_ids])
+        found = await self._find_meetings(meeting_ids)
         return {
             meeting_id: standing
-            for (meeting_id, _), standing in found.items()
+            for meeting_id, standing in found.items()
             if standing is None or standing.status is not MeetingStatus.CREATED
         }
+
+    async def _find_meetings(self, meeting_ids: Iterable[str]) -> dict[str, Standing | None]:
+        """How these meetings stand, whoever is in them; None for those that do not exist."""
+        found = await self.meetings.find_standings([(meeting_id, None) for meeting_id in meeting_ids])
+        return {meeting_id: standing for (meeting_id, _), standing in found.items()}
 
     # --- choosing the next speaker ------------------------------------------------------------------------------------
 
@@ -320,8 +308,7 @@ class Meetings:
         meeting_ids = self.selectors.keys() | self.failures.keys()
         if tidies := len(self.observed) >= self._many_observed:
             meeting_ids |= {meeting_id for meeting_id, _ in self.observed}
-        found = await self.meetings.find_standings([(meeting_id, NOBODY) for meeting_id in meeting_ids])
-        for (meeting_id, _), standing in found.items():
+        for meeting_id, standing in (await self._find_meetings(meeting_ids)).items():
             if standing is None or standing.status is MeetingStatus.ENDED:
                 self.forget(meeting_id)
             elif standing.turn is not None and standing.turn.purpose is Purpose.SELECT:
@@ -360,7 +347,7 @@ class Meetings:
                 self._selecting.pop(meeting_id, None)
 
     async def _select_speaker(self, meeting_id: str) -> None:
-        standing = (await self.meetings.find_standings([(meeting_id, NOBODY)]))[meeting_id, NOBODY]
+        standing = (await self._find_meetings([meeting_id]))[meeting_id]
         if standing is None or standing.status is MeetingStatus.ENDED:
             self.forget(meeting_id)
             return
@@ -375,7 +362,7 @@ class Meetings:
         """The id of the agent that the function names; None if it names nobody, fails, or takes too long."""
         seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
         before = await self.meetings.list_turns(meeting_id, limit=1, after=turn.number - 2)
-        messages = await self.meetings.list_last_messages(meeting_id, NOBODY, SO_FAR)
+        messages = await self.meetings.list_last_messages(meeting_id, None, SO_FAR)
         names = await self.names.find_by_id({seat.agent_id for seat in seats} | {one.agent_id for one in before})
         last = next((names.get(one.agent_id) for one in before if one.purpose is Purpose.SPEAK), None)
         seated = {names[seat.agent_id].external_id: seat.agent_id for seat in seats if seat.agent_id in names}

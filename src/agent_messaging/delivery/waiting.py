@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from ..exceptions import NotInitializedError
@@ -16,6 +16,7 @@ from ..futures import fail
 from ..storage.batches import pages
 from .services import SingleFlight
 
+K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
 PAGE = 1_000
@@ -23,8 +24,8 @@ PAGE = 1_000
 _CLOSED = "The SDK was closed while this waited. What it waited for goes on."
 
 
-class Waiters(Generic[R]):
-    """Who waits for which id.
+class Waiters(Generic[K, R]):
+    """Who waits for what, by its id: of type K, told as R.
 
     Args:
         find: Answers, of these ids, those that have what is waited for, and None for those that do not exist.
@@ -32,26 +33,26 @@ class Waiters(Generic[R]):
     """
 
     def __init__(
-        self, find: Callable[[list[str]], Awaitable[Mapping[str, R | None]]], gone: Callable[[str], Exception]
+        self, find: Callable[[list[K]], Awaitable[Mapping[K, R | None]]], gone: Callable[[K], Exception]
     ) -> None:
         self.find = find
         self.gone = gone
-        self._futures: dict[str, list[asyncio.Future[R]]] = {}
-        self._early: dict[str, bool] = {}
+        self._futures: dict[K, list[asyncio.Future[R]]] = {}
+        self._early: dict[K, bool] = {}
         """Ids that are not stored yet, with whether somebody wanted to look at them meanwhile."""
         self._looking = SingleFlight(self._look_once, "looking at what is waited for")
-        self._ids: set[str] = set()
+        self._ids: set[K] = set()
         self._looks_at_all = False
         self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._futures)
 
-    def ids(self) -> list[str]:
+    def ids(self) -> list[K]:
         """What is waited for."""
         return list(self._futures)
 
-    async def wait(self, ids: Collection[str]) -> dict[str, R]:
+    async def wait(self, ids: Collection[K]) -> dict[K, R]:
         """Return what is waited for, of all of these, which are stored.
 
         Registers before it looks, so that nothing happening in between is missed.
@@ -70,7 +71,7 @@ class Waiters(Generic[R]):
             return {id: future.result() for id, future in mine.items()}
 
     @contextlib.contextmanager
-    def expect(self, id: str, *, is_stored: bool = True) -> Iterator[asyncio.Future[R]]:
+    def expect(self, id: K, *, is_stored: bool = True) -> Iterator[asyncio.Future[R]]:
         """Register within; whoever registers looks first itself, or knows that nothing can have happened yet.
 
         With `is_stored=False` nobody looks before `stored`: the row does not exist yet.
@@ -99,12 +100,12 @@ class Waiters(Generic[R]):
         if self._is_closed:
             raise NotInitializedError(_CLOSED)
 
-    def stored(self, id: str) -> None:
+    def stored(self, id: K) -> None:
         """The row is there now; what was hinted at meanwhile is looked at."""
         if self._early.pop(id, False):
             self.hint([id])
 
-    def tell(self, id: str, result: R | None) -> None:
+    def tell(self, id: K, result: R | None) -> None:
         """A commit made here said so; None: it does not exist."""
         if result is None:
             self.fail(id, self.gone(id))
@@ -113,12 +114,12 @@ class Waiters(Generic[R]):
             if not future.done():
                 future.set_result(result)
 
-    def fail(self, id: str, error: BaseException) -> None:
+    def fail(self, id: K, error: BaseException) -> None:
         """Nobody will know."""
         for future in self._futures.get(id, ()):
             fail(future, error)
 
-    def hint(self, ids: Iterable[str]) -> None:
+    def hint(self, ids: Iterable[K]) -> None:
         """Something may have happened to these: look."""
         if self._futures:
             wanted = {id for id in ids if id in self._futures}
@@ -148,7 +149,7 @@ class Waiters(Generic[R]):
         self._ids, self._looks_at_all = set(), False
         await self._check(ids)
 
-    async def _check(self, ids: Collection[str]) -> None:
+    async def _check(self, ids: Collection[K]) -> None:
         for id in self._early.keys() & set(ids):
             self._early[id] = True
         wanted = [id for id in ids if id in self._futures and id not in self._early]  # others have left meanwhile

@@ -22,13 +22,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ...bodies import open_body
 from ...models import MeetingEventType, MeetingStatus, ParticipantStatus, SpeakerSelection, TurnEnd
 from ..assembly import Act, Purpose, Refused
 from .deliveries import Claim, Duplicate, KeyConflict, UnknownAgents
 from .messages import MessageRow
+
+A = TypeVar("A", bound=str | None)
+"""An agent's id, or nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,9 +292,11 @@ class MeetingStore(Protocol):
         ...
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, str]], now: datetime | None = None, *, called: bool = False
-    ) -> dict[tuple[str, str], Standing | None]:
+        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False
+    ) -> dict[tuple[str, A], Standing | None]:
         """Where agents stand, by (meeting id, agent id); None without such a meeting. A plain read.
+
+        Without an agent (None) it is how the meeting stands, and nobody has a seat.
 
         With `called` only of those who are to be told: they may speak, or never will (again), because the meeting has
         ended, or they are not in it.
@@ -302,8 +307,11 @@ class MeetingStore(Protocol):
         """A page of the history, oldest first, behind that sequence number: speeches and the SDK's own notes."""
         ...
 
-    async def list_last_messages(self, meeting_id: str, agent_id: str, limit: int) -> list[MessageRow]:
-        """What was said since the agent's last speech, oldest first; of more than `limit` the newest."""
+    async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
+        """What was said since the agent's last speech, oldest first; of more than `limit` the newest.
+
+        Without an agent (None) it is all that was said.
+        """
         ...
 
     async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:

@@ -49,6 +49,7 @@ from .messages import to_message
 from .together import ALONE, Alone, Together, reading
 
 T = TypeVar("T")
+A = TypeVar("A", bound=str | None)
 
 _SQL = Queries(__package__, "meetings")
 _TRIES = 5
@@ -265,8 +266,8 @@ class PostgresMeetings:
         return self._engine.aside.all(_meeting, rows, "a meeting")
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, str]], now: datetime | None = None, *, called: bool = False
-    ) -> dict[tuple[str, str], Standing | None]:
+        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False
+    ) -> dict[tuple[str, A], Standing | None]:
         if not keys:
             return {}
         meeting_ids, agent_ids = [key[0] for key in keys], [key[1] for key in keys]
@@ -279,10 +280,10 @@ class PostgresMeetings:
     async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:
         return [to_message(row) for row in await self._fetch("list_meeting_messages", meeting_id, after_seq, limit)]
 
-    async def list_last_messages(self, meeting_id: str, agent_id: str, limit: int) -> list[MessageRow]:
+    async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
         return await self._last((meeting_id, agent_id, limit))
 
-    async def _list_last(self, wanted: list[tuple[str, str, int]], budget: float) -> list[list[MessageRow]]:
+    async def _list_last(self, wanted: list[tuple[str, str | None, int]], budget: float) -> list[list[MessageRow]]:
         found: list[list[MessageRow]] = [[] for _ in wanted]
         for row in await self._fetch_within(budget, "list_last_messages", *map(list, zip(*wanted, strict=True))):
             position = (message := dict(row)).pop("position")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import apsw
@@ -42,6 +42,8 @@ from . import acting, notices
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch, fetch_page
 from .rows import encode, message_row, turn_row, turn_row_or_none
+
+A = TypeVar("A", bound=str | None)
 
 _SQL = Queries(__package__, "meetings")
 _SECOND = 1_000_000
@@ -191,8 +193,8 @@ class SQLiteMeetings:
         return self._engine.aside.all(partial(_meeting, instant=instant), rows, "a meeting")
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, str]], now: datetime | None = None, *, called: bool = False
-    ) -> dict[tuple[str, str], Standing | None]:
+        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False
+    ) -> dict[tuple[str, A], Standing | None]:
         """See the port."""
         if not keys:
             return {}
@@ -214,9 +216,9 @@ class SQLiteMeetings:
         parameters = {"meeting": meeting_id, "limit": limit, "after_seq": after_seq or 0}
         return [message_row(row) for row in await self._fetch_page("list_meeting_messages", parameters)]
 
-    async def list_last_messages(self, meeting_id: str, agent_id: str, limit: int) -> list[MessageRow]:
+    async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
         """See the port."""
-        parameters = {"meeting": meeting_id, "agent": agent_id, "limit": limit, "most": limit}
+        parameters: dict[str, object] = {"meeting": meeting_id, "agent": agent_id, "limit": limit, "most": limit}
         rows = await self._engine.read_together(_list_last_messages, {**parameters, "offset": 0})
         return [message_row(row) for row in rows]
 

@@ -95,7 +95,7 @@ class MeetingListingConformance(StoreFixtures):
         await active.speak(at=10)
         await active.do(Leave(world.carol), at=10)
         unknown = new_id()
-        keys = [
+        keys: list[tuple[str, str | None]] = [
             (created.id, world.alice),
             (created.id, world.bob),
             (active.id, world.alice),
@@ -103,6 +103,8 @@ class MeetingListingConformance(StoreFixtures):
             (active.id, world.carol),
             (active.id, world.dave),
             (unknown, world.alice),
+            (active.id, None),
+            (unknown, None),
         ]
         found = await active.store.find_standings(keys, world.at(20))
         turn = await active.turn(20)
@@ -116,6 +118,8 @@ class MeetingListingConformance(StoreFixtures):
             keys[4]: Standing(ACTIVE, status.LEFT, turn),
             keys[5]: Standing(ACTIVE, None, turn),
             keys[6]: None,
+            keys[7]: Standing(ACTIVE, None, turn),
+            keys[8]: None,
         }
         await active.end()
         found = await active.store.find_standings(keys[2:3])
@@ -176,7 +180,7 @@ class HistoryConformance(StoreFixtures):
         assert await last(meeting.id, world.bob, 100) == rows[7:]
         assert await last(meeting.id, world.alice, 1) == rows[7:]
         # Who has said nothing has missed everything.
-        assert await last(meeting.id, world.dave, 100) == rows
+        assert await last(meeting.id, world.dave, 100) == await last(meeting.id, None, 100) == rows
         assert await last(meeting.id, world.dave, 3) == rows[-3:]
 
     async def test_speeches_in_other_meetings_do_not_count_as_ones_last(self, world: World) -> None:

@@ -340,15 +340,15 @@ left join turns t on t.meeting_id = m.id and t.number = m.turn
 order by m.id desc
 
 -- name: find_standings
--- An agent without an id stands nowhere: so the meeting alone can be asked for. Who is called ($4) may speak, or never
--- will (again).
+-- An agent that is null stands nowhere: so the meeting alone can be looked up. Who is called ($4) may speak, or never will
+-- (again).
 select i.meeting_id, i.agent_id, m.status, p.status as seat,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
 from (select coalesce($3::timestamptz, store_now()) as now) o
 cross join unnest($1::text[], $2::text[]) as i (meeting_id, agent_id)
 left join meetings m on m.id = i.meeting_id::uuid
-left join participants p on p.meeting_id = m.id and p.agent_id = nullif(i.agent_id, '')::uuid
+left join participants p on p.meeting_id = m.id and p.agent_id = i.agent_id::uuid
 left join turns t on t.meeting_id = m.id and t.number = m.turn
 where not $4::boolean or t.agent_id = p.agent_id and t.purpose = 'speak' or m.status is null or m.status = 'ended'
   or p.status is null or p.status = 'left'
