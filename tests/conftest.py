@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("agent_messaging.testing.conformance", "tests.support")
+pytest.register_assert_rewrite("tests.conformance", "tests.support")
 
 pytest_plugins = ["tests.fixtures.isolation", "tests.fixtures.postgres", "tests.fixtures.stores"]
 

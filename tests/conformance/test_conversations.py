@@ -1,6 +1,6 @@
 """Sessions, asks, circles of asks, and waits, on every backend."""
 
-from agent_messaging.testing.conformance import (
+from tests.conformance import (
     AskConformance,
     CircleConformance,
     SessionConformance,

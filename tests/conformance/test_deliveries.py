@@ -1,6 +1,6 @@
 """Messages on their way, on every backend."""
 
-from agent_messaging.testing.conformance import DeliveryConformance
+from tests.conformance import DeliveryConformance
 
 
 class TestDeliveries(DeliveryConformance):

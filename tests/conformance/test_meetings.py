@@ -1,6 +1,6 @@
 """Meetings, on every backend."""
 
-from agent_messaging.testing.conformance import MeetingConformance, MeetingMachineConformance, MeetingRaceConformance
+from tests.conformance import MeetingConformance, MeetingMachineConformance, MeetingRaceConformance
 
 
 class TestMeetings(MeetingConformance):

@@ -1,6 +1,6 @@
 """Organizations, agents and messages as records, on every backend."""
 
-from agent_messaging.testing.conformance import DirectoryConformance, MessageConformance
+from tests.conformance import DirectoryConformance, MessageConformance
 
 
 class TestDirectory(DirectoryConformance):

@@ -1,6 +1,6 @@
 """The stores as a whole, the processes that share them, and their signs of life, on every backend."""
 
-from agent_messaging.testing.conformance import PresenceConformance, ProcessConformance, StoreConformance
+from tests.conformance import PresenceConformance, ProcessConformance, StoreConformance
 
 
 class TestStores(StoreConformance):

@@ -1,6 +1,6 @@
 """Many at once, cancelled calls, and random sequences against a model, on every backend."""
 
-from agent_messaging.testing.conformance import (
+from tests.conformance import (
     CancellationConformance,
     ConcurrencyConformance,
     ConversationMachineConformance,

@@ -34,7 +34,7 @@ from agent_messaging.storage.ports import (
     Store,
     Stored,
 )
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 from tests.fixtures.stores import store_factory
 
 EXAMPLES = int(os.environ.get("AGENT_MESSAGING_TEST_TWINS", "12"))

@@ -13,7 +13,7 @@ from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import ClaimedDelivery, Role, Settling
 from agent_messaging.storage.postgres.store import PostgresStore
-from agent_messaging.testing.conformance.world import World, ids
+from tests.conformance.world import World, ids
 from tests.postgres.conftest import StoreMaker, execute
 from tests.support import eventually
 

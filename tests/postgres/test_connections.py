@@ -19,7 +19,7 @@ from agent_messaging.exceptions import (
 from agent_messaging.storage.ports import Duplicate, Stored
 from agent_messaging.storage.postgres.engine import _Attempt
 from agent_messaging.storage.postgres.store import PostgresStore
-from agent_messaging.testing.conformance.world import World, ids
+from tests.conformance.world import World, ids
 from tests.postgres.conftest import StoreMaker, execute
 from tests.postgres.servers import Link, OwnServer
 from tests.support import eventually

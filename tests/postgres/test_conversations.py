@@ -26,7 +26,7 @@ from agent_messaging.storage.ports import (
     Stored,
 )
 from agent_messaging.storage.postgres.store import PostgresStore
-from agent_messaging.testing.conformance.world import World, id_of, ids
+from tests.conformance.world import World, id_of, ids
 from tests.postgres.conftest import StoreMaker, execute
 
 ROUNDS = 200

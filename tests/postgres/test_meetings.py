@@ -31,8 +31,8 @@ from agent_messaging.storage.ports import (
 )
 from agent_messaging.storage.postgres import acting, errors
 from agent_messaging.storage.postgres.store import PostgresStore
-from agent_messaging.testing.conformance.gathering import Feed, Gathering, names_of, plan, speech
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.gathering import Feed, Gathering, names_of, plan, speech
+from tests.conformance.world import World
 from tests.postgres.conftest import StoreMaker, execute
 from tests.support import eventually
 

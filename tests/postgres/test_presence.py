@@ -15,7 +15,7 @@ import pytest
 
 from agent_messaging.storage.ports import Stored
 from agent_messaging.storage.postgres.store import PostgresStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 from tests.postgres.conftest import StoreMaker, execute
 from tests.postgres.servers import Link, OwnServer
 from tests.support import eventually

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 
 REPOSITORY = Path(__file__).parents[2]
 

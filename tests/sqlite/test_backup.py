@@ -17,7 +17,7 @@ from agent_messaging.models import Kind
 from agent_messaging.storage.ports import Role
 from agent_messaging.storage.sqlite import backup
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 
 from .conftest import OpenStore
 

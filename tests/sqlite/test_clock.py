@@ -10,7 +10,7 @@ from agent_messaging.storage.boot import boot_clock
 from agent_messaging.storage.sqlite import clock
 from agent_messaging.storage.sqlite.clock import read_boot_id, to_datetime, to_microseconds, wall_clock
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 
 from .conftest import OpenStore
 

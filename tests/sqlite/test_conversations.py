@@ -26,7 +26,7 @@ from agent_messaging.storage.ports import (
     UnknownAgents,
 )
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 
 
 def talk(world: World, sender: str, recipient: str, **options: Any) -> NewGroup:

@@ -14,7 +14,7 @@ from agent_messaging.exceptions import DatabaseError, NotInitializedError
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import ClaimRequest, Settlement, Settling
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 from tests.support import eventually
 
 

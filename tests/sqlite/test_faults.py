@@ -39,7 +39,7 @@ from agent_messaging.storage.sqlite.clock import StoreClock
 from agent_messaging.storage.sqlite.errors import translate, translate_commit
 from agent_messaging.storage.sqlite.files import match_mount
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 
 from .conftest import REPOSITORY, Child, OpenStore
 
@@ -380,7 +380,7 @@ async def test_a_limit_of_the_file_size_is_a_full_store(tmp_path: Path) -> None:
 import asyncio, resource, signal, sys
 from agent_messaging.exceptions import StorageFullError
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 
 def limit(size): resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 

@@ -16,7 +16,7 @@ import apsw
 import asyncpg
 import pytest
 
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 from tests.support import eventually, eventually_sync
 
 from .conftest import REPOSITORY, OpenStore

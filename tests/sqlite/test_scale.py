@@ -13,7 +13,7 @@ import pytest
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import Role, Settling, Stored, UnknownAgents
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 
 MANY = 20_000
 

@@ -22,7 +22,7 @@ from agent_messaging.storage.ports import (
     Stored,
 )
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.world import World
 
 from .test_scale import cost
 

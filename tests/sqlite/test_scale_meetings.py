@@ -13,8 +13,8 @@ from agent_messaging.models import MeetingEventType, MeetingStatus
 from agent_messaging.storage.assembly import Attend, End, Leave, Pass, Speak, Start
 from agent_messaging.storage.ports import Acted
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from agent_messaging.testing.conformance.gathering import DURATION, plan, speech
-from agent_messaging.testing.conformance.world import World
+from tests.conformance.gathering import DURATION, plan, speech
+from tests.conformance.world import World
 
 from .test_scale import cost
 from .test_scale_conversations import statements

@@ -1,0 +1,532 @@
+"""Conversations in plain Python: sessions, asks, waits and reading on top of the model of deliveries.
+
+Where the contract leaves something open, so does the model: `either` of an ask has the states that would do, and what
+a verb may tell beside what it must is kept apart. The rule of circles is the stores' own: it has tests by itself, so
+what is compared is what they tell it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from agent_messaging.models import AskState, DeliveryState, Kind, MessageType
+from agent_messaging.storage.circles import Place, Staff, WaitingAsk, find_circle
+from agent_messaging.storage.ports import (
+    CLAIM_MARGIN,
+    Answering,
+    AppendOutcome,
+    Duplicate,
+    EndedAsk,
+    KeyConflict,
+    MailboxFull,
+    MutualWait,
+    NewGroup,
+    NotWaiting,
+    SessionLocked,
+    Settling,
+    Stored,
+    Unexpected,
+)
+
+from .model import CLAIMED, DEAD, QUEUED, Item, Model
+
+OPEN = AskState.OPEN
+
+
+@dataclass(slots=True, eq=False)
+class Talk:
+    """One session."""
+
+    session_id: str
+    pair: frozenset[str]
+    created_at: float
+    ended_at: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Letter(Item):
+    """One conversation message and its delivery."""
+
+    talk: Talk = field(kw_only=True)
+    ask_timeout: float | None = None
+    message_type: MessageType = MessageType.USER_DEFINED
+    created_at: float = 0.0
+    is_read: bool = False
+    may_be_read: bool = False
+    """Where the contract leaves open whether it is read."""
+
+
+@dataclass(slots=True, eq=False)
+class Question:
+    """An ask."""
+
+    letter: Letter
+    deadline: float
+    within: Letter | None
+    is_taken: bool
+    """The own code of whom it asks has it: it read it, or was given it as the answer to its own ask."""
+    taken_within: Letter | None
+    """In the run of this message; None: outside any."""
+    keyed: bool
+    state: AskState = OPEN
+    answer: Letter | None = None
+    reason: str | None = None
+    is_given_up: bool = False
+    """Its asker closed it as cancelled."""
+    either: set[AskState] = field(default_factory=set)
+    """Where the contract leaves open how it ended: the ways that would do."""
+
+    @property
+    def id(self) -> str:
+        return self.letter.message_id
+
+    def told(self) -> EndedAsk:
+        return EndedAsk(self.id, self.state, self.letter.origin)
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """A registered wait."""
+
+    wait_id: str
+    recipient: str
+    sender: str
+    owner: str
+    until: float | None
+    is_ended: bool = False
+
+
+@dataclass(slots=True)
+class Told:
+    """Processes that a verb must name, and those that it may name."""
+
+    must: set[str] = field(default_factory=set)
+    may: set[str] = field(default_factory=set)
+
+    def fits(self, named: set[str]) -> bool:
+        return self.must <= named <= self.must | self.may
+
+
+class ConversationModel(Model):
+    """All conversations of a store."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.talks: list[Talk] = []
+        self.asks: dict[str, Question] = {}
+        self.waits: list[Wait] = []
+        self.notices: list[Letter] = []
+        self.services: dict[str, dict[str, tuple[bool, int]]] = {}
+        """Of the live processes: agents ("" is every one) with whether it is explicit, and the slots."""
+        self.keys: dict[tuple[str, str], tuple[str, str]] = {}
+        self.in_mailboxes: list[Item] = []
+        """When the call began: what it takes out makes no room in it."""
+
+    @property
+    def letters(self) -> list[Letter]:
+        return [item for item in self.items if isinstance(item, Letter)]
+
+    def begin_call(self) -> None:
+        """A call begins that stores."""
+        self.in_mailboxes = self.open_items()
+
+    def open_items(self) -> list[Item]:
+        return [item for item in self.items if item.state in (QUEUED, CLAIMED)]
+
+    def letter(self, message_id: str) -> Letter:
+        item = self.find(message_id)
+        assert isinstance(item, Letter)
+        return item
+
+    # --- what is there --------------------------------------------------------------------------------------------
+
+    def open_talk(self, one: str, other: str) -> Talk | None:
+        return next((talk for talk in self.talks if talk.pair == {one, other} and talk.ended_at is None), None)
+
+    def open_asks(self) -> Iterator[Question]:
+        return (ask for ask in self.asks.values() if ask.state is OPEN)
+
+    def open_ask(self, asker: str, responder: str) -> Question | None:
+        return next(
+            (ask for ask in self.open_asks() if (ask.letter.sender, ask.letter.recipient) == (asker, responder)), None
+        )
+
+    def live_waits(self, recipient: str, sender: str) -> list[Wait]:
+        return [
+            wait
+            for wait in self.waits
+            if (wait.recipient, wait.sender) == (recipient, sender)
+            and not wait.is_ended
+            and (wait.until is None or wait.until > self.now)
+        ]
+
+    def unread(self, recipient: str, sender: str | None = None) -> list[Letter]:
+        return [
+            letter
+            for letter in self.letters
+            if letter.recipient == recipient
+            and sender in (None, letter.sender)
+            and letter.message_type is MessageType.USER_DEFINED
+            and not letter.is_read
+        ]
+
+    def awaited(self, recipient: str, sender: str) -> Letter | None:
+        """What `take_awaited` would take: what is due, or was never for a handler."""
+        for letter in self.unread(recipient, sender):
+            if self.is_ready(letter) or (letter.state is DeliveryState.DONE and letter.token == 0):
+                return letter
+        return None
+
+    def holds_its_lane(self, item: Item) -> bool:
+        """A run that has asked waits itself."""
+        return item.state is CLAIMED and all(ask.within is not item for ask in self.open_asks())
+
+    def lane_gives(self, lane: tuple[str, Kind, str], ordered: bool, origin: str | None) -> Iterator[Item]:
+        recipient, _, sender = lane
+        return iter(()) if self.live_waits(recipient, sender) else super().lane_gives(lane, ordered, origin)
+
+    def take(self, item: Item, owner: str, run_limit: float) -> None:
+        super().take(item, owner, run_limit)
+        assert isinstance(item, Letter)
+        item.hard_end = self.now + max(run_limit, item.ask_timeout or 0.0) + CLAIM_MARGIN
+
+    # --- storing --------------------------------------------------------------------------------------------------
+
+    def store(self, group: NewGroup, owner: str) -> AppendOutcome:
+        """What `append` answers to a group, without claims: those are made once all groups of a call are stored."""
+        (new,) = group.deliveries
+        key = (group.sender_id, group.idempotency_key or "")
+        if group.idempotency_key is not None and key in self.keys:
+            fingerprint, message_id = self.keys[key]
+            return Duplicate([message_id]) if fingerprint == group.fingerprint else KeyConflict()
+        talk = self.open_talk(group.sender_id, new.recipient_id)
+        incoming = self.open_ask(new.recipient_id, group.sender_id)
+        answered = self.answered(group, incoming)
+        if group.answers is Answering.REQUIRED and answered is None:
+            return NotWaiting(talk.session_id if talk else None)
+        within = self.letter(group.within) if group.within else None
+        if group.ask_timeout is not None and (
+            refused := self.refuse(group.sender_id, new.recipient_id, within, answered)
+        ):
+            return refused
+        if (
+            group.only_if_expected
+            and group.ask_timeout is not None
+            and answered is None
+            and not self.live_waits(new.recipient_id, group.sender_id)
+        ):
+            return Unexpected()
+        if group.mailbox_limit is not None and answered is None:
+            there = {
+                item.message_id
+                for item in (*self.open_items(), *self.in_mailboxes)
+                if item.recipient == new.recipient_id
+            }
+            if len(there) >= group.mailbox_limit:
+                return MailboxFull([new.recipient_id])
+
+        if talk is None:
+            talk = Talk(str(group.session_id), frozenset((group.sender_id, new.recipient_id)), self.now)
+            self.talks.append(talk)
+        letter = Letter(
+            new.message_id,
+            group.sender_id,
+            new.recipient_id,
+            group.kind,
+            group.max_attempts,
+            group.run_limit,
+            owner,
+            None,
+            None,
+            talk=talk,
+            ask_timeout=group.ask_timeout,
+            created_at=self.now,
+        )
+        waiting = self.live_waits(letter.recipient, letter.sender)
+        if answered is not None:
+            letter.state, letter.is_read = DeliveryState.DONE, True
+            self.items.append(letter)
+            self.answer(answered, letter)
+        else:
+            self.append(letter, owner, claim=False)
+            if group.notify and not waiting and incoming is None:
+                self.notices.append(letter)
+        if group.ask_timeout is not None:
+            self.asks[letter.message_id] = Question(
+                letter,
+                self.now + group.ask_timeout,
+                within,
+                answered is not None,
+                answered.within if answered else None,
+                group.idempotency_key is not None,
+            )
+        if group.idempotency_key is not None:
+            self.keys[key] = (group.fingerprint, letter.message_id)
+        return Stored(
+            session_id=talk.session_id,
+            answered=answered.told() if answered else None,
+            waiters=frozenset(wait.owner for wait in waiting),
+            is_asked=incoming is not None and answered is None,
+        )
+
+    def answered(self, group: NewGroup, incoming: Question | None) -> Question | None:
+        if incoming is None or group.answers is None:
+            return None
+        if group.answers is Answering.IF_TAKEN:
+            return incoming if incoming.is_taken and incoming.taken_within is None else None
+        run = self.asks.get(group.within or "")
+        if run is not None and (run.letter.sender, run.letter.recipient) == (new_recipient(group), group.sender_id):
+            return incoming if run is incoming else None
+        return incoming
+
+    def refuse(
+        self, sender: str, recipient: str, within: Letter | None, answered: Question | None
+    ) -> SessionLocked | MutualWait | None:
+        first = self.open_ask(sender, recipient)
+        # One that is an answer is with the code that waits for it as soon as it is stored.
+        place = Place.TAKEN if answered else Place.QUEUED
+        taken_within = self.place_of(answered.within) if answered else None
+        new = WaitingAsk(-1, sender, recipient, place, self.place_of(within), taken_within)
+        asks = {ask.id: self.waiting_ask(ask) for ask in self.open_asks() if ask is not answered}
+        staff = {agent: self.staff(agent) for agent in {letter.recipient for letter in self.letters} | {recipient}}
+        path = find_circle(new, asks.values(), staff, behind=asks[first.id] if first else None)
+        if path is not None:
+            return MutualWait(path)
+        return SessionLocked(first.id) if first else None
+
+    def place_of(self, letter: Letter | None) -> int | None:
+        return None if letter is None else self.items.index(letter)
+
+    def waiting_ask(self, ask: Question) -> WaitingAsk:
+        places = {QUEUED: Place.QUEUED, CLAIMED: Place.CLAIMED}
+        letter = ask.letter
+        return WaitingAsk(
+            self.items.index(letter),
+            letter.sender,
+            letter.recipient,
+            places.get(letter.state, Place.TAKEN),
+            self.place_of(ask.within),
+            self.place_of(ask.taken_within),
+        )
+
+    def staff(self, agent: str) -> Staff:
+        own, others = [], []
+        for of in self.services.values():
+            named = [(one, *of[one]) for one in ("", agent) if one in of]
+            own += [slots for one, explicit, slots in named if one == agent and explicit]
+            # A process that serves it by its name and as one of all has its slots once.
+            shared = [slots for one, explicit, slots in named if not explicit or one == ""]
+            others += [max(shared)] if shared else []
+        runs = frozenset(
+            place
+            for place, item in enumerate(self.items)
+            if item.recipient == agent and item.state is CLAIMED and isinstance(item, Letter)
+        )
+        return Staff(sum(own or others), runs)
+
+    # --- how asks end ---------------------------------------------------------------------------------------------
+
+    def answer(self, ask: Question, letter: Letter) -> None:
+        ask.state, ask.answer = AskState.REPLIED, letter
+        ask.letter.is_read = True
+        self.take_along(ask)
+
+    def end_ask(self, ask: Question, state: AskState, reason: str | None = None) -> None:
+        if ask.state is OPEN:
+            ask.state, ask.reason = state, reason
+            self.take_along(ask)
+
+    def take_along(self, ask: Question) -> None:
+        """The delivery of an ask that ended does not stay in the queue."""
+        if ask.state is not OPEN and ask.letter.state is QUEUED:
+            replied = ask.state is AskState.REPLIED
+            ask.letter.state = DeliveryState.DONE if replied else DeliveryState.EXPIRED
+
+    def close(self, ask: Question, state: AskState) -> None:
+        self.end_ask(ask, state)
+        if state is AskState.CANCELLED and ask.answer is not None:
+            # Read once more since its asker gave up: whether a repeat makes it unread again is left open.
+            ask.answer.may_be_read = ask.is_given_up and ask.answer.is_read
+            ask.answer.is_read = False
+            ask.is_given_up = True
+
+    def settle_letter(
+        self, letter: Letter, token: int, how: Settling, delay: float, answer_id: str | None
+    ) -> tuple[bool, list[EndedAsk], Told]:
+        """End a claim: whether it moved, the asks that ended with it, and who is told."""
+        ended = letter.state is CLAIMED and letter.token == token
+        moved = self.settle(letter, token, how, delay)
+        told, asks = Told(), []
+        if not ended:
+            return moved, [], told
+        ask = self.asks.get(letter.message_id)
+        if how in (Settling.DONE, Settling.DEAD):
+            told.must.add(letter.origin)
+        if how is Settling.DONE and answer_id is not None:
+            if self.give(letter, answer_id, ask):
+                assert ask is not None
+                asks.append(ask.told())
+            else:
+                waits = [
+                    wait for wait in self.waits if (wait.recipient, wait.sender) == (letter.sender, letter.recipient)
+                ]
+                told.must.update(wait.owner for wait in self.live_waits(letter.sender, letter.recipient))
+                told.may.update(wait.owner for wait in waits)
+        elif ask is not None and how is Settling.DEAD:
+            if ask.state is OPEN:
+                self.end_ask(ask, AskState.FAILED, "reason")
+                asks.append(ask.told())
+        elif ask is not None:
+            self.take_along(ask)
+            if letter.state is not QUEUED:
+                told.may.add(letter.origin)
+        return moved, asks, told
+
+    def give(self, letter: Letter, answer_id: str, ask: Question | None) -> bool:
+        """Store what a run answered; whether it ended the ask."""
+        answer = Letter(
+            answer_id,
+            letter.recipient,
+            letter.sender,
+            letter.kind,
+            0,
+            0.0,
+            "",
+            None,
+            None,
+            DeliveryState.DONE,
+            talk=letter.talk,
+            created_at=self.now,
+        )
+        self.items.append(answer)
+        if ask is not None:
+            ask.letter.is_read = True
+        if ask is None or ask.state is not OPEN:
+            return False
+        answer.is_read = True
+        self.answer(ask, answer)
+        return True
+
+    def lose(self, item: Item, *, counted: bool) -> None:
+        super().lose(item, counted=counted)
+        ask = self.asks.get(item.message_id)
+        if ask is None:
+            return
+        if item.state is DEAD:
+            # Its reason is that of the log, which is compared where the row is.
+            self.end_ask(ask, AskState.FAILED, "")
+        self.take_along(ask)
+
+    def end_processes(self, owners: Iterable[str], *, died: bool) -> int:
+        """Processes died, or stopped; how many claims moved."""
+        gone = set(owners)
+        cancelled = [ask for ask in self.open_asks() if ask.letter.origin in gone and not ask.keyed]
+        claimed = {item.message_id for item in self.items if item.state is CLAIMED and item.owner in gone}
+        for ask in cancelled:
+            self.end_ask(ask, AskState.CANCELLED)
+        self.waits = [wait for wait in self.waits if wait.owner not in gone]
+        for owner in gone:
+            self.services.pop(owner, None)
+        moved = sum(self.release(owner) if died else self.stop(owner) for owner in owners)
+        for ask in cancelled:
+            if ask.id in claimed and ask.letter.state is DEAD:
+                ask.either = {AskState.CANCELLED, AskState.FAILED}
+        return moved
+
+    def stop(self, owner: str) -> int:
+        """The owner stopped: as if it had given back all it had."""
+        held = [item for item in self.items if item.state is CLAIMED and item.owner == owner]
+        for item in held:
+            self.settle(item, item.token, Settling.RETURNED, 0.0)
+            if ask := self.asks.get(item.message_id):
+                self.take_along(ask)
+        return len(held)
+
+    def pass_time(self, now: float) -> tuple[tuple[int, int], Told, int]:
+        """Let time pass: the least and the most that may have become due, who is told, and how many claims ended."""
+        late = [ask for ask in self.open_asks() if ask.deadline <= now]
+        # Scheduled ones that end with their asks may have become due first.
+        scheduled = sum(
+            1 for ask in late if ask.letter.state is QUEUED and ask.letter.due_at and ask.letter.due_at <= now
+        )
+        claimed = [letter for letter in self.letters if letter.state is CLAIMED]
+        for ask in late:
+            self.end_ask(ask, AskState.TIMED_OUT)
+        failing = [ask for ask in self.asks.values() if ask.state is OPEN]
+        due, origins, released = self.advance(now)
+        told = Told(origins | {ask.letter.origin for ask in late})
+        told.may.update(ask.letter.origin for ask in failing if ask.state is AskState.FAILED)
+        told.may.update(letter.origin for letter in claimed if letter.state.is_final)
+        for ask in late:
+            if ask.letter in claimed and ask.letter.state is DEAD:
+                ask.either = {AskState.TIMED_OUT, AskState.FAILED}
+                told.may.add(ask.letter.origin)
+                told.must -= (
+                    {ask.letter.origin}
+                    - origins
+                    - {other.letter.origin for other in late if other is not ask and not other.either}
+                )
+        return (due, due + scheduled), told, released
+
+    def next_in(self) -> float | None:
+        changes = [ask.deadline - self.now for ask in self.open_asks()]
+        if (other := super().next_in()) is not None:
+            changes.append(other)
+        return min(changes, default=None)
+
+    def withdraw(self, item: Item) -> bool:
+        moved = super().withdraw(item)
+        if moved and (ask := self.asks.get(item.message_id)):
+            self.end_ask(ask, AskState.CANCELLED)
+        return moved
+
+    def end_talk(self, first: str, second: str, ending_id: str) -> tuple[Talk, list[EndedAsk], Told] | None:
+        talk = self.open_talk(first, second)
+        if talk is None:
+            return None
+        asks = [ask for ask in self.open_asks() if ask.letter.talk is talk]
+        for ask in asks:
+            self.end_ask(ask, AskState.ENDED)
+        live = self.live_waits(first, second) + self.live_waits(second, first)
+        told = Told({ask.letter.origin for ask in asks} | {wait.owner for wait in live})
+        for wait in self.waits:
+            if {wait.recipient, wait.sender} == talk.pair:
+                told.may.add(wait.owner)
+                wait.is_ended = True
+        talk.ended_at = self.now
+        ending = Letter(
+            ending_id,
+            first,
+            second,
+            Kind.CONVERSATION,
+            0,
+            0.0,
+            "",
+            None,
+            None,
+            DeliveryState.DONE,
+            talk=talk,
+            message_type=MessageType.ENDING,
+            created_at=self.now,
+            is_read=True,
+        )
+        self.items.append(ending)
+        return talk, [ask.told() for ask in asks], told
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def mark(self, letters: Iterable[Letter], within: Letter | None = None) -> None:
+        """Their recipient's own code has them, in the run of a message or outside any."""
+        for letter in letters:
+            letter.is_read = True
+            if letter.state is QUEUED:
+                letter.state = DeliveryState.DONE
+                if ask := self.asks.get(letter.message_id):
+                    ask.is_taken, ask.taken_within = True, within
+
+
+def new_recipient(group: NewGroup) -> str:
+    """Whom a conversation message goes to."""
+    (new,) = group.deliveries
+    return new.recipient_id
