@@ -22,6 +22,8 @@ from agent_messaging import (
 )
 from agent_messaging.delivery import runs
 from agent_messaging.delivery.retry import RetryPolicy
+from agent_messaging.models import Kind
+from agent_messaging.storage.ports import ClaimRequest, Settlement, Settling
 from agent_messaging.storage.sqlite import rows
 from tests.client.meeting_support import Table, Watcher
 from tests.client.support import SOON, MakeSdk, Sdk
@@ -546,3 +548,20 @@ async def test_a_meeting_of_handlers_alone_does_not_keep_the_sdk_from_closing(ma
     assert [number for number, _, _ in course] == list(range(1, len(course) + 1))
     assert first == (len(course), course[-1][1])
     assert {how for _, _, how in course[:-1]} == {"spoke"}
+
+
+async def test_a_dead_turn_that_is_redriven_too_late_is_dead_again_at_once(sdk: Sdk) -> None:
+    store = sdk.store
+    owner = store.presence.process_id
+    table = await Table.open(sdk, "bob")
+    await table.speak("alice")
+    bob_id = (await sdk._started().names.get("bob")).id
+    [claimed] = await store.deliveries.claim([ClaimRequest(bob_id, Kind.TURN, 1, 60.0)], owner=owner)
+    await store.deliveries.settle([Settlement(claimed.claim, Settling.DEAD, reason="no")], owner=owner)
+    await table.speak("bob")
+    sdk.register_meeting_handler("bob")(bob := Speaker())
+    assert await sdk.dead_letters.redrive([UUID(claimed.message_id)]) == 1
+    await eventually(sdk.dead_letters.list, SOON)
+    [letter] = await sdk.dead_letters.list()
+    assert "its turn is over" in letter.reasons[-1]
+    assert not bob.contexts

@@ -245,7 +245,8 @@ class Gathering:
         claimed = await self.world.claim_one(
             agent or await self.holder(), kind=Kind.TURN, now=self.world.at(at), **options
         )
-        assert json.loads(claimed.content)["meeting_id"] == self.id
+        assert claimed.turn is not None
+        assert claimed.turn.meeting_id == self.id
         return claimed
 
     async def everything(self) -> list[object]:

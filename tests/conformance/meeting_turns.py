@@ -26,7 +26,7 @@ from agent_messaging.storage.assembly import (
     Start,
     Why,
 )
-from agent_messaging.storage.ports import CLAIM_MARGIN, Acted, Duplicate, KeyConflict, Settling, TimedOut
+from agent_messaging.storage.ports import CLAIM_MARGIN, Acted, Duplicate, KeyConflict, Settling, TimedOut, TurnRef
 from agent_messaging.testing.waiting import eventually
 
 from .base import Processes, StoreFixtures
@@ -89,7 +89,8 @@ class DutyConformance(StoreFixtures):
         await meeting.speak(at=5, owner=speaker)
         claimed = await meeting.claim_turn(world.bob, at=6)
         assert (claimed.kind, claimed.sender_id, claimed.recipient_id) == (Kind.TURN, world.alice, world.bob)
-        assert json.loads(claimed.content) == {"meeting_id": meeting.id, "turn": 2}
+        assert claimed.turn == TurnRef(meeting.id, 2)
+        assert json.loads(claimed.content) == {"meeting_id": meeting.id, "turn": 2}, "for who reads the mailbox"
         assert (claimed.metadata, claimed.session_id, claimed.max_attempts) == (None, None, 3)
         assert (claimed.created_at, claimed.origin) == (world.at(5), speaker)
         # Its run may take as long as the turn.
@@ -162,10 +163,21 @@ class DutyConformance(StoreFixtures):
         await meeting.pass_on()
         assert [(await meeting.duty(number)).state for number in (1, 2, 3)] == [DeliveryState.DEAD, DONE, QUEUED]
 
+    async def test_a_dead_letter_names_its_turn_while_that_lasts(self, world: World) -> None:
+        meeting = await Gathering.active(world)
+        claimed = await meeting.claim_turn()
+        for turn in (TurnRef(meeting.id, 1), None):
+            await world.settle(claimed, Settling.DEAD, reason="no")
+            if turn is None:
+                await meeting.pass_on()
+            await world.deliveries.redrive([claimed.message_id], None)
+            claimed = await world.claim_one(world.alice, kind=Kind.TURN)
+            assert claimed.turn == turn
+
     async def test_one_turn_ends_and_that_of_another_meeting_stays(self, world: World) -> None:
         first, second = await Gathering.active(world), await Gathering.active(world)
         claims = await world.claim(world.alice, kind=Kind.TURN, ordered=False)
-        assert len(claims) == 2
+        assert {claim.turn for claim in claims} == {TurnRef(first.id, 1), TurnRef(second.id, 1)}
         await first.pass_on()
         assert [(await meeting.duty(1)).state for meeting in (first, second)] == [WITHDRAWN, CLAIMED]
         assert [claim.message_id for claim in claims if (await world.settle(claim)).moved == [True]] == [

@@ -127,9 +127,11 @@ async def _invitations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
 
 async def _turns(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
     """No problem where agents speak by hand, which nobody can see."""
+    from ..models import MeetingStatus
+
     [(id, name), *_rest] = await _first(sdk, ids) or [("", "…")]
-    turns = [one["content"] for one in await _newest(sdk, id, "turn") if isinstance(one["content"], dict)]
-    meeting = str(turns[0].get("meeting_id")) if turns else "ID"
+    active = await sdk.store.meetings.list_meetings(id, statuses={MeetingStatus.ACTIVE}, limit=LOOKED_AT)
+    meeting = next((one.meeting_id for one in active if one.turn is not None and one.turn.agent_id == id), "ID")
     return [
         Finding(
             f"A turn in a meeting waits for {await name_agents(sdk, ids)}, and no live process with a turn handler "

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from ..models import Kind
-from ..storage.ports import ClaimedDelivery
+from ..storage.ports import ClaimedDelivery, TurnRef
 from .stations import Station
 
 
@@ -28,8 +28,8 @@ class Run:
     waits: int = 0
     """Asks and waits made in it that are open: meanwhile it does not hold its lane."""
     has_ended: bool = False
-    turn: tuple[str, int] | None = None
-    """Of a turn handler: the meeting and the number of the turn, once it has begun."""
+    turn: TurnRef | None = None
+    """Of a turn handler: the turn, once it has begun."""
     is_acting: bool = False
     """Of a turn handler: it has returned, and its turn is being used."""
     is_moot: bool = False

@@ -33,6 +33,7 @@ from ..storage.ports import (
     Settlement,
     Settling,
     Stored,
+    TurnRef,
 )
 from .asks import Asks
 from .background import Background
@@ -354,19 +355,18 @@ class Dispatcher:
         elif self.names.cached_by_id(recipient_id) is None:
             self.look()
 
-    def turns(self) -> list[tuple[str, str, int]]:
-        """What turn handlers are at work on here: (meeting id, agent id, number)."""
-        runs = [run for run in self.runs.values() if not run.is_acting]
-        return [(run.turn[0], run.delivery.recipient_id, run.turn[1]) for run in runs if run.turn is not None]
+    def turns(self) -> list[TurnRef]:
+        """The turns on which turn handlers are at work here."""
+        return [run.turn for run in self.runs.values() if run.turn is not None and not run.is_acting]
 
-    def end_turn(self, meeting_id: str, number: int) -> None:
+    def end_turn(self, turn: TurnRef) -> None:
         """A turn is over: cancel the handler that works on it here, and settle nothing.
 
         A handler that has ended it itself, by a call, gets what that call returns and goes on to its end.
         """
         caller = current_run(self)
         for task, run in self.runs.items():
-            if not run.is_acting and run.turn == (meeting_id, number):
+            if not run.is_acting and run.turn == turn:
                 run.is_moot = True
                 if run is not caller:
                     task.cancel()

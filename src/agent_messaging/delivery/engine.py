@@ -119,7 +119,7 @@ class Engine:
             on_turn=self._turn_begun,
             on_events=self._events_recorded,
             on_deadline=self.look_in,
-            on_ended_turn=lambda meeting_id, number: self.dispatcher.end_turn(meeting_id, number),
+            on_ended_turn=lambda turn: self.dispatcher.end_turn(turn),
             on_trouble=self.trouble.note,
         )
         runner = Runner(
@@ -323,8 +323,8 @@ class Engine:
 
     async def _end_turns(self) -> None:
         """Cancel what works here on turns that are over."""
-        for meeting_id, number in await self.meetings.find_over(self.dispatcher.turns()):
-            self.dispatcher.end_turn(meeting_id, number)
+        for turn in await self.meetings.find_over(self.dispatcher.turns()):
+            self.dispatcher.end_turn(turn)
 
     async def _find_final(self, message_ids: list[str]) -> dict[str, ReceiptRow | None]:
         rows = {row.message_id: row for row in await self.store.deliveries.list_receipts(message_ids)}

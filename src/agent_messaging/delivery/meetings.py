@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from uuid import UUID
 
-from ..bodies import open_body, open_or_mark
+from ..bodies import open_or_mark
 from ..exceptions import (
     AgentMessagingError,
     DatabaseError,
     MeetingNotFoundError,
     OutcomeUnknownError,
-    StorageCorruptError,
 )
-from ..handlers.running import UnreadableError, make_turn_context
+from ..handlers.running import make_turn_context
 from ..handlers.threads import DaemonThreads
 from ..models import MeetingStatus, MessageContext, MessageType, ParticipantStatus, Record, Turn
 from ..payloads import checksum, encode
@@ -40,6 +38,7 @@ from ..storage.ports import (
     Presence,
     Standing,
     TimedOut,
+    TurnRef,
     TurnRow,
 )
 from .background import Background
@@ -70,8 +69,7 @@ Selector = Callable[[Record], str | Awaitable[str | None] | None]
 class TurnRun:
     """What a turn handler's run is about."""
 
-    meeting_id: str
-    number: int
+    turn: TurnRef
     delivery: ClaimedDelivery
     """With the latest speech for a payload, or the facts of the meeting where nothing was said yet."""
     context: MessageContext
@@ -86,7 +84,7 @@ class Meetings:
         on_turn: Called when an agent has the turn: its turn handler, here or elsewhere, has something to do.
         on_events: Called when events were recorded.
         on_deadline: Called with the seconds until a turn's deadline.
-        on_ended_turn: Called with a meeting and the number of a turn that is over: whatever runs in it is moot.
+        on_ended_turn: Called with a turn that is over: whatever runs in it is moot.
         on_trouble: Called when the store did not let a speaker be chosen.
         threads: For plain functions that name speakers.
     """
@@ -104,7 +102,7 @@ class Meetings:
         on_turn: Callable[[str], None],
         on_events: Callable[[], None],
         on_deadline: Callable[[float], None],
-        on_ended_turn: Callable[[str, int], None],
+        on_ended_turn: Callable[[TurnRef], None],
         on_trouble: Callable[[AgentMessagingError], None],
     ) -> None:
         self.meetings = meetings
@@ -163,7 +161,7 @@ class Meetings:
     def acted(self, meeting_id: str, acted: Acted) -> None:
         """A meeting has changed by a commit made here."""
         if acted.ended_turn is not None:
-            self.on_ended_turn(meeting_id, acted.ended_turn)
+            self.on_ended_turn(TurnRef(meeting_id, acted.ended_turn))
         self.readiness.hint([meeting_id])
         self.presence.ring(acted.processes - {self.presence.process_id})
         turn = acted.turn
@@ -392,14 +390,10 @@ class Meetings:
 
     # --- turn handlers ------------------------------------------------------------------------------------------------
 
-    async def prepare(self, delivery: ClaimedDelivery, agent: AgentName) -> TurnRun | None:
-        """What the run of a turn handler gets; None if the turn is over.
-
-        Raises:
-            UnreadableError: The delivery's message is damaged.
-        """
-        meeting_id, number = turn_of(delivery)
-        standing = (await self.meetings.find_standings([(meeting_id, agent.id)]))[meeting_id, agent.id]
+    async def prepare(self, delivery: ClaimedDelivery, ref: TurnRef, agent: AgentName) -> TurnRun | None:
+        """What the run of a turn handler gets; None if the turn is over."""
+        meeting_id, number = ref.meeting_id, ref.number
+        standing = (await self._find_meetings([meeting_id]))[meeting_id]
         turn = standing.turn if standing is not None else None
         if turn is None or turn.number != number:
             return None
@@ -420,19 +414,19 @@ class Meetings:
         if speaker is None:
             speaker = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id, agent)
         context = make_turn_context(subject_delivery, speaker, agent, meeting_id, shown)
-        return TurnRun(meeting_id, number, subject_delivery, context, turn.left)
+        return TurnRun(ref, subject_delivery, context, turn.left)
 
     def count_failures(self, run: TurnRun, agent_id: str) -> int:
         """How often in a row the agent's turn handler has failed here in this meeting."""
-        return self.failures.get(run.meeting_id, {}).get(agent_id, 0)
+        return self.failures.get(run.turn.meeting_id, {}).get(agent_id, 0)
 
     def ran(self, run: TurnRun, agent_id: str, *, failed: bool) -> None:
         """A run of a turn handler has ended by itself."""
         if failed:
-            of_meeting = self.failures.setdefault(run.meeting_id, {})
+            of_meeting = self.failures.setdefault(run.turn.meeting_id, {})
             of_meeting[agent_id] = of_meeting.get(agent_id, 0) + 1
         elif self.count_failures(run, agent_id):
-            del self.failures[run.meeting_id][agent_id]
+            del self.failures[run.turn.meeting_id][agent_id]
 
     async def _facts(self, meeting_id: str) -> dict[str, Any]:
         meeting = await self.meetings.find_meeting(meeting_id)
@@ -456,16 +450,16 @@ class Meetings:
         speech = None
         if answer is not None:
             # A host that is to name the next speaker cannot do so by what its handler returns.
-            act = Speak(agent_id, run.number, by_order=True)
+            act = Speak(agent_id, run.turn.number, by_order=True)
             speech = NewSpeech(answer.message_id, answer.content, None, answer.checksum)
         else:
-            act = Pass(agent_id, run.number, reason)
+            act = Pass(agent_id, run.turn.number, reason)
         loop = asyncio.get_running_loop()
         deadline = None if run.left is None else loop.time() + run.left
         pause = FIRST_PAUSE
         while True:
             try:
-                outcome = await self.act(run.meeting_id, act, speech=speech, claim=claim)
+                outcome = await self.act(run.turn.meeting_id, act, speech=speech, claim=claim)
             except (DatabaseError, OutcomeUnknownError) as error:
                 if not error.retryable or (deadline is not None and loop.time() + pause > deadline):
                     raise
@@ -473,19 +467,16 @@ class Meetings:
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             if not isinstance(outcome, Acted):
-                logger.info("turn %d of meeting %s was over before its handler had ended", run.number, run.meeting_id)
+                logger.info(
+                    "turn %d of meeting %s was over before its handler had ended", run.turn.number, run.turn.meeting_id
+                )
             return
 
-    async def find_over(self, runs: Iterable[tuple[str, str, int]]) -> list[tuple[str, int]]:
-        """Of these (meeting id, agent id, number), the turns that are over."""
-        runs = list(runs)
-        found = await self.meetings.find_standings([(meeting_id, agent_id) for meeting_id, agent_id, _ in runs])
-        over = []
-        for meeting_id, agent_id, number in runs:
-            standing = found.get((meeting_id, agent_id))
-            if standing is None or standing.turn is None or standing.turn.number != number:
-                over.append((meeting_id, number))
-        return over
+    async def find_over(self, turns: Collection[TurnRef]) -> list[TurnRef]:
+        """Those of these turns that are over."""
+        found = await self._find_meetings({turn.meeting_id for turn in turns})
+        current = {id: standing.turn for id, standing in found.items() if standing is not None}
+        return [turn for turn in turns if (now := current.get(turn.meeting_id)) is None or now.number != turn.number]
 
 
 def holds_turn(standing: Standing, agent_id: str) -> bool:
@@ -497,21 +488,3 @@ def holds_turn(standing: Standing, agent_id: str) -> bool:
 def is_out(standing: Standing) -> bool:
     """Whether the agent will never have the turn (again): the meeting has ended, or it is not in it."""
     return standing.status is MeetingStatus.ENDED or standing.seat is None or standing.seat == "left"
-
-
-def turn_of(delivery: ClaimedDelivery) -> tuple[str, int]:
-    """The meeting and the number of the turn that a delivery of kind `turn` is about.
-
-    Raises:
-        UnreadableError: The delivery's message is damaged.
-    """
-    try:
-        subject = open_body(delivery, f"message {delivery.message_id}").content
-        return str(UUID(subject["meeting_id"])), int(subject["turn"])
-    except (
-        StorageCorruptError,
-        ValueError,
-        TypeError,
-        LookupError,
-    ) as error:  # the last three: not what the SDK writes
-        raise UnreadableError from error

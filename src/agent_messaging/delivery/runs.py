@@ -17,13 +17,14 @@ from ..payloads import Decoder, annotation_of, checksum, encode
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
 from .asks import Asks
 from .current import Run, enter
-from .meetings import Meetings, TurnRun, turn_of
+from .meetings import Meetings, TurnRun
 from .names import NAMES_MAX_AGE, Names
 from .retry import RetryPolicy, describe, is_cancellation, traceback_of
 
 logger = logging.getLogger("agent_messaging.delivery")
 
 STOPPED = "the process stopped"
+TOO_LATE = "its turn is over"
 
 
 class Runner:
@@ -157,8 +158,10 @@ class Runner:
         try:
             if run.station.handler.is_bare and delivery.sender_id == delivery.recipient_id:
                 return Settlement(delivery.claim, Settling.DONE)  # the host speaks by hand
-            run.turn = turn_of(delivery)
-            turn = await self.meetings.prepare(delivery, run.station.agent)
+            if delivery.turn is None:
+                return Settlement(delivery.claim, Settling.DEAD, reason=TOO_LATE)
+            run.turn = delivery.turn
+            turn = await self.meetings.prepare(delivery, delivery.turn, run.station.agent)
             if turn is None:
                 return None
             turn = await self._brake(run, turn)

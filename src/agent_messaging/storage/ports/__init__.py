@@ -58,6 +58,7 @@ from .deliveries import (
     Settlement,
     Settling,
     Stored,
+    TurnRef,
     Unexpected,
     UnknownAgents,
 )
@@ -158,6 +159,7 @@ __all__ = [
     "StoreFacts",
     "Stored",
     "TimedOut",
+    "TurnRef",
     "TurnRow",
     "Unexpected",
     "UnknownAgents",

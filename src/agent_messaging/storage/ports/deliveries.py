@@ -198,6 +198,14 @@ class ClaimRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnRef:
+    """Names a turn."""
+
+    meeting_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
     """A claim with all that its run needs."""
 
@@ -216,6 +224,8 @@ class ClaimedDelivery:
     session_id: str | None = None
     ask_timeout: float | None = None
     """Of an ask: the seconds its asker waits. Its run may take so long, if that is more than the request's limit."""
+    turn: TurnRef | None = None
+    """Of kind turn: the one it is about. None where that is over, as of a dead letter that was redriven too late."""
 
     @property
     def size(self) -> int:

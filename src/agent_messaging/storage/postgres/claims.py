@@ -25,6 +25,7 @@ from ..ports import (
     Settled,
     Settlement,
     Settling,
+    TurnRef,
 )
 from ..sql import Queries
 from . import asks
@@ -218,6 +219,7 @@ async def _claim(
             origin=row["origin"],
             session_id=row["session_id"],
             ask_timeout=row["ask_timeout"],
+            turn=None if row["turn"] is None else TurnRef(row["meeting_id"], row["turn"]),
         )
         for row in taken
     ]

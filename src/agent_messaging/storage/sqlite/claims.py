@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 
 from ...models import Kind
-from ..ports import Claim, ClaimedDelivery, ClaimRequest
+from ..ports import Claim, ClaimedDelivery, ClaimRequest, TurnRef
 from ..sql import Queries
 from .clock import Instant, to_datetime
 from .engine import fetch
@@ -103,7 +103,7 @@ def _choose(
 
 def _claimed(row: list[Any]) -> ClaimedDelivery:
     (_, _, seq, token, attempt, max_attempts, origin, recipient_id, kind, sender_id, *message) = row
-    message_id, content, metadata, checksum, created_at, session_id, ask_timeout = message
+    message_id, content, metadata, checksum, created_at, session_id, turn, ask_timeout = message
     return ClaimedDelivery(
         claim=Claim(seq, next_number(token), next_number(attempt)),
         message_id=message_id,
@@ -118,4 +118,5 @@ def _claimed(row: list[Any]) -> ClaimedDelivery:
         origin=origin,
         session_id=session_id,
         ask_timeout=ask_timeout,
+        turn=None if turn is None else TurnRef(*turn),
     )

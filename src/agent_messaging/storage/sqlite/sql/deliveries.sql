@@ -125,7 +125,11 @@ with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapp
   where w.found + w.free < w.asked
 )
 select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, d.max_attempts, d.origin, d.recipient_id,
-  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id, d.ask_timeout))
+  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id,
+  json((
+    select json_array(meeting_id, number) from turns
+    where d.kind = 'turn' and meeting_id = m.meeting_id and ended_at is null and delivery_seq = d.seq
+  )), d.ask_timeout))
 from (select req, seq from walk where free order by req, found) as c
 cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq
@@ -191,7 +195,11 @@ candidate as (
   where w.free
 )
 select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, d.max_attempts, d.origin, d.recipient_id,
-  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id, d.ask_timeout))
+  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id,
+  json((
+    select json_array(meeting_id, number) from turns
+    where d.kind = 'turn' and meeting_id = m.meeting_id and ended_at is null and delivery_seq = d.seq
+  )), d.ask_timeout))
 from (select req, seq from candidate order by req, round, number) as c
 cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq
