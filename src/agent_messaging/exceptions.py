@@ -1,8 +1,9 @@
 """Every error the SDK raises, in one tree.
 
 Each class documents when it arises and what to do; that text is its default message. Details are typed attributes,
-given by keyword, and the message is built from them. `code` is stable across releases, `retryable` says whether the
-same call may succeed later unchanged. Every error survives pickling. Payloads never appear in a message.
+given by keyword, and the message is built from them: the problem, then the remedy in code. Both are attributes too,
+because elsewhere (on the command line) the remedy is another one. `code` is stable across releases, `retryable` says
+whether the same call may succeed later unchanged. Every error survives pickling. Payloads never appear in a message.
 
     AgentMessagingError
     ├── NotInitializedError (RuntimeError)      ├── SessionError
@@ -45,20 +46,35 @@ class AgentMessagingError(Exception):
     exit_code: ClassVar[int] = 1
     """What the command line exits with."""
 
-    def __init__(self, message: str | None = None, **details: Any) -> None:
+    def __init__(self, message: str | None = None, *, remedy: str = "", **details: Any) -> None:
         for name, value in details.items():
             if not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__} has no detail {name!r}")
             setattr(self, name, value)
         self.details = details
-        super().__init__(self.render() if message is None else message)
+        if message is None:
+            message = self.render() if details else _documentation(type(self))
+            remedy = self.advise() if details else ""
+        self.problem = message
+        """What is wrong: the message without the remedy."""
+        self.remedy = remedy
+        """What to do about it in code; empty where the problem says it or there is nothing to do."""
+        super().__init__(f"{message} {remedy}" if remedy else message)
 
     def render(self) -> str:
-        """Build the message from the details; without any, it is the class's documentation."""
-        return " ".join((inspect.getdoc(type(self)) or type(self).__name__).split())
+        """Build the problem from the details."""
+        return _documentation(type(self))
+
+    def advise(self) -> str:
+        """Build the remedy from the details."""
+        return ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), str(self), self.details)
+        return _rebuild, (type(self), self.problem, self.remedy, self.details)
+
+
+def _documentation(cls: type[AgentMessagingError]) -> str:
+    return " ".join((inspect.getdoc(cls) or cls.__name__).split())
 
 
 def copy_error(error: Any) -> Any:
@@ -73,8 +89,8 @@ def copy_error(error: Any) -> Any:
     return copied
 
 
-def _rebuild(cls: type[AgentMessagingError], message: str, details: dict[str, Any]) -> Any:
-    return cls(message, **details)
+def _rebuild(cls: type[AgentMessagingError], problem: str, remedy: str, details: dict[str, Any]) -> Any:
+    return cls(problem, remedy=remedy, **details)
 
 
 def _list(values: Iterable[object]) -> str:
@@ -121,8 +137,6 @@ class InvalidArgumentError(AgentMessagingError, ValueError):
     """What is wrong with it and what is accepted."""
 
     def render(self) -> str:
-        if not self.field:
-            return super().render()
         return f"{self.field}: {_shorten(self.value)} {self.reason}"
 
 
@@ -132,8 +146,6 @@ class PayloadError(InvalidArgumentError):
     code = "payload"
 
     def render(self) -> str:
-        if not self.field:
-            return AgentMessagingError.render(self)
         return f"{self.field} {self.reason}"
 
 
@@ -145,8 +157,6 @@ class IdempotencyConflictError(AgentMessagingError):
     idempotency_key: str = ""
 
     def render(self) -> str:
-        if not self.idempotency_key:
-            return super().render()
         return (
             f"The idempotency key {self.idempotency_key!r} was already used by this sender for a message with other "
             "recipients, payload or options; nothing was stored. Use a new key for a new message."
@@ -161,7 +171,7 @@ class _UnknownNameError(AgentMessagingError):
 
     exit_code = 4
     noun: ClassVar[str] = "Name"
-    remedy: ClassVar[str] = ""
+    method: ClassVar[str] = ""
     external_id: str = ""
     suggestions: tuple[str, ...] = ()
     """The closest registered names, closest first; may be empty."""
@@ -171,12 +181,13 @@ class _UnknownNameError(AgentMessagingError):
     """Where it was looked for: a file, or a URL without its password."""
 
     def render(self) -> str:
-        if not self.external_id:
-            return super().render()
         noun = f"{self.role.capitalize()} {self.noun.lower()}" if self.role else self.noun
         hint = f" Did you mean {' or '.join(repr(name) for name in self.suggestions)}?" if self.suggestions else ""
         where = f" It was looked for in the store {self.store}." if self.store else ""
-        return f"{noun} not found: {self.external_id!r}.{hint}{where} {self.remedy}"
+        return f"{noun} not found: {self.external_id!r}.{hint}{where}"
+
+    def advise(self) -> str:
+        return f"Register it with `await sdk.{self.method}(...)`, or correct the name."
 
 
 class AgentNotFoundError(_UnknownNameError):
@@ -184,7 +195,7 @@ class AgentNotFoundError(_UnknownNameError):
 
     code = "agent_not_found"
     noun = "Agent"
-    remedy = "Register it with `await sdk.register_agent(...)`, or correct the name."
+    method = "register_agent"
 
 
 class OrganizationNotFoundError(_UnknownNameError):
@@ -192,7 +203,7 @@ class OrganizationNotFoundError(_UnknownNameError):
 
     code = "organization_not_found"
     noun = "Organization"
-    remedy = "Register it with `await sdk.register_organization(...)`, or correct the name."
+    method = "register_organization"
 
 
 class MessageNotFoundError(AgentMessagingError):
@@ -203,8 +214,6 @@ class MessageNotFoundError(AgentMessagingError):
     message_id: str = ""
 
     def render(self) -> str:
-        if not self.message_id:
-            return super().render()
         return (
             f"No message has the id {self.message_id!r}. "
             "It may have been removed with its agent; check the id that `send` returned."
@@ -224,8 +233,6 @@ class MailboxFullError(AgentMessagingError):
     limit: int = 0
 
     def render(self) -> str:
-        if not self.recipients:
-            return super().render()
         return (
             f"The mailbox of {_list(self.recipients)} is full: {self.limit} messages wait to be handled there. Nothing "
             "was stored. Send again when it has caught up, serve it with more processes, or raise mailbox_limit."
@@ -239,8 +246,6 @@ class ClaimLostError(AgentMessagingError):
     message_id: str = ""
 
     def render(self) -> str:
-        if not self.message_id:
-            return super().render()
         return (
             f"The claim on message {self.message_id!r} is no longer the newest: its lease ended and it was taken over, "
             "or it was settled meanwhile. What this run did counts for nothing here; do not settle it again."
@@ -265,16 +270,14 @@ class NoHandlerRegisteredError(HandlerError):
     """Where the live processes were looked for: a file, or a URL without its password."""
 
     def render(self) -> str:
-        if not self.agents:
-            return super().render()
+        where = f" of the store {self.store}" if self.store else ""
+        nobody = f"No {self.kind} handler registered for {_list(self.agents)}"
+        return f"{nobody} in any live process{where}; nothing was stored."
+
+    def advise(self) -> str:
         # An ask is not stored for later: it ends with its timeout.
         anyway = "ask it all the same" if self.kind == "conversation" else "store it for later"
-        where = f" of the store {self.store}" if self.store else ""
-        return (
-            f"No {self.kind} handler registered for {_list(self.agents)} in any live process{where}; nothing was "
-            f"stored. Register one there, wait with `sdk.wait_until_served(...)`, or {anyway} with "
-            "require_handler=False."
-        )
+        return f"Register one there, wait with `sdk.wait_until_served(...)`, or {anyway} with require_handler=False."
 
 
 class HandlerTimeoutError(HandlerError):
@@ -284,8 +287,6 @@ class HandlerTimeoutError(HandlerError):
     timeout: float = 0.0
 
     def render(self) -> str:
-        if not self.timeout:
-            return super().render()
         return f"Handler timed out after {self.timeout:g}s. Make it shorter, or raise handler_timeout."
 
 
@@ -335,8 +336,6 @@ class SessionNotFoundError(SessionStateError, ValueError):
     session_id: str = ""
 
     def render(self) -> str:
-        if not self.session_id:
-            return super().render()
         return (
             f"No session has the id {self.session_id!r}. It may have been removed with an agent of it; "
             "get_active_sessions lists the open ones."
@@ -354,12 +353,13 @@ class SessionLockError(SessionError):
     """The message id of the ask that is open."""
 
     def render(self) -> str:
-        if not self.sender:
-            return super().render()
         return (
             f"{self.sender!r} already waits for an answer of {self.recipient!r} (message {self.ask_id}); nothing was "
-            "stored. Wait for it, or pass wait_for_session=True to queue behind it."
+            "stored."
         )
+
+    def advise(self) -> str:
+        return "Wait for it, or pass wait_for_session=True to queue behind it."
 
 
 class MutualWaitError(SessionLockError):
@@ -369,9 +369,10 @@ class MutualWaitError(SessionLockError):
     path: tuple[str, ...] = ()
 
     def render(self) -> str:
-        if not self.path:
-            return super().render()
         return f"This wait would close a circle: {' → '.join(self.path)}. Nothing was stored; answer instead of asking."
+
+    def advise(self) -> str:
+        return ""
 
 
 class ConversationEndedError(SessionError):
@@ -397,8 +398,6 @@ class MeetingNotFoundError(MeetingError, ValueError):
     meeting_id: str = ""
 
     def render(self) -> str:
-        if not self.meeting_id:
-            return super().render()
         return (
             f"No meeting has the id {self.meeting_id!r}. Use the id that create_meeting returned; a meeting is removed "
             "with its host's agent."
@@ -486,12 +485,10 @@ class OrganizationAlreadyExistsError(DatabaseError):
     name: str = ""
 
     def render(self) -> str:
-        if not self.external_id:
-            return super().render()
-        return (
-            f"Organization {self.external_id!r} already exists with the name {self.name!r}. "
-            "Use another external id, or pass exist_ok=True to rename it."
-        )
+        return f"Organization {self.external_id!r} already exists with the name {self.name!r}."
+
+    def advise(self) -> str:
+        return "Use another external id, or pass exist_ok=True to rename it."
 
 
 class AgentAlreadyExistsError(DatabaseError):
@@ -504,13 +501,13 @@ class AgentAlreadyExistsError(DatabaseError):
     organization: str = ""
 
     def render(self) -> str:
-        if not self.external_id:
-            return super().render()
         return (
             f"Agent {self.external_id!r} already exists in organization {self.organization!r} with the name "
-            f"{self.name!r}. External ids are unique over all organizations: use another one, or, to rename it within "
-            "its organization, pass exist_ok=True."
+            f"{self.name!r}. External ids are unique over all organizations."
         )
+
+    def advise(self) -> str:
+        return "Use another one, or, to rename it within its organization, pass exist_ok=True."
 
 
 class StorageUnavailableError(DatabaseError):

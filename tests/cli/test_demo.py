@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_messaging.cli.quickstart import NEXT, SCRIPT
+from agent_messaging.cli.demo.quickstart import NEXT, SCRIPT
 from tests.cli.conftest import Cli, Start
 
 

@@ -9,11 +9,54 @@ from pathlib import Path
 
 import pytest
 
+from agent_messaging import (
+    AgentAlreadyExistsError,
+    AgentMessagingError,
+    AgentNotFoundError,
+    ConfigurationError,
+    NoHandlerRegisteredError,
+    OrganizationAlreadyExistsError,
+    OrganizationNotFoundError,
+    SessionLockError,
+    SessionNotFoundError,
+    SessionStateError,
+)
+from agent_messaging.cli.errors import report_error
 from tests.cli.conftest import Cli, Start
 
 ID = "0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11"
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 """Where the backend has no part in what is tested."""
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (AgentNotFoundError(external_id="bbo"), "Add it with `agent-messaging agents add`, or correct the name."),
+        (OrganizationNotFoundError(external_id="x"), "Add it with `agent-messaging org add`, or correct the name."),
+        (NoHandlerRegisteredError(agents=("bob",)), "or store it for later with --no-require-handler."),
+        (NoHandlerRegisteredError(agents=("bob",), kind="conversation"), "or ask it all the same with --no-require-"),
+        (AgentAlreadyExistsError(external_id="bob"), "to rename it within its organization, pass --rename."),
+        (OrganizationAlreadyExistsError(external_id="acme"), "Use another external id, or pass --rename."),
+        (SessionLockError(sender="alice"), "Wait for it, or pass --queue to queue behind it."),
+        (
+            SessionNotFoundError("No session.", remedy="Use that."),
+            "See who waits with `agent-messaging sessions list`.",
+        ),
+        (SessionStateError("No.", remedy="Use that call."), "See who waits with `agent-messaging sessions list`."),
+        (ConfigurationError("No.", remedy="Correct it."), "No. Correct it."),
+        (AgentNotFoundError("just this"), "just this"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, AgentMessagingError) else None,
+)
+def test_a_remedy_is_that_of_the_command_line(
+    error: AgentMessagingError, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report_error(error, as_json=False) == error.exit_code
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {error.problem}")
+    assert remedy in printed
+    assert not error.remedy or remedy.endswith(error.remedy) or error.remedy not in printed
 
 
 @on_sqlite

@@ -81,10 +81,12 @@ def test_an_error_documents_itself_and_takes_one_text(kind: type[AgentMessagingE
 @each_error
 def test_an_error_survives_pickling_and_copying_with_its_details(kind: type[AgentMessagingError]) -> None:
     details = DETAILS.get(kind.__name__, {})
-    for error in (kind(), kind("just this"), kind(**details)):
+    for error in (kind(), kind("just this"), kind("This.", remedy="Do that."), kind(**details)):
         for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
             assert type(twin) is kind
             assert (str(twin), twin.args, twin.details) == (str(error), error.args, error.details)
+            assert (twin.problem, twin.remedy) == (error.problem, error.remedy)
+            assert str(twin) == f"{twin.problem} {twin.remedy}".rstrip()
             for name in details:
                 assert getattr(twin, name) == getattr(error, name)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from .app import Group, get_options
+from .app import Group
 from .confirming import confirm
 from .opening import open_sdk, run
+from .options import get_options
 from .output import count, instant, say, show, table
 from .values import check_renaming
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import click
 
-from .app import Options
+from .options import Options
 
 
 class Declined(click.ClickException):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import Command, Group, get_options
+from .app import Command, Group
 from .opening import open_sdk, run
+from .options import get_options
 from .output import clean, content, instant, say, show, table, whole
 from .values import parse_duration, read_metadata, read_payload
 

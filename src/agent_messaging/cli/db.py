@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .app import Group, Options, get_options
+from .app import Group
 from .opening import IN_MEMORY, check_exists, load_config, run
+from .options import Options, get_options
 from .output import count, say, show
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from .app import Group, get_options
+from .app import Group
 from .opening import open_sdk, run
+from .options import get_options
 from .output import clean, content, count, instant, note, say, show, table
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..exceptions import AgentMessagingError
-from .app import Command, Options, get_options
+from .app import Command
 from .opening import load_config, open_sdk, run
+from .options import Options, get_options
 from .output import count, duration, instant, say, show, table
 from .services import Services, read_services
 from .unserved import NAMED, Finding, look_at_unserved, name_agents

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from ..ids import check_page
-from .app import Command, get_options
+from .app import Command
 from .mailbox import KINDS, MARKED, kinds_of, read_mailbox, text_of, waits_for, word_for
 from .opening import open_sdk, run
+from .options import get_options
 from .output import clean, content, count, instant, note, show, table
 
 

@@ -9,7 +9,7 @@ from .app import App
 from .conversations import ask, reply, sessions
 from .db import db
 from .dead_letters import dead_letters
-from .demo import demo
+from .demo.command import demo
 from .doctor import doctor
 from .inbox import inbox
 from .meetings import meetings

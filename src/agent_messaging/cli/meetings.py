@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import Group, Options, get_options
+from .app import Group
 from .opening import open_sdk, run
+from .options import Options, get_options
 from .output import clean, content, duration, instant, note, print_json, say, shorten, show, table
 from .values import parse_duration
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .app import Options
+from .options import Options
 
 if TYPE_CHECKING:
     from .. import AgentMessaging, Config

@@ -1,4 +1,4 @@
-"""What is printed: a table on a terminal, aligned text in a pipe, JSON for programs, and one line for an error."""
+"""What is printed: a table on a terminal, aligned text in a pipe, JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..exceptions import AgentMessagingError, AgentNotFoundError, OrganizationNotFoundError
+from .options import Options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .app import Options
-
-INTERNAL_ERROR = 70
-"""The exit code of a mistake of ours (EX_SOFTWARE)."""
 PROSE = 24
 """Columns of a terminal that prose needs at least, to be broken over several lines."""
 _PROSE = frozenset({"content", "reason"})
@@ -215,53 +211,3 @@ def _draw_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
             if cell:
                 say(f"{click.style(column.ljust(width), bold=True)}  {cell}")
         say()
-
-
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-_REMEDIES = (
-    (" with require_handler=False.", " with --no-require-handler."),
-    (" Use send_no_wait for a message of its own.", " See who waits with `agent-messaging sessions list`."),
-    ("wait with `sdk.wait_until_served(...)`, ", ""),
-    ("pass exist_ok=True to rename it", "pass --rename"),
-    ("pass exist_ok=True", "pass --rename"),
-    (" (or scripts/init_db.py)", ""),
-)
-"""Remedies in code, and what they are on the command line."""
-
-
-def report_error(error: Exception, *, as_json: bool) -> int:
-    """Print an error to stderr; returns the exit code."""
-    code, message, details, exit_code = _explain(error)
-    if as_json:
-        click.echo(to_json({"code": code, "message": message, "details": details}), err=True)
-    else:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {clean(message)}", err=True)
-    return exit_code
-
-
-def _explain(error: Exception) -> tuple[str, str, dict[str, Any], int]:
-    if isinstance(error, AgentMessagingError):
-        message = str(error)
-        if isinstance(error, AgentNotFoundError):
-            add = "Add it with `agent-messaging agents add`, or correct the name."
-            message = message.replace(error.remedy, add)
-        elif isinstance(error, OrganizationNotFoundError):
-            add = "Add it with `agent-messaging org add`, or correct the name."
-            message = message.replace(error.remedy, add)
-        for code, command in _REMEDIES:
-            message = message.replace(code, command)
-        return error.code, message, error.details, error.exit_code
-    if isinstance(error, click.UsageError):
-        path = error.ctx.command_path if error.ctx is not None else "agent-messaging"
-        message = " ".join(error.format_message().split())
-        options = [] if error.ctx is None else [param.name for param in error.ctx.command.params]
-        if "unexpected extra argument" in message and "text" in options:
-            message += " Give the text with --text, in quotes."
-        return "usage", f"{message} See `{path} --help`.", {}, error.exit_code
-    if isinstance(error, click.ClickException):
-        return getattr(error, "code", "failed"), error.format_message(), {}, error.exit_code
-    if isinstance(error, OSError):
-        return "os", str(error), {}, 1
-    text = f"{type(error).__name__}: {error}"
-    return "internal", f"This is a defect of agent-messaging: {text}. -v shows where it happened.", {}, INTERNAL_ERROR

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .app import Command, get_options
+from .app import Command
 from .opening import open_sdk, run
+from .options import get_options
 from .output import clean, duration, instant, say, show, table
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import Command, get_options
+from .app import Command
+from .options import get_options
 from .output import clean, note, to_json
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import Command, get_options
+from .app import Command
 from .opening import open_sdk, run
+from .options import get_options
 from .output import count, note, say, show
 from .services import read_services
 from .values import parse_duration, parse_instant, read_metadata, read_payload

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import Command, Options, get_options
+from .app import Command
 from .mailbox import KINDS, describe, kinds_of, text_of, waits_for, word_for
 from .opening import open_sdk, run
+from .options import Options, get_options
 from .output import clean, content, note, print_json, say, to_json
 from .values import parse_duration
 

@@ -42,6 +42,7 @@ READ_AT_ONCE = 1_000
 _ENDING = encode({"type": "conversation_ended", "reason": "explicit_end"}, limit_bytes=1_000)
 _PAIR = ("agent_external_id", "other_agent_external_id")
 _LANE = ("recipient_external_id", "sender_external_id")
+_SEND_INSTEAD = "Use send_no_wait for a message of its own."
 
 logger = logging.getLogger("agent_messaging.messaging")
 
@@ -281,13 +282,14 @@ class Conversation(Generic[T]):
                 return message_id
             case NotWaiting(None):
                 raise SessionNotFoundError(
-                    f"{draft.sender!r} and {draft.recipient!r} have no open session, so there is nothing to reply to. "
-                    "Use send_no_wait for a message of its own."
+                    f"{draft.sender!r} and {draft.recipient!r} have no open session, so there is nothing to reply to.",
+                    remedy=_SEND_INSTEAD,
                 )
             case NotWaiting():
                 raise SessionStateError(
                     f"{draft.recipient!r} does not wait for an answer of {draft.sender!r}: it was answered, or gave "
-                    "up. Nothing was stored. Use send_no_wait for a message of its own."
+                    "up. Nothing was stored.",
+                    remedy=_SEND_INSTEAD,
                 )
         return draft.message_id
 

@@ -68,6 +68,5 @@ def require_current(known: list[Migration], applied: Mapping[int, str]) -> None:
     if missing:
         state = f"has schema {max(applied)}" if applied else "has no schema yet"
         raise SchemaVersionError(
-            f"The store {state}, this release needs {known[-1].number}. "
-            "Run `agent-messaging db upgrade` (or scripts/init_db.py) first."
+            f"The store {state}, this release needs {known[-1].number}. Run `agent-messaging db upgrade` first."
         )

@@ -11,10 +11,12 @@ import tempfile
 
 import click
 
-from .app import Command, Options, get_options
-from .opening import run
-from .output import say, show
+from ..app import Command
+from ..opening import run
+from ..options import get_options
+from ..output import show
 from .quickstart import FILE, NEXT, SCRIPT
+from .stage import Stage, bold
 
 
 @click.command(cls=Command)
@@ -30,7 +32,7 @@ def demo(ctx: click.Context, keep: bool) -> None:
     It needs no server and no network, uses a file of its own in the temporary folder, and measures what it prints. The
     exit code is 0 only if all that it claims happened.
     """
-    from .demo_acts import play
+    from .acts import play
 
     options = get_options(ctx)
     folder = tempfile.mkdtemp(prefix="agent-messaging-demo-")
@@ -48,30 +50,6 @@ def demo(ctx: click.Context, keep: bool) -> None:
         stage.say(f"\nThe store of this demo is kept: agent-messaging doctor --url sqlite:///{path}")
     if options.json:
         show(options, {"figures": figures, "store": path if keep else None, "script": SCRIPT}, lambda: None)
-
-
-class Stage:
-    """Where the demo speaks; silent with --json."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def say(self, text: str = "") -> None:
-        """A line."""
-        if not self.options.json:
-            say(text)
-
-    def act(self, number: int, title: str) -> None:
-        """A heading."""
-        self.say(f"\n{bold(f'{number}  {title}')}")
-
-    def done(self, text: str) -> None:
-        """Something that was seen to happen."""
-        self.say(f"   {click.style('✓', fg='green')} {text}")
-
-
-def bold(text: str) -> str:
-    return click.style(text, bold=True)
 
 
 def _print_script(stage: Stage) -> None:

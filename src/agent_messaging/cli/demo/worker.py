@@ -1,4 +1,4 @@
-"""A worker of the demo: a process of its own that serves agents on the demo's store. Run by `demo.py` alone.
+"""A worker of the demo: a process of its own that serves agents on the demo's store. Run by the demo alone.
 
 It tells on stdout, one JSON object a line, when it is ready and when a run begins and ends, and leaves when its stdin
 is closed: so it also ends when the demo is killed.
@@ -12,8 +12,8 @@ import sys
 import time
 from typing import Any
 
-from .. import AgentMessaging, MessageContext
-from .demo_store import AGENTS, LINES, config_for
+from ... import AgentMessaging, MessageContext
+from .store import AGENTS, LINES, config_for
 
 NEVER_ENDING = "never-ending"
 """The payload's task that, in its first run, waits to be killed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .. import Config
+    from ... import Config
 
 SENDER = "alice"
 AGENTS = ("bob", "carol", "dave")
@@ -16,7 +16,7 @@ LINES = {"bob": "All tests are green."}
 
 def config_for(path: str) -> Config:
     """The configuration of the demo, whatever the environment says: it shows the defaults."""
-    from .. import Config, MessagingConfig
+    from ... import Config, MessagingConfig
 
     messaging = MessagingConfig(
         auto_invoke_handlers=True,

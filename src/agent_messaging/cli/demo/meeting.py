@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import AgentMessaging, TurnEnd
-from .demo import Stage, bold
-from .demo_crew import DemoFailure
-from .demo_store import LINES, SENDER
-from .output import clean
+from ... import AgentMessaging, TurnEnd
+from ..output import clean
+from .crew import DemoFailure
+from .stage import Stage, bold
+from .store import LINES, SENDER
 
 SPEAKER, SILENT = "bob", "carol"
 TURN = 1.0

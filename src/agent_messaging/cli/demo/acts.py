@@ -8,14 +8,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import AgentMessaging, Receipt
-from .demo import Stage, bold
-from .demo_crew import Crew, DemoFailure, Run
-from .demo_meeting import hold
-from .demo_store import AGENTS, SENDER, config_for
-from .demo_worker import NEVER_ENDING
-from .output import clean, count, duration
-from .receipt import life
+from ... import AgentMessaging, Receipt
+from ..output import clean, count, duration
+from ..receipt import life
+from .crew import Crew, DemoFailure, Run
+from .meeting import hold
+from .stage import Stage, bold
+from .store import AGENTS, SENDER, config_for
+from .worker import NEVER_ENDING
 
 NOTES = 9
 """Measured, after one to warm up."""

@@ -62,7 +62,7 @@ class Crew:
     async def start(self, name: str) -> Worker:
         """Start a worker; it is not ready yet."""
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", f"{__package__}.demo_worker", self.path),
+            *(sys.executable, "-m", f"{__package__}.worker", self.path),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             process_group=0,  # so that Ctrl-C is the demo's to deal with

@@ -1,0 +1,73 @@
+"""What is printed of an error: one line, with the remedy of the command line, and the exit code that belongs to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..exceptions import (
+    AgentAlreadyExistsError,
+    AgentMessagingError,
+    AgentNotFoundError,
+    NoHandlerRegisteredError,
+    OrganizationAlreadyExistsError,
+    OrganizationNotFoundError,
+    SessionLockError,
+    SessionStateError,
+)
+from .output import clean, to_json
+
+INTERNAL_ERROR = 70
+"""The exit code of a mistake of ours (EX_SOFTWARE)."""
+
+
+def report_error(error: Exception, *, as_json: bool) -> int:
+    """Print an error to stderr; returns the exit code."""
+    code, message, details, exit_code = _explain(error)
+    if as_json:
+        click.echo(to_json({"code": code, "message": message, "details": details}), err=True)
+    else:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {clean(message)}", err=True)
+    return exit_code
+
+
+def _explain(error: Exception) -> tuple[str, str, dict[str, Any], int]:
+    if isinstance(error, AgentMessagingError):
+        message = f"{error.problem} {_remedy(error)}" if error.remedy else str(error)
+        return error.code, message, error.details, error.exit_code
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx is not None else "agent-messaging"
+        message = " ".join(error.format_message().split())
+        options = [] if error.ctx is None else [param.name for param in error.ctx.command.params]
+        if "unexpected extra argument" in message and "text" in options:
+            message += " Give the text with --text, in quotes."
+        return "usage", f"{message} See `{path} --help`.", {}, error.exit_code
+    if isinstance(error, click.ClickException):
+        return getattr(error, "code", "failed"), error.format_message(), {}, error.exit_code
+    if isinstance(error, OSError):
+        return "os", str(error), {}, 1
+    text = f"{type(error).__name__}: {error}"
+    return "internal", f"This is a defect of agent-messaging: {text}. -v shows where it happened.", {}, INTERNAL_ERROR
+
+
+def _remedy(error: AgentMessagingError) -> str:
+    """What to do about it on the command line, where that is something else than in code."""
+    match error:
+        case AgentNotFoundError():
+            return "Add it with `agent-messaging agents add`, or correct the name."
+        case OrganizationNotFoundError():
+            return "Add it with `agent-messaging org add`, or correct the name."
+        case NoHandlerRegisteredError(kind="conversation"):
+            return "Register one there, or ask it all the same with --no-require-handler."
+        case NoHandlerRegisteredError():
+            return "Register one there, or store it for later with --no-require-handler."
+        case AgentAlreadyExistsError():
+            return "Use another one, or, to rename it within its organization, pass --rename."
+        case OrganizationAlreadyExistsError():
+            return "Use another external id, or pass --rename."
+        case SessionLockError():
+            return "Wait for it, or pass --queue to queue behind it."
+        case SessionStateError():
+            return "See who waits with `agent-messaging sessions list`."
+    return error.remedy
