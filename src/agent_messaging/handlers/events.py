@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from ..completion import Calls
 from ..event_data import EVENT_DATA_MODELS
 from ..exceptions import InvalidArgumentError
 from ..ids import parse_choice, parse_id, refuse
@@ -79,7 +80,7 @@ class Recorder(Protocol):
     async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None: ...
 
 
-class MeetingEventHandler:
+class MeetingEventHandler(Calls):
     """The event handlers of one SDK object; `sdk.meeting_events`.
 
     Several handlers of one event run at the same time; one that fails or hangs disturbs no other, and no meeting.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic
 
+from ..completion import Calls
 from ..models import T
 from .arguments import MISSING_MESSAGE
 from .conversation import Conversation
 
 
-class AsyncConversation(Generic[T]):
+class AsyncConversation(Calls, Generic[T]):
     """Send without waiting, read when ready. Each call is the one of `sdk.conversation`."""
 
     def __init__(self, conversation: Conversation[T]) -> None:

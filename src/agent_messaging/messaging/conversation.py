@@ -33,6 +33,7 @@ from ..storage.ports import Answering, Duplicate, EndedSession, MessageRow, NewE
 from . import sessions
 from .arguments import MISSING_MESSAGE, check_pair
 from .asking import Ask
+from .door import Door
 from .drafts import Draft, make_draft
 from .listing import DAMAGED
 
@@ -47,7 +48,7 @@ _SEND_INSTEAD = "Use send_no_wait for a message of its own."
 logger = logging.getLogger("agent_messaging.messaging")
 
 
-class Conversation(Generic[T]):
+class Conversation(Door, Generic[T]):
     """`sdk.conversation`: questions with answers, and correspondence. Every message is durable.
 
     Two agents have one open session at a time: their first message opens it, `end_conversation` ends it, and the next
@@ -57,14 +58,9 @@ class Conversation(Generic[T]):
     def __init__(
         self, find_engine: Callable[[], Engine], settings: MessagingConfig, payload_type: Callable[[], Any]
     ) -> None:
-        self.find_engine = find_engine
+        super().__init__(find_engine)
         self.settings = settings
         self.payload_type = payload_type
-
-    @property
-    def engine(self) -> Engine:
-        """The one that is started now."""
-        return self.find_engine()
 
     # --- sending ------------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ from ..storage.ports import (
 )
 from . import analytics
 from .arguments import MISSING_MESSAGE, check_given
+from .door import Door
 from .posting import check_options
 
 MAX_PARTICIPANTS = 1_000
@@ -103,7 +104,7 @@ def _by_name(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Corouti
     return call
 
 
-class MeetingManager(Generic[T]):
+class MeetingManager(Door, Generic[T]):
     """`sdk.meeting`: meetings with turns. Turns, their deadlines and all that is said are in the store.
 
     A meeting is created (its host attends from the start), ready once everybody invited attends, active from its start,
@@ -111,13 +112,8 @@ class MeetingManager(Generic[T]):
     """
 
     def __init__(self, find_engine: Callable[[], Engine], settings: MessagingConfig) -> None:
-        self.find_engine = find_engine
+        super().__init__(find_engine)
         self.settings = settings
-
-    @property
-    def engine(self) -> Engine:
-        """The one that is started now."""
-        return self.find_engine()
 
     # --- before the start ---------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from ..models import Kind, Record, T
 from ..payloads import checksum, encode, encode_metadata, fingerprint
 from ..storage.ports import Duplicate, NewDelivery, NewGroup, Role
 from .arguments import MISSING_MESSAGE, check_given
+from .door import Door
 from .listing import to_records
 from .posting import check_options, post
 
@@ -25,17 +26,12 @@ MAX_RECIPIENTS = 10_000
 """Recipients of one call: bounds one transaction."""
 
 
-class OneWayMessenger(Generic[T]):
+class OneWayMessenger(Door, Generic[T]):
     """`sdk.one_way`: fire-and-forget messages, durable and awaitable by their receipts."""
 
     def __init__(self, find_engine: Callable[[], Engine], settings: MessagingConfig) -> None:
-        self.find_engine = find_engine
+        super().__init__(find_engine)
         self.settings = settings
-
-    @property
-    def engine(self) -> Engine:
-        """The one that is started now."""
-        return self.find_engine()
 
     async def send(
         self,

@@ -10,27 +10,19 @@ from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from ..bodies import open_or_mark
-from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
 from ..ids import check_external_id, check_page, check_timeout, parse_id, refuse
 from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
 from ..storage.ports import DeadRow, ReceiptRow
+from .door import Door
 
 MessageId = str | UUID
 R = TypeVar("R")
 
 
-class Receipts:
+class Receipts(Door):
     """`sdk.receipts`: stored, claimed, handled, expired and dead are different facts, each durable."""
-
-    def __init__(self, find_engine: Callable[[], Engine]) -> None:
-        self.find_engine = find_engine
-
-    @property
-    def engine(self) -> Engine:
-        """The one that is started now."""
-        return self.find_engine()
 
     async def get(self, message_id: MessageId) -> Receipt:
         """Look at the receipt of one message.
@@ -130,16 +122,8 @@ class Receipts:
         return {row.message_id: _receipt(row, names, places) for row in rows}
 
 
-class DeadLetters:
+class DeadLetters(Door):
     """`sdk.dead_letters`: messages that were given up, kept with their reasons until they are redriven."""
-
-    def __init__(self, find_engine: Callable[[], Engine]) -> None:
-        self.find_engine = find_engine
-
-    @property
-    def engine(self) -> Engine:
-        """The one that is started now."""
-        return self.find_engine()
 
     async def list(
         self, recipient_external_id: str | None = None, *, limit: int = 100, offset: int = 0

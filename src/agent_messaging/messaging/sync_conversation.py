@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from typing_extensions import TypeForm
 
+from ..completion import Calls
 from ..models import T
 from .arguments import MISSING_MESSAGE
 from .conversation import Conversation
@@ -14,7 +15,7 @@ from .conversation import Conversation
 R = TypeVar("R")
 
 
-class SyncConversation(Generic[T]):
+class SyncConversation(Calls, Generic[T]):
     """Ask, answer, end. Each call is the one of `sdk.conversation`, which has more options."""
 
     def __init__(self, conversation: Conversation[T]) -> None:

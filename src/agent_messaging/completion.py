@@ -1,0 +1,13 @@
+"""What completion offers on the objects that users hold: their calls, and nothing that these work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Calls:
+    """Completion offers the methods alone; the modules of the SDK use the attributes too."""
+
+    def __dir__(self) -> Iterable[str]:
+        offered = super().__dir__()
+        return [name for name in offered if name.startswith("_") or callable(getattr(type(self), name, None))]

@@ -1,0 +1,20 @@
+"""What the doors have in common: what users reach as `sdk.one_way`, `sdk.conversation`, `sdk.meeting`, …."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..completion import Calls
+from ..delivery.engine import Engine
+
+
+class Door(Calls):
+    """A door to the engine, which may be stopped and started again behind it."""
+
+    def __init__(self, find_engine: Callable[[], Engine]) -> None:
+        self.find_engine = find_engine
+
+    @property
+    def engine(self) -> Engine:
+        """The one that is started now."""
+        return self.find_engine()

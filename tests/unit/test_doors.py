@@ -1,0 +1,32 @@
+"""What completion offers on the SDK and on its doors: what a user may call, and nothing that it works with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent_messaging import AgentMessaging
+
+
+def offered(door: object) -> set[str]:
+    return {name for name in dir(door) if not name.startswith("_")}
+
+
+async def test_completion_offers_calls_alone() -> None:
+    async with AgentMessaging[Any]("sqlite://:memory:") as sdk:
+        doors: list[object] = [
+            sdk.one_way,
+            sdk.conversation,
+            sdk.sync_conversation,
+            sdk.async_conversation,
+            sdk.meeting,
+            sdk.meeting_events,
+            sdk.receipts,
+            sdk.dead_letters,
+        ]
+        for door in doors:
+            assert offered(door)
+            assert all(callable(getattr(door, name)) for name in offered(door)), door
+            methods = {name for kind in type(door).__mro__ for name in vars(kind) if callable(vars(kind)[name])}
+            assert offered(door) <= methods, door
+        assert offered(sdk.dead_letters) >= {"list", "redrive"}
+        assert sdk.one_way.engine is sdk.conversation.engine, "it is there, for the modules beside it"
