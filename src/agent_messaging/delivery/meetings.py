@@ -231,11 +231,10 @@ class Meetings:
     async def open_turn(self, meeting_id: str, agent: AgentName, turn: TurnRow | None, *, has_ended: bool) -> Turn:
         """Show an agent its turn, or the end, with what was said since its last speech."""
         rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
-        key = meeting_id, agent.id
         if turn is not None:
-            self.observed[key] = max(turn.number, self.observed.get(key, 0))
+            self.show(meeting_id, agent.id, turn.number)
         else:
-            self.observed.pop(key, None)
+            self.observed.pop((meeting_id, agent.id), None)
         if has_ended:
             self.forget(meeting_id)
         said, noted = await self._describe_apart(rows)
@@ -246,6 +245,14 @@ class Meetings:
             has_ended=has_ended,
             notes=tuple(noted),
         )
+
+    def show(self, meeting_id: str, agent_id: str, number: int) -> None:
+        """The agent is shown this turn: from now on its acts here are bound to it."""
+        self.observed[meeting_id, agent_id] = max(number, self.last_shown(meeting_id, agent_id) or 0)
+
+    def last_shown(self, meeting_id: str, agent_id: str) -> int | None:
+        """The turn to which the agent's acts here are bound."""
+        return self.observed.get((meeting_id, agent_id))
 
     def used(self, meeting_id: str, agent_id: str, number: int | None) -> None:
         """The agent has used this turn: it and older ones bind its acts no more. A newer one may have been shown."""
@@ -299,6 +306,10 @@ class Meetings:
         return {meeting_id: standing for (meeting_id, _), standing in found.items()}
 
     # --- choosing the next speaker ------------------------------------------------------------------------------------
+
+    def choose_speakers(self, meeting_id: str, function: Selector) -> None:
+        """Let this function choose the speakers of a meeting hosted here."""
+        self.selectors[meeting_id] = function
 
     async def _look_for_selections(self) -> None:
         """Choose where it is due, and forget the meetings that ended elsewhere; one query for all of them."""

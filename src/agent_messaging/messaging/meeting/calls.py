@@ -1,0 +1,89 @@
+"""What all calls of meetings share: the engine, the names of who takes part, and the way of an act into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic
+
+from ...config import MessagingConfig
+from ...delivery.engine import Engine
+from ...delivery.names import AgentName
+from ...exceptions import IdempotencyConflictError, MeetingNotFoundError
+from ...ids import check_external_id, parse_id, uuid7
+from ...models import T
+from ...payloads import checksum, encode, encode_metadata
+from ...storage.assembly import Act, Why
+from ...storage.ports import Acted, Duplicate, KeyConflict, MeetingRow, NewSpeech, SeatRow
+from ..door import Door
+from .arguments import MeetingId
+from .refusals import explain
+
+
+class MeetingCalls(Door, Generic[T]):
+    """The calls of one SDK object."""
+
+    def __init__(self, find_engine: Callable[[], Engine], settings: MessagingConfig) -> None:
+        super().__init__(find_engine)
+        self.settings = settings
+
+    async def _act(
+        self,
+        meeting_id: str,
+        act: Act,
+        agent: AgentName,
+        other: AgentName | None = None,
+        *,
+        speech: NewSpeech | None = None,
+        before_start: bool = False,
+    ) -> Acted | Duplicate | None:
+        """Let the store decide an act; handlers of events that were registered before hear of it.
+
+        Args:
+            agent: Who acts.
+            other: Whom else it names.
+            before_start: It belongs before the start; others belong behind it.
+
+        Returns:
+            What has become of the meeting; None if there was nothing to change.
+
+        Raises:
+            AgentMessagingError: It was refused; says why.
+        """
+        await self.engine.events.ready()
+        outcome = await self.engine.meetings.act(meeting_id, act, speech=speech)
+        if outcome is None:
+            raise MeetingNotFoundError(meeting_id=meeting_id)
+        if isinstance(outcome, KeyConflict):
+            raise IdempotencyConflictError
+        if isinstance(outcome, Acted | Duplicate):
+            return outcome
+        if outcome.why is Why.NOTHING:
+            return None
+        raise await explain(self.engine.names, outcome, agent, other, before_start=before_start)
+
+    async def _agent_in(
+        self, agent_external_id: str, meeting_id: MeetingId, *, field: str = "agent_external_id"
+    ) -> tuple[str, AgentName]:
+        check_external_id(agent_external_id, field=field)
+        id = parse_id(meeting_id, field="meeting_id")
+        return id, await self.engine.names.get(agent_external_id)
+
+    async def _find_next(self, external_id: str | None) -> AgentName | None:
+        if external_id is None:
+            return None
+        check_external_id(external_id, field="next_speaker_external_id")
+        return await self.engine.names.get(external_id, role="next speaker")
+
+    async def _meeting(self, meeting_id: str) -> MeetingRow:
+        row = await self.engine.store.meetings.find_meeting(meeting_id)
+        if row is None:
+            raise MeetingNotFoundError(meeting_id=meeting_id)
+        return row
+
+    async def _seats(self, row: MeetingRow) -> list[SeatRow]:
+        return await self.engine.store.meetings.list_seats(row.meeting_id)
+
+    def _speech(self, message: Any, metadata: Mapping[str, Any] | None) -> NewSpeech:
+        content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
+        encoded = encode_metadata(metadata, field="metadata")
+        return NewSpeech(uuid7(), content, encoded, checksum(content, encoded))

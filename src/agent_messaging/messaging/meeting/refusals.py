@@ -1,0 +1,123 @@
+"""Why an act on a meeting was refused, in words, with the names of agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from ...delivery.names import AgentName, Names
+from ...exceptions import (
+    AgentMessagingError,
+    AgentNotInMeetingError,
+    HostCannotLeaveError,
+    InvalidArgumentError,
+    MeetingNotActiveError,
+    MeetingStateError,
+    NotMeetingHostError,
+    NotYourTurnError,
+    TurnLostError,
+)
+from ...models import MeetingStatus
+from ...storage.assembly import Refused, Why
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RenewedError(Exception):
+    """A name stands for another agent than was thought."""
+
+
+def by_name(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Begin anew where an agent was refused that another process has registered anew: nothing has changed by then."""
+
+    @wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        while True:
+            try:
+                return await method(*args, **kwargs)
+            except RenewedError:
+                continue
+
+    return call
+
+
+async def explain(
+    names: Names, refused: Refused, agent: AgentName, other: AgentName | None = None, *, before_start: bool = False
+) -> AgentMessagingError:
+    """The error that says why an act was refused.
+
+    Args:
+        agent: Who acts.
+        other: Whom else it names.
+        before_start: It belongs before the start; others belong behind it.
+
+    Raises:
+        RenewedError: A name stands for another agent now: begin anew.
+    """
+    if refused.why is Why.WRONG_STATUS:
+        return wrong_status(refused.status, before_start=before_start)
+    if refused.why in (Why.NOT_HOST, Why.NOT_PARTICIPANT, Why.NEXT_NOT_SEATED):
+        await check_names(names, agent, other)
+    name = agent.external_id
+    [holder] = await external_ids(names, [refused.agent_id]) if refused.agent_id else [None]
+    match refused.why:
+        case Why.NOT_HOST:
+            return NotMeetingHostError(f"{name!r} is not the host of this meeting; only its host may do this.")
+        case Why.HOST_LEAVES:
+            return HostCannotLeaveError(f"{(other or agent).external_id!r} is the host and cannot leave: end_meeting.")
+        case Why.NOT_PARTICIPANT:
+            who = other.external_id if other is not None and other.id == refused.agent_id else name
+            return AgentNotInMeetingError(f"{who!r} is not a participant of this meeting (any more).")
+        case Why.NEXT_NOT_SEATED:
+            return AgentNotInMeetingError(f"{holder!r} cannot have the next turn: it is not a participant (any more).")
+        case Why.NEXT_MISSING:
+            return InvalidArgumentError(
+                "next_speaker_external_id: in this meeting the host names the next speaker. Pass one.",
+                field="next_speaker_external_id",
+            )
+        case Why.NOT_READY:
+            missing = ", ".join(map(repr, await external_ids(names, list(refused.missing))))
+            have = "has" if len(refused.missing) == 1 else "have"
+            return MeetingStateError(
+                f"The meeting is not ready: {missing} {have} not attended. Wait with wait_until_ready, or remove "
+                "who will not come with remove_participant."
+            )
+        case Why.NOT_YOUR_TURN:
+            whose = f"{holder!r} has turn {refused.number}" if holder else "the next speaker is being chosen"
+            return NotYourTurnError(f"It's not {name}'s turn: {whose}. Wait for it with wait_for_turn.")
+    assert refused.why is Why.TURN_LOST, refused
+    return TurnLostError(
+        f"The turn this was meant for is over; turn {refused.number} is current. Nothing was stored. Wait for the "
+        "next one with wait_for_turn."
+    )
+
+
+def wrong_status(status: MeetingStatus, *, before_start: bool) -> AgentMessagingError:
+    """Why an act cannot be in a meeting of this status."""
+    if status is MeetingStatus.ENDED:
+        text = "The meeting has ended."
+        return MeetingStateError(text) if before_start else MeetingNotActiveError(text)
+    if status is MeetingStatus.ACTIVE:
+        return MeetingStateError("The meeting has started already.")
+    if before_start:
+        return MeetingStateError("The host attends its meeting from the start.")
+    return MeetingNotActiveError(f"The meeting is {status.value}: it has not started. Its host starts it.")
+
+
+async def check_names(names: Names, *agents: AgentName | None) -> None:
+    """See whether it is these agents that were refused, not others that had their names before.
+
+    Raises:
+        RenewedError: A name stands for another agent now: begin anew.
+    """
+    for agent in agents:
+        if agent is not None and (await names.look_again(agent)).id != agent.id:
+            raise RenewedError
+
+
+async def external_ids(names: Names, ids: Sequence[str]) -> list[str]:
+    """Their external ids; of agents that are gone their own."""
+    found = await names.find_by_id(ids)
+    return [found[id].external_id if id in found else id for id in ids]

@@ -1,0 +1,222 @@
+"""Meetings as they are looked at. Nothing here changes any; `analytics` makes the records."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from ...ids import check_page, parse_choice, parse_id
+from ...models import (
+    Meeting,
+    MeetingParticipant,
+    MeetingStatus,
+    ParticipantStatus,
+    Record,
+    T,
+)
+from ...storage.assembly import (
+    Purpose,
+)
+from ...storage.ports import MeetingRow, SeatRow, TurnRow
+from .. import analytics
+from .arguments import (
+    MeetingId,
+)
+from .calls import MeetingCalls
+
+
+class MeetingViews(MeetingCalls[T]):
+    """What is called to look."""
+
+    async def get_meeting(self, meeting_id: MeetingId) -> Meeting | None:
+        """Look a meeting up; None if there is none."""
+        row = await self.engine.store.meetings.find_meeting(parse_id(meeting_id, field="meeting_id"))
+        if row is None:
+            return None
+        turn = _speaking(row)
+        return Meeting(
+            id=UUID(row.meeting_id),
+            host_id=UUID(row.host_id),
+            status=row.status,
+            current_speaker_id=None if turn is None else UUID(turn.agent_id),
+            turn_duration=row.turn_duration,
+            turn_started_at=None if turn is None else turn.started_at,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+
+    async def get_participants(self, meeting_id: MeetingId) -> list[MeetingParticipant]:
+        """List the participants in the order of joining, those who left included.
+
+        `is_locked` tells that the participant has to wait for its turn.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+        """
+        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        return [_participant(row.meeting_id, seat) for seat in await self._seats(row)]
+
+    async def list_meetings(
+        self,
+        agent_external_id: str | None = None,
+        *,
+        status: MeetingStatus | str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Record]:
+        """List meetings, newest first: of an agent, hosted ones included, or (None) all; `limit` at most 1,000.
+
+        Returns:
+            Mappings with attribute access as of `get_meeting_status`, without the participants.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An argument is out of range.
+        """
+        check_page(limit, offset)
+        agent = (
+            None
+            if agent_external_id is None
+            else await analytics.find_agent(self.engine, agent_external_id, field="agent_external_id")
+        )
+        statuses = None
+        if status is not None:
+            statuses = [parse_choice(MeetingStatus, status, "status", "must be created, ready, active or ended.")]
+        rows = await self.engine.store.meetings.list_meetings(
+            None if agent is None else agent.id, statuses=statuses, limit=limit, offset=offset
+        )
+        return [await analytics.describe(self.engine, row) for row in rows]
+
+    async def get_meeting_status(self, meeting_id: MeetingId) -> Record | None:
+        """Describe how a meeting stands; None if there is none.
+
+        Returns:
+            A mapping with attribute access: meeting_id, status (also state), host_id (external; also
+            host_external_id), current_speaker and current_speaker_external_id (external id, or None), turn (its
+            number, or None), turn_duration, turn_started_at, turn_deadline, seconds_left, speaker_selection,
+            participants (external ids in the order of joining, without those who left), participant_count,
+            participant_details (agent_id, join_order, status, joined_at, left_at of all), created_at, started_at,
+            ended_at.
+        """
+        row = await self.engine.store.meetings.find_meeting(parse_id(meeting_id, field="meeting_id"))
+        return None if row is None else await analytics.describe_with_seats(self.engine, row)
+
+    async def get_meeting_history(self, meeting_id: MeetingId) -> list[Record]:
+        """List all that was said, oldest first, with the SDK's own notes: joins, leaves, timeouts, the ending.
+
+        Returns:
+            Mappings with attribute access: id (also message_id), sender (also sender_id), sender_name, message_type,
+            content (plain JSON), metadata, is_damaged (True: what is stored is not what was said, and the content is
+            None), created_at.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+        """
+        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        return await analytics.list_history(self.engine, row.meeting_id)
+
+    async def get_meeting_details(self, meeting_id: MeetingId) -> Record:
+        """Describe a meeting with its counts.
+
+        Returns:
+            A mapping with attribute access: meeting_id, host (id, name), status, current_speaker (id, name; or None),
+            turn_duration_seconds, turn_started_at, created_at, started_at, ended_at, participants (external ids),
+            participant_count, attending_count, message_count.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+        """
+        return await analytics.get_details(self.engine, await self._meeting(parse_id(meeting_id, field="meeting_id")))
+
+    async def get_participant_history(self, meeting_id: MeetingId) -> list[Record]:
+        """List all participants with their times.
+
+        Returns:
+            Mappings with attribute access: id, agent_id (external), agent_name, status, join_order, is_locked,
+            joined_at, left_at; in the order of joining.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+        """
+        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        return await analytics.list_participants(self.engine, row, await self._seats(row))
+
+    async def get_meeting_statistics(self, agent_id: UUID | str) -> Record:
+        """Count an agent's meetings.
+
+        Args:
+            agent_id: UUID or external id.
+
+        Returns:
+            A mapping with attribute access: agent_id (external), hosted_meetings, participated_meetings (of others),
+            active_hosted, total_messages_sent, meetings_spoke_in, avg_meeting_duration_seconds (None without any).
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+        """
+        return await analytics.get_statistics(self.engine, agent_id)
+
+    async def get_participation_analysis(self, meeting_id: MeetingId) -> Record:
+        """Tell who took part how much.
+
+        Returns:
+            A mapping with attribute access: total_participants, active_participants (who spoke), inactive_participants,
+            participation_rate (percent), by_participant (by external id: message_count, first_message_at,
+            last_message_at, total_content_length (characters of JSON), speaking_time_seconds (of turns that ended with
+            a speech), speaking_time_percentage, status), most_active and least_active (None where nobody spoke),
+            total_messages.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+        """
+        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        return await analytics.analyse_participation(self.engine, row, await self._seats(row))
+
+    async def get_meeting_timeline(self, meeting_id: MeetingId) -> Record:
+        """List all events and messages in the order in which they happened, whatever the clock did meanwhile.
+
+        Returns:
+            A mapping with attribute access: meeting_id, started_at, ended_at, duration_seconds, status, timeline: a
+            list of {type "message", timestamp, sender_id, message_type, message_id, content} and {type "event",
+            timestamp, event_type, agent_id, data}.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+        """
+        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        return await analytics.get_timeline(self.engine, row)
+
+    async def get_turn_statistics(self, meeting_id: MeetingId) -> Record:
+        """Count the turns.
+
+        Returns:
+            A mapping with attribute access: total_turns, total_messages, avg_messages_per_turn, unique_speakers,
+            turn_changes, avg_turn_seconds, turns (a list of number, agent_id, started_at, ended_at, duration_seconds,
+            how), participants_turn_stats (by external id: turns_taken, messages_sent, avg_messages_per_turn,
+            timeouts, total_seconds).
+            Numbers that are missing are of turns in which a function chose the next speaker. The turns of an agent that
+            was removed stay, without what it said; its agent_id is None (among participants_turn_stats its UUID as
+            text) if it was removed after the meeting had ended.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+        """
+        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        return await analytics.get_turn_statistics(self.engine, row)
+
+
+def _speaking(row: MeetingRow) -> TurnRow | None:
+    return row.turn if row.turn is not None and row.turn.purpose is Purpose.SPEAK else None
+
+
+def _participant(meeting_id: str, seat: SeatRow) -> MeetingParticipant:
+    return MeetingParticipant(
+        id=UUID(seat.seat_id),
+        meeting_id=UUID(meeting_id),
+        agent_id=UUID(seat.agent_id),
+        status=seat.status,
+        join_order=seat.join_order,
+        is_locked=seat.status is ParticipantStatus.WAITING,
+        joined_at=seat.joined_at,
+        left_at=seat.left_at,
+    )
