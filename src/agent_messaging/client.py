@@ -65,7 +65,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             the defaults: an SQLite file `agent_messaging.db` in the working directory.
         handle_signals: True lets SIGINT and SIGTERM end the block of `async with` instead of the process: it is
             cancelled, the SDK is left as by `close`, and the program goes on behind the block. A second signal ends the
-            draining, a third one the process. Only in the main thread.
+            draining, a third one the process; those that come within 0.2 s are one. Only in the main thread.
 
     Raises:
         ConfigurationError: The configuration cannot be used. Nothing is opened yet.
@@ -153,7 +153,8 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         """Serve until SIGINT or SIGTERM, then leave as `close` does, and return. It starts the SDK if need be.
 
         Also returns when somebody closes the SDK. A second signal ends the draining: what still runs is cancelled and
-        given back. A third one ends the process at once. No message that is given back is counted an attempt.
+        given back. A third one ends the process at once. Those that come within 0.2 s are one. No message that is given
+        back is counted an attempt.
 
         Raises:
             ConfigurationError: This is not the main thread, which alone hears signals.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -64,10 +66,10 @@ class Running:
 
 
 @asynccontextmanager
-async def program(url: str, work: str, end: str) -> AsyncIterator[Running]:
-    """Start it; it is killed if it has not ended by then."""
+async def program(url: str, work: str, end: str, under: tuple[str, ...] = ()) -> AsyncIterator[Running]:
+    """Start it, under another command perhaps; it is killed if it has not ended by then."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.client.ending", url, work, end),
+        *(*under, sys.executable, "-m", "tests.client.ending", url, work, end),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=ROOT,
@@ -170,9 +172,46 @@ async def test_a_second_signal_ends_the_draining(make_sdk: MakeSdk, url: str, wa
         await running.until("BEGUN")
         running.send(signal.SIGTERM)
         await running.until("HEARD")
+        await asyncio.sleep(0.3)  # two that come at once are one
         running.send(signal.SIGINT)
         assert_left(await running.end())
     assert await attempts_until_done(sdk, id) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("pause", [0.0, 0.01])
+async def test_a_signal_that_comes_twice_at_once_is_one(make_sdk: MakeSdk, url: str, way: str, pause: float) -> None:
+    """A terminal tells each process of Ctrl-C, and so does the runner that started it; so do some supervisors."""
+    sdk, id = await leave_a_message(make_sdk)
+    async with program(url, "finish", f"{way}:30") as running:
+        await running.until("BEGUN")
+        running.send(signal.SIGTERM)
+        await asyncio.sleep(pause)
+        running.send(signal.SIGTERM)
+        assert_left(await running.end())
+    receipt = await sdk.receipts.get(id)
+    assert (receipt.state.value, receipt.attempt) == ("done", 1)
+
+
+AS_FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+"""Runs a program as the first process of a container."""
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*AS_FIRST, "true"], capture_output=True).returncode != 0,
+    reason="no namespaces here",
+)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_the_first_process_of_a_container_ends_by_the_third_signal(url: str) -> None:
+    """No signal ends it that it does not handle."""
+    async with program(url, "note", "until:300", AS_FIRST) as running:
+        await running.until("BEGUN")
+        while running.process.returncode is None:
+            children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+            for child in children:
+                os.kill(int(child), signal.SIGTERM)
+            await asyncio.sleep(0.1)
+        assert (await running.end()).code == 128 + signal.SIGTERM
 
 
 async def test_a_loop_that_is_blocked_does_not_keep_a_second_signal_from_ending_the_process(

@@ -29,8 +29,8 @@ def run(ctx: click.Context, target: str) -> None:
 
     NAME is an AgentMessaging in MODULE, or a function without arguments that returns one; the folder in which the
     command runs is searched first. The program chooses its store. A first signal lets what runs end, for at most the
-    setting `drain_timeout`; a second one gives it back at once; a third one ends the process. No stop costs a message
-    an attempt. The exit code is then 0.
+    setting `drain_timeout`; a second one gives it back at once; a third one ends the process. No stop in order
+    costs a message an attempt; its exit code is 0.
     """
     import asyncio
 

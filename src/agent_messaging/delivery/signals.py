@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ from ..exceptions import ConfigurationError
 logger = logging.getLogger("agent_messaging.delivery")
 
 HEARD = (signal.SIGINT, signal.SIGTERM)
+AT_ONCE = 0.2
+"""Seconds. A signal that comes so soon after another one says the same: a terminal and a runner that passes on what it
+hears, or a supervisor that tells the group and then the process, mean one stop and not two."""
 
 
 class Leave(Protocol):
@@ -47,6 +51,7 @@ class StopSignals:
         self._pid = 0
         self._before: dict[int, Any] = {}
         self._count = 0
+        self._heard_at = -AT_ONCE
         self._reached = 0
         """How many of them the loop has heard of."""
         self._task: asyncio.Task[Any] | None = None
@@ -69,6 +74,7 @@ class StopSignals:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._count = self._reached = 0
+        self._heard_at = -AT_ONCE
         for number in HEARD:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as of a job in the background: it stays ignored
                 self._before[number] = signal.signal(number, self._hear)
@@ -113,10 +119,15 @@ class StopSignals:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             signal.raise_signal(number)
             return
+        now = time.monotonic()
+        if now - self._heard_at < AT_ONCE:
+            return
+        self._heard_at = now
         self._count += 1
         if self._count > 2 or self._reached < self._count - 1:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+            os._exit(128 + number)  # the first process of a container, which no signal ends that it does not handle
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop was closed: the process is ending
             self._loop.call_soon_threadsafe(self._reach, self._count)
