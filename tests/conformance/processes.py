@@ -191,6 +191,17 @@ class PresenceConformance(StoreFixtures):
         await store.presence.aclose()
         await store.presence.aclose()
 
+    async def test_one_that_starts_again_is_another_process(self, store: Store) -> None:
+        await listen(store)
+        first = store.presence.process_id
+        await store.processes.retire(first)
+        await store.presence.aclose()
+        await listen(store)
+        second = store.presence.process_id
+        assert second != first
+        rows = {row.process_id: row.end_reason for row in await store.processes.list_processes(60)}
+        assert rows == {first: "stopped", second: None}
+
     async def test_one_that_never_started_can_be_closed(self, store: Store) -> None:
         await store.presence.aclose()
 

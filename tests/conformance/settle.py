@@ -79,6 +79,12 @@ class SettleConformance(StoreFixtures):
         assert datetime.fromisoformat(str(entry["at"])) == at
         assert datetime.fromisoformat(str(entry["claimed_at"])) == world.start
 
+    async def test_the_log_names_the_process_that_ran_it_whoever_settles(self, world: World) -> None:
+        id = await world.send()
+        await world.settle(await world.claim_one(), Settling.RETRY, reason="no luck", owner=new_id())
+        (entry,) = (await world.receipt(id)).log
+        assert entry["process"] == world.owner
+
     async def test_the_log_keeps_every_failure_oldest_first(self, world: World) -> None:
         id = await world.send()
         for reason in ("one", "two ✓", 'three "3" \\ %s'):

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any
 
 import pytest
@@ -22,18 +20,15 @@ from agent_messaging.ids import uuid7
 from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.ports import (
     Answering,
-    AskRow,
     Claim,
     ClaimedDelivery,
-    DeadRow,
-    EndedAsk,
     NewWait,
-    ReceiptRow,
     Settlement,
     Settling,
     Store,
     Stored,
 )
+from tests.conformance.twins import both, opened
 from tests.conformance.world import World
 from tests.fixtures.stores import store_factory
 
@@ -41,11 +36,6 @@ EXAMPLES = int(os.environ.get("AGENT_MESSAGING_TEST_TWINS", "12"))
 """Programs in one run; read at import, because the environment is emptied for each test."""
 NAMES = ("alice", "bob", "carol", "dave")
 KINDS = (Kind.ONE_WAY, Kind.CONVERSATION)
-UNTOLD = {"seq", "created_at", "updated_at", "ended_at", "read_at", "settled_at", "claimed_at", "died_at", "deliver_at"}
-"""Numbers and clocks of the store's own; of an instant it is compared whether there is one."""
-
-UNORDERED = (ReceiptRow, AskRow, DeadRow, EndedAsk)
-
 agents = st.integers(0, 2)
 numbers = st.integers(0, 50)
 pairs = st.tuples(agents, agents).filter(lambda pair: pair[0] != pair[1])
@@ -125,10 +115,7 @@ class Twins:
 
     def both(self, call: Callable[[Side], Coroutine[Any, Any, Any]]) -> list[Any]:
         """The answers of both, which are alike."""
-        answers = [self.run(call(side)) for side in self.sides]
-        first, second = (plain(answer) for answer in answers)
-        assert first == second
-        return answers
+        return both(self.sides, call, self.run)
 
     @property
     def now(self) -> datetime:
@@ -288,42 +275,6 @@ class Twins:
         self.both(lambda side: side.world.sessions.find_ended_asks(self.asks))
         self.both(lambda side: side.world.sessions.find_waits(self.waits, self.now))
         self.both(lambda side: side.world.deliveries.list_dead(None, 100, 0))
-
-
-def plain(value: Any) -> Any:
-    """What is promised of an answer: without the store's own numbers and clocks, and without orders nobody promised."""
-    if isinstance(value, Enum):
-        return str(value)
-    if isinstance(value, Claim):
-        return value.token, value.attempt
-    if is_dataclass(value):
-        told = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {
-            name: (one is not None) if name in UNTOLD or isinstance(one, datetime) else plain(one)
-            for name, one in told.items()
-            if name not in ("seq", "next_in")
-        } | {"": type(value).__name__}
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items() if key not in ("at", "claimed_at", "token")}
-    if isinstance(value, set | frozenset):
-        return sorted(map(str, value))
-    if isinstance(value, tuple):
-        return tuple(map(plain, value))
-    if isinstance(value, list):
-        rows = [plain(one) for one in value]
-        return sorted(rows, key=str) if value and isinstance(value[0], UNORDERED) else rows
-    return value
-
-
-@contextmanager
-def opened(stores: list[Store], runner: asyncio.Runner) -> Iterator[None]:
-    try:
-        for store in stores:
-            runner.run(store.open())
-        yield
-    finally:
-        for store in stores:
-            runner.run(store.aclose())
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)

@@ -121,7 +121,6 @@ async def _settle(
         [settlement.delay if settlement.how is Settling.RETRY else 0.0 for settlement in settlements],
         [settlement.reason for settlement in settlements],
         [_EVENTS[settlement.how] for settlement in settlements],
-        owner,
         now,
         [settlement.answer is not None for settlement in settlements],
     )

@@ -242,7 +242,7 @@ def _new_turn_row(turn: NewTurn, instant: Instant) -> TurnRow:
 def _concerned(wanted: Wanted, meeting: Meeting, changes: Changes) -> set[str]:
     """The processes that wait for what changed."""
     if changes.status is not None:
-        agents = set(meeting.processes)
+        agents = {seat.agent_id for seat in meeting.assembly.seats if seat.is_taken}
     else:
         agents = {agent_id for agent_id, status in changes.seats.items() if status is ParticipantStatus.LEFT}
         if changes.turn is not None:

@@ -60,9 +60,13 @@ class SQLitePresence:
         self._asking: asyncio.Task[None] | None = None
         self._unknown: set[str] = set()
         self._data_version = 0
+        self._started = False
 
     async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """See the port. It is lost only when somebody removed the file of its lock."""
+        if self._started:  # ids are not used again
+            self.process_id = str(uuid.uuid4())
+        self._started = True
         self._loop = asyncio.get_running_loop()
         self._on_ring = on_ring
         if not self._engine.in_memory:

@@ -363,10 +363,10 @@ returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_
 -- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
 -- `done` leaves none: so what was given back, and was done in another way then, was not done by this claim.
 with moment as materialized (
-  select coalesce($8::timestamptz, store_now()) as now
+  select coalesce($7::timestamptz, store_now()) as now
 ),
 input as materialized (
-  select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[], $9::boolean[])
+  select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[], $8::boolean[])
     with ordinality as i (seq, token, how, delay, reason, event, answers, position)
 ),
 locked as materialized (
@@ -390,7 +390,7 @@ moved as (
     read_at = case when l.reads then coalesce(d.read_at, l.now) else d.read_at end,
     log = case when l.how = 'done' then d.log else coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
       'at', l.now, 'event', l.event, 'attempt', d.attempt, 'token', d.token,
-      'process', $7::text, 'claimed_at', d.claimed_at, 'reason', l.reason
+      'process', d.owner, 'claimed_at', d.claimed_at, 'reason', l.reason
     )) end
   from locked l
   where d.seq = l.seq and l.state = 'claimed'
