@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_messaging import InvalidArgumentError, Record
-from agent_messaging.storage import assembly
+from agent_messaging.storage.assembly import rules
 from agent_messaging.storage.postgres import presence as postgres
 from agent_messaging.storage.sqlite.presence import SQLitePresence
 from tests.client.meeting_support import Table
@@ -187,7 +187,7 @@ async def test_a_function_names_somebody_who_leaves_meanwhile(sdk: Sdk) -> None:
 @pytest.fixture
 def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The function has a tenth of a second."""
-    monkeypatch.setattr(assembly, "SELECTION_LIMIT", 0.1)
+    monkeypatch.setattr(rules, "SELECTION_LIMIT", 0.1)
 
 
 @pytest.mark.usefixtures("short_limit")
@@ -233,7 +233,7 @@ async def test_a_function_that_is_named_after_a_restart_is_asked_at_once_whereve
     make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody polls: not the process of the host, not the one that takes its place, not the one of the participants."""
-    monkeypatch.setattr(assembly, "SELECTION_LIMIT", 10 * SOON)
+    monkeypatch.setattr(rules, "SELECTION_LIMIT", 10 * SOON)
     monkeypatch.setattr(SQLitePresence, "poll_interval", 10 * SOON)
     for name in ("POLL", "_POLL_FOR_DEAD"):
         monkeypatch.setattr(postgres, name, 10 * SOON)

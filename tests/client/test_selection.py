@@ -65,7 +65,7 @@ async def test_a_function_is_asked_also_if_the_turn_ends_while_it_is_looked_for(
 async def test_a_function_that_hangs_is_given_up_at_the_deadline_and_asked_again(
     make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_messaging.storage.assembly.SELECTION_LIMIT", 0.5)
+    monkeypatch.setattr("agent_messaging.storage.assembly.rules.SELECTION_LIMIT", 0.5)
     host, onlooker = await make_sdk(), await make_sdk()
     await host.add_people("alice", "bob", "carol")
     asked: list[int] = []

@@ -1,4 +1,4 @@
-"""Meetings in plain Python: rows that the rules of meetings themselves (`storage/assembly.py`) move, on top of the
+"""Meetings in plain Python: rows that the rules of meetings themselves (`storage/assembly`) move, on top of the
 model of deliveries, to compare stores with.
 
 The rules decide, so they are not tested here; what is, is that a store asks them with the meeting as it stands and

@@ -1,6 +1,6 @@
 """Meetings from their creation to their end: who takes part, who may act, and what an act leaves behind.
 
-Which acts are allowed is tested with the rules (`storage/assembly.py`). Here it is shown that a store asks them with
+Which acts are allowed is tested with the rules (`storage/assembly`). Here it is shown that a store asks them with
 the meeting as it is, writes all that they answer, and nothing where they refuse.
 """
 

@@ -18,6 +18,7 @@ from agent_messaging.messaging import asking
 from agent_messaging.models import AskState, Kind
 from agent_messaging.payloads import checksum
 from agent_messaging.storage import assembly, ports
+from agent_messaging.storage.assembly import rules
 
 Plant = Callable[[ports.Store], ports.Store]
 
@@ -331,13 +332,13 @@ def unfair(store: ports.Store) -> ports.Store:
     def following(meeting: assembly.Assembly, *_: Any, **__: Any) -> str:
         return meeting.host_id
 
-    assembly._following = following
+    rules._following = following
     return store
 
 
 def stuttering(store: ports.Store) -> ports.Store:
     """Tells twice that a turn has ended by time."""
-    time_out = assembly._time_out
+    time_out = rules._time_out
 
     def tell_twice(meeting: assembly.Assembly, number: int) -> assembly.Decision:
         decision = time_out(meeting, number)
@@ -345,7 +346,7 @@ def stuttering(store: ports.Store) -> ports.Store:
             decision.events = [decision.events[0], *decision.events]
         return decision
 
-    assembly._time_out = tell_twice
+    rules._time_out = tell_twice
     return store
 
 

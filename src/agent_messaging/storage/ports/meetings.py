@@ -1,6 +1,6 @@
 """The port of meetings: their turns, what is said, and the events that tell of both.
 
-What an act changes is decided by `storage/assembly.py`, the same for every backend. `act` loads the meeting under a
+What an act changes is decided by `storage/assembly`, the same for every backend. `act` loads the meeting under a
 lock, asks the rules, and writes what they answer in one commit: status, seats, the end of the current turn and the
 next one, the speech, notes of the SDK's own, and events. So at any time one turn of an active meeting is current, its
 numbers rise by one, and at most one speech is stored under each.

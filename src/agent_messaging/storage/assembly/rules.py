@@ -1,289 +1,43 @@
-"""The rules of meetings, once for every backend: what an act changes, or why it is refused. Pure; the backends load the
-meeting under a lock, ask `decide`, and write what it answers in the same transaction.
-
-A meeting's turns are numbered from 1 and rise by one; one is current while the meeting is active. An act that ends the
-current turn begins the next one, or a *selection*: a turn of the host's in which nobody speaks and the host's process
-names the next speaker.
-"""
+"""The rules of meetings: `decide`, a pure function of the meeting as it stands and one act."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import replace
 
-from ..models import MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection, TurnEnd
+from ...models import MeetingEventType, MeetingStatus, MessageType, SpeakerSelection, TurnEnd
+from .terms import (
+    ATTENDING,
+    INVITED,
+    LEFT,
+    SPEAKING,
+    WAITING,
+    Absent,
+    Act,
+    Assembly,
+    Attend,
+    Changes,
+    Choose,
+    Decision,
+    End,
+    Event,
+    Leave,
+    NewTurn,
+    Note,
+    Pass,
+    Purpose,
+    Refused,
+    Remove,
+    Skip,
+    Speak,
+    Start,
+    TimeOut,
+    Vanish,
+    Why,
+)
 
 SELECTION_LIMIT = 10.0
 """Seconds the host's process has to name the next speaker; then the next in order has the turn."""
-
-INVITED, ATTENDING, WAITING, SPEAKING, LEFT = ParticipantStatus
-
-
-class Purpose(StrEnum):
-    """What a turn is for."""
-
-    SPEAK = "speak"
-    SELECT = "select"
-    """Its holder, the host, names the next speaker."""
-
-
-# --- the meeting as it stands -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """A participant."""
-
-    agent_id: str
-    join_order: int
-    status: ParticipantStatus
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether the agent is still a participant."""
-        return self.status is not LEFT
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentTurn:
-    """The turn that is current."""
-
-    number: int
-    agent_id: str
-    purpose: Purpose
-    is_over: bool
-    """Its deadline has passed, by the store's clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Assembly:
-    """What the rules need of a meeting."""
-
-    host_id: str
-    status: MeetingStatus
-    selection: SpeakerSelection
-    turn_duration: float | None
-    """Seconds; None: turns do not end by time."""
-    seats: tuple[Seat, ...]
-    """By join order; the host has 0."""
-    turn: CurrentTurn | None
-    last_speaker_id: str | None
-    """Who held the last turn for speaking that is over, or the current one; where the host names the speakers, the last
-    who is not the host."""
-
-    def find_seat(self, agent_id: str) -> Seat | None:
-        """The agent's seat, also one that was left."""
-        return next((seat for seat in self.seats if seat.agent_id == agent_id), None)
-
-
-# --- acts -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Attend:
-    """An invited agent says that it is there."""
-
-    agent_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """An agent that attends goes back to being invited; before the start."""
-
-    agent_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The host starts, with an opening message (which the caller stores) or without."""
-
-    agent_id: str
-    has_message: bool = False
-    next_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Speak:
-    """The holder of the turn says something, which the caller stores, and passes the turn on."""
-
-    agent_id: str
-    number: int | None = None
-    """The turn it is meant for; None is whichever is current."""
-    next_id: str | None = None
-    by_order: bool = False
-    """Nobody can be named: where the host has to name the next speaker, the order decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """The holder of the turn passes it on without a word."""
-
-    agent_id: str
-    number: int | None = None
-    reason: str | None = None
-    """Why, where its handler failed."""
-    next_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Choose:
-    """The host's process names the next speaker, in a turn for selecting; None leaves it to the order."""
-
-    number: int
-    next_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TimeOut:
-    """The deadline of a turn has passed."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """The host ends the current turn of somebody."""
-
-    agent_id: str
-    number: int | None = None
-    """The turn it is meant for; None is whichever is current."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """A participant leaves."""
-
-    agent_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """The host removes a participant."""
-
-    agent_id: str
-    removed_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Vanish:
-    """A participant's agent, not the host's, is about to be deregistered. (A meeting goes with its host's agent.)"""
-
-    agent_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The host ends the meeting."""
-
-    agent_id: str
-
-
-Act = Attend | Absent | Start | Speak | Pass | Choose | TimeOut | Skip | Leave | Remove | Vanish | End
-
-
-# --- refusals ---------------------------------------------------------------------------------------------------------
-
-
-class Why(StrEnum):
-    """Why an act is refused."""
-
-    NOT_HOST = "not_host"
-    HOST_LEAVES = "host_leaves"
-    NOT_PARTICIPANT = "not_participant"
-    """`agent_id` is not a participant (any more)."""
-    WRONG_STATUS = "wrong_status"
-    """The meeting's status forbids it."""
-    NOT_READY = "not_ready"
-    """`missing` have not attended."""
-    NOT_YOUR_TURN = "not_your_turn"
-    """`agent_id` has the turn; None: nobody, while the next speaker is being chosen."""
-    TURN_LOST = "turn_lost"
-    """The turn meant is over, or never was; `number` is current."""
-    NEXT_NOT_SEATED = "next_not_seated"
-    """The next speaker named, `agent_id`, is not a participant (any more)."""
-    NEXT_MISSING = "next_missing"
-    """In this meeting the host names the next speaker."""
-    NOTHING = "nothing"
-    """There is nothing to change: it was done already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Nothing changes."""
-
-    why: Why
-    status: MeetingStatus
-    agent_id: str | None = None
-    number: int | None = None
-    missing: tuple[str, ...] = ()
-
-
-# --- changes ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something to record, with the ids of agents under keys that end in `_id` or `_ids`.
-
-    Under keys that end in `_external_id` they stand where external ids are to be stored.
-    """
-
-    type: MeetingEventType
-    agent_id: str | None = None
-    """Whom it is about."""
-    data: dict[str, Any] = field(default_factory=dict)
-    has_message: bool = False
-    """It is about the message that the act stores."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A message of the SDK's own for the history; agents' ids stand where their external ids are to be stored."""
-
-    type: MessageType
-    about_id: str
-    """Its sender."""
-    content: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class NewTurn:
-    """The next turn; current from the same instant at which the last one ended."""
-
-    number: int
-    agent_id: str
-    purpose: Purpose
-    limit: float | None
-    """Seconds; None has no deadline."""
-
-
-@dataclass(slots=True)
-class Changes:
-    """What an act changes."""
-
-    status: MeetingStatus | None = None
-    seats: dict[str, ParticipantStatus] = field(default_factory=dict)
-    """Those whose status changes."""
-    ended: list[tuple[NewTurn | None, TurnEnd]] = field(default_factory=list)
-    """The turns that end: None is the one that was current, others begin and end in this act (the opening)."""
-    turn: NewTurn | None = None
-    """The turn that is current from now on."""
-    is_turnless: bool = False
-    """No turn is current from now on."""
-    speech_turn: int | None = None
-    """The number of the turn under which the act's message is stored."""
-    events: list[Event] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-    withdraws_invitations: bool = False
-    """Invitations that nobody has taken up are withdrawn: of all, or of those who leave."""
-
-
-Decision = Changes | Refused
-
-
-# --- the rules --------------------------------------------------------------------------------------------------------
 
 
 def decide(meeting: Assembly, act: Act) -> Decision:
@@ -584,24 +338,3 @@ def _refuse_next(meeting: Assembly, next_id: str | None) -> Refused | None:
     if seat is None or not seat.is_taken:
         return Refused(Why.NEXT_NOT_SEATED, meeting.status, next_id)
     return None
-
-
-def agents_named(changes: Changes) -> set[str]:
-    """The agents whose external ids are to be stored with these."""
-    contents = [*(note.content for note in changes.notes), *(event.data for event in changes.events)]
-    return {value for content in contents for key, value in content.items() if _names_agent(key) and value}
-
-
-def render(content: dict[str, Any], external_ids: dict[str, str]) -> dict[str, Any]:
-    """The content of a note, or the data of an event, as it is stored: with external ids."""
-    return {
-        key: external_ids.get(value, value) if _names_agent(key) and value else value for key, value in content.items()
-    }
-
-
-def _names_agent(key: str) -> bool:
-    return key in _AGENT_KEYS or key.endswith("_external_id")
-
-
-_AGENT_KEYS = frozenset({"agent", "host", "timed_out_agent", "next_speaker"})
-"""Of notes."""
