@@ -40,6 +40,7 @@ from pydantic.alias_generators import to_camel
 
 from agent_messaging.bodies import Body, open_as, open_body, open_metadata, open_or_mark, verify_body
 from agent_messaging.exceptions import InvalidArgumentError, PayloadError, StorageCorruptError
+from agent_messaging.handlers.annotations import LateAnnotation, handler_annotation
 from agent_messaging.handlers.functions import check_handler
 from agent_messaging.models import MessageContext
 from agent_messaging.payloads import (
@@ -47,12 +48,10 @@ from agent_messaging.payloads import (
     MAX_METADATA_BYTES,
     MISSING,
     Decoder,
-    LateAnnotation,
     checksum,
     encode,
     encode_metadata,
     fingerprint,
-    handler_annotation,
 )
 from agent_messaging.storage.checks import Specimen
 

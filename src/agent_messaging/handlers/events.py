@@ -19,8 +19,9 @@ from ..event_data import EVENT_DATA_MODELS
 from ..exceptions import InvalidArgumentError
 from ..ids import parse_choice, parse_id, refuse
 from ..models import MeetingEvent, MeetingEventPayload, MeetingEventType, ParticipantStatus
-from ..payloads import MISSING, Decoder, LateAnnotation, function_name, handler_annotation, problems_of
-from .functions import check_function, fits, own_signature
+from ..payloads import MISSING, Decoder, Late, problems_of
+from .annotations import handler_annotation
+from .functions import check_function, fits, function_name, own_signature
 
 __all__ = [
     "EventHandler",
@@ -64,7 +65,7 @@ class EventSubscription:
 
     def _data_type(self) -> Any:
         annotation = self.annotation
-        if isinstance(annotation, LateAnnotation):
+        if isinstance(annotation, Late):
             annotation = annotation.resolve()
         if self.takes_three:
             return annotation

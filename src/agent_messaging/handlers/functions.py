@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from ..exceptions import InvalidArgumentError
-from ..payloads import function_name
 
 
 def is_coroutine_function(function: Any) -> bool:
@@ -85,3 +84,8 @@ def _called(function: Any) -> Any:
     if inspect.iscoroutinefunction(function):  # an object that is marked as one
         return function
     return type(function).__call__
+
+
+def function_name(function: object) -> str:
+    """What to call it in a message."""
+    return getattr(function, "__qualname__", None) or type(function).__name__

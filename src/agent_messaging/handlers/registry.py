@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 
 from ..ids import check_external_id, check_timeout, refuse
 from ..models import HandlerContext, Kind, MessageContext
-from ..payloads import handler_annotation
+from .annotations import handler_annotation
 from .functions import check_handler, is_coroutine_function
 
 AnyHandler = Callable[[Any, MessageContext], Any]

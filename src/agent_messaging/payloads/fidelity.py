@@ -1,6 +1,6 @@
 """Whether a payload comes back as it was: what was encoded is decoded again by its own type, and compared.
 
-It owns the comparison, and which types need none. Encoding and decoding are those of `payloads`, which calls it.
+It owns the comparison, and which types need none. `encoding` calls it, with the decoder to use.
 
 Compared is what the sender's type says that it sends. Fields with `exclude=True` and private attributes are not among
 it: their class says so itself. A dict, list or set that stands in no typed place has no type to return by: each of its
@@ -22,7 +22,8 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr, SerializeAsAny
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json
 
-from .exceptions import InvalidArgumentError, PayloadError
+from ..exceptions import InvalidArgumentError, PayloadError
+from .annotations import own_type
 
 Decode = Callable[[bytes, Any], Any]
 """Makes an object of JSON, as the recipient will."""
@@ -39,11 +40,6 @@ class Change(NamedTuple):
     path: Path
     reason: str
     cause: Exception | None = None
-
-
-def own_type(value: object) -> Any:
-    """The type that reads this value again: its class, with its arguments where a generic dataclass was given some."""
-    return (_is_dataclass(value) and getattr(value, "__orig_class__", None)) or type(value)
 
 
 def find_change(payload: object, tree: object, raw: bytes, decode: Decode) -> Change | None:

@@ -1,0 +1,100 @@
+"""What a handler's annotations ask for, also where they name classes that are not defined yet."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import typing_extensions
+
+from ..payloads import MISSING, Late
+from .functions import function_name
+
+_logger = logging.getLogger("agent_messaging.handlers")
+
+
+def handler_annotation(function: Callable[..., Any], position: int = 0) -> Any:
+    """Return the annotation of a handler's first parameter (or another), for a `Decoder`; `MISSING` if it has none.
+
+    To be called when the handler is registered: classes that are local to the function in which it is defined are found
+    as long as that function runs. An annotation that is text and names something not defined yet is returned as a
+    `LateAnnotation`, which the decoder resolves when the first message comes.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        return MISSING
+    wanted = parameters[position] if position < len(parameters) else None
+    if wanted is None or wanted.annotation is MISSING:
+        return MISSING
+    if wanted.kind not in (wanted.POSITIONAL_ONLY, wanted.POSITIONAL_OR_KEYWORD):
+        return MISSING
+    late = LateAnnotation(function, wanted.annotation)
+    try:
+        return late.evaluate()
+    except Exception:
+        return late
+
+
+class LateAnnotation(Late):
+    """A handler's annotation whose names are not all defined yet."""
+
+    def __init__(self, function: Callable[..., Any], annotation: Any) -> None:
+        self.name = function_name(function)
+        self.annotation = annotation
+        target = _target(function)
+        self.globals: dict[str, Any] = getattr(target, "__globals__", {})
+        self.locals = _enclosing_locals(target)
+
+    def evaluate(self) -> Any:
+        def stub(message: Any) -> None: ...
+
+        stub.__annotations__ = {"message": self.annotation}
+        hints = typing_extensions.get_type_hints(stub, self.globals, self.locals, include_extras=True)
+        return hints["message"]
+
+    def resolve(self) -> Any:
+        """Return the annotation, or `MISSING` with a warning in the log if a name in it still is not defined."""
+        try:
+            self.annotation = self.evaluate()
+        except Exception as error:
+            _logger.warning(
+                "The annotation %r of the handler %s cannot be resolved (%s): it gets plain JSON values.",
+                self.annotation,
+                self.name,
+                error,
+            )
+            self.annotation = MISSING
+        return self.annotation
+
+
+def _target(function: Any) -> Any:
+    """The function that was written: behind a partial, a callable object, a decorator and a bound method."""
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function) and not isinstance(function, type):
+        function = type(function).__call__
+    function = inspect.unwrap(function)
+    return getattr(function, "__func__", function)
+
+
+def _enclosing_locals(function: Any) -> dict[str, Any]:
+    """The names around a nested function: all while what surrounds it still runs, afterwards those it uses itself."""
+    names: dict[str, Any] = {}
+    outer, nested, _ = str(getattr(function, "__qualname__", "")).rpartition(".<locals>.")
+    if not nested:
+        return names
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_qualname == outer and frame.f_globals is function.__globals__:
+            return dict(frame.f_locals)
+        frame = frame.f_back
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    return names
