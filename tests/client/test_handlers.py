@@ -19,6 +19,7 @@ from agent_messaging import (
     AgentMessaging,
     ConversationTimeoutError,
     HandlerContext,
+    HandlerError,
     InvalidArgumentError,
     MeetingEventType,
     MessageContext,
@@ -202,6 +203,45 @@ def test_what_cannot_be_a_handler_is_refused_when_it_is_registered(function: Any
         register_one_way_handler(agent="bob")(function)
     assert sdk.unregister_handler("bob") is False
     assert list_handlers() == []
+
+
+def passing_on(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As a decorator that knows nothing of what it wraps."""
+
+    @wraps(function)
+    def wrapper(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    return wrapper
+
+
+def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As one that makes a coroutine function of it."""
+
+    @wraps(function)
+    async def wrapper(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    return wrapper
+
+
+def yields_in_a_thread(message: object, context: object) -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("wrap", [passing_on, awaiting])
+@pytest.mark.parametrize("function", [yields, yields_in_a_thread])
+async def test_a_wrapper_of_a_function_that_yields_has_not_handled_anything(
+    sdk: Sdk, wrap: Callable[..., Any], function: Any
+) -> None:
+    """Nothing of its body has run."""
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(wrap(function))
+    [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", "hi"))
+    assert receipt.state.value == "dead"
+    assert f"'{function.__name__}' yields instead of returning" in receipt.reasons[0]
+    with pytest.raises(HandlerError, match="yields instead of returning"):
+        await sdk.conversation.send_and_wait("alice", "bob", "hi", timeout=SOON)
 
 
 async def test_a_plain_wrapper_of_a_coroutine_function_runs_in_a_thread_and_its_result_on_the_loop(sdk: Sdk) -> None:

@@ -44,6 +44,19 @@ def check_function(function: object, *, field: str = "handler", takes: str = "Pa
     raise InvalidArgumentError(field=field, value=function_name(function), reason=reason)
 
 
+def check_result(result: object) -> None:
+    """Refuse what a wrapper returned of a function that yields: nothing of its body has run, nor would anything.
+
+    Raises:
+        TypeError: It is a generator.
+    """
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(
+            f"{result.__qualname__!r} yields instead of returning, so that nothing of it has run. Let the function "
+            "return its result, or None."
+        )
+
+
 def check_handler(function: object, *, field: str = "handler") -> None:
     """Refuse what cannot be called as `handler(message, context)`.
 

@@ -18,6 +18,7 @@ from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
 from ..models import HandlerContext, Kind, MessageContext, Turn
 from ..payloads import Decoder
 from ..storage.ports import ClaimedDelivery
+from .functions import check_result
 from .registry import CONTEXT_OF_KIND, Handler
 from .threads import DaemonThreads
 
@@ -136,6 +137,7 @@ async def run_handler(
     Raises:
         UnreadableError: The stored payload is damaged, or does not fit the handler's annotation.
         HandlerTimeoutError: A coroutine, or an awaitable, ran longer than `timeout` seconds.
+        TypeError: It returned a generator, of which nothing has run.
         BaseException: What the handler raised.
     """
     payload = decode_delivery(decoder, delivery, handler.annotation)
@@ -144,7 +146,10 @@ async def run_handler(
         result = handler.function(payload, context)
     else:
         result = await _run_in_thread(threads.call(handler.function, payload, context), threads)
-    return await _await_until(result, deadline, timeout) if inspect.isawaitable(result) else result
+    if inspect.isawaitable(result):
+        result = await _await_until(result, deadline, timeout)
+    check_result(result)
+    return result
 
 
 async def _await_until(result: Awaitable[object], deadline: float, timeout: float) -> object:

@@ -16,7 +16,7 @@ from contextvars import copy_context
 from typing import Any
 
 from ..futures import fail
-from .functions import is_coroutine_function
+from .functions import check_result, is_coroutine_function
 
 IDLE_SECONDS = 10.0
 """An idle thread ends after this long."""
@@ -64,11 +64,16 @@ class DaemonThreads:
 
         What a plain one returns may be awaitable (a wrapper, a lambda): it is awaited. Cancelling this does not stop a
         thread, and does not wait for it.
+
+        Raises:
+            TypeError: It returned a generator, of which nothing has run.
+            BaseException: What it raised.
         """
-        if is_coroutine_function(function):
-            return await function(*args)
-        result = await self.call(function, *args)
-        return await result if inspect.isawaitable(result) else result
+        result = function(*args) if is_coroutine_function(function) else await self.call(function, *args)
+        if inspect.isawaitable(result):
+            result = await result
+        check_result(result)
+        return result
 
     def _work(self) -> None:
         # Each job was counted against one thread, idle or new, so a thread that gave up waiting cannot strand one.
