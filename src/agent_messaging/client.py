@@ -12,6 +12,7 @@ from uuid import UUID
 
 from typing_extensions import TypeForm
 
+from .arguments import check_external_id, check_flag, check_name, check_new_file, check_page, check_timeout, refuse
 from .bootstrap import build_store
 from .config import Config
 from .delivery.engine import Engine
@@ -25,7 +26,7 @@ from .exceptions import (
 )
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
 from .handlers.registry import AnyHandler, Registry, make_handler
-from .ids import check_external_id, check_name, check_new_file, check_page, check_timeout, refuse, uuid7
+from .ids import uuid7
 from .messaging.async_conversation import AsyncConversation
 from .messaging.conversation import Conversation
 from .messaging.meeting import MeetingManager
@@ -88,7 +89,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             )
         self.config = config
         self._handlers = Registry()
-        _check_flag(handle_signals, "handle_signals")
+        check_flag(handle_signals, "handle_signals")
         self._lifecycle = Lifecycle(self._build)
         self._signals = self._stop_signals() if handle_signals else None
         self._event_handler = MeetingEventHandler(lambda: self._started().events, self._events_changed)
@@ -312,7 +313,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         check_external_id(external_id, field="external_id")
         if name is not None:
             check_name(name, field="name")
-        _check_flag(exist_ok, "exist_ok")
+        check_flag(exist_ok, "exist_ok")
         found = await engine.store.directory.add_organization(uuid7(), external_id, name or "", update_name=exist_ok)
         if name is not None and found.name != name:
             raise OrganizationAlreadyExistsError(external_id=external_id, name=found.name)
@@ -379,7 +380,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         check_external_id(organization_external_id, field="organization_external_id")
         if name is not None:
             check_name(name, field="name")
-        _check_flag(exist_ok, "exist_ok")
+        check_flag(exist_ok, "exist_ok")
         organization = await engine.names.get_organization(organization_external_id)
 
         async def register() -> UUID:
@@ -646,11 +647,6 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             lease=lease,
             payload_type=payload_type,
         )
-
-
-def _check_flag(value: object, field: str) -> None:
-    if not isinstance(value, bool):
-        raise refuse(field, value, "must be True or False.")
 
 
 def _set_level(level: str) -> None:

@@ -37,8 +37,8 @@ from pydantic import (
     model_validator,
 )
 
+from .arguments import MAX_SECONDS
 from .exceptions import ConfigurationError
-from .ids import MAX_SECONDS
 
 SQLITE_FILE = "agent_messaging.db"
 """The store when nothing is configured, in the working directory."""

@@ -15,18 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_messaging.exceptions import InvalidArgumentError
-from agent_messaging.ids import (
+from agent_messaging.arguments import (
     MAX_SECONDS,
-    Uuid7Source,
     check_external_id,
     check_name,
     check_page,
     check_timeout,
     parse_id,
     refuse,
-    uuid7,
 )
+from agent_messaging.exceptions import InvalidArgumentError
+from agent_messaging.ids import Uuid7Source, uuid7
 
 # --- uuid7 ------------------------------------------------------------------------------------------------------------
 

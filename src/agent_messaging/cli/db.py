@@ -116,8 +116,8 @@ def backup(ctx: click.Context, path: str) -> None:
     options = get_options(ctx)
 
     async def work() -> str:
+        from ..arguments import check_new_file
         from ..bootstrap import build_store
-        from ..ids import check_new_file
 
         config = load_config(options)
         check_exists(config)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..ids import check_page
+from ..arguments import check_page
 from .app import Command
 from .mailbox import KINDS, MARKED, kinds_of, read_mailbox, text_of, waits_for, word_for
 from .opening import open_sdk, run

@@ -14,10 +14,10 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from ..arguments import parse_choice, parse_id, refuse
 from ..completion import Calls
 from ..event_data import EVENT_DATA_MODELS
 from ..exceptions import InvalidArgumentError
-from ..ids import parse_choice, parse_id, refuse
 from ..models import MeetingEvent, MeetingEventPayload, MeetingEventType, ParticipantStatus
 from ..payloads import MISSING, Decoder, Late, problems_of
 from .annotations import handler_annotation

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
-from ..ids import check_external_id, check_timeout, refuse
+from ..arguments import check_external_id, check_timeout, refuse
 from ..models import HandlerContext, Kind, MessageContext
 from .annotations import handler_annotation
 from .functions import check_handler, is_coroutine_function

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic
 
+from ..arguments import MISSING_MESSAGE
 from ..completion import Calls
 from ..models import T
-from .arguments import MISSING_MESSAGE
 from .conversation import Conversation
 
 

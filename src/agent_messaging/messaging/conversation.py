@@ -11,6 +11,7 @@ from uuid import UUID
 
 from typing_extensions import TypeForm
 
+from ..arguments import MISSING_MESSAGE, check_external_id, check_flag, check_pair, check_timeout, refuse
 from ..bodies import open_body
 from ..config import MessagingConfig
 from ..delivery.current import current_run
@@ -26,12 +27,11 @@ from ..exceptions import (
     SessionStateError,
     StorageCorruptError,
 )
-from ..ids import check_external_id, check_timeout, refuse, uuid7
+from ..ids import uuid7
 from ..models import Kind, Record, T
 from ..payloads import MISSING, checksum, encode
 from ..storage.ports import Answering, Duplicate, EndedSession, MessageRow, NewEnding, NotWaiting
 from . import sessions
-from .arguments import MISSING_MESSAGE, check_pair
 from .asking import Ask
 from .door import Door
 from .drafts import Draft, make_draft
@@ -353,7 +353,7 @@ class Conversation(Door, Generic[T]):
             DatabaseError: The store failed; nothing was marked.
         """
         check_external_id(agent_external_id, field="agent_external_id")
-        return await self._read(agent_external_id, None, mark=not _flag(peek, "peek"))
+        return await self._read(agent_external_id, None, mark=not check_flag(peek, "peek"))
 
     async def get_messages_from_agent(
         self, recipient_external_id: str, sender_external_id: str, mark_read: bool = True
@@ -372,7 +372,7 @@ class Conversation(Door, Generic[T]):
             AgentNotFoundError, OutcomeUnknownError, DatabaseError: As of `get_unread_messages`.
         """
         check_pair(recipient_external_id, sender_external_id, fields=_LANE)
-        return await self._read(recipient_external_id, sender_external_id, mark=_flag(mark_read, "mark_read"))
+        return await self._read(recipient_external_id, sender_external_id, mark=check_flag(mark_read, "mark_read"))
 
     async def _read(self, recipient_id: str, sender_id: str | None, *, mark: bool) -> list[T]:
         engine = self.engine
@@ -557,7 +557,9 @@ class Conversation(Door, Generic[T]):
             SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
         """
-        return await sessions.list_messages(self.engine, session_id, include_read=_flag(include_read, "include_read"))
+        return await sessions.list_messages(
+            self.engine, session_id, include_read=check_flag(include_read, "include_read")
+        )
 
     async def get_conversation_history(self, session_id: str | UUID) -> list[Record]:
         """List all of a session's messages, oldest first; see `get_messages_in_session`."""
@@ -591,9 +593,3 @@ class Conversation(Door, Generic[T]):
             AgentNotFoundError: There is no such agent.
         """
         return await sessions.get_statistics(self.engine, agent_id)
-
-
-def _flag(value: object, field: str) -> bool:
-    if not isinstance(value, bool):
-        raise refuse(field, value, "must be True or False.")
-    return value

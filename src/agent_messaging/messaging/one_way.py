@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from ..arguments import MISSING_MESSAGE, check_external_id, check_given, check_page, check_timeout, refuse
 from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import InvalidArgumentError
-from ..ids import check_external_id, check_page, check_timeout, refuse, uuid7
+from ..ids import uuid7
 from ..models import Kind, Record, T
 from ..payloads import checksum, encode, encode_metadata, fingerprint
 from ..storage.ports import Duplicate, NewDelivery, NewGroup, Role
-from .arguments import MISSING_MESSAGE, check_given
 from .door import Door
 from .listing import to_records
 from .posting import check_options, post

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from ..arguments import check_external_id, refuse
 from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
@@ -15,7 +16,6 @@ from ..exceptions import (
     MailboxFullError,
     NoHandlerRegisteredError,
 )
-from ..ids import check_external_id, refuse
 from ..storage.ports import (
     AppendOutcome,
     Duplicate,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic
 
+from ..arguments import check_external_id, check_timeout, refuse
 from ..delivery.engine import Engine
 from ..delivery.names import NAMES_MAX_AGE, AgentName
 from ..delivery.retry import MAX_REASON_LENGTH, describe
 from ..exceptions import ClaimLostError, NotInitializedError
 from ..handlers.running import UnreadableError, decode_delivery, make_context
-from ..ids import check_external_id, check_timeout, refuse
 from ..models import Kind, MessageContext, T
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement, Settling
 

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
+from ..arguments import check_external_id, check_page, check_timeout, parse_id, refuse
 from ..bodies import open_or_mark
 from ..delivery.names import AgentName
 from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
-from ..ids import check_external_id, check_page, check_timeout, parse_id, refuse
 from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
 from ..storage.ports import DeadRow, ReceiptRow
 from .door import Door

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+from ..arguments import check_external_id, parse_id
 from ..bodies import open_or_mark
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import SessionNotFoundError
-from ..ids import check_external_id, parse_id
 from ..models import Record, SessionStatus
 from ..storage.ports import MessageRow, SessionRow
 

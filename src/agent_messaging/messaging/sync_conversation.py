@@ -7,9 +7,9 @@ from typing import Any, Generic, TypeVar, overload
 
 from typing_extensions import TypeForm
 
+from ..arguments import MISSING_MESSAGE
 from ..completion import Calls
 from ..models import T
-from .arguments import MISSING_MESSAGE
 from .conversation import Conversation
 
 R = TypeVar("R")

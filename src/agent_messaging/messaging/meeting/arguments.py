@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from ...arguments import check_external_id, check_timeout, refuse
 from ...config import MessagingConfig
 from ...delivery.meetings import Selector
 from ...exceptions import InvalidArgumentError, InvalidMeetingError
 from ...handlers.functions import check_function
-from ...ids import check_external_id, check_timeout, refuse
 from ...models import SpeakerSelection, Turn
 
 MAX_PARTICIPANTS = 1_000

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic
 
+from ...arguments import check_external_id, parse_id
 from ...config import MessagingConfig
 from ...delivery.engine import Engine
 from ...delivery.names import AgentName
 from ...exceptions import IdempotencyConflictError, MeetingNotFoundError
-from ...ids import check_external_id, parse_id, uuid7
+from ...ids import uuid7
 from ...models import T
 from ...payloads import checksum, encode, encode_metadata
 from ...storage.assembly import Act, Why

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, overload
 from uuid import UUID
 
+from ...arguments import MISSING_MESSAGE, check_external_id, check_timeout, parse_id
 from ...delivery.meetings import Selector
 from ...delivery.names import AgentName
 from ...exceptions import (
@@ -16,7 +17,7 @@ from ...exceptions import (
     MeetingTimeoutError,
 )
 from ...handlers.functions import check_function
-from ...ids import check_external_id, check_timeout, parse_id, uuid7
+from ...ids import uuid7
 from ...models import (
     MeetingStatus,
     SpeakerSelection,
@@ -29,7 +30,6 @@ from ...storage.assembly import (
     Start,
 )
 from ...storage.ports import Acted, NewInvitation, NewMeeting, UnknownAgents
-from ..arguments import MISSING_MESSAGE
 from .arguments import (
     SELECTOR,
     MeetingId,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal, overload
 from uuid import UUID
 
+from ...arguments import MISSING_MESSAGE, check_external_id, check_given, parse_choice, parse_id
 from ...delivery.meetings import holds_turn
 from ...delivery.names import AgentName
 from ...exceptions import (
@@ -18,7 +19,6 @@ from ...exceptions import (
     MeetingNotFoundError,
     MeetingTimeoutError,
 )
-from ...ids import check_external_id, parse_choice, parse_id
 from ...models import (
     MeetingStatus,
     ParticipantStatus,
@@ -43,7 +43,6 @@ from ...storage.assembly import (
 )
 from ...storage.ports import Duplicate
 from .. import analytics
-from ..arguments import MISSING_MESSAGE, check_given
 from ..posting import check_options
 from .arguments import (
     MeetingId,

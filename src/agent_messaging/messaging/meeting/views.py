@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ...ids import check_page, parse_choice, parse_id
+from ...arguments import check_page, parse_choice, parse_id
 from ...models import (
     Meeting,
     MeetingParticipant,

@@ -1,0 +1,243 @@
+"""The arguments that several calls check the same way: names, ids, numbers, flags, and payloads that were forgotten.
+
+Nothing is repaired silently. An id that was trimmed or normalised would come back different from what the caller
+passed, so that comparing the two would fail: it is refused, and the error shows the accepted spelling.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from enum import Enum, StrEnum
+from typing import Any, Literal, TypeVar, cast, overload
+from uuid import UUID
+
+from .exceptions import InvalidArgumentError
+
+E = TypeVar("E", bound=StrEnum)
+
+MAX_NAME_LENGTH = 255
+"""Characters of an external id or a name. At most 1,020 bytes, which fits a PostgreSQL index entry (2,704)."""
+MAX_SECONDS = 100 * 365.25 * 86_400.0
+"""A century: the longest duration accepted. Adding it to now stays in the range of `datetime` and of thread waits."""
+MAX_OFFSET = 2**63 - 1
+"""Both stores bind 64-bit integers."""
+
+_category = unicodedata.category
+_JOINED = frozenset({"Lo", "Mn", "Mc", "So", "Sk"})
+"""Letters without case, their marks, emoji and what changes these."""
+_CANONICAL = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+# --- names and ids ----------------------------------------------------------------------------------------------------
+
+
+def parse_id(value: UUID | str, field: str) -> str:
+    """Return the canonical text of a UUID given as an object or as text with hyphens.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, str) and _CANONICAL.fullmatch(value):
+        return value.lower()
+    raise refuse(
+        field, value, "is not a UUID. Pass the id that the SDK returned, such as " + repr(str(UUID(int=0))) + "."
+    )
+
+
+def check_external_id(value: str, field: str) -> str:
+    """Return the external id as it is, or refuse it.
+
+    Accepted: 1 to 255 characters in Unicode normal form NFC, without blanks at the ends and without control, format or
+    line separator characters (so that no two ids differ in something invisible). The two joiners are accepted where
+    they change what is seen: between letters of scripts without case, such as Persian or Hindi, and inside emoji. Case
+    matters.
+
+    Raises:
+        InvalidArgumentError: It is not such a text; nothing is trimmed or normalised for the caller.
+    """
+    if (
+        type(value) is str
+        and value.isascii()
+        and value.isprintable()
+        and 0 < len(value) <= MAX_NAME_LENGTH
+        and value[0] != " " != value[-1]
+    ):
+        return value
+    return _check_text(value, field, strict=True)
+
+
+def check_name(value: str, field: str) -> str:
+    """Return the display name as it is, or refuse it: 1 to 255 characters, no control characters, not only blanks.
+
+    Raises:
+        InvalidArgumentError: It is not such a text.
+    """
+    return _check_text(value, field, strict=False)
+
+
+def _check_text(value: object, field: str, *, strict: bool) -> str:
+    if not isinstance(value, str):
+        raise refuse(field, value, f"is not text. Pass a str of 1 to {MAX_NAME_LENGTH} characters.")
+    if not value or value.isspace():
+        raise refuse(field, value, f"is blank. Pass 1 to {MAX_NAME_LENGTH} characters.")
+    if len(value) > MAX_NAME_LENGTH:
+        raise refuse(field, value, f"has {len(value):,} characters. At most {MAX_NAME_LENGTH} are accepted.")
+    forbidden = ("Cc", "Cs", "Zl", "Zp", "Cf") if strict else ("Cc", "Cs", "Zl", "Zp")
+    for position, character in enumerate(value):
+        if unicodedata.category(character) in forbidden and not _joins(value, position):
+            what = unicodedata.name(character, "a control character or half of a surrogate pair")
+            raise refuse(field, value, f"holds U+{ord(character):04X} ({what}) at position {position}. Remove it.")
+    if strict and value != value.strip():
+        raise refuse(field, value, f"begins or ends with a blank. Use {value.strip()!r}.")
+    if strict and not unicodedata.is_normalized("NFC", value):
+        normal = unicodedata.normalize("NFC", value)
+        raise refuse(
+            field, value, f'is not in Unicode normal form NFC. Use unicodedata.normalize("NFC", …): {normal!r}.'
+        )
+    return str(value)
+
+
+def _joins(value: str, position: int) -> bool:
+    """Whether it is a joiner that changes how its neighbours look: U+200C and U+200D, which are format characters."""
+    around = value[position - 1 : position] + value[position + 1 : position + 2]
+    return value[position] in "\u200c\u200d" and len(around) == 2 and _JOINED.issuperset(map(_category, around))
+
+
+def parse_choice(choices: type[E], value: object, field: str, reason: str) -> E:
+    """Return the member of the enum that is given as itself or as its value.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    # Nothing but text is compared: a stranger's object can run its code in it.
+    if isinstance(value, str) and value in choices.__members__.values():
+        return choices(value)
+    raise refuse(field, value, reason)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@overload
+def check_timeout(
+    value: float, field: str = "timeout", *, allow_none: Literal[False] = False, most: float = MAX_SECONDS
+) -> float: ...
+@overload
+def check_timeout(
+    value: float | None, field: str = "timeout", *, allow_none: Literal[True], most: float = MAX_SECONDS
+) -> float | None: ...
+def check_timeout(
+    value: float | None, field: str = "timeout", *, allow_none: bool = False, most: float = MAX_SECONDS
+) -> float | None:
+    """Return a duration in seconds as a float: above 0 and at most `most`. None passes only with `allow_none`.
+
+    Raises:
+        InvalidArgumentError: It is something else; True and False are not numbers here.
+    """
+    if value is None and allow_none:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= most:
+        return float(value)
+    alternative = ", or None" if allow_none else ""
+    raise refuse(field, value, f"is not a number of seconds above 0 and at most {most:.0f}{alternative}.")
+
+
+def check_page(limit: int, offset: int = 0, *, max_limit: int = 1000) -> tuple[int, int]:
+    """Return the page as it is: `limit` from 1 to `max_limit`, `offset` from 0.
+
+    Raises:
+        InvalidArgumentError: One of them is outside its range; a limit is not lowered silently, because the caller
+            would take a cut page for the last one.
+    """
+    if type(limit) is not int or not 1 <= limit <= max_limit:
+        raise refuse("limit", limit, f"is not a whole number from 1 to {max_limit:,}. Page with offset to get more.")
+    if type(offset) is not int or not 0 <= offset <= MAX_OFFSET:
+        raise refuse("offset", offset, "is not a whole number from 0.")
+    return limit, offset
+
+
+def check_new_file(path: object, field: str) -> str:
+    """Return the absolute path of a file that does not exist yet.
+
+    Raises:
+        InvalidArgumentError: It is no path, or there is something there.
+    """
+    try:
+        target = os.path.abspath(os.fsdecode(cast(str, path)))
+    except TypeError:
+        target = ""
+    if not target or "\0" in target:
+        raise refuse(field, path, "must be the path of a file.")
+    if os.path.lexists(target):
+        raise refuse(field, path, f"exists already, at {target!r}. Name a new file.")
+    return target
+
+
+def check_flag(value: object, field: str) -> bool:
+    """Return the flag as it is.
+
+    Raises:
+        InvalidArgumentError: It is something else, though it may be true or false for Python.
+    """
+    if not isinstance(value, bool):
+        raise refuse(field, value, "must be True or False.")
+    return value
+
+
+# --- payloads and pairs -----------------------------------------------------------------------------------------------
+
+
+class _Missing(Enum):
+    """Tells a forgotten payload from None, which is a payload: JSON's null."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING_MESSAGE: Any = _Missing.MISSING
+
+
+def check_given(message: object) -> None:
+    """Refuse a payload that was forgotten."""
+    if message is MISSING_MESSAGE:
+        raise InvalidArgumentError(
+            "message is missing. Pass the payload; None is stored as JSON's null.", field="message"
+        )
+
+
+def check_pair(first: str, second: str, *, fields: tuple[str, str]) -> None:
+    """Refuse ids that cannot be, and an agent that would talk to itself."""
+    check_external_id(first, field=fields[0])
+    check_external_id(second, field=fields[1])
+    if first == second:
+        raise InvalidArgumentError(
+            field=fields[1], value=second, reason="is the same agent. A conversation has two different ones."
+        )
+
+
+# --- refusing ---------------------------------------------------------------------------------------------------------
+
+
+def refuse(field: str, value: object, reason: str) -> InvalidArgumentError:
+    """Build the error for a refused argument.
+
+    It keeps a plain value (long text cut) and of anything else only the type's name: an error must survive pickling,
+    and printing a stranger's object can run its code.
+    """
+    kind = type(value)
+    if kind is str:
+        text = cast(str, value)
+        shown: object = text if len(text) <= 70 else f"{text[:60]}…"
+    elif (
+        value is None or kind in (bool, float, UUID) or (kind is int and -MAX_OFFSET <= cast(int, value) <= MAX_OFFSET)
+    ):
+        shown = value
+    else:
+        shown = f"<{kind.__qualname__}>"
+    return InvalidArgumentError(field=field, value=shown, reason=reason)
