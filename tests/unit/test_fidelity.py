@@ -362,6 +362,13 @@ class Tree(BaseModel):
     children: list[Tree] = []
 
 
+class Grove(BaseModel):
+    trees: list[Tree]
+
+
+UNLABELLED: Tree = typing.cast(Any, Tree).model_construct()
+
+
 def model_with(model: BaseModel, **changes: Any) -> BaseModel:
     """The model after its fields were assigned to, which pydantic does not check."""
     for name, value in changes.items():
@@ -418,6 +425,8 @@ SECRET = SecretStr(HIDDEN)
         ({None: 1}, "message ", ["key of type NoneType"]),
         ({"a": {(1, 2): 3}}, "message.a ", ["key of type tuple"]),
         ({Shape.PAIR: 3}, "message ", ["key of type Shape"]),
+        ({"a": {frozenset({1}): 3}}, "message.a ", ["key that is of type frozenset", "text keys"]),
+        ({(frozenset(), 1): 3}, "message ", ["key that is of type tuple", "text keys"]),
         # places of no type
         (Loose(any=NOW), "message.any ", ["datetime", "str", "Annotate its field"]),
         (Loose(data={"at": [NOW]}), "message.data.at[0] ", ["datetime"]),
@@ -438,6 +447,11 @@ SECRET = SecretStr(HIDDEN)
         (Stamped(text="a"), "message.text ", ["another value"]),
         (Buggy.model_construct(text=HIDDEN), "message ", ["validator of Buggy fails with LookupError"]),
         (Custom(half=Opaque("ab")), "message.half ", ["another value"]),
+        # models of known types that were made or changed past pydantic's checks
+        (UNLABELLED, "message ", ["label: field required"]),
+        ([Grove(trees=[UNLABELLED])], "message[0] ", ["trees[0].label: field required"]),
+        (Grove(trees=[Tree(label="a", children=[UNLABELLED])]), "message ", ["field required"]),
+        (assigned("literal", "c"), "message ", ["literal: input should be 'a' or 'b'"]),
         # values that some types cannot return
         (Typed(typing.cast(Any, "x")), "message ", ["count: input should be a valid integer"]),
         (Pointed.model_construct(x=Typed(typing.cast(Any, "x"))), "message", []),
@@ -581,8 +595,8 @@ def test_a_simple_model_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) ->
         return decode(self, content, annotation, **options)
 
     monkeypatch.setattr(Decoder, "decode", note)
-    written(Cow(milk=1))
-    written([Cow(milk=1), {"a": Tree(label="a", children=[Tree(label="b")])}])
+    written(Animal(name="a"))
+    written([Nullable(number=1.0, note="x"), {"a": Box[str](inside="a")}])
     written({"a": [1, 2.5, None, "x"]})
     assert decoded == []
     written(OpenAccount(password=SECRET))

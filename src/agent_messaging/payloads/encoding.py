@@ -203,7 +203,7 @@ def _find_fault(payload: object, limit_bytes: int, depth: int) -> _Refusal | Non
             return _Refusal(f"is nested more than {depth} levels deep, or contains itself. Flatten it.", path[:4])
         if seen > limit_bytes:
             return _too_big(limit_bytes, "has too many values")
-        if reason := next((f"has a key that {fault}" for key, _ in children if (fault := _leaf_fault(key))), None):
+        if reason := next((f"has a key that {fault}" for key, _ in children if (fault := _key_fault(key))), None):
             return _Refusal(reason, path)
         if isinstance(value, Mapping) and _has_equal_keys(value):
             return _Refusal(_EQUAL_KEYS, path)
@@ -249,6 +249,16 @@ def _leaf_fault(value: object) -> str | None:
     except Exception:  # noqa: S110  (whatever it was: this is the value)
         pass
     return f"is of type {kind_of(value)}, which is not JSON. Send a model, dataclass, dict, list, text, number or None."
+
+
+def _key_fault(key: object) -> str | None:
+    if fault := _leaf_fault(key):
+        return fault
+    try:
+        _to_plain({key: None})
+    except Exception:
+        return f"is of type {kind_of(key)}, which no JSON text can be made of. Use text keys."
+    return None
 
 
 def _find_lost_nan(payload: object) -> tuple[object, ...] | None:

@@ -60,7 +60,10 @@ def _look(value: Any, node: Any, raw: bytes | None, path: Path, decode: Decode) 
         return None
     if isinstance(value, BaseModel) or _is_dataclass(value) or _is_named_tuple(value):
         text = to_json(node) if raw is None else raw
-        return None if _is_faithful(kind, text) else _return(value, text, path, decode)
+        is_faithful = _is_faithful(kind, text) and kind.__pydantic_fields__.keys() <= value.__dict__.keys()
+        if is_faithful and _always_fits(kind):
+            return None
+        return _return(value, text, path, decode, compares=not is_faithful)
     if isinstance(value, Mapping):
         for (key, child), (text_key, child_node) in zip(value.items(), node.items(), strict=True):
             if not _key_returns(key, text_key, decode):
@@ -79,7 +82,7 @@ def _look(value: Any, node: Any, raw: bytes | None, path: Path, decode: Decode) 
     return _return(value, to_json(node), path, decode)
 
 
-def _return(value: object, text: bytes, path: Path, decode: Decode) -> Change | None:
+def _return(value: object, text: bytes, path: Path, decode: Decode, *, compares: bool = True) -> Change | None:
     kind = own_type(value)
     try:
         back = decode(text, kind)
@@ -97,7 +100,7 @@ def _return(value: object, text: bytes, path: Path, decode: Decode) -> Change | 
     except Exception as error:
         reason = f"would not come back: a validator of {_name(kind)} fails with {_name(type(error))}. Correct it."
         return Change(path, reason, error)
-    return _Comparison(text, back, decode).find(value, back, path, None)
+    return _Comparison(text, back, decode).find(value, back, path, None) if compares else None
 
 
 def _key_returns(key: object, text: str, decode: Decode) -> bool:
@@ -291,16 +294,34 @@ def _is_named_tuple(value: object) -> bool:
 
 
 def _is_faithful(kind: type, text: bytes) -> bool:
-    """Whether every value of a type that such a text was written of comes back equal, so that none is decoded again."""
+    """Whether every value of a type that such a text was written of comes back equal, if it fits its type."""
     if b"null" in text or not issubclass(kind, BaseModel):
         return False  # pydantic writes null for NaN, and for None also where its type does not allow it
-    inside = _models_inside(kind)
-    return inside is not None and not any(model.__subclasses__() for model in inside)
+    known = _known_of(kind)
+    return known is not None and not any(model.__subclasses__() for model in known.models)
+
+
+def _always_fits(kind: type) -> bool:
+    """Whether what was written of a faithful model with all its fields fits its type, so that it is not decoded again.
+
+    Pydantic writes a model inside another without the fields that it lacks (`model_construct`), and a literal that was
+    assigned, whatever it is.
+    """
+    known = _known_of(kind)
+    return known is not None and not known.models and not known.has_literals
+
+
+class _Known(NamedTuple):
+    """What a type tells that needs no look at its values."""
+
+    models: tuple[type, ...]
+    """Those inside."""
+    has_literals: bool
 
 
 @lru_cache(maxsize=512)
-def _models_inside(model: type[BaseModel]) -> tuple[type, ...] | None:
-    """The models inside a model whose type tells that its values come back; None where it takes a value to know.
+def _known_of(model: type[BaseModel]) -> _Known | None:
+    """What the type of a model tells if its values come back; None where it takes a value to know whether they do.
 
     Where one of those inside has a subclass, a value may be of that. Read from what pydantic compiled of the type, by
     what is known to come back; anything else takes a look at each value.
@@ -311,7 +332,8 @@ def _models_inside(model: type[BaseModel]) -> tuple[type, ...] | None:
         reader.read(schema)
     except (_TakesAValue, KeyError, TypeError, AttributeError):
         return None
-    return tuple(inside for inside, count in reader.models.items() if inside is not model or count > 1)
+    inside = tuple(inside for inside, count in reader.models.items() if inside is not model or count > 1)
+    return _Known(inside, reader.has_literals)
 
 
 class _TakesAValue(Exception):
@@ -350,6 +372,7 @@ class _Reader:
         self.definitions = {part["ref"]: part for part in schema.get("definitions", ())}
         self.models: dict[type, int] = {}
         """How often each model occurs."""
+        self.has_literals = False
 
     def read(self, schema: dict[str, Any]) -> None:
         kind = schema["type"]
@@ -376,6 +399,7 @@ class _Reader:
                 if values not in ({str}, {int}) or issubclass(schema["cls"], Flag):
                     raise _TakesAValue
             case "literal":
+                self.has_literals = True
                 if {type(value) for value in schema["expected"]} != {str}:
                     raise _TakesAValue
             case "model":
