@@ -18,8 +18,8 @@ Key = tuple[str, Kind]
 """An agent's id, and the kind of messages."""
 
 
-class Place:
-    """Where one stands who waits: looking, or idle until woken."""
+class Caller:
+    """A caller in the queue: it looks, or is idle until it is woken."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -56,8 +56,8 @@ class Queue:
     """Those who wait for the messages of one agent, each kind of them in the order in which they began to."""
 
     def __init__(self) -> None:
-        self.idle: dict[Place, None] = {}
-        self.looking: dict[Place, None] = {}
+        self.idle: dict[Caller, None] = {}
+        self.looking: dict[Caller, None] = {}
 
     def wake_one(self) -> None:
         """Wake the first that is idle and not woken, else let the first that looks look again."""
@@ -74,10 +74,10 @@ class Arrivals:
         self._queues: dict[Key, Queue] = {}
 
     @contextlib.contextmanager
-    def place(self, key: Key) -> Iterator[Place]:
+    def place(self, key: Key) -> Iterator[Caller]:
         """Have a place in the queue within; a block that ends by an exception hands on what it may have been told."""
         queue = self._queues.setdefault(key, Queue())
-        place = Place(queue)
+        place = Caller(queue)
         has_failed = True
         try:
             yield place
