@@ -22,6 +22,7 @@ from agent_messaging.storage.ports import (
 )
 
 from .base import StoreFixtures
+from .gathering import remove_agent
 from .world import World, ids
 
 
@@ -356,6 +357,12 @@ class RepeatedAppendConformance(StoreFixtures):
             Stored(),
             MailboxFull([world.bob]),
         ]
+
+    async def test_the_repeat_is_answered_although_a_recipient_was_removed_meanwhile(self, world: World) -> None:
+        group = world.group(recipients=[world.bob, world.carol])
+        await world.append(group)
+        await remove_agent(world, world.bob)
+        assert await world.append(group, repeat=True) == [Stored()]
 
     async def test_a_repeat_at_another_store_finds_what_the_first_one_stored(
         self, world: World, second_store: Store

@@ -133,6 +133,11 @@ class AskingConformance(StoreFixtures):
         assert await world.outcome(group) == UnknownAgents([nobody])
         assert await world.sessions.find_asks([id_of(group)]) == []
 
+    async def test_that_nobody_is_there_is_told_before_that_nobody_waits(self, world: World) -> None:
+        nobody = new_id()
+        group = world.question(recipient=nobody, only_if_expected=True)
+        assert await world.outcome(group) == UnknownAgents([nobody])
+
     async def test_an_ask_that_is_sent_only_if_expected_is_refused_where_nobody_waits(self, world: World) -> None:
         group = world.question(only_if_expected=True)
         assert await world.outcome(group) == Unexpected()

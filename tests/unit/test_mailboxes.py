@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from agent_messaging.models import Kind
 from agent_messaging.storage.mailboxes import MailboxGauge
+from agent_messaging.storage.ports import NewDelivery, NewGroup
 
 
 class Clock:
@@ -32,6 +34,18 @@ def test_far_from_its_limit_it_is_counted_again_after_a_64th_of_what_was_free() 
     assert gauge.reading("bob") == 100
     assert not gauge.must_count("bob", 1000, 1)
     assert gauge.must_count("bob", 1000, 20)
+
+
+def test_a_mailbox_is_counted_for_the_lowest_limit_of_a_call_up_to_the_highest() -> None:
+    gauge = MailboxGauge(Clock())
+    gauge.counted({"bob": 4, "carol": 4})
+    groups = [_note("bob", 1000), _note("bob", 5), _note("bob", None), _note("carol", 1000), _note("dave", None)]
+    assert gauge.list_to_count(groups) == {"bob": 1001}
+
+
+def _note(recipient: str, limit: int | None) -> NewGroup:
+    delivery = NewDelivery("id", recipient)
+    return NewGroup(Kind.ONE_WAY, "alice", '""', None, 1, [delivery], 5, 30.0, mailbox_limit=limit)
 
 
 def test_near_its_limit_every_message_is_counted() -> None:

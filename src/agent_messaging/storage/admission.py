@@ -1,34 +1,255 @@
 """What becomes of a call that stores: rules, pure, once for every backend.
 
-Here is which message is the answer to an open ask. Circles of asks are judged in `circles`.
+A backend loads a `View` of what it knows about the groups of a call, asks `admit`, and writes what that accepts. The
+groups are judged in their order, and each sees what those before it do, though nothing of that is stored yet: asks of
+the call itself have negative numbers. Circles of asks are judged in `circles`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from .ports import Answering
+from ..models import AskState, Kind
+from .circles import Place, Staff, WaitingAsk, find_circle
+from .mailboxes import MailboxGauge, find_full
+from .ports import (
+    Answering,
+    AppendOutcome,
+    Duplicate,
+    EndedAsk,
+    KeyConflict,
+    MailboxFull,
+    MutualWait,
+    NewGroup,
+    NotWaiting,
+    SessionLocked,
+    Stored,
+    Unexpected,
+    UnknownAgents,
+)
 
 OUTSIDE = 0
 """Where an agent's own code took an ask: in no handler's run. Otherwise the seq of the message whose run it was in."""
 
+HIDING = (MailboxFull, NotWaiting, Unexpected)
+"""Refusals that an agent which does not exist brings about, too. That it is missing has to be said first."""
 
-class AwaitedAsk(Protocol):
-    """The open ask of a message's recipient to its sender, as far as the rule looks at it."""
+Key = tuple[str, str, str]
+"""Sender, call and idempotency key."""
+Use = tuple[str, list[str] | None]
+"""What a key was used for: fingerprint and message ids, unless these cannot be read."""
+Pair = tuple[str, str]
+"""Sender and recipient, or asker and responder; of a session its two agents in order."""
+
+Refusal = NotWaiting | SessionLocked | MutualWait | Unexpected
+
+
+# --- what a backend knows ---------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class OpenAsk:
+    """An ask that is open: one of the store, or one that the call itself makes."""
+
+    seq: int
+    ask_id: str
+    origin: str | None
+    within: int | None
+    taken_within: int | None
+    """Where the own code of the agent that was asked has taken it, by reading it or as the answer to its own ask.
+
+    None where it did not: the ask is queued, or a handler's run took it.
+    """
+    answer_id: str | None = None
+    """Where a group of this call answers an ask of this call: the answer's message id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the store says about a conversation message, as it was before the call."""
+
+    session_id: str | None
+    """The open session of the two agents."""
+    mine: OpenAsk | None
+    """The ask of the sender to the recipient."""
+    theirs: OpenAsk | None
+    """The ask of the recipient to the sender."""
+    asks_others: bool
+    """The recipient has an open ask to anybody but the sender."""
+    waiters: frozenset[str]
+    """The processes that wait for the message."""
+    within: int | None
+    """The message in whose run the call is made."""
+    asked_by_run: int | None
+    """The same, if that is itself an ask of the recipient to the sender."""
+    is_answerable: bool = True
+    """`theirs` stays open until the commit, if nobody but this call ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The open asks that can be reached from the recipients of a call's asks, and who can answer them."""
+
+    asks: Sequence[WaitingAsk]
+    staff: Mapping[str, Staff]
+
+
+class GraphMissing(Exception):
+    """An ask can only be judged with the graph: read it, and begin anew."""
+
+
+@dataclass(slots=True)
+class View:
+    """What a backend has read for a call."""
+
+    owner: str
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+    """What is there under the call's message ids, each with its own claim alone."""
+    keys: Mapping[Key, Use] = field(default_factory=dict)
+    """The uses of the call's keys before it."""
+    missing: Collection[str] = ()
+    """The agents that do not exist, as far as it is known."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What is open in mailboxes, by recipient. One that was not counted has room (see `mailboxes`)."""
+    found: Mapping[int, Found] = field(default_factory=dict)
+    """By the index of a conversation message's group."""
+    graph: Graph | None = None
+
+    def answer(self, group: NewGroup, keys: Mapping[Key, Use]) -> AppendOutcome | None:
+        """The outcome of a group that need not be judged: a repeat, or one of an agent that does not exist."""
+        if self.stored:
+            before = [one for delivery in group.deliveries if (one := self.stored.get(delivery.message_id)) is not None]
+            if before:
+                return replace(before[0], claims={id: claim for one in before for id, claim in one.claims.items()})
+        if (key := key_of(group)) is not None and key in keys:
+            return judge_repeat(keys[key], group.fingerprint)
+        if self.missing:
+            concerned = (group.sender_id, *(delivery.recipient_id for delivery in group.deliveries))
+            if unknown := [id for id in dict.fromkeys(concerned) if id in self.missing]:
+                return UnknownAgents(unknown)
+        return None
+
+
+# --- what becomes of the call -----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be stored of a conversation message beside itself."""
+
+    sender_id: str
+    recipient_id: str
+    message_id: str
+    session_id: str
+    opens: bool
+    """The session is new."""
+    answered: OpenAsk | None
+    """The ask that it ends."""
+    ask: OpenAsk | None
+    """The ask that it is."""
+    waiters: frozenset[str]
+    is_asked: bool
+    """The recipient goes on waiting for an answer of the sender."""
+    notify: bool
 
     @property
-    def seq(self) -> int: ...
+    def is_done(self) -> bool:
+        """Nobody has to handle it: it is an answer, or an ask that the same call answers."""
+        return self.answered is not None or (self.ask is not None and self.ask.answer_id is not None)
 
-    @property
-    def taken_within(self) -> int | None:
-        """Where the own code of the agent that was asked has taken it, by reading it or as the answer to its own ask.
+    def outcome(self) -> Stored:
+        """What the caller is told."""
+        answered = self.answered
+        return Stored(
+            session_id=self.session_id,
+            answered=None if answered is None else EndedAsk(answered.ask_id, AskState.REPLIED, answered.origin),
+            waiters=self.waiters,
+            is_asked=self.is_asked,
+        )
 
-        None where it did not: the ask is queued, or a handler's run took it.
-        """
-        ...
+
+@dataclass(slots=True)
+class Admission:
+    """The outcome of each group, and what is to be stored."""
+
+    outcomes: list[AppendOutcome] = field(default_factory=list)
+    accepted: list[tuple[NewGroup, Stored, Plan | None]] = field(default_factory=list)
+    """With the outcome, to which the claims are to be added, and with a plan if it is a conversation message."""
+
+    def fill(self, gauge: MailboxGauge) -> None:
+        """Tell the gauge what is stored."""
+        for group, _, plan in self.accepted:
+            if plan is None or plan.answered is None:
+                for delivery in group.deliveries:
+                    gauge.added(delivery.recipient_id)
 
 
-def is_answer(how: Answering | None, ask: AwaitedAsk | None, *, asked_by_run: int | None) -> bool:
+def admit(groups: Sequence[NewGroup], view: View) -> Admission:
+    """Judge the groups of a call.
+
+    Raises:
+        GraphMissing: The view needs its graph.
+    """
+    admission = Admission()
+    keys, counts = dict(view.keys), dict(view.counts)
+    conversations = _Conversations(view)
+    for index, group in enumerate(groups):
+        plan = None
+        outcome = view.answer(group, keys)
+        if outcome is None and is_conversation(group):
+            judged = conversations.judge(group, view.found[index])
+            if isinstance(judged, Plan):
+                plan = judged
+            else:
+                outcome = judged
+        # An answer is taken by who waits for it, and needs no room.
+        needs_room = bool(counts) and (plan is None or plan.answered is None)
+        if outcome is None and needs_room and (full := find_full(group, counts.get)):
+            outcome = MailboxFull(full)
+        if outcome is None:
+            outcome = Stored() if plan is None else plan.outcome()
+            admission.accepted.append((group, outcome, plan))
+            if plan is not None:
+                conversations.accept(plan)
+            if (key := key_of(group)) is not None:
+                keys[key] = (group.fingerprint, [delivery.message_id for delivery in group.deliveries])
+            if needs_room:
+                for delivery in group.deliveries:
+                    if delivery.recipient_id in counts:
+                        counts[delivery.recipient_id] += 1
+        admission.outcomes.append(outcome)
+    return admission
+
+
+def key_of(group: NewGroup) -> Key | None:
+    """What an idempotent call is known by."""
+    return None if group.idempotency_key is None else (group.sender_id, group.call, group.idempotency_key)
+
+
+def judge_repeat(use: Use, fingerprint: str) -> Duplicate | KeyConflict:
+    """What a call is answered whose key was used before."""
+    known, message_ids = use
+    # A use that cannot be read is answered as another call's: nothing is stored twice.
+    return Duplicate(list(message_ids)) if known == fingerprint and message_ids is not None else KeyConflict()
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+
+def is_conversation(group: NewGroup) -> bool:
+    """Whether it is a conversation message, which belongs to a session and has one recipient."""
+    return group.kind is Kind.CONVERSATION
+
+
+def pair_of(group: NewGroup) -> Pair:
+    """The two agents of a conversation message, in the order in which a session has them."""
+    recipient_id = group.deliveries[0].recipient_id
+    return (group.sender_id, recipient_id) if group.sender_id < recipient_id else (recipient_id, group.sender_id)
+
+
+def is_answer(how: Answering | None, ask: OpenAsk | None, *, asked_by_run: int | None) -> bool:
     """Whether a message answers its recipient's open ask to its sender.
 
     Only what is meant as the answer is the answer. Of an ask that a run has taken, that is the run's result, which
@@ -47,3 +268,106 @@ def is_answer(how: Answering | None, ask: AwaitedAsk | None, *, asked_by_run: in
     if how is Answering.REQUIRED:
         return asked_by_run in (None, ask.seq)
     return ask.taken_within == OUTSIDE
+
+
+class _Conversations:
+    """The sessions and asks of a call's pairs, as they are after the groups that were accepted so far."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.sessions: dict[Pair, str] = {}
+        """Those that the call has used."""
+        self.open: dict[Pair, OpenAsk | None] = {}
+        """By asker and responder, where the call has changed it."""
+        self.ended: set[int] = set()
+        self.asked: dict[int, WaitingAsk] = {}
+        """Asks of the call that it has not answered."""
+        self.askers: Counter[str] = Counter()
+        """How many those are, by asker."""
+        self.next_seq = -1
+
+    def judge(self, group: NewGroup, found: Found) -> Plan | Refusal:
+        """What is to become of the group; nothing is done yet."""
+        (delivery,) = group.deliveries
+        pair = (group.sender_id, delivery.recipient_id)
+        session_id = self.sessions.get(pair_of(group), found.session_id)
+        theirs = self.open.get(pair[::-1], found.theirs)
+        answered = None
+        if theirs is not None and (theirs.seq < 0 or found.is_answerable):
+            answered = theirs if is_answer(group.answers, theirs, asked_by_run=found.asked_by_run) else None
+        if answered is None and group.answers is Answering.REQUIRED:
+            return NotWaiting(session_id)
+        ask = None
+        if group.ask_timeout is not None:
+            ask = OpenAsk(self.next_seq, delivery.message_id, self.view.owner, found.within, _taken_within(answered))
+            if refused := self._refuse(pair, found, ask, theirs, answered):
+                return refused
+            if group.only_if_expected and answered is None and not found.waiters:
+                return Unexpected()
+        assert group.session_id is not None, "a conversation message comes with the id of a session"
+        return Plan(
+            *pair,
+            delivery.message_id,
+            session_id=session_id or group.session_id,
+            opens=session_id is None,
+            answered=answered,
+            ask=ask,
+            waiters=found.waiters if answered is None else frozenset(),
+            is_asked=answered is None and theirs is not None,
+            notify=group.notify and theirs is None and not found.waiters,
+        )
+
+    def accept(self, plan: Plan) -> None:
+        """Take in what is to be stored."""
+        sender_id, recipient_id = pair = (plan.sender_id, plan.recipient_id)
+        self.sessions[min(pair), max(pair)] = plan.session_id
+        if (answered := plan.answered) is not None:
+            self.open[recipient_id, sender_id] = None
+            self.ended.add(answered.seq)
+            if answered.seq < 0:
+                answered.answer_id = plan.message_id
+                del self.asked[answered.seq]
+                self.askers[recipient_id] -= 1
+        if (ask := plan.ask) is not None:
+            self.open[pair] = ask
+            self.asked[ask.seq] = _waiting(pair, ask, answered)
+            self.askers[sender_id] += 1
+            self.next_seq -= 1
+
+    def _refuse(
+        self, pair: Pair, found: Found, ask: OpenAsk, theirs: OpenAsk | None, answered: OpenAsk | None
+    ) -> SessionLocked | MutualWait | None:
+        mine = self.open.get(pair, found.mine)
+        # A circle goes on from the recipient, or through the ask of the same pair behind which the new one waits.
+        waits_new = self.askers[pair[1]] - (answered is not None and answered.seq < 0)
+        if mine is not None or found.asks_others or theirs is not answered or waits_new:
+            path = self._find_circle(_waiting(pair, ask, answered), mine, answered)
+            if path is not None:
+                return MutualWait(path)
+        return None if mine is None else SessionLocked(mine.ask_id)
+
+    def _find_circle(self, new: WaitingAsk, mine: OpenAsk | None, answered: OpenAsk | None) -> list[str] | None:
+        graph = self.view.graph
+        if graph is None:
+            raise GraphMissing
+        waiting = {ask.seq: ask for ask in graph.asks if ask.seq not in self.ended} | self.asked
+        if answered is not None:
+            waiting.pop(answered.seq, None)
+        if mine is None:
+            return find_circle(new, waiting.values(), graph.staff)
+        # One that cannot be reached from the recipient does not wait for the new one.
+        behind = waiting.get(mine.seq)
+        return None if behind is None else find_circle(new, waiting.values(), graph.staff, behind=behind)
+
+
+def _taken_within(answered: OpenAsk | None) -> int | None:
+    """Where an ask is taken that is itself an answer: in the run that made the ask that it answers."""
+    return None if answered is None else answered.within or OUTSIDE
+
+
+def _waiting(pair: Pair, ask: OpenAsk, answered: OpenAsk | None) -> WaitingAsk:
+    """An ask of the call, as `circles` sees it."""
+    if answered is None:
+        return WaitingAsk(ask.seq, *pair, Place.QUEUED, ask.within)
+    # An answer is taken by the call that waits for it, in whatever run that was made.
+    return WaitingAsk(ask.seq, *pair, Place.TAKEN, ask.within, answered.within)

@@ -29,11 +29,12 @@ from ...models import (
 from ...payloads import checksum
 from .. import assembly
 from ..acts import Wanted
+from ..admission import Key, Use, judge_repeat
 from ..aside import read, seconds
 from ..assembly import Assembly, Attend, Changes, CurrentTurn, NewTurn, Purpose, Refused, Seat, Vanish, Why
 from ..ports import Acted, Claim, Duplicate, KeyConflict, TurnRow
 from ..sql import Queries
-from .append import Key, Use, find_keys, judge_repeat
+from .append import find_keys
 from .clock import Instant, to_datetime, to_datetime_or_none
 from .engine import fetch
 from .rows import encode, turn_row_or_none

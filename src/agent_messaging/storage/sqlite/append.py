@@ -1,4 +1,4 @@
-"""The one transaction of `append`: decides group by group what becomes of it, then stores all that was accepted.
+"""The one transaction of `append`: reads what `admission` needs to judge the groups, then stores all that it accepts.
 
 What conversations add to it is in `pairs`.
 Reading and then writing is safe because there is one writer at a time (BEGIN IMMEDIATE). The number of statements does
@@ -8,30 +8,18 @@ not depend on the number of groups.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import apsw
 
 from ...models import AskState
-from ..mailboxes import MailboxGauge, find_full
-from ..ports import (
-    AppendOutcome,
-    Claim,
-    Duplicate,
-    EndedAsk,
-    KeyConflict,
-    MailboxFull,
-    NewDelivery,
-    NewGroup,
-    NotWaiting,
-    Stored,
-    UnknownAgents,
-)
+from ..admission import HIDING, Admission, GraphMissing, Key, Plan, Use, View, admit, key_of
+from ..mailboxes import MailboxGauge
+from ..ports import AppendOutcome, Claim, EndedAsk, NewDelivery, NewGroup, Stored
 from ..sql import Queries
+from . import pairs
 from .clock import Instant, to_microseconds
 from .engine import fetch
-from .pairs import Pairs, Plan, is_conversation
 from .rows import claim_limit, encode
 
 _SQL = Queries(__package__, "deliveries")
@@ -39,34 +27,21 @@ _SECOND = 1_000_000
 _PIECE = 32_000_000
 """Characters of content stored by one statement; SQLite takes texts up to a gigabyte."""
 
-Key = tuple[str, str, str]
-"""Sender, call and idempotency key."""
 Lane = tuple[str, str, str]
 """Recipient, kind and sender."""
-
-Use = tuple[str, list[str] | None]
-"""What a key was used for: fingerprint and message ids."""
 
 Message = tuple[str, str, str, str, str | None, str, str | None, int]
 """id, kind, sender, recipient, session, content, metadata, checksum."""
 
-Accepted = tuple[NewGroup, Stored, Plan | None]
-"""What is to be stored; with a plan if it belongs to a session."""
+Accepted = list[tuple[NewGroup, Stored, Plan | None]]
+"""See `Admission.accepted`."""
 
 
 class Append:
     """One call. `run` may be repeated after a rollback."""
 
     connection: apsw.Connection
-    stored: dict[str, Claim | None]
-    """With `repeat`: what is stored already, with the claims that are still held."""
-    placed: dict[str, tuple[str | None, EndedAsk | None]]
-    """With `repeat`: the session of each, and the ask that it answered."""
-    pairs: Pairs | None
-    """None if no group belongs to a session."""
-    used: dict[Key, Use]
-    added: Counter[str]
-    """What is accepted so far, by recipient."""
+    view: View
 
     def __init__(
         self, groups: Sequence[NewGroup], owner: str, repeat: bool, instant: Instant, gauge: MailboxGauge
@@ -80,114 +55,69 @@ class Append:
     def run(self, connection: apsw.Connection) -> list[AppendOutcome]:
         """Decide and store."""
         self.connection = connection
-        self.stored, self.placed = self._find_stored() if self.repeat else ({}, {})
-        self.used = find_keys(connection, [key for group in self.groups if (key := _key(group))])
-        self._count_mailboxes()
-        self.pairs = None
-        if any(is_conversation(group) for group in self.groups):
-            self.pairs = Pairs(connection, self.groups, self.owner, self.instant)
+        self.view = View(
+            self.owner,
+            stored=self._find_stored() if self.repeat else {},
+            keys=find_keys(connection, [key for group in self.groups if (key := key_of(group))]),
+            counts=self._count_mailboxes(),
+            found=pairs.find(connection, self.groups, self.instant),
+        )
+        admission = self._admit()
         # The agents exist as a rule, so they are looked up only where it matters.
-        outcomes, accepted = self._decide_all(set())
-        if any(isinstance(outcome, MailboxFull | NotWaiting) for outcome in outcomes):
-            outcomes, accepted = self._decide_all(self._find_missing_agents())
-        if sum(len(group.content) * len(group.deliveries) for group, _, _ in accepted) > _PIECE:
-            outcomes, accepted = self._decide_all(self._find_missing_agents())
+        is_large = sum(len(group.content) * len(group.deliveries) for group, _, _ in admission.accepted) > _PIECE
+        if is_large or any(isinstance(outcome, HIDING) for outcome in admission.outcomes):
+            admission = self._admit_known_agents()
         try:
-            self._store(accepted)
+            self._store(admission.accepted)
         except apsw.ConstraintError as error:
             if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
                 raise
             # It undid its statement, which is the first that wrote: with several the agents have been looked up.
-            outcomes, accepted = self._decide_all(self._find_missing_agents())
-            self._store(accepted)
-        for recipient_id, number in self.added.items():
-            self.gauge.added(recipient_id, number)
-        return outcomes
+            admission = self._admit_known_agents()
+            self._store(admission.accepted)
+        admission.fill(self.gauge)
+        return admission.outcomes
 
-    # --- decisions ---
+    def _admit_known_agents(self) -> Admission:
+        self.view.missing = self._find_missing_agents()
+        return self._admit()
 
-    def _decide_all(self, missing: set[str]) -> tuple[list[AppendOutcome], list[Accepted]]:
-        self.added = Counter[str]()
-        keys = dict(self.used)
-        outcomes: list[AppendOutcome] = []
-        accepted: list[Accepted] = []
-        if self.pairs is not None:
-            self.pairs.begin()
-        for group in self.groups:
-            decided = self._decide(group, keys, missing)
-            if decided is None or isinstance(decided, Plan):
-                plan = decided
-                decided = Stored() if plan is None else plan.outcome()
-                accepted.append((group, decided, plan))
-                if key := _key(group):
-                    keys[key] = (group.fingerprint, [delivery.message_id for delivery in group.deliveries])
-                if plan is None or plan.answered is None:
-                    self.added.update(delivery.recipient_id for delivery in group.deliveries)
-                if plan is not None and self.pairs is not None:
-                    self.pairs.accept(plan)
-            outcomes.append(decided)
-        return outcomes, accepted
-
-    def _decide(self, group: NewGroup, keys: dict[Key, Use], missing: set[str]) -> AppendOutcome | Plan | None:
-        """What becomes of the group; a plan or None being that it is to be stored."""
-        ids = [delivery.message_id for delivery in group.deliveries]
-        if ids[0] in self.stored:
-            return self._stored_before(group, ids)
-        if (key := _key(group)) and key in keys:
-            return judge_repeat(keys[key], group.fingerprint)
-        if missing:
-            concerned = (group.sender_id, *(delivery.recipient_id for delivery in group.deliveries))
-            if unknown := [id for id in dict.fromkeys(concerned) if id in missing]:
-                return UnknownAgents(unknown)
-        plan = None
-        if self.pairs is not None and is_conversation(group):
-            judged = self.pairs.judge(group)
-            if not isinstance(judged, Plan):
-                return judged
-            plan = judged
-        is_answer = plan is not None and plan.answered is not None
-        if not is_answer and (full := find_full(group, lambda id: self.gauge.reading(id) + self.added[id])):
-            return MailboxFull(full)
-        return plan
-
-    def _stored_before(self, group: NewGroup, ids: list[str]) -> Stored:
-        session_id, answered = self.placed[ids[0]]
-        waiters: frozenset[str] = frozenset()
-        is_asked = False
-        if self.pairs is not None and is_conversation(group) and answered is None:
-            recipient_id = group.deliveries[0].recipient_id
-            waiters = self.pairs.waiters[group.sender_id, recipient_id]
-            is_asked = (recipient_id, group.sender_id) in self.pairs.open
-        claims = {id: claim for id in ids if (claim := self.stored.get(id)) is not None}
-        return Stored(claims, session_id, answered, waiters, is_asked)
+    def _admit(self) -> Admission:
+        try:
+            return admit(self.groups, self.view)
+        except GraphMissing:
+            self.view.graph = pairs.read_graph(self.connection, self.groups)
+            return admit(self.groups, self.view)
 
     # --- reads ---
 
-    def _find_stored(self) -> tuple[dict[str, Claim | None], dict[str, tuple[str | None, EndedAsk | None]]]:
+    def _find_stored(self) -> dict[str, Stored]:
         ids = [delivery.message_id for group in self.groups for delivery in group.deliveries]
-        stored: dict[str, Claim | None] = {}
-        placed: dict[str, tuple[str | None, EndedAsk | None]] = {}
-        for id, seq, token, attempt, held, session_id, answered in fetch(
-            self.connection, _SQL["append_find_stored"], {"ids": encode(ids), "owner": self.owner}
-        ):
-            stored[id] = Claim(seq, token, attempt) if held else None
-            placed[id] = (
-                session_id,
-                None if answered is None else EndedAsk(answered[0], AskState.REPLIED, answered[1]),
-            )
-        return stored, placed
+        parameters = {"ids": encode(ids), "owner": self.owner, "now": self.instant.due}
+        stored: dict[str, Stored] = {}
+        for row in fetch(self.connection, _SQL["append_find_stored"], parameters):
+            id, seq, token, attempt, is_held, session_id, answered, waiters, is_asked = row
+            claims = {id: Claim(seq, token, attempt)} if is_held else {}
+            if answered is None:
+                stored[id] = Stored(claims, session_id, None, frozenset(waiters), bool(is_asked))
+            else:
+                stored[id] = Stored(claims, session_id, EndedAsk(answered[0], AskState.REPLIED, answered[1]))
+        return stored
 
     def _find_missing_agents(self) -> set[str]:
         ids = {group.sender_id for group in self.groups}
         ids.update(delivery.recipient_id for group in self.groups for delivery in group.deliveries)
         return set(fetch(self.connection, _SQL["append_find_agents"], {"ids": encode(list(ids))}))
 
-    def _count_mailboxes(self) -> None:
-        must = list(self.gauge.list_to_count(self.groups))
-        if must:
-            self.gauge.counted(fetch(self.connection, _SQL["append_count_open"], {"ids": encode(must)}))
+    def _count_mailboxes(self) -> dict[str, int]:
+        must = self.gauge.list_to_count(self.groups)
+        if not must:
+            return {}
+        counts: dict[str, int] = fetch(self.connection, _SQL["append_count_open"], {"ids": encode(list(must))})
+        self.gauge.counted(counts)
+        return counts
 
-    def _find_busy_lanes(self, accepted: list[Accepted]) -> set[Lane]:
+    def _find_busy_lanes(self, accepted: Accepted) -> set[Lane]:
         lanes = [
             _lane(group, delivery)
             for group, _, plan in accepted
@@ -202,7 +132,7 @@ class Append:
 
     # --- writes ---
 
-    def _store(self, accepted: list[Accepted]) -> None:
+    def _store(self, accepted: Accepted) -> None:
         if not accepted:
             return
         messages: list[Message] = [
@@ -222,21 +152,22 @@ class Append:
         for piece in _pieces(messages):
             self.connection.execute(_SQL["append_insert_messages"], {"rows": encode(piece), "at": self.instant.at})
         first = self.connection.last_insert_rowid() - len(messages) + 1
-        if self.pairs is not None:
-            planned = [(group, plan) for group, _, plan in accepted if plan is not None]
-            self.pairs.store(planned, {message[0]: first + number for number, message in enumerate(messages)})
+        planned = [(group, plan) for group, _, plan in accepted if plan is not None]
+        if planned:
+            seqs = {message[0]: first + number for number, message in enumerate(messages)}
+            pairs.store(self.connection, planned, seqs, self.owner, self.instant)
         rows = self._delivery_rows(accepted, first)
         parameters = {"rows": encode(rows), "owner": self.owner, "at": self.instant.at}
         self.connection.execute(_SQL["append_insert_deliveries"], parameters)
         keys = [
             (*key, group.fingerprint, [delivery.message_id for delivery in group.deliveries])
             for group, _, _ in accepted
-            if (key := _key(group))
+            if (key := key_of(group))
         ]
         if keys:
             self.connection.execute(_SQL["append_insert_keys"], {"rows": encode(keys), "at": self.instant.at})
 
-    def _delivery_rows(self, accepted: list[Accepted], seq: int) -> list[tuple[object, ...]]:
+    def _delivery_rows(self, accepted: Accepted, seq: int) -> list[tuple[object, ...]]:
         """One for each message, numbered from `seq`; decides which are claimed."""
         now, at = self.instant
         busy = self._find_busy_lanes(accepted)
@@ -246,7 +177,7 @@ class Append:
             wait = 0 if is_done or group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
             left = None if group.expires_in is None else int(group.expires_in * _SECOND)
             # Left out for other kinds, which are to cost nothing more.
-            born: tuple[object, ...] = () if plan is None else (group.ask_timeout, plan.born)
+            born: tuple[object, ...] = () if plan is None else (group.ask_timeout, 1 if is_done else None)
             for delivery in group.deliveries:
                 until = None
                 if not wait and not is_done:
@@ -302,17 +233,6 @@ def _read_ids(text: str) -> list[str] | None:
     except ValueError:
         return None
     return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else None
-
-
-def judge_repeat(use: Use, fingerprint: str) -> Duplicate | KeyConflict:
-    """What a call is answered whose key was used before."""
-    known, message_ids = use
-    # A use that cannot be read is answered as another call's: nothing is stored twice.
-    return Duplicate(message_ids) if known == fingerprint and message_ids is not None else KeyConflict()
-
-
-def _key(group: NewGroup) -> Key | None:
-    return None if group.idempotency_key is None else (group.sender_id, group.call, group.idempotency_key)
 
 
 def _lane(group: NewGroup, delivery: NewDelivery) -> Lane:

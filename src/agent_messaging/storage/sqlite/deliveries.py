@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 
 from ...models import AskState, DeliveryState, Kind
+from ..admission import judge_repeat
 from ..aside import read_log
 from ..mailboxes import MailboxGauge
 from ..ports import (
@@ -26,7 +27,7 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import asks, claims, settling
-from .append import Append, find_keys, judge_repeat
+from .append import Append, find_keys
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch, fetch_page
 from .rows import encode

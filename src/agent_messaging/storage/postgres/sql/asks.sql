@@ -27,7 +27,7 @@ with agents as materialized (
 ),
 opened as (
   insert into sessions (id, agent_a_id, agent_b_id, session_type, created_at)
-  select coalesce(i.id, gen_random_uuid()), i.agent_a_id, i.agent_b_id, i.session_type,
+  select i.id, i.agent_a_id, i.agent_b_id, i.session_type,
     coalesce($10::timestamptz, store_now())
   from unnest($3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[])
     as i (id, agent_a_id, agent_b_id, session_type), (select count(*) from agents) locked

@@ -2,14 +2,21 @@
 -- fixes the order of the loops: from the array to the table, never a scan of the table.
 
 -- name: append_find_stored
--- With the ask that each of them answered, which is one of the messages before it in the session.
+-- With the ask that each of them answered, which is one of the messages before it in the session; who waits for it; and
+-- whether its recipient waits for an answer of its sender.
 select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner is :owner,
   m.session_id, json((
     select json_array(asked.id, a.origin) from messages as asked cross join asks as a on a.seq = asked.seq
     where d.state = 'done' and d.token = 0 and asked.session_id = m.session_id and asked.seq < m.seq
       and a.answer_seq = m.seq
     order by asked.seq desc limit 1
-  ))))
+  )), json((
+    select json_group_array(distinct process_id) from waits
+    where m.kind = 'conversation' and recipient_id = m.recipient_id and sender_id = m.sender_id
+      and is_ended = 0 and (until_due is null or until_due > :now)
+  )), m.kind = 'conversation' and exists (
+    select 1 from asks where asker_id = m.recipient_id and responder_id = m.sender_id and state = 'open'
+  )))
 from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join deliveries as d on d.seq = m.seq
