@@ -1,366 +1,43 @@
-"""Every setting, and the only place that reads the environment.
-
-A value comes from the constructor, else from an environment variable, else from a `.env` file in the working
-directory, else from the default written here. Environment and file are read when the object is made: later changes do
-not reach it, and an object does not change once made. An empty variable counts as unset.
-
-The variables are the field's name in capitals behind a prefix: `POSTGRES_` for `DatabaseConfig`, `MESSAGING_` for
-`MessagingConfig`, none for `Config`; the exceptions stand in each class's `variables`.
-
-Whatever cannot be used is a `ConfigurationError` that names the setting or the variable, the value (never a password)
-and what is accepted. Two kinds of variables stop nobody, because they may be meant for another program: those whose
-names many programs use (`DEBUG`, `LOG_LEVEL`, `HANDLER_TIMEOUT`, …) are passed over with a warning, and those of a
-store that is not the chosen one are passed over in silence.
-"""
+"""The settings: what each means, its unit and default, and what raising and lowering it does."""
 
 # Annotations are not text here, as they are elsewhere: pydantic would compile each of them again at import.
 
-import io
-import logging
 import os
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, Unpack
-from urllib.parse import quote, urlsplit
+from typing import Annotated, Any, ClassVar, Self, TypedDict, Unpack
+from urllib.parse import quote
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+
+from ..exceptions import ConfigurationError
+from .reading import (
+    Count,
+    LogLevel,
+    Number,
+    Seconds,
+    SecondsOrZero,
+    Settings,
+    Switch,
+    Text,
+    check_host,
+    check_password,
+    logger,
+    name_unknown,
+    read_level,
+    read_port,
 )
+from .urls import SQLITE_FILE, StoreLocation, mask, parse_url
 
-from .arguments import MAX_SECONDS
-from .exceptions import ConfigurationError
 
-SQLITE_FILE = "agent_messaging.db"
-"""The store when nothing is configured, in the working directory."""
-URL_FORMS = (
-    "postgresql://user:password@host:5432/database, sqlite:///relative/path.db, sqlite:////absolute/path.db "
-    "or sqlite://:memory:"
-)
-
-
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-"""Control characters and halves of surrogate pairs (which undecodable bytes in the environment become)."""
-
-
-# --- where the store is -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLocation:
-    """Which backend, and where. Printing it shows no password."""
-
-    backend: Literal["sqlite", "postgres"]
-    path: str | None = None
-    """SQLite: an absolute path, or ":memory:"."""
-    dsn: str | None = field(default=None, repr=False)
-    """PostgreSQL: the URL with the password."""
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"sqlite://{self.path}" if self.path == ":memory:" else f"sqlite:///{self.path}"
-        return mask(self.dsn or "")
-
-
-def parse_url(url: str) -> StoreLocation:
-    """Tell what a database URL points at.
-
-    SQLite: all that follows `sqlite:///` is the path, taken literally; a relative one starts in the working directory.
-    PostgreSQL: handed to the driver as it is, with its query parameters, such as `?host=/run/postgresql`.
-
-    Raises:
-        ConfigurationError: It is not such a URL. The message never shows more of it than the scheme.
-    """
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    if _UNPRINTABLE.search(url):
-        raise ConfigurationError(f"The database URL holds control characters or is not UTF-8. Accepted: {URL_FORMS}.")
-    if scheme.startswith("mssql") or re.search(r"(?i)\b(driver|server|data source)\s*=", url):
-        raise ConfigurationError(
-            f"The database URL points at SQL Server, which is not a backend. Accepted: {URL_FORMS}."
-        )
-    if not separator or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
-        raise ConfigurationError(f"This is not a database URL.{_meant_by_path(url)} Accepted: {URL_FORMS}.")
-    if scheme == "sqlite":
-        return _parse_sqlite(rest)
-    if scheme in ("postgresql", "postgres"):
-        return _parse_postgres(url)
-    if scheme == "file":
-        hint = _meant_by_path(rest)
-    else:
-        backend, plus, _ = scheme.partition("+")
-        is_known = plus and backend in ("sqlite", "postgresql", "postgres")
-        hint = f" Write it as {backend}://…, without the driver." if is_known else ""
-    raise ConfigurationError(
-        f"The database URL has the scheme {scheme!r}, for which there is no backend.{hint} Accepted: {URL_FORMS}."
-    )
-
-
-_A_PATH = re.compile(r"(?i):memory:|(?:[.~]{0,2}/)[^@=\s?#]*|[^@=:\s?#]+\.(?:db|db3|sqlite|sqlite3)")
-"""What is shown, because it is a file's name and holds no password."""
-
-
-def _meant_by_path(text: str) -> str:
-    """Where a file's name was given instead of a URL: the URL that was meant."""
-    if not _A_PATH.fullmatch(text) or text.endswith("/"):
-        return ""
-    meant = "sqlite://:memory:" if text == ":memory:" else f"sqlite:///{os.path.expanduser(text)}"
-    return f" For this file, write {meant}."
-
-
-def _parse_sqlite(rest: str) -> StoreLocation:
-    if rest in (":memory:", "/:memory:"):
-        return StoreLocation("sqlite", path=":memory:")
-    path = rest[1:]
-    if not rest.startswith("/") or not path:
-        raise ConfigurationError(
-            f"The database URL has no path after `sqlite:///` (three slashes).{_meant_by_path(rest)} "
-            f"Accepted: {URL_FORMS}."
-        )
-    if "?" in path:
-        raise ConfigurationError(
-            "The database URL has parameters after `?`, but SQLite takes none here. Leave them out."
-        )
-    if path.endswith("/"):
-        raise ConfigurationError(f"The database URL names a folder. Add the file's name, such as {SQLITE_FILE}.")
-    return StoreLocation("sqlite", path=os.path.abspath(path))
-
-
-def _parse_postgres(url: str) -> StoreLocation:
-    quoting = "Characters such as @ : / ? # % in the user or password are written percent-quoted (urllib.parse.quote)."
-    try:
-        parts = urlsplit(url)
-        hosts = parts.netloc.rpartition("@")[2]
-        ports_fit = "," in hosts or parts.port is None or parts.port > 0
-    except ValueError:
-        ports_fit = False
-    if not ports_fit:
-        raise ConfigurationError(
-            f"The database URL has no usable host and port (1 to 65535). {quoting} Accepted: {URL_FORMS}."
-        )
-    if parts.fragment or any(character.isspace() for character in url):
-        raise ConfigurationError(f"The database URL holds a `#` or a blank. {quoting} Accepted: {URL_FORMS}.")
-    return StoreLocation("postgres", dsn=url)
-
-
-def mask(url: str) -> str:
-    """Return the URL without its password, for logs and messages."""
-    url = re.sub(r"(?s)://([^:@/]*):.*@", r"://\1:***@", url)
-    return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", url)
-
-
-# --- how settings are read --------------------------------------------------------------------------------------------
-
-
-def _refuse_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a number is accepted, not True or False")
-    return value
-
-
-def _clean(value: str) -> str:
-    if not value.strip() or _UNPRINTABLE.search(value):
-        raise ValueError("text (UTF-8) that is not blank and holds no control characters is accepted")
-    return value
-
-
-def _password(value: str) -> str:
-    return _clean(value) if value else value
-
-
-def _host(value: str) -> str:
-    if not value.startswith("/") and re.search(r"[\s/@?#]", value):
-        raise ValueError("a host name, an IP address or the folder of a socket is accepted; for a URL use url=")
-    return _clean(value)
-
-
-_LEVELS = {
-    name: level
-    for level, names in {
-        "DEBUG": ("TRACE", "VERBOSE", "10"),
-        "INFO": ("NOTICE", "INFORMATION", "20"),
-        "WARNING": ("WARN", "30"),
-        "ERROR": ("ERR", "40"),
-        "CRITICAL": ("FATAL", "CRIT", "50"),
-    }.items()
-    for name in names
-}
-"""What others call the levels, and the numbers of Python's."""
-
-
-def _level(value: object) -> object:
-    if isinstance(value, str) or type(value) is int:
-        text = str(value).strip().upper()
-        return _LEVELS.get(text, text)
-    return value
-
-
-_SWITCHES = {"enable": True, "enabled": True, "disable": False, "disabled": False}
-
-
-def _switch(value: object) -> object:
-    return _SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
-
-
-def _port(value: object) -> object:
-    # Where a service is called "postgres", Kubernetes and older Docker set POSTGRES_PORT to its whole address.
-    address = re.fullmatch(r"tcp://[^/]*:(\d+)", value) if isinstance(value, str) else None
-    return _refuse_bool(value if address is None else address[1])
-
-
-_Number = BeforeValidator(_refuse_bool)
-Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), _Number]
-SecondsOrZero = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False), _Number]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1), _Number]
-Text = Annotated[str, AfterValidator(_clean)]
-Switch = Annotated[bool, BeforeValidator(_switch)]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-
-
-def _environment() -> tuple[dict[str, str], str | None]:
-    """What the environment and the file say; and why that file was passed over, if it was."""
-    path = os.path.join(os.curdir, ".env")
-    if not os.path.isfile(path):
-        return dict(os.environ), None
-    from dotenv import dotenv_values
-
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read()
-    except OSError as error:
-        return dict(os.environ), f"The file {os.path.abspath(path)} cannot be read: {error.strerror}."
-    if b"\0" in data:
-        return dict(os.environ), f"The file {os.path.abspath(path)} is not text in UTF-8."
-    # Another program's value, or a comment, in another encoding is no concern of ours; a value of ours is refused.
-    text = data.decode("utf-8-sig", "surrogateescape")
-    file = {name: value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value is not None}
-    return {**file, **os.environ}, None
-
-
-logger = logging.getLogger("agent_messaging.config")
-
-
-class _Settings(BaseModel):
-    # Built at first use, so that importing the package stays quick.
-    model_config = ConfigDict(
-        frozen=True,
-        defer_build=True,
-        extra="forbid",
-        validate_default=True,
-        hide_input_in_errors=True,
-    )
-
-    prefix: ClassVar[str] = ""
-    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """The environment variables of a field where they are not the prefix and its name; the first one set counts."""
-    secrets: ClassVar[frozenset[str]] = frozenset()
-    """The fields whose value is not shown in errors."""
-    shared: ClassVar[frozenset[str]] = frozenset()
-    """Variables that other programs read too: where the value is none of ours the default holds, with a warning."""
-    _refused: dict[str, str] = PrivateAttr(default_factory=dict)
-    """Why the value of a variable was passed over, by field."""
-    _file_refused: str | None = PrivateAttr(default=None)
-    """Why the `.env` file was passed over."""
-
-    def __init__(self, **settings: Any) -> None:
-        if settings.get("url", "") is None:
-            del settings["url"]  # so that a URL that may be None can be passed on
-        environment, passed_over = _environment()
-        sources: dict[str, str] = {}
-        for name in type(self).model_fields.keys() - settings.keys():
-            for variable in self.variables.get(name, (self.prefix + name.upper(),)):
-                # An empty password is one; any other blank variable is how shells and compose files say "not set".
-                if environment.get(variable, "").strip() or (name == "password" and variable in environment):
-                    text = environment[variable] if name == "password" else environment[variable].strip()
-                    settings[name] = None if text.strip().lower() == "none" and name != "password" else text
-                    sources[name] = variable
-                    break
-        refused: dict[str, str] = {}
-        while True:
-            try:
-                super().__init__(**settings)
-                break
-            except ValidationError as error:
-                problems = [
-                    problem
-                    for problem in error.errors(include_url=False)
-                    if problem["type"] != "default_factory_not_called"  # follows from another problem
-                ]
-                passed = {
-                    field: self._explain(problem, sources)
-                    for problem in problems
-                    for field in self._passed_over(problem, sources)
-                }
-                if not passed:
-                    reasons = [self._explain(problem, sources) for problem in problems]
-                    raise ConfigurationError(" ".join(reasons)) from None
-            refused |= passed
-            for name in passed:
-                del settings[name]
-        self._refused = refused
-        self._file_refused = passed_over
-        for name, reason in refused.items():
-            if sources[name] in self.shared:
-                logger.warning("%s It may be meant for another program: the default holds.", reason)
-
-    @classmethod
-    def _passed_over(cls, problem: Mapping[str, Any], sources: Mapping[str, str]) -> Collection[str]:
-        """The fields whose variables are passed over because of this problem."""
-        name = str(problem["loc"][0]) if problem["loc"] else ""
-        return [name] if sources.get(name) in cls.shared else []
-
-    @classmethod
-    def _explain(cls, problem: Mapping[str, Any], sources: Mapping[str, str]) -> str:
-        name = ".".join(str(part) for part in problem["loc"][:1])
-        if problem["type"] == "extra_forbidden":
-            return _unknown(cls.__name__, name, cls.model_fields)
-        reason = str(problem.get("ctx", {}).get("error") or problem["msg"])
-        if not name:
-            return f"{cls.__name__}: {reason}"
-        if name in sources:
-            where = "the environment" if sources[name] in os.environ else ".env"
-            setting = f"{sources[name]} in {where}"
-        else:
-            setting = f"{cls.__name__}.{name}"
-        value = "the value given" if name in cls.secrets else _show(problem["input"])
-        if isinstance(problem.get("ctx", {}).get("error"), ConfigurationError):
-            return f"{setting}: {reason}"
-        return f"{setting}: {value} is refused; {reason[:1].lower()}{reason[1:]}."
-
-
-def _show(value: object) -> str:
-    text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _unknown(owner: str, name: str, known: Any) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=2)
-    hint = f" Did you mean {' or '.join(close)}?" if close else f" There are: {', '.join(known)}."
-    return f"{owner} has no setting {name!r}.{hint}"
-
-
-# --- the settings -----------------------------------------------------------------------------------------------------
-
-
-class DatabaseConfig(_Settings):
+class DatabaseConfig(Settings):
     """Where PostgreSQL is and how the store is used.
 
     Giving `host` or `database`, in code or by a variable, chooses PostgreSQL; see `Config` for the whole rule.
     """
 
     prefix = "POSTGRES_"
-    variables = {
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "url": ("AGENT_MESSAGING_DATABASE_URL",),
         "database": ("POSTGRES_DATABASE", "POSTGRES_DB"),
     }
@@ -370,11 +47,11 @@ class DatabaseConfig(_Settings):
     _in_url: ClassVar[frozenset[str]] = frozenset({"host", "port", "user", "password", "database"})
     """What a URL replaces."""
 
-    host: Annotated[str, AfterValidator(_host)] = "localhost"
+    host: Annotated[str, AfterValidator(check_host)] = "localhost"
     """The server's name or address, or the folder of its socket."""
-    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(_port)] = 5432
+    port: Annotated[int, Field(ge=1, le=65535), BeforeValidator(read_port)] = 5432
     user: Text = "postgres"
-    password: Annotated[str, AfterValidator(_password)] = Field(default="postgres", repr=False)
+    password: Annotated[str, AfterValidator(check_password)] = Field(default="postgres", repr=False)
     """Empty: none is sent, so that the server's own rules or a password file decide."""
     database: Text = "agent_messaging"
     """The database's name. The SDK makes its tables in it, not the database itself."""
@@ -389,7 +66,7 @@ class DatabaseConfig(_Settings):
     More answer a burst sooner. A server has few (100 as installed), so where this is not set a process opens them as
     calls need them, closes what was unused for 3 s, and keeps one.
     """
-    connect_timeout_sec: Annotated[int, Field(ge=1, le=3600), _Number] = 10
+    connect_timeout_sec: Annotated[int, Field(ge=1, le=3600), Number] = 10
     """Seconds to establish a connection. More bears slow networks; less reports an unreachable server sooner."""
     call_timeout: Seconds = 10.0
     """Seconds a call to the store may take, tries included, before it fails as busy, unavailable or unknown.
@@ -474,14 +151,14 @@ class DatabaseConfig(_Settings):
         return f"postgres://{user}@{host}:{self.port}/{database}"
 
 
-class MessagingConfig(_Settings):
+class MessagingConfig(Settings):
     """How messages are delivered, and how long things may take. Durations are seconds."""
 
     prefix = "MESSAGING_"
     shared = frozenset(
         {"DEFAULT_SYNC_TIMEOUT", "DEFAULT_MEETING_TURN_DURATION", "DEFAULT_MEETING_TIMEOUT", "HANDLER_TIMEOUT"}
     )
-    variables = {
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
         name: (f"MESSAGING_{name.upper()}", name.upper())
         for name in (
             "default_sync_timeout",
@@ -523,7 +200,7 @@ class MessagingConfig(_Settings):
 
     More rides out longer absences of a recipient, in disk space; less tells senders sooner that it does not keep up.
     """
-    max_attempts: Annotated[int, Field(ge=1, le=10_000), _Number] = 5
+    max_attempts: Annotated[int, Field(ge=1, le=10_000), Number] = 5
     """Runs of a message, crashes included, before it goes to the dead letters; 1 is no retry."""
     retry_delay: SecondsOrZero = 1.0
     """The pause before the first retry of a handler that raised; it doubles with each, up to `retry_max_delay`.
@@ -537,7 +214,7 @@ class MessagingConfig(_Settings):
 
     None is `handler_timeout`, 0 gives back at once. More finishes more; less leaves sooner.
     """
-    max_payload_bytes: Annotated[int, Field(ge=64, le=64 * 1024 * 1024), _Number] = 1024 * 1024
+    max_payload_bytes: Annotated[int, Field(ge=64, le=64 * 1024 * 1024), Number] = 1024 * 1024
     """The largest payload, as UTF-8 JSON. More costs memory in every process that reads a page of messages."""
     cross_organization: Switch = True
     """False: agents reach only agents of their own organization."""
@@ -597,7 +274,7 @@ def _find_default_file() -> str:
         return SQLITE_FILE
 
 
-class Config(_Settings):
+class Config(Settings):
     """Everything the SDK can be told. `Config()` is the environment and the defaults.
 
     The store is, in this order: `url=`; `AGENT_MESSAGING_DATABASE_URL`; PostgreSQL if its host or database name is
@@ -621,7 +298,7 @@ class Config(_Settings):
     messaging: MessagingConfig
     debug: Switch = False
     """True logs at DEBUG, whatever `log_level` says."""
-    log_level: Annotated[LogLevel, BeforeValidator(_level)] = "INFO"
+    log_level: Annotated[LogLevel, BeforeValidator(read_level)] = "INFO"
     """The least severe records that the SDK logs: DEBUG, INFO, WARNING, ERROR or CRITICAL.
 
     The logger `agent_messaging` gets this level, unless the application has given it one.
@@ -639,7 +316,7 @@ class Config(_Settings):
         values["database"] = _part(DatabaseConfig, values.get("database"), flat["database"])
         values["messaging"] = _part(MessagingConfig, values.get("messaging"), flat["messaging"])
         if unknown := [name for name in values if name not in Config.model_fields]:
-            raise ConfigurationError(_unknown("Config", unknown[0], [*Config.model_fields, *_FLAT]))
+            raise ConfigurationError(name_unknown("Config", unknown[0], [*Config.model_fields, *_FLAT]))
         super().__init__(**values)
         self.database.check_variables()
         if self._file_refused is not None:
@@ -687,7 +364,7 @@ class Config(_Settings):
     auto_invoke_handlers: ClassVar[property] = property(attrgetter(_FLAT["auto_invoke_handlers"]))
 
 
-def _part(kind: type[_Settings], given: object, flat: Mapping[str, Any]) -> _Settings:
+def _part(kind: type[Settings], given: object, flat: Mapping[str, Any]) -> Settings:
     if given is None or isinstance(given, Mapping):
         return kind(**{**(given or {}), **flat})
     if isinstance(given, kind):
