@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -357,6 +358,44 @@ async def test_a_row_that_lies_stops_nothing_but_itself(make_sdk: MakeSdk, url: 
     if lie.table in ("meetings", "participants", "turns"):
         assert await sdk.deregister_agent("bob")
     await asyncio.wait_for(sdk.close(), SOON)
+
+
+OF_THE_LIVING = [
+    Lie("sqlite", "processes", "doorbell_port", "70000"),
+    Lie("sqlite", "processes", "doorbell_port", "-1"),
+    Lie("sqlite", "processes", "lock_name", "'a' || char(0)"),
+    Lie("sqlite", "processes", "lock_name", "replace(hex(zeroblob(300)), '00', 'x')"),
+    Lie("sqlite", "processes", "lock_name", "'../precious'"),
+    Lie("sqlite", "store_clock", "offset_us", "9223372036854775807"),
+    Lie("sqlite", "store_clock", "offset_us", "-9223372036854775807"),
+]
+
+
+@pytest.mark.parametrize("lie", OF_THE_LIVING, ids=str)
+async def test_what_is_stored_of_living_processes_is_not_believed_blindly(
+    make_sdk: MakeSdk, url: str, lie: Lie, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("a file of somebody else's")
+    past = await make_sdk()
+    await past.close()
+    sdk, another = await make_sdk(), await make_sdk()
+    await sdk.add_people("carol", "dave")
+    for one in (sdk, another):
+        for name in ("carol", "dave"):
+            one.register_handler(name)(answer)
+    await everything_goes_on(sdk)
+    assert await tell(url, lie, "true")
+    if lie.table == "processes":
+        assert any(f"its {lie.column} is not" in finding for finding in await sdk.store.check())
+    await everything_goes_on(sdk)
+    await everything_goes_on(another)
+    async with await make_sdk() as third:
+        third.register_handler("carol")(answer)
+        third.register_handler("dave")(answer)
+        await everything_goes_on(third)
+        await everything_goes_on(sdk)
+    assert precious.exists()
 
 
 @pytest.mark.parametrize("lie", [Lie("sqlite", "", "", ""), Lie("postgres", "", "", "")], ids=lambda lie: lie.backend)

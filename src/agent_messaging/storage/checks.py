@@ -129,6 +129,14 @@ def _is_log(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
 
 
+def _is_lock_name(value: Any) -> bool:
+    return value == "" or (isinstance(value, str) and value.endswith(".lock") and _is_id(value[: -len(".lock")]))
+
+
+def _is_port(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value <= 65_535
+
+
 def _is_agent_or_all(value: Any) -> bool:
     return value == "" or _is_id(value)
 
@@ -206,8 +214,8 @@ RULES: dict[str, dict[str, Rule]] = {
         "host": _is_text,
         "pid": _is_count,
         "boot_id": _is_text,
-        "lock_name": _is_text,
-        "doorbell_port": _is_count,
+        "lock_name": _is_lock_name,
+        "doorbell_port": _is_port,
         "lease_until": _is_instant,
         "renewed_at": _maybe(_is_instant),
         "started_at": _is_instant,

@@ -26,6 +26,8 @@ _SQL = Queries(__package__, "clock")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_LAST_INSTANT = 253_402_300_800_000_000
+"""Microseconds from 1970 to the end of the year 9999."""
 _NAMESPACE_OFFSETS = Path("/proc/self/timens_offsets")
 _UNNAMED = "unnamed"
 """Names the boot where the system does not."""
@@ -62,8 +64,9 @@ class StoreClock:
         known = next((boot_id for boot_id, lock_name in living if is_held(lock_name)), read_boot_id())
         self.boot_id = known or _UNNAMED
         found = fetch(connection, _SQL["find_offset"], {"boot_id": known})
-        if found is None:
-            found = [wall_clock() - (boot_clock() - ahead)]
+        since_boot = boot_clock() - ahead
+        if found is None or not 0 <= found[0] + since_boot < _LAST_INSTANT:  # somebody else wrote it
+            found = [wall_clock() - since_boot]
             connection.execute(_SQL["record_offset"], {"boot_id": self.boot_id, "offset_us": found[0]})
         self.offset_us = found[0] - ahead
 

@@ -7,6 +7,7 @@ POSIX lock (lockf), which a forked child does not inherit and which others can l
 from __future__ import annotations
 
 import os
+import re
 import struct
 import sys
 import threading
@@ -25,6 +26,7 @@ _FLOCK = "qqihh0q" if sys.platform == "darwin" else "hhqqi0q"
 """struct flock: (start, length, pid, type, whence) on macOS, (type, whence, start, length, pid) on Linux."""
 
 _CLOSED = -1
+_NAME = re.compile(r"[0-9a-f-]{36}\.lock")
 
 
 class WriteLock:
@@ -118,7 +120,7 @@ class ProcessLock:
         """Whether the process behind another's, or our own, row lives."""
         if lock_name == self.name:
             return process_id in self.living
-        return is_held(os.path.join(folder, lock_name))
+        return is_held(folder, lock_name)
 
 
 if hasattr(os, "register_at_fork"):
@@ -127,13 +129,18 @@ if hasattr(os, "register_at_fork"):
 
 def is_in_use(folder: str, lock_name: str) -> bool:
     """Whether the process with this lock lives, be it this one or another."""
-    return ProcessLock.is_mine(lock_name) or is_held(os.path.join(folder, lock_name))
+    return ProcessLock.is_mine(lock_name) or is_held(folder, lock_name)
 
 
-def is_held(path: str) -> bool:
-    """Whether another process holds the lock on this file. Never call it on a file of this process."""
+def is_held(folder: str, lock_name: str) -> bool:
+    """Whether another process holds the lock with this name. Never call it for one of this process.
+
+    Nobody holds one whose name no store gave: what a row says is no path to be opened.
+    """
+    if _NAME.fullmatch(lock_name) is None:
+        return False
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(os.path.join(folder, lock_name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -159,6 +166,12 @@ def find_holder(fd: int, start: int, length: int) -> int | None:
 def share_byte(fd: int, at: int, *, hold: bool = True) -> None:
     """Hold the POSIX lock on one byte of a file, which others may hold too; or give it up."""
     fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB if hold else fcntl.LOCK_UN, 1, at)
+
+
+def remove_lock(folder: str, lock_name: str) -> None:
+    """Remove the file that a dead process left, if it is there and the name is one that a store gave."""
+    if _NAME.fullmatch(lock_name) is not None:
+        remove_file(os.path.join(folder, lock_name))
 
 
 def remove_file(path: str) -> None:

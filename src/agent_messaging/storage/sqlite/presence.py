@@ -23,7 +23,7 @@ from ..sql import Queries
 from . import forks
 from .clock import StoreClock
 from .engine import Engine, fetch
-from .locks import ProcessLock, is_held, remove_file
+from .locks import ProcessLock, is_held, remove_lock
 from .system import Identity
 
 _SQL = Queries(__package__, "processes")
@@ -33,6 +33,7 @@ _WATCH = 1.0
 """Seconds between two looks whether others took this process for dead."""
 _REMEMBERED = 10_000
 """Processes whose doorbell, or lack of one, is remembered."""
+_LAST_PORT = 65_535
 _KEPT = 7 * 24 * 3600 * 1_000_000
 """Microseconds after its end for which a process's row is kept."""
 
@@ -107,10 +108,9 @@ class SQLitePresence:
         self.process_id = process_id
         if lock is not None:
             # What killed processes left behind, once their deaths have been dealt with.
-            paths = [os.path.join(self._folder, name) for name in left if name not in ("", lock.name)]
-            for path in paths:
-                if not is_held(path):
-                    remove_file(path)
+            for name in left:
+                if name != lock.name and not is_held(self._folder, name):
+                    remove_lock(self._folder, name)
 
     async def _watch(self, on_lost: Callable[[], None]) -> None:
         while True:
@@ -178,7 +178,7 @@ class SQLitePresence:
                 # Who is not among the living never comes back: ids are not used again.
                 known = self._ports if len(self._ports) < _REMEMBERED else {}
                 self._ports = dict.fromkeys((*known, *asked), 0)
-                self._ports.update({process_id: port for process_id, _, port in rows})
+                self._ports.update({process_id: port for process_id, _, port in rows if 0 <= port <= _LAST_PORT})
                 self._rung = {id: at for id, at in self._rung.items() if id in self._ports}
                 for process_id in asked:
                     self._send(process_id)
