@@ -92,7 +92,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
         check_flag(handle_signals, "handle_signals")
         self._lifecycle = Lifecycle(self._build)
         self._signals = self._stop_signals() if handle_signals else None
-        self._event_handler = MeetingEventHandler(lambda: self._started().events, self._events_changed)
+        self._event_handler = MeetingEventHandler(lambda: self._started().recorder, self._events_changed)
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
         self._conversation = Conversation[T_Conversation](
@@ -347,7 +347,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             removed = await engine.store.directory.remove_organization(external_id)
             engine.names.clear()
             if removed:
-                await engine.removed()
+                await engine.announcer.removed()
             return removed
 
         return await engine.commits.run(remove())
@@ -444,7 +444,7 @@ class AgentMessaging(Generic[T_OneWay, T_Conversation, T_Meeting]):
             removed = await engine.store.directory.remove_agent(external_id)
             engine.names.forget([known.id] if known else [])
             if removed:
-                await engine.removed()
+                await engine.announcer.removed()
             return removed
 
         return await engine.commits.run(remove())

@@ -351,7 +351,7 @@ async def test_closing_hands_in_what_running_handlers_answer(make_sdk: MakeSdk) 
     asking = ask(one, "alice", "bob", timeout=60)
     await desk.wait_for(1)
     closing = begin(other.close())
-    await eventually(lambda: other._started().dispatcher.is_draining, SOON)
+    await eventually(lambda: other._started().stations.is_draining, SOON)
     desk.answers.put_nowait("before I go")
     assert await asking == "before I go"
     await closing

@@ -119,7 +119,7 @@ async def test_answers_of_any_sizes_are_settled_in_batches_bounded_by_bytes(
         return answers[message]
 
     sdk.register_handler("bob")(Clerk(answer))
-    sdk._started().dispatcher.most_bytes = SMALL
+    sdk._started().claims.most_bytes = SMALL
     batches = watch_settlements(sdk, monkeypatch)
     asked = [ask(sdk, name, "bob", number, require_handler=True) for number, name in enumerate(names)]
     assert await asyncio.gather(*asked) == answers
@@ -144,7 +144,7 @@ async def test_a_backlog_of_any_sizes_is_claimed_in_batches_bounded_by_bytes(
     deliveries, batches = worker._started().store.deliveries, list[list[int]]()
     settle = deliveries.settle
     if (claims := getattr(deliveries, "_claims", None)) is not None:
-        claims.most_bytes = worker._started().dispatcher.most_bytes = SMALL
+        claims.most_bytes = worker._started().claims.most_bytes = SMALL
 
     async def watched(*arguments: Any, **options: Any) -> Any:
         settled = await settle(*arguments, **options)

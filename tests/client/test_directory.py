@@ -155,7 +155,7 @@ async def test_whoever_waits_for_a_removed_agents_receipt_is_released(make_sdk: 
     ids = await first.one_way.send("alice", "bob", "never handled", require_handler=False)
     here = asyncio.create_task(first.receipts.wait(ids, timeout=SOON))
     there = asyncio.create_task(second.receipts.wait(ids, timeout=SOON))
-    await eventually(lambda: all(sdk._started().waiters._futures for sdk in (first, second)))
+    await eventually(lambda: all(sdk._started().lots.receipts._futures for sdk in (first, second)))
     await first.deregister_agent("bob")
     for waiting in (here, there):
         with pytest.raises(MessageNotFoundError):
@@ -166,7 +166,7 @@ async def test_removing_an_organization_removes_its_agents_and_their_messages(sd
     await sdk.add_people("gina", organization="globex")
     ids = await sdk.one_way.send("alice", "gina", "hi", require_handler=False)
     waiting = asyncio.create_task(sdk.receipts.wait(ids, timeout=SOON))
-    await eventually(lambda: sdk._started().waiters._futures)
+    await eventually(lambda: sdk._started().lots.receipts._futures)
     assert await sdk.deregister_organization("globex") is True
     assert await sdk.deregister_organization("globex") is False
     with pytest.raises(MessageNotFoundError):

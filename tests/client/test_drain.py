@@ -49,7 +49,7 @@ async def test_leaving_takes_nothing_more_from_other_processes(make_sdk: MakeSdk
     await gate.wait_for(1)
     [own] = await leaving.one_way.send("carol", "bob", "own")
     closing = asyncio.create_task(leaving.close())
-    await eventually(lambda: leaving._started().dispatcher.is_draining)
+    await eventually(lambda: leaving._started().stations.is_draining)
     [foreign] = await other.one_way.send("alice", "bob", "foreign")
     gate.open()
     await closing
@@ -97,7 +97,7 @@ async def test_what_is_not_done_by_the_drain_timeout_goes_back_uncounted(make_sd
 
     first.register_handler("bob")(hang)
     ids = [id for number in range(3) for id in await first.one_way.send("alice", "bob", number)]
-    await eventually(lambda: first._started().dispatcher.runs)
+    await eventually(lambda: first._started().claims.running)
     started = time.monotonic()
     await first.close()
     assert time.monotonic() - started < 4
@@ -152,7 +152,7 @@ async def test_a_handler_that_does_not_let_itself_be_cancelled_does_not_hold_up_
     sdk.register_handler("bob")(stubborn)
     sdk.register_handler("carol")(lambda message, context: finish.wait(SOON))
     await sdk.one_way.send("alice", ["bob", "carol"], "hi")
-    await eventually(lambda: len(sdk._started().dispatcher.runs) == 2)
+    await eventually(lambda: len(sdk._started().claims.running) == 2)
     started = time.monotonic()
     await sdk.close()
     assert time.monotonic() - started < 8
@@ -198,7 +198,7 @@ async def test_a_process_taken_for_dead_loses_its_claims_and_goes_on_under_a_new
     old = slow.store.presence.process_id
     other.register_handler("bob")(inbox := Inbox())
     assert await other.store.processes.release([old]) == 1
-    other._started()._look()
+    other._started().announcer.look()
     [receipt] = await other.wait([id])
     assert (receipt.state.value, receipt.attempt, inbox.messages) == ("done", 2, ["hi"])
     assert receipt.process == other.store.presence.process_id

@@ -191,7 +191,7 @@ async def test_waiting_for_a_receipt_is_refused_once_the_waiting_ones_were_relea
     sdk = await make_sdk()
     await sdk.add_people("alice", "bob")
     ids = await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
-    waiters = sdk._started().waiters
+    waiters = sdk._started().lots.receipts
 
     async def wait_again_and_again() -> int:
         for times in range(10):

@@ -159,7 +159,7 @@ async def test_a_turn_that_is_over_before_its_handler_ran_has_not_failed(
         await table.speak("alice", "hi")
         await begun.wait()
         await table.end()
-        await eventually(lambda: not sdk._started().dispatcher.runs, SOON)
+        await eventually(lambda: not sdk._started().claims.running, SOON)
     assert bob.contexts == []
     assert not [record for record in caplog.records if record.exc_info or "failed" in record.getMessage()]
 
@@ -336,7 +336,7 @@ async def test_a_handler_that_waits_because_it_failed_holds_up_nobody_who_leaves
     await table.speak("alice")
     await table.wait("alice")
     await table.speak("alice")
-    await eventually(lambda: sdk._started().dispatcher.runs, SOON)
+    await eventually(lambda: sdk._started().claims.running, SOON)
     async with asyncio.timeout(SOON):
         await sdk.close()
     bob = Speaker("works")
@@ -441,11 +441,11 @@ async def test_a_thread_that_ends_after_its_turn_says_nothing(sdk: Sdk) -> None:
 
     table = await Table.open(sdk, "bob")
     await table.speak("alice", "one")
-    await eventually(lambda: sdk._started().dispatcher.runs, SOON)
+    await eventually(lambda: sdk._started().claims.running, SOON)
     await sdk.meeting.skip_turn("alice", table.id)
     await table.speak("alice", "three", next_speaker_external_id="alice")
     go.set()
-    await eventually(lambda: not sdk._started().dispatcher.runs, SOON)
+    await eventually(lambda: not sdk._started().claims.running, SOON)
     assert ended.is_set()
     assert [what for _, what in await table.said()] == ["one", "three"]
     assert await table.holder() == (4, "alice")
@@ -465,7 +465,7 @@ async def test_a_handler_may_act_by_hand(sdk: Sdk) -> None:
     table = await Table.open(sdk, "bob")
     await table.speak("alice", "one")
     await table.wait("alice")
-    await eventually(lambda: not sdk._started().dispatcher.runs, SOON)
+    await eventually(lambda: not sdk._started().claims.running, SOON)
     assert isinstance(seen[0], UUID)
     assert seen[1:] == [3], "it goes on behind its own act"
     assert await table.said() == [("alice", "one"), ("bob", "by hand")]

@@ -127,13 +127,13 @@ async def test_many_turns_that_end_together_do_not_wait_for_a_poll(
     engine = sdk._started()
     monkeypatch.setattr(engine.store.presence, "poll_interval", 60.0)
     pauses: list[float] = []
-    look_in = engine.look_in
+    look_in = engine.timer.look_in
 
     def note(seconds: float) -> None:
         pauses.append(seconds)
         look_in(seconds)
 
-    monkeypatch.setattr(engine, "look_in", note)
+    monkeypatch.setattr(engine.timer, "look_in", note)
     tables = await asyncio.gather(*(Table.open(sdk, turn_duration=1.0) for _ in range(150)))
     for table in tables:
         await table.until_turn(2)

@@ -211,7 +211,7 @@ async def test_notification_handlers_are_told_of_invitations_here_and_elsewhere(
     await other.add_people("bob")
     engine = sdk._started()
     bob = await engine.names.get("bob")
-    await eventually(lambda: engine.is_notified_elsewhere(bob), SOON)
+    await eventually(lambda: engine.notices.is_notified_elsewhere(bob), SOON)
     table = await Table.invite(sdk, "bob", "carol")
     await inbox.wait_for(2)
     told = {context.receiver_id: context for context in inbox.contexts}

@@ -346,7 +346,7 @@ async def test_a_message_that_was_claimed_between_the_lost_answer_and_the_repeat
     ids = await sdk.one_way.send("alice", "bob", "once")
     gate.open()
     await sdk.wait(ids)
-    await eventually(lambda: engine.dispatcher._is_idle(), SOON)
+    await eventually(lambda: engine.dispatcher.is_idle, SOON)
     assert gate.messages == ["once"]
 
 

@@ -140,7 +140,7 @@ async def test_many_waiters_hold_no_connection(make_sdk: MakeSdk) -> None:
     await sdk.add_people("alice", "bob")
     ids = [id for number in range(20) for id in await sdk.one_way.send("alice", "bob", number, require_handler=False)]
     waits = [asyncio.create_task(sdk.receipts.wait(id, timeout=SOON)) for id in ids for _ in range(5)]
-    await eventually(lambda: len(sdk._started().waiters._futures) == 20)
+    await eventually(lambda: len(sdk._started().lots.receipts._futures) == 20)
     sdk.register_handler("bob")(Inbox())
     assert {receipt.state.value for receipt in await asyncio.gather(*waits)} == {"done"}
 
@@ -168,7 +168,7 @@ async def test_a_wait_that_is_still_open_ends_when_the_sdk_is_closed(make_sdk: M
     await sdk.add_people("alice", "bob")
     [id] = await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
     waiting = asyncio.create_task(sdk.receipts.wait(id))
-    await eventually(lambda: sdk._started().waiters._futures)
+    await eventually(lambda: sdk._started().lots.receipts._futures)
     await sdk.close()
     with pytest.raises(RuntimeError):
         await asyncio.wait_for(waiting, 2)

@@ -11,7 +11,6 @@ import pytest
 from pydantic import BaseModel
 
 from agent_messaging import AgentNotFoundError, ClaimLostError, NoHandlerRegisteredError
-from agent_messaging.delivery import pulling
 from tests.client.conversing import cancel_after
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
@@ -118,18 +117,16 @@ async def test_nothing_is_remembered_of_a_claim_that_was_settled_by_a_cancelled_
         with contextlib.suppress(ClaimLostError):
             await message.done()  # of those that were cancelled before they had begun
     assert {receipt.state.value for receipt in await waiting} == {"done"}
-    assert list(sdk._started().dispatcher.pulled.held) == []
+    assert list(sdk._started().claims.pulled) == []
 
 
-async def test_nothing_is_remembered_of_a_claim_whose_lease_ended(
-    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pulling, "FORGET_AFTER", 0.1)
+async def test_nothing_is_remembered_of_a_claim_whose_lease_ended(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
+    sdk._started().claims.forget_after = 0.1
     await sdk.add_people("alice", "bob")
     [id] = await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
     [_] = await sdk.receive("bob", lease=0.2)
-    held = sdk._started().dispatcher.pulled.held
+    held = sdk._started().claims.pulled
     assert len(held) == 1
     await eventually(lambda: not held, SOON)
     [again] = await sdk.receive("bob", timeout=SOON)
@@ -272,7 +269,7 @@ async def test_a_receiver_that_leaves_when_it_was_woken_hands_the_message_on(sdk
 
 def idle(sdk: Sdk) -> int:
     """How many wait for something to pull."""
-    return sum(len(queue.idle) for queue in sdk._started().arrivals._queues.values())
+    return sum(len(queue.idle) for queue in sdk._started().lots.arrivals._queues.values())
 
 
 async def leave(tasks: list[asyncio.Task[Any]]) -> None:

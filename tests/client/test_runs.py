@@ -81,7 +81,7 @@ async def main():
             await asyncio.Event().wait()
 
         await sdk.one_way.send("alice", "carol", "wait", require_handler=False) if {first} else None
-        while {first} and not sdk._started().dispatcher.runs:
+        while {first} and not sdk._started().claims.running:
             await asyncio.sleep(0)
         await sdk.one_way.send("alice", "bob", "die") if {first} else None
         await asyncio.Event().wait()
@@ -126,22 +126,22 @@ async def test_runs_cancelled_before_they_began_leave_nothing_behind(sdk: Sdk, m
     async def bob(message: object, context: MessageContext) -> None:
         handled.append((message, context.attempt))
 
-    dispatcher = sdk._started().dispatcher
-    run, cancelled = dispatcher._run, 0
+    claims, runs = sdk._started().claims, sdk._started().dispatcher.runs
+    begin, cancelled = runs.begin, 0
 
-    def run_and_cancel(*arguments: Any) -> None:
+    def begin_and_cancel(*arguments: Any) -> None:
         nonlocal cancelled
-        run(*arguments)
+        begin(*arguments)
         if cancelled < 20:
             cancelled += 1
-            list(dispatcher.runs)[-1].cancel()
+            list(claims.running)[-1].cancel()
 
-    monkeypatch.setattr(dispatcher, "_run", run_and_cancel)
+    monkeypatch.setattr(runs, "begin", begin_and_cancel)
     for number in range(5):
         await sdk.receipts.wait(await sdk.one_way.send("alice", "bob", number), timeout=SOON)
     assert handled == [(number, 1) for number in range(5)]
     assert cancelled == 20
-    assert not dispatcher.runs
+    assert not claims.running
 
 
 async def test_a_run_whose_claim_is_lost_is_cancelled_and_has_not_failed(
@@ -163,7 +163,7 @@ async def test_a_run_whose_claim_is_lost_is_cancelled_and_has_not_failed(
     with caplog.at_level(logging.INFO, "agent_messaging"):
         dispatcher.lose_claims()
         await ended.wait()
-        await eventually(lambda: not dispatcher.runs, SOON)
+        await eventually(lambda: not sdk._started().claims.running, SOON)
     assert not [record for record in caplog.records if record.exc_info or "failed" in record.getMessage()]
 
 

@@ -245,7 +245,7 @@ async def test_a_handler_that_was_late_already_is_counted(make_sdk: MakeSdk, url
     stopping = await make_sdk(handler_timeout=0.1, drain_timeout=0.2)
     stopping.register_handler("bob")(lambda message, context: hung.wait(SOON))
     try:
-        await eventually(lambda: stopping._started().dispatcher.runs)
+        await eventually(lambda: stopping._started().claims.running)
         await stopping.close()
         receipt = await sdk.receipts.get(id)
         assert receipt.attempt == 1

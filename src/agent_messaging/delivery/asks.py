@@ -22,7 +22,7 @@ from ..payloads import MISSING
 from ..storage.batches import pages
 from ..storage.ports import AnswerRow, AskRow, EndedAsk, SessionStore
 from .again import Again
-from .services import SingleFlight
+from .services import Service, SingleFlight
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -43,7 +43,7 @@ class AskOutcome:
     """What the answer was made of, where that happened in this process."""
 
 
-class Asks:
+class Asks(Service):
     """Waiting for answers, and giving up.
 
     Memory is one future an ask, whatever the number of connections.
@@ -96,6 +96,10 @@ class Asks:
     def ended(self, asks: Collection[EndedAsk]) -> None:
         """These have ended by a commit made here."""
         self.waiters.hint(ask.ask_id for ask in asks)
+
+    def look(self) -> None:
+        """Any of them may have ended."""
+        self.waiters.look()
 
     # --- ending -------------------------------------------------------------------------------------------------------
 

@@ -9,38 +9,31 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator
 
-from ..exceptions import (
-    AgentMessagingError,
-    AgentNotFoundError,
-    ConversationEndedError,
-    DatabaseError,
-    OutcomeUnknownError,
-)
+from ..exceptions import ConversationEndedError, DatabaseError, OutcomeUnknownError
 from ..futures import outlive
 from ..ids import uuid7
 from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
 from .again import Again
+from .announcer import Announcer
 from .background import end_within
-from .current import Run
+from .current import Run, waiting
+from .lots import gone
 from .names import AgentName, Names
 from .reading import Taking
+from .services import Service
+from .trouble import Trouble
 from .waiting import Waiters
 
-logger = logging.getLogger("agent_messaging.delivery")
 
-
-class Awaiting:
+class Awaiting(Service):
     """The waits of one SDK object.
 
     Args:
-        on_released: Called with the recipient when a wait has ended: what it held back is the handlers' again.
-        on_trouble: Called when the store did not let a wait be removed, which is tried again.
-        waiting: Within it, a run that waits does not hold its lane.
+        waiters: Those who wait; with them stands what a hint finds them by.
+        trouble: Told when the store did not let a wait be removed, which is tried again.
     """
 
     def __init__(
@@ -48,18 +41,16 @@ class Awaiting:
         sessions: SessionStore,
         presence: Presence,
         names: Names,
-        *,
-        on_released: Callable[[Collection[str], Kind], None],
-        on_trouble: Callable[[AgentMessagingError], None],
-        waiting: Callable[[Run | None], AbstractContextManager[None]],
+        waiters: Waiters[str, WaitRow],
+        announcer: Announcer,
+        trouble: Trouble,
     ) -> None:
         self.sessions = sessions
         self.presence = presence
         self.names = names
-        self.on_released = on_released
-        self.on_trouble = on_trouble
-        self.waiting = waiting
-        self.waiters = Waiters[str, WaitRow](self._find, _gone)
+        self.waiters = waiters
+        self.announcer = announcer
+        self.trouble = trouble
         self._held: dict[NewWait, asyncio.Task[bool]] = {}
         """Rows of this object, from their registration until they are removed."""
         self._removing: dict[NewWait, asyncio.Task[None]] = {}
@@ -86,7 +77,7 @@ class Awaiting:
         is_ended = False
         async with self._registered(recipient, sender, deadline, run) as wait_id:
             while True:
-                with self.waiters.expect(wait_id) as ready:
+                with self.waiters.expect(wait_id, about=(sender.id, recipient.id)) as ready:
                     # What came between the look and the registration is seen here, what comes later is announced.
                     found = await taking.take_awaited(recipient.id, sender.id)
                     if found is not None:
@@ -97,18 +88,15 @@ class Awaiting:
                             f"{recipient.external_id!r} waited for a message. The next message opens a new session."
                         )
                     try:
-                        with self.waiting(run):
+                        with waiting(run):
                             async with asyncio.timeout_at(deadline):
                                 is_ended = (await ready).is_ended
                     except builtins.TimeoutError:
                         return await taking.take_awaited(recipient.id, sender.id)
 
-    def stored(self, pair: tuple[str, str] | None) -> None:
-        """Something that is waited for here was stored, of this sender to this recipient, or of anybody."""
-        if pair is None:
-            self.waiters.look()
-        else:
-            self.waiters.hint([one.wait_id for one in self._held if (one.sender_id, one.recipient_id) == pair])
+    def look(self) -> None:
+        """What is waited for may be there."""
+        self.waiters.look()
 
     @contextlib.asynccontextmanager
     async def _registered(
@@ -125,7 +113,7 @@ class Awaiting:
         )
         try:
             if not await outlive(registering):
-                raise _gone(wait.wait_id)
+                raise gone(wait.wait_id)
             yield wait.wait_id
         except BaseException:
             self._begin_to_remove(wait)  # the caller, who may be cancelled, does not wait for it
@@ -155,23 +143,15 @@ class Awaiting:
         try:
             await self.sessions.remove_wait(wait.wait_id)
         except (DatabaseError, OutcomeUnknownError) as error:
-            self.on_trouble(error)
+            self.trouble.note(error)
             if error.retryable:
                 self._again.later(wait)
-        self.on_released([wait.recipient_id], Kind.CONVERSATION)
+        self.announcer.released([wait.recipient_id], Kind.CONVERSATION)
 
     async def aclose(self, timeout: float) -> None:
         """Release whoever still waits, and take the rows back, within so many seconds; then the farewell will."""
-        await self.waiters.aclose()
+        await self.waiters.aclose(timeout)
         self._again.close()
         for wait in self._held:
             self._begin_to_remove(wait)
         await end_within(self._removing.values(), timeout)
-
-    async def _find(self, wait_ids: list[str]) -> dict[str, WaitRow | None]:
-        found = await self.sessions.find_waits(wait_ids)
-        return {id: row for id, row in found.items() if row is None or row.is_ready or row.is_ended}
-
-
-def _gone(_: str) -> Exception:
-    return AgentNotFoundError("An agent was removed while this waited for its message; the conversation went with it.")

@@ -12,15 +12,18 @@ from typing import Any, TypeVar
 
 from ..futures import outlive
 from .background import end_within
+from .services import Service
 
 R = TypeVar("R")
 
 
-class Commits:
+class Commits(Service):
     """Those of one SDK object that do not go through its outbox."""
 
     def __init__(self) -> None:
         self._going: set[asyncio.Task[Any]] = set()
+        self.is_closed = False
+        """Nothing may be committed any more."""
 
     async def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Commit and announce; a cancelled caller only detaches."""
@@ -32,3 +35,4 @@ class Commits:
     async def aclose(self, timeout: float) -> None:
         """Let what is going on end, for so many seconds."""
         await end_within(self._going, timeout)
+        self.is_closed = True

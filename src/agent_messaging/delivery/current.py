@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 
 from ..models import Kind
 from ..storage.ports import ClaimedDelivery, TurnRef
-from .stations import Station
+from .stations import Station, Stations
 
 
 @dataclass(slots=True, eq=False)
 class Run:
     """A handler at work on a delivery."""
 
-    owner: object
-    """The dispatcher whose run it is: an SDK object takes no notice of another one's."""
     delivery: ClaimedDelivery
     station: Station
     since: float = field(default_factory=time.monotonic)
@@ -84,10 +82,23 @@ def calling() -> Iterator[None]:
         _current.reset(token)
 
 
-def current_run(owner: object) -> Run | None:
-    """The run of this dispatcher that the caller is in; None outside."""
+def current_run(stations: Stations) -> Run | None:
+    """The run at one of these stations that the caller is in: an SDK object takes no notice of another one's."""
     run = _in()
-    return run if isinstance(run, Run) and run.owner is owner else None
+    return run if isinstance(run, Run) and run.station.board is stations else None
+
+
+@contextlib.contextmanager
+def waiting(run: Run | None) -> Iterator[None]:
+    """Within, the run waits for somebody, as the store knows too: it does not hold its lane."""
+    if run is None:
+        yield
+        return
+    run.begin_waiting()
+    try:
+        yield
+    finally:
+        run.end_waiting()
 
 
 def current_message() -> str | None:

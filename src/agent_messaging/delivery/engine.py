@@ -1,4 +1,4 @@
-"""The engine under every pattern, put together: outbox, dispatcher, waiters, who serves whom, and the passing of time.
+"""The engine under every pattern, put together: its services in their order, starting, draining and leaving.
 
 One engine belongs to one started SDK object and one event loop.
 """
@@ -6,37 +6,39 @@ One engine belongs to one started SDK object and one event loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
 from collections.abc import Collection
 
 from ..config import MessagingConfig
-from ..exceptions import DatabaseError, EventLoopError, MessageNotFoundError, OutcomeUnknownError
+from ..exceptions import DatabaseError, EventLoopError, OutcomeUnknownError
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.threads import DaemonThreads
-from ..models import Kind
-from ..storage.ports import EndedAsk, EndedSession, ReceiptRow, Store
-from .arrivals import Arrivals
-from .asks import Asks
+from ..payloads import Decoder
+from ..storage.ports import Store
+from .announcer import Announcer
 from .awaiting import Awaiting
 from .background import Background
+from .claims import Claims
 from .commits import Commits
 from .dispatcher import Dispatcher
 from .events import Events
 from .incarnations import Incarnations
+from .lots import Lots
 from .meetings import Meetings
-from .names import AgentName, Names
+from .names import Names
 from .notices import Notices
 from .outbox import Outbox
+from .pulling import Pulling
 from .reading import Reading
-from .retry import RetryPolicy
-from .runs import Runner
-from .services import SingleFlight
+from .recorder import Recorder
+from .runs import GIVE_UP_AFTER_CANCEL, Runs
+from .services import Services
 from .serving import Serving
-from .trouble import Seldom, Trouble
-from .waiting import Waiters
+from .stations import Stations
+from .timekeeper import Timekeeper
+from .timer import Timer
+from .trouble import Trouble
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -46,10 +48,8 @@ and the asks given up.
 
 Otherwise the farewell, or the asks' deadlines, end them; what did not go back stays read.
 """
-TURN_POLL = 0.5
-"""Seconds between two looks at the turns that end by time, while there are any: who holds one up may die with it."""
-LAG_WARNING = 1.0
-"""Seconds the loop may be late before it is said in the log: a handler blocks it."""
+OUTBOX_TIMEOUT = 5.0
+"""Seconds in which what was handed in must be answered."""
 
 
 class Engine:
@@ -72,124 +72,68 @@ class Engine:
         self.settings = settings
         self.loop: asyncio.AbstractEventLoop | None = None
         """On which it was started, and all of it runs."""
+        deliveries, sessions, meetings, presence = store.deliveries, store.sessions, store.meetings, store.presence
         self.trouble = Trouble()
+        self.decoder = Decoder()
         self.incarnations = Incarnations(store.processes)
         self.names = Names(store.directory, store.location)
-        self.serving = Serving(
-            store.processes,
-            store.presence,
-            self.names,
-            handlers,
-            grace=settings.handler_grace,
-            invoke=settings.auto_invoke_handlers,
-            concurrency=settings.handler_concurrency,
-            listens=lambda: bool(event_handlers.subscriptions),
-            on_change=self._served_changed,
-            on_trouble=self.trouble.note,
-        )
-        self.waiters = Waiters[str, ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
-        """Who waits for a delivery to end."""
-        self.asks = Asks(store.sessions)
-        self.awaiting = Awaiting(
-            store.sessions,
-            store.presence,
-            self.names,
-            on_released=self._released,
-            on_trouble=self.trouble.note,
-            waiting=lambda run: self.dispatcher.waiting(run),
-        )
         self.commits = Commits()
-        self.reading = Reading(
-            store.sessions,
-            store.presence,
-            self.commits,
-            on_returned=self._returned,
-            on_rejected=self._rejected,
-        )
-        self.arrivals = Arrivals()
         threads, background = DaemonThreads(), Background()
-        self.meetings = Meetings(
-            store.meetings,
-            store.presence,
-            self.names,
-            self.serving,
-            threads,
-            background,
-            self.commits,
-            on_turn=self._turn_begun,
-            on_events=self._events_recorded,
-            on_deadline=self.look_in,
-            on_ended_turn=lambda turn: self.dispatcher.end_turn(turn),
-            on_trouble=self.trouble.note,
+        # What is only told, and asked: nothing here knows who tells it.
+        self.services = Services()
+        self.serving = Serving(store.processes, presence, self.names, handlers, event_handlers, settings, self.trouble)
+        self.timer = Timer()
+        self.stations = Stations(
+            self.names, self.serving, concurrency=settings.handler_concurrency, timeout=settings.handler_timeout
         )
-        runner = Runner(
-            self.names,
-            self.asks,
-            self.meetings,
-            RetryPolicy(settings.retry_delay, settings.retry_max_delay),
-            threads,
-            max_answer_bytes=settings.max_payload_bytes,
-        )
+        self.claims = Claims(deliveries, presence, self.stations)
+        self.lots = Lots(deliveries, sessions)
+        self.asks = self.lots.asks
+        self.notices = Notices(sessions, self.names, self.serving, background, self.decoder, settings)
         self.events = Events(
-            store.meetings,
-            self.names,
-            event_handlers,
-            threads,
-            background,
-            self.commits,
-            on_recorded=self._events_recorded,
-            on_trouble=self.trouble.note,
-            timeout=settings.handler_timeout,
+            meetings, self.names, event_handlers, threads, background, self.trouble, timeout=settings.handler_timeout
         )
-        self.dispatcher = Dispatcher(
-            store.deliveries,
-            store.presence,
-            self.names,
-            self.serving,
-            self.waiters,
-            self.asks,
-            runner,
-            background,
-            concurrency=settings.handler_concurrency,
-            timeout=settings.handler_timeout,
-            trouble=self.trouble,
-            on_later=self.look_in,
-            on_waiting=self.arrivals.arrived,
-            # Not for asks: those that end by a commit made here are told one by one, however many wait.
-            on_awaited=self.awaiting.stored,
-            on_conversed=lambda group, outcome: self.notices.wrote(group, outcome),
+        self.announcer = Announcer(
+            self.services, self.serving, self.timer, self.claims, self.lots, self.notices, self.events
         )
-        self.notices = Notices(
-            store.sessions,
-            self.names,
-            self.serving,
-            background,
-            runner.decoder,
-            concurrency=settings.handler_concurrency,
-            timeout=settings.handler_timeout,
+        # What commits, and has it announced.
+        self.recorder = Recorder(meetings, self.names, self.events, self.commits, self.announcer)
+        self.reading = Reading(sessions, presence, self.commits, self.announcer)
+        self.awaiting = Awaiting(sessions, presence, self.names, self.lots.waits, self.announcer, self.trouble)
+        self.meetings = Meetings(
+            meetings, presence, self.names, threads, background, self.commits, self.announcer, self.trouble
         )
-        self.outbox = Outbox(store.deliveries, lambda: store.presence.process_id, self.dispatcher, budget=budget)
+        self.pulling = Pulling(self.claims, self.announcer)
+        runs = Runs(self.claims, self.names, self.asks, self.meetings, threads, background, self.decoder, settings)
+        self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
+        self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
+        self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)
+        # In this order they are started, and closed in the opposite one: first what brings work, then what does it,
+        # and last where callers wait for it.
+        self.services.add(self.asks, self.meetings, self.reading, self.awaiting, closing=CLOSING_TIMEOUT)
+        self.services.add(self.lots.receipts, self.serving, self.commits, closing=CLOSING_TIMEOUT)
+        self.services.add(self.dispatcher, closing=GIVE_UP_AFTER_CANCEL)
+        self.services.add(self.outbox, closing=OUTBOX_TIMEOUT)
+        self.services.add(self.events, self.notices, runs, self.timekeeper, closing=CLOSING_TIMEOUT)
         self.is_closing = False
         self.is_leaving = False
-        self.is_closed = False
         self._is_hurried = False
         self._draining: asyncio.Timeout | None = None
         self._has_appeared = False
-        self._timer = asyncio.Event()
-        self._due = 0.0
-        self._keeping: asyncio.Task[None] | None = None
-        self._checking = SingleFlight(self._end_turns, "looking at the turns")
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no call may begin any more."""
+        return self.commits.is_closed
 
     async def start(self) -> None:
         """Appear in the store, take over from the dead, and begin to serve."""
         self.loop = asyncio.get_running_loop()
-        await self.store.presence.start(self._rang, self._lost)
+        await self.store.presence.start(self.announcer.rang, self._lost)
         self._has_appeared = True
-        await self._bury()
-        await self.events.start()
-        await self.serving.start()
-        self.dispatcher.start()
-        self._keeping = asyncio.create_task(self._keep_time(), name="agent-messaging-time")
+        await self.timekeeper.bury()
+        await self.services.start()
+        self.stations.open()
 
     def check_loop(self) -> None:
         """Refuse a caller that is not on the engine's loop: what it would wait for comes there, and it would hang.
@@ -224,11 +168,7 @@ class Engine:
 
     async def abort(self) -> None:
         """Undo a start that failed; gives the store back."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
-        await self.events.aclose()
-        await self.serving.aclose()
+        await self.services.aclose()
         if self._has_appeared:
             await self._say_goodbye(CLOSING_TIMEOUT)
         await self.store.aclose()
@@ -240,7 +180,7 @@ class Engine:
         without, only what is running ends.
         """
         self.is_closing = True
-        self.arrivals.wake_all()
+        self.lots.arrivals.wake_all()
         limit = self.settings.drain_timeout
         if self._is_hurried:
             limit = 0.0
@@ -255,8 +195,8 @@ class Engine:
                     if self.outbox.is_idle:
                         break
         except TimeoutError:
-            if self.dispatcher.runs:
-                logger.warning("leaving with %d handlers at work; their messages go back", len(self.dispatcher.runs))
+            if self.claims.running:
+                logger.warning("leaving with %d handlers at work; their messages go back", len(self.claims.running))
         finally:
             await self._leave()
 
@@ -268,23 +208,8 @@ class Engine:
 
     async def _leave(self) -> None:
         self.is_leaving = True
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
-        await self._checking.aclose()
         self.dispatcher.begin_draining(take_new=False)
-        await self.notices.aclose()
-        await self.events.aclose()
-        await self.outbox.aclose()
-        await self.dispatcher.aclose()
-        await self.commits.aclose(CLOSING_TIMEOUT)
-        self.is_closed = True
-        await self.serving.aclose(CLOSING_TIMEOUT)
-        await self.waiters.aclose()
-        await self.awaiting.aclose(CLOSING_TIMEOUT)
-        await self.reading.aclose(CLOSING_TIMEOUT)
-        await self.meetings.aclose()
-        await self.asks.aclose(CLOSING_TIMEOUT)
+        await self.services.aclose()
         await self._say_goodbye()
 
     async def _say_goodbye(self, limit: float | None = None) -> None:
@@ -294,198 +219,7 @@ class Engine:
         except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
             logger.warning("could not say goodbye to the store; others will find out: %s", error)
 
-    # --- wake-ups -----------------------------------------------------------------------------------------------------
-
-    def _rang(self) -> None:
-        self.serving.look_soon()
-        self._look()
-
     def _lost(self) -> None:
         logger.warning("this process was taken for dead: its claims are lost, and it goes on under a new identity")
         self.dispatcher.lose_claims()
         self.serving.forget_publication()
-
-    def _served_changed(self) -> None:
-        self.dispatcher.review()
-        self._wake_who_waits_in_vain()
-
-    def _turn_begun(self, agent_id: str) -> None:
-        self.serving.ring_for([agent_id], Kind.TURN)
-        self.dispatcher.notice(agent_id, Kind.TURN)
-
-    def _events_recorded(self) -> None:
-        self.events.look()
-        self.serving.ring_for([""], Kind.EVENTS)
-
-    def _check_turns(self) -> None:
-        if self.dispatcher.turns():
-            self._checking.request()
-
-    async def _end_turns(self) -> None:
-        """Cancel what works here on turns that are over."""
-        for turn in await self.meetings.find_over(self.dispatcher.turns()):
-            self.dispatcher.end_turn(turn)
-
-    async def _find_final(self, message_ids: list[str]) -> dict[str, ReceiptRow | None]:
-        rows = {row.message_id: row for row in await self.store.deliveries.list_receipts(message_ids)}
-        return {id: rows.get(id) for id in message_ids if id not in rows or rows[id].state.is_final}
-
-    def _look(self) -> None:
-        self.dispatcher.look()  # who pulls is woken when it has found what waits
-        self.waiters.look()
-        self.asks.waiters.look()
-        self.awaiting.waiters.look()
-        self.notices.look()
-        self.meetings.look()
-        self.events.look()
-        self._check_turns()
-        self._wake_who_waits_in_vain()
-
-    def _wake_who_waits_in_vain(self) -> None:
-        """Let those look again who wait for messages of an agent that was removed, or registered anew."""
-        self.arrivals.wake_all(of=lambda agent_id: self.names.cached_by_id(agent_id) is None)
-
-    def queued(self, recipient_ids: Collection[str], kind: Kind) -> None:
-        """Something of these agents was queued: wake whoever serves them, here or elsewhere."""
-        self.serving.ring_for(recipient_ids, kind)
-        self._look()
-
-    def _released(self, recipient_ids: Collection[str], kind: Kind) -> None:
-        """Nothing holds messages of these agents back from handlers any more."""
-        self.serving.ring_for(recipient_ids, kind)
-        self.dispatcher.look()
-
-    def resume(self, agent: AgentName, kind: Kind) -> None:
-        """Have the handler here take up what waits for the agent."""
-        self.dispatcher.resume(agent, kind)
-
-    def ended(self, session: EndedSession) -> None:
-        """A session was ended here: tell whoever waits in it, wherever that is."""
-        self.asks.ended(session.asks)
-        self.awaiting.waiters.look()
-        processes = session.processes | {ask.origin for ask in session.asks if ask.origin is not None}
-        self.store.presence.ring(processes - {self.store.presence.process_id})
-
-    def withdrawn(self, message_ids: Collection[str]) -> None:
-        """Messages were withdrawn: tell who waits here for them to end, or for their answers."""
-        self.waiters.hint(message_ids)
-        self.asks.waiters.hint(message_ids)
-
-    def _returned(self, recipient_ids: Collection[str], waiting: Collection[str]) -> None:
-        self.queued(recipient_ids, Kind.CONVERSATION)
-        self.store.presence.ring(set(waiting) - {self.store.presence.process_id})
-
-    def _rejected(self, message_ids: Collection[str], asks: Collection[EndedAsk]) -> None:
-        self.waiters.hint(message_ids)
-        self.asks.ended(asks)
-        origins = {ask.origin for ask in asks if ask.origin is not None}
-        self.store.presence.ring(origins - {self.store.presence.process_id})
-
-    async def removed(self) -> None:
-        """An agent was removed: wake whoever waits for it, or has the turn in its place, in whatever process."""
-        self.queued((), Kind.ONE_WAY)
-        with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # the slow polls will
-            await self.serving.ring_everybody()
-
-    def invited(self, agent_ids: Collection[str]) -> None:
-        """Invitations were stored: wake whoever serves these agents."""
-        self.serving.ring_for(agent_ids, Kind.INVITATION)
-        self.serving.ring_for(agent_ids, Kind.NOTIFICATION)
-        self.dispatcher.look()
-        self.notices.look()
-
-    # --- notices ------------------------------------------------------------------------------------------------------
-
-    def is_notified_elsewhere(self, recipient: AgentName) -> bool:
-        """Whether a notice is to be left for another process's notification handler."""
-        return self.notices.find_handler(recipient) is None and self.serving.is_served_elsewhere(
-            recipient, Kind.NOTIFICATION
-        )
-
-    def is_notified(self, recipient: AgentName) -> bool:
-        """Whether anybody's notification handler, here or elsewhere, is to be told by a notice."""
-        return self.notices.find_handler(recipient) is not None or self.serving.is_served_elsewhere(
-            recipient, Kind.NOTIFICATION
-        )
-
-    # --- time ---------------------------------------------------------------------------------------------------------
-
-    def look_in(self, seconds: float) -> None:
-        """Something becomes due in so many seconds."""
-        due = time.monotonic() + seconds
-        if due < self._due:
-            self._due = due
-            self._timer.set()
-
-    async def _keep_time(self) -> None:
-        """Poll slowly under the wake-ups, notice the dead, and let time pass in the store when something is due."""
-        presence = self.store.presence
-        attempts = self.trouble.attempts()
-        blocked = Seldom()
-        self._due = time.monotonic()
-        next_poll = time.monotonic() + presence.poll_interval
-        while True:
-            wake_at = min(next_poll, self._due)
-            pause = wake_at - time.monotonic()
-            if pause > 0:
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._timer.wait()
-                except TimeoutError:
-                    pass
-            self._timer.clear()
-            now = time.monotonic()
-            if pause > 0 and now - wake_at > LAG_WARNING and (times := blocked.happened()):
-                logger.warning(
-                    "the event loop was blocked for %.1f s; a handler must not block it%s",
-                    now - wake_at,
-                    f" ({times} times since this was last said)" if times > 1 else "",
-                )
-            try:
-                if now >= self._due:
-                    await self._advance()
-                if now >= next_poll:
-                    await self._bury()
-                    next_poll = now + presence.poll_interval
-                    if await presence.has_changed():
-                        self.serving.look_soon()
-                        self._look()
-                        await self._advance()
-                    attempts.succeeded()
-                    self.serving.retry_publication()
-            except (DatabaseError, OutcomeUnknownError) as error:
-                next_poll = self._due = time.monotonic() + max(presence.poll_interval, attempts.failed(error))
-            except Exception:
-                logger.exception("keeping time failed, going on")
-                next_poll = self._due = time.monotonic() + presence.poll_interval
-
-    async def _advance(self) -> None:
-        self._due = float("inf")
-        advanced = await self.store.deliveries.advance()
-        moved = advanced.due or advanced.released or advanced.expired_origins
-        self._look_when_due(advanced.next_in, moved)
-        timed_out = await self.meetings.time_out()
-        self._look_when_due(timed_out.next_in, timed_out.meetings)
-        if timed_out.next_in is not None:
-            self.look_in(TURN_POLL)
-        if advanced.due or advanced.released:
-            self._look()
-        if advanced.expired_origins:
-            self.waiters.look()
-            self.asks.waiters.look()
-            self.store.presence.ring(advanced.expired_origins - {self.store.presence.process_id})
-
-    def _look_when_due(self, next_in: float | None, moved: object) -> None:
-        """Look again when the next thing is due; what is due now, at once, unless nothing moved."""
-        if next_in is not None:
-            # What is due and did not move is held by somebody's lock: asking again at once would only burn.
-            held = next_in <= 0 and not moved
-            self.look_in(self.store.presence.poll_interval if held else next_in)
-
-    async def _bury(self) -> None:
-        dead = await self.store.presence.find_dead()
-        if dead:
-            released = await self.store.processes.release(dead)
-            logger.info("%d processes died; %d messages taken over from them", len(dead), released)
-            self.serving.look_soon()
-            self._look()

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import from_json
-
 from ..bodies import open_or_mark
-from ..exceptions import AgentMessagingError, MeetingNotFoundError, StorageCorruptError
+from ..exceptions import StorageCorruptError
 from ..futures import take_error
 from ..handlers.events import EventSubscription, MeetingEventHandler
 from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
-from ..payloads import Decoder, encode
+from ..payloads import Decoder
 from ..storage.ports import EventRow, MeetingStore
 from .background import Background
-from .commits import Commits
 from .current import calling
 from .names import Names
 from .retry import describe, is_cancellation, traceback_of
-from .services import SingleFlight
-from .trouble import Seldom
+from .services import Service, SingleFlight
+from .trouble import Seldom, Trouble
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -38,19 +35,6 @@ AT_ONCE, AT_ONCE_BYTES = 500, 8 * 1024 * 1024
 MAX_PENDING, MAX_PENDING_BYTES = 10_000, 64 * 1024 * 1024
 """Events that wait for one handler, and bytes of JSON in them with which they are too many; what comes on top is
 dropped with a line in the log."""
-MAX_DATA_BYTES = 64 * 1024
-_ABOUT = {
-    MeetingEventType.MEETING_STARTED: "host_id",
-    MeetingEventType.MEETING_ENDED: "host_id",
-    MeetingEventType.TURN_CHANGED: "current_speaker_id",
-    MeetingEventType.PARTICIPANT_JOINED: "agent_id",
-    MeetingEventType.PARTICIPANT_LEFT: "agent_id",
-    MeetingEventType.TIMEOUT_OCCURRED: "timed_out_agent_id",
-    MeetingEventType.MESSAGE_POSTED: "sender_id",
-    MeetingEventType.PARTICIPANT_STATUS_CHANGED: "agent_id",
-    MeetingEventType.ERROR_OCCURRED: "affected_agent_id",
-}
-"""The key under which the data have the agent that an event is about; the SDK's own events have it likewise."""
 
 
 OpenEvent = tuple[EventRow, dict[str, Any]]
@@ -78,13 +62,12 @@ class Pending(asyncio.Queue[tuple[MeetingEvent, int]]):
         return item
 
 
-class Events:
+class Events(Service):
     """The feed.
 
     Args:
-        on_recorded: Called when an event of the caller's own was recorded.
         timeout: Seconds a handler may take for one event.
-        on_trouble: Called when the store did not say where the events end.
+        trouble: Told when the store did not say where the events end.
     """
 
     def __init__(
@@ -94,14 +77,10 @@ class Events:
         handlers: MeetingEventHandler,
         threads: DaemonThreads,
         background: Background,
-        commits: Commits,
+        trouble: Trouble,
         *,
-        on_recorded: Callable[[], None],
         timeout: float,
-        on_trouble: Callable[[AgentMessagingError], None],
     ) -> None:
-        self.commits = commits
-        self.on_recorded = on_recorded
         self.meetings = meetings
         self.names = names
         self.handlers = handlers
@@ -110,7 +89,7 @@ class Events:
         self.timeout = timeout
         self.decoder = Decoder()
         self._cursor: str | None = None
-        self._positioning = SingleFlight(self._position, "finding the end of the events", on_failure=on_trouble)
+        self._positioning = SingleFlight(self._position, "finding the end of the events", on_failure=trouble.note)
         self._has_left = False
         """No handler was there for a moment while the end was sought: it is too early for who comes next."""
         self._reading = SingleFlight(self._read, "reading events")
@@ -238,28 +217,6 @@ class Events:
         with calling():
             await self.threads.run(subscription.function, *arguments)
 
-    async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None:
-        """Record an event of the caller's own."""
-        await self.ready()
-        plain = from_json(encode(data, field="data", limit_bytes=MAX_DATA_BYTES))
-        agent_id = plain.get(_ABOUT[type]) or plain.get("agent_id")
-        agent = str(agent_id) if isinstance(agent_id, str) and agent_id in await self._known([agent_id]) else None
-
-        async def record() -> bool:
-            is_recorded = await self.meetings.record_event(meeting_id, type, agent, plain)
-            if is_recorded:
-                self.on_recorded()
-            return is_recorded
-
-        if not await self.commits.run(record()):
-            raise MeetingNotFoundError(meeting_id=meeting_id)
-
-    async def _known(self, ids: list[str]) -> set[str]:
-        try:
-            return set(await self.names.find_by_id([str(UUID(id)) for id in ids]))
-        except ValueError:
-            return set()
-
     async def wait_until_idle(self) -> None:
         """Wait until the handlers have had what is recorded now."""
         await self.ready()
@@ -270,7 +227,7 @@ class Events:
         for queue in list(self._queues.values()):
             await queue.join()
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float) -> None:
         """Stop; what no handler has had yet is not handed to any here."""
         self._is_closed = True
         await self._reading.aclose()

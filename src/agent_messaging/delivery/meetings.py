@@ -15,7 +15,6 @@ from typing import Any
 
 from ..bodies import open_or_mark
 from ..exceptions import (
-    AgentMessagingError,
     DatabaseError,
     MeetingNotFoundError,
     OutcomeUnknownError,
@@ -41,12 +40,13 @@ from ..storage.ports import (
     TurnRef,
     TurnRow,
 )
+from .announcer import Announcer
 from .background import Background
 from .commits import Commits
 from .names import AgentName, Names
 from .retry import describe, is_cancellation
-from .services import SingleFlight
-from .serving import Serving
+from .services import Service, SingleFlight
+from .trouble import Trouble
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -77,15 +77,11 @@ class TurnRun:
     """Seconds until the turn's deadline."""
 
 
-class Meetings:
+class Meetings(Service):
     """The meetings of one SDK object.
 
     Args:
-        on_turn: Called when an agent has the turn: its turn handler, here or elsewhere, has something to do.
-        on_events: Called when events were recorded.
-        on_deadline: Called with the seconds until a turn's deadline.
-        on_ended_turn: Called with a turn that is over: whatever runs in it is moot.
-        on_trouble: Called when the store did not let a speaker be chosen.
+        trouble: Told when the store did not let a speaker be chosen.
         threads: For plain functions that name speakers.
     """
 
@@ -94,26 +90,17 @@ class Meetings:
         meetings: MeetingStore,
         presence: Presence,
         names: Names,
-        serving: Serving,
         threads: DaemonThreads,
         background: Background,
         commits: Commits,
-        *,
-        on_turn: Callable[[str], None],
-        on_events: Callable[[], None],
-        on_deadline: Callable[[float], None],
-        on_ended_turn: Callable[[TurnRef], None],
-        on_trouble: Callable[[AgentMessagingError], None],
+        announcer: Announcer,
+        trouble: Trouble,
     ) -> None:
         self.meetings = meetings
         self.presence = presence
         self.names = names
-        self.serving = serving
-        self.on_turn = on_turn
-        self.on_events = on_events
-        self.on_deadline = on_deadline
-        self.on_ended_turn = on_ended_turn
-        self.on_trouble = on_trouble
+        self.announcer = announcer
+        self.trouble = trouble
         self.threads = threads
         self.background = background
         self.commits = commits
@@ -160,23 +147,17 @@ class Meetings:
 
     def acted(self, meeting_id: str, acted: Acted) -> None:
         """A meeting has changed by a commit made here."""
-        if acted.ended_turn is not None:
-            self.on_ended_turn(TurnRef(meeting_id, acted.ended_turn))
+        self.announcer.acted(meeting_id, acted)
         self.readiness.hint([meeting_id])
-        self.presence.ring(acted.processes - {self.presence.process_id})
         turn = acted.turn
         if turn is not None:
-            if turn.left is not None:
-                self.on_deadline(max(turn.left, 0.0))
             if turn.purpose is Purpose.SPEAK:
                 standing = Standing(acted.status, ParticipantStatus.SPEAKING, turn)
                 self.waiters.tell((meeting_id, turn.agent_id), standing)
-                self.on_turn(turn.agent_id)
             else:
                 self._select(meeting_id)
         if acted.status is MeetingStatus.ENDED:
             self.forget(meeting_id)
-        self.on_events()
 
     def forget(self, meeting_id: str) -> None:
         """A meeting is over, or gone."""
@@ -202,7 +183,7 @@ class Meetings:
         if self.selectors or self.failures or len(self.observed) >= self._many_observed:
             self._looking.request()
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float) -> None:
         """Release whoever waits."""
         self._is_closed = True
         await self.waiters.aclose()
@@ -343,7 +324,7 @@ class Meetings:
             selecting = self._selecting[meeting_id] = SingleFlight(
                 partial(self._select_while_hosted, meeting_id),
                 f"choosing the next speaker of meeting {meeting_id}",
-                on_failure=self.on_trouble,
+                on_failure=self.trouble.note,
                 background=self.background,
             )
         selecting.request()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from ..config import MessagingConfig
 from ..handlers.registry import Handler
 from ..handlers.running import (
     UnreadableError,
@@ -24,7 +25,7 @@ from .background import Background
 from .current import calling
 from .names import AgentName, Names
 from .retry import describe, traceback_of
-from .services import SingleFlight
+from .services import Service, SingleFlight
 from .serving import Serving
 from .trouble import Seldom
 
@@ -36,7 +37,7 @@ AT_ONCE = 100
 """Notices taken from the store by one call."""
 
 
-class Notices:
+class Notices(Service):
     """The notices of one SDK object: those of its own sends, and those that others left for the handlers here."""
 
     def __init__(
@@ -46,9 +47,7 @@ class Notices:
         serving: Serving,
         background: Background,
         decoder: Decoder,
-        *,
-        concurrency: int,
-        timeout: float,
+        settings: MessagingConfig,
     ) -> None:
         self.sessions = sessions
         self.names = names
@@ -57,8 +56,8 @@ class Notices:
         """Its own: nothing is claimed by a notice, so closing does not wait for a thread that hangs."""
         self.background = background
         self.decoder = decoder
-        self.concurrency = concurrency
-        self.timeout = timeout
+        self.concurrency = settings.handler_concurrency
+        self.timeout = settings.handler_timeout
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending: Counter[str] = Counter()
         self._slots: dict[str, asyncio.Semaphore] = {}
@@ -71,6 +70,16 @@ class Notices:
     def find_handler(self, recipient: AgentName) -> Handler | None:
         """The notification handler in force for the agent here."""
         return self.serving.find_handler(recipient, Kind.NOTIFICATION) if self.serving.invoke else None
+
+    def is_notified(self, recipient: AgentName) -> bool:
+        """Whether anybody's notification handler, here or elsewhere, is to be told by a notice."""
+        return self.find_handler(recipient) is not None or self.serving.is_served_elsewhere(
+            recipient, Kind.NOTIFICATION
+        )
+
+    def is_notified_elsewhere(self, recipient: AgentName) -> bool:
+        """Whether a notice is to be left for another process's notification handler."""
+        return self.find_handler(recipient) is None and self.is_notified(recipient)
 
     def writes(self, message_id: str, sender: AgentName, recipient: AgentName) -> None:
         """This message, of which a handler may have to be told, is on its way into the store."""
@@ -117,7 +126,7 @@ class Notices:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float) -> None:
         """Stop looking and running."""
         self._is_closed = True
         self.threads.abandon()

@@ -29,13 +29,12 @@ from ..futures import fail
 from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
 from .probes import probe
+from .services import Service
 
 MAX_GROUPS = 1_000
 """Calls in one commit: bounds the memory and the time of one transaction."""
 STORE_GRACE = 3.0
 """Seconds that the store gets beyond its budget to end a call by itself, and to say truly what became of it."""
-CLOSING_TIMEOUT = 5.0
-"""Seconds in which what was handed in must be answered when closing."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts at a store that does not answer."""
 
@@ -48,7 +47,7 @@ class Observer(Protocol):
     def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None: ...
 
 
-class Outbox:
+class Outbox(Service):
     """Waiting groups and the task that stores them.
 
     Args:
@@ -104,11 +103,11 @@ class Outbox:
         while self._task is not None:
             await asyncio.wait({self._task})
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float) -> None:
         """Take nothing more; wait until what was handed in has been answered, or its outcome stays unknown."""
         self._is_closed = True
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=CLOSING_TIMEOUT)
+            await asyncio.wait({self._task}, timeout=timeout)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})

@@ -7,68 +7,40 @@ is told of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
-from ..futures import outlive
-from ..storage.ports import (
-    CLAIM_MARGIN,
-    Claim,
-    ClaimedDelivery,
-    ClaimRequest,
-    DeliveryStore,
-    Presence,
-    Settled,
-    Settlement,
-)
+from ..futures import outlive, take_error
+from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement
+from .announcer import Announcer
+from .claims import Claims
 
 R = TypeVar("R")
 
-FORGET_AFTER = 5.0
-"""Seconds past the end of a lease after which a claim is forgotten here: the store has let it go by then."""
+PAUSE = 0.25
+"""Seconds between two looks whether the claims are reconciled."""
 
 
-class Pulled:
-    """What the agents that pull through this SDK object hold.
+class Pulling:
+    """The calls of the agents that pull through one SDK object. What they hold stands in the ledger."""
 
-    Args:
-        on_claimed: Called with the seconds until the leases of what was claimed end.
-        on_settled: Called with a settlement, the message it was about, and what the store made of it.
-        on_doubt: Called when the store may have claims of this process that nobody here holds.
-    """
+    def __init__(self, claims: Claims, announcer: Announcer) -> None:
+        self.claims = claims
+        self.deliveries = claims.deliveries
+        self.announcer = announcer
 
-    def __init__(
-        self,
-        deliveries: DeliveryStore,
-        presence: Presence,
-        *,
-        on_claimed: Callable[[float], None],
-        on_settled: Callable[[Settlement, str, Settled], None],
-        on_doubt: Callable[[], None],
-    ) -> None:
-        self.deliveries = deliveries
-        self.presence = presence
-        self.on_claimed = on_claimed
-        self.on_settled = on_settled
-        self.on_doubt = on_doubt
-        self._held: dict[Claim, asyncio.TimerHandle] = {}
-        self._claiming: set[asyncio.Task[Any]] = set()
-        self._settling: set[asyncio.Task[Any]] = set()
+    async def pull(self, request: ClaimRequest, deadline: float | None = None) -> list[ClaimedDelivery]:
+        """Claim. Cancelled in the middle, what was claimed goes back.
 
-    @property
-    def held(self) -> Collection[Claim]:
-        """The claims that are not settled yet."""
-        return self._held.keys()
-
-    @property
-    def is_claiming(self) -> bool:
-        """Whether more are on their way."""
-        return bool(self._claiming)
-
-    async def pull(self, request: ClaimRequest) -> list[ClaimedDelivery]:
-        """Claim. Cancelled in the middle, what was claimed goes back."""
-        task = _begin(self._pull(request), self._claiming)
+        While claims are being reconciled, which needs the store, it waits until the deadline (of the loop's clock).
+        """
+        while self.claims.is_in_doubt:  # a claim made now would be taken for a lost one
+            if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+                return []
+            self.claims.stations.wake()
+            await asyncio.sleep(PAUSE)
+        task = _begin(self._pull(request), self.claims.pulling)
         try:
             return await outlive(task)
         except asyncio.CancelledError:
@@ -77,16 +49,14 @@ class Pulled:
 
     async def _pull(self, request: ClaimRequest) -> list[ClaimedDelivery]:
         try:
-            claimed = await self.deliveries.claim([request], owner=self.presence.process_id)
+            claimed = await self.deliveries.claim([request], owner=self.claims.owner)
         except (DatabaseError, OutcomeUnknownError):
-            self.on_doubt()
+            self.claims.doubt()
             raise
-        lease = request.run_limit + CLAIM_MARGIN
-        loop = asyncio.get_running_loop()
-        for delivery in claimed:
-            self._held[delivery.claim] = loop.call_later(lease + FORGET_AFTER, self._held.pop, delivery.claim, None)
         if claimed:
-            self.on_claimed(lease)
+            lease = request.run_limit + CLAIM_MARGIN
+            self.claims.hold(claimed, lease)
+            self.announcer.claimed(lease)
         return claimed
 
     def _abandon(self, task: asyncio.Task[list[ClaimedDelivery]]) -> None:
@@ -95,43 +65,23 @@ class Pulled:
 
     def abandon(self, claimed: Collection[ClaimedDelivery]) -> None:
         """Give back what was claimed: its receiver has gone."""
-        self._forget([delivery.claim for delivery in claimed])
-        self.on_doubt()  # which gives back every claim that nobody here knows
+        self.claims.let_go([delivery.claim for delivery in claimed])
+        self.claims.doubt()  # so that every claim goes back that nobody here knows
 
-    async def settle(self, settlement: Settlement, message_id: str) -> bool:
+    async def settle(self, settlement: Settlement, delivery: ClaimedDelivery) -> bool:
         """End a claim; False if it was not the newest any more. Cancelled in the middle, it is ended all the same."""
-        return await outlive(_begin(self._settle(settlement, message_id), self._settling))
+        return await outlive(_begin(self._settle(settlement, delivery), self.claims.answering))
 
-    async def _settle(self, settlement: Settlement, message_id: str) -> bool:
-        settled = await self.deliveries.settle([settlement], owner=self.presence.process_id)
-        self._forget([settlement.claim])
-        self.on_settled(settlement, message_id, settled)
+    async def _settle(self, settlement: Settlement, delivery: ClaimedDelivery) -> bool:
+        settled = await self.deliveries.settle([settlement], owner=self.claims.owner)
+        self.claims.let_go([settlement.claim])
+        self.announcer.settled([(settlement, delivery)], settled)
         return settled.moved[0]
-
-    def _forget(self, claims: Collection[Claim]) -> None:
-        for claim in claims:
-            if (timer := self._held.pop(claim, None)) is not None:
-                timer.cancel()
-
-    def clear(self) -> None:
-        """Hold nothing any more: it was given back, or is lost."""
-        self._forget([*self._held])
-
-    async def wait_until_answered(self) -> None:
-        """Wait until the store has answered all that was begun."""
-        while tasks := self._claiming | self._settling:
-            await asyncio.wait(tasks)
 
 
 def _begin(work: Coroutine[Any, Any, R], tasks: set[asyncio.Task[Any]]) -> asyncio.Task[R]:
     task = asyncio.create_task(work, name="agent-messaging-pull")
     tasks.add(task)
     task.add_done_callback(tasks.discard)
-    task.add_done_callback(_take_failure)
+    task.add_done_callback(take_error)  # its caller may have gone
     return task
-
-
-def _take_failure(task: asyncio.Task[Any]) -> None:
-    """So that it is not reported as never retrieved, where its caller has gone."""
-    if not task.cancelled():
-        task.exception()

@@ -10,44 +10,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..futures import outlive
-from ..storage.ports import EndedAsk, MessageRow, Presence, ReadPage, SessionStore
+from ..storage.ports import MessageRow, Presence, ReadPage, SessionStore
 from .again import Again
+from .announcer import Announcer
 from .background import end_within
 from .commits import Commits
 from .current import current_message
+from .services import Service
 
 R = TypeVar("R")
 
 logger = logging.getLogger("agent_messaging.delivery")
 
 
-class Reading:
-    """What the calls of one SDK object take.
+class Reading(Service):
+    """What the calls of one SDK object take."""
 
-    Args:
-        on_returned: Called with the recipients of what was given back, and the processes that wait for it.
-        on_rejected: Called with the ids of what became dead letters, and the asks that failed with it.
-    """
-
-    def __init__(
-        self,
-        sessions: SessionStore,
-        presence: Presence,
-        commits: Commits,
-        *,
-        on_returned: Callable[[Collection[str], Collection[str]], None],
-        on_rejected: Callable[[Collection[str], Collection[EndedAsk]], None],
-    ) -> None:
+    def __init__(self, sessions: SessionStore, presence: Presence, commits: Commits, announcer: Announcer) -> None:
         self.sessions = sessions
         self.presence = presence
         self.commits = commits
-        self.on_returned = on_returned
-        self.on_rejected = on_rejected
+        self.announcer = announcer
         self._returning: set[asyncio.Task[None]] = set()
         self._again = Again[tuple[MessageRow, ...]](lambda rows: self._begin(self.give_back(rows)))
         """What the store did not take back yet: nobody has it, and no other call finds it."""
@@ -83,7 +71,7 @@ class Reading:
             if not is_over:
                 self._again.later(rows)
             return
-        self.on_returned({row.recipient_id for row in rows if row.recipient_id is not None}, waiting)
+        self.announcer.returned({row.recipient_id for row in rows if row.recipient_id is not None}, waiting)
 
     async def until_returned(self, deadline: float | None = None) -> None:
         """Wait until what goes back is there, or the deadline (of the loop's clock): a repeat finds it."""
@@ -103,7 +91,7 @@ class Reading:
         except (DatabaseError, OutcomeUnknownError) as error:
             logger.warning("could not make dead letters of messages that cannot be read: %s", error)
             return
-        self.on_rejected([row.message_id for row in rows], failed)
+        self.announcer.rejected([row.message_id for row in rows], failed)
 
     async def aclose(self, timeout: float) -> None:
         """Let what goes back reach the store, for so many seconds."""

@@ -1,13 +1,14 @@
-"""One run of a handler, from its claim to how its delivery is to end. What it says is settled by the dispatcher."""
+"""The runs of handlers, from their claims to how their deliveries are to end. The dispatcher settles what they say."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
+from ..config import MessagingConfig
 from ..exceptions import HandlerError, HandlerTimeoutError, PayloadError
 from ..handlers.running import UnreadableError, is_misfit_of_invitation, make_context, run_handler, warn_of_misfit
 from ..handlers.threads import DaemonThreads
@@ -16,45 +17,122 @@ from ..models import Kind
 from ..payloads import Decoder, annotation_of, checksum, encode
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
 from .asks import Asks
+from .background import Background
+from .claims import STOPPED, Claims
 from .current import Run, enter
 from .meetings import Meetings, TurnRun
 from .names import NAMES_MAX_AGE, Names
+from .probes import probe
 from .retry import RetryPolicy, describe, is_cancellation, traceback_of
+from .services import Service, SingleFlight
+from .stations import Station
 
 logger = logging.getLogger("agent_messaging.delivery")
 
-STOPPED = "the process stopped"
 TOO_LATE = "its turn is over"
+GIVE_UP_AFTER_CANCEL = 2.0
+"""Seconds a cancelled run has to end, and the store has to take what ended."""
 
 
-class Runner:
-    """Runs handlers.
-
-    Args:
-        max_answer_bytes: The largest answer, or speech, of a handler.
-    """
+class Runs(Service):
+    """Runs handlers. It also ends their threads, which those of events and of speaker selections share."""
 
     def __init__(
         self,
+        claims: Claims,
         names: Names,
         asks: Asks,
         meetings: Meetings,
-        retry: RetryPolicy,
         threads: DaemonThreads,
-        *,
-        max_answer_bytes: int,
+        background: Background,
+        decoder: Decoder,
+        settings: MessagingConfig,
     ) -> None:
+        self.claims = claims
         self.names = names
         self.asks = asks
         self.meetings = meetings
-        self.retry = retry
-        self.max_answer_bytes = max_answer_bytes
+        self.retry = RetryPolicy(settings.retry_delay, settings.retry_max_delay)
+        self.max_answer_bytes = settings.max_payload_bytes
+        """The largest answer, or speech, of a handler."""
+        self.background = background
         self.threads = threads
-        self.decoder = Decoder()
+        self.decoder = decoder
         self.leaving = asyncio.Event()
         """Set: the SDK is being left, no run of a turn handler begins any more."""
-        self.is_giving_back: Callable[[], bool] = lambda: False
-        """Whether a run that is cancelled goes back uncounted: the SDK, or the loop, is ending."""
+        self._checking = SingleFlight(self._end_turns, "looking at the turns")
+
+    def look(self) -> None:
+        """Turns that handlers are at work on here may be over."""
+        if self.claims.turns():
+            self._checking.request()
+
+    async def _end_turns(self) -> None:
+        for turn in await self.meetings.find_over(self.claims.turns()):
+            self.claims.end_turn(turn)
+
+    async def aclose(self, timeout: float) -> None:
+        """Look no more. What runs is ended by `stop`."""
+        await self._checking.aclose()
+
+    # --- beginning and ending -----------------------------------------------------------------------------------------
+
+    def begin(self, station: Station, delivery: ClaimedDelivery) -> None:
+        """Run the station's handler on what was claimed."""
+        probe("after_claim")
+        run = Run(delivery, station)
+        task = self.background.start(self.handle(run), f"agent-messaging-run-{delivery.message_id}")
+        task.add_done_callback(partial(self._ended, run))
+        self.claims.running[task] = run
+
+    def _ended(self, run: Run, task: asyncio.Task[Settlement | None]) -> None:
+        """Let the run go, and its delivery end as it says.
+
+        A callback, because a task that is cancelled before its first step runs nothing of its own.
+        """
+        del self.claims.running[task]
+        run.end()
+        delivery = run.delivery
+        settlement: Settlement | None = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
+        try:
+            if not task.cancelled():
+                error = task.exception()
+                if error is None:
+                    settlement = task.result()
+                elif not isinstance(error, KeyboardInterrupt):
+                    # Counted, also a SystemExit: a message whose handler ends its process each time must end as a dead
+                    # letter.
+                    settlement = self.failure(delivery, error)
+        finally:
+            if settlement is not None and run.is_moot:
+                self.forget_answer(settlement)
+            elif settlement is not None:
+                self.claims.end(settlement, delivery)
+            self.claims.stations.wake()
+
+    def forget_answer(self, settlement: Settlement) -> None:
+        """This end will not be settled."""
+        if settlement.answer is not None:
+            self.asks.wrote(settlement.answer.message_id, None)
+
+    async def stop(self) -> None:
+        """Cancel what runs, and let go of what does not end by that: its delivery goes back all the same."""
+        runs = self.claims.running
+        for task in runs:
+            task.cancel()
+        if not runs:
+            return
+        _, stuck = await asyncio.wait([*runs], timeout=GIVE_UP_AFTER_CANCEL)
+        self.threads.abandon()
+        for task in stuck:
+            run = runs[task]
+            logger.warning("the handler of message %s does not end; it goes back all the same", run.delivery.message_id)
+            if not run.is_moot:
+                self.claims.end(self.given_up(run), run.delivery)
+            run.is_moot = True  # what it still says settles nothing
+            task.cancel()
+
+    # --- one run ------------------------------------------------------------------------------------------------------
 
     async def handle(self, run: Run) -> Settlement | None:
         """Run the handler and decide how its delivery ends; None: it has ended already."""
@@ -98,7 +176,7 @@ class Runner:
 
     def _given_back(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement | None:
         """The end of a run that was cut off because the SDK is ending."""
-        if is_cancellation(error) and self.is_giving_back():
+        if is_cancellation(error) and self.claims.is_giving_back:
             return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         return None
 

@@ -1,4 +1,4 @@
-"""The one shape of background work: asked for by anybody, one run at a time, ended in one way.
+"""The one shape of background work: asked for by anybody, one run at a time, ended in one way; and the list of parts.
 
 Whoever asks during a run gets one more run after it, however many ask. So a thousand hints of one commit cost one look,
 and no hint is lost. A store that fails ends the run, never the service; the next request tries again.
@@ -124,3 +124,46 @@ class SingleFlight:
                 future.set_result(None)
             else:
                 fail(future, copy_error(failure) if isinstance(failure, AgentMessagingError) else failure)
+
+
+class Service:
+    """A part of the engine that is started, and closed. What it has no use for it inherits."""
+
+    async def start(self) -> None:
+        """Begin."""
+
+    def look(self) -> None:
+        """Anything may have changed in the store."""
+
+    async def aclose(self, timeout: float) -> None:
+        """End, and let what is under way reach the store for so many seconds. Idempotent."""
+        raise NotImplementedError
+
+
+class Services:
+    """The parts of an engine, in the order in which they are started. They are closed in the opposite one."""
+
+    def __init__(self) -> None:
+        self._services: list[tuple[Service, float]] = []
+        self._begun: list[tuple[Service, float]] = []
+
+    def add(self, *services: Service, closing: float) -> None:
+        """Append these; each has so many seconds for its end."""
+        self._services += [(service, closing) for service in services]
+
+    async def start(self) -> None:
+        """Start them all."""
+        for entry in self._services:
+            self._begun.append(entry)
+            await entry[0].start()
+
+    def look(self) -> None:
+        """Let each look in the store."""
+        for service, _ in self._services:
+            service.look()
+
+    async def aclose(self) -> None:
+        """Close those whose start was begun."""
+        while self._begun:
+            service, closing = self._begun.pop()
+            await service.aclose(closing)

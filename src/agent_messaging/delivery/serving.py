@@ -14,16 +14,20 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+from ..config import MessagingConfig
 from ..exceptions import (
     AgentMessagingError,
     NoHandlerRegisteredError,
     TimeoutError,
 )
+from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
 from ..models import HandlerContext, Kind
 from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
+from . import services
 from .names import NAMES_MAX_AGE, AgentName, Names
 from .services import SingleFlight
+from .trouble import Trouble
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -33,17 +37,14 @@ LOOK_PAUSE = 0.05
 """Seconds between two looks of a caller that waits for somebody to serve, however often there is a hint."""
 
 
-class Serving(Listener):
+class Serving(services.Service, Listener):
     """The handlers in force here, their publication, and the view of the other processes.
 
     Args:
         own: The handlers of this SDK object.
-        grace: Seconds for which an ended process still counts as serving.
-        invoke: Whether handlers are run at all (auto_invoke_handlers).
-        concurrency: Runs at once for each agent and kind, where its handler says nothing else.
-        listens: Whether there are handlers of meeting events here.
-        on_change: Called when what is served here may have changed.
-        on_trouble: Called when the store did not let it be published.
+        events: The handlers of meeting events of this SDK object.
+        settings: How many runs at once, whether handlers are run at all, and for how long an ended process counts.
+        trouble: Told when the store did not let it be published.
     """
 
     def __init__(
@@ -52,23 +53,19 @@ class Serving(Listener):
         presence: Presence,
         names: Names,
         own: Registry,
-        *,
-        grace: float,
-        invoke: bool,
-        concurrency: int,
-        listens: Callable[[], bool],
-        on_change: Callable[[], None],
-        on_trouble: Callable[[AgentMessagingError], None],
+        events: MeetingEventHandler,
+        settings: MessagingConfig,
+        trouble: Trouble,
     ) -> None:
         self.processes = processes
         self.presence = presence
         self.names = names
         self.own = own
-        self.grace = grace
-        self.invoke = invoke
-        self.concurrency = concurrency
-        self.listens = listens
-        self.on_change = on_change
+        self.events = events
+        self.grace = settings.handler_grace
+        self.invoke = settings.auto_invoke_handlers
+        self.concurrency = settings.handler_concurrency
+        self._followers: list[Callable[[], None]] = []
         self.everyone = False
         self.adopted: set[str] = set()
         """External ids of the bare handlers' agents: registered through this SDK object, or named by `serve`."""
@@ -82,7 +79,7 @@ class Serving(Listener):
         self._explicit_elsewhere: set[tuple[str | None, Kind]] = set()
         self._read_at = -MAX_AGE
         self._reading = SingleFlight(self._read_if_stale, "reading who serves whom")
-        self._publishing = SingleFlight(self._publish, "publishing who is served here", on_failure=on_trouble)
+        self._publishing = SingleFlight(self._publish, "publishing who is served here", on_failure=trouble.note)
         self._is_behind = False
         """The store does not know what is served here."""
         self._stale = False
@@ -95,6 +92,14 @@ class Serving(Listener):
         self._hinted = asyncio.Event()
         """Set, and replaced, when who waits for somebody to serve may find it so."""
 
+    def follow(self, follower: Callable[[], None]) -> None:
+        """Call this whenever what is served here may have changed, in the order of these calls."""
+        self._followers.append(follower)
+
+    def _changed(self) -> None:
+        for follower in self._followers:
+            follower()
+
     # --- here ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -104,7 +109,7 @@ class Serving(Listener):
         self.own.subscribe(self)
         await self.publish()
 
-    async def aclose(self, timeout: float = 0) -> None:
+    async def aclose(self, timeout: float) -> None:
         """Stop following and publishing.
 
         What is being published is let through for so many seconds: for the grace others believe the last word of an
@@ -138,13 +143,13 @@ class Serving(Listener):
     def _republish(self) -> None:
         if self._loop is None:
             return  # closed meanwhile
-        self.on_change()
+        self._changed()
         self._publishing.request()
 
     async def publish(self) -> None:
         """Tell the store what is served here; return when it knows."""
         if self._loop is not None:
-            self.on_change()
+            self._changed()
             await self._publishing.run()
 
     async def _publish(self) -> None:
@@ -172,7 +177,7 @@ class Serving(Listener):
                 services.add(Service(known[name].id, kind, name in explicit, slots))
             if bare and self.everyone:
                 services.add(Service(None, kind, False, self._slots(bare)))
-        if self.listens():
+        if self.events.subscriptions:
             services.add(Service(None, Kind.EVENTS, False))
         self._wanted = wanted
         return frozenset(services)
@@ -277,7 +282,7 @@ class Serving(Listener):
         rung_for, self._rung_for = self._rung_for, set()
         self._ring(rung_for)
         if changed:
-            self.on_change()
+            self._changed()
 
     async def ring_everybody(self) -> None:
         """Wake all other processes."""

@@ -1,13 +1,19 @@
-"""What the dispatcher remembers of each agent it serves: free slots, busy lanes, whether more may wait in the store."""
+"""What is remembered of each agent served here: free slots, busy lanes, whether more may wait in the store.
+
+Nothing here asks the store. Whoever learns of something tells the stations, and they wake the exchange.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..handlers.registry import Handler
 from ..models import Kind
 from ..storage.ports import ClaimRequest
-from .names import AgentName
+from .names import AgentName, Names
+from .serving import Serving
 
 
 @dataclass(slots=True, eq=False)
@@ -16,8 +22,8 @@ class Station:
 
     agent: AgentName
     kind: Kind
-    asking: dict[Station, None]
-    """The stations of the dispatcher for which something happened that makes a new request worth while."""
+    board: Stations
+    """Those of the same SDK object."""
     handler: Handler
     """The newest; what was claimed for it is run by it, also when it was unregistered meanwhile."""
     limit: int
@@ -58,8 +64,10 @@ class Station:
         return not (self.is_ordered and sender_id in self.lanes)
 
     def ask(self) -> None:
-        """Something happened that makes a request worth while."""
-        self.asking[self] = None
+        """Something happened that makes a request worth while. Without a free slot it is made when a run ends."""
+        self.board.asking[self] = None
+        if self.free > 0:
+            self.board.wake()
 
     def occupy(self, sender_id: str) -> None:
         """Take a slot and the sender's lane."""
@@ -100,7 +108,7 @@ class Station:
 
     def request(self, origin: str | None) -> ClaimRequest:
         """Ask for as much as there are free slots."""
-        self.asking.pop(self, None)
+        self.board.asking.pop(self, None)
         self.is_requested = True
         return ClaimRequest(self.agent.id, self.kind, self.free, self.run_limit, self.is_ordered, self.cursor, origin)
 
@@ -111,6 +119,131 @@ class Station:
             self.cursor = last_sender
         if claimed == requested:
             self.ask()
-        elif not claimed and not self.running and self not in self.asking:
+        elif not claimed and not self.running and self not in self.board.asking:
             # No run of ours blocks a lane, and nothing arrived since: the store has nothing more for us now.
             self.known, self.maybe = 0, False
+
+
+class Stations:
+    """All stations of one SDK object, and the bell of its exchange.
+
+    Args:
+        concurrency: Runs at once for each agent and kind, where its handler says nothing else.
+        timeout: Seconds a run may take, likewise.
+    """
+
+    def __init__(self, names: Names, serving: Serving, *, concurrency: int, timeout: float) -> None:
+        self.names = names
+        self.serving = serving
+        self.concurrency = concurrency
+        self.timeout = timeout
+        self.asking: dict[Station, None] = {}
+        """Those for which something happened that makes a new request worth while."""
+        self.resumed: set[tuple[str, Kind]] = set()
+        """Served until nothing of them waits, although no handler runs by itself."""
+        self.is_draining = False
+        self.takes_new = False
+        """Not before everything has started."""
+        self.must_look = False
+        """What waits in the store is to be looked at: somebody rang, or it is time to."""
+        self.bell = asyncio.Event()
+        """Set: there may be something to exchange."""
+        self._known: dict[tuple[str, Kind], Station] = {}
+        serving.follow(self.review)
+
+    def find(self, recipient_id: str, kind: Kind) -> Station | None:
+        """The station of an agent served here, brought up to date with its handler; None if it is not served here."""
+        agent = self.names.cached_by_id(recipient_id)
+        return self.of(agent, kind) if agent is not None else None
+
+    def of(self, agent: AgentName, kind: Kind) -> Station | None:
+        """The same, of an agent that is known."""
+        invoked = self.serving.invoke or (agent.id, kind) in self.resumed
+        handler = self.serving.find_handler(agent, kind) if invoked else None
+        station = self._known.get((agent.id, kind))
+        if handler is None:
+            if station is not None:
+                station.is_served = False
+            return None
+        if station is None:
+            station = self._known[agent.id, kind] = Station(agent, kind, self, handler, 0, 0.0)
+        station.is_served = True
+        station.handler = handler
+        station.limit = handler.concurrency or self.concurrency
+        station.run_limit = handler.timeout or self.timeout
+        return station
+
+    # --- what is told to them -----------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let the exchange see whether there is something to do."""
+        self.bell.set()
+
+    def look(self) -> None:
+        """Look in the store for work: somebody rang, or it is time to."""
+        self.must_look = True
+        self.wake()
+
+    def review(self) -> None:
+        """What is served here may have changed: bring the stations up to date and look for what waits."""
+        for station in list(self._known.values()):
+            self.of(station.agent, station.kind)
+            station.ask()
+        self.look()
+
+    def queued(self, recipient_id: str, kind: Kind) -> None:
+        """This process has queued something for an agent."""
+        station = self.find(recipient_id, kind)
+        if station is not None:
+            station.queued_here()
+        elif self.names.cached_by_id(recipient_id) is None:
+            self.look()
+
+    async def found(self, waiting: Iterable[tuple[str, Kind]]) -> None:
+        """The store has something for these."""
+        names = await self.names.find_by_id({recipient_id for recipient_id, _ in waiting})
+        for recipient_id, kind in waiting:
+            agent = names.get(recipient_id)
+            station = self.of(agent, kind) if agent is not None else None
+            if station is not None:
+                station.queued_elsewhere()
+
+    def resume(self, agent: AgentName, kind: Kind) -> None:
+        """Handle what waits for the agent now, also where handlers do not run by themselves."""
+        if not self.serving.invoke:
+            self.resumed.add((agent.id, kind))
+            if (station := self.of(agent, kind)) is not None:
+                station.queued_elsewhere()
+        self.look()
+
+    def open(self) -> None:
+        """Everything has started: take what waits."""
+        self.takes_new = True
+        self.look()
+
+    def begin_draining(self, *, take_new: bool) -> None:
+        """Take nothing more from other processes; without `take_new`, nothing more at all."""
+        self.is_draining = True
+        self.takes_new = take_new
+        self.wake()
+
+    # --- what is asked for --------------------------------------------------------------------------------------------
+
+    @property
+    def is_any_hungry(self) -> bool:
+        """Whether asking the store may bring something that is to be handled before leaving."""
+        if not self.takes_new:
+            return False
+        return any(station.is_hungry and self._takes_for(station) for station in self._known.values())
+
+    def hungry(self) -> list[Station]:
+        """The stations to ask for. One without a free slot asks again when a run of it ends."""
+        for station in [station for station in self.asking if not station.is_hungry]:
+            del self.asking[station]
+        if not self.takes_new:
+            return []
+        return [station for station in self.asking if station.free > 0 and self._takes_for(station)]
+
+    def _takes_for(self, station: Station) -> bool:
+        """Whether to take more for it. A meeting goes on for ever: its turns keep nobody from leaving."""
+        return not (self.is_draining and station.kind is Kind.TURN)

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from ..exceptions import NotInitializedError
 from ..futures import fail
 from ..storage.batches import pages
-from .services import SingleFlight
+from .services import Service, SingleFlight
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
@@ -24,7 +24,7 @@ PAGE = 1_000
 _CLOSED = "The SDK was closed while this waited. What it waited for goes on."
 
 
-class Waiters(Generic[K, R]):
+class Waiters(Service, Generic[K, R]):
     """Who waits for what, by its id: of type K, told as R.
 
     Args:
@@ -38,6 +38,8 @@ class Waiters(Generic[K, R]):
         self.find = find
         self.gone = gone
         self._futures: dict[K, list[asyncio.Future[R]]] = {}
+        self._about: dict[Hashable, list[K]] = {}
+        """What is waited for, by the subject that hints may name instead."""
         self._early: dict[K, bool] = {}
         """Ids that are not stored yet, with whether somebody wanted to look at them meanwhile."""
         self._looking = SingleFlight(self._look_once, "looking at what is waited for")
@@ -71,14 +73,19 @@ class Waiters(Generic[K, R]):
             return {id: future.result() for id, future in mine.items()}
 
     @contextlib.contextmanager
-    def expect(self, id: K, *, is_stored: bool = True) -> Iterator[asyncio.Future[R]]:
+    def expect(self, id: K, *, about: Hashable = None, is_stored: bool = True) -> Iterator[asyncio.Future[R]]:
         """Register within; whoever registers looks first itself, or knows that nothing can have happened yet.
 
-        With `is_stored=False` nobody looks before `stored`: the row does not exist yet.
+        Args:
+            id: What is waited for.
+            about: What else a hint may name it by.
+            is_stored: False: the row does not exist yet, and nobody looks before `stored`.
         """
         self.check_open()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._futures.setdefault(id, []).append(future)
+        if about is not None:
+            self._about.setdefault(about, []).append(id)
         if not is_stored:
             self._early[id] = False
         try:
@@ -90,6 +97,11 @@ class Waiters(Generic[K, R]):
             waiting.remove(future)
             if not waiting:
                 del self._futures[id]
+            if about is not None:
+                ids = self._about[about]
+                ids.remove(id)
+                if not ids:
+                    del self._about[about]
 
     def check_open(self) -> None:
         """Refuse to wait after the end: nobody would look any more.
@@ -127,6 +139,10 @@ class Waiters(Generic[K, R]):
                 self._ids |= wanted
                 self._looking.request()
 
+    def hint_about(self, subject: Hashable) -> None:
+        """Something may have happened to what is waited for about this: look."""
+        self.hint(self._about.get(subject, ()))
+
     def look(self) -> None:
         """Anything may have happened: look at all that is waited for.
 
@@ -136,7 +152,7 @@ class Waiters(Generic[K, R]):
             self._looks_at_all = True
             self._looking.request()
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float = 0.0) -> None:
         """Stop looking, and release whoever still waits."""
         self._is_closed = True
         await self._looking.aclose()

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from ..bodies import open_as, open_body
 from ..config import MessagingConfig
 from ..delivery.asks import AskOutcome
-from ..delivery.current import current_run
+from ..delivery.current import current_run, waiting
 from ..delivery.engine import Engine
 from ..exceptions import (
     AgentMessagingError,
@@ -141,8 +141,8 @@ class Ask:
 
     async def wait_for_end(self, answer: asyncio.Future[AskOutcome]) -> AskOutcome:
         """Wait for the answer; at the deadline the ask is ended, unless it was answered in that instant."""
-        dispatcher, asks = self.engine.dispatcher, self.engine.asks
-        with dispatcher.waiting(current_run(dispatcher)), asks.ending_at(self.draft.message_id, self.deadline):
+        run = current_run(self.engine.stations)
+        with waiting(run), self.engine.asks.ending_at(self.draft.message_id, self.deadline):
             try:
                 return await answer
             except (DatabaseError, OutcomeUnknownError) as error:
@@ -177,7 +177,7 @@ class Ask:
         if outcome.state is not AskState.REPLIED or answer is None:
             self.refuse(outcome)
         name = f"the answer to the ask {outcome.ask_id}"
-        decoder = self.engine.dispatcher.decoder
+        decoder = self.engine.decoder
         if response_type is not MISSING:
             try:
                 return open_as(answer, name, decoder, response_type, field="The answer")

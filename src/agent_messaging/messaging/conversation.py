@@ -166,7 +166,7 @@ class Conversation(Door, Generic[T]):
             ask_timeout=timeout,
         )
         engine = self.engine
-        engine.dispatcher.decoder.check(response_type, field="response_type")
+        engine.decoder.check(response_type, field="response_type")
         ask = Ask(engine, self.settings, draft, timeout, deadline)
         outcome = await ask.run(wait_for_session=wait_for_session)
         return ask.open(outcome, response_type, self.payload_type())
@@ -315,7 +315,7 @@ class Conversation(Door, Generic[T]):
         async def end() -> EndedSession | None:
             ended = await engine.store.sessions.end_session(agent.id, other.id, ending)
             if ended is not None:
-                engine.ended(ended)
+                engine.announcer.ended(ended)
             return ended
 
         if await engine.commits.run(end()) is None:
@@ -383,7 +383,7 @@ class Conversation(Door, Generic[T]):
         await engine.reading.until_returned()
         with engine.reading.call() as taking:
             rows = await engine.names.ask(recipient_id, partial(self._take_all, taking, sender), role="recipient")
-            engine.waiters.hint(row.message_id for row in rows)
+            engine.announcer.read(row.message_id for row in rows)
             return await self._open_or_reject(rows)
 
     async def _peek(self, sender_id: str | None, recipient: AgentName) -> list[MessageRow]:
@@ -482,13 +482,13 @@ class Conversation(Door, Generic[T]):
         recipient = await engine.names.get(recipient_id, role="recipient")
         sender = await engine.names.get(sender_id, role="sender")
         await engine.reading.until_returned(deadline)
-        run = current_run(engine.dispatcher)
+        run = current_run(engine.stations)
         while True:
             with engine.reading.call() as taking:
                 row = await engine.awaiting.take(taking, recipient, sender, deadline, run)
                 if row is None:
                     return None
-                engine.waiters.hint([row.message_id])
+                engine.announcer.read([row.message_id])
                 for payload in await self._open_or_reject([row]):
                     return payload
 
@@ -498,7 +498,7 @@ class Conversation(Door, Generic[T]):
         if annotation is MISSING:
             return plain  # type: ignore[no-any-return]
         try:
-            return self.engine.dispatcher.decoder.decode(row.content, annotation)  # type: ignore[no-any-return]
+            return self.engine.decoder.decode(row.content, annotation)  # type: ignore[no-any-return]
         except PayloadError:
             return plain  # type: ignore[no-any-return]
 
@@ -525,7 +525,7 @@ class Conversation(Door, Generic[T]):
                 kind="conversation",
             )
         await engine.adopt([agent_external_id])
-        engine.resume(agent, Kind.CONVERSATION)
+        engine.stations.resume(agent, Kind.CONVERSATION)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 

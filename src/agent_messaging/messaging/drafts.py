@@ -65,7 +65,7 @@ class Draft:
                 answers=self.answers if is_meant else None,
                 ask_timeout=self.ask_timeout,
                 within=within,
-                notify=self.notify and any(engine.is_notified_elsewhere(target) for target in targets),
+                notify=self.notify and any(engine.notices.is_notified_elsewhere(target) for target in targets),
             )
 
         def entered(sender: AgentName, targets: Sequence[AgentName]) -> None:

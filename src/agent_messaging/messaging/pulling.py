@@ -80,7 +80,7 @@ class ReceivedMessage(Generic[T]):
         if self.engine.is_closed:
             raise ClaimLostError(message_id=self.message_id)  # it was given back then
         settlement = Settlement(self.delivery.claim, how, delay, reason[:MAX_REASON_LENGTH] if reason else None)
-        if not await self.engine.dispatcher.pulled.settle(settlement, self.message_id):
+        if not await self.engine.pulling.settle(settlement, self.delivery):
             raise ClaimLostError(message_id=self.message_id)
 
 
@@ -114,7 +114,7 @@ async def _receive(
     engine: Engine, agent: AgentName, limit: int, deadline: float | None, lease: float, payload_type: Any
 ) -> list[ReceivedMessage[Any]]:
     while True:
-        with engine.arrivals.place((agent.id, Kind.ONE_WAY)) as place:
+        with engine.lots.arrivals.place((agent.id, Kind.ONE_WAY)) as place:
             current = agent
             while current.id == agent.id:
                 if messages := await _pull(engine, agent, limit, deadline, lease, payload_type):
@@ -136,11 +136,11 @@ async def _pull(
         if engine.is_closing:
             raise NotInitializedError("The SDK was closed while this waited for messages. They go on waiting.")
         request = ClaimRequest(agent.id, Kind.ONE_WAY, limit, lease - CLAIM_MARGIN, ordered=False)
-        claimed = await engine.dispatcher.pull(request, deadline)
+        claimed = await engine.pulling.pull(request, deadline)
         try:
             messages = await _open(engine, claimed, payload_type)
         except BaseException:
-            engine.dispatcher.pulled.abandon(claimed)  # nobody is given these, so nobody could settle them
+            engine.pulling.abandon(claimed)  # nobody is given these, so nobody could settle them
             raise
         if messages or not crowded or (agent.id, Kind.ONE_WAY) not in await engine.store.deliveries.find_waiting():
             return messages
@@ -158,11 +158,9 @@ async def _open(engine: Engine, claimed: list[ClaimedDelivery], payload_type: An
         sender, recipient = senders.get(delivery.sender_id), senders.get(delivery.recipient_id)
         try:
             context = make_context(delivery, sender, recipient) if sender and recipient else None
-            payload = decode_delivery(engine.dispatcher.decoder, delivery, payload_type)
+            payload = decode_delivery(engine.decoder, delivery, payload_type)
         except UnreadableError as error:
-            await engine.dispatcher.pulled.settle(
-                Settlement(delivery.claim, Settling.DEAD, reason=describe(error)), delivery.message_id
-            )
+            await engine.pulling.settle(Settlement(delivery.claim, Settling.DEAD, reason=describe(error)), delivery)
             continue
         if context is not None:  # else it was removed with its agent just now
             messages.append(ReceivedMessage(payload, context, delivery, engine))

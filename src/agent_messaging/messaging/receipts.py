@@ -78,7 +78,7 @@ class Receipts(Door):
 
     async def _wait(self, ids: list[str], timeout: float | None) -> dict[str, ReceiptRow]:
         async with asyncio.timeout(timeout):
-            return await self.engine.waiters.wait(set(ids))
+            return await self.engine.lots.receipts.wait(set(ids))
 
     async def _look(self, ids: list[str]) -> dict[str, ReceiptRow]:
         rows = {row.message_id: row for row in await self.engine.store.deliveries.list_receipts(ids)}
@@ -100,7 +100,7 @@ class Receipts(Door):
 
         async def withdraw() -> list[str]:
             withdrawn = await engine.store.deliveries.withdraw(ids)
-            engine.withdrawn(withdrawn)
+            engine.announcer.withdrawn(withdrawn)
             return withdrawn
 
         return await engine.commits.run(withdraw())
@@ -168,7 +168,7 @@ class DeadLetters(Door):
         async def redrive(recipient_id: str | None) -> int:
             moved = await engine.store.deliveries.redrive(ids, recipient_id)
             for kind in Kind:
-                engine.queued({recipient_id for _, recipient_id in moved}, kind)
+                engine.announcer.queued({recipient_id for _, recipient_id in moved}, kind)
             return len(moved)
 
         return await self._ask(recipient_external_id, lambda id: engine.commits.run(redrive(id)))

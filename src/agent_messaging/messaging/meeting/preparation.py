@@ -111,7 +111,7 @@ class MeetingPreparation(MeetingTurns[T]):
                 raise AgentNotFoundError(external_id=gone[0], role="participant")
             if selector is not None:
                 engine.meetings.choose_speakers(meeting_id, selector)
-            engine.invited([agent.id for agent in seated[1:]])
+            engine.announcer.invited([agent.id for agent in seated[1:]])
 
         await engine.commits.run(create())
         return UUID(meeting_id)
@@ -147,7 +147,8 @@ class MeetingPreparation(MeetingTurns[T]):
             duration,
             selection,
             tuple(
-                NewInvitation(uuid7(), agent.id, content, sum_, self.engine.is_notified(agent)) for agent in agents[1:]
+                NewInvitation(uuid7(), agent.id, content, sum_, self.engine.notices.is_notified(agent))
+                for agent in agents[1:]
             ),
             self.settings.max_attempts,
         )

@@ -1,0 +1,244 @@
+"""What was committed, and who is told of it: here by a waiter, elsewhere by a ring.
+
+There is one method for each fact. Whatever commits it calls the method, in the same step, so that a cancelled caller
+changes nothing about who is told. A ring and a hint are never the truth: whoever gets one looks in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+
+from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..models import AskState, Kind
+from ..storage.assembly import Purpose
+from ..storage.ports import (
+    Acted,
+    Advanced,
+    AppendOutcome,
+    EndedAsk,
+    EndedSession,
+    NewGroup,
+    Settled,
+    Settling,
+    Stored,
+    TurnRef,
+)
+from .claims import Claims, Ending
+from .events import Events
+from .lots import Lots
+from .notices import Notices
+from .services import Services
+from .serving import Serving
+from .timer import Timer
+
+
+class Announcer:
+    """Who is told of what.
+
+    Args:
+        services: Those that look in the store where anything may have changed.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        serving: Serving,
+        timer: Timer,
+        claims: Claims,
+        lots: Lots,
+        notices: Notices,
+        events: Events,
+    ) -> None:
+        self.services = services
+        self.serving = serving
+        self.timer = timer
+        self.claims = claims
+        self.stations = claims.stations
+        self.lots = lots
+        self.notices = notices
+        self.events = events
+        serving.follow(self._wake_who_waits_in_vain)
+
+    # --- rings --------------------------------------------------------------------------------------------------------
+
+    def ring(self, processes: Iterable[str | None]) -> None:
+        """Wake these processes. This one needs no ring: it is told by what follows from the same fact."""
+        presence = self.serving.presence
+        presence.ring({process for process in processes if process is not None} - {presence.process_id})
+
+    def rang(self) -> None:
+        """Anything may have changed elsewhere: a ring, a poll or the death of a process says so."""
+        self.serving.look_soon()
+        self.look()
+
+    def look(self) -> None:
+        """Anything may have changed."""
+        self.services.look()
+        self._wake_who_waits_in_vain()
+
+    def _wake_who_waits_in_vain(self) -> None:
+        """Wake those that wait for messages of an agent that was removed, or registered anew."""
+        names = self.serving.names
+        self.lots.arrivals.wake_all(of=lambda agent_id: names.cached_by_id(agent_id) is None)
+
+    def _wake(self, processes: Collection[str | None], pair: tuple[str, str] | None = None) -> None:
+        """Wake the processes that wait for what was committed, this one included.
+
+        Args:
+            processes: These.
+            pair: The sender and the recipient of what they wait for, where that is known.
+        """
+        if self.serving.presence.process_id in processes:
+            self.lots.waits.look() if pair is None else self.lots.waits.hint_about(pair)
+        self.ring(processes)
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def stored(self, group: NewGroup, outcome: AppendOutcome | None, unclaimed: Collection[str]) -> None:
+        """A group was stored, refused, or nobody knows (None); for these recipients it was not claimed with that."""
+        stored = isinstance(outcome, Stored)
+        is_later = group.deliver_at is not None and group.deliver_at > datetime.now(UTC)
+        if stored:
+            self._keep_time(group)
+        if group.kind is Kind.CONVERSATION:
+            stored = self._conversed(group, outcome) and stored
+        if unclaimed and stored and not is_later:
+            for recipient_id in unclaimed:
+                self.stations.queued(recipient_id, group.kind)
+            self.serving.ring_for(unclaimed, group.kind)
+            self.lots.arrivals.arrived([(recipient_id, group.kind) for recipient_id in unclaimed])
+
+    def _keep_time(self, group: NewGroup) -> None:
+        """Look when the messages become due or expire, and when an ask times out, whoever still waits for it here."""
+        if group.deliver_at is not None:
+            self.timer.look_in(max((group.deliver_at - datetime.now(UTC)).total_seconds(), 0.0))
+        for seconds in (group.expires_in, group.ask_timeout):
+            if seconds is not None:
+                self.timer.look_in(seconds)
+
+    def _conversed(self, group: NewGroup, outcome: AppendOutcome | None) -> bool:
+        """Tell whoever waited for this message; whether it is left to handlers."""
+        answered = outcome.answered if isinstance(outcome, Stored) else None
+        self.lots.asks.wrote(group.deliveries[0].message_id, answered)
+        self.notices.wrote(group, outcome)
+        if not isinstance(outcome, Stored):
+            return True
+        waiting = {answered.origin if answered is not None else None, *outcome.waiters} - {None}
+        self._wake(waiting, (group.sender_id, group.deliveries[0].recipient_id))
+        return not waiting and answered is None
+
+    def queued(self, recipient_ids: Collection[str], kind: Kind) -> None:
+        """Messages of these agents were queued again."""
+        self.serving.ring_for(recipient_ids, kind)
+        self.stations.look()
+
+    def settled(self, endings: Sequence[Ending], settled: Settled) -> None:
+        """Claims have ended, or were lost to others."""
+        for (settlement, _), moved in zip(endings, settled.moved, strict=True):
+            # Time tells nothing of what is due at once.
+            if moved and settlement.how is Settling.RETRY and settlement.delay > 0:
+                self.timer.look_in(settlement.delay)
+            elif moved and settlement.how in (Settling.RETRY, Settling.RETURNED):
+                self.stations.look()
+        self.lots.receipts.hint(delivery.message_id for _, delivery in endings)
+        self._tell_askers(endings, settled.ended_asks)
+        self._wake(settled.origins)
+
+    def _tell_askers(self, endings: Sequence[Ending], ended_asks: Collection[EndedAsk]) -> None:
+        ended = {ask.ask_id: ask for ask in ended_asks}
+        for settlement, delivery in endings:
+            if settlement.answer is not None:
+                ask = ended.get(delivery.message_id)
+                is_answered = ask is not None and ask.state is AskState.REPLIED
+                self.lots.asks.wrote(
+                    settlement.answer.message_id, ended.pop(delivery.message_id) if is_answered else None
+                )
+            if delivery.ask_timeout is not None:
+                # The answer to a repeat may not say what the lost one did.
+                self.lots.asks.waiters.hint([delivery.message_id])
+        self.lots.asks.ended(ended.values())
+
+    def claimed(self, lease: float) -> None:
+        """Something was claimed for so many seconds; then it is free for others."""
+        self.timer.look_in(lease)
+
+    def found(self, waiting: Collection[tuple[str, Kind]]) -> None:
+        """For these (recipient id, kind) pairs the store has something that nobody has claimed."""
+        self.lots.arrivals.arrived(waiting)
+
+    def read(self, message_ids: Iterable[str]) -> None:
+        """A caller has taken these."""
+        self.lots.receipts.hint(message_ids)
+
+    def returned(self, recipient_ids: Collection[str], waiting: Collection[str]) -> None:
+        """What a caller had taken is unread again; in these processes somebody waits for it."""
+        self.queued(recipient_ids, Kind.CONVERSATION)
+        self._wake(waiting)
+
+    def rejected(self, message_ids: Collection[str], asks: Collection[EndedAsk]) -> None:
+        """Messages became dead letters, and the asks failed with them."""
+        self.lots.receipts.hint(message_ids)
+        self.lots.asks.ended(asks)
+        self.ring(ask.origin for ask in asks)
+
+    def withdrawn(self, message_ids: Collection[str]) -> None:
+        """Their senders withdrew these."""
+        self.lots.receipts.hint(message_ids)
+        self.lots.asks.waiters.hint(message_ids)
+
+    # --- conversations, agents ----------------------------------------------------------------------------------------
+
+    def ended(self, session: EndedSession) -> None:
+        """A conversation was ended."""
+        self.lots.asks.ended(session.asks)
+        self.lots.waits.look()
+        self.ring([*session.processes, *(ask.origin for ask in session.asks)])
+
+    def released(self, recipient_ids: Collection[str], kind: Kind) -> None:
+        """Nothing holds messages of these agents back from handlers any more."""
+        self.serving.ring_for(recipient_ids, kind)
+        self.stations.look()
+
+    async def removed(self) -> None:
+        """An agent was removed: anybody may wait for it, or have the turn in its place, in whatever process."""
+        self.look()
+        with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # the slow polls will
+            await self.serving.ring_everybody()
+
+    def advanced(self, advanced: Advanced) -> None:
+        """Time has passed in the store."""
+        if advanced.due or advanced.released:
+            self.look()
+        if advanced.expired_origins:
+            self.lots.receipts.look()
+            self.lots.asks.look()
+            self.ring(advanced.expired_origins)
+
+    # --- meetings -----------------------------------------------------------------------------------------------------
+
+    def invited(self, agent_ids: Collection[str]) -> None:
+        """Invitations of these agents were stored."""
+        self.serving.ring_for(agent_ids, Kind.INVITATION)
+        self.serving.ring_for(agent_ids, Kind.NOTIFICATION)
+        self.stations.look()
+        self.notices.look()
+
+    def acted(self, meeting_id: str, acted: Acted) -> None:
+        """A meeting has changed. `Meetings`, which made the act, tells those that wait in it here."""
+        if acted.ended_turn is not None:
+            self.claims.end_turn(TurnRef(meeting_id, acted.ended_turn))
+        self.ring(acted.processes)
+        if acted.turn is not None:
+            if acted.turn.left is not None:
+                self.timer.look_in(max(acted.turn.left, 0.0))
+            if acted.turn.purpose is Purpose.SPEAK:  # a turn handler, here or elsewhere, has something to do
+                self.serving.ring_for([acted.turn.agent_id], Kind.TURN)
+                self.stations.queued(acted.turn.agent_id, Kind.TURN)
+        self.recorded()
+
+    def recorded(self) -> None:
+        """Events were recorded."""
+        self.events.look()
+        self.serving.ring_for([""], Kind.EVENTS)

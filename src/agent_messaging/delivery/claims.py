@@ -1,0 +1,233 @@
+"""The ledger of what this process holds in the store: reserved, running, settling, pulled.
+
+Every claim of this process stands in one of the four. A claim that the store has and the ledger does not know is lost:
+the answer that would have brought it never came. Such claims are given back, uncounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from ..models import Kind
+from ..storage.batches import MAX_BYTES, pages, take
+from ..storage.ports import (
+    AppendOutcome,
+    Claim,
+    ClaimedDelivery,
+    DeliveryStore,
+    NewDelivery,
+    NewGroup,
+    Presence,
+    Settlement,
+    Settling,
+    Stored,
+    TurnRef,
+)
+from .current import Run, current_run
+from .stations import Station, Stations
+
+MAX_SETTLEMENTS = 1_000
+"""Settlements in one commit."""
+FORGET_AFTER = 5.0
+"""Seconds past the end of a lease after which a claim is forgotten here: the store has let it go by then."""
+STOPPED = "the process stopped"
+
+Ending = tuple[Settlement, ClaimedDelivery]
+"""The end of a run, and of what."""
+
+
+class Claims:
+    """What one SDK object holds."""
+
+    def __init__(self, deliveries: DeliveryStore, presence: Presence, stations: Stations) -> None:
+        self.deliveries = deliveries
+        self.presence = presence
+        self.stations = stations
+        self.reserved: dict[str, Station] = {}
+        """Slots kept, by message id, for deliveries that are being appended with a claim."""
+        self.running: dict[asyncio.Task[Settlement | None], Run] = {}
+        self.settling: list[Ending] = []
+        """Ends of runs that the store does not know yet."""
+        self.pulled: dict[Claim, asyncio.TimerHandle] = {}
+        """Claims of agents that pull, each until it is settled, or its lease has ended."""
+        self.pulling: set[asyncio.Task[Any]] = set()
+        """Calls that will bring more of these."""
+        self.answering: set[asyncio.Task[Any]] = set()
+        """Calls that settle some of these."""
+        self.is_in_doubt = False
+        """The store may have claims of this process that stand nowhere here."""
+        self.most_bytes = MAX_BYTES
+        self.forget_after = FORGET_AFTER
+        self._exchange: asyncio.Task[None] | None = None
+        self._is_leaving = False
+
+    @property
+    def owner(self) -> str:
+        """The incarnation in whose name it claims now."""
+        return self.presence.process_id
+
+    # --- reserved -----------------------------------------------------------------------------------------------------
+
+    def reserve(self, groups: Iterable[NewGroup]) -> None:
+        """Mark what can be claimed with its append: a slot is free, and nothing of the lane runs or goes before."""
+        if not self.stations.takes_new or self.is_in_doubt:
+            return
+        lanes: set[tuple[str, Kind, str]] = set()
+        for group in groups:
+            if group.deliver_at is not None:
+                continue
+            for delivery in group.deliveries:
+                lane = (delivery.recipient_id, group.kind, group.sender_id)
+                station = None if lane in lanes else self.stations.find(delivery.recipient_id, group.kind)
+                lanes.add(lane)
+                if station is not None and station.may_claim(group.sender_id):
+                    station.occupy(group.sender_id)
+                    self.reserved[delivery.message_id] = station
+                    delivery.claim = True
+                    group.run_limit = max(group.run_limit, station.run_limit)
+
+    def redeem(
+        self, group: NewGroup, outcome: AppendOutcome | None
+    ) -> tuple[list[tuple[Station, ClaimedDelivery]], list[str]]:
+        """What was claimed with its append, which is to run now, and the recipients of the rest; frees its slots."""
+        claims = outcome.claims if isinstance(outcome, Stored) else {}
+        session_id = outcome.session_id if isinstance(outcome, Stored) else None
+        claimed, unclaimed = list[tuple[Station, ClaimedDelivery]](), list[str]()
+        for delivery in group.deliveries:
+            station = self.reserved.pop(delivery.message_id, None)
+            claim = claims.get(delivery.message_id)
+            if claim is not None and station is not None:
+                claimed.append((station, _claimed(group, delivery, claim, self.owner, session_id)))
+                continue
+            unclaimed.append(delivery.recipient_id)
+            if station is not None:
+                station.vacate(group.sender_id)
+        return claimed, unclaimed
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def turns(self) -> list[TurnRef]:
+        """The turns on which turn handlers are at work here."""
+        return [run.turn for run in self.running.values() if run.turn is not None and not run.is_acting]
+
+    def end_turn(self, turn: TurnRef) -> None:
+        """A turn is over: cancel the handler that works on it here, and settle nothing.
+
+        A handler that has ended it itself, by a call, gets what that call returns and goes on to its end.
+        """
+        caller = current_run(self.stations)
+        for task, run in self.running.items():
+            if not run.is_acting and run.turn == turn:
+                run.is_moot = True
+                if run is not caller:
+                    task.cancel()
+
+    # --- settling -----------------------------------------------------------------------------------------------------
+
+    def end(self, settlement: Settlement, delivery: ClaimedDelivery) -> None:
+        """Have the end of a run settled."""
+        self.settling.append((settlement, delivery))
+        self.stations.wake()
+
+    def next_batch(self) -> list[Ending]:
+        """The first that wait to be settled, as many as one commit takes."""
+        return take(self.settling, lambda one: one[0].size, most=MAX_SETTLEMENTS, most_bytes=self.most_bytes)
+
+    # --- pulled -------------------------------------------------------------------------------------------------------
+
+    def hold(self, claimed: Iterable[ClaimedDelivery], lease: float) -> None:
+        """An agent that pulls has these, for so many seconds."""
+        loop, forget = asyncio.get_running_loop(), self.pulled.pop
+        for delivery in claimed:
+            self.pulled[delivery.claim] = loop.call_later(lease + self.forget_after, forget, delivery.claim, None)
+
+    def let_go(self, claims: Collection[Claim]) -> None:
+        """The agent that pulled these has said what became of them, or has gone."""
+        for claim in claims:
+            if (timer := self.pulled.pop(claim, None)) is not None:
+                timer.cancel()
+
+    async def wait_until_answered(self) -> None:
+        """Wait until the store has answered every call of an agent that pulls."""
+        while tasks := self.pulling | self.answering:
+            await asyncio.wait(tasks)
+
+    # --- lost and given back ------------------------------------------------------------------------------------------
+
+    def settled_by(self, exchange: asyncio.Task[None]) -> None:
+        """This task settles what ends. Nobody does when it has ended, or is cancelled by the end of the loop."""
+        self._exchange = exchange
+
+    def begin_leaving(self) -> None:
+        """From now on runs are cancelled because the SDK is ending."""
+        self._is_leaving = True
+
+    @property
+    def has_exchange_ended(self) -> bool:
+        """Whether nobody settles any more."""
+        return self._exchange is None or self._exchange.done()
+
+    @property
+    def is_giving_back(self) -> bool:
+        """Whether a run that is cancelled goes back uncounted: the SDK, or the loop, is ending."""
+        return self._is_leaving or self._exchange is None or self._exchange.done() or self._exchange.cancelling() > 0
+
+    def lose(self) -> list[Settlement]:
+        """Others took this incarnation for dead: stops every run; returns what is not settled any more."""
+        for task, run in self.running.items():
+            run.is_moot = True
+            task.cancel()
+        lost = [settlement for settlement, _ in self.settling]
+        self.settling.clear()
+        self.let_go([*self.pulled])
+        return lost
+
+    def doubt(self) -> None:
+        """An answer of the store was lost: what it has claimed goes back, and is claimed as any other."""
+        self.is_in_doubt = True
+        self.stations.wake()
+
+    async def reconcile(self) -> None:
+        """Give back the claims whose answer was lost: the store knows them, the ledger does not.
+
+        Meanwhile nothing is appended with a claim, and the exchange makes no other, so a claim that is unknown is lost.
+        """
+        if self.reserved or self.pulling:
+            return
+        owner = self.owner
+        known = {run.delivery.claim for run in self.running.values()} | {one.claim for one, _ in self.settling}
+        known.update(self.pulled)
+        lost = [claim for claim in await self.deliveries.list_claims(owner) if claim not in known]
+        await self.give_back([claim for claim in lost if claim not in self.pulled], "the store's answer was lost")
+        self.is_in_doubt = False
+        self.stations.must_look = True
+
+    async def give_back(self, claims: Collection[Claim], reason: str) -> None:
+        """Return these to the store, uncounted."""
+        for some in pages([*claims], MAX_SETTLEMENTS):
+            back = [Settlement(claim, Settling.RETURNED, reason=reason) for claim in some]
+            await self.deliveries.settle(back, owner=self.owner)
+
+
+def _claimed(
+    group: NewGroup, delivery: NewDelivery, claim: Claim, owner: str, session_id: str | None
+) -> ClaimedDelivery:
+    """The claim that came with an append, as if the store had been asked for it: the run sees no difference."""
+    return ClaimedDelivery(
+        claim=claim,
+        message_id=delivery.message_id,
+        kind=group.kind,
+        sender_id=group.sender_id,
+        recipient_id=delivery.recipient_id,
+        content=group.content,
+        metadata=group.metadata,
+        checksum=group.checksum,
+        max_attempts=group.max_attempts,
+        created_at=datetime.now(UTC),
+        origin=owner,
+        session_id=session_id,
+        ask_timeout=group.ask_timeout,
+    )

@@ -1,0 +1,44 @@
+"""Where callers of one SDK object wait: for receipts, answers, and messages.
+
+Those who wait for turns wait in `Meetings`. Each lot is one `Waiters`, except the one for messages to pull: of its
+callers a hint wakes one, and what wakes it is no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..exceptions import AgentNotFoundError, MessageNotFoundError
+from ..storage.ports import DeliveryStore, ReceiptRow, SessionStore, WaitRow
+from .arrivals import Arrivals
+from .asks import Asks
+from .waiting import Waiters
+
+
+class Lots:
+    """All of them."""
+
+    def __init__(self, deliveries: DeliveryStore, sessions: SessionStore) -> None:
+        self._deliveries = deliveries
+        self._sessions = sessions
+        self.receipts = Waiters[str, ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
+        """For deliveries to end."""
+        self.asks = Asks(sessions)
+        """For answers."""
+        self.waits = Waiters[str, WaitRow](self._find_waits, gone)
+        """For messages of one sender; each is about its (sender id, recipient id)."""
+        self.arrivals = Arrivals()
+        """For messages to pull."""
+
+    async def _find_final(self, message_ids: list[str]) -> Mapping[str, ReceiptRow | None]:
+        rows = {row.message_id: row for row in await self._deliveries.list_receipts(message_ids)}
+        return {id: rows.get(id) for id in message_ids if id not in rows or rows[id].state.is_final}
+
+    async def _find_waits(self, wait_ids: list[str]) -> Mapping[str, WaitRow | None]:
+        found = await self._sessions.find_waits(wait_ids)
+        return {id: row for id, row in found.items() if row is None or row.is_ready or row.is_ended}
+
+
+def gone(_: str) -> Exception:
+    """The error of a wait whose agents are not there any more."""
+    return AgentNotFoundError("An agent was removed while this waited for its message; the conversation went with it.")

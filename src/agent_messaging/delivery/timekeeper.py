@@ -1,0 +1,107 @@
+"""The passing of time: a slow poll under the wake-ups, the dead, and what becomes due in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..storage.ports import Store
+from .announcer import Announcer
+from .meetings import Meetings
+from .services import Service
+from .timer import Timer
+from .trouble import Seldom, Trouble
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+TURN_POLL = 0.5
+"""Seconds between two looks at the turns that end by time, while there are any: who holds one up may die with it."""
+LAG_WARNING = 1.0
+"""Seconds the loop may be late before it is said in the log: a handler blocks it."""
+
+
+class Timekeeper(Service):
+    """The one task that tells the store that time has passed, whenever something is due by the timer."""
+
+    def __init__(self, store: Store, timer: Timer, meetings: Meetings, announcer: Announcer, trouble: Trouble) -> None:
+        self.store = store
+        self.presence = store.presence
+        self.timer = timer
+        self.meetings = meetings
+        self.announcer = announcer
+        self.serving = announcer.serving
+        self.trouble = trouble
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._keep_time(), name="agent-messaging-time")
+
+    async def aclose(self, timeout: float) -> None:
+        """End at once."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def bury(self) -> None:
+        """Take over from the processes that died."""
+        dead = await self.presence.find_dead()
+        if dead:
+            released = await self.store.processes.release(dead)
+            logger.info("%d processes died; %d messages taken over from them", len(dead), released)
+            self.announcer.rang()
+
+    async def _keep_time(self) -> None:
+        attempts = self.trouble.attempts()
+        blocked = Seldom()
+        self.timer.look_in(0)
+        next_poll = time.monotonic() + self.presence.poll_interval
+        while True:
+            lag = await self.timer.wait(next_poll)
+            if lag > LAG_WARNING and (times := blocked.happened()):
+                logger.warning(
+                    "the event loop was blocked for %.1f s; a handler must not block it%s",
+                    lag,
+                    f" ({times} times since this was last said)" if times > 1 else "",
+                )
+            now = time.monotonic()
+            try:
+                if now >= self.timer.due_at:
+                    await self._advance()
+                if now >= next_poll:
+                    await self.bury()
+                    next_poll = now + self.presence.poll_interval
+                    if await self.presence.has_changed():
+                        self.announcer.rang()
+                        await self._advance()
+                    attempts.succeeded()
+                    self.serving.retry_publication()
+            except (DatabaseError, OutcomeUnknownError) as error:
+                next_poll = self._put_off(max(self.presence.poll_interval, attempts.failed(error)))
+            except Exception:
+                logger.exception("keeping time failed, going on")
+                next_poll = self._put_off(self.presence.poll_interval)
+
+    def _put_off(self, pause: float) -> float:
+        self.timer.clear()
+        self.timer.look_in(pause)
+        return time.monotonic() + pause
+
+    async def _advance(self) -> None:
+        self.timer.clear()
+        advanced = await self.store.deliveries.advance()
+        self._look_when_due(advanced.next_in, advanced.due or advanced.released or advanced.expired_origins)
+        timed_out = await self.meetings.time_out()
+        self._look_when_due(timed_out.next_in, timed_out.meetings)
+        if timed_out.next_in is not None:
+            self.timer.look_in(TURN_POLL)
+        self.announcer.advanced(advanced)
+
+    def _look_when_due(self, next_in: float | None, moved: object) -> None:
+        """Look again when the next thing is due; what is due now, at once, unless nothing moved."""
+        if next_in is not None:
+            # What is due and did not move is held by somebody's lock: asking again at once would only burn.
+            held = next_in <= 0 and not moved
+            self.timer.look_in(self.presence.poll_interval if held else next_in)

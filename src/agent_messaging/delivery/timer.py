@@ -1,0 +1,39 @@
+"""When to look again: whoever learns that something becomes due says so, and one task waits for the first of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+
+class Timer:
+    """The next instant at which the store is to be told that time has passed. It begins due."""
+
+    def __init__(self) -> None:
+        self.due_at = time.monotonic()
+        """By the monotonic clock; infinity where nothing is known to become due."""
+        self._sooner = asyncio.Event()
+
+    def look_in(self, seconds: float) -> None:
+        """Something becomes due in so many seconds."""
+        due_at = time.monotonic() + seconds
+        if due_at < self.due_at:
+            self.due_at = due_at
+            self._sooner.set()
+
+    def clear(self) -> None:
+        """What was due is looked at now; what is said from now on counts anew."""
+        self.due_at = float("inf")
+
+    async def wait(self, until: float) -> float:
+        """Wait until something is due, or until this instant. Returns by how many seconds the loop is late."""
+        wake_at = min(until, self.due_at)
+        pause = wake_at - time.monotonic()
+        if pause > 0:
+            try:
+                async with asyncio.timeout(pause):
+                    await self._sooner.wait()
+            except TimeoutError:
+                pass
+        self._sooner.clear()
+        return time.monotonic() - wake_at if pause > 0 else 0.0
