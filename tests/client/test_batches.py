@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from agent_messaging import DatabaseError, HandlerError
+from agent_messaging.handlers import register_message_notification_handler
+from agent_messaging.ids import uuid7
+from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.batches import size_of
-from agent_messaging.storage.ports import NewGroup, Settlement
+from agent_messaging.storage.ports import NewGroup, Role, Settlement
 from tests.client.conversing import Clerk, ask, nothing_is_left
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
+from tests.conformance.world import World
 
 MIB = 1024 * 1024
 SMALL = 20_000
@@ -163,19 +169,112 @@ async def test_a_backlog_of_any_sizes_is_claimed_in_batches_bounded_by_bytes(
 async def test_what_is_unread_is_read_in_pages_bounded_by_bytes(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     await sdk.add_people("alice", "bob")
-    sessions = sdk._started().store.sessions
-    if hasattr(sessions, "most_bytes"):  # SQLite halves what does not fit into one text
-        sessions.most_bytes = SMALL
+    sessions: Any = sdk._started().store.sessions
+    sessions.most_bytes = SMALL
     texts = [f"{number}:" + "x" * size for number, size in enumerate(sizes(40))]
     for text in texts:
         await sdk.conversation.send_no_wait("alice", "bob", text)
-    bob = await sdk.get_agent("bob")
-    page = await sessions.read_messages(str(bob.id), mark=False, limit=40)
-    if hasattr(sessions, "most_bytes"):
+    bob, alice = await sdk.get_agent("bob"), await sdk.get_agent("alice")
+    for sender in (None, str(alice.id)):
+        page = await sessions.read_messages(str(bob.id), sender_id=sender, mark=False, limit=40)
         assert is_bounded([size_of(message.content) for message in page.messages], SMALL)
         assert not page.is_last
     assert await sdk.conversation.get_unread_messages("bob") == texts
     assert await sdk.conversation.get_unread_messages("bob") == []
+
+
+async def test_notices_of_any_sizes_are_taken_in_batches_bounded_by_bytes(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sessions: Any = sdk._started().store.sessions
+    sessions.most_bytes = SMALL
+    bob, alice = [str((await sdk.get_agent(name)).id) for name in ("bob", "alice")]
+    world = World(sdk._started().store, "", alice, bob, "", "", "", datetime.now(UTC))
+    texts = [json.dumps(f"{number}:" + "x" * size) for number, size in enumerate(sizes(40))]
+    for text in texts:
+        await world.append(world.talk(content=text, notify=True), owner=str(uuid7()), now=datetime.now(UTC))
+    for taken in ([bob], None):
+        page = await sessions.take_notices(taken, 10)
+        assert 1 <= len(page) <= 10
+        assert is_bounded([size_of(message.content) for message in page], SMALL)
+        assert [message.content for message in page] == texts[: len(page)]
+        texts = texts[len(page) :]
+    heard: list[str] = []
+    everything = asyncio.Event()
+
+    @register_message_notification_handler(agent="bob")
+    async def hear(message: str, _: Any) -> None:
+        heard.append(json.dumps(message))
+        if len(heard) == len(texts):
+            everything.set()
+
+    async with asyncio.timeout(SOON):
+        await everything.wait()
+    assert heard == texts
+
+
+async def test_answers_of_any_sizes_are_looked_up_in_pieces_bounded_by_bytes(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sessions: Any = sdk._started().store.sessions
+    sessions.most_bytes = SMALL
+    answers = ["x" * size for size in sizes(12)]
+    sdk.register_handler("bob")(Clerk(lambda message, _: answers[message]))
+    for number, text in enumerate(answers):
+        assert await ask(sdk, "alice", "bob", number, require_handler=True) == text
+    bob = str((await sdk.get_agent("bob")).id)
+    asked = await sdk._started().store.messages.list_messages(bob, Role.RECIPIENT, Kind.CONVERSATION, limit=100)
+    ids = {row.message_id: answers[json.loads(row.content)] for row in asked}
+    assert len(ids) == len(answers)
+    unknown = str(uuid7())
+    found = await sessions.find_ended_asks([unknown, *ids])
+    assert found.pop(unknown) is None
+    again = {row.ask_id: row for row in await sessions.find_asks([*ids])}
+    closed = {row.ask_id: row for row in await sessions.close_asks([*ids], AskState.TIMED_OUT)}
+    for rows in (found, again, closed):
+        assert {id: row and row.answer and json.loads(row.answer.content) for id, row in rows.items()} == ids
+
+
+@on_sqlite
+async def test_what_does_not_fit_into_one_text_together_goes_in_halves(make_sdk: MakeSdk) -> None:
+    """A gigabyte is SQLite's limit for a text, and here it is less than four of these contents."""
+    import apsw
+
+    sdk = await make_sdk(handler_concurrency=20)
+    names = [f"asker-{number}" for number in range(10)]
+    await sdk.add_people("bob", "carol", *names)
+    engine: Any = sdk.store.engine  # type: ignore[attr-defined]
+    connections = [await engine.write(lambda connection: connection)]
+    connections += [await engine.read(lambda connection: connection, reader=number) for number in (0, 1)]
+    for connection in connections:
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, 350_000)
+    failures = list[BaseException]()
+    commit = engine._commit
+
+    def watched(connection: Any, group: Any) -> Any:
+        answers = commit(connection, group)
+        failures.extend(error.__cause__ for _, _, error in answers if error is not None)
+        return answers
+
+    engine._commit = watched
+    text = "x" * 100_000
+    everybody_is_here = asyncio.Barrier(10)
+
+    async def answer(message: str, _: Any) -> str:
+        await everybody_is_here.wait()
+        return message + "!"
+
+    sdk.register_handler("bob")(Clerk(answer))
+    asked = [ask(sdk, name, "bob", name + text, require_handler=True) for name in names]
+    assert await asyncio.gather(*asked) == [f"{name}{text}!" for name in names]
+    assert any(isinstance(error, apsw.TooBigError) for error in failures), "nothing was too big"
+    sent = [sdk.conversation.send_no_wait(name, "carol", name + text) for name in names]
+    await asyncio.gather(*sent)
+    sdk._started().store.sessions.most_bytes = 150_000  # type: ignore[attr-defined]
+    assert sorted(await sdk.conversation.get_unread_messages("carol")) == [name + text for name in names]
+    await nothing_is_left(sdk)
 
 
 async def test_an_answer_that_the_store_refuses_fails_its_ask_alone(make_sdk: MakeSdk) -> None:

@@ -263,6 +263,8 @@ class Twins:
             self.both(lambda side: side.world.deliveries.redrive([self.pick(self.messages, number)], None))
 
     def notices(self, recipient: int) -> None:
+        if self.seconds > 50:
+            return  # old ones are dropped, on SQLite when others are left, and the time of a look is the store's own
         self.both(lambda side: side.world.sessions.take_notices([self.agent(recipient)], 2))
 
     # --- what is there ---

@@ -139,7 +139,7 @@ class Notices(Service):
 
     async def _take(self) -> None:
         messages = await self.sessions.take_notices(self.serving.served_here(Kind.NOTIFICATION), AT_ONCE)
-        if len(messages) == AT_ONCE:
+        if messages:  # there may be more: what is taken at once is bounded by bytes too
             self._looking.request()
         await self._tell_all(messages)
 

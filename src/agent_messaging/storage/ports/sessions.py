@@ -295,6 +295,7 @@ class SessionStore(Protocol):
     async def take_notices(self, recipient_ids: Collection[str] | None, limit: int) -> list[MessageRow]:
         """Take what was left for the notification handlers of these agents (`NewGroup.notify`), or all; oldest first.
 
-        Each is answered once, at most: a lost answer loses it. Those older than a minute are dropped.
+        At most so many, and none behind the one with which they reach 8 MiB; none is left where none is answered. Each
+        is answered once, at most: a lost answer loses it. Those older than a minute are dropped.
         """
         ...

@@ -40,7 +40,7 @@ class PostgresSessions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.most_bytes = MAX_BYTES
-        """Of the contents in one page of what is read."""
+        """Of the contents that one statement reads."""
 
     # --- sessions ---
 
@@ -160,12 +160,20 @@ class PostgresSessions:
     async def find_asks(self, ask_ids: Collection[str]) -> list[AskRow]:
         if not ask_ids:
             return []
-        return [_ask(row) for row in await self._fetch("find_asks", list(ask_ids))]
+
+        async def work(connection: Connection) -> list[Any]:
+            return await self._fetch_asks(connection, "find_asks", "ask_id", list(ask_ids))
+
+        return [_ask(row) for row in await self._engine.run(work, write=False)]
 
     async def find_ended_asks(self, ask_ids: Sequence[str]) -> dict[str, AskRow | None]:
         if not ask_ids:
             return {}
-        rows = await self._fetch("find_ended_asks", list(ask_ids))
+
+        async def work(connection: Connection) -> list[Any]:
+            return await self._fetch_asks(connection, "find_ended_asks", "asked_id", list(ask_ids))
+
+        rows = await self._engine.run(work, write=False)
         return {row["asked_id"]: None if row["state"] is None else _ask(row) for row in rows}
 
     async def close_asks(
@@ -181,10 +189,19 @@ class PostgresSessions:
             rest = list(set(ids) - {row["ask_id"] for row in closed})
             if rest and state is AskState.CANCELLED:
                 await connection.execute(_SQL["close_asks_unread"], rest)
-            ended_before = await connection.fetch(_SQL["find_asks"], rest) if rest else []
+            ended_before = await self._fetch_asks(connection, "find_asks", "ask_id", rest)
             return [_ask(row) for row in (*closed, *ended_before)]
 
         return await self._engine.run(work, write=True, repeatable=True)
+
+    async def _fetch_asks(self, connection: Connection, name: str, id: str, ids: list[str]) -> list[Any]:
+        """All of these, with their answers: in pieces that are bounded by bytes, so that no statement takes long."""
+        found: list[Any] = []
+        while ids:
+            rows = await connection.fetch(_SQL[name], ids, self.most_bytes)
+            found += [row for row in rows if not row["is_left"]]
+            ids = [row[id] for row in rows if row["is_left"]]
+        return found
 
     # --- waits ---
 
@@ -244,7 +261,7 @@ class PostgresSessions:
 
         async def work(connection: Connection) -> Any:
             await connection.execute(_SQL["drop_notices"])
-            return await connection.fetch(_SQL["take_notices"], ids, limit)
+            return await connection.fetch(_SQL["take_notices"], ids, limit, self.most_bytes)
 
         return [to_message(row) for row in await self._engine.run(work, write=True)]
 

@@ -9,7 +9,7 @@ import apsw
 
 from ..sql import Queries
 from .clock import Instant
-from .engine import fetch_page
+from .engine import fetch
 from .rows import encode
 
 _ASKS = Queries(__package__, "asks")
@@ -24,13 +24,16 @@ def leave(connection: apsw.Connection, rows: list[tuple[int, str]], instant: Ins
     connection.execute(_ASKS["append_insert_notices"], {"rows": encode(rows), "now": instant.due})
 
 
-def find(connection: apsw.Connection, recipient_ids: Collection[str] | None, limit: int, instant: Instant) -> list[Any]:
+def find(
+    connection: apsw.Connection, recipient_ids: Collection[str] | None, limit: int, most_bytes: int, instant: Instant
+) -> list[Any]:
     """The messages of those that are not old, of these recipients or of all, oldest first."""
-    parameters: dict[str, Any] = {"since": instant.due - _KEPT, "limit": limit, "offset": 0}
-    if recipient_ids is None:
-        return fetch_page(connection, _SQL["take_notices_find_all"], parameters)
-    parameters["recipients"] = encode(sorted(set(recipient_ids)))
-    return fetch_page(connection, _SQL["take_notices_find"], parameters)
+    parameters: dict[str, Any] = {"since": instant.due - _KEPT, "limit": limit, "most_bytes": most_bytes}
+    name = "take_notices_find_all"
+    if recipient_ids is not None:
+        name = "take_notices_find"
+        parameters["recipients"] = encode(sorted(set(recipient_ids)))
+    return list(fetch(connection, _SQL[name], parameters))
 
 
 def remove(connection: apsw.Connection, seqs: list[int]) -> None:

@@ -10,6 +10,7 @@ import apsw
 
 from ...models import AskState, SessionType
 from ..aside import ask_state, read
+from ..batches import MAX_BYTES, size_of
 from ..ports import (
     AnswerRow,
     AskRow,
@@ -44,6 +45,8 @@ class SQLiteSessions:
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
         self._clock = clock
+        self.most_bytes = MAX_BYTES
+        """Of the contents that are read at once."""
 
     # --- sessions ---
 
@@ -123,13 +126,14 @@ class SQLiteSessions:
     ) -> ReadPage:
         """See the port."""
         name = "read_find" if sender_id is None else "read_find_from"
-        parameters: dict[str, Any] = {"recipient": recipient_id, "after_seq": after_seq or 0, "offset": 0}
+        parameters: dict[str, Any] = {"recipient": recipient_id, "after_seq": after_seq or 0}
+        parameters["most_bytes"] = self.most_bytes
         parameters["limit"] = limit + 1  # one more, to know whether it is the last page
         if sender_id is not None:
             parameters["sender"] = sender_id
 
         def read(connection: apsw.Connection) -> list[Any]:
-            return fetch_page(connection, _SQL[name], parameters)
+            return list(fetch(connection, _SQL[name], parameters))
 
         def read_and_mark(connection: apsw.Connection) -> list[Any]:
             rows = read(connection)
@@ -137,7 +141,9 @@ class SQLiteSessions:
             return rows
 
         rows = await (self._engine.write(read_and_mark) if mark else self._engine.read(read))
-        return ReadPage([message_row(row) for row in rows[:limit]], is_last=len(rows) <= limit)
+        messages = [message_row(row) for row in rows]
+        size = sum(size_of(message.content, message.metadata) for message in messages)
+        return ReadPage(messages[:limit], is_last=len(messages) <= limit and size < self.most_bytes)
 
     async def return_messages(self, messages: Collection[MessageRow], *, now: datetime | None = None) -> set[str]:
         """See the port."""
@@ -261,7 +267,7 @@ class SQLiteSessions:
         instant = self._clock.now()
 
         def find(connection: apsw.Connection) -> list[Any]:
-            return notices.find(connection, recipient_ids, limit, instant)
+            return notices.find(connection, recipient_ids, limit, self.most_bytes, instant)
 
         def take(connection: apsw.Connection) -> list[Any]:
             rows = find(connection)

@@ -275,21 +275,44 @@ from held h where d.seq = h.seq
 returning d.seq
 
 -- name: find_asks
-select m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state, a.origin::text,
-  a.deadline_at, a.reason, q.id::text as answer_id, q.content, q.metadata, q.checksum
-from unnest($1::text[]::uuid[]) as i (id)
-join messages m on m.id = i.id
-join asks a on a.seq = m.seq
-left join messages q on q.seq = a.answer_seq
+-- Behind the one with which the answers reach so many bytes only which there are: they are `left` for another look. The
+-- sizes are known without reading what they are of.
+select p.ask_id, p.session_id, p.asker_id, p.responder_id, p.state, p.origin, p.deadline_at, p.reason, p.answer_id,
+  case when not p.is_left then p.content end as content, case when not p.is_left then p.metadata end as metadata,
+  p.checksum, p.is_left
+from (
+  select i.*, coalesce(sum(octet_length(i.content) + coalesce(octet_length(i.metadata), 0)) over (
+    order by i.position rows between unbounded preceding and 1 preceding
+  ), 0) >= $2::bigint as is_left
+  from (
+    select i.position, m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state,
+      a.origin::text, a.deadline_at, a.reason, q.id::text as answer_id, q.content, q.metadata, q.checksum
+    from unnest($1::text[]::uuid[]) with ordinality as i (id, position)
+    join messages m on m.id = i.id
+    join asks a on a.seq = m.seq
+    left join messages q on q.seq = a.answer_seq
+  ) i
+) p
 
 -- name: find_ended_asks
-select i.id as asked_id, m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state, a.origin::text,
-  a.deadline_at, a.reason, q.id::text as answer_id, q.content, q.metadata, q.checksum
-from unnest($1::text[]) as i (id)
-left join messages m on m.id = i.id::uuid
-left join asks a on a.seq = m.seq
-left join messages q on q.seq = a.answer_seq
-where (a.state = 'open') is not true
+-- As find_asks.
+select p.asked_id, p.ask_id, p.session_id, p.asker_id, p.responder_id, p.state, p.origin, p.deadline_at, p.reason, p.answer_id,
+  case when not p.is_left then p.content end as content, case when not p.is_left then p.metadata end as metadata,
+  p.checksum, p.is_left
+from (
+  select i.*, coalesce(sum(octet_length(i.content) + coalesce(octet_length(i.metadata), 0)) over (
+    order by i.position rows between unbounded preceding and 1 preceding
+  ), 0) >= $2::bigint as is_left
+  from (
+    select i.position, i.id as asked_id, m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text,
+      a.state, a.origin::text, a.deadline_at, a.reason, q.id::text as answer_id, q.content, q.metadata, q.checksum
+    from unnest($1::text[]) with ordinality as i (id, position)
+    left join messages m on m.id = i.id::uuid
+    left join asks a on a.seq = m.seq
+    left join messages q on q.seq = a.answer_seq
+    where (a.state = 'open') is not true
+  ) i
+) p
 
 -- name: close_asks
 -- Thousands at once, also where the server has no statistics yet: by their keys, however few it takes the others for.
@@ -395,15 +418,22 @@ with late as materialized (
 delete from notices n using late l where n.seq = l.seq
 
 -- name: take_notices
-with chosen as materialized (
+-- None behind the one with which they reach so many bytes, as far as their messages are still there.
+with locked as materialized (
   select n.seq from notices n
   where ($1::text[] is null or n.recipient_id = any($1::text[]::uuid[]))
     and n.created_at >= store_now() - interval '1 minute'
   order by n.seq limit $2::bigint
   for update skip locked
 ),
+chosen as materialized (
+  select l.seq, sum(octet_length(m.content) + coalesce(octet_length(m.metadata), 0)) over (
+    order by l.seq rows between unbounded preceding and 1 preceding
+  ) as before
+  from locked l left join messages m on m.seq = l.seq
+),
 taken as (
-  delete from notices n using chosen c where n.seq = c.seq returning n.seq
+  delete from notices n using chosen c where n.seq = c.seq and coalesce(c.before, 0) < $3::bigint returning n.seq
 )
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text, m.message_type

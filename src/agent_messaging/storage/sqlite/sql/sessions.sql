@@ -115,11 +115,18 @@ select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient
 from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
 
 -- name: read_find
+-- None behind the one with which they reach so many bytes. The sizes are known without reading what they are of.
 with page as materialized (
-  select d.seq from deliveries as d indexed by deliveries_unread cross join messages as m on m.seq = d.seq
-  where d.recipient_id = :recipient and d.kind = 'conversation' and d.read_at is null and d.seq > :after_seq
-    and m.message_type = 'user_defined'
-  order by d.seq limit :limit offset :offset
+  select i.seq from (
+    select u.seq, sum(u.size) over (order by u.seq rows between unbounded preceding and 1 preceding) as before
+    from (
+      select d.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
+      from deliveries as d indexed by deliveries_unread cross join messages as m on m.seq = d.seq
+      where d.recipient_id = :recipient and d.kind = 'conversation' and d.read_at is null and d.seq > :after_seq
+        and m.message_type = 'user_defined'
+      order by d.seq limit :limit
+    ) as u
+  ) as i where coalesce(i.before, 0) < :most_bytes
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, null, m.session_id, m.message_type))
@@ -127,10 +134,16 @@ from page cross join messages as m on m.seq = page.seq
 
 -- name: read_find_from
 with page as materialized (
-  select d.seq from deliveries as d indexed by deliveries_unread_from cross join messages as m on m.seq = d.seq
-  where d.recipient_id = :recipient and d.sender_id = :sender and d.kind = 'conversation' and d.read_at is null
-    and d.seq > :after_seq and m.message_type = 'user_defined'
-  order by d.seq limit :limit offset :offset
+  select i.seq from (
+    select u.seq, sum(u.size) over (order by u.seq rows between unbounded preceding and 1 preceding) as before
+    from (
+      select d.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
+      from deliveries as d indexed by deliveries_unread_from cross join messages as m on m.seq = d.seq
+      where d.recipient_id = :recipient and d.sender_id = :sender and d.kind = 'conversation' and d.read_at is null
+        and d.seq > :after_seq and m.message_type = 'user_defined'
+      order by d.seq limit :limit
+    ) as u
+  ) as i where coalesce(i.before, 0) < :most_bytes
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, null, m.session_id, m.message_type))
@@ -257,10 +270,18 @@ from (
 delete from waits where id = :wait
 
 -- name: take_notices_find
+-- None behind the one with which they reach so many bytes. The sizes are known without reading what they are of.
 with page as materialized (
-  select n.seq from jsonb_each(:recipients) as wanted
-  cross join notices as n on n.recipient_id = wanted.value and n.created_due >= :since
-  order by n.seq limit :limit offset :offset
+  select i.seq from (
+    select n.seq, sum(octet_length(m.content) + coalesce(octet_length(m.metadata), 0)) over (
+      order by n.seq rows between unbounded preceding and 1 preceding
+    ) as before
+    from (
+      select n.seq from jsonb_each(:recipients) as wanted
+      cross join notices as n on n.recipient_id = wanted.value and n.created_due >= :since
+      order by n.seq limit :limit
+    ) as n cross join messages as m on m.seq = n.seq
+  ) as i where coalesce(i.before, 0) < :most_bytes
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type))
@@ -268,7 +289,14 @@ from page cross join messages as m on m.seq = page.seq left join deliveries as d
 
 -- name: take_notices_find_all
 with page as materialized (
-  select seq from notices where created_due >= :since order by seq limit :limit offset :offset
+  select i.seq from (
+    select n.seq, sum(octet_length(m.content) + coalesce(octet_length(m.metadata), 0)) over (
+      order by n.seq rows between unbounded preceding and 1 preceding
+    ) as before
+    from (
+      select seq from notices where created_due >= :since order by seq limit :limit
+    ) as n cross join messages as m on m.seq = n.seq
+  ) as i where coalesce(i.before, 0) < :most_bytes
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type))
