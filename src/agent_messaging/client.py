@@ -27,13 +27,12 @@ from .exceptions import (
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
 from .handlers.registry import AnyHandler, Registry, make_handler
 from .ids import uuid7
-from .messaging.async_conversation import AsyncConversation
 from .messaging.conversation import Conversation
 from .messaging.meeting import MeetingManager
 from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.receipts import DeadLetters, Receipts
-from .messaging.sync_conversation import SyncConversation
+from .messaging.sides import AsyncConversation, SyncConversation
 from .models import (
     Agent,
     HandlerContext,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent_messaging import AgentMessaging
+from agent_messaging import AgentMessaging, Config, MessagingConfig
 
 
 def offered(door: object) -> set[str]:
@@ -30,3 +30,15 @@ async def test_completion_offers_calls_alone() -> None:
             assert offered(door) <= methods, door
         assert offered(sdk.dead_letters) >= {"list", "redrive"}
         assert sdk.one_way.engine is sdk.conversation.engine, "it is there, for the modules beside it"
+
+
+async def test_a_received_message_offers_what_it_is_and_how_it_ends() -> None:
+    config = Config(url="sqlite://:memory:", messaging=MessagingConfig(require_handler=False))
+    async with AgentMessaging[Any](config) as sdk:
+        await sdk.register_organization("acme", "Acme")
+        for name in ("alice", "bob"):
+            await sdk.register_agent(name, "acme", name.title())
+        await sdk.one_way.send("alice", "bob", "hello")
+        [message] = await sdk.receive("bob")
+        await message.done()
+    assert offered(message) == {"content", "context", "message_id", "created_at", "done", "retry", "reject"}

@@ -1,12 +1,11 @@
 """What a user calls: one module for each pattern, above the engine in `delivery`."""
 
-from .async_conversation import AsyncConversation
 from .conversation import Conversation
 from .meeting import MeetingManager
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
-from .sync_conversation import SyncConversation
+from .sides import AsyncConversation, SyncConversation
 
 __all__ = [
     "AsyncConversation",

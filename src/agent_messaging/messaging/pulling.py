@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic
 
@@ -31,18 +31,18 @@ class ReceivedMessage(Generic[T]):
     content: T
     """The payload; plain JSON, or of the type asked for."""
     context: MessageContext
-    delivery: ClaimedDelivery
-    engine: Engine
+    _delivery: ClaimedDelivery = field(repr=False)
+    _engine: Engine = field(repr=False)
 
     @property
     def message_id(self) -> str:
         """The message's id, the same in every run."""
-        return self.delivery.message_id
+        return self._delivery.message_id
 
     @property
     def created_at(self) -> datetime:
         """When it was stored."""
-        return self.delivery.created_at
+        return self._delivery.created_at
 
     async def done(self) -> None:
         """Say that it is handled; it is then settled for good.
@@ -60,7 +60,7 @@ class ReceivedMessage(Generic[T]):
         """
         if after != 0:
             check_timeout(after, field="after")
-        if self.context.attempt >= self.delivery.max_attempts:
+        if self.context.attempt >= self._delivery.max_attempts:
             await self._settle(Settling.DEAD, reason=reason)
         else:
             await self._settle(Settling.RETRY, delay=float(after), reason=reason)
@@ -76,11 +76,11 @@ class ReceivedMessage(Generic[T]):
     async def _settle(self, how: Settling, *, delay: float = 0.0, reason: str | None = None) -> None:
         if reason is not None:
             _check_reason(reason)
-        self.engine.check_loop()
-        if self.engine.is_closed:
+        self._engine.check_loop()
+        if self._engine.is_closed:
             raise ClaimLostError(message_id=self.message_id)  # it was given back then
-        settlement = Settlement(self.delivery.claim, how, delay, reason[:MAX_REASON_LENGTH] if reason else None)
-        if not await self.engine.pulling.settle(settlement, self.delivery):
+        settlement = Settlement(self._delivery.claim, how, delay, reason[:MAX_REASON_LENGTH] if reason else None)
+        if not await self._engine.pulling.settle(settlement, self._delivery):
             raise ClaimLostError(message_id=self.message_id)
 
 

@@ -1,4 +1,7 @@
-"""`sdk.sync_conversation`: the asking side of `Conversation` under names of its own; the same sessions."""
+"""`sdk.sync_conversation` and `sdk.async_conversation`: the two sides of `Conversation` under names of their own.
+
+The sessions are the same, and each call is one of `sdk.conversation`, which has more options.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ from .conversation import Conversation
 R = TypeVar("R")
 
 
-class SyncConversation(Calls, Generic[T]):
-    """Ask, answer, end. Each call is the one of `sdk.conversation`, which has more options."""
-
+class _Side(Calls, Generic[T]):
     def __init__(self, conversation: Conversation[T]) -> None:
         self.conversation = conversation
+
+
+class SyncConversation(_Side[T]):
+    """Ask, answer, end. Each call is the one of `sdk.conversation`, which has more options."""
 
     @overload
     async def send_and_wait(
@@ -77,3 +82,43 @@ class SyncConversation(Calls, Generic[T]):
     async def end_conversation(self, requester_external_id: str, other_external_id: str) -> None:
         """End the open session of the two; see `Conversation.end_conversation`."""
         await self.conversation.end_conversation(requester_external_id, other_external_id)
+
+
+class AsyncConversation(_Side[T]):
+    """Send without waiting, read when ready. Each call is the one of `sdk.conversation`."""
+
+    async def send(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = MISSING_MESSAGE,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Send and go on; see `Conversation.send_no_wait`."""
+        await self.conversation.send_no_wait(
+            sender_external_id, recipient_external_id, message, metadata, idempotency_key=idempotency_key
+        )
+
+    send_message = send
+
+    async def get_unread_messages(self, agent_external_id: str) -> list[T]:
+        """Take an agent's unread messages; see `Conversation.get_unread_messages`."""
+        return await self.conversation.get_unread_messages(agent_external_id)
+
+    async def get_messages_from_agent(
+        self, recipient_external_id: str, sender_external_id: str, mark_read: bool = True
+    ) -> list[T]:
+        """Take the unread messages of one sender; see `Conversation.get_messages_from_agent`."""
+        return await self.conversation.get_messages_from_agent(recipient_external_id, sender_external_id, mark_read)
+
+    async def wait_for_message(
+        self, recipient_external_id: str, sender_external_id: str, timeout: float | None = None
+    ) -> T | None:
+        """Take the next message of one sender; see `Conversation.wait_for_message`."""
+        return await self.conversation.wait_for_message(recipient_external_id, sender_external_id, timeout)
+
+    async def resume_agent_handler(self, agent_external_id: str) -> None:
+        """Have an agent's handler take up what waits; see `Conversation.resume_agent_handler`."""
+        await self.conversation.resume_agent_handler(agent_external_id)
