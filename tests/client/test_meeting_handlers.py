@@ -145,15 +145,15 @@ async def test_a_turn_that_is_over_before_its_handler_ran_has_not_failed(
     sdk: Sdk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdk.register_meeting_handler("bob")(bob := Speaker("late"))
-    meetings = sdk._started().meetings
-    begun, prepare = asyncio.Event(), meetings.prepare
+    turns = sdk._started().meetings.runs
+    begun, prepare = asyncio.Event(), turns.prepare
 
     async def slow(*arguments: Any) -> Any:
         begun.set()
         await hang()
         return await prepare(*arguments)
 
-    monkeypatch.setattr(meetings, "prepare", slow)
+    monkeypatch.setattr(turns, "prepare", slow)
     table = await Table.open(sdk, "bob")
     with caplog.at_level(logging.INFO, "agent_messaging"):
         await table.speak("alice", "hi")
@@ -271,7 +271,7 @@ async def test_a_handler_that_fails_again_and_again_waits_longer_and_longer(
     assert failures == [1, 2, 3, 1, 4, 1]
     await table.end()
     await other.end()
-    assert sdk._started().meetings.failures == {}
+    assert sdk._started().meetings.runs.failures == {}
 
 
 async def test_a_count_of_failures_goes_with_a_meeting_that_ends_elsewhere(make_sdk: MakeSdk) -> None:
@@ -281,7 +281,7 @@ async def test_a_count_of_failures_goes_with_a_meeting_that_ends_elsewhere(make_
     table = await Table.open(sdk, "bob")
     await table.speak("alice")
     await table.wait("alice")
-    failures = sdk._started().meetings.failures
+    failures = sdk._started().meetings.runs.failures
     assert len(failures) == 1
     await table.at(other).end()
     await eventually(lambda: not failures, SOON)

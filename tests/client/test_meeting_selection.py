@@ -287,9 +287,9 @@ async def test_every_selection_is_asked_for_at_once_however_fast_the_turns_go(
 
 
 async def test_of_a_long_meeting_the_function_is_given_what_is_new(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent_messaging.delivery import meetings
+    from agent_messaging.delivery.meetings import selection
 
-    monkeypatch.setattr(meetings, "SO_FAR", 5)
+    monkeypatch.setattr(selection, "SO_FAR", 5)
     seen: list[Record] = []
     table = await Table.open(sdk, "bob", speaker_selection=in_turn(["bob", "alice"], seen))
     await speak_round(table, 12)
@@ -302,7 +302,7 @@ async def test_a_function_is_forgotten_with_its_meeting(make_sdk: MakeSdk) -> No
     """Also where another process ends it, and for a meeting that never was."""
     sdk, other = await make_sdk(), await make_sdk()
     await sdk.add_people("alice", "bob")
-    selectors = sdk._started().meetings.selectors
+    selectors = sdk._started().meetings.selection.selectors
     here = await Table.open(sdk, "bob", speaker_selection=lambda so_far: "bob")
     await here.end()
     assert not selectors

@@ -36,7 +36,7 @@ from agent_messaging import (
     TurnLostError,
     register_message_notification_handler,
 )
-from agent_messaging.delivery import meetings
+from agent_messaging.delivery.meetings import acts
 from tests.client.meeting_support import Table
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
 from tests.support import eventually
@@ -620,7 +620,7 @@ async def test_turns_that_were_shown_and_never_used_are_forgotten_with_their_mee
     make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a process that shows turns and hears of no end would remember ever more of them."""
-    monkeypatch.setattr(meetings, "MANY_OBSERVED", 3)
+    monkeypatch.setattr(acts, "MANY_OBSERVED", 3)
     sdk, other = await make_sdk(), await make_sdk()
     await sdk.add_people("alice", "bob")
     lasting = await Table.open(sdk, "bob")

@@ -113,7 +113,7 @@ async def test_where_a_function_fails_the_order_decides_at_once(sdk: Sdk, bad: A
 
 
 async def test_a_function_is_given_the_newest_of_a_long_meeting(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_messaging.delivery.meetings.SO_FAR", 3)
+    monkeypatch.setattr("agent_messaging.delivery.meetings.selection.SO_FAR", 3)
     asked: list[Record] = []
 
     def choose(so_far: Record) -> str:
@@ -136,9 +136,9 @@ async def test_one_look_is_enough_for_all_meetings_and_forgets_those_that_ended_
     await host.add_people("alice")
     tables = [await Table.invite(host, speaker_selection=other) for _ in range(5)]
     meetings = host.meeting.engine.meetings
-    assert len(meetings.selectors) == 5
+    assert len(meetings.selection.selectors) == 5
     await tables[0].at(other_sdk).end()
-    await eventually(lambda: len(meetings.selectors), SOON, until=lambda left: left == 4)
+    await eventually(lambda: len(meetings.selection.selectors), SOON, until=lambda left: left == 4)
 
     find, looks = meetings.meetings.find_standings, list[int]()
 

@@ -104,7 +104,7 @@ class Engine:
             meetings, presence, self.names, threads, background, self.commits, self.announcer, self.trouble
         )
         self.pulling = Pulling(self.claims, self.announcer)
-        runs = Runs(self.claims, self.names, self.asks, self.meetings, threads, background, self.decoder, settings)
+        runs = Runs(self.claims, self.names, self.asks, self.meetings.runs, threads, background, self.decoder, settings)
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
         self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
         self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)

@@ -20,7 +20,7 @@ from .asks import Asks
 from .background import Background
 from .claims import STOPPED, Claims
 from .current import Run, enter
-from .meetings import Meetings, TurnRun
+from .meetings import TurnRun, TurnRuns
 from .names import NAMES_MAX_AGE, Names
 from .probes import probe
 from .retry import RetryPolicy, describe, is_cancellation, traceback_of
@@ -42,7 +42,7 @@ class Runs(Service):
         claims: Claims,
         names: Names,
         asks: Asks,
-        meetings: Meetings,
+        turns: TurnRuns,
         threads: DaemonThreads,
         background: Background,
         decoder: Decoder,
@@ -51,7 +51,7 @@ class Runs(Service):
         self.claims = claims
         self.names = names
         self.asks = asks
-        self.meetings = meetings
+        self.turns = turns
         self.retry = RetryPolicy(settings.retry_delay, settings.retry_max_delay)
         self.max_answer_bytes = settings.max_payload_bytes
         """The largest answer, or speech, of a handler."""
@@ -68,7 +68,7 @@ class Runs(Service):
             self._checking.request()
 
     async def _end_turns(self) -> None:
-        for turn in await self.meetings.find_over(self.claims.turns()):
+        for turn in await self.turns.find_over(self.claims.turns()):
             self.claims.end_turn(turn)
 
     async def aclose(self, timeout: float) -> None:
@@ -239,7 +239,7 @@ class Runs(Service):
             if delivery.turn is None:
                 return Settlement(delivery.claim, Settling.DEAD, reason=TOO_LATE)
             run.turn = delivery.turn
-            turn = await self.meetings.prepare(delivery, delivery.turn, run.station.agent)
+            turn = await self.turns.prepare(delivery, delivery.turn, run.station.agent)
             if turn is None:
                 return None
             turn = await self._brake(run, turn)
@@ -254,7 +254,7 @@ class Runs(Service):
                 decoder=self.decoder,
             )
             answer = None if result is None else self._encode(result)
-            self.meetings.ran(turn, run.station.agent.id, failed=False)
+            self.turns.ran(turn, run.station.agent.id, failed=False)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -270,9 +270,9 @@ class Runs(Service):
             reason = describe(error)
             if not is_cancellation(error):  # otherwise it is not the handler that failed: as a rule its turn is over
                 self._log(delivery, error)
-                self.meetings.ran(turn, run.station.agent.id, failed=True)
+                self.turns.ran(turn, run.station.agent.id, failed=True)
         run.is_acting = True
-        await self.meetings.use_turn(turn, run.station.agent.id, delivery.claim, answer, reason)
+        await self.turns.use_turn(turn, run.station.agent.id, delivery.claim, answer, reason)
         return None
 
     async def _brake(self, run: Run, turn: TurnRun) -> TurnRun | None:
@@ -282,7 +282,7 @@ class Runs(Service):
         store can. Half of the turn is left to the handler, which may work again. Where turns do not end by time, claims
         do: the pause comes out of the margin of this one, or another run would begin beside it.
         """
-        failures = self.meetings.count_failures(turn, run.station.agent.id)
+        failures = self.turns.count_failures(turn, run.station.agent.id)
         pause = self.retry.pause(failures) if failures else 0.0
         pause = max(0.0, min(pause, (CLAIM_MARGIN if turn.left is None else turn.left) / 2))
         if not pause:

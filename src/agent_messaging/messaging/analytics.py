@@ -69,7 +69,7 @@ async def describe_with_seats(engine: Engine, row: MeetingRow) -> Record:
 
 async def list_history(engine: Engine, meeting_id: str) -> list[Record]:
     """All that was said, with the SDK's own notes."""
-    return await engine.meetings.describe(await _all_messages(engine, meeting_id))
+    return await engine.meetings.records.describe(await _all_messages(engine, meeting_id))
 
 
 async def get_details(engine: Engine, row: MeetingRow) -> Record:
@@ -172,7 +172,7 @@ async def get_timeline(engine: Engine, row: MeetingRow) -> Record:
     """See `MeetingManager.get_meeting_timeline`."""
     messages = await _all_messages(engine, row.meeting_id)
     events = await _all_events(engine, row.meeting_id)
-    described = await engine.meetings.describe(messages)
+    described = await engine.meetings.records.describe(messages)
     external = await _names_in(engine, events)
     said = dict(zip((message.seq for message in messages), described, strict=True))
     entries: list[Record] = []

@@ -110,7 +110,7 @@ class MeetingPreparation(MeetingTurns[T]):
             if gone:
                 raise AgentNotFoundError(external_id=gone[0], role="participant")
             if selector is not None:
-                engine.meetings.choose_speakers(meeting_id, selector)
+                engine.meetings.selection.choose_speakers(meeting_id, selector)
             engine.announcer.invited([agent.id for agent in seated[1:]])
 
         await engine.commits.run(create())
@@ -165,7 +165,7 @@ class MeetingPreparation(MeetingTurns[T]):
         """
         id = parse_id(meeting_id, field="meeting_id")
         check_function(function, field="function", takes=SELECTOR)
-        self.engine.meetings.choose_speakers(id, function)
+        self.engine.meetings.selection.choose_speakers(id, function)
         self.engine.meetings.look()
 
     @overload

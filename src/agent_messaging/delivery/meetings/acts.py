@@ -1,0 +1,224 @@
+"""Acts on meetings, who waits here for what they change, and which turns were shown here."""
+
+from __future__ import annotations
+
+from ...exceptions import (
+    MeetingNotFoundError,
+)
+from ...handlers.threads import DaemonThreads
+from ...models import MeetingStatus, ParticipantStatus, Turn
+from ...storage.assembly import Act, End, Leave, Purpose, Refused, Remove
+from ...storage.ports import (
+    Acted,
+    Claim,
+    Duplicate,
+    KeyConflict,
+    MeetingStore,
+    NewSpeech,
+    Presence,
+    Standing,
+    TimedOut,
+    TurnRow,
+)
+from ..announcer import Announcer
+from ..background import Background
+from ..commits import Commits
+from ..names import AgentName, Names
+from ..services import Service, SingleFlight
+from ..trouble import Trouble
+from ..waiting import Waiters
+from .records import RECENT, Records
+from .runs import TurnRuns
+from .selection import Selection
+
+MANY_OBSERVED = 1_000
+TIME_OUTS = 100
+"""Meetings whose turns are ended by one call to the store."""
+
+
+class Meetings(Service):
+    """The meetings of one SDK object.
+
+    Args:
+        trouble: Told when the store did not let a speaker be chosen.
+        threads: For plain functions that name speakers.
+    """
+
+    def __init__(
+        self,
+        meetings: MeetingStore,
+        presence: Presence,
+        names: Names,
+        threads: DaemonThreads,
+        background: Background,
+        commits: Commits,
+        announcer: Announcer,
+        trouble: Trouble,
+    ) -> None:
+        self.meetings = meetings
+        self.presence = presence
+        self.announcer = announcer
+        self.commits = commits
+        self.waiters = Waiters[tuple[str, str], Standing](
+            self._find, lambda key: MeetingNotFoundError(meeting_id=key[0])
+        )
+        """By (meeting id, agent id); told when the agent has the turn, or will never have it."""
+        self.readiness = Waiters[str, Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
+        """By meeting id; told when it is no longer in preparation."""
+        self.observed: dict[tuple[str, str], int] = {}
+        """The newest turn that was shown here, by (meeting id, agent id); forgotten once it was used."""
+        self._many_observed = MANY_OBSERVED
+        """With so many it is time to see which of their meetings have ended elsewhere."""
+        self.records = Records(meetings, names)
+        self.selection = Selection(self.records, presence, threads, background, self.act, trouble)
+        self.runs = TurnRuns(self.records, self.act)
+        self._looking = SingleFlight(self._review, "looking for speakers to choose")
+
+    # --- acts ---------------------------------------------------------------------------------------------------------
+
+    async def act(
+        self, meeting_id: str, act: Act, *, speech: NewSpeech | None = None, claim: Claim | None = None
+    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+        """Let the store decide an act; whoever waits for what it changed is woken, also if the caller is cancelled."""
+        owner = self.presence.process_id
+
+        async def commit() -> Acted | Refused | Duplicate | KeyConflict | None:
+            outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
+            self._tell(meeting_id, act, outcome)
+            return outcome
+
+        return await self.commits.run(commit())
+
+    def _tell(self, meeting_id: str, act: Act, outcome: Acted | Refused | Duplicate | KeyConflict | None) -> None:
+        if isinstance(outcome, Acted):
+            self.acted(meeting_id, outcome)
+            if isinstance(act, Leave | Remove | End):
+                self.waiters.hint(key for key in self.waiters.ids() if key[0] == meeting_id)
+
+    def acted(self, meeting_id: str, acted: Acted) -> None:
+        """A meeting has changed by a commit made here."""
+        self.announcer.acted(meeting_id, acted)
+        self.readiness.hint([meeting_id])
+        turn = acted.turn
+        if turn is not None:
+            if turn.purpose is Purpose.SPEAK:
+                standing = Standing(acted.status, ParticipantStatus.SPEAKING, turn)
+                self.waiters.tell((meeting_id, turn.agent_id), standing)
+            else:
+                self.selection.select(meeting_id)
+        if acted.status is MeetingStatus.ENDED:
+            self.forget(meeting_id)
+
+    def forget(self, meeting_id: str) -> None:
+        """A meeting is over, or gone."""
+        self.selection.forget(meeting_id)
+        self.runs.forget(meeting_id)
+        for key in [key for key in self.observed if key[0] == meeting_id]:
+            del self.observed[key]
+
+    async def time_out(self) -> TimedOut:
+        """End turns whose time is over."""
+        changed = await self.meetings.time_out(TIME_OUTS)
+        for meeting_id, acted in changed.meetings.items():
+            self.acted(meeting_id, acted)
+        return changed
+
+    def look(self) -> None:
+        """Anything may have changed elsewhere."""
+        self.waiters.look()
+        self.readiness.look()
+        if self.selection.selectors or self.runs.failures or len(self.observed) >= self._many_observed:
+            self._looking.request()
+
+    async def _review(self) -> None:
+        """Choose where it is due, and forget the meetings that ended elsewhere; one query for all of them."""
+        await self.selection.take_chairs()
+        meeting_ids = self.selection.selectors.keys() | self.runs.failures.keys()
+        if tidies := len(self.observed) >= self._many_observed:
+            meeting_ids |= {meeting_id for meeting_id, _ in self.observed}
+        for meeting_id, standing in (await self.records.find_standings(meeting_ids)).items():
+            if standing is None or standing.status is MeetingStatus.ENDED:
+                self.forget(meeting_id)
+            elif standing.turn is not None and standing.turn.purpose is Purpose.SELECT:
+                self.selection.select(meeting_id)
+        if tidies:
+            self._many_observed = max(MANY_OBSERVED, 2 * len(self.observed))
+
+    async def aclose(self, timeout: float) -> None:
+        """Release whoever waits."""
+        await self.selection.aclose()
+        await self.waiters.aclose()
+        await self.readiness.aclose()
+        await self._looking.aclose()
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def wait_for_turn(self, meeting_id: str, agent: AgentName) -> Standing:
+        """Wait until the agent has the turn, the meeting has ended, or the agent is no longer in it.
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting (any more).
+            NotInitializedError: The SDK was closed meanwhile.
+        """
+        with self.waiters.expect((meeting_id, agent.id)) as called:
+            standing = await self.meetings.sit(meeting_id, agent.id, owner=self.presence.process_id)
+            if standing is None:
+                raise MeetingNotFoundError(meeting_id=meeting_id)
+            if holds_turn(standing, agent.id) or is_out(standing):
+                return standing
+            return await called
+
+    async def _find(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Standing | None]:
+        return await self.meetings.find_standings(keys, called=True)
+
+    async def _find_ready(self, meeting_ids: list[str]) -> dict[str, Standing | None]:
+        found = await self.records.find_standings(meeting_ids)
+        return {
+            meeting_id: standing
+            for meeting_id, standing in found.items()
+            if standing is None or standing.status is not MeetingStatus.CREATED
+        }
+
+    # --- turns that were shown ----------------------------------------------------------------------------------------
+
+    async def open_turn(self, meeting_id: str, agent: AgentName, turn: TurnRow | None, *, has_ended: bool) -> Turn:
+        """Show an agent its turn, or the end, with what was said since its last speech."""
+        rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
+        if turn is not None:
+            self.show(meeting_id, agent.id, turn.number)
+        else:
+            self.observed.pop((meeting_id, agent.id), None)
+        if has_ended:
+            self.forget(meeting_id)
+        said, noted = await self.records.describe_apart(rows)
+        return Turn(
+            number=None if turn is None else turn.number,
+            deadline=None if turn is None else turn.deadline_at,
+            messages=tuple(said),
+            has_ended=has_ended,
+            notes=tuple(noted),
+        )
+
+    def show(self, meeting_id: str, agent_id: str, number: int) -> None:
+        """The agent is shown this turn: from now on its acts here are bound to it."""
+        self.observed[meeting_id, agent_id] = max(number, self.last_shown(meeting_id, agent_id) or 0)
+
+    def last_shown(self, meeting_id: str, agent_id: str) -> int | None:
+        """The turn to which the agent's acts here are bound."""
+        return self.observed.get((meeting_id, agent_id))
+
+    def used(self, meeting_id: str, agent_id: str, number: int | None) -> None:
+        """The agent has used this turn: it and older ones bind its acts no more. A newer one may have been shown."""
+        if number is not None and self.observed.get((meeting_id, agent_id), number + 1) <= number:
+            del self.observed[meeting_id, agent_id]
+
+
+def holds_turn(standing: Standing, agent_id: str) -> bool:
+    """Whether the agent may speak."""
+    turn = standing.turn
+    return turn is not None and turn.agent_id == agent_id and turn.purpose is Purpose.SPEAK
+
+
+def is_out(standing: Standing) -> bool:
+    """Whether the agent will never have the turn (again): the meeting has ended, or it is not in it."""
+    return standing.status is MeetingStatus.ENDED or standing.seat is None or standing.seat == "left"
