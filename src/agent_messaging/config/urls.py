@@ -75,7 +75,9 @@ _A_PATH = re.compile(r"(?i):memory:|(?:[.~]{0,2}/)[^@=\s?#]*|[^@=:\s?#]+\.(?:db|
 
 
 def _meant_by_path(text: str) -> str:
-    """Where a file's name was given instead of a URL: the URL that was meant."""
+    """Where a file's name was given instead of a URL: the URL that was meant. Where it is in quotes: that it is."""
+    if (bare := text.strip().strip("'\"")) != text and "://" in bare:
+        return " Leave out the quotes and blanks around it, which are part of the value here."
     if not _A_PATH.fullmatch(text) or text.endswith("/"):
         return ""
     meant = "sqlite://:memory:" if text == ":memory:" else f"sqlite:///{os.path.expanduser(text)}"
@@ -105,7 +107,8 @@ def _parse_postgres(url: str) -> StoreLocation:
     try:
         parts = urlsplit(url)
         hosts = parts.netloc.rpartition("@")[2]
-        ports_fit = "," in hosts or parts.port is None or parts.port > 0
+        # A second @ is one of the password: drivers take what is behind the first one for the host.
+        ports_fit = parts.netloc.count("@") < 2 and ("," in hosts or parts.port is None or parts.port > 0)
     except ValueError:
         ports_fit = False
     if not ports_fit:
