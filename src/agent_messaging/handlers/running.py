@@ -9,13 +9,15 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from ..bodies import open_as, open_body, open_metadata
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
-from ..models import HandlerContext, Kind, MessageContext, Turn
+from ..models import HandlerContext, Invitation, Kind, MessageContext, Turn
 from ..payloads import Decoder
 from ..storage.ports import ClaimedDelivery
 from .functions import check_result
@@ -93,9 +95,21 @@ def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any
         UnreadableError: The stored payload is damaged or does not fit. A repeat would not help.
     """
     try:
-        return open_as(delivery, f"message {delivery.message_id}", decoder, annotation)
+        payload = open_as(delivery, f"message {delivery.message_id}", decoder, annotation)
+        if delivery.kind is Kind.INVITATION and _has_taken_nothing(payload):
+            raise PayloadError(field="message", reason="has none of the fields that the handler asks for.")
     except (PayloadError, StorageCorruptError) as error:
         raise UnreadableError from error
+    return payload
+
+
+def _has_taken_nothing(payload: object) -> bool:
+    """Whether a type fits only because all of its fields may be missing, as those of a note with defaults."""
+    if isinstance(payload, BaseModel):
+        return not payload.model_fields_set
+    if is_dataclass(payload):
+        return not {field.name for field in fields(payload)} & set(Invitation.model_fields)
+    return payload == {}
 
 
 class UnreadableError(Exception):
