@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 
 import pytest
 
@@ -134,4 +135,26 @@ async def test_a_caller_that_goes_away_stops_nothing() -> None:
     work.may_end.set()
     await service.wait_until_idle()
     assert work.runs == 1
+    await service.aclose()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+async def test_a_run_that_ends_before_its_task_is_known_ends_all_the_same() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            service.request()
+
+    service = SingleFlight(work, "working")
+    for _ in range(2):
+        service.request()
+        assert service.is_idle
+        await service.run()
+        await service.wait_until_idle()
+    assert runs == 5
     await service.aclose()

@@ -9,6 +9,8 @@ message is stored all the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import random
 import time
 import weakref
@@ -29,7 +31,9 @@ from ..futures import fail
 from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
 from .probes import probe
-from .services import Service
+from .services import Service, SingleFlight
+
+logger = logging.getLogger("agent_messaging.delivery")
 
 MAX_GROUPS = 1_000
 """Calls in one commit: bounds the memory and the time of one transaction."""
@@ -64,13 +68,13 @@ class Outbox(Service):
         self.most_bytes = MAX_BYTES
         self._waiting: deque[tuple[NewGroup, asyncio.Future[AppendOutcome]]] = deque()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._task: asyncio.Task[None] | None = None
+        self._storing = SingleFlight(self._store_all, "storing what was sent")
         self._is_closed = False
 
     @property
     def is_idle(self) -> bool:
         """Whether everything handed in has been answered."""
-        return self._task is None
+        return self._storing.is_idle
 
     def turn(self, sender_id: str) -> asyncio.Lock:
         """The lock under which a call of this sender looks things up and enters its group.
@@ -94,25 +98,22 @@ class Outbox(Service):
             raise NotInitializedError
         future: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((group, future))
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain(), name="agent-messaging-outbox")
+        self._storing.request()
         return future
 
     async def wait_until_idle(self) -> None:
         """Wait until everything handed in has been answered."""
-        while self._task is not None:
-            await asyncio.wait({self._task})
+        await self._storing.wait_until_idle()
 
     async def aclose(self, timeout: float) -> None:
         """Take nothing more; wait until what was handed in has been answered, or its outcome stays unknown."""
         self._is_closed = True
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=timeout)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._storing.wait_until_idle()
+        await self._storing.aclose()
 
-    async def _drain(self) -> None:
+    async def _store_all(self) -> None:
         try:
             while self._waiting:
                 batch = take(self._drawn(), lambda one: one[0].size, most=MAX_GROUPS, most_bytes=self.most_bytes)
@@ -122,6 +123,8 @@ class Outbox(Service):
                 for (group, future), outcome in zip(batch, outcomes, strict=True):
                     try:
                         self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
+                    except Exception:
+                        logger.exception("what became of a call could not be announced")
                     finally:  # whatever becomes of the runs here, the caller is told what the store said
                         if not future.done():
                             _answer(future, outcome)
@@ -130,7 +133,6 @@ class Outbox(Service):
             for _, future in self._waiting:
                 future.cancel()
             self._waiting.clear()
-            self._task = None
 
     def _drawn(self) -> Iterator[tuple[NewGroup, asyncio.Future[AppendOutcome]]]:
         while self._waiting:

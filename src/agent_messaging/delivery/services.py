@@ -41,21 +41,25 @@ class SingleFlight:
         self._start: Callable[..., asyncio.Task[None]] = asyncio.create_task if background is None else background.start
         self._is_requested = False
         self._waiting: list[asyncio.Future[None]] = []
+        self._is_running = False
         self._task: asyncio.Task[None] | None = None
         self.is_closed = False
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs and nothing is requested."""
-        return self._task is None
+        return not self._is_running
 
     def request(self) -> None:
         """Have it run: now, or once more after the run in flight. After the end it does nothing."""
         if self.is_closed:
             return
         self._is_requested = True
-        if self._task is None:
-            self._task = self._start(self._run(), name=f"agent-messaging {self._name}")
+        if not self._is_running:
+            self._is_running = True
+            task = self._start(self._run(), name=f"agent-messaging {self._name}")
+            # A loop that starts tasks eagerly runs its first step in here; it may have ended already.
+            self._task = task if self._is_running else None
 
     async def run(self) -> None:
         """Request it, and wait until a run that begins from now on has ended.
@@ -96,6 +100,7 @@ class SingleFlight:
             self._end()
 
     def _end(self) -> None:
+        self._is_running = False
         self._task = None
         for future in self._waiting:  # none, unless it was closed, or the end of the loop has cancelled it
             fail(future, NotInitializedError("The SDK was closed meanwhile."))

@@ -76,7 +76,7 @@ class Together(Generic[A, R]):
         loop = asyncio.get_running_loop()
         waiting = _Waiting[A, R](item, loop.create_future(), loop.time() + self._budget)
         self._waiting.append(waiting)
-        if self._working is None:
+        if self._working is None or self._working.done():  # done, where tasks are started eagerly
             self._working = loop.create_task(self._work(), name="agent-messaging-together")
         return await waiting.future
 

@@ -161,7 +161,7 @@ class SQLitePresence:
             elif next_time - _MERGE <= now:  # otherwise a later one is on its way already
                 self._rung[process_id] = next_time
                 self._loop.call_at(next_time, self._send, process_id)
-        if self._unknown and self._asking is None:
+        if self._unknown and (self._asking is None or self._asking.done()):  # done, where tasks are started eagerly
             self._asking = self._loop.create_task(self._learn(), name="agent-messaging-doorbell")
 
     def _send(self, process_id: str) -> None:

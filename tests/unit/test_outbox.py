@@ -1,0 +1,132 @@
+"""The outbox alone: a store that is slow, full or silent, and an observer who notes what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from agent_messaging.delivery.outbox import Outbox
+from agent_messaging.exceptions import NotInitializedError, OutcomeUnknownError, StorageFullError
+from agent_messaging.models import Kind
+from agent_messaging.storage.ports import AppendOutcome, Claim, NewDelivery, NewGroup, Stored
+
+SOON = 5.0
+
+
+def group(content: str) -> NewGroup:
+    return NewGroup(Kind.ONE_WAY, "alice", content, None, 0, [NewDelivery(content, "bob")], 5, 60.0)
+
+
+class Deliveries:
+    """Stores what it gets once it may."""
+
+    def __init__(self) -> None:
+        self.commits: list[list[str]] = []
+        self.repeats: list[bool] = []
+        self.has_begun = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.errors: list[Exception] = []
+
+    async def append(
+        self, groups: Sequence[NewGroup], *, owner: str, repeat: bool = False, budget: float | None = None
+    ) -> list[AppendOutcome]:
+        self.has_begun.set()
+        await self.may_answer.wait()
+        self.repeats.append(repeat)
+        if self.errors:
+            raise self.errors.pop(0)
+        self.commits.append([one.content for one in groups])
+        return [Stored({one.content: Claim(1, 1, 1)}) for one in groups]
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.marked: list[str] = []
+        self.doubts = 0
+        self.told: list[tuple[str, AppendOutcome | None]] = []
+        self.error: Exception | None = None
+
+    def about_to_append(self, groups: list[NewGroup]) -> None:
+        self.marked += [one.content for one in groups]
+
+    def doubted(self) -> None:
+        self.doubts += 1
+
+    def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None:
+        self.told.append((group.content, outcome))
+        if self.error is not None:
+            raise self.error
+
+
+class Post:
+    """An outbox with its store and its observer."""
+
+    def __init__(self) -> None:
+        self.store, self.observer = Deliveries(), Observer()
+        deliveries: Any = self.store
+        self.outbox = Outbox(deliveries, lambda: "me", self.observer, budget=SOON)
+
+
+async def test_what_arrives_during_a_commit_goes_out_together_with_the_next_one() -> None:
+    post = Post()
+    first = post.outbox.enter(group("1"))
+    await post.store.has_begun.wait()
+    rest = [post.outbox.enter(group(name)) for name in "234"]
+    post.store.may_answer.set()
+    await asyncio.wait_for(asyncio.gather(first, *rest), SOON)
+    assert post.store.commits == [["1"], ["2", "3", "4"]]
+    assert [name for name, _ in post.observer.told] == post.observer.marked == ["1", "2", "3", "4"]
+    await post.outbox.aclose(SOON)
+    with pytest.raises(NotInitializedError):
+        post.outbox.enter(group("5"))
+
+
+async def test_a_lost_answer_is_doubted_and_the_repeat_brings_no_claims() -> None:
+    post = Post()
+    post.store.errors = [OutcomeUnknownError("lost")]
+    post.store.may_answer.set()
+    outcome = await asyncio.wait_for(post.outbox.enter(group("1")), SOON)
+    assert isinstance(outcome, Stored)
+    assert outcome.claims == {}
+    assert (post.store.repeats, post.observer.doubts) == ([False, True], 1)
+    await post.outbox.aclose(SOON)
+
+
+async def test_a_refused_group_is_told_as_one_of_which_nothing_is_known_to_be_stored() -> None:
+    post = Post()
+    post.store.errors = [StorageFullError("full")]
+    post.store.may_answer.set()
+    with pytest.raises(StorageFullError):
+        await asyncio.wait_for(post.outbox.enter(group("1")), SOON)
+    assert post.observer.told == [("1", None)]
+    await post.outbox.aclose(SOON)
+
+
+async def test_a_fault_in_announcing_hides_no_answer_from_its_caller(caplog: pytest.LogCaptureFixture) -> None:
+    post = Post()
+    post.observer.error = LookupError("a fault")
+    post.store.may_answer.set()
+    outcomes = await asyncio.wait_for(asyncio.gather(*(post.outbox.enter(group(name)) for name in "12")), SOON)
+    assert all(isinstance(outcome, Stored) for outcome in outcomes)
+    assert "could not be announced" in caplog.text
+    await post.outbox.aclose(SOON)
+
+
+async def test_closing_waits_for_what_was_handed_in_before_its_first_step() -> None:
+    post = Post()
+    post.store.may_answer.set()
+    stored = post.outbox.enter(group("1"))
+    await post.outbox.aclose(SOON)
+    assert isinstance(await stored, Stored)
+
+
+async def test_closing_ends_although_the_store_does_not_answer() -> None:
+    post = Post()
+    post.outbox.enter(group("1"))
+    waiting = post.outbox.enter(group("2"))
+    await asyncio.wait_for(post.outbox.aclose(0.05), SOON)
+    assert post.outbox.is_idle
+    assert not waiting.done() or waiting.cancelled()
