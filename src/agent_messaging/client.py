@@ -1,4 +1,4 @@
-"""`AgentMessaging`: start and stop, organizations and agents, handlers, and the doors to the patterns."""
+"""`AgentMessaging`: start and stop, handlers, and the doors to the patterns; it inherits the calls of the directory."""
 
 from __future__ import annotations
 
