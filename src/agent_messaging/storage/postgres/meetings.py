@@ -21,7 +21,8 @@ from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, Partic
 from ...payloads import checksum
 from ..acts import Wanted, first_round
 from ..aside import read
-from ..assembly import Act, Attend, Changes, Refused, TimeOut, Why, decide
+from ..assembly import Act, Changes, Refused, TimeOut, decide
+from ..minutes import Minutes, Outcome, dump, judge
 from ..ports import (
     Acted,
     Claim,
@@ -59,8 +60,6 @@ _LISTS_AT_ONCE = 25
 """Listings in one query: each may be large."""
 _MOMENT = 0.25
 """Seconds that acts which go together wait for a lock."""
-
-Outcome = Acted | Refused | Duplicate | KeyConflict | None
 
 
 class _LostRace(Exception):
@@ -200,12 +199,13 @@ class PostgresMeetings:
 
     @staticmethod
     async def _time_out(connection: Connection, numbers: dict[str, int], now: datetime | None) -> dict[str, Acted]:
-        minutes = acting.Minutes(owner=None)
+        minutes = Minutes(owner=None)
         for meeting in await acting.gather(connection, list(numbers), now) if numbers else ():
-            decision = decide(meeting.assembly, TimeOut(numbers[meeting.meeting_id]))
+            wanted = Wanted(meeting.meeting_id, TimeOut(numbers[meeting.meeting_id]))
+            decision = decide(meeting.assembly, wanted.act)
             if isinstance(decision, Changes):
-                minutes.add(meeting, decision)
-        await minutes.write(connection)
+                minutes.add(wanted, meeting, decision)
+        await acting.write(connection, minutes)
         return minutes.acted
 
     @staticmethod
@@ -236,7 +236,7 @@ class PostgresMeetings:
         *,
         now: datetime | None = None,
     ) -> bool:
-        text = acting.dump(data)
+        text = dump(data)
         values = (meeting_id, str(type), agent_id, text, checksum(text, None), now)
         status = await self._engine.run(
             lambda connection: connection.execute(_SQL["record_event"], *values),
@@ -359,50 +359,17 @@ class PostgresMeetings:
 
 async def _act(connection: Connection, wanted: Sequence[Wanted]) -> list[Outcome]:
     """Do all of these, in meetings that are locked, each in another and under another key; answers each."""
-    minutes = acting.Minutes(wanted[0].owner)
-    questions = await acting.find_questions(connection, wanted)
-    outcomes = [_judge(one, asked, minutes) for one, asked in zip(wanted, questions, strict=True)]
-    if not await minutes.write(connection):
+    minutes = Minutes(wanted[0].owner)
+    outcomes: list[Outcome] = []
+    for one, asked in zip(wanted, await acting.find_questions(connection, wanted), strict=True):
+        judged = judge(one, asked)
+        if isinstance(judged, Changes):
+            assert asked.meeting is not None
+            judged = minutes.add(one, asked.meeting, judged)
+        outcomes.append(judged)
+    if not await acting.write(connection, minutes):
         raise _LostRace
     return outcomes
-
-
-def _judge(wanted: Wanted, asked: acting.Question, minutes: acting.Minutes) -> Outcome:
-    """What becomes of an act; what it changes is in the minutes."""
-    meeting, speech = asked.meeting, wanted.speech
-    if asked.said_in is not None and meeting is not None and speech is not None:
-        return _answer_again(meeting, asked.said_in, speech)
-    if asked.key is not None:
-        return asked.key
-    if meeting is None:
-        return None
-    if wanted.claim is not None and not asked.is_claim_open:
-        turn = meeting.turn
-        holder_id, number = (None, None) if turn is None else (turn.agent_id, turn.number)
-        return Refused(Why.TURN_LOST, meeting.assembly.status, holder_id, number)
-    decision = decide(meeting.assembly, wanted.act)
-    if isinstance(decision, Refused):
-        return decision
-    minutes.add(
-        meeting,
-        decision,
-        speaker_id=wanted.agent_id,
-        speech=speech,
-        is_claimed=wanted.claim is not None,
-        comer_id=wanted.agent_id if isinstance(wanted.act, Attend) else None,
-    )
-    return minutes.acted[wanted.meeting_id]
-
-
-def _answer_again(meeting: acting.Gathering, number: int, speech: NewSpeech) -> Acted:
-    """What became of an act whose speech is stored already. Perhaps its caller never heard, and nobody was told."""
-    return Acted(
-        status=meeting.assembly.status,
-        turn=meeting.turn,
-        ended_turn=number,
-        message_id=speech.message_id,
-        processes={process_id for process_id in meeting.processes.values() if process_id is not None},
-    )
 
 
 def _meeting(row: Any) -> MeetingRow:

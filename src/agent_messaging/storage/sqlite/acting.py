@@ -1,4 +1,4 @@
-"""Acts on meetings inside a transaction: loads what the rules need, asks them, and writes what they answer.
+"""Acts on meetings inside a transaction: loads what the rules need, asks them, and writes what stands in the `Minutes`.
 
 Reading and then writing is safe because there is one writer at a time (BEGIN IMMEDIATE). The number of statements does
 not depend on the number of meetings.
@@ -7,110 +7,53 @@ not depend on the number of meetings.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import apsw
 
 from ...exceptions import StorageCorruptError
-from ...ids import uuid7
-from ...models import (
-    DeliveryState,
-    Kind,
-    MeetingStatus,
-    MessageType,
-    ParticipantStatus,
-    SpeakerSelection,
-    TurnEnd,
-)
-from ...payloads import checksum
-from .. import assembly
+from ...models import DeliveryState, MeetingStatus, ParticipantStatus, SpeakerSelection
 from ..acts import Wanted
-from ..admission import Key, Use, judge_repeat
+from ..admission import Key
 from ..aside import read, seconds
-from ..assembly import Assembly, Attend, Changes, CurrentTurn, NewTurn, Purpose, Refused, Seat, Vanish, Why
-from ..ports import Acted, Claim, Duplicate, KeyConflict, TurnRow
+from ..assembly import Assembly, Changes, CurrentTurn, Seat, Vanish, agents_named
+from ..minutes import Meeting, Minutes, Outcome, Question, Row, judge
+from ..ports import TurnRow
 from ..sql import Queries
 from .append import find_keys
-from .clock import Instant, to_datetime, to_datetime_or_none
+from .clock import Instant, to_datetime
 from .engine import fetch
 from .rows import encode, turn_row_or_none
 
 _SQL = Queries(__package__, "meetings")
 _DELIVERIES = Queries(__package__, "deliveries")
-_SECOND = 1_000_000
+_MICROSECOND = timedelta(microseconds=1)
+_CALL = "speak"
+"""That keys are for."""
 
-Outcome = Acted | Refused | Duplicate | KeyConflict | None
-Row = tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Meeting:
-    """A meeting as it was loaded."""
-
-    assembly: Assembly
-    max_attempts: int
-    turn: TurnRow | None
-    delivery: tuple[int, DeliveryState, int, str | None] | None
-    """Of the current turn: seq, state, token, owner."""
-    processes: dict[str, str]
-    """To be woken, by agent."""
-
-    def holds(self, claim: Claim) -> bool:
-        """Whether that is the open claim on the current turn's delivery."""
-        if self.delivery is None:
-            return False
-        seq, state, token, _ = self.delivery
-        return state is DeliveryState.CLAIMED and (seq, token) == (claim.seq, claim.token)
-
-
-@dataclass(slots=True)
-class Writing:
-    """The rows of all that is to be written. What needs the seq of a message has its place in `messages` until then."""
-
-    messages: list[Row] = field(default_factory=list)
-    deliveries: list[tuple[int, Row]] = field(default_factory=list)
-    """With the place of the message."""
-    meetings: list[Row] = field(default_factory=list)
-    seats: list[Row] = field(default_factory=list)
-    ended: list[tuple[Row, int | None]] = field(default_factory=list)
-    """With the place of what was said."""
-    turns: list[tuple[Row, int | None, int | None]] = field(default_factory=list)
-    """With the places of the turn's message and of what was said."""
-    events: list[tuple[Row, int | None]] = field(default_factory=list)
-    """With the place of what was said."""
-    ended_deliveries: list[Row] = field(default_factory=list)
-    invitations: list[Row] = field(default_factory=list)
-    most_invitations: int = 0
-    keys: list[Row] = field(default_factory=list)
-
-    def add_message(self, *row: object) -> int:
-        """Returns its place."""
-        self.messages.append(row)
-        return len(self.messages) - 1
+Loaded = tuple[Meeting, tuple[Any, Any] | None]
+"""With the open claim on the current turn's delivery: seq and token."""
 
 
 def act(connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None, instant: Instant) -> list[Outcome]:
     """Do all of these, each to another meeting and under another key, and answer each."""
-    meetings = _load(connection, [one.meeting_id for one in wanted], instant)
-    said = _find_said(connection, wanted)
-    used = find_keys(connection, [key for one in wanted if (key := _key(one))])
+    questions = _find_questions(connection, wanted, instant)
+    judged = [judge(one, asked) for one, asked in zip(wanted, questions, strict=True)]
+    names = _find_names(connection, [one for one in judged if isinstance(one, Changes)])
+    minutes = Minutes(owner)
     outcomes: list[Outcome] = []
-    accepted: list[tuple[Wanted, Meeting, Changes]] = []
-    for one in wanted:
-        meeting = meetings.get(one.meeting_id)
-        judged = _judge(one, meeting, said, used)
-        if isinstance(judged, Changes):
-            assert meeting is not None
-            outcomes.append(_answer(one, meeting, judged, instant))
-            accepted.append((one, meeting, judged))
-        else:
-            outcomes.append(judged)
-    if accepted:
-        _store(connection, accepted, owner, instant)
+    for one, asked, decision in zip(wanted, questions, judged, strict=True):
+        if isinstance(decision, Changes):
+            assert asked.meeting is not None
+            decision = minutes.add(one, replace(asked.meeting, external_ids=names), decision)
+        outcomes.append(decision)
+    if minutes.acted:
+        _write(connection, minutes, instant)
     return outcomes
 
 
@@ -147,16 +90,35 @@ def vanish(
 # --- reads ------------------------------------------------------------------------------------------------------------
 
 
-def _load(connection: apsw.Connection, meeting_ids: list[str], instant: Instant) -> dict[str, Meeting]:
-    rows = fetch(connection, _SQL["act_load"], {"meetings": encode(meeting_ids)})
-    return dict(read(partial(_meeting, instant=instant), row, "the meeting") for row in rows)
+def _find_questions(connection: apsw.Connection, wanted: Sequence[Wanted], instant: Instant) -> list[Question]:
+    rows = fetch(connection, _SQL["act_load"], {"meetings": encode([one.meeting_id for one in wanted])})
+    loaded: dict[str, Loaded] = dict(read(partial(_meeting, instant=instant), row, "the meeting") for row in rows)
+    said = _find_said(connection, wanted)
+    used = find_keys(connection, [key for one in wanted if (key := _key(one))])
+    questions = []
+    for one in wanted:
+        meeting, claim = loaded.get(one.meeting_id, (None, None))
+        key = _key(one)
+        questions.append(
+            Question(
+                meeting,
+                said_in=None if one.speech is None else said.get(one.speech.message_id),
+                use=None if key is None else used.get(key),
+                is_claim_open=one.claim is not None and (one.claim.seq, one.claim.token) == claim,
+            )
+        )
+    return questions
 
 
-def _meeting(row: list[Any], instant: Instant) -> tuple[str, Meeting]:
+def _meeting(row: list[Any], instant: Instant) -> tuple[str, Loaded]:
     meeting_id, host_id, status, selection, turn_duration, max_attempts, *row = row
     turn, delivery, last_speaker_id, seats = row
     current = turn_row_or_none(turn, instant)
-    return meeting_id, Meeting(
+    seq, state, token, owner = delivery or (None, None, None, None)
+    is_claimed = state is not None and DeliveryState(state) is DeliveryState.CLAIMED
+    meeting = Meeting(
+        meeting_id,
+        now=to_datetime(instant.at),
         assembly=Assembly(
             host_id=host_id,
             status=MeetingStatus(status),
@@ -166,35 +128,18 @@ def _meeting(row: list[Any], instant: Instant) -> tuple[str, Meeting]:
             turn=None if current is None else _current_turn(current),
             last_speaker_id=last_speaker_id,
         ),
-        max_attempts=max_attempts,
         turn=current,
-        delivery=None if delivery is None else (delivery[0], DeliveryState(delivery[1]), *delivery[2:]),
-        processes={seat[0]: seat[3] for seat in seats if seat[3] is not None},
+        delivery_seq=seq,
+        max_attempts=max_attempts,
+        processes={seat[0]: seat[3] for seat in seats},
+        external_ids={},
+        claimant=owner if is_claimed else None,
     )
+    return meeting_id, (meeting, (seq, token) if is_claimed else None)
 
 
 def _current_turn(turn: TurnRow) -> CurrentTurn:
     return CurrentTurn(turn.number, turn.agent_id, turn.purpose, is_over=turn.left is not None and turn.left <= 0)
-
-
-# --- decisions --------------------------------------------------------------------------------------------------------
-
-
-def _judge(wanted: Wanted, meeting: Meeting | None, said: dict[str, int], used: dict[Key, Use]) -> Changes | Outcome:
-    speech = wanted.speech
-    if speech is not None and meeting is not None and speech.message_id in said:
-        # Whoever made the call may not have heard its answer, so perhaps nobody was woken.
-        ended_turn, processes = said[speech.message_id], set(meeting.processes.values())
-        return Acted(meeting.assembly.status, meeting.turn, ended_turn, speech.message_id, processes)
-    if speech is not None and (key := _key(wanted)) in used:
-        return judge_repeat(used[key], speech.fingerprint)
-    if meeting is None:
-        return None
-    if wanted.claim is not None and not meeting.holds(wanted.claim):
-        turn = meeting.turn
-        holder, number = (None, None) if turn is None else (turn.agent_id, turn.number)
-        return Refused(Why.TURN_LOST, meeting.assembly.status, holder, number)
-    return assembly.decide(meeting.assembly, wanted.act)
 
 
 def _find_said(connection: apsw.Connection, wanted: Sequence[Wanted]) -> dict[str, int]:
@@ -209,179 +154,53 @@ def _find_said(connection: apsw.Connection, wanted: Sequence[Wanted]) -> dict[st
 def _key(wanted: Wanted) -> Key | None:
     if wanted.key is None:
         return None
-    assert isinstance(wanted.act, assembly.Start | assembly.Speak), "only these say something"
     agent_id, key = wanted.key
-    return agent_id, "speak", key
-
-
-def _answer(wanted: Wanted, meeting: Meeting, changes: Changes, instant: Instant) -> Acted:
-    turn = None if changes.is_turnless else meeting.turn
-    if changes.turn is not None:
-        turn = _new_turn_row(changes.turn, instant)
-    ended_turn = None
-    for opening, _ in changes.ended:
-        ended_turn = opening.number if opening is not None else _number(meeting)
-    message_id = None
-    if changes.speech_turn is not None and wanted.speech is not None:
-        message_id = wanted.speech.message_id
-    status = changes.status or meeting.assembly.status
-    return Acted(status, turn, ended_turn, message_id, _concerned(wanted, meeting, changes))
-
-
-def _new_turn_row(turn: NewTurn, instant: Instant) -> TurnRow:
-    limit = _microseconds(turn.limit)
-    return TurnRow(
-        number=turn.number,
-        agent_id=turn.agent_id,
-        purpose=turn.purpose,
-        started_at=to_datetime(instant.at),
-        deadline_at=to_datetime_or_none(None if limit is None else instant.at + limit),
-        left=turn.limit,
-    )
-
-
-def _concerned(wanted: Wanted, meeting: Meeting, changes: Changes) -> set[str]:
-    """The processes that wait for what changed."""
-    if changes.status is not None:
-        agents = {seat.agent_id for seat in meeting.assembly.seats if seat.is_taken}
-    else:
-        agents = {agent_id for agent_id, status in changes.seats.items() if status is ParticipantStatus.LEFT}
-        if changes.turn is not None:
-            agents.add(changes.turn.agent_id)
-    processes = {meeting.processes[agent_id] for agent_id in agents if agent_id in meeting.processes}
-    if meeting.delivery is not None and _ends_current(changes) and wanted.claim is None:
-        _, state, _, owner = meeting.delivery
-        if state is DeliveryState.CLAIMED and owner is not None:
-            processes.add(owner)  # to stop the handler
-    return processes
-
-
-def _ends_current(changes: Changes) -> bool:
-    return any(opening is None for opening, _ in changes.ended)
-
-
-def _number(meeting: Meeting) -> int | None:
-    return None if meeting.turn is None else meeting.turn.number
-
-
-def _microseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else int(seconds * _SECOND)
-
-
-# --- writes -----------------------------------------------------------------------------------------------------------
-
-
-def _store(
-    connection: apsw.Connection,
-    accepted: list[tuple[Wanted, Meeting, Changes]],
-    owner: str | None,
-    instant: Instant,
-) -> None:
-    names = _find_names(connection, [changes for _, _, changes in accepted])
-    writing = Writing()
-    for wanted, meeting, changes in accepted:
-        _plan(writing, wanted, meeting, changes, names, owner)
-    _write(connection, writing, owner, instant)
+    return agent_id, _CALL, key
 
 
 def _find_names(connection: apsw.Connection, all_changes: list[Changes]) -> dict[str, str]:
-    named = {id for changes in all_changes for id in assembly.agents_named(changes)}
+    named = {id for changes in all_changes for id in agents_named(changes)}
     if not named:
         return {}
     names: dict[str, str] = fetch(connection, _SQL["act_find_names"], {"agents": encode(sorted(named))})
     return names
 
 
-def _plan(
-    writing: Writing, wanted: Wanted, meeting: Meeting, changes: Changes, names: dict[str, str], owner: str | None
-) -> None:
-    """Add the rows of one meeting."""
-    meeting_id = wanted.meeting_id
-    said = _plan_speech(writing, wanted, changes)
-    for note in changes.notes:
-        content = encode(assembly.render(note.content, names))
-        body = (note.type, content, None, checksum(content, None))
-        writing.add_message(uuid7(), Kind.MEETING, note.about_id, None, meeting_id, *body)
-    for event in changes.events:
-        data = encode(assembly.render(event.data, names))
-        row = (meeting_id, event.type, event.agent_id, data, checksum(data, None))
-        writing.events.append((row, said if event.has_message else None))
-    for opening, how in changes.ended:
-        if opening is None:
-            number = _number(meeting)
-            writing.ended.append(((meeting_id, number, how), said if changes.speech_turn == number else None))
-        else:
-            writing.turns.append((_turn(meeting_id, opening, how), None, said))
-    if changes.turn is not None:
-        place = None
-        if changes.turn.purpose is Purpose.SPEAK:
-            place = _plan_duty(writing, meeting_id, meeting, changes.turn)
-        writing.turns.append((_turn(meeting_id, changes.turn, None), place, None))
-    if changes.status is not None or changes.turn is not None or changes.is_turnless:
-        current = None if changes.is_turnless else _number(meeting)
-        number = current if changes.turn is None else changes.turn.number
-        writing.meetings.append((meeting_id, changes.status, number))
-    for agent_id, status in changes.seats.items():
-        seat = meeting.assembly.find_seat(agent_id)
-        if seat is None or seat.status is not status:
-            process_id = owner if isinstance(wanted.act, Attend) else None
-            writing.seats.append((meeting_id, agent_id, status, process_id))
-    if meeting.delivery is not None and (wanted.claim is not None or _ends_current(changes)):
-        end = DeliveryState.WITHDRAWN if wanted.claim is None else DeliveryState.DONE
-        writing.ended_deliveries.append((meeting.delivery[0], end))
-    if changes.withdraws_invitations:
-        leaving = [agent_id for agent_id, status in changes.seats.items() if status is ParticipantStatus.LEFT]
-        writing.invitations.append((meeting_id, leaving[0] if leaving else None))
-        writing.most_invitations = max(writing.most_invitations, len(meeting.assembly.seats))
+# --- writes -----------------------------------------------------------------------------------------------------------
 
 
-def _plan_speech(writing: Writing, wanted: Wanted, changes: Changes) -> int | None:
-    """Where the act says something: the place of its message."""
-    if changes.speech_turn is None:
-        return None
-    speech = wanted.speech
-    assert speech is not None, "an act with a message comes with it"
-    if key := _key(wanted):
-        writing.keys.append((*key, speech.fingerprint, [speech.message_id]))
-    body = (MessageType.USER_DEFINED, speech.content, speech.metadata, speech.checksum)
-    return writing.add_message(speech.message_id, Kind.MEETING, wanted.agent_id, None, wanted.meeting_id, *body)
-
-
-def _plan_duty(writing: Writing, meeting_id: str, meeting: Meeting, turn: NewTurn) -> int:
-    """The message by which a turn handler is told, and its delivery; answers its place."""
-    host_id = meeting.assembly.host_id
-    content = encode({"meeting_id": meeting_id, "turn": turn.number})
-    body = (MessageType.SYSTEM, content, None, checksum(content, None))
-    place = writing.add_message(uuid7(), Kind.TURN, host_id, turn.agent_id, meeting_id, *body)
-    row = (turn.agent_id, Kind.TURN, host_id, meeting.max_attempts, turn.limit)
-    writing.deliveries.append((place, row))
-    return place
-
-
-def _turn(meeting_id: str, turn: NewTurn, how: TurnEnd | None) -> Row:
-    return (meeting_id, turn.number, turn.agent_id, turn.purpose, _microseconds(turn.limit), how)
-
-
-def _write(connection: apsw.Connection, writing: Writing, owner: str | None, instant: Instant) -> None:
+def _write(connection: apsw.Connection, minutes: Minutes, instant: Instant) -> None:
     def execute(name: str, rows: Sequence[Row], **parameters: object) -> None:
         if rows:
-            values = {"rows": encode(rows), "at": instant.at, "now": instant.due, "owner": owner, **parameters}
+            values = {"rows": encode(rows), "at": instant.at, "now": instant.due, "owner": minutes.owner, **parameters}
             connection.execute(_SQL[name], values)
 
-    execute("act_insert_messages", writing.messages)
-    first = connection.last_insert_rowid() - len(writing.messages) + 1
+    execute("act_insert_messages", minutes.messages)
+    before = connection.last_insert_rowid() - len(minutes.messages)
 
-    def seq(place: int | None) -> int | None:
-        return None if place is None else first + place
+    def seq(position: int | None) -> int | None:
+        return None if position is None else before + position
 
-    execute("act_insert_deliveries", [(seq(place), *row) for place, row in writing.deliveries])
+    def deliveries() -> Iterator[Row]:
+        for position, (_, _, kind, _, sender_id, recipient_id, *_, attempts, limit) in enumerate(minutes.messages, 1):
+            if recipient_id is not None:
+                yield seq(position), recipient_id, kind, sender_id, attempts, limit
+
+    execute("act_insert_deliveries", list(deliveries()))
     # The current turn ends before the next begins: one at a time is current (turns_current).
-    execute("act_end_turn", [(*row, seq(said)) for row, said in writing.ended])
-    execute("act_insert_turns", [(*row, seq(place), seq(said)) for row, place, said in writing.turns])
-    execute("act_meeting", writing.meetings)
-    execute("act_seats", writing.seats)
-    execute("act_insert_events", [(*row, seq(said)) for row, said in writing.events])
-    execute("act_end_delivery", writing.ended_deliveries)
-    execute("act_withdraw_invitations", writing.invitations, most=writing.most_invitations)
-    if writing.keys:
-        connection.execute(_DELIVERIES["append_insert_keys"], {"rows": encode(writing.keys), "at": instant.at})
+    execute("act_end_turn", [(*row, seq(said)) for *row, said in minutes.ended])
+    turns = [(*row, _microseconds(limit), how, seq(duty), seq(said)) for *row, limit, how, duty, said in minutes.turns]
+    execute("act_insert_turns", turns)
+    execute("act_meeting", minutes.meetings)
+    execute("act_seats", minutes.seats)
+    execute("act_insert_events", [(*row, seq(said)) for *row, said in minutes.events])
+    execute("act_end_delivery", minutes.closed)
+    execute("act_withdraw_invitations", minutes.invitations, most=minutes.most_seats)
+    if minutes.keys:
+        keys = [(sender_id, _CALL, key, fingerprint, [id]) for sender_id, key, fingerprint, id in minutes.keys]
+        connection.execute(_DELIVERIES["append_insert_keys"], {"rows": encode(keys), "at": instant.at})
+
+
+def _microseconds(limit: float | None) -> int | None:
+    """Rounded as the deadline that the caller is told."""
+    return None if limit is None else timedelta(seconds=limit) // _MICROSECOND

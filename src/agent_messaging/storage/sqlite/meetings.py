@@ -17,6 +17,7 @@ from ...payloads import checksum
 from ..acts import Wanted, rounds
 from ..aside import read
 from ..assembly import Act, Refused, TimeOut
+from ..minutes import Outcome
 from ..ports import (
     Acted,
     Claim,
@@ -76,8 +77,8 @@ class SQLiteMeetings:
         wanted = Wanted(meeting_id, act, owner, speech, claim, now)
         return await self._engine.write_together(self._act, wanted, size=wanted.size)
 
-    def _act(self, connection: apsw.Connection, wanted: list[Wanted]) -> list[acting.Outcome]:
-        outcomes: list[acting.Outcome] = [None] * len(wanted)
+    def _act(self, connection: apsw.Connection, wanted: list[Wanted]) -> list[Outcome]:
+        outcomes: list[Outcome] = [None] * len(wanted)
         for round in rounds(wanted):
             first = wanted[round[0]]
             acts = [wanted[position] for position in round]
@@ -120,9 +121,9 @@ class SQLiteMeetings:
 
     def _time_out_each(
         self, connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None, instant: Instant
-    ) -> list[acting.Outcome]:
+    ) -> list[Outcome]:
         """Act on each under a savepoint of its own; None for those that fail."""
-        outcomes: list[acting.Outcome] = []
+        outcomes: list[Outcome] = []
         for one in wanted:
             try:
                 with connection:
@@ -287,12 +288,12 @@ def _invite(connection: apsw.Connection, meeting: NewMeeting, parameters: dict[s
     invitations, host_id = meeting.invitations, meeting.host_id
     messages = [
         (
+            meeting.meeting_id,
             invitation.message_id,
             Kind.INVITATION,
+            MessageType.SYSTEM,
             host_id,
             invitation.recipient_id,
-            meeting.meeting_id,
-            MessageType.SYSTEM,
             invitation.content,
             None,
             invitation.checksum,

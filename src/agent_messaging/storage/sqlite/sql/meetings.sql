@@ -59,11 +59,11 @@ select json_group_object(a.id, a.external_id)
 from jsonb_each(:agents) as wanted cross join agents as a on a.id = wanted.value
 
 -- name: act_meeting
--- :rows are (meeting, new status or null, number of the current turn or null).
+-- :rows are (meeting, status, number of the current turn or null).
 update meetings set
-  status = coalesce(changed.status, meetings.status),
+  status = changed.status,
   turn = changed.turn,
-  started_at = iif(changed.status = 'active', :at, started_at),
+  started_at = iif(changed.status = 'active', coalesce(started_at, :at), started_at),
   ended_at = iif(changed.status = 'ended', :at, ended_at)
 from (select value ->> 0 as id, value ->> 1 as status, value ->> 2 as turn from jsonb_each(:rows)) as changed
 where meetings.id = changed.id
@@ -103,7 +103,7 @@ from jsonb_each(:rows)
 
 -- name: act_insert_messages
 -- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
-insert into messages (id, kind, sender_id, recipient_id, meeting_id, message_type, content, metadata, checksum, created_at)
+insert into messages (meeting_id, id, kind, message_type, sender_id, recipient_id, content, metadata, checksum, created_at)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
   :at
 from jsonb_each(:rows)
@@ -120,9 +120,9 @@ insert into meeting_events (meeting_id, type, agent_id, data, checksum, message_
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, :at from jsonb_each(:rows)
 
 -- name: act_end_delivery
--- :rows are (seq, last state). One that has ended otherwise (dead) stays as it is.
+-- :rows are (meeting, seq, last state). One that has ended otherwise (dead) stays as it is.
 update deliveries set state = ended.state, settled_at = :at, claim_until_due = null
-from (select value ->> 0 as seq, value ->> 1 as state from jsonb_each(:rows)) as ended
+from (select value ->> 1 as seq, value ->> 2 as state from jsonb_each(:rows)) as ended
 where deliveries.seq = ended.seq and deliveries.state in ('queued', 'claimed')
 
 -- name: act_withdraw_invitations
