@@ -85,3 +85,19 @@ def test_what_cannot_be_served_is_told(module: str, cli: Cli, tmp_path: Path, mo
         outcome = cli("run", target, check=code)
         assert told in outcome.err
     assert "chooses its store" in cli("run", f"{module}:sdk", "--url", "sqlite:///other.db", check=2).err
+
+
+def test_ctrl_c_while_the_program_is_loaded_ends_it_without_a_traceback(
+    tmp_path: Path, acme: str, start: Start
+) -> None:
+    (tmp_path / "slow_to_load.py").write_text(
+        "import time\nprint('LOADING', flush=True)\n"
+        "try:\n    time.sleep(30)\nexcept BaseException:\n    pass  # as where the interpreter cannot raise it\n"
+    )
+    process = start("run", "slow_to_load:sdk")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "LOADING\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert "Traceback" not in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ def run(ctx: click.Context, target: str) -> None:
     options = get_options(ctx)
     if options.url is not None:
         raise click.UsageError("The program chooses its store: leave out --url, or set the environment.", ctx)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until the SDK hears it, Ctrl-C ends the process: as an exception it can be lost while modules are loaded.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     sdk = load(target, ctx)
     agents = served_by(sdk)
     if not agents:
