@@ -114,7 +114,7 @@ async def test_a_repeat_finds_the_answer_of_which_only_the_first_caller_is_told(
     waiters = other._started().asks.waiters
     monkeypatch.setattr(waiters, "look", lambda: None)  # no wake-up and no poll reaches it
     again = ask(other, "alice", "bob", idempotency_key="k", timeout=SOON if look_again < 1 else 1.0)
-    await eventually(waiters.ids, SOON, until=lambda ids: len(ids) == 2)  # its own, and the one it has joined
+    await eventually(lambda: len(waiters), SOON, until=lambda count: count == 2)  # its own, and the one it has joined
     await asyncio.wait_for(waiters._looking.wait_until_idle(), SOON)
     await one.conversation.reply("bob", "alice", "!")
     assert [await asking, await again] == ["!", "!"]

@@ -50,10 +50,6 @@ class Waiters(Service, Generic[K, R]):
     def __len__(self) -> int:
         return len(self._futures)
 
-    def ids(self) -> list[K]:
-        """What is waited for."""
-        return list(self._futures)
-
     async def wait(self, ids: Collection[K]) -> dict[K, R]:
         """Return what is waited for, of all of these, which are stored.
 

@@ -93,7 +93,7 @@ class Meetings(Service):
         if isinstance(outcome, Acted):
             self.acted(meeting_id, outcome)
             if isinstance(act, Leave | Remove | End):
-                self.waiters.hint(key for key in self.waiters.ids() if key[0] == meeting_id)
+                self.waiters.hint_about(meeting_id)
 
     def acted(self, meeting_id: str, acted: Acted) -> None:
         """A meeting has changed by a commit made here."""
@@ -160,7 +160,7 @@ class Meetings(Service):
             MeetingNotFoundError: There is no such meeting (any more).
             NotInitializedError: The SDK was closed meanwhile.
         """
-        with self.waiters.expect((meeting_id, agent.id)) as called:
+        with self.waiters.expect((meeting_id, agent.id), about=meeting_id) as called:
             standing = await self.meetings.sit(meeting_id, agent.id, owner=self.presence.process_id)
             if standing is None:
                 raise MeetingNotFoundError(meeting_id=meeting_id)
