@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -305,3 +307,33 @@ async def test_hundreds_of_mebibytes_at_once_are_stored_with_the_small_notes_bes
     )
     assert [one for one in sent if isinstance(one, BaseException)] == []
     assert await sdk.one_way.get_message_count("bob") == 150
+
+
+async def test_a_check_reads_bodies_of_any_sizes_in_pages_bounded_by_bytes(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    for number in range(12):
+        await sdk.one_way.send("alice", "bob", "x" * (5_000 * (number % 3)), {"m": number}, require_handler=False)
+    store: Any = sdk.store
+    module = sys.modules[type(store).__module__]
+    monkeypatch.setattr(module, "MAX_BYTES", 4_000, raising=False)
+    checked: list[int] = []
+    pages: list[int] = []
+    find_damage, run = module.find_damage, getattr(store.engine, "run", None) or store.engine.read
+
+    def look(name: str, content: str, metadata: str | None, checksum: int) -> Any:
+        checked.append(len(content))
+        return find_damage(name, content, metadata, checksum)
+
+    async def note(job: Any, **options: Any) -> Any:
+        pages.append(len(checked))
+        return await run(job, **options)
+
+    monkeypatch.setattr(module, "find_damage", look)
+    monkeypatch.setattr(store.engine, run.__name__, note)
+    assert await store.check() == []
+    assert [length > 1_000 for length in checked] == [False, True, True] * 4
+    for begin, end in itertools.pairwise([*pages, len(checked)]):
+        assert sum(checked[begin:end]) - max(checked[begin:end], default=0) < 4_000

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from ...exceptions import ConfigurationError, NotInitializedError
+from ..batches import MAX_BYTES
 from ..checks import KEYS, RULES, examine, find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
@@ -167,11 +168,11 @@ class PostgresStore:
         for name in ("check_bodies_of_messages", "check_bodies_of_events"):
             after, is_end = 0, False
             while not is_end:
-                page = (_CHECKS[name], after, _PAGE)
-                rows = await self.engine.run(lambda connection, page=page: connection.fetch(*page), write=False)  # type: ignore[misc]
+                bodies = (_CHECKS[name], after, _PAGE, MAX_BYTES)
+                rows = await self.engine.run(lambda connection, page=bodies: connection.fetch(*page), write=False)  # type: ignore[misc]
                 for after, *body in rows:  # noqa: B007 - the last one is where the next page begins
                     findings += find_damage(*body)
-                is_end = len(rows) < _PAGE
+                is_end = not rows  # a page of big ones is short
         return findings
 
     async def backup(self, path: str) -> None:

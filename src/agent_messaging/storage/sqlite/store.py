@@ -11,6 +11,7 @@ from typing import Any
 
 import apsw
 
+from ..batches import MAX_BYTES
 from ..checks import RULES, examine, find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
@@ -131,10 +132,10 @@ class SQLiteStore:
         """All rows of a table, page by page."""
         rows: list[Any] = []
         offset = 0
-        while not offset or len(rows) == _PAGE:
+        while not offset or rows:  # a page of big ones is short
             last = rows[-1] if rows else [0]
             after = last.get("seq") if isinstance(last, dict) else last[0]
-            parameters = {"limit": _PAGE, "offset": offset, "after_seq": after}
+            parameters = {"limit": _PAGE, "offset": offset, "after_seq": after, "most_bytes": MAX_BYTES}
             rows = await self.engine.read(partial(_fetch_all, sql=_CHECKS[block], parameters=parameters))
             for row in rows:
                 yield row

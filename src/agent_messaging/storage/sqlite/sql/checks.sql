@@ -100,10 +100,20 @@ select json_group_array(json_object('seq', seq, 'meeting_id', meeting_id, 'type'
 
 -- name: check_bodies_of_messages
 select json_group_array(json_array(seq, 'message ' || id, content, metadata, checksum)) from (
-  select * from messages where seq > :after_seq order by seq limit :limit
+  select m.* from (
+    select seq, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (
+      select seq, octet_length(content) + octet_length(coalesce(metadata, '')) as size from messages
+      where seq > :after_seq order by seq limit :limit
+    )
+  ) as page cross join messages as m on m.seq = page.seq where coalesce(page.before, 0) < :most_bytes order by m.seq
 )
 
 -- name: check_bodies_of_events
 select json_group_array(json_array(seq, 'event ' || seq || ' of meeting ' || meeting_id, data, null, checksum)) from (
-  select * from meeting_events where seq > :after_seq order by seq limit :limit
+  select e.* from (
+    select seq, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (
+      select seq, octet_length(data) as size from meeting_events where seq > :after_seq order by seq limit :limit
+    )
+  ) as page cross join meeting_events as e on e.seq = page.seq where coalesce(page.before, 0) < :most_bytes
+  order by e.seq
 )
