@@ -8,7 +8,7 @@ other, however many meetings each changes. The locks: sql/meetings.sql.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from ..assembly import Assembly, Changes, CurrentTurn, Purpose, Seat, Vanish, de
 from ..minutes import Meeting, Minutes, Question, Row
 from ..ports import TurnRow
 from ..sql import Queries
-from .engine import Connection
+from .engine import Connection, columns
 
 _SQL = Queries(__package__, "meetings")
 
@@ -119,15 +119,15 @@ async def write(connection: Connection, minutes: Minutes) -> bool:
         _SQL["act_write"],
         minutes.now,
         minutes.owner,
-        *_columns(minutes.meetings, 3),
-        *_columns(minutes.seats, 4),
-        *_columns(minutes.ended, 4),
-        *_columns((_turn(row, minutes.now) for row in minutes.turns), 8),
-        *_columns(minutes.messages, 11),
-        *_columns(minutes.events, 6),
-        *_columns(minutes.closed, 3),
-        *_columns(minutes.invitations, 2),
-        *_columns(minutes.keys, 4),
+        *columns(minutes.meetings, 3),
+        *columns(minutes.seats, 4),
+        *columns(minutes.ended, 4),
+        *columns((_turn(row, minutes.now) for row in minutes.turns), 8),
+        *columns(minutes.messages, 11),
+        *columns(minutes.events, 6),
+        *columns(minutes.closed, 3),
+        *columns(minutes.invitations, 2),
+        *columns(minutes.keys, 4),
     )
     for row in rows:
         meeting_id, agent_id = row["meeting_id"], row["agent_id"]
@@ -142,12 +142,6 @@ def _turn(row: Row, now: datetime | None) -> Row:
     *head, limit, how, duty, message = row
     deadline_at = None if limit is None or now is None else now + timedelta(seconds=limit)
     return (*head, deadline_at, how, duty, message)
-
-
-def _columns(rows: Iterable[tuple[object, ...]], number: int) -> list[list[object]]:
-    """Rows as one array per column, also if there are none."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return columns or [[] for _ in range(number)]
 
 
 # --- agents that go ---------------------------------------------------------------------------------------------------

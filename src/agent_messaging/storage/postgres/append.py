@@ -58,7 +58,7 @@ from ..ports import (
     Stored,
 )
 from ..sql import Queries
-from .engine import Connection, Engine
+from .engine import Connection, Engine, columns
 
 _SQL = Queries(__package__, "deliveries")
 _ASKS = Queries(__package__, "asks")
@@ -234,7 +234,7 @@ class _Batch:
             if (key := key_of(group))
         ]
         if rows:
-            inserted = await connection.fetch(_SQL["append_insert_keys"], *_columns(rows, 5), self.now)
+            inserted = await connection.fetch(_SQL["append_insert_keys"], *columns(rows, 5), self.now)
             if len(inserted) < len(rows):
                 raise _LostRace
 
@@ -243,7 +243,7 @@ class _Batch:
         groups = [group for group, _, _ in accepted]
         if self.wants_claims and self.lanes is None:
             lanes = _list_lanes(groups)
-            rows = await connection.fetch(_SQL["append_lock_lanes"], *_columns(lanes, 3))
+            rows = await connection.fetch(_SQL["append_lock_lanes"], *columns(lanes, 3))
             self.lanes = {lanes[row["position"] - 1] for row in rows}
         # A claim is asked for only where the lane's lock was free.
         locked = self.lanes or set()
@@ -260,7 +260,7 @@ class _Batch:
         has_plans = any(plan is not None for _, _, plan in accepted)
         values = [
             self.now,
-            *_columns(deliveries, 4),
+            *columns(deliveries, 4),
             [str(group.kind) for group in groups],
             [group.sender_id for group in groups],
             [group.session_id if plan is None else plan.session_id for group, _, plan in accepted],
@@ -275,7 +275,7 @@ class _Batch:
         ]
         if has_plans:
             positions = {message_id: position for position, (message_id, *_) in enumerate(deliveries, 1)}
-            effects = _columns((_effects(group, plan, positions) for group, _, plan in accepted), 8)
+            effects = columns((_effects(group, plan, positions) for group, _, plan in accepted), 8)
             rows = await connection.fetch(_ASKS["append_insert_conversation"], *values, *effects, CLAIM_MARGIN)
         else:
             rows = await connection.fetch(_SQL["append_insert_messages"], *values)
@@ -301,9 +301,9 @@ class _Batch:
         lanes = _list_lanes(self.groups)
         rows = await connection.fetch(
             _ASKS["append_open_sessions"],
-            *_columns(_list_askers(groups), 2),
-            *_columns(sessions, 4),
-            *_columns(lanes, 3),
+            *columns(_list_askers(groups), 2),
+            *columns(sessions, 4),
+            *columns(lanes, 3),
             self.now,
         )
         opened = {row["opened_id"] for row in rows if row["opened_id"] is not None}
@@ -329,7 +329,7 @@ class _Batch:
         corrections = [(opened_id, *openers.get(pair, (None, None))) for pair, opened_id in self.opened.items()]
         rows = [row for row in corrections if row[0] != row[1]]
         if rows:
-            await connection.execute(_ASKS["append_correct_sessions"], *_columns(rows, 3))
+            await connection.execute(_ASKS["append_correct_sessions"], *columns(rows, 3))
 
     async def _find_graph(self, connection: Connection) -> Graph:
         """One at a time, until the commit: see the proof above."""
@@ -424,11 +424,5 @@ def _lane(group: NewGroup, recipient_id: str) -> Lane:
 
 
 async def _find_keys(connection: Connection, keys: Iterable[Key]) -> dict[Key, Use]:
-    rows = await connection.fetch(_SQL["append_find_keys"], *_columns(sorted(set(keys)), 3))
+    rows = await connection.fetch(_SQL["append_find_keys"], *columns(sorted(set(keys)), 3))
     return {(row["sender_id"], row["call"], row["key"]): (row["fingerprint"], row["message_ids"]) for row in rows}
-
-
-def _columns(rows: Iterable[tuple[object, ...]], number: int) -> list[list[object]]:
-    """Rows as one array per column, also if there are none."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return columns or [[] for _ in range(number)]

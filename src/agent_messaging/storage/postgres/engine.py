@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import asyncpg
@@ -414,3 +414,9 @@ def _forget(task: asyncio.Future[Any]) -> None:
     """Take its failure, so that it is not reported as never retrieved."""
     if not task.cancelled():
         task.exception()
+
+
+def columns(rows: Iterable[tuple[object, ...]], number: int) -> list[list[object]]:
+    """Rows as parameters: one array for each of so many columns, also if there are no rows."""
+    found = [list(column) for column in zip(*rows, strict=True)]
+    return found or [[] for _ in range(number)]
