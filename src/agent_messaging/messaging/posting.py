@@ -116,7 +116,7 @@ class _Call:
             for target in targets:
                 if target.organization_id != within:
                     # As if it did not exist: an organization must not learn who is in another.
-                    raise AgentNotFoundError(external_id=target.external_id, role="recipient")
+                    raise AgentNotFoundError(external_id=target.external_id, role="recipient", store=names.location)
         return sender, targets
 
     async def refuse_unserved(self, group: NewGroup, targets: Sequence[AgentName]) -> AppendOutcome | None:
