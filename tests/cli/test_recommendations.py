@@ -54,6 +54,14 @@ async def test_an_organization_that_is_not_called_as_in_the_examples(url: str, c
     assert await findings(cli) == []
 
 
+async def test_an_organization_that_is_called_like_an_option(url: str, cli: Cli) -> None:
+    await asyncio.to_thread(cli, "db", "init")
+    await asyncio.to_thread(cli, "org", "add", "--", "--help")
+    [found] = await findings(cli)
+    await carry_out(cli, url, found["next_step"])
+    assert await findings(cli) == []
+
+
 async def test_notes_that_nobody_handles(acme: str, cli: Cli) -> None:
     for _ in range(2):
         await asyncio.to_thread(cli, "send", "alice", "bob", "--text", "hi")
@@ -89,6 +97,29 @@ async def test_a_question_that_nobody_handles_is_in_the_inbox_and_answered_as_in
             assert await asking == "…"
             [answered] = (await asyncio.to_thread(cli, "inbox", "bob", "--json", "--limit", "1")).json["messages"]
             assert (answered["ask"], answered["reply"]) == ("replied", None)
+
+
+async def test_agents_that_are_called_like_options(acme: str, cli: Cli) -> None:
+    """`-x` and `--help` have to reach the command as names, of an ask, of dead letters and of an organization."""
+    await asyncio.to_thread(cli, "org", "add", "--", "--help")
+    async with sdk_for(acme) as sdk:
+        for name in ("-x", "--help", "--text"):
+            await sdk.register_agent(name, "--help", name)
+        for asked, asker in (("-x", "alice"), ("--help", "--text"), ("carol", "-x")):
+            asking = asyncio.create_task(sdk.conversation.send_and_wait(asker, asked, "what?", timeout=60))
+            [found] = await eventually(lambda: findings(cli))
+            await carry_out(cli, acme, found["next_step"])
+            assert await asking == "…"
+        await sdk.one_way.send("alice", "--help", 1)
+        [message] = await sdk.receive("--help")
+        await message.reject("cannot")
+    [found] = await findings(cli)
+    assert await carry_out(cli, acme, found["next_step"]) == [
+        "agent-messaging dead-letters list",
+        "agent-messaging dead-letters redrive --agent --help",
+    ]
+    [found] = await findings(cli)
+    assert "Messages wait for" in found["problem"]
 
 
 async def test_a_question_whose_asker_has_gone_and_a_correspondence(acme: str, cli: Cli) -> None:

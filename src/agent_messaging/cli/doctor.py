@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from ..exceptions import AgentMessagingError
 from .app import Command
+from .commands import command
 from .opening import load_config, open_sdk, run
 from .options import Options, get_options
 from .output import count, duration, instant, say, show, table
@@ -119,14 +119,10 @@ def _look_at_store(sdk: AgentMessaging, report: Report) -> list[Finding]:
         for damage in (report.damage or ())[:NAMED]
     ]
     if not report.organizations:
-        found.append(Finding("There are no organizations yet.", "agent-messaging org add acme", is_problem=False))
+        found.append(Finding("There are no organizations yet.", command("org add", "acme"), is_problem=False))
     elif not report.agents:
-        organization = shlex.quote(report.organizations[0].external_id)
-        found.append(
-            Finding(
-                "There are no agents yet.", f"agent-messaging agents add alice --org {organization}", is_problem=False
-            )
-        )
+        step = command("agents add", "alice", org=report.organizations[0].external_id)
+        found.append(Finding("There are no agents yet.", step, is_problem=False))
     return found
 
 
@@ -152,9 +148,8 @@ async def _look_at_messages(sdk: AgentMessaging, report: Report) -> list[Finding
     if dead:
         step = "See why: `agent-messaging dead-letters list`."
         for last in await sdk.dead_letters.list(limit=1):
-            whose = "" if last.recipient_id is None else f" --agent {shlex.quote(last.recipient_id)}"
-            redrive = f"agent-messaging dead-letters redrive{whose}"
-            step += f" When the cause is gone: `{redrive}`."
+            whose = {} if last.recipient_id is None else {"agent": last.recipient_id}
+            step += f" When the cause is gone: `{command('dead-letters redrive', **whose)}`."
         found.append(
             Finding(
                 f"{count(dead, 'dead letter')}: given up after all attempts.",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import StorageCorruptError
+from .commands import command
 from .output import clean
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _open(row: MessageRow) -> tuple[Any, Any, str | None]:
 
 def reply_command(recipient: str, sender: str) -> str:
     """The command by which `recipient` answers the ask of `sender`."""
-    return f"agent-messaging reply {shlex.quote(recipient)} {shlex.quote(sender)} --text '…'"
+    return command("reply", recipient, sender, text="…")
 
 
 def word_for(message: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .commands import command
 from .mailbox import read_mailbox, reply_command
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ async def _turns(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
             "serves them.",
             "Start the process that registers the turn handler, or let the agent speak in code: "
             f"`await sdk.meeting.speak({name!r}, {meeting!r}, {{'text': '…'}})`. "
-            f"How the meeting stands: `agent-messaging meetings show {meeting}`.",
+            f"How the meeting stands: `{command('meetings show', meeting)}`.",
             is_problem=False,
         )
     ]
