@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from typing import Any
 
@@ -46,8 +47,21 @@ def test_waiting_messages_that_nobody_serves(acme: str, cli: Cli) -> None:
         state: number for state, number in document["messages"]["counts"].items() if state != "queued"
     }
     assert document["messages"]["oldest_queued_recipient"] == "bob"
-    assert "bob, which no live process serves" in findings(cli, 1)
-    assert "bob, which no live process serves" in cli("doctor", check=1).out
+    assert "'bob', which no live process serves" in findings(cli, 1)
+    assert "'bob', which no live process serves" in cli("doctor", check=1).out
+
+
+async def test_a_name_with_a_comma_is_not_read_as_two(acme: str, cli: Cli) -> None:
+    async with AgentMessaging[Any](acme) as sdk:
+        sdk.register_handler("carol")(lambda message, context: None)
+        await sdk.wait_until_served(["carol"], timeout=10)
+        for name in ("bob, dave", "erin"):
+            await sdk.register_agent(name, "acme", name)
+            await sdk.one_way.send("alice", name, "hi", require_handler=False)
+        shown = (await asyncio.to_thread(cli, "doctor", check=1)).out
+    assert "Messages wait for 'bob, dave', 'erin', which no live process serves." in shown
+    assert ", for 'bob, dave'\n" in shown
+    assert "'carol'" in shown
 
 
 async def test_who_serves_whom(acme: str) -> None:
@@ -63,7 +77,6 @@ async def test_who_serves_whom(acme: str) -> None:
 
 
 async def _doctor_elsewhere(url: str) -> Any:
-    import asyncio
     import json
     import sys
 
@@ -76,8 +89,6 @@ async def _doctor_elsewhere(url: str) -> Any:
 
 
 def test_dead_letters_and_full_mailboxes(acme: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
-
     async def bury() -> None:
         config = Config(url=acme, messaging=MessagingConfig(require_handler=False))
         async with AgentMessaging(config) as sdk:
@@ -91,4 +102,4 @@ def test_dead_letters_and_full_mailboxes(acme: str, cli: Cli, monkeypatch: pytes
     for _ in range(2):
         cli("send", "alice", "carol", "--text", "hi")
     assert cli("send", "alice", "carol", "--text", "hi", "--json", check=6).error["code"] == "mailbox_full"
-    assert "mailbox of carol" in findings(cli, 1)
+    assert "mailbox of 'carol'" in findings(cli, 1)

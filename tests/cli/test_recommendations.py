@@ -66,7 +66,7 @@ async def test_notes_that_nobody_handles(acme: str, cli: Cli) -> None:
     for _ in range(2):
         await asyncio.to_thread(cli, "send", "alice", "bob", "--text", "hi")
     [found] = await findings(cli)
-    assert found["problem"] == "Messages wait for bob, which no live process serves."
+    assert found["problem"] == "Messages wait for 'bob', which no live process serves."
     await carry_out(cli, acme, found["next_step"])
     assert await findings(cli) == []
 
@@ -88,7 +88,7 @@ async def test_a_question_that_nobody_handles_is_in_the_inbox_and_answered_as_in
             assert "question" in human.out
             assert human.err == f"alice waits for the answer: {shown[0]['reply']}\n"
             [found] = await findings(cli)
-            assert found["problem"].startswith("Questions wait for bob")
+            assert found["problem"].startswith("Questions wait for 'bob'")
             if how == "doctor":
                 [command] = await carry_out(cli, acme, found["next_step"])
                 assert command == shown[0]["reply"]
@@ -132,7 +132,7 @@ async def test_a_question_whose_asker_has_gone_and_a_correspondence(acme: str, c
     [shown] = (await asyncio.to_thread(cli, "inbox", "carol", "--json")).json["messages"]
     assert (shown["ask"], shown["reply"]) == ("timed_out", None)
     [found] = await findings(cli)
-    assert found["problem"].startswith("Conversation messages wait for bob,")
+    assert found["problem"].startswith("Conversation messages wait for 'bob',")
     await carry_out(cli, acme, found["next_step"])
     assert await findings(cli) == []
 
@@ -144,7 +144,7 @@ async def test_an_invitation_and_a_turn(acme: str, cli: Cli) -> None:
         assert (invitation["kind"], invitation["content"]["meeting_id"]) == ("invitation", str(meeting))
         assert "invitation" in (await asyncio.to_thread(cli, "inbox", "bob")).out
         [found] = await findings(cli)
-        assert found["problem"].startswith("Invitations to meetings wait for bob,")
+        assert found["problem"].startswith("Invitations to meetings wait for 'bob',")
         await carry_out(cli, acme, found["next_step"])
         assert await findings(cli) == [], "bob attends"
         await sdk.meeting.attend_meeting("bob", meeting)
@@ -152,7 +152,7 @@ async def test_an_invitation_and_a_turn(acme: str, cli: Cli) -> None:
         shown = (await asyncio.to_thread(cli, "inbox", "bob", "--json", "--kind", "turn")).json["messages"]
         assert [one["content"]["turn"] for one in shown] == [2]
         [found] = await findings(cli)
-        assert found["problem"].startswith("A turn in a meeting waits for bob,")
+        assert found["problem"].startswith("A turn in a meeting waits for 'bob',")
         assert not found["is_problem"]
         await carry_out(cli, acme, found["next_step"])
         history = await sdk.meeting.get_meeting_history(meeting)
@@ -168,7 +168,7 @@ async def test_dead_letters(acme: str, cli: Cli) -> None:
     assert "1 dead letter" in found["problem"]
     await carry_out(cli, acme, found["next_step"])
     [found] = await findings(cli)
-    assert "Messages wait for bob" in found["problem"]
+    assert "Messages wait for 'bob'" in found["problem"]
 
 
 def test_the_inbox_has_all_kinds_in_one_order_and_pages_them(acme: str, cli: Cli) -> None:

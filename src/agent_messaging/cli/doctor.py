@@ -14,7 +14,7 @@ from .commands import command
 from .opening import load_config, open_sdk, run
 from .options import Options, get_options
 from .output import count, duration, instant, say, show, table
-from .services import Services, read_services
+from .services import EVERY_AGENT, Services, read_services
 from .unserved import NAMED, Finding, look_at_unserved, name_agents
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ async def _look_at_messages(sdk: AgentMessaging, report: Report) -> list[Finding
     if age is not None and age > LATE and len(unserved) < len(waiting):
         found.append(
             Finding(
-                f"The oldest unclaimed message has waited {duration(age)}, for {report.oldest_recipient}.",
+                f"The oldest unclaimed message has waited {duration(age)}, for {report.oldest_recipient!r}.",
                 "If its process is alive, it does not keep up: start another one, or raise handler_concurrency.",
                 is_problem=False,
             )
@@ -245,7 +245,8 @@ def _print_messages(report: Report, statistics: DeliveryStatistics) -> None:
     _line("known", f"{count(report.agents, 'agent')} in {count(len(report.organizations), 'organization')}")
     _line("deliveries", ", ".join(f"{number:,} {state.value}" for state, number in statistics.counts.items()) or "none")
     if statistics.oldest_queued_age is not None:
-        _line("oldest unclaimed", f"{duration(statistics.oldest_queued_age)}, for {report.oldest_recipient or '?'}")
+        whose = "?" if report.oldest_recipient is None else repr(report.oldest_recipient)
+        _line("oldest unclaimed", f"{duration(statistics.oldest_queued_age)}, for {whose}")
     if statistics.oldest_claim_age is not None:
         _line("oldest claim", f"{duration(statistics.oldest_claim_age)} ago, not settled yet")
 
@@ -260,7 +261,7 @@ def _print_processes(services: Services) -> None:
         (
             f"pid {process.pid}" + ("" if process.host == here else f" on {process.host}"),
             instant(process.started_at),
-            ", ".join(services.served_by(process)) or "nobody",
+            ", ".join(one if one == EVERY_AGENT else repr(one) for one in services.served_by(process)) or "nobody",
         )
         for process in services.processes
     ]

@@ -49,8 +49,8 @@ async def look_at_unserved(sdk: AgentMessaging, waiting: Collection[tuple[str, K
 
 
 async def name_agents(sdk: AgentMessaging, ids: Collection[str]) -> str:
-    """The first of these agents, by name."""
-    names = sorted(name for _, name in await _first(sdk, ids))
+    """The first of these agents, by name, each in quotes: a name may have a comma in it."""
+    names = sorted(repr(name) for _, name in await _first(sdk, ids))
     more = f" and {len(ids) - NAMED:,} more" if len(ids) > NAMED else ""
     return ", ".join(names) + more
 
