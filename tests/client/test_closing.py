@@ -173,3 +173,24 @@ async def test_a_wait_whose_removal_failed_is_gone_with_the_farewell(
     other.register_handler("bob")(inbox := Inbox())
     await other.conversation.send_no_wait("alice", "bob", "hi")
     assert await inbox.wait_for(1) == ["hi"]
+
+
+async def test_a_farewell_that_takes_too_long_is_told_with_its_reason(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A `TimeoutError` has no text of its own."""
+    sdk = await make_sdk()
+    await sdk.add_people("alice", "bob")
+    await sdk.one_way.send("alice", "bob", "hi", require_handler=False)
+    assert len(await sdk.receive("bob")) == 1
+
+    async def run_out(*args: Any, **options: Any) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(sdk._started().dispatcher.claims, "give_back", run_out)
+    monkeypatch.setattr(sdk.store.processes, "retire", run_out)
+    await close(sdk)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "what was claimed could not be given back while closing: TimeoutError",
+        "could not say goodbye to the store; others will find out: TimeoutError",
+    ]

@@ -22,6 +22,7 @@ from ..payloads import MISSING
 from ..storage.batches import pages
 from ..storage.ports import AnswerRow, AskRow, EndedAsk, SessionStore
 from .again import Again
+from .retry import describe
 from .services import Service, SingleFlight
 from .waiting import Waiters
 
@@ -138,7 +139,7 @@ class Asks(Service):
         self._given_up.pop(ask_id, None)
         if closing.cancelled() or (error := closing.exception()) is None:
             return
-        logger.debug("could not cancel an ask: %s", error)
+        logger.debug("could not cancel an ask: %s", describe(error))
         if isinstance(error, DatabaseError | OutcomeUnknownError) and error.retryable:
             self._again.later(ask_id)
 

@@ -128,7 +128,7 @@ class Dispatcher(Service):
                 await claims.give_back(claims.pulled, STOPPED)
                 claims.let_go([*claims.pulled])
         except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
-            logger.warning("what was claimed could not be given back while closing: %s", error)
+            logger.warning("what was claimed could not be given back while closing: %s", describe(error))
 
     def lose_claims(self) -> None:
         """Others took this incarnation for dead: every claim is lost, so stop its run and settle nothing."""

@@ -32,6 +32,7 @@ from .outbox import Outbox
 from .pulling import Pulling
 from .reading import Reading
 from .recorder import Recorder
+from .retry import describe
 from .runs import GIVE_UP_AFTER_CANCEL, Runs
 from .services import Services
 from .serving import Serving
@@ -217,7 +218,7 @@ class Engine:
             async with asyncio.timeout(limit):
                 await self.store.processes.retire(self.store.presence.process_id)
         except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
-            logger.warning("could not say goodbye to the store; others will find out: %s", error)
+            logger.warning("could not say goodbye to the store; others will find out: %s", describe(error))
 
     def _lost(self) -> None:
         logger.warning("this process was taken for dead: its claims are lost, and it goes on under a new identity")

@@ -235,7 +235,7 @@ class _Thread(threading.Thread):
                     self.ready.set_exception(error)
                     return
                 failures += 1
-                _log.debug("The presence connection cannot be opened: %s", error)
+                _log.debug("The presence connection cannot be opened: %r", error)
             else:
                 try:
                     await self._serve(connection)
