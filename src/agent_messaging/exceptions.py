@@ -430,7 +430,7 @@ class AgentNotInMeetingError(MeetingError):
 
 
 class NotYourTurnError(MeetingError):
-    """Another participant has the turn. Wait for yours with wait_for_turn."""
+    """Another participant has the turn. Wait for yours with `sdk.meeting.wait_for_turn(...)` before speaking."""
 
     code = "not_your_turn"
     retryable = True

@@ -548,6 +548,11 @@ async def test_speaking_out_of_turn_is_refused_in_words_and_stores_nothing(sdk: 
     with pytest.raises(NotYourTurnError, match=r"It's not bob's turn: 'alice' has turn 1.*wait_for_turn") as caught:
         await table.speak("bob")
     assert not isinstance(caught.value, TurnLostError)
+    with pytest.raises(
+        NotYourTurnError, match=r"Before speaking, wait for it with sdk\.meeting\.wait_for_turn\("
+    ) as caught:
+        await sdk.meeting.speak("bob", table.id, "…", wait_for_turn=True)  # this waits for the turn after this one
+    assert not isinstance(caught.value, TurnLostError)
     with pytest.raises(AgentNotInMeetingError, match="'dave' is not a participant"):
         await table.speak("dave")
     with pytest.raises(AgentNotInMeetingError, match="'dave' cannot have the next turn"):

@@ -86,11 +86,13 @@ async def explain(
             )
         case Why.NOT_YOUR_TURN:
             whose = f"{holder!r} has turn {refused.number}" if holder else "the next speaker is being chosen"
-            return NotYourTurnError(f"It's not {name}'s turn: {whose}. Wait for it with wait_for_turn.")
+            return NotYourTurnError(
+                f"It's not {name}'s turn: {whose}. Before speaking, wait for it with sdk.meeting.wait_for_turn(...)."
+            )
     assert refused.why is Why.TURN_LOST, refused
     return TurnLostError(
-        f"The turn this was meant for is over; turn {refused.number} is current. Nothing was stored. Wait for the "
-        "next one with wait_for_turn."
+        f"The turn this was meant for is over; turn {refused.number} is current. Nothing was stored. Before speaking, "
+        "wait for the next one with sdk.meeting.wait_for_turn(...)."
     )
 
 
