@@ -196,6 +196,7 @@ async def test_a_process_taken_for_dead_loses_its_claims_and_goes_on_under_a_new
     [id] = await slow.one_way.send("alice", "bob", "hi")
     await gate.wait_for(1)
     old = slow.store.presence.process_id
+    slow.unregister_handler("bob")  # what runs goes on; but under its new name it does not compete for the message
     other.register_handler("bob")(inbox := Inbox())
     assert await other.store.processes.release([old]) == 1
     other._started().announcer.look()
@@ -204,8 +205,12 @@ async def test_a_process_taken_for_dead_loses_its_claims_and_goes_on_under_a_new
     assert receipt.process == other.store.presence.process_id
     gate.open()
     assert [event.event for event in receipt.events] == ["stored", "claimed", "lost", "claimed", "done"]
+    new = await eventually(lambda: slow.store.presence.process_id, until=lambda id: id != old)
+    await eventually(lambda: not gate.running)
+    other.unregister_handler("bob")
+    slow.register_handler("bob")(gate)
     [after] = await slow.wait(await slow.one_way.send("alice", "bob", "again"))
-    assert after.state.value == "done"
+    assert (after.state.value, after.process, gate.messages) == ("done", new, ["hi", "again"])
     assert (await other.receipts.get(id)).token == 2
 
 
