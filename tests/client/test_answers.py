@@ -16,7 +16,17 @@ from agent_messaging import (
     SessionStateError,
     register_message_notification_handler,
 )
-from tests.client.conversing import Clerk, Desk, ask, begin, nothing_is_left, rows, session_of, until_waiting
+from tests.client.conversing import (
+    Clerk,
+    Desk,
+    ask,
+    begin,
+    nothing_is_left,
+    rows,
+    session_of,
+    until_registered,
+    until_waiting,
+)
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk, make_config
 from tests.support import eventually
 
@@ -244,6 +254,24 @@ async def test_what_the_agents_own_code_has_read_its_next_message_answers(sdk: S
     assert await asking == "the answer"
     await sdk.conversation.send_no_wait("bob", "alice", "and another thing")
     assert await sdk.conversation.get_unread_messages("alice") == ["and another thing"]
+
+
+async def test_so_it_does_where_the_agent_has_a_handler_beside_the_loop_that_reads(sdk: Sdk) -> None:
+    sdk.register_handler("bob")(bob := Inbox())
+    reading = begin(sdk.conversation.wait_for_message("bob", "alice", SOON))
+    await until_registered(sdk)
+    asking = ask(sdk, "alice", "bob", "the question")
+    assert await reading == "the question"
+    await sdk.conversation.send_no_wait("bob", "alice", "whatever the loop says next")
+    assert await asking == "whatever the loop says next"
+    reading = begin(sdk.conversation.wait_for_message("bob", "alice", SOON))
+    await until_registered(sdk)
+    asking = ask(sdk, "alice", "bob", "another question")
+    assert await reading == "another question"
+    await sdk.conversation.reply("bob", "alice", "the answer")
+    await sdk.conversation.send_no_wait("bob", "alice", "a status")
+    assert await asking == "the answer"
+    assert bob.messages == []
 
 
 @pytest.mark.parametrize("reads", READS)
