@@ -131,15 +131,15 @@ async def test_the_damage_is_named_by_a_check_of_the_store(sdk: Sdk, how: str) -
     assert findings.count("event ") == 3, "one for each turn that began"
 
 
-async def test_a_turn_handler_whose_call_is_damaged_stops_nobody(sdk: Sdk, how: str) -> None:
-    table = await Table.open(sdk, "bob", turn_duration=0.6)
+async def test_a_turn_is_named_by_its_row_and_not_lost_with_the_text_of_its_call(sdk: Sdk, how: str) -> None:
+    table = await Table.open(sdk, "bob")
     await table.speak("alice", "your turn")
     [letter] = await undelivered(sdk, "turn")
     await damage(sdk, letter, how)
     sdk.register_meeting_handler("bob")(spoken := Inbox())
     [receipt] = await sdk.wait([letter])
-    assert (receipt.state.value, spoken.messages) == ("dead", [])
-    turn = await table.wait("alice")  # bob's went by
+    assert (receipt.state.value, spoken.messages) == ("done", ["your turn"])
+    turn = await table.wait("alice")
     assert turn.number == 3
 
 

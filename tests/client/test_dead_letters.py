@@ -80,15 +80,15 @@ FAILURES: list[tuple[Exception, str]] = [
     (RuntimeError("a\x00b \ud800"), "RuntimeError: a\\x00b \\ud800"),
     (RuntimeError("x" * 10_000), "RuntimeError: " + "x" * 485 + "…"),
     (StopIteration(3), "RuntimeError: "),
-    (ExceptionGroup("two", [ValueError(), TypeError()]), "ExceptionGroup: two (2 sub-exceptions)"),
+    (ExceptionGroup("two", [ValueError(), TypeError()]), "2 errors: ValueError; TypeError"),
     (TimeoutError("its own"), "TimeoutError: its own"),
 ]
 
 
-async def test_any_error_of_a_handler_becomes_a_reason(make_sdk: MakeSdk) -> None:
+async def test_any_error_of_a_handler_becomes_a_reason(make_sdk: MakeSdk, caplog: pytest.LogCaptureFixture) -> None:
     sdk = await make_sdk(max_attempts=1)
     await sdk.add_people("alice", "bob", "carol")
-    logging.getLogger("agent_messaging").setLevel(logging.CRITICAL)  # half a surrogate pair breaks pytest's reports
+    caplog.set_level(logging.CRITICAL, "agent_messaging")  # half a surrogate pair breaks pytest's reports
 
     @sdk.register_handler("bob")
     def plain(message: int, context: object) -> None:
