@@ -10,6 +10,7 @@ import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import MeetingEventType, MeetingStatus
+from agent_messaging.payloads import checksum
 from agent_messaging.storage.assembly import Attend, End, Leave, Pass, Speak, Start
 from agent_messaging.storage.ports import Acted
 from agent_messaging.storage.sqlite.store import SQLiteStore
@@ -59,9 +60,10 @@ async def meeting_id(world: World, store: SQLiteStore) -> str:
             select :meeting, row_number() over (order by seq), sender_id, 'speak', 0, 0, 'spoke', seq
             from messages where id like 'said-%'
             """,
-            """
-            insert into meeting_events (meeting_id, type, agent_id, data, message_seq, created_at)
-            select :meeting, 'message_posted', sender_id, '{}', seq, 0 from messages where id like 'said-%'
+            f"""
+            insert into meeting_events (meeting_id, type, agent_id, data, checksum, message_seq, created_at)
+            select :meeting, 'message_posted', sender_id, '{{}}', {checksum("{}", None)}, seq, 0
+            from messages where id like 'said-%'
             """,
             """
             with recursive n (n) as (values (1) union all select n + 1 from n where n < :many)
