@@ -19,7 +19,7 @@ from .delivery.lifecycle import Lifecycle
 from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
-from .handlers.registry import AnyHandler, Registry, make_handler
+from .handlers.registry import CONTEXT_OF_KIND, AnyHandler, Registry, make_handler
 from .messaging.conversation import Conversation
 from .messaging.directory import Directory
 from .messaging.meeting import MeetingManager
@@ -27,7 +27,7 @@ from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.receipts import DeadLetters, Receipts
 from .messaging.sides import AsyncConversation, SyncConversation
-from .models import HandlerContext, Kind, MeetingEventType, T_Conversation, T_Meeting, T_OneWay
+from .models import HandlerContext, MeetingEventType, T_Conversation, T_Meeting, T_OneWay
 from .payloads import payload_type
 from .storage.ports import Store
 
@@ -409,8 +409,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         for external_id in ids:
             check_external_id(external_id, field="agent_external_ids")
         check_timeout(timeout, allow_none=True)
-        kinds = [Kind.ONE_WAY, Kind.CONVERSATION, Kind.NOTIFICATION, Kind.INVITATION, Kind.TURN]
-        await engine.serving.wait_until_served(ids, kinds, timeout)
+        await engine.serving.wait_until_served(ids, list(CONTEXT_OF_KIND), timeout)
 
     @overload
     async def receive(

@@ -48,8 +48,11 @@ class Observer:
         self.doubts = 0
         self.told: list[tuple[str, AppendOutcome | None]] = []
         self.error: Exception | None = None
+        self.fault_before: Exception | None = None
 
     def about_to_append(self, groups: list[NewGroup]) -> None:
+        if self.fault_before is not None:
+            raise self.fault_before
         self.marked += [one.content for one in groups]
 
     def doubted(self) -> None:
@@ -124,9 +127,32 @@ async def test_closing_waits_for_what_was_handed_in_before_its_first_step() -> N
 
 
 async def test_closing_ends_although_the_store_does_not_answer() -> None:
+    """And nobody waits for ever: what was on its way is unknown, what had not begun was not stored."""
     post = Post()
-    post.outbox.enter(group("1"))
-    waiting = post.outbox.enter(group("2"))
+    on_its_way = post.outbox.enter(group("1"))
+    await post.store.has_begun.wait()
+    not_begun = post.outbox.enter(group("2"))
     await asyncio.wait_for(post.outbox.aclose(0.05), SOON)
     assert post.outbox.is_idle
-    assert not waiting.done() or waiting.cancelled()
+    with pytest.raises(OutcomeUnknownError, match="idempotency_key"):
+        await asyncio.wait_for(on_its_way, SOON)
+    with pytest.raises(NotInitializedError, match="nothing of it was"):
+        await asyncio.wait_for(not_begun, SOON)
+
+
+async def test_closing_without_time_answers_also_before_the_first_step() -> None:
+    post = Post()
+    entered = post.outbox.enter(group("1"))
+    await asyncio.wait_for(post.outbox.aclose(0), SOON)
+    with pytest.raises((NotInitializedError, OutcomeUnknownError)):
+        await asyncio.wait_for(entered, SOON)
+
+
+async def test_a_fault_before_the_commit_strands_no_caller(caplog: pytest.LogCaptureFixture) -> None:
+    post = Post()
+    post.observer.fault_before = LookupError("a fault")
+    post.store.may_answer.set()
+    outcomes = await asyncio.wait_for(asyncio.gather(*(post.outbox.enter(group(name)) for name in "12")), SOON)
+    assert all(isinstance(outcome, Stored) for outcome in outcomes)
+    assert "could not be marked" in caplog.text
+    await post.outbox.aclose(SOON)

@@ -15,7 +15,7 @@ import random
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -43,6 +43,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts at a store that does not answer."""
 
 
+_CUT_OFF = (
+    "The SDK was closed before the store had answered: the call may have taken effect. Repeat it with the same "
+    "idempotency_key."
+)
+_NOT_BEGUN = "The SDK was closed before this was stored, and nothing of it was. Open the SDK, and repeat the call."
+
+Entered = tuple[NewGroup, asyncio.Future[AppendOutcome]]
+"""A group, and what its caller waits for."""
+
+
 class Observer(Protocol):
     """Who is told what became of every group, also when its sender has gone."""
 
@@ -66,7 +76,7 @@ class Outbox(Service):
         self.observer = observer
         self.budget = budget
         self.most_bytes = MAX_BYTES
-        self._waiting: deque[tuple[NewGroup, asyncio.Future[AppendOutcome]]] = deque()
+        self._waiting: deque[Entered] = deque()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._storing = SingleFlight(self._store_all, "storing what was sent")
         self._is_closed = False
@@ -112,29 +122,34 @@ class Outbox(Service):
             async with asyncio.timeout(timeout):
                 await self._storing.wait_until_idle()
         await self._storing.aclose()
+        _fail_rest(self._waiting, lambda: NotInitializedError(_NOT_BEGUN))
+        self._waiting.clear()
 
     async def _store_all(self) -> None:
-        try:
-            while self._waiting:
-                batch = take(self._drawn(), lambda one: one[0].size, most=MAX_GROUPS, most_bytes=self.most_bytes)
-                groups = [group for group, _ in batch]
-                self.observer.about_to_append(groups)
-                outcomes = await do_apart(self._append, groups)
-                for (group, future), outcome in zip(batch, outcomes, strict=True):
-                    try:
-                        self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
-                    except Exception:
-                        logger.exception("what became of a call could not be announced")
-                    finally:  # whatever becomes of the runs here, the caller is told what the store said
-                        if not future.done():
-                            _answer(future, outcome)
-        finally:
-            # Nothing waits here unless the task was cancelled, which only the end of the loop does.
-            for _, future in self._waiting:
-                future.cancel()
-            self._waiting.clear()
+        while self._waiting:
+            batch = take(self._drawn(), lambda one: one[0].size, most=MAX_GROUPS, most_bytes=self.most_bytes)
+            try:
+                await self._store(batch)
+            finally:  # each has its answer, unless this was cut off
+                _fail_rest(batch, lambda: OutcomeUnknownError(_CUT_OFF))
 
-    def _drawn(self) -> Iterator[tuple[NewGroup, asyncio.Future[AppendOutcome]]]:
+    async def _store(self, batch: list[Entered]) -> None:
+        groups = [group for group, _ in batch]
+        try:
+            self.observer.about_to_append(groups)
+        except Exception:  # it is stored all the same, and claimed like any other
+            logger.exception("what can be claimed with its append could not be marked")
+        outcomes = await do_apart(self._append, groups)
+        for (group, future), outcome in zip(batch, outcomes, strict=True):
+            try:
+                self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
+            except Exception:
+                logger.exception("what became of a call could not be announced")
+            finally:  # whatever becomes of the runs here, the caller is told what the store said
+                if not future.done():
+                    _answer(future, outcome)
+
+    def _drawn(self) -> Iterator[Entered]:
         while self._waiting:
             yield self._waiting.popleft()
 
@@ -168,6 +183,11 @@ class Outbox(Service):
 def _without_claims(outcomes: Sequence[AppendOutcome]) -> list[AppendOutcome]:
     """Of a repeat: its messages may have been claimed by this process since the first try, and run already."""
     return [replace(outcome, claims={}) if isinstance(outcome, Stored) else outcome for outcome in outcomes]
+
+
+def _fail_rest(entered: Iterable[Entered], make_error: Callable[[], AgentMessagingError]) -> None:
+    for _, future in entered:
+        fail(future, make_error())
 
 
 def _answer(future: asyncio.Future[AppendOutcome], outcome: AppendOutcome | Exception) -> None:
