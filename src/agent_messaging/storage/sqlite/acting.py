@@ -35,6 +35,8 @@ _DELIVERIES = Queries(__package__, "deliveries")
 _MICROSECOND = timedelta(microseconds=1)
 _CALL = "speak"
 """That keys are for."""
+_UNFIT = (StorageCorruptError, apsw.ConstraintError)
+"""What an act on a meeting raises whose rows cannot be read, or name who does not exist."""
 
 Loaded = tuple[Meeting, tuple[Any, Any] | None]
 """With the open claim on the current turn's delivery: seq and token."""
@@ -78,10 +80,11 @@ def vanish(
         # One of each meeting at a time, because it is judged by what the one before it left.
         leaving = [Wanted(id, Vanish(agents.popleft())) for id, agents in waiting.items()]
         try:
-            act(connection, leaving, None, instant)
-        except StorageCorruptError:  # raised before anything was written; who goes leaves no seat in those either
-            for one in leaving:
-                with suppress(StorageCorruptError):
+            with connection:  # a savepoint: all of it is written, or nothing
+                act(connection, leaving, None, instant)
+        except _UNFIT:
+            for one in leaving:  # who goes leaves no seat in a meeting that cannot be acted on either
+                with suppress(*_UNFIT), connection:
                     act(connection, [one], None, instant)
         waiting = defaultdict(deque, {id: agents for id, agents in waiting.items() if agents})
     connection.execute(_SQL["vanish_messages"], parameters)
