@@ -13,6 +13,9 @@ from collections import deque
 _PATIENCE = 0.1
 """Seconds that a call waits for a connection before more are used. Less, and a busy machine, on which each call takes
 long, opens more in every process, which makes it no faster."""
+_OFTEN, _ENOUGH, _WITHIN = 50, 0.05, 1.0
+"""So many calls that waited, so many seconds together, within so many seconds, want one more too. A sender that sends
+one note after the other settles the last while it stores the next: each waits for one commit only, but always."""
 _REFUSED = 1.0
 """Seconds without another try after the server refused a connection."""
 
@@ -36,6 +39,9 @@ class Gate:
         """Who waits, and since when."""
         self._growing: asyncio.TimerHandle | None = None
         self._crowded_at = 0.0
+        self._waits = 0
+        self._waited = 0.0
+        self._counted_since = float("-inf")
         self._refused_at = float("-inf")
 
     @property
@@ -85,10 +91,24 @@ class Gate:
 
     def _admit(self) -> None:
         while self._waiting and self._used < self.limit:
-            admitted, _ = self._waiting.popleft()
+            admitted, since = self._waiting.popleft()
             if not admitted.done():
                 self._used += 1
                 admitted.set_result(None)
+                self._count(since)
+
+    def _count(self, since: float) -> None:
+        """Take note of one who has waited, and use one more connection if that happens all the time."""
+        now = asyncio.get_running_loop().time()
+        if now - self._counted_since > _WITHIN:
+            self._counted_since, self._waits, self._waited = now, 0, 0.0
+        self._waits += 1
+        self._waited += now - since
+        if self._waits >= _OFTEN and self._waited >= _ENOUGH:
+            self._counted_since = float("-inf")
+            self._crowded_at = now
+            if not self.is_refused:
+                self.limit = min(self.most, self.limit + 1)
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
         since = next((since for admitted, since in self._waiting if not admitted.done()), None)
