@@ -32,7 +32,7 @@ from .drafts import Draft
 
 GIVING_UP = 0.4
 """Seconds after its timeout at which an ask gives up waiting for the store: it has returned within half a second."""
-LOOK_AGAIN = 0.25
+LOOK_AGAIN = 0.5
 """Seconds after which a call that queues for its session, or has joined an ask, looks again: another process's ask may
 have ended."""
 
