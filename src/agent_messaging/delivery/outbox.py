@@ -187,7 +187,8 @@ def _without_claims(outcomes: Sequence[AppendOutcome]) -> list[AppendOutcome]:
 
 def _fail_rest(entered: Iterable[Entered], make_error: Callable[[], AgentMessagingError]) -> None:
     for _, future in entered:
-        fail(future, make_error())
+        if not future.done():  # as a rule each is, so no error is made for any
+            fail(future, make_error())
 
 
 def _answer(future: asyncio.Future[AppendOutcome], outcome: AppendOutcome | Exception) -> None:
