@@ -16,10 +16,10 @@ import pytest
 
 import agent_messaging
 from agent_messaging import StorageFullError, StorageUnavailableError
-from agent_messaging.delivery.services import SingleFlight
 from agent_messaging.delivery.waiting import Waiters
 from agent_messaging.futures import fail, outlive
 from agent_messaging.handlers.threads import DaemonThreads
+from agent_messaging.single_flight import SingleFlight
 from tests.client.support import Inbox, MakeSdk, Sdk
 from tests.fixtures.postgres import PostgresServer
 

@@ -19,11 +19,12 @@ from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError,
 from ..futures import fail
 from ..models import AskState
 from ..payloads import MISSING
+from ..single_flight import SingleFlight
 from ..storage.batches import pages
 from ..storage.ports import AnswerRow, AskRow, EndedAsk, SessionStore
 from .again import Again
 from .retry import describe
-from .services import Service, SingleFlight
+from .services import Service
 from .waiting import Waiters
 
 logger = logging.getLogger("agent_messaging.delivery")

@@ -20,12 +20,13 @@ from ..handlers.events import EventSubscription, MeetingEventHandler
 from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
 from ..payloads import Decoder
+from ..single_flight import SingleFlight
 from ..storage.ports import EventRow, MeetingStore
 from .background import Background
 from .current import calling
 from .names import Names
 from .retry import describe, is_cancellation, traceback_of
-from .services import Service, SingleFlight
+from .services import Service
 from .trouble import Seldom, Trouble
 
 logger = logging.getLogger("agent_messaging.delivery")

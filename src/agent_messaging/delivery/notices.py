@@ -20,12 +20,13 @@ from ..handlers.running import (
 from ..handlers.threads import DaemonThreads
 from ..models import Kind
 from ..payloads import Decoder
+from ..single_flight import SingleFlight
 from ..storage.ports import AppendOutcome, Claim, ClaimedDelivery, MessageRow, NewGroup, SessionStore, Stored
 from .background import Background
 from .current import calling
 from .names import AgentName, Names
 from .retry import describe, traceback_of
-from .services import Service, SingleFlight
+from .services import Service
 from .serving import Serving
 from .trouble import Seldom
 

@@ -28,10 +28,11 @@ from ..exceptions import (
     copy_error,
 )
 from ..futures import fail
+from ..single_flight import SingleFlight
 from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
 from .probes import probe
-from .services import Service, SingleFlight
+from .services import Service
 
 logger = logging.getLogger("agent_messaging.delivery")
 

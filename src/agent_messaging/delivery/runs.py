@@ -15,6 +15,7 @@ from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
 from ..models import Kind
 from ..payloads import Decoder, annotation_of, checksum, encode
+from ..single_flight import SingleFlight
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
 from .asks import Asks
 from .background import Background
@@ -24,7 +25,7 @@ from .meetings import TurnRun, TurnRuns
 from .names import NAMES_MAX_AGE, Names
 from .probes import probe
 from .retry import RetryPolicy, describe, is_cancellation, traceback_of
-from .services import Service, SingleFlight
+from .services import Service
 from .stations import Station
 
 logger = logging.getLogger("agent_messaging.delivery")

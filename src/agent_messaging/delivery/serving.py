@@ -23,10 +23,10 @@ from ..exceptions import (
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
 from ..models import HandlerContext, Kind
+from ..single_flight import SingleFlight
 from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
 from . import services
 from .names import NAMES_MAX_AGE, AgentName, Names
-from .services import SingleFlight
 from .trouble import Trouble
 
 logger = logging.getLogger("agent_messaging.delivery")

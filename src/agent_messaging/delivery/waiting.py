@@ -13,8 +13,9 @@ from typing import Generic, TypeVar
 
 from ..exceptions import NotInitializedError
 from ..futures import fail
+from ..single_flight import SingleFlight
 from ..storage.batches import pages
-from .services import Service, SingleFlight
+from .services import Service
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")

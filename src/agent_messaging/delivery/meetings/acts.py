@@ -7,6 +7,7 @@ from ...exceptions import (
 )
 from ...handlers.threads import DaemonThreads
 from ...models import MeetingStatus, ParticipantStatus, Turn
+from ...single_flight import SingleFlight
 from ...storage.assembly import Act, End, Leave, Purpose, Refused, Remove
 from ...storage.ports import (
     Acted,
@@ -24,7 +25,7 @@ from ..announcer import Announcer
 from ..background import Background
 from ..commits import Commits
 from ..names import AgentName, Names
-from ..services import Service, SingleFlight
+from ..services import Service
 from ..trouble import Trouble
 from ..waiting import Waiters
 from .records import RECENT, Records

@@ -9,6 +9,7 @@ from functools import partial
 
 from ...handlers.threads import DaemonThreads
 from ...models import MeetingStatus, Record
+from ...single_flight import SingleFlight
 from ...storage.assembly import Act, Choose, Purpose
 from ...storage.ports import (
     Presence,
@@ -16,7 +17,6 @@ from ...storage.ports import (
 )
 from ..background import Background
 from ..retry import describe, is_cancellation
-from ..services import SingleFlight
 from ..trouble import Trouble
 from .records import Records
 
@@ -98,7 +98,7 @@ class Selection:
                 partial(self._select_while_hosted, meeting_id),
                 f"choosing the next speaker of meeting {meeting_id}",
                 on_failure=self.trouble.note,
-                background=self.background,
+                start=self.background.start,
             )
         selecting.request()
 

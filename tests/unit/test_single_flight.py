@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from agent_messaging.delivery.services import SingleFlight
 from agent_messaging.exceptions import NotInitializedError, StorageUnavailableError
+from agent_messaging.single_flight import SingleFlight
 
 
 class Work:
