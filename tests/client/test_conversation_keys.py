@@ -110,7 +110,7 @@ async def test_a_repeat_finds_the_answer_of_which_only_the_first_caller_is_told(
     await one.add_people("alice", "bob")
     asking = ask(one, "alice", "bob", idempotency_key="k", timeout=60)
     await until_waiting(one, "alice", "bob")
-    monkeypatch.setattr("agent_messaging.messaging.asking.LOOK_AGAIN", look_again)
+    monkeypatch.setattr("agent_messaging.messaging.conversation.ask.LOOK_AGAIN", look_again)
     waiters = other._started().asks.waiters
     monkeypatch.setattr(waiters, "look", lambda: None)  # no wake-up and no poll reaches it
     again = ask(other, "alice", "bob", idempotency_key="k", timeout=SOON if look_again < 1 else 1.0)

@@ -23,8 +23,7 @@ from agent_messaging import (
     SessionNotFoundError,
     SessionStateError,
 )
-from agent_messaging.messaging import sessions
-from agent_messaging.messaging.conversation import Conversation
+from agent_messaging.messaging.conversation import Conversation, sessions
 from agent_messaging.models import SessionStatus
 from agent_messaging.storage.sqlite.sessions import SQLiteSessions
 from tests.client.conversing import Clerk, ask, begin, nothing_is_left, rows, until_registered, until_waiting

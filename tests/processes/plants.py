@@ -14,7 +14,7 @@ from typing import Any
 
 from agent_messaging.delivery import runs
 from agent_messaging.ids import uuid7
-from agent_messaging.messaging import asking
+from agent_messaging.messaging.conversation import ask as asking
 from agent_messaging.models import AskState, Kind
 from agent_messaging.payloads import checksum
 from agent_messaging.storage import assembly, ports

@@ -14,7 +14,7 @@ from ..delivery.names import AgentName
 from ..models import ParticipantStatus, Record, TurnEnd
 from ..storage.assembly import Purpose
 from ..storage.ports import EventRow, MeetingRow, MessageRow, SeatRow, TurnRow
-from .sessions import find_agent
+from .directory import find_agent
 
 __all__ = ["find_agent"]
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from ..arguments import check_external_id, check_flag, check_name, check_page
 from ..delivery.engine import Engine
+from ..delivery.names import AgentName
 from ..exceptions import AgentAlreadyExistsError, OrganizationAlreadyExistsError, OrganizationNotFoundError
 from ..ids import uuid7
 from ..models import Agent, Organization
@@ -175,3 +176,30 @@ class Directory:
             return removed
 
         return await engine.commits.run(remove())
+
+
+async def find_agent(engine: Engine, agent_id: str | UUID, *, field: str = "agent_id") -> AgentName:
+    """An agent by its UUID or its external id, as it is in the store now.
+
+    Raises:
+        AgentNotFoundError: There is none; names the closest.
+    """
+    if isinstance(agent_id, UUID):
+        agent_id = str(agent_id)
+    check_external_id(agent_id, field=field)
+    await engine.names.refresh([agent_id])
+    known = await engine.names.find_all([agent_id])
+    if agent_id in known:
+        return known[agent_id]
+    if _is_uuid(agent_id):
+        by_id = await engine.names.find_by_id([agent_id.lower()])
+        if by_id:
+            return by_id[agent_id.lower()]
+    return await engine.names.get(agent_id)  # raises, with suggestions
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

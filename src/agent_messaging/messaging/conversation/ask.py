@@ -8,12 +8,12 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ..bodies import open_as, open_body
-from ..config import MessagingConfig
-from ..delivery.asks import AskOutcome
-from ..delivery.current import current_run, waiting
-from ..delivery.engine import Engine
-from ..exceptions import (
+from ...bodies import open_as, open_body
+from ...config import MessagingConfig
+from ...delivery.asks import AskOutcome
+from ...delivery.current import current_run, waiting
+from ...delivery.engine import Engine
+from ...exceptions import (
     AgentMessagingError,
     AgentNotFoundError,
     ConversationEndedError,
@@ -25,9 +25,9 @@ from ..exceptions import (
     PayloadError,
     SessionLockError,
 )
-from ..models import AskState
-from ..payloads import MISSING
-from ..storage.ports import Duplicate, MutualWait, SessionLocked
+from ...models import AskState
+from ...payloads import MISSING
+from ...storage.ports import Duplicate, MutualWait, SessionLocked
 from .drafts import Draft
 
 GIVING_UP = 0.4

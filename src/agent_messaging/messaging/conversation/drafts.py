@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..arguments import check_given, check_pair
-from ..config import MessagingConfig
-from ..delivery.current import current_message, is_in_handler
-from ..delivery.engine import Engine
-from ..delivery.names import AgentName
-from ..ids import uuid7
-from ..models import Kind, SessionType
-from ..payloads import annotation_of, checksum, encode, encode_metadata, fingerprint
-from ..storage.ports import Answering, NewDelivery, NewGroup
-from .posting import Posted, check_options, post
+from ...arguments import check_given, check_pair
+from ...config import MessagingConfig
+from ...delivery.current import current_message, is_in_handler
+from ...delivery.engine import Engine
+from ...delivery.names import AgentName
+from ...ids import uuid7
+from ...models import Kind, SessionType
+from ...payloads import annotation_of, checksum, encode, encode_metadata, fingerprint
+from ...storage.ports import Answering, NewDelivery, NewGroup
+from ..posting import Posted, check_options, post
 
 
 @dataclass(slots=True)

@@ -1,0 +1,21 @@
+"""Conversations of two agents: asking and answering, correspondence, and what was said."""
+
+from __future__ import annotations
+
+from ...models import T
+from .correspondence import ConversationCorrespondence
+from .mailbox import ConversationMailbox
+from .questions import ConversationQuestions
+from .sessions import ConversationSessions
+
+__all__ = ["Conversation"]
+
+
+class Conversation(
+    ConversationQuestions[T], ConversationCorrespondence[T], ConversationMailbox[T], ConversationSessions[T]
+):
+    """`sdk.conversation`: questions with answers, and correspondence. Every message is durable.
+
+    Two agents have one open session at a time: their first message opens it, `end_conversation` ends it, and the next
+    message opens another one.
+    """

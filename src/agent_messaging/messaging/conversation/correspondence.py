@@ -1,0 +1,175 @@
+"""Calls that send without waiting, answer, and end a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...arguments import MISSING_MESSAGE, check_pair
+from ...exceptions import SessionNotFoundError, SessionStateError
+from ...ids import uuid7
+from ...models import T
+from ...payloads import checksum, encode
+from ...storage.ports import Answering, Duplicate, EndedSession, NewEnding, NotWaiting
+from .calls import ConversationCalls
+from .drafts import Draft, make_draft
+
+_ENDING = encode({"type": "conversation_ended", "reason": "explicit_end"}, limit_bytes=1_000)
+_SEND_INSTEAD = "Use send_no_wait for a message of its own."
+
+
+class ConversationCorrespondence(ConversationCalls[T]):
+    """What is called to send, to answer, and to end."""
+
+    async def send_no_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = MISSING_MESSAGE,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Send a message to another agent, and go on.
+
+        When it returns, the message is committed and synced. If the recipient waits for the sender, in
+        `wait_for_message` or by an ask that the sender's own code has read outside any handler, that call has it.
+        Otherwise the recipient's
+        conversation handler runs, and what it returns is kept as an unread message of the sender; without a handler
+        the message waits until it is read. Either way it is unread until the recipient reads it.
+
+        Args:
+            sender_external_id: Who sends.
+            recipient_external_id: Who receives.
+            message: The payload, as of `one_way.send`.
+            metadata: Small JSON mapping that travels with the message to `context.metadata`.
+            idempotency_key: 1 to 255 characters, among this sender's calls of `send_no_wait`.
+
+        Returns:
+            The message's id; `sdk.receipts` follows it.
+
+        Raises:
+            AgentNotFoundError: One of the two is not registered; names the closest.
+            MailboxFullError, InvalidArgumentError, PayloadError, IdempotencyConflictError: As of `one_way.send`.
+            OutcomeUnknownError: The store did not answer in time. Repeat with the same idempotency_key.
+            DatabaseError: The store refused; nothing was stored.
+
+        Example:
+            await sdk.conversation.send_no_wait("alice", "bob", TaskRequest(task="process_data"))
+        """
+        draft = make_draft(
+            self.settings,
+            "send_no_wait",
+            sender_external_id,
+            recipient_external_id,
+            message,
+            metadata,
+            idempotency_key=idempotency_key,
+            notify=True,
+        )
+        return await self._send(draft)
+
+    send_message = send_no_wait
+
+    async def reply(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = MISSING_MESSAGE,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Answer an agent that waits, inside or outside the handler of its ask.
+
+        In the handler of an ask of the recipient it answers that ask alone; elsewhere the one that is open.
+
+        Args:
+            sender_external_id: Who answers.
+            recipient_external_id: Who waits.
+            message: The answer's payload.
+            metadata: Small JSON mapping that is stored with the answer.
+            idempotency_key: 1 to 255 characters, among this sender's calls of `reply`.
+
+        Returns:
+            The answer's message id.
+
+        Raises:
+            SessionNotFoundError: The two have no open session.
+            SessionStateError: The recipient does not wait for the sender (any more), or not for this answer; nothing
+                was stored.
+            AgentNotFoundError: One of the two is not registered; names the closest.
+            InvalidArgumentError, PayloadError, IdempotencyConflictError: As of `one_way.send`.
+            OutcomeUnknownError: The store did not answer in time. Repeat with the same idempotency_key.
+            DatabaseError: The store refused; nothing was stored.
+
+        Example:
+            async def on_question(question: Query, context: MessageContext) -> None:
+                if context.requires_reply:
+                    await sdk.conversation.reply("bob", context.sender_id, Answer(text="I'm Bob!"))
+        """
+        draft = make_draft(
+            self.settings,
+            "reply",
+            sender_external_id,
+            recipient_external_id,
+            message,
+            metadata,
+            answers=Answering.REQUIRED,
+            idempotency_key=idempotency_key,
+        )
+        return await self._send(draft)
+
+    async def _send(self, draft: Draft) -> str:
+        engine = self.engine
+        posted = await draft.post(engine, self.settings)
+        match posted.outcome:
+            case Duplicate([message_id]):
+                return message_id
+            case NotWaiting(None):
+                raise SessionNotFoundError(
+                    f"{draft.sender!r} and {draft.recipient!r} have no open session, so there is nothing to reply to.",
+                    remedy=_SEND_INSTEAD,
+                )
+            case NotWaiting():
+                raise SessionStateError(
+                    f"{draft.recipient!r} does not wait for an answer of {draft.sender!r}: it was answered, or gave "
+                    "up. Nothing was stored.",
+                    remedy=_SEND_INSTEAD,
+                )
+        return draft.message_id
+
+    async def end_conversation(self, agent_external_id: str, other_agent_external_id: str) -> None:
+        """End the open session of two agents. Whoever waits in it gets `ConversationEndedError`.
+
+        The ending is kept in the session as a message of type `ending`. Messages that wait to be handled are handled.
+        The next message of the two opens a new session.
+
+        Args:
+            agent_external_id: Who ends it.
+            other_agent_external_id: The other one.
+
+        Raises:
+            SessionNotFoundError: They have no open session; a `SessionStateError`.
+            AgentNotFoundError: One of the two is not registered; names the closest.
+            OutcomeUnknownError: The store did not answer in time. Repeating it ends what is still open.
+            DatabaseError: The store failed; nothing was ended.
+        """
+        check_pair(agent_external_id, other_agent_external_id, fields=("agent_external_id", "other_agent_external_id"))
+        engine = self.engine
+        agent, other = await engine.names.get_all([agent_external_id, other_agent_external_id])
+        ending = NewEnding(uuid7(), _ENDING, checksum(_ENDING, None))
+
+        async def end() -> EndedSession | None:
+            ended = await engine.store.sessions.end_session(agent.id, other.id, ending)
+            if ended is not None:
+                engine.announcer.ended(ended)
+            return ended
+
+        if await engine.commits.run(end()) is None:
+            await engine.names.look_again(agent)
+            await engine.names.look_again(other)
+            raise SessionNotFoundError(
+                f"{agent_external_id!r} and {other_agent_external_id!r} have no open session. "
+                "Their next message opens one."
+            )

@@ -1,0 +1,129 @@
+"""Calls that ask another agent and wait for its answer. `ask` has one ask, from storing it to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypeVar, overload
+
+from typing_extensions import TypeForm
+
+from ...arguments import MISSING_MESSAGE, check_timeout, refuse
+from ...models import T
+from ...payloads import MISSING
+from .ask import Ask
+from .calls import ConversationCalls
+from .drafts import make_draft
+
+R = TypeVar("R")
+
+
+class ConversationQuestions(ConversationCalls[T]):
+    """What is called to ask."""
+
+    @overload
+    async def send_and_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        response_type: TypeForm[R],
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> R: ...
+    @overload
+    async def send_and_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> Any: ...
+    async def send_and_wait(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = MISSING_MESSAGE,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        response_type: Any = MISSING,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> Any:
+        """Ask another agent, and wait for its answer.
+
+        The answer is what the recipient's handler returns for this message, or what `reply` sends. Where the
+        recipient's own code has read the message, its next message to the sender from outside any handler is the answer
+        too, whatever call sends it. So this message is itself an answer, if the sender's own code has read an ask of
+        the recipient. Otherwise it is an ask of its own, also while the recipient waits for the sender: it goes to the
+        recipient's handler, and the recipient goes on waiting.
+
+        It always returns by its timeout (and half a second). It holds no connection and no thread while it waits. A
+        late answer is kept as an unread message. A cancelled call gives the ask up, unless it has an
+        `idempotency_key`: a repeat under that key then joins the ask that is open, or returns how it ended.
+
+        Args:
+            sender_external_id: Who asks, and waits.
+            recipient_external_id: Who is asked.
+            message: The payload, as of `one_way.send`.
+            timeout: Seconds; None is the setting `default_sync_timeout` (30).
+            metadata: Small JSON mapping that travels with the message to `context.metadata`.
+            response_type: What the answer becomes: a pydantic model, a dataclass, …. By default the class that the
+                handler returned if it ran in this process, else the SDK's type parameter if it fits, else plain JSON.
+            wait_for_session: True queues behind an open ask of the same sender to the same recipient, within the
+                timeout, instead of refusing.
+            idempotency_key: 1 to 255 characters, among this sender's asks.
+            require_handler: False asks also an agent that no live process serves, and that answers by its own code;
+                None is the setting.
+
+        Returns:
+            The answer's payload.
+
+        Raises:
+            ConversationTimeoutError: No answer came in time; a `TimeoutError`.
+            ConversationEndedError: The conversation was ended meanwhile; or the ask was withdrawn, or, where a repeat
+                joined it, given up.
+            HandlerError: The recipient's handler failed; says why. Or its answer does not fit `response_type`.
+            SessionLockError: The sender waits for this recipient already; nothing was stored.
+            MutualWaitError: Waiting would close a circle of agents that wait for each other; names it; nothing was
+                stored. A `SessionLockError`.
+            AgentNotFoundError: One of the two is not registered, or was removed meanwhile; names the closest.
+            NoHandlerRegisteredError: Nobody serves the recipient; nothing was stored.
+            MailboxFullError, InvalidArgumentError, PayloadError, IdempotencyConflictError: As of `one_way.send`.
+            OutcomeUnknownError: The store could not be reached by the timeout; a `TimeoutError`.
+            DatabaseError: The store refused; nothing was stored.
+
+        Example:
+            answer = await sdk.conversation.send_and_wait("alice", "support", Query(text="How?"), timeout=60)
+        """
+        timeout = self.settings.default_sync_timeout if timeout is None else check_timeout(timeout)
+        deadline = asyncio.get_running_loop().time() + timeout
+        if not isinstance(wait_for_session, bool):
+            raise refuse("wait_for_session", wait_for_session, "must be True or False.")
+        draft = make_draft(
+            self.settings,
+            "send_and_wait",
+            sender_external_id,
+            recipient_external_id,
+            message,
+            metadata,
+            idempotency_key=idempotency_key,
+            require_handler=require_handler,
+            ask_timeout=timeout,
+        )
+        engine = self.engine
+        engine.decoder.check(response_type, field="response_type")
+        ask = Ask(engine, self.settings, draft, timeout, deadline)
+        outcome = await ask.run(wait_for_session=wait_for_session)
+        return ask.open(outcome, response_type, self.payload_type())

@@ -1,0 +1,205 @@
+"""Calls that look at sessions: who talks with whom, what was said, and how much of it is unread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from ...arguments import check_external_id, check_flag, parse_id
+from ...bodies import open_or_mark
+from ...delivery.names import AgentName
+from ...exceptions import SessionNotFoundError
+from ...models import Record, SessionStatus, T
+from ...storage.ports import MessageRow, SessionRow
+from ..directory import find_agent
+from .calls import ConversationCalls
+
+PAGE = 1_000
+"""Rows asked for at once."""
+SessionId = str | UUID
+
+
+class ConversationSessions(ConversationCalls[T]):
+    """What is called to look. Nothing here changes anything."""
+
+    async def get_active_sessions(self, agent_external_id: str) -> list[Record]:
+        """List an agent's open sessions, newest first.
+
+        Returns:
+            Mappings with attribute access: session_id, other_agent_id (external), other_agent_name, status ("active",
+            or "waiting" while one of the two waits for an answer), created_at, locked_by (who waits, or None).
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+        """
+        check_external_id(agent_external_id, field="agent_external_id")
+
+        async def look(agent: AgentName) -> list[SessionRow]:
+            rows: list[SessionRow] = []
+            while True:
+                page = await self.engine.store.sessions.list_sessions(
+                    agent.id, open_only=True, limit=PAGE, offset=len(rows)
+                )
+                rows += page
+                if len(page) < PAGE:
+                    return rows
+
+        rows = await self.engine.names.ask(agent_external_id, look)
+        agent = await self.engine.names.get(agent_external_id)
+        names = await self.engine.names.find_by_id(_agents(rows))
+
+        def describe(row: SessionRow) -> Record:
+            other = names.get(row.agent_b_id if row.agent_a_id == agent.id else row.agent_a_id)
+            return Record(
+                session_id=row.session_id,
+                other_agent_id=other.external_id if other else None,
+                other_agent_name=other.name if other else None,
+                status=_status(row),
+                created_at=row.created_at,
+                locked_by=_external(names, row.waiting_id),
+            )
+
+        return [describe(row) for row in rows]
+
+    async def get_messages_in_session(self, session_id: SessionId, include_read: bool = True) -> list[Record]:
+        """List a session's messages, oldest first, the SDK's own included. Marks nothing as read.
+
+        Args:
+            session_id: From `context.session_id` or `get_active_sessions`; ended sessions too.
+            include_read: False lists only unread ones.
+
+        Returns:
+            Mappings with attribute access: message_id, sender_id, sender_name, recipient_id, message_type, content
+            (plain JSON), metadata, is_damaged (True: the stored payload is not what was sent, and the content is None),
+            is_read, read_at, created_at.
+
+        Raises:
+            SessionNotFoundError: There is no such session; a `ValueError`.
+            InvalidArgumentError: The id is not a UUID.
+        """
+        check_flag(include_read, "include_read")
+        row = await self._find_session(session_id)
+        messages: list[MessageRow] = []
+        while True:
+            page = await self.engine.store.sessions.list_messages(
+                row.session_id,
+                limit=PAGE,
+                after_seq=messages[-1].seq if messages else None,
+                unread_only=not include_read,
+            )
+            messages += page
+            if len(page) < PAGE:
+                break
+        names = await self.engine.names.find_by_id({row.agent_a_id, row.agent_b_id})
+
+        def describe(message: MessageRow) -> Record:
+            sender = names.get(message.sender_id)
+            body = open_or_mark(message, f"message {message.message_id}")
+            return Record(
+                message_id=message.message_id,
+                sender_id=sender.external_id if sender else None,
+                sender_name=sender.name if sender else None,
+                recipient_id=_external(names, message.recipient_id),
+                message_type=message.message_type,
+                content=body.content,
+                metadata=body.metadata,
+                is_damaged=body.is_damaged,
+                is_read=message.read_at is not None,
+                read_at=message.read_at,
+                created_at=message.created_at,
+            )
+
+        return [describe(message) for message in messages]
+
+    async def get_conversation_history(self, session_id: SessionId) -> list[Record]:
+        """List all of a session's messages, oldest first; see `get_messages_in_session`."""
+        return await self.get_messages_in_session(session_id)
+
+    async def get_session_info(self, session_id: SessionId) -> Record:
+        """Describe a session.
+
+        Returns:
+            A mapping with attribute access: session_id, agent_a and agent_b (each with id, external, and name), status,
+            session_type, is_locked, locked_by, message_count, read_count, unread_count, created_at, updated_at,
+            ended_at.
+
+        Raises:
+            SessionNotFoundError: There is no such session; a `ValueError`.
+            InvalidArgumentError: The id is not a UUID.
+        """
+        row = await self._find_session(session_id)
+        counts = await self.engine.store.sessions.count_messages(row.session_id)
+        names = await self.engine.names.find_by_id(_agents([row]))
+
+        def agent(id: str) -> Record:
+            known = names.get(id)
+            return Record(id=known.external_id if known else None, name=known.name if known else None)
+
+        return Record(
+            session_id=row.session_id,
+            agent_a=agent(row.agent_a_id),
+            agent_b=agent(row.agent_b_id),
+            status=_status(row),
+            session_type=row.session_type,
+            is_locked=row.waiting_id is not None,
+            locked_by=_external(names, row.waiting_id),
+            message_count=counts.messages,
+            read_count=counts.read,
+            unread_count=counts.messages - counts.read,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            ended_at=row.ended_at,
+        )
+
+    async def get_session_statistics(self, agent_id: str | UUID) -> Record:
+        """Count an agent's conversations and their messages, ended ones included.
+
+        Args:
+            agent_id: External id or UUID.
+
+        Returns:
+            A mapping with attribute access: agent_id (external), total_conversations, active_sessions, total_messages,
+            unread_count, sent_count, received_count, unique_conversation_partners.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+        """
+        agent = await find_agent(self.engine, agent_id)
+        found = await self.engine.store.sessions.statistics(agent.id)
+        return Record(
+            agent_id=agent.external_id,
+            total_conversations=found.sessions,
+            active_sessions=found.open_sessions,
+            total_messages=found.sent + found.received,
+            unread_count=found.unread,
+            sent_count=found.sent,
+            received_count=found.received,
+            unique_conversation_partners=found.partners,
+        )
+
+    async def _find_session(self, session_id: SessionId) -> SessionRow:
+        """The session of this id.
+
+        Raises:
+            SessionNotFoundError: There is none.
+            InvalidArgumentError: It is not a UUID.
+        """
+        id = parse_id(session_id, field="session_id")
+        row = await self.engine.store.sessions.find_session(id)
+        if row is None:
+            raise SessionNotFoundError(session_id=id)
+        return row
+
+
+def _status(row: SessionRow) -> SessionStatus:
+    if row.ended_at is not None:
+        return SessionStatus.ENDED
+    return SessionStatus.ACTIVE if row.waiting_id is None else SessionStatus.WAITING
+
+
+def _agents(rows: Iterable[SessionRow]) -> set[str]:
+    return {id for row in rows for id in (row.agent_a_id, row.agent_b_id)}
+
+
+def _external(names: dict[str, AgentName], id: str | None) -> str | None:
+    return names[id].external_id if id is not None and id in names else None
