@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from .app import Group
 from .confirming import confirm
-from .opening import open_sdk, run
-from .options import get_options
+from .opening import use
+from .options import Options, page_options, pass_options
 from .output import count, instant, say, show, table
 from .values import check_renaming
+
+if TYPE_CHECKING:
+    from .. import Agent, AgentMessaging, Organization
 
 
 @click.group(cls=Group)
@@ -27,84 +33,76 @@ def agents() -> None:
 @click.option("--org", required=True, metavar="ORG", help="The id of its organization.")
 @click.option("--name", help="For people. Left out, it bears its id until a program or this command names it.")
 @click.option("--rename", is_flag=True, help="Give an existing agent of this organization --name.")
-@click.pass_context
-def add(ctx: click.Context, id: str, org: str, name: str | None, rename: bool) -> None:
+@pass_options
+def add(options: Options, id: str, org: str, name: str | None, rename: bool) -> None:
     """Add an agent to an organization. Repeating it changes nothing.
 
     \b
     Example:
       agent-messaging agents add alice --org acme --name Alice
     """
-    options = get_options(ctx)
     check_renaming(rename, name)
 
-    async def work() -> None:
-        async with open_sdk(options) as sdk:
-            uuid = await sdk.register_agent(id, org, name, exist_ok=rename)
-            found = await sdk.get_agent(id)
-        document = {"id": uuid, "external_id": id, "organization": org, "name": found.name}
-        show(options, document, lambda: say(f"Agent {id} is in organization {org}."))
+    async def register(sdk: AgentMessaging) -> Agent:
+        await sdk.register_agent(id, org, name, exist_ok=rename)
+        return await sdk.get_agent(id)
 
-    run(options, work())
+    found = use(options, register)
+    document = {"id": found.id, "external_id": id, "organization": org, "name": found.name}
+    show(options, document, lambda: say(f"Agent {id} is in organization {org}."))
 
 
 @agents.command("list")
 @click.option("--org", metavar="ORG", help="Only those of this organization.")
-@click.option("--limit", default=100, show_default=True, help="At most so many, up to 1000.")
-@click.option("--offset", default=0, help="Pass over so many.")
-@click.pass_context
-def list_(ctx: click.Context, org: str | None, limit: int, offset: int) -> None:
+@page_options(100)
+@pass_options
+def list_(options: Options, org: str | None, limit: int, offset: int) -> None:
     """List agents in order of their ids.
 
     \b
     Example:
       agent-messaging agents list --org acme
     """
-    options = get_options(ctx)
 
-    async def work() -> None:
-        async with open_sdk(options) as sdk:
-            found = await sdk.list_agents(org, limit=limit, offset=offset)
-            ids = {str(agent.organization_id) for agent in found}
-            organizations = await sdk.store.directory.find_organizations_by_id(ids)
-        names = {one.id: one.external_id for one in organizations}
-        documents = [{**agent.model_dump(), "organization": names.get(agent.organization_id)} for agent in found]
-        rows = [
-            (agent.external_id, names.get(agent.organization_id, ""), agent.name, instant(agent.created_at))
-            for agent in found
-        ]
-        empty = "No agents. Add one: agent-messaging agents add alice --org acme"
-        columns = ("agent", "organization", "name", "since")
-        show(options, {"agents": documents}, lambda: table(columns, rows, empty=empty))
+    async def look(sdk: AgentMessaging) -> tuple[list[Agent], Sequence[Organization]]:
+        found = await sdk.list_agents(org, limit=limit, offset=offset)
+        ids = {str(agent.organization_id) for agent in found}
+        return found, await sdk.store.directory.find_organizations_by_id(ids)
 
-    run(options, work())
+    found, organizations = use(options, look)
+    names = {one.id: one.external_id for one in organizations}
+    documents = [{**agent.model_dump(), "organization": names.get(agent.organization_id)} for agent in found]
+    rows = [
+        (agent.external_id, names.get(agent.organization_id, ""), agent.name, instant(agent.created_at))
+        for agent in found
+    ]
+    empty = "No agents. Add one: agent-messaging agents add alice --org acme"
+    columns = ("agent", "organization", "name", "since")
+    show(options, {"agents": documents}, lambda: table(columns, rows, empty=empty))
 
 
 @agents.command()
 @click.argument("id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_context
-def remove(ctx: click.Context, id: str, yes: bool) -> None:
+@pass_options
+def remove(options: Options, id: str, yes: bool) -> None:
     """Remove an agent with its messages, sent and received, and their receipts. This cannot be undone.
 
     \b
     Example:
       agent-messaging agents remove alice --yes
     """
-    options = get_options(ctx)
 
-    async def look() -> str:
-        async with open_sdk(options) as sdk:
-            received = await sdk.one_way.get_message_count(id)
-            sent = await sdk.one_way.get_message_count(id, role="sender")
+    async def look(sdk: AgentMessaging) -> str:
+        received = await sdk.one_way.get_message_count(id)
+        sent = await sdk.one_way.get_message_count(id, role="sender")
         return f"agent {id!r} with {count(received, 'message')} received and {count(sent, 'message')} sent"
 
-    async def work() -> None:
-        async with open_sdk(options) as sdk:
-            await sdk.get_agent(id)  # raises, and suggests the closest
-            removed = await sdk.deregister_agent(id)
-        show(options, {"external_id": id, "removed": removed}, lambda: say(f"Agent {id} is removed."))
+    async def deregister(sdk: AgentMessaging) -> bool:
+        await sdk.get_agent(id)  # raises, and suggests the closest
+        return await sdk.deregister_agent(id)
 
     if not yes:
-        confirm(options, run(options, look()))
-    run(options, work())
+        confirm(options, use(options, look))
+    removed = use(options, deregister)
+    show(options, {"external_id": id, "removed": removed}, lambda: say(f"Agent {id} is removed."))

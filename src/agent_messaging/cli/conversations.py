@@ -7,23 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import Command, Group
-from .opening import open_sdk, run
-from .options import get_options
+from .opening import use
+from .options import Options, metadata_option, pass_options, payload_options
 from .output import clean, content, instant, say, show, table, whole
 from .values import parse_duration, read_metadata, read_payload
 
 if TYPE_CHECKING:
-    from ..models import Record
+    from .. import AgentMessaging, Record
 
 
 @click.command(cls=Command)
 @click.argument("sender", metavar="FROM")
 @click.argument("recipient", metavar="TO")
-@click.option("--text", help="The question is this text; - reads it from standard input, as does leaving it out.")
-@click.option("--payload", metavar="JSON", help="The question is this JSON; - reads it from standard input.")
-@click.option(
-    "-m", "--metadata", multiple=True, metavar="KEY=VALUE", help="Travels along; or a JSON object. Repeatable."
-)
+@payload_options("The question")
+@metadata_option
 @click.option("--key", help="Idempotency key: repeating the command with it joins the open ask, or tells how it ended.")
 @click.option("--timeout", type=parse_duration, metavar="DURATION", help="Wait so long for the answer: 90, 10m, 2h.")
 @click.option("--queue", is_flag=True, help="Queue behind an open ask of the two instead of refusing.")
@@ -32,9 +29,9 @@ if TYPE_CHECKING:
     default=None,
     help="Refuse the ask unless a live process serves the recipient (the default), or ask it all the same.",
 )
-@click.pass_context
+@pass_options
 def ask(
-    ctx: click.Context,
+    options: Options,
     sender: str,
     recipient: str,
     text: str | None,
@@ -56,36 +53,21 @@ def ask(
     code is 7 if the recipient's handler failed and 8 if no answer came in time; a late one is kept as an unread
     message.
     """
-    options = get_options(ctx)
     message = read_payload(text, payload)
     extra = read_metadata(metadata)
-
-    async def work() -> Any:
-        async with open_sdk(options) as sdk:
-            return await sdk.conversation.send_and_wait(
-                sender,
-                recipient,
-                message,
-                timeout,
-                extra,
-                wait_for_session=queue,
-                idempotency_key=key,
-                require_handler=require_handler,
-            )
-
-    answer = run(options, work())
+    how: dict[str, Any] = {"wait_for_session": queue, "idempotency_key": key, "require_handler": require_handler}
+    answer = use(options, lambda sdk: sdk.conversation.send_and_wait(sender, recipient, message, timeout, extra, **how))
     show(options, {"answer": answer}, lambda: say(whole(answer)))
 
 
 @click.command(cls=Command)
 @click.argument("sender", metavar="FROM")
 @click.argument("recipient", metavar="TO")
-@click.option("--text", help="The answer is this text; - reads it from standard input, as does leaving it out.")
-@click.option("--payload", metavar="JSON", help="The answer is this JSON; - reads it from standard input.")
+@payload_options("The answer")
 @click.option("--key", help="Idempotency key: repeating the command with it answers once.")
-@click.pass_context
+@pass_options
 def reply(
-    ctx: click.Context, sender: str, recipient: str, text: str | None, payload: str | None, key: str | None
+    options: Options, sender: str, recipient: str, text: str | None, payload: str | None, key: str | None
 ) -> None:
     """Answer an agent that waits, as the one it asked.
 
@@ -95,14 +77,8 @@ def reply(
 
     Who waits for whom is in `agent-messaging sessions list`.
     """
-    options = get_options(ctx)
     message = read_payload(text, payload)
-
-    async def work() -> str:
-        async with open_sdk(options) as sdk:
-            return await sdk.conversation.reply(sender, recipient, message, idempotency_key=key)
-
-    id = run(options, work())
+    id = use(options, lambda sdk: sdk.conversation.reply(sender, recipient, message, idempotency_key=key))
     show(options, {"message_id": id}, lambda: say(f"{id}  to {recipient}"))
 
 
@@ -118,21 +94,15 @@ def sessions() -> None:
 
 @sessions.command("list")
 @click.argument("agent")
-@click.pass_context
-def list_(ctx: click.Context, agent: str) -> None:
+@pass_options
+def list_(options: Options, agent: str) -> None:
     """List an agent's open sessions, newest first, with who waits for whom.
 
     \b
     Example:
       agent-messaging sessions list alice
     """
-    options = get_options(ctx)
-
-    async def work() -> list[Record]:
-        async with open_sdk(options) as sdk:
-            return await sdk.conversation.get_active_sessions(agent)
-
-    found = run(options, work())
+    found = use(options, lambda sdk: sdk.conversation.get_active_sessions(agent))
     rows = [
         (
             one.session_id,
@@ -151,22 +121,20 @@ def list_(ctx: click.Context, agent: str) -> None:
 @sessions.command("show")
 @click.argument("id")
 @click.option("--unread", is_flag=True, help="Only messages that are unread.")
-@click.pass_context
-def show_(ctx: click.Context, id: str, unread: bool) -> None:
+@pass_options
+def show_(options: Options, id: str, unread: bool) -> None:
     """Show what was said in a session, oldest first; it marks nothing as read.
 
     \b
     Example:
       agent-messaging sessions show 01a21376-d11b-7686-85ef-aa97cf6277fe
     """
-    options = get_options(ctx)
 
-    async def work() -> tuple[Record, list[Record]]:
-        async with open_sdk(options) as sdk:
-            info = await sdk.conversation.get_session_info(id)
-            return info, await sdk.conversation.get_messages_in_session(id, include_read=not unread)
+    async def look(sdk: AgentMessaging) -> tuple[Record, list[Record]]:
+        info = await sdk.conversation.get_session_info(id)
+        return info, await sdk.conversation.get_messages_in_session(id, include_read=not unread)
 
-    info, messages = run(options, work())
+    info, messages = use(options, look)
 
     def human() -> None:
         waits = f", {info.locked_by} waits" if info.locked_by else ""
@@ -189,19 +157,13 @@ def show_(ctx: click.Context, id: str, unread: bool) -> None:
 @sessions.command()
 @click.argument("agent")
 @click.argument("other")
-@click.pass_context
-def end(ctx: click.Context, agent: str, other: str) -> None:
+@pass_options
+def end(options: Options, agent: str, other: str) -> None:
     """End the open session of two agents; whoever waits in it is told.
 
     \b
     Example:
       agent-messaging sessions end alice bob
     """
-    options = get_options(ctx)
-
-    async def work() -> None:
-        async with open_sdk(options) as sdk:
-            await sdk.conversation.end_conversation(agent, other)
-
-    run(options, work())
+    use(options, lambda sdk: sdk.conversation.end_conversation(agent, other))
     show(options, {"ended": [agent, other]}, lambda: say(f"The conversation of {agent} and {other} is ended."))

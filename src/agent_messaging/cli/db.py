@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from .app import Group
 from .opening import IN_MEMORY, check_exists, load_config, run
-from .options import Options, get_options
+from .options import Options, pass_options
 from .output import count, say, show
 
 if TYPE_CHECKING:
     from .. import Config
+    from ..storage.ports import Store
+
+T = TypeVar("T")
 
 DAMAGED = 3
 """The exit code of `db check` when it found something: the store failed."""
@@ -62,6 +66,22 @@ async def bring_up_to_date(config: Config) -> Upgrade:
     return Upgrade(str(config.store), facts.schema_version, changed)
 
 
+def _use_store(options: Options, call: Callable[[Store], Awaitable[T]]) -> T:
+    async def work() -> T:
+        from ..bootstrap import build_store
+
+        config = load_config(options)
+        check_exists(config)
+        store = build_store(config)
+        try:
+            await store.open(initialize=config.auto_initialize_schema)
+            return await call(store)
+        finally:
+            await store.aclose()
+
+    return run(options, work())
+
+
 def _upgrade(options: Options) -> None:
     done = run(options, bring_up_to_date(load_config(options, create=True)))
     show(options, {field: getattr(done, field) for field in Upgrade.__slots__}, lambda: say(str(done)))
@@ -78,8 +98,8 @@ def db() -> None:
 
 
 @db.command()
-@click.pass_context
-def init(ctx: click.Context) -> None:
+@pass_options
+def init(options: Options) -> None:
     """Make the store: the SQLite file, or the tables in a PostgreSQL database. Repeating it changes nothing.
 
     The SDK does this by itself at start unless AUTO_INITIALIZE_SCHEMA is off.
@@ -88,77 +108,49 @@ def init(ctx: click.Context) -> None:
     Example:
       agent-messaging db init --url postgresql://agents@localhost/agents
     """
-    _upgrade(get_options(ctx))
+    _upgrade(options)
 
 
 @db.command()
-@click.pass_context
-def upgrade(ctx: click.Context) -> None:
+@pass_options
+def upgrade(options: Options) -> None:
     """Bring the schema up to what this release needs. Repeating it changes nothing.
 
     \b
     Example:
       pip install -U agent-messaging && agent-messaging db upgrade
     """
-    _upgrade(get_options(ctx))
+    _upgrade(options)
 
 
 @db.command()
 @click.argument("path")
-@click.pass_context
-def backup(ctx: click.Context, path: str) -> None:
+@pass_options
+def backup(options: Options, path: str) -> None:
     """Copy the store to the new SQLite file PATH while everything goes on. The copy is checked and synced.
 
     \b
     Example:
       agent-messaging db backup /backups/monday.db
     """
-    options = get_options(ctx)
+    from ..arguments import check_new_file
 
-    async def work() -> str:
-        from ..arguments import check_new_file
-        from ..bootstrap import build_store
-
-        config = load_config(options)
-        check_exists(config)
-        target = check_new_file(path, field="path")
-        store = build_store(config)
-        try:
-            await store.open(initialize=config.auto_initialize_schema)
-            await store.backup(target)
-        finally:
-            await store.aclose()
-        return target
-
-    target = run(options, work())
+    target = check_new_file(path, field="path")
+    _use_store(options, lambda store: store.backup(target))
     size = os.path.getsize(target)
     show(options, {"path": target, "size_bytes": size}, lambda: say(f"Copied the store to {target} ({size:,} bytes)."))
 
 
 @db.command()
-@click.pass_context
-def check(ctx: click.Context) -> None:
+@pass_options
+def check(options: Options) -> None:
     """Look for damage: the integrity of the store and the checksum of every message. Exit code 3 if there is any.
 
     \b
     Example:
       agent-messaging db check
     """
-    options = get_options(ctx)
-
-    async def work() -> list[str]:
-        from ..bootstrap import build_store
-
-        config = load_config(options)
-        check_exists(config)
-        store = build_store(config)
-        try:
-            await store.open(initialize=config.auto_initialize_schema)
-            return await store.check()
-        finally:
-            await store.aclose()
-
-    findings = run(options, work())
+    findings = _use_store(options, lambda store: store.check())
 
     def human() -> None:
         for finding in findings:
@@ -170,4 +162,4 @@ def check(ctx: click.Context) -> None:
 
     show(options, {"ok": not findings, "findings": findings}, human)
     if findings:
-        ctx.exit(DAMAGED)
+        click.get_current_context().exit(DAMAGED)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from .app import Group
-from .opening import open_sdk, run
-from .options import get_options
+from .opening import use
+from .options import Options, page_options, pass_options
 from .output import clean, content, count, instant, note, say, show, table
 
 
@@ -22,49 +22,42 @@ def dead_letters() -> None:
 
 @dead_letters.command("list")
 @click.option("--agent", help="Only those sent to this agent.")
-@click.option("--limit", default=20, show_default=True, help="At most so many, up to 1000.")
-@click.option("--offset", default=0, help="Pass over so many of the newest.")
-@click.pass_context
-def list_(ctx: click.Context, agent: str | None, limit: int, offset: int) -> None:
+@page_options(20, "so many of the newest")
+@pass_options
+def list_(options: Options, agent: str | None, limit: int, offset: int) -> None:
     """List dead letters, newest first, each with the last reason; with --json all reasons.
 
     \b
     Example:
       agent-messaging dead-letters list --agent bob --json
     """
-    options = get_options(ctx)
+    found = use(options, lambda sdk: sdk.dead_letters.list(agent, limit=limit, offset=offset))
+    rows = [
+        (
+            instant(one.died_at),
+            one.sender_id,
+            one.recipient_id,
+            str(one.attempt),
+            clean(one.reasons[-1]) if one.reasons else "",
+            content(one.content, 60),
+            one.message_id,
+        )
+        for one in found
+    ]
 
-    async def work() -> None:
-        async with open_sdk(options) as sdk:
-            found = await sdk.dead_letters.list(agent, limit=limit, offset=offset)
-        rows = [
-            (
-                instant(one.died_at),
-                one.sender_id,
-                one.recipient_id,
-                str(one.attempt),
-                clean(one.reasons[-1]) if one.reasons else "",
-                content(one.content, 60),
-                one.message_id,
-            )
-            for one in found
-        ]
+    def human() -> None:
+        table(("at", "from", "to", "runs", "reason", "content", "id"), rows, empty="No dead letters.")
+        if found:
+            note("When the cause is gone: agent-messaging dead-letters redrive ID, or --agent NAME for all of one.")
 
-        def human() -> None:
-            table(("at", "from", "to", "runs", "reason", "content", "id"), rows, empty="No dead letters.")
-            if found:
-                note("When the cause is gone: agent-messaging dead-letters redrive ID, or --agent NAME for all of one.")
-
-        show(options, {"dead_letters": found}, human)
-
-    run(options, work())
+    show(options, {"dead_letters": found}, human)
 
 
 @dead_letters.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--agent", help="All those sent to this agent.")
-@click.pass_context
-def redrive(ctx: click.Context, ids: tuple[str, ...], agent: str | None) -> None:
+@pass_options
+def redrive(options: Options, ids: tuple[str, ...], agent: str | None) -> None:
     """Queue dead letters again, with all their attempts before them. Those that are not dead are passed over.
 
     \b
@@ -72,13 +65,9 @@ def redrive(ctx: click.Context, ids: tuple[str, ...], agent: str | None) -> None
       agent-messaging dead-letters redrive 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
       agent-messaging dead-letters redrive --agent bob
     """
-    options = get_options(ctx)
     if not ids and agent is None:
-        raise click.UsageError("Say which: ids of dead letters, or --agent for all of one agent.", ctx)
-
-    async def work() -> None:
-        async with open_sdk(options) as sdk:
-            moved = await sdk.dead_letters.redrive(list(ids) or None, recipient_external_id=agent)
-        show(options, {"redriven": moved}, lambda: say(f"{count(moved, 'message')} queued again."))
-
-    run(options, work())
+        raise click.UsageError(
+            "Say which: ids of dead letters, or --agent for all of one agent.", click.get_current_context()
+        )
+    moved = use(options, lambda sdk: sdk.dead_letters.redrive(list(ids) or None, recipient_external_id=agent))
+    show(options, {"redriven": moved}, lambda: say(f"{count(moved, 'message')} queued again."))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..arguments import check_page
 from .app import Command
 from .mailbox import KINDS, MARKED, kinds_of, read_mailbox, text_of, waits_for, word_for
-from .opening import open_sdk, run
-from .options import get_options
+from .opening import use
+from .options import Options, page_options, pass_options
 from .output import clean, content, count, instant, note, show, table
+
+if TYPE_CHECKING:
+    from .. import AgentMessaging
 
 
 @click.command(cls=Command)
@@ -19,11 +22,10 @@ from .output import clean, content, count, instant, note, show, table
 @click.option("--kind", "words", type=click.Choice(list(KINDS)), multiple=True, help="Only this kind. Repeatable.")
 @click.option("--unread", is_flag=True, help="Only notes and conversation messages not marked as read.")
 @click.option("--mark-read", is_flag=True, help="Then mark all of the agent's notes as read, also those not listed.")
-@click.option("--limit", default=20, show_default=True, help="At most so many, up to 1000.")
-@click.option("--offset", default=0, help="Pass over so many of the newest.")
-@click.pass_context
+@page_options(20, "so many of the newest")
+@pass_options
 def inbox(
-    ctx: click.Context, agent: str, words: tuple[str, ...], unread: bool, mark_read: bool, limit: int, offset: int
+    options: Options, agent: str, words: tuple[str, ...], unread: bool, mark_read: bool, limit: int, offset: int
 ) -> None:
     """List what an agent received, newest first: notes, messages of its conversations, invitations to meetings and
     turns in them. Looking handles nothing, settles nothing and answers nothing.
@@ -35,51 +37,47 @@ def inbox(
 
     Under the list stands the command that answers each question whose sender still waits.
     """
-    options = get_options(ctx)
+    check_page(limit, offset)
 
-    async def work() -> None:
-        check_page(limit, offset)
-        marked = None
+    async def look(sdk: AgentMessaging) -> tuple[list[dict[str, Any]], int, int | None]:
+        from ..storage.ports import Role
+
         kinds = [kind for kind in kinds_of(words) if not unread or kind.value in MARKED]
-        async with open_sdk(options) as sdk:
-            from ..storage.ports import Role
+        id = str((await sdk.get_agent(agent)).id)
+        found = await read_mailbox(sdk, id, kinds, unread=unread, limit=limit, offset=offset)
+        counted = sdk.store.messages.count_messages
+        there = [await counted(id, Role.RECIPIENT, kind, read=False if unread else None) for kind in kinds]
+        return found, sum(there), await sdk.one_way.mark_messages_read(agent) if mark_read else None
 
-            id = str((await sdk.get_agent(agent)).id)
-            found = await read_mailbox(sdk, id, kinds, unread=unread, limit=limit, offset=offset)
-            counted = sdk.store.messages.count_messages
-            there = [await counted(id, Role.RECIPIENT, kind, read=False if unread else None) for kind in kinds]
-            if mark_read:
-                marked = await sdk.one_way.mark_messages_read(agent)
-        document: dict[str, Any] = {"messages": found}
+    found, there, marked = use(options, look)
+    document: dict[str, Any] = {"messages": found}
+    if marked is not None:
+        document["marked_read"] = marked
+    rows = [
+        (
+            instant(one["created_at"]),
+            word_for(one),
+            clean(one["sender_id"] or ""),
+            _state(one),
+            content(text_of(one)),
+            one["message_id"],
+        )
+        for one in found
+    ]
+
+    def human() -> None:
+        what = "such messages" if words else "messages"
+        empty = f"{agent} has no unread {what}." if unread else f"{agent} has received no {what} yet."
+        table(("at", "kind", "from", "", "content", "id"), rows, empty=empty)
+        if offset + len(found) < there and len(found) == limit:
+            note(f"{len(found)} of {there:,}; --limit and --offset show the others.")
+        for one in found:
+            if one["reply"] is not None:
+                note(waits_for(one))
         if marked is not None:
-            document["marked_read"] = marked
-        rows = [
-            (
-                instant(one["created_at"]),
-                word_for(one),
-                clean(one["sender_id"] or ""),
-                _state(one),
-                content(text_of(one)),
-                one["message_id"],
-            )
-            for one in found
-        ]
+            note(f"Marked {count(marked, 'note')} as read.")
 
-        def human() -> None:
-            what = "such messages" if words else "messages"
-            empty = f"{agent} has no unread {what}." if unread else f"{agent} has received no {what} yet."
-            table(("at", "kind", "from", "", "content", "id"), rows, empty=empty)
-            if offset + len(found) < sum(there) and len(found) == limit:
-                note(f"{len(found)} of {sum(there):,}; --limit and --offset show the others.")
-            for one in found:
-                if one["reply"] is not None:
-                    note(waits_for(one))
-            if marked is not None:
-                note(f"Marked {count(marked, 'note')} as read.")
-
-        show(options, document, human)
-
-    run(options, work())
+    show(options, document, human)
 
 
 def _state(message: dict[str, Any]) -> str:

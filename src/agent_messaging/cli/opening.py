@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .options import Options
@@ -71,6 +71,16 @@ async def open_sdk(options: Options, *, create: bool = False) -> AsyncIterator[A
         check_exists(config)
     async with AgentMessaging(config) as sdk:
         yield sdk
+
+
+def use(options: Options, call: Callable[[AgentMessaging], Coroutine[Any, Any, T]], *, create: bool = False) -> T:
+    """Run a command's calls on a started SDK, and return their result; see `open_sdk`."""
+
+    async def work() -> T:
+        async with open_sdk(options, create=create) as sdk:
+            return await call(sdk)
+
+    return run(options, work())
 
 
 def run(options: Options, work: Coroutine[Any, Any, T]) -> T:

@@ -1,11 +1,14 @@
-"""The options that every command shares: they may be given at any place of the command line."""
+"""The options that every command shares, which may stand at any place of the command line, and those that some do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
@@ -35,6 +38,10 @@ def get_options(ctx: click.Context) -> Options:
     return options
 
 
+pass_options = click.make_pass_decorator(Options, ensure=True)
+"""Gives a command the shared options, as its first argument."""
+
+
 def global_options() -> list[click.Parameter]:
     """The shared options, for one command."""
     shared: dict[str, Any] = {"expose_value": False, "callback": _keep, "is_eager": True}
@@ -49,6 +56,37 @@ def global_options() -> list[click.Parameter]:
         GlobalOption(["--json"], is_flag=True, help="Print JSON, for programs; errors too.", **shared),
         GlobalOption(["-v", "--verbose"], is_flag=True, help="Show the SDK's log, and tracebacks of errors.", **shared),
     ]
+
+
+def page_options(limit: int, skipped: str = "so many") -> Callable[[F], F]:
+    """`--limit` and `--offset` of a list."""
+
+    def add(command: F) -> F:
+        offset = click.option("--offset", default=0, help=f"Pass over {skipped}.")
+        return click.option("--limit", default=limit, show_default=True, help="At most so many, up to 1000.")(
+            offset(command)
+        )
+
+    return add
+
+
+def payload_options(noun: str) -> Callable[[F], F]:
+    """`--text` and `--payload`, which `read_payload` reads."""
+
+    def add(command: F) -> F:
+        text = f"{noun} is this text; - reads it from standard input, as does leaving it out."
+        payload = click.option(
+            "--payload", metavar="JSON", help=f"{noun} is this JSON; - reads it from standard input."
+        )
+        return click.option("--text", help=text)(payload(command))
+
+    return add
+
+
+metadata_option = click.option(
+    "-m", "--metadata", multiple=True, metavar="KEY=VALUE", help="Travels along; or a JSON object. Repeatable."
+)
+"""Read by `read_metadata`."""
 
 
 def write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .app import Command
-from .opening import open_sdk, run
-from .options import get_options
+from .opening import use
+from .options import Options, pass_options
 from .output import clean, duration, instant, say, show, table
 
 if TYPE_CHECKING:
@@ -20,34 +20,28 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("id")
-@click.pass_context
-def receipt(ctx: click.Context, id: str) -> None:
+@pass_options
+def receipt(options: Options, id: str) -> None:
     """Show the life of one message: stored, claimed, failed, taken over, handled. Each line is a durable fact.
 
     \b
     Example:
       agent-messaging receipt 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
     """
-    options = get_options(ctx)
+    found = use(options, lambda sdk: sdk.receipts.get(id))
 
-    async def work() -> None:
-        async with open_sdk(options) as sdk:
-            found = await sdk.receipts.get(id)
+    def human() -> None:
+        read = f", read {instant(found.read_at)}" if found.read_at is not None else ""
+        say(f"{found.message_id}  {found.sender_id} → {found.recipient_id}")
+        say(f"{found.state.value}, attempt {found.attempt} of {found.max_attempts}{read}")
+        if found.deliver_at is not None and not found.is_final:
+            say(f"due {instant(found.deliver_at)}")
+        if found.expires_at is not None and not found.is_final:
+            say(f"expires {instant(found.expires_at)}")
+        say()
+        table(("at", "after", "event", "attempt", "process", "reason"), life(found), empty="")
 
-        def human() -> None:
-            read = f", read {instant(found.read_at)}" if found.read_at is not None else ""
-            say(f"{found.message_id}  {found.sender_id} → {found.recipient_id}")
-            say(f"{found.state.value}, attempt {found.attempt} of {found.max_attempts}{read}")
-            if found.deliver_at is not None and not found.is_final:
-                say(f"due {instant(found.deliver_at)}")
-            if found.expires_at is not None and not found.is_final:
-                say(f"expires {instant(found.expires_at)}")
-            say()
-            table(("at", "after", "event", "attempt", "process", "reason"), life(found), empty="")
-
-        show(options, {"receipt": found}, human)
-
-    run(options, work())
+    show(options, {"receipt": found}, human)
 
 
 def life(receipt: Receipt, processes: Mapping[str, str] | None = None) -> list[tuple[str, str, str, str, str, str]]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import Command
-from .opening import open_sdk, run
-from .options import get_options
+from .opening import use
+from .options import Options, metadata_option, pass_options, payload_options
 from .output import count, note, say, show
 from .services import read_services
 from .values import parse_duration, parse_instant, read_metadata, read_payload
@@ -26,11 +26,8 @@ NOT_HANDLED = 7
 @click.command(cls=Command)
 @click.argument("sender", metavar="FROM")
 @click.argument("recipients", metavar="TO...", nargs=-1, required=True)
-@click.option("--text", help="The payload is this text; - reads it from standard input, as does leaving it out.")
-@click.option("--payload", metavar="JSON", help="The payload is this JSON; - reads it from standard input.")
-@click.option(
-    "-m", "--metadata", multiple=True, metavar="KEY=VALUE", help="Travels along; or a JSON object. Repeatable."
-)
+@payload_options("The payload")
+@metadata_option
 @click.option("--key", help="Idempotency key: repeating the command with it stores the message once.")
 @click.option(
     "--expires-in", type=parse_duration, metavar="DURATION", help="Expire if nobody began by then: 90, 10m, 2h."
@@ -47,9 +44,9 @@ NOT_HANDLED = 7
 @click.option(
     "--wait", type=parse_duration, metavar="DURATION", help="Wait so long for it to be handled; print the receipts."
 )
-@click.pass_context
+@pass_options
 def send(
-    ctx: click.Context,
+    options: Options,
     sender: str,
     recipients: tuple[str, ...],
     text: str | None,
@@ -72,51 +69,45 @@ def send(
     The ids of the messages are printed, one for each recipient; `agent-messaging receipt ID` follows one of them. With
     --wait the exit code tells: 0 all handled, 7 one died, expired or was withdrawn, 8 not handled in time (they go on).
     """
-    options = get_options(ctx)
     message = read_payload(text, payload, hint=_hint(sender, recipients))
     extra = read_metadata(metadata)
 
-    async def work() -> int:
-        async with open_sdk(options) as sdk:
-            required = require_handler
-            # From a shell a message is often sent before its reader is started, so it is kept unless the user decided.
-            if required is None and "require_handler" not in sdk.config.messaging.model_fields_set:
-                required = False
-            ids = await sdk.one_way.send(
-                sender,
-                list(recipients),
-                message,
-                extra,
-                idempotency_key=key,
-                expires_in=expires_in,
-                deliver_at=deliver_at,
-                require_handler=required,
-            )
-            unserved = await find_unserved(sdk, recipients)
-            failure, receipts = await _wait(sdk, ids, wait)
-        sent = [{"message_id": id, "recipient_id": to} for id, to in zip(ids, recipients, strict=True)]
-        document: dict[str, Any] = {"messages": sent, "unserved": unserved}
-        if receipts is not None:
-            document["receipts"] = receipts
+    async def work(sdk: AgentMessaging) -> tuple[list[str], list[str], Exception | None, list[Receipt] | None]:
+        required = require_handler
+        # From a shell a message is often sent before its reader is started, so it is kept unless the user decided.
+        if required is None and "require_handler" not in sdk.config.messaging.model_fields_set:
+            required = False
+        ids = await sdk.one_way.send(
+            sender,
+            list(recipients),
+            message,
+            extra,
+            idempotency_key=key,
+            expires_in=expires_in,
+            deliver_at=deliver_at,
+            require_handler=required,
+        )
+        return ids, await find_unserved(sdk, recipients), *(await _wait(sdk, ids, wait))
 
-        def human() -> None:
-            for number, one in enumerate(sent):
-                state = f"  {receipts[number].state.value}" if receipts is not None else ""
-                say(f"{one['message_id']}  to {one['recipient_id']}{state}")
-            if unserved and wait is None:
-                whose = (
-                    " and ".join(repr(name) for name in unserved)
-                    if len(unserved) < 4
-                    else count(len(unserved), "agent")
-                )
-                note(f"Stored. No live process serves {whose} now; it will be handled as soon as one does.")
+    ids, unserved, failure, receipts = use(options, work)
+    sent = [{"message_id": id, "recipient_id": to} for id, to in zip(ids, recipients, strict=True)]
+    document: dict[str, Any] = {"messages": sent, "unserved": unserved}
+    if receipts is not None:
+        document["receipts"] = receipts
 
-        show(options, document, human)
-        if failure is not None:
-            raise failure
-        return NOT_HANDLED if any(receipt.state.value != "done" for receipt in receipts or ()) else 0
+    def human() -> None:
+        for number, one in enumerate(sent):
+            state = f"  {receipts[number].state.value}" if receipts is not None else ""
+            say(f"{one['message_id']}  to {one['recipient_id']}{state}")
+        if unserved and wait is None:
+            whose = " and ".join(map(repr, unserved)) if len(unserved) < 4 else count(len(unserved), "agent")
+            note(f"Stored. No live process serves {whose} now; it will be handled as soon as one does.")
 
-    ctx.exit(run(options, work()))
+    show(options, document, human)
+    if failure is not None:
+        raise failure
+    if any(receipt.state.value != "done" for receipt in receipts or ()):
+        click.get_current_context().exit(NOT_HANDLED)
 
 
 def _hint(sender: str, recipients: tuple[str, ...]) -> str:
