@@ -19,7 +19,7 @@ from .delivery.lifecycle import Lifecycle
 from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
-from .handlers.registry import CONTEXT_OF_KIND, AnyHandler, Registry, make_handler
+from .handlers.registry import AnyHandler, Registry, make_handler
 from .messaging.conversation import Conversation
 from .messaging.directory import Directory
 from .messaging.meeting import MeetingManager
@@ -393,7 +393,8 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
     async def wait_until_served(self, agent_external_ids: str | Sequence[str], timeout: float | None = 30.0) -> None:
         """Wait until a live process, this one included, serves each of these agents. For start-up.
 
-        An agent that is not registered yet is waited for too.
+        A handler of any kind serves its agent, and so does a call of `receive`; this does not say which messages are
+        handled. An agent that is not registered yet is waited for too.
 
         Args:
             agent_external_ids: One or more agents.
@@ -409,7 +410,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         for external_id in ids:
             check_external_id(external_id, field="agent_external_ids")
         check_timeout(timeout, allow_none=True)
-        await engine.serving.wait_until_served(ids, list(CONTEXT_OF_KIND), timeout)
+        await engine.serving.wait_until_served(ids, timeout)
 
     @overload
     async def receive(

@@ -92,10 +92,10 @@ async def nothing_is_left(*sdks: Sdk) -> None:
 
     def in_memory() -> list[Any]:
         asks = [engine.asks for engine in engines]
-        waiters = [waiters for engine in engines for waiters in (engine.asks.waiters, engine.awaiting.waiters)]
+        waiters = [waiters for engine in engines for waiters in (engine.asks.waiters, engine.waits.waiters)]
         return (
             [id for one in waiters for id in one._futures]
-            + [wait for one in engines for wait in one.awaiting._held]
+            + [wait for one in engines for wait in one.waits._held]
             + [
                 id
                 for one in asks

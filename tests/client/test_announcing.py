@@ -243,7 +243,7 @@ async def test_event_handlers_everywhere_hear_of_an_event_of_a_cancelled_call(ma
     await eventually(
         lambda: rows(one, "select 1 from services where kind = 'events'"), SOON, until=lambda f: len(f) == 2
     )
-    await one._started().serving.ring_everybody()
+    await one._started().serving.neighbours.ring_everybody()
     meeting = await one.meeting.create_meeting("alice", ["bob"])
     emit = one._event_handler.emit_error_occurred(meeting, "x", "y")
     await cancelled_behind_its_commit(one._started().store.meetings, "record_event", emit)

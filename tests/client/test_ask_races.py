@@ -464,11 +464,11 @@ async def test_a_wait_that_closing_has_removed_is_not_removed_again_by_its_calle
     alice, bob = await engine.names.get_all(["alice", "bob"])
 
     async def wait() -> None:
-        async with engine.awaiting._registered(alice, bob, None, None):
-            await engine.awaiting.aclose(SOON)
-            engine.awaiting.waiters.check_open()
+        async with engine.waits._registered(alice, bob, None, None):
+            await engine.waits.aclose(SOON)
+            engine.waits.waiters.check_open()
 
     with pytest.raises(NotInitializedError):
         await wait()
     async with asyncio.timeout(SOON):
-        await engine.awaiting.aclose(SOON)
+        await engine.waits.aclose(SOON)

@@ -132,13 +132,13 @@ async def test_a_global_handler_leaves_alone_an_agent_that_another_live_process_
     # The other process is told by a ring; until it knows, either may take a message.
     bob = (await general.get_agent("bob")).id
 
-    await eventually(lambda: any(id == str(bob) for id, _ in general._started().serving._explicit_elsewhere))
+    await eventually(lambda: any(id == str(bob) for id, _ in general._started().serving.neighbours.explicit))
     for number in range(5):
         await general.wait(await general.one_way.send("alice", ["bob", "carol"], number))
     assert own.messages == list(range(5))
     assert {context.receiver_id for context in bare.contexts} == {"carol"}
     await specialist.close()
-    await eventually(lambda: not general._started().serving._explicit_elsewhere)
+    await eventually(lambda: not general._started().serving.neighbours.explicit)
     await general.wait(await general.one_way.send("alice", "bob", "back"))
     assert bare.messages[-1] == "back"
 

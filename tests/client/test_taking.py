@@ -271,7 +271,7 @@ async def test_a_wait_that_was_ended_while_another_reader_took_its_message_ends(
     engine = sdk._started()
     waiting = begin(sdk.conversation.wait_for_message("bob", "alice"))
     await until_registered(sdk)
-    find, go = engine.awaiting.waiters.find, asyncio.Event()
+    find, go = engine.waits.waiters.find, asyncio.Event()
 
     async def hold(ids: list[str]) -> Any:
         await go.wait()
@@ -279,7 +279,7 @@ async def test_a_wait_that_was_ended_while_another_reader_took_its_message_ends(
         assert await sdk.conversation.get_unread_messages("bob") in (["hi"], [])
         return found
 
-    monkeypatch.setattr(engine.awaiting.waiters, "find", hold)
+    monkeypatch.setattr(engine.waits.waiters, "find", hold)
     await sdk.conversation.send_no_wait("alice", "bob", "hi")
     await sdk.conversation.end_conversation("alice", "bob")
     go.set()

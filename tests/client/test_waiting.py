@@ -164,7 +164,7 @@ async def test_a_wait_that_the_store_could_not_remove_is_removed_when_it_can(
         waiting.cancel()
         await asyncio.wait_for(failed.wait(), SOON)
         await other.conversation.send_no_wait("alice", "bob", "hi")
-        await eventually(lambda: one._started().awaiting._again.waiting or ended_by == "time", SOON)
+        await eventually(lambda: one._started().waits._again.waiting or ended_by == "time", SOON)
         assert inbox.messages == []
     if ended_by == "closing":
         await one.close()
@@ -319,7 +319,7 @@ async def test_a_message_stored_here_is_told_to_who_waits_for_it_without_a_look_
     await sdk.add_people(*names)
     idle = [begin(sdk.conversation.wait_for_message(name, "alice", 60)) for name in names]
     await until_registered(sdk, 40)
-    waiters = sdk._started().awaiting.waiters
+    waiters = sdk._started().waits.waiters
     find, looked_at = waiters.find, 0
 
     async def counted(ids: list[str]) -> Any:

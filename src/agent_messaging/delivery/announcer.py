@@ -53,6 +53,7 @@ class Announcer:
     ) -> None:
         self.services = services
         self.serving = serving
+        self.neighbours = serving.neighbours
         self.timer = timer
         self.claims = claims
         self.stations = claims.stations
@@ -65,12 +66,12 @@ class Announcer:
 
     def ring(self, processes: Iterable[str | None]) -> None:
         """Wake these processes. This one needs no ring: it is told by what follows from the same fact."""
-        presence = self.serving.presence
+        presence = self.neighbours.presence
         presence.ring({process for process in processes if process is not None} - {presence.process_id})
 
     def rang(self) -> None:
         """Anything may have changed elsewhere: a ring, a poll or the death of a process says so."""
-        self.serving.look_soon()
+        self.neighbours.look_soon()
         self.look()
 
     def look(self) -> None:
@@ -90,7 +91,7 @@ class Announcer:
             processes: These.
             pair: The sender and the recipient of what they wait for, where that is known.
         """
-        if self.serving.presence.process_id in processes:
+        if self.neighbours.presence.process_id in processes:
             self.lots.waits.look() if pair is None else self.lots.waits.hint_about(pair)
         self.ring(processes)
 
@@ -107,7 +108,7 @@ class Announcer:
         if unclaimed and stored and not is_later:
             for recipient_id in unclaimed:
                 self.stations.queued(recipient_id, group.kind)
-            self.serving.ring_for(unclaimed, group.kind)
+            self.neighbours.ring_for(unclaimed, group.kind)
             self.lots.arrivals.arrived([(recipient_id, group.kind) for recipient_id in unclaimed])
 
     def _keep_time(self, group: NewGroup) -> None:
@@ -131,7 +132,7 @@ class Announcer:
 
     def queued(self, recipient_ids: Collection[str], kind: Kind) -> None:
         """Messages of these agents were queued again."""
-        self.serving.ring_for(recipient_ids, kind)
+        self.neighbours.ring_for(recipient_ids, kind)
         self.stations.look()
 
     def settled(self, endings: Sequence[Ending], settled: Settled) -> None:
@@ -198,14 +199,14 @@ class Announcer:
 
     def released(self, recipient_ids: Collection[str], kind: Kind) -> None:
         """Nothing holds messages of these agents back from handlers any more."""
-        self.serving.ring_for(recipient_ids, kind)
+        self.neighbours.ring_for(recipient_ids, kind)
         self.stations.look()
 
     async def removed(self) -> None:
         """An agent was removed: anybody may wait for it, or have the turn in its place, in whatever process."""
         self.look()
         with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # the slow polls will
-            await self.serving.ring_everybody()
+            await self.neighbours.ring_everybody()
 
     def advanced(self, advanced: Advanced) -> None:
         """Time has passed in the store."""
@@ -220,8 +221,8 @@ class Announcer:
 
     def invited(self, agent_ids: Collection[str]) -> None:
         """Invitations of these agents were stored."""
-        self.serving.ring_for(agent_ids, Kind.INVITATION)
-        self.serving.ring_for(agent_ids, Kind.NOTIFICATION)
+        self.neighbours.ring_for(agent_ids, Kind.INVITATION)
+        self.neighbours.ring_for(agent_ids, Kind.NOTIFICATION)
         self.stations.look()
         self.notices.look()
 
@@ -234,11 +235,11 @@ class Announcer:
             if acted.turn.left is not None:
                 self.timer.look_in(max(acted.turn.left, 0.0))
             if acted.turn.purpose is Purpose.SPEAK:  # a turn handler, here or elsewhere, has something to do
-                self.serving.ring_for([acted.turn.agent_id], Kind.TURN)
+                self.neighbours.ring_for([acted.turn.agent_id], Kind.TURN)
                 self.stations.queued(acted.turn.agent_id, Kind.TURN)
         self.recorded()
 
     def recorded(self) -> None:
         """Events were recorded."""
         self.events.look()
-        self.serving.ring_for([""], Kind.EVENTS)
+        self.neighbours.ring_for([""], Kind.EVENTS)

@@ -70,18 +70,20 @@ class Dispatcher(Service):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs, nothing is to be settled, and nothing stored here waits for a handler here."""
+        """Whether nothing runs, nothing is to be settled, and nothing stored here waits for a handler here.
+
+        Also where waiting is vain: the store is gone for good, or the loop is ending and has cancelled the task.
+        """
         claims = self.claims
+        if self.trouble.is_final or claims.has_exchange_ended:
+            return True
         if claims.running or claims.settling or claims.reserved or self.stations.bell.is_set():
             return False
         return not self.stations.is_any_hungry
 
     async def wait_until_idle(self) -> None:
-        """Wait until it is idle.
-
-        Also returns when waiting is vain: the store is gone for good, or the loop is ending and has cancelled the task.
-        """
-        while not (self.is_idle or self.trouble.is_final or self.claims.has_exchange_ended):
+        """Wait until it is idle."""
+        while not self.is_idle:
             self._quiet.clear()
             await self._quiet.wait()
 

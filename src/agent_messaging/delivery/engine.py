@@ -17,7 +17,6 @@ from ..handlers.threads import DaemonThreads
 from ..payloads import Decoder
 from ..storage.ports import Store
 from .announcer import Announcer
-from .awaiting import Awaiting
 from .background import Background
 from .claims import Claims
 from .commits import Commits
@@ -40,6 +39,7 @@ from .stations import Stations
 from .timekeeper import Timekeeper
 from .timer import Timer
 from .trouble import Trouble
+from .waits import Waits
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -100,7 +100,7 @@ class Engine:
         # What commits, and has it announced.
         self.recorder = Recorder(meetings, self.names, self.events, self.commits, self.announcer)
         self.reading = Reading(sessions, presence, self.commits, self.announcer)
-        self.awaiting = Awaiting(sessions, presence, self.names, self.lots.waits, self.announcer, self.trouble)
+        self.waits = Waits(sessions, presence, self.names, self.lots.waits, self.announcer, self.trouble)
         self.meetings = Meetings(
             meetings, presence, self.names, threads, background, self.commits, self.announcer, self.trouble
         )
@@ -111,8 +111,9 @@ class Engine:
         self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)
         # In this order they are started, and closed in the opposite one: first what brings work, then what does it,
         # and last where callers wait for it.
-        self.services.add(self.asks, self.meetings, self.reading, self.awaiting, closing=CLOSING_TIMEOUT)
-        self.services.add(self.lots.receipts, self.serving, self.commits, closing=CLOSING_TIMEOUT)
+        self.services.add(self.asks, self.meetings, self.reading, self.waits, closing=CLOSING_TIMEOUT)
+        self.services.add(self.lots.receipts, self.serving.neighbours, closing=CLOSING_TIMEOUT)
+        self.services.add(self.serving, self.commits, closing=CLOSING_TIMEOUT)
         self.services.add(self.dispatcher, closing=GIVE_UP_AFTER_CANCEL)
         self.services.add(self.outbox, closing=OUTBOX_TIMEOUT)
         self.services.add(self.events, self.notices, runs, self.timekeeper, closing=CLOSING_TIMEOUT)
@@ -188,13 +189,7 @@ class Engine:
         try:
             async with asyncio.timeout(self.settings.handler_timeout if limit is None else limit) as self._draining:
                 self.dispatcher.begin_draining(take_new=drain)
-                while True:
-                    await self.outbox.wait_until_idle()
-                    await self.dispatcher.wait_until_idle()
-                    await self.notices.wait_until_idle()
-                    await self.events.wait_until_idle()
-                    if self.outbox.is_idle:
-                        break
+                await self.services.drain()
         except TimeoutError:
             if self.claims.running:
                 logger.warning("leaving with %d handlers at work; their messages go back", len(self.claims.running))

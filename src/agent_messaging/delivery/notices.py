@@ -74,9 +74,8 @@ class Notices(Service):
 
     def is_notified(self, recipient: AgentName) -> bool:
         """Whether anybody's notification handler, here or elsewhere, is to be told by a notice."""
-        return self.find_handler(recipient) is not None or self.serving.is_served_elsewhere(
-            recipient, Kind.NOTIFICATION
-        )
+        elsewhere = self.serving.neighbours
+        return self.find_handler(recipient) is not None or elsewhere.serves(recipient, Kind.NOTIFICATION)
 
     def is_notified_elsewhere(self, recipient: AgentName) -> bool:
         """Whether a notice is to be left for another process's notification handler."""
@@ -95,7 +94,7 @@ class Notices(Service):
         if (handler := self.find_handler(recipient)) is not None:
             self.tell(handler, sender, recipient, _as_row(group, outcome.session_id))
         elif group.notify:
-            self.serving.ring_for([recipient.id], Kind.NOTIFICATION)
+            self.serving.neighbours.ring_for([recipient.id], Kind.NOTIFICATION)
 
     def tell(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
         """Run the handler for a message, soon."""

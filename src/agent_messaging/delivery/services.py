@@ -12,6 +12,14 @@ class Service:
     def look(self) -> None:
         """Anything may have changed in the store."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way that leaving waits for."""
+        return True
+
+    async def wait_until_idle(self) -> None:
+        """Wait until nothing is under way that leaving waits for."""
+
     async def aclose(self, timeout: float) -> None:
         """End, and let what is under way reach the store for so many seconds. Idempotent."""
         raise NotImplementedError
@@ -38,6 +46,14 @@ class Services:
         """Let each look in the store."""
         for service, _ in self._services:
             service.look()
+
+    async def drain(self) -> None:
+        """Wait until all are idle. One may give work to another before it is."""
+        while True:
+            for service, _ in self._services:
+                await service.wait_until_idle()
+            if all(service.is_idle for service, _ in self._services):
+                return
 
     async def aclose(self) -> None:
         """Close those whose start was begun."""

@@ -1,8 +1,4 @@
-"""Who serves whom: what this SDK object serves, and what other live processes say they serve.
-
-The answer is a hint, made before storing and for wake-ups; the store's claims decide. What others say is read at
-most once a second, or at once where a call would otherwise be refused.
-"""
+"""What this SDK object serves, and the word of it to the other processes."""
 
 from __future__ import annotations
 
@@ -12,33 +8,28 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from ..config import MessagingConfig
-from ..exceptions import (
-    AgentMessagingError,
-    NoHandlerRegisteredError,
-    TimeoutError,
-)
+from ..exceptions import AgentMessagingError, NoHandlerRegisteredError, TimeoutError
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
 from ..models import HandlerContext, Kind
 from ..single_flight import SingleFlight
-from ..storage.ports import Presence, ProcessRow, ProcessStore, Service
+from ..storage.ports import Presence, ProcessStore, Service
 from . import services
 from .names import NAMES_MAX_AGE, AgentName, Names
+from .neighbours import MAX_AGE, Neighbours
 from .trouble import Trouble
 
 logger = logging.getLogger("agent_messaging.delivery")
 
-MAX_AGE = 1.0
-"""Seconds for which what others say is believed without looking again."""
 LOOK_PAUSE = 0.05
 """Seconds between two looks of a caller that waits for somebody to serve, however often there is a hint."""
 
 
 class Serving(services.Service, Listener):
-    """The handlers in force here, their publication, and the view of the other processes.
+    """The handlers in force here, and their publication.
 
     Args:
         own: The handlers of this SDK object.
@@ -73,24 +64,15 @@ class Serving(services.Service, Listener):
         """(external id, kind) of the agents that pull here, or did a moment ago."""
         self._pulls: Counter[tuple[str, Kind]] = Counter()
         self._leaving: dict[tuple[str, Kind], asyncio.TimerHandle] = {}
-        self._rows: list[ProcessRow] = []
-        self._live: dict[tuple[str | None, Kind], set[str]] = {}
-        self._recent: set[tuple[str | None, Kind]] = set()
-        self._explicit_elsewhere: set[tuple[str | None, Kind]] = set()
-        self._read_at = -MAX_AGE
-        self._reading = SingleFlight(self._read_if_stale, "reading who serves whom")
         self._publishing = SingleFlight(self._publish, "publishing who is served here", on_failure=trouble.note)
         self._is_behind = False
         """The store does not know what is served here."""
-        self._stale = False
-        self._rung_for: set[tuple[str, Kind]] = set()
         self._published: frozenset[Service] | None = None
         self._wanted: set[str] = set()
         """External ids of the agents that are to be served here, whether or not they exist yet."""
         self._followed_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._hinted = asyncio.Event()
-        """Set, and replaced, when who waits for somebody to serve may find it so."""
+        self.neighbours = Neighbours(processes, presence, self.grace, self._changed, self._follow_agents)
 
     def follow(self, follower: Callable[[], None]) -> None:
         """Call this whenever what is served here may have changed, in the order of these calls."""
@@ -121,7 +103,6 @@ class Serving(services.Service, Listener):
         self._loop = None
         for timer in self._leaving.values():
             timer.cancel()
-        await self._reading.aclose()
 
     def find_handler(self, agent: AgentName, kind: Kind) -> Handler | None:
         """The handler that serves the agent here: its own in this SDK object, its own global one, or the bare one."""
@@ -131,7 +112,7 @@ class Serving(services.Service, Listener):
             return own
         if not self.everyone and agent.external_id not in self.adopted:
             return None
-        if (agent.id, kind) in self._explicit_elsewhere:
+        if (agent.id, kind) in self.neighbours.explicit:
             return None
         return self.own.for_all(context) or global_registry.for_all(context)
 
@@ -158,7 +139,7 @@ class Serving(services.Service, Listener):
         if services != self._published:
             await self.processes.publish(self.presence.process_id, services)
             self._published = services
-            await self.ring_everybody()
+            await self.neighbours.ring_everybody()
         self._is_behind = False
 
     async def _services(self) -> frozenset[Service]:
@@ -222,31 +203,6 @@ class Serving(services.Service, Listener):
         self._published = None
         self._republish()
 
-    # --- elsewhere ----------------------------------------------------------------------------------------------------
-
-    def look_soon(self) -> None:
-        """Others may have said something new: read it, and let look who waits for it."""
-        self._wake_who_waits()
-        self._read_soon()
-
-    def _wake_who_waits(self) -> None:
-        # Never by a reading: two who wait would wake each other with theirs.
-        hinted, self._hinted = self._hinted, asyncio.Event()
-        hinted.set()
-
-    def _read_soon(self) -> None:
-        """Read again what others say: now, or a second after the last time. No change is missed, only seen late."""
-        self._stale = True
-        if self._loop is not None:
-            self._reading.request()
-
-    async def _read_if_stale(self) -> None:
-        await asyncio.sleep(self._read_at + MAX_AGE - time.monotonic())
-        if self._stale:  # otherwise the run before, which slept meanwhile, has read for this one too
-            self._stale = False
-            await self._read()
-            await self._follow_agents()
-
     async def _follow_agents(self) -> None:
         """Publish again if agents served here were registered, or registered anew, by another process.
 
@@ -260,61 +216,13 @@ class Serving(services.Service, Listener):
         else:
             self.retry_publication()
 
-    async def _read(self) -> None:
-        rows = await self.processes.list_processes(self.grace)
-        live: dict[tuple[str | None, Kind], set[str]] = {}
-        recent: set[tuple[str | None, Kind]] = set()
-        elsewhere: set[tuple[str | None, Kind]] = set()
-        for row in rows:
-            if row.process_id == self.presence.process_id:
-                continue
-            for service in row.services:
-                key = (service.agent_id, service.kind)
-                recent.add(key)
-                if row.ended_at is None:
-                    live.setdefault(key, set()).add(row.process_id)
-                    if service.explicit:
-                        elsewhere.add(key)
-        changed = elsewhere != self._explicit_elsewhere
-        self._rows, self._live, self._recent, self._explicit_elsewhere = rows, live, recent, elsewhere
-        self._read_at = time.monotonic()
-        # Who began to serve an agent a moment ago was not known when it was rung for.
-        rung_for, self._rung_for = self._rung_for, set()
-        self._ring(rung_for)
-        if changed:
-            self._changed()
-
-    async def ring_everybody(self) -> None:
-        """Wake all other processes."""
-        await self._read()
-        self.presence.ring(row.process_id for row in self._rows if row.ended_at is None)
-
-    def ring_for(self, recipient_ids: Iterable[str], kind: Kind) -> None:
-        """Wake the other processes that serve these agents."""
-        keys = {(recipient_id, kind) for recipient_id in recipient_ids}
-        self._rung_for |= keys
-        self._read_soon()
-        self._ring(keys)
-
-    def _ring(self, keys: set[tuple[str, Kind]]) -> None:
-        live = self._live
-        if not live:
-            return
-        targets = set().union(*(live.get((None, kind), ()) for kind in {kind for _, kind in keys}))
-        for key in keys:
-            targets |= live.get(key, set())
-        if targets:
-            self.presence.ring(targets)
+    # --- who is served ------------------------------------------------------------------------------------------------
 
     def can_serve(self, agent: AgentName, kind: Kind) -> bool:
         """Whether a handler is registered here that could serve the agent, now or once it is adopted."""
         context = CONTEXT_OF_KIND[kind]
         found = self._own_handler(agent.external_id, context) or self.own.for_all(context)
         return (found or global_registry.for_all(context)) is not None
-
-    def is_served_elsewhere(self, agent: AgentName, kind: Kind) -> bool:
-        """Whether another live process serves the agent, as far as is known here."""
-        return (agent.id, kind) in self._live or (None, kind) in self._live
 
     def served_here(self, kind: Kind) -> set[str] | None:
         """The ids of the agents that this process says it serves; None: every agent."""
@@ -328,8 +236,7 @@ class Serving(services.Service, Listener):
             return True
         if not self.invoke and (self.own.for_all(context) or global_registry.for_all(context)):
             return True
-        known = self._live if live_only else self._recent
-        return (agent.id, kind) in known or (None, kind) in known
+        return self.neighbours.serves(agent, kind) if live_only else self.neighbours.serves_recently(agent, kind)
 
     async def require_served(self, agents: Sequence[AgentName], kind: Kind) -> None:
         """Check that somebody serves each of them.
@@ -339,31 +246,29 @@ class Serving(services.Service, Listener):
         """
         if all(self.is_served(agent, kind) for agent in agents):
             return
-        await self._read()
+        await self.neighbours.read()
         unserved = tuple(agent.external_id for agent in agents if not self.is_served(agent, kind))
         if unserved:
             raise NoHandlerRegisteredError(
                 agents=unserved, kind=kind.value.replace("_", "-"), store=self.names.location
             )
 
-    async def wait_until_served(
-        self, external_ids: Sequence[str], kinds: Sequence[Kind], timeout: float | None
-    ) -> None:
-        """Wait until a live process serves each of them, for at least one of the kinds.
+    async def wait_until_served(self, external_ids: Sequence[str], timeout: float | None) -> None:
+        """Wait until a live process serves each of them, for at least one kind of messages.
 
         Raises:
             TimeoutError: Some are still unserved; names them, and those that do not exist.
         """
         # As far as is known here, should there be no time to look.
-        unserved = [name for name in external_ids if not self._is_served_live(name, kinds)]
+        unserved = [name for name in external_ids if not self._is_served_live(name)]
         try:
             async with asyncio.timeout(timeout):
                 await self.publish()  # who waits for an agent served here may tell others that it is
                 while True:
-                    hinted = self._hinted
+                    hinted = self.neighbours.hinted
                     await self.names.refresh(external_ids)
-                    await self._read()
-                    unserved = [name for name in external_ids if not self._is_served_live(name, kinds)]
+                    await self.neighbours.read()
+                    unserved = [name for name in external_ids if not self._is_served_live(name)]
                     if not unserved:
                         return
                     await asyncio.sleep(LOOK_PAUSE)
@@ -381,6 +286,6 @@ class Serving(services.Service, Listener):
                 "uses this store, and look at `agent-messaging doctor`."
             ) from error
 
-    def _is_served_live(self, external_id: str, kinds: Sequence[Kind]) -> bool:
+    def _is_served_live(self, external_id: str) -> bool:
         agent = self.names.cached(external_id)
-        return agent is not None and any(self.is_served(agent, kind, live_only=True) for kind in kinds)
+        return agent is not None and any(self.is_served(agent, kind, live_only=True) for kind in CONTEXT_OF_KIND)

@@ -192,7 +192,7 @@ class ConversationMailbox(ConversationCalls[T]):
         run = current_run(engine.stations)
         while True:
             with engine.reading.call() as taking:
-                row = await engine.awaiting.take(taking, recipient, sender, deadline, run)
+                row = await engine.waits.take(taking, recipient, sender, deadline, run)
                 if row is None:
                     return None
                 engine.announcer.read([row.message_id])

@@ -28,7 +28,7 @@ from .trouble import Trouble
 from .waiting import Waiters
 
 
-class Awaiting(Service):
+class Waits(Service):
     """The waits of one SDK object.
 
     Args:
