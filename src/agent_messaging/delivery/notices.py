@@ -6,19 +6,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..config import MessagingConfig
 from ..handlers.registry import Handler
-from ..handlers.running import (
-    UnreadableError,
-    is_misfit_of_invitation,
-    make_notice_context,
-    run_handler,
-    warn_of_misfit,
-)
+from ..handlers.running import is_passed_over, make_context, run_handler
 from ..handlers.threads import DaemonThreads
-from ..models import Kind
+from ..models import HandlerContext, Kind
 from ..payloads import Decoder
 from ..single_flight import SingleFlight
 from ..storage.ports import AppendOutcome, Claim, ClaimedDelivery, MessageRow, NewGroup, SessionStore, Stored
@@ -157,19 +152,19 @@ class Notices(Service):
         slots = self._slots.setdefault(recipient.id, asyncio.Semaphore(handler.concurrency or self.concurrency))
         delivery = _as_delivery(message)
         try:
+            context = make_context(delivery, sender, recipient)
             async with slots:
                 with calling():
                     await run_handler(
                         handler,
                         delivery,
-                        make_notice_context(delivery, sender, recipient),
+                        replace(context, handler_context=HandlerContext.MESSAGE_NOTIFICATION),
                         timeout=handler.timeout or self.timeout,
                         threads=self.threads,
                         decoder=self.decoder,
                     )
         except Exception as error:
-            if isinstance(error, UnreadableError) and is_misfit_of_invitation(delivery, error):
-                warn_of_misfit(delivery, recipient, error)
+            if is_passed_over(delivery, recipient, error):
                 return
             logger.warning(
                 "the notification handler failed on message %s: %s",

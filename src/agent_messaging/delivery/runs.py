@@ -10,7 +10,7 @@ from functools import partial
 
 from ..config import MessagingConfig
 from ..exceptions import HandlerError, HandlerTimeoutError, PayloadError
-from ..handlers.running import UnreadableError, is_misfit_of_invitation, make_context, run_handler, warn_of_misfit
+from ..handlers.running import UnreadableError, is_passed_over, make_context, run_handler
 from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
 from ..models import Kind
@@ -146,8 +146,7 @@ class Runs(Service):
         except (KeyboardInterrupt, SystemExit):
             raise  # it ends the loop, and its process as a rule
         except UnreadableError as error:
-            if is_misfit_of_invitation(delivery, error):
-                warn_of_misfit(delivery, run.station.agent, error)
+            if is_passed_over(delivery, run.station.agent, error):
                 return Settlement(delivery.claim, Settling.DONE)
             self._log(delivery, error)
             return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))

@@ -114,7 +114,7 @@ class Serving(services.Service, Listener):
             return None
         if (agent.id, kind) in self.neighbours.explicit:
             return None
-        return self.own.for_all(context) or global_registry.for_all(context)
+        return global_registry.find(None, context)
 
     def handlers_changed(self) -> None:
         """A registry changed, in whatever thread."""
@@ -147,7 +147,7 @@ class Serving(services.Service, Listener):
         wanted: set[str] = set()
         for kind, context in CONTEXT_OF_KIND.items():
             explicit = {*self.own.agents(context), *global_registry.agents(context)} if self.invoke else set()
-            bare = (self.own.for_all(context) or global_registry.for_all(context)) if self.invoke else None
+            bare = global_registry.find(None, context) if self.invoke else None
             # Who pulls takes nothing from a bare handler elsewhere: it may be a single look.
             others = {agent for agent, of in self.pulling if of is kind} | (self.adopted if bare else set())
             others -= explicit
@@ -164,7 +164,7 @@ class Serving(services.Service, Listener):
         return frozenset(services)
 
     def _own_handler(self, external_id: str, context: HandlerContext) -> Handler | None:
-        return self.own.of_agent(external_id, context) or global_registry.of_agent(external_id, context)
+        return self.own.find(external_id, context) or global_registry.find(external_id, context)
 
     def _slots(self, handler: Handler | None) -> int:
         return (handler.concurrency if handler is not None else None) or self.concurrency
@@ -221,8 +221,7 @@ class Serving(services.Service, Listener):
     def can_serve(self, agent: AgentName, kind: Kind) -> bool:
         """Whether a handler is registered here that could serve the agent, now or once it is adopted."""
         context = CONTEXT_OF_KIND[kind]
-        found = self._own_handler(agent.external_id, context) or self.own.for_all(context)
-        return (found or global_registry.for_all(context)) is not None
+        return (self._own_handler(agent.external_id, context) or global_registry.find(None, context)) is not None
 
     def served_here(self, kind: Kind) -> set[str] | None:
         """The ids of the agents that this process says it serves; None: every agent."""
@@ -234,7 +233,7 @@ class Serving(services.Service, Listener):
         context = CONTEXT_OF_KIND[kind]
         if self.find_handler(agent, kind) is not None or (agent.external_id, kind) in self.pulling:
             return True
-        if not self.invoke and (self.own.for_all(context) or global_registry.for_all(context)):
+        if not self.invoke and global_registry.find(None, context):
             return True
         return self.neighbours.serves(agent, kind) if live_only else self.neighbours.serves_recently(agent, kind)
 

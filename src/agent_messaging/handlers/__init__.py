@@ -1,4 +1,4 @@
-"""Handlers: registering, looking up and running them."""
+"""Handlers: registering them, finding them, and running them."""
 
 from .events import EventHandler, MeetingEventHandler
 from .registry import (

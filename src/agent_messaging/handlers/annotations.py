@@ -1,4 +1,4 @@
-"""What a handler's annotations ask for, also where they name classes that are not defined yet."""
+"""The annotations of handlers, also those that name classes which are not defined yet."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ _logger = logging.getLogger("agent_messaging.handlers")
 def handler_annotation(function: Callable[..., Any], position: int = 0) -> Any:
     """Return the annotation of a handler's first parameter (or another), for a `Decoder`; `MISSING` if it has none.
 
-    To be called when the handler is registered: classes that are local to the function in which it is defined are found
-    as long as that function runs. An annotation that is text and names something not defined yet is returned as a
-    `LateAnnotation`, which the decoder resolves when the first message comes.
+    It is read when the handler is registered: classes that are local to a function are found while that function runs.
+    An annotation that names something not defined yet becomes a `LateAnnotation`.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -40,7 +39,7 @@ def handler_annotation(function: Callable[..., Any], position: int = 0) -> Any:
 
 
 class LateAnnotation(Late):
-    """A handler's annotation whose names are not all defined yet."""
+    """A handler's annotation whose names are not all defined yet; the decoder resolves it with the first message."""
 
     def __init__(self, function: Callable[..., Any], annotation: Any) -> None:
         self.name = function_name(function)
@@ -72,7 +71,7 @@ class LateAnnotation(Late):
 
 
 def _target(function: Any) -> Any:
-    """The function that was written: behind a partial, a callable object, a decorator and a bound method."""
+    """The function that its author wrote, behind a partial, a callable object, a decorator and a bound method."""
     while isinstance(function, partial):
         function = function.func
     if not inspect.isroutine(function) and not isinstance(function, type):
@@ -82,7 +81,7 @@ def _target(function: Any) -> Any:
 
 
 def _enclosing_locals(function: Any) -> dict[str, Any]:
-    """The names around a nested function: all while what surrounds it still runs, afterwards those it uses itself."""
+    """The names around a nested function: all while the outer function runs, afterwards those that it uses itself."""
     names: dict[str, Any] = {}
     outer, nested, _ = str(getattr(function, "__qualname__", "")).rpartition(".<locals>.")
     if not nested:

@@ -1,7 +1,4 @@
-"""Handlers of meeting events: registering them, what they are called with, and events of a caller's own.
-
-One registry to each SDK object.
-"""
+"""Handlers of meeting events, one registry for each SDK object, and the recording of a caller's own events."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ EventHandler = Callable[[Any], Any] | Callable[[UUID, str | None, Any], Any]
 """`async def handler(event)` or `async def handler(meeting_id, agent_external_id, data)`, or the same without async."""
 F = TypeVar("F", bound=EventHandler)
 _EPOCH = datetime.fromtimestamp(0, UTC)
-"""Stands for an instant that is left to the store."""
+"""It stands for an instant that the store sets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +45,12 @@ class EventSubscription:
     type: MeetingEventType
     function: EventHandler
     takes_three: bool
-    """It is called as (meeting_id, agent_external_id, data)."""
+    """It is called with (meeting_id, agent_external_id, data)."""
     annotation: Any
-    """Of its parameter for the event, or for the data."""
+    """That of its parameter for the event, or for the data."""
 
     def arguments(self, event: MeetingEvent, decoder: Decoder) -> tuple[Any, ...]:
-        """What it is called with: its data as its annotation asks for them.
+        """The arguments of its call, with the data as its annotation asks for them.
 
         Raises:
             PayloadError: The data do not fit.
@@ -76,7 +73,7 @@ class EventSubscription:
 
 
 class Recorder(Protocol):
-    """Where events of a caller's own are recorded."""
+    """It records a caller's own events."""
 
     async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None: ...
 
@@ -84,7 +81,7 @@ class Recorder(Protocol):
 class MeetingEventHandler(Calls):
     """The event handlers of one SDK object; `sdk.meeting_events`.
 
-    Several handlers of one event run at the same time; one that fails or hangs disturbs no other, and no meeting.
+    The handlers of one event run at the same time; one that fails or hangs disturbs no other, and no meeting.
     """
 
     def __init__(self, find_recorder: Callable[[], Recorder], on_change: Callable[[], None]) -> None:
@@ -95,9 +92,9 @@ class MeetingEventHandler(Calls):
     def register_handler(self, event_type: MeetingEventType, handler: EventHandler) -> None:
         """Call the handler for each event of this type from now on.
 
-        Annotated with a model for its data (`event: MeetingEvent[TurnChangedEventData]`, or `data:
-        TurnChangedEventData` where it takes three), it gets them as that; where they do not fit, which only events of
-        an application's own can do, it is not called, and the log says why.
+        Annotated with a model (`event: MeetingEvent[TurnChangedEventData]`, or `data: TurnChangedEventData` where it
+        takes three), it gets the data as that model. Data of an application's own event may not fit it: the handler is
+        then not called, and the log says why.
 
         Raises:
             InvalidArgumentError: The type is not one, or the handler takes neither one nor three arguments.
@@ -118,7 +115,7 @@ class MeetingEventHandler(Calls):
         return was_there
 
     async def emit_event(self, meeting_id: UUID | str, event_type: MeetingEventType, data: dict[str, Any]) -> None:
-        """Record an event of your own: it is in the timeline, and reaches the handlers of every SDK object.
+        """Record an event of your own; the timeline has it, and the handlers of every SDK object get it.
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
@@ -133,14 +130,13 @@ class MeetingEventHandler(Calls):
     async def emit_meeting_started(
         self, meeting_id: UUID | str, host_id: UUID | str, participant_ids: Sequence[UUID | str]
     ) -> None:
-        """Record that a meeting started; nothing starts by it. As all `emit_...`, it takes what the event's model has.
+        """Record that a meeting started, for an application that holds it beside the SDK; nothing starts by it.
 
-        These calls are for what happens in an application beside the SDK. Handlers get the event as they get the SDK's
-        own of this type, and `MeetingStartedEventData` reads its data.
+        Every `emit_...` call takes the fields of the event's model, and handlers get the event like the SDK's own.
 
         Args:
-            meeting_id: Where it happened.
-            host_id: The id of an agent, not its external id; so everywhere here.
+            meeting_id: The meeting.
+            host_id: The id of an agent, not its external id, as in all these calls.
             participant_ids: In the order of joining.
 
         Raises:
@@ -187,14 +183,14 @@ class MeetingEventHandler(Calls):
         content: Any,
         timestamp: datetime | None = None,
     ) -> None:
-        """Record that something was said, up to 64 KiB; see `emit_meeting_started`.
+        """Record a speech of up to 64 KiB; see `emit_meeting_started`.
 
         Args:
-            meeting_id: Where.
-            message_id: Of the message, if there is one.
-            sender_id: Who said it.
-            content: What was said; JSON, as the payload of a message.
-            timestamp: When, with a time zone; None is now.
+            meeting_id: The meeting.
+            message_id: The id of the message, if there is one.
+            sender_id: The speaker.
+            content: The speech; JSON, as the payload of a message.
+            timestamp: An instant with a time zone; None is now.
         """
         said = {"message_id": message_id, "sender_id": sender_id, "content": content}
         await self._emit(meeting_id, MeetingEventType.MESSAGE_POSTED, said, timestamp)
@@ -206,7 +202,7 @@ class MeetingEventHandler(Calls):
         previous_status: ParticipantStatus | str,
         current_status: ParticipantStatus | str,
     ) -> None:
-        """Record that a participant stands elsewhere; see `emit_meeting_started`."""
+        """Record that a participant's status changed; see `emit_meeting_started`."""
         change = {"agent_id": agent_id, "previous_status": previous_status, "current_status": current_status}
         await self._emit(meeting_id, MeetingEventType.PARTICIPANT_STATUS_CHANGED, change)
 
@@ -221,11 +217,11 @@ class MeetingEventHandler(Calls):
         """Record that something went wrong in a meeting; see `emit_meeting_started`.
 
         Args:
-            meeting_id: Where.
-            error_type: What kind of error, as a word for programs.
-            error_message: What happened, for people.
-            affected_agent_id: Whom it concerns, if anybody.
-            timestamp: When, with a time zone; None is now.
+            meeting_id: The meeting.
+            error_type: The kind of error, as a word for programs.
+            error_message: A sentence for people.
+            affected_agent_id: The agent that it concerns, if any.
+            timestamp: An instant with a time zone; None is now.
         """
         error = {"error_type": error_type, "error_message": error_message, "affected_agent_id": affected_agent_id}
         await self._emit(meeting_id, MeetingEventType.ERROR_OCCURRED, error, timestamp)
@@ -259,7 +255,7 @@ def _takes_three(handler: Any) -> bool:
     own = own_signature(handler)
     if own is None:
         return False
-    if fits(own, 1) and fits(own, 3):  # as a wrapper of anything: what it wraps tells what is meant
+    if fits(own, 1) and fits(own, 3):  # a wrapper of anything: the wrapped function tells what is meant
         declared = inspect.signature(handler)
         return fits(declared, 3) and not fits(declared, 1)
     if fits(own, 1) or fits(own, 3):

@@ -1,8 +1,8 @@
-"""What a function of the user's is: whether it may be registered, and whether it runs on the loop or in a thread.
+"""A user's function: whether it may be registered, and whether it runs on the loop or in a thread.
 
-The same for every place that takes one: handlers of messages, turns, notifications and events, and functions that
-choose speakers. What the callable itself is decides, not what it says that it wraps (`functools.wraps`): a plain
-wrapper may block, whatever is behind it.
+Handlers of messages, turns, notifications and events, and functions that choose speakers are judged alike. The callable
+itself decides, not the function that it says it wraps (`functools.wraps`): a plain wrapper may block, whatever is
+behind it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ..exceptions import InvalidArgumentError
 
 
 def is_coroutine_function(function: Any) -> bool:
-    """Whether calling it makes a coroutine, so that it runs on the loop; everything else runs in a thread."""
+    """Whether a call of it makes a coroutine, which runs on the loop; everything else runs in a thread."""
     return inspect.iscoroutinefunction(_called(function))
 
 
 def check_function(function: object, *, field: str = "handler", takes: str = "Pass a function.") -> None:
-    """Refuse what is no function to be called for its result.
+    """Refuse what cannot be called, a class, and a function that yields instead of returning.
 
     Args:
         function: What the user gave.
@@ -28,7 +28,7 @@ def check_function(function: object, *, field: str = "handler", takes: str = "Pa
         takes: What to pass instead, for the error.
 
     Raises:
-        InvalidArgumentError: It is not callable, is a class, or yields instead of returning.
+        InvalidArgumentError: It is one of these.
     """
     called = _called(function)
     if not callable(function):
@@ -45,10 +45,10 @@ def check_function(function: object, *, field: str = "handler", takes: str = "Pa
 
 
 def check_result(result: object) -> None:
-    """Refuse what a wrapper returned of a function that yields: nothing of its body has run, nor would anything.
+    """Refuse a generator, which a wrapper of a function that yields returns: nothing of its body has run, or would.
 
     Raises:
-        TypeError: It is a generator.
+        TypeError: It is one.
     """
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError(
@@ -72,7 +72,7 @@ def check_handler(function: object, *, field: str = "handler") -> None:
 
 
 def own_signature(function: Any) -> inspect.Signature | None:
-    """What it takes itself, whatever it wraps; None of some functions written in C, which do not tell."""
+    """Its own parameters, whatever it wraps; None for functions written in C that do not tell."""
     try:
         return inspect.signature(function, follow_wrapped=False)
     except ValueError:
@@ -89,7 +89,7 @@ def fits(signature: inspect.Signature, count: int) -> bool:
 
 
 def _called(function: Any) -> Any:
-    """The function whose body runs when it is called: behind a partial, and of an object the method of its class."""
+    """The function whose body a call runs: the one behind a partial, or the method of an object's class."""
     while isinstance(function, partial):
         function = function.func
     if not callable(function) or inspect.isroutine(function) or isinstance(function, type):
@@ -100,5 +100,5 @@ def _called(function: Any) -> Any:
 
 
 def function_name(function: object) -> str:
-    """What to call it in a message."""
+    """Its name in a message."""
     return getattr(function, "__qualname__", None) or type(function).__name__

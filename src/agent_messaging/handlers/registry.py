@@ -1,8 +1,7 @@
-"""Which function handles what: the global decorators, and the handlers of one SDK object.
+"""The registries of handlers: the global one with its decorators, and one for each SDK object.
 
-It owns the look-up, not the running (`handlers/running.py`), nor the question which process serves whom
-(`delivery/serving.py`). The global registry is the one piece of module-level state in the package; the public API
-demands it.
+`handlers/running.py` runs handlers, and `delivery/serving.py` knows which process serves whom. The global registry is
+the one piece of module-level state in the package; the public API demands it.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ CONTEXT_OF_KIND = {
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A registered function and how it wants to be run."""
+    """A registered function with its options."""
 
     function: AnyHandler
     annotation: Any
-    """What its first parameter is annotated with; decides what the payload becomes."""
+    """The annotation of its first parameter: the type that the payload becomes."""
     is_coroutine: bool
     ordered: bool
     concurrency: int | None
@@ -66,58 +65,54 @@ def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None
     )
 
 
+class Listener:
+    """It wants to know that handlers came or went."""
+
+    def handlers_changed(self) -> None:
+        raise NotImplementedError
+
+
 class Registry:
-    """For each kind of handler: one by agent, and at most one for every other agent. The last registration wins."""
+    """For each kind of handler: one by agent, and one for every other agent (None). The last registration wins."""
 
     def __init__(self) -> None:
-        self._of_agent: dict[tuple[str, HandlerContext], Handler] = {}
-        self._for_all: dict[HandlerContext, Handler] = {}
-        self._listeners: weakref.WeakSet[_Listener] = weakref.WeakSet()
+        self._handlers: dict[tuple[str | None, HandlerContext], Handler] = {}
+        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 
     def register(self, contexts: tuple[HandlerContext, ...], agent: str | None, handler: Handler) -> None:
         """Take the handler for one agent, or (None) for all that have none of their own."""
-        for context in contexts:
-            if agent is None:
-                self._for_all[context] = replace(handler, is_bare=True)
-            else:
-                self._of_agent[agent, context] = handler
+        self._handlers |= {(agent, context): replace(handler, is_bare=agent is None) for context in contexts}
         self._changed()
 
     def unregister(self, agent: str) -> bool:
         """Forget all handlers of one agent; False if it had none."""
-        keys = [key for key in self._of_agent if key[0] == agent]
+        keys = [key for key in self._handlers if key[0] == agent]
         for key in keys:
-            del self._of_agent[key]
+            del self._handlers[key]
         self._changed()
         return bool(keys)
 
     def clear(self) -> None:
         """Forget all handlers."""
-        self._of_agent.clear()
-        self._for_all.clear()
+        self._handlers.clear()
         self._changed()
 
-    def of_agent(self, agent: str, context: HandlerContext) -> Handler | None:
-        """The agent's own handler."""
-        return self._of_agent.get((agent, context))
-
-    def for_all(self, context: HandlerContext) -> Handler | None:
-        """The handler of agents that have none of their own."""
-        return self._for_all.get(context)
+    def find(self, agent: str | None, context: HandlerContext) -> Handler | None:
+        """The agent's own handler; of None, that of all agents that have none of their own."""
+        return self._handlers.get((agent, context))
 
     def agents(self, context: HandlerContext) -> Iterator[str]:
         """The agents with a handler of their own."""
-        return (agent for agent, of in self._of_agent if of is context)
+        return (agent for agent, of in self._handlers if of is context and agent is not None)
 
     def __iter__(self) -> Iterator[tuple[str | None, HandlerContext, Handler]]:
-        yield from ((agent, context, handler) for (agent, context), handler in self._of_agent.items())
-        yield from ((None, context, handler) for context, handler in self._for_all.items())
+        return ((agent, context, handler) for (agent, context), handler in self._handlers.items())
 
-    def subscribe(self, listener: _Listener) -> None:
+    def subscribe(self, listener: Listener) -> None:
         """Call `listener.handlers_changed()` after each change, in the thread that made it; held weakly."""
         self._listeners.add(listener)
 
-    def unsubscribe(self, listener: _Listener) -> None:
+    def unsubscribe(self, listener: Listener) -> None:
         self._listeners.discard(listener)
 
     def _changed(self) -> None:
@@ -125,14 +120,6 @@ class Registry:
             listener.handlers_changed()
 
 
-class _Listener:
-    """Somebody who wants to know that handlers came or went."""
-
-    def handlers_changed(self) -> None:
-        raise NotImplementedError
-
-
-Listener = _Listener
 global_registry = Registry()
 
 
@@ -164,13 +151,12 @@ def register_one_way_handler(
 ) -> Any:
     """Register the handler of one-way messages, in every SDK object of this process.
 
-    Use it bare (`@register_one_way_handler`): it then serves the agents that an SDK object of this process
-    registers, or that `sdk.serve` names, and leaves alone those that have a handler of their own, here or in another
-    live process. With `agent="bob"` it serves that agent. The function is returned unchanged; registering again
-    replaces it.
+    With `agent="bob"` it serves that agent. Bare (`@register_one_way_handler`) it serves the agents that an SDK object
+    of this process registers, or that `sdk.serve` names, except those with a handler of their own, here or in another
+    live process. The function is returned unchanged; the next registration replaces it.
 
-    A message is settled when the handler returns; what it returns is ignored. If it raises, the message is tried again
-    with a growing delay, and after `max_attempts` goes to the dead letters. It is cancelled at its timeout.
+    A message is settled when the handler returns; the result is ignored. If the handler raises, the message is tried
+    again with a growing delay, and goes to the dead letters after `max_attempts`. A run is cancelled at its timeout.
 
     Args:
         agent: External id of the one agent it serves; None for all.
@@ -207,11 +193,10 @@ def register_conversation_handler(
 ) -> Any:
     """Register the handler of conversation messages, in every SDK object of this process.
 
-    Bare or with `agent=`, as `register_one_way_handler`. What it returns is the answer: to an ask
-    (`context.requires_reply`) it is handed to the waiting asker; to a `send_no_wait` it is stored as an unread message
-    of the sender. None answers nothing; `reply` answers from inside. If it raises, a waiting asker gets `HandlerError`
-    at once, and any other message is tried again. A message it handled stays unread until it is read; an ask is read
-    once it is answered.
+    Bare or with `agent=`, as `register_one_way_handler`. Its result is the answer: the asker of an ask
+    (`context.requires_reply`) gets it, and to a `send_no_wait` it is stored as an unread message of the sender. None
+    answers nothing; `reply` answers from inside. If the handler raises, a waiting asker gets `HandlerError` at once,
+    and any other message is tried again. A handled message stays unread until it is read; an answered ask is read.
 
     Args:
         agent: External id of the one agent it serves; None for all.
@@ -248,8 +233,8 @@ def register_message_notification_handler(
 ) -> Any:
     """Register what is told of each `send_no_wait` to an agent that does not wait for it, in every SDK object here.
 
-    For push notifications and screens: it runs once for each message, beside a conversation handler and not instead
-    of it, best effort. It settles nothing and marks nothing as read; if it fails, that is logged and nothing else.
+    It is for push notifications and screens: it runs once for each message, best effort, beside any conversation
+    handler. It settles nothing and marks nothing as read; a failure is only logged.
 
     Args:
         agent: External id of the one agent it serves; None for all.
@@ -285,12 +270,12 @@ def register_meeting_handler(
     """Register the turn handler: it takes part in meetings for its agent, in every SDK object of this process.
 
     With `agent=` it takes part for that agent, as host too. Bare it takes part for the agents that
-    `register_one_way_handler` describes, in the meetings that others host: the host of a meeting speaks by hand, unless
-    a handler is registered for it by name. It is called when the agent gets the turn, with the latest speech (or, where
-    nothing was said yet, a mapping of meeting_id, host, participants, turn_duration) and a context whose `turn` has
-    what was said since the agent's last speech. What it returns is spoken; None passes. If it raises, the turn is
-    passed with a note in the history. If its process dies, another one runs it in the time that is left. If the agent
-    speaks by itself meanwhile, or the turn ends otherwise, it is cancelled and what it returns is refused.
+    `register_one_way_handler` describes, in the meetings that others host: a host speaks by hand, unless it has a
+    handler by name. It is called when the agent gets the turn, with the latest speech (before the first speech, with a
+    mapping of meeting_id, host, participants, turn_duration) and a context whose `turn` has the speeches since the
+    agent's last one. Its result is spoken; None passes. If it raises, the turn is passed with a note in the history. If
+    its process dies, another one runs it in the rest of the turn. If the agent speaks by itself meanwhile, or the turn
+    ends otherwise, it is cancelled and its result is refused.
 
     Args:
         agent: External id of the one agent it serves; None for all but the hosts.
@@ -321,8 +306,7 @@ def has_handler(context: HandlerContext, agent: str | None = None) -> bool:
 
 def get_handler(context: HandlerContext, agent: str | None = None) -> AnyHandler | None:
     """Find the global handler of this kind, the agent's own before the one for all; None if there is none."""
-    own = global_registry.of_agent(agent, context) if agent is not None else None
-    found = own or global_registry.for_all(context)
+    found = global_registry.find(agent, context) or global_registry.find(None, context)
     return found.function if found else None
 
 

@@ -1,6 +1,6 @@
-"""One run of a handler: decode the payload, call the function within its time, report the outcome.
+"""One run of a handler: it decodes the payload and calls the function within its time.
 
-What the outcome means for the delivery is the dispatcher's to decide.
+`delivery/runs.py` decides what the outcome means for the delivery.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ..bodies import open_as, open_body, open_metadata
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
-from ..models import HandlerContext, Invitation, Kind, MessageContext, Turn
+from ..models import Invitation, Kind, MessageContext
 from ..payloads import Decoder
 from ..storage.ports import ClaimedDelivery
 from .functions import check_result
@@ -28,7 +28,7 @@ _logger = logging.getLogger("agent_messaging.delivery")
 
 
 class Named(Protocol):
-    """What is told to a handler of an agent."""
+    """An agent, as handlers see it."""
 
     @property
     def external_id(self) -> str: ...
@@ -39,7 +39,7 @@ class Named(Protocol):
 
 
 def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> MessageContext:
-    """Tell a handler about a message.
+    """Make the context of a handler's run.
 
     Raises:
         UnreadableError: The stored message is damaged.
@@ -50,12 +50,7 @@ def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> 
         meeting_id = None
         if delivery.kind is Kind.INVITATION:
             meeting_id = UUID(open_body(delivery, name).content["meeting_id"])
-    except (
-        StorageCorruptError,
-        ValueError,
-        TypeError,
-        LookupError,
-    ) as error:  # the last three: not what the SDK writes
+    except (StorageCorruptError, ValueError, TypeError, LookupError) as error:  # the SDK writes no such message
         raise UnreadableError from error
     return MessageContext(
         sender_id=sender.external_id,
@@ -74,22 +69,8 @@ def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> 
     )
 
 
-def make_notice_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> MessageContext:
-    """Tell a notification handler about a message that came."""
-    return replace(make_context(delivery, sender, recipient), handler_context=HandlerContext.MESSAGE_NOTIFICATION)
-
-
-def make_turn_context(
-    delivery: ClaimedDelivery, speaker: Named, recipient: Named, meeting_id: str, turn: Turn
-) -> MessageContext:
-    """Tell a turn handler about its turn."""
-    return replace(
-        make_context(delivery, speaker, recipient), meeting_id=UUID(meeting_id), is_meeting_message=True, turn=turn
-    )
-
-
 def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any) -> Any:
-    """Make a fresh payload of the type the annotation asks for.
+    """Make a fresh payload of the annotation's type.
 
     Raises:
         UnreadableError: The stored payload is damaged or does not fit. A repeat would not help.
@@ -104,7 +85,7 @@ def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any
 
 
 def _has_taken_nothing(payload: object) -> bool:
-    """Whether a type fits only because all of its fields may be missing, as those of a note with defaults."""
+    """Whether a type fits an invitation only because all of its fields have defaults."""
     if isinstance(payload, BaseModel):
         return not payload.model_fields_set
     if is_dataclass(payload):
@@ -116,13 +97,12 @@ class UnreadableError(Exception):
     """A payload that no repeat can make readable; the cause says why."""
 
 
-def is_misfit_of_invitation(delivery: ClaimedDelivery, error: UnreadableError) -> bool:
-    """Whether a whole invitation came for a handler that is made for other messages."""
-    return delivery.kind is Kind.INVITATION and isinstance(error.__cause__, PayloadError)
-
-
-def warn_of_misfit(delivery: ClaimedDelivery, recipient: Named, error: UnreadableError) -> None:
-    """Say that a handler was passed over by an invitation, and how it gets the next one."""
+def is_passed_over(delivery: ClaimedDelivery, recipient: Named, error: BaseException) -> bool:
+    """Whether an intact invitation passes over a handler of other messages; the log then says how it gets the next."""
+    if delivery.kind is not Kind.INVITATION or not isinstance(error, UnreadableError):
+        return False
+    if not isinstance(error.__cause__, PayloadError):
+        return False
     _logger.warning(
         "The handler of %r was passed over by an invitation to a meeting (message %s) that it does not take: %s Let it "
         "take invitations by an annotation such as `Note | Invitation` (from agent_messaging import Invitation), or "
@@ -131,6 +111,7 @@ def warn_of_misfit(delivery: ClaimedDelivery, recipient: Named, error: Unreadabl
         delivery.message_id,
         error.__cause__,
     )
+    return True
 
 
 async def run_handler(
@@ -142,11 +123,11 @@ async def run_handler(
     threads: DaemonThreads,
     decoder: Decoder,
 ) -> object:
-    """Run it once and return what it returned.
+    """Run it once and return its result.
 
-    A coroutine function is cancelled at the timeout. A plain function cannot be stopped: this waits for its end, so
-    that its slot and its claim stay held, and takes what it returns, however late. A plain function that returns an
-    awaitable (a wrapper, a lambda) has it awaited here, within the same time.
+    A coroutine function is cancelled at the timeout. A plain function cannot be stopped, so this call waits for its
+    end, with its slot and its claim held, and takes its result, however late. An awaitable result (of a wrapper, of a
+    lambda) is awaited within the same time.
 
     Raises:
         UnreadableError: The stored payload is damaged, or does not fit the handler's annotation.
@@ -178,9 +159,9 @@ async def _await_until(result: Awaitable[object], deadline: float, timeout: floa
 
 
 async def _run_in_thread(call: asyncio.Future[object], threads: DaemonThreads) -> object:
-    # A thread cannot be stopped. Its run ends when it ends, whether or not it was cancelled or is late meanwhile:
-    # otherwise the claim would go to another process while this one still works on the message. And what it has done
-    # is done, however late: whether the claim is still the newest is for the store to say.
+    # A thread cannot be stopped. Its run lasts as long as it does, also when the run is cancelled or late: otherwise
+    # another process would get the claim while this one still works on the message. The store says whether the claim
+    # is still the newest.
     while not call.done():
         try:
             await asyncio.wait({call})

@@ -1,7 +1,6 @@
 """Daemon threads that run plain functions for the loop.
 
-Not `ThreadPoolExecutor`: its threads are joined when the interpreter exits, so one handler that hangs would hang the
-exit.
+The interpreter joins the threads of a `ThreadPoolExecutor` at its exit, so one handler that hangs would hang the exit.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop
 
 
 class DaemonThreads:
-    """As many threads as there are calls at once; the callers bound that by their slots."""
+    """One thread for each call at the same time; the callers bound them by their slots."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -35,7 +34,7 @@ class DaemonThreads:
         self.is_abandoned = False
 
     def abandon(self) -> None:
-        """Wait for no thread any more: the SDK is closing, and what still runs would hang the exit."""
+        """Wait for no thread any more: the SDK is closing."""
         self.is_abandoned = True
 
     def close(self) -> None:
@@ -47,7 +46,7 @@ class DaemonThreads:
             self._idle = 0
 
     def call(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Run it in a thread, in the caller's context; cancelling the future does not stop it."""
+        """Run it in a thread, in the caller's context; a cancellation of the future does not stop it."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         context = copy_context()
@@ -60,10 +59,9 @@ class DaemonThreads:
         return future
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call it and return what it returns: a coroutine function in the loop, a plain one in a thread.
+        """Call it, on the loop or in a thread, and return its result; an awaitable one is awaited.
 
-        What a plain one returns may be awaitable (a wrapper, a lambda): it is awaited. Cancelling this does not stop a
-        thread, and does not wait for it.
+        A cancellation does not stop a thread, and does not wait for it.
 
         Raises:
             TypeError: It returned a generator, of which nothing has run.

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 from ...exceptions import (
     DatabaseError,
     OutcomeUnknownError,
 )
-from ...handlers.running import make_turn_context
+from ...handlers.running import make_context
 from ...models import MessageContext, MessageType, Turn
 from ...payloads import checksum, encode
 from ...storage.assembly import Act, Pass, Speak
@@ -87,7 +88,8 @@ class TurnRuns:
             subject_delivery = replace(delivery, content=content, metadata=None, checksum=checksum(content, None))
         if speaker is None:
             speaker = (await self.names.find_by_id({delivery.sender_id})).get(delivery.sender_id, agent)
-        context = make_turn_context(subject_delivery, speaker, agent, meeting_id, shown)
+        context = make_context(subject_delivery, speaker, agent)
+        context = replace(context, meeting_id=UUID(meeting_id), is_meeting_message=True, turn=shown)
         return TurnRun(ref, subject_delivery, context, turn.left)
 
     async def _facts(self, meeting_id: str) -> dict[str, Any]:
