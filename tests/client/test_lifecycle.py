@@ -8,9 +8,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -24,45 +25,10 @@ from agent_messaging import (
     SchemaVersionError,
     StorageUnavailableError,
 )
+from tests.client.doors import calls_of, doors_of
 from tests.client.support import SOON, Gate, Inbox, Sdk, make_config
 from tests.fixtures.postgres import PostgresServer
 from tests.support import eventually
-
-OPERATIONS: dict[str, Callable[[AgentMessaging[Any]], Any]] = {
-    "one_way": lambda sdk: sdk.one_way,
-    "conversation": lambda sdk: sdk.conversation,
-    "sync_conversation": lambda sdk: sdk.sync_conversation,
-    "async_conversation": lambda sdk: sdk.async_conversation,
-    "meeting": lambda sdk: sdk.meeting,
-    "receipts": lambda sdk: sdk.receipts,
-    "dead_letters": lambda sdk: sdk.dead_letters,
-    "store": lambda sdk: sdk.store,
-    "register_organization": lambda sdk: sdk.register_organization("acme", "Acme"),
-    "get_organization": lambda sdk: sdk.get_organization("acme"),
-    "list_organizations": lambda sdk: sdk.list_organizations(),
-    "deregister_organization": lambda sdk: sdk.deregister_organization("acme"),
-    "register_agent": lambda sdk: sdk.register_agent("alice", "acme", "Alice"),
-    "get_agent": lambda sdk: sdk.get_agent("alice"),
-    "list_agents": lambda sdk: sdk.list_agents(),
-    "deregister_agent": lambda sdk: sdk.deregister_agent("alice"),
-    "serve": lambda sdk: sdk.serve("alice"),
-    "wait_until_served": lambda sdk: sdk.wait_until_served("alice"),
-    "receive": lambda sdk: sdk.receive("alice"),
-    "backup": lambda sdk: sdk.backup("copy.db"),
-}
-BEFORE_START = {
-    "initialize",
-    "run_until_stopped",
-    "close",
-    "config",
-    "register_handler",
-    "unregister_handler",
-    "register_meeting_handler",
-    "register_event_handler",
-    "register_meeting_event_handler",
-    "meeting_events",
-}
-"""What is meant to be used before the start."""
 
 
 async def outcome(call: Callable[[], Any]) -> Any:
@@ -76,12 +42,16 @@ async def outcome(call: Callable[[], Any]) -> Any:
 
 async def test_every_operation_says_that_the_sdk_is_not_started(url: str) -> None:
     sdk = AgentMessaging[Any](url)
-    public = {name for name in dir(AgentMessaging) if not name.startswith("_")} - {"config"}
-    assert public - BEFORE_START == OPERATIONS.keys(), "each new operation belongs into this list"
+    operations = calls_of(sdk)
+    del operations["AgentMessaging.initialize"], operations["AgentMessaging.close"]
+    assert len(operations) > 10
+    doors = [name for name, kind in vars(AgentMessaging).items() if isinstance(kind, property)]
+    assert {"one_way", "conversation", "meeting", "receipts"} < set(doors)
+    operations |= {name: partial(getattr, sdk, name) for name in doors if name != "meeting_events"}
 
     async def check() -> None:
-        for name, operation in OPERATIONS.items():
-            error = await outcome(lambda operation=operation: operation(sdk))  # type: ignore[misc]
+        for name, operation in operations.items():
+            error = await outcome(operation)
             assert isinstance(error, RuntimeError), name
             assert isinstance(error, NotInitializedError), name
             assert "SDK not initialized" in str(error)
@@ -96,25 +66,16 @@ async def test_doors_kept_from_before_say_so_too_once_the_sdk_is_closed_and_work
     sdk = Sdk(make_config(url))
     await sdk.initialize()
     await sdk.add_people("alice", "bob")
-    doors = sdk.one_way, sdk.receipts, sdk.dead_letters
-    calls: list[Callable[[], Any]] = [
-        lambda: doors[0].send("alice", "bob", "hi", require_handler=False),
-        lambda: doors[0].get_sent_messages("alice"),
-        lambda: doors[0].get_received_messages("alice"),
-        lambda: doors[0].mark_messages_read("alice"),
-        lambda: doors[0].get_message_count("alice"),
-        lambda: doors[1].get(uuid4()),
-        lambda: doors[1].wait(uuid4()),
-        lambda: doors[1].withdraw(uuid4()),
-        lambda: doors[2].list(),
-        lambda: doors[2].redrive(uuid4()),
-    ]
+    doors = doors_of(sdk)
+    calls = {name: call for door in doors.values() for name, call in calls_of(door).items()}
+    assert len(calls) > 60
     await sdk.close()
     started = time.monotonic()
-    assert {type(await outcome(call)) for call in calls} == {NotInitializedError}
+    ended = {name: type(await outcome(call)) for name, call in calls.items()}
+    assert {name for name, kind in ended.items() if kind is not NotInitializedError} == set()
     assert time.monotonic() - started < 1
     await sdk.initialize()
-    assert len(await doors[0].send("alice", "bob", "hi", require_handler=False)) == 1
+    assert len(await doors["one_way"].send("alice", "bob", "hi", require_handler=False)) == 1
     await sdk.close()
 
 

@@ -11,105 +11,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from agent_messaging import EventLoopError, MeetingEventType, MessageContext, NotInitializedError
-from agent_messaging.ids import uuid7
+from tests.client.doors import calls_of, doors_of
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk, make_config
 from tests.support import eventually
 
 AT_ONCE = 1.0
 """Seconds, on a busy machine."""
 
-VALUES: dict[str, Any] = {
-    "message": "hi",
-    "payload": "hi",
-    "answer": "hi",
-    "name": "Bob",
-    "timeout": 5.0,
-    "recipients": ["bob"],
-    "message_ids": [str(uuid7())],
-    "participant_external_ids": ["bob"],
-    "participants": ["bob"],
-    "event_type": MeetingEventType.TURN_CHANGED,
-    "data": {},
-    "status": "attending",
-    "previous_status": "invited",
-    "current_status": "attending",
-    "recipient_external_ids": ["bob"],
-    "reason": "why",
-    "duration": 5.0,
-    "turn_duration": 5.0,
-    "function": lambda so_far: None,
-    "meta": {},
-    "metadata": {},
-}
-
-GIVEN = {
-    "message",
-    "payload",
-    "message_ids",
-    "meeting_id",
-    "recipient_external_ids",
-    "agent_external_id",
-    "organizer_external_id",
-    "participant_external_ids",
-}
-"""They have defaults so that they may be named otherwise, but are needed."""
-
-
-def value_for(name: str) -> Any:
-    """Something that a parameter of this name takes."""
-    if name in VALUES:
-        return VALUES[name]
-    if name.endswith("_ids"):
-        return [str(uuid7())]
-    if name.endswith(("external_id", "agent")):
-        return "bob" if name.startswith(("recipient", "responder", "other", "agent_b")) else "alice"
-    return uuid4() if name.endswith("_id") else "alice"
-
-
-def calls_of(owner: object) -> dict[str, Callable[[], Any]]:
-    """Every public call of an object that asks the engine, with arguments that it takes."""
-    calls: dict[str, Callable[[], Any]] = {}
-    for name in dir(type(owner)):
-        method = inspect.getattr_static(type(owner), name)
-        if name.startswith("_") or not inspect.isfunction(method):
-            continue
-        parameters = list(inspect.signature(method).parameters.values())[1:]
-        required = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
-        required = [one for one in required if one.default is one.empty or one.name in GIVEN]
-        arguments = {one.name: value_for(one.name) for one in required}
-        calls[f"{type(owner).__name__}.{name}"] = partial(getattr(owner, name), **arguments)
-    return calls
-
-
-WITHOUT_ENGINE = {
-    # They only write down what is to be called, and may come from any thread.
-    *("Sdk.register_handler", "Sdk.register_meeting_handler", "Sdk.register_event_handler", "Sdk.unregister_handler"),
-    "Sdk.register_meeting_event_handler",
-    *("MeetingEventHandler.register_handler", "MeetingEventHandler.unregister_handler"),
-    # It says that signals are heard in the main thread alone.
-    "Sdk.run_until_stopped",
-    # Shortcuts of the tests.
-    *("Sdk.add_people", "Sdk.state", "Sdk.wait"),
-}
-
 
 async def all_calls(sdk: Sdk) -> dict[str, Callable[[], Any]]:
-    """What a user can call on a started SDK object."""
+    """What a user can call on a started SDK object, and on a message that it received."""
     [id] = await sdk.one_way.send("alice", "carol", "pulled", require_handler=False)
     [received] = await sdk.receive("carol")
     assert received.message_id == id
-    owners = [sdk, sdk.one_way, sdk.conversation, sdk.sync_conversation, sdk.async_conversation, sdk.meeting]
-    owners += [sdk.receipts, sdk.dead_letters, sdk._event_handler, received]
-    calls = {name: call for owner in owners for name, call in calls_of(owner).items()}
-    return {name: call for name, call in calls.items() if name not in WITHOUT_ENGINE}
+    return {name: call for owner in (sdk, *doors_of(sdk).values(), received) for name, call in calls_of(owner).items()}
 
 
 def in_thread(function: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -280,6 +201,7 @@ print(json.dumps([refused, *answer, [thread.name for thread in threading.enumera
 FORKED = """
 import asyncio, json, os, sys, time
 
+from tests.client.doors import calls_of, doors_of
 from tests.client.support import SOON, Gate, Sdk, make_config
 
 async def child():

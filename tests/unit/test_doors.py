@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent_messaging import AgentMessaging, Config, MessagingConfig
+from tests.client.doors import doors_of
 
 
 def offered(door: object) -> set[str]:
@@ -13,17 +14,7 @@ def offered(door: object) -> set[str]:
 
 async def test_completion_offers_calls_alone() -> None:
     async with AgentMessaging[Any]("sqlite://:memory:") as sdk:
-        doors: list[object] = [
-            sdk.one_way,
-            sdk.conversation,
-            sdk.sync_conversation,
-            sdk.async_conversation,
-            sdk.meeting,
-            sdk.meeting_events,
-            sdk.receipts,
-            sdk.dead_letters,
-        ]
-        for door in doors:
+        for door in doors_of(sdk).values():
             assert offered(door)
             assert all(callable(getattr(door, name)) for name in offered(door)), door
             methods = {name for kind in type(door).__mro__ for name in vars(kind) if callable(vars(kind)[name])}
