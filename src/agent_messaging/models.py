@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, ClassVar, Generic, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
+
+from .kinds import HandlerContext as HandlerContext
+from .kinds import Kind as Kind
 
 T_OneWay = TypeVar("T_OneWay", default=Any)
 """Payload type of one-way messages; the default of the two others."""
@@ -104,23 +107,6 @@ class MeetingEventType(StrEnum):
     """A turn handler failed."""
 
 
-class Kind(StrEnum):
-    """What a delivery is of; ordering, handlers and slots are apart for each kind."""
-
-    ONE_WAY = "one_way"
-    CONVERSATION = "conversation"
-    MEETING = "meeting"
-    """What is said in a meeting: a message without a delivery."""
-    INVITATION = "invitation"
-    """An invitation to a meeting."""
-    TURN = "turn"
-    """The duty of a turn handler to use its agent's turn."""
-    NOTIFICATION = "notification"
-    """Never of a delivery: what notification handlers serve."""
-    EVENTS = "events"
-    """Never of a delivery: what the handlers of meeting events serve."""
-
-
 class AskState(StrEnum):
     """open → replied | timed_out | ended | failed | cancelled. The first to end it wins."""
 
@@ -149,18 +135,6 @@ class DeliveryState(StrEnum):
     def is_final(self) -> bool:
         """Whether the duty to handle the message has ended."""
         return self not in (DeliveryState.QUEUED, DeliveryState.CLAIMED)
-
-
-class HandlerContext(Enum):
-    """Which kind of handler is running."""
-
-    ONE_WAY = "one_way"
-    CONVERSATION = "conversation"
-    MESSAGE_NOTIFICATION = "message_notification"
-    INVITATION = "invitation"
-    """An agent's own handler is told of a meeting."""
-    MEETING = "meeting"
-    """A turn handler."""
 
 
 class _Record(BaseModel):

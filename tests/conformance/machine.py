@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 )
 
 from agent_messaging.ids import uuid7 as new_id
+from agent_messaging.kinds import SENT
 from agent_messaging.models import DeliveryState, Kind
 from agent_messaging.storage.ports import Claim, Settled, Settlement, Settling, Store, Stored
 
@@ -31,7 +32,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Model)
 AGENTS = st.integers(0, 2)
 OWNERS = st.integers(0, 2)
-KINDS = st.sampled_from([Kind.ONE_WAY, Kind.CONVERSATION])
+KINDS = st.sampled_from(SENT)
 PICK = st.integers(0, 10**6)
 SECONDS = st.sampled_from([1, 5, 40, 130])
 

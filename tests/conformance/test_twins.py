@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from agent_messaging.ids import uuid7
+from agent_messaging.kinds import SENT
 from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.ports import (
     Answering,
@@ -35,7 +36,6 @@ from tests.fixtures.stores import store_factory
 EXAMPLES = int(os.environ.get("AGENT_MESSAGING_TEST_TWINS", "12"))
 """Programs in one run; read at import, because the environment is emptied for each test."""
 NAMES = ("alice", "bob", "carol", "dave")
-KINDS = (Kind.ONE_WAY, Kind.CONVERSATION)
 agents = st.integers(0, 2)
 numbers = st.integers(0, 50)
 pairs = st.tuples(agents, agents).filter(lambda pair: pair[0] != pair[1])
@@ -58,7 +58,7 @@ groups = st.fixed_dictionaries(
 verbs = st.one_of(
     st.tuples(st.just("append"), st.lists(groups, min_size=1, max_size=3)),
     st.tuples(st.just("append"), st.lists(groups, min_size=1, max_size=1)),
-    st.tuples(st.just("claim"), agents, st.sampled_from(KINDS), st.integers(1, 3), st.booleans(), st.none() | agents),
+    st.tuples(st.just("claim"), agents, st.sampled_from(SENT), st.integers(1, 3), st.booleans(), st.none() | agents),
     st.tuples(st.just("settle"), st.lists(st.tuples(numbers, st.sampled_from(Settling), st.booleans()), max_size=3)),
     st.tuples(st.just("advance"), st.sampled_from([1, 5, 20, 200])),
     st.tuples(st.just("close"), numbers, st.sampled_from([AskState.TIMED_OUT, AskState.CANCELLED])),

@@ -1,24 +1,17 @@
-"""A new kind is entered wherever kinds are listed: one that is forgotten there is not shown, and no error says so."""
+"""A new kind is entered in one table, and the doctor knows what to say of it."""
 
 from __future__ import annotations
 
-import inspect
-
-from agent_messaging.cli import mailbox, unserved
-from agent_messaging.handlers.registry import CONTEXT_OF_KIND
+from agent_messaging.cli import unserved
+from agent_messaging.kinds import CONTEXT_OF_KIND, FACTS, KIND_OF_WORD
 from agent_messaging.models import HandlerContext, Kind
 
-WITHOUT_HANDLERS = {Kind.MEETING, Kind.EVENTS}
-"""What is said in a meeting has no delivery; handlers of events are not registered for agents."""
-DELIVERED = set(Kind) - WITHOUT_HANDLERS - {Kind.NOTIFICATION}
+
+def test_each_kind_has_its_facts() -> None:
+    assert set(FACTS) == set(Kind)
+    assert sorted(CONTEXT_OF_KIND.values(), key=str) == sorted(HandlerContext, key=str)
+    assert set(KIND_OF_WORD.values()) <= set(CONTEXT_OF_KIND), "what is delivered is handled"
 
 
-def test_each_kind_that_handlers_serve_has_its_context() -> None:
-    assert set(CONTEXT_OF_KIND) == set(Kind) - WITHOUT_HANDLERS
-    assert set(CONTEXT_OF_KIND.values()) == set(HandlerContext)
-
-
-def test_the_command_line_shows_each_kind_that_is_delivered() -> None:
-    assert {Kind(kind) for kind in mailbox.KINDS.values()} == DELIVERED
-    judged = inspect.getsource(unserved.look_at_unserved)
-    assert {kind for kind in Kind if f"Kind.{kind.name}," in judged} == DELIVERED
+def test_the_doctor_judges_each_kind_that_is_delivered() -> None:
+    assert set(unserved.JUDGES) == set(KIND_OF_WORD.values())

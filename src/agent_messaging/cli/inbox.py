@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..arguments import check_page
+from ..kinds import FACTS, KIND_OF_WORD
 from .app import Command
-from .mailbox import KINDS, MARKED, kinds_of, read_mailbox, text_of, waits_for, word_for
+from .mailbox import kinds_of, read_mailbox, text_of, waits_for, word_for
 from .opening import use
 from .options import Options, page_options, pass_options
 from .output import clean, content, count, instant, note, show, table
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("agent")
-@click.option("--kind", "words", type=click.Choice(list(KINDS)), multiple=True, help="Only this kind. Repeatable.")
+@click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
 @click.option("--unread", is_flag=True, help="Only notes and conversation messages not marked as read.")
 @click.option("--mark-read", is_flag=True, help="Then mark all of the agent's notes as read, also those not listed.")
 @page_options(20, "so many of the newest")
@@ -42,7 +43,7 @@ def inbox(
     async def look(sdk: AgentMessaging) -> tuple[list[dict[str, Any]], int, int | None]:
         from ..storage.ports import Role
 
-        kinds = [kind for kind in kinds_of(words) if not unread or kind.value in MARKED]
+        kinds = [kind for kind in kinds_of(words) if not unread or FACTS[kind].is_sent]
         id = str((await sdk.get_agent(agent)).id)
         found = await read_mailbox(sdk, id, kinds, unread=unread, limit=limit, offset=offset)
         counted = sdk.store.messages.count_messages
@@ -83,4 +84,4 @@ def inbox(
 def _state(message: dict[str, Any]) -> str:
     if message["ask"] is not None:
         return "waits" if message["reply"] is not None else str(message["ask"].value).replace("_", " ")
-    return "new" if message["read_at"] is None and message["kind"].value in MARKED else ""
+    return "new" if message["read_at"] is None and FACTS[message["kind"]].is_sent else ""

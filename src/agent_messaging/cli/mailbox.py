@@ -6,26 +6,20 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import StorageCorruptError
+from ..kinds import FACTS, KIND_OF_WORD, Kind
 from .commands import command
 from .output import clean
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
-    from ..models import Kind
     from ..storage.ports import MessageRow
 
-KINDS = {"note": "one_way", "conversation": "conversation", "invitation": "invitation", "turn": "turn"}
-"""The kinds of messages with a recipient: what the command line calls them, and the SDK."""
-MARKED = frozenset({"one_way", "conversation"})
-"""Those that are marked as read. An invitation or a turn never is."""
 PAGE = 200
 
 
 def kinds_of(words: Collection[str]) -> list[Kind]:
     """The kinds that these words name; without any, all."""
-    from ..models import Kind
-
-    return [Kind(kind) for word, kind in KINDS.items() if not words or word in words]
+    return [kind for word, kind in KIND_OF_WORD.items() if not words or word in words]
 
 
 async def read_mailbox(
@@ -71,7 +65,7 @@ async def describe(sdk: AgentMessaging, rows: Sequence[MessageRow]) -> list[dict
     `kind` is the SDK's; `ask` the state of the ask that a message is, else None; `reply` the command that answers it
     where somebody waits for that. A message that cannot be read has no content, and `damage` says why.
     """
-    from ..models import AskState, Kind
+    from ..models import AskState
 
     agents = await sdk.store.directory.find_agents_by_id(
         {id for row in rows for id in (row.sender_id, row.recipient_id) if id}
@@ -122,10 +116,10 @@ def word_for(message: dict[str, Any]) -> str:
     """What people call it."""
     if message["ask"] is not None:
         return "question"
-    if message["kind"].value == "conversation":
+    if message["kind"] is Kind.CONVERSATION:
         type_ = message["message_type"].value
         return "message" if type_ == "user_defined" else str(type_)
-    return next(word for word, kind in KINDS.items() if kind == message["kind"].value)
+    return str(FACTS[message["kind"]].word)
 
 
 def text_of(message: dict[str, Any]) -> Any:

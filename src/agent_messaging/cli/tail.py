@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..kinds import KIND_OF_WORD
 from .app import Command
-from .mailbox import KINDS, describe, kinds_of, text_of, waits_for, word_for
+from .mailbox import describe, kinds_of, text_of, waits_for, word_for
 from .opening import open_sdk, run
 from .options import Options, get_options
 from .output import clean, content, note, print_json, say, to_json
@@ -28,7 +29,7 @@ PAGE = 500
 
 @click.command(cls=Command)
 @click.argument("agent", required=False)
-@click.option("--kind", "words", type=click.Choice(list(KINDS)), multiple=True, help="Only this kind. Repeatable.")
+@click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after so many messages.")
 @click.option("--timeout", type=parse_duration, metavar="DURATION", help="End after this time: 30, 5m, 1h.")
 @click.pass_context

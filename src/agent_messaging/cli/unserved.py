@@ -9,12 +9,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..kinds import Kind
 from .commands import command
 from .mailbox import read_mailbox, reply_command
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
-    from ..models import Kind
 
 NAMED = 5
 """Agents named in one finding."""
@@ -33,15 +33,8 @@ class Finding:
 
 async def look_at_unserved(sdk: AgentMessaging, waiting: Collection[tuple[str, Kind]]) -> list[Finding]:
     """One finding for each kind that waits for agents whom no live process serves."""
-    from ..models import Kind
-
     found = []
-    for kind, judge in (
-        (Kind.ONE_WAY, _notes),
-        (Kind.CONVERSATION, _conversations),
-        (Kind.INVITATION, _invitations),
-        (Kind.TURN, _turns),
-    ):
+    for kind, judge in JUDGES.items():
         ids = {id for id, one in waiting if one is kind}
         if ids:
             found += await judge(sdk, ids)
@@ -77,7 +70,7 @@ async def _conversations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
     replies: list[str] = []
     asked: set[str] = set()
     for id, _ in await _first(sdk, ids):
-        page = await _newest(sdk, id, "conversation")
+        page = await _newest(sdk, id, Kind.CONVERSATION)
         for one in page:
             if one["reply"] is not None:
                 asked.add(id)
@@ -108,7 +101,7 @@ async def _invitations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
     """Of agents that attend already, which they may have done by hand, an invitation is no duty any more."""
     invited: list[tuple[str, str, str]] = []
     for id, name in await _first(sdk, ids):
-        for one in await _newest(sdk, id, "invitation"):
+        for one in await _newest(sdk, id, Kind.INVITATION):
             meeting = one["content"].get("meeting_id") if isinstance(one["content"], dict) else None
             seats = await sdk.store.meetings.list_seats(meeting) if meeting else []
             if any(seat.agent_id == id and seat.status.value == "invited" for seat in seats):
@@ -145,7 +138,13 @@ async def _turns(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
     ]
 
 
-async def _newest(sdk: AgentMessaging, agent_id: str, kind: str) -> Sequence[dict[str, Any]]:
-    from ..models import Kind
+async def _newest(sdk: AgentMessaging, agent_id: str, kind: Kind) -> Sequence[dict[str, Any]]:
+    return await read_mailbox(sdk, agent_id, [kind], unread=False, limit=LOOKED_AT, offset=0)
 
-    return await read_mailbox(sdk, agent_id, [Kind(kind)], unread=False, limit=LOOKED_AT, offset=0)
+
+JUDGES = {
+    Kind.ONE_WAY: _notes,
+    Kind.CONVERSATION: _conversations,
+    Kind.INVITATION: _invitations,
+    Kind.TURN: _turns,
+}

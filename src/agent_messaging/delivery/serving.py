@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from ..config import MessagingConfig
 from ..exceptions import AgentMessagingError, NoHandlerRegisteredError, TimeoutError
 from ..handlers.events import MeetingEventHandler
-from ..handlers.registry import CONTEXT_OF_KIND, Handler, Listener, Registry, global_registry
+from ..handlers.registry import Handler, Listener, Registry, global_registry
+from ..kinds import CONTEXT_OF_KIND
 from ..models import HandlerContext, Kind
 from ..single_flight import SingleFlight
 from ..storage.ports import Presence, ProcessStore, Service

@@ -12,21 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
 from ..arguments import check_external_id, check_timeout, refuse
-from ..models import HandlerContext, Kind, MessageContext
+from ..models import HandlerContext, MessageContext
 from .annotations import handler_annotation
 from .functions import check_handler, is_coroutine_function
 
 AnyHandler = Callable[[Any, MessageContext], Any]
 """`async def handler(message, context)`, or the same without `async`: it then runs in a thread."""
 F = TypeVar("F", bound=AnyHandler)
-
-CONTEXT_OF_KIND = {
-    Kind.ONE_WAY: HandlerContext.ONE_WAY,
-    Kind.CONVERSATION: HandlerContext.CONVERSATION,
-    Kind.INVITATION: HandlerContext.INVITATION,
-    Kind.TURN: HandlerContext.MEETING,
-    Kind.NOTIFICATION: HandlerContext.MESSAGE_NOTIFICATION,
-}
 
 
 @dataclass(frozen=True, slots=True)

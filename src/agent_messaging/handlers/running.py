@@ -17,11 +17,12 @@ from pydantic import BaseModel
 
 from ..bodies import open_as, open_body, open_metadata
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
+from ..kinds import CONTEXT_OF_KIND, FACTS
 from ..models import Invitation, Kind, MessageContext
 from ..payloads import Decoder
 from ..storage.ports import ClaimedDelivery
 from .functions import check_result
-from .registry import CONTEXT_OF_KIND, Handler
+from .registry import Handler
 from .threads import DaemonThreads
 
 _logger = logging.getLogger("agent_messaging.delivery")
@@ -64,7 +65,7 @@ def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> 
         recipient_name=recipient.name,
         requires_reply=delivery.kind is Kind.CONVERSATION and delivery.ask_timeout is not None,
         meeting_id=meeting_id,
-        is_meeting_message=delivery.kind in (Kind.INVITATION, Kind.TURN),
+        is_meeting_message=FACTS[delivery.kind].is_of_meeting,
         attempt=delivery.claim.attempt,
     )
 

@@ -13,7 +13,8 @@ from ..arguments import check_external_id, check_page, check_timeout, parse_id, 
 from ..bodies import open_or_mark
 from ..delivery.names import AgentName
 from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
-from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
+from ..kinds import KIND_OF_WORD
+from ..models import DeadLetter, DeliveryState, Receipt, ReceiptEvent
 from ..storage.ports import DeadRow, ReceiptRow
 from .door import Door
 
@@ -167,7 +168,7 @@ class DeadLetters(Door):
 
         async def redrive(recipient_id: str | None) -> int:
             moved = await engine.store.deliveries.redrive(ids, recipient_id)
-            for kind in Kind:
+            for kind in KIND_OF_WORD.values():
                 engine.announcer.queued({recipient_id for _, recipient_id in moved}, kind)
             return len(moved)
 

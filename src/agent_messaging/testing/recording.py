@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from ..kinds import FACTS
 from ..models import Kind
 from ..storage import ports
 from ..storage.assembly import Act, Refused
@@ -169,8 +170,7 @@ class RecordingDeliveries:
 
     def _record_claims(self, claimed: Sequence[ports.ClaimedDelivery], owner: str, since: int) -> None:
         for delivery in claimed:
-            # Turns and invitations are the SDK's own: nobody sent them.
-            if delivery.kind in (Kind.ONE_WAY, Kind.CONVERSATION):
+            if FACTS[delivery.kind].is_sent:
                 self._record_claim(delivery.message_id, delivery.claim, owner, since)
 
     def _record_claim(
