@@ -1,4 +1,4 @@
-"""Trying again what the store could not do while it was away, where nobody waits for it any more."""
+"""Work that the store could not do while it was away is tried again, where no caller waits for it any more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AGAIN = 1.0
 
 
 class Again(Generic[K]):
-    """What is tried again after a second, as often as it fails, and once more when the SDK is closed.
+    """Tries things again: a second after each failure, and once more when the SDK is closed.
 
     Args:
         do: Tries it; says `later` if that fails.
@@ -26,16 +26,16 @@ class Again(Generic[K]):
 
     @property
     def waiting(self) -> Collection[K]:
-        """What is to be tried again."""
+        """The things that will be tried again."""
         return self._timers.keys()
 
     def later(self, what: K) -> None:
-        """It failed; after the end it is not tried any more."""
+        """It failed: try it again, unless this is closed."""
         if not self.is_closed:
             self._timers[what] = asyncio.get_running_loop().call_later(AGAIN, self._try, what)
 
     def forget(self, what: K) -> None:
-        """It is tried by somebody else."""
+        """Somebody else tries it."""
         if (timer := self._timers.pop(what, None)) is not None:
             timer.cancel()
 

@@ -1,7 +1,7 @@
-"""What was committed, and who is told of it: here by a waiter, elsewhere by a ring.
+"""It tells of what was committed: here it wakes waiters, elsewhere it rings.
 
-There is one method for each fact. Whatever commits it calls the method, in the same step, so that a cancelled caller
-changes nothing about who is told. A ring and a hint are never the truth: whoever gets one looks in the store.
+There is one method for each fact. The code that commits it calls the method in the same step, so a cancelled caller
+changes nothing about who is told. A ring and a hint are never the truth: the receiver looks in the store.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from .timer import Timer
 
 
 class Announcer:
-    """Who is told of what.
+    """Tells waiters and processes of each fact.
 
     Args:
-        services: Those that look in the store where anything may have changed.
+        services: They look in the store when anything may have changed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Announcer:
     # --- rings --------------------------------------------------------------------------------------------------------
 
     def ring(self, processes: Iterable[str | None]) -> None:
-        """Wake these processes. This one needs no ring: it is told by what follows from the same fact."""
+        """Wake these processes. This one needs no ring: the same fact tells its waiters."""
         presence = self.neighbours.presence
         presence.ring({process for process in processes if process is not None} - {presence.process_id})
 
@@ -112,7 +112,7 @@ class Announcer:
             self.lots.arrivals.arrived([(recipient_id, group.kind) for recipient_id in unclaimed])
 
     def _keep_time(self, group: NewGroup) -> None:
-        """Look when the messages become due or expire, and when an ask times out, whoever still waits for it here."""
+        """Look when the messages become due or expire, and when an ask times out."""
         if group.deliver_at is not None:
             self.timer.look_in(max((group.deliver_at - datetime.now(UTC)).total_seconds(), 0.0))
         for seconds in (group.expires_in, group.ask_timeout):
@@ -120,7 +120,7 @@ class Announcer:
                 self.timer.look_in(seconds)
 
     def _conversed(self, group: NewGroup, outcome: AppendOutcome | None) -> bool:
-        """Tell whoever waited for this message; whether it is left to handlers."""
+        """Tell the callers that waited for this message. Returns whether it is left to handlers."""
         answered = outcome.answered if isinstance(outcome, Stored) else None
         self.lots.asks.wrote(group.deliveries[0].message_id, answered)
         self.notices.wrote(group, outcome)
@@ -138,7 +138,7 @@ class Announcer:
     def settled(self, endings: Sequence[Ending], settled: Settled) -> None:
         """Claims have ended, or were lost to others."""
         for (settlement, _), moved in zip(endings, settled.moved, strict=True):
-            # Time tells nothing of what is due at once.
+            # Messages that are due at once are not announced by time.
             if moved and settlement.how is Settling.RETRY and settlement.delay > 0:
                 self.timer.look_in(settlement.delay)
             elif moved and settlement.how in (Settling.RETRY, Settling.RETURNED):
@@ -174,7 +174,7 @@ class Announcer:
         self.lots.receipts.hint(message_ids)
 
     def returned(self, recipient_ids: Collection[str], waiting: Collection[str]) -> None:
-        """What a caller had taken is unread again; in these processes somebody waits for it."""
+        """Messages that a caller had taken are unread again; callers in these processes wait for them."""
         self.queued(recipient_ids, Kind.CONVERSATION)
         self._wake(waiting)
 
@@ -198,7 +198,7 @@ class Announcer:
         self.ring([*session.processes, *(ask.origin for ask in session.asks)])
 
     def released(self, recipient_ids: Collection[str], kind: Kind) -> None:
-        """Nothing holds messages of these agents back from handlers any more."""
+        """Messages of these agents are not held back from handlers any more."""
         self.neighbours.ring_for(recipient_ids, kind)
         self.stations.look()
 
@@ -227,7 +227,7 @@ class Announcer:
         self.notices.look()
 
     def acted(self, meeting_id: str, acted: Acted) -> None:
-        """A meeting has changed. `Meetings`, which made the act, tells those that wait in it here."""
+        """A meeting has changed. `Meetings`, which made the act, tells the callers here that wait in it."""
         if acted.ended_turn is not None:
             self.claims.end_turn(TurnRef(meeting_id, acted.ended_turn))
         self.ring(acted.processes)

@@ -1,7 +1,7 @@
-"""Waiting for messages to pull: of those who wait for one agent, each hint wakes one, and no hint is lost.
+"""Waiting for messages to pull: each hint wakes one of the callers that wait for an agent, and no hint is lost.
 
-A hint says that something of an agent is there. Who is woken claims, and hands the hint on if it leaves with something,
-or before it has looked, because there may be more. So a ring costs one look for each agent for which something waits,
+A hint says that an agent has messages. The woken caller claims. It hands the hint on if it leaves with something, or
+before it has looked, because there may be more. So a ring costs one look for each agent for which something waits,
 however many wait for messages of it.
 """
 
@@ -32,7 +32,7 @@ class Caller:
         return self._event.is_set()
 
     def wake(self) -> None:
-        """Let it look, once more if it looks just now."""
+        """Make it look, once more if it looks just now."""
         self._event.set()
 
     async def wait(self, deadline: float | None) -> bool:
@@ -53,14 +53,14 @@ class Caller:
 
 
 class Queue:
-    """Those who wait for the messages of one agent, each kind of them in the order in which they began to."""
+    """The callers that wait for messages of one agent: the idle and the looking ones, each in order of arrival."""
 
     def __init__(self) -> None:
         self.idle: dict[Caller, None] = {}
         self.looking: dict[Caller, None] = {}
 
     def wake_one(self) -> None:
-        """Wake the first that is idle and not woken, else let the first that looks look again."""
+        """Wake the first idle caller that is not woken yet, or else make the first that looks look again."""
         for place in (*self.idle, *self.looking):
             if not place.is_woken:
                 place.wake()
@@ -68,14 +68,14 @@ class Queue:
 
 
 class Arrivals:
-    """Who waits for messages of which agent."""
+    """The queues of all agents."""
 
     def __init__(self) -> None:
         self._queues: dict[Key, Queue] = {}
 
     @contextlib.contextmanager
     def place(self, key: Key) -> Iterator[Caller]:
-        """Have a place in the queue within; a block that ends by an exception hands on what it may have been told."""
+        """Have a place in the queue within. A block that ends by an exception hands its hint on."""
         queue = self._queues.setdefault(key, Queue())
         place = Caller(queue)
         has_failed = True
@@ -90,14 +90,14 @@ class Arrivals:
                 del self._queues[key]
 
     def arrived(self, keys: Iterable[Key]) -> None:
-        """Something of these agents is there, or more of it: wake one who waits for each."""
+        """These agents have messages: wake one caller for each."""
         if self._queues:
             for key in keys:
                 if (queue := self._queues.get(key)) is not None:
                     queue.wake_one()
 
     def wake_all(self, of: Callable[[str], bool] = lambda agent_id: True) -> None:
-        """Wake everybody who waits for one of these agents."""
+        """Wake every caller that waits for one of these agents."""
         for (agent_id, _), queue in self._queues.items():
             if of(agent_id):
                 for place in (*queue.idle, *queue.looking):

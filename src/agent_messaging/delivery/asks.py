@@ -1,7 +1,7 @@
 """The asks made through one SDK object: waiting for their ends, and ending them in the store.
 
-Nothing here decides an ask: its row does, by one guarded update, whoever makes it. What ends an ask in this process is
-told to its asker without a look at the store.
+Nothing here decides an ask: one guarded update of its row does, whichever process makes it. When a commit of this
+process ends an ask, its asker is told without a look at the store.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AskOutcome:
     answer: AnswerRow | None = None
     reason: str | None = None
     annotation: Any = MISSING
-    """What the answer was made of, where that happened in this process."""
+    """The type that the answer was made of, if this process made it."""
 
 
 class Asks(Service):
@@ -57,11 +57,11 @@ class Asks(Service):
         self._written: dict[str, AskOutcome] = {}
         """Messages on their way into the store from here, as the answers that they may be, by their ids."""
         self._abandoned: set[str] = set()
-        """Asks among them whose callers have gone."""
+        """The asks among them whose callers have gone."""
         self._given_up: dict[str, asyncio.Future[AskOutcome | None]] = {}
         """Asks whose callers have gone, until the store has ended them."""
         self._again = Again[str](self.give_up)
-        """Those it could not end: otherwise they would stay open, and their sessions locked, until their deadlines."""
+        """Asks that the store could not end: left alone they would lock their sessions until their deadlines."""
         self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
         self._closer = SingleFlight(self._close_all, "ending asks")
@@ -75,7 +75,7 @@ class Asks(Service):
             lock = self._turns[key] = asyncio.Lock()
         return lock
 
-    # --- what is told to it -------------------------------------------------------------------------------------------
+    # --- facts it is told of ------------------------------------------------------------------------------------------
 
     def writes(self, message_id: str, content: str, metadata: str | None, checksum: int, annotation: Any) -> None:
         """This message, which may answer an ask, is on its way into the store."""
@@ -83,7 +83,7 @@ class Asks(Service):
         self._written[message_id] = AskOutcome("", AskState.REPLIED, answer, annotation=annotation)
 
     def wrote(self, message_id: str, ended: EndedAsk | None) -> None:
-        """It is there, or was refused, or nobody knows; `ended` is the ask that it answered."""
+        """The message is stored, or was refused, or nobody knows; `ended` is the ask that it answered."""
         outcome = self._written.pop(message_id, None)
         if message_id in self._abandoned:
             self._abandoned.discard(message_id)
@@ -96,7 +96,7 @@ class Asks(Service):
             self.waiters.hint([ended.ask_id])
 
     def ended(self, asks: Collection[EndedAsk]) -> None:
-        """These have ended by a commit made here."""
+        """A commit made here has ended these."""
         self.waiters.hint(ask.ask_id for ask in asks)
 
     def look(self) -> None:
@@ -107,9 +107,9 @@ class Asks(Service):
 
     @contextlib.contextmanager
     def ending_at(self, ask_id: str, deadline: float) -> Iterator[None]:
-        """Within, end the ask as timed out at this time of the loop, unless it has ended; its waiters are told how.
+        """Within, end the ask as timed out at this time of the loop, unless it has ended, and tell its waiters how.
 
-        Those of the same instant are one call to the store, and none of their callers is woken before its end.
+        Asks that time out in the same instant are one call to the store, and their callers are woken after it.
         """
         timer = asyncio.get_running_loop().call_at(deadline, self._time_out, ask_id)
         try:
@@ -129,7 +129,7 @@ class Asks(Service):
             self.waiters.tell(ask_id, closing.result())
 
     def give_up(self, ask_id: str) -> None:
-        """Cancel an ask whose caller has gone; what the store makes of it concerns nobody here."""
+        """Cancel an ask whose caller has gone. Nobody here waits for the outcome."""
         if ask_id in self._written:
             self._abandoned.add(ask_id)  # not stored yet, or not at all
             return
@@ -188,7 +188,7 @@ class Asks(Service):
                 futures[id].set_result(found.get(id))
 
     async def aclose(self, timeout: float) -> None:
-        """Release whoever still waits; let the endings under way end."""
+        """Release the callers that still wait, and let the endings under way end."""
         await self.waiters.aclose()
         await asyncio.sleep(0)  # those released give up their asks
         self._again.close()
@@ -208,7 +208,7 @@ def outcome_of(row: AskRow) -> AskOutcome:
 
 
 def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:
-    """The SDK is closed before the store has answered: nobody may wait for it any more."""
+    """Fail them: the SDK is closed before the store has answered."""
     for future in futures:
         fail(future, NotInitializedError("The SDK was closed while it ended an ask. Its deadline ends it."))
 

@@ -1,7 +1,7 @@
 """Tasks in the background: starting those that call functions of the user's, and ending.
 
-They are started in the context in which the SDK was. A task would otherwise inherit the context variables of whichever
-call happened to start it: a handler would work under the request id, or in the trace, of an unrelated sender.
+Tasks run in the context in which the SDK was started. A task would otherwise inherit the context variables of the call
+that happened to start it: a handler would work under the request id, or in the trace, of an unrelated sender.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 async def end_within(tasks: Collection[asyncio.Task[None]], timeout: float) -> None:
-    """Let the tasks end by themselves for so many seconds; what is late is cancelled."""
+    """Wait so many seconds for the tasks to end, then cancel the rest."""
     if not tasks:
         return
     _, late = await asyncio.wait(set(tasks), timeout=timeout)

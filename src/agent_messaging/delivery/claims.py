@@ -40,7 +40,7 @@ Ending = tuple[Settlement, ClaimedDelivery]
 
 
 class Claims:
-    """What one SDK object holds."""
+    """The claims of one SDK object."""
 
     def __init__(self, deliveries: DeliveryStore, presence: Presence, stations: Stations) -> None:
         self.deliveries = deliveries
@@ -92,7 +92,7 @@ class Claims:
     def redeem(
         self, group: NewGroup, outcome: AppendOutcome | None
     ) -> tuple[list[tuple[Station, ClaimedDelivery]], list[str]]:
-        """What was claimed with its append, which is to run now, and the recipients of the rest; frees its slots."""
+        """The deliveries claimed with their append, and the recipients of the others, whose slots are freed."""
         claims = outcome.claims if isinstance(outcome, Stored) else {}
         session_id = outcome.session_id if isinstance(outcome, Stored) else None
         claimed, unclaimed = list[tuple[Station, ClaimedDelivery]](), list[str]()
@@ -128,7 +128,7 @@ class Claims:
     # --- settling -----------------------------------------------------------------------------------------------------
 
     def end(self, settlement: Settlement, delivery: ClaimedDelivery) -> None:
-        """Have the end of a run settled."""
+        """The end of a run is to be settled."""
         self.settling.append((settlement, delivery))
         self.stations.wake()
 
@@ -145,7 +145,7 @@ class Claims:
             self.pulled[delivery.claim] = loop.call_later(lease + self.forget_after, forget, delivery.claim, None)
 
     def let_go(self, claims: Collection[Claim]) -> None:
-        """The agent that pulled these has said what became of them, or has gone."""
+        """Forget claims whose agent has said what became of them, or has gone."""
         for claim in claims:
             if (timer := self.pulled.pop(claim, None)) is not None:
                 timer.cancel()
@@ -176,7 +176,7 @@ class Claims:
         return self._is_leaving or self._exchange is None or self._exchange.done() or self._exchange.cancelling() > 0
 
     def lose(self) -> list[Settlement]:
-        """Others took this incarnation for dead: stops every run; returns what is not settled any more."""
+        """Others took this incarnation for dead: stop every run. Returns the settlements that are dropped."""
         for task, run in self.running.items():
             run.is_moot = True
             task.cancel()
@@ -186,7 +186,7 @@ class Claims:
         return lost
 
     def doubt(self) -> None:
-        """An answer of the store was lost: what it has claimed goes back, and is claimed as any other."""
+        """An answer of the store was lost: the claims in it go back, and are claimed like any other."""
         self.is_in_doubt = True
         self.stations.wake()
 

@@ -1,7 +1,7 @@
-"""Commits and what they announce: who is told of a fact does not depend on whether its caller is still there.
+"""Commits and their announcements: others are told of a fact whether or not its caller is still there.
 
-What a call commits, and then tells others of, is one piece of work. It goes to its end though the caller is cancelled
-in the middle: the store may have committed by then, and nobody else would say so.
+A commit and its announcement are one piece of work. It goes on when the caller is cancelled in the middle: the store
+may have committed by then, and nobody else would say so.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ R = TypeVar("R")
 
 
 class Commits(Service):
-    """Those of one SDK object that do not go through its outbox."""
+    """The commits of one SDK object that do not go through its outbox."""
 
     def __init__(self) -> None:
         self._going: set[asyncio.Task[Any]] = set()
         self.is_closed = False
-        """Nothing may be committed any more."""
+        """No commit may begin any more."""
 
     async def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Commit and announce; a cancelled caller only detaches."""
@@ -33,6 +33,6 @@ class Commits(Service):
         return await outlive(task)
 
     async def aclose(self, timeout: float) -> None:
-        """Let what is going on end, for so many seconds."""
+        """Let the commits under way end, for so many seconds."""
         await end_within(self._going, timeout)
         self.is_closed = True

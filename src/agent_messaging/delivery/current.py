@@ -24,14 +24,14 @@ class Run:
     station: Station
     since: float = field(default_factory=time.monotonic)
     waits: int = 0
-    """Asks and waits made in it that are open: meanwhile it does not hold its lane."""
+    """Open asks and waits made in it. While there are any, it does not hold its lane."""
     has_ended: bool = False
     turn: TurnRef | None = None
-    """Of a turn handler: the turn, once it has begun."""
+    """The turn of a turn handler, once it has begun."""
     is_acting: bool = False
-    """Of a turn handler: it has returned, and its turn is being used."""
+    """A turn handler has returned, and its turn is being used."""
     is_moot: bool = False
-    """It was cancelled because its claim is lost or its turn is over: nothing is settled, and nothing has failed."""
+    """It was cancelled because its claim is lost or its turn is over: it settles nothing and counts as no failure."""
 
     def is_in_lane(self, recipient_id: str, sender_id: str, kind: Kind) -> bool:
         """Whether it is about a message of this sender to this recipient."""

@@ -44,13 +44,11 @@ from .waits import Waits
 logger = logging.getLogger("agent_messaging.delivery")
 
 CLOSING_TIMEOUT = 2.0
-"""Seconds that each of these has to reach the store: the last publication, the ends of waits, what goes back unread,
-and the asks given up.
-
-Otherwise the farewell, or the asks' deadlines, end them; what did not go back stays read.
+"""Seconds that a service has to reach the store: for the last publication, the ends of waits, messages that go back
+unread, and asks given up. Later the farewell, or the asks' deadlines, end them; what did not go back stays read.
 """
 OUTBOX_TIMEOUT = 5.0
-"""Seconds in which what was handed in must be answered."""
+"""Seconds in which the groups that were handed in must be answered."""
 
 
 class Engine:
@@ -80,7 +78,7 @@ class Engine:
         self.names = Names(store.directory, store.location)
         self.commits = Commits()
         threads, background = DaemonThreads(), Background()
-        # What is only told, and asked: nothing here knows who tells it.
+        # These parts are only told and asked; none knows who tells it.
         self.services = Services()
         self.serving = Serving(store.processes, presence, self.names, handlers, event_handlers, settings, self.trouble)
         self.timer = Timer()
@@ -97,7 +95,7 @@ class Engine:
         self.announcer = Announcer(
             self.services, self.serving, self.timer, self.claims, self.lots, self.notices, self.events
         )
-        # What commits, and has it announced.
+        # These parts commit, and have it announced.
         self.recorder = Recorder(meetings, self.names, self.events, self.commits, self.announcer)
         self.reading = Reading(sessions, presence, self.commits, self.announcer)
         self.waits = Waits(sessions, presence, self.names, self.lots.waits, self.announcer, self.trouble)
@@ -109,8 +107,8 @@ class Engine:
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
         self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
         self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)
-        # In this order they are started, and closed in the opposite one: first what brings work, then what does it,
-        # and last where callers wait for it.
+        # They are started in this order and closed in the opposite one: first the parts that bring work, then those
+        # that do it, and last those in which callers wait for it.
         self.services.add(self.asks, self.meetings, self.reading, self.waits, closing=CLOSING_TIMEOUT)
         self.services.add(self.lots.receipts, self.serving.neighbours, closing=CLOSING_TIMEOUT)
         self.services.add(self.serving, self.commits, closing=CLOSING_TIMEOUT)
@@ -163,7 +161,7 @@ class Engine:
         self.serving.handlers_changed()
 
     async def adopt(self, external_ids: Collection[str], *, everyone: bool = False) -> None:
-        """Let the bare handlers of this process serve these agents too."""
+        """The bare handlers of this process are to serve these agents too."""
         self.serving.adopted |= set(external_ids)
         self.serving.everyone = self.serving.everyone or everyone
         await self.serving.publish()
@@ -197,7 +195,7 @@ class Engine:
             await self._leave()
 
     def hurry(self) -> None:
-        """Drain no longer: who leaves has no more time."""
+        """Drain no longer: the caller has no more time."""
         self._is_hurried = True
         if self._draining is not None and not self.is_leaving and not self._draining.expired():
             self._draining.reschedule(asyncio.get_running_loop().time())

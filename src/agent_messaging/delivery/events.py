@@ -43,7 +43,7 @@ OpenEvent = tuple[EventRow, dict[str, Any]]
 
 
 class Pending(asyncio.Queue[tuple[MeetingEvent, int]]):
-    """What waits for one handler: events, each with its bytes of JSON."""
+    """The events that wait for one handler, each with its bytes of JSON."""
 
     def __init__(self) -> None:
         super().__init__(MAX_PENDING)
@@ -127,7 +127,7 @@ class Events(Service):
             self._positioning.request()
 
     async def ready(self) -> None:
-        """Wait until what happens from now on will reach the handlers."""
+        """Wait until events that happen from now on will reach the handlers."""
         await self._positioning.wait_until_idle()
 
     async def _position(self) -> None:
@@ -219,7 +219,7 @@ class Events(Service):
             await self.threads.run(subscription.function, *arguments)
 
     async def wait_until_idle(self) -> None:
-        """Wait until the handlers have had what is recorded now."""
+        """Wait until the handlers have had all events that are recorded now."""
         await self.ready()
         self.look()
         while not (self._reading.is_idle and self._positioning.is_idle):
@@ -229,7 +229,7 @@ class Events(Service):
             await queue.join()
 
     async def aclose(self, timeout: float) -> None:
-        """Stop; what no handler has had yet is not handed to any here."""
+        """Stop. Events that no handler has had yet are not handed to any here."""
         self._is_closed = True
         await self._reading.aclose()
         await self._positioning.aclose()

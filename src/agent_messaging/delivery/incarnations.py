@@ -1,4 +1,4 @@
-"""Where processes ran, for people: an incarnation id says nothing to them."""
+"""The host and pid of processes, for people: an incarnation id says nothing to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Incarnations:
         """None: the store has forgotten it."""
 
     async def find(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
-        """Of these, what is known; a store that does not answer leaves the rest out."""
+        """The known ones among these. If the store does not answer, the unknown are left out."""
         missing = [id for id in set(process_ids) - self._known.keys() if _is_id(id)]
         if missing:
             if len(self._known) + len(missing) > CACHE_LIMIT:

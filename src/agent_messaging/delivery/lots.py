@@ -1,7 +1,7 @@
-"""Where callers of one SDK object wait: for receipts, answers, and messages.
+"""The lots in which callers of one SDK object wait: for receipts, answers, and messages.
 
-Those who wait for turns wait in `Meetings`. Each lot is one `Waiters`, except the one for messages to pull: of its
-callers a hint wakes one, and what wakes it is no row.
+Callers that wait for turns wait in `Meetings`. Each lot is one `Waiters`, except the one for messages to pull, in which
+a hint wakes one caller, and is about no row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .waiting import Waiters
 
 
 class Lots:
-    """All of them."""
+    """All lots of one SDK object."""
 
     def __init__(self, deliveries: DeliveryStore, sessions: SessionStore) -> None:
         self._deliveries = deliveries

@@ -25,7 +25,7 @@ SUGGESTIONS_FROM = 5_000
 
 @dataclass(frozen=True, slots=True)
 class AgentName:
-    """What the engine needs of an agent."""
+    """An agent, as the engine needs it."""
 
     id: str
     external_id: str
@@ -60,7 +60,7 @@ class Names:
         return self._by_id.get(id)
 
     async def get(self, external_id: str, *, role: str = "") -> AgentName:
-        """One agent.
+        """The agent of this name.
 
         Raises:
             AgentNotFoundError: There is none; names the closest.
@@ -81,7 +81,7 @@ class Names:
         return [found[external_id] for external_id in external_ids]
 
     async def find_all(self, external_ids: Iterable[str]) -> dict[str, AgentName]:
-        """Those that exist, by name."""
+        """The agents of these names that exist, by name."""
         wanted = list(external_ids)
         missing = [external_id for external_id in wanted if external_id not in self._by_name]
         if missing:
@@ -89,7 +89,7 @@ class Names:
         return {name: self._by_name[name] for name in wanted if name in self._by_name}
 
     async def find_by_id(self, ids: Iterable[str], *, max_age: float = float("inf")) -> dict[str, AgentName]:
-        """Those that exist, by id, as they were at most so many seconds ago; older where the store does not answer."""
+        """The agents of these ids, as they were at most `max_age` seconds ago, or as last read if the store fails."""
         wanted = set(ids)
         oldest = time.monotonic() - max_age
         missing = [id for id in wanted if id not in self._by_id or self._read_at[id] < oldest]
@@ -105,7 +105,7 @@ class Names:
         return {id: self._by_id[id] for id in wanted if id in self._by_id}
 
     async def remember(self, agents: Iterable[Agent]) -> None:
-        """Take agents that were just read or written."""
+        """Cache agents that were just read or written."""
         agents = list(agents)
         unknown = {str(agent.organization_id) for agent in agents} - self._organizations.keys()
         if unknown:
@@ -142,7 +142,7 @@ class Names:
         return await self.get(agent.external_id, role=role)
 
     async def ask(self, external_id: str, look: Callable[[AgentName], Awaitable[R]], *, role: str = "") -> R:
-        """What the store says of an agent; asked once more if it says nothing and has another agent of the name.
+        """Ask the store about an agent, and once more if the answer is empty and the name belongs to another agent now.
 
         Raises:
             AgentNotFoundError: There is none; names the closest.
@@ -170,7 +170,7 @@ class Names:
         self._read_at.clear()
 
     async def get_organization(self, external_id: str) -> Organization:
-        """One organization, as it is in the store now.
+        """The organization of this name, as it is in the store now.
 
         Raises:
             OrganizationNotFoundError: There is none; names the closest.

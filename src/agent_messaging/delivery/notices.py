@@ -1,4 +1,4 @@
-"""Telling notification handlers of messages that came: once each, best effort, apart from all that must not fail."""
+"""Notification handlers are told of each message once, best effort, apart from all work that must not fail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Notices(Service):
         self.names = names
         self.serving = serving
         self.threads = DaemonThreads()
-        """Its own: nothing is claimed by a notice, so closing does not wait for a thread that hangs."""
+        """They serve notices alone: a notice claims nothing, so closing does not wait for a thread that hangs."""
         self.background = background
         self.decoder = decoder
         self.concurrency = settings.handler_concurrency
@@ -81,7 +81,7 @@ class Notices(Service):
         self._written[message_id] = sender, recipient
 
     def wrote(self, group: NewGroup, outcome: AppendOutcome | None) -> None:
-        """What became of a message: one that nobody waits for is told to the handler, here or elsewhere."""
+        """A message was stored or refused. If nobody waits for it, the handler is told, here or elsewhere."""
         pair = self._written.pop(group.deliveries[0].message_id, None)
         if pair is None or not isinstance(outcome, Stored) or outcome.answered or outcome.waiters or outcome.is_asked:
             return

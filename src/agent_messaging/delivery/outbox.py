@@ -1,7 +1,7 @@
 """The way into the store: concurrent sends are coalesced into one commit.
 
-An idle store commits at once; what arrives while a commit is in flight goes out together with the next one, as far as
-the number of calls and the bytes of their contents allow. There is one commit in flight per SDK object, so the order of
+An idle store commits at once. Calls that arrive while a commit is in flight go out together with the next one, as far
+as their number and the bytes of their contents allow. There is one commit in flight per SDK object, so the order of
 calls is the order in the store. A call that the store refuses fails alone. A cancelled sender only detaches: its
 message is stored all the same.
 """
@@ -55,7 +55,7 @@ Entered = tuple[NewGroup, asyncio.Future[AppendOutcome]]
 
 
 class Observer(Protocol):
-    """Who is told what became of every group, also when its sender has gone."""
+    """It is told what became of every group, also when the sender has gone."""
 
     def about_to_append(self, groups: list[NewGroup]) -> None: ...
     def doubted(self) -> None: ...
@@ -182,7 +182,7 @@ class Outbox(Service):
 
 
 def _without_claims(outcomes: Sequence[AppendOutcome]) -> list[AppendOutcome]:
-    """Of a repeat: its messages may have been claimed by this process since the first try, and run already."""
+    """Drop the claims of a repeat: this process may have claimed these messages since the first try, and run them."""
     return [replace(outcome, claims={}) if isinstance(outcome, Stored) else outcome for outcome in outcomes]
 
 

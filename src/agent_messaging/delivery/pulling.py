@@ -1,6 +1,6 @@
-"""Claims of agents that pull: who fetches messages holds them until it says what became of each, or their leases end.
+"""Claims of agents that pull: an agent holds messages until it says what became of each, or their leases end.
 
-What is begun here is ended here: a caller who is cancelled changes nothing about what the store is asked, nor about who
+A call that was begun goes to its end: a cancelled caller changes nothing about what the store is asked, nor about who
 is told of it.
 """
 
@@ -64,7 +64,7 @@ class Pulling:
             self.abandon(task.result())
 
     def abandon(self, claimed: Collection[ClaimedDelivery]) -> None:
-        """Give back what was claimed: its receiver has gone."""
+        """Give these back: their receiver has gone."""
         self.claims.let_go([delivery.claim for delivery in claimed])
         self.claims.doubt()  # so that every claim goes back that nobody here knows
 

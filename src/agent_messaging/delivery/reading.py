@@ -1,6 +1,6 @@
-"""Taking messages for an agent's own code, and giving back what nobody was given: its caller was cancelled, or failed.
+"""Messages are taken for an agent's own code, and given back if its call was cancelled, or failed, in the middle.
 
-Between the commit that takes a message and the caller who gets it lies the whole way back through the call. What is cut
+Between the commit that takes a message and the caller lies the whole way back through the call. A message that is cut
 off there is unread again, as if the call had not looked. Only the death of the process leaves it read: that is the
 price of taking without a claim.
 """
@@ -29,7 +29,7 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 
 class Reading(Service):
-    """What the calls of one SDK object take."""
+    """The messages that calls of one SDK object take."""
 
     def __init__(self, sessions: SessionStore, presence: Presence, commits: Commits, announcer: Announcer) -> None:
         self.sessions = sessions
@@ -38,11 +38,11 @@ class Reading(Service):
         self.announcer = announcer
         self._returning: set[asyncio.Task[None]] = set()
         self._again = Again[tuple[MessageRow, ...]](lambda rows: self._begin(self.give_back(rows)))
-        """What the store did not take back yet: nobody has it, and no other call finds it."""
+        """Messages that the store did not take back yet. Nobody has them, and no other call finds them."""
 
     @contextlib.contextmanager
     def call(self) -> Iterator[Taking]:
-        """Within it a call takes; left by an exception, all that it took goes back, in the background."""
+        """A call takes messages within. If it ends by an exception, all of them go back in the background."""
         taking = Taking(self)
         try:
             yield taking
@@ -57,7 +57,7 @@ class Reading(Service):
         task.add_done_callback(self._returning.discard)
 
     async def give_back(self, rows: tuple[MessageRow, ...]) -> None:
-        """Make what was taken unread again, later if the store fails now; what it never takes back stays read."""
+        """Make messages unread again, later if the store fails now. Messages that it never takes back stay read."""
         try:
             waiting = await self.sessions.return_messages(rows)
         except (DatabaseError, OutcomeUnknownError) as error:
@@ -74,13 +74,13 @@ class Reading(Service):
         self.announcer.returned({row.recipient_id for row in rows if row.recipient_id is not None}, waiting)
 
     async def until_returned(self, deadline: float | None = None) -> None:
-        """Wait until what goes back is there, or the deadline (of the loop's clock): a repeat finds it."""
+        """Wait until the messages that go back are there, or the deadline (of the loop's clock)."""
         if self._returning:
             left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
             await asyncio.wait(set(self._returning), timeout=left)
 
     async def reject(self, rows: Collection[MessageRow], reason: str) -> None:
-        """Make dead letters of what was taken and cannot be read; where the store fails now, they stay as they are."""
+        """Make dead letters of messages that cannot be read. If the store fails now, they stay as they are."""
         await self.commits.run(self._reject(rows, reason))
 
     async def _reject(self, rows: Collection[MessageRow], reason: str) -> None:
@@ -94,13 +94,13 @@ class Reading(Service):
         self.announcer.rejected([row.message_id for row in rows], failed)
 
     async def aclose(self, timeout: float) -> None:
-        """Let what goes back reach the store, for so many seconds."""
+        """Let the messages that go back reach the store, for so many seconds."""
         self._again.close()
         await end_within(self._returning, timeout)
 
 
 class Taking:
-    """What one call has taken so far."""
+    """The messages that one call has taken so far."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
@@ -132,7 +132,7 @@ class Taking:
         return result
 
     def give_back(self) -> Coroutine[Any, Any, None] | None:
-        """The work of giving back what was taken; None if there is nothing."""
+        """The work of giving back; None if nothing was taken."""
         return self._give_back() if self._rows or self._in_flight is not None else None
 
     async def _give_back(self) -> None:

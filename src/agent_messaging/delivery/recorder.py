@@ -1,4 +1,4 @@
-"""Recording events of a caller's own."""
+"""Events of a caller's own are recorded here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a failed run is tried again, when it is given up, and what is said of its error. Pure rules."""
+"""Pure rules: when a failed run is tried again, when it is a dead letter, and how its error is described."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def clean_reason(text: str) -> str:
 
 
 def traceback_of(error: BaseException) -> BaseException | None:
-    """What may be logged with its traceback; None if that could show a payload.
+    """The error, if its traceback may be logged; None if it could show a payload.
 
-    It could where the payload is unreadable, or a validation error of pydantic is in the error, or behind it.
+    It could if the payload is unreadable, or if a validation error of pydantic is in the error, or behind it.
     """
     if isinstance(error, UnreadableError) or any(_is_validation_error(one) for one in _chain(error)):
         return None

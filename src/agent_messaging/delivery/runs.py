@@ -1,4 +1,4 @@
-"""The runs of handlers, from their claims to how their deliveries are to end. The dispatcher settles what they say."""
+"""The runs of handlers, from their claims to how their deliveries are to end. The dispatcher settles them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Runs(Service):
             self.claims.end_turn(turn)
 
     async def aclose(self, timeout: float) -> None:
-        """Look no more. What runs is ended by `stop`."""
+        """Look no more. `stop` ends the runs."""
         await self._checking.aclose()
 
     # --- beginning and ending -----------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class Runs(Service):
         self.claims.running[task] = run
 
     def _ended(self, run: Run, task: asyncio.Task[Settlement | None]) -> None:
-        """Let the run go, and its delivery end as it says.
+        """The run has ended: its slot is free, and its delivery ends as it says.
 
         A callback, because a task that is cancelled before its first step runs nothing of its own.
         """
@@ -117,7 +117,7 @@ class Runs(Service):
             self.asks.wrote(settlement.answer.message_id, None)
 
     async def stop(self) -> None:
-        """Cancel what runs, and let go of what does not end by that: its delivery goes back all the same."""
+        """Cancel all runs. A run that does not end by that is let go, and its delivery goes back all the same."""
         runs = self.claims.running
         for task in runs:
             task.cancel()
@@ -152,7 +152,7 @@ class Runs(Service):
             return Settlement(delivery.claim, Settling.DEAD, reason=describe(error))
         except BaseException as error:
             # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
-            # what is not counted would be repeated for ever.
+            # a run that is not counted would be repeated for ever.
             if run.is_moot and is_cancellation(error):
                 return None
             return self._given_back(delivery, error) or self.failure(delivery, error)
@@ -181,7 +181,7 @@ class Runs(Service):
         return None
 
     def _answer(self, delivery: ClaimedDelivery, result: object) -> NewAnswer | None:
-        """What the run of a conversation message answers; None answers nothing."""
+        """The answer in what the handler of a conversation message returned; None answers nothing."""
         if delivery.kind is not Kind.CONVERSATION or result is None:
             return None
         answer = self._encode(result)
@@ -189,7 +189,7 @@ class Runs(Service):
         return answer
 
     def _encode(self, result: object) -> NewAnswer:
-        """What a handler returned, as a message.
+        """A handler's result as a message.
 
         Raises:
             UnreadableError: It is not storable JSON. A repeat would not help.
@@ -276,10 +276,10 @@ class Runs(Service):
         return None
 
     async def _brake(self, run: Run, turn: TurnRun) -> TurnRun | None:
-        """Let a handler that failed wait before it runs again; None if the SDK is being left meanwhile.
+        """Make a handler that failed wait before it runs again; None if the SDK is being left meanwhile.
 
-        Each failure passes the turn on at once: where all handlers of a meeting fail, it would go round as fast as the
-        store can. Half of the turn is left to the handler, which may work again. Where turns do not end by time, claims
+        Each failure passes the turn on at once: if all handlers of a meeting fail, it would go round as fast as the
+        store can. Half of the turn is left to the handler, which may work again. If turns do not end by time, claims
         do: the pause comes out of the margin of this one, or another run would begin beside it.
         """
         failures = self.turns.count_failures(turn, run.station.agent.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Service:
-    """A part of the engine that is started, and closed. What it has no use for it inherits."""
+    """A part of the engine that is started, and closed."""
 
     async def start(self) -> None:
         """Begin."""
@@ -21,7 +21,7 @@ class Service:
         """Wait until nothing is under way that leaving waits for."""
 
     async def aclose(self, timeout: float) -> None:
-        """End, and let what is under way reach the store for so many seconds. Idempotent."""
+        """End. Work under way may reach the store for so many seconds. Idempotent."""
         raise NotImplementedError
 
 
@@ -43,7 +43,7 @@ class Services:
             await entry[0].start()
 
     def look(self) -> None:
-        """Let each look in the store."""
+        """Make each look in the store."""
         for service, _ in self._services:
             service.look()
 
@@ -56,7 +56,7 @@ class Services:
                 return
 
     async def aclose(self) -> None:
-        """Close those whose start was begun."""
+        """Close the services whose start was begun."""
         while self._begun:
             service, closing = self._begun.pop()
             await service.aclose(closing)

@@ -1,4 +1,4 @@
-"""What this SDK object serves, and the word of it to the other processes."""
+"""The agents that this SDK object serves, and the word of it to the other processes."""
 
 from __future__ import annotations
 

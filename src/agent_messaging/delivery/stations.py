@@ -1,6 +1,6 @@
-"""What is remembered of each agent served here: free slots, busy lanes, whether more may wait in the store.
+"""Each agent served here has stations: they know its free slots, its busy lanes, and what may wait in the store.
 
-Nothing here asks the store. Whoever learns of something tells the stations, and they wake the exchange.
+Nothing here asks the store. The stations are told of what happens, and wake the exchange.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Station:
     agent: AgentName
     kind: Kind
     board: Stations
-    """Those of the same SDK object."""
+    """The stations of the same SDK object."""
     handler: Handler
     """The newest; what was claimed for it is run by it, also when it was unregistered meanwhile."""
     limit: int
@@ -138,14 +138,14 @@ class Stations:
         self.concurrency = concurrency
         self.timeout = timeout
         self.asking: dict[Station, None] = {}
-        """Those for which something happened that makes a new request worth while."""
+        """The stations for which something happened that makes a new request worth while."""
         self.resumed: set[tuple[str, Kind]] = set()
         """Served until nothing of them waits, although no handler runs by itself."""
         self.is_draining = False
         self.takes_new = False
         """Not before everything has started."""
         self.must_look = False
-        """What waits in the store is to be looked at: somebody rang, or it is time to."""
+        """The store is to be looked at for waiting deliveries: somebody rang, or it is time to."""
         self.bell = asyncio.Event()
         """Set: there may be something to exchange."""
         self._known: dict[tuple[str, Kind], Station] = {}
@@ -157,7 +157,7 @@ class Stations:
         return self.of(agent, kind) if agent is not None else None
 
     def of(self, agent: AgentName, kind: Kind) -> Station | None:
-        """The same, of an agent that is known."""
+        """The same for an agent that is known."""
         invoked = self.serving.invoke or (agent.id, kind) in self.resumed
         handler = self.serving.find_handler(agent, kind) if invoked else None
         station = self._known.get((agent.id, kind))
@@ -173,10 +173,10 @@ class Stations:
         station.run_limit = handler.timeout or self.timeout
         return station
 
-    # --- what is told to them -----------------------------------------------------------------------------------------
+    # --- facts they are told of ---------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Let the exchange see whether there is something to do."""
+        """Make the exchange see whether there is something to do."""
         self.bell.set()
 
     def look(self) -> None:
@@ -185,7 +185,7 @@ class Stations:
         self.wake()
 
     def review(self) -> None:
-        """What is served here may have changed: bring the stations up to date and look for what waits."""
+        """The handlers may have changed: bring the stations up to date, and look for waiting deliveries."""
         for station in list(self._known.values()):
             self.of(station.agent, station.kind)
             station.ask()
@@ -209,7 +209,7 @@ class Stations:
                 station.queued_elsewhere()
 
     def resume(self, agent: AgentName, kind: Kind) -> None:
-        """Handle what waits for the agent now, also where handlers do not run by themselves."""
+        """Handle the agent's waiting deliveries now, also if handlers do not run by themselves."""
         if not self.serving.invoke:
             self.resumed.add((agent.id, kind))
             if (station := self.of(agent, kind)) is not None:
@@ -217,7 +217,7 @@ class Stations:
         self.look()
 
     def open(self) -> None:
-        """Everything has started: take what waits."""
+        """Everything has started: take waiting deliveries."""
         self.takes_new = True
         self.look()
 
@@ -227,7 +227,7 @@ class Stations:
         self.takes_new = take_new
         self.wake()
 
-    # --- what is asked for --------------------------------------------------------------------------------------------
+    # --- requests to the store ----------------------------------------------------------------------------------------
 
     @property
     def is_any_hungry(self) -> bool:

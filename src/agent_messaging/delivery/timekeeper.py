@@ -23,7 +23,7 @@ LAG_WARNING = 1.0
 
 
 class Timekeeper(Service):
-    """The one task that tells the store that time has passed, whenever something is due by the timer."""
+    """The one task that tells the store that time has passed, whenever the timer says that something is due."""
 
     def __init__(self, store: Store, timer: Timer, meetings: Meetings, announcer: Announcer, trouble: Trouble) -> None:
         self.store = store

@@ -1,4 +1,4 @@
-"""When to look again: whoever learns that something becomes due says so, and one task waits for the first of it."""
+"""When to look again: it is told of what becomes due, and one task waits for the first of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Timer:
             self._sooner.set()
 
     def clear(self) -> None:
-        """What was due is looked at now; what is said from now on counts anew."""
+        """Everything due is looked at now; from here on it counts anew."""
         self.due_at = float("inf")
 
     async def wait(self, until: float) -> float:

@@ -80,13 +80,13 @@ class Trouble:
             logger.debug("the store still fails: %s", error)
 
     def failed(self, attempts: Attempts, error: AgentMessagingError) -> None:
-        """These failed."""
+        """An attempt failed."""
         self.note(error)
         self._failing.pop(attempts, None)
         self._failing[attempts] = error
 
     def succeeded(self, attempts: Attempts) -> None:
-        """These succeeded, now or again."""
+        """An attempt succeeded."""
         self._failing.pop(attempts, None)
         if self._begun_at is None or self._failing:
             return
@@ -97,7 +97,7 @@ class Trouble:
 
 
 class Attempts:
-    """What one task of the engine does with the store, again and again."""
+    """The attempts of one task of the engine, again and again, at reaching the store."""
 
     def __init__(self, trouble: Trouble) -> None:
         self._trouble = trouble

@@ -26,7 +26,7 @@ _CLOSED = "The SDK was closed while this waited. What it waited for goes on."
 
 
 class Waiters(Service, Generic[K, R]):
-    """Who waits for what, by its id: of type K, told as R.
+    """Callers that wait for rows, by their ids of type K; they are told an R.
 
     Args:
         find: Answers, of these ids, those that have what is waited for, and None for those that do not exist.
@@ -40,7 +40,7 @@ class Waiters(Service, Generic[K, R]):
         self.gone = gone
         self._futures: dict[K, list[asyncio.Future[R]]] = {}
         self._about: dict[Hashable, list[K]] = {}
-        """What is waited for, by the subject that hints may name instead."""
+        """The ids by the subject that hints may name instead."""
         self._early: dict[K, bool] = {}
         """Ids that are not stored yet, with whether somebody wanted to look at them meanwhile."""
         self._looking = SingleFlight(self._look_once, "looking at what is waited for")
@@ -71,7 +71,7 @@ class Waiters(Service, Generic[K, R]):
 
     @contextlib.contextmanager
     def expect(self, id: K, *, about: Hashable = None, is_stored: bool = True) -> Iterator[asyncio.Future[R]]:
-        """Register within; whoever registers looks first itself, or knows that nothing can have happened yet.
+        """Register within. The caller looks first itself, or knows that nothing can have happened yet.
 
         Args:
             id: What is waited for.
@@ -124,7 +124,7 @@ class Waiters(Service, Generic[K, R]):
                 future.set_result(result)
 
     def fail(self, id: K, error: BaseException) -> None:
-        """Nobody will know."""
+        """Raise this in the callers that wait for the id."""
         for future in self._futures.get(id, ()):
             fail(future, error)
 
@@ -150,7 +150,7 @@ class Waiters(Service, Generic[K, R]):
             self._looking.request()
 
     async def aclose(self, timeout: float = 0.0) -> None:
-        """Stop looking, and release whoever still waits."""
+        """Stop looking, and release the callers that still wait."""
         self._is_closed = True
         await self._looking.aclose()
         for future in [future for futures in self._futures.values() for future in futures]:

@@ -1,7 +1,7 @@
 """An agent's own code waits for a message: the lane is held back from handlers, everywhere, and the message is taken.
 
-The wait is a row, so that it holds over processes; the row goes with this process. Where it was, what came in the last
-instant is left to the handlers again.
+The wait is a row, so that it holds over processes; the row goes with this process. Messages that came in the last
+instant before it went are left to the handlers again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Waits(Service):
         """Rows of this object, from their registration until they are removed."""
         self._removing: dict[NewWait, asyncio.Task[None]] = {}
         self._again = Again[NewWait](self._begin_to_remove)
-        """Those that it could not: a wait without a timeout would hold its lane as long as this process lives."""
+        """Rows that the store could not remove. They would hold their lanes as long as this process lives."""
 
     async def take(
         self, taking: Taking, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
@@ -95,7 +95,7 @@ class Waits(Service):
                         return await taking.take_awaited(recipient.id, sender.id)
 
     def look(self) -> None:
-        """What is waited for may be there."""
+        """Messages that are waited for may be there."""
         self.waiters.look()
 
     @contextlib.asynccontextmanager
@@ -149,7 +149,7 @@ class Waits(Service):
         self.announcer.released([wait.recipient_id], Kind.CONVERSATION)
 
     async def aclose(self, timeout: float) -> None:
-        """Release whoever still waits, and take the rows back, within so many seconds; then the farewell will."""
+        """Release the callers that still wait, and remove the rows within so many seconds."""
         await self.waiters.aclose(timeout)
         self._again.close()
         for wait in self._held:
