@@ -29,7 +29,7 @@ from agent_messaging.storage.ports import (
     TurnRow,
     UnknownAgents,
 )
-from agent_messaging.storage.postgres import acting, errors
+from agent_messaging.storage.postgres import acts, errors
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.gathering import Feed, Gathering, names_of, plan, speech
 from tests.conformance.world import World
@@ -128,21 +128,21 @@ async def test_who_sits_down_while_an_act_is_judged_is_woken_by_it(
     host, other = world.alice, world.bob
     meeting = await Gathering.active(world)
     process = new_id()
-    find_questions = acting.find_questions
+    find_questions = acts.find_questions
 
     async def sit_behind(*arguments: Any) -> Any:
         found = await find_questions(*arguments)
         assert await store.meetings.sit(meeting.id, other, owner=process)
         return found
 
-    monkeypatch.setattr(acting, "find_questions", sit_behind)
-    acts: dict[str, Act] = {
+    monkeypatch.setattr(acts, "find_questions", sit_behind)
+    choices: dict[str, Act] = {
         "pass": Pass(host, 1),
         "leave": Leave(other),
         "remove": Remove(host, other),
         "end": End(host),
     }
-    acted = await meeting.act(acts[how])
+    acted = await meeting.act(choices[how])
     assert isinstance(acted, Acted)
     assert process in acted.processes
 
@@ -208,7 +208,7 @@ async def test_a_time_out_leaves_alone_what_another_is_changing(
 ) -> None:
     """It does not wait behind one meeting with those of others."""
     held, free = await Gathering.active(world), await Gathering.active(world)
-    async with holding(others[0], lambda connection: acting.lock(connection, [held.id])):
+    async with holding(others[0], lambda connection: acts.lock(connection, [held.id])):
         timed_out = await store.meetings.time_out(10, now=world.at(61))
         assert set(timed_out.meetings) == {free.id}
         assert timed_out.next_in == 0.0
@@ -220,11 +220,11 @@ async def test_an_act_waits_for_its_own_meeting_alone(
 ) -> None:
     """Acts that come together share a transaction; a meeting that somebody holds up holds up no other."""
     held, *free = [await Gathering.active(world) for _ in range(6)]
-    async with holding(others[0], lambda connection: acting.lock(connection, [held.id])):
+    async with holding(others[0], lambda connection: acts.lock(connection, [held.id])):
         waiting = asyncio.create_task(held.act(Speak(world.alice, 1), speech=speech()))
         for number in (1, 2):
-            acts = [meeting.act(Speak(await meeting.holder(), number), speech=speech()) for meeting in free]
-            assert {type(outcome) for outcome in await asyncio.gather(*acts)} == {Acted}
+            speeches = [meeting.act(Speak(await meeting.holder(), number), speech=speech()) for meeting in free]
+            assert {type(outcome) for outcome in await asyncio.gather(*speeches)} == {Acted}
         assert not waiting.done()
     assert isinstance(await waiting, Acted)
 
@@ -239,8 +239,8 @@ async def test_a_delivery_that_somebody_holds_up_holds_up_its_own_act_alone(
     )
     async with holding(others[0], lambda connection: connection.execute(duty, held.id)):
         waiting = asyncio.create_task(held.act(Speak(world.alice, 1), speech=speech()))
-        acts = [meeting.act(Speak(world.alice, 1), speech=speech()) for meeting in free]
-        assert {type(outcome) for outcome in await asyncio.gather(*acts)} == {Acted}
+        speeches = [meeting.act(Speak(world.alice, 1), speech=speech()) for meeting in free]
+        assert {type(outcome) for outcome in await asyncio.gather(*speeches)} == {Acted}
         assert not waiting.done()
     assert isinstance(await waiting, Acted)
 
@@ -384,7 +384,7 @@ async def test_an_agent_that_is_going_gets_no_seat(
 ) -> None:
     """It would be removed from a meeting without having left it, and the others would wait for it for ever."""
     creating: list[asyncio.Task[Created | UnknownAgents]] = []
-    leave = acting.vanish
+    leave = acts.vanish
 
     async def vanish(connection: Any, agent_ids: Any) -> None:
         await leave(connection, agent_ids)
@@ -392,7 +392,7 @@ async def test_an_agent_that_is_going_gets_no_seat(
         creating.append(asyncio.create_task(others[0].meetings.create(meeting, owner=world.owner)))
         await eventually(lambda: execute(postgres_dsn, WAITS_FOR_LOCK))
 
-    monkeypatch.setattr(acting, "vanish", vanish)
+    monkeypatch.setattr(acts, "vanish", vanish)
     (external_id,) = (await names_of(world, [world.bob])).values()
     assert await store.directory.remove_agent(external_id)
     assert await creating[0] == UnknownAgents([world.bob])
@@ -435,7 +435,7 @@ async def test_the_feed_neither_misses_what_commits_late_nor_waits_for_it(
     begun, finish = asyncio.Event(), asyncio.Event()
 
     async def leave_late(connection: Any) -> None:
-        await acting.lock(connection, [meetings[0].id])
+        await acts.lock(connection, [meetings[0].id])
         await connection.execute(
             "insert into meeting_events (meeting_id, type, agent_id, data, checksum, created_at)"
             " values ($1::text::uuid, 'error_occurred', null, '{}', $2, now())",

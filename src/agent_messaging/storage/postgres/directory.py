@@ -7,7 +7,7 @@ from typing import Any
 
 from ...models import Agent, Organization
 from ..sql import Queries
-from . import acting
+from . import acts
 from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "directory")
@@ -42,7 +42,7 @@ class PostgresDirectory:
             if not found:
                 return False
             rows = await connection.fetch(_SQL["remove_organization_lock_agents"], found[0]["id"])
-            await acting.vanish(connection, {row["id"] for row in rows})
+            await acts.vanish(connection, {row["id"] for row in rows})
             await connection.execute(_SQL["remove_organization"], found[0]["id"])
             return True
 
@@ -72,7 +72,7 @@ class PostgresDirectory:
             found = await connection.fetch(_SQL["remove_agent_lock"], external_id)
             if not found:
                 return False
-            await acting.vanish(connection, {found[0]["id"]})
+            await acts.vanish(connection, {found[0]["id"]})
             await connection.execute(_SQL["remove_agent"], found[0]["id"])
             return True
 

@@ -1,4 +1,4 @@
-"""Meetings: the port, with what is read of them. What acts do is in `acting`.
+"""Meetings: the port, with what is read of them. What acts do is in `acts`.
 
 The feed of events is exact although transactions commit in another order than they take their numbers: its cursor is a
 snapshot, and a page is what has been committed between that one and the next.
@@ -44,10 +44,10 @@ from ..ports import (
     UnknownAgents,
 )
 from ..sql import Queries
-from . import acting
+from . import acts
+from .batcher import ALONE, Alone, Batcher, batch_reads
 from .engine import Connection, Engine
 from .messages import to_message
-from .together import ALONE, Alone, Together, reading
 
 T = TypeVar("T")
 A = TypeVar("A", bound=str | None)
@@ -71,7 +71,7 @@ class PostgresMeetings:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._acts = Together(
+        self._acts = Batcher(
             self._act_together,
             self._act_alone,
             choose=first_round,
@@ -79,8 +79,8 @@ class PostgresMeetings:
             at_once=_AT_ONCE,
             size=attrgetter("size"),
         )
-        self._seats = reading(self._find_seats, budget=engine.call_timeout, at_once=_AT_ONCE)
-        self._last = reading(self._list_last, budget=engine.call_timeout, at_once=_LISTS_AT_ONCE)
+        self._seats = batch_reads(self._find_seats, budget=engine.call_timeout, at_once=_AT_ONCE)
+        self._last = batch_reads(self._list_last, budget=engine.call_timeout, at_once=_LISTS_AT_ONCE)
 
     # --- what changes them ---
 
@@ -138,7 +138,7 @@ class PostgresMeetings:
         """Do what can be done without waiting for anybody, each in another meeting, in one transaction."""
 
         async def work(connection: Connection) -> list[Outcome | Alone]:
-            locked = await acting.try_lock(connection, [one.meeting_id for one in wanted], _MOMENT)
+            locked = await acts.try_lock(connection, [one.meeting_id for one in wanted], _MOMENT)
             free = [one for one in wanted if one.meeting_id in locked]
             outcomes = iter(await _act(connection, free)) if free else iter(())
             return [next(outcomes) if one.meeting_id in locked else ALONE for one in wanted]
@@ -147,7 +147,7 @@ class PostgresMeetings:
 
     async def _act_alone(self, wanted: Wanted, budget: float) -> Outcome:
         async def work(connection: Connection) -> Outcome:
-            await acting.lock(connection, [wanted.meeting_id])
+            await acts.lock(connection, [wanted.meeting_id])
             (outcome,) = await _act(connection, [wanted])
             return outcome
 
@@ -185,7 +185,7 @@ class PostgresMeetings:
         for meeting_id, number in numbers.items():
 
             async def one(connection: Connection, id: str = meeting_id, number: int = number) -> dict[str, Acted]:
-                await acting.lock(connection, [id])
+                await acts.lock(connection, [id])
                 return await self._time_out(connection, {id: number}, now)
 
             try:
@@ -200,12 +200,12 @@ class PostgresMeetings:
     @staticmethod
     async def _time_out(connection: Connection, numbers: dict[str, int], now: datetime | None) -> dict[str, Acted]:
         minutes = Minutes(owner=None)
-        for meeting in await acting.gather(connection, list(numbers), now) if numbers else ():
+        for meeting in await acts.gather(connection, list(numbers), now) if numbers else ():
             wanted = Wanted(meeting.meeting_id, TimeOut(numbers[meeting.meeting_id]))
             decision = decide(meeting.assembly, wanted.act)
             if isinstance(decision, Changes):
                 minutes.add(wanted, meeting, decision)
-        await acting.write(connection, minutes)
+        await acts.write(connection, minutes)
         return minutes.acted
 
     @staticmethod
@@ -361,13 +361,13 @@ async def _act(connection: Connection, wanted: Sequence[Wanted]) -> list[Outcome
     """Do all of these, in meetings that are locked, each in another and under another key; answers each."""
     minutes = Minutes(wanted[0].owner)
     outcomes: list[Outcome] = []
-    for one, asked in zip(wanted, await acting.find_questions(connection, wanted), strict=True):
+    for one, asked in zip(wanted, await acts.find_questions(connection, wanted), strict=True):
         judged = judge(one, asked)
         if isinstance(judged, Changes):
             assert asked.meeting is not None
             judged = minutes.add(one, asked.meeting, judged)
         outcomes.append(judged)
-    if not await acting.write(connection, minutes):
+    if not await acts.write(connection, minutes):
         raise _LostRace
     return outcomes
 
@@ -382,7 +382,7 @@ def _meeting(row: Any) -> MeetingRow:
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
-        turn=acting.to_turn(row),
+        turn=acts.to_turn(row),
     )
 
 
@@ -394,11 +394,11 @@ def _standing(row: Any) -> Standing | None:
     if row["status"] is None:
         return None
     seat = None if row["seat"] is None else ParticipantStatus(row["seat"])
-    return Standing(MeetingStatus(row["status"]), seat, acting.to_turn(row))
+    return Standing(MeetingStatus(row["status"]), seat, acts.to_turn(row))
 
 
 def _turn(row: Any) -> TurnRow:
-    turn = acting.to_turn(row)
+    turn = acts.to_turn(row)
     assert turn is not None
     return replace(
         turn,

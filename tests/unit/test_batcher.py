@@ -8,22 +8,26 @@ from collections.abc import Sequence
 import pytest
 
 from agent_messaging.exceptions import DatabaseError, OutcomeUnknownError, StorageBusyError, StorageUnavailableError
-from agent_messaging.storage.postgres import together
-from agent_messaging.storage.postgres.together import ALONE, Alone, Together, reading
+from agent_messaging.storage.postgres.batcher import ALONE, Alone, Batcher, batch_reads
 
 
 class Server:
     """Doubles numbers; holds each call for several up until it is let go."""
 
-    def __init__(self, at_once: int = 100) -> None:
+    def __init__(self, at_once: int = 100, patience: float = 1.0) -> None:
         self.calls: list[list[int]] = []
         self.alone: list[int] = []
         self.goes = asyncio.Event()
         self.goes.set()
         self.error: BaseException | None = None
         self.set_apart: set[int] = set()
-        self.double = Together(
-            self.do, self.do_alone, choose=lambda items: range(len(items)), budget=5.0, at_once=at_once
+        self.double = Batcher(
+            self.do,
+            self.do_alone,
+            choose=lambda items: range(len(items)),
+            budget=5.0,
+            at_once=at_once,
+            patience=patience,
         )
 
     async def do(self, numbers: list[int], left: float) -> Sequence[int | Alone]:
@@ -56,7 +60,7 @@ async def test_what_comes_while_a_call_is_under_way_goes_with_the_next() -> None
 
 async def test_the_bytes_bound_what_goes_together_too() -> None:
     server = Server()
-    double = Together(
+    double = Batcher(
         server.do,
         server.do_alone,
         choose=lambda items: range(len(items)),
@@ -95,9 +99,8 @@ async def test_what_concerns_all_is_told_to_each_as_its_own(error: Exception) ->
     assert server.alone == []
 
 
-async def test_a_call_that_gets_no_answer_holds_up_nobody_who_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "PATIENCE", 0.05)
-    server = Server()
+async def test_a_call_that_gets_no_answer_holds_up_nobody_who_comes_later() -> None:
+    server = Server(patience=0.05)
     server.goes.clear()
     first = asyncio.create_task(server.double(1))
     while not server.calls:
@@ -148,7 +151,7 @@ async def test_reads_go_together_and_alone_by_the_same_query() -> None:
             raise DatabaseError("no")
         return numbers
 
-    look = reading(read, budget=5.0, at_once=10)
+    look = batch_reads(read, budget=5.0, at_once=10)
     outcomes = await asyncio.gather(look(1), look(-1), look(2), return_exceptions=True)
     assert (outcomes[0], outcomes[2]) == (1, 2)
     assert isinstance(outcomes[1], DatabaseError)
