@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import weakref
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +22,7 @@ from ..single_flight import SingleFlight
 from ..storage.batches import pages
 from ..storage.ports import AnswerRow, AskRow, EndedAsk, SessionStore
 from .again import Again
+from .locks import Locks
 from .retry import describe
 from .services import Service
 from .waiting import Waiters
@@ -62,18 +62,11 @@ class Asks(Service):
         """Asks whose callers have gone, until the store has ended them."""
         self._again = Again[str](self.give_up)
         """Asks that the store could not end: left alone they would lock their sessions until their deadlines."""
-        self._turns: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
+        self.locks = Locks[tuple[str, str]]()
+        """Those under which the calls of an (asker, responder) pair queue for their session."""
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
         self._closer = SingleFlight(self._close_all, "ending asks")
         self._is_closed = False
-
-    def turn(self, asker_id: str, responder_id: str) -> asyncio.Lock:
-        """The lock under which the calls of a pair that queue for their session wait, first come first served."""
-        key = (asker_id, responder_id)
-        lock = self._turns.get(key)
-        if lock is None:
-            lock = self._turns[key] = asyncio.Lock()
-        return lock
 
     # --- facts it is told of ------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import random
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -31,6 +30,7 @@ from ..futures import fail
 from ..single_flight import SingleFlight
 from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
+from .locks import Locks
 from .probes import probe
 from .services import Service
 
@@ -78,7 +78,12 @@ class Outbox(Service):
         self.budget = budget
         self.most_bytes = MAX_BYTES
         self._waiting: deque[Entered] = deque()
-        self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self.locks = Locks[str]()
+        """Those under which the calls of a sender look things up and enter their groups.
+
+        Calls that have to ask the store before they can enter would overtake each other; so each holds its sender's
+        lock from its first step to `enter`. Uncontended, and with nothing to ask, that suspends nobody.
+        """
         self._storing = SingleFlight(self._store_all, "storing what was sent")
         self._is_closed = False
 
@@ -86,17 +91,6 @@ class Outbox(Service):
     def is_idle(self) -> bool:
         """Whether everything handed in has been answered."""
         return self._storing.is_idle
-
-    def turn(self, sender_id: str) -> asyncio.Lock:
-        """The lock under which a call of this sender looks things up and enters its group.
-
-        Calls that have to ask the store before they can enter would overtake each other; so each holds its sender's
-        turn from its first step to `enter`. Uncontended, and with nothing to ask, that suspends nobody.
-        """
-        lock = self._turns.get(sender_id)
-        if lock is None:
-            lock = self._turns[sender_id] = asyncio.Lock()
-        return lock
 
     def enter(self, group: NewGroup) -> asyncio.Future[AppendOutcome]:
         """Enter a group; the future ends when it is committed, or refused.

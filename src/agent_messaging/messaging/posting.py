@@ -96,7 +96,7 @@ class _Call:
         return Posted(sender, targets, group, outcome)
 
     async def attempt(self) -> tuple[AgentName, list[AgentName], NewGroup, AppendOutcome]:
-        async with self.engine.outbox.turn(self.sender_id):
+        async with self.engine.outbox.locks.of(self.sender_id):
             sender, targets = await self.resolve()
             group = self.make_group(sender, targets)
             repeat = await self.refuse_unserved(group, targets) if self.require_handler else None

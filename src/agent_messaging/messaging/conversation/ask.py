@@ -59,7 +59,7 @@ class Ask:
             async with limit:
                 with asks.waiters.expect(self.draft.message_id, is_stored=False) as answer:
                     try:
-                        joined = await (self.post_in_turn() if wait_for_session else self.post())
+                        joined = await (self.post_in_order() if wait_for_session else self.post())
                         if joined is not None:
                             return await self.join(joined)
                         asks.waiters.stored(self.draft.message_id)
@@ -98,10 +98,10 @@ class Ask:
                 raise MutualWaitError(path=tuple(names[id].external_id if id in names else id for id in path))
         return None
 
-    async def post_in_turn(self) -> str | None:
-        """Store it once the sender no longer waits for this recipient; calls here take turns as they came."""
-        turn = self.engine.asks.turn(self.draft.sender, self.draft.recipient)
-        await self.queue(turn.acquire())
+    async def post_in_order(self) -> str | None:
+        """Store it once the sender no longer waits for this recipient; calls here queue as they came."""
+        lock = self.engine.asks.locks.of((self.draft.sender, self.draft.recipient))
+        await self.queue(lock.acquire())
         try:
             while True:
                 try:
@@ -111,7 +111,7 @@ class Ask:
                         raise
                     await self.queue(self.wait_until_free(error.ask_id))
         finally:
-            turn.release()
+            lock.release()
 
     async def queue(self, waiting: Awaitable[object]) -> None:
         """Wait behind earlier asks until the deadline. Of storing it is not the end: the store may be a little late."""
