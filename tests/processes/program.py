@@ -65,7 +65,8 @@ class Program:
                 hasten_deaths()
             for name in self.settings.get("plants", ()):
                 store = plant(name, store)
-            return RecordingStore(store, self.history)
+            recorded: Any = RecordingStore(store, self.history)
+            return recorded  # type: ignore[no-any-return]
 
         client.build_store = build_recording  # type: ignore[attr-defined]
 

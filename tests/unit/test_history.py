@@ -398,7 +398,7 @@ async def test_a_recording_store_is_the_store_with_recorded_deliveries(history: 
         capabilities = directory = messages = processes = presence = deliveries = "of the inner store"
 
     inner: Any = Inner()
-    store: ports.Store = RecordingStore(inner, history)
+    store: Any = RecordingStore(inner, history)
     assert isinstance(store.deliveries, RecordingDeliveries)
     for noun in ("capabilities", "directory", "messages", "processes", "presence"):
         assert getattr(store, noun) == "of the inner store"

@@ -6,17 +6,29 @@ import json
 import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..kinds import FACTS
-from ..models import Kind
 from ..storage import ports
 from ..storage.assembly import Act, Refused
 from .dumping import value_of
 from .history import History, Sending
 
+P = TypeVar("P")
 
-class RecordingDeliveries:
+
+class _Recorder(Generic[P]):
+    """A part of the store that writes some of its calls to a history, and passes on the others."""
+
+    def __init__(self, inner: P, history: History) -> None:
+        self._inner = inner
+        self._history = history
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class RecordingDeliveries(_Recorder[ports.DeliveryStore]):
     """A `DeliveryStore` that writes claims, settlements, withdrawals and redrives to a history.
 
     With `sends` also what is appended, each group as one call whose value is its first message id; leave it out where
@@ -24,8 +36,7 @@ class RecordingDeliveries:
     """
 
     def __init__(self, deliveries: ports.DeliveryStore, history: History, *, sends: bool = False) -> None:
-        self._deliveries = deliveries
-        self._history = history
+        super().__init__(deliveries, history)
         self._sends = sends
         self._claimed: dict[int, str] = {}
         """Message ids of the open claims, which a settlement names by their seq alone."""
@@ -42,7 +53,7 @@ class RecordingDeliveries:
         calls = [self._start_call(group) for group in groups] if self._sends else []
         since = time.monotonic_ns()
         try:
-            outcomes = await self._deliveries.append(groups, owner=owner, repeat=repeat, budget=budget, now=now)
+            outcomes = await self._inner.append(groups, owner=owner, repeat=repeat, budget=budget, now=now)
         except BaseException as error:
             for call in calls:
                 call.fail(error)
@@ -57,16 +68,11 @@ class RecordingDeliveries:
                     self._record_claim(message_id, claim, owner, since, again=repeat)
         return outcomes
 
-    async def find_repeat(
-        self, sender_id: str, call: str, idempotency_key: str, fingerprint: str
-    ) -> ports.AppendOutcome | None:
-        return await self._deliveries.find_repeat(sender_id, call, idempotency_key, fingerprint)
-
     async def claim(
         self, requests: Sequence[ports.ClaimRequest], *, owner: str, now: datetime | None = None
     ) -> list[ports.ClaimedDelivery]:
         since = time.monotonic_ns()
-        claimed = await self._deliveries.claim(requests, owner=owner, now=now)
+        claimed = await self._inner.claim(requests, owner=owner, now=now)
         self._record_claims(claimed, owner, since)
         return claimed
 
@@ -79,7 +85,7 @@ class RecordingDeliveries:
         now: datetime | None = None,
     ) -> ports.Settled:
         since = time.monotonic_ns()
-        settled = await self._deliveries.settle(settlements, requests, owner=owner, now=now)
+        settled = await self._inner.settle(settlements, requests, owner=owner, now=now)
         for settlement, moved in zip(settlements, settled.moved, strict=True):
             claim = settlement.claim
             self._history.record(
@@ -94,37 +100,19 @@ class RecordingDeliveries:
         self._record_claims(settled.claimed, owner, since)
         return settled
 
-    async def list_claims(self, owner: str) -> list[ports.Claim]:
-        return await self._deliveries.list_claims(owner)
-
-    async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
-        return await self._deliveries.find_waiting(now)
-
-    async def advance(self, now: datetime | None = None) -> ports.Advanced:
-        return await self._deliveries.advance(now)
-
     async def withdraw(self, message_ids: Collection[str]) -> list[str]:
         since = time.monotonic_ns()
-        withdrawn = await self._deliveries.withdraw(message_ids)
+        withdrawn = await self._inner.withdraw(message_ids)
         for message_id in withdrawn:
             self._history.record("withdraw", message=message_id, since=since)
         return withdrawn
 
-    async def list_receipts(self, message_ids: Collection[str]) -> list[ports.ReceiptRow]:
-        return await self._deliveries.list_receipts(message_ids)
-
-    async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[ports.DeadRow]:
-        return await self._deliveries.list_dead(recipient_id, limit, offset)
-
     async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
         since = time.monotonic_ns()
-        redriven = await self._deliveries.redrive(message_ids, recipient_id)
+        redriven = await self._inner.redrive(message_ids, recipient_id)
         for message_id, _ in redriven:
             self._history.record("redrive", message=message_id, since=since)
         return redriven
-
-    async def statistics(self, now: datetime | None = None) -> ports.DeliveryStatistics:
-        return await self._deliveries.statistics(now)
 
     def _start_call(self, group: ports.NewGroup) -> Sending:
         return self._history.sending(
@@ -189,21 +177,14 @@ class RecordingDeliveries:
         )
 
 
-class RecordingMeetings:
+class RecordingMeetings(_Recorder[ports.MeetingStore]):
     """A `MeetingStore` that writes to a history what acts and time change, and what is refused."""
-
-    def __init__(self, meetings: ports.MeetingStore, history: History) -> None:
-        self._meetings = meetings
-        self._history = history
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._meetings, name)
 
     async def act(
         self, meeting_id: str, act: Act, **options: Any
     ) -> ports.Acted | Refused | ports.Duplicate | ports.KeyConflict | None:
         since = time.monotonic_ns()
-        outcome = await self._meetings.act(meeting_id, act, **options)
+        outcome = await self._inner.act(meeting_id, act, **options)
         name, number = type(act).__name__.lower(), getattr(act, "number", None)
         speech = options.get("speech")
         value = value_of(speech.content) if speech is not None else None
@@ -216,7 +197,7 @@ class RecordingMeetings:
 
     async def time_out(self, limit: int, **options: Any) -> ports.TimedOut:
         since = time.monotonic_ns()
-        changed = await self._meetings.time_out(limit, **options)
+        changed = await self._inner.time_out(limit, **options)
         for meeting_id, acted in changed.meetings.items():
             self._record(meeting_id, "time_out", acted, since)
         return changed
@@ -244,81 +225,27 @@ class RecordingMeetings:
         )
 
 
-class RecordingSessions:
+class RecordingSessions(_Recorder[ports.SessionStore]):
     """A `SessionStore` that writes to a history who has begun to wait for messages."""
 
-    def __init__(self, sessions: ports.SessionStore, history: History) -> None:
-        self._sessions = sessions
-        self._history = history
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sessions, name)
-
     async def register_wait(self, wait: ports.NewWait, **options: Any) -> bool:
-        registered = await self._sessions.register_wait(wait, **options)
+        registered = await self._inner.register_wait(wait, **options)
         if registered:
             self._history.record("wait", recipient=wait.recipient_id, sender=wait.sender_id)
         return registered
 
 
-class RecordingStore:
-    """A store whose deliveries, waits and meetings are recorded; everything else is passed through."""
+class RecordingStore(_Recorder[ports.Store]):
+    """A store whose deliveries, waits and meetings are recorded; everything else is passed on."""
 
     def __init__(self, store: ports.Store, history: History, *, sends: bool = False) -> None:
-        self._store = store
-        self._history = history
-        self._deliveries = RecordingDeliveries(store.deliveries, history, sends=sends)
+        super().__init__(store, history)
+        self.deliveries = RecordingDeliveries(store.deliveries, history, sends=sends)
 
     @property
-    def location(self) -> str:
-        """That of the store."""
-        return self._store.location
+    def sessions(self) -> RecordingSessions:
+        return RecordingSessions(self._inner.sessions, self._history)
 
     @property
-    def capabilities(self) -> ports.Capabilities:
-        return self._store.capabilities
-
-    @property
-    def directory(self) -> ports.DirectoryStore:
-        return self._store.directory
-
-    @property
-    def deliveries(self) -> ports.DeliveryStore:
-        return self._deliveries
-
-    @property
-    def messages(self) -> ports.MessageStore:
-        return self._store.messages
-
-    @property
-    def sessions(self) -> ports.SessionStore:
-        sessions: Any = RecordingSessions(self._store.sessions, self._history)
-        return sessions  # type: ignore[no-any-return]
-
-    @property
-    def meetings(self) -> ports.MeetingStore:
-        meetings: Any = RecordingMeetings(self._store.meetings, self._history)
-        return meetings  # type: ignore[no-any-return]
-
-    @property
-    def processes(self) -> ports.ProcessStore:
-        return self._store.processes
-
-    @property
-    def presence(self) -> ports.Presence:
-        return self._store.presence
-
-    async def open(self, *, initialize: bool = True) -> None:
-        await self._store.open(initialize=initialize)
-
-    async def describe(self) -> ports.StoreFacts:
-        return await self._store.describe()
-
-    async def check(self) -> list[str]:
-        return await self._store.check()
-
-    async def backup(self, path: str) -> None:
-        await self._store.backup(path)
-
-    async def aclose(self) -> None:
-        await self._store.aclose()
+    def meetings(self) -> RecordingMeetings:
+        return RecordingMeetings(self._inner.meetings, self._history)
