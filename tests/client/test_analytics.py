@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from agent_messaging import AgentNotFoundError, MeetingStatus, ParticipantStatus
-from agent_messaging.storage.assembly import Act, End, Leave, Pass, Skip, Start
+from agent_messaging.storage.assembly.terms import Act, End, Leave, Pass, Skip, Start
 from agent_messaging.storage.ports import Acted
 from tests.client.meeting_support import Table
 from tests.client.support import MakeSdk, Sdk

@@ -10,7 +10,7 @@ from typing import Any
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind, MeetingStatus, ParticipantStatus, SpeakerSelection, TurnEnd
 from agent_messaging.payloads import checksum
-from agent_messaging.storage.assembly import Act, Attend, End, Pass, Refused, Speak, Start, Why
+from agent_messaging.storage.assembly.terms import Act, Attend, End, Pass, Refused, Speak, Start, Why
 from agent_messaging.storage.ports import (
     Acted,
     Claim,

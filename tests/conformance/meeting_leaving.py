@@ -13,18 +13,7 @@ from agent_messaging.models import (
     ParticipantStatus,
     TurnEnd,
 )
-from agent_messaging.storage.assembly import (
-    Attend,
-    End,
-    Leave,
-    Refused,
-    Remove,
-    Skip,
-    Speak,
-    Start,
-    Vanish,
-    Why,
-)
+from agent_messaging.storage.assembly.terms import Attend, End, Leave, Refused, Remove, Skip, Speak, Start, Vanish, Why
 
 from .base import StoreFixtures
 from .gathering import Feed, Gathering, names_of, remove_agent, speech

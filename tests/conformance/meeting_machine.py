@@ -14,7 +14,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import DeliveryState, Kind, MeetingEventType, MeetingStatus, MessageType, SpeakerSelection
-from agent_messaging.storage.assembly import (
+from agent_messaging.storage.assembly.terms import (
     Absent,
     Act,
     Attend,

@@ -22,7 +22,8 @@ from agent_messaging.models import (
     SpeakerSelection,
     TurnEnd,
 )
-from agent_messaging.storage.assembly import (
+from agent_messaging.storage.assembly.rules import decide
+from agent_messaging.storage.assembly.terms import (
     Absent,
     Act,
     Assembly,
@@ -36,7 +37,6 @@ from agent_messaging.storage.assembly import (
     Speak,
     Start,
     Vanish,
-    decide,
     render,
 )
 from agent_messaging.storage.ports import CLAIM_MARGIN, NewInvitation, NewMeeting, NewSpeech, Settling

@@ -14,7 +14,7 @@ import pytest
 from agent_messaging.exceptions import DatabaseError
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import DeliveryState, Kind, MeetingEventType, MeetingStatus, ParticipantStatus, TurnEnd
-from agent_messaging.storage.assembly import Attend, End, Leave, Pass, Refused, Skip, Speak, Start, Why
+from agent_messaging.storage.assembly.terms import Attend, End, Leave, Pass, Refused, Skip, Speak, Start, Why
 from agent_messaging.storage.ports import (
     Acted,
     Created,

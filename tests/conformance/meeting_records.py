@@ -10,7 +10,7 @@ import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, TurnEnd
-from agent_messaging.storage.assembly import Attend, Leave
+from agent_messaging.storage.assembly.terms import Attend, Leave
 from agent_messaging.storage.ports import EventPage, MeetingStatistics, SpeechCount, Standing
 
 from .base import StoreFixtures

@@ -11,8 +11,8 @@ import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import DeliveryState, Kind, MeetingStatus, MessageType, SpeakerSelection, TurnEnd
-from agent_messaging.storage.assembly import (
-    SELECTION_LIMIT,
+from agent_messaging.storage.assembly.rules import SELECTION_LIMIT
+from agent_messaging.storage.assembly.terms import (
     Attend,
     Choose,
     End,

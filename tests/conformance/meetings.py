@@ -21,8 +21,8 @@ from agent_messaging.models import (
     SpeakerSelection,
     TurnEnd,
 )
-from agent_messaging.storage.assembly import (
-    SELECTION_LIMIT,
+from agent_messaging.storage.assembly.rules import SELECTION_LIMIT
+from agent_messaging.storage.assembly.terms import (
     Absent,
     Attend,
     Choose,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from agent_messaging.ids import uuid7
 from agent_messaging.models import Kind, MeetingEventType, MeetingStatus, SpeakerSelection
-from agent_messaging.storage.assembly import (
+from agent_messaging.storage.assembly.terms import (
     Absent,
     Act,
     Attend,

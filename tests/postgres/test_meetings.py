@@ -17,7 +17,7 @@ import pytest
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind, MeetingEventType, MeetingStatus, TurnEnd
 from agent_messaging.payloads import checksum
-from agent_messaging.storage.assembly import Act, End, Leave, Pass, Refused, Remove, Skip, Speak, Why
+from agent_messaging.storage.assembly.terms import Act, End, Leave, Pass, Refused, Remove, Skip, Speak, Why
 from agent_messaging.storage.ports import (
     Acted,
     Claim,

@@ -17,8 +17,8 @@ from agent_messaging.ids import uuid7
 from agent_messaging.messaging.conversation import ask as asking
 from agent_messaging.models import AskState, Kind
 from agent_messaging.payloads import checksum
-from agent_messaging.storage import assembly, ports
-from agent_messaging.storage.assembly import rules
+from agent_messaging.storage import ports
+from agent_messaging.storage.assembly import rules, terms
 
 Plant = Callable[[ports.Store], ports.Store]
 
@@ -313,8 +313,8 @@ def belated(store: ports.Store) -> ports.Store:
 class _Unbound(Passing):
     """Lets whoever has the turn speak, whatever turn the speech was meant for."""
 
-    async def act(self, meeting_id: str, act: assembly.Act, **options: Any) -> Any:
-        if isinstance(act, assembly.Speak):
+    async def act(self, meeting_id: str, act: terms.Act, **options: Any) -> Any:
+        if isinstance(act, terms.Speak):
             act = replace(act, number=None)
         return await self.inner.act(meeting_id, act, **options)
 
@@ -329,7 +329,7 @@ class _Sleeping(Passing):
 def unfair(store: ports.Store) -> ports.Store:
     """The turn goes back to the host each time."""
 
-    def following(meeting: assembly.Assembly, *_: Any, **__: Any) -> str:
+    def following(meeting: terms.Assembly, *_: Any, **__: Any) -> str:
         return meeting.host_id
 
     rules._following = following
@@ -340,9 +340,9 @@ def stuttering(store: ports.Store) -> ports.Store:
     """Tells twice that a turn has ended by time."""
     time_out = rules._time_out
 
-    def tell_twice(meeting: assembly.Assembly, number: int) -> assembly.Decision:
+    def tell_twice(meeting: terms.Assembly, number: int) -> terms.Decision:
         decision = time_out(meeting, number)
-        if isinstance(decision, assembly.Changes):
+        if isinstance(decision, terms.Changes):
             decision.events = [decision.events[0], *decision.events]
         return decision
 

@@ -11,7 +11,7 @@ import pytest
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import MeetingEventType, MeetingStatus
 from agent_messaging.payloads import checksum
-from agent_messaging.storage.assembly import Attend, End, Leave, Pass, Speak, Start
+from agent_messaging.storage.assembly.terms import Attend, End, Leave, Pass, Speak, Start
 from agent_messaging.storage.ports import Acted
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.gathering import DURATION, plan, speech

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_messaging.storage.acts import Wanted, first_round, rounds
-from agent_messaging.storage.assembly import Pass, Speak
+from agent_messaging.storage.assembly.terms import Pass, Speak
 from agent_messaging.storage.ports import Claim, NewSpeech
 
 

@@ -18,8 +18,8 @@ from agent_messaging.models import (
     SpeakerSelection,
     TurnEnd,
 )
-from agent_messaging.storage.assembly import (
-    SELECTION_LIMIT,
+from agent_messaging.storage.assembly.rules import SELECTION_LIMIT, decide
+from agent_messaging.storage.assembly.terms import (
     Absent,
     Act,
     Assembly,
@@ -43,7 +43,6 @@ from agent_messaging.storage.assembly import (
     Vanish,
     Why,
     agents_named,
-    decide,
     render,
 )
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from agent_messaging.models import MeetingStatus, ParticipantStatus, SpeakerSelection
 from agent_messaging.storage.acts import Wanted
-from agent_messaging.storage.assembly import (
+from agent_messaging.storage.assembly.terms import (
     Act,
     Assembly,
     Attend,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..storage.ports import MessageRow
 
 PAUSE = 0.25
-"""Seconds between two looks. This process takes no part in the meeting, so it is not woken."""
+"""Seconds between two looks. This process takes no part in the meeting, so nobody wakes it."""
 PAGE = 500
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..models import AskState, Kind
-from ..storage.assembly import Purpose
+from ..storage.assembly.terms import Purpose
 from ..storage.ports import (
     Acted,
     Advanced,

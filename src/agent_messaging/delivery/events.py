@@ -32,11 +32,9 @@ from .trouble import Seldom, Trouble
 logger = logging.getLogger("agent_messaging.delivery")
 
 AT_ONCE, AT_ONCE_BYTES = 500, 8 * 1024 * 1024
-"""Events read in one query, and bytes of JSON with which it ends early."""
+"""One query reads at most so many events, and ends early with so many bytes of JSON."""
 MAX_PENDING, MAX_PENDING_BYTES = 10_000, 64 * 1024 * 1024
-"""Events that wait for one handler, and bytes of JSON in them with which they are too many; what comes on top is
-dropped with a line in the log."""
-
+"""At most so many events, and about so many bytes of JSON, wait for one handler. More are dropped, as the log says."""
 
 OpenEvent = tuple[EventRow, dict[str, Any]]
 """An event and its data, opened once."""
@@ -50,7 +48,7 @@ class Pending(asyncio.Queue[tuple[MeetingEvent, int]]):
         self.size_bytes = 0
 
     def full(self) -> bool:
-        """Whether no more may come; the newest may be the one that is too much."""
+        """Whether no more events may come. The newest may be the one that is too much."""
         return super().full() or self.size_bytes >= MAX_PENDING_BYTES
 
     def _put(self, item: tuple[MeetingEvent, int]) -> None:
@@ -67,8 +65,8 @@ class Events(Service):
     """The feed.
 
     Args:
-        timeout: Seconds a handler may take for one event.
-        trouble: Told when the store did not say where the events end.
+        timeout: Seconds that a handler may take for one event.
+        trouble: It is told when the store failed to say where the events end.
     """
 
     def __init__(
@@ -92,7 +90,7 @@ class Events(Service):
         self._cursor: str | None = None
         self._positioning = SingleFlight(self._position, "finding the end of the events", on_failure=trouble.note)
         self._has_left = False
-        """No handler was there for a moment while the end was sought: it is too early for who comes next."""
+        """The last handler left while the end was sought, which is then too early for the next handler."""
         self._reading = SingleFlight(self._read, "reading events")
         self._queues: dict[EventSubscription, Pending] = {}
         self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
@@ -100,12 +98,12 @@ class Events(Service):
         self._is_closed = False
 
     async def start(self) -> None:
-        """Begin at the end of the feed, where there are handlers."""
+        """Begin at the end of the feed, if there are handlers."""
         self.follow()
         await self.ready()
 
     def follow(self) -> None:
-        """Handlers came or went."""
+        """Give each handler that came a queue, and forget those that went."""
         if self._is_closed:
             return
         for gone in self._queues.keys() - set(self.handlers.subscriptions):
@@ -121,13 +119,13 @@ class Events(Service):
                     self._work(subscription, self._queues[subscription]), name="agent-messaging-events"
                 )
         if not self._queues:
-            self._cursor = None  # who registers next hears of nothing that happened until then
+            self._cursor = None  # the next handler hears of nothing that happened before it was registered
             self._has_left = True
         if self._queues and self._cursor is None:
             self._positioning.request()
 
     async def ready(self) -> None:
-        """Wait until events that happen from now on will reach the handlers."""
+        """Wait until every event from now on will reach the handlers."""
         await self._positioning.wait_until_idle()
 
     async def _position(self) -> None:
@@ -138,7 +136,7 @@ class Events(Service):
                 self._cursor = cursor
 
     def look(self) -> None:
-        """There may be new events."""
+        """Look for new events."""
         if not self._queues or self._is_closed:
             return
         if self._cursor is None:
@@ -150,7 +148,7 @@ class Events(Service):
         if (cursor := self._cursor) is None:
             return
         page = await self.meetings.read_events(cursor, AT_ONCE, most_bytes=AT_ONCE_BYTES)
-        if self._cursor is cursor:  # otherwise nobody listened for a moment: the feed begins elsewhere now
+        if self._cursor is cursor:  # otherwise nobody listened for a moment, and the feed begins elsewhere now
             await self._hand_out(page.events)
         if self._cursor is cursor:
             self._cursor = page.cursor
@@ -175,7 +173,7 @@ class Events(Service):
                             )
 
     async def open(self, rows: Iterable[EventRow]) -> list[MeetingEvent]:
-        """Rows as handlers get them: with UUIDs, external ids beside them, and what was said; without the damaged."""
+        """Open rows as handlers get them: with UUIDs, external ids and the speech. Damaged ones are left out."""
         return await self._describe(open_events(rows))
 
     async def _describe(self, events: list[OpenEvent]) -> list[MeetingEvent]:
@@ -219,7 +217,7 @@ class Events(Service):
             await self.threads.run(subscription.function, *arguments)
 
     async def wait_until_idle(self) -> None:
-        """Wait until the handlers have had all events that are recorded now."""
+        """Wait until the handlers have had all that is recorded now."""
         await self.ready()
         self.look()
         while not (self._reading.is_idle and self._positioning.is_idle):
@@ -229,7 +227,7 @@ class Events(Service):
             await queue.join()
 
     async def aclose(self, timeout: float) -> None:
-        """Stop. Events that no handler has had yet are not handed to any here."""
+        """Stop. Events that no handler has had yet are not handed out here."""
         self._is_closed = True
         await self._reading.aclose()
         await self._positioning.aclose()
@@ -247,7 +245,7 @@ def _size(row: EventRow) -> int:
 
 
 def open_events(rows: Iterable[EventRow]) -> list[OpenEvent]:
-    """Events with their data; one whose data are damaged is left out, with a line in the log."""
+    """Open the data of events. An event whose data are damaged is left out, and the log says so."""
     opened = []
     for row in rows:
         try:
@@ -258,7 +256,7 @@ def open_events(rows: Iterable[EventRow]) -> list[OpenEvent]:
 
 
 def agents_of(events: Iterable[OpenEvent]) -> set[str]:
-    """The ids under which events may name agents."""
+    """Find the ids of the agents that events name."""
     events = list(events)
     return {id for _, data in events for id in _agents(data)} | {row.agent_id for row, _ in events if row.agent_id}
 
@@ -274,7 +272,7 @@ def _agents(data: dict[str, Any]) -> set[str]:
 
 
 def kept_names(data: dict[str, Any]) -> dict[str, str]:
-    """The external ids that an event itself has, by id: of an agent that was removed with what it tells of."""
+    """Find, by id, the external ids that an event has itself, because its agent was removed."""
     kept = {}
     for key, value in data.items():
         name = data.get(f"{key.removesuffix('_id')}_external_id") if key.endswith("_id") else None
@@ -284,7 +282,7 @@ def kept_names(data: dict[str, Any]) -> dict[str, str]:
 
 
 def event_data(row: EventRow, stored: dict[str, Any], external: dict[str, str]) -> EventData:
-    """The data of an event: ids as UUIDs, each with a twin that has the external id."""
+    """Return the data of an event with ids as UUIDs, each with a twin that has the external id."""
     data = EventData()
     external = external | kept_names(stored)
     for key, value in stored.items():
@@ -307,7 +305,7 @@ def event_data(row: EventRow, stored: dict[str, Any], external: dict[str, str]) 
         data["is_damaged"] = body.is_damaged
         data["timestamp"] = message.created_at
     if row.type is MeetingEventType.MESSAGE_POSTED:
-        # What was said may be removed with its speaker; the keys are there all the same.
+        # The speech may be removed with its speaker; the keys are there all the same.
         data.setdefault("message_id", None)
         data.setdefault("message", data.setdefault("content", None))
         data.setdefault("metadata", {})
@@ -318,7 +316,7 @@ def event_data(row: EventRow, stored: dict[str, Any], external: dict[str, str]) 
 
 
 def _instant(value: Any) -> Any:
-    """The instant that a text is; anything else as it is."""
+    """Return the instant that a text is, and anything else as it is."""
     try:
         instant = datetime.fromisoformat(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Meetings in figures: who took part how much, what happened when, how the turns went. Reading only."""
+"""Makes records of meetings: how they stand, what was said when, who took part how much. It only reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..delivery.engine import Engine
 from ..delivery.events import OpenEvent, agents_of, event_data, kept_names, open_events
 from ..delivery.names import AgentName
 from ..models import ParticipantStatus, Record, TurnEnd
-from ..storage.assembly import Purpose
+from ..storage.assembly.terms import Purpose
 from ..storage.ports import EventRow, MeetingRow, MessageRow, SeatRow, TurnRow
 from .directory import find_agent
 
@@ -23,8 +23,8 @@ R = TypeVar("R")
 
 
 async def describe(engine: Engine, row: MeetingRow) -> Record:
-    """A meeting as it stands, without its participants."""
-    turn = row.turn if row.turn is not None and row.turn.purpose is Purpose.SPEAK else None
+    """Describe a meeting as it stands, without its participants."""
+    turn = row.speaking_turn
     names = await engine.names.find_by_id({row.host_id, *([turn.agent_id] if turn else ())})
     host = _external(names, row.host_id)
     speaker = None if turn is None else _external(names, turn.agent_id)
@@ -49,7 +49,7 @@ async def describe(engine: Engine, row: MeetingRow) -> Record:
 
 
 async def describe_with_seats(engine: Engine, row: MeetingRow) -> Record:
-    """A meeting as it stands."""
+    """Describe a meeting as it stands."""
     seats = await engine.store.meetings.list_seats(row.meeting_id)
     names = await engine.names.find_by_id({seat.agent_id for seat in seats})
     seated = [_external(names, seat.agent_id) for seat in seats if seat.status is not ParticipantStatus.LEFT]
@@ -68,7 +68,7 @@ async def describe_with_seats(engine: Engine, row: MeetingRow) -> Record:
 
 
 async def list_history(engine: Engine, meeting_id: str) -> list[Record]:
-    """All that was said, with the SDK's own notes."""
+    """List all that was said, with the SDK's own notes."""
     return await engine.meetings.records.describe(await _all_messages(engine, meeting_id))
 
 
@@ -76,7 +76,7 @@ async def get_details(engine: Engine, row: MeetingRow) -> Record:
     """See `MeetingManager.get_meeting_details`."""
     seats = await engine.store.meetings.list_seats(row.meeting_id)
     names = await engine.names.find_by_id({row.host_id, *(seat.agent_id for seat in seats)})
-    turn = row.turn if row.turn is not None and row.turn.purpose is Purpose.SPEAK else None
+    turn = row.speaking_turn
     seated = [seat for seat in seats if seat.status is not ParticipantStatus.LEFT]
 
     def person(id: str | None) -> Record | None:
@@ -275,7 +275,7 @@ async def _all_events(engine: Engine, meeting_id: str) -> list[OpenEvent]:
 
 
 async def _names_in(engine: Engine, events: Sequence[OpenEvent]) -> dict[str, str]:
-    """The external ids of the agents that a meeting's events are about, by id; also of those removed meanwhile."""
+    """Find, by id, the external ids of the agents that events are about, also of those removed meanwhile."""
     names = await engine.names.find_by_id(agents_of(events))
     kept = {id: name for _, data in events for id, name in kept_names(data).items()}
     return kept | {id: name.external_id for id, name in names.items()}
@@ -298,10 +298,10 @@ async def _pages(read: Callable[[R | None], Awaitable[list[R]]]) -> list[R]:
 
 
 def in_order(messages: Sequence[MessageRow], events: Sequence[EventRow]) -> Iterator[MessageRow | EventRow]:
-    """The messages and the events of one meeting, each in the order of their seq, as they happened.
+    """Merge the messages and the events of one meeting, each in the order of seq, as they happened.
 
-    They are numbered apart. What one act wrote has one instant in common, its messages stand before its events. So the
-    order holds also where the clock was set back, but for acts that wrote only messages: these go by the clock.
+    Messages and events are numbered apart. All that one act wrote has one instant, and its messages stand before its
+    events. So the order holds although the clock was set back; only acts that wrote no event go by the clock.
     """
     instants = {event.created_at for event in events}
     last = {message.created_at: place for place, message in enumerate(messages)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from .assembly import Act
+from .assembly.terms import Act
 from .batches import size_of
 from .ports import Claim, NewSpeech
 

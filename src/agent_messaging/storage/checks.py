@@ -26,7 +26,7 @@ from ..models import (
     SpeakerSelection,
     TurnEnd,
 )
-from .assembly import Purpose
+from .assembly.terms import Purpose
 
 Rule = Callable[[Any], bool]
 _MOST = 2**53 - 1

@@ -17,10 +17,10 @@ from ..models import DeliveryState, Kind, MessageType, ParticipantStatus
 from ..payloads import checksum
 from .acts import Wanted
 from .admission import Use, judge_repeat
-from .assembly import Assembly, Attend, Changes, NewTurn, Purpose, Refused, Why, decide, render
-from .ports import Acted, Duplicate, KeyConflict, NewSpeech, TurnRow
+from .assembly.rules import decide
+from .assembly.terms import Assembly, Attend, Changes, NewTurn, Purpose, Refused, Why, render
+from .ports import Acted, NewSpeech, Outcome, TurnRow
 
-Outcome = Acted | Refused | Duplicate | KeyConflict | None
 Row = tuple[Any, ...]
 
 

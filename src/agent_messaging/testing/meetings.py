@@ -1,4 +1,4 @@
-"""I8 and I9: one turn at a time, whatever dies or freezes; each turn that runs out ends once, in time.
+"""I8 and I9: one turn at a time, whatever dies or freezes, and each turn that runs out ends once, in time.
 
     I8  turns are numbered 1, 2, 3, …, each begins when the one before it ends, and its deadline never moves; at most
         one speech is accepted under each, that of its holder in its time, any other is refused and nowhere in the
@@ -6,7 +6,7 @@
     I9  a turn that its holder does not end is ended by time, once (one act, one event, one note), not before its
         deadline, and not later than `turn_slack` (1 s) after it while some process was there all the time
 
-What counts is what the store says at the end (`meeting.final`); what processes tried, were told and were shown must
+The state of the store at the end (`meeting.final`) counts; all that processes tried, were told and were shown must
 agree with it. Instants of the store are wall-clock time, tied to the history's clock by the `utc` of that event.
 """
 
@@ -25,7 +25,7 @@ TOLERANCE = 0.05
 
 
 def judge_meetings(facts: Facts, report: Report) -> None:
-    """Judge all meetings whose end was dumped."""
+    """Judge all meetings whose end is in the history."""
     finals = {final["meeting"]: final for final in facts.others["meeting.final"]}
     for final in finals.values():
         judge = _MeetingJudge(facts, report, final)
@@ -47,7 +47,7 @@ class _MeetingJudge:
         self.turns: list[Event] = final["turns"]
         self.by_number: dict[int, Event] = {turn["number"]: turn for turn in self.turns}
         self.offset = final["t"] - int(final["utc"] * SECOND)
-        """What turns the store's time into the history's."""
+        """Added to the store's time, it gives the history's."""
 
     def told(self, name: str) -> list[Event]:
         return [event for event in self.facts.others[name] if event["meeting"] == self.id]

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from ..kinds import FACTS
 from ..storage import ports
-from ..storage.assembly import Act, Refused
+from ..storage.assembly.terms import Act, Refused
 from .dumping import value_of
 from .history import History, Sending
 

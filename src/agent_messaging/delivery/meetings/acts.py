@@ -1,26 +1,13 @@
-"""Acts on meetings, who waits here for what they change, and which turns were shown here."""
+"""Makes acts on meetings, wakes the callers here that wait for their changes, and remembers which turns were shown."""
 
 from __future__ import annotations
 
-from ...exceptions import (
-    MeetingNotFoundError,
-)
+from ...exceptions import MeetingNotFoundError
 from ...handlers.threads import DaemonThreads
 from ...models import MeetingStatus, ParticipantStatus, Turn
 from ...single_flight import SingleFlight
-from ...storage.assembly import Act, End, Leave, Purpose, Refused, Remove
-from ...storage.ports import (
-    Acted,
-    Claim,
-    Duplicate,
-    KeyConflict,
-    MeetingStore,
-    NewSpeech,
-    Presence,
-    Standing,
-    TimedOut,
-    TurnRow,
-)
+from ...storage.assembly.terms import Act, End, Leave, Purpose, Remove
+from ...storage.ports import Acted, Claim, MeetingStore, NewSpeech, Outcome, Presence, Standing, TimedOut, TurnRow
 from ..announcer import Announcer
 from ..background import Background
 from ..commits import Commits
@@ -41,8 +28,8 @@ class Meetings(Service):
     """The meetings of one SDK object.
 
     Args:
-        trouble: Told when the store did not let a speaker be chosen.
-        threads: For plain functions that name speakers.
+        threads: They run plain functions that choose speakers.
+        trouble: It is told when the store failed while a speaker was chosen.
     """
 
     def __init__(
@@ -63,13 +50,13 @@ class Meetings(Service):
         self.waiters = Waiters[tuple[str, str], Standing](
             self._find, lambda key: MeetingNotFoundError(meeting_id=key[0])
         )
-        """By (meeting id, agent id); told when the agent has the turn, or will never have it."""
+        """By (meeting id, agent id): callers that wait until the agent has the turn, or will never have it."""
         self.readiness = Waiters[str, Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
-        """By meeting id; told when it is no longer in preparation."""
+        """By meeting id: callers that wait until everybody attends."""
         self.observed: dict[tuple[str, str], int] = {}
-        """The newest turn that was shown here, by (meeting id, agent id); forgotten once it was used."""
+        """By (meeting id, agent id): the newest turn that was shown here and is not used yet."""
         self._many_observed = MANY_OBSERVED
-        """With so many it is time to see which of their meetings have ended elsewhere."""
+        """With so many, the meetings that have ended elsewhere are sought and forgotten."""
         self.records = Records(meetings, names)
         self.selection = Selection(self.records, presence, threads, background, self.act, trouble)
         self.runs = TurnRuns(self.records, self.act)
@@ -79,25 +66,22 @@ class Meetings(Service):
 
     async def act(
         self, meeting_id: str, act: Act, *, speech: NewSpeech | None = None, claim: Claim | None = None
-    ) -> Acted | Refused | Duplicate | KeyConflict | None:
-        """Let the store decide an act; whoever waits for what it changed is woken, also if the caller is cancelled."""
+    ) -> Outcome:
+        """Have the store decide an act. Those who wait for its changes are woken, even if the caller is cancelled."""
         owner = self.presence.process_id
 
-        async def commit() -> Acted | Refused | Duplicate | KeyConflict | None:
+        async def commit() -> Outcome:
             outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
-            self._tell(meeting_id, act, outcome)
+            if isinstance(outcome, Acted):
+                self.acted(meeting_id, outcome)
+                if isinstance(act, Leave | Remove | End):
+                    self.waiters.hint_about(meeting_id)
             return outcome
 
         return await self.commits.run(commit())
 
-    def _tell(self, meeting_id: str, act: Act, outcome: Acted | Refused | Duplicate | KeyConflict | None) -> None:
-        if isinstance(outcome, Acted):
-            self.acted(meeting_id, outcome)
-            if isinstance(act, Leave | Remove | End):
-                self.waiters.hint_about(meeting_id)
-
     def acted(self, meeting_id: str, acted: Acted) -> None:
-        """A meeting has changed by a commit made here."""
+        """Tell everybody of a change to a meeting that was committed here."""
         self.announcer.acted(meeting_id, acted)
         self.readiness.hint([meeting_id])
         turn = acted.turn
@@ -111,28 +95,28 @@ class Meetings(Service):
             self.forget(meeting_id)
 
     def forget(self, meeting_id: str) -> None:
-        """A meeting is over, or gone."""
+        """Forget a meeting that is over or gone."""
         self.selection.forget(meeting_id)
         self.runs.forget(meeting_id)
         for key in [key for key in self.observed if key[0] == meeting_id]:
             del self.observed[key]
 
     async def time_out(self) -> TimedOut:
-        """End turns whose time is over."""
+        """End the turns whose time is over."""
         changed = await self.meetings.time_out(TIME_OUTS)
         for meeting_id, acted in changed.meetings.items():
             self.acted(meeting_id, acted)
         return changed
 
     def look(self) -> None:
-        """Anything may have changed elsewhere."""
+        """Look for changes that other processes made."""
         self.waiters.look()
         self.readiness.look()
         if self.selection.selectors or self.runs.failures or len(self.observed) >= self._many_observed:
             self._looking.request()
 
     async def _review(self) -> None:
-        """Choose where it is due, and forget the meetings that ended elsewhere; one query for all of them."""
+        """Choose speakers where it is due, and forget the meetings that ended elsewhere, with one query."""
         await self.selection.take_chairs()
         meeting_ids = self.selection.selectors.keys() | self.runs.failures.keys()
         if tidies := len(self.observed) >= self._many_observed:
@@ -146,7 +130,7 @@ class Meetings(Service):
             self._many_observed = max(MANY_OBSERVED, 2 * len(self.observed))
 
     async def aclose(self, timeout: float) -> None:
-        """Release whoever waits."""
+        """Release the callers that wait."""
         await self.selection.aclose()
         await self.waiters.aclose()
         await self.readiness.aclose()
@@ -201,15 +185,15 @@ class Meetings(Service):
         )
 
     def show(self, meeting_id: str, agent_id: str, number: int) -> None:
-        """The agent is shown this turn: from now on its acts here are bound to it."""
+        """Bind the agent's acts here to this turn, which it is shown."""
         self.observed[meeting_id, agent_id] = max(number, self.last_shown(meeting_id, agent_id) or 0)
 
     def last_shown(self, meeting_id: str, agent_id: str) -> int | None:
-        """The turn to which the agent's acts here are bound."""
+        """Return the turn to which the agent's acts here are bound."""
         return self.observed.get((meeting_id, agent_id))
 
     def used(self, meeting_id: str, agent_id: str, number: int | None) -> None:
-        """The agent has used this turn: it and older ones bind its acts no more. A newer one may have been shown."""
+        """Free the agent's acts from this turn, which it has used, and older ones. A newer one may have been shown."""
         if number is not None and self.observed.get((meeting_id, agent_id), number + 1) <= number:
             del self.observed[meeting_id, agent_id]
 

@@ -1,4 +1,4 @@
-"""What was said in meetings, as their participants see it, and how meetings stand."""
+"""Reads what was said in meetings, as their participants see it, and how meetings stand."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ from collections.abc import Iterable
 
 from ...bodies import open_or_mark
 from ...models import MessageType, Record
-from ...storage.ports import (
-    MeetingStore,
-    MessageRow,
-    Standing,
-)
+from ...storage.ports import MeetingStore, MessageRow, Standing
 from ..names import Names
 
 RECENT = 100
-"""Messages a turn shows at most: what was said since the agent's last speech, the newest of it."""
+"""A turn shows at most so many messages: the newest since the agent's last speech."""
 
 
 class Records:
-    """What is read of meetings, the same for all that take part in them here."""
+    """All that is read of meetings for those who take part in them here."""
 
     def __init__(self, meetings: MeetingStore, names: Names) -> None:
         self.meetings = meetings
         self.names = names
 
     async def find_standings(self, meeting_ids: Iterable[str]) -> dict[str, Standing | None]:
-        """How these meetings stand, whoever is in them; None for those that do not exist."""
+        """Find how these meetings stand; None for those that do not exist."""
         found = await self.meetings.find_standings([(meeting_id, None) for meeting_id in meeting_ids])
         return {meeting_id: standing for (meeting_id, _), standing in found.items()}
 
     async def describe(self, rows: Iterable[MessageRow]) -> list[Record]:
-        """Messages of a meeting as its participants see them."""
+        """Describe messages of a meeting as its participants see them."""
         rows = list(rows)
         names = await self.names.find_by_id({row.sender_id for row in rows})
 
@@ -54,7 +50,7 @@ class Records:
         return [describe_one(row) for row in rows]
 
     async def describe_apart(self, rows: Iterable[MessageRow]) -> tuple[list[Record], list[Record]]:
-        """What was said, and what the SDK noted about it."""
+        """Describe apart what was said and what the SDK noted."""
         described = await self.describe(rows)
         said = [one for one in described if one.message_type == MessageType.USER_DEFINED]
         return said, [one for one in described if one.message_type != MessageType.USER_DEFINED]

@@ -1,4 +1,4 @@
-"""The runs of turn handlers: what a handler gets, and how its turn is used. `delivery/runs.py` runs it."""
+"""Prepares the runs of turn handlers, and uses their turns. `delivery/runs.py` runs them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from ...exceptions import (
-    DatabaseError,
-    OutcomeUnknownError,
-)
+from ...exceptions import DatabaseError, OutcomeUnknownError
 from ...handlers.running import make_context
 from ...models import MessageContext, MessageType, Turn
 from ...payloads import checksum, encode
-from ...storage.assembly import Act, Pass, Speak
-from ...storage.ports import (
-    Acted,
-    Claim,
-    ClaimedDelivery,
-    NewAnswer,
-    NewSpeech,
-    TurnRef,
-)
+from ...storage.assembly.terms import Act, Pass, Speak
+from ...storage.ports import Acted, Claim, ClaimedDelivery, NewAnswer, NewSpeech, TurnRef
 from ..names import AgentName
 from .records import RECENT, Records
 
@@ -36,11 +26,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 @dataclass(frozen=True, slots=True)
 class TurnRun:
-    """What a turn handler's run is about."""
+    """A run of a turn handler."""
 
     turn: TurnRef
     delivery: ClaimedDelivery
-    """With the latest speech for a payload, or the facts of the meeting where nothing was said yet."""
+    """Its payload is the latest speech, or the facts of the meeting where nothing was said yet."""
     context: MessageContext
     left: float | None
     """Seconds until the turn's deadline."""
@@ -50,7 +40,7 @@ class TurnRuns:
     """The runs of turn handlers in this process.
 
     Args:
-        act: Makes an act on a meeting, as `Meetings.act`.
+        act: `Meetings.act`.
     """
 
     def __init__(self, records: Records, act: Callable[..., Awaitable[object]]) -> None:
@@ -59,14 +49,14 @@ class TurnRuns:
         self.names = records.names
         self.act = act
         self.failures: dict[str, dict[str, int]] = {}
-        """By meeting id and agent id: runs of the agent's turn handler that failed here, in a row."""
+        """By meeting id and agent id: how many runs of the agent's turn handler in a row failed here."""
 
     def forget(self, meeting_id: str) -> None:
-        """A meeting is over, or gone."""
+        """Forget a meeting that is over or gone."""
         self.failures.pop(meeting_id, None)
 
     async def prepare(self, delivery: ClaimedDelivery, ref: TurnRef, agent: AgentName) -> TurnRun | None:
-        """What the run of a turn handler gets; None if the turn is over."""
+        """Prepare the run of a turn handler; None if the turn is over."""
         meeting_id, number = ref.meeting_id, ref.number
         standing = (await self.records.find_standings([meeting_id]))[meeting_id]
         turn = standing.turn if standing is not None else None
@@ -107,11 +97,11 @@ class TurnRuns:
         }
 
     def count_failures(self, run: TurnRun, agent_id: str) -> int:
-        """How often in a row the agent's turn handler has failed here in this meeting."""
+        """Return how often in a row the agent's turn handler has failed here in this meeting."""
         return self.failures.get(run.turn.meeting_id, {}).get(agent_id, 0)
 
     def ran(self, run: TurnRun, agent_id: str, *, failed: bool) -> None:
-        """A run of a turn handler has ended by itself."""
+        """Count a run of a turn handler that has ended by itself."""
         if failed:
             of_meeting = self.failures.setdefault(run.turn.meeting_id, {})
             of_meeting[agent_id] = of_meeting.get(agent_id, 0) + 1
@@ -121,7 +111,7 @@ class TurnRuns:
     async def use_turn(
         self, run: TurnRun, agent_id: str, claim: Claim, answer: NewAnswer | None, reason: str | None
     ) -> None:
-        """Speak or pass for a turn handler, under the turn's number and the claim; tried while the turn lasts."""
+        """Speak or pass for a turn handler, under the turn's number and the claim. It is tried while the turn lasts."""
         act: Act
         speech = None
         if answer is not None:
@@ -149,7 +139,7 @@ class TurnRuns:
             return
 
     async def find_over(self, turns: Collection[TurnRef]) -> list[TurnRef]:
-        """Those of these turns that are over."""
+        """Find the turns that are over."""
         found = await self.records.find_standings({turn.meeting_id for turn in turns})
         current = {id: standing.turn for id, standing in found.items() if standing is not None}
         return [turn for turn in turns if (now := current.get(turn.meeting_id)) is None or now.number != turn.number]

@@ -1,4 +1,4 @@
-"""Choosing the next speaker where a function of this process does so."""
+"""Chooses the next speakers of meetings where a function of this process does so."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from functools import partial
 from ...handlers.threads import DaemonThreads
 from ...models import MeetingStatus, Record
 from ...single_flight import SingleFlight
-from ...storage.assembly import Act, Choose, Purpose
-from ...storage.ports import (
-    Presence,
-    TurnRow,
-)
+from ...storage.assembly.terms import Act, Choose, Purpose
+from ...storage.ports import Presence, TurnRow
 from ..background import Background
 from ..retry import describe, is_cancellation
 from ..trouble import Trouble
@@ -23,19 +20,19 @@ from .records import Records
 logger = logging.getLogger("agent_messaging.delivery")
 
 SO_FAR = 1_000
-"""Messages that a function which chooses speakers is shown at most, the newest."""
+"""The function is shown at most so many messages, the newest."""
 
 Selector = Callable[[Record], str | Awaitable[str | None] | None]
-"""Names the next speaker of a meeting, given the meeting so far; None leaves it to the order of joining."""
+"""It names the next speaker, given the meeting so far; None leaves it to the order of joining."""
 
 
 class Selection:
     """The meetings whose speakers are chosen by functions of this process.
 
     Args:
-        act: Makes an act on a meeting.
-        threads: For plain functions.
-        trouble: Told when the store did not let a speaker be chosen.
+        act: `Meetings.act`.
+        threads: They run plain functions.
+        trouble: It is told when the store failed while a speaker was chosen.
     """
 
     def __init__(
@@ -58,16 +55,16 @@ class Selection:
         self.selectors: dict[str, Selector] = {}
         """By meeting id."""
         self._chairs: dict[str, str] = {}
-        """By meeting id: the process that is woken when it is time to choose, as last seen to here."""
+        """By meeting id: the process that is woken when it is time to choose, as it was last set here."""
         self._selecting: dict[str, SingleFlight] = {}
         self._is_closed = False
 
     def choose_speakers(self, meeting_id: str, function: Selector) -> None:
-        """Let this function choose the speakers of a meeting hosted here."""
+        """Remember the function that chooses the speakers of a meeting hosted here."""
         self.selectors[meeting_id] = function
 
     def forget(self, meeting_id: str) -> None:
-        """A meeting is over, or gone."""
+        """Forget a meeting that is over or gone."""
         self.selectors.pop(meeting_id, None)
         self._chairs.pop(meeting_id, None)
         if meeting_id in self._selecting and self._selecting[meeting_id].is_idle:
@@ -80,7 +77,7 @@ class Selection:
             await selecting.aclose()
 
     async def take_chairs(self) -> None:
-        """Sit for the hosts, so that this process is woken when a speaker is to be chosen, wherever the turn ends."""
+        """Sit for the hosts, so that this process is woken when a speaker is to be chosen."""
         owner = self.presence.process_id
         for meeting_id in [id for id in self.selectors if self._chairs.get(id) != owner]:
             meeting = await self.meetings.find_meeting(meeting_id)
@@ -89,7 +86,7 @@ class Selection:
                 self._chairs[meeting_id] = owner
 
     def select(self, meeting_id: str) -> None:
-        """It may be time for the function here to choose."""
+        """Have the function here choose, if it is time."""
         if meeting_id not in self.selectors or self._is_closed:
             return
         selecting = self._selecting.get(meeting_id)
@@ -122,7 +119,7 @@ class Selection:
         await self.act(meeting_id, Choose(turn.number, chosen))
 
     async def _call(self, meeting_id: str, function: Selector, turn: TurnRow) -> str | None:
-        """The id of the agent that the function names; None if it names nobody, fails, or takes too long."""
+        """Return the id of the agent that the function names; None if it names nobody, fails, or takes too long."""
         seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
         before = await self.meetings.list_turns(meeting_id, limit=1, after=turn.number - 2)
         messages = await self.meetings.list_last_messages(meeting_id, None, SO_FAR)

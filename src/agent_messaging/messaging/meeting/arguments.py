@@ -1,4 +1,4 @@
-"""The arguments of the calls of meetings: refuses what cannot be, and fills in what was left out."""
+"""Checks the arguments of the calls of meetings, and fills in those that were left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...handlers.functions import check_function
 from ...models import SpeakerSelection, Turn
 
 MAX_PARTICIPANTS = 1_000
-"""Agents in one meeting, its host included: bounds one transaction."""
+"""Agents in one meeting, its host included. It bounds one transaction."""
 MAX_TURN_DURATION = 7 * 24 * 3600.0
 """Seconds."""
 MeetingId = str | UUID
@@ -21,7 +21,7 @@ SELECTOR = "Pass a function of the meeting so far."
 
 
 def one_of(field: str, given: Any, **aliases: Any) -> Any:
-    """The one of several names of an argument that was used."""
+    """Return the argument that was given under one of its several names."""
     used = {name: value for name, value in {field: given, **aliases}.items() if value is not None}
     if len(used) > 1:
         raise InvalidArgumentError(
@@ -35,7 +35,7 @@ def one_of(field: str, given: Any, **aliases: Any) -> Any:
 
 
 def check_participants(host: str, others: Any) -> list[str]:
-    """All participants, the host first."""
+    """Return all participants, the host first."""
     if isinstance(others, str) or not isinstance(others, list | tuple):
         raise refuse("participant_external_ids", others, "must be a list of external ids.")
     seen: dict[str, None] = {}
@@ -64,7 +64,7 @@ def check_selection(value: Any) -> tuple[SpeakerSelection, Selector | None]:
 
 
 def check_wait(timeout: float | None) -> None:
-    """Refuse what is no time to wait, before anything is done; 0 only looks, None is left to the settings."""
+    """Refuse a wrong time to wait, before anything is done. 0 only looks; None is left to the settings."""
     if timeout is not None and (type(timeout) not in (int, float) or timeout != 0):
         check_timeout(timeout)
 
@@ -80,7 +80,7 @@ def check_turn(turn: int | Turn | None) -> int | None:
 
 
 def check_duration(value: float | None, settings: MessagingConfig) -> float | None:
-    """Seconds of a turn; None: turns do not end by time."""
+    """Return the seconds of a turn, or None where turns do not end by time."""
     if value is not None:
         check_timeout(value, field="turn_duration", most=MAX_TURN_DURATION)
     if not settings.enable_turn_timeout:

@@ -1,4 +1,4 @@
-"""What all calls of meetings share: the engine, the names of who takes part, and the way of an act into the store."""
+"""What all calls of meetings share: the engine, the names of the agents, and the way of an act into the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...exceptions import IdempotencyConflictError, MeetingNotFoundError
 from ...ids import uuid7
 from ...models import T
 from ...payloads import checksum, encode, encode_metadata
-from ...storage.assembly import Act, Why
+from ...storage.assembly.terms import Act, Why
 from ...storage.ports import Acted, Duplicate, KeyConflict, MeetingRow, NewSpeech, SeatRow
 from ..door import Door
 from .arguments import MeetingId
@@ -37,18 +37,12 @@ class MeetingCalls(Door, Generic[T]):
         speech: NewSpeech | None = None,
         before_start: bool = False,
     ) -> Acted | Duplicate | None:
-        """Let the store decide an act; handlers of events that were registered before hear of it.
+        """Have the store decide an act; None if there was nothing to change. `explain` has the arguments.
 
-        Args:
-            agent: Who acts.
-            other: Whom else it names.
-            before_start: It belongs before the start; others belong behind it.
-
-        Returns:
-            What has become of the meeting; None if there was nothing to change.
+        Event handlers that are registered already hear of it.
 
         Raises:
-            AgentMessagingError: It was refused; says why.
+            AgentMessagingError: The act was refused. The error says why.
         """
         await self.engine.events.ready()
         outcome = await self.engine.meetings.act(meeting_id, act, speech=speech)
@@ -75,10 +69,12 @@ class MeetingCalls(Door, Generic[T]):
         check_external_id(external_id, field="next_speaker_external_id")
         return await self.engine.names.get(external_id, role="next speaker")
 
-    async def _meeting(self, meeting_id: str) -> MeetingRow:
-        row = await self.engine.store.meetings.find_meeting(meeting_id)
-        if row is None:
-            raise MeetingNotFoundError(meeting_id=meeting_id)
+    async def _find_meeting(self, meeting_id: MeetingId) -> MeetingRow | None:
+        return await self.engine.store.meetings.find_meeting(parse_id(meeting_id, field="meeting_id"))
+
+    async def _get_meeting(self, meeting_id: MeetingId) -> MeetingRow:
+        if (row := await self._find_meeting(meeting_id)) is None:
+            raise MeetingNotFoundError(meeting_id=parse_id(meeting_id, field="meeting_id"))
         return row
 
     async def _seats(self, row: MeetingRow) -> list[SeatRow]:

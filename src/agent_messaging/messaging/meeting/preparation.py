@@ -1,4 +1,4 @@
-"""Meetings until their start: creating them, attending, starting."""
+"""The calls of a meeting until its start: create it, attend, start."""
 
 from __future__ import annotations
 
@@ -11,40 +11,20 @@ from uuid import UUID
 from ...arguments import MISSING_MESSAGE, check_external_id, check_timeout, parse_id
 from ...delivery.meetings import Selector
 from ...delivery.names import AgentName
-from ...exceptions import (
-    AgentMessagingError,
-    AgentNotFoundError,
-    MeetingTimeoutError,
-)
+from ...exceptions import AgentMessagingError, AgentNotFoundError, MeetingTimeoutError
 from ...handlers.functions import check_function
 from ...ids import uuid7
-from ...models import (
-    MeetingStatus,
-    SpeakerSelection,
-    T,
-    Turn,
-)
+from ...models import MeetingStatus, SpeakerSelection, T, Turn
 from ...payloads import checksum, encode
-from ...storage.assembly import (
-    Attend,
-    Start,
-)
+from ...storage.assembly.terms import Attend, Start
 from ...storage.ports import Acted, NewInvitation, NewMeeting, UnknownAgents
-from .arguments import (
-    SELECTOR,
-    MeetingId,
-    check_duration,
-    check_participants,
-    check_selection,
-    check_wait,
-    one_of,
-)
+from .arguments import SELECTOR, MeetingId, check_duration, check_participants, check_selection, check_wait, one_of
 from .refusals import by_name, external_ids
 from .turns import MeetingTurns
 
 
 class MeetingPreparation(MeetingTurns[T]):
-    """What is called until the start."""
+    """The calls until the start of a meeting."""
 
     async def create_meeting(
         self,
@@ -119,7 +99,7 @@ class MeetingPreparation(MeetingTurns[T]):
     async def _create(
         self, meeting_id: str, participants: Sequence[str], duration: float | None, selection: SpeakerSelection
     ) -> tuple[list[AgentName], list[str]]:
-        """Store it; the agents, and the external ids of those that turned out to be gone."""
+        """Store the meeting. Return its agents, and the external ids of those that turned out to be gone."""
         engine = self.engine
         agents = await engine.names.get_all(participants, role="participant")
         meeting = self._new_meeting(meeting_id, agents, duration, selection)

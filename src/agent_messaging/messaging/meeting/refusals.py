@@ -19,7 +19,7 @@ from ...exceptions import (
     TurnLostError,
 )
 from ...models import MeetingStatus
-from ...storage.assembly import Refused, Why
+from ...storage.assembly.terms import Refused, Why
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,7 +30,7 @@ class RenewedError(Exception):
 
 
 def by_name(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Begin anew where an agent was refused that another process has registered anew: nothing has changed by then."""
+    """Begin the call again where another process has registered a refused agent anew; nothing has changed by then."""
 
     @wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -46,15 +46,15 @@ def by_name(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
 async def explain(
     names: Names, refused: Refused, agent: AgentName, other: AgentName | None = None, *, before_start: bool = False
 ) -> AgentMessagingError:
-    """The error that says why an act was refused.
+    """Return the error that says why an act was refused.
 
     Args:
         agent: Who acts.
-        other: Whom else it names.
-        before_start: It belongs before the start; others belong behind it.
+        other: Another agent that the act names.
+        before_start: The act belongs before the start of the meeting. Other acts belong after it.
 
     Raises:
-        RenewedError: A name stands for another agent now: begin anew.
+        RenewedError: A name stands for another agent now. Begin again.
     """
     if refused.why is Why.WRONG_STATUS:
         return wrong_status(refused.status, before_start=before_start)
@@ -97,7 +97,7 @@ async def explain(
 
 
 def wrong_status(status: MeetingStatus, *, before_start: bool) -> AgentMessagingError:
-    """Why an act cannot be in a meeting of this status."""
+    """Return the error that says why the meeting's status forbids an act."""
     if status is MeetingStatus.ENDED:
         text = "The meeting has ended."
         return MeetingStateError(text) if before_start else MeetingNotActiveError(text)
@@ -109,10 +109,10 @@ def wrong_status(status: MeetingStatus, *, before_start: bool) -> AgentMessaging
 
 
 async def check_names(names: Names, *agents: AgentName | None) -> None:
-    """See whether it is these agents that were refused, not others that had their names before.
+    """Check that these agents were refused, and not others that had their names before.
 
     Raises:
-        RenewedError: A name stands for another agent now: begin anew.
+        RenewedError: A name stands for another agent now. Begin again.
     """
     for agent in agents:
         if agent is not None and (await names.look_again(agent)).id != agent.id:
@@ -120,6 +120,6 @@ async def check_names(names: Names, *agents: AgentName | None) -> None:
 
 
 async def external_ids(names: Names, ids: Sequence[str]) -> list[str]:
-    """Their external ids; of agents that are gone their own."""
+    """Return the agents' external ids; an agent that is gone keeps its id."""
     found = await names.find_by_id(ids)
     return [found[id].external_id if id in found else id for id in ids]

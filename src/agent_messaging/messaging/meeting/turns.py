@@ -1,4 +1,4 @@
-"""Meetings from their start: waiting for turns and using them, and what their hosts do."""
+"""The calls of a meeting from its start: participants wait for turns and use them, and the host directs it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,9 @@ from ...exceptions import (
     MeetingNotFoundError,
     MeetingTimeoutError,
 )
-from ...models import (
-    MeetingStatus,
-    ParticipantStatus,
-    T,
-    Turn,
-)
+from ...models import MeetingStatus, ParticipantStatus, T, Turn
 from ...payloads import fingerprint
-from ...storage.assembly import (
+from ...storage.assembly.terms import (
     Absent,
     Act,
     Attend,
@@ -44,18 +39,13 @@ from ...storage.assembly import (
 from ...storage.ports import Duplicate
 from .. import analytics
 from ..posting import check_options
-from .arguments import (
-    MeetingId,
-    check_turn,
-    check_wait,
-    one_of,
-)
+from .arguments import MeetingId, check_turn, check_wait, one_of
 from .calls import MeetingCalls
 from .refusals import by_name, check_names, explain, wrong_status
 
 
 class MeetingTurns(MeetingCalls[T]):
-    """What is called from the start."""
+    """The calls from the start of a meeting."""
 
     @by_name
     async def wait_for_turn(self, agent_external_id: str, meeting_id: MeetingId, timeout: float | None = None) -> Turn:
@@ -287,7 +277,7 @@ class MeetingTurns(MeetingCalls[T]):
         number = check_turn(turn)
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         if number is None:
-            row = await self._meeting(id)
+            row = await self._get_meeting(id)
             number = None if row.turn is None else row.turn.number
         await self._act(id, Skip(host.id, number), host)
 
@@ -370,7 +360,7 @@ class MeetingTurns(MeetingCalls[T]):
         return None
 
     async def _move_turn(self, meeting_id: str, agent: AgentName, wanted: ParticipantStatus) -> None:
-        """Let a participant speak, or wait, by passing the current turn on."""
+        """Pass the current turn on, so that a participant speaks or waits."""
         found = await self.engine.store.meetings.find_standings([(meeting_id, agent.id)])
         standing = found[meeting_id, agent.id]
         if standing is None:

@@ -1,38 +1,26 @@
-"""Meetings as they are looked at. Nothing here changes any; `analytics` makes the records."""
+"""The calls that look at meetings and change none. `analytics` makes the records."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from ...arguments import check_page, parse_choice, parse_id
-from ...models import (
-    Meeting,
-    MeetingParticipant,
-    MeetingStatus,
-    ParticipantStatus,
-    Record,
-    T,
-)
-from ...storage.assembly import (
-    Purpose,
-)
-from ...storage.ports import MeetingRow, SeatRow, TurnRow
+from ...arguments import check_page, parse_choice
+from ...models import Meeting, MeetingParticipant, MeetingStatus, ParticipantStatus, Record, T
+from ...storage.ports import SeatRow
 from .. import analytics
-from .arguments import (
-    MeetingId,
-)
+from .arguments import MeetingId
 from .calls import MeetingCalls
 
 
 class MeetingViews(MeetingCalls[T]):
-    """What is called to look."""
+    """The calls that look at meetings."""
 
     async def get_meeting(self, meeting_id: MeetingId) -> Meeting | None:
         """Look a meeting up; None if there is none."""
-        row = await self.engine.store.meetings.find_meeting(parse_id(meeting_id, field="meeting_id"))
+        row = await self._find_meeting(meeting_id)
         if row is None:
             return None
-        turn = _speaking(row)
+        turn = row.speaking_turn
         return Meeting(
             id=UUID(row.meeting_id),
             host_id=UUID(row.host_id),
@@ -53,7 +41,7 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
         """
-        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        row = await self._get_meeting(meeting_id)
         return [_participant(row.meeting_id, seat) for seat in await self._seats(row)]
 
     async def list_meetings(
@@ -98,7 +86,7 @@ class MeetingViews(MeetingCalls[T]):
             participant_details (agent_id, join_order, status, joined_at, left_at of all), created_at, started_at,
             ended_at.
         """
-        row = await self.engine.store.meetings.find_meeting(parse_id(meeting_id, field="meeting_id"))
+        row = await self._find_meeting(meeting_id)
         return None if row is None else await analytics.describe_with_seats(self.engine, row)
 
     async def get_meeting_history(self, meeting_id: MeetingId) -> list[Record]:
@@ -112,7 +100,7 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
         """
-        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        row = await self._get_meeting(meeting_id)
         return await analytics.list_history(self.engine, row.meeting_id)
 
     async def get_meeting_details(self, meeting_id: MeetingId) -> Record:
@@ -126,7 +114,7 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
         """
-        return await analytics.get_details(self.engine, await self._meeting(parse_id(meeting_id, field="meeting_id")))
+        return await analytics.get_details(self.engine, await self._get_meeting(meeting_id))
 
     async def get_participant_history(self, meeting_id: MeetingId) -> list[Record]:
         """List all participants with their times.
@@ -138,7 +126,7 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
         """
-        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        row = await self._get_meeting(meeting_id)
         return await analytics.list_participants(self.engine, row, await self._seats(row))
 
     async def get_meeting_statistics(self, agent_id: UUID | str) -> Record:
@@ -169,7 +157,7 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
         """
-        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
+        row = await self._get_meeting(meeting_id)
         return await analytics.analyse_participation(self.engine, row, await self._seats(row))
 
     async def get_meeting_timeline(self, meeting_id: MeetingId) -> Record:
@@ -183,8 +171,7 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
         """
-        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
-        return await analytics.get_timeline(self.engine, row)
+        return await analytics.get_timeline(self.engine, await self._get_meeting(meeting_id))
 
     async def get_turn_statistics(self, meeting_id: MeetingId) -> Record:
         """Count the turns.
@@ -201,12 +188,7 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
         """
-        row = await self._meeting(parse_id(meeting_id, field="meeting_id"))
-        return await analytics.get_turn_statistics(self.engine, row)
-
-
-def _speaking(row: MeetingRow) -> TurnRow | None:
-    return row.turn if row.turn is not None and row.turn.purpose is Purpose.SPEAK else None
+        return await analytics.get_turn_statistics(self.engine, await self._get_meeting(meeting_id))
 
 
 def _participant(meeting_id: str, seat: SeatRow) -> MeetingParticipant:

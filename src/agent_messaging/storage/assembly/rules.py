@@ -1,4 +1,4 @@
-"""The rules of meetings: `decide`, a pure function of the meeting as it stands and one act."""
+"""The rules of meetings: `decide` is a pure function of the meeting as it stands and one act."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .terms import (
 )
 
 SELECTION_LIMIT = 10.0
-"""Seconds the host's process has to name the next speaker; then the next in order has the turn."""
+"""Seconds in which the host's process can name the next speaker. Then the next in order has the turn."""
 
 
 def decide(meeting: Assembly, act: Act) -> Decision:
@@ -68,7 +68,7 @@ def decide(meeting: Assembly, act: Act) -> Decision:
                 return Refused(Why.HOST_LEAVES, meeting.status)
             return _leave(meeting, removed_id, "removed", noted_of=removed_id)
         case Vanish(agent_id):
-            # What the agent sent goes with it: the note that it went is the host's.
+            # The messages of the agent go with it, so the note that it went is the host's.
             decision = _leave(meeting, agent_id, "deregistered", noted_of=meeting.host_id)
             if isinstance(decision, Changes):
                 _keep_name(decision.events, agent_id)
@@ -108,7 +108,7 @@ def _absent(meeting: Assembly, agent_id: str) -> Decision:
 
 
 def _judge_readiness(meeting: Assembly, changes: Changes) -> None:
-    """Before the start: ready once everybody invited attends."""
+    """Before the start, the meeting is ready once everybody invited attends."""
     seats = (replace(seat, status=changes.seats.get(seat.agent_id, seat.status)) for seat in meeting.seats)
     is_ready = all(seat.status is ATTENDING for seat in seats if seat.is_taken)
     status = MeetingStatus.READY if is_ready else MeetingStatus.CREATED
@@ -284,7 +284,7 @@ def _record_speech(changes: Changes, number: int, agent_id: str) -> None:
 def _pass_on(
     meeting: Assembly, changes: Changes, number: int, holder_id: str, next_id: str | None, *, ended: TurnEnd | None
 ) -> None:
-    """End the turn `number` of `holder_id` (None: it began and ended in this act), and begin the next."""
+    """End the turn `number` of `holder_id`, and begin the next. `ended` is None if it began and ended in this act."""
     if ended is not None:
         changes.ended.append((None, ended))
         changes.seats[holder_id] = WAITING
@@ -306,7 +306,7 @@ def _begin(changes: Changes, turn: NewTurn, previous_id: str | None) -> None:
 
 
 def _following(meeting: Assembly, agent_id: str | None, *, without: str | None = None) -> str:
-    """The next participant in join order after this one, going round; the host is always there."""
+    """Return the next participant in join order after this one, going round. The host is always there."""
     order = [seat for seat in meeting.seats if seat.is_taken and seat.agent_id != without]
     seat = meeting.find_seat(agent_id) if agent_id is not None else None
     place = seat.join_order if seat is not None else -1
@@ -314,10 +314,10 @@ def _following(meeting: Assembly, agent_id: str | None, *, without: str | None =
 
 
 def _behind_the_host(meeting: Assembly) -> str:
-    """Who has the turn where the host was to name somebody and has not.
+    """Return the next speaker where the host was to name one and has not.
 
-    A silent host must not stop its meeting, nor have it with one participant alone: the order goes on behind the last
-    of the others, and leaves out the host, who has every other turn.
+    A silent host must neither stop its meeting nor have it with one participant alone. So the order goes on after the
+    last of the others, and leaves out the host, who has every other turn.
     """
     if all(seat.agent_id == meeting.host_id for seat in meeting.seats if seat.is_taken):
         return meeting.host_id
@@ -325,7 +325,7 @@ def _behind_the_host(meeting: Assembly) -> str:
 
 
 def _keep_name(events: Iterable[Event], agent_id: str) -> None:
-    """Put an agent's external id beside its id: who reads the events cannot look it up any more."""
+    """Put an agent's external id beside its id, because readers of the events cannot look it up any more."""
     for event in events:
         keys = [key for key, value in event.data.items() if key.endswith("_id") and value == agent_id]
         event.data.update((f"{key.removesuffix('_id')}_external_id", agent_id) for key in keys)

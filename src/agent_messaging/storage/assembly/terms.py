@@ -1,4 +1,4 @@
-"""What the rules of meetings speak of: the meeting as it stands, acts, refusals, and what an act changes."""
+"""The terms of the rules of meetings: the meeting as it stands, acts, refusals, and the changes of an act."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INVITED, ATTENDING, WAITING, SPEAKING, LEFT = ParticipantStatus
 
 
 class Purpose(StrEnum):
-    """What a turn is for."""
+    """The purpose of a turn."""
 
     SPEAK = "speak"
     SELECT = "select"
@@ -38,18 +38,18 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class CurrentTurn:
-    """The turn that is current."""
+    """The current turn."""
 
     number: int
     agent_id: str
     purpose: Purpose
     is_over: bool
-    """Its deadline has passed, by the store's clock."""
+    """Its deadline has passed by the store's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What the rules need of a meeting."""
+    """A meeting, as the rules need it."""
 
     host_id: str
     status: MeetingStatus
@@ -60,8 +60,7 @@ class Assembly:
     """By join order; the host has 0."""
     turn: CurrentTurn | None
     last_speaker_id: str | None
-    """Who held the last turn for speaking that is over, or the current one; where the host names the speakers, the last
-    who is not the host."""
+    """The holder of the newest turn for speaking. Where the host names the speakers, turns of the host do not count."""
 
     def find_seat(self, agent_id: str) -> Seat | None:
         """The agent's seat, also one that was left."""
@@ -80,7 +79,7 @@ class Attend:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """An agent that attends goes back to being invited; before the start."""
+    """An agent that attends goes back to being invited, before the start."""
 
     agent_id: str
 
@@ -96,14 +95,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """The holder of the turn says something, which the caller stores, and passes the turn on."""
+    """The holder of the turn says something, which the caller stores, and the turn passes on."""
 
     agent_id: str
     number: int | None = None
     """The turn it is meant for; None is whichever is current."""
     next_id: str | None = None
     by_order: bool = False
-    """Nobody can be named: where the host has to name the next speaker, the order decides."""
+    """It cannot name anybody. Where the host has to name the next speaker, the order decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Vanish:
-    """A participant's agent, not the host's, is about to be deregistered. (A meeting goes with its host's agent.)"""
+    """A participant's agent is about to be deregistered. (A meeting goes with its host's agent.)"""
 
     agent_id: str
 
@@ -215,14 +214,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something to record, with the ids of agents under keys that end in `_id` or `_ids`.
+    """Something to record. Its data name agents by ids, under keys that end in `_id` or `_ids`.
 
-    Under keys that end in `_external_id` they stand where external ids are to be stored.
+    Under keys that end in `_external_id` ids stand too; the external ids are stored in their place.
     """
 
     type: MeetingEventType
     agent_id: str | None = None
-    """Whom it is about."""
+    """The agent that it is about."""
     data: dict[str, Any] = field(default_factory=dict)
     has_message: bool = False
     """It is about the message that the act stores."""
@@ -230,7 +229,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A message of the SDK's own for the history; agents' ids stand where their external ids are to be stored."""
+    """A message of the SDK's own for the history. External ids are stored in the place of its agents' ids."""
 
     type: MessageType
     about_id: str
@@ -240,7 +239,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class NewTurn:
-    """The next turn; current from the same instant at which the last one ended."""
+    """The next turn. It is current from the instant at which the last one ended."""
 
     number: int
     agent_id: str
@@ -251,13 +250,13 @@ class NewTurn:
 
 @dataclass(slots=True)
 class Changes:
-    """What an act changes."""
+    """The changes of an act."""
 
     status: MeetingStatus | None = None
     seats: dict[str, ParticipantStatus] = field(default_factory=dict)
     """Those whose status changes."""
     ended: list[tuple[NewTurn | None, TurnEnd]] = field(default_factory=list)
-    """The turns that end: None is the one that was current, others begin and end in this act (the opening)."""
+    """The turns that end. None is the current one; the opening begins and ends in this act."""
     turn: NewTurn | None = None
     """The turn that is current from now on."""
     is_turnless: bool = False
@@ -267,20 +266,20 @@ class Changes:
     events: list[Event] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     withdraws_invitations: bool = False
-    """Invitations that nobody has taken up are withdrawn: of all, or of those who leave."""
+    """Invitations that nobody has taken up are withdrawn, of those who leave, or of everybody if nobody leaves."""
 
 
 Decision = Changes | Refused
 
 
 def agents_named(changes: Changes) -> set[str]:
-    """The agents whose external ids are to be stored with these."""
+    """Find the agents whose external ids are stored with the changes."""
     contents = [*(note.content for note in changes.notes), *(event.data for event in changes.events)]
     return {value for content in contents for key, value in content.items() if _names_agent(key) and value}
 
 
 def render(content: dict[str, Any], external_ids: dict[str, str]) -> dict[str, Any]:
-    """The content of a note, or the data of an event, as it is stored: with external ids."""
+    """Return the content of a note, or the data of an event, as it is stored, with external ids."""
     return {
         key: external_ids.get(value, value) if _names_agent(key) and value else value for key, value in content.items()
     }

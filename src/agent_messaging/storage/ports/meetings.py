@@ -26,7 +26,7 @@ from typing import Any, Protocol, TypeVar
 
 from ...bodies import open_body
 from ...models import MeetingEventType, MeetingStatus, ParticipantStatus, SpeakerSelection, TurnEnd
-from ..assembly import Act, Purpose, Refused
+from ..assembly.terms import Act, Purpose, Refused
 from .deliveries import Claim, Duplicate, KeyConflict, UnknownAgents
 from .messages import MessageRow
 
@@ -106,6 +106,11 @@ class MeetingRow:
     ended_at: datetime | None
     turn: TurnRow | None
     """The current one."""
+
+    @property
+    def speaking_turn(self) -> TurnRow | None:
+        """The current turn, unless the host's process is choosing the next speaker."""
+        return self.turn if self.turn is not None and self.turn.purpose is Purpose.SPEAK else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,10 @@ class Acted:
     the one whose turn handler runs in vain, and when the status changes everybody's."""
 
 
+Outcome = Acted | Refused | Duplicate | KeyConflict | None
+"""What became of an act; None without such a meeting."""
+
+
 @dataclass(frozen=True, slots=True)
 class TimedOut:
     """What the passing of time changed."""
@@ -253,7 +262,7 @@ class MeetingStore(Protocol):
         speech: NewSpeech | None = None,
         claim: Claim | None = None,
         now: datetime | None = None,
-    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+    ) -> Outcome:
         """Let the rules decide an act, and write what it changes; None without such a meeting.
 
         In one commit. `speech` belongs to Start with a message and to Speak. Repeating an act with a speech (by its id)

@@ -1,8 +1,7 @@
-"""Acts upon meetings: loaded under the locks of their rows, written in one statement.
+"""Acts on meetings inside a transaction: it loads what the rules need, asks them, and writes the `Minutes`.
 
-`gather` and `find_questions` load, `write` writes what stands in the `Minutes`, of one meeting or of a page of them.
-One statement locks all deliveries that it ends, in the order of seq as everywhere: so no two transactions wait for each
-other, however many meetings each changes. The locks: sql/meetings.sql.
+One statement locks all deliveries that it ends, in the order of seq as everywhere, so no two transactions wait for each
+other, however many meetings each changes. sql/meetings.sql tells of the locks.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from ...exceptions import StorageCorruptError
 from ...models import MeetingStatus, ParticipantStatus, SpeakerSelection
 from ..acts import Wanted
 from ..aside import read, seconds
-from ..assembly import Assembly, Changes, CurrentTurn, Purpose, Seat, Vanish, decide
+from ..assembly.rules import decide
+from ..assembly.terms import Assembly, Changes, CurrentTurn, Purpose, Seat, Vanish
 from ..minutes import Meeting, Minutes, Question, Row
 from ..ports import TurnRow
 from ..sql import Queries
@@ -30,25 +30,25 @@ _SQL = Queries(__package__, "meetings")
 
 
 async def lock(connection: Connection, meeting_ids: Sequence[str]) -> None:
-    """Lock the meetings until the commit; those that do not exist are passed over."""
+    """Lock those of the meetings that exist, until the commit."""
     await connection.execute(_SQL["act_lock"], meeting_ids)
 
 
 async def try_lock(connection: Connection, meeting_ids: Sequence[str], wait: float) -> set[str]:
-    """Lock those that exist and that nobody holds. In this transaction no other lock is waited for longer (seconds)."""
+    """Lock the meetings that nobody holds, and return them. The transaction waits `wait` seconds for any other lock."""
     rows = await connection.fetch(_SQL["act_try_lock"], meeting_ids, str(int(wait * 1000)))
     return {row["meeting_id"] for row in rows}
 
 
 async def gather(connection: Connection, meeting_ids: Sequence[str], now: datetime | None) -> list[Meeting]:
-    """Read the meetings, locked before, that exist."""
+    """Read those of the locked meetings that exist."""
     nothing = [None] * len(meeting_ids)
     rows = await connection.fetch(_SQL["act_load"], meeting_ids, now, *[nothing] * 5)
     return [read(_gathering, row, "the meeting") for row in rows if row["status"] is not None]
 
 
 async def find_questions(connection: Connection, wanted: Sequence[Wanted]) -> list[Question]:
-    """Read the meetings, one for each act and locked before, and what the acts refer to."""
+    """Read the locked meetings, one for each act, and all that the acts refer to."""
     rows = await connection.fetch(
         _SQL["act_load"],
         [one.meeting_id for one in wanted],
@@ -95,7 +95,7 @@ def _gathering(row: Any) -> Meeting:
 
 
 def to_turn(row: Any) -> TurnRow | None:
-    """The current turn, of any query that reads meetings with theirs."""
+    """Read the current turn from a row of any query of meetings."""
     if row["turn_number"] is None:
         return None
     return TurnRow(
@@ -112,7 +112,7 @@ def to_turn(row: Any) -> TurnRow | None:
 
 
 async def write(connection: Connection, minutes: Minutes) -> bool:
-    """Write it all; False if another transaction has used the idempotency key meanwhile: roll back, begin anew."""
+    """Write the minutes; False if another transaction has used an idempotency key meanwhile: roll back, begin again."""
     if not minutes.acted:
         return True
     rows = await connection.fetch(
@@ -131,14 +131,14 @@ async def write(connection: Connection, minutes: Minutes) -> bool:
     )
     for row in rows:
         meeting_id, agent_id = row["meeting_id"], row["agent_id"]
-        # To be woken too: whose claim is over, and who sat down since the meeting was read.
+        # Also woken: a process whose claim is over, and one that sat down since the meeting was read.
         if row["process_id"] is not None and (agent_id is None or agent_id in minutes.told[meeting_id]):
             minutes.acted[meeting_id].processes.add(row["process_id"])
     return len([row for row in rows if row["is_keyed"]]) == len(minutes.keys)
 
 
 def _turn(row: Row, now: datetime | None) -> Row:
-    """With its deadline in place of the seconds that it has."""
+    """Put the deadline in the place of the seconds."""
     *head, limit, how, duty, message = row
     deadline_at = None if limit is None or now is None else now + timedelta(seconds=limit)
     return (*head, deadline_at, how, duty, message)
@@ -148,7 +148,7 @@ def _turn(row: Row, now: datetime | None) -> Row:
 
 
 async def _gather_readable(connection: Connection, meeting_ids: Sequence[str]) -> list[Meeting]:
-    """Those that can be read: who goes leaves no seat in the others either."""
+    """Read the meetings that can be read. An agent goes although it cannot leave the others."""
     try:
         return await gather(connection, meeting_ids, None)
     except StorageCorruptError:
@@ -160,11 +160,11 @@ async def _gather_readable(connection: Connection, meeting_ids: Sequence[str]) -
 
 
 async def vanish(connection: Connection, agent_ids: Collection[str]) -> None:
-    """Let agents, locked before, leave the meetings of others; what was said in their own goes with these."""
+    """Make locked agents leave the meetings of others. All that was said in their own meetings is removed."""
     found = await connection.fetch(_SQL["vanish_find"], list(agent_ids))
     hosted = [row["meeting_id"] for row in found if row["host_id"] in agent_ids]
     open_ids = [row["meeting_id"] for row in found if row["host_id"] not in agent_ids and row["status"] != "ended"]
-    # One after the other of a meeting's, because each leaves what the one before has left; a round for all meetings.
+    # One agent of each meeting in a round, because it is judged by the state that the one before it left.
     left: dict[str, int] = {}
     while open_ids:
         minutes = Minutes(owner=None)

@@ -1,4 +1,4 @@
-"""Meetings: the port, with what is read of them. What acts do is in `acts`.
+"""Meetings in PostgreSQL: creating them, time, and reading. `acts` changes them.
 
 The feed of events is exact although transactions commit in another order than they take their numbers: its cursor is a
 snapshot, and a page is what has been committed between that one and the next.
@@ -21,21 +21,21 @@ from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, Partic
 from ...payloads import checksum
 from ..acts import Wanted, first_round
 from ..aside import read
-from ..assembly import Act, Changes, Refused, TimeOut, decide
-from ..minutes import Minutes, Outcome, dump, judge
+from ..assembly.rules import decide
+from ..assembly.terms import Act, Changes, TimeOut
+from ..minutes import Minutes, dump, judge
 from ..ports import (
     Acted,
     Claim,
     Created,
-    Duplicate,
     EventPage,
     EventRow,
-    KeyConflict,
     MeetingRow,
     MeetingStatistics,
     MessageRow,
     NewMeeting,
     NewSpeech,
+    Outcome,
     SeatRow,
     SpeechCount,
     Standing,
@@ -59,7 +59,7 @@ _AT_ONCE = 100
 _LISTS_AT_ONCE = 25
 """Listings in one query: each may be large."""
 _MOMENT = 0.25
-"""Seconds that acts which go together wait for a lock."""
+"""Seconds for which acts of one transaction wait for a lock."""
 
 
 class _LostRace(Exception):
@@ -131,11 +131,11 @@ class PostgresMeetings:
         speech: NewSpeech | None = None,
         claim: Claim | None = None,
         now: datetime | None = None,
-    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+    ) -> Outcome:
         return await self._acts(Wanted(meeting_id, act, owner, speech, claim, now))
 
     async def _act_together(self, wanted: list[Wanted], budget: float) -> list[Outcome | Alone]:
-        """Do what can be done without waiting for anybody, each in another meeting, in one transaction."""
+        """Do in one transaction the acts whose meetings nobody holds; each is in a meeting of its own."""
 
         async def work(connection: Connection) -> list[Outcome | Alone]:
             locked = await acts.try_lock(connection, [one.meeting_id for one in wanted], _MOMENT)
@@ -164,7 +164,7 @@ class PostgresMeetings:
         except DatabaseError as error:
             if error.retryable:
                 raise
-            # One of them cannot be read, or changed. Nothing was written; so each for itself.
+            # A meeting cannot be read or changed. Nothing was written, so each is tried by itself.
             acted = await self._time_out_each(limit, now)
         return TimedOut(acted, await self._find_next(now))
 
@@ -176,7 +176,7 @@ class PostgresMeetings:
         return acted
 
     async def _time_out_each(self, limit: int, now: datetime | None) -> dict[str, Acted]:
-        """The same with a transaction for each; those that fail are not due any more."""
+        """End each turn in a transaction of its own. A turn for which that fails is not due any more."""
         found = await self._engine.run(
             lambda connection: connection.fetch(_SQL["time_out_find"], now, limit), write=True, repeatable=True
         )
@@ -333,7 +333,7 @@ class PostgresMeetings:
     async def _contend(
         self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool, budget: float | None = None
     ) -> T:
-        """Run it again where another transaction stored the same first: then it finds that."""
+        """Run `work` again where another transaction stored the same first, which it then finds."""
         for _ in range(_TRIES):
             try:
                 return await self._engine.run(work, write=True, repeatable=repeatable, budget=budget)
@@ -358,7 +358,7 @@ class PostgresMeetings:
 
 
 async def _act(connection: Connection, wanted: Sequence[Wanted]) -> list[Outcome]:
-    """Do all of these, in meetings that are locked, each in another and under another key; answers each."""
+    """Do all acts and answer each. Their meetings are locked; each has a meeting and a key of its own."""
     minutes = Minutes(wanted[0].owner)
     outcomes: list[Outcome] = []
     for one, asked in zip(wanted, await acts.find_questions(connection, wanted), strict=True):

@@ -1,4 +1,4 @@
-"""Acts on meetings inside a transaction: loads what the rules need, asks them, and writes what stands in the `Minutes`.
+"""Acts on meetings inside a transaction: it loads what the rules need, asks them, and writes the `Minutes`.
 
 Reading and then writing is safe because there is one writer at a time (BEGIN IMMEDIATE). The number of statements does
 not depend on the number of meetings.
@@ -21,9 +21,9 @@ from ...models import DeliveryState, MeetingStatus, ParticipantStatus, SpeakerSe
 from ..acts import Wanted
 from ..admission import Key
 from ..aside import read, seconds
-from ..assembly import Assembly, Changes, CurrentTurn, Seat, Vanish, agents_named
-from ..minutes import Meeting, Minutes, Outcome, Question, Row, judge
-from ..ports import TurnRow
+from ..assembly.terms import Assembly, Changes, CurrentTurn, Seat, Vanish, agents_named
+from ..minutes import Meeting, Minutes, Question, Row, judge
+from ..ports import Outcome, TurnRow
 from ..sql import Queries
 from .append import find_keys
 from .clock import Instant, to_datetime
@@ -43,7 +43,7 @@ Loaded = tuple[Meeting, tuple[Any, Any] | None]
 
 
 def act(connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None, instant: Instant) -> list[Outcome]:
-    """Do all of these, each to another meeting and under another key, and answer each."""
+    """Do all acts and answer each. Each has a meeting and a key of its own."""
     questions = _find_questions(connection, wanted, instant)
     judged = [judge(one, asked) for one, asked in zip(wanted, questions, strict=True)]
     names = _find_names(connection, [one for one in judged if isinstance(one, Changes)])
@@ -62,28 +62,22 @@ def act(connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None
 def vanish(
     connection: apsw.Connection, instant: Instant, *, agent: str | None = None, organization: str | None = None
 ) -> None:
-    """Before an agent, or an organization with its agents, is removed: let them leave the meetings of others.
+    """Make an agent, or the agents of an organization (external ids), leave the meetings of others before its removal.
 
-    What was said in meetings of their own is removed; those go with their hosts.
-
-    Args:
-        connection: Where it is done.
-        instant: When.
-        agent: External id.
-        organization: External id.
+    All that was said in their own meetings is removed. Those meetings go with their hosts.
     """
     parameters = {"agent": agent, "organization": organization}
     waiting: defaultdict[str, deque[str]] = defaultdict(deque)
     for meeting_id, agent_id in fetch(connection, _SQL["vanish_find"], parameters):
         waiting[meeting_id].append(agent_id)
     while waiting:
-        # One of each meeting at a time, because it is judged by what the one before it left.
+        # One agent of each meeting at a time, because it is judged by the state that the one before it left.
         leaving = [Wanted(id, Vanish(agents.popleft())) for id, agents in waiting.items()]
         try:
             with connection:  # a savepoint: all of it is written, or nothing
                 act(connection, leaving, None, instant)
         except _UNFIT:
-            for one in leaving:  # who goes leaves no seat in a meeting that cannot be acted on either
+            for one in leaving:  # an agent goes although it cannot leave a meeting that is damaged
                 with suppress(*_UNFIT), connection:
                     act(connection, [one], None, instant)
         waiting = defaultdict(deque, {id: agents for id, agents in waiting.items() if agents})
@@ -146,7 +140,7 @@ def _current_turn(turn: TurnRow) -> CurrentTurn:
 
 
 def _find_said(connection: apsw.Connection, wanted: Sequence[Wanted]) -> dict[str, int]:
-    """The turns of speeches that are stored already, by their ids."""
+    """Find the turns of the speeches that are stored already, by speech id."""
     speeches = [(one.speech.message_id, one.meeting_id) for one in wanted if one.speech is not None]
     if not speeches:
         return {}

@@ -16,21 +16,19 @@ from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, Partic
 from ...payloads import checksum
 from ..acts import Wanted, rounds
 from ..aside import read
-from ..assembly import Act, Refused, TimeOut
-from ..minutes import Outcome
+from ..assembly.terms import Act, TimeOut
 from ..ports import (
     Acted,
     Claim,
     Created,
-    Duplicate,
     EventPage,
     EventRow,
-    KeyConflict,
     MeetingRow,
     MeetingStatistics,
     MessageRow,
     NewMeeting,
     NewSpeech,
+    Outcome,
     SeatRow,
     SpeechCount,
     Standing,
@@ -72,7 +70,7 @@ class SQLiteMeetings:
         speech: NewSpeech | None = None,
         claim: Claim | None = None,
         now: datetime | None = None,
-    ) -> Acted | Refused | Duplicate | KeyConflict | None:
+    ) -> Outcome:
         """See the port."""
         wanted = Wanted(meeting_id, act, owner, speech, claim, now)
         return await self._engine.write_together(self._act, wanted, size=wanted.size)
@@ -114,7 +112,7 @@ class SQLiteMeetings:
             except DatabaseError as error:
                 if error.retryable:
                     raise
-                # One of them cannot be read, or changed. Nothing was written; so each for itself.
+                # A meeting cannot be read or changed. Nothing was written, so each is tried by itself.
                 meetings, next_due = await self._engine.write(partial(end, singly=True))
         left = None if next_due is None else (next_due - self._clock.now(now).due) / _SECOND
         return TimedOut(meetings, next_in=None if left is None else max(0.0, left))
@@ -122,7 +120,7 @@ class SQLiteMeetings:
     def _time_out_each(
         self, connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None, instant: Instant
     ) -> list[Outcome]:
-        """Act on each under a savepoint of its own; None for those that fail."""
+        """Act on each under a savepoint of its own; an act that fails is answered with None."""
         outcomes: list[Outcome] = []
         for one in wanted:
             try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...models import Kind, MessageType, TurnEnd
 from ..aside import damaged_message
-from ..assembly import Purpose
+from ..assembly.terms import Purpose
 from ..ports import CLAIM_MARGIN, MessageRow, TurnRow
 from .clock import Instant, to_datetime, to_datetime_or_none
 
