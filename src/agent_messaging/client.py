@@ -54,6 +54,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
 
     Raises:
         ConfigurationError: The configuration cannot be used. Nothing is opened yet.
+        NotInitializedError: A pattern (`sdk.one_way`, …) is used before the start or after the end; a `RuntimeError`.
 
     Example:
         async with AgentMessaging[Note]() as sdk:
@@ -206,72 +207,45 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         return Path(target)
 
     # --- the patterns -------------------------------------------------------------------------------------------------
+    # Each of these doors raises NotInitializedError, a RuntimeError, unless the SDK is started.
 
     @property
     def one_way(self) -> OneWayMessenger[T_OneWay]:
-        """One-way messages.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """One-way messages."""
         self._lifecycle.find()
         return self._one_way
 
     @property
     def conversation(self) -> Conversation[T_Conversation]:
-        """Questions with answers, and correspondence.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """Questions with answers, and correspondence."""
         self._lifecycle.find()
         return self._conversation
 
     @property
     def sync_conversation(self) -> SyncConversation[T_Conversation]:
-        """The asking side of `conversation`, under names of its own.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """The asking side of `conversation`, under names of its own."""
         return SyncConversation(self.conversation)
 
     @property
     def async_conversation(self) -> AsyncConversation[T_Conversation]:
-        """The corresponding side of `conversation`, under names of its own.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """The corresponding side of `conversation`, under names of its own."""
         return AsyncConversation(self.conversation)
 
     @property
     def meeting(self) -> MeetingManager[T_Meeting]:
-        """Meetings with turns.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """Meetings with turns."""
         self._lifecycle.find()
         return self._meeting
 
     @property
     def receipts(self) -> Receipts:
-        """What became of messages.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """What became of messages."""
         self._lifecycle.find()
         return Receipts(self._started)
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """Messages that were given up.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """Messages that were given up."""
         self._lifecycle.find()
         return DeadLetters(self._started)
 
