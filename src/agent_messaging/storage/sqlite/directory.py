@@ -12,7 +12,7 @@ import apsw
 from ...models import Agent, Organization
 from ..aside import read
 from ..sql import Queries
-from . import acting
+from . import acts
 from .clock import StoreClock, to_datetime, wall_clock
 from .engine import Engine, fetch
 
@@ -104,7 +104,7 @@ class SQLiteDirectory:
         self, name: str, external_id: str, *, agent: str | None = None, organization: str | None = None
     ) -> bool:
         def remove(connection: apsw.Connection) -> bool:
-            acting.vanish(connection, self._clock.now(), agent=agent, organization=organization)
+            acts.vanish(connection, self._clock.now(), agent=agent, organization=organization)
             connection.execute(_SQL[name], {"external_id": external_id})
             return connection.changes() > 0
 

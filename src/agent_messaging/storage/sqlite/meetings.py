@@ -1,4 +1,4 @@
-"""Meetings in SQLite: creating them, time, and reading. `acting` changes them."""
+"""Meetings in SQLite: creating them, time, and reading. `acts` changes them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ..ports import (
     UnknownAgents,
 )
 from ..sql import Queries
-from . import acting, notices
+from . import acts, notices
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch, fetch_page
 from .rows import encode, message_row, turn_row, turn_row_or_none
@@ -79,8 +79,8 @@ class SQLiteMeetings:
         outcomes: list[Outcome] = [None] * len(wanted)
         for round in rounds(wanted):
             first = wanted[round[0]]
-            acts = [wanted[position] for position in round]
-            answers = acting.act(connection, acts, first.owner, self._clock.now(first.now))
+            together = [wanted[position] for position in round]
+            answers = acts.act(connection, together, first.owner, self._clock.now(first.now))
             for position, answer in zip(round, answers, strict=True):
                 outcomes[position] = answer
         return outcomes
@@ -92,7 +92,7 @@ class SQLiteMeetings:
             instant = self._clock.now(now)
             found = fetch(connection, _SQL["time_out_find"], {"now": instant.due, "limit": limit})
             wanted = [Wanted(meeting_id, TimeOut(number)) for meeting_id, number in found]
-            act = self._time_out_each if singly else acting.act
+            act = self._time_out_each if singly else acts.act
             outcomes = act(connection, wanted, None, instant)
             ended, left = {}, []
             for (_, number), one, outcome in zip(found, wanted, outcomes, strict=True):
@@ -125,7 +125,7 @@ class SQLiteMeetings:
         for one in wanted:
             try:
                 with connection:
-                    outcomes += acting.act(connection, [one], owner, instant)
+                    outcomes += acts.act(connection, [one], owner, instant)
             except (StorageCorruptError, apsw.SQLError, apsw.ConstraintError, apsw.MismatchError) as error:
                 self._engine.aside.tell(f"meeting {one.meeting_id}", error)
                 outcomes.append(None)

@@ -1,10 +1,4 @@
-"""A store's sign of life on one database file, and its doorbell.
-
-The sign of life is the lock of `locks.ProcessLock`; the row in `processes` names it. The doorbell is a UDP socket on
-the
-loopback: a datagram to its port means "look". Rows are the truth, so a lost ring costs a poll interval and nothing
-else.
-"""
+"""A store's sign of life on one database file: the lock of `locks.ProcessLock`, which the row in `processes` names."""
 
 from __future__ import annotations
 
@@ -20,20 +14,15 @@ import apsw
 
 from ...exceptions import AgentMessagingError
 from ..sql import Queries
-from . import forks
 from .clock import StoreClock
+from .doorbell import Doorbell
 from .engine import Engine, fetch
 from .locks import ProcessLock, is_held, remove_lock
 from .system import Identity
 
 _SQL = Queries(__package__, "processes")
-_MERGE = 0.002
-"""Seconds within which rings to one process are merged into one."""
 _WATCH = 1.0
 """Seconds between two looks whether others took this process for dead."""
-_REMEMBERED = 10_000
-"""Processes whose doorbell, or lack of one, is remembered."""
-_LAST_PORT = 65_535
 _KEPT = 7 * 24 * 3600 * 1_000_000
 """Microseconds after its end for which a process's row is kept."""
 
@@ -50,16 +39,7 @@ class SQLitePresence:
         self._folder = f"{engine.location}-am"
         self._lock: ProcessLock | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._port = 0
-        self._socket: socket.socket | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_ring: Callable[[], None] = lambda: None
-        self._ports: dict[str, int] = {}
-        """Of the processes last seen alive; 0 for those that are not."""
-        self._rung: dict[str, float] = {}
-        """When each was last rung, or will be."""
-        self._asking: asyncio.Task[None] | None = None
-        self._unknown: set[str] = set()
+        self._doorbell: Doorbell | None = None
         self._data_version = 0
         self._started = False
 
@@ -68,14 +48,12 @@ class SQLitePresence:
         if self._started:  # ids are not used again
             self.process_id = str(uuid.uuid4())
         self._started = True
-        self._loop = asyncio.get_running_loop()
-        self._on_ring = on_ring
         if not self._engine.in_memory:
-            self._port = self._listen(self._loop)
+            self._doorbell = Doorbell(self._find_ports, lambda rung: rung == self.process_id, on_ring)
             self._data_version = await self._read_data_version()
         await self._appear(self.process_id)
         if not self._engine.in_memory:
-            self._watching = self._loop.create_task(self._watch(on_lost), name="agent-messaging-presence")
+            self._watching = asyncio.create_task(self._watch(on_lost), name="agent-messaging-presence")
 
     async def _appear(self, process_id: str) -> None:
         lock = None if self._engine.in_memory else ProcessLock.join(self._folder, self._database(), process_id)
@@ -86,7 +64,7 @@ class SQLitePresence:
             "pid": os.getpid(),
             "boot_id": self._clock.boot_id,
             "lock_name": "" if lock is None else lock.name,
-            "port": self._port,
+            "port": 0 if self._doorbell is None else self._doorbell.port,
             "at": at,
         }
 
@@ -125,67 +103,14 @@ class SQLitePresence:
         assert self._engine.guard.database is not None
         return self._engine.guard.database
 
-    def _listen(self, loop: asyncio.AbstractEventLoop) -> int:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind(("127.0.0.1", 0))
-        forks.add(self)
-        loop.add_reader(self._socket, self._hear)
-        port: int = self._socket.getsockname()[1]
-        return port
-
-    def _hear(self) -> None:
-        assert self._socket is not None
-        rung = False
-        mine = self.process_id.encode()
-        with suppress(OSError):
-            while True:
-                # Somebody may still ring a port that was another's before.
-                rung = self._socket.recv(64) == mine or rung
-        if rung:
-            self._on_ring()
+    async def _find_ports(self) -> dict[str, int]:
+        rows = await self._engine.read(lambda con: fetch(con, _SQL["presence_list"], {}))
+        return {process_id: port for process_id, _, port in rows}
 
     def ring(self, process_ids: Iterable[str]) -> None:
         """See the port."""
-        if self._socket is None or self._loop is None:
-            return
-        now = self._loop.time()
-        for process_id in process_ids:
-            if process_id not in self._ports:
-                self._unknown.add(process_id)
-                continue
-            next_time = self._rung.get(process_id, 0.0) + _MERGE
-            if next_time <= now:
-                self._rung[process_id] = now
-                self._send(process_id)
-            elif next_time - _MERGE <= now:  # otherwise a later one is on its way already
-                self._rung[process_id] = next_time
-                self._loop.call_at(next_time, self._send, process_id)
-        if self._unknown and (self._asking is None or self._asking.done()):  # done, where tasks are started eagerly
-            self._asking = self._loop.create_task(self._learn(), name="agent-messaging-doorbell")
-
-    def _send(self, process_id: str) -> None:
-        port = self._ports.get(process_id, 0)
-        if port and self._socket is not None:
-            with suppress(OSError):  # a full buffer: its owner has rings enough to hear
-                self._socket.sendto(process_id.encode(), ("127.0.0.1", port))
-
-    async def _learn(self) -> None:
-        try:
-            while self._unknown:
-                asked, self._unknown = self._unknown, set()
-                rows = await self._engine.read(lambda con: fetch(con, _SQL["presence_list"], {}))
-                # Who is not among the living never comes back: ids are not used again.
-                known = self._ports if len(self._ports) < _REMEMBERED else {}
-                self._ports = dict.fromkeys((*known, *asked), 0)
-                self._ports.update({process_id: port for process_id, _, port in rows if 0 <= port <= _LAST_PORT})
-                self._rung = {id: at for id, at in self._rung.items() if id in self._ports}
-                for process_id in asked:
-                    self._send(process_id)
-        except AgentMessagingError:
-            self._unknown.clear()  # their poll finds it
-        finally:
-            self._asking = None
+        if self._doorbell is not None:
+            self._doorbell.ring(process_ids)
 
     async def has_changed(self) -> bool:
         """See the port. True also after commits of this store."""
@@ -221,27 +146,17 @@ class SQLitePresence:
 
         return await self._engine.read(find)
 
-    def abandon(self) -> None:
-        """Close the child's descriptor of the doorbell, and leave the poller alone, which the parent uses too."""
-        if self._socket is not None:
-            os.close(self._socket.detach())
-            self._socket = None
-
     async def aclose(self) -> None:
         """See the port. The row stays as it is: to retire is ProcessStore's."""
         if self._engine.is_forked:
             return  # the child shares the parent's poller: what it removes there the parent would lose
-        here = asyncio.get_running_loop()  # the tasks of a loop that was closed have ended with it
-        tasks = [task for task in (self._watching, self._asking) if task is not None and task.get_loop() is here]
-        self._watching = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._socket is not None:
-            if self._loop is not None and not self._loop.is_closed():
-                self._loop.remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        watching, self._watching = self._watching, None
+        if watching is not None and watching.get_loop() is asyncio.get_running_loop():  # a closed loop ended its tasks
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        doorbell, self._doorbell = self._doorbell, None
+        if doorbell is not None:
+            await doorbell.aclose()
         if self._lock is not None:
             self._lock.leave(self.process_id)
             self._lock = None
