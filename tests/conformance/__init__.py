@@ -15,6 +15,7 @@ from .concurrency import ConcurrencyConformance
 from .conversation_machine import ConversationMachineConformance
 from .deliveries import DeliveryConformance
 from .directory import DirectoryConformance
+from .giving_up import GivingUpConformance
 from .machine import DeliveryMachineConformance
 from .meeting_machine import MeetingMachineConformance
 from .meeting_races import MeetingRaceConformance
@@ -36,6 +37,7 @@ __all__ = [
     "DeliveryConformance",
     "DeliveryMachineConformance",
     "DirectoryConformance",
+    "GivingUpConformance",
     "MeetingConformance",
     "MeetingMachineConformance",
     "MeetingRaceConformance",

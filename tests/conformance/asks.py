@@ -706,7 +706,7 @@ class AskEndConformance(StoreFixtures):
         asker = new_id()
         ask = await world.ask(timeout=10, owner=asker)
         run = await world.claim_talk()
-        assert (await world.deliveries.advance(world.at(11))).expired_origins == {asker}
+        assert (await world.deliveries.advance(world.at(11))).expired_origins == {asker, world.owner}
         assert await world.ask_state(ask) == AskState.TIMED_OUT
         assert await world.state(ask) == DeliveryState.CLAIMED
         assert (await world.settle(run, answer=world.result(), now=world.at(12))).moved == [True]

@@ -3,6 +3,7 @@
 from tests.conformance import (
     AskConformance,
     CircleConformance,
+    GivingUpConformance,
     SessionConformance,
     WaitConformance,
 )
@@ -14,6 +15,10 @@ class TestSessions(SessionConformance):
 
 class TestAsks(AskConformance):
     """Asking, answering, and all the other ends."""
+
+
+class TestGivingUp(GivingUpConformance):
+    """Runs whose askers do not wait any more."""
 
 
 class TestCircles(CircleConformance):

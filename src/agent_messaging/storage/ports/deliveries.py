@@ -291,7 +291,7 @@ class Advanced:
     due: int
     """Scheduled messages and retries that became due."""
     expired_origins: set[str]
-    """The processes that stored what expired, or asked what timed out."""
+    """The processes that stored what expired, asked what timed out, or are at work on such an ask."""
     released: int
     """Claims past their hard end that returned to the queue or died."""
     next_in: float | None

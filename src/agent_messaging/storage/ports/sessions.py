@@ -96,6 +96,8 @@ class AskRow:
     """Where it is replied (and the answer has not been removed)."""
     reason: str | None = None
     """Where it failed: why, as the delivery's log says it."""
+    worker: str | None = None
+    """The process at work on its message; `find_ended_asks` does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class EndedSession:
     session_id: str
     asks: list[EndedAsk]
     processes: set[str]
-    """Those with an ask or a wait that ended with it."""
+    """Those with an ask or a wait that ended with it, and those at work on such an ask."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,18 @@ async def leave(connection: Connection, process_ids: Collection[str], now: datet
     await connection.execute(_SQL["waits_remove_of_processes"], ids)
 
 
+async def find_workers(connection: Connection, seqs: Sequence[int]) -> set[str]:
+    """The processes at work on these."""
+    return {row["owner"] for row in await connection.fetch(_SQL["asks_find_workers"], seqs)} if seqs else set()
+
+
 async def time_out(connection: Connection, limit: int, now: datetime | None) -> set[str]:
-    """End the open asks whose deadline is over; returns the processes that asked, or stored what expired with it."""
+    """End the open asks whose deadline is over.
+
+    Returns:
+        The processes that asked, are at work on one, or stored what expired with it.
+    """
     rows = await connection.fetch(_SQL["asks_time_out"], now, limit)
-    origins = {row["origin"] for row in rows if row["origin"] is not None}
-    return origins | await settle_deliveries(connection, [row["seq"] for row in rows], now)
+    seqs = [row["seq"] for row in rows]
+    processes = await find_workers(connection, seqs) | {row["origin"] for row in rows if row["origin"] is not None}
+    return processes | await settle_deliveries(connection, seqs, now)

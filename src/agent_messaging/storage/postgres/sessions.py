@@ -69,7 +69,9 @@ class PostgresSessions:
                 return await _find_ended(connection, ending.message_id)
             moment = ended[0]["ended_at"]
             rows = await connection.fetch(_SQL["end_session_asks"], session_id, moment)
-            await asks.settle_deliveries(connection, [row["seq"] for row in rows], moment)
+            seqs = [row["seq"] for row in rows]
+            workers = await asks.find_workers(connection, seqs)
+            await asks.settle_deliveries(connection, seqs, moment)
             waits = await connection.fetch(_SQL["end_session_waits"], agent_id, other_id)
             await connection.execute(
                 _SQL["end_session_store"],
@@ -81,7 +83,7 @@ class PostgresSessions:
                 ending.checksum,
                 moment,
             )
-            return _ended(session_id, rows, (row["process_id"] for row in waits))
+            return _ended(session_id, rows, workers | {row["process_id"] for row in waits})
 
         return await self._engine.run(work, write=True, repeatable=True)
 
@@ -309,4 +311,5 @@ def _ask(row: Any) -> AskRow:
         deadline_at=row["deadline_at"],
         answer=answer,
         reason=reason,
+        worker=row.get("worker"),
     )

@@ -63,11 +63,16 @@ def follow(connection: apsw.Connection, seqs: Sequence[int], instant: Instant) -
     return [ended for _, ended, _ in failed], origins
 
 
+def find_workers(connection: apsw.Connection, seqs: Sequence[int]) -> set[str]:
+    """The processes at work on these."""
+    return set(fetch(connection, _SQL["asks_find_workers"], {"seqs": encode(seqs)})) if seqs else set()
+
+
 def time_out(connection: apsw.Connection, instant: Instant, limit: int) -> set[str]:
-    """End those that are past their deadline; answers who asked them."""
+    """End those that are past their deadline; returns the processes that asked them, or are at work on them."""
     late = fetch(connection, _SQL["asks_find_late"], {"now": instant.due, "limit": limit})
     give_up(connection, late["seqs"], AskState.TIMED_OUT, instant)
-    return {origin for origin in late["origins"] if origin is not None}
+    return {origin for origin in late["origins"] if origin is not None} | find_workers(connection, late["seqs"])
 
 
 def forget_processes(connection: apsw.Connection, process_ids: Iterable[str], instant: Instant) -> list[int]:

@@ -88,6 +88,7 @@ class SQLiteSessions:
                 connection.execute(_SQL["end_session_store"], parameters)
             ended = [EndedAsk(ask_id, AskState.ENDED, origin) for _, ask_id, origin in open_asks]
             processes = {*waiting, *(ask.origin for ask in ended if ask.origin is not None)}
+            processes |= asks.find_workers(connection, [seq for seq, _, _ in open_asks])
             return EndedSession(session_id, ended, processes)
 
         return await self._engine.write(end)
@@ -330,7 +331,7 @@ def _session(row: list[Any]) -> SessionRow:
 
 
 def _ask(row: list[Any]) -> AskRow:
-    (ask_id, session_id, asker_id, responder_id, state, origin, deadline_at, reason, answer_id, *answer) = row
+    (ask_id, session_id, asker_id, responder_id, state, origin, deadline_at, reason, worker, answer_id, *answer) = row
     content, metadata, checksum = answer
     known, why = ask_state(state, reason)
     return AskRow(
@@ -343,4 +344,5 @@ def _ask(row: list[Any]) -> AskRow:
         deadline_at=to_datetime(deadline_at),
         answer=None if answer_id is None else AnswerRow(answer_id, content, metadata, checksum),
         reason=why,
+        worker=worker,
     )

@@ -354,6 +354,11 @@ with late as materialized (
 update asks a set state = 'timed_out', ended_at = l.now from late l where a.seq = l.seq and a.state = 'open'
 returning a.seq, a.origin::text
 
+-- name: asks_find_workers
+-- Who is at work on these. By keys, as close_asks.
+select distinct d.owner::text from deliveries d
+where d.seq = any($1::bigint[]) and d.state || '' = 'claimed' and d.owner is not null
+
 -- name: asks_settle_deliveries
 -- Of those named, the queued ones whose ask is not open: nobody waits for a run. A statement after the one that ended the
 -- ask, or returned the delivery, so that it sees what both have become. By keys, as close_asks.

@@ -90,6 +90,12 @@ select e.session_id::text, null, null, w.process_id::text
 from messages e
 join waits w on (w.recipient_id, w.sender_id) in ((e.recipient_id, e.sender_id), (e.sender_id, e.recipient_id)) and w.is_ended
 where e.id = $1::text::uuid
+union all
+select e.session_id::text, null, null, d.owner::text
+from messages e
+join asks a on a.session_id = e.session_id and a.state = 'ended'
+join deliveries d on d.seq = a.seq and d.state = 'claimed'
+where e.id = $1::text::uuid
 
 -- name: end_session_asks
 with held as materialized (
@@ -277,7 +283,7 @@ returning d.seq
 -- name: find_asks
 -- Behind the one with which the answers reach so many bytes only which there are: they are `left` for another look. The
 -- sizes are known without reading what they are of.
-select p.ask_id, p.session_id, p.asker_id, p.responder_id, p.state, p.origin, p.deadline_at, p.reason, p.answer_id,
+select p.ask_id, p.session_id, p.asker_id, p.responder_id, p.state, p.origin, p.deadline_at, p.reason, p.worker, p.answer_id,
   case when not p.is_left then p.content end as content, case when not p.is_left then p.metadata end as metadata,
   p.checksum, p.is_left
 from (
@@ -285,7 +291,8 @@ from (
     order by i.position rows between unbounded preceding and 1 preceding
   ), 0) >= $2::bigint as is_left
   from (
-    select i.position, m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state,
+    select i.position, (select d.owner::text from deliveries d where d.seq = m.seq and d.state || '' = 'claimed') as worker,
+      m.id::text as ask_id, a.session_id::text, a.asker_id::text, a.responder_id::text, a.state,
       a.origin::text, a.deadline_at, a.reason, q.id::text as answer_id, q.content, q.metadata, q.checksum
     from unnest($1::text[]::uuid[]) with ordinality as i (id, position)
     join messages m on m.id = i.id
@@ -317,7 +324,7 @@ from (
 -- name: close_asks
 -- Thousands at once, also where the server has no statistics yet: by their keys, however few it takes the others for.
 with held as materialized (
-  select d.seq from deliveries d
+  select d.seq, case d.state when 'claimed' then d.owner::text end as worker from deliveries d
   where d.seq = any(array(select m.seq from unnest($1::text[]::uuid[]) as i (id) join messages m on m.id = i.id))
   order by d.seq
   for update of d
@@ -325,7 +332,8 @@ with held as materialized (
 update asks a set state = $2, ended_at = coalesce($3::timestamptz, store_now())
 where a.seq = any(array(select h.seq from held h)) and a.state || '' = 'open'
 returning a.seq, (select m.id::text from messages m where m.seq = a.seq) as ask_id, a.session_id::text,
-  a.asker_id::text, a.responder_id::text, a.state, a.origin::text, a.deadline_at, a.reason, null as answer_id
+  a.asker_id::text, a.responder_id::text, a.state, a.origin::text, a.deadline_at, a.reason,
+  (select h.worker from held h where h.seq = a.seq) as worker, null as answer_id
 
 -- name: close_asks_unread
 -- Read since it was stored, by the call that has given up now. What its recipient read later, in another way, stays read.

@@ -137,6 +137,11 @@ select json_object('seqs', json_group_array(seq), 'origins', json_group_array(di
   select seq, origin from asks where state = 'open' and deadline_due <= :now order by deadline_due limit :limit
 )
 
+-- name: asks_find_workers
+-- Who is at work on these.
+select json_group_array(distinct owner) from deliveries
+where seq in (select value from jsonb_each(:seqs)) and state = 'claimed' and owner is not null
+
 -- name: asks_find_of_processes
 -- An ask that was made under an idempotency key stays: a repeat may join it.
 select json_group_array(seq) from asks indexed by asks_open

@@ -191,16 +191,17 @@ where deliveries.seq = taken.seq and deliveries.read_at = taken.at and state = '
 
 -- name: find_asks
 select json_group_array(json_array(m.id, a.session_id, a.asker_id, a.responder_id, a.state, a.origin, a.deadline_at, a.reason,
-  r.id, r.content, r.metadata, r.checksum))
+  iif(d.state = 'claimed', d.owner, null), r.id, r.content, r.metadata, r.checksum))
 from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join asks as a on a.seq = m.seq
+cross join deliveries as d on d.seq = m.seq
 left join messages as r on r.seq = a.answer_seq
 
 -- name: find_ended_asks
 -- Those that are open are none of the rows; those that do not exist have a row without an ask.
 select json_group_array(json_array(wanted.value, a.session_id, a.asker_id, a.responder_id, a.state, a.origin, a.deadline_at,
-  a.reason, r.id, r.content, r.metadata, r.checksum))
+  a.reason, null, r.id, r.content, r.metadata, r.checksum))
 from jsonb_each(:ids) as wanted
 left join messages as m on m.id = wanted.value
 left join asks as a on a.seq = m.seq
