@@ -1,7 +1,7 @@
 """Stored bodies: the one place that opens what a store gave back of a message, an answer or an event.
 
-A body is JSON text, perhaps with metadata, and the checksum under which both were stored. Nothing reads such a text
-around it: what is not what was stored is never shown as if it were.
+A body is JSON text, perhaps with metadata, and the checksum under which both were stored. Nothing else reads such a
+text, so a damaged body is never shown as if it were genuine.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Sealed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What was stored, as plain JSON values."""
+    """A stored body as plain JSON values."""
 
     content: Any
     metadata: dict[str, Any] = field(default_factory=dict)
     is_damaged: bool = False
-    """It cannot be read, or is not what was stored: the content is None."""
+    """The body cannot be read, or is not what was stored; the content is None."""
 
 
 def verify_body(sealed: Sealed, name: str) -> None:
     """Compare a body with its checksum.
 
     Args:
-        name: What it is the body of, for the error: "message 0198…".
+        name: The owner of the body, for the error: "message 0198…".
 
     Raises:
         StorageCorruptError: It is not what was stored.
@@ -65,7 +65,7 @@ def verify_body(sealed: Sealed, name: str) -> None:
 
 
 def open_metadata(sealed: Sealed, name: str) -> dict[str, Any]:
-    """The metadata alone, where the content is opened elsewhere.
+    """Open the metadata alone, where the content is opened elsewhere.
 
     Raises:
         StorageCorruptError: There are some, and the body is not what was stored, or they are no object.
@@ -77,7 +77,7 @@ def open_metadata(sealed: Sealed, name: str) -> dict[str, Any]:
 
 
 def open_body(sealed: Sealed, name: str) -> Body:
-    """The body as plain JSON values, fresh ones each time.
+    """Open the body as plain JSON values, fresh ones each time.
 
     Raises:
         StorageCorruptError: It is not what was stored, or no JSON, or its metadata are no object.
@@ -91,7 +91,7 @@ def open_body(sealed: Sealed, name: str) -> Body:
 
 
 def open_as(sealed: Sealed, name: str, decoder: Decoder, annotation: Any = MISSING, *, field: str = "message") -> Any:
-    """The content as the type that an annotation asks for.
+    """Open the content as the type that an annotation asks for.
 
     Raises:
         StorageCorruptError: As of `open_body`.
@@ -101,12 +101,12 @@ def open_as(sealed: Sealed, name: str, decoder: Decoder, annotation: Any = MISSI
     try:
         return decoder.decode(sealed.content, annotation, field=field)
     except PayloadError:
-        open_body(sealed, name)  # what is no JSON at all fits no type, and is damage
+        open_body(sealed, name)  # text that is no JSON fits no type either, and is damage
         raise
 
 
 def open_or_mark(sealed: Sealed, name: str) -> Body:
-    """The body for a list: one that is damaged hides no others. It is marked, with a line in the log."""
+    """Open the body for a list. A damaged one is marked, with a line in the log, so that it hides no others."""
     try:
         return open_body(sealed, name)
     except StorageCorruptError as error:

@@ -239,7 +239,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
 
     @property
     def receipts(self) -> Receipts:
-        """What became of messages."""
+        """The receipts of messages."""
         self._lifecycle.find()
         return Receipts(self._started)
 
@@ -348,7 +348,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         return self._handlers.unregister(agent_external_id)
 
     async def serve(self, *agent_external_ids: str) -> None:
-        """Let this process's bare global handlers serve these agents; `"*"` is every agent of the store.
+        """Have this process's bare global handlers serve these agents; `"*"` is every agent of the store.
 
         Agents registered through this object are served anyway. An agent that another live process serves with a
         handler of its own is left to it.

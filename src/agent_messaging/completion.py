@@ -1,4 +1,4 @@
-"""What completion offers on the objects that users hold: their calls, and nothing that these work with."""
+"""Completion offers the calls of the objects that users hold, and nothing that these work with."""
 
 from __future__ import annotations
 

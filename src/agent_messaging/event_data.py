@@ -1,9 +1,10 @@
 """The data of each type of meeting event, as models: a typed view of what `event.data` has under the same names.
 
-A handler gets them where its annotation says so; anybody else makes one with `Model.model_validate(event.data)`. They
-hold all that the SDK tells. What an application adds to events of its own is in `event.data` alone.
+A handler gets a model where its annotation names it; other code makes one with `Model.model_validate(event.data)`. The
+models hold all that the SDK tells. Keys that an application adds to events of its own are in `event.data` alone.
 
-Each id of an agent has its external id beside it; None where the agent was removed and its name is not known any more.
+Each id of an agent has its external id beside it. The external id is None where the agent was removed and its name is
+not known any more.
 """
 
 from __future__ import annotations

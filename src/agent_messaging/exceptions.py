@@ -44,7 +44,7 @@ class AgentMessagingError(Exception):
     code: ClassVar[str] = "agent_messaging"
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
-    """What the command line exits with."""
+    """The exit code of the command line."""
 
     def __init__(self, message: str | None = None, *, remedy: str = "", **details: Any) -> None:
         for name, value in details.items():
@@ -56,9 +56,9 @@ class AgentMessagingError(Exception):
             message = self.render() if details else _documentation(type(self))
             remedy = self.advise() if details else ""
         self.problem = message
-        """What is wrong: the message without the remedy."""
+        """The message without the remedy."""
         self.remedy = remedy
-        """What to do about it in code; empty where the problem says it or there is nothing to do."""
+        """The next step in code; empty where the problem names it or there is none."""
         super().__init__(f"{message} {remedy}" if remedy else message)
 
     def render(self) -> str:
@@ -78,9 +78,9 @@ def _documentation(cls: type[AgentMessagingError]) -> str:
 
 
 def copy_error(error: Any) -> Any:
-    """An error of one's own for each caller: where it is raised, its traceback is written into it.
+    """Copy an error for one more caller, because raising an error writes a traceback into it.
 
-    Others than the SDK's are returned as they are: not every exception can be copied.
+    Only the SDK's own errors are copied: not every exception can be.
     """
     if not isinstance(error, AgentMessagingError):
         return error
@@ -134,7 +134,7 @@ class InvalidArgumentError(AgentMessagingError, ValueError):
     value: object = None
     """The refused value; absent where it is a payload."""
     reason: str = ""
-    """What is wrong with it and what is accepted."""
+    """The rule that the value breaks, and what is accepted."""
 
     def render(self) -> str:
         return f"{self.field}: {_shorten(self.value)} {self.reason}"
@@ -176,9 +176,9 @@ class _UnknownNameError(AgentMessagingError):
     suggestions: tuple[str, ...] = ()
     """The closest registered names, closest first; may be empty."""
     role: str = ""
-    """What the name was used as, such as "sender"; may be empty."""
+    """The use of the name, such as "sender"; may be empty."""
     store: str = ""
-    """Where it was looked for: a file, or a URL without its password."""
+    """The store in which it was looked for: a file, or a URL without its password."""
 
     def render(self) -> str:
         noun = f"{self.role.capitalize()} {self.noun.lower()}" if self.role else self.noun
@@ -267,7 +267,7 @@ class NoHandlerRegisteredError(HandlerError):
     agents: tuple[str, ...] = ()
     kind: str = "one-way"
     store: str = ""
-    """Where the live processes were looked for: a file, or a URL without its password."""
+    """The store whose processes were looked at: a file, or a URL without its password."""
 
     def render(self) -> str:
         where = f" of the store {self.store}" if self.store else ""

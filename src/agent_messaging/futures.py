@@ -1,8 +1,7 @@
 """Futures and tasks whose caller may be cancelled in the very step in which they fail.
 
-The event loop then hands the caller the cancellation, and nobody takes the error: when the future is collected, it is
-reported as never retrieved. Whoever waits raises the error; who was cancelled wants none. So all that fails here is
-taken at once.
+The event loop then hands the caller the cancellation, and nobody takes the error: when the future is collected, asyncio
+reports it as never retrieved. So every error here is taken at once. A caller that waits raises it all the same.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ def fail(future: asyncio.Future[Any], error: BaseException) -> None:
 
 
 def take_error(future: asyncio.Future[Any]) -> None:
-    """For `add_done_callback`: whoever waits raises its error, or wants none."""
+    """Take the error of a future; for `add_done_callback`."""
     if not future.cancelled():
         future.exception()
 
 
 async def outlive(task: asyncio.Future[T]) -> T:
-    """What a task returns or raises. It goes on when the caller is cancelled."""
+    """Return or raise what a task does. The task goes on when the caller is cancelled."""
     task.add_done_callback(take_error)
     await asyncio.wait({task})
     return task.result()

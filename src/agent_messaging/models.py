@@ -1,4 +1,4 @@
-"""What users see: records, enums and the mapping that query methods return. Data only, no behaviour.
+"""The records and enums that users see, and the mapping that query methods return. Data only, no behaviour.
 
 Instants are aware UTC datetimes. Records are snapshots: they do not follow later changes.
 """
@@ -34,7 +34,7 @@ class SessionStatus(StrEnum):
 
 
 class SessionType(StrEnum):
-    """How a session was opened; informational."""
+    """The kind of call that opened a session; informational."""
 
     SYNC = "sync"
     ASYNC = "async"
@@ -50,7 +50,7 @@ class MeetingStatus(StrEnum):
 
 
 class ParticipantStatus(StrEnum):
-    """Where a participant stands."""
+    """The state of a participant."""
 
     INVITED = "invited"
     ATTENDING = "attending"
@@ -69,31 +69,31 @@ class MessageType(StrEnum):
 
 
 class SpeakerSelection(StrEnum):
-    """Who names the next speaker, where the current one does not."""
+    """The rule for the next speaker, where the current one names nobody."""
 
     ROUND_ROBIN = "round_robin"
-    """Nobody: turns go round in the order of joining."""
+    """Turns go round in the order of joining."""
     HOST = "host"
-    """The host, each time it speaks; after everybody else the host has the turn."""
+    """The host names the next speaker when it speaks; after everybody else the host has the turn."""
     CUSTOM = "custom"
-    """A function of the host's process."""
+    """A function of the host's process names it."""
 
 
 class TurnEnd(StrEnum):
-    """How a turn ended."""
+    """The way in which a turn ended."""
 
     SPOKE = "spoke"
     PASSED = "passed"
     TIMED_OUT = "timed_out"
     SKIPPED = "skipped"
-    """By the host."""
+    """The host ended it."""
     LEFT = "left"
     """Its holder left, was removed, or its agent was deregistered."""
     MEETING_ENDED = "meeting_ended"
 
 
 class MeetingEventType(StrEnum):
-    """What happened in a meeting."""
+    """The types of the events of a meeting."""
 
     MEETING_STARTED = "meeting_started"
     MEETING_ENDED = "meeting_ended"
@@ -222,9 +222,9 @@ class Message(_Record, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class MessageContext:
-    """What a handler is told about the message beside its payload.
+    """The facts about a message that a handler gets beside its payload.
 
-    Made by the SDK. A test of a handler makes its own, with what the handler reads: `MessageContext("alice", "bob")`.
+    The SDK makes it. A test of a handler makes its own, with the fields it reads: `MessageContext("alice", "bob")`.
     """
 
     sender_id: str
@@ -296,7 +296,7 @@ _D = TypeVar("_D", default=EventData)
 
 @dataclass(frozen=True, slots=True)
 class MeetingEventPayload(Generic[_D]):
-    """What an event handler receives.
+    """An event, as its handler receives it.
 
     Annotated as `MeetingEventPayload[TurnChangedEventData]`, or with another model of `agent_messaging.event_data`, a
     handler gets its data as that model.
@@ -309,7 +309,7 @@ class MeetingEventPayload(Generic[_D]):
     timestamp: datetime = None  # type: ignore[assignment]
     """Now, where it is left out or None."""
     agent_external_id: str | None = None
-    """Whom it is about; None also where that agent is not known any more."""
+    """The agent that the event is about; None also where that agent is not known any more."""
 
     def __post_init__(self) -> None:
         if self.timestamp is None:
@@ -339,11 +339,11 @@ class Turn:
     deadline: datetime | None
     """When it ends by itself; None: never."""
     messages: tuple[Record, ...]
-    """What was said since the agent's last speech, oldest first. As of `get_meeting_history`."""
+    """The speeches since the agent's last one, oldest first, as `get_meeting_history` returns them."""
     has_ended: bool = False
     """The meeting is over."""
     notes: tuple[Record, ...] = ()
-    """What the SDK noted since then: who joined, left, passed or let its time run out, and the ending. These and the
+    """The SDK's own notes since then: who joined, left, passed or let its time run out, and the ending. These and the
     messages are the newest hundred of both."""
 
     def __bool__(self) -> bool:
@@ -369,7 +369,7 @@ class ReceiptEvent:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the sender can see of a delivery. Each fact in it is durable."""
+    """The life of a delivery, as its sender can see it. Each fact in it is durable."""
 
     message_id: str
     sender_id: str
@@ -413,7 +413,7 @@ class DeadLetter:
     recipient_id: str
     kind: Kind
     content: Any
-    """As plain JSON; None where what is stored is damaged, which the reasons then say. So with the metadata, empty."""
+    """Plain JSON. If the stored message is damaged, this is None, the metadata are empty, and the reasons say so."""
     metadata: Mapping[str, Any]
     attempt: int
     reasons: tuple[str, ...]

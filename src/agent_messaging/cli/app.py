@@ -1,4 +1,4 @@
-"""How every command behaves: its help, and how it ends.
+"""The behaviour that all commands share: the help, and the end.
 
 A command raises what went wrong. Here it becomes one line on stderr (with `--json` one JSON object) and an exit code:
 0 done, 2 wrong use or setting, the error's own `exit_code` where the SDK raised it, 130 interrupted, 141 the reader of
@@ -30,7 +30,7 @@ class Command(click.Command):
         self.params += global_options()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The command's own options first."""
+        """Write the command's own options first."""
         write_options(self, ctx, formatter)
 
 
@@ -46,11 +46,11 @@ class Group(click.Group):
         self.params += global_options()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they were added."""
+        """List them in the order in which they were added."""
         return list(self.commands)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands first, then the options."""
+        """Write the commands first, then the options."""
         self.format_commands(ctx, formatter)
         write_options(self, ctx, formatter)
 
@@ -108,7 +108,7 @@ class App(Group):
 
 
 def _forget_stdout() -> None:
-    """Nobody reads any more; without this, the interpreter would complain when it flushes at exit."""
+    """Drop the output, which nobody reads any more: otherwise the interpreter complains when it flushes at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -35,10 +35,10 @@ def confirm(options: Options, what: str) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the process by the signal itself; nothing is open that would have to be left in order.
+    """Ctrl-C ends the process by the signal itself; nothing is open that would have to be left in order.
 
-    Python's own handler only takes a note of it. A note taken between the question and the reading of the answer is
-    looked at when the answer has come.
+    Python's own handler only takes a note. It looks at a note taken between the question and the reading of the answer
+    when the answer has come.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:  # somebody has other plans

@@ -26,7 +26,7 @@ DAMAGED = 3
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What bringing the schema up to date did."""
+    """The result of bringing the schema up to date."""
 
     location: str
     schema_version: int

@@ -1,4 +1,4 @@
-"""`agent-messaging doctor`: what the store is, how it does, and the next step for whatever is wrong."""
+"""`agent-messaging doctor`: the state of the store, and the next step for each thing that is wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LATE = 60.0
 
 @dataclass(slots=True)
 class Report:
-    """All that the doctor saw."""
+    """All facts and findings of one examination."""
 
     location: str
     chosen_by: str
@@ -86,7 +86,7 @@ def _chosen_by(options: Options, config: Config) -> str:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """What is wrong, and the last sentence, which by the SDK's rule is the next step."""
+    """Part a message into the problem and its last sentence, which by the SDK's rule is the next step."""
     problem, separator, step = text.rstrip().rpartition(". ")
     return (f"{problem}.", step) if separator else (text, "Run this again with -v to see more.")
 

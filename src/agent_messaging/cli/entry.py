@@ -1,4 +1,4 @@
-"""Where the command begins: Ctrl-C while it is being loaded ends it by the signal itself, without a traceback."""
+"""The entry point: Ctrl-C while the command is being loaded ends it by the signal itself, without a traceback."""
 
 from __future__ import annotations
 

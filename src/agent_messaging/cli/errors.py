@@ -1,4 +1,4 @@
-"""What is printed of an error: one line, with the remedy of the command line, and the exit code that belongs to it."""
+"""Printing an error: one line, with the remedy of the command line, and the exit code that belongs to it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _explain(error: Exception) -> tuple[str, str, dict[str, Any], int]:
 
 
 def _remedy(error: AgentMessagingError) -> str:
-    """What to do about it on the command line, where that is something else than in code."""
+    """The next step on the command line, where it is another one than in code."""
     match error:
         case AgentNotFoundError():
             return "Add it with `agent-messaging agents add`, or correct the name."

@@ -1,4 +1,4 @@
-"""What an agent receives, of every kind, as the commands show it, and how it is answered."""
+"""The messages of every kind that an agent receives, as the commands show them, and the commands that answer them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Stream:
 
 
 async def describe(sdk: AgentMessaging, rows: Sequence[MessageRow]) -> list[dict[str, Any]]:
-    """What the commands show of messages.
+    """Describe messages as the commands show them.
 
     `kind` is the SDK's; `ask` the state of the ask that a message is, else None; `reply` the command that answers it
     where somebody waits for that. A message that cannot be read has no content, and `damage` says why.
@@ -113,7 +113,7 @@ def reply_command(recipient: str, sender: str) -> str:
 
 
 def word_for(message: dict[str, Any]) -> str:
-    """What people call it."""
+    """The word that people use for it."""
     if message["ask"] is not None:
         return "question"
     if message["kind"] is Kind.CONVERSATION:
@@ -128,5 +128,5 @@ def text_of(message: dict[str, Any]) -> Any:
 
 
 def waits_for(message: dict[str, Any]) -> str:
-    """Who waits for the answer to it, and the command that gives it."""
+    """Say who waits for the answer to it, and the command that gives it."""
     return clean(f"{message['sender_id']} waits for the answer: {message['reply']}")

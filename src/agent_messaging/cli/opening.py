@@ -1,7 +1,7 @@
-"""From the command line to a started SDK, and out again however the command ends.
+"""Opening the SDK for a command, and leaving it in order however the command ends.
 
 A command that opens the SDK is a process in the store like any other, but it has no handlers and so serves nobody.
-What takes long to import is imported where it is used, here and in every command, so that help comes at once.
+Modules that take long to import are imported where they are used, here and in every command: help comes at once.
 """
 
 from __future__ import annotations

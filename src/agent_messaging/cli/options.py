@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class Options:
-    """What may be said at any place of the command line."""
+    """The values of the shared options."""
 
     url: str | None = None
     """None: the environment, .env or the default, as `Config` reads them."""

@@ -1,4 +1,4 @@
-"""What is printed: a table on a terminal, aligned text in a pipe, JSON for programs."""
+"""Printing: a table on a terminal, aligned text in a pipe, JSON for programs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _LISTS = frozenset({"name", "serves"})
 MAX_CONTENT = 200
 """Characters of a payload shown to people; JSON has all of it."""
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys instead of showing it: control characters, ends of lines, changes of the direction of writing
-(they can show a text in another order than it has), and halves of characters."""
+"""Characters that a terminal obeys instead of showing them: control characters, ends of lines, changes of the direction
+of writing (which can show a text in another order than it has), and halves of characters."""
 
 
 def show(options: Options, document: Mapping[str, Any], human: Callable[[], None]) -> None:
@@ -100,7 +100,7 @@ def whole(value: Any) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """What fits into so many columns of a terminal."""
+    """Cut a text to so many columns of a terminal."""
     from rich.text import Text
 
     line = Text(text)
@@ -109,7 +109,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def instant(value: datetime | None) -> str:
-    """In the local time zone, to the second; of today only the time."""
+    """An instant in the local time zone, to the second; only the time if it is today."""
     if value is None:
         return ""
     local = value.astimezone()

@@ -74,7 +74,7 @@ def send(
 
     async def work(sdk: AgentMessaging) -> tuple[list[str], list[str], Exception | None, list[Receipt] | None]:
         required = require_handler
-        # From a shell a message is often sent before its reader is started, so it is kept unless the user decided.
+        # A shell often sends a message before its reader is started, so it is kept unless the user decided otherwise.
         if required is None and "require_handler" not in sdk.config.messaging.model_fields_set:
             required = False
         ids = await sdk.one_way.send(
@@ -111,7 +111,7 @@ def send(
 
 
 def _hint(sender: str, recipients: tuple[str, ...]) -> str:
-    """Where the text may have been given behind the recipient: how it is given."""
+    """Say how the text is given, if it may have been given behind the recipient."""
     if len(recipients) < 2:
         return ""
     *others, last = map(shlex.quote, recipients)
@@ -120,7 +120,7 @@ def _hint(sender: str, recipients: tuple[str, ...]) -> str:
 
 
 async def find_unserved(sdk: AgentMessaging, external_ids: Sequence[str]) -> list[str]:
-    """Which of these agents no live process serves."""
+    """Return those of these agents that no live process serves."""
     from .. import Kind
 
     services = await read_services(sdk)

@@ -1,4 +1,4 @@
-"""Who serves whom, as the live processes say; this command's own process is not among them."""
+"""The agents that live processes serve; this command's own process is not among them."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ async def _follow(
 
 
 def _print_begin(options: Options, agent: str | None) -> None:
-    """To stderr: what is sent from now on will be shown."""
+    """Say on stderr that messages from now on will be shown."""
     if options.json:
         note(to_json({"following": agent}))
     else:

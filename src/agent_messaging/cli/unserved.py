@@ -1,4 +1,4 @@
-"""What the doctor says of messages that wait for agents whom nobody serves, and how they are taken without a handler.
+"""The doctor's findings about messages for agents whom nobody serves, and the ways to take them without a handler.
 
 Each next step can be carried out as it stands: a command of this program, or a call in Python.
 """
@@ -98,7 +98,7 @@ async def _conversations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
 
 
 async def _invitations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
-    """Of agents that attend already, which they may have done by hand, an invitation is no duty any more."""
+    """The invitation of an agent that attends already, perhaps by hand, is no duty any more."""
     invited: list[tuple[str, str, str]] = []
     for id, name in await _first(sdk, ids):
         for one in await _newest(sdk, id, Kind.INVITATION):

@@ -53,7 +53,7 @@ def check_renaming(rename: bool, name: str | None) -> None:
 
 
 def read_payload(text: str | None, payload: str | None, *, hint: str = "") -> Any:
-    """What is to be sent: the text, the JSON, or what comes on standard input.
+    """Read the payload: the text, the JSON, or the standard input.
 
     Args:
         hint: A sentence about what may have been meant, where there is nothing to send.

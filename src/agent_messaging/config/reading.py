@@ -1,4 +1,4 @@
-"""How settings are read and checked: from the constructor, the environment and a `.env` file."""
+"""Settings are read and checked here: from the constructor, the environment and a `.env` file."""
 
 # Annotations are not text here, as they are elsewhere: pydantic would compile each of them again at import.
 
@@ -51,7 +51,7 @@ _LEVELS = {
     }.items()
     for name in names
 }
-"""What others call the levels, and the numbers of Python's."""
+"""Other names of the levels, and the numbers of Python's."""
 
 
 def read_level(value: object) -> object:
@@ -69,7 +69,7 @@ def _switch(value: object) -> object:
 
 
 def read_port(value: object) -> object:
-    # Where a service is called "postgres", Kubernetes and older Docker set POSTGRES_PORT to its whole address.
+    # Kubernetes and older Docker set POSTGRES_PORT to the whole address of a service that is called "postgres".
     address = re.fullmatch(r"tcp://[^/]*:(\d+)", value) if isinstance(value, str) else None
     return _refuse_bool(value if address is None else address[1])
 
@@ -84,7 +84,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 def _environment() -> tuple[dict[str, str], str | None]:
-    """What the environment and the file say; and why that file was passed over, if it was."""
+    """Read the environment and the file; the second result says why that file was passed over, if it was."""
     path = os.path.join(os.curdir, ".env")
     if not os.path.isfile(path):
         return dict(os.environ), None

@@ -31,7 +31,7 @@ from .urls import SQLITE_FILE, StoreLocation, mask, parse_url
 
 
 class DatabaseConfig(Settings):
-    """Where PostgreSQL is and how the store is used.
+    """The place of PostgreSQL, and the use of the store.
 
     Giving `host` or `database`, in code or by a variable, chooses PostgreSQL; see `Config` for the whole rule.
     """
@@ -43,9 +43,9 @@ class DatabaseConfig(Settings):
     }
     secrets = frozenset({"password", "url"})
     _everywhere: ClassVar[frozenset[str]] = frozenset({"url", "call_timeout"})
-    """What is of concern whichever store is chosen."""
+    """The fields that count whichever store is chosen."""
     _in_url: ClassVar[frozenset[str]] = frozenset({"host", "port", "user", "password", "database"})
-    """What a URL replaces."""
+    """The fields that a URL replaces."""
 
     host: Annotated[str, AfterValidator(check_host)] = "localhost"
     """The server's name or address, or the folder of its socket."""
@@ -104,7 +104,7 @@ class DatabaseConfig(Settings):
 
     @classmethod
     def _passed_over(cls, problem: Mapping[str, Any], sources: Mapping[str, str]) -> Collection[str]:
-        # All of them, until it is known which store is chosen.
+        # All variables are passed over until it is known which store is chosen.
         if problem["loc"]:
             return {str(problem["loc"][0])} & sources.keys()
         return {"min_pool_size", "max_pool_size"} & sources.keys()
@@ -133,7 +133,7 @@ class DatabaseConfig(Settings):
 
     @property
     def first_connections(self) -> int:
-        """How many connections the pool opens at start."""
+        """The number of connections that the pool opens at start."""
         return self.min_pool_size if "min_pool_size" in self.model_fields_set else 1
 
     @property
@@ -152,7 +152,7 @@ class DatabaseConfig(Settings):
 
 
 class MessagingConfig(Settings):
-    """How messages are delivered, and how long things may take. Durations are seconds."""
+    """The delivery of messages, and the time that things may take. Durations are seconds."""
 
     prefix = "MESSAGING_"
     shared = frozenset(
@@ -169,15 +169,15 @@ class MessagingConfig(Settings):
     }
 
     default_sync_timeout: Seconds = 30.0
-    """How long an ask waits for its answer when the call names no timeout."""
+    """The time that an ask waits for its answer when the call names no timeout."""
     default_meeting_turn_duration: Seconds = 60.0
-    """How long a turn lasts when the meeting names no duration. Less keeps meetings moving past silent participants."""
+    """The time of a turn when the meeting names no duration. Less keeps meetings moving past silent participants."""
     default_meeting_timeout: Seconds = 600.0
-    """How long a call waits for its turn when it names no timeout."""
+    """The time that a call waits for its turn when it names no timeout."""
     enable_turn_timeout: Switch = True
     """False: turns never end by time, whatever duration a meeting names."""
     handler_timeout: Seconds = 30.0
-    """How long a handler may run; one that answers an ask may take the ask's timeout if that is longer.
+    """The time that a handler may run; one that answers an ask may take the ask's timeout if that is longer.
 
     More allows slow work; less frees the agent sooner from a handler that hangs. A run cut off counts as an attempt.
     """
@@ -189,7 +189,7 @@ class MessagingConfig(Settings):
     More raises the rate of handlers that wait for something; less protects what they use.
     """
     handler_grace: SecondsOrZero = 60.0
-    """How long an agent counts as served after its last process was seen; 0 means only while one lives.
+    """The time for which an agent counts as served after its last process was seen; 0 means only while one lives.
 
     More lets messages through a longer restart; less refuses sooner what nobody will handle.
     """
@@ -210,7 +210,7 @@ class MessagingConfig(Settings):
     retry_max_delay: SecondsOrZero = 300.0
     """The longest pause between two retries; at least `retry_delay`."""
     drain_timeout: SecondsOrZero | None = None
-    """How long leaving the SDK goes on handling what it has; the rest is given back uncounted.
+    """The time for which leaving the SDK goes on handling what it has; the rest is given back uncounted.
 
     None is `handler_timeout`, 0 gives back at once. More finishes more; less leaves sooner.
     """
@@ -230,7 +230,7 @@ class MessagingConfig(Settings):
 
 
 class ConfigKeywords(TypedDict, total=False):
-    """What `Config(...)` takes: its fields, `url`, and the flat names of settings inside the two others."""
+    """The keywords of `Config(...)`: its fields, `url`, and the flat names of settings inside the two others."""
 
     database: DatabaseConfig | Mapping[str, Any]
     messaging: MessagingConfig | Mapping[str, Any]

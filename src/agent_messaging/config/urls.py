@@ -1,4 +1,4 @@
-"""Where the store is: what a database URL points at, and how it is shown without its password."""
+"""Database URLs: the store that one points at, and the form in which it is shown without its password."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """Which backend, and where. Printing it shows no password."""
+    """A backend and its place. Printing it shows no password."""
 
     backend: Literal["sqlite", "postgres"]
     path: str | None = None
@@ -71,11 +71,11 @@ def parse_url(url: str) -> StoreLocation:
 
 
 _A_PATH = re.compile(r"(?i):memory:|(?:[.~]{0,2}/)[^@=\s?#]*|[^@=:\s?#]+\.(?:db|db3|sqlite|sqlite3)")
-"""What is shown, because it is a file's name and holds no password."""
+"""Text that may be shown, because it is a file's name and holds no password."""
 
 
 def _meant_by_path(text: str) -> str:
-    """Where a file's name was given instead of a URL: the URL that was meant. Where it is in quotes: that it is."""
+    """Say which URL was meant, if a file's name was given instead of one, or that it is in quotes."""
     if (bare := text.strip().strip("'\"")) != text and "://" in bare:
         return " Leave out the quotes and blanks around it, which are part of the value here."
     if not _A_PATH.fullmatch(text) or text.endswith("/"):

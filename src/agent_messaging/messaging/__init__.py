@@ -1,4 +1,4 @@
-"""What a user calls: one module for each pattern, above the engine in `delivery`."""
+"""The calls of users: one module for each pattern, above the engine in `delivery`."""
 
 from .conversation import Conversation
 from .meeting import MeetingManager

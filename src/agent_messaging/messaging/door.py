@@ -1,4 +1,4 @@
-"""What the doors have in common: what users reach as `sdk.one_way`, `sdk.conversation`, `sdk.meeting`, …."""
+"""A door: an object with the calls of one pattern, which users reach as `sdk.one_way`, `sdk.conversation`, …."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class Door(Calls):
 
     @property
     def engine(self) -> Engine:
-        """The one that is started now."""
+        """The engine that is started now."""
         return self.find_engine()

@@ -1,4 +1,4 @@
-"""How stored messages look in the lists that users read."""
+"""Stored messages as the records of the lists that users read."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ Accepted = Stored | Duplicate | NotWaiting | SessionLocked | MutualWait
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What became of a call."""
+    """The outcome of a call."""
 
     sender: AgentName
     targets: Sequence[AgentName]
@@ -115,15 +115,15 @@ class _Call:
         if within is not None:
             for target in targets:
                 if target.organization_id != within:
-                    # As if it did not exist: an organization must not learn who is in another.
+                    # The answer is that of an unknown name: an organization must not learn who is in another.
                     raise AgentNotFoundError(external_id=target.external_id, role="recipient", store=names.location)
         return sender, targets
 
     async def refuse_unserved(self, group: NewGroup, targets: Sequence[AgentName]) -> AppendOutcome | None:
-        """Raise if nobody serves a recipient; of an ask, leave it to the store, which knows who waits for the sender.
+        """Raise if nobody serves a recipient. An ask is left to the store, which knows who waits for the sender.
 
-        Not if the call is a repeat, which is answered as the first time; nor if a recipient turns out to have been
-        registered anew, under an id that may well be served.
+        A repeat is answered as the first time instead. A recipient that was registered anew is reported as unknown,
+        because its new id may well be served.
         """
         try:
             await self.engine.serving.require_served(targets, group.kind)
@@ -140,9 +140,7 @@ class _Call:
                 return UnknownAgents(anew)
             if group.ask_timeout is None:
                 raise
-            group.only_if_expected = (
-                True  # the store knows whether the recipient waits for it, or would wait in a circle
-            )
+            group.only_if_expected = True
         return None
 
     async def find_answered(self) -> Posted | None:
@@ -185,7 +183,7 @@ class _Call:
 
 
 def check_options(require_handler: bool | None, idempotency_key: str | None) -> None:
-    """Refuse what these two cannot be."""
+    """Refuse a value that one of these two cannot have."""
     if require_handler is not None and not isinstance(require_handler, bool):
         raise refuse("require_handler", require_handler, "must be True, False or None.")
     if idempotency_key is not None:

@@ -21,7 +21,7 @@ MAX_LIMIT = 1_000
 DEFAULT_LEASE = 300.0
 """Seconds."""
 CROWDED_TRIES, CROWDED_PAUSE = 5, 0.02
-"""How often, and after how many seconds at most, a pull tries again that got nothing although something waits."""
+"""A pull that got nothing although something waits tries again so often, each after so many seconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ async def _receive(
 async def _pull(
     engine: Engine, agent: AgentName, limit: int, deadline: float | None, lease: float, payload_type: Any
 ) -> list[ReceivedMessage[Any]]:
-    """What can be claimed now."""
+    """Claim and decode what there is now."""
     crowded = CROWDED_TRIES
     while True:
         if engine.is_closing:

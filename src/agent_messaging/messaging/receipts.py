@@ -1,4 +1,4 @@
-"""What became of a message: receipts to look at and to wait for, and the dead letters."""
+"""The fates of messages: receipts to look at and to wait for, and the dead letters."""
 
 from __future__ import annotations
 

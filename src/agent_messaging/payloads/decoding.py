@@ -1,4 +1,4 @@
-"""From stored JSON to objects."""
+"""Decoding: stored JSON becomes objects."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Decoder:
                 return from_json(content)
             except ValueError:
                 raise PayloadError(field=field, reason="is not JSON that can be read.") from None
-        # By name too: that is how it was written, whatever the aliases are.
+        # By name too, because that is how it was written, whatever the aliases are.
         return self._validate(self.adapter(annotation).validate_json, content, annotation, field)
 
     def convert(self, values: dict[str, Any], annotation: Any, *, field: str) -> Any:

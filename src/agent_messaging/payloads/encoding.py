@@ -1,4 +1,4 @@
-"""From payloads to JSON text: what is accepted, and what is wrong where something is refused."""
+"""Encoding: payloads become JSON text, or are refused with the place and the reason."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def encode_metadata(metadata: Mapping[str, Any] | None, *, field: str = "metadat
 
 
 class _Refusal(Exception):
-    """What is wrong with a payload, and where."""
+    """A fault of a payload, and its place."""
 
     def __init__(self, reason: str, path: tuple[object, ...] = ()) -> None:
         super().__init__(reason)
@@ -85,7 +85,7 @@ class _Refusal(Exception):
 
 
 class _Suspect(Exception):
-    """Something is wrong, to be looked for; raised on the fast way, which keeps no path."""
+    """Something is wrong, and its place is still to be found: the fast way keeps no path."""
 
 
 _CONTAINERS = (dict, list, tuple)
@@ -262,7 +262,7 @@ def _key_fault(key: object) -> str | None:
 
 
 def _find_lost_nan(payload: object) -> tuple[object, ...] | None:
-    """Where NaN stood that a model's field of type Any or dict wrote as null."""
+    """Find the place of NaN that a model's field of type Any or dict wrote as null."""
     try:
         return _find_nan(_to_plain(payload, mode="python"))
     except Exception:  # a serializer that is made for JSON alone
@@ -278,7 +278,7 @@ def _find_nan(value: object, path: tuple[object, ...] = ()) -> tuple[object, ...
 
 
 def _misfit(error: Exception) -> _Refusal | None:
-    # Only the name is taken from pydantic's text, which goes on with the value.
+    # Pydantic's text goes on with the value, so only the name is taken from it.
     if not (name := re.search(r"\[field_name='(\w+)'", str(error))):
         return None
     return _Refusal(f"has a value in its field {name[1]!r} that does not fit the field's type. Validate the model.")

@@ -1,10 +1,10 @@
-"""Whether a payload comes back as it was: what was encoded is decoded again by its own type, and compared.
+"""The proof that a payload comes back as it was: the encoded text is decoded by its own type, and compared.
 
-It owns the comparison, and which types need none. `encoding` calls it, with the decoder to use.
+This module owns the comparison, and knows the types that need none. `encoding` calls it, with the decoder to use.
 
-Compared is what the sender's type says that it sends. Fields with `exclude=True` and private attributes are not among
-it: their class says so itself. A dict, list or set that stands in no typed place has no type to return by: each of its
-values is looked at by its own. A tuple is a list in JSON, and counts as one where nothing says that it is a tuple.
+Only the fields that the sender's type sends are compared: not those with `exclude=True`, nor private attributes. A
+dict, list or set that stands in no typed place has no type to return by, so each of its values is looked at by its own.
+A tuple is a list in JSON, and counts as one where nothing says that it is a tuple.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SECRETS: tuple[Any, ...] = (SecretStr, SecretBytes, Secret)
 
 
 class Change(NamedTuple):
-    """What does not come back, where, and what to do."""
+    """A value that does not come back: its place, and the remedy."""
 
     path: Path
     reason: str
@@ -123,7 +123,7 @@ class _Comparison:
     def __init__(self, text: bytes, whole: object, decode: Decode) -> None:
         self.text = text
         self.whole = whole
-        """All that came back of the text."""
+        """The whole object that came back of the text."""
         self.decode = decode
 
     def find(self, sent: Any, back: Any, path: Path, place: FieldInfo | None) -> Change | None:
@@ -165,7 +165,7 @@ class _Comparison:
         try:
             is_equal = bool(sent == back) or bool(sent != sent and back != back)
             if not is_equal and isinstance(sent, datetime) and isinstance(back, datetime):
-                # In the hour that a clock repeats, no instants of two time zones are equal, says Python.
+                # For Python, no instants of two time zones are equal in the hour that a clock repeats.
                 is_equal = sent.tzinfo is not None and back.tzinfo is not None and sent - back == timedelta(0)
         except Exception:
             return kind is other and self._is_same_text()
@@ -312,19 +312,19 @@ def _always_fits(kind: type) -> bool:
 
 
 class _Known(NamedTuple):
-    """What a type tells that needs no look at its values."""
+    """The facts about a type that need no look at its values."""
 
     models: tuple[type, ...]
-    """Those inside."""
+    """The models inside."""
     has_literals: bool
 
 
 @lru_cache(maxsize=512)
 def _known_of(model: type[BaseModel]) -> _Known | None:
-    """What the type of a model tells if its values come back; None where it takes a value to know whether they do.
+    """The facts about a model whose values all come back; None where only the value can tell.
 
-    Where one of those inside has a subclass, a value may be of that. Read from what pydantic compiled of the type, by
-    what is known to come back; anything else takes a look at each value.
+    They are read from the schema that pydantic compiled. A part of it that is not known to come back takes a look at
+    each value. Where a model inside has a subclass, a value may be of that.
     """
     schema = cast("dict[str, Any]", model.__pydantic_core_schema__)
     reader = _Reader(schema)
@@ -361,7 +361,7 @@ _SAID: dict[str, set[str]] = {
     "model-fields": {"fields", "model_name", "computed_fields"},
     "model-field": {"schema", "frozen"},
 }
-"""What may be said of a type without taking a look at each of its values, by the names of pydantic's schemas."""
+"""The keys that a type may have without taking a look at each of its values, by the names of pydantic's schemas."""
 _SAID_OF_MODELS = {"title", "frozen", "from_attributes", "validate_by_name", "validate_by_alias", "serialize_by_alias"}
 
 
@@ -371,7 +371,7 @@ class _Reader:
     def __init__(self, schema: dict[str, Any]) -> None:
         self.definitions = {part["ref"]: part for part in schema.get("definitions", ())}
         self.models: dict[type, int] = {}
-        """How often each model occurs."""
+        """The number of times that each model occurs."""
         self.has_literals = False
 
     def read(self, schema: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How types, places inside a payload, and problems are put into words: never with a value of the payload."""
+"""The words for types, places inside a payload, and problems: never with a value of the payload."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ from .report import Report
 
 SLACK = 0.5
 GIVING_UP = SECOND // 10
-"""What a call needs that waits for the store to the last moment, and then says that it does not know."""
+"""The time that a call needs to say that it does not know, after it has waited for the store to the last moment."""
 STATES = {"reply": {"replied"}, "timeout": {"timed_out"}, "ended": {"ended", "cancelled"}, "failed": {"failed"}}
-"""How an ask may have ended in the store, by how it returned."""
+"""The states in which an ask may have ended in the store, by how it returned."""
 
 
 def judge_asks(facts: Facts, report: Report) -> None:
@@ -109,7 +109,7 @@ class _AskJudge:
                 self.report.blame("I7", message.id, "the store has an answer that nobody gave to it", tried, final)
 
     def meant(self, tried: Event, message: Message) -> set[str]:
-        """What was meant to answer this ask: recorded before it could be stored, so nothing is missing."""
+        """The answers that were meant for this ask. Each was recorded before it could be stored, so none is missing."""
         return self.given[tried["value"]] | {end["answer"] for end in message.ends if "answer" in end}
 
     def has_failed(self, message: Message, before: int) -> bool:

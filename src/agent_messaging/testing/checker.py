@@ -17,8 +17,8 @@ The invariants, by the numbers of the reliability document:
     I12  containment: attempts stay within the limit and have causes; what must die does, and costs nobody else
     I13  bounds: no mailbox over its limit; every call has one outcome, and no message ends without a reason
 
-Nothing is searched: the store hands out tokens and the callers number their calls, so each invariant is a pass over the
-grouped facts. What was recorded later than it took effect is given the benefit of that doubt (`since`).
+No search is needed: the store hands out tokens and the callers number their calls, so each invariant is one pass over
+the grouped facts. An event that was recorded later than it took effect has the benefit of the doubt (`since`).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class _Judge:
                         break
 
     def foreign(self, message: Message, value: Value, start: Event, places: dict[tuple[str, str], str]) -> str | None:
-        """What about this run was not sent like that, if anything."""
+        """Say what about this run was not sent like that, if anything."""
         tried = value.tried
         if tried is None:
             return "nobody tried to send it"
@@ -194,7 +194,7 @@ class _Judge:
             if first is not claim and not (claim.get("again") and claim["p"] == first["p"]):
                 self.blame("I4", message.id, f"token {claim['token']} was given to two claims", first, claim)
         higher: Event | None = None
-        """Of the claims with a higher token, the one answered first."""
+        """The claim with a higher token that was answered first."""
         for token in sorted(granted, reverse=True):
             claim = granted[token]
             if higher is not None and since(claim) > higher["t"]:

@@ -1,4 +1,4 @@
-"""Writes to a history what a store says at the end about asks, sessions and meetings, for `asks` and `meetings`."""
+"""The state of asks, sessions and meetings in a store at the end, written to a history for `asks` and `meetings`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..storage import ports
 from .history import History, hash_body
 
 ALL = 100_000
-"""More than a run makes of anything."""
+"""A limit that no run reaches."""
 
 
 async def record_asks(history: History, sessions: ports.SessionStore, message_ids: Collection[str]) -> None:
@@ -99,6 +99,6 @@ def _instant(at: datetime | None) -> float | None:
 
 
 def value_of(content: str) -> str | None:
-    """What the programs of a kill test know a message by."""
+    """The name by which the programs of a kill test know a message."""
     body = json.loads(content)
     return body.get("value") if isinstance(body, dict) else None

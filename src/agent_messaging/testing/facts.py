@@ -1,4 +1,4 @@
-"""What a history says, grouped by call, value, message and process, for the checker to judge. No judgement here.
+"""The facts of a history, grouped by call, value, message and process, for the checker to judge. No judgement here.
 
 One pass over the events and sorts of what is nearly in order: linear but for the sorts.
 """
@@ -19,7 +19,7 @@ ACCEPTED, REFUSED, UNKNOWN = "send.ok", "send.no", "send.unknown"
 NEVER = 1 << 62
 """A time after every event."""
 UNLOGGED_CLAIM = SECOND
-"""How long before its run a claim is believed to have been made at most, where no store recorded it."""
+"""A claim that no store recorded is believed to have been made at most so long before its run."""
 
 
 def since(event: Event) -> int:
@@ -31,7 +31,7 @@ _STORED = {"reply": ACCEPTED, "failed": ACCEPTED, "ended": ACCEPTED, "refused": 
 
 
 def outcome_of(event: Event) -> str:
-    """What an outcome says about whether the message is stored; an ask may end without its asker's knowing."""
+    """Say whether an outcome means that the message is stored; an ask may end without its asker's knowing."""
     return _STORED.get(event["how"], UNKNOWN) if event["e"] == "ask.ret" else str(event["e"])
 
 
@@ -52,7 +52,7 @@ class Call:
 
 @dataclass(slots=True)
 class Value:
-    """What a caller sent, in one call or in repeats of it."""
+    """A payload that a caller sent, in one call or in repeats of it."""
 
     name: str
     calls: list[Call] = field(default_factory=list)
@@ -131,7 +131,7 @@ def _same_run(event: Event, start: Event) -> bool:
 
 @dataclass(slots=True)
 class Fault:
-    """What may take a process's claims from it, at an unknown moment between `since` and `until`.
+    """An event that may take a process's claims from it, at an unknown moment between `since` and `until`.
 
     A pause begins to count when it has lasted as long as a lease, and is dropped if it never did.
     """
@@ -156,7 +156,7 @@ class Process:
     """Its `stop` or `kill`."""
     ready: Event | None = None
     faults: list[Fault] = field(default_factory=list)
-    """By `since`."""
+    """In the order of `since`."""
     frozen: list[tuple[int, int]] = field(default_factory=list)
     """When it did nothing: paused, or starved by its machine."""
     _since: list[int] = field(default_factory=list)
@@ -170,7 +170,7 @@ class Process:
         return since(self.ended) if self.ended["e"] == "kill" else int(self.ended["t"])
 
     def grace(self, deadline: int, slack: int) -> int:
-        """By when it has done what it was to do by the deadline: a frozen one as soon as it goes on."""
+        """The moment by which it must have acted on the deadline: a frozen process as soon as it goes on."""
         by = deadline + slack
         for begin, end in sorted(self.frozen):
             if begin <= by < end + slack:
@@ -197,7 +197,7 @@ class Process:
 
 
 class Presence:
-    """How many processes are there for a recipient, as a function of time."""
+    """The number of processes that are there for a recipient, as a function of time."""
 
     def __init__(self) -> None:
         self._changes: list[tuple[int, int]] = []
@@ -244,7 +244,7 @@ class Facts:
         self.processes: dict[str, Process] = {}
         self.depths: list[Event] = []
         self.others: dict[str, list[Event]] = defaultdict(list)
-        """By their names, those that concern asks, meetings and readings alone; each list in the order of time."""
+        """The events that concern asks, meetings and readings alone, by their names; each list in the order of time."""
         self.until = 0
         """The newest event."""
         self._unnamed: list[Event] = []
@@ -376,7 +376,7 @@ class Facts:
             process.index()
 
     def _index_presence(self) -> tuple[dict[str, Presence], dict[str, Presence]]:
-        """By recipient, who serves it: `alive` knows who said so and is not frozen, `serving` everybody.
+        """The processes that serve each recipient: `alive` has those that said so and are not frozen, `serving` all.
 
         A process that did not say what it serves is taken to serve a recipient from its first run to its last.
         """

@@ -26,7 +26,7 @@ def judge_feeds(facts: Facts, report: Report) -> None:
             if longer["items"][: len(shorter["items"])] != shorter["items"]:
                 report.blame("I10", feed, "a reading is no beginning of a longer one", shorter, longer)
         longest: Event | None = None
-        """Of the readings answered so far."""
+        """The longest of the readings answered so far."""
         moments = [(since(read), 1, read) for read in reads] + [(read["t"], 0, read) for read in reads]
         for _, is_question, read in sorted(moments, key=lambda moment: moment[:2]):
             if not is_question:

@@ -90,6 +90,7 @@ and a store wrapped in `recording.RecordingStore` logs claims and settlements wi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -118,7 +119,7 @@ _EVENT_START = '{"t":'
 
 
 class History:
-    """Where one process writes what it does and sees. Usable from every thread of it."""
+    """The history that one process writes, from any of its threads."""
 
     def __init__(self, path: str | os.PathLike[str], process: str) -> None:
         self.path = Path(path)
@@ -165,6 +166,7 @@ class History:
         )
         return Sending(self, call)
 
+    @contextlib.contextmanager
     def asking(
         self,
         sender: str,
@@ -176,7 +178,7 @@ class History:
         key: bool = False,
         org: str | None = None,
         expect: Literal["dead"] | None = None,
-    ) -> Asking:
+    ) -> Iterator[Asking]:
         """Log an ask: ask.try now, how it returned when the block has its answer or failed."""
         call = {"n": next(self._calls), "instance": self.process, "value": value}
         self.record(
@@ -192,12 +194,24 @@ class History:
             org=org,
             expect=expect,
         )
-        return Asking(self, call)
+        asking, error = Asking(), None
+        try:
+            yield asking
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if asking.answer is not None:
+                self.record("ask.ret", **call, how="reply", answer=asking.answer)
+            else:
+                code, path = getattr(error, "code", type(error).__name__), getattr(error, "path", None)
+                self.record("ask.ret", **call, how=how_it_failed(error), code=code, path=path)
 
     def reading(self, feed: str, items: Iterable[object], since: int) -> None:
         """Log what a feed was seen to hold, by a reading that began at `since` (of the history's clock)."""
         self.record("read", feed=feed, items=[str(item) for item in items], since=since)
 
+    @contextlib.contextmanager
     def running(
         self,
         message_id: object,
@@ -209,7 +223,7 @@ class History:
         org: str | None = None,
         token: int | None = None,
         left: float | None = None,
-    ) -> Running:
+    ) -> Iterator[Running]:
         """Log a handler's run: h.start now, h.end with how the block ended."""
         run = {"message": str(message_id), "attempt": attempt, "token": token}
         self.record(
@@ -221,7 +235,14 @@ class History:
             org=org,
             left=left,
         )
-        return Running(self, run)
+        running = Running()
+        try:
+            yield running
+        except BaseException as error:
+            how = "cancelled" if isinstance(error, asyncio.CancelledError) else "err"
+            self.record("h.end", **run, how=how, code=type(error).__name__)
+            raise
+        self.record("h.end", **run, how="ok", answer=running.result)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -276,31 +297,15 @@ class Sending:
 class Asking:
     """One ask."""
 
-    def __init__(self, history: History, call: dict[str, object]) -> None:
-        self._history = history
-        self._call = call
-        self._how: dict[str, object] | None = None
+    answer: str | None = None
 
     def reply(self, answer: object) -> None:
-        """It returned this."""
-        self._how = {"how": "reply", "answer": hash_body(answer)}
-
-    def __enter__(self) -> Asking:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        how = self._how or {
-            "how": how_it_failed(error),
-            "code": getattr(error, "code", type(error).__name__),
-            "path": getattr(error, "path", None),
-        }
-        self._history.record("ask.ret", **self._call, **how)
+        """The ask returned this."""
+        self.answer = hash_body(answer)
 
 
 def how_it_failed(error: BaseException | None) -> str:
-    """What the error of an ask says about its end."""
+    """Say how an ask ended, from its error."""
     match error:
         case ConversationTimeoutError():
             return "timeout"
@@ -316,26 +321,11 @@ def how_it_failed(error: BaseException | None) -> str:
 class Running:
     """One run of a handler."""
 
-    def __init__(self, history: History, run: dict[str, object]) -> None:
-        self._history = history
-        self._run = run
-        self._answer: str | None = None
+    result: str | None = None
 
     def answer(self, body: object) -> None:
-        """It is about to return this."""
-        self._answer = hash_body(body)
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self._history.record("h.end", **self._run, how="ok", answer=self._answer)
-        else:
-            how = "cancelled" if isinstance(error, asyncio.CancelledError) else "err"
-            self._history.record("h.end", **self._run, how=how, code=type(error).__name__)
+        """The handler is about to return this."""
+        self.result = hash_body(body)
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -357,7 +347,7 @@ def hash_body(body: object) -> str:
 
 
 def read_events(*paths: str | os.PathLike[str]) -> list[Event]:
-    """All events of these files in the order of their time.
+    """Read all events of these files, in the order of their time.
 
     A line cut short by the death of its writer becomes a `torn` event; what another process appended to it is kept.
     """

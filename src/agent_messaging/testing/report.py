@@ -1,4 +1,4 @@
-"""What a judgement says: the promises that were broken, and what was counted on the way. See `checker`."""
+"""The report of a judgement: the promises that were broken, and the counts. See `checker`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Violation:
     message_id: str | None
     text: str
     events: tuple[Event, ...] = ()
-    """What shows it."""
+    """The events that show it."""
 
     def __str__(self) -> str:
         about = f" {self.message_id}" if self.message_id else ""
@@ -25,7 +25,7 @@ class Violation:
 
 @dataclass(slots=True)
 class Report:
-    """What was counted, and what was broken."""
+    """The counts, and the broken promises."""
 
     violations: list[Violation] = field(default_factory=list)
     events: int = 0
@@ -37,11 +37,11 @@ class Report:
     acked: int = 0
     """Messages whose caller was told that they are stored."""
     lost: int = 0
-    """Of those, the ones that did not end as promised."""
+    """Accepted messages that did not end as promised."""
     unknown: int = 0
     """Messages whose caller never learned whether they are stored."""
     recovered: int = 0
-    """Of those, the ones that were handled."""
+    """Unknown messages that were handled."""
     refused: int = 0
     ghosts: int = 0
     settled_twice: int = 0
@@ -137,7 +137,7 @@ def percentile(ascending: list[float], percent: float) -> float:
 
 
 def summarize(ascending: list[float]) -> str:
-    """How many they are, and p50, p99 and the longest."""
+    """Their number, with p50, p99 and the longest."""
     if not ascending:
         return "0"
     p50, p99, most = percentile(ascending, 50), percentile(ascending, 99), ascending[-1]

@@ -1,4 +1,4 @@
-"""What happens in the demo, act by act. Whatever is claimed is checked first."""
+"""The demo, act by act. Each claim is checked before it is printed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTES = 9
 
 @dataclass(slots=True)
 class Figures:
-    """What was measured and counted."""
+    """The measurements and counts."""
 
     woken_ms: list[float] = field(default_factory=list)
     broadcast_ms: float = 0.0

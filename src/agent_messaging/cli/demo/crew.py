@@ -126,7 +126,7 @@ class Crew:
             await worker.listening
 
     async def end(self) -> None:
-        """Let all workers leave by themselves, and kill what does not."""
+        """Ask all workers to leave, and kill those that do not."""
         for worker in self.workers:
             if worker.child.stdin is not None:
                 worker.child.stdin.close()

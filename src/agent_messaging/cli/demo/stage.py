@@ -1,4 +1,4 @@
-"""What the demo prints on."""
+"""The place where the demo prints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..output import say
 
 
 class Stage:
-    """Where the demo speaks; silent with --json."""
+    """Printing for people; silent with --json."""
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -1,4 +1,4 @@
-"""What the processes of the demo share: the store and its names."""
+"""The store and the names that the processes of the demo share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 SENDER = "alice"
 AGENTS = ("bob", "carol", "dave")
-"""Those who are served, by every worker."""
+"""The agents that every worker serves."""
 LINES = {"bob": "All tests are green."}
-"""What the turn handlers of the workers say, by agent. Who is not here is silent in meetings."""
+"""The speeches of the workers' turn handlers, by agent. An agent that is not here is silent in meetings."""
 
 
 def config_for(path: str) -> Config:
