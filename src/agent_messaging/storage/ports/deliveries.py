@@ -242,6 +242,11 @@ class Settling(StrEnum):
     RETURNED = "returned"
     """Given back on stop: queued again at once, the attempt not counted."""
 
+    @property
+    def event(self) -> str | None:
+        """The entry that it leaves in the delivery's log; DONE leaves none."""
+        return {Settling.DONE: None, Settling.RETRY: "failed"}.get(self, self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class NewAnswer:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ...models import AskState, Kind
-from ..batches import MAX_BYTES
 from ..ports import (
     CLAIM_MARGIN,
     Claim,
@@ -22,14 +21,13 @@ from ..ports import (
     ClaimRequest,
     EndedAsk,
     NewAnswer,
-    Settled,
     Settlement,
     Settling,
     TurnRef,
 )
 from ..sql import Queries
 from . import asks
-from .engine import Connection, Engine
+from .engine import Connection
 
 _SQL = Queries(__package__, "deliveries")
 _ASKS = Queries(__package__, "asks")
@@ -37,59 +35,22 @@ _ASKS = Queries(__package__, "asks")
 _MOST_LANES = 256
 """Candidates in one call: each holds an advisory lock until the commit, and the server's room for locks is limited."""
 
-_EVENTS = {Settling.DONE: None, Settling.RETRY: "failed", Settling.DEAD: "dead", Settling.RETURNED: "returned"}
+
+async def settle(connection: Connection, settlements: list[Settlement], owner: str, now: datetime | None) -> Ended:
+    """End the claims that are still the newest; no settlement is said twice."""
+    ended = Ended()
+    for round in _rounds(settlements):
+        await _settle(connection, round, ended, owner, now)
+    return ended
 
 
-class Claims:
-    """`DeliveryStore.claim` and `settle`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.most_bytes = MAX_BYTES
-
-    async def claim(
-        self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None
-    ) -> list[ClaimedDelivery]:
-        wanted = [request for request in requests if request.limit > 0]
-        if not wanted:
-            return []
-
-        async def work(connection: Connection) -> list[ClaimedDelivery]:
-            return await _claim(connection, wanted, owner, now, self.most_bytes)
-
-        return await self._engine.run(work, write=True)
-
-    async def settle(
-        self, settlements: Sequence[Settlement], requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None
-    ) -> Settled:
-        wanted = [request for request in requests if request.limit > 0]
-        first: dict[tuple[int, int, Settling], Settlement] = {}
-        for settlement in settlements:
-            first.setdefault(_key(settlement), settlement)
-
-        async def work(connection: Connection) -> Settled:
-            ended = _Ended()
-            for round in _rounds([*first.values()]):
-                await _settle(connection, round, ended, owner, now)
-            claimed = await _claim(connection, wanted, owner, now, self.most_bytes) if wanted else []
-            moved = [_key(settlement) in ended.moved for settlement in settlements]
-            return Settled(moved, ended.origins, claimed, ended.asks)
-
-        if not first and not wanted:
-            return Settled([], set(), [])
-        plain = len({key[:2] for key in first}) == len(first) and all(
-            s.how is Settling.DONE and s.answer is None for s in first.values()
-        )
-        # Settling alone answers a repeat as the first time; a claim would be lost by it.
-        return await self._engine.run(work, write=True, single=plain and not wanted, repeatable=not wanted)
-
-
-def _key(settlement: Settlement) -> tuple[int, int, Settling]:
+def key_of(settlement: Settlement) -> tuple[int, int, Settling]:
+    """Equal for repeats."""
     return settlement.claim.seq, settlement.claim.token, settlement.how
 
 
 def _rounds(settlements: list[Settlement]) -> Iterator[list[Settlement]]:
-    """All of them, each claim once in a round: whatever else a call says of a claim is judged by what came of it."""
+    """All of them, each claim once in a round: what else a call says of a claim is judged by what came of it."""
     while settlements:
         round: dict[int, Settlement] = {}
         for settlement in settlements:
@@ -99,8 +60,8 @@ def _rounds(settlements: list[Settlement]) -> Iterator[list[Settlement]]:
 
 
 @dataclass(slots=True)
-class _Ended:
-    """What became of settlements."""
+class Ended:
+    """What the settlements did."""
 
     moved: set[tuple[int, int, Settling]] = field(default_factory=set)
     origins: set[str] = field(default_factory=set)
@@ -108,7 +69,7 @@ class _Ended:
 
 
 async def _settle(
-    connection: Connection, settlements: list[Settlement], ended: _Ended, owner: str, now: datetime | None
+    connection: Connection, settlements: list[Settlement], ended: Ended, owner: str, now: datetime | None
 ) -> None:
     answering = [s.claim.seq for s in settlements if s.answer is not None and s.how is Settling.DONE]
     if answering:
@@ -120,14 +81,14 @@ async def _settle(
         [str(settlement.how) for settlement in settlements],
         [settlement.delay if settlement.how is Settling.RETRY else 0.0 for settlement in settlements],
         [settlement.reason for settlement in settlements],
-        [_EVENTS[settlement.how] for settlement in settlements],
+        [settlement.how.event for settlement in settlements],
         now,
         [settlement.answer is not None for settlement in settlements],
     )
     talks: list[tuple[Settlement, bool]] = []
     for row in rows:
         settlement = settlements[row["position"] - 1]
-        ended.moved.add(_key(settlement))
+        ended.moved.add(key_of(settlement))
         if row["final"] and row["origin"] is not None:
             ended.origins.add(row["origin"])
         if row["kind"] == Kind.CONVERSATION:
@@ -144,7 +105,7 @@ async def _settle(
 async def _answer(
     connection: Connection,
     answers: list[tuple[NewAnswer, int, bool]],
-    ended: _Ended,
+    ended: Ended,
     owner: str,
     now: datetime | None,
 ) -> None:
@@ -165,9 +126,10 @@ async def _answer(
     ]
 
 
-async def _claim(
+async def claim(
     connection: Connection, requests: Sequence[ClaimRequest], owner: str, now: datetime | None, most_bytes: int
 ) -> list[ClaimedDelivery]:
+    """Find what the requests may have, and take it; their limits are above zero."""
     candidates: dict[int, tuple[int, int, bool]] = {}  # seq: index of the request, rank, suspect
     for block, ordered in (("claim_lanes", True), ("claim_any", False)):
         chosen = [(index, request) for index, request in enumerate(requests) if request.ordered is ordered]

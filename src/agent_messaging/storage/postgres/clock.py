@@ -2,7 +2,7 @@
 
 Store time is the server's clock plus an offset in the store, which is nothing until the server's clock jumps. Each
 process reads it when it starts, counts on by the clock of its own machine that runs evenly, and compares the two with
-each renewal of its lease. So a jump touches nobody who runs; whoever sees it first changes the offset by as much.
+each renewal of its lease. So a jump touches no running process; the first one to see it changes the offset by as much.
 
 A process may be the one that stood still, in a virtual machine that was paused. It finds that others, who renew their
 leases too, are ahead of it, and takes the server's time. Where nobody lives the offset is forgotten: an offset is
@@ -27,12 +27,12 @@ _SQL = Queries(__package__, "clock")
 _log = logging.getLogger(__name__)
 
 _TOLERANCE = timedelta(seconds=1)
-"""What two clocks may differ by before it is a jump; less is followed, as clocks are set right in small steps."""
+"""Two clocks that differ by more have jumped. Less is followed, because clocks are set right in small steps."""
 _FRESH = timedelta(seconds=8)
-"""A living process has renewed its lease within this."""
+"""A living process has renewed its lease within this time."""
 _SECOND_LOOK = 0.25
 _LOOKS = 28
-"""So often it is looked whether a process that seems to be far behind or ahead renews; together more than a renewal."""
+"""Looks at whether a process that seems to be far behind or ahead renews. Together they take longer than a renewal."""
 _PLACE = "store_now()"
 
 Ask = Callable[..., Awaitable[Any]]
@@ -40,7 +40,7 @@ Ask = Callable[..., Awaitable[Any]]
 
 
 class _Reading(NamedTuple):
-    """What the store's clock was when this machine's said `read_at` (microseconds)."""
+    """The store's clock at the moment when this machine's said `read_at` (microseconds)."""
 
     time: datetime
     read_at: int
@@ -64,16 +64,16 @@ class StoreClock:
 
     @property
     def shift(self) -> timedelta:
-        """What the server's clock is behind store time by, since it jumped."""
+        """The time by which the server's clock is behind the store's, since it jumped."""
         return timedelta() if self._reading is None else self._reading.shift
 
     def bind(self, sql: str, values: tuple[object, ...]) -> tuple[str, tuple[object, ...]]:
-        """Put store time where a statement says `store_now()`: as a value behind the others."""
+        """Put store time, as a value behind the others, where a statement says `store_now()`."""
         bound = _bind(sql)
         return (sql, values) if bound is None else (bound, (*values, self.now()))
 
     async def adopt(self, ask: Ask) -> None:
-        """Take the time from the store, as one who has not counted yet."""
+        """Take the time from the store, at the start of this process."""
         for _ in range(_LOOKS):
             row, reading, _ = await self._read(ask, None)
             if not row["is_anybody"]:
@@ -86,7 +86,7 @@ class StoreClock:
             elif row["latest"] is None or -_TOLERANCE <= reading.time - row["latest"] <= _FRESH:
                 self._reading = reading
                 return
-            # Somebody seems to live who said another time: it will change the offset, or has ended without a word.
+            # A process that seems to live said another time: it will change the offset, or has ended without a word.
             self._reading = reading
             await asyncio.sleep(_SECOND_LOOK)
 

@@ -1,4 +1,4 @@
-"""Deliveries: the port, with what is one statement each. Storing is in `append`, claiming and settling in `claims`."""
+"""Deliveries: the port, and its shorter statements. `append` stores; `claims` claims and settles."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from ...models import DeliveryState, Kind
 from ..aside import read_log
+from ..batches import MAX_BYTES
 from ..ports import (
     Advanced,
     AppendOutcome,
@@ -21,29 +22,29 @@ from ..ports import (
     ReceiptRow,
     Settled,
     Settlement,
+    Settling,
 )
 from ..sql import Queries
-from . import asks
+from . import asks, claims
 from .append import Appender
-from .claims import Claims
 from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "deliveries")
 
 _MOST_CHANGES = 1000
-"""Rows of one kind that one `advance` changes; when there may be more it is due again at once."""
+"""Rows of one kind that one `advance` changes. If there may be more, it is due again at once."""
 
 _LONG = 120.0
-"""Seconds for the statements that may concern a whole store."""
+"""Seconds for a statement that may concern a whole store."""
 
 
 class PostgresDeliveries:
-    """Messages on their way."""
+    """See `ports.DeliveryStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._appender = Appender(engine)
-        self._claims = Claims(engine)
+        self.most_bytes = MAX_BYTES
 
     async def append(
         self,
@@ -66,7 +67,12 @@ class PostgresDeliveries:
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None = None
     ) -> list[ClaimedDelivery]:
-        return await self._claims.claim(requests, owner=owner, now=now)
+        wanted = [request for request in requests if request.limit > 0]
+        if not wanted:
+            return []
+        return await self._engine.run(
+            lambda connection: claims.claim(connection, wanted, owner, now, self.most_bytes), write=True
+        )
 
     async def settle(
         self,
@@ -76,14 +82,33 @@ class PostgresDeliveries:
         owner: str,
         now: datetime | None = None,
     ) -> Settled:
-        return await self._claims.settle(settlements, requests, owner=owner, now=now)
+        wanted = [request for request in requests if request.limit > 0]
+        if not settlements and not wanted:
+            return Settled([], set(), [])
+        first: dict[tuple[int, int, Settling], Settlement] = {}
+        for settlement in settlements:
+            first.setdefault(claims.key_of(settlement), settlement)
+
+        async def work(connection: Connection) -> Settled:
+            ended = await claims.settle(connection, [*first.values()], owner, now)
+            claimed = await claims.claim(connection, wanted, owner, now, self.most_bytes) if wanted else []
+            moved = [claims.key_of(settlement) in ended.moved for settlement in settlements]
+            return Settled(moved, ended.origins, claimed, ended.asks)
+
+        plain = len({seq for seq, _, _ in first}) == len(first) and all(
+            settlement.how is Settling.DONE and settlement.answer is None for settlement in first.values()
+        )
+        # Settling alone answers a repeat as the first time; a claim would be lost by it.
+        return await self._engine.run(work, write=True, single=plain and not wanted, repeatable=not wanted)
 
     async def list_claims(self, owner: str) -> list[Claim]:
-        rows = await self._fetch("list_claims", owner)
+        rows = await self._engine.fetch(_SQL["list_claims"], owner)
         return [Claim(row["seq"], row["token"], row["attempt"]) for row in rows]
 
     async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
-        return self._engine.aside.all(_waiting, await self._fetch("find_waiting", now), "what waits for an agent")
+        return self._engine.aside.all(
+            _waiting, await self._engine.fetch(_SQL["find_waiting"], now), "what waits for an agent"
+        )
 
     async def advance(self, now: datetime | None = None) -> Advanced:
         next_in = await self._find_next(now)
@@ -105,46 +130,40 @@ class PostgresDeliveries:
         return replace(advanced, next_in=await self._find_next(now))
 
     async def _find_next(self, now: datetime | None) -> float | None:
-        (row,) = await self._fetch("advance_next", now)
+        (row,) = await self._engine.fetch(_SQL["advance_next"], now)
         return None if row["next_in"] is None else max(row["next_in"], 0.0)
 
     async def withdraw(self, message_ids: Collection[str]) -> list[str]:
-        rows = await self._change("withdraw", list(message_ids))
+        rows = await self._engine.change(_SQL["withdraw"], list(message_ids))
         return [row["message_id"] for row in rows]
 
     async def list_receipts(self, message_ids: Collection[str]) -> list[ReceiptRow]:
-        rows = await self._fetch("list_receipts", list(message_ids))
+        rows = await self._engine.fetch(_SQL["list_receipts"], list(message_ids))
         return self._engine.aside.all(_receipt, rows, "a delivery")
 
     async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[DeadRow]:
         if recipient_id is None:
-            rows = await self._fetch("list_dead", limit, offset)
+            rows = await self._engine.fetch(_SQL["list_dead"], limit, offset)
         else:
-            rows = await self._fetch("list_dead_of", recipient_id, limit, offset)
+            rows = await self._engine.fetch(_SQL["list_dead_of"], recipient_id, limit, offset)
         return self._engine.aside.all(_dead, rows, "a dead letter")
 
     async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
         ids = None if message_ids is None else list(message_ids)
-        rows = await self._change("redrive", ids, recipient_id, budget=_LONG)
+        rows = await self._engine.run(
+            lambda connection: connection.fetch(_SQL["redrive"], ids, recipient_id), write=True, budget=_LONG
+        )
         return [(row["message_id"], row["recipient_id"]) for row in rows]
 
     async def statistics(self, now: datetime | None = None) -> DeliveryStatistics:
-        counts = await self._fetch("statistics_counts")
-        queued = await self._fetch("statistics_queued", now)
-        claimed = await self._fetch("statistics_claimed", now)
+        counts = await self._engine.fetch(_SQL["statistics_counts"])
+        queued = await self._engine.fetch(_SQL["statistics_queued"], now)
+        claimed = await self._engine.fetch(_SQL["statistics_claimed"], now)
         return DeliveryStatistics(
             counts=dict(self._engine.aside.all(_count_of, counts, "the count of a state")),
             oldest_queued_age=queued[0]["age"] if queued else None,
             oldest_queued_recipient_id=queued[0]["recipient_id"] if queued else None,
             oldest_claim_age=claimed[0]["age"] if claimed else None,
-        )
-
-    async def _fetch(self, name: str, *values: object) -> Any:
-        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
-
-    async def _change(self, name: str, *values: object, budget: float | None = None) -> Any:
-        return await self._engine.run(
-            lambda connection: connection.fetch(_SQL[name], *values), write=True, single=budget is None, budget=budget
         )
 
 

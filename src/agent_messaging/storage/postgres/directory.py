@@ -17,24 +17,26 @@ _LONG = 600.0
 
 
 class PostgresDirectory:
-    """The names."""
+    """See `ports.DirectoryStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def add_organization(self, id: str, external_id: str, name: str, *, update_name: bool) -> Organization:
-        (row,) = await self._add("add_organization", id, external_id, name, update_name)
+        (row,) = await self._engine.change(
+            _SQL["add_organization"], id, external_id, name, update_name, repeatable=True
+        )
         return _organization(row)
 
     async def find_organization(self, external_id: str) -> Organization | None:
-        rows = await self._fetch("find_organization", external_id)
+        rows = await self._engine.fetch(_SQL["find_organization"], external_id)
         return _organization(rows[0]) if rows else None
 
     async def find_organizations_by_id(self, ids: Collection[str]) -> list[Organization]:
-        return [_organization(row) for row in await self._fetch("find_organizations_by_id", list(ids))]
+        return [_organization(row) for row in await self._engine.fetch(_SQL["find_organizations_by_id"], list(ids))]
 
     async def list_organizations(self, limit: int, offset: int) -> list[Organization]:
-        return [_organization(row) for row in await self._fetch("list_organizations", limit, offset)]
+        return [_organization(row) for row in await self._engine.fetch(_SQL["list_organizations"], limit, offset)]
 
     async def remove_organization(self, external_id: str) -> bool:
         async def work(connection: Connection) -> bool:
@@ -51,20 +53,22 @@ class PostgresDirectory:
     async def add_agent(
         self, id: str, external_id: str, organization_id: str, name: str, *, update_name: bool
     ) -> Agent | None:
-        rows = await self._add("add_agent", id, external_id, organization_id, name, update_name)
+        rows = await self._engine.change(
+            _SQL["add_agent"], id, external_id, organization_id, name, update_name, repeatable=True
+        )
         return _agent(rows[0]) if rows else None
 
     async def find_agents(self, external_ids: Collection[str]) -> list[Agent]:
-        return [_agent(row) for row in await self._fetch("find_agents", list(external_ids))]
+        return [_agent(row) for row in await self._engine.fetch(_SQL["find_agents"], list(external_ids))]
 
     async def find_agents_by_id(self, ids: Collection[str]) -> list[Agent]:
-        return [_agent(row) for row in await self._fetch("find_agents_by_id", list(ids))]
+        return [_agent(row) for row in await self._engine.fetch(_SQL["find_agents_by_id"], list(ids))]
 
     async def list_agents(self, organization_id: str | None, limit: int, offset: int) -> list[Agent]:
         if organization_id is None:
-            rows = await self._fetch("list_agents", limit, offset)
+            rows = await self._engine.fetch(_SQL["list_agents"], limit, offset)
         else:
-            rows = await self._fetch("list_agents_of", organization_id, limit, offset)
+            rows = await self._engine.fetch(_SQL["list_agents_of"], organization_id, limit, offset)
         return [_agent(row) for row in rows]
 
     async def remove_agent(self, external_id: str) -> bool:
@@ -77,14 +81,6 @@ class PostgresDirectory:
             return True
 
         return await self._engine.run(work, write=True, budget=_LONG)
-
-    async def _fetch(self, name: str, *values: object) -> Any:
-        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
-
-    async def _add(self, name: str, *values: object) -> Any:
-        return await self._engine.run(
-            lambda connection: connection.fetch(_SQL[name], *values), write=True, single=True, repeatable=True
-        )
 
 
 def _organization(row: Any) -> Organization:

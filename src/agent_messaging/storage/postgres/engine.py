@@ -92,16 +92,16 @@ class Engine:
         self._connection_class = _connection_class(self.clock)
         self.pooling = Pooling.NONE
         self._given: dict[str, str] = {}
-        """The URL's settings of the server, where they are made after the start of a connection."""
+        """The URL's settings for the server, where they cannot be made at the start of a connection."""
         self.connection_check = False
-        """Whether the server can notice by itself that a client is gone (`open` of the store finds out)."""
+        """The server can notice by itself that a client is gone (the store's `open` finds out)."""
         self._pool: Any = None
         self._gate = Gate(min_pool_size, max_pool_size, IDLE)
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _settings(self) -> dict[str, str]:
-        """What every statement runs under; a SET would be lost, or leak to the next user of the connection."""
+        """The settings of every statement. A SET would be lost, or leak to the next user of the connection."""
         milliseconds = str(int(self.call_timeout * 1000))
         settings = {
             "timezone": "UTC",
@@ -128,7 +128,7 @@ class Engine:
         return settings
 
     async def find_pooling(self) -> None:
-        """Find out what is between us and the server; before anything else is done.
+        """Find out what is between us and the server, before anything else is done.
 
         Raises:
             ConfigurationError: A pooler that cannot be used, or not with this URL; says which lines to change.
@@ -143,7 +143,7 @@ class Engine:
         return await self._patiently(self._connect_and_set_up)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Open a connection, again while the server has none left: others give theirs back when they are idle."""
+        """Open a connection; try again while the server has none left, because others give theirs back when idle."""
         deadline = asyncio.get_running_loop().time() + self.connect_timeout
         while True:
             try:
@@ -163,7 +163,7 @@ class Engine:
         return await asyncpg.connect(self.target.dsn, **self._arguments(pooling))
 
     def _arguments(self, pooling: Pooling) -> dict[str, Any]:
-        """How a connection is opened, in the pool or not."""
+        """The arguments with which any connection is opened."""
         name = {"application_name": self.target.settings.get("application_name", APPLICATION_NAME)}
         arguments: dict[str, Any] = {
             "ssl": self.target.ssl,
@@ -191,7 +191,7 @@ class Engine:
         await connection.fetch(_SQL["use_settings"], list(settings), list(settings.values()), True)
 
     async def open(self) -> None:
-        """Make the pool, and open what is kept of it."""
+        """Make the pool, and open the connections that it keeps."""
         pool = asyncpg.create_pool(
             self.target.dsn,
             # Its own minimum leaves tasks behind where it cannot be reached, and logs tracebacks during an outage.
@@ -256,7 +256,8 @@ class Engine:
             write: False for plain reads, which are repeated after a lost connection. True wraps it in a transaction,
                 which is repeated if it surely did not commit.
             single: `fn` is one statement: it is its own transaction, two round trips less.
-            repeatable: A write whose repetition has the same effect and answer: repeated also if it may have committed.
+            repeatable: The write has the same effect and answer when repeated, so it is repeated even if it may have
+                committed.
             budget: None is `call_timeout`. A longer one is told to the server too; it is for the work, and not for
                 waiting until a server that is away comes back.
 
@@ -270,7 +271,7 @@ class Engine:
         reach_by = min(deadline, loop.time() + self.call_timeout)
         pause = _FIRST_PAUSE
         doubtful = False
-        """One of the tries so far may have been committed; what the next ones meet says nothing about that."""
+        """A try may have been committed. The failures of later tries say nothing about that."""
         while True:
             attempt = _Attempt(
                 write=write,
@@ -291,6 +292,16 @@ class Engine:
                     errors.reraise(error, self.location, doubtful=doubtful)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def fetch(self, sql: str, *values: object, budget: float | None = None) -> list[Any]:
+        """Run one statement that only reads; returns its rows."""
+        return await self.run(lambda connection: connection.fetch(sql, *values), write=False, budget=budget)
+
+    async def change(self, sql: str, *values: object, repeatable: bool = False) -> list[Any]:
+        """Run one statement that changes rows, as a transaction of its own; returns what it returns."""
+        return await self.run(
+            lambda connection: connection.fetch(sql, *values), write=True, single=True, repeatable=repeatable
+        )
 
     async def _try(
         self, fn: Callable[[Connection], Awaitable[T]], attempt: _Attempt, reach_by: float, deadline: float
@@ -351,11 +362,11 @@ class _Attempt:
         self.single = single
         self.budget = budget
         self.set_up = set_up
-        """Makes our settings in a transaction, where they last no longer: then every call is one."""
+        """Makes our settings in a transaction, where they do not last longer. Every call is then a transaction."""
         self.reached = False
         """It got a connection."""
         self.committing = False
-        """From here on a lost connection says nothing about what happened."""
+        """From here on a lost connection leaves it open whether the transaction was committed."""
 
     async def work(self, connection: Connection, fn: Callable[[Connection], Awaitable[T]]) -> T:
         if self.set_up is None and (not self.write or self.single):
@@ -402,7 +413,7 @@ async def bounded(connection: Connection, work: Awaitable[T], timeout: float) ->
 
 
 async def _cut(connection: Connection, task: asyncio.Future[Any]) -> None:
-    """Close the connection under a task that waits on it, which ends the task by itself."""
+    """Close the connection under a task that waits on it. That ends the task."""
     task.add_done_callback(_forget)
     connection.terminate()
     await asyncio.wait({task}, timeout=_TIDY_UP)
@@ -417,6 +428,6 @@ def _forget(task: asyncio.Future[Any]) -> None:
 
 
 def columns(rows: Iterable[tuple[object, ...]], number: int) -> list[list[object]]:
-    """Rows as parameters: one array for each of so many columns, also if there are no rows."""
+    """The rows as parameters: an array for each of so many columns, also if there are no rows."""
     found = [list(column) for column in zip(*rows, strict=True)]
     return found or [[] for _ in range(number)]

@@ -1,4 +1,4 @@
-"""What a failure of the driver means to the caller: one table from SQLSTATE and exception class to our errors.
+"""One table from the driver's SQLSTATE or exception class to our errors.
 
 Three questions decide: was the connection lost (then a commit in flight is in doubt), may the same call succeed a
 moment later (then `engine.run` repeats it), and which of our errors tells the user what to do. A password never gets
@@ -30,7 +30,7 @@ from ...exceptions import (
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What to do about one kind of failure."""
+    """One kind of failure."""
 
     error: type[AgentMessagingError]
     text: str
@@ -142,7 +142,7 @@ _RULES = {
 
 
 def is_drivers(error: BaseException) -> bool:
-    """Whether it comes from the driver or the network, not from us or a mistake in our code."""
+    """Whether the driver or the network raised it, and not we, or a mistake in our code."""
     ours = isinstance(error, AgentMessagingError)
     return not ours and isinstance(
         error, asyncpg.PostgresError | asyncpg.InterfaceError | InternalClientError | OSError | TimeoutError
@@ -160,7 +160,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def is_of_the_way(error: BaseException) -> bool:
-    """Whether it is an error of ours that says that the server was not reached; others are its answers."""
+    """Whether our error says that the server was not reached. Our other errors are its answers."""
     return isinstance(error, StorageBusyError | StorageUnavailableError | NotInitializedError)
 
 
@@ -170,7 +170,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def find_rule(error: BaseException) -> Rule:
-    """The line of the table for this error."""
+    """Find the line of the table for this error."""
     if isinstance(error, asyncpg.InvalidCachedStatementError | OutdatedSchemaCacheError):
         return _STALE
     if isinstance(error, asyncpg.PostgresError):
@@ -186,9 +186,9 @@ def find_rule(error: BaseException) -> Rule:
 
 
 def translate(error: BaseException, location: str, *, doubtful: bool = False) -> BaseException:
-    """Our error for a driver's error; one that is not the driver's comes back as it is.
+    """Make our error of a driver's error. Any other error comes back as it is.
 
-    `doubtful` tells that the connection was lost while a commit was in flight.
+    `doubtful` says that the connection was lost while a commit was in flight.
     """
     if isinstance(error, AgentMessagingError):
         return error
@@ -217,7 +217,7 @@ def reraise(error: Exception, location: str, *, doubtful: bool = False) -> NoRet
 
 
 def reraise_connecting(error: Exception, location: str) -> NoReturn:
-    """The same for what failed before the connection could be used: a setting that is refused came from the URL."""
+    """The same for a connection that could not be used: a setting that is refused came from the URL."""
     if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in ("22", "42", "55"):
         text = _SETTING.text.format(location=location, detail=error.args[0] if error.args else error.sqlstate)
         raise _SETTING.error(text) from error
@@ -225,7 +225,7 @@ def reraise_connecting(error: Exception, location: str) -> NoReturn:
 
 
 def cause(error: BaseException) -> BaseException | None:
-    """What to chain as the cause: nothing where the driver's text could quote a payload or a password."""
+    """The error to chain as the cause; None where the driver's text could quote a payload or a password."""
     return None if isinstance(error, asyncpg.DataError | ValueError) else error
 
 

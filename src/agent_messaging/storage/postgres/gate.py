@@ -11,11 +11,12 @@ import asyncio
 from collections import deque
 
 _PATIENCE = 0.1
-"""Seconds that a call waits for a connection before more are used. Less, and a busy machine, on which each call takes
-long, opens more in every process, which makes it no faster."""
+"""Seconds that a call waits for a connection before more are used. With less, a busy machine, on which each call takes
+long, opens more connections in every process, and becomes no faster."""
 _OFTEN, _ENOUGH, _WITHIN = 50, 0.05, 1.0
-"""So many calls that waited, so many seconds together, within so many seconds, want one more too. A sender that sends
-one note after the other settles the last while it stores the next: each waits for one commit only, but always."""
+"""One more connection is used too if so many calls have waited so many seconds together, within so many seconds. A
+sender that sends one note after the other settles the last while it stores the next: each waits for one commit only,
+but always."""
 _REFUSED = 1.0
 """Seconds without another try after the server refused a connection."""
 
@@ -36,7 +37,7 @@ class Gate:
         self._idle = idle
         self._used = 0
         self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()
-        """Who waits, and since when."""
+        """The callers that wait, and since when."""
         self._growing: asyncio.TimerHandle | None = None
         self._crowded_at = 0.0
         self._waits = 0
@@ -72,14 +73,14 @@ class Gate:
             raise
 
     def leave(self) -> None:
-        """Let the next in."""
+        """Give the connection back, which lets the next caller in."""
         self._used -= 1
         if self.limit > self.least and asyncio.get_running_loop().time() - self._crowded_at > self._idle:
             self.limit = self.least
         self._admit()
 
     def refuse(self) -> None:
-        """The server had no connection for one who was let in: make do with one less."""
+        """Take note that the server had no connection for a call that was let in: one less is used."""
         self._refused_at = asyncio.get_running_loop().time()
         self.limit = max(1, self.limit - 1)
 
@@ -98,7 +99,7 @@ class Gate:
                 self._count(since)
 
     def _count(self, since: float) -> None:
-        """Take note of one who has waited, and use one more connection if that happens all the time."""
+        """Take note of a call that has waited, and use one more connection if that happens all the time."""
         now = asyncio.get_running_loop().time()
         if now - self._counted_since > _WITHIN:
             self._counted_since, self._waits, self._waited = now, 0, 0.0
@@ -119,7 +120,7 @@ class Gate:
         self._growing = loop.call_at(due, self._look, due)
 
     def _look(self, due: float) -> None:
-        """Use more, if the one who has waited longest did so although the loop was free to serve it."""
+        """Use more connections if the call that waits longest does so although the loop was free to serve it."""
         self._growing = None
         loop = asyncio.get_running_loop()
         waits = [loop.time() - since for admitted, since in self._waiting if not admitted.done()]

@@ -25,7 +25,7 @@ _GLANCE = 0.01
 
 
 class PostgresMessages:
-    """Records."""
+    """See `ports.MessageStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -49,7 +49,7 @@ class PostgresMessages:
         if sent:
             values.append(unread_only)
         if after_seq is None:
-            rows = await self._fetch(name, *values)
+            rows = await self._engine.fetch(_SQL[name], *values)
         else:
             rows = await self._follow(f"{name}_after", role, *values, after_seq)
         return [to_message(row) for row in rows]
@@ -59,9 +59,9 @@ class PostgresMessages:
         deadline = loop.time() + _PATIENCE
         limit = values[2]
         while True:
-            # Asked before the page: what is not held back now is in it.
-            (glance,) = await self._fetch("list_messages_held_back", values[0], str(role), values[1])
-            rows = await self._fetch(name, *values)
+            # It is asked before the page, which then has everything that is not held back now.
+            (glance,) = await self._engine.fetch(_SQL["list_messages_held_back"], values[0], str(role), values[1])
+            rows = await self._engine.fetch(_SQL[name], *values)
             if not glance["held_back"] or len(rows) >= limit or loop.time() >= deadline:
                 return rows
             await asyncio.sleep(_GLANCE)
@@ -78,15 +78,12 @@ class PostgresMessages:
 
     async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
         if role is Role.SENDER:
-            rows = await self._fetch("count_messages_sent", agent_id, str(kind), read)
+            rows = await self._engine.fetch(_SQL["count_messages_sent"], agent_id, str(kind), read)
         elif read is False:
-            rows = await self._fetch("count_messages_unread", agent_id, str(kind))
+            rows = await self._engine.fetch(_SQL["count_messages_unread"], agent_id, str(kind))
         else:
-            rows = await self._fetch("count_messages_received", agent_id, str(kind), read)
+            rows = await self._engine.fetch(_SQL["count_messages_received"], agent_id, str(kind), read)
         return int(rows[0]["count"])
-
-    async def _fetch(self, name: str, *values: object) -> Any:
-        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
 
 
 def to_message(row: Any) -> MessageRow:

@@ -1,4 +1,4 @@
-"""Whether a connection goes to the server, or to a pooler between, and what that pooler lets us do.
+"""Poolers: whether a connection goes to the server itself, and what a pooler between lets us do.
 
 A pooler such as pgbouncer refuses settings given at the start of a connection, or drops them. In session mode it is a
 server in everything else. In transaction mode each transaction may run on another of the server's connections: nothing
@@ -26,13 +26,13 @@ _OPTION = re.compile(r"\s*(?:-c\s*|--)([\w.]+)=((?:\\.|\S)*)\s*")
 
 
 class Pooling(StrEnum):
-    """What is between us and the server."""
+    """The pooler between us and the server."""
 
     NONE = "none"
     SESSION = "session"
     """A connection of the server's is ours for as long as our own lasts."""
     TRANSACTION = "transaction"
-    """It is ours for a transaction."""
+    """A connection of the server's is ours for a transaction."""
 
 
 async def find(

@@ -1,9 +1,8 @@
 """This process's sign of life and its doorbell, in a thread of their own.
 
 The thread has its own event loop and its own connection, so that a handler which blocks the main loop loses neither its
-claims nor its wake-ups. It renews the lease (which is also the ping that finds a dead link), listens, and rings.
-Whatever goes wrong with the connection, it opens another and lets the main loop look once, because what was rung in
-between is lost.
+claims nor its wake-ups. It renews the lease (which is also the ping that finds a dead link), listens, and rings. If its
+connection fails, it opens another and has the main loop look once, because the rings in between are lost.
 """
 
 from __future__ import annotations
@@ -37,27 +36,27 @@ _log = logging.getLogger(__name__)
 
 POLL = 2.0
 POLL_ALONE = 0.5
-"""Where no wake-up comes through."""
+"""Seconds between polls where no ring comes through."""
 _POLL_FOR_DEAD = 0.5
-"""While somebody is seen without its connection."""
+"""Seconds between polls while a process is seen without its connection."""
 _QUIET = 0.005
-"""Seconds between two rings; what is rung meanwhile goes out together."""
+"""Seconds between two rings. All ids of that time are rung together."""
 _PING = 5.0
-"""The longest time between two statements on the connection, and the time one may take."""
+"""Seconds: the longest time between two statements on the connection, and the time one may take."""
 _STEADY = 5.0
-"""Seconds for which a connection must have worked, for its loss to be worth another line in the log."""
+"""Seconds. A connection that worked for less is not worth another line in the log when it is lost."""
 _LONGEST_PAUSE = 1.0
-"""Between two tries to connect; well below _EARLY_SIGN, so that a reconnecting process is not taken for dead."""
+"""Seconds between two tries to connect; well below _EARLY_SIGN, so that such a process is not taken for dead."""
 _EARLY_SIGN = 3.0
-"""Seconds for which a process must be seen without its connection before it counts as dead ahead of its lease."""
+"""A process that is seen without its connection for so many seconds counts as dead, ahead of its lease."""
 _STOP = 5.0
 
 _SHORT = 12
-"""Characters of an id in a ring: the random end. Two processes with the same would merely wake together."""
+"""Characters of an id in a ring: its random end. Two processes with the same end would merely wake together."""
 _LONGEST_CHANNEL = 63
 """Bytes."""
 _MOST_IDS = 500
-"""In one ring, which may have 7,999 bytes; more than that are rung as everybody."""
+"""Ids in one ring, which may have 7,999 bytes. More of them are rung as everybody."""
 _EVERYBODY = "*"
 
 
@@ -132,7 +131,7 @@ class PostgresPresence:
         return True  # the server keeps no cheap sign of this; the polls are rare instead
 
     async def find_dead(self) -> list[str]:
-        rows = await self._engine.run(lambda connection: connection.fetch(_SQL["presence_dead"]), write=False)
+        rows = await self._engine.fetch(_SQL["presence_dead"])
         now = time.monotonic()
         dead, absences = [], {}
         for row in rows:
@@ -163,7 +162,7 @@ class PostgresPresence:
 
 
 class _Thread(threading.Thread):
-    """The thread: everything below `run` happens on its loop, but `ring` and `stop`."""
+    """The thread. All methods belong to its loop, but those that say so."""
 
     def __init__(
         self,
@@ -206,7 +205,7 @@ class _Thread(threading.Thread):
         self._signal()
 
     def withdraw(self) -> None:
-        """Have it take back that it appeared, when it stops. From any thread."""
+        """Have it remove its row when it stops. From any thread."""
         self._withdrawn = True
 
     def _signal(self) -> None:
@@ -294,8 +293,8 @@ class _Thread(threading.Thread):
             await bounded(connection, connection.close(), 1.0)
 
     async def _wait(self, seconds: float) -> None:
-        """Until something is to be rung, the thread is to stop, the connection is closed, or the time is over."""
-        self._wake.clear()  # no signal is lost: it is set by this loop, after what it tells of became true
+        """Wait for a ring to send, for the end of the thread or of the connection, or until the time is over."""
+        self._wake.clear()  # no signal is lost: this loop sets it, after the fact that it tells of became true
         if self._stopping or seconds <= 0:
             return
         with contextlib.suppress(TimeoutError):
@@ -307,7 +306,7 @@ class _Thread(threading.Thread):
         )
 
     async def _renew(self, connection: Connection, backend: Backend) -> None:
-        """Renew the lease; where others took this incarnation for dead, become a new one."""
+        """Renew the lease. If others took this incarnation for dead, become a new one."""
         if self._retired:
             await self._ask(connection, "presence_channel")
             return
@@ -341,7 +340,7 @@ class _Thread(threading.Thread):
 
 
 def channel_of(schema: str) -> str:
-    """The channel of a deployment: named after its schema, in the 63 bytes that the server allows."""
+    """Name the channel of a deployment after its schema, in the 63 bytes that the server allows."""
     name = f"agent_messaging_{schema}"
     if len(name.encode()) <= _LONGEST_CHANNEL:
         return name
@@ -355,7 +354,7 @@ async def _row(connection: Connection, sql: str, *values: object) -> Any:
 async def _drop(connection: Connection, process_id: str) -> None:
     """Give back what an incarnation claimed, and the waits it registered, while others already took it for dead.
 
-    Its asks stay: those that wait for them live, and find them by their ids.
+    Its asks stay: their askers live, and find them by their ids.
     """
     async with connection.transaction():
         returned = await connection.fetch(_SQL["presence_drop_claims"], process_id)

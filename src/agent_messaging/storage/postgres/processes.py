@@ -1,4 +1,4 @@
-"""Processes: who lives, who serves whom, and what becomes of the claims, waits and asks of those that ended."""
+"""Processes: which live, whom they serve, and what becomes of the claims, waits and asks of those that ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SQL = Queries(__package__, "processes")
 
 
 class PostgresProcesses:
-    """Rows of `processes` and `services`; the sign of life is `presence`'s."""
+    """See `ports.ProcessStore`. The sign of life is given in `presence`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -38,15 +38,11 @@ class PostgresProcesses:
         await self._engine.run(work, write=True, repeatable=True)
 
     async def list_processes(self, ended_within: float) -> list[ProcessRow]:
-        rows = await self._engine.run(
-            lambda connection: connection.fetch(_SQL["list_processes"], ended_within), write=False
-        )
+        rows = await self._engine.fetch(_SQL["list_processes"], ended_within)
         return self._engine.aside.all(partial(_process, aside=self._engine.aside), rows, "a process")
 
     async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
-        rows = await self._engine.run(
-            lambda connection: connection.fetch(_SQL["find_processes"], list(process_ids)), write=False
-        )
+        rows = await self._engine.fetch(_SQL["find_processes"], list(process_ids))
         return {row["process_id"]: (row["host"], row["pid"]) for row in rows}
 
     async def retire(self, process_id: str) -> None:

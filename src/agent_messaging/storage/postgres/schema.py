@@ -24,7 +24,7 @@ _OUR_RECORD = {"number", "name", "checksum", "applied_at"}
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What was found at open."""
+    """The server, as it was found at open."""
 
     version: str
     number: int
@@ -44,7 +44,7 @@ class Server:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What weakens the promise of durability, each with what to do."""
+        """The settings that weaken the promise of durability, each with the remedy."""
         found = []
         if self.fsync != "on":
             found.append("fsync is off: a power cut can destroy the whole database. Set fsync = on in postgresql.conf.")
@@ -61,7 +61,7 @@ class Server:
 
 
 async def inspect(connection: Connection, location: str, *, allow_unsafe_server: bool) -> Server:
-    """Read what the server is, and refuse one that cannot keep the promises.
+    """Read the server's settings, and refuse one that cannot keep the promises.
 
     Raises:
         ConfigurationError: Too old, `fsync` off without consent, or not UTF-8.
@@ -96,7 +96,7 @@ async def inspect(connection: Connection, location: str, *, allow_unsafe_server:
 
 
 async def upgrade(connection: Connection, server: Server, location: str, *, initialize: bool) -> int:
-    """Apply what is pending, or with `initialize=False` only verify; returns the number of the schema.
+    """Apply the pending migrations, or with `initialize=False` only verify. Returns the number of the schema.
 
     Raises:
         SchemaVersionError: Newer than this release, changed, or missing and not to be initialized.
@@ -167,6 +167,6 @@ async def _has_record(connection: Connection) -> bool:
 
 
 async def _forget_foreign_xids(connection: Connection) -> None:
-    """Restored into another server, the numbers of transactions mean nothing; followers must not wait for them."""
+    """In a server into which they were restored, transaction numbers mean nothing: followers must not wait for them."""
     if await connection.fetchval(_MESSAGES["find_newest_xid"]):
         await connection.execute(_MESSAGES["forget_xids"])

@@ -151,15 +151,14 @@ class PostgresStore:
     async def check(self) -> list[str]:
         """See the port. The pages of PostgreSQL itself are `pg_amcheck`'s to check."""
         findings = []
-        orphans = await self.engine.run(lambda connection: connection.fetchval(_MESSAGES["check_claims"]), write=False)
+        ((orphans,),) = await self.engine.fetch(_MESSAGES["check_claims"])
         if orphans:
             findings.append(f"{orphans} deliveries are claimed by processes that have ended.")
         for table in RULES:
             offset, after, is_end = 0, 0, False
             while not is_end:
                 place = after if "seq" in KEYS[table] or table == "messages" else offset
-                page = (_CHECKS[f"check_{table}"], _PAGE, place)
-                found = await self.engine.run(lambda connection, page=page: connection.fetch(*page), write=False)  # type: ignore[misc]
+                found = await self.engine.fetch(_CHECKS[f"check_{table}"], _PAGE, place)
                 rows = [json.loads(row["row"]) for row in found]
                 for row in rows:
                     findings += examine(table, row)
@@ -168,11 +167,10 @@ class PostgresStore:
         for name in ("check_bodies_of_messages", "check_bodies_of_events"):
             after, is_end = 0, False
             while not is_end:
-                bodies = (_CHECKS[name], after, _PAGE, MAX_BYTES)
-                rows = await self.engine.run(lambda connection, page=bodies: connection.fetch(*page), write=False)  # type: ignore[misc]
-                for after, *body in rows:  # noqa: B007 - the last one is where the next page begins
+                bodies = await self.engine.fetch(_CHECKS[name], after, _PAGE, MAX_BYTES)
+                for after, *body in bodies:  # noqa: B007 - the last one is where the next page begins
                     findings += find_damage(*body)
-                is_end = not rows  # a page of big ones is short
+                is_end = not bodies  # a page of big ones is short
         return findings
 
     async def backup(self, path: str) -> None:

@@ -1,8 +1,8 @@
-"""What a PostgreSQL URL asks for: which of its parameters are the driver's, ours, the server's, or nobody's here.
+"""PostgreSQL URLs: which of their parameters are the driver's, ours, the server's, or nobody's here.
 
-Hosting providers and other drivers put parameters into URLs that asyncpg does not know and would hand to the server as
-settings, which refuses them with a code. Each is understood here, or refused with words. A name that stands in no
-table is a setting of the server, such as `search_path`; the server itself refuses what it does not know.
+Hosting providers and other drivers put parameters into URLs that asyncpg does not know. It would hand them to the
+server as settings, which refuses them with a code. Here each is understood, or refused with words. A name that stands
+in no table is a setting of the server, such as `search_path`; the server itself refuses those that it does not know.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WITHOUT_EFFECT = frozenset(
         *("statement_cache_size", "prepared_statement_cache_size"),
     }
 )
-"""Parameters of libpq and of other drivers that ask for what is so anyway, or for what is found out at open."""
+"""Parameters of libpq and other drivers that ask for something that is so anyway, or that is found out at open."""
 _REMEDIES = {
     "schema": "Name the schema as search_path=",
     "currentSchema": "Name the schema as search_path=",
@@ -52,10 +52,10 @@ _LARGEST_TIMEOUT = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect, and how."""
+    """The server, and how to connect to it."""
 
     dsn: str = field(repr=False)
-    """The URL with nothing in it but what the driver understands."""
+    """The URL with only those parameters that the driver understands."""
     ssl: ssl.SSLContext | None
     """None leaves it to the URL's `sslmode`."""
     settings: Mapping[str, str]
@@ -109,7 +109,7 @@ def _read_timeout(text: str | None) -> float | None:
 
 
 def _read_ssl_mode(given: dict[str, str]) -> tuple[str, ...]:
-    """Put into `sslmode` whatever asks for encryption; returns what is to be warned about."""
+    """Put everything that asks for encryption into `sslmode`; returns warnings."""
     for name in ("ssl", "requiressl"):
         text = given.pop(name, None)
         if text is None:
@@ -142,7 +142,7 @@ def _read_ssl_mode(given: dict[str, str]) -> tuple[str, ...]:
 
 
 def _read_certificates(given: dict[str, str]) -> ssl.SSLContext | None:
-    """Check that the files are there, whose absence the driver reports as an unreachable server."""
+    """Check that the files are there: the driver would report a missing one as an unreachable server."""
     for name in ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile"):
         path = given.get(name)
         if path and not (name == "sslrootcert" and path == "system") and not os.path.exists(path):

@@ -29,7 +29,6 @@ _STATE = {
     Settling.DEAD: DeliveryState.DEAD,
     Settling.RETURNED: DeliveryState.QUEUED,
 }
-_EVENT = {Settling.DONE: None, Settling.RETRY: "failed", Settling.DEAD: "dead", Settling.RETURNED: "returned"}
 
 
 @dataclass(slots=True)
@@ -58,7 +57,7 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
             ended.moved.append(False)
             continue
         seq, state, token, origin, event, is_ask = row
-        target, note = _STATE[settlement.how], _EVENT[settlement.how]
+        target, note = _STATE[settlement.how], settlement.how.event
         moves = state == DeliveryState.CLAIMED
         if moves:
             rows.append(_row(settlement, target, note, instant, reads=is_ask and settlement.answer is not None))

@@ -104,6 +104,15 @@ create index deliveries_expiring on deliveries (expires_at) where state = 'queue
 create index deliveries_dead on deliveries (recipient_id, (seq + 0)) where state = 'dead';
 create index deliveries_unread on deliveries (recipient_id, kind, (seq + 0)) where read_at is null;
 
+-- The log of a delivery, with one more entry. In the language SQL, so that a statement that calls it is planned as if it
+-- stood there.
+create function logged(d deliveries, at timestamptz, event text, reason text) returns jsonb language sql stable as $$
+  select coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', at, 'event', event, 'attempt', d.attempt, 'token', d.token,
+    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', reason
+  ))
+$$;
+
 create table idempotency_keys (
   sender_id uuid not null references agents (id) on delete cascade,
   call text collate "C" not null,

@@ -1,4 +1,4 @@
--- What a check of the store reads: each table in pages, in the order of its key. storage/checks.py examines the values.
+-- A check of the store reads each table in pages, in the order of its key. storage/checks.py examines the values.
 
 -- name: check_organizations
 select to_jsonb(t)::text as row from (select * from organizations order by id limit $1 offset $2) t

@@ -1,6 +1,6 @@
 -- name: find_offset
--- What the server's clock says, what is to be added to it, and how often that has changed; when another process that
--- lives said last what time it was, by its own count, and whether somebody may live whose connection cannot be seen.
+-- The server's clock, the offset that is added to it, and how often that has changed; the latest time that another living
+-- process counted; and whether a process may live.
 select server_clock() as at, coalesce(c.shift, '0') as shift, coalesce(c.epoch, 0) as epoch, o.latest, o.is_anybody
 from (
   select max(p.renewed_at) as latest, count(*) > 0 as is_anybody
@@ -14,7 +14,7 @@ from (
 left join store_clock c on true
 
 -- name: record_offset
--- Whoever saw it first decides; nothing where somebody else did.
+-- The first process that saw the jump decides; the others record nothing.
 insert into store_clock as c (shift, epoch) values ($1::interval, $2::bigint + 1)
 on conflict (is_one) do update set shift = excluded.shift, epoch = excluded.epoch where c.epoch = $2::bigint
 returning epoch

@@ -6,9 +6,9 @@
 select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner = $2::text::uuid as held,
   case m.kind when 'conversation' then m.session_id::text end as session_id, q.id::text as answered_id,
   a.origin::text as answered_origin, array(
-    select distinct w.process_id::text from waits w left join processes p on p.id = w.process_id
+    select distinct w.process_id::text from live_waits w
     where m.kind = 'conversation' and a.seq is null and w.recipient_id = m.recipient_id and w.sender_id = m.sender_id
-      and not w.is_ended and (w.until_at is null or w.until_at > t.now) and p.ended_at is null
+      and (w.until_at is null or w.until_at > t.now)
   ) as waiters,
   m.kind = 'conversation' and a.seq is null and exists (
     select from asks o where o.asker_id = m.recipient_id and o.responder_id = m.sender_id and o.state = 'open'
@@ -175,9 +175,8 @@ walk as (
         limit 1
       ) is null
       and (r.kind <> 'conversation' or (
-        select true from waits w left join processes p on p.id = w.process_id
-        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
-          and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
+        select true from live_waits w
+        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id and (w.until_at is null or w.until_at > m.now)
         limit 1
       ) is null)
     order by d.seq + 0 limit 1
@@ -240,9 +239,8 @@ walk as (
       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
       and not d.suspect and (r.origin is null or d.origin = r.origin)
       and (r.kind <> 'conversation' or (
-        select true from waits w left join processes p on p.id = w.process_id
-        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
-          and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
+        select true from live_waits w
+        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id and (w.until_at is null or w.until_at > m.now)
         limit 1
       ) is null)
     order by d.seq + 0 limit 1
@@ -274,9 +272,8 @@ ready as materialized (
      order by d.state, d.seq + 0 limit 1)
   ) o
   where w.step > 0 and (r.kind <> 'conversation' or (
-    select true from waits a left join processes p on p.id = a.process_id, moment m
-    where a.recipient_id = r.recipient_id and a.sender_id = w.sender_id
-      and not a.is_ended and (a.until_at is null or a.until_at > m.now) and p.ended_at is null
+    select true from live_waits a, moment m
+    where a.recipient_id = r.recipient_id and a.sender_id = w.sender_id and (a.until_at is null or a.until_at > m.now)
     limit 1
   ) is null)
 ),
@@ -323,9 +320,8 @@ candidate as materialized (
       limit 1
     ) is null)
     and (d.kind <> 'conversation' or (
-      select true from waits w left join processes p on p.id = w.process_id
-      where w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
-        and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
+      select true from live_waits w
+      where w.recipient_id = d.recipient_id and w.sender_id = d.sender_id and (w.until_at is null or w.until_at > m.now)
       limit 1
     ) is null)
     -- Others may have taken this process for dead while it was away.
@@ -361,7 +357,7 @@ returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_
 -- name: settle
 -- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
 -- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
--- `done` leaves none: so what was given back, and was done in another way then, was not done by this claim.
+-- `done` leaves none: so a delivery that was given back, and was done in another way then, was not done by this claim.
 with moment as materialized (
   select coalesce($7::timestamptz, store_now()) as now
 ),
@@ -370,7 +366,7 @@ input as materialized (
     with ordinality as i (seq, token, how, delay, reason, event, answers, position)
 ),
 locked as materialized (
-  -- Whoever answers an ask has read it.
+  -- An agent that answers an ask has read it.
   select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
     i.how = 'done' and i.answers and d.ask_timeout is not null as reads,
     case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
@@ -388,10 +384,7 @@ moved as (
     claim_until = null,
     settled_at = case when l.how in ('done', 'dead') then l.now end,
     read_at = case when l.reads then coalesce(d.read_at, l.now) else d.read_at end,
-    log = case when l.how = 'done' then d.log else coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-      'at', l.now, 'event', l.event, 'attempt', d.attempt, 'token', d.token,
-      'process', d.owner, 'claimed_at', d.claimed_at, 'reason', l.reason
-    )) end
+    log = case when l.how = 'done' then d.log else logged(d, l.now, l.event, l.reason) end
   from locked l
   where d.seq = l.seq and l.state = 'claimed'
 )
@@ -452,10 +445,7 @@ update deliveries d set
   state = case when d.attempt >= d.max_attempts then 'dead' else 'queued' end,
   claim_until = null, run_at = null, queued_at = l.now,
   settled_at = case when d.attempt >= d.max_attempts then l.now end,
-  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', l.now, 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
-    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'claim ended'
-  ))
+  log = logged(d, l.now, 'lost', 'claim ended')
 from late l where d.seq = l.seq
 returning d.seq, d.kind, d.state
 
@@ -532,10 +522,7 @@ with chosen as materialized (
 )
 update deliveries d set
   state = 'queued', attempt = 0, suspect = false, run_at = null, expires_at = null, queued_at = c.now, settled_at = null,
-  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', c.now, 'event', 'redriven', 'attempt', d.attempt, 'token', d.token,
-    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', null
-  ))
+  log = logged(d, c.now, 'redriven', null)
 from chosen c where d.seq = c.seq
 returning c.id::text as message_id, d.recipient_id::text
 

@@ -39,7 +39,7 @@ where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
 order by d.seq + 0 desc limit $3 offset $4
 
 -- name: list_messages_sent_after
--- In the order of transactions and not beyond the oldest one in flight: what it will commit comes before what is left out.
+-- In the order of transactions, and not beyond the oldest one in flight: its rows will come before those left out here.
 with place as materialized (
   select coalesce((select o.xid from messages o where o.seq <= $8 order by o.seq desc limit 1), '0') as xid, $8::bigint as seq
 )
@@ -93,7 +93,7 @@ left join deliveries d on d.seq = m.seq
 order by m.xid, m.seq
 
 -- name: list_messages_held_back
--- PostgreSQL alone: whether something committed waits for a transaction in flight before followers may see it.
+-- PostgreSQL alone: whether a committed message waits for a transaction in flight before followers may see it.
 select $2::text = 'sender' and exists (
   select from messages o
   where o.sender_id = $1::text::uuid and o.kind = $3 and o.xid >= pg_snapshot_xmin(pg_current_snapshot())
@@ -133,7 +133,7 @@ where m.recipient_id = $1::text::uuid and m.kind = $2
 select count(*) from deliveries where recipient_id = $1::text::uuid and kind = $2 and read_at is null
 
 -- name: check_claims
--- What a dead process still holds; it returns at its hard end, but only a mistake leaves it there.
+-- Counts the claims of dead processes. They end at their hard end, but only a mistake leaves them there.
 select count(*) from deliveries d join processes p on p.id = d.owner
 where d.state = 'claimed' and p.ended_at < store_now() - interval '1 minute'
 

@@ -26,7 +26,8 @@ update processes set ended_at = store_now(), end_reason = 'stopped'
 where id = $1::text::uuid and ended_at is null
 
 -- name: retire_claims
--- As if they had been settled as returned: an orderly end is nobody's fault, so nothing is counted or suspected.
+-- The claims end as if they had been returned. An orderly end is nobody's fault: no attempt is counted, and nothing is
+-- suspected.
 with moment as materialized (
   select store_now() as now
 ),
@@ -38,10 +39,7 @@ held as materialized (
 )
 update deliveries d set
   state = 'queued', attempt = greatest(d.attempt, 1) - 1, suspect = false, run_at = null, queued_at = h.now, claim_until = null,
-  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', h.now, 'event', 'returned', 'attempt', d.attempt, 'token', d.token,
-    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'the process stopped'
-  ))
+  log = logged(d, h.now, 'returned', 'the process stopped')
 from held h where d.seq = h.seq
 returning d.seq, d.kind, d.state
 
@@ -54,7 +52,7 @@ from dead where p.id = dead.id
 returning p.id::text
 
 -- name: release_claims
--- Where a dead process ran suspects, they are to blame; where it ran none, all that it ran is.
+-- If a dead process ran suspects, they are to blame; otherwise everything that it ran is.
 with moment as materialized (
   select coalesce($2::timestamptz, store_now()) as now
 ),
@@ -73,10 +71,7 @@ update deliveries d set
   suspect = j.blamed,
   claim_until = null, run_at = null, queued_at = j.now,
   settled_at = case when j.blamed and d.attempt >= d.max_attempts then j.now end,
-  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', j.now, 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
-    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'process died'
-  ))
+  log = logged(d, j.now, 'lost', 'process died')
 from judged j where d.seq = j.seq
 returning d.seq, d.kind, d.state
 
@@ -86,7 +81,7 @@ select $1::text::uuid, $2, $3, $4, $5, t.now + make_interval(secs => $6::float8)
 from (select store_now() as now) t
 
 -- name: presence_withdraw
--- Of a process whose start failed: it has claimed nothing and served nobody.
+-- The start of this process failed: it has claimed nothing and served nobody.
 delete from processes where id = $1::text::uuid
 
 -- name: presence_backend
@@ -94,7 +89,7 @@ delete from processes where id = $1::text::uuid
 select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 
 -- name: presence_renew
--- Locked first: what the row says is then what it said to whoever ended it, also where that was committed meanwhile.
+-- The row is locked first, so that it says the same as to the process that ended it, also if that was committed meanwhile.
 with mine as materialized (
   select p.id, p.ended_at, p.end_reason from processes p where p.id = $1::text::uuid for no key update
 ),
@@ -107,16 +102,13 @@ renewed as (
 select exists (select from mine m where m.ended_at is null) as alive, (select m.end_reason from mine m) as end_reason
 
 -- name: presence_drop_claims
--- What an incarnation claimed while others already took it for dead. Nobody else will look for it before its hard end.
+-- The claims of an incarnation that others already took for dead. Nobody else will look for them before their hard end.
 with held as materialized (
   select d.seq from deliveries d where d.state = 'claimed' and d.owner = $1::text::uuid order by d.seq + 0 for update of d
 )
 update deliveries d set
   state = 'queued', attempt = greatest(d.attempt, 1) - 1, claim_until = null, run_at = null, queued_at = store_now(),
-  log = coalesce(d.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', store_now(), 'event', 'lost', 'attempt', d.attempt, 'token', d.token,
-    'process', d.owner, 'claimed_at', d.claimed_at, 'reason', 'process was taken for dead'
-  ))
+  log = logged(d, store_now(), 'lost', 'process was taken for dead')
 from held h where d.seq = h.seq
 returning d.seq, d.kind, d.state
 
@@ -127,8 +119,8 @@ select pg_notify($1, $2)
 select current_schema()
 
 -- name: presence_dead
--- Whose lease is over, and whose presence connection is not there. The start of another role's connection may be hidden
--- from us; a pid alone, which the system reuses, then has to do.
+-- Finds the processes whose lease is over, or whose presence connection is gone. The start of another role's connection
+-- may be hidden from us; then its pid has to do, though the system reuses pids.
 select p.id::text as process_id, p.lease_until < store_now() as over, p.backend_pid, p.backend_start,
   p.backend_pid is not null and not exists (
     select from pg_stat_activity a
@@ -138,7 +130,7 @@ from processes p
 where p.ended_at is null
 
 -- name: presence_prune
--- With what they registered while nobody knew yet that they had ended: without its process a wait would count as live.
+-- Their waits, registered while nobody knew yet that they had ended, go too: without its process a wait counts as live.
 with gone as (
   delete from processes where ended_at < store_now() - interval '7 days' returning id
 )
