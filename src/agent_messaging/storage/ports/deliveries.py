@@ -247,6 +247,12 @@ class Settling(StrEnum):
         """The entry that it leaves in the delivery's log; DONE leaves none."""
         return {Settling.DONE: None, Settling.RETRY: "failed"}.get(self, self.value)
 
+    @property
+    def state(self) -> DeliveryState:
+        """Where it puts the delivery."""
+        ends = self in (Settling.DONE, Settling.DEAD)
+        return DeliveryState(self.value) if ends else DeliveryState.QUEUED
+
 
 @dataclass(frozen=True, slots=True)
 class NewAnswer:

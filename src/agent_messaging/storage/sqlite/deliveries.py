@@ -1,4 +1,4 @@
-"""Deliveries in SQLite: what `append` and `claims` do in transactions, and all the rest of a delivery's life."""
+"""Deliveries in SQLite. `append`, `claims` and `settling` hold what several statements of a transaction do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ class SQLiteDeliveries:
         budget: float | None = None,
         now: datetime | None = None,
     ) -> list[AppendOutcome]:
-        """See the port."""
         if not groups:
             return []
         return await self._engine.write(
@@ -66,7 +65,6 @@ class SQLiteDeliveries:
     async def find_repeat(
         self, sender_id: str, call: str, idempotency_key: str, fingerprint: str
     ) -> AppendOutcome | None:
-        """See the port."""
         key = (sender_id, call, idempotency_key)
         known = await self._engine.read(lambda con: find_keys(con, [key]))
         return judge_repeat(known[key], fingerprint) if key in known else None
@@ -74,7 +72,6 @@ class SQLiteDeliveries:
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None = None
     ) -> list[ClaimedDelivery]:
-        """See the port."""
         if not requests:
             return []
         return await self._engine.write(lambda con: claims.claim(con, requests, owner, self._clock.now(now)))
@@ -87,7 +84,6 @@ class SQLiteDeliveries:
         owner: str,
         now: datetime | None = None,
     ) -> Settled:
-        """See the port."""
 
         def settle(connection: apsw.Connection) -> Settled:
             instant = self._clock.now(now)
@@ -100,19 +96,16 @@ class SQLiteDeliveries:
         return await self._engine.write(settle, size=sum(settlement.size for settlement in settlements))
 
     async def list_claims(self, owner: str) -> list[Claim]:
-        """See the port."""
         # Asked of the writer: it stands behind every claim that this store has made.
         rows = await self._engine.write(lambda con: fetch(con, _SQL["list_claims"], {"owner": owner}))
         return [Claim(seq, token, attempt) for seq, token, attempt in rows]
 
     async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:
-        """See the port."""
         parameters = {"now": self._clock.now(now).due}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["find_waiting"], parameters))
         return self._engine.aside.all(_waiting, rows, "what waits for an agent")
 
     async def advance(self, now: datetime | None = None) -> Advanced:
-        """See the port."""
         instant = self._clock.now(now)
         next_due = await self._engine.read(_next_due)
         due, expired, released = 0, set[str](), 0
@@ -122,7 +115,6 @@ class SQLiteDeliveries:
         return Advanced(due=due, expired_origins=expired, released=released, next_in=next_in)
 
     async def withdraw(self, message_ids: Collection[str]) -> list[str]:
-        """See the port."""
         ids = encode(sorted(set(message_ids)))
 
         def withdraw(connection: apsw.Connection) -> list[str]:
@@ -138,20 +130,17 @@ class SQLiteDeliveries:
         return await self._engine.write(withdraw) if message_ids else []
 
     async def list_receipts(self, message_ids: Collection[str]) -> list[ReceiptRow]:
-        """See the port."""
         parameters = {"ids": encode(sorted(set(message_ids)))}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_receipts"], parameters))
         return self._engine.aside.all(_receipt, rows, "a delivery")
 
     async def list_dead(self, recipient_id: str | None, limit: int, offset: int) -> list[DeadRow]:
-        """See the port."""
         name = "list_dead" if recipient_id is None else "list_dead_of"
         parameters = {"recipient": recipient_id, "limit": limit, "offset": offset}
         rows = await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))
         return self._engine.aside.all(_dead, rows, "a dead letter")
 
     async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
-        """See the port."""
 
         def redrive(connection: apsw.Connection) -> list[tuple[str, str]]:
             if message_ids is None:
@@ -167,7 +156,6 @@ class SQLiteDeliveries:
         return await self._engine.write(redrive)
 
     async def statistics(self, now: datetime | None = None) -> DeliveryStatistics:
-        """See the port."""
 
         def read(connection: apsw.Connection) -> tuple[dict[str, int], list[Any] | None, list[Any]]:
             return (
@@ -232,52 +220,16 @@ def _entry(entry: dict[str, Any]) -> dict[str, object]:
 
 
 def _receipt(row: list[Any]) -> ReceiptRow:
-    (
-        message_id,
-        sender_id,
-        recipient_id,
-        kind,
-        state,
-        attempt,
-        max_attempts,
-        token,
-        created_at,
-        deliver_at,
-        expires_at,
-    ) = row[:11]
-    claimed_at, settled_at, read_at, owner, log = row[11:]
-    return ReceiptRow(
-        message_id=message_id,
-        sender_id=sender_id,
-        recipient_id=recipient_id,
-        kind=Kind(kind),
-        state=DeliveryState(state),
-        attempt=attempt,
-        max_attempts=max_attempts,
-        token=token,
-        created_at=to_datetime(created_at),
-        deliver_at=to_datetime_or_none(deliver_at),
-        expires_at=to_datetime_or_none(expires_at),
-        claimed_at=to_datetime_or_none(claimed_at),
-        settled_at=to_datetime_or_none(settled_at),
-        read_at=to_datetime_or_none(read_at),
-        owner=owner,
-        log=_log(log),
-    )
+    id, sender_id, recipient_id, kind, state, attempt, max_attempts, token, created_at = row[:9]
+    deliver_at, expires_at, claimed_at, settled_at, read_at = map(to_datetime_or_none, row[9:14])
+    agents, numbers = (sender_id, recipient_id), (attempt, max_attempts, token)
+    times = deliver_at, expires_at, claimed_at, settled_at, read_at
+    owner, log = row[14:]
+    states = Kind(kind), DeliveryState(state)
+    return ReceiptRow(id, *agents, *states, *numbers, to_datetime(created_at), *times, owner, _log(log))
 
 
 def _dead(row: list[Any]) -> DeadRow:
-    (message_id, sender_id, recipient_id, kind, content, metadata, checksum, attempt, created_at, died_at, log) = row
-    return DeadRow(
-        message_id=message_id,
-        sender_id=sender_id,
-        recipient_id=recipient_id,
-        kind=Kind(kind),
-        content=content,
-        metadata=metadata,
-        checksum=checksum,
-        attempt=attempt,
-        created_at=to_datetime(created_at),
-        died_at=to_datetime(died_at),
-        log=_log(log),
-    )
+    id, sender_id, recipient_id, kind, content, metadata, checksum, attempt, created_at, died_at, log = row
+    body, times = (content, metadata, checksum), (to_datetime(created_at), to_datetime(died_at))
+    return DeadRow(id, sender_id, recipient_id, Kind(kind), *body, attempt, *times, _log(log))

@@ -37,7 +37,6 @@ class SQLiteMessages:
         date_to: datetime | None = None,
         after_seq: int | None = None,
     ) -> list[MessageRow]:
-        """See the port."""
         parameters: dict[str, Any] = {
             "agent": agent_id,
             "kind": kind,
@@ -54,14 +53,12 @@ class SQLiteMessages:
         if after_seq is not None:
             name += "_after"
             parameters["after_seq"] = after_seq
-        return [
-            message_row(row) for row in await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))
-        ]
+        rows = await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))
+        return [message_row(row) for row in rows]
 
     async def mark_read(
         self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
     ) -> int:
-        """See the port."""
         parameters = {"recipient": recipient_id, "kind": kind, "sender": sender_id, "at": self._clock.now(now).at}
 
         def mark(connection: apsw.Connection) -> int:
@@ -71,7 +68,6 @@ class SQLiteMessages:
         return await self._engine.write(mark)
 
     async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
-        """See the port."""
         name = "count_messages_sent" if role is Role.SENDER else "count_messages_received"
         parameters = {"agent": agent_id, "kind": kind, "read": read}
         return int(await self._engine.read(lambda con: con.execute(_SQL[name], parameters).get))

@@ -108,7 +108,6 @@ class SQLitePresence:
         return {process_id: port for process_id, _, port in rows}
 
     def ring(self, process_ids: Iterable[str]) -> None:
-        """See the port."""
         if self._doorbell is not None:
             self._doorbell.ring(process_ids)
 
@@ -131,7 +130,6 @@ class SQLitePresence:
         return int(connection.pragma("data_version"))
 
     async def find_dead(self) -> list[str]:
-        """See the port."""
         lock, me = self._lock, self.process_id
         if lock is None:
             return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from datetime import datetime
 from functools import partial
@@ -17,6 +16,7 @@ from ..sql import Queries
 from . import asks
 from .clock import StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch
+from .rows import encode
 
 _SQL = Queries(__package__, "processes")
 _EVERY_AGENT = ""
@@ -30,8 +30,7 @@ class SQLiteProcesses:
         self._clock = clock
 
     async def publish(self, process_id: str, services: Collection[Service]) -> None:
-        """See the port."""
-        rows = json.dumps([(s.agent_id or _EVERY_AGENT, s.kind, int(s.explicit), s.slots) for s in services])
+        rows = encode([(s.agent_id or _EVERY_AGENT, s.kind, int(s.explicit), s.slots) for s in services])
 
         def publish(connection: apsw.Connection) -> None:
             connection.execute(_SQL["publish_clear"], {"process": process_id})
@@ -40,20 +39,17 @@ class SQLiteProcesses:
         await self._engine.write(publish)
 
     async def list_processes(self, ended_within: float) -> list[ProcessRow]:
-        """See the port."""
         now = self._clock.now().due
         parameters = {"since": now - int(ended_within * 1_000_000)}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_processes"], parameters))
         return self._engine.aside.all(partial(_process, now=now, aside=self._engine.aside), rows, "a process")
 
     async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
-        """See the port."""
-        parameters = {"ids": json.dumps(sorted(process_ids))}
+        parameters = {"ids": encode(sorted(process_ids))}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["find_processes"], parameters))
         return {id: (host, pid) for id, host, pid in rows}
 
     async def retire(self, process_id: str) -> None:
-        """See the port."""
         instant = self._clock.now()
         parameters = {"process": process_id, "now": instant.due, "at": instant.at}
 
@@ -66,17 +62,16 @@ class SQLiteProcesses:
         await self._engine.write(retire)
 
     async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:
-        """See the port."""
         if not process_ids:
             return 0
         instant = self._clock.now(now)
-        named = json.dumps(sorted(set(process_ids)))
+        named = encode(sorted(set(process_ids)))
 
         def release(connection: apsw.Connection) -> int:
             dead = fetch(connection, _SQL["release_find"], {"processes": named})
             if not dead:
                 return 0
-            parameters = {"processes": json.dumps(dead), "now": instant.due, "at": instant.at}
+            parameters = {"processes": encode(dead), "now": instant.due, "at": instant.at}
             connection.execute(_SQL["release_mark"], parameters)
             claimed = asks.forget_processes(connection, dead, instant)
             connection.execute(_SQL["release_claims"], parameters)

@@ -33,26 +33,14 @@ def next_number(number: int) -> int:
 
 def message_row(row: list[Any]) -> MessageRow:
     """A message as all listings select it; a damaged one, where no record can be made of it."""
-    (seq, id, kind, sender_id, recipient_id, content, metadata, checksum, created_at, read_at, session_id, type_) = row
+    seq, id, kind, sender_id, recipient_id, content, metadata, checksum, created_at, read_at, session_id, type_ = row
+    agents, read_at = (sender_id, recipient_id), to_datetime_or_none(read_at)
     try:
         message_kind, message_type = Kind(kind), MessageType(type_)
     except ValueError:
-        read_at = to_datetime_or_none(read_at)
-        return damaged_message(seq, id, kind, sender_id, recipient_id, read_at=read_at, session_id=session_id)
-    return MessageRow(
-        seq=seq,
-        message_id=id,
-        kind=message_kind,
-        sender_id=sender_id,
-        recipient_id=recipient_id,
-        content=content,
-        metadata=metadata,
-        checksum=checksum,
-        created_at=to_datetime(created_at),
-        read_at=to_datetime_or_none(read_at),
-        session_id=session_id,
-        message_type=message_type,
-    )
+        return damaged_message(seq, id, kind, *agents, read_at=read_at, session_id=session_id)
+    body = content, metadata, checksum
+    return MessageRow(seq, id, message_kind, *agents, *body, to_datetime(created_at), read_at, session_id, message_type)
 
 
 def turn_row(row: list[Any], instant: Instant) -> TurnRow:

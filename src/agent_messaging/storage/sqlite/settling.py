@@ -23,13 +23,6 @@ _SQL = Queries(__package__, "deliveries")
 _ASKS = Queries(__package__, "asks")
 _SECOND = 1_000_000
 
-_STATE = {
-    Settling.DONE: DeliveryState.DONE,
-    Settling.RETRY: DeliveryState.QUEUED,
-    Settling.DEAD: DeliveryState.DEAD,
-    Settling.RETURNED: DeliveryState.QUEUED,
-}
-
 
 @dataclass(slots=True)
 class Ended:
@@ -57,10 +50,10 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
             ended.moved.append(False)
             continue
         seq, state, token, origin, event, is_ask = row
-        target, note = _STATE[settlement.how], settlement.how.event
+        target, note = settlement.how.state, settlement.how.event
         moves = state == DeliveryState.CLAIMED
         if moves:
-            rows.append(_row(settlement, target, note, instant, reads=is_ask and settlement.answer is not None))
+            rows.append(_row(settlement, instant, reads=is_ask and settlement.answer is not None))
             if is_ask and target is not DeliveryState.DONE:
                 returned.append(seq)
             found[seq] = [seq, target, token, origin, note, is_ask]  # so a second one in this call is a repeat
@@ -92,19 +85,18 @@ def _took_effect(note: str | None, state: str, event: str | None) -> bool:
     return event == note and (note is not None or state == DeliveryState.DONE)
 
 
-def _row(
-    settlement: Settlement, target: DeliveryState, note: str | None, instant: Instant, *, reads: bool
-) -> tuple[Any, ...]:
-    delay = int(settlement.delay * _SECOND) if settlement.how is Settling.RETRY else 0
+def _row(settlement: Settlement, instant: Instant, *, reads: bool) -> tuple[Any, ...]:
+    how, target = settlement.how, settlement.how.state
+    delay = int(settlement.delay * _SECOND) if how is Settling.RETRY else 0
     return (
         settlement.claim.seq,
         target,
-        int(settlement.how is Settling.RETURNED),
+        int(how is Settling.RETURNED),
         instant.due + delay if delay > 0 else 0,
         instant.at + delay if delay > 0 else None,
         instant.due + delay,
         instant.at if target.is_final else None,
-        note,
+        how.event,
         settlement.reason,
         int(reads and target is DeliveryState.DONE),
     )
@@ -134,10 +126,8 @@ def _answer(
         else:
             ended.origins.update(waiters)
         if moves and stored_seq is None:
-            content, checksum = answer.content, answer.checksum
-            messages.append(
-                (answer.message_id, Kind.CONVERSATION, sender_id, recipient_id, session_id, content, None, checksum)
-            )
+            head = answer.message_id, Kind.CONVERSATION, sender_id, recipient_id, session_id
+            messages.append((*head, answer.content, None, answer.checksum))
             new.append((seq, sender_id, recipient_id, ends))
     if not new:
         return

@@ -60,11 +60,9 @@ class SQLiteStore:
 
     @property
     def location(self) -> str:
-        """See the port."""
         return self.path
 
     async def open(self, *, initialize: bool = True) -> None:
-        """See the port."""
         schema.check_version(apsw.sqlite_lib_version())
         if not self.engine.in_memory:
             check_place(self.path, create=initialize)
@@ -80,7 +78,6 @@ class SQLiteStore:
             raise
 
     async def describe(self) -> StoreFacts:
-        """See the port."""
 
         def read(connection: apsw.Connection) -> dict[str, str]:
             return {
@@ -103,7 +100,6 @@ class SQLiteStore:
         )
 
     async def check(self) -> list[str]:
-        """See the port."""
         findings = await self.engine.read(_check_integrity)
         for table in RULES:
             async for row in self._walk(f"check_{table}"):
@@ -114,7 +110,6 @@ class SQLiteStore:
         return findings
 
     async def backup(self, path: str) -> None:
-        """See the port."""
         copying = Backup(path)
         if self.engine.in_memory:
             content = await self.engine.write(lambda con: con.serialize("main"))
