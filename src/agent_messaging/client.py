@@ -271,6 +271,11 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         started and before the agent exists; messages that wait for the agent are then handled. The function is
         returned unchanged.
 
+        An agent may have several, each with another type for its first parameter: a message goes to the one whose type
+        its payload fits best, and to the one without a type (or with Any) if it fits no other. Of two for the same type
+        the last one counts. They share the agent's slots: the smallest `concurrency` counts, and messages are ordered
+        if any of them asks for it.
+
         Args:
             agent_external_id: Whose messages.
             ordered: One sender's messages run one after the other. False runs them at once, in no promised order.
@@ -278,7 +283,8 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
             timeout: Seconds a run may take; None is the setting `handler_timeout` (30).
 
         Raises:
-            InvalidArgumentError: The id or an option is refused, or the function does not take (message, context).
+            InvalidArgumentError: The id or an option is refused, the function does not take (message, context), or
+                its type cannot be told apart from that of another handler of this agent.
 
         Example:
             @sdk.register_handler("bob")
@@ -342,10 +348,13 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         if (engine := self._lifecycle.engine) is not None:
             engine.event_handlers_changed()
 
-    def unregister_handler(self, agent_external_id: str) -> bool:
-        """Forget the handler of one agent in this SDK object; False if it had none. What runs goes on."""
+    def unregister_handler(self, agent_external_id: str, handler: AnyHandler | None = None) -> bool:
+        """Forget a handler of one agent in this SDK object, or (None) all of them; False if it had none.
+
+        A run that has begun goes on.
+        """
         check_external_id(agent_external_id, field="agent_external_id")
-        return self._handlers.unregister(agent_external_id)
+        return self._handlers.unregister(agent_external_id, handler)
 
     async def serve(self, *agent_external_ids: str) -> None:
         """Have this process's bare global handlers serve these agents; `"*"` is every agent of the store.

@@ -92,6 +92,7 @@ async def test_the_annotation_decides_what_a_handler_is_given(sdk: Sdk) -> None:
 
         if annotation is not None:
             handler.__annotations__["message"] = annotation
+        sdk.unregister_handler("bob")
         sdk.register_handler("bob")(handler)
         [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", payload))
         assert receipt.state.value == "done", (annotation, receipt.reasons)
@@ -182,6 +183,7 @@ async def test_a_handler_may_be_any_callable_that_takes_a_message_and_a_context(
         lambda message, context: seen.append(f"lambda {message}"),
     ]
     for handler in handlers:
+        sdk.unregister_handler("bob")
         assert sdk.register_handler("bob")(handler) is handler
         await sdk.wait(await sdk.one_way.send("alice", "bob", "hi"))
     assert seen == ["method hi", "object hi", "partial hi", "lambda hi"]

@@ -14,6 +14,7 @@ from agent_messaging.delivery.names import AgentName
 from agent_messaging.delivery.stations import Station, Stations
 from agent_messaging.delivery.trouble import Trouble
 from agent_messaging.exceptions import OutcomeUnknownError
+from agent_messaging.handlers.registry import Handlers, make_handler
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import (
     Claim,
@@ -113,8 +114,9 @@ class Exchange:
 
     def __init__(self, *waiting: int) -> None:
         self.store = Store(*waiting)
-        handler = SimpleNamespace(concurrency=2, timeout=60.0, ordered=False)
-        serving: Any = SimpleNamespace(invoke=True, find_handler=lambda agent, kind: handler, follow=lambda _: None)
+        handler = make_handler(lambda message, context: None, ordered=False, concurrency=2, timeout=60.0)
+        handlers = Handlers((handler,))
+        serving: Any = SimpleNamespace(invoke=True, find_handlers=lambda agent, kind: handlers, follow=lambda _: None)
         names: Any = SimpleNamespace(cached_by_id={"b": BOB}.get, find_by_id=self.find_by_id)
         self.stations = Stations(names, serving, concurrency=1, timeout=1.0)
         store: Any = self.store

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from ..handlers.registry import Handler
 from ..models import Kind
 from ..storage.ports import ClaimedDelivery, TurnRef
 from .stations import Station, Stations
@@ -30,6 +31,8 @@ class Run:
     """The turn of a turn handler, once it has begun."""
     is_acting: bool = False
     """A turn handler has returned, and its turn is being used."""
+    handler: Handler | None = None
+    """The one of the station's handlers that its payload is for, once it is known."""
     is_moot: bool = False
     """It was cancelled because its claim is lost or its turn is over: it settles nothing and counts as no failure."""
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..config import MessagingConfig
-from ..handlers.registry import Handler
-from ..handlers.running import is_passed_over, make_context, run_handler
+from ..handlers.registry import Handlers
+from ..handlers.running import is_passed_over, make_context, open_for, run_handler
 from ..handlers.threads import DaemonThreads
 from ..models import HandlerContext, Kind
 from ..payloads import Decoder
@@ -63,18 +63,18 @@ class Notices(Service):
         self._dropped = Seldom()
         self._is_closed = False
 
-    def find_handler(self, recipient: AgentName) -> Handler | None:
-        """The notification handler in force for the agent here."""
-        return self.serving.find_handler(recipient, Kind.NOTIFICATION) if self.serving.invoke else None
+    def find_handlers(self, recipient: AgentName) -> Handlers | None:
+        """The notification handlers in force for the agent here."""
+        return self.serving.find_handlers(recipient, Kind.NOTIFICATION) if self.serving.invoke else None
 
     def is_notified(self, recipient: AgentName) -> bool:
         """Whether anybody's notification handler, here or elsewhere, is to be told by a notice."""
         elsewhere = self.serving.neighbours
-        return self.find_handler(recipient) is not None or elsewhere.serves(recipient, Kind.NOTIFICATION)
+        return self.find_handlers(recipient) is not None or elsewhere.serves(recipient, Kind.NOTIFICATION)
 
     def is_notified_elsewhere(self, recipient: AgentName) -> bool:
         """Whether a notice is to be left for another process's notification handler."""
-        return self.find_handler(recipient) is None and self.is_notified(recipient)
+        return self.find_handlers(recipient) is None and self.is_notified(recipient)
 
     def writes(self, message_id: str, sender: AgentName, recipient: AgentName) -> None:
         """This message, of which a handler may have to be told, is on its way into the store."""
@@ -86,12 +86,12 @@ class Notices(Service):
         if pair is None or not isinstance(outcome, Stored) or outcome.answered or outcome.waiters or outcome.is_asked:
             return
         sender, recipient = pair
-        if (handler := self.find_handler(recipient)) is not None:
-            self.tell(handler, sender, recipient, _as_row(group, outcome.session_id))
+        if (handlers := self.find_handlers(recipient)) is not None:
+            self.tell(handlers, sender, recipient, _as_row(group, outcome.session_id))
         elif group.notify:
             self.serving.neighbours.ring_for([recipient.id], Kind.NOTIFICATION)
 
-    def tell(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
+    def tell(self, handlers: Handlers, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
         """Run the handler for a message, soon."""
         if self._is_closed:
             return
@@ -105,7 +105,7 @@ class Notices(Service):
             return
         self._pending[recipient.id] += 1
         task = self.background.start(
-            self._run(handler, sender, recipient, message), f"agent-messaging-notice-{message.message_id}"
+            self._run(handlers, sender, recipient, message), f"agent-messaging-notice-{message.message_id}"
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -144,24 +144,24 @@ class Notices(Service):
         names = await self.names.find_by_id(ids)
         for message in messages:
             sender, recipient = names.get(message.sender_id), names.get(message.recipient_id or "")
-            handler = self.find_handler(recipient) if recipient is not None else None
-            if sender is not None and recipient is not None and handler is not None:
-                self.tell(handler, sender, recipient, message)
+            handlers = self.find_handlers(recipient) if recipient is not None else None
+            if sender is not None and recipient is not None and handlers is not None:
+                self.tell(handlers, sender, recipient, message)
 
-    async def _run(self, handler: Handler, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
-        slots = self._slots.setdefault(recipient.id, asyncio.Semaphore(handler.concurrency or self.concurrency))
+    async def _run(self, handlers: Handlers, sender: AgentName, recipient: AgentName, message: MessageRow) -> None:
+        slots = self._slots.setdefault(recipient.id, asyncio.Semaphore(handlers.concurrency or self.concurrency))
         delivery = _as_delivery(message)
         try:
             context = make_context(delivery, sender, recipient)
             async with slots:
                 with calling():
+                    handler, payload = open_for(handlers, delivery, self.decoder)
                     await run_handler(
                         handler,
-                        delivery,
+                        payload,
                         replace(context, handler_context=HandlerContext.MESSAGE_NOTIFICATION),
                         timeout=handler.timeout or self.timeout,
                         threads=self.threads,
-                        decoder=self.decoder,
                     )
         except Exception as error:
             if is_passed_over(delivery, recipient, error):

@@ -10,7 +10,8 @@ from functools import partial
 
 from ..config import MessagingConfig
 from ..exceptions import HandlerError, HandlerTimeoutError, PayloadError
-from ..handlers.running import UnreadableError, is_passed_over, make_context, run_handler
+from ..handlers.registry import Handler
+from ..handlers.running import UnreadableError, is_passed_over, make_context, open_for, run_handler
 from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
 from ..models import Kind
@@ -56,6 +57,7 @@ class Runs(Service):
         self.retry = RetryPolicy(settings.retry_delay, settings.retry_max_delay)
         self.max_answer_bytes = settings.max_payload_bytes
         """The largest answer, or speech, of a handler."""
+        self.timeout = settings.handler_timeout
         self.background = background
         self.threads = threads
         self.decoder = decoder
@@ -207,19 +209,13 @@ class Runs(Service):
         if sender is None:
             raise HandlerError("The sender was removed while its message waited.")
         context = make_context(delivery, sender, agents.get(delivery.recipient_id, station.agent))
-        return await run_handler(
-            station.handler,
-            delivery,
-            context,
-            timeout=self._limit(run),
-            threads=self.threads,
-            decoder=self.decoder,
-        )
+        run.handler, payload = open_for(station.handlers, delivery, self.decoder)
+        return await run_handler(run.handler, payload, context, timeout=self._limit(run), threads=self.threads)
 
-    @staticmethod
-    def _limit(run: Run) -> float:
+    def _limit(self, run: Run) -> float:
         """Seconds that a run of a message may take."""
-        return max(run.station.run_limit, run.delivery.ask_timeout or 0.0)
+        own = run.station.run_limit if run.handler is None else run.handler.timeout or self.timeout
+        return max(own, run.delivery.ask_timeout or 0.0)
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -234,7 +230,7 @@ class Runs(Service):
         answer: NewAnswer | None = None
         reason: str | None = None
         try:
-            if run.station.handler.is_bare and delivery.sender_id == delivery.recipient_id:
+            if run.station.handlers.newest.is_bare and delivery.sender_id == delivery.recipient_id:
                 return Settlement(delivery.claim, Settling.DONE)  # the host speaks by hand
             if delivery.turn is None:
                 return Settlement(delivery.claim, Settling.DEAD, reason=TOO_LATE)
@@ -245,14 +241,9 @@ class Runs(Service):
             turn = await self._brake(run, turn)
             if turn is None:
                 return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
-            result = await run_handler(
-                run.station.handler,
-                turn.delivery,
-                turn.context,
-                timeout=self._turn_limit(run, turn),
-                threads=self.threads,
-                decoder=self.decoder,
-            )
+            run.handler, speech = open_for(run.station.handlers, turn.delivery, self.decoder)
+            limit = self._turn_limit(run.handler, turn)
+            result = await run_handler(run.handler, speech, turn.context, timeout=limit, threads=self.threads)
             answer = None if result is None else self._encode(result)
             self.turns.ran(turn, run.station.agent.id, failed=False)
         except (KeyboardInterrupt, SystemExit):
@@ -294,11 +285,10 @@ class Runs(Service):
             return turn if turn.left is None else replace(turn, left=turn.left - pause)
         return None
 
-    def _turn_limit(self, run: Run, turn: TurnRun) -> float:
-        own = run.station.handler.timeout
+    def _turn_limit(self, handler: Handler, turn: TurnRun) -> float:
         if turn.left is None:
-            return run.station.run_limit
-        return max(0.001, turn.left if own is None else min(own, turn.left))
+            return handler.timeout or self.timeout
+        return max(0.001, turn.left if handler.timeout is None else min(handler.timeout, turn.left))
 
     def _log(self, delivery: ClaimedDelivery, error: BaseException) -> None:
         logger.warning(

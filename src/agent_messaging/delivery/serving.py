@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from ..config import MessagingConfig
 from ..exceptions import AgentMessagingError, NoHandlerRegisteredError, TimeoutError
 from ..handlers.events import MeetingEventHandler
-from ..handlers.registry import Handler, Listener, Registry, global_registry
+from ..handlers.registry import Handlers, Listener, Registry, global_registry
 from ..kinds import CONTEXT_OF_KIND
 from ..models import HandlerContext, Kind
 from ..single_flight import SingleFlight
@@ -105,10 +105,10 @@ class Serving(services.Service, Listener):
         for timer in self._leaving.values():
             timer.cancel()
 
-    def find_handler(self, agent: AgentName, kind: Kind) -> Handler | None:
-        """The handler that serves the agent here: its own in this SDK object, its own global one, or the bare one."""
+    def find_handlers(self, agent: AgentName, kind: Kind) -> Handlers | None:
+        """The handlers that serve the agent here: its own in this SDK object, its own global ones, or the bare ones."""
         context = CONTEXT_OF_KIND[kind]
-        own = self._own_handler(agent.external_id, context)
+        own = self._own_handlers(agent.external_id, context)
         if own is not None:
             return own
         if not self.everyone and agent.external_id not in self.adopted:
@@ -155,7 +155,7 @@ class Serving(services.Service, Listener):
             wanted |= explicit | others
             known = await self.names.find_all([*explicit, *others])
             for name in (explicit | others) & known.keys():
-                slots = self._slots(self._own_handler(name, context) or bare)
+                slots = self._slots(self._own_handlers(name, context) or bare)
                 services.add(Service(known[name].id, kind, name in explicit, slots))
             if bare and self.everyone:
                 services.add(Service(None, kind, False, self._slots(bare)))
@@ -164,11 +164,11 @@ class Serving(services.Service, Listener):
         self._wanted = wanted
         return frozenset(services)
 
-    def _own_handler(self, external_id: str, context: HandlerContext) -> Handler | None:
+    def _own_handlers(self, external_id: str, context: HandlerContext) -> Handlers | None:
         return self.own.find(external_id, context) or global_registry.find(external_id, context)
 
-    def _slots(self, handler: Handler | None) -> int:
-        return (handler.concurrency if handler is not None else None) or self.concurrency
+    def _slots(self, handlers: Handlers | None) -> int:
+        return (handlers.concurrency if handlers is not None else None) or self.concurrency
 
     @contextlib.asynccontextmanager
     async def pull(self, external_id: str, kind: Kind) -> AsyncIterator[None]:
@@ -222,7 +222,7 @@ class Serving(services.Service, Listener):
     def can_serve(self, agent: AgentName, kind: Kind) -> bool:
         """Whether a handler is registered here that could serve the agent, now or once it is adopted."""
         context = CONTEXT_OF_KIND[kind]
-        return (self._own_handler(agent.external_id, context) or global_registry.find(None, context)) is not None
+        return (self._own_handlers(agent.external_id, context) or global_registry.find(None, context)) is not None
 
     def served_here(self, kind: Kind) -> set[str] | None:
         """The ids of the agents that this process says it serves; None: every agent."""
@@ -232,7 +232,7 @@ class Serving(services.Service, Listener):
     def is_served(self, agent: AgentName, kind: Kind, *, live_only: bool = False) -> bool:
         """Whether somebody serves the agent, as far as is known here; an ended process counts for its grace."""
         context = CONTEXT_OF_KIND[kind]
-        if self.find_handler(agent, kind) is not None or (agent.external_id, kind) in self.pulling:
+        if self.find_handlers(agent, kind) is not None or (agent.external_id, kind) in self.pulling:
             return True
         if not self.invoke and global_registry.find(None, context):
             return True

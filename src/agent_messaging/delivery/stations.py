@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..handlers.registry import Handler
+from ..handlers.registry import Handlers
 from ..models import Kind
 from ..storage.ports import ClaimRequest
 from .names import AgentName, Names
@@ -24,10 +24,11 @@ class Station:
     kind: Kind
     board: Stations
     """The stations of the same SDK object."""
-    handler: Handler
-    """The newest; what was claimed for it is run by it, also when it was unregistered meanwhile."""
+    handlers: Handlers
+    """The newest; they run what was claimed for them, also when they were unregistered meanwhile."""
     limit: int
     run_limit: float
+    """Seconds that a run of any of them may take."""
     running: int = 0
     """Slots in use, reserved ones among them."""
     lanes: dict[str, int] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class Station:
     @property
     def is_ordered(self) -> bool:
         """Whether a lane has one run at a time."""
-        return self.handler.ordered
+        return self.handlers.ordered
 
     @property
     def is_hungry(self) -> bool:
@@ -159,18 +160,18 @@ class Stations:
     def of(self, agent: AgentName, kind: Kind) -> Station | None:
         """The same for an agent that is known."""
         invoked = self.serving.invoke or (agent.id, kind) in self.resumed
-        handler = self.serving.find_handler(agent, kind) if invoked else None
+        handlers = self.serving.find_handlers(agent, kind) if invoked else None
         station = self._known.get((agent.id, kind))
-        if handler is None:
+        if handlers is None:
             if station is not None:
                 station.is_served = False
             return None
         if station is None:
-            station = self._known[agent.id, kind] = Station(agent, kind, self, handler, 0, 0.0)
+            station = self._known[agent.id, kind] = Station(agent, kind, self, handlers, 0, 0.0)
         station.is_served = True
-        station.handler = handler
-        station.limit = handler.concurrency or self.concurrency
-        station.run_limit = handler.timeout or self.timeout
+        station.handlers = handlers
+        station.limit = handlers.concurrency or self.concurrency
+        station.run_limit = handlers.limit(self.timeout)
         return station
 
     # --- facts they are told of ---------------------------------------------------------------------------------------

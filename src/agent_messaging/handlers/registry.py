@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
 from ..arguments import check_external_id, check_timeout, refuse
+from ..exceptions import InvalidArgumentError
 from ..models import HandlerContext, MessageContext
+from ..payloads import find_clash, identity_of, name_of
 from .annotations import handler_annotation
-from .functions import check_handler, is_coroutine_function
+from .functions import check_handler, function_name, is_coroutine_function
 
 AnyHandler = Callable[[Any, MessageContext], Any]
 """`async def handler(message, context)`, or the same without `async`: it then runs in a thread."""
@@ -57,6 +59,59 @@ def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The handlers of one kind that an agent has, each for payloads of another type; they share slots and lanes."""
+
+    all: tuple[Handler, ...]
+
+    @property
+    def newest(self) -> Handler:
+        """The one that was registered last."""
+        return self.all[-1]
+
+    @property
+    def ordered(self) -> bool:
+        """Whether one sender's messages run one after the other: if any of them wants it."""
+        return any(handler.ordered for handler in self.all)
+
+    @property
+    def concurrency(self) -> int | None:
+        """Runs at once: the fewest that any of them wants; None if none says."""
+        return min((handler.concurrency for handler in self.all if handler.concurrency is not None), default=None)
+
+    def limit(self, default: float) -> float:
+        """Seconds that a run of any of them may take."""
+        return max(handler.timeout or default for handler in self.all)
+
+    def join(self, new: Handler) -> Handlers:
+        """These and another one; it replaces the one for the same type.
+
+        Raises:
+            InvalidArgumentError: Nothing in a payload would tell which of two is meant.
+        """
+        identity = identity_of(new.annotation)
+        others = tuple(handler for handler in self.all if identity_of(handler.annotation) != identity)
+        for other in others:
+            if clash := find_clash(new.annotation, other.annotation):
+                raise InvalidArgumentError(
+                    field="handler",
+                    value=function_name(new.function),
+                    reason=(
+                        f"is for {name_of(new.annotation)}, and {function_name(other.function)} for "
+                        f"{name_of(other.annotation)}: {clash}, so nothing tells for which of them a message is. Give "
+                        'the types a field that differs, such as `kind: Literal["note"]`, or register one handler for '
+                        "both (`Note | Task`)."
+                    ),
+                )
+        return Handlers((*others, new))
+
+    def leave(self, function: AnyHandler) -> Handlers | None:
+        """These without a function's; None if it was the only one."""
+        kept = tuple(handler for handler in self.all if handler.function != function)
+        return Handlers(kept) if kept else None
+
+
 class Listener:
     """It wants to know that handlers came or went."""
 
@@ -65,32 +120,47 @@ class Listener:
 
 
 class Registry:
-    """For each kind of handler: one by agent, and one for every other agent (None). The last registration wins."""
+    """For each kind: the handlers of each agent, and those of every other agent (None).
+
+    There is one for each type of payload, and of two for the same type the last one counts.
+    """
 
     def __init__(self) -> None:
-        self._handlers: dict[tuple[str | None, HandlerContext], Handler] = {}
+        self._handlers: dict[tuple[str | None, HandlerContext], Handlers] = {}
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 
     def register(self, contexts: tuple[HandlerContext, ...], agent: str | None, handler: Handler) -> None:
-        """Take the handler for one agent, or (None) for all that have none of their own."""
-        self._handlers |= {(agent, context): replace(handler, is_bare=agent is None) for context in contexts}
+        """Take the handler for one agent, or (None) for all that have none of their own.
+
+        Raises:
+            InvalidArgumentError: Nothing would tell its messages from those of another one; it is not taken.
+        """
+        handler = replace(handler, is_bare=agent is None)
+        nobody = Handlers(())
+        self._handlers |= {
+            (agent, context): self._handlers.get((agent, context), nobody).join(handler) for context in contexts
+        }
         self._changed()
 
-    def unregister(self, agent: str) -> bool:
-        """Forget all handlers of one agent; False if it had none."""
-        keys = [key for key in self._handlers if key[0] == agent]
-        for key in keys:
-            del self._handlers[key]
+    def unregister(self, agent: str, function: AnyHandler | None = None) -> bool:
+        """Forget a handler of one agent, or (None) all of them; False if there was none."""
+        found = {key: handlers for key, handlers in self._handlers.items() if key[0] == agent}
+        left = {key: None if function is None else handlers.leave(function) for key, handlers in found.items()}
+        for key, handlers in left.items():
+            if handlers is None:
+                del self._handlers[key]
+            else:
+                self._handlers[key] = handlers
         self._changed()
-        return bool(keys)
+        return left != found
 
     def clear(self) -> None:
         """Forget all handlers."""
         self._handlers.clear()
         self._changed()
 
-    def find(self, agent: str | None, context: HandlerContext) -> Handler | None:
-        """The agent's own handler; of None, that of all agents that have none of their own."""
+    def find(self, agent: str | None, context: HandlerContext) -> Handlers | None:
+        """The agent's own handlers; of None, those of all agents that have none of their own."""
         return self._handlers.get((agent, context))
 
     def agents(self, context: HandlerContext) -> Iterator[str]:
@@ -98,7 +168,8 @@ class Registry:
         return (agent for agent, of in self._handlers if of is context and agent is not None)
 
     def __iter__(self) -> Iterator[tuple[str | None, HandlerContext, Handler]]:
-        return ((agent, context, handler) for (agent, context), handler in self._handlers.items())
+        for (agent, context), handlers in self._handlers.items():
+            yield from ((agent, context, handler) for handler in handlers.all)
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener.handlers_changed()` after each change, in the thread that made it; held weakly."""
@@ -297,9 +368,12 @@ def has_handler(context: HandlerContext, agent: str | None = None) -> bool:
 
 
 def get_handler(context: HandlerContext, agent: str | None = None) -> AnyHandler | None:
-    """Find the global handler of this kind, the agent's own before the one for all; None if there is none."""
+    """Find the global handler of this kind, the agent's own before the one for all; None if there is none.
+
+    Of several, for several types of payload, it is the one that was registered last.
+    """
     found = global_registry.find(agent, context) or global_registry.find(None, context)
-    return found.function if found else None
+    return found.newest.function if found else None
 
 
 def clear_handlers() -> None:

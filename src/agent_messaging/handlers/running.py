@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from ..bodies import open_as, open_body, open_metadata
+from ..bodies import open_as, open_body, open_metadata, verify_body
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
 from ..kinds import CONTEXT_OF_KIND, FACTS
 from ..models import Invitation, Kind, MessageContext
-from ..payloads import Decoder
+from ..payloads import Decoder, find_best, name_of
 from ..storage.ports import ClaimedDelivery
-from .functions import check_result
-from .registry import Handler
+from .functions import check_result, function_name
+from .registry import Handler, Handlers
 from .threads import DaemonThreads
 
 _logger = logging.getLogger("agent_messaging.delivery")
@@ -85,6 +85,36 @@ def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any
     return payload
 
 
+def open_for(handlers: Handlers, delivery: ClaimedDelivery, decoder: Decoder) -> tuple[Handler, Any]:
+    """Choose the handler whose type the payload fits best, and make a fresh payload of that type.
+
+    The only handler that there is takes everything that fits its type.
+
+    Raises:
+        UnreadableError: The stored payload is damaged, fits none of the types, or several equally well.
+    """
+    handler = handlers.newest
+    if len(handlers.all) > 1:
+        try:
+            verify_body(delivery, f"message {delivery.message_id}")
+            best = find_best(decoder, delivery.content, [handler.annotation for handler in handlers.all])
+            if len(best) != 1:
+                raise _undecided([handlers.all[position] for position in best] or handlers.all, fits=bool(best))
+        except (PayloadError, StorageCorruptError) as error:
+            raise UnreadableError from error
+        handler = handlers.all[best[0]]
+    return handler, decode_delivery(decoder, delivery, handler.annotation)
+
+
+def _undecided(handlers: Sequence[Handler], *, fits: bool) -> PayloadError:
+    names = ", ".join(f"{name_of(handler.annotation)} ({function_name(handler.function)})" for handler in handlers)
+    if fits:
+        reason = f"fits the types of several handlers equally well: {names}. Let the types differ in a field, such as "
+        return PayloadError(field="message", reason=reason + '`kind: Literal["note"]`.')
+    reason = f"fits the type of none of the handlers: {names}. Register one for its type, or one without a type, which "
+    return PayloadError(field="message", reason=reason + "gets every other message.")
+
+
 def _has_taken_nothing(payload: object) -> bool:
     """Whether a type fits an invitation only because all of its fields have defaults."""
     if isinstance(payload, BaseModel):
@@ -116,13 +146,7 @@ def is_passed_over(delivery: ClaimedDelivery, recipient: Named, error: BaseExcep
 
 
 async def run_handler(
-    handler: Handler,
-    delivery: ClaimedDelivery,
-    context: MessageContext,
-    *,
-    timeout: float,
-    threads: DaemonThreads,
-    decoder: Decoder,
+    handler: Handler, payload: object, context: MessageContext, *, timeout: float, threads: DaemonThreads
 ) -> object:
     """Run it once and return its result.
 
@@ -131,12 +155,10 @@ async def run_handler(
     lambda) is awaited within the same time.
 
     Raises:
-        UnreadableError: The stored payload is damaged, or does not fit the handler's annotation.
         HandlerTimeoutError: A coroutine, or an awaitable, ran longer than `timeout` seconds.
         TypeError: It returned a generator, of which nothing has run.
         BaseException: What the handler raised.
     """
-    payload = decode_delivery(decoder, delivery, handler.annotation)
     deadline = asyncio.get_running_loop().time() + timeout
     if handler.is_coroutine:
         result = handler.function(payload, context)

@@ -16,7 +16,8 @@ from __future__ import annotations
 from .annotations import MISSING, Late, annotation_of, payload_type
 from .decoding import Decoder
 from .encoding import MAX_DEPTH, MAX_METADATA_BYTES, checksum, encode, encode_metadata, fingerprint
-from .wording import problems_of
+from .matching import find_best, find_clash, identity_of
+from .wording import name_of, problems_of
 
 __all__ = [
     "MAX_DEPTH",
@@ -28,7 +29,11 @@ __all__ = [
     "checksum",
     "encode",
     "encode_metadata",
+    "find_best",
+    "find_clash",
     "fingerprint",
+    "identity_of",
+    "name_of",
     "payload_type",
     "problems_of",
 ]

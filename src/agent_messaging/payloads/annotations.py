@@ -18,6 +18,9 @@ MISSING: Any = inspect.Parameter.empty
 class Late:
     """Stands for an annotation that is known only when the first payload comes."""
 
+    annotation: Any
+    """As it was written, until it is resolved."""
+
     def resolve(self) -> Any:
         """Return the annotation, or `MISSING` if it cannot be known."""
         raise NotImplementedError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_origin
 
 import typing_extensions
@@ -28,8 +29,16 @@ class Decoder:
         self.lock = threading.Lock()
         self.adapters: dict[object, tuple[Any, TypeAdapter[Any]]] = {}
 
-    def decode(self, content: str | bytes, annotation: Any = MISSING, *, field: str = "message") -> Any:
+    def decode(
+        self, content: str | bytes, annotation: Any = MISSING, *, field: str = "message", strict: bool | None = None
+    ) -> Any:
         """Return the object that the annotation asks for; plain JSON values for Any, object, a type variable or none.
+
+        Args:
+            content: JSON text.
+            annotation: The type that is asked for.
+            field: Where the payload stands, for the error.
+            strict: True converts nothing that JSON could have said itself; None does as the type says.
 
         What a validator of the user raises beside ValueError and AssertionError is passed on.
 
@@ -45,7 +54,8 @@ class Decoder:
             except ValueError:
                 raise PayloadError(field=field, reason="is not JSON that can be read.") from None
         # By name too, because that is how it was written, whatever the aliases are.
-        return self._validate(self.adapter(annotation).validate_json, content, annotation, field)
+        validate = partial(self.adapter(annotation).validate_json, strict=strict)
+        return self._validate(validate, content, annotation, field)
 
     def convert(self, values: dict[str, Any], annotation: Any, *, field: str) -> Any:
         """Return what the annotation asks for, made of values that were decoded before; these, if they are of its type.
