@@ -45,6 +45,10 @@ class AgentMessagingError(Exception):
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
     """The exit code of the command line."""
+    problem_text: ClassVar[str] = ""
+    """The problem, with the details as fields of `{0}`; empty where the docstring says it, or `render` does."""
+    remedy_text: ClassVar[str] = ""
+    """The remedy, likewise."""
 
     def __init__(self, message: str | None = None, *, remedy: str = "", **details: Any) -> None:
         for name, value in details.items():
@@ -63,11 +67,11 @@ class AgentMessagingError(Exception):
 
     def render(self) -> str:
         """Build the problem from the details."""
-        return _documentation(type(self))
+        return self.problem_text.format(self) or _documentation(type(self))
 
     def advise(self) -> str:
         """Build the remedy from the details."""
-        return ""
+        return self.remedy_text.format(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.problem, self.remedy, self.details)
@@ -155,12 +159,10 @@ class IdempotencyConflictError(AgentMessagingError):
     code = "idempotency_conflict"
     exit_code = 5
     idempotency_key: str = ""
-
-    def render(self) -> str:
-        return (
-            f"The idempotency key {self.idempotency_key!r} was already used by this sender for a message with other "
-            "recipients, payload or options; nothing was stored. Use a new key for a new message."
-        )
+    problem_text = (
+        "The idempotency key {0.idempotency_key!r} was already used by this sender for a message with other "
+        "recipients, payload or options; nothing was stored. Use a new key for a new message."
+    )
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -179,15 +181,13 @@ class _UnknownNameError(AgentMessagingError):
     """The use of the name, such as "sender"; may be empty."""
     store: str = ""
     """The store in which it was looked for: a file, or a URL without its password."""
+    remedy_text = "Register it with `await sdk.{0.method}(...)`, or correct the name."
 
     def render(self) -> str:
         noun = f"{self.role.capitalize()} {self.noun.lower()}" if self.role else self.noun
         hint = f" Did you mean {' or '.join(repr(name) for name in self.suggestions)}?" if self.suggestions else ""
         where = f" It was looked for in the store {self.store}." if self.store else ""
         return f"{noun} not found: {self.external_id!r}.{hint}{where}"
-
-    def advise(self) -> str:
-        return f"Register it with `await sdk.{self.method}(...)`, or correct the name."
 
 
 class AgentNotFoundError(_UnknownNameError):
@@ -212,12 +212,10 @@ class MessageNotFoundError(AgentMessagingError):
     code = "message_not_found"
     exit_code = 4
     message_id: str = ""
-
-    def render(self) -> str:
-        return (
-            f"No message has the id {self.message_id!r}. "
-            "It may have been removed with its agent; check the id that `send` returned."
-        )
+    problem_text = (
+        "No message has the id {0.message_id!r}. "
+        "It may have been removed with its agent; check the id that `send` returned."
+    )
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------------
@@ -244,12 +242,10 @@ class ClaimLostError(AgentMessagingError):
 
     code = "claim_lost"
     message_id: str = ""
-
-    def render(self) -> str:
-        return (
-            f"The claim on message {self.message_id!r} is no longer the newest: its lease ended and it was taken over, "
-            "or it was settled meanwhile. What this run did counts for nothing here; do not settle it again."
-        )
+    problem_text = (
+        "The claim on message {0.message_id!r} is no longer the newest: its lease ended and it was taken over, or it "
+        "was settled meanwhile. What this run did counts for nothing here; do not settle it again."
+    )
 
 
 class HandlerError(AgentMessagingError):
@@ -285,9 +281,7 @@ class HandlerTimeoutError(HandlerError):
 
     code = "handler_timeout"
     timeout: float = 0.0
-
-    def render(self) -> str:
-        return f"Handler timed out after {self.timeout:g}s. Make it shorter, or raise handler_timeout."
+    problem_text = "Handler timed out after {0.timeout:g}s. Make it shorter, or raise handler_timeout."
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -334,12 +328,10 @@ class SessionNotFoundError(SessionStateError, ValueError):
     code = "session_not_found"
     exit_code = 4
     session_id: str = ""
-
-    def render(self) -> str:
-        return (
-            f"No session has the id {self.session_id!r}. It may have been removed with an agent of it; "
-            "get_active_sessions lists the open ones."
-        )
+    problem_text = (
+        "No session has the id {0.session_id!r}. It may have been removed with an agent of it; get_active_sessions "
+        "lists the open ones."
+    )
 
 
 class SessionLockError(SessionError):
@@ -351,15 +343,10 @@ class SessionLockError(SessionError):
     recipient: str = ""
     ask_id: str = ""
     """The message id of the ask that is open."""
-
-    def render(self) -> str:
-        return (
-            f"{self.sender!r} already waits for an answer of {self.recipient!r} (message {self.ask_id}); nothing was "
-            "stored."
-        )
-
-    def advise(self) -> str:
-        return "Wait for it, or pass wait_for_session=True to queue behind it."
+    problem_text = (
+        "{0.sender!r} already waits for an answer of {0.recipient!r} (message {0.ask_id}); nothing was stored."
+    )
+    remedy_text = "Wait for it, or pass wait_for_session=True to queue behind it."
 
 
 class MutualWaitError(SessionLockError):
@@ -367,12 +354,10 @@ class MutualWaitError(SessionLockError):
 
     code = "mutual_wait"
     path: tuple[str, ...] = ()
+    remedy_text = ""
 
     def render(self) -> str:
         return f"This wait would close a circle: {' → '.join(self.path)}. Nothing was stored; answer instead of asking."
-
-    def advise(self) -> str:
-        return ""
 
 
 class ConversationEndedError(SessionError):
@@ -396,12 +381,10 @@ class MeetingNotFoundError(MeetingError, ValueError):
     code = "meeting_not_found"
     exit_code = 4
     meeting_id: str = ""
-
-    def render(self) -> str:
-        return (
-            f"No meeting has the id {self.meeting_id!r}. Use the id that create_meeting returned; a meeting is removed "
-            "with its host's agent."
-        )
+    problem_text = (
+        "No meeting has the id {0.meeting_id!r}. Use the id that create_meeting returned; a meeting is removed with "
+        "its host's agent."
+    )
 
 
 class MeetingNotActiveError(MeetingError):
@@ -483,12 +466,8 @@ class OrganizationAlreadyExistsError(DatabaseError):
     exit_code = 5
     external_id: str = ""
     name: str = ""
-
-    def render(self) -> str:
-        return f"Organization {self.external_id!r} already exists with the name {self.name!r}."
-
-    def advise(self) -> str:
-        return "Use another external id, or pass exist_ok=True to rename it."
+    problem_text = "Organization {0.external_id!r} already exists with the name {0.name!r}."
+    remedy_text = "Use another external id, or pass exist_ok=True to rename it."
 
 
 class AgentAlreadyExistsError(DatabaseError):
@@ -499,15 +478,11 @@ class AgentAlreadyExistsError(DatabaseError):
     external_id: str = ""
     name: str = ""
     organization: str = ""
-
-    def render(self) -> str:
-        return (
-            f"Agent {self.external_id!r} already exists in organization {self.organization!r} with the name "
-            f"{self.name!r}. External ids are unique over all organizations."
-        )
-
-    def advise(self) -> str:
-        return "Use another one, or, to rename it within its organization, pass exist_ok=True."
+    problem_text = (
+        "Agent {0.external_id!r} already exists in organization {0.organization!r} with the name {0.name!r}. External "
+        "ids are unique over all organizations."
+    )
+    remedy_text = "Use another one, or, to rename it within its organization, pass exist_ok=True."
 
 
 class StorageUnavailableError(DatabaseError):

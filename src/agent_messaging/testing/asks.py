@@ -42,6 +42,7 @@ class _AskJudge:
     def __init__(self, facts: Facts, report: Report) -> None:
         self.facts = facts
         self.report = report
+        self.blame = report.blame
         self.slack = int(facts.limits.get("ask_slack", SLACK) * SECOND)
         self.finals: dict[str, Event] = {event["message"]: event for event in facts.others["ask.final"]}
         self.endings: dict[frozenset[str], list[Event]] = defaultdict(list)
@@ -66,7 +67,7 @@ class _AskJudge:
         if not call.outcomes:
             self.report.asks["killed" if process.ended and process.ended["e"] == "kill" else "open"] += 1
             if min(process.ended_at, self.facts.until) > by:
-                self.report.blame("I7", tried["value"], "it did not return by its deadline, or ever", tried)
+                self.blame("I7", tried["value"], "it did not return by its deadline, or ever", tried)
             return
         returned = call.outcomes[0]
         self.report.asks[returned["how"]] += 1
@@ -74,10 +75,10 @@ class _AskJudge:
             self.report.overruns.append((returned["t"] - deadline) / SECOND)
         if returned["t"] > by + (GIVING_UP if returned["how"] == "unknown" else 0):
             text = f"it returned {(returned['t'] - by + self.slack) / SECOND:.3f} s after its deadline"
-            self.report.blame("I7", tried["value"], text, tried, returned)
+            self.blame("I7", tried["value"], text, tried, returned)
         if returned["how"] == "timeout" and returned["t"] < deadline:
             text = f"it timed out {(deadline - returned['t']) / SECOND:.3f} s before its deadline"
-            self.report.blame("I7", tried["value"], text, tried, returned)
+            self.blame("I7", tried["value"], text, tried, returned)
 
     def truthful(self, tried: Event, returned: Event) -> None:
         how = returned["how"]
@@ -86,18 +87,18 @@ class _AskJudge:
             if final is not None and how in STATES and not (how == "timeout" and tried.get("key")):
                 if final["state"] not in STATES[how]:
                     text = f"it returned {how!r}, and the store says {final['state']!r}"
-                    self.report.blame("I7", message.id, text, tried, returned, final)
+                    self.blame("I7", message.id, text, tried, returned, final)
                 elif how == "reply" and final.get("answer") != returned.get("answer"):
                     text = "it returned another answer than the store has recorded for it"
-                    self.report.blame("I7", message.id, text, tried, returned, final)
+                    self.blame("I7", message.id, text, tried, returned, final)
             if how == "reply" and returned.get("answer") not in self.meant(tried, message):
-                self.report.blame("I7", message.id, "it returned an answer that nobody gave to it", tried, returned)
+                self.blame("I7", message.id, "it returned an answer that nobody gave to it", tried, returned)
             if how == "failed" and not self.has_failed(message, returned["t"]):
-                self.report.blame("I7", message.id, "it failed, and nothing had", tried, returned)
+                self.blame("I7", message.id, "it failed, and nothing had", tried, returned)
         if how == "ended":
             endings = self.endings[frozenset((tried["sender"], *tried["to"]))]
             if not any(ending["t"] < returned["t"] for ending in endings):
-                self.report.blame("I7", tried["value"], "it was ended, and nobody had ended it", tried, returned)
+                self.blame("I7", tried["value"], "it was ended, and nobody had ended it", tried, returned)
 
     def recorded(self, tried: Event) -> None:
         """Judge what the store has as the answer, which its asker may not have lived to return."""
@@ -106,7 +107,7 @@ class _AskJudge:
             if final is None or final["state"] != "replied":
                 continue
             if final.get("answer") not in self.meant(tried, message):
-                self.report.blame("I7", message.id, "the store has an answer that nobody gave to it", tried, final)
+                self.blame("I7", message.id, "the store has an answer that nobody gave to it", tried, final)
 
     def meant(self, tried: Event, message: Message) -> set[str]:
         """The answers that were meant for this ask. Each was recorded before it could be stored, so none is missing."""
@@ -123,10 +124,10 @@ class _AskJudge:
             final = self.finals.get(opened["message"])
             by = opened["t"] + int(opened["timeout"] * SECOND) + self.slack
             if final is not None and final["state"] == "open" and final["t"] > by:
-                self.report.blame("I7", opened["message"], "it is open past its deadline", opened, final)
+                self.blame("I7", opened["message"], "it is open past its deadline", opened, final)
         for session in self.facts.others["session.final"]:
             if session.get("waiting"):
-                self.report.blame("I7", session["session"], "it was left locked", session)
+                self.blame("I7", session["session"], "it was left locked", session)
 
     def answers_kept(self) -> None:
         sessions = self.facts.others["session.final"]
@@ -141,8 +142,8 @@ class _AskJudge:
                     continue
                 final = self.finals.get(message.id)
                 if end["answer"] not in kept:
-                    self.report.blame("I7", message.id, "its answer was settled, and is in no session", end, final)
+                    self.blame("I7", message.id, "its answer was settled, and is in no session", end, final)
                 elif final is not None and final["state"] != "replied":
                     self.report.late_answers += 1
                     if end["answer"] not in unread:
-                        self.report.blame("I7", message.id, "its late answer is not kept unread", end, final)
+                        self.blame("I7", message.id, "its late answer is not kept unread", end, final)

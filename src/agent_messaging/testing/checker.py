@@ -51,6 +51,7 @@ class _Judge:
         self.facts = facts
         self.faults = sum(fault.kind != "stop" for process in facts.processes.values() for fault in process.faults)
         self.report = Report(events=facts.count, processes=len(facts.processes), torn=facts.torn)
+        self.blame = self.report.blame
 
     def judge(self) -> Report:
         self.no_loss()
@@ -70,9 +71,6 @@ class _Judge:
         self.report.takeovers_after_kill.sort()
         self.report.takeovers_after_pause.sort()
         return self.report
-
-    def blame(self, invariant: str, message_id: str | None, text: str, *events: Event | None) -> None:
-        self.report.blame(invariant, message_id, text, *events)
 
     # --- I1 -----------------------------------------------------------------------------------------------------------
 

@@ -258,22 +258,13 @@ class Facts:
         self.alive, self.serving = self._index_presence()
 
     def message(self, id: str) -> Message:
-        found = self.messages.get(id)
-        if found is None:
-            found = self.messages[id] = Message(id)
-        return found
+        return self.messages.get(id) or self.messages.setdefault(id, Message(id))
 
     def value(self, name: str) -> Value:
-        found = self.values.get(name)
-        if found is None:
-            found = self.values[name] = Value(name)
-        return found
+        return self.values.get(name) or self.values.setdefault(name, Value(name))
 
     def process(self, name: str) -> Process:
-        found = self.processes.get(name)
-        if found is None:
-            found = self.processes[name] = Process(name)
-        return found
+        return self.processes.get(name) or self.processes.setdefault(name, Process(name))
 
     def _take(self, event: Event) -> None:
         match event["e"]:
