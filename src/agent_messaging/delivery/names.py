@@ -141,8 +141,8 @@ class Names:
         await self.refresh([agent.external_id])
         return await self.get(agent.external_id, role=role)
 
-    async def ask(self, external_id: str, look: Callable[[AgentName], Awaitable[R]], *, role: str = "") -> R:
-        """Ask the store about an agent, and once more if the answer is empty and the name belongs to another agent now.
+    async def look_up(self, external_id: str, look: Callable[[AgentName], Awaitable[R]], *, role: str = "") -> R:
+        """Look in the store for an agent, and once more if nothing is there and the name belongs to another agent now.
 
         Raises:
             AgentNotFoundError: There is none; names the closest.

@@ -202,7 +202,7 @@ class OneWayMessenger(Door, Generic[T]):
         check_page(limit, offset)
         _check_instant(date_from, "date_from")
         _check_instant(date_to, "date_to")
-        rows = await self._ask(
+        rows = await self._look_up(
             agent_id,
             role,
             lambda agent: self.engine.store.messages.list_messages(
@@ -229,13 +229,13 @@ class OneWayMessenger(Door, Generic[T]):
         """
         mark = self.engine.store.messages.mark_read
         if sender_external_id is None:
-            return await self._ask(
+            return await self._look_up(
                 recipient_external_id, "recipient", lambda recipient: mark(recipient.id, Kind.ONE_WAY)
             )
-        return await self._ask(
+        return await self._look_up(
             recipient_external_id,
             "recipient",
-            lambda recipient: self._ask(
+            lambda recipient: self._look_up(
                 sender_external_id,
                 "sender",
                 lambda sender: mark(recipient.id, Kind.ONE_WAY, sender_id=sender.id),
@@ -260,7 +260,7 @@ class OneWayMessenger(Door, Generic[T]):
             raise refuse("role", role, "must be 'recipient' or 'sender'.")
         if read_status is not None and not isinstance(read_status, bool):
             raise refuse("read_status", read_status, "must be True, False or None.")
-        return await self._ask(
+        return await self._look_up(
             agent_external_id,
             role,
             lambda agent: self.engine.store.messages.count_messages(
@@ -268,9 +268,9 @@ class OneWayMessenger(Door, Generic[T]):
             ),
         )
 
-    async def _ask(self, external_id: str, role: str, look: Callable[[AgentName], Awaitable[R]]) -> R:
+    async def _look_up(self, external_id: str, role: str, look: Callable[[AgentName], Awaitable[R]]) -> R:
         check_external_id(external_id, field=f"{role}_external_id")
-        return await self.engine.names.ask(external_id, look, role=role)
+        return await self.engine.names.look_up(external_id, look, role=role)
 
 
 def _check_recipients(sender: str, many: Sequence[str] | str | None, one: str | None) -> list[str]:

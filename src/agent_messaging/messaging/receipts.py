@@ -135,7 +135,7 @@ class DeadLetters(Door):
             AgentNotFoundError: There is no such agent.
         """
         check_page(limit, offset)
-        rows = await self._ask(
+        rows = await self._look_up(
             recipient_external_id, lambda id: self.engine.store.deliveries.list_dead(id, limit, offset)
         )
         names = await self.engine.names.find_by_id({id for row in rows for id in (row.sender_id, row.recipient_id)})
@@ -172,13 +172,13 @@ class DeadLetters(Door):
                 engine.announcer.queued({recipient_id for _, recipient_id in moved}, kind)
             return len(moved)
 
-        return await self._ask(recipient_external_id, lambda id: engine.commits.run(redrive(id)))
+        return await self._look_up(recipient_external_id, lambda id: engine.commits.run(redrive(id)))
 
-    async def _ask(self, external_id: str | None, look: Callable[[str | None], Awaitable[R]]) -> R:
+    async def _look_up(self, external_id: str | None, look: Callable[[str | None], Awaitable[R]]) -> R:
         if external_id is None:
             return await look(None)
         check_external_id(external_id, field="recipient_external_id")
-        return await self.engine.names.ask(external_id, lambda recipient: look(recipient.id), role="recipient")
+        return await self.engine.names.look_up(external_id, lambda recipient: look(recipient.id), role="recipient")
 
 
 def _parse_ids(given: Any) -> list[str]:

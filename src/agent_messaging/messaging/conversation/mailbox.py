@@ -85,11 +85,11 @@ class ConversationMailbox(ConversationCalls[T]):
         engine = self.engine
         sender = None if sender_id is None else (await engine.names.get(sender_id, role="sender")).id
         if not mark:
-            rows = await engine.names.ask(recipient_id, partial(self._peek, sender), role="recipient")
+            rows = await engine.names.look_up(recipient_id, partial(self._peek, sender), role="recipient")
             return self._open_all(rows)[0]
         await engine.reading.until_returned()
         with engine.reading.call() as taking:
-            rows = await engine.names.ask(recipient_id, partial(self._take_all, taking, sender), role="recipient")
+            rows = await engine.names.look_up(recipient_id, partial(self._take_all, taking, sender), role="recipient")
             engine.announcer.read(row.message_id for row in rows)
             return await self._open_or_reject(rows)
 

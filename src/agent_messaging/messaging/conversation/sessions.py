@@ -44,7 +44,7 @@ class ConversationSessions(ConversationCalls[T]):
                 if len(page) < PAGE:
                     return rows
 
-        rows = await self.engine.names.ask(agent_external_id, look)
+        rows = await self.engine.names.look_up(agent_external_id, look)
         agent = await self.engine.names.get(agent_external_id)
         names = await self.engine.names.find_by_id(_agents(rows))
 
