@@ -148,6 +148,7 @@ __all__ = [
     "T_OneWay",
     "TimeoutException",
     "TimeoutOccurredEventData",
+    "TooManySubscribersError",
     "Turn",
     "TurnChangedEventData",
     "TurnEnd",

@@ -229,11 +229,30 @@ class MailboxFullError(AgentMessagingError):
     exit_code = 6
     recipients: tuple[str, ...] = ()
     limit: int = 0
+    topic: str = ""
+    """Where it was to be published; empty if it was not."""
+
+    def render(self) -> str:
+        leave = f", end its subscription to {self.topic!r}" if self.topic else ""
+        return (
+            f"The mailbox of {_list(self.recipients)} is full: {self.limit} messages wait to be handled there. Nothing "
+            f"was stored. Send again when it has caught up, serve it with more processes{leave}, or raise "
+            "mailbox_limit."
+        )
+
+
+class TooManySubscribersError(AgentMessagingError):
+    """More agents are subscribed to a topic than one publication goes to. Publish on topics that fewer subscribe to."""
+
+    code = "too_many_subscribers"
+    exit_code = 6
+    topic: str = ""
+    limit: int = 0
 
     def render(self) -> str:
         return (
-            f"The mailbox of {_list(self.recipients)} is full: {self.limit} messages wait to be handled there. Nothing "
-            "was stored. Send again when it has caught up, serve it with more processes, or raise mailbox_limit."
+            f"More than {self.limit:,} agents are subscribed to {self.topic!r}, which is more than one publication "
+            "goes to. Nothing was stored. Publish on several topics that fewer agents subscribe to."
         )
 
 

@@ -27,7 +27,7 @@ class Uuid7Source:
         self.prefix = ""
         self.tail = 0
 
-    def next(self) -> str:
+    def next(self, spare_bits: int = 0) -> str:
         # RFC 9562, 5.7: 48 bits of time, version 7, 12 bits, variant 10, 62 bits; the last two are one counter here.
         now = self.clock() // 1_000_000
         with self.lock:
@@ -40,7 +40,9 @@ class Uuid7Source:
                 self.tail = int.from_bytes(os.urandom(10), "big") >> 7
             else:
                 self.tail += 1
-            prefix, tail = self.prefix, self.tail
+            tail = -(-self.tail >> spare_bits) << spare_bits
+            self.tail = tail | ((1 << spare_bits) - 1)
+            prefix = self.prefix
         return f"{prefix}{tail >> 62:03x}-{tail >> 48 & 0x3FFF | 0x8000:04x}-{tail & 0xFFFF_FFFF_FFFF:012x}"
 
 
@@ -48,10 +50,14 @@ _source = Uuid7Source()
 os.register_at_fork(after_in_child=_source.reset)
 
 
-def uuid7() -> str:
+def uuid7(*, spare_bits: int = 0) -> str:
     """Make an id: the canonical text of a UUIDv7.
 
     Ids made in one process rise strictly, over all threads and also when the clock is set back: their order is that
     of making them.
+
+    Args:
+        spare_bits: So many bits at the end are 0. The ids that differ from it in these alone are never made: they are
+            the caller's to give away.
     """
-    return _source.next()
+    return _source.next(spare_bits)

@@ -23,7 +23,8 @@ DETAILS: dict[str, dict[str, Any]] = {
     "AgentNotFoundError": {"external_id": "alcie", "suggestions": ("alice",), "role": "sender", "store": "/a.db"},
     "OrganizationNotFoundError": {"external_id": "acmee", "suggestions": ("acme",), "role": "sender", "store": "/a.db"},
     "MessageNotFoundError": {"message_id": "m"},
-    "MailboxFullError": {"recipients": ("bob",), "limit": 5},
+    "MailboxFullError": {"recipients": ("bob",), "limit": 5, "topic": "orders.new"},
+    "TooManySubscribersError": {"topic": "orders.new", "limit": 500},
     "ClaimLostError": {"message_id": "m"},
     "NoHandlerRegisteredError": {"agents": ("bob",), "store": "/a.db"},
     "HandlerTimeoutError": {"timeout": 2.5},
@@ -42,7 +43,7 @@ CODES = (
     "meeting_state meeting_timeout message_not_found mutual_wait no_handler_registered not_initialized "
     "not_meeting_host not_your_turn organization_already_exists organization_not_found outcome_unknown payload "
     "schema_version session session_lock session_not_found session_state storage_busy storage_corrupt "
-    "storage_foreign storage_full storage_replaced storage_unavailable timeout turn_lost"
+    "storage_foreign storage_full storage_replaced storage_unavailable timeout too_many_subscribers turn_lost"
 )
 """They are for programs: adding one is fine, changing one is not."""
 

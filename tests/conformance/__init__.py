@@ -25,6 +25,7 @@ from .processes import PresenceConformance, ProcessConformance
 from .races import ConversationRaceConformance
 from .sessions import SessionConformance
 from .stores import StoreConformance
+from .topics import TopicConformance
 from .waits import WaitConformance
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "ProcessConformance",
     "SessionConformance",
     "StoreConformance",
+    "TopicConformance",
     "WaitConformance",
 ]

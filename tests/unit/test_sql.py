@@ -91,6 +91,8 @@ ONE_SIDED = {
         "presence_renew": "the same",
         "presence_ring": "the same",
         "presence_withdraw": "the same",
+        "topics_lock": "many writers: no subscription changes between a match and its commit",
+        "topics_share": "the same",
         "find_server": "the settings of a server are looked at before it is trusted",
         "use_connection_check": "a setting of the connection",
         "use_settings": "the same",

@@ -15,6 +15,7 @@ from ..exceptions import (
     IdempotencyConflictError,
     MailboxFullError,
     NoHandlerRegisteredError,
+    TooManySubscribersError,
 )
 from ..storage.ports import (
     AppendOutcome,
@@ -26,9 +27,11 @@ from ..storage.ports import (
     NotWaiting,
     SessionLocked,
     Stored,
+    TooManySubscribers,
     Unexpected,
     UnknownAgents,
 )
+from ..storage.topics import MOST
 
 MakeGroup = Callable[[AgentName, Sequence[AgentName]], NewGroup]
 """Makes the group for the agents as they are now; called again if one was registered anew meanwhile."""
@@ -85,8 +88,8 @@ class _Call:
                 self.engine.names.forget(outcome.ids)
                 sender, targets, group, outcome = await self.attempt()
             match outcome:
-                case KeyConflict() | MailboxFull() | UnknownAgents() | Unexpected():
-                    self.refuse(targets, group, outcome)
+                case KeyConflict() | MailboxFull() | TooManySubscribers() | UnknownAgents() | Unexpected():
+                    await self.refuse(targets, group, outcome)
         except AgentNotFoundError:
             # A recipient may have been removed since the first call under this key, which is answered all the same.
             repeat = await self.find_answered()
@@ -156,18 +159,23 @@ class _Call:
                 return Posted(sender, (), group, duplicate)
         return None
 
-    def refuse(
+    async def refuse(
         self,
         targets: Sequence[AgentName],
         group: NewGroup,
-        outcome: KeyConflict | MailboxFull | UnknownAgents | Unexpected,
+        outcome: KeyConflict | MailboxFull | TooManySubscribers | UnknownAgents | Unexpected,
     ) -> NoReturn:
         match outcome:
             case KeyConflict():
                 raise IdempotencyConflictError(idempotency_key=group.idempotency_key or "")
             case MailboxFull(recipient_ids):
-                full = tuple(target.external_id for target in targets if target.id in recipient_ids)
-                raise MailboxFullError(recipients=full, limit=self.settings.mailbox_limit or 0)
+                names = await self.engine.names.find_by_id(recipient_ids)
+                full = tuple(names[id].external_id for id in recipient_ids if id in names)
+                topic = "" if group.publication is None else group.publication.topic
+                raise MailboxFullError(recipients=full, limit=self.settings.mailbox_limit or 0, topic=topic)
+            case TooManySubscribers():
+                assert group.publication is not None
+                raise TooManySubscribersError(topic=group.publication.topic, limit=MOST)
             case Unexpected():
                 raise NoHandlerRegisteredError(
                     agents=tuple(target.external_id for target in targets),

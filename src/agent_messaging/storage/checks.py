@@ -175,6 +175,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "meeting_id": _maybe(_is_id),
         "message_type": _word(MessageType),
         "created_at": _is_instant,
+        "topic": _maybe(_is_text),
     },
     "deliveries": {
         "recipient_id": _is_id,
@@ -261,6 +262,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "is_ended": _is_flag,
     },
     "notices": {"recipient_id": _is_id, "created_due": _is_whole, "created_at": _is_instant},
+    "subscriptions": {"pattern": _is_text, "agent_id": _is_id, "created_at": _is_instant},
     "meetings": {
         "id": _is_id,
         "host_id": _is_id,
@@ -315,6 +317,7 @@ KEYS = {
     "asks": ("seq",),
     "waits": ("id",),
     "notices": ("seq",),
+    "subscriptions": ("pattern", "agent_id"),
     "meetings": ("id",),
     "participants": ("id",),
     "turns": ("meeting_id", "number"),

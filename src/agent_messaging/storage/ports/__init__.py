@@ -52,12 +52,14 @@ from .deliveries import (
     NewDelivery,
     NewGroup,
     NotWaiting,
+    Publication,
     ReceiptRow,
     SessionLocked,
     Settled,
     Settlement,
     Settling,
     Stored,
+    TooManySubscribers,
     TurnRef,
     Unexpected,
     UnknownAgents,
@@ -98,6 +100,7 @@ from .sessions import (
     WaitRow,
 )
 from .store import Store, StoreFacts
+from .topics import SubscriptionRow, TopicStore
 
 __all__ = [
     "CLAIM_MARGIN",
@@ -142,6 +145,7 @@ __all__ = [
     "Presence",
     "ProcessRow",
     "ProcessStore",
+    "Publication",
     "ReadPage",
     "ReceiptRow",
     "Role",
@@ -160,7 +164,10 @@ __all__ = [
     "Store",
     "StoreFacts",
     "Stored",
+    "SubscriptionRow",
     "TimedOut",
+    "TooManySubscribers",
+    "TopicStore",
     "TurnRef",
     "TurnRow",
     "Unexpected",

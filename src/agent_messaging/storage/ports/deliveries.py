@@ -36,6 +36,17 @@ class NewDelivery:
     """Claim it in the same commit, if its lane allows (see `DeliveryStore.append`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Where a group is published: it goes to the agents that are subscribed when it commits, but to its sender."""
+
+    first_id: str
+    """The id of its first message, the others' follow it: made with `topics.SPARE_BITS` spare bits."""
+    topic: str
+    is_internal: bool = False
+    """It goes to agents of the sender's organization alone."""
+
+
 @dataclass(slots=True)
 class NewGroup:
     """One call's messages: the same payload from one sender to each recipient, stored all or not at all."""
@@ -49,6 +60,7 @@ class NewGroup:
     checksum: int
     """crc32 of content and metadata as `payloads.checksum` computes it; stored, returned, never interpreted."""
     deliveries: list[NewDelivery]
+    """Of a publication `append` fills them in, in the order of the agents' ids."""
     max_attempts: int
     run_limit: float
     """Seconds a run may take; the hard end of a claim made in this commit is that plus CLAIM_MARGIN."""
@@ -82,11 +94,12 @@ class NewGroup:
     notify: bool = False
     """Of kind conversation: leave a notice for `SessionStore.take_notices`, unless the message is an answer, somebody
     waits for it, or its recipient waits for an answer of its sender."""
+    publication: Publication | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of what it stores."""
-        return size_of(self.content, self.metadata) * len(self.deliveries)
+        """Bytes of what it stores; of a publication whose recipients are not known yet, for one of them."""
+        return size_of(self.content, self.metadata) * max(len(self.deliveries), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +153,11 @@ class MailboxFull:
 
 
 @dataclass(frozen=True, slots=True)
+class TooManySubscribers:
+    """More agents are subscribed to the topic than one transaction takes (`topics.MOST`); nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotWaiting:
     """The recipient has no open ask to the sender; nothing was stored."""
 
@@ -173,6 +191,7 @@ AppendOutcome = (
     | KeyConflict
     | UnknownAgents
     | MailboxFull
+    | TooManySubscribers
     | NotWaiting
     | SessionLocked
     | MutualWait
@@ -226,6 +245,8 @@ class ClaimedDelivery:
     """Of an ask: the seconds its asker waits. Its run may take so long, if that is more than the request's limit."""
     turn: TurnRef | None = None
     """Of kind turn: the one it is about. None where that is over, as of a dead letter that was redriven too late."""
+    topic: str | None = None
+    """Of a publication: where it was published."""
 
     @property
     def size(self) -> int:
@@ -392,6 +413,10 @@ class DeliveryStore(Protocol):
         been committed: what is stored under these message ids is then answered `Stored` again, with the claims `owner`
         still holds, and with the session and the ask it answered. `budget` is how many seconds a store
         that repeats failed tries by itself may do so: it alone knows whether one of them may have been committed.
+        A publication goes to each agent once that is subscribed to its topic when the transaction commits, and the
+        changes of subscriptions and the removals of agents come wholly before or wholly after it. With `repeat` it goes
+        to those that it went to. Publications that are too much for one transaction together (`topics.address`) are
+        refused with DatabaseError, for the caller to store them apart.
         """
         ...
 

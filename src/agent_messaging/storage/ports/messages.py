@@ -33,6 +33,8 @@ class MessageRow:
     read_at: datetime | None
     session_id: str | None
     message_type: MessageType = MessageType.USER_DEFINED
+    topic: str | None = None
+    """Of a publication: where it was published."""
 
 
 class MessageStore(Protocol):

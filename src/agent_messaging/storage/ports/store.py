@@ -12,6 +12,7 @@ from .meetings import MeetingStore
 from .messages import MessageStore
 from .processes import Presence, ProcessStore
 from .sessions import SessionStore
+from .topics import TopicStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Store(Protocol):
     def messages(self) -> MessageStore: ...
     @property
     def sessions(self) -> SessionStore: ...
+    @property
+    def topics(self) -> TopicStore: ...
     @property
     def meetings(self) -> MeetingStore: ...
     @property

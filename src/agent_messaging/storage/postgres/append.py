@@ -58,6 +58,8 @@ from ..ports import (
     Stored,
 )
 from ..sql import Queries
+from ..topics import has_nobody
+from . import topics
 from .engine import Connection, Engine, columns
 
 _SQL = Queries(__package__, "deliveries")
@@ -153,6 +155,7 @@ class _Batch:
         self.trusting = trusting
         """Believe that all agents exist."""
         self.has_keys = any(group.idempotency_key is not None for group in groups)
+        self.has_publications = any(group.publication is not None for group in groups)
         self.has_conversations = any(is_conversation(group) for group in groups)
         self.wants_claims = any(delivery.claim for group in groups for delivery in group.deliveries)
         self.to_count = gauge.list_to_count(groups)
@@ -160,18 +163,22 @@ class _Batch:
     @property
     def is_plain(self) -> bool:
         """Whether one statement does it."""
-        return self.trusting and not (self.has_keys or self.has_conversations or self.wants_claims or self.to_count)
+        needs_more = self.has_keys or self.has_conversations or self.has_publications or self.wants_claims
+        return self.trusting and not (needs_more or self.to_count)
 
     async def store(self, connection: Connection) -> None:
         """Decide and insert. When it runs again, the run before may have been committed."""
         self.repeat, again = True, self.repeat
         self.view = view = View(self.owner)
         self.lanes, self.opened = None, {}
+        if self.has_publications:
+            await topics.address(connection, self.groups, repeat=again)
+            self.to_count = self.gauge.list_to_count(self.groups)
         if again:
             view.stored = await self._find_stored(connection)
         if self.has_keys:
             view.keys = await _find_keys(connection, filter(None, map(key_of, self.groups)))
-        if not self.trusting:
+        if not self.trusting or has_nobody(self.groups):
             view.missing = await self._find_missing_agents(connection)
         if self.to_count:
             view.counts = await self._count_open(connection)
@@ -273,12 +280,13 @@ class _Batch:
             [group.expires_in for group in groups],
             self.owner,
         ]
+        topics_ = [None if group.publication is None else group.publication.topic for group in groups]
         if has_plans:
             positions = {message_id: position for position, (message_id, *_) in enumerate(deliveries, 1)}
             effects = columns((_effects(group, plan, positions) for group, _, plan in accepted), 8)
-            rows = await connection.fetch(_ASKS["append_insert_conversation"], *values, *effects, CLAIM_MARGIN)
+            rows = await connection.fetch(_ASKS["append_insert_conversation"], *values, *effects, CLAIM_MARGIN, topics_)
         else:
-            rows = await connection.fetch(_SQL["append_insert_messages"], *values)
+            rows = await connection.fetch(_SQL["append_insert_messages"], *values, topics_)
         claims = {row["message_id"]: Claim(row["seq"], 1, 1) for row in rows}
         for group, outcome, _ in accepted if claims else ():
             ids = (delivery.message_id for delivery in group.deliveries)

@@ -181,6 +181,7 @@ async def claim(
             session_id=row["session_id"],
             ask_timeout=row["ask_timeout"],
             turn=None if row["turn"] is None else TurnRef(row["meeting_id"], row["turn"]),
+            topic=row["topic"],
         )
         for row in taken
     ]

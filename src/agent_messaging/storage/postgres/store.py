@@ -25,6 +25,7 @@ from .pooler import Pooling
 from .presence import POLL_ALONE, PostgresPresence
 from .processes import PostgresProcesses
 from .sessions import PostgresSessions
+from .topics import PostgresTopics
 
 _SCHEMA = Queries(__package__, "schema")
 _MESSAGES = Queries(__package__, "messages")
@@ -71,6 +72,7 @@ class PostgresStore:
         self.deliveries = PostgresDeliveries(self.engine)
         self.messages = PostgresMessages(self.engine)
         self.sessions = PostgresSessions(self.engine)
+        self.topics = PostgresTopics(self.engine)
         self.meetings = PostgresMeetings(self.engine)
         self.processes = PostgresProcesses(self.engine)
         self.presence = PostgresPresence(self.engine, lease)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apsw
 
@@ -17,7 +18,8 @@ from ..admission import HIDING, Admission, GraphMissing, Key, Plan, Use, View, a
 from ..mailboxes import MailboxGauge
 from ..ports import AppendOutcome, Claim, EndedAsk, NewDelivery, NewGroup, Stored
 from ..sql import Queries
-from . import pairs
+from ..topics import has_nobody
+from . import pairs, topics
 from .clock import Instant, to_microseconds
 from .engine import fetch
 from .rows import claim_limit, encode
@@ -30,8 +32,8 @@ _PIECE = 32_000_000
 Lane = tuple[str, str, str]
 """Recipient, kind and sender."""
 
-Message = tuple[str, str, str, str, str | None, str, str | None, int]
-"""id, kind, sender, recipient, session, content, metadata, checksum."""
+Message = tuple[Any, ...]
+"""id, kind, sender, recipient, session, content, metadata, checksum; of a publication also its topic."""
 
 Accepted = list[tuple[NewGroup, Stored, Plan | None]]
 """See `Admission.accepted`."""
@@ -55,6 +57,7 @@ class Append:
     def run(self, connection: apsw.Connection) -> list[AppendOutcome]:
         """Decide and store."""
         self.connection = connection
+        topics.address(connection, self.groups, repeat=self.repeat)
         self.view = View(
             self.owner,
             stored=self._find_stored() if self.repeat else {},
@@ -65,7 +68,8 @@ class Append:
         admission = self._admit()
         # The agents exist as a rule, so they are looked up only where it matters.
         is_large = sum(len(group.content) * len(group.deliveries) for group, _, _ in admission.accepted) > _PIECE
-        if is_large or any(isinstance(outcome, HIDING) for outcome in admission.outcomes):
+        is_hidden = any(isinstance(outcome, HIDING) for outcome in admission.outcomes) or has_nobody(self.groups)
+        if is_large or is_hidden:
             admission = self._admit_known_agents()
         try:
             self._store(admission.accepted)
@@ -145,6 +149,7 @@ class Append:
                 group.content,
                 group.metadata,
                 group.checksum,
+                *(() if group.publication is None else (group.publication.topic,)),
             )
             for group, _, plan in accepted
             for delivery in group.deliveries

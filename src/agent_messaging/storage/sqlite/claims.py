@@ -103,7 +103,7 @@ def _choose(
 
 def _claimed(row: list[Any]) -> ClaimedDelivery:
     (_, _, seq, token, attempt, max_attempts, origin, recipient_id, kind, sender_id, *message) = row
-    message_id, content, metadata, checksum, created_at, session_id, turn, ask_timeout = message
+    message_id, content, metadata, checksum, created_at, session_id, topic, turn, ask_timeout = message
     return ClaimedDelivery(
         Claim(seq, next_number(token), next_number(attempt)),
         message_id,
@@ -119,4 +119,5 @@ def _claimed(row: list[Any]) -> ClaimedDelivery:
         session_id,
         ask_timeout,
         turn=None if turn is None else TurnRef(*turn),
+        topic=topic,
     )

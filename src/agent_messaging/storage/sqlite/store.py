@@ -27,6 +27,7 @@ from .messages import SQLiteMessages
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
 from .sessions import SQLiteSessions
+from .topics import SQLiteTopics
 
 _CHECKS = Queries(__package__, "checks")
 _PAGE = 500
@@ -54,6 +55,7 @@ class SQLiteStore:
         self.deliveries = SQLiteDeliveries(self.engine, self.clock)
         self.messages = SQLiteMessages(self.engine, self.clock)
         self.sessions = SQLiteSessions(self.engine, self.clock)
+        self.topics = SQLiteTopics(self.engine, self.clock)
         self.meetings = SQLiteMeetings(self.engine, self.clock)
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)

@@ -174,13 +174,14 @@ groups as materialized (
     $10::text[] as metadata, $11::bigint[] as checksum, $12::integer[] as max_attempts, $13::float8[] as run_limit,
     $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::text::uuid as owner, $17::float8[] as ask_timeout,
     $18::boolean[] as is_answer, $19::bigint[] as answered, $20::bigint[] as taken_within, $21::integer[] as replied_by,
-    $22::bigint[] as within, $23::boolean[] as keyed, $24::boolean[] as notify, $25::float8 as margin
+    $22::bigint[] as within, $23::boolean[] as keyed, $24::boolean[] as notify, $25::float8 as margin,
+    $26::text[] as topic
 ),
 input as materialized (
   select
     nextval('messages_seq_seq') as seq, i.id, i.recipient_id, i.wanted, i.position,
     g.kind[i.g] as kind, g.sender_id[i.g] as sender_id, g.session_id[i.g] as session_id, g.content[i.g] as content,
-    g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
+    g.topic[i.g] as topic, g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
     greatest(g.run_limit[i.g], g.ask_timeout[i.g]) + g.margin as run_limit,
     nullif(greatest(g.deliver_at[i.g], m.now), m.now) as run_at,
     m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner,
@@ -225,8 +226,10 @@ decided as materialized (
   from input i
 ),
 new_messages as (
-  insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
-  select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, now
+  insert into messages (
+    seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at
+  )
+  select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, now
   from decided order by position
 ),
 new_deliveries as (

@@ -41,6 +41,9 @@ select (to_jsonb(t))::text as row from (
   select * from notices where seq > $2 order by seq limit $1
 ) t order by t.seq
 
+-- name: check_subscriptions
+select to_jsonb(t)::text as row from (select * from subscriptions order by pattern, agent_id limit $1 offset $2) t
+
 -- name: check_meetings
 select to_jsonb(t)::text as row from (select * from meetings order by id limit $1 offset $2) t
 

@@ -70,13 +70,14 @@ with moment as materialized (
 groups as materialized (
   select $6::text[] as kind, $7::text[]::uuid[] as sender_id, $8::text[]::uuid[] as session_id, $9::text[] as content,
     $10::text[] as metadata, $11::bigint[] as checksum, $12::integer[] as max_attempts, $13::float8[] as run_limit,
-    $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::text::uuid as owner
+    $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::text::uuid as owner,
+    $17::text[] as topic
 ),
 input as materialized (
   select
     nextval('messages_seq_seq') as seq, i.id, i.recipient_id, i.wanted, i.position,
     g.kind[i.g] as kind, g.sender_id[i.g] as sender_id, g.session_id[i.g] as session_id, g.content[i.g] as content,
-    g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
+    g.topic[i.g] as topic, g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
     g.run_limit[i.g] as run_limit, nullif(greatest(g.deliver_at[i.g], m.now), m.now) as run_at,
     m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner
   from unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[])
@@ -108,8 +109,10 @@ decided as materialized (
   from input i
 ),
 new_messages as (
-  insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
-  select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, now
+  insert into messages (
+    seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at
+  )
+  select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, now
   from decided order by position
 ),
 new_deliveries as (
@@ -349,7 +352,7 @@ update deliveries d set
 from chosen c join messages m on m.seq = c.seq
 where d.seq = c.seq
 returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_id::text, d.recipient_id::text, m.content,
-  m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text, d.ask_timeout,
+  m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text, m.topic, d.ask_timeout,
   m.meeting_id::text, case when d.kind = 'turn' then (
     select t.number from turns t where t.meeting_id = m.meeting_id and t.ended_at is null and t.delivery_seq = d.seq
   ) end as turn

@@ -15,7 +15,7 @@ select json_group_array(json_object('id', id, 'external_id', external_id, 'organ
 -- name: check_messages
 select json_group_array(json_object('seq', seq, 'id', id, 'kind', kind, 'sender_id', sender_id, 'recipient_id',
   recipient_id, 'session_id', session_id, 'meeting_id', meeting_id, 'message_type', message_type, 'created_at',
-  created_at)) from (
+  created_at, 'topic', topic)) from (
   select * from messages where seq > :after_seq order by seq limit :limit
 )
 
@@ -70,6 +70,11 @@ select json_group_array(json_object('id', id, 'recipient_id', recipient_id, 'sen
 -- name: check_notices
 select json_group_array(json_object('seq', seq, 'recipient_id', recipient_id, 'created_due', created_due)) from (
   select * from notices where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_subscriptions
+select json_group_array(json_object('pattern', pattern, 'agent_id', agent_id, 'created_at', created_at)) from (
+  select * from subscriptions order by pattern, agent_id limit :limit offset :offset
 )
 
 -- name: check_meetings

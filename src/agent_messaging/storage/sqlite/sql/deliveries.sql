@@ -64,8 +64,10 @@ where exists (
 
 -- name: append_insert_messages
 -- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
-insert into messages (id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, :at
+-- The topic is left out but for publications.
+insert into messages (id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
+  :at
 from jsonb_each(:rows)
 
 -- name: append_insert_deliveries
@@ -132,7 +134,7 @@ with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapp
   where w.found + w.free < w.asked
 )
 select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, d.max_attempts, d.origin, d.recipient_id,
-  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id,
+  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id, m.topic,
   json((
     select json_array(meeting_id, number) from turns
     where d.kind = 'turn' and meeting_id = m.meeting_id and ended_at is null and delivery_seq = d.seq
@@ -202,7 +204,7 @@ candidate as (
   where w.free
 )
 select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, d.max_attempts, d.origin, d.recipient_id,
-  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id,
+  d.kind, d.sender_id, m.id, m.content, m.metadata, m.checksum, m.created_at, m.session_id, m.topic,
   json((
     select json_array(meeting_id, number) from turns
     where d.kind = 'turn' and meeting_id = m.meeting_id and ended_at is null and delivery_seq = d.seq

@@ -1,0 +1,12 @@
+-- Topics: who is subscribed to what, and where a message was published.
+
+create table subscriptions (
+  pattern text not null,
+  agent_id text not null references agents (id) on delete cascade,
+  created_at integer not null,
+  primary key (pattern, agent_id)
+) without rowid, strict;
+
+create index subscriptions_of_agent on subscriptions (agent_id, pattern);
+
+alter table messages add column topic text;     -- of a publication
