@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from .models import MeetingEventType, ParticipantStatus
+from .models import MeetingEnd, MeetingEventType, ParticipantStatus
 
 
 class _Data(BaseModel):
@@ -35,10 +35,12 @@ class MeetingStartedEventData(_Data):
 
 
 class MeetingEndedEventData(_Data):
-    """The host ended the meeting."""
+    """The meeting has ended."""
 
     host_id: UUID
     host_external_id: str | None = None
+    reason: MeetingEnd | None = None
+    """None only in events of an application's own."""
 
 
 class TurnChangedEventData(_Data):

@@ -92,6 +92,18 @@ class TurnEnd(StrEnum):
     MEETING_ENDED = "meeting_ended"
 
 
+class MeetingEnd(StrEnum):
+    """Why a meeting ended."""
+
+    HOST_ENDED = "host_ended"
+    MAX_TURNS = "max_turns"
+    MAX_DURATION = "max_duration"
+    END_WHEN = "end_when"
+    """The function `end_when` of its host's process said so."""
+    NOBODY = "nobody"
+    """The function that chooses its speakers named nobody, or nobody is left who could speak."""
+
+
 class MeetingEventType(StrEnum):
     """The types of the events of a meeting."""
 
@@ -186,10 +198,14 @@ class Meeting(_Record):
     current_speaker_id: UUID | None = None
     turn_duration: float | None = None
     """Seconds; None is no limit."""
+    max_turns: int | None = None
+    max_duration: float | None = None
+    """Seconds from the start."""
     turn_started_at: datetime | None = None
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    end_reason: MeetingEnd | None = None
 
 
 class MeetingParticipant(_Record):
@@ -285,6 +301,10 @@ class Invitation(_Record):
     """External ids in the order of joining, the host first."""
     turn_duration: float | None
     """Seconds; None: turns do not end by time."""
+    max_turns: int | None = None
+    """With so many turns the meeting ends; None: it does not end by turns."""
+    max_duration: float | None = None
+    """Seconds from its start after which the meeting ends; None: it does not end by time."""
 
 
 class EventData(Record):

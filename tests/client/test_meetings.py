@@ -783,7 +783,12 @@ async def test_the_host_ends_the_meeting_and_everybody_who_waits_is_told(make_sd
     assert (status.status, status.state, status.current_speaker, status.turn) == ("ended", "ended", None, None)
     assert status.ended_at >= status.started_at
     [ending] = [one for one in await table.history() if one.message_type == "ending"]
-    assert ending.content == {"type": "meeting_ended", "host": "alice", "message": "The host ended the meeting."}
+    assert ending.content == {
+        "type": "meeting_ended",
+        "host": "alice",
+        "reason": "host_ended",
+        "message": "The host ended the meeting.",
+    }
     assert ending.sender == "alice"
     assert set((await table.seats()).values()) == {"attending"}
     with pytest.raises(MeetingNotActiveError, match="has ended"):

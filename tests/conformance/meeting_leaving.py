@@ -229,7 +229,10 @@ class EndOfMeetingConformance(StoreFixtures):
         assert await meeting.course() == [(1, world.alice, TurnEnd.SPOKE), (2, world.bob, TurnEnd.MEETING_ENDED)]
         assert await meeting.seats() == {world.alice: ATTENDING, world.bob: ATTENDING, world.carol: LEFT}
         event = (await meeting.events())[-1]
-        assert (event.type, event.data) == (MeetingEventType.MEETING_ENDED, {"host_id": world.alice})
+        assert (event.type, event.data) == (
+            MeetingEventType.MEETING_ENDED,
+            {"host_id": world.alice, "reason": "host_ended"},
+        )
         ending = (await meeting.history())[-1]
         assert (ending.message_type, ending.sender_id) == (MessageType.ENDING, world.alice)
         names = await names_of(world, [world.alice])

@@ -13,12 +13,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from agent_messaging.ids import uuid7 as new_id
-from agent_messaging.models import DeliveryState, Kind, MeetingEventType, MeetingStatus, MessageType, SpeakerSelection
+from agent_messaging.models import (
+    DeliveryState,
+    Kind,
+    MeetingEnd,
+    MeetingEventType,
+    MeetingStatus,
+    MessageType,
+    SpeakerSelection,
+)
 from agent_messaging.storage.assembly.terms import (
     Absent,
     Act,
     Attend,
     Choose,
+    Close,
     End,
     Leave,
     Pass,
@@ -56,6 +65,18 @@ from .model import CLAIMED
 AGENTS = st.integers(0, 3)
 SECONDS = st.sampled_from([3, 3, 12, 39, 132])
 """Of these no sum is the time of a selection (10), and those of turns end on a half second."""
+BOUNDS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.just({}),
+    st.fixed_dictionaries(
+        {
+            "max_turns": st.none() | st.integers(1, 5),
+            "max_duration": st.sampled_from([None, 90.25, 300.25]),
+            "host_speaks": st.booleans(),
+            "end_when": st.booleans(),
+        }
+    ),
+)
 FEW = 4
 """Meetings at a time."""
 
@@ -188,6 +209,7 @@ class MeetingMachine(StoreMachine[MeetingModel]):
         max_attempts=st.integers(1, 3),
         owner=OWNERS,
         stage=st.sampled_from([2, 2, 1, 0]),
+        bounds=BOUNDS,
     )
     def create(
         self,
@@ -198,6 +220,7 @@ class MeetingMachine(StoreMachine[MeetingModel]):
         max_attempts: int,
         owner: int,
         stage: int,
+        bounds: dict[str, Any],
     ) -> None:
         """Create one; often with everything done that it needs to begin, so that more happens in active ones."""
         host, *others = (self.agents[number] for number in agents[:size])
@@ -208,6 +231,7 @@ class MeetingMachine(StoreMachine[MeetingModel]):
             turn_duration=turn_duration,
             max_attempts=max_attempts,
             invitations=tuple(invitation(agent) for agent in others),
+            **bounds,
         )
         by = self.owners[owner]
         created = self.run(self.meetings.create(planned, owner=by, now=self.now))
@@ -270,8 +294,12 @@ class MeetingMachine(StoreMachine[MeetingModel]):
         self.act(meeting, Pass(holder, self.number(meeting, choice.off), reason, self.next_id(choice)), choice.owner)
 
     def choose(self, meeting: Meeting, choice: Choice) -> None:
-        number = self.number(meeting, choice.off)
-        self.act(meeting, Choose(number if number is not None else 1, self.next_id(choice)), choice.owner)
+        """The host's process names somebody, or leaves it, or ends the meeting."""
+        number = self.number(meeting, choice.off) or 1
+        if choice.number % 8 == 0:
+            self.act(meeting, Close(number, MeetingEnd.END_WHEN if choice.speaks else MeetingEnd.NOBODY), choice.owner)
+        else:
+            self.act(meeting, Choose(number, self.next_id(choice)), choice.owner)
 
     def skip(self, meeting: Meeting, choice: Choice) -> None:
         act = Skip(self.who(choice.agent, meeting.host), self.number(meeting, choice.off))
@@ -461,6 +489,10 @@ class MeetingMachine(StoreMachine[MeetingModel]):
             round_ = meeting.round
             if round_ is not None and math.isnan(round_.started_at):
                 round_.started_at = meeting.events[-1].at
+                if meeting.deadline is not None and round_.limit is not None:
+                    round_.limit = min(round_.limit, meeting.deadline - round_.started_at)
+                    if round_.duty is not None:
+                        round_.duty.limit = round_.limit
                 round_.deadline = None if round_.limit is None else round_.started_at + round_.limit
 
     async def replace_agent(self, number: int) -> None:
@@ -524,8 +556,15 @@ class MeetingMachine(StoreMachine[MeetingModel]):
             meeting.selection,
             meeting.turn_duration,
         )
-        instants = (meeting.created_at, meeting.started_at, meeting.ended_at)
-        assert (row.created_at, row.started_at, row.ended_at) == tuple(map(self.instant, instants))
+        assert (row.max_turns, row.max_duration, row.host_speaks, row.turns_taken, row.end_reason) == (
+            meeting.max_turns,
+            meeting.max_duration,
+            meeting.host_speaks,
+            meeting.turns_taken,
+            meeting.end_reason,
+        )
+        instants = (meeting.created_at, meeting.started_at, meeting.ended_at, meeting.deadline)
+        assert (row.created_at, row.started_at, row.ended_at, row.deadline_at) == tuple(map(self.instant, instants))
         self.check_turn(meeting.round, row.turn)
         seats = await meetings.list_seats(meeting.id)
         assert [(seat.agent_id, seat.join_order, seat.status, seat.joined_at, seat.left_at) for seat in seats] == [
@@ -554,7 +593,7 @@ class MeetingMachine(StoreMachine[MeetingModel]):
             return
         assert (turn.number, turn.agent_id, turn.purpose) == (round_.number, round_.agent, round_.purpose)
         assert (turn.started_at, turn.ended_at) == (self.instant(round_.started_at), self.instant(round_.ended_at))
-        assert (turn.how, turn.message_id) == (round_.how, round_.message_id)
+        assert (turn.how, turn.message_id, turn.next_id) == (round_.how, round_.message_id, round_.next_id)
         if not round_.is_opening:
             assert turn.deadline_at == self.instant(round_.deadline)
         if round_.deadline is None or round_.ended_at is not None:

@@ -15,6 +15,7 @@ from typing import Any, cast
 from agent_messaging.models import (
     DeliveryState,
     Kind,
+    MeetingEnd,
     MeetingEventType,
     MeetingStatus,
     MessageType,
@@ -77,6 +78,8 @@ class Round:
     deadline: float | None
     limit: float | None = None
     duty: Duty | None = None
+    next_id: str | None = None
+    """Who follows a selection unless the host's process says otherwise."""
     ended_at: float | None = None
     how: TurnEnd | None = None
     message_id: str | None = None
@@ -119,6 +122,13 @@ class Meeting:
     created_at: float
     places: list[Place]
     status: MeetingStatus
+    max_turns: int | None = None
+    max_duration: float | None = None
+    host_speaks: bool = True
+    end_when: bool = False
+    turns_taken: int = 0
+    deadline: float | None = None
+    end_reason: MeetingEnd | None = None
     started_at: float | None = None
     ended_at: float | None = None
     rounds: list[Round] = field(default_factory=list)
@@ -154,14 +164,21 @@ class Meeting:
         if self.selection is SpeakerSelection.HOST:
             spoken = [round_ for round_ in spoken if round_.agent != self.host]
         current = self.round
+        left = self.max_duration if self.deadline is None else self.deadline - now
         return Assembly(
             self.host,
             self.status,
             self.selection,
             self.turn_duration,
             tuple(Seat(place.agent, place.order, place.status) for place in self.places),
-            CurrentTurn(current.number, current.agent, current.purpose, self.is_over(now)) if current else None,
+            CurrentTurn(current.number, current.agent, current.purpose, self.is_over(now), current.next_id)
+            if current
+            else None,
             spoken[-1].agent if spoken else None,
+            self.host_speaks,
+            self.end_when,
+            None if self.max_turns is None else self.max_turns - self.turns_taken,
+            math.inf if left is not None and math.isnan(left) else left,
         )
 
     def check(self) -> None:
@@ -170,6 +187,11 @@ class Meeting:
         assert numbers == list(range(1, len(numbers) + 1))
         current = self.round
         assert (current is not None) == (self.status is MeetingStatus.ACTIVE)
+        assert (self.end_reason is not None) == (self.status is MeetingStatus.ENDED)
+        over = [round_ for round_ in self.rounds if round_ is not current and round_.purpose is Purpose.SPEAK]
+        assert self.turns_taken == len(over)
+        assert self.max_turns is None or len(over) < self.max_turns + (self.status is MeetingStatus.ENDED)
+        assert self.deadline is None or current is None or not (current.deadline or math.inf) > self.deadline
         assert current is None or current is self.rounds[-1]
         speaking = [place.agent for place in self.places if place.status is ParticipantStatus.SPEAKING]
         assert speaking == ([current.agent] if current and current.purpose is Purpose.SPEAK else [])
@@ -222,6 +244,10 @@ class MeetingModel(Model):
             self.now,
             [Place(agent, order, ParticipantStatus.INVITED) for order, agent in enumerate(plan.participant_ids)],
             MeetingStatus.CREATED if len(plan.participant_ids) > 1 else MeetingStatus.READY,
+            plan.max_turns,
+            plan.max_duration,
+            plan.host_speaks,
+            plan.end_when,
         )
         host = meeting.places[0]
         host.status, host.process, host.joined_at = ParticipantStatus.ATTENDING, owner, self.now
@@ -273,15 +299,16 @@ class MeetingModel(Model):
         outcome = Outcome(None, set(), meeting.processes)
         if changes.status is not None:
             meeting.status = changes.status
-            if changes.status is MeetingStatus.ACTIVE:
-                meeting.started_at = self.now
             if changes.status is MeetingStatus.ENDED:
-                meeting.ended_at = self.now
+                meeting.ended_at, meeting.end_reason = self.now, changes.end_reason
             outcome.must_tell |= {
                 place.process
                 for place in meeting.places
                 if place.process is not None and place.status is not ParticipantStatus.LEFT
             }
+        if changes.starts:
+            meeting.started_at = self.now
+            meeting.deadline = None if meeting.max_duration is None else self.now + meeting.max_duration
         self.seat(meeting, act, changes, owner, outcome)
         said = None
         if speech is not None:
@@ -299,7 +326,9 @@ class MeetingModel(Model):
             duty = None
             if new.purpose is Purpose.SPEAK:
                 duty = self.new_duty(meeting, new.agent_id, Kind.TURN, owner, new.limit)
-            meeting.rounds.append(Round(new.number, new.agent_id, new.purpose, self.now, deadline, new.limit, duty))
+            meeting.rounds.append(
+                Round(new.number, new.agent_id, new.purpose, self.now, deadline, new.limit, duty, new.next_id)
+            )
             place = meeting.place(new.agent_id)
             if place is not None and place.process is not None:
                 outcome.must_tell.add(place.process)
@@ -345,15 +374,15 @@ class MeetingModel(Model):
     ) -> int:
         message_id = speech.message_id if speech is not None else None
         if new is not None:
-            meeting.rounds.append(
-                Round(
-                    new.number, new.agent_id, new.purpose, self.now, None, None, None, self.now, how, message_id, True
-                )
-            )
+            opening = Round(new.number, new.agent_id, new.purpose, self.now, None, ended_at=self.now, how=how)
+            opening.message_id, opening.is_opening = message_id, True
+            meeting.rounds.append(opening)
+            meeting.turns_taken += 1
             return new.number
         round_ = meeting.round
         assert round_ is not None
         round_.ended_at, round_.how, round_.message_id = self.now, how, message_id
+        meeting.turns_taken += round_.purpose is Purpose.SPEAK
         duty = round_.duty
         if duty is not None and duty is claimed:
             duty.state, duty.ended, duty.suspect, duty.is_spent = DeliveryState.DONE, Settling.DONE, False, True

@@ -41,6 +41,7 @@ from agent_messaging.storage.ports import Created, Role, UnknownAgents
 
 from .base import StoreFixtures
 from .gathering import DURATION, Gathering, invitation, names_of, plan, speech, spoken
+from .meeting_bounds import BoundConformance
 from .meeting_leaving import EndOfMeetingConformance, LeavingConformance
 from .meeting_records import MeetingRecordConformance
 from .meeting_turns import TurnConformance
@@ -578,6 +579,7 @@ class MeetingConformance(
     EndOfMeetingConformance,
     WakingConformance,
     TurnConformance,
+    BoundConformance,
     MeetingRecordConformance,
 ):
     """All of `MeetingStore`, and what it leaves in the other ports."""

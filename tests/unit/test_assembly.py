@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_messaging.models import (
+    MeetingEnd,
     MeetingEventType,
     MeetingStatus,
     MessageType,
@@ -26,6 +27,7 @@ from agent_messaging.storage.assembly.terms import (
     Attend,
     Changes,
     Choose,
+    Close,
     CurrentTurn,
     End,
     Leave,
@@ -604,7 +606,7 @@ def test_the_turn_of_who_leaves_goes_on(act: Act, how: str) -> None:
 def test_who_leaves_without_the_turn_changes_nothing_of_it(standing: Assembly) -> None:
     changes = change(standing, Leave("b"))
     assert changes.seats == {"b": LEFT}
-    assert (changes.turn, changes.ended, changes.is_turnless, changes.status) == (None, [], False, None)
+    assert (changes.turn, changes.ended, changes.end_reason, changes.status) == (None, [], None, None)
 
 
 def test_when_all_have_left_the_host_goes_on() -> None:
@@ -626,12 +628,12 @@ def test_when_all_have_left_the_host_goes_on() -> None:
 def test_the_host_ends_it_at_any_time(standing: Assembly, seats: dict[str, ParticipantStatus], has_turn: bool) -> None:
     changes = change(standing, End("host"))
     assert changes.status is ENDED
-    assert changes.is_turnless
+    assert changes.end_reason is not None
     assert changes.turn is None
     assert changes.ended == ([(None, TurnEnd.MEETING_ENDED)] if has_turn else [])
     assert changes.seats == seats
     assert changes.withdraws_invitations
-    assert events(changes) == [(MeetingEventType.MEETING_ENDED, "host", {"host_id": "host"})]
+    assert events(changes) == [(MeetingEventType.MEETING_ENDED, "host", {"host_id": "host", "reason": "host_ended"})]
     (note,) = changes.notes
     assert (note.type, note.about_id, note.content["type"]) == (MessageType.ENDING, "host", "meeting_ended")
 
@@ -698,10 +700,12 @@ AGENTS = ("host", "a", "b", "c", "x")
 class Model:
     """A meeting kept as a backend would keep it, by nothing but the changes."""
 
-    def __init__(self, size: int, selection: SpeakerSelection) -> None:
-        self.standing = meeting(
-            READY if size == 1 else CREATED, ATTENDING, *[INVITED] * (size - 1), selection=selection
-        )
+    def __init__(self, size: int, selection: SpeakerSelection, **bounds: Any) -> None:
+        standing = meeting(READY if size == 1 else CREATED, ATTENDING, *[INVITED] * (size - 1), selection=selection)
+        self.standing = replace(standing, **bounds)
+        self.has_started = False
+        self.limit = 0.0
+        """Seconds of the current turn."""
         self.numbers: list[int] = []
         """Of all turns, in their order."""
         self.over: set[int] = set()
@@ -721,7 +725,7 @@ class Model:
     def check_changes(self, act: Act, changes: Changes) -> None:
         meeting, current = self.standing, self.standing.turn
         assert meeting.status is not ENDED, "ended stays ended"
-        if isinstance(act, Speak | Pass | Skip | Choose | TimeOut):
+        if isinstance(act, Speak | Pass | Skip | Choose | Close | TimeOut):
             assert current is not None
             assert act.number in (None, current.number), "an act meant for another turn changes nothing"
             assert current.is_over or not isinstance(act, TimeOut)
@@ -732,10 +736,10 @@ class Model:
         assert len(ends_current) <= 1
         if ends_current:
             assert current is not None
-            assert changes.turn is not None or changes.is_turnless
-        if changes.turn is not None or changes.is_turnless:
+            assert changes.turn is not None or changes.end_reason is not None
+        if changes.turn is not None or changes.end_reason is not None:
             assert (current is not None) == bool(ends_current), "a turn ends before the next begins"
-        assert not (changes.turn is not None and changes.is_turnless)
+        assert not (changes.turn is not None and changes.end_reason is not None)
         assert (changes.speech_turn is not None) == (
             isinstance(act, Speak) or (isinstance(act, Start) and act.has_message)
         )
@@ -746,8 +750,11 @@ class Model:
         assert [event.data["turn"] for event in turns] == ([changes.turn.number] if changes.turn and begins else [])
 
     def apply(self, act: Act, changes: Changes) -> None:
-        turn, last = self.standing.turn, self.standing.last_speaker_id
+        turn, last, turns_left = self.standing.turn, self.standing.last_speaker_id, self.standing.turns_left
+        assert changes.starts == isinstance(act, Start)
         for opening, _ in changes.ended:
+            if turns_left is not None and (turn is None or turn.purpose is SPEAK):
+                turns_left -= 1
             if opening is None:
                 assert turn is not None
                 self.over.add(turn.number)
@@ -759,12 +766,16 @@ class Model:
         if changes.speech_turn is not None:
             self.spoken.append(changes.speech_turn)
             assert changes.speech_turn in self.over, "what was said ends its turn"
-        if changes.is_turnless:
+        if changes.end_reason is not None:
             turn = None
         if changes.turn is not None:
             assert turn is None
             self.numbers.append(changes.turn.number)
-            turn = CurrentTurn(changes.turn.number, changes.turn.agent_id, changes.turn.purpose, is_over=False)
+            new = changes.turn
+            turn = CurrentTurn(new.number, new.agent_id, new.purpose, is_over=False, next_id=new.next_id)
+            assert new.limit is not None
+            assert self.standing.left is None or new.limit <= self.standing.left
+            self.limit = new.limit
             if turn.purpose is SPEAK:
                 last = self.last_after(turn.agent_id)
         seats = tuple(
@@ -773,7 +784,9 @@ class Model:
         if isinstance(act, Vanish):
             seats = tuple(seat for seat in seats if seat.agent_id != act.agent_id)
         status = changes.status or self.standing.status
-        self.standing = replace(self.standing, status=status, seats=seats, turn=turn, last_speaker_id=last)
+        self.standing = replace(
+            self.standing, status=status, seats=seats, turn=turn, last_speaker_id=last, turns_left=turns_left
+        )
 
     def last_after(self, agent_id: str) -> str | None:
         """Where the host names the speakers, it is not counted among them."""
@@ -806,10 +819,14 @@ class Model:
         host = meeting.find_seat("host")
         assert host is not None
         assert host.is_taken
+        assert meeting.status is not ACTIVE or meeting.turns_left is None or meeting.turns_left > 0
 
     def pass_time(self) -> None:
+        """The time of the current turn passes."""
         if self.standing.turn is not None:
-            self.standing = replace(self.standing, turn=replace(self.standing.turn, is_over=True))
+            left = None if self.standing.left is None else self.standing.left - self.limit
+            self.limit = 0.0
+            self.standing = replace(self.standing, turn=replace(self.standing.turn, is_over=True), left=left)
 
 
 agents = st.sampled_from(AGENTS)
@@ -832,6 +849,9 @@ def acts(draw: st.DrawFn, model: Model) -> Act:
         lambda: Speak(draw(holder)),
         lambda: Pass(draw(holder), meant, draw(st.none() | st.just("why")), draw(maybe)),
         lambda: Choose(number if meant is None else meant, draw(maybe)),
+        lambda: Close(
+            number if meant is None else meant, draw(st.sampled_from([MeetingEnd.END_WHEN, MeetingEnd.NOBODY]))
+        ),
         lambda: TimeOut(number if meant is None else meant),
         lambda: Skip(draw(host), meant),
     ]
@@ -853,12 +873,28 @@ def acts(draw: st.DrawFn, model: Model) -> Act:
     return draw(st.sampled_from(makers))()
 
 
+BOUNDS = st.fixed_dictionaries(
+    {
+        "host_speaks": st.booleans(),
+        "end_when": st.booleans(),
+        "turns_left": st.none() | st.integers(1, 6),
+        "left": st.none() | st.sampled_from([5.0, 30.0, 75.0, 200.0]),
+    }
+)
+
+
 @settings(deadline=None, max_examples=150)
-@given(data=st.data(), size=st.integers(1, 4), selection=st.sampled_from(SpeakerSelection), starts=st.booleans())
+@given(
+    data=st.data(),
+    size=st.integers(1, 4),
+    selection=st.sampled_from(SpeakerSelection),
+    starts=st.booleans(),
+    bounds=BOUNDS,
+)
 def test_whatever_is_tried_the_meeting_stays_whole(
-    data: st.DataObject, size: int, selection: SpeakerSelection, starts: bool
+    data: st.DataObject, size: int, selection: SpeakerSelection, starts: bool, bounds: dict[str, Any]
 ) -> None:
-    model = Model(size, selection)
+    model = Model(size, selection, **bounds)
     model.check()
     if starts:
         for agent_id in AGENTS[1:size]:
@@ -893,3 +929,176 @@ def test_a_meeting_never_stops_by_itself(data: st.DataObject, size: int, selecti
         assert isinstance(model.act(TimeOut(turn.number)), Changes)
         assert isinstance(model.act(TimeOut(turn.number)), Refused), "each fires once"
     assert speakers >= there
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    data=st.data(),
+    size=st.integers(1, 4),
+    selection=st.sampled_from(SpeakerSelection),
+    turns=st.none() | st.integers(1, 5),
+    left=st.none() | st.sampled_from([5.0, 30.0, 75.0]),
+    end_when=st.booleans(),
+    opening=st.booleans(),
+)
+def test_a_meeting_ends_at_its_first_bound_whatever_is_done(
+    data: st.DataObject,
+    size: int,
+    selection: SpeakerSelection,
+    turns: int | None,
+    left: float | None,
+    end_when: bool,
+    opening: bool,
+) -> None:
+    """By then it has had at most its turns, and lasted at most its time."""
+    model = Model(size, selection, turns_left=turns, left=left, end_when=end_when)
+    for agent_id in AGENTS[1:size]:
+        model.act(Attend(agent_id))
+    last = model.act(Start("host", opening, next_id="host" if opening else None))
+    taken = int(opening)
+    for _ in range(60):
+        standing = model.standing
+        if (turn := standing.turn) is None:
+            break
+        taken += turn.purpose is SPEAK
+        if data.draw(st.booleans()):
+            model.pass_time()
+        if model.standing.turn is not None and model.standing.turn.is_over:
+            last = model.act(TimeOut(turn.number))
+        elif turn.purpose is SELECT:
+            last = model.act(Choose(turn.number, None))
+        elif data.draw(st.booleans()):
+            last = model.act(Speak(turn.agent_id, turn.number, by_order=True))
+        else:
+            last = model.act(Pass(turn.agent_id, turn.number))
+        assert isinstance(last, Changes)
+    if turns is None and left is None:
+        assert model.standing.status is ACTIVE
+        return
+    assert isinstance(last, Changes)
+    if model.standing.status is ACTIVE:
+        assert turns is None, "every turn is one of those that it has"
+        return
+    assert taken <= (turns or 60)
+    assert last.end_reason is (MeetingEnd.MAX_DURATION if left and model.standing.left == 0 else MeetingEnd.MAX_TURNS)
+    assert events(last)[-1][:2] == (MeetingEventType.MEETING_ENDED, "host")
+    assert last.notes[-1].type is MessageType.ENDING
+
+
+# --- meetings that end by themselves ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "how"),
+    [
+        (Speak("a", 7), TurnEnd.SPOKE),
+        (Pass("a", 7), TurnEnd.PASSED),
+        (Skip("host", 7), TurnEnd.SKIPPED),
+        (Leave("a"), TurnEnd.LEFT),
+        (Vanish("a"), TurnEnd.LEFT),
+    ],
+)
+def test_with_its_last_turn_it_ends_however_that_ends(act: Act, how: TurnEnd) -> None:
+    changes = change(replace(active(), turns_left=1), act)
+    assert (changes.status, changes.end_reason, changes.turn) == (ENDED, MeetingEnd.MAX_TURNS, None)
+    assert changes.ended == [(None, how)]
+    assert set(changes.seats.values()) <= {ATTENDING, LEFT}
+    assert events(changes)[-1] == (
+        MeetingEventType.MEETING_ENDED,
+        "host",
+        {"host_id": "host", "reason": "max_turns"},
+    )
+    assert changes.notes[-1].content["reason"] == "max_turns"
+    assert change(replace(active(), turns_left=2), act).end_reason is None
+
+
+def test_the_last_turn_that_runs_out_is_told_before_the_ending() -> None:
+    changes = change(replace(OVER, turns_left=1), TimeOut(7))
+    assert changes.ended == [(None, TurnEnd.TIMED_OUT)]
+    kinds = [event.type for event in changes.events]
+    assert kinds == [MeetingEventType.TIMEOUT_OCCURRED, MeetingEventType.MEETING_ENDED]
+    assert [note.type for note in changes.notes] == [MessageType.TIMEOUT, MessageType.ENDING]
+    assert changes.notes[0].content["next_speaker"] is None
+
+
+def test_an_opening_counts_as_a_turn() -> None:
+    changes = change(replace(ready(), turns_left=1), Start("host", has_message=True))
+    assert (changes.status, changes.starts, changes.end_reason) == (ENDED, True, MeetingEnd.MAX_TURNS)
+    assert changes.events[0].type is MeetingEventType.MEETING_STARTED
+    assert set(changes.seats.values()) == {ATTENDING}
+    assert change(replace(ready(), turns_left=1), Start("host")).end_reason is None
+
+
+def test_no_turn_lasts_longer_than_the_meeting() -> None:
+    first = change(replace(ready(), left=10.0), Start("host")).turn
+    assert first is not None
+    assert first.limit == 10.0
+    following = change(replace(active(), left=4.0), Pass("a")).turn
+    assert following is not None
+    assert following.limit == 4.0
+    selected = change(replace(active(selection=CUSTOM), left=4.0), Pass("a")).turn
+    assert selected is not None
+    assert selected.limit == 4.0
+
+
+@pytest.mark.parametrize("standing", [OVER, selecting(is_over=True)])
+def test_its_time_goes_before_that_of_the_turn(standing: Assembly) -> None:
+    changes = change(replace(standing, left=0.0, turns_left=1), TimeOut(7))
+    assert (changes.status, changes.end_reason) == (ENDED, MeetingEnd.MAX_DURATION)
+    assert changes.ended == [(None, TurnEnd.MEETING_ENDED)]
+    assert [event.type for event in changes.events] == [MeetingEventType.MEETING_ENDED]
+
+
+def test_behind_its_time_no_turn_begins() -> None:
+    late: list[tuple[Assembly, Act]] = [
+        (active(), Skip("host", 7)),
+        (active(), Leave("a")),
+        (selecting(), Choose(7, "b")),
+    ]
+    for standing, act in late:
+        assert change(replace(standing, left=-1.0), act).end_reason is MeetingEnd.MAX_DURATION
+
+
+def test_the_hosts_process_is_asked_after_each_turn_whether_it_ends() -> None:
+    asked = replace(active(), end_when=True)
+    changes = change(asked, Speak("a", 7))
+    assert next_turn(changes) == (8, "host", SELECT)
+    assert changes.turn is not None
+    assert changes.turn.next_id == "b"
+    waiting = replace(asked, turn=CurrentTurn(8, "host", SELECT, is_over=False, next_id="b"))
+    assert next_turn(change(waiting, Choose(8, None))) == (9, "b", SPEAK)
+    ended_ = change(waiting, Close(8, MeetingEnd.END_WHEN))
+    assert (ended_.status, ended_.end_reason, ended_.turn) == (ENDED, MeetingEnd.END_WHEN, None)
+    late = replace(waiting, turn=CurrentTurn(8, "host", SELECT, is_over=True, next_id="b"))
+    assert next_turn(change(late, TimeOut(8))) == (9, "b", SPEAK), "without its process the meeting goes on"
+
+
+def test_who_was_to_follow_may_have_left_meanwhile() -> None:
+    gone = replace(active(left="b"), turn=CurrentTurn(8, "host", SELECT, is_over=False, next_id="b"))
+    assert next_turn(change(gone, Choose(8, None))) == (9, "c", SPEAK)
+
+
+def test_the_speaker_that_was_named_follows_though_the_host_is_asked() -> None:
+    changes = change(replace(active(), end_when=True), Speak("a", 7, next_id="c"))
+    assert changes.turn is not None
+    assert (changes.turn.purpose, changes.turn.next_id) == (SELECT, "c")
+
+
+def test_only_in_a_turn_for_selecting_can_the_hosts_process_end_it() -> None:
+    refused = decide(active(), Close(7, MeetingEnd.NOBODY))
+    assert isinstance(refused, Refused)
+    assert refused.why is Why.TURN_LOST
+    assert change(selecting(), Close(7, MeetingEnd.NOBODY)).end_reason is MeetingEnd.NOBODY
+
+
+def test_a_silent_host_has_no_turn_unless_it_is_named() -> None:
+    silent = replace(active("c"), host_speaks=False)
+    assert next_turn(change(silent, Speak("c", 7))) == (8, "a", SPEAK)
+    assert next_turn(change(silent, Speak("c", 7, next_id="host"))) == (8, "host", SPEAK)
+    assert next_turn(change(replace(ready(), host_speaks=False), Start("host"))) == (1, "a", SPEAK)
+
+
+def test_when_nobody_is_left_beside_a_silent_host_it_ends() -> None:
+    changes = change(replace(active("c", left="ab"), host_speaks=False), Leave("c"))
+    assert (changes.status, changes.end_reason) == (ENDED, MeetingEnd.NOBODY)
+    assert changes.seats == {"host": ATTENDING, "c": LEFT}

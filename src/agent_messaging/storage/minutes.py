@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..ids import uuid7
-from ..models import DeliveryState, Kind, MessageType, ParticipantStatus
+from ..models import DeliveryState, Kind, MeetingStatus, MessageType, ParticipantStatus
 from ..payloads import checksum
 from .acts import Wanted
 from .admission import Use, judge_repeat
@@ -95,13 +95,15 @@ class Minutes:
     most_seats: int = 0
     """Of any of the meetings."""
     meetings: list[Row] = field(default_factory=list)
-    """Meeting, status, number of the current turn."""
+    """Meeting, status, number of the current turn, turns for speaking that end, whether it starts, seconds that it has
+    then, why it ended."""
     seats: list[Row] = field(default_factory=list)
     """Meeting, agent, status, process to be woken from now on or None."""
     ended: list[Row] = field(default_factory=list)
     """Meeting, number of the turn that was current, how it ended, position of what was said in it."""
     turns: list[Row] = field(default_factory=list)
-    """Meeting, number, agent, purpose, seconds, how it ended if at once, positions of its duty and of what was said."""
+    """Meeting, number, agent, purpose, agent that is to follow, seconds, how it ended if at once, positions of its duty
+    and of what was said."""
     messages: list[Row] = field(default_factory=list)
     """Meeting, id, kind, type, sender, recipient, content, metadata, checksum, and of one with a recipient, who gets it
     delivered: attempts, seconds that it may take."""
@@ -120,11 +122,15 @@ class Minutes:
         id, assembly = meeting.meeting_id, meeting.assembly
         self.most_seats = max(self.most_seats, len(assembly.seats))
         status = changes.status or assembly.status
-        turn = None if changes.is_turnless else meeting.turn
+        turn = None if status is MeetingStatus.ENDED else meeting.turn
         if changes.turn is not None:
             turn = _begun(changes.turn, meeting.now)
-        if changes.status is not None or changes.turn is not None or changes.is_turnless:
-            self.meetings.append((id, str(status), turn and turn.number))
+        if changes.status is not None or changes.turn is not None:
+            speaks = meeting.turn is not None and meeting.turn.purpose is Purpose.SPEAK
+            taken = sum(opening is not None or speaks for opening, _ in changes.ended)
+            limit = assembly.left if changes.starts else None
+            reason = changes.end_reason and str(changes.end_reason)
+            self.meetings.append((id, str(status), turn and turn.number, taken, changes.starts, limit, reason))
         comer_id = wanted.agent_id if isinstance(wanted.act, Attend) else None
         for agent_id, seat in changes.seats.items():
             self.seats.append((id, agent_id, str(seat), self.owner if agent_id == comer_id else None))
@@ -221,13 +227,16 @@ class Minutes:
         self, meeting: Meeting, turn: NewTurn, how: str | None, duty: int | None, message: int | None
     ) -> None:
         self.turns.append(
-            (meeting.meeting_id, turn.number, turn.agent_id, str(turn.purpose), turn.limit, how, duty, message)
+            (
+                *(meeting.meeting_id, turn.number, turn.agent_id, str(turn.purpose), turn.next_id),
+                *(turn.limit, how, duty, message),
+            )
         )
 
 
 def _begun(turn: NewTurn, now: datetime) -> TurnRow:
     deadline_at = None if turn.limit is None else now + timedelta(seconds=turn.limit)
-    return TurnRow(turn.number, turn.agent_id, turn.purpose, now, deadline_at, turn.limit)
+    return TurnRow(turn.number, turn.agent_id, turn.purpose, now, deadline_at, turn.limit, next_id=turn.next_id)
 
 
 def dump(value: dict[str, Any]) -> str:

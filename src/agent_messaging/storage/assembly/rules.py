@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ...models import MeetingEventType, MeetingStatus, MessageType, SpeakerSelection, TurnEnd
+from ...models import MeetingEnd, MeetingEventType, MeetingStatus, MessageType, SpeakerSelection, TurnEnd
 from .terms import (
     ATTENDING,
     INVITED,
@@ -18,6 +18,8 @@ from .terms import (
     Attend,
     Changes,
     Choose,
+    Close,
+    CurrentTurn,
     Decision,
     End,
     Event,
@@ -38,10 +40,24 @@ from .terms import (
 
 SELECTION_LIMIT = 10.0
 """Seconds in which the host's process can name the next speaker. Then the next in order has the turn."""
+_ENDINGS = {
+    MeetingEnd.HOST_ENDED: "The host ended the meeting.",
+    MeetingEnd.MAX_TURNS: "The meeting has had all its turns.",
+    MeetingEnd.MAX_DURATION: "The time of the meeting is over.",
+    MeetingEnd.END_WHEN: "The condition on which the meeting ends is met.",
+    MeetingEnd.NOBODY: "Nobody is to speak next.",
+}
 
 
 def decide(meeting: Assembly, act: Act) -> Decision:
     """Judge an act."""
+    decision = _judge(meeting, act)
+    if isinstance(decision, Changes) and decision.end_reason is not None:
+        _close(meeting, decision, decision.end_reason)
+    return decision
+
+
+def _judge(meeting: Assembly, act: Act) -> Decision:
     match act:
         case Attend(agent_id):
             return _attend(meeting, agent_id)
@@ -53,6 +69,9 @@ def decide(meeting: Assembly, act: Act) -> Decision:
             return _use_turn(meeting, act)
         case Choose(number, next_id):
             return _choose(meeting, number, next_id)
+        case Close(number, reason):
+            decision = _choose(meeting, number, None)
+            return Changes(end_reason=reason) if isinstance(decision, Changes) else decision
         case TimeOut(number):
             return _time_out(meeting, number)
         case Skip(agent_id, number):
@@ -128,22 +147,19 @@ def _start(meeting: Assembly, act: Start) -> Decision:
     if act.has_message and act.next_id is None and meeting.selection is SpeakerSelection.HOST:
         return Refused(Why.NEXT_MISSING, meeting.status)
     seated = [seat.agent_id for seat in meeting.seats if seat.is_taken]
-    changes = Changes(status=MeetingStatus.ACTIVE, withdraws_invitations=True)
+    changes = Changes(status=MeetingStatus.ACTIVE, starts=True, withdraws_invitations=True)
     changes.seats = dict.fromkeys(seated, WAITING)
     changes.events.append(
         Event(
             MeetingEventType.MEETING_STARTED, meeting.host_id, {"host_id": meeting.host_id, "participant_ids": seated}
         )
     )
-    opening = NewTurn(1, meeting.host_id, Purpose.SPEAK, meeting.turn_duration)
     if act.has_message:
-        changes.ended.append((opening, TurnEnd.SPOKE))
+        changes.ended.append((_new_turn(meeting, 1, meeting.host_id), TurnEnd.SPOKE))
         _record_speech(changes, 1, meeting.host_id)
         _pass_on(meeting, changes, 1, meeting.host_id, act.next_id, ended=None)
-    elif act.next_id is not None:
-        _begin(changes, replace(opening, agent_id=act.next_id), None)
     else:
-        _begin(changes, opening, None)
+        _begin(meeting, changes, 1, act.next_id or _following(meeting, None), None)
     return changes
 
 
@@ -189,8 +205,7 @@ def _choose(meeting: Assembly, number: int, next_id: str | None) -> Decision:
     if refusal := _refuse_next(meeting, next_id):
         return refusal
     changes = Changes(ended=[(None, TurnEnd.PASSED)])
-    chosen = next_id or _following(meeting, meeting.last_speaker_id)
-    _begin(changes, NewTurn(number + 1, chosen, Purpose.SPEAK, meeting.turn_duration), meeting.last_speaker_id)
+    _begin_chosen(meeting, changes, turn, next_id)
     return changes
 
 
@@ -198,11 +213,12 @@ def _time_out(meeting: Assembly, number: int) -> Decision:
     turn = meeting.turn
     if meeting.status is not MeetingStatus.ACTIVE or turn is None or turn.number != number or not turn.is_over:
         return Refused(Why.NOTHING, meeting.status)
+    if _is_over(meeting):  # before the turn, whose deadline is at most the meeting's
+        return Changes(end_reason=MeetingEnd.MAX_DURATION)
     changes = Changes()
     if turn.purpose is Purpose.SELECT:
         changes.ended.append((None, TurnEnd.TIMED_OUT))
-        chosen = _following(meeting, meeting.last_speaker_id)
-        _begin(changes, NewTurn(number + 1, chosen, Purpose.SPEAK, meeting.turn_duration), meeting.last_speaker_id)
+        _begin_chosen(meeting, changes, turn, None)
         return changes
     _pass_on(meeting, changes, number, turn.agent_id, None, ended=TurnEnd.TIMED_OUT)
     following = changes.turn.agent_id if changes.turn and changes.turn.purpose is Purpose.SPEAK else None
@@ -261,17 +277,43 @@ def _end(meeting: Assembly, agent_id: str) -> Decision:
         return Refused(Why.NOT_HOST, meeting.status)
     if meeting.status is MeetingStatus.ENDED:
         return Refused(Why.WRONG_STATUS, meeting.status)
-    changes = Changes(status=MeetingStatus.ENDED, is_turnless=True, withdraws_invitations=True)
-    if meeting.turn is not None:
+    return Changes(end_reason=MeetingEnd.HOST_ENDED)
+
+
+def _close(meeting: Assembly, changes: Changes, reason: MeetingEnd) -> None:
+    """End the meeting, after all else that the act changes."""
+    changes.status, changes.turn, changes.withdraws_invitations = MeetingStatus.ENDED, None, True
+    if meeting.turn is not None and all(ended is not None for ended, _ in changes.ended):
         changes.ended.append((None, TurnEnd.MEETING_ENDED))
-    changes.seats = {seat.agent_id: ATTENDING for seat in meeting.seats if seat.status in (WAITING, SPEAKING)}
-    changes.events.append(Event(MeetingEventType.MEETING_ENDED, meeting.host_id, {"host_id": meeting.host_id}))
-    content = {"type": "meeting_ended", "host": meeting.host_id, "message": "The host ended the meeting."}
+    for seat in meeting.seats:
+        if changes.seats.get(seat.agent_id, seat.status) in (WAITING, SPEAKING):
+            changes.seats[seat.agent_id] = ATTENDING
+    data = {"host_id": meeting.host_id, "reason": reason.value}
+    changes.events.append(Event(MeetingEventType.MEETING_ENDED, meeting.host_id, data))
+    content = {
+        "type": "meeting_ended",
+        "host": meeting.host_id,
+        "reason": reason.value,
+        "message": _ENDINGS[reason],
+    }
     changes.notes.append(Note(MessageType.ENDING, meeting.host_id, content))
-    return changes
 
 
 # --- turns ------------------------------------------------------------------------------------------------------------
+
+
+def _is_over(meeting: Assembly) -> bool:
+    """Whether the time of the meeting is over."""
+    return meeting.left is not None and meeting.left <= 0
+
+
+def _new_turn(
+    meeting: Assembly, number: int, agent_id: str, purpose: Purpose = Purpose.SPEAK, next_id: str | None = None
+) -> NewTurn:
+    """No turn lasts longer than the meeting: so the deadline of a turn is where a meeting ends by time too."""
+    own = meeting.turn_duration if purpose is Purpose.SPEAK else SELECTION_LIMIT
+    limits = [limit for limit in (own, meeting.left) if limit is not None]
+    return NewTurn(number, agent_id, purpose, min(limits, default=None), next_id)
 
 
 def _record_speech(changes: Changes, number: int, agent_id: str) -> None:
@@ -288,32 +330,56 @@ def _pass_on(
     if ended is not None:
         changes.ended.append((None, ended))
         changes.seats[holder_id] = WAITING
-    leaves = ended is TurnEnd.LEFT
-    if next_id is None and meeting.selection is SpeakerSelection.CUSTOM:
-        changes.turn = NewTurn(number + 1, meeting.host_id, Purpose.SELECT, SELECTION_LIMIT)
+    if meeting.turns_left is not None and meeting.turns_left <= 1:
+        changes.end_reason = MeetingEnd.MAX_TURNS
         return
+    if _is_over(meeting):
+        changes.end_reason = MeetingEnd.MAX_DURATION
+        return
+    is_chosen = next_id is None and meeting.selection is SpeakerSelection.CUSTOM
     if next_id is None and meeting.selection is SpeakerSelection.HOST:
         next_id = meeting.host_id if holder_id != meeting.host_id else _behind_the_host(meeting)
-    chosen = next_id or _following(meeting, holder_id, without=holder_id if leaves else None)
-    _begin(changes, NewTurn(number + 1, chosen, Purpose.SPEAK, meeting.turn_duration), holder_id)
+    if next_id is None and not is_chosen:
+        next_id = _following(meeting, holder_id, without=holder_id if ended is TurnEnd.LEFT else None)
+    if is_chosen or (meeting.end_when and next_id is not None):
+        changes.turn = _new_turn(meeting, number + 1, meeting.host_id, Purpose.SELECT, next_id)
+    else:
+        _begin(meeting, changes, number + 1, next_id, holder_id)
 
 
-def _begin(changes: Changes, turn: NewTurn, previous_id: str | None) -> None:
-    changes.turn = turn
-    changes.seats[turn.agent_id] = SPEAKING
-    data = {"previous_speaker_id": previous_id, "current_speaker_id": turn.agent_id, "turn": turn.number}
-    changes.events.append(Event(MeetingEventType.TURN_CHANGED, turn.agent_id, data))
+def _begin_chosen(meeting: Assembly, changes: Changes, selecting: CurrentTurn, next_id: str | None) -> None:
+    """Begin the turn of the agent that the host's process has named, or else of the one that was to follow."""
+    if next_id is None and _refuse_next(meeting, selecting.next_id) is None:
+        next_id = selecting.next_id
+    chosen = next_id or _following(meeting, selecting.next_id or meeting.last_speaker_id)
+    _begin(meeting, changes, selecting.number + 1, chosen, meeting.last_speaker_id)
 
 
-def _following(meeting: Assembly, agent_id: str | None, *, without: str | None = None) -> str:
-    """Return the next participant in join order after this one, going round. The host is always there."""
-    order = [seat for seat in meeting.seats if seat.is_taken and seat.agent_id != without]
+def _begin(meeting: Assembly, changes: Changes, number: int, agent_id: str | None, previous_id: str | None) -> None:
+    """Begin a turn, if somebody is there to speak and the meeting has time left."""
+    if agent_id is None or _is_over(meeting):
+        changes.end_reason = MeetingEnd.NOBODY if agent_id is None else MeetingEnd.MAX_DURATION
+        return
+    changes.turn = _new_turn(meeting, number, agent_id)
+    changes.seats[agent_id] = SPEAKING
+    data = {"previous_speaker_id": previous_id, "current_speaker_id": agent_id, "turn": number}
+    changes.events.append(Event(MeetingEventType.TURN_CHANGED, agent_id, data))
+
+
+def _following(meeting: Assembly, agent_id: str | None, *, without: str | None = None) -> str | None:
+    """Return the next participant in join order after this one, going round; None if nobody is there to speak.
+
+    The host is always there. It is left out where it does not speak.
+    """
+    silent = None if meeting.host_speaks else meeting.host_id
+    order = [seat for seat in meeting.seats if seat.is_taken and seat.agent_id not in (without, silent)]
     seat = meeting.find_seat(agent_id) if agent_id is not None else None
     place = seat.join_order if seat is not None else -1
-    return next((one for one in order if one.join_order > place), order[0]).agent_id
+    following = next((one for one in order if one.join_order > place), order[0] if order else None)
+    return None if following is None else following.agent_id
 
 
-def _behind_the_host(meeting: Assembly) -> str:
+def _behind_the_host(meeting: Assembly) -> str | None:
     """Return the next speaker where the host was to name one and has not.
 
     A silent host must neither stop its meeting nor have it with one participant alone. So the order goes on after the

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from ...models import MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection, TurnEnd
+from ...models import (
+    MeetingEnd,
+    MeetingEventType,
+    MeetingStatus,
+    MessageType,
+    ParticipantStatus,
+    SpeakerSelection,
+    TurnEnd,
+)
 
 INVITED, ATTENDING, WAITING, SPEAKING, LEFT = ParticipantStatus
 
@@ -16,7 +24,7 @@ class Purpose(StrEnum):
 
     SPEAK = "speak"
     SELECT = "select"
-    """Its holder, the host, names the next speaker."""
+    """The process of its holder, the host, names the next speaker, or ends the meeting."""
 
 
 # --- the meeting as it stands -----------------------------------------------------------------------------------------
@@ -45,6 +53,8 @@ class CurrentTurn:
     purpose: Purpose
     is_over: bool
     """Its deadline has passed by the store's clock."""
+    next_id: str | None = None
+    """In a turn for selecting: the agent that has the next turn unless the host's process says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,14 @@ class Assembly:
     turn: CurrentTurn | None
     last_speaker_id: str | None
     """The holder of the newest turn for speaking. Where the host names the speakers, turns of the host do not count."""
+    host_speaks: bool = True
+    """The host has its turns like everybody. Otherwise it has those alone for which it is named."""
+    end_when: bool = False
+    """After each turn the host's process is asked whether the meeting ends."""
+    turns_left: int | None = None
+    """Turns for speaking that have not ended yet; None: any number."""
+    left: float | None = None
+    """Seconds that the meeting has left, at its start all that it has; None: it does not end by time."""
 
     def find_seat(self, agent_id: str) -> Seat | None:
         """The agent's seat, also one that was left."""
@@ -125,6 +143,14 @@ class Choose:
 
 
 @dataclass(frozen=True, slots=True)
+class Close:
+    """The host's process ends the meeting, in a turn for selecting."""
+
+    number: int
+    reason: MeetingEnd
+
+
+@dataclass(frozen=True, slots=True)
 class TimeOut:
     """The deadline of a turn has passed."""
 
@@ -169,7 +195,7 @@ class End:
     agent_id: str
 
 
-Act = Attend | Absent | Start | Speak | Pass | Choose | TimeOut | Skip | Leave | Remove | Vanish | End
+Act = Attend | Absent | Start | Speak | Pass | Choose | Close | TimeOut | Skip | Leave | Remove | Vanish | End
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -246,6 +272,8 @@ class NewTurn:
     purpose: Purpose
     limit: float | None
     """Seconds; None has no deadline."""
+    next_id: str | None = None
+    """See `CurrentTurn`."""
 
 
 @dataclass(slots=True)
@@ -259,8 +287,10 @@ class Changes:
     """The turns that end. None is the current one; the opening begins and ends in this act."""
     turn: NewTurn | None = None
     """The turn that is current from now on."""
-    is_turnless: bool = False
-    """No turn is current from now on."""
+    starts: bool = False
+    """The meeting starts."""
+    end_reason: MeetingEnd | None = None
+    """The meeting ends, so no turn is current from now on."""
     speech_turn: int | None = None
     """The number of the turn under which the act's message is stored."""
     events: list[Event] = field(default_factory=list)

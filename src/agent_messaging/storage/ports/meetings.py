@@ -10,7 +10,8 @@ of type `system`, from the host, that is never part of the history. It is queued
 ends, by whatever act, it is withdrawn, also where it is claimed, unless the act settles it (`claim`). Invitations are
 deliveries of kind `invitation`.
 
-Deadlines are the store's: `time_out` ends each turn once, whoever calls it.
+Deadlines are the store's: `time_out` ends each turn once, whoever calls it. No turn outlasts its meeting, so that is
+also how a meeting ends by `max_duration`.
 
 The messages and the events of one meeting are committed in the order of their seq. An agent that is deregistered
 leaves its meetings first (`assembly.Vanish`); those that it hosts are removed with it. Of the others its seat and what
@@ -25,7 +26,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from ...bodies import open_body
-from ...models import MeetingEventType, MeetingStatus, ParticipantStatus, SpeakerSelection, TurnEnd
+from ...models import MeetingEnd, MeetingEventType, MeetingStatus, ParticipantStatus, SpeakerSelection, TurnEnd
 from ..assembly.terms import Act, Purpose, Refused
 from .deliveries import Claim, Duplicate, KeyConflict, UnknownAgents
 from .messages import MessageRow
@@ -60,6 +61,12 @@ class NewMeeting:
     invitations: tuple[NewInvitation, ...] = ()
     max_attempts: int = 5
     """Runs of an invitation's handler, and of a turn handler in one turn."""
+    max_turns: int | None = None
+    max_duration: float | None = None
+    """Seconds from the start."""
+    host_speaks: bool = True
+    end_when: bool = False
+    """After each turn the host's process is asked whether the meeting ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,8 @@ class TurnRow:
     how: TurnEnd | None = None
     message_id: str | None = None
     """What was said in it; None also where that was removed with its speaker."""
+    next_id: str | None = None
+    """In a turn for selecting: the agent that has the next turn unless the host's process says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,14 @@ class MeetingRow:
     ended_at: datetime | None
     turn: TurnRow | None
     """The current one."""
+    max_turns: int | None
+    max_duration: float | None
+    host_speaks: bool
+    turns_taken: int
+    """Turns for speaking that have ended."""
+    deadline_at: datetime | None
+    """When `max_duration` ends it; None before the start."""
+    end_reason: MeetingEnd | None
 
     @property
     def speaking_turn(self) -> TurnRow | None:

@@ -83,8 +83,14 @@ def _gathering(row: Any) -> Meeting:
             selection=SpeakerSelection(row["selection"]),
             turn_duration=seconds(row["turn_duration"]),
             seats=tuple(Seat(agent_id, order, ParticipantStatus(status)) for agent_id, order, status, _, _ in seats),
-            turn=None if turn is None else CurrentTurn(turn.number, turn.agent_id, turn.purpose, row["is_over"]),
+            turn=None
+            if turn is None
+            else CurrentTurn(turn.number, turn.agent_id, turn.purpose, row["is_over"], turn.next_id),
             last_speaker_id=row["last_speaker_id"],
+            host_speaks=row["host_speaks"],
+            end_when=row["end_when"],
+            turns_left=row["turns_left"],
+            left=seconds(row["max_duration"]) if row["meeting_left"] is None else row["meeting_left"],
         ),
         turn=turn,
         delivery_seq=row["delivery_seq"],
@@ -105,6 +111,7 @@ def to_turn(row: Any) -> TurnRow | None:
         started_at=row["turn_started_at"],
         deadline_at=row["turn_deadline_at"],
         left=row["turn_left"],
+        next_id=row["turn_next_id"],
     )
 
 
@@ -119,10 +126,10 @@ async def write(connection: Connection, minutes: Minutes) -> bool:
         _SQL["act_write"],
         minutes.now,
         minutes.owner,
-        *columns(minutes.meetings, 3),
+        *columns((_meeting(row, minutes.now) for row in minutes.meetings), 7),
         *columns(minutes.seats, 4),
         *columns(minutes.ended, 4),
-        *columns((_turn(row, minutes.now) for row in minutes.turns), 8),
+        *columns((_turn(row, minutes.now) for row in minutes.turns), 9),
         *columns(minutes.messages, 11),
         *columns(minutes.events, 6),
         *columns(minutes.closed, 3),
@@ -137,11 +144,20 @@ async def write(connection: Connection, minutes: Minutes) -> bool:
     return len([row for row in rows if row["is_keyed"]]) == len(minutes.keys)
 
 
+def _meeting(row: Row, now: datetime | None) -> Row:
+    """Put the deadline in the place of the seconds."""
+    *head, limit, reason = row
+    return (*head, _after(now, limit), reason)
+
+
 def _turn(row: Row, now: datetime | None) -> Row:
     """Put the deadline in the place of the seconds."""
     *head, limit, how, duty, message = row
-    deadline_at = None if limit is None or now is None else now + timedelta(seconds=limit)
-    return (*head, deadline_at, how, duty, message)
+    return (*head, _after(now, limit), how, duty, message)
+
+
+def _after(now: datetime | None, limit: float | None) -> datetime | None:
+    return None if limit is None or now is None else now + timedelta(seconds=limit)
 
 
 # --- agents that go ---------------------------------------------------------------------------------------------------

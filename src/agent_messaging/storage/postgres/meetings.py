@@ -17,7 +17,16 @@ import asyncpg
 
 from ...exceptions import DatabaseError, StorageBusyError
 from ...ids import uuid7
-from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection, TurnEnd
+from ...models import (
+    Kind,
+    MeetingEnd,
+    MeetingEventType,
+    MeetingStatus,
+    MessageType,
+    ParticipantStatus,
+    SpeakerSelection,
+    TurnEnd,
+)
 from ...payloads import checksum
 from ..acts import Wanted, first_round
 from ..aside import read
@@ -113,6 +122,10 @@ class PostgresMeetings:
                 [invitation.checksum for invitation in invitations],
                 [invitation.notify for invitation in invitations],
                 owner,
+                meeting.max_turns,
+                meeting.max_duration,
+                meeting.host_speaks,
+                meeting.end_when,
             ]
             try:
                 await connection.execute(_SQL["create_meeting"], *values)
@@ -383,6 +396,12 @@ def _meeting(row: Any) -> MeetingRow:
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         turn=acts.to_turn(row),
+        max_turns=row["max_turns"],
+        max_duration=row["max_duration"],
+        host_speaks=row["host_speaks"],
+        turns_taken=row["turns_taken"],
+        deadline_at=row["deadline_at"],
+        end_reason=None if row["end_reason"] is None else MeetingEnd(row["end_reason"]),
     )
 
 

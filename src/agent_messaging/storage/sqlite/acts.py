@@ -108,8 +108,8 @@ def _find_questions(connection: apsw.Connection, wanted: Sequence[Wanted], insta
 
 
 def _meeting(row: list[Any], instant: Instant) -> tuple[str, Loaded]:
-    meeting_id, host_id, status, selection, turn_duration, max_attempts, *row = row
-    turn, delivery, last_speaker_id, seats = row
+    meeting_id, host_id, status, selection, turn_duration, max_attempts, host_speaks, end_when, turns_left, *row = row
+    max_duration, deadline_due, turn, delivery, last_speaker_id, seats = row
     current = turn_row_or_none(turn, instant)
     seq, state, token, owner = delivery or (None, None, None, None)
     is_claimed = state is not None and DeliveryState(state) is DeliveryState.CLAIMED
@@ -124,6 +124,10 @@ def _meeting(row: list[Any], instant: Instant) -> tuple[str, Loaded]:
             seats=tuple(Seat(seat[0], seat[1], ParticipantStatus(seat[2])) for seat in seats),
             turn=None if current is None else _current_turn(current),
             last_speaker_id=last_speaker_id,
+            host_speaks=bool(host_speaks),
+            end_when=bool(end_when),
+            turns_left=turns_left,
+            left=seconds(max_duration) if deadline_due is None else (deadline_due - instant.due) / 1e6,
         ),
         turn=current,
         delivery_seq=seq,
@@ -136,7 +140,8 @@ def _meeting(row: list[Any], instant: Instant) -> tuple[str, Loaded]:
 
 
 def _current_turn(turn: TurnRow) -> CurrentTurn:
-    return CurrentTurn(turn.number, turn.agent_id, turn.purpose, is_over=turn.left is not None and turn.left <= 0)
+    is_over = turn.left is not None and turn.left <= 0
+    return CurrentTurn(turn.number, turn.agent_id, turn.purpose, is_over, turn.next_id)
 
 
 def _find_said(connection: apsw.Connection, wanted: Sequence[Wanted]) -> dict[str, int]:
@@ -188,7 +193,7 @@ def _write(connection: apsw.Connection, minutes: Minutes, instant: Instant) -> N
     execute("act_end_turn", [(*row, seq(said)) for *row, said in minutes.ended])
     turns = [(*row, _microseconds(limit), how, seq(duty), seq(said)) for *row, limit, how, duty, said in minutes.turns]
     execute("act_insert_turns", turns)
-    execute("act_meeting", minutes.meetings)
+    execute("act_meeting", [(*row, _microseconds(limit), reason) for *row, limit, reason in minutes.meetings])
     execute("act_seats", minutes.seats)
     execute("act_insert_events", [(*row, seq(said)) for *row, said in minutes.events])
     execute("act_end_delivery", minutes.closed)

@@ -12,7 +12,15 @@ import apsw
 
 from ...exceptions import DatabaseError, StorageCorruptError
 from ...ids import uuid7
-from ...models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, SpeakerSelection
+from ...models import (
+    Kind,
+    MeetingEnd,
+    MeetingEventType,
+    MeetingStatus,
+    MessageType,
+    ParticipantStatus,
+    SpeakerSelection,
+)
 from ...payloads import checksum
 from ..acts import Wanted, rounds
 from ..aside import read
@@ -274,6 +282,8 @@ def _create(connection: apsw.Connection, meeting: NewMeeting, owner: str, instan
     status = MeetingStatus.CREATED if len(meeting.participant_ids) > 1 else MeetingStatus.READY
     parameters |= {"status": status, "selection": meeting.selection, "turn_duration": meeting.turn_duration}
     parameters |= {"max_attempts": meeting.max_attempts, "at": instant.at, "now": instant.due}
+    parameters |= {"max_turns": meeting.max_turns, "max_duration": meeting.max_duration}
+    parameters |= {"host_speaks": meeting.host_speaks, "end_when": meeting.end_when}
     connection.execute(_SQL["create_meeting"], parameters)
     seats = [(uuid7(), agent_id) for agent_id in meeting.participant_ids]
     connection.execute(_SQL["create_seats"], {**parameters, "rows": encode(seats)})
@@ -324,7 +334,8 @@ def _next_deadline(connection: apsw.Connection) -> int | None:
 
 
 def _meeting(row: list[Any], instant: Instant) -> MeetingRow:
-    meeting_id, host_id, status, selection, turn_duration, created_at, started_at, ended_at, turn = row
+    meeting_id, host_id, status, selection, turn_duration, created_at, started_at, ended_at, *bounds, turn = row
+    max_turns, max_duration, host_speaks, turns_taken, deadline_at, end_reason = bounds
     return MeetingRow(
         meeting_id=meeting_id,
         host_id=host_id,
@@ -335,6 +346,12 @@ def _meeting(row: list[Any], instant: Instant) -> MeetingRow:
         started_at=to_datetime_or_none(started_at),
         ended_at=to_datetime_or_none(ended_at),
         turn=turn_row_or_none(turn, instant),
+        max_turns=max_turns,
+        max_duration=max_duration,
+        host_speaks=bool(host_speaks),
+        turns_taken=turns_taken,
+        deadline_at=to_datetime_or_none(deadline_at),
+        end_reason=None if end_reason is None else MeetingEnd(end_reason),
     )
 
 

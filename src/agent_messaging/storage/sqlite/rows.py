@@ -48,7 +48,7 @@ def message_row(row: list[Any]) -> MessageRow:
 
 def turn_row(row: list[Any], instant: Instant) -> TurnRow:
     """A turn as meetings.sql selects it everywhere."""
-    number, agent_id, purpose, started_at, deadline_at, deadline_due, ended_at, how, message_id = row
+    number, agent_id, purpose, started_at, deadline_at, deadline_due, ended_at, how, message_id, next_id = row
     is_current = ended_at is None
     return TurnRow(
         number=number,
@@ -60,6 +60,7 @@ def turn_row(row: list[Any], instant: Instant) -> TurnRow:
         ended_at=to_datetime_or_none(ended_at),
         how=None if how is None else TurnEnd(how),
         message_id=message_id,
+        next_id=next_id,
     )
 
 

@@ -8,12 +8,19 @@ create table meetings (
   turn_duration float8,                     -- seconds; null: turns do not end by time
   turn integer,                             -- the number of the current turn
   max_attempts integer not null,            -- runs of a turn handler in one turn
+  max_turns integer,                        -- turns for speaking with which it ends
+  max_duration float8,                      -- seconds from the start after which it ends
+  host_speaks boolean not null,
+  end_when boolean not null,                -- the host's process is asked after each turn
+  turns_taken integer not null default 0,   -- turns for speaking that have ended
+  deadline_at timestamptz,                  -- of max_duration, from the start
+  end_reason text check (end_reason in ('host_ended', 'max_turns', 'max_duration', 'end_when', 'nobody')),
   created_at timestamptz not null,
   started_at timestamptz,
   ended_at timestamptz,
   check (
-    least(created_at, started_at, ended_at) >= '0001-01-01 00:00+00'
-    and greatest(created_at, started_at, ended_at) < '10000-01-01 00:00+00'
+    least(created_at, started_at, ended_at, deadline_at) >= '0001-01-01 00:00+00'
+    and greatest(created_at, started_at, ended_at, deadline_at) < '10000-01-01 00:00+00'
   )
 );
 
@@ -41,6 +48,7 @@ create table turns (
   number integer not null,
   agent_id uuid not null,                   -- stays when the agent is removed: the turn was taken
   purpose text not null check (purpose in ('speak', 'select')),
+  next_id uuid,                             -- of one for selecting: who follows unless the host's process says otherwise
   started_at timestamptz not null,
   deadline_at timestamptz,
   ended_at timestamptz,

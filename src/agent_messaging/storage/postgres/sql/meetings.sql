@@ -23,8 +23,12 @@ with moment as materialized (
   select coalesce($1::timestamptz, store_now()) as now
 ),
 created as (
-  insert into meetings (id, host_id, status, selection, turn_duration, max_attempts, created_at)
-  select $2::text::uuid, $3::text::uuid, $4, $5, $6::float8, $7::integer, m.now from moment m
+  insert into meetings (
+    id, host_id, status, selection, turn_duration, max_attempts, max_turns, max_duration, host_speaks, end_when, created_at
+  )
+  select $2::text::uuid, $3::text::uuid, $4, $5, $6::float8, $7::integer, $16::integer, $17::float8, $18::boolean,
+    $19::boolean, m.now
+  from moment m
 ),
 seats as (
   insert into participants (id, meeting_id, agent_id, join_order, status, process_id, joined_at)
@@ -86,7 +90,10 @@ claim as materialized (
   ) d
 )
 select i.id::text as meeting_id, o.now, m.host_id::text, m.status, m.selection, m.turn_duration, m.max_attempts,
-  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  m.host_speaks, m.end_when, m.max_turns - m.turns_taken as turns_left,
+  m.max_duration, extract(epoch from m.deadline_at - o.now)::float8 as meeting_left,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
+  t.next_id::text as turn_next_id, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left,
   (t.deadline_at <= o.now) is true as is_over, t.delivery_seq,
   (
@@ -117,19 +124,24 @@ order by i.position
 
 -- name: act_write
 -- PostgreSQL alone: all that acts change, each in a meeting of its own, in one statement. $1 is the instant at which they
--- were judged. Messages are named by their positions in $22 and on, which begin at 1.
+-- were judged. Messages are named by their positions in $27 and on, which begin at 1.
 with seqs as materialized (
   select array_agg(i.seq order by i.position) as seq from (
-    select nextval('messages_seq_seq') as seq, u.position from unnest($23::text[]) with ordinality as u (id, position)
+    select nextval('messages_seq_seq') as seq, u.position from unnest($28::text[]) with ordinality as u (id, position)
   ) i
 ),
 changed as (
   update meetings m set
     status = i.status,
     turn = i.turn,
-    started_at = case when i.status = 'active' then coalesce(m.started_at, $1::timestamptz) else m.started_at end,
-    ended_at = case i.status when 'ended' then $1 else m.ended_at end
-  from unnest($3::text[]::uuid[], $4::text[], $5::integer[]) as i (id, status, turn)
+    turns_taken = m.turns_taken + i.taken,
+    started_at = case when i.starts then $1::timestamptz else m.started_at end,
+    deadline_at = case when i.starts then i.deadline_at else m.deadline_at end,
+    ended_at = case i.status when 'ended' then $1 else m.ended_at end,
+    end_reason = coalesce(i.reason, m.end_reason)
+  from unnest(
+    $3::text[]::uuid[], $4::text[], $5::integer[], $6::integer[], $7::boolean[], $8::timestamptz[], $9::text[]
+  ) as i (id, status, turn, taken, starts, deadline_at, reason)
   where m.id = i.id and (m.status, m.turn) is distinct from (i.status, i.turn)
 ),
 seated as (
@@ -143,35 +155,35 @@ seated as (
       else p.joined_at
     end,
     left_at = case i.status when 'left' then $1 else p.left_at end
-  from unnest($6::text[]::uuid[], $7::text[]::uuid[], $8::text[], $9::text[]::uuid[])
+  from unnest($10::text[]::uuid[], $11::text[]::uuid[], $12::text[], $13::text[]::uuid[])
     as i (meeting_id, agent_id, status, process_id)
   where p.meeting_id = i.meeting_id and p.agent_id = i.agent_id
   returning p.meeting_id, p.agent_id, p.process_id
 ),
 ended as (
   update turns t set ended_at = $1, how = i.how, message_seq = s.seq[i.message]
-  from unnest($10::text[]::uuid[], $11::integer[], $12::text[], $13::integer[]) as i (meeting_id, number, how, message), seqs s
+  from unnest($14::text[]::uuid[], $15::integer[], $16::text[], $17::integer[]) as i (meeting_id, number, how, message), seqs s
   where t.meeting_id = i.meeting_id and t.number = i.number
   returning t.number
 ),
 begun as (
   -- Once all that end have ended: of a meeting, one at a time is current.
   insert into turns (
-    meeting_id, number, agent_id, purpose, started_at, deadline_at, ended_at, how, delivery_seq, message_seq
+    meeting_id, number, agent_id, purpose, next_id, started_at, deadline_at, ended_at, how, delivery_seq, message_seq
   )
-  select i.meeting_id, i.number, i.agent_id, i.purpose, $1, i.deadline_at, case when i.how is not null then $1 end, i.how,
-    s.seq[i.delivery], s.seq[i.message]
+  select i.meeting_id, i.number, i.agent_id, i.purpose, i.next_id, $1, i.deadline_at,
+    case when i.how is not null then $1 end, i.how, s.seq[i.delivery], s.seq[i.message]
   from unnest(
-    $14::text[]::uuid[], $15::integer[], $16::text[]::uuid[], $17::text[], $18::timestamptz[], $19::text[], $20::integer[],
-    $21::integer[]
-  ) as i (meeting_id, number, agent_id, purpose, deadline_at, how, delivery, message),
+    $18::text[]::uuid[], $19::integer[], $20::text[]::uuid[], $21::text[], $22::text[]::uuid[], $23::timestamptz[],
+    $24::text[], $25::integer[], $26::integer[]
+  ) as i (meeting_id, number, agent_id, purpose, next_id, deadline_at, how, delivery, message),
     seqs s, (select count(*) from ended) before
 ),
 input as materialized (
   select s.seq[i.position] as seq, i.*
   from unnest(
-    $22::text[]::uuid[], $23::text[]::uuid[], $24::text[], $25::text[], $26::text[]::uuid[], $27::text[]::uuid[],
-    $28::text[], $29::text[], $30::bigint[], $31::integer[], $32::float8[]
+    $27::text[]::uuid[], $28::text[]::uuid[], $29::text[], $30::text[], $31::text[]::uuid[], $32::text[]::uuid[],
+    $33::text[], $34::text[], $35::bigint[], $36::integer[], $37::float8[]
   ) with ordinality as i (
     meeting_id, id, kind, message_type, sender_id, recipient_id, content, metadata, checksum, max_attempts, ask_timeout,
     position
@@ -195,7 +207,7 @@ new_events as (
   from (
     select nextval('meeting_events_seq_seq') as seq, e.meeting_id, e.type, e.agent_id, e.data, e.checksum,
       s.seq[e.message] as message_seq, e.position
-    from unnest($33::text[]::uuid[], $34::text[], $35::text[]::uuid[], $36::text[], $37::bigint[], $38::integer[])
+    from unnest($38::text[]::uuid[], $39::text[], $40::text[]::uuid[], $41::text[], $42::bigint[], $43::integer[])
       with ordinality as e (meeting_id, type, agent_id, data, checksum, message, position), seqs s
   ) i
   order by i.position
@@ -208,10 +220,10 @@ closing as materialized (
   from (
     select o.* from (
       select i.meeting_id, i.seq, i.becomes, true as is_turn
-      from unnest($39::text[]::uuid[], $40::bigint[], $41::text[]) as i (meeting_id, seq, becomes)
+      from unnest($44::text[]::uuid[], $45::bigint[], $46::text[]) as i (meeting_id, seq, becomes)
       union all
       select i.meeting_id, q.seq, 'withdrawn', false
-      from unnest($42::text[]::uuid[], $43::text[]::uuid[]) as i (meeting_id, recipient_id)
+      from unnest($47::text[]::uuid[], $48::text[]::uuid[]) as i (meeting_id, recipient_id)
       cross join lateral (
         select m.seq, m.kind, m.recipient_id from messages m
         where m.meeting_id = i.meeting_id
@@ -236,7 +248,7 @@ keyed as (
   -- that two transactions do not wait for each other.
   insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
   select i.sender_id, 'speak', i.key, i.fingerprint, array[i.message_id], $1
-  from unnest($44::text[]::uuid[], $45::text[], $46::text[], $47::text[]::uuid[])
+  from unnest($49::text[]::uuid[], $50::text[], $51::text[], $52::text[]::uuid[])
     as i (sender_id, key, fingerprint, message_id)
   order by i.sender_id, i.key
   on conflict do nothing
@@ -285,7 +297,8 @@ delete from messages where meeting_id = any($1::text[]::uuid[])
 -- Of each, whether the process is known (null: the agent has no seat), and where the agent stands.
 select case when p.agent_id is not null then (p.process_id = i.owner) is true end as is_known,
   m.status, p.status as seat,
-  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
+  t.next_id::text as turn_next_id, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - store_now())::float8 as turn_left
 from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[])
   with ordinality as i (meeting_id, agent_id, owner, position)
@@ -299,7 +312,9 @@ update participants set process_id = $3::text::uuid where meeting_id = $1::text:
 
 -- name: find_meeting
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
-  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
+  t.next_id::text as turn_next_id, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
 from (select coalesce($2::timestamptz, store_now()) as now) o
 cross join meetings m
@@ -314,7 +329,9 @@ from participants where meeting_id = $1::text::uuid order by join_order
 -- Ids are made by time, so the newest is the last. The newest of each status are sought apart, so that those of others cost
 -- nothing.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
-  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
+  t.next_id::text as turn_next_id, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - store_now())::float8 as turn_left
 from (
   select o.* from unnest($1::text[]) as s (status)
@@ -329,7 +346,9 @@ order by m.id desc
 -- name: list_meetings_of
 -- Who hosts a meeting has a seat in it.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
-  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
+  t.next_id::text as turn_next_id, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - store_now())::float8 as turn_left
 from (
   select i.* from participants p join meetings i on i.id = p.meeting_id
@@ -343,7 +362,8 @@ order by m.id desc
 -- An agent that is null stands nowhere: so the meeting alone can be looked up. Who is called ($4) may speak, or never will
 -- (again).
 select i.meeting_id, i.agent_id, m.status, p.status as seat,
-  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+  t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
+  t.next_id::text as turn_next_id, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
 from (select coalesce($3::timestamptz, store_now()) as now) o
 cross join unnest($1::text[], $2::text[]) as i (meeting_id, agent_id)
@@ -379,7 +399,8 @@ cross join lateral (
 order by i.position, m.seq
 
 -- name: list_turns
-select t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose, t.started_at as turn_started_at,
+select t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
+  t.next_id::text as turn_next_id, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at,
   case when t.ended_at is null then extract(epoch from t.deadline_at - store_now())::float8 end as turn_left,
   t.ended_at, t.how, m.id::text as message_id

@@ -8,6 +8,14 @@ create table meetings (
   turn_duration real,                       -- seconds; null: turns do not end by time
   turn integer,                             -- the number of the current turn
   max_attempts integer not null,            -- runs of a turn handler in one turn
+  max_turns integer,                        -- turns for speaking with which it ends
+  max_duration real,                        -- seconds from the start after which it ends
+  host_speaks integer not null check (host_speaks in (0, 1)),
+  end_when integer not null check (end_when in (0, 1)), -- the host's process is asked after each turn
+  turns_taken integer not null default 0,   -- turns for speaking that have ended
+  deadline_due integer,                     -- of max_duration, from the start
+  deadline_at integer,
+  end_reason text check (end_reason in ('host_ended', 'max_turns', 'max_duration', 'end_when', 'nobody')),
   created_at integer not null,
   started_at integer,
   ended_at integer
@@ -36,6 +44,7 @@ create table turns (
   number integer not null,
   agent_id text not null,                   -- stays when the agent is removed: the turn was taken
   purpose text not null check (purpose in ('speak', 'select')),
+  next_id text,                             -- of one for selecting: who follows unless the host's process says otherwise
   started_at integer not null,
   deadline_due integer,
   deadline_at integer,

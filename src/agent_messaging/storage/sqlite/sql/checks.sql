@@ -79,7 +79,9 @@ select json_group_array(json_object('pattern', pattern, 'agent_id', agent_id, 'c
 
 -- name: check_meetings
 select json_group_array(json_object('id', id, 'host_id', host_id, 'status', status, 'selection', selection,
-  'turn_duration', turn_duration, 'turn', turn, 'max_attempts', max_attempts, 'created_at', created_at, 'started_at',
+  'turn_duration', turn_duration, 'turn', turn, 'max_attempts', max_attempts, 'max_turns', max_turns, 'max_duration',
+  max_duration, 'host_speaks', host_speaks, 'end_when', end_when, 'turns_taken', turns_taken, 'deadline_due',
+  deadline_due, 'deadline_at', deadline_at, 'end_reason', end_reason, 'created_at', created_at, 'started_at',
   started_at, 'ended_at', ended_at)) from (
   select * from meetings order by id limit :limit offset :offset
 )
@@ -92,7 +94,7 @@ select json_group_array(json_object('id', id, 'meeting_id', meeting_id, 'agent_i
 
 -- name: check_turns
 select json_group_array(json_object('meeting_id', meeting_id, 'number', number, 'agent_id', agent_id, 'purpose',
-  purpose, 'started_at', started_at, 'deadline_due', deadline_due, 'deadline_at', deadline_at, 'ended_at', ended_at,
+  purpose, 'next_id', next_id, 'started_at', started_at, 'deadline_due', deadline_due, 'deadline_at', deadline_at, 'ended_at', ended_at,
   'how', how, 'delivery_seq', delivery_seq, 'message_seq', message_seq)) from (
   select * from turns order by meeting_id, number limit :limit offset :offset
 )

@@ -2,8 +2,10 @@
 -- array that rows.turn_row reads.
 
 -- name: create_meeting
-insert into meetings (id, host_id, status, selection, turn_duration, max_attempts, created_at)
-values (:meeting, :host, :status, :selection, :turn_duration, :max_attempts, :at)
+insert into meetings (id, host_id, status, selection, turn_duration, max_attempts, max_turns, max_duration, host_speaks,
+  end_when, created_at)
+values (:meeting, :host, :status, :selection, :turn_duration, :max_attempts, :max_turns, :max_duration, :host_speaks,
+  :end_when, :at)
 
 -- name: create_seats
 -- The host, who comes first, attends by creating.
@@ -25,9 +27,10 @@ select json_array(
 -- name: act_load
 -- The last speaker is the holder of the newest turn for speaking, of those whose agents are still there; where the host
 -- names the speakers, of the others.
-select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.max_attempts,
+select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.max_attempts, m.host_speaks,
+  m.end_when, m.max_turns - m.turns_taken, m.max_duration, m.deadline_due,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
-    null, null, null))),
+    null, null, null, t.next_id))),
   json(iif(d.seq is null, null, json_array(d.seq, d.state, d.token, d.owner))),
   (
     select agent_id from turns as s
@@ -59,13 +62,22 @@ select json_group_object(a.id, a.external_id)
 from jsonb_each(:agents) as wanted cross join agents as a on a.id = wanted.value
 
 -- name: act_meeting
--- :rows are (meeting, status, number of the current turn or null).
+-- :rows are (meeting, status, number of the current turn or null, turns for speaking that ended, whether it starts,
+-- microseconds that it has from then on or null, why it ended or null).
 update meetings set
   status = changed.status,
   turn = changed.turn,
-  started_at = iif(changed.status = 'active', coalesce(started_at, :at), started_at),
-  ended_at = iif(changed.status = 'ended', :at, ended_at)
-from (select value ->> 0 as id, value ->> 1 as status, value ->> 2 as turn from jsonb_each(:rows)) as changed
+  turns_taken = turns_taken + changed.taken,
+  started_at = iif(changed.starts, :at, started_at),
+  deadline_due = iif(changed.starts, :now + changed.allowed, deadline_due),
+  deadline_at = iif(changed.starts, :at + changed.allowed, deadline_at),
+  ended_at = iif(changed.status = 'ended', :at, ended_at),
+  end_reason = coalesce(changed.reason, end_reason)
+from (
+  select value ->> 0 as id, value ->> 1 as status, value ->> 2 as turn, value ->> 3 as taken, value ->> 4 as starts,
+    value ->> 5 as allowed, value ->> 6 as reason
+  from jsonb_each(:rows)
+) as changed
 where meetings.id = changed.id
 
 -- name: act_seats
@@ -93,12 +105,12 @@ from (
 where turns.meeting_id = ended.meeting_id and turns.number = ended.number
 
 -- name: act_insert_turns
--- :rows are (meeting, number, agent, purpose, limit in microseconds, how if it has ended at once, seq of its delivery, seq of
--- what was said).
-insert into turns (meeting_id, number, agent_id, purpose, started_at, deadline_due, deadline_at, ended_at, how, delivery_seq,
-  message_seq)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, :at, :now + (value ->> 4), :at + (value ->> 4),
-  iif(value ->> 5 is null, null, :at), value ->> 5, value ->> 6, value ->> 7
+-- :rows are (meeting, number, agent, purpose, agent that is to follow, limit in microseconds, how if it has ended at once, seq
+-- of its delivery, seq of what was said).
+insert into turns (meeting_id, number, agent_id, purpose, next_id, started_at, deadline_due, deadline_at, ended_at, how,
+  delivery_seq, message_seq)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, :at, :now + (value ->> 5), :at + (value ->> 5),
+  iif(value ->> 6 is null, null, :at), value ->> 6, value ->> 7, value ->> 8
 from jsonb_each(:rows)
 
 -- name: act_insert_messages
@@ -182,7 +194,7 @@ select json_array(min(deadline_due)) from turns where ended_at is null and deadl
 -- Whether the process is known (null: the agent has no seat), and where the agent stands.
 select json_array(iif(p.agent_id is null, null, p.process_id is :owner), m.status, p.status,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
-    null, null, null))))
+    null, null, null, t.next_id))))
 from meetings as m
 left join participants as p on p.meeting_id = m.id and p.agent_id = :agent
 left join turns as t on t.meeting_id = m.id and t.number = m.turn
@@ -193,8 +205,9 @@ update participants set process_id = :owner where meeting_id = :meeting and agen
 
 -- name: find_meeting
 select json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
+  m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
-    null, null, null))))
+    null, null, null, t.next_id))))
 from meetings as m left join turns as t on t.meeting_id = m.id and t.number = m.turn
 where m.id = :meeting
 
@@ -225,8 +238,9 @@ with page as materialized (
   ) order by id desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.created_at, m.started_at,
-  m.ended_at, json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at,
-    t.deadline_due, null, null, null)))))
+  m.ended_at, m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
+  json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at,
+    t.deadline_due, null, null, null, t.next_id)))))
 from page cross join meetings as m on m.id = page.id left join turns as t on t.meeting_id = m.id and t.number = m.turn
 
 -- name: list_meetings_of
@@ -238,15 +252,16 @@ with page as materialized (
   order by p.meeting_id desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.created_at, m.started_at,
-  m.ended_at, json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at,
-    t.deadline_due, null, null, null)))))
+  m.ended_at, m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
+  json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at,
+    t.deadline_due, null, null, null, t.next_id)))))
 from page cross join meetings as m on m.id = page.id left join turns as t on t.meeting_id = m.id and t.number = m.turn
 
 -- name: find_standings
 -- Those of meetings that do not exist have a row without a status. Who is :called may speak, or never will (again).
 select json_group_array(json_array(wanted.key, m.status, p.status,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
-    null, null, null)))))
+    null, null, null, t.next_id)))))
 from jsonb_each(:keys) as wanted
 left join meetings as m on m.id = wanted.value ->> 0
 left join participants as p on p.meeting_id = m.id and p.agent_id = wanted.value ->> 1
@@ -279,7 +294,7 @@ from page cross join messages as m on m.seq = page.seq
 
 -- name: list_turns
 select json_group_array(json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due, t.ended_at,
-  t.how, m.id))
+  t.how, m.id, t.next_id))
 from (
   select * from turns where meeting_id = :meeting and number > :after order by number limit :limit
 ) as t left join messages as m on m.seq = t.message_seq
