@@ -19,7 +19,7 @@ from .delivery.lifecycle import Lifecycle
 from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
-from .handlers.registry import AnyHandler, Registry, make_handler
+from .handlers.registry import AnyHandler, OnAbandoned, Registry, make_handler
 from .messaging.conversation import Conversation
 from .messaging.directory import Directory
 from .messaging.meeting import MeetingManager
@@ -263,6 +263,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         ordered: bool = True,
         concurrency: int | None = None,
         timeout: float | None = None,
+        on_abandoned: OnAbandoned = "finish",
     ) -> Callable[[F], F]:
         """Register, as a decorator, the handler of one agent in this SDK object.
 
@@ -281,6 +282,9 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
             ordered: One sender's messages run one after the other. False runs them at once, in no promised order.
             concurrency: Runs at once; None is the setting `handler_concurrency` (10).
             timeout: Seconds a run may take; None is the setting `handler_timeout` (30).
+            on_abandoned: What becomes of the run of an ask whose asker does not wait any more
+                (`context.is_abandoned`). "finish" lets it end; its answer is kept as an unread message. "cancel"
+                cancels it, with the asks that it waits for; only for `async def` functions.
 
         Raises:
             InvalidArgumentError: The id or an option is refused, the function does not take (message, context), or
@@ -293,7 +297,9 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         check_external_id(agent_external_id, field="agent_external_id")
 
         def register(function: F) -> F:
-            handler = make_handler(function, ordered=ordered, concurrency=concurrency, timeout=timeout)
+            handler = make_handler(
+                function, ordered=ordered, concurrency=concurrency, timeout=timeout, on_abandoned=on_abandoned
+            )
             contexts = (HandlerContext.ONE_WAY, HandlerContext.CONVERSATION, HandlerContext.INVITATION)
             self._handlers.register(contexts, agent_external_id, handler)
             return function

@@ -5,11 +5,12 @@ Instants are aware UTC datetimes. Records are snapshots: they do not follow late
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, cast
+from typing import Any, ClassVar, Generic, Protocol, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -236,6 +237,19 @@ class Message(_Record, Generic[T]):
     metadata: dict[str, Any] | None = None
 
 
+class Asker(Protocol):
+    """The one who waits for the answer of a handler's run, as the SDK sees it."""
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it does not wait any more."""
+        ...
+
+    async def wait_until_left(self) -> None:
+        """Wait until it does not wait any more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MessageContext:
     """The facts about a message that a handler gets beside its payload.
@@ -264,6 +278,40 @@ class MessageContext:
     """In a turn handler: the turn it is called for, with what was said since the agent's last speech."""
     attempt: int = 1
     """1 in the first run; a repeat (after a failure, a crash or a timeout) counts up."""
+    asker: Asker | None = field(default=None, repr=False, compare=False)
+    """Made by the SDK for the run of an ask; see `is_abandoned`."""
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer of this run any more.
+
+        That is so when the asker was cancelled, timed out or died, when the conversation was ended, and when the
+        asker's agent was removed, in whatever process. It costs nothing to read, in a thread too. A run that was told
+        in no other way sees it within a second, or within the slow poll (0.25 s on SQLite, 2 s on PostgreSQL) if that
+        is later. It is False in the run of any other message: nobody waits for its answer.
+
+        Example:
+            for page in report.pages:
+                if context.is_abandoned:
+                    return None
+                await render(page)
+        """
+        return self.asker is not None and self.asker.has_left
+
+    async def wait_abandoned(self) -> None:
+        """Wait until nobody waits for the answer of this run any more; see `is_abandoned`.
+
+        An asker in this process, and as a rule one in another, is noticed at once; one that was killed, when its
+        process is found dead (0.25 s on SQLite; on PostgreSQL when its lease is over, some seconds). In the run of any
+        other message it waits until it is cancelled.
+
+        Raises:
+            EventLoopError: It is called in a thread. A plain function reads `is_abandoned`.
+        """
+        if self.asker is None:
+            await asyncio.get_running_loop().create_future()
+        else:
+            await self.asker.wait_until_left()
 
     @property
     def sender_external_id(self) -> str:

@@ -17,6 +17,7 @@ from ..storage.ports import (
     Acted,
     Advanced,
     AppendOutcome,
+    AskRow,
     EndedAsk,
     EndedSession,
     NewGroup,
@@ -61,6 +62,7 @@ class Announcer:
         self.notices = notices
         self.events = events
         serving.follow(self._wake_who_waits_in_vain)
+        lots.asks.follow(self.closed)
 
     # --- rings --------------------------------------------------------------------------------------------------------
 
@@ -197,14 +199,26 @@ class Announcer:
         self.lots.waits.look()
         self.ring([*session.processes, *(ask.origin for ask in session.asks)])
 
+    def closed(self, asks: Collection[AskRow]) -> None:
+        """Callers here have ended their asks. `Asks`, which did it, tells the runs that are at work on them here."""
+        self.ring(ask.worker for ask in asks)
+
     def released(self, recipient_ids: Collection[str], kind: Kind) -> None:
         """Messages of these agents are not held back from handlers any more."""
         self.neighbours.ring_for(recipient_ids, kind)
         self.stations.look()
 
+    async def died(self) -> None:
+        """Processes died: their messages and lanes are free, and others may be at work on what they asked."""
+        self.rang()
+        await self._ring_everybody()
+
     async def removed(self) -> None:
         """An agent was removed: anybody may wait for it, or have the turn in its place, in whatever process."""
         self.look()
+        await self._ring_everybody()
+
+    async def _ring_everybody(self) -> None:
         with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # the slow polls will
             await self.neighbours.ring_everybody()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -66,7 +66,12 @@ class Asks(Service):
         """Those under which the calls of an (asker, responder) pair queue for their session."""
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
         self._closer = SingleFlight(self._close_all, "ending asks")
+        self._followers: list[Callable[[Collection[AskRow]], None]] = []
         self._is_closed = False
+
+    def follow(self, follower: Callable[[Collection[AskRow]], None]) -> None:
+        """Call this with the asks that their callers here have ended, as they are then."""
+        self._followers.append(follower)
 
     # --- facts it is told of ------------------------------------------------------------------------------------------
 
@@ -131,7 +136,10 @@ class Asks(Service):
 
     def _gave_up(self, ask_id: str, closing: asyncio.Future[AskOutcome | None]) -> None:
         self._given_up.pop(ask_id, None)
-        if closing.cancelled() or (error := closing.exception()) is None:
+        if closing.cancelled():
+            return
+        if (error := closing.exception()) is None:
+            self.waiters.tell(ask_id, closing.result())  # a run here may be at work on it
             return
         logger.debug("could not cancel an ask: %s", describe(error))
         if isinstance(error, DatabaseError | OutcomeUnknownError) and error.retryable:
@@ -171,11 +179,14 @@ class Asks(Service):
         self, ids: list[str], state: AskState, futures: dict[str, asyncio.Future[AskOutcome | None]]
     ) -> None:
         try:
-            found = {row.ask_id: outcome_of(row) for row in await self.sessions.close_asks(ids, state)}
+            rows = await self.sessions.close_asks(ids, state)
+            found = {row.ask_id: outcome_of(row) for row in rows}
         except Exception as error:
             for id in ids:
                 fail(futures[id], _own(error))
             return
+        for follower in self._followers:
+            follower(rows)
         for id in ids:
             if not futures[id].done():
                 futures[id].set_result(found.get(id))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ..handlers.registry import Handler
 from ..models import Kind
 from ..storage.ports import ClaimedDelivery, TurnRef
+from .abandonment import Abandonment
 from .stations import Station, Stations
 
 
@@ -35,6 +36,10 @@ class Run:
     """The one of the station's handlers that its payload is for, once it is known."""
     is_moot: bool = False
     """It was cancelled because its claim is lost or its turn is over: it settles nothing and counts as no failure."""
+    asker: Abandonment | None = None
+    """Of an ask: whether its asker waits."""
+    is_given_up: bool = False
+    """It was cancelled because its asker does not wait any more."""
 
     def is_in_lane(self, recipient_id: str, sender_id: str, kind: Kind) -> bool:
         """Whether it is about a message of this sender to this recipient."""
@@ -55,6 +60,8 @@ class Run:
     def end(self) -> None:
         """Give the slot and the lane back."""
         self.has_ended = True
+        if self.asker is not None:
+            self.asker.close()
         self.station.vacate(self.delivery.sender_id, in_lane=self.waits == 0)
 
 

@@ -18,6 +18,7 @@ from ..models import Kind
 from ..payloads import Decoder, annotation_of, checksum, encode
 from ..single_flight import SingleFlight
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
+from .abandonment import Abandonment
 from .asks import Asks
 from .background import Background
 from .claims import STOPPED, Claims
@@ -32,6 +33,7 @@ from .stations import Station
 logger = logging.getLogger("agent_messaging.delivery")
 
 TOO_LATE = "its turn is over"
+GIVEN_UP = "its asker does not wait any more"
 GIVE_UP_AFTER_CANCEL = 2.0
 """Seconds a cancelled run has to end, and the store has to take what ended."""
 
@@ -141,6 +143,9 @@ class Runs(Service):
         """Run the handler and decide how its delivery ends; None: it has ended already."""
         enter(run)
         delivery = run.delivery
+        task = asyncio.current_task()
+        if delivery.ask_timeout is not None and task is not None:
+            run.asker = Abandonment(self.asks, delivery.message_id, partial(_give_up, run, task))
         if delivery.kind is Kind.TURN:
             return await self._take_turn(run)
         try:
@@ -157,6 +162,8 @@ class Runs(Service):
             # a run that is not counted would be repeated for ever.
             if run.is_moot and is_cancellation(error):
                 return None
+            if run.is_given_up and is_cancellation(error):  # the delivery, queued again, expires with its ask
+                return Settlement(delivery.claim, Settling.RETURNED, reason=GIVEN_UP)
             return self._given_back(delivery, error) or self.failure(delivery, error)
         return Settlement(delivery.claim, Settling.DONE, answer=answer)
 
@@ -208,8 +215,11 @@ class Runs(Service):
         sender = agents.get(delivery.sender_id)
         if sender is None:
             raise HandlerError("The sender was removed while its message waited.")
-        context = make_context(delivery, sender, agents.get(delivery.recipient_id, station.agent))
+        recipient = agents.get(delivery.recipient_id, station.agent)
+        context = make_context(delivery, sender, recipient, asker=run.asker)
         run.handler, payload = open_for(station.handlers, delivery, self.decoder)
+        if run.asker is not None and run.handler.on_abandoned == "cancel":
+            run.asker.follow()
         return await run_handler(run.handler, payload, context, timeout=self._limit(run), threads=self.threads)
 
     def _limit(self, run: Run) -> float:
@@ -299,3 +309,11 @@ class Runs(Service):
             describe(error),
             exc_info=traceback_of(error),
         )
+
+
+def _give_up(run: Run, task: asyncio.Task[object], is_gone: bool) -> None:
+    """Cancel a run whose asker does not wait any more, if its handler wants that; its delivery may be gone too."""
+    if run.handler is not None and run.handler.on_abandoned == "cancel":
+        run.is_given_up = True
+        run.is_moot = run.is_moot or is_gone
+        task.cancel()

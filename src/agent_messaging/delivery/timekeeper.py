@@ -51,7 +51,7 @@ class Timekeeper(Service):
         if dead:
             released = await self.store.processes.release(dead)
             logger.info("%d processes died; %d messages taken over from them", len(dead), released)
-            self.announcer.rang()
+            await self.announcer.died()
 
     async def _keep_time(self) -> None:
         attempts = self.trouble.attempts()

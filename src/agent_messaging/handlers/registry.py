@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from ..arguments import check_external_id, check_timeout, refuse
 from ..exceptions import InvalidArgumentError
@@ -20,6 +20,7 @@ from .functions import check_handler, function_name, is_coroutine_function
 
 AnyHandler = Callable[[Any, MessageContext], Any]
 """`async def handler(message, context)`, or the same without `async`: it then runs in a thread."""
+OnAbandoned = Literal["finish", "cancel"]
 F = TypeVar("F", bound=AnyHandler)
 
 
@@ -36,11 +37,20 @@ class Handler:
     """Runs at once for each agent and kind; None is the setting handler_concurrency."""
     timeout: float | None
     """Seconds; None is the setting handler_timeout."""
+    on_abandoned: OnAbandoned = "finish"
+    """What becomes of a run whose asker does not wait any more."""
     is_bare: bool = False
     """It serves every agent that has no handler of its own."""
 
 
-def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None, timeout: float | None) -> Handler:
+def make_handler(
+    function: AnyHandler,
+    *,
+    ordered: bool,
+    concurrency: int | None,
+    timeout: float | None,
+    on_abandoned: OnAbandoned = "finish",
+) -> Handler:
     """Check a function and its options.
 
     Raises:
@@ -54,9 +64,17 @@ def make_handler(function: AnyHandler, *, ordered: bool, concurrency: int | None
     ):
         raise refuse("concurrency", concurrency, "must be a whole number from 1, or None.")
     check_timeout(timeout, field="timeout", allow_none=True)
-    return Handler(
-        function, handler_annotation(function), is_coroutine_function(function), ordered, concurrency, timeout
-    )
+    is_coroutine = is_coroutine_function(function)
+    if on_abandoned not in ("finish", "cancel"):
+        raise refuse("on_abandoned", on_abandoned, "must be 'finish' or 'cancel'.")
+    if on_abandoned == "cancel" and not is_coroutine:
+        raise refuse(
+            "on_abandoned",
+            on_abandoned,
+            "is for `async def` functions: a plain one runs in a thread, which cannot be cancelled. Let it read "
+            "context.is_abandoned between two steps of its work, and return.",
+        )
+    return Handler(function, handler_annotation(function), is_coroutine, ordered, concurrency, timeout, on_abandoned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +261,12 @@ def register_one_way_handler(
 def register_conversation_handler(function: F, /) -> F: ...
 @overload
 def register_conversation_handler(
-    *, agent: str | None = None, ordered: bool = True, concurrency: int | None = None, timeout: float | None = None
+    *,
+    agent: str | None = None,
+    ordered: bool = True,
+    concurrency: int | None = None,
+    timeout: float | None = None,
+    on_abandoned: OnAbandoned = "finish",
 ) -> Callable[[F], F]: ...
 def register_conversation_handler(
     function: Any = None,
@@ -253,6 +276,7 @@ def register_conversation_handler(
     ordered: bool = True,
     concurrency: int | None = None,
     timeout: float | None = None,
+    on_abandoned: OnAbandoned = "finish",
 ) -> Any:
     """Register the handler of conversation messages, in every SDK object of this process.
 
@@ -267,6 +291,9 @@ def register_conversation_handler(
         concurrency: Runs at once for each agent; None is the setting `handler_concurrency` (10).
         timeout: Seconds a run may take; None is the setting `handler_timeout` (30). The run of an ask may take as long
             as its asker waits, if that is longer.
+        on_abandoned: What becomes of the run of an ask whose asker does not wait any more (`context.is_abandoned`).
+            "finish" lets it end; its answer is kept as an unread message. "cancel" cancels it, with the asks that it
+            waits for; only for `async def` functions.
 
     Raises:
         InvalidArgumentError: The function cannot be called with (message, context), or an option is out of range.
@@ -276,7 +303,7 @@ def register_conversation_handler(
         async def on_question(question: Question, context: MessageContext) -> Answer:
             return Answer(text=f"You asked {question.text!r}")
     """
-    options = {"ordered": ordered, "concurrency": concurrency, "timeout": timeout}
+    options = {"ordered": ordered, "concurrency": concurrency, "timeout": timeout, "on_abandoned": on_abandoned}
     return _decorator(HandlerContext.CONVERSATION, function, agent, **options)
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from ..bodies import open_as, open_body, open_metadata, verify_body
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
 from ..kinds import CONTEXT_OF_KIND, FACTS
-from ..models import Invitation, Kind, MessageContext
+from ..models import Asker, Invitation, Kind, MessageContext
 from ..payloads import Decoder, find_best, name_of
 from ..storage.ports import ClaimedDelivery
 from .functions import check_result, function_name
@@ -39,7 +39,9 @@ class Named(Protocol):
     def organization(self) -> str: ...
 
 
-def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> MessageContext:
+def make_context(
+    delivery: ClaimedDelivery, sender: Named, recipient: Named, *, asker: Asker | None = None
+) -> MessageContext:
     """Make the context of a handler's run.
 
     Raises:
@@ -67,6 +69,7 @@ def make_context(delivery: ClaimedDelivery, sender: Named, recipient: Named) -> 
         meeting_id=meeting_id,
         is_meeting_message=FACTS[delivery.kind].is_of_meeting,
         attempt=delivery.claim.attempt,
+        asker=asker,
     )
 
 
