@@ -1,4 +1,4 @@
-"""Acts on meetings that were asked for, and which of them may share a transaction and its statements."""
+"""The acts on meetings that callers asked for, and which of them may share a transaction and its statements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .ports import Claim, NewSpeech
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be done to a meeting; see `ports.MeetingStore.act`."""
+    """An act that a caller asks for; see `ports.MeetingStore.act`."""
 
     meeting_id: str
     act: Act
@@ -24,12 +24,12 @@ class Wanted:
 
     @property
     def agent_id(self) -> str | None:
-        """Who acts; None where the host's process or the time does."""
+        """The agent that acts; None where the host's process or the time acts."""
         return getattr(self.act, "agent_id", None)
 
     @property
     def size(self) -> int:
-        """Bytes of what it says."""
+        """Bytes of its speech."""
         return 0 if self.speech is None else size_of(self.speech.content, self.speech.metadata)
 
     @property
@@ -41,19 +41,19 @@ class Wanted:
 
     @property
     def is_like(self) -> tuple[object, ...]:
-        """Equal for those that may go together.
+        """Equal for acts that may share a transaction.
 
-        Those with a claim lock its delivery, the others the one of the turn that they end, neither both: so one
-        transaction locks deliveries once, in their order. Only those with a speech may be repeated (by its id) when an
-        answer was lost.
+        An act with a claim locks the delivery of its claim, any other act the delivery of the turn that it ends. Acts
+        of one sort together lock deliveries once, in their order. Only an act with a speech may be repeated after a
+        lost answer, because the id of the speech tells a repeat.
         """
         return self.owner, self.now, self.speech is not None, self.claim is not None
 
 
 def first_round(wanted: Sequence[Wanted]) -> list[int]:
-    """The positions of those that go together first: none meets another, nor overtakes one that it would meet.
+    """The positions of the acts that go first: no act meets another one, nor overtakes one that it would meet.
 
-    Acts meet in their meeting, which the second has to see as the first left it, and in their idempotency key.
+    Two acts meet in their meeting, which the second has to see as the first left it, or in their idempotency key.
     """
     round: list[int] = []
     met: set[object] = set()
@@ -67,7 +67,7 @@ def first_round(wanted: Sequence[Wanted]) -> list[int]:
 
 
 def rounds(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
-    """All of them: the positions of each round."""
+    """The positions of all acts, round by round."""
     left = list(range(len(wanted)))
     while left:
         round = [left[position] for position in first_round([wanted[position] for position in left])]

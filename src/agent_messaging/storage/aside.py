@@ -1,8 +1,7 @@
-"""Rows of which no record can be made, whoever wrote them: set aside, with one line in the log.
+"""Rows of which no record can be made are set aside, with one line in the log, and are in nobody's way.
 
-They are never in the way of others. A message stays in its place as a record whose body is damaged, so that pages keep
-their lengths, and whoever would handle it makes it a dead letter. Anything else is left out of lists, and is an error
-where it alone was asked for.
+A message stays in its place as a record whose body is damaged, so pages keep their lengths; the process that would
+handle it makes it a dead letter. Any other row is left out of lists, and is an error where it alone was asked for.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from .ports import MessageRow
 R = TypeVar("R")
 
 UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
-"""What making a record raises where a row is not of the form that the SDK writes."""
+"""The errors of making a record of a row that the SDK did not write so."""
 NO_CHECKSUM = -1
-"""The checksum of a body that was not even read: no body has it."""
+"""The checksum of a body that was not read; no body has it."""
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _REMEMBERED = 1_000
 _LONGEST = 1e11
@@ -33,18 +32,13 @@ _logger = logging.getLogger("agent_messaging.storage")
 
 
 class Aside:
-    """What one store has set aside. A row that is looked at again and again is told of once."""
+    """The rows that one store has set aside. Each of them is logged once, however often it is looked at."""
 
     def __init__(self) -> None:
         self._told: dict[str, None] = {}
 
     def tell(self, what: str, problem: object) -> None:
-        """Write a line into the log, unless it was written before.
-
-        Args:
-            what: Which row, as "the session 0198…".
-            problem: Why it cannot be read; it quotes no payload.
-        """
+        """Log that the row named `what` ("the session 0198…") cannot be read; `problem` quotes no payload."""
         text = f"{what} cannot be read and is passed over: {problem}"
         if text in self._told:
             return
@@ -54,7 +48,7 @@ class Aside:
         _logger.error("%s. Run `agent-messaging doctor --deep`.", text)
 
     def all(self, make: Callable[[Any], R], rows: Iterable[Any], what: str) -> list[R]:
-        """The records of these rows, without those of which none can be made. `what` names one: "a session"."""
+        """The records of these rows, without the unreadable ones. `what` names a row: "a session"."""
         rows = list(rows)
         try:
             return [make(row) for row in rows]
@@ -62,7 +56,7 @@ class Aside:
             return [record for row in rows if (record := self.one(make, row, what)) is not None]
 
     def one(self, make: Callable[[Any], R], row: Any, what: str) -> R | None:
-        """The record of this row, or None if none can be made of it."""
+        """The record of this row, or None where it is unreadable."""
         try:
             return make(row)
         except UNREADABLE as error:
@@ -74,7 +68,7 @@ def read(make: Callable[[Any], R], row: Any, what: str) -> R:
     """The record of the one row that was asked for.
 
     Raises:
-        StorageCorruptError: None can be made of it.
+        StorageCorruptError: The row is unreadable.
     """
     try:
         return make(row)
@@ -86,7 +80,7 @@ def read(make: Callable[[Any], R], row: Any, what: str) -> R:
 
 
 def read_log(text: str | None, make: Callable[[dict[str, Any]], dict[str, object]]) -> list[dict[str, object]]:
-    """What went wrong with a delivery so far; one entry says so where that cannot be read."""
+    """The entries of a delivery's log; a single entry says so where the log is unreadable."""
     if text is None:
         return []
     try:
@@ -96,10 +90,10 @@ def read_log(text: str | None, make: Callable[[dict[str, Any]], dict[str, object
 
 
 def seconds(value: float | None) -> float | None:
-    """A time that turns or runs may take.
+    """The value, if it is a time that turns or runs may take.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not.
     """
     if value is not None and not 0 <= value < _LONGEST:
         raise ValueError(f"{value!r} is no number of seconds")
@@ -107,7 +101,7 @@ def seconds(value: float | None) -> float | None:
 
 
 def ask_state(state: str, reason: str | None) -> tuple[AskState, str | None]:
-    """How an ask stands, and why. One of which nobody knows how it stands has failed."""
+    """The state of an ask and its reason. An ask whose state is unreadable counts as failed."""
     try:
         return AskState(state), reason
     except ValueError:
@@ -124,27 +118,16 @@ def damaged_message(
     read_at: datetime | None,
     session_id: str | None,
 ) -> MessageRow:
-    """A message of whose row no record can be made, as one whose body is damaged.
-
-    Args:
-        seq: Its place.
-        id: Its id; as it is, like the ids of the agents.
-        kind: A note's, where there is no such kind.
-        sender_id: Who sent it.
-        recipient_id: Who gets it.
-        read_at: When it was read.
-        session_id: Its session.
-    """
+    """A message whose row is unreadable, as a message whose body is damaged. An unknown kind becomes a note's."""
     known = Kind.ONE_WAY
     with suppress(ValueError):
         known = Kind(kind)
-    recipient = None if recipient_id is None else str(recipient_id)
     return MessageRow(
         seq=seq,
         message_id=str(id),
         kind=known,
         sender_id=str(sender_id),
-        recipient_id=recipient,
+        recipient_id=None if recipient_id is None else str(recipient_id),
         content="",
         metadata=None,
         checksum=NO_CHECKSUM,
@@ -156,7 +139,7 @@ def damaged_message(
 
 
 def first_of(row: Any) -> object:
-    """The first column, which names a row, in quotes."""
+    """The first column of a row, which names it, in quotes."""
     with suppress(*UNREADABLE):
         return repr(next(iter(row.values())) if hasattr(row, "values") else row[0])
     return "?"

@@ -1,7 +1,7 @@
-"""How much goes into one batch, and what becomes of a batch that fails because of one in it.
+"""How much goes into one batch, and what becomes of a batch that fails because of one of its items.
 
-Every queue that is emptied in batches uses these: the number bounds the work of a transaction, the bytes bound its
-memory and its time.
+Every queue that is emptied in batches uses these. The number of items bounds the work of a transaction, their bytes
+bound its memory and its time.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
 
 MAX_BYTES = 8 * 1024 * 1024
-"""Bytes of contents in one batch; the item with which they are reached is in it too."""
+"""Bytes of contents in one batch, which includes the item that reaches them."""
 
 
 def size_of(*texts: str | None) -> int:
-    """Bytes of these texts in UTF-8."""
+    """The bytes of these texts in UTF-8."""
     return sum(
         len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         for text in texts
@@ -28,9 +28,9 @@ def size_of(*texts: str | None) -> int:
 
 
 def take(queue: Iterable[I], size: Callable[[I], int], *, most: int, most_bytes: int) -> list[I]:
-    """Take the first of a queue: at most so many, and none behind the one with which they reach so many bytes.
+    """Take the first `most` items of a queue, and none behind the item that reaches `most_bytes`.
 
-    So there is always one, however big. Nothing is drawn from an iterator that is not taken.
+    There is always one, however big. Nothing is drawn from an iterator that is not taken.
     """
     taken: list[I] = []
     total = 0
@@ -43,14 +43,14 @@ def take(queue: Iterable[I], size: Callable[[I], int], *, most: int, most_bytes:
 
 
 def pages(items: list[I], most: int) -> Iterator[list[I]]:
-    """All of them, so many at a time: for what is small each."""
+    """All items, `most` at a time; for items that are small."""
     return (items[start : start + most] for start in range(0, len(items), most))
 
 
 def is_of_one(error: Exception) -> bool:
-    """Whether one item of a batch may be to blame, so that the others are to be tried without it.
+    """Whether one item of a batch may be to blame, so that the others are worth another try.
 
-    A store that is away, busy, damaged or foreign refuses all of them alike. A full one may have room for the small.
+    A store that is away, busy, damaged or foreign refuses all items alike. A full store may have room for small ones.
     """
     if isinstance(error, AgentMessagingError):
         return type(error) is DatabaseError or isinstance(error, StorageFullError)
@@ -58,13 +58,13 @@ def is_of_one(error: Exception) -> bool:
 
 
 async def do_apart(call: Callable[[Sequence[I]], Awaitable[Sequence[R]]], items: Sequence[I]) -> list[R | Exception]:
-    """Do it for all at once; where one may be to blame for a failure, in halves, down to those that fail alone.
+    """Call it for all items at once, and in halves after a failure for which one item may be to blame.
 
     Args:
-        call: Answers each, in their order, or fails and has done nothing.
+        call: It answers each item, in their order, or fails and has done nothing.
 
     Returns:
-        The answer, or the failure, of each.
+        The answer or the failure of each item.
     """
     try:
         return [*await call(items)]

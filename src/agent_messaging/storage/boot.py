@@ -1,4 +1,4 @@
-"""The clock that runs evenly while the machine is up, whatever is done to its wall clock."""
+"""A clock that runs evenly while the machine is up, whatever becomes of its wall clock."""
 
 from __future__ import annotations
 

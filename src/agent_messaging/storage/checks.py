@@ -1,4 +1,4 @@
-"""What `Store.check` says of rows, the same for every backend: pure, no I/O."""
+"""The findings of `Store.check` about rows, the same for every backend: pure, no I/O."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LAST_INSTANT = 253_402_300_800_000_000
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """A stored body, as a backend reads it to check it."""
+    """A stored body that is to be checked."""
 
     content: str
     metadata: str | None
@@ -45,7 +45,7 @@ class Specimen:
 
 
 def find_damage(name: str, content: str, metadata: str | None, checksum: int) -> list[str]:
-    """What is wrong with a body; `name` says whose it is, as "message 0198…"."""
+    """The findings about a body; `name` says whose it is, as "message 0198…"."""
     try:
         open_body(Specimen(content, metadata, checksum), name)
     except StorageCorruptError as error:
@@ -54,7 +54,7 @@ def find_damage(name: str, content: str, metadata: str | None, checksum: int) ->
 
 
 def examine(table: str, row: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the values of a row; columns that have no rule are not looked at."""
+    """The findings about the values of a row; a column without a rule is not looked at."""
     rules, findings = RULES[table], []
     for column, value in row.items():
         rule = rules.get(column)
@@ -112,22 +112,17 @@ def _is_instant(value: Any) -> bool:
     return isinstance(value, int) and abs(value) < _LAST_INSTANT
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: Any, of: type = object) -> bool:
     if isinstance(value, str):
         try:
             value = from_json(value)
-        except (ValueError, TypeError):  # the latter of what is no text
+        except (ValueError, TypeError):  # the latter of a lone surrogate
             return False
-    return isinstance(value, list)
+    return isinstance(value, list) and all(isinstance(entry, of) for entry in value)
 
 
 def _is_log(value: Any) -> bool:
-    if isinstance(value, str):
-        try:
-            value = from_json(value)
-        except (ValueError, TypeError):  # the latter of what is no text
-            return False
-    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+    return _is_array(value, dict)
 
 
 def _is_lock_name(value: Any) -> bool:
@@ -313,7 +308,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "created_at": _is_instant,
     },
 }
-"""For each table of a store, what its columns may hold. Bodies have their checksums instead."""
+"""The rules of the columns of each table. Bodies have their checksums instead."""
 
 KEYS = {
     "organizations": ("external_id",),

@@ -1,11 +1,10 @@
 """How full the mailboxes are, without counting them at every send.
 
-Counting a mailbox costs as much as it is deep. A gauge remembers the last count of each and what this process added
-since, and asks for a new count when a wrong guess could matter: when the additions exceed a 64th of what was free, or
-the count is older than a second. So near its limit a mailbox is counted at every append, and 64 processes together
-cannot overrun it between two counts. What others took out meanwhile only makes the gauge read too high, and nothing is
-ever refused by a
-reading: only by a count made in the same transaction.
+Counting a mailbox costs as much as it is deep. A gauge remembers the last count of each mailbox and what this process
+added since. It asks for a new count when a wrong guess could matter: when the additions exceed a 64th of what was free,
+or the count is older than a second. So a mailbox near its limit is counted at every append, and 64 processes together
+cannot overrun it between two counts. A reading may be too high, because others took messages out; so no reading refuses
+anything, only a count made in the same transaction does.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ _REMEMBERED = 10_000
 
 @dataclass(slots=True)
 class Asked:
-    """What the groups of one call say of a recipient's mailbox."""
+    """What the groups of one call ask of a recipient's mailbox."""
 
     smallest: int
-    """Of the limits that they name."""
+    """The smallest limit that a group names."""
     greatest: int
-    """A count need go no further than just past it."""
+    """The greatest; a count need go no further than just past it."""
     adding: int
-    """Messages of all groups, also of those without a limit."""
+    """The messages of all groups, also of groups without a limit."""
 
 
 def list_asked(groups: Iterable[NewGroup]) -> dict[str, Asked]:
@@ -50,7 +49,7 @@ def list_asked(groups: Iterable[NewGroup]) -> dict[str, Asked]:
 
 
 def find_full(group: NewGroup, count: Callable[[str], int | None]) -> list[str]:
-    """The recipients who have no room for a group, where `count` says how much is in each; None: it certainly fits."""
+    """The recipients without room for a group. `count` says how full a mailbox is; None: the group certainly fits."""
     if group.mailbox_limit is None:
         return []
     adding = Counter(delivery.recipient_id for delivery in group.deliveries)
@@ -75,7 +74,7 @@ class MailboxGauge:
         self._readings: dict[str, _Reading] = {}
 
     def must_count(self, recipient_id: str, limit: int, adding: int) -> bool:
-        """Whether `adding` more may only be judged by a count of now; otherwise they certainly fit."""
+        """Whether only a new count can tell that `adding` more fit; otherwise they certainly do."""
         reading = self._readings.get(recipient_id)
         if reading is None or reading.is_floor or self._clock() - reading.counted_at > _MAX_AGE:
             return True
@@ -90,7 +89,7 @@ class MailboxGauge:
         }
 
     def counted(self, counts: Mapping[str, int], most: Mapping[str, int] | None = None) -> None:
-        """Take new counts, made up to so many; None: to the end."""
+        """Take new counts. Each was broken off at its number in `most`; None: none was."""
         now = self._clock()
         if len(self._readings) > _REMEMBERED:
             self._readings = {key: r for key, r in self._readings.items() if now - r.counted_at <= _MAX_AGE}
@@ -98,7 +97,7 @@ class MailboxGauge:
             self._readings[recipient_id] = _Reading(count, now, most is not None and count >= most[recipient_id])
 
     def added(self, recipient_id: str, number: int = 1) -> None:
-        """Note what was stored."""
+        """Note that so many were stored."""
         if reading := self._readings.get(recipient_id):
             reading.added += number
 

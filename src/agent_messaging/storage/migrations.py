@@ -1,4 +1,4 @@
-"""The rules of migrating a schema, the same for every backend; running the SQL is the backend's.
+"""The rules of migrating a schema, the same for every backend. The backend runs the SQL.
 
 Migrations are `migrations/NNNN_name.sql` in the backend's package, with the same numbers and names in each backend.
 One that has been applied is recorded with its checksum and never changes again.
@@ -16,7 +16,7 @@ from ..exceptions import SchemaVersionError
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file."""
+    """One file of SQL."""
 
     number: int
     name: str
@@ -38,7 +38,7 @@ def load(package: str) -> list[Migration]:
 
 
 def pending(known: list[Migration], applied: Mapping[int, str]) -> list[Migration]:
-    """Which of `known` are still to be applied, given the checksums of those recorded in the store by number.
+    """The migrations that are still to be applied; `applied` has the checksums of those in the store, by number.
 
     Raises:
         SchemaVersionError: The store is newer than this release, or an applied migration has another text.
@@ -59,7 +59,7 @@ def pending(known: list[Migration], applied: Mapping[int, str]) -> list[Migratio
 
 
 def require_current(known: list[Migration], applied: Mapping[int, str]) -> None:
-    """Verify without migrating.
+    """Verify that nothing is to be applied.
 
     Raises:
         SchemaVersionError: Something is to be applied; names the command that does it.

@@ -13,7 +13,7 @@ _NAME = re.compile(r"^-- name: (\w+)[ \t]*$", re.MULTILINE)
 
 
 class Queries:
-    """The blocks of one file, as attributes would be: `queries["find_agents"]`."""
+    """The blocks of one file, by name: `queries["find_agents"]`."""
 
     def __init__(self, package: str, noun: str) -> None:
         text = (files(package) / "sql" / f"{noun}.sql").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """A copy of a database, taken while it is in use, that is whole and sound or is not there.
 
-It is made by SQLite from one snapshot, checked, synced, and only then given its name.
+SQLite makes it from one snapshot; it is checked, synced, and only then given its name.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from . import forks
 from .errors import translate
 
 _PAGES = 1_000
-"""Copied in one step; between two steps a fork may happen, and whoever gave up is noticed."""
+"""Pages copied in one step. Between two steps a fork may happen, and a caller that gave up is noticed."""
 
 
 class Backup:
     """One copy under way.
 
     Args:
-        path: Where it is to be; absolute. There must be nothing there, and no log of an earlier database.
+        path: The absolute path of the copy. Nothing may be there, not even the log of an earlier database.
     """
 
     def __init__(self, path: str) -> None:
@@ -34,11 +34,11 @@ class Backup:
         self._is_given_up = threading.Event()
 
     def give_up(self) -> None:
-        """Stop soon, and leave nothing behind. From any thread."""
+        """Stop soon, and leave nothing behind. Any thread may call this."""
         self._is_given_up.set()
 
     def copy(self, connect: Callable[[], apsw.Connection]) -> None:
-        """Copy from a connection of its own; blocks.
+        """Copy from a connection of its own. It blocks.
 
         Raises:
             StorageUnavailableError: There is something at the path, or it cannot be written to.
@@ -75,7 +75,7 @@ class Backup:
             self._remove_part()
 
     def write(self, content: bytes) -> None:
-        """Write a database that was taken from memory; otherwise as `copy`."""
+        """Write a database that was taken from memory; otherwise like `copy`."""
         try:
             self._refuse_what_is_there()
             with open(self._part, "xb") as file:

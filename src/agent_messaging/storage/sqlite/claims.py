@@ -1,4 +1,4 @@
-"""Claiming inside a transaction. The number of statements does not depend on the number of rows."""
+"""Claims inside a transaction. The number of statements does not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SECOND = 1_000_000
 def claim(
     connection: apsw.Connection, requests: Sequence[ClaimRequest], owner: str, instant: Instant
 ) -> list[ClaimedDelivery]:
-    """Find what the requests may have, and take it."""
+    """Find the deliveries that the requests may have, and take them."""
     try:
         chosen = _choose_all(connection, requests, owner, instant)
     except apsw.TooBigError:
-        # Their contents do not fit into one text (a gigabyte); the others are for the next time.
+        # Their contents do not fit into one text (a gigabyte). The next call takes the others.
         if len(requests) > 1:
             return claim(connection, requests[: len(requests) // 2], owner, instant)
         if requests[0].limit > 1:
@@ -49,8 +49,8 @@ def _choose_all(
         asked = [n for n, request in enumerate(requests) if request.ordered is ordered and request.limit > 0]
         refused = _choose(connection, name, requests, asked, found, taken, suspected, owner, instant)
         if refused:
-            # Two requests of one recipient found a suspect each, and one at a time is allowed. The second is asked
-            # again without any, because behind the suspect there may be others.
+            # Two requests of one recipient found a suspect each, and only one may be taken at a time. The second
+            # request looks again without suspects, because there may be others behind the suspect.
             for number in refused:
                 taken.difference_update(row[2] for row in found[number])
                 found[number] = []
@@ -69,7 +69,7 @@ def _choose(
     owner: str,
     instant: Instant,
 ) -> list[int]:
-    """Put into `found` what may be claimed; answers the requests that found a suspect too many."""
+    """Put what may be claimed into `found`; returns the requests that found a suspect too many."""
     if not asked:
         return []
     parameters = [
@@ -97,7 +97,7 @@ def _choose(
         counts[number] += 1
         taken.add(seq)
         found[number].append(row)
-    # Without order the rows behind a refused suspect are in the answer already.
+    # Without order, the rows behind a refused suspect have been answered already.
     return list(refused) if name == "claim_lanes" else []
 
 

@@ -43,18 +43,18 @@ class Instant(NamedTuple):
 
 
 class StoreClock:
-    """Reads the clocks. Usable once it was adopted from an open store."""
+    """Both clocks. It is usable after `adopt`."""
 
     def __init__(self) -> None:
         self.boot_id = ""
         self.offset_us = 0
 
     def adopt(self, connection: apsw.Connection, is_held: Callable[[str], bool]) -> None:
-        """Take the offset of this boot from the store, or record it as the first to open the store in this boot.
+        """Take the offset of this boot from the store; the first process to open it in this boot records the offset.
 
-        Called inside a write transaction, so that all processes get the same. A live process is of this boot whatever
-        it calls it, so its offset goes before that of the name that this process knows. Where the system has no name
-        for the boot and nobody lives, store time begins anew from the wall clock, as after a reboot.
+        It is called inside a write transaction, so all processes get the same offset. A live process is of this boot
+        whatever it calls the boot, so its offset goes before that of the name that this process knows. Where the system
+        has no name for the boot and nobody lives, store time begins anew from the wall clock, as after a reboot.
 
         Args:
             is_held: Whether the process whose lock file has this name lives.
@@ -71,7 +71,7 @@ class StoreClock:
         self.offset_us = found[0] - ahead
 
     def now(self, given: datetime | None = None) -> Instant:
-        """This instant, or the given one, which then holds for both clocks."""
+        """This instant. A given one holds for both clocks."""
         if given is not None:
             instant = to_microseconds(given)
             return Instant(instant, instant)
@@ -84,12 +84,12 @@ def wall_clock() -> int:
 
 
 def to_microseconds(instant: datetime) -> int:
-    """Exact."""
+    """The instant in whole microseconds, exactly."""
     return (instant - _EPOCH) // _MICROSECOND
 
 
 def to_datetime(microseconds: int) -> datetime:
-    """Aware, in UTC. What no calendar has is the last instant of it, or the first: for people, it decides nothing."""
+    """Aware, in UTC. Instants before or after every calendar become its ends: they are shown, and decide nothing."""
     try:
         return _EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:
@@ -97,12 +97,12 @@ def to_datetime(microseconds: int) -> datetime:
 
 
 def to_datetime_or_none(microseconds: int | None) -> datetime | None:
-    """The same for what may be absent."""
+    """The same for an instant that may be absent."""
     return None if microseconds is None else to_datetime(microseconds)
 
 
 def namespace_offset() -> int:
-    """Microseconds by which the boot clock of this process's time namespace (Linux) is ahead of the machine's own."""
+    """Microseconds by which the boot clock of this process's time namespace (Linux) is ahead of the machine's."""
     try:
         lines = _NAMESPACE_OFFSETS.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -35,7 +35,7 @@ from .rows import encode
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
 _AT_ONCE = 5_000
-"""`advance` changes so many rows of a kind in one transaction, so that nobody waits long for the turn to write."""
+"""Rows of one kind that `advance` changes in one transaction, so that nobody waits long for the turn to write."""
 
 
 class SQLiteDeliveries:
@@ -96,7 +96,7 @@ class SQLiteDeliveries:
         return await self._engine.write(settle, size=sum(settlement.size for settlement in settlements))
 
     async def list_claims(self, owner: str) -> list[Claim]:
-        # Asked of the writer: it stands behind every claim that this store has made.
+        # The writer answers, because it stands behind every claim that this store has made.
         rows = await self._engine.write(lambda con: fetch(con, _SQL["list_claims"], {"owner": owner}))
         return [Claim(seq, token, attempt) for seq, token, attempt in rows]
 
@@ -206,12 +206,8 @@ def _count(item: tuple[str, int]) -> tuple[DeliveryState, int]:
     return DeliveryState(state), number
 
 
-def _log(text: str | None) -> list[dict[str, object]]:
-    """The log as kept, with its instants (microseconds) as ISO 8601 and without the tokens."""
-    return read_log(text, _entry)
-
-
 def _entry(entry: dict[str, Any]) -> dict[str, object]:
+    """An entry of a log, with its instants (microseconds) as ISO 8601 and without the token."""
     return {
         **{key: value for key, value in entry.items() if key != "token"},
         "at": to_datetime(entry["at"]).isoformat(),
@@ -226,10 +222,10 @@ def _receipt(row: list[Any]) -> ReceiptRow:
     times = deliver_at, expires_at, claimed_at, settled_at, read_at
     owner, log = row[14:]
     states = Kind(kind), DeliveryState(state)
-    return ReceiptRow(id, *agents, *states, *numbers, to_datetime(created_at), *times, owner, _log(log))
+    return ReceiptRow(id, *agents, *states, *numbers, to_datetime(created_at), *times, owner, read_log(log, _entry))
 
 
 def _dead(row: list[Any]) -> DeadRow:
     id, sender_id, recipient_id, kind, content, metadata, checksum, attempt, created_at, died_at, log = row
     body, times = (content, metadata, checksum), (to_datetime(created_at), to_datetime(died_at))
-    return DeadRow(id, sender_id, recipient_id, Kind(kind), *body, attempt, *times, _log(log))
+    return DeadRow(id, sender_id, recipient_id, Kind(kind), *body, attempt, *times, read_log(log, _entry))

@@ -101,7 +101,7 @@ class Doorbell:
         os.close(self._socket.detach())
 
     async def aclose(self) -> None:
-        """Hear and ring no more. On another loop than its own, the own one was closed, and its tasks with it."""
+        """Hear and ring no more. Another loop than its own calls this only after the own one was closed."""
         if self._loop is asyncio.get_running_loop():
             await self._learning.aclose()
         if not self._loop.is_closed():

@@ -44,14 +44,14 @@ Connect = Callable[[], apsw.Connection]
 
 _READERS = 2
 _GROUP = 256
-"""At most so many jobs share a commit."""
+"""The most jobs that share a commit."""
 
 
 def fetch(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any]) -> Any:
-    """The one value of a statement's one row, decoded from JSON; None if there is no row.
+    """The value of a statement's one row, decoded from JSON; None if there is no row.
 
     Every step of a statement gives up Python's lock, and beside a busy thread it takes 5 ms to get it back (the switch
-    interval). So rows are gathered into one JSON text by SQLite, never stepped through, and go in the same way.
+    interval). So SQLite gathers rows into one JSON text, and rows go in the same way; nobody steps through them.
     """
     cursor = connection.execute(sql, parameters)
     try:
@@ -64,17 +64,17 @@ def fetch(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any]) 
 
 
 def fetch_damaged(connection: apsw.Connection, sql: str, parameters: Mapping[str, Any], errors: str = "replace") -> Any:
-    """The same where a row holds text that is not UTF-8, which must not hide all the others.
+    """The same where one row holds text that is not UTF-8, which must not hide all other rows.
 
     Args:
         connection: Where to read.
-        sql: A SELECT; what writes is not run a second time.
+        sql: A SELECT.
         parameters: Its parameters.
-        errors: What stands for the bytes that are no text. By default U+FFFD: then a body does not fit its checksum any
-            more, and an id is nobody's.
+        errors: The stand-in for bytes that are no text. With U+FFFD, the default, a body does not fit its checksum, and
+            an id is nobody's.
 
     Raises:
-        StorageCorruptError: It is a statement that writes.
+        StorageCorruptError: The statement writes, so it is not run a second time.
     """
     if "returning" in sql:
         raise StorageCorruptError(
@@ -100,7 +100,7 @@ def fetch_page(connection: apsw.Connection, sql: str, parameters: Mapping[str, A
 
 
 class Engine:
-    """Started once, closed once.
+    """The threads of one open store.
 
     Args:
         location: The path of the file, or ":memory:".
@@ -112,7 +112,7 @@ class Engine:
         self.busy_timeout = busy_timeout
         self.in_memory = location == ":memory:"
         self.most_bytes = MAX_BYTES
-        """Jobs that bring more than so many bytes along share no commit with others that come after them."""
+        """Bytes of contents with which a group of jobs is full."""
         self.aside = Aside()
         self.guard: ReplacedGuard | None = None
         self._write_lock: WriteLock | None = None
@@ -227,7 +227,7 @@ class Engine:
     # --- jobs ---
 
     async def write(self, job: Job[T], *, size: int = 0) -> T:
-        """Run it in a transaction; it is committed and synced when this returns.
+        """Run a job in a transaction, which is committed and synced when this returns.
 
         Args:
             size: Bytes of the contents that it brings along; they bound how many jobs share a commit.
@@ -237,7 +237,7 @@ class Engine:
         return await self._write(Waiting(job, loop, loop.time() + self.busy_timeout), size)
 
     async def write_together(self, job: JointJob[I, T], item: I, *, size: int = 0) -> T:
-        """The same for one item, by a job that is run once for all items that wait for it; alone if that fails."""
+        """Write one item, by a job that runs once for all items that wait for it, and for each alone if that fails."""
         self._check_usable()
         loop = asyncio.get_running_loop()
         return await self._write(joint(job, item, loop, loop.time() + self.busy_timeout), size)
@@ -253,7 +253,7 @@ class Engine:
         return await waiting.future
 
     async def read(self, job: Job[T], *, reader: int | None = None) -> T:
-        """Run it on a reading connection; in memory, there being one connection, with the writes.
+        """Run a job on a reading connection, or, in memory, where there is one connection, among the writes.
 
         Args:
             reader: Always this connection; None is the next one.
@@ -264,10 +264,7 @@ class Engine:
         return await self._read(Waiting(job, asyncio.get_running_loop()), reader)
 
     async def read_together(self, job: JointJob[I, T], item: I) -> T:
-        """The same for one item, by a job that is run once for all items that wait for it; alone if that fails.
-
-        For short ones: the first is answered with the last.
-        """
+        """Read one item, as `write_together` writes. All items are answered together, so it is for short reads."""
         if self.in_memory:
             return await self.write_together(job, item)
         self._check_usable()

@@ -1,4 +1,4 @@
-"""Turns what SQLite and the operating system report into our errors, by result code, never by message text."""
+"""It turns errors of SQLite and the operating system into ours, by result code, never by message text."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def translate(error: BaseException, location: str, system_errno: int = 0) -> BaseException:
-    """Our error, with its cause, for one raised inside a transaction that was, or will be, rolled back.
+    """Our error, with its cause, for an error inside a transaction that is rolled back.
 
-    What is neither SQLite's nor the system's is returned as it is.
+    Errors that are neither SQLite's nor the system's are returned as they are.
 
     Args:
         system_errno: What the operating system said last; SQLite reports a file size limit as a mere failed write.

@@ -1,7 +1,7 @@
-"""Where a database file may be, what lies beside it, and whether it is still the one that was opened.
+"""The places where a database file may be, the folder beside it, and a guard against its replacement.
 
 Nothing here opens the database file: closing it again would drop the locks that SQLite holds on it in this process.
-All our own files are in the folder `<database>-am` beside it.
+All our own files are in the folder `<database>-am` beside the database.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _read_mounts() -> list[str]:
 
 
 def match_mount(folder: str, mountinfo: list[str]) -> str:
-    """The type of the innermost mount that holds the folder; of two at the same place the later one counts."""
+    """The type of the innermost mount that holds the folder. Of two mounts at one place the later one counts."""
     best, kind = "", ""
     for line in mountinfo:
         mount, (_, _, right) = _place_of(line), line.partition(" - ")
@@ -125,24 +125,24 @@ def side_folder(path: str) -> str:
 
 
 class ReplacedGuard:
-    """Knows the files that were opened, and stops the store when others are in their place.
+    """It knows the files that were opened, and stops the store when other files are in their place.
 
-    SQLite would go on writing to the removed ones without an error, and all that was acknowledged would be lost.
+    SQLite would go on writing to the removed files without an error, and everything acknowledged would be lost.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.database = identify(path)
-        # Both are there as long as a connection is open. Without the -shm file that the others use, a process takes no
-        # notice of their locks and they take none of its.
+        # Both are there as long as a connection is open. A process without the -shm file that the others use takes no
+        # notice of their locks, nor they of its locks.
         self._watched = [(name, identify(name)) for name in (path, f"{path}-wal", f"{path}-shm")]
 
     def holds(self) -> bool:
-        """Whether they are still in place."""
+        """Whether the files are still in place."""
         return all(identity is not None and identify(name) == identity for name, identity in self._watched)
 
     def check(self) -> None:
-        """Called before each commit; costs a few microseconds.
+        """Refuse to go on without the files. It is called before each commit and costs a few microseconds.
 
         Raises:
             StorageReplacedError: Nothing more may be acknowledged.

@@ -1,7 +1,7 @@
-"""What a fork does to stores on SQLite, so that a forked child is a process like any other.
+"""Forks beside stores on SQLite: a forked child is a process like any other.
 
-A fork copies the memory of a process, but only one of its threads and none of its POSIX locks, and it shares the open
-files. Three things follow, for which this module registers itself with `os.register_at_fork`:
+A fork copies the memory of a process, but only one of its threads and none of its POSIX locks, and the two share the
+open files. So this module does three things around a fork (`os.register_at_fork`):
 
 - Before, the threads that are inside SQLite come to a stop outside it, because a mutex that one of them held would
   stay locked in the child for ever.
@@ -37,19 +37,19 @@ _CALLS = {
     "fstat": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p),
     "stat": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
 }
-"""SQLite looks a file that it opened up by the one, and a file that it is about to open by the other."""
+"""SQLite looks up a file that it has open by the first, and a file that it is about to open by the second."""
 
 
 class Inherited(Protocol):
-    """What a child has of its parent's."""
+    """A thing of the parent's that the child has too."""
 
     def abandon(self) -> None:
-        """Let go of it in the child, and leave the parent's alone. Called with no other thread in the process."""
+        """Let go of it in the child, and leave the parent's alone. No other thread runs in the process."""
         ...
 
 
 class Inside:
-    """A thread's being inside SQLite: `with inside:` around it, so that no fork happens meanwhile."""
+    """`with inside:` around a thread's calls of SQLite keeps forks from happening meanwhile."""
 
     def __init__(self) -> None:
         self.connection: apsw.Connection | None = None
@@ -63,7 +63,7 @@ class Inside:
         self.lock.release()
 
     def abandon(self) -> None:
-        """Keep the parent's connection for ever, also at the end of the interpreter."""
+        """Keep the parent's connection for ever, beyond the end of the interpreter."""
         if self.connection is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
 

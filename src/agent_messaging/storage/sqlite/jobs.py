@@ -1,4 +1,4 @@
-"""A job on its way to a thread, and its answer on the way back to the event loop of whoever waits for it."""
+"""Jobs on their way to a thread, and their answers on the way back to the event loops of the callers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
 Job = Callable[[apsw.Connection], T]
 JointJob = Callable[[apsw.Connection, list[I]], list[T]]
-"""One job for all items that wait together; answers each, in their order."""
+"""One job for all items that wait together; it answers each item, in their order."""
 
 
 class Waiting(Generic[T]):
-    """A job and the future of whoever waits for it."""
+    """A job, and the future of its caller."""
 
     __slots__ = ("deadline", "future", "item", "job", "joint", "loop", "size")
 
     def __init__(self, job: Job[T], loop: asyncio.AbstractEventLoop, deadline: float = 0.0) -> None:
         self.job = job
         self.joint: JointJob[Any, T] | None = None
-        """Does it together with the items of others, if they wait for the same."""
+        """The job for this item together with the items of other callers."""
         self.item: Any = None
         self.size = 0
-        """Bytes of the contents that it brings along."""
+        """Bytes of its contents."""
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
         self.deadline = deadline
@@ -63,7 +63,7 @@ Answer = tuple[Waiting[Any], Any, BaseException | None]
 
 
 def deliver(answers: list[Answer]) -> None:
-    """Give the results to whoever waits for them, with one wake-up of each event loop."""
+    """Give the results to the callers, with one wake-up of each event loop."""
     for loop in {waiting.loop for waiting, _, _ in answers}:
         mine = [answer for answer in answers if answer[0].loop is loop]
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more

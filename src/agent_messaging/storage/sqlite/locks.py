@@ -44,7 +44,7 @@ class WriteLock:
             unlock(self._fd)
 
     def close(self) -> None:
-        """Free it."""
+        """Free the lock."""
         fd, self._fd = self._fd, _CLOSED
         if fd != _CLOSED:
             os.close(fd)
@@ -84,7 +84,7 @@ class ProcessLock:
 
     @classmethod
     def join(cls, folder: str, database: Identity, process_id: str) -> ProcessLock:
-        """Hold the lock for one more store; a new one, if somebody removed the file of the last."""
+        """Hold the lock for one more store. If somebody removed its file, a new lock is made."""
         with cls._guard:
             found = cls._registry.get(database)
             if found is None or not found.is_in_place():
@@ -99,7 +99,7 @@ class ProcessLock:
             return any(lock.name == lock_name for lock in cls._registry.values())
 
     def leave(self, process_id: str) -> None:
-        """Give it up for one store; the last one removes the file."""
+        """Give the lock up for one store; the last store removes the file."""
         with self._guard:
             if process_id not in self.living:
                 return
@@ -112,7 +112,7 @@ class ProcessLock:
             os.close(self._fd)
 
     def is_in_place(self) -> bool:
-        """Whether others can still see it."""
+        """Whether others can still see the lock."""
         found = os.fstat(self._fd)
         return identify(self._path) == (found.st_dev, found.st_ino)
 
@@ -133,9 +133,9 @@ def is_in_use(folder: str, lock_name: str) -> bool:
 
 
 def is_held(folder: str, lock_name: str) -> bool:
-    """Whether another process holds the lock with this name. Never call it for one of this process.
+    """Whether another process holds the lock with this name. Never call it for a lock of this process.
 
-    Nobody holds one whose name no store gave: what a row says is no path to be opened.
+    A row may hold any text; nobody holds a lock whose name is not of the form that stores give, and no path is opened.
     """
     if _NAME.fullmatch(lock_name) is None:
         return False
@@ -150,9 +150,9 @@ def is_held(folder: str, lock_name: str) -> bool:
 
 
 def find_holder(fd: int, start: int, length: int) -> int | None:
-    """The id of another process that has a POSIX lock on these bytes (length 0: to the end); None if there is none.
+    """The id of another process with a POSIX lock on these bytes (length 0: to the end); None if there is none.
 
-    It is 0 or less where this process cannot see the other one, as out of a container.
+    The id is 0 or less where this process cannot see the other one, as from inside a container.
     """
     if sys.platform == "darwin":
         asked = struct.pack(_FLOCK, start, length, 0, fcntl.F_WRLCK, os.SEEK_SET)
@@ -164,19 +164,17 @@ def find_holder(fd: int, start: int, length: int) -> int | None:
 
 
 def share_byte(fd: int, at: int, *, hold: bool = True) -> None:
-    """Hold the POSIX lock on one byte of a file, which others may hold too; or give it up."""
+    """Hold the POSIX lock on one byte of a file, which others may hold too, or give it up."""
     fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB if hold else fcntl.LOCK_UN, 1, at)
 
 
 def remove_lock(folder: str, lock_name: str) -> None:
-    """Remove the file that a dead process left, if it is there and the name is one that a store gave."""
+    """Remove the file that a dead process left, if its name is of the form that stores give."""
     if _NAME.fullmatch(lock_name) is not None:
         remove_file(os.path.join(folder, lock_name))
 
 
 def remove_file(path: str) -> None:
-    """Remove it if it is there."""
-    try:
+    """Remove a file, if it is there."""
+    with suppress(OSError):
         os.unlink(path)
-    except OSError:
-        return

@@ -1,9 +1,9 @@
 """One name for one database file: SQLite finds `-wal` and `-shm` by the name, not by the file.
 
-Whoever opens a file under a second name reads and writes past the log of the first, and what was acknowledged is lost.
-So each process that has a database open holds a lock of ours on the file itself, at a byte that stands for the name; a
-lock at another byte is somebody who came by another name. A name is the folder, as the system knows it, and the last
-part of the path: the same for all who mount the folder, wherever they mount it.
+A process that opens a file under a second name reads and writes past the log of the first name, and acknowledged
+messages are lost. So each process that has a database open holds a lock of ours on the file itself, at a byte that
+stands for the name; a lock at another byte tells of another name. A name is the folder, as the system knows it, and the
+last part of the path: it is the same wherever the folder is mounted.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from .locks import find_holder, share_byte
 from .system import Identity, identify
 
 _BEGIN = 1 << 60
-"""Of the bytes that stand for names: far behind the end of any database, and of SQLite's own locks."""
+"""The first of the bytes that stand for names, far behind any database and behind SQLite's own locks."""
 _SPAN = 1 << 60
 _DESCRIPTORS = 65_536
-"""At most so many are looked through where the system does not list them."""
+"""The most descriptors that are looked through where the system does not list them."""
 
 
 class NameLock:
-    """Held by each store that has a database open, for the name under which it opened it.
+    """The lock that a store holds for the name under which it opened its database.
 
-    It needs no descriptor of its own, whose closing would drop SQLite's locks: the lock is taken through one of
-    SQLite's, and goes when SQLite closes the last of them in this process. Made when SQLite has just opened the file,
-    before it reads; the constructor takes it for the first time.
+    A descriptor of its own would drop SQLite's locks when closed. So the lock is taken through one of SQLite's
+    descriptors, and goes when SQLite closes the last of them in this process. It is made, and taken for the first time,
+    when SQLite has just opened the file, before it reads.
     """
 
     _held: dict[Identity, list[NameLock]] = {}  # noqa: RUF012 - a process sees no locks of its own, so it keeps a list
@@ -48,8 +48,8 @@ class NameLock:
     def take(self) -> None:
         """Take the lock, and look whether others came by another name.
 
-        Again as soon as the log is in use: until then SQLite gives up all locks of the process on the file, ours too,
-        each time that it ends reading.
+        It is taken again when the log is in use: until then SQLite gives up all locks of the process on the file, ours
+        too, each time that it ends reading.
 
         Raises:
             ConfigurationError: The database is in use under another name.
@@ -71,7 +71,7 @@ class NameLock:
                     raise _refuse(self.path, f"process {holder}" if holder > 0 else "a process of another container")
 
     def close(self) -> None:
-        """One store of this process fewer. Idempotent."""
+        """Forget the store. Idempotent."""
         if self.database is not None:
             with self._guard, suppress(ValueError):
                 self._held.get(self.database, []).remove(self)
@@ -95,7 +95,7 @@ def _byte_of(path: str) -> int:
 
 
 def _find_descriptor(file: Identity | None) -> int | None:
-    """One of SQLite's descriptors of a file; any one in this process will do."""
+    """A descriptor of the file in this process; any will do."""
     try:
         numbers: Iterable[int] = [int(name) for name in os.listdir("/dev/fd")]
     except OSError:  # hidden, with /proc

@@ -1,4 +1,4 @@
-"""What notification handlers are still to be told: left by `append`, taken once, dropped after a minute."""
+"""Notices for notification handlers: `append` leaves them, they are taken once, and dropped after a minute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT = 60_000_000
 
 
 def leave(connection: apsw.Connection, rows: list[tuple[int, str]], instant: Instant) -> None:
-    """Store notices (seq of the message, recipient), and drop twice as many old ones, so that they stay few."""
+    """Store notices (seq of the message, recipient), and drop up to twice as many old ones, so that they stay few."""
     drop(connection, 2 * len(rows), instant)
     connection.execute(_ASKS["append_insert_notices"], {"rows": encode(rows), "now": instant.due})
 
@@ -27,7 +27,7 @@ def leave(connection: apsw.Connection, rows: list[tuple[int, str]], instant: Ins
 def find(
     connection: apsw.Connection, recipient_ids: Collection[str] | None, limit: int, most_bytes: int, instant: Instant
 ) -> list[Any]:
-    """The messages of those that are not old, of these recipients or of all, oldest first."""
+    """The messages of the notices that are not old, for these recipients or for all, oldest first."""
     parameters: dict[str, Any] = {"since": instant.due - _KEPT, "limit": limit, "most_bytes": most_bytes}
     name = "take_notices_find_all"
     if recipient_ids is not None:
@@ -37,10 +37,10 @@ def find(
 
 
 def remove(connection: apsw.Connection, seqs: list[int]) -> None:
-    """They have been taken."""
+    """Remove notices that were taken."""
     connection.execute(_SQL["take_notices"], {"seqs": encode(seqs)})
 
 
 def drop(connection: apsw.Connection, limit: int, instant: Instant) -> None:
-    """Remove those that are old, of so many of the first."""
+    """Remove the old ones among the first so many."""
     connection.execute(_SQL["drop_notices"], {"limit": limit, "before": instant.due - _KEPT})

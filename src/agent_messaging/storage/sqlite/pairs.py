@@ -1,4 +1,4 @@
-"""What `append` reads and writes of conversations, each by one statement for all messages of a call."""
+"""The rows of conversations that `append` reads and writes, by one statement for all messages of a call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PLACES = {DeliveryState.QUEUED: Place.QUEUED, DeliveryState.CLAIMED: Place.CLAI
 
 
 def find(connection: apsw.Connection, groups: Sequence[NewGroup], instant: Instant) -> dict[int, Found]:
-    """What is known of the conversation messages among these, by their index."""
+    """The facts about the conversation messages among these groups, by their index."""
     indexes = [index for index, group in enumerate(groups) if is_conversation(group)]
     if not indexes:
         return {}
@@ -45,7 +45,7 @@ def find(connection: apsw.Connection, groups: Sequence[NewGroup], instant: Insta
 
 
 def read_graph(connection: apsw.Connection, groups: Sequence[NewGroup]) -> Graph:
-    """For the recipients of all asks among these, and so also for what their own asks lead to."""
+    """The open asks that can be reached from the recipients of the asks among these groups, and who answers them."""
     askees = {group.deliveries[0].recipient_id for group in groups if group.ask_timeout is not None}
     rows = fetch(connection, _SQL["append_find_reach"], {"agents": encode(sorted(askees))})
     known = [
@@ -71,7 +71,7 @@ def store(
     owner: str,
     instant: Instant,
 ) -> None:
-    """Write all but the messages, which are stored already under these numbers, and their deliveries."""
+    """Write the rows of conversations of messages that are stored already, under these numbers."""
     now, at = instant
     sessions, endings, new_asks, left = [], [], [], []
     for group, plan in accepted:

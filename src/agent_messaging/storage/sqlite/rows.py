@@ -1,4 +1,4 @@
-"""The forms in which rows go into statements and come out of them, and what several statements write alike."""
+"""The forms in which rows go into statements and come out of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def claim_limit(run_limit: float, ask_timeout: float | None) -> float:
 
 
 def next_number(number: int) -> int:
-    """One more, as claim_take counts: no number grows beyond what every reader of JSON keeps exactly."""
+    """One more, as claim_take counts: up to the greatest number that every reader of JSON keeps exactly."""
     return min(number + 1, _MOST)
 
 

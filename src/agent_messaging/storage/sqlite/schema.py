@@ -1,4 +1,4 @@
-"""Opens connections with our settings, on a database that is ours, and brings the schema up to date or verifies it."""
+"""Connections with our settings, on a database that is ours, whose schema is brought up to date or verified."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .locks import WriteLock, is_in_use
 from .names import NameLock
 
 APPLICATION_ID = 0x41474D53
-"""In the header of each of our files ("AGMS"), so that another program's database is never written to."""
+"""The mark in the header of our files ("AGMS"): another program's database is never written to."""
 
 _SAFE_WITH_WAL = (3, 51, 3)
 _SQL = Queries(__package__, "schema")
@@ -79,7 +79,7 @@ def open_writer(
 def open_reader(location: str, busy_timeout: float) -> apsw.Connection:
     """Open a connection that only reads, on a database that a writer has opened.
 
-    It is not opened as read-only: such a connection could not recover the log that a killed process left.
+    A read-only connection could not recover the log that a killed process left, so it is opened for writing.
     """
     connection = _connect(location, busy_timeout, create=False)
     _configure(connection, cache_size=8_000)
@@ -113,7 +113,7 @@ def is_ours(connection: apsw.Connection, location: str) -> bool:
     Raises:
         StorageForeignError: It is another program's.
     """
-    # In this order: another process may make it ours between the two, and the mark comes with the first table.
+    # In this order, because another process may make it ours between the two: the mark comes with the first table.
     is_empty = not connection.execute("select exists (select 1 from sqlite_schema)").get
     found = connection.pragma("application_id")
     if found == APPLICATION_ID:
@@ -171,7 +171,7 @@ def read_applied(connection: apsw.Connection) -> dict[int, str]:
 
 
 def require_file(path: str) -> None:
-    """Answer for a missing file as for one without a schema, without making it.
+    """Refuse a missing file as one without a schema, without making it.
 
     Raises:
         SchemaVersionError: There is none.

@@ -1,4 +1,4 @@
-"""Ending claims inside a transaction, with what conversations hang on it: answers, and asks that fail.
+"""The ends of claims inside a transaction, with the answers and the failed asks that hang on them.
 
 The number of statements does not depend on the number of settlements.
 """
@@ -26,11 +26,11 @@ _SECOND = 1_000_000
 
 @dataclass(slots=True)
 class Ended:
-    """What `settle` did."""
+    """The changes that `settle` made."""
 
     moved: list[bool] = field(default_factory=list)
     origins: set[str] = field(default_factory=set)
-    """Of what is final now; and who waits for the answers."""
+    """The processes that stored what is final now, or wait for the answers."""
     asks: list[EndedAsk] = field(default_factory=list)
 
 
@@ -77,9 +77,9 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
 
 
 def _took_effect(note: str | None, state: str, event: str | None) -> bool:
-    """Whether a claim that is the newest, and no longer open, ended in this way.
+    """Whether the newest claim, which is no longer open, ended in this way.
 
-    DONE leaves no entry in the log, every other end leaves one with the claim's token; so it does not matter what
+    DONE leaves no entry in the log, and every other end leaves one with the claim's token. So it does not matter what
     somebody else, or the time, did with the delivery afterwards.
     """
     return event == note and (note is not None or state == DeliveryState.DONE)
@@ -111,7 +111,7 @@ def _answer(
 ) -> None:
     """Store what the settlements answer, and end the asks that are still open with it.
 
-    An answer comes with the seq of its delivery, and with whether the settlement moved it now; otherwise it is a
+    An answer comes with the seq of its delivery, and with whether the settlement moved it now. One that did not is a
     repeat, which stores nothing and only tells again.
     """
     wanted = encode([(seq, answer.message_id) for seq, answer, _ in answers])

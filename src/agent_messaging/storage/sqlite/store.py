@@ -147,7 +147,7 @@ class SQLiteStore:
 
 
 def _fetch_all(connection: apsw.Connection, sql: str, parameters: dict[str, Any]) -> list[Any]:
-    """The rows, with the bytes that are no text told apart from every character."""
+    """The rows, in which bytes that are no text differ from every character."""
     cursor = connection.execute(sql, parameters)
     try:
         return json.loads(next(cursor)[0])  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""System calls that cannot wait, made without giving up Python's lock.
+"""System calls that never wait, made without giving up Python's lock.
 
 Python gives up its lock around every system call, and beside a busy thread takes 5 ms (the switch interval) to get it
 back. The writer makes four such calls around each commit; through ctypes.PyDLL they keep the lock. Where the C library
@@ -52,6 +52,6 @@ def lock(fd: int) -> None:
 
 
 def unlock(fd: int) -> None:
-    """Give it back."""
+    """Give the flock back."""
     if _FLOCK is None or _FLOCK(fd, fcntl.LOCK_UN) != 0:
         fcntl.flock(fd, fcntl.LOCK_UN)
