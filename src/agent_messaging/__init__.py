@@ -115,6 +115,7 @@ __all__ = [
     "Organization",
     "OrganizationAlreadyExistsError",
     "OrganizationNotFoundError",
+    "Outcome",
     "OutcomeUnknownError",
     "ParticipantJoinedEventData",
     "ParticipantLeftEventData",

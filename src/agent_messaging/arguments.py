@@ -221,6 +221,35 @@ def check_pair(first: str, second: str, *, fields: tuple[str, str]) -> None:
         )
 
 
+def check_recipients(sender: str, recipients: object, *, most: int) -> list[str]:
+    """Return the recipients of one call as a list; one may be given by itself.
+
+    Raises:
+        InvalidArgumentError: There are none or more than `most`, one is named twice, or it is the sender.
+    """
+    check_external_id(sender, field="sender_external_id")
+    if isinstance(recipients, str):
+        recipients = [recipients]
+    if not isinstance(recipients, list | tuple):
+        raise refuse("recipient_external_ids", recipients, "must be a list of external ids, or one of them.")
+    if not 0 < len(recipients) <= most:
+        raise InvalidArgumentError(
+            field="recipient_external_ids",
+            value=len(recipients),
+            reason=f"recipients were given; name 1 to {most:,} of them.",
+        )
+    seen: set[str] = set()
+    for position, recipient in enumerate(recipients):
+        field = f"recipient_external_ids[{position}]"
+        check_external_id(recipient, field=field)
+        if recipient == sender:
+            raise refuse(field, recipient, "is the sender. Leave it out of the recipients.")
+        if recipient in seen:
+            raise refuse(field, recipient, "was named before. Name each recipient once.")
+        seen.add(recipient)
+    return list(recipients)
+
+
 # --- refusing ---------------------------------------------------------------------------------------------------------
 
 

@@ -116,9 +116,13 @@ class Asks(Service):
             timer.cancel()
 
     def _time_out(self, ask_id: str) -> None:
-        self._close(ask_id, AskState.TIMED_OUT).add_done_callback(partial(self._timed_out, ask_id))
+        self._close(ask_id, AskState.TIMED_OUT).add_done_callback(partial(self._closed, ask_id))
 
-    def _timed_out(self, ask_id: str, closing: asyncio.Future[AskOutcome | None]) -> None:
+    def cancel(self, ask_id: str) -> None:
+        """End a stored ask as cancelled, unless it has ended, and tell its waiters how: it may have been answered."""
+        self._close(ask_id, AskState.CANCELLED).add_done_callback(partial(self._closed, ask_id))
+
+    def _closed(self, ask_id: str, closing: asyncio.Future[AskOutcome | None]) -> None:
         if closing.cancelled():
             return  # closing the SDK releases who waits
         if (error := closing.exception()) is not None:

@@ -1,6 +1,6 @@
 """The calls of users: one module for each pattern, above the engine in `delivery`."""
 
-from .conversation import Conversation
+from .conversation import Conversation, Outcome
 from .meeting import MeetingManager
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
@@ -13,6 +13,7 @@ __all__ = [
     "DeadLetters",
     "MeetingManager",
     "OneWayMessenger",
+    "Outcome",
     "Receipts",
     "ReceivedMessage",
     "SyncConversation",

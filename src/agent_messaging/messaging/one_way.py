@@ -6,7 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from ..arguments import MISSING_MESSAGE, check_external_id, check_given, check_page, check_timeout, refuse
+from ..arguments import (
+    MISSING_MESSAGE,
+    check_external_id,
+    check_given,
+    check_page,
+    check_recipients,
+    check_timeout,
+    refuse,
+)
 from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
@@ -83,7 +91,15 @@ class OneWayMessenger(Door, Generic[T]):
         Example:
             [id] = await sdk.one_way.send("alice", "bob", Note(text="hi"), expires_in=3600)
         """
-        recipients = _check_recipients(sender_external_id, recipient_external_ids, recipient_external_id)
+        if recipient_external_id is not None:
+            if recipient_external_ids is not None:
+                raise refuse(
+                    "recipient_external_id",
+                    recipient_external_id,
+                    "was given beside recipient_external_ids; give one of them.",
+                )
+            recipient_external_ids = recipient_external_id
+        recipients = check_recipients(sender_external_id, recipient_external_ids, most=MAX_RECIPIENTS)
         check_given(message)
         content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
         encoded_metadata = encode_metadata(metadata, field="metadata")
@@ -271,38 +287,6 @@ class OneWayMessenger(Door, Generic[T]):
     async def _look_up(self, external_id: str, role: str, look: Callable[[AgentName], Awaitable[R]]) -> R:
         check_external_id(external_id, field=f"{role}_external_id")
         return await self.engine.names.look_up(external_id, look, role=role)
-
-
-def _check_recipients(sender: str, many: Sequence[str] | str | None, one: str | None) -> list[str]:
-    check_external_id(sender, field="sender_external_id")
-    if one is not None:
-        if many is not None:
-            raise refuse("recipient_external_id", one, "was given beside recipient_external_ids; give one of them.")
-        many = one
-    if isinstance(many, str):
-        many = [many]
-    if not isinstance(many, list | tuple):
-        raise refuse("recipient_external_ids", many, "must be a list of external ids, or one of them.")
-    if not 0 < len(many) <= MAX_RECIPIENTS:
-        raise InvalidArgumentError(
-            field="recipient_external_ids",
-            value=len(many),
-            reason=f"recipients were given; name 1 to {MAX_RECIPIENTS:,} of them.",
-        )
-    seen: set[str] = set()
-    for position, recipient in enumerate(many):
-        field = f"recipient_external_ids[{position}]"
-        check_external_id(recipient, field=field)
-        if recipient == sender:
-            raise InvalidArgumentError(
-                field=field, value=recipient, reason="is the sender. Leave it out of the recipients."
-            )
-        if recipient in seen:
-            raise InvalidArgumentError(
-                field=field, value=recipient, reason="was named before. Name each recipient once."
-            )
-        seen.add(recipient)
-    return list(many)
 
 
 def _check_instant(value: datetime | None, field: str) -> datetime | None:

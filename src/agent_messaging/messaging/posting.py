@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -11,6 +12,7 @@ from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import (
+    AgentMessagingError,
     AgentNotFoundError,
     IdempotencyConflictError,
     MailboxFullError,
@@ -36,6 +38,15 @@ from ..storage.topics import MOST
 MakeGroup = Callable[[AgentName, Sequence[AgentName]], NewGroup]
 """Makes the group for the agents as they are now; called again if one was registered anew meanwhile."""
 Accepted = Stored | Duplicate | NotWaiting | SessionLocked | MutualWait
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    sender: AgentName
+    targets: Sequence[AgentName]
+    group: NewGroup
+    repeat: AppendOutcome | None
+    """Its outcome, where that is known without storing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +77,30 @@ async def post(
         AgentNotFoundError, NoHandlerRegisteredError, MailboxFullError, IdempotencyConflictError: It was refused.
         OutcomeUnknownError, DatabaseError: See `Outbox.enter`.
     """
-    call = _Call(engine, settings, sender_external_id, recipient_external_ids, make_group, require_handler, on_entered)
-    return await call.run()
+    call = Call(engine, settings, sender_external_id, recipient_external_ids, make_group, require_handler, on_entered)
+    await enter([call])
+    return await call.finish()
+
+
+async def enter(calls: Sequence[Call]) -> None:
+    """Enter the groups of calls of one sender in one step, so that one commit stores them; each is then to `finish`.
+
+    Cancelled, it has entered none of them.
+    """
+    first = calls[0]
+    async with first.engine.outbox.locks.of(first.sender_id):
+        if len(calls) == 1:
+            await first.prepare()
+        else:
+            await asyncio.gather(*(call.prepare() for call in calls))
+        for call in calls:
+            call.enter()
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
+    """One call: `enter` looks up what its group needs, and hands it in; `finish` waits for the outcome."""
+
     engine: Engine
     settings: MessagingConfig
     sender_id: str
@@ -79,36 +108,56 @@ class _Call:
     make_group: MakeGroup
     require_handler: bool
     on_entered: Callable[[AgentName, Sequence[AgentName]], None] | None
+    _prepared: _Prepared | AgentMessagingError | None = None
+    _stored: asyncio.Future[AppendOutcome] | None = None
 
-    async def run(self) -> Posted:
+    async def prepare(self) -> None:
+        """Look up what the group needs. An error is kept for `finish`."""
+        self._stored = None
         try:
-            sender, targets, group, outcome = await self.attempt()
+            sender, targets = await self.resolve()
+            group = self.make_group(sender, targets)
+            repeat = await self.refuse_unserved(group, targets) if self.require_handler else None
+            self._prepared = _Prepared(sender, targets, group, repeat)
+        except AgentMessagingError as error:
+            self._prepared = error
+
+    def enter(self) -> None:
+        """Hand in the group, unless its outcome is known already."""
+        if isinstance(one := self._prepared, _Prepared) and one.repeat is None:
+            self._stored = self.engine.outbox.enter(one.group)
+            if self.on_entered is not None:
+                self.on_entered(one.sender, one.targets)
+
+    async def finish(self) -> Posted:
+        """Wait until it is stored. See `post` for what it raises."""
+        try:
+            one, outcome = await self.wait()
             if isinstance(outcome, UnknownAgents):
                 # A cached agent was removed, and may have been registered anew under its name: look once more.
                 self.engine.names.forget(outcome.ids)
-                sender, targets, group, outcome = await self.attempt()
+                await enter([self])
+                one, outcome = await self.wait()
             match outcome:
                 case KeyConflict() | MailboxFull() | TooManySubscribers() | UnknownAgents() | Unexpected():
-                    await self.refuse(targets, group, outcome)
+                    await self.refuse(one.targets, one.group, outcome)
         except AgentNotFoundError:
             # A recipient may have been removed since the first call under this key, which is answered all the same.
             repeat = await self.find_answered()
             if repeat is None:
                 raise
             return repeat
-        return Posted(sender, targets, group, outcome)
+        return Posted(one.sender, one.targets, one.group, outcome)
 
-    async def attempt(self) -> tuple[AgentName, list[AgentName], NewGroup, AppendOutcome]:
-        async with self.engine.outbox.locks.of(self.sender_id):
-            sender, targets = await self.resolve()
-            group = self.make_group(sender, targets)
-            repeat = await self.refuse_unserved(group, targets) if self.require_handler else None
-            if repeat is not None:
-                return sender, targets, group, repeat
-            stored = self.engine.outbox.enter(group)
-            if self.on_entered is not None:
-                self.on_entered(sender, targets)
-        return sender, targets, group, await stored
+    async def wait(self) -> tuple[_Prepared, AppendOutcome]:
+        one = self._prepared
+        if isinstance(one, AgentMessagingError):
+            raise one
+        assert one is not None, "it was entered"
+        if one.repeat is not None:
+            return one, one.repeat
+        assert self._stored is not None
+        return one, await self._stored
 
     async def resolve(self) -> tuple[AgentName, list[AgentName]]:
         names = self.engine.names

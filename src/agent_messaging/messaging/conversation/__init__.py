@@ -5,14 +5,19 @@ from __future__ import annotations
 from ...models import T
 from .correspondence import ConversationCorrespondence
 from .mailbox import ConversationMailbox
+from .polls import ConversationPolls, Outcome
 from .questions import ConversationQuestions
 from .sessions import ConversationSessions
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "Outcome"]
 
 
 class Conversation(
-    ConversationQuestions[T], ConversationCorrespondence[T], ConversationMailbox[T], ConversationSessions[T]
+    ConversationQuestions[T],
+    ConversationPolls[T],
+    ConversationCorrespondence[T],
+    ConversationMailbox[T],
+    ConversationSessions[T],
 ):
     """`sdk.conversation`: questions with answers, and correspondence. Every message is durable.
 

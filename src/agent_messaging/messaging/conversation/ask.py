@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ from ...exceptions import (
 from ...models import AskState
 from ...payloads import MISSING
 from ...storage.ports import Duplicate, MutualWait, SessionLocked
+from ..posting import Call
 from .drafts import Draft
 
 GIVING_UP = 0.4
@@ -47,41 +49,63 @@ class Ask:
     timeout: float
     deadline: float
     """By the loop's clock."""
+    entered: Call | None = None
+    """The call that stores it, where `ask_all` has entered it together with others."""
+    stored_id: str | None = None
+    """The id of the ask, once it is stored: another than that of the draft if this repeats an earlier call."""
 
     async def run(self, *, wait_for_session: bool) -> AskOutcome:
         """Store the ask and wait for its end: by its deadline, or half a second later where the store does not answer.
 
         See `Conversation.send_and_wait` for what it raises.
         """
-        limit = asyncio.timeout_at(self.deadline + GIVING_UP)
-        asks = self.engine.asks
+        with self.expect() as answer:
+            return await self.wait(answer, wait_for_session=wait_for_session)
+
+    def expect(self) -> contextlib.AbstractContextManager[asyncio.Future[AskOutcome]]:
+        """Register for the answer within, before the ask is stored."""
+        return self.engine.asks.waiters.expect(self.draft.message_id, is_stored=False)
+
+    async def wait(self, answer: asyncio.Future[AskOutcome], *, wait_for_session: bool = False) -> AskOutcome:
+        """Store the ask, and wait for its end; see `run`."""
         try:
-            async with limit:
-                with asks.waiters.expect(self.draft.message_id, is_stored=False) as answer:
-                    try:
-                        joined = await (self.post_in_order() if wait_for_session else self.post())
-                        if joined is not None:
-                            return await self.join(joined)
-                        asks.waiters.stored(self.draft.message_id)
-                        return await self.wait_for_end(answer)
-                    except BaseException:
-                        if self.draft.is_entered and self.draft.idempotency_key is None:
-                            asks.give_up(self.draft.message_id)
-                        raise
+            async with asyncio.timeout_at(self.deadline + GIVING_UP):
+                try:
+                    self.stored_id = await (self.post_in_order() if wait_for_session else self.post())
+                    if self.stored_id != self.draft.message_id:
+                        return await self.join(self.stored_id)
+                    self.engine.asks.waiters.stored(self.draft.message_id)
+                    return await self.wait_for_end(answer)
+                except BaseException:
+                    if self.draft.idempotency_key is None:
+                        self.give_up()
+                    raise
         except builtins.TimeoutError as error:
             if isinstance(error, AgentMessagingError):
                 raise
             raise self.unknown() from error
 
+    def stop(self) -> bool:
+        """End the ask in the store, unless it has ended: `wait` then says how. False if it is not stored yet."""
+        if self.stored_id is not None:
+            self.engine.asks.cancel(self.stored_id)
+        return self.stored_id is not None
+
+    def give_up(self) -> None:
+        """Cancel the ask, if this call stored it or may have."""
+        if self.draft.is_entered:
+            self.engine.asks.give_up(self.draft.message_id)
+
     # --- storing ------------------------------------------------------------------------------------------------------
 
-    async def post(self) -> str | None:
-        """Store it; the id of the ask to join, if it is a repeat."""
+    async def post(self) -> str:
+        """Store it; the id of the ask, which is an earlier one if this is a repeat."""
         # A later try of the same call has less time left.
         self.draft.ask_timeout = max(self.deadline - asyncio.get_running_loop().time(), 0.001)
         asks = self.engine.asks
         given_up = asks.list_given_up()
-        posted = await self.draft.post(self.engine, self.settings)
+        call, self.entered = self.entered, None
+        posted = await (self.draft.post(self.engine, self.settings) if call is None else call.finish())
         match posted.outcome:
             case Duplicate([ask_id]):
                 self.draft.is_entered = False
@@ -96,9 +120,9 @@ class Ask:
                 self.draft.is_entered = False
                 names = await self.engine.names.find_by_id(path)
                 raise MutualWaitError(path=tuple(names[id].external_id if id in names else id for id in path))
-        return None
+        return self.draft.message_id
 
-    async def post_in_order(self) -> str | None:
+    async def post_in_order(self) -> str:
         """Store it once the sender no longer waits for this recipient; calls here queue as they came."""
         lock = self.engine.asks.locks.of((self.draft.sender, self.draft.recipient))
         await self.queue(lock.acquire())

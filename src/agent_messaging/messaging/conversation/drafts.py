@@ -15,7 +15,7 @@ from ...ids import uuid7
 from ...models import Kind, SessionType
 from ...payloads import annotation_of, checksum, encode, encode_metadata, fingerprint
 from ...storage.ports import Answering, NewDelivery, NewGroup
-from ..posting import Posted, check_options, post
+from ..posting import Call, Posted, check_options, enter
 
 
 @dataclass(slots=True)
@@ -41,6 +41,12 @@ class Draft:
 
     async def post(self, engine: Engine, settings: MessagingConfig) -> Posted:
         """Store it. See `posting.post` for what it raises."""
+        call = self.make_call(engine, settings)
+        await enter([call])
+        return await call.finish()
+
+    def make_call(self, engine: Engine, settings: MessagingConfig) -> Call:
+        """Make the call that stores it, for the run that the caller is in."""
         within = current_message()
         # Nothing that a handler sends is an answer, but its result and what it replies.
         is_meant = self.answers is Answering.REQUIRED or not is_in_handler()
@@ -74,15 +80,7 @@ class Draft:
                 engine.notices.writes(self.message_id, sender, targets[0])
             engine.asks.writes(self.message_id, self.content, self.metadata, sum_, self.annotation)
 
-        return await post(
-            engine,
-            settings,
-            self.sender,
-            [self.recipient],
-            make_group,
-            require_handler=self.require_handler,
-            on_entered=entered,
-        )
+        return Call(engine, settings, self.sender, [self.recipient], make_group, self.require_handler, entered)
 
 
 def make_draft(
