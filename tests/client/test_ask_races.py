@@ -464,7 +464,7 @@ async def test_a_wait_that_closing_has_removed_is_not_removed_again_by_its_calle
     alice, bob = await engine.names.get_all(["alice", "bob"])
 
     async def wait() -> None:
-        async with engine.waits._registered(alice, bob, None, None):
+        async with engine.waits._registered(alice, bob, None, None, None):
             await engine.waits.aclose(SOON)
             engine.waits.waiters.check_open()
 

@@ -25,6 +25,7 @@ from .processes import PresenceConformance, ProcessConformance
 from .races import ConversationRaceConformance
 from .sessions import SessionConformance
 from .stores import StoreConformance
+from .threads import ThreadConformance
 from .topics import TopicConformance
 from .waits import WaitConformance
 
@@ -47,6 +48,7 @@ __all__ = [
     "ProcessConformance",
     "SessionConformance",
     "StoreConformance",
+    "ThreadConformance",
     "TopicConformance",
     "WaitConformance",
 ]

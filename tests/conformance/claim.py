@@ -178,7 +178,7 @@ class ClaimConformance(StoreFixtures):
 
 
 class RoundRobinConformance(StoreFixtures):
-    """Between the lanes of a recipient it goes round, in order of the sender's id, beginning behind `after_sender`."""
+    """Between the lanes of a recipient it goes round, in order of the sender's id, beginning behind `after_lane`."""
 
     async def three_lanes(self, world: World, each: int) -> list[str]:
         senders = [world.alice, world.carol, world.dave]
@@ -195,20 +195,20 @@ class RoundRobinConformance(StoreFixtures):
             (dave, [alice, carol, dave]),
             (world.bob, [carol, dave, alice]),  # who has no lane here
         ):
-            claimed = await world.claim(after_sender=after)
+            claimed = await world.claim(after_lane=after)
             assert [delivery.sender_id for delivery in claimed] == expected
             await world.settle(claimed, Settling.RETURNED)
 
     async def test_the_limit_cuts_the_round(self, world: World) -> None:
         alice, carol, dave = await self.three_lanes(world, 2)
-        claimed = await world.claim(limit=2, after_sender=carol)
+        claimed = await world.claim(limit=2, after_lane=carol)
         assert [delivery.sender_id for delivery in claimed] == [dave, alice]
 
     async def test_every_sender_gets_its_turn(self, world: World) -> None:
         senders = await self.three_lanes(world, 4)
         after, order = None, []
         for _ in range(12):
-            claimed = await world.claim_one(after_sender=after)
+            claimed = await world.claim_one(after_lane=after)
             order.append(claimed.sender_id)
             after = claimed.sender_id
             await world.settle(claimed)
@@ -222,9 +222,9 @@ class RoundRobinConformance(StoreFixtures):
 
     async def test_a_busy_lane_is_passed_over(self, world: World) -> None:
         alice, carol, dave = await self.three_lanes(world, 2)
-        (busy,) = await world.claim(limit=1, after_sender=alice)
+        (busy,) = await world.claim(limit=1, after_lane=alice)
         assert busy.sender_id == carol
-        claimed = await world.claim(limit=2, after_sender=alice)
+        claimed = await world.claim(limit=2, after_lane=alice)
         assert [delivery.sender_id for delivery in claimed] == [dave, alice]
 
     async def test_a_long_backlog_of_one_sender_does_not_slow_the_others(self, world: World) -> None:
@@ -306,7 +306,7 @@ class SuspectConformance(StoreFixtures):
         """Two places, three suspects and a bystander behind them in the round: it gets the second place."""
         await self.suspects(world, processes)
         bystander = await world.send(world.bob)
-        first = await world.claim(limit=2, after_sender=world.bob)
+        first = await world.claim(limit=2, after_lane=world.bob)
         assert len(first) == 2
         assert bystander in ids(first)
 
@@ -338,7 +338,7 @@ class SuspectConformance(StoreFixtures):
         answers = await asyncio.gather(
             *(
                 store.deliveries.claim(
-                    [world.request(recipient, after_sender=after, ordered=ordered)], owner=new_id(), now=world.start
+                    [world.request(recipient, after_lane=after, ordered=ordered)], owner=new_id(), now=world.start
                 )
                 for ordered in (True, False)
                 for recipient in agents

@@ -117,7 +117,7 @@ class StoreMachine(RuleBasedStateMachine, Generic[M]):
             kind=kind,
             ordered=ordered,
             run_limit=20.5,
-            after_sender=None if after is None else self.agents[after],
+            after_lane=None if after is None else self.agents[after],
             origin=None if origin is None else self.owners[origin],
         )
         deliveries = self.world.deliveries
@@ -127,7 +127,7 @@ class StoreMachine(RuleBasedStateMachine, Generic[M]):
             settled = self.run(deliveries.settle([settlement], [request], owner=by, now=self.now))
         got = settled.claimed
         lanes = self.model.lanes(
-            request.recipient_id, kind, ordered=ordered, after=request.after_sender, origin=request.origin
+            request.recipient_id, kind, ordered=ordered, after=request.after_lane, origin=request.origin
         )
         self.check_claim([delivery.message_id for delivery in got], lanes, limit, ordered)
         for delivery in got:

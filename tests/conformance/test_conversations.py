@@ -5,6 +5,7 @@ from tests.conformance import (
     CircleConformance,
     GivingUpConformance,
     SessionConformance,
+    ThreadConformance,
     WaitConformance,
 )
 
@@ -23,6 +24,10 @@ class TestGivingUp(GivingUpConformance):
 
 class TestCircles(CircleConformance):
     """What could never be answered."""
+
+
+class TestThreads(ThreadConformance):
+    """Conversations side by side."""
 
 
 class TestWaits(WaitConformance):

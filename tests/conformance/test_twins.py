@@ -171,7 +171,7 @@ class Twins:
         options: dict[str, Any] = {
             "kind": kind,
             "ordered": ordered,
-            "after_sender": None if after is None else self.agent(after),
+            "after_lane": None if after is None else self.agent(after),
         }
 
         async def claim(side: Side) -> list[ClaimedDelivery]:

@@ -12,6 +12,7 @@ from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import AskState, DeliveryState, Kind
 from agent_messaging.payloads import checksum
 from agent_messaging.storage.ports import (
+    MAIN,
     Answering,
     AppendOutcome,
     AskRow,
@@ -311,9 +312,9 @@ class World:
         (row,) = await self.sessions.close_asks([ask_id], state, now=self.start if now is None else now)
         return row
 
-    async def session(self, agent: str | None = None, other: str | None = None) -> SessionRow:
+    async def session(self, agent: str | None = None, other: str | None = None, thread: str = MAIN) -> SessionRow:
         """The open session of a pair that has one; of alice and bob where not said otherwise."""
-        row = await self.sessions.find_open_session(agent or self.alice, other or self.bob)
+        row = await self.sessions.find_open_session(agent or self.alice, other or self.bob, thread)
         assert row is not None
         return row
 
@@ -327,6 +328,7 @@ class World:
         other: str | None = None,
         *,
         ending: NewEnding | None = None,
+        thread: str = MAIN,
         now: datetime | None = None,
     ) -> EndedSession | None:
         """End the session of alice and bob, where not said otherwise."""
@@ -334,6 +336,7 @@ class World:
             agent or self.alice,
             other or self.bob,
             ending or self.ending(),
+            thread,
             now=self.start if now is None else now,
         )
 
@@ -361,11 +364,12 @@ class World:
         *,
         timeout: float | None = None,
         within: str | None = None,
+        thread: str | None = None,
         owner: str | None = None,
         now: datetime | None = None,
     ) -> str:
         """Let bob, where not said otherwise, wait for alice, and return the id of the wait."""
-        wait = NewWait(new_id(), recipient or self.bob, sender or self.alice, timeout, within)
+        wait = NewWait(new_id(), recipient or self.bob, sender or self.alice, timeout, within, thread)
         assert await self.sessions.register_wait(
             wait, owner=owner or self.owner, now=self.start if now is None else now
         )

@@ -73,7 +73,7 @@ async def test_a_backlog_slows_nothing_down(big: World, store: SQLiteStore) -> N
     costs = {
         "claim in order": await cost(store, claim),
         "claim without order": await cost(store, lambda: claim(ordered=False)),
-        "claim behind the busy lane": await cost(store, lambda: claim(ordered=False, after_sender=big.alice)),
+        "claim behind the busy lane": await cost(store, lambda: claim(ordered=False, after_lane=big.alice)),
         "find waiting": await cost(store, store.deliveries.find_waiting),
         "advance": await cost(store, store.deliveries.advance),
         "append": await cost(store, lambda: big.send(big.alice, big.bob)),

@@ -40,7 +40,7 @@ from agent_messaging.storage.ports import (
     UnknownAgents,
 )
 
-NOTHING = Found(None, None, None, asks_others=False, waiters=frozenset(), within=None, asked_by_run=None)
+NOTHING = Found("", None, None, None, asks_others=False, waiters=frozenset(), within=None, asked_by_run=None)
 NO_GRAPH = Graph([], {})
 
 

@@ -80,11 +80,11 @@ class Claims:
             if group.deliver_at is not None:
                 continue
             for delivery in group.deliveries:
-                lane = (delivery.recipient_id, group.kind, group.sender_id)
+                lane = (delivery.recipient_id, group.kind, group.lane)
                 station = None if lane in lanes else self.stations.find(delivery.recipient_id, group.kind)
                 lanes.add(lane)
-                if station is not None and station.may_claim(group.sender_id):
-                    station.occupy(group.sender_id)
+                if station is not None and station.may_claim(group.lane):
+                    station.occupy(group.lane)
                     self.reserved[delivery.message_id] = station
                     delivery.claim = True
                     group.run_limit = max(group.run_limit, station.run_limit)
@@ -104,7 +104,7 @@ class Claims:
                 continue
             unclaimed.append(delivery.recipient_id)
             if station is not None:
-                station.vacate(group.sender_id)
+                station.vacate(group.lane)
         return claimed, unclaimed
 
     # --- running ------------------------------------------------------------------------------------------------------
@@ -229,5 +229,6 @@ def _claimed(
         created_at=datetime.now(UTC),
         origin=owner,
         session_id=session_id,
+        thread=group.thread,
         ask_timeout=group.ask_timeout,
     )

@@ -41,28 +41,29 @@ class Run:
     is_given_up: bool = False
     """It was cancelled because its asker does not wait any more."""
 
-    def is_in_lane(self, recipient_id: str, sender_id: str, kind: Kind) -> bool:
-        """Whether it is about a message of this sender to this recipient."""
-        return (self.station.agent.id, self.delivery.sender_id, self.station.kind) == (recipient_id, sender_id, kind)
+    def is_in_lane(self, recipient_id: str, sender_id: str, kind: Kind, thread: str | None) -> bool:
+        """Whether it is about a message of this sender to this recipient; in this thread, where one is named."""
+        mine = (self.station.agent.id, self.delivery.sender_id, self.station.kind)
+        return mine == (recipient_id, sender_id, kind) and thread in (None, self.delivery.thread)
 
     def begin_waiting(self) -> None:
         """It waits for somebody."""
         self.waits += 1
         if self.waits == 1 and not self.has_ended:
-            self.station.leave_lane(self.delivery.sender_id)
+            self.station.leave_lane(self.delivery.lane)
 
     def end_waiting(self) -> None:
         """It goes on."""
         self.waits -= 1
         if self.waits == 0 and not self.has_ended:
-            self.station.enter_lane(self.delivery.sender_id)
+            self.station.enter_lane(self.delivery.lane)
 
     def end(self) -> None:
         """Give the slot and the lane back."""
         self.has_ended = True
         if self.asker is not None:
             self.asker.close()
-        self.station.vacate(self.delivery.sender_id, in_lane=self.waits == 0)
+        self.station.vacate(self.delivery.lane, in_lane=self.waits == 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -113,8 +114,14 @@ def waiting(run: Run | None) -> Iterator[None]:
 
 def current_message() -> str | None:
     """The id of the message in whose run the caller is, of whichever SDK object; None outside."""
+    delivery = current_delivery()
+    return None if delivery is None else delivery.message_id
+
+
+def current_delivery() -> ClaimedDelivery | None:
+    """The delivery in whose run the caller is, of whichever SDK object; None outside."""
     run = _in()
-    return run.delivery.message_id if isinstance(run, Run) else None
+    return run.delivery if isinstance(run, Run) else None
 
 
 def is_in_handler() -> bool:

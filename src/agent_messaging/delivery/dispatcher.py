@@ -300,11 +300,11 @@ class Dispatcher(Service):
             of_station.setdefault((delivery.recipient_id, delivery.kind), []).append(delivery)
         for station, limit in zip(hungry, limits, strict=True):
             mine = of_station.get((station.agent.id, station.kind), [])
-            station.answered(limit, len(mine), mine[-1].sender_id if mine else None)
+            station.answered(limit, len(mine), mine[-1].lane if mine else None)
             if len(mine) < limit and not station.is_hungry:
                 self.stations.resumed.discard((station.agent.id, station.kind))
             for delivery in mine:
-                station.occupy(delivery.sender_id)
+                station.occupy(delivery.lane)
                 self.runs.begin(station, delivery)
             if mine:
                 self.announcer.claimed(station.run_limit + CLAIM_MARGIN)

@@ -107,19 +107,20 @@ class Taking:
         self._rows: list[MessageRow] = []
         self._in_flight: asyncio.Task[Any] | None = None
 
-    async def read(self, recipient_id: str, *, sender_id: str | None, limit: int) -> ReadPage:
+    async def read(self, recipient_id: str, *, sender_id: str | None, thread: str | None, limit: int) -> ReadPage:
         """Read and mark a page of what is unread."""
         page = await self._take(
             self.reading.sessions.read_messages(
-                recipient_id, sender_id=sender_id, limit=limit, within=current_message()
+                recipient_id, sender_id=sender_id, thread=thread, limit=limit, within=current_message()
             )
         )
         self._rows += page.messages
         return page
 
-    async def take_awaited(self, recipient_id: str, sender_id: str) -> MessageRow | None:
-        """Take the oldest message of a lane that no handler has had."""
-        row = await self._take(self.reading.sessions.take_awaited(recipient_id, sender_id, within=current_message()))
+    async def take_awaited(self, recipient_id: str, sender_id: str, thread: str | None) -> MessageRow | None:
+        """Take the oldest message of a sender that no handler has had, of the thread that is named or of any."""
+        within, sessions = current_message(), self.reading.sessions
+        row = await self._take(sessions.take_awaited(recipient_id, sender_id, thread=thread, within=within))
         self._rows += [] if row is None else [row]
         return row
 

@@ -32,7 +32,7 @@ class Station:
     running: int = 0
     """Slots in use, reserved ones among them."""
     lanes: dict[str, int] = field(default_factory=dict)
-    """Runs per sender, without those that wait for an answer themselves."""
+    """Runs per lane, without those that wait for an answer themselves."""
     known: int = 0
     """Deliveries this process queued and has not claimed since, at most."""
     maybe: bool = False
@@ -58,11 +58,11 @@ class Station:
         """Whether asking the store may bring something."""
         return self.is_served and (self.known > 0 or self.maybe)
 
-    def may_claim(self, sender_id: str) -> bool:
-        """Whether the next delivery of this sender may be claimed with its append."""
+    def may_claim(self, lane: str) -> bool:
+        """Whether the next delivery of this lane may be claimed with its append."""
         if self.free <= 0 or self.is_requested:
             return False
-        return not (self.is_ordered and sender_id in self.lanes)
+        return not (self.is_ordered and lane in self.lanes)
 
     def ask(self) -> None:
         """Something happened that makes a request worth while. Without a free slot it is made when a run ends."""
@@ -70,30 +70,30 @@ class Station:
         if self.free > 0:
             self.board.wake()
 
-    def occupy(self, sender_id: str) -> None:
-        """Take a slot and the sender's lane."""
+    def occupy(self, lane: str) -> None:
+        """Take a slot and the lane."""
         self.running += 1
-        self.enter_lane(sender_id)
+        self.enter_lane(lane)
 
-    def vacate(self, sender_id: str, *, in_lane: bool = True) -> None:
+    def vacate(self, lane: str, *, in_lane: bool = True) -> None:
         """Give the slot and the lane back."""
         self.running -= 1
         if in_lane:
-            self.leave_lane(sender_id)
+            self.leave_lane(lane)
         elif self.is_hungry:
             self.ask()
 
-    def enter_lane(self, sender_id: str) -> None:
-        """A run is at work on a message of this sender."""
-        self.lanes[sender_id] = self.lanes.get(sender_id, 0) + 1
+    def enter_lane(self, lane: str) -> None:
+        """A run is at work on a message of this lane."""
+        self.lanes[lane] = self.lanes.get(lane, 0) + 1
 
-    def leave_lane(self, sender_id: str) -> None:
-        """It has ended, or waits for an answer itself: the sender's next message may run."""
-        left = self.lanes[sender_id] - 1
+    def leave_lane(self, lane: str) -> None:
+        """It has ended, or waits for an answer itself: the lane's next message may run."""
+        left = self.lanes[lane] - 1
         if left:
-            self.lanes[sender_id] = left
+            self.lanes[lane] = left
         else:
-            del self.lanes[sender_id]
+            del self.lanes[lane]
         if self.is_hungry:
             self.ask()
 
@@ -113,11 +113,11 @@ class Station:
         self.is_requested = True
         return ClaimRequest(self.agent.id, self.kind, self.free, self.run_limit, self.is_ordered, self.cursor, origin)
 
-    def answered(self, requested: int, claimed: int, last_sender: str | None) -> None:
+    def answered(self, requested: int, claimed: int, last_lane: str | None) -> None:
         """Learn from what a request brought. Call it before the claims occupy their slots."""
         self.known = max(0, self.known - claimed)
-        if last_sender is not None:
-            self.cursor = last_sender
+        if last_lane is not None:
+            self.cursor = last_lane
         if claimed == requested:
             self.ask()
         elif not claimed and not self.running and self not in self.board.asking:

@@ -58,9 +58,17 @@ class Waits(Service):
         """Rows that the store could not remove. They would hold their lanes as long as this process lives."""
 
     async def take(
-        self, taking: Taking, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
+        self,
+        taking: Taking,
+        recipient: AgentName,
+        sender: AgentName,
+        thread: str | None,
+        deadline: float | None,
+        run: Run | None,
     ) -> MessageRow | None:
         """Take the next message of this sender, one that is there already first; None at the deadline.
+
+        It is one of the thread that is named, or of any.
 
         A run that waits in here gives up its lane meanwhile, unless it waits for a message of just that lane.
 
@@ -69,17 +77,17 @@ class Waits(Service):
             AgentNotFoundError: One of the two was removed.
             NotInitializedError: The SDK was closed meanwhile.
         """
-        if run is not None and run.is_in_lane(recipient.id, sender.id, Kind.CONVERSATION):
+        if run is not None and run.is_in_lane(recipient.id, sender.id, Kind.CONVERSATION, thread):
             run = None  # it gives nothing up: a message on its way would be handled and not taken
-        found = await taking.take_awaited(recipient.id, sender.id)
+        found = await taking.take_awaited(recipient.id, sender.id, thread)
         if found is not None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
             return found
         is_ended = False
-        async with self._registered(recipient, sender, deadline, run) as wait_id:
+        async with self._registered(recipient, sender, thread, deadline, run) as wait_id:
             while True:
                 with self.waiters.expect(wait_id, about=(sender.id, recipient.id)) as ready:
                     # What came between the look and the registration is seen here, what comes later is announced.
-                    found = await taking.take_awaited(recipient.id, sender.id)
+                    found = await taking.take_awaited(recipient.id, sender.id, thread)
                     if found is not None:
                         return found
                     if is_ended:  # and what was still there somebody else has taken
@@ -92,7 +100,7 @@ class Waits(Service):
                             async with asyncio.timeout_at(deadline):
                                 is_ended = (await ready).is_ended
                     except builtins.TimeoutError:
-                        return await taking.take_awaited(recipient.id, sender.id)
+                        return await taking.take_awaited(recipient.id, sender.id, thread)
 
     def look(self) -> None:
         """Messages that are waited for may be there."""
@@ -100,13 +108,13 @@ class Waits(Service):
 
     @contextlib.asynccontextmanager
     async def _registered(
-        self, recipient: AgentName, sender: AgentName, deadline: float | None, run: Run | None
+        self, recipient: AgentName, sender: AgentName, thread: str | None, deadline: float | None, run: Run | None
     ) -> AsyncIterator[str]:
         self.waiters.check_open()
         loop = asyncio.get_running_loop()
         left = None if deadline is None else max(deadline - loop.time(), 0.001)
         within = None if run is None else run.delivery.message_id
-        wait = NewWait(uuid7(), recipient.id, sender.id, left, within)
+        wait = NewWait(uuid7(), recipient.id, sender.id, left, within, thread)
         # A task of its own: cut off by a cancellation it could take effect behind the removal, and hold for ever.
         registering = self._held[wait] = asyncio.create_task(
             self.sessions.register_wait(wait, owner=self.presence.process_id), name="agent-messaging-wait"

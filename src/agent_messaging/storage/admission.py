@@ -44,6 +44,8 @@ Use = tuple[str, list[str] | None]
 """What a key was used for: fingerprint and message ids, unless these cannot be read."""
 Pair = tuple[str, str]
 """Sender and recipient, or asker and responder; of a session its two agents in order."""
+Talk = tuple[Pair, str]
+"""A pair and one of its threads."""
 
 Refusal = NotWaiting | SessionLocked | MutualWait | Unexpected
 
@@ -70,8 +72,9 @@ class OpenAsk:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the store says about a conversation message, as it was before the call."""
+    """What the store says about a conversation message in a thread, as it was before the call."""
 
+    thread: str
     session_id: str | None
     """The open session of the two agents."""
     mine: OpenAsk | None
@@ -79,15 +82,23 @@ class Found:
     theirs: OpenAsk | None
     """The ask of the recipient to the sender."""
     asks_others: bool
-    """The recipient has an open ask to anybody but the sender."""
+    """The recipient has an open ask beside that one, to anybody and in any thread."""
     waiters: frozenset[str]
     """The processes that wait for the message."""
     within: int | None
     """The message in whose run the call is made."""
     asked_by_run: int | None
     """The same, if that is itself an ask of the recipient to the sender."""
+    chained: int | None = None
+    """The ask of the sender to the recipient, in whatever thread, that the run is made for, however deep."""
+    taken_elsewhere: Sequence[str] = ()
+    """Where the group is `is_anywhere`: threads in which the sender's own code has taken an ask of the recipient."""
+    open_elsewhere: Sequence[str] = ()
+    """Likewise: threads with other open asks of the recipient to the sender. Of both it is enough to know two."""
     is_answerable: bool = True
     """`theirs` stays open until the commit, if nobody but this call ends it."""
+    there: Found | None = None
+    """What is found in the thread that `find_threads` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,7 @@ class Plan:
     sender_id: str
     recipient_id: str
     message_id: str
+    thread: str
     session_id: str
     opens: bool
     """The session is new."""
@@ -274,14 +286,36 @@ def is_answer(how: Answering | None, ask: OpenAsk | None, *, asked_by_run: int |
     return ask.taken_within == OUTSIDE
 
 
+def find_threads(groups: Sequence[NewGroup], found: Mapping[int, Found]) -> dict[int, str]:
+    """Threads that are to be looked into too, by the index of the group, because it may answer an ask there.
+
+    A message that names no thread answers the ask that its sender's own code has taken in its own thread, or else in
+    the only other one in which it has taken any. A reply for which none was taken answers the one in its own thread,
+    or else the only one there is.
+    """
+    threads = {}
+    for index, one in found.items():
+        group, own = groups[index], one.theirs
+        if not group.is_anywhere or group.answers is None or one.asked_by_run is not None:
+            continue
+        if own is not None and own.taken_within == OUTSIDE:
+            continue
+        meant = one.taken_elsewhere
+        if group.answers is Answering.REQUIRED and own is None and not meant:
+            meant = one.open_elsewhere
+        if len(meant) == 1:
+            threads[index] = meant[0]
+    return threads
+
+
 class _Conversations:
     """The sessions and asks of a call's pairs, as they are after the groups that were accepted so far."""
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.sessions: dict[Pair, str] = {}
+        self.sessions: dict[Talk, str] = {}
         """Those that the call has used."""
-        self.open: dict[Pair, OpenAsk | None] = {}
+        self.open: dict[Talk, OpenAsk | None] = {}
         """By asker and responder, where the call has changed it."""
         self.ended: set[int] = set()
         self.asked: dict[int, WaitingAsk] = {}
@@ -294,13 +328,13 @@ class _Conversations:
         """What is to become of the group; nothing is done yet."""
         (delivery,) = group.deliveries
         pair = (group.sender_id, delivery.recipient_id)
-        session_id = self.sessions.get(pair_of(group), found.session_id)
-        theirs = self.open.get(pair[::-1], found.theirs)
-        answered = None
-        if theirs is not None and (theirs.seq < 0 or found.is_answerable):
-            answered = theirs if is_answer(group.answers, theirs, asked_by_run=found.asked_by_run) else None
+        if found.there is not None and self._find_answered(group, pair, found.there) is not None:
+            found = found.there
+        answered = self._find_answered(group, pair, found)
+        session_id = self.sessions.get((pair_of(group), found.thread), found.session_id)
         if answered is None and group.answers is Answering.REQUIRED:
-            return NotWaiting(session_id)
+            return NotWaiting(session_id, (*found.taken_elsewhere, *found.open_elsewhere))
+        theirs = self.open.get((pair[::-1], found.thread), found.theirs)
         ask = None
         if group.ask_timeout is not None:
             ask = OpenAsk(self.next_seq, delivery.message_id, self.view.owner, found.within, _taken_within(answered))
@@ -312,6 +346,7 @@ class _Conversations:
         return Plan(
             *pair,
             delivery.message_id,
+            found.thread,
             session_id=session_id or group.session_id,
             opens=session_id is None,
             answered=answered,
@@ -324,43 +359,54 @@ class _Conversations:
     def accept(self, plan: Plan) -> None:
         """Take in what is to be stored."""
         sender_id, recipient_id = pair = (plan.sender_id, plan.recipient_id)
-        self.sessions[min(pair), max(pair)] = plan.session_id
+        self.sessions[(min(pair), max(pair)), plan.thread] = plan.session_id
         if (answered := plan.answered) is not None:
-            self.open[recipient_id, sender_id] = None
+            self.open[pair[::-1], plan.thread] = None
             self.ended.add(answered.seq)
             if answered.seq < 0:
                 answered.answer_id = plan.message_id
                 del self.asked[answered.seq]
                 self.askers[recipient_id] -= 1
         if (ask := plan.ask) is not None:
-            self.open[pair] = ask
+            self.open[pair, plan.thread] = ask
             self.asked[ask.seq] = _waiting(pair, ask, answered)
             self.askers[sender_id] += 1
             self.next_seq -= 1
 
+    def _find_answered(self, group: NewGroup, pair: Pair, found: Found) -> OpenAsk | None:
+        theirs = self.open.get((pair[::-1], found.thread), found.theirs)
+        if theirs is not None and theirs.seq > 0 and not found.is_answerable:
+            return None
+        return theirs if is_answer(group.answers, theirs, asked_by_run=found.asked_by_run) else None
+
     def _refuse(
         self, pair: Pair, found: Found, ask: OpenAsk, theirs: OpenAsk | None, answered: OpenAsk | None
     ) -> SessionLocked | MutualWait | None:
-        mine = self.open.get(pair, found.mine)
-        # A circle goes on from the recipient, or through the ask of the same pair behind which the new one waits.
+        mine = self.open.get((pair, found.thread), found.mine)
+        # A circle goes on from the recipient, or through an ask of the same pair behind which the new one waits: the
+        # one in the same thread, or the one that it is made for, which would be asked again, and again.
         waits_new = self.askers[pair[1]] - (answered is not None and answered.seq < 0)
-        if mine is not None or found.asks_others or theirs is not answered or waits_new:
-            path = self._find_circle(_waiting(pair, ask, answered), mine, answered)
+        if mine is not None or found.chained is not None or found.asks_others or theirs is not answered or waits_new:
+            new = _waiting(pair, ask, answered)
+            path = self._find_circle(new, None if mine is None else mine.seq, answered)
+            if path is None and mine is None and found.chained is not None:
+                path = self._find_circle(new, found.chained, answered)
             if path is not None:
                 return MutualWait(path)
-        return None if mine is None else SessionLocked(mine.ask_id)
+        return None if mine is None else SessionLocked(mine.ask_id, found.thread)
 
-    def _find_circle(self, new: WaitingAsk, mine: OpenAsk | None, answered: OpenAsk | None) -> list[str] | None:
+    def _find_circle(self, new: WaitingAsk, first: int | None, answered: OpenAsk | None) -> list[str] | None:
+        """The circle that the new ask would close; with `first`, one behind the ask of this number."""
         graph = self.view.graph
         if graph is None:
             raise GraphMissing
         waiting = {ask.seq: ask for ask in graph.asks if ask.seq not in self.ended} | self.asked
         if answered is not None:
             waiting.pop(answered.seq, None)
-        if mine is None:
+        if first is None:
             return find_circle(new, waiting.values(), graph.staff)
         # One that cannot be reached from the recipient does not wait for the new one.
-        behind = waiting.get(mine.seq)
+        behind = waiting.get(first)
         return None if behind is None else find_circle(new, waiting.values(), graph.staff, behind=behind)
 
 

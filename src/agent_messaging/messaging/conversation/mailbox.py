@@ -111,7 +111,7 @@ class ConversationMailbox(ConversationCalls[T]):
         rows: list[MessageRow] = []
         while True:
             try:
-                page = await taking.read(recipient.id, sender_id=sender_id, limit=READ_AT_ONCE)
+                page = await taking.read(recipient.id, sender_id=sender_id, thread=None, limit=READ_AT_ONCE)
             except (DatabaseError, OutcomeUnknownError) as error:
                 if not rows:
                     raise
@@ -192,7 +192,7 @@ class ConversationMailbox(ConversationCalls[T]):
         run = current_run(engine.stations)
         while True:
             with engine.reading.call() as taking:
-                row = await engine.waits.take(taking, recipient, sender, deadline, run)
+                row = await engine.waits.take(taking, recipient, sender, None, deadline, run)
                 if row is None:
                     return None
                 engine.announcer.read([row.message_id])

@@ -10,7 +10,13 @@ from typing import Protocol
 
 from ...models import DeliveryState, Kind, SessionType
 from ..batches import size_of
+from .messages import MAIN
 from .sessions import EndedAsk
+
+
+def lane_of(sender_id: str, thread: str) -> str:
+    """The lane of what an agent sends in a thread: order is kept, and runs are one at a time, in each by itself."""
+    return sender_id + thread  # the id has always the same length
 
 
 class Answering(StrEnum):
@@ -78,8 +84,12 @@ class NewGroup:
     idempotency_key: str | None = None
     fingerprint: str = ""
     """Hash of recipients, payload and options; compared where the key was used before."""
+    thread: str = MAIN
+    """Of kind conversation: the one that it belongs to."""
+    is_anywhere: bool = False
+    """Of one that `answers`: where the ask that is meant is in another thread, it belongs there instead."""
     session_id: str | None = None
-    """Of kind conversation: the id of the session that is opened if the two agents have no open one."""
+    """Of kind conversation: the id of the session that is opened if the thread of the two agents has no open one."""
     session_type: SessionType = SessionType.ASYNC
     """Of a session that is opened."""
     answers: Answering | None = None
@@ -95,6 +105,11 @@ class NewGroup:
     """Of kind conversation: leave a notice for `SessionStore.take_notices`, unless the message is an answer, somebody
     waits for it, or its recipient waits for an answer of its sender."""
     publication: Publication | None = None
+
+    @property
+    def lane(self) -> str:
+        """Of each recipient and kind, the lane that it goes into."""
+        return lane_of(self.sender_id, self.thread)
 
     @property
     def size(self) -> int:
@@ -159,17 +174,20 @@ class TooManySubscribers:
 
 @dataclass(frozen=True, slots=True)
 class NotWaiting:
-    """The recipient has no open ask to the sender; nothing was stored."""
+    """The recipient has no open ask to the sender that this answers; nothing was stored."""
 
     session_id: str | None
-    """Their open session; None if they have none."""
+    """Their open session in the thread; None if they have none."""
+    threads: Sequence[str] = ()
+    """Where `is_anywhere`: a few of the threads in which it has some, and more than one may be meant."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLocked:
-    """The sender has an open ask to the recipient already; nothing was stored."""
+    """The sender has an open ask to the recipient in this thread already; nothing was stored."""
 
     ask_id: str
+    thread: str = MAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +228,8 @@ class ClaimRequest:
     """Seconds a run may take; see NewGroup.run_limit."""
     ordered: bool = True
     """False gives up the order: any due delivery may be taken, oldest first within a sender."""
-    after_sender: str | None = None
-    """Begin the round with the first lane after this sender; None with the first."""
+    after_lane: str | None = None
+    """Begin the round with the first lane after this one; None with the first."""
     origin: str | None = None
     """Take only what this process stored (used while it drains)."""
 
@@ -241,12 +259,18 @@ class ClaimedDelivery:
     origin: str | None
     """The process that stored it."""
     session_id: str | None = None
+    thread: str = MAIN
     ask_timeout: float | None = None
     """Of an ask: the seconds its asker waits. Its run may take so long, if that is more than the request's limit."""
     turn: TurnRef | None = None
     """Of kind turn: the one it is about. None where that is over, as of a dead letter that was redriven too late."""
     topic: str | None = None
     """Of a publication: where it was published."""
+
+    @property
+    def lane(self) -> str:
+        """Its lane among those of its recipient and kind."""
+        return lane_of(self.sender_id, self.thread)
 
     @property
     def size(self) -> int:
@@ -403,9 +427,9 @@ class DeliveryStore(Protocol):
         the open asks (SessionLocked), the circles (MutualWait; see `storage/circles.py`), whether it is expected; last
         the mailboxes, which an answer does not count for. One refused group stores nothing and hinders no other. Two
         groups with one new key in one call: the second is answered like any repeat.
-        A conversation message has one recipient. It goes to the pair's open session, or opens one. One that answers an
-        ask ends it as `replied`, is itself done and read, and the message of the ask becomes read with it. Where a wait
-        is registered for its lane, it is never claimed here.
+        A conversation message has one recipient. It goes to the open session of the pair in its thread, or opens one.
+        One that answers an ask ends it as `replied`, is itself done and read, and the message of the ask becomes read
+        with it. Where a wait is registered for its lane, it is never claimed here.
         A delivery with `claim` is claimed for `owner` in the same commit if it is due, its lane has nothing queued that
         is due and nothing claimed by another process, and the owner has not ended; the caller guarantees that the
         lane's own earlier run has ended and that at most the first delivery of a lane in one call asks for it. With

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from ...models import Kind, MessageType
 
+MAIN = ""
+"""The name of the main thread of two agents: the conversation that they have without naming any."""
+
 
 class Role(StrEnum):
     """Which side of a message an agent is on."""
@@ -33,6 +36,7 @@ class MessageRow:
     read_at: datetime | None
     session_id: str | None
     message_type: MessageType = MessageType.USER_DEFINED
+    thread: str = MAIN
     topic: str | None = None
     """Of a publication: where it was published."""
 

@@ -1,7 +1,7 @@
 """The port of conversations: sessions, asks, and whoever waits for a message.
 
-A *session* belongs to a pair of agents and is opened by the pair's first message (`DeliveryStore.append`); after
-`end_session` the next message opens a new one. At most one session of a pair is open.
+A *session* belongs to a pair of agents and a thread. The pair's first message there opens it (`DeliveryStore.append`);
+after `end_session` the next message opens a new one. At most one session of a pair and thread is open.
 
 An *ask* is a conversation message whose sender waits. Its life, one guarded change per arrow, the first one wins:
 
@@ -11,13 +11,16 @@ An *ask* is a conversation message whose sender waits. Its life, one guarded cha
     open ──its delivery became dead──▶ failed
     open ──its asker gave up, its process ended, or it was withdrawn──▶ cancelled
 
-Whoever loses the race changes nothing and reports what the row says. An agent has at most one open ask to another one.
+Whoever loses the race changes nothing and reports what the row says. An agent has at most one open ask to another one
+in each thread.
 An ask that ends while its delivery is still queued, or returns to the queue after it ended, takes the delivery along:
 done if it was replied, else expired. A claimed delivery is left to its run.
 
-A *wait* says that an agent's own code waits for the next message of another one. While it is registered no `claim` and
-no claiming `append` takes from that lane; what is queued there is taken by `take_awaited`. Whoever registers it calls
-that before it sleeps and whenever `find_waits` says so.
+A *wait* says that an agent's own code waits for the next message of another one, in one thread or in any. While it is
+registered no `claim` and no claiming `append` takes from these lanes; what is queued there is taken by `take_awaited`.
+Whoever registers it calls that before it sleeps and whenever `find_waits` says so.
+
+Where a method takes a `thread` to look into, None is all of them.
 
 The messages of one session are committed in the order of their seq, so that each reading is a prefix of the later ones.
 """
@@ -30,7 +33,7 @@ from datetime import datetime
 from typing import Protocol
 
 from ...models import AskState, SessionType
-from .messages import MessageRow
+from .messages import MAIN, MessageRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class SessionRow:
     session_id: str
     agent_a_id: str
     agent_b_id: str
+    thread: str
     session_type: SessionType
     waiting_id: str | None
     """The agent that waits for an answer: the one that began to wait first; None if nobody waits."""
@@ -130,6 +134,8 @@ class NewWait:
     """Seconds after which it holds nothing back, whatever became of its process; None: as long as that lives."""
     within: str | None = None
     """The id of the message in whose run it waits: meanwhile that run does not hold its lane."""
+    thread: str | None = None
+    """None: a message of any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ class WaitRow:
     is_ready: bool
     """A message is there that `take_awaited` would take."""
     is_ended: bool
-    """The session between the two was ended since it was registered."""
+    """The session that it waits in was ended since it was registered; for any thread, that of the main one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,29 +174,32 @@ class SessionStore(Protocol):
 
     async def find_session(self, session_id: str) -> SessionRow | None: ...
 
-    async def find_open_session(self, agent_id: str, other_id: str) -> SessionRow | None:
-        """The open session of this pair, in either order."""
+    async def find_open_session(self, agent_id: str, other_id: str, thread: str = MAIN) -> SessionRow | None:
+        """The open session of this pair in a thread, in either order."""
         ...
 
-    async def list_sessions(self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0) -> list[SessionRow]:
+    async def list_sessions(
+        self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0, thread: str | None = None
+    ) -> list[SessionRow]:
         """A page of an agent's sessions, newest first."""
         ...
 
     async def end_session(
-        self, agent_id: str, other_id: str, ending: NewEnding, *, now: datetime | None = None
+        self, agent_id: str, other_id: str, ending: NewEnding, thread: str = MAIN, *, now: datetime | None = None
     ) -> EndedSession | None:
-        """End the open session of this pair; None if there is none.
+        """End the open session of this pair in a thread; None if there is none.
 
-        In one commit: the session is ended, its open asks are `ended`, queued deliveries of those expire, the waits
-        between the two are marked as ended, and the ending is stored as a message of type `ending` from the first
-        agent to the second: done and read from the start. Other queued messages stay and are handled.
+        In one commit: the session is ended, its open asks are `ended`, queued deliveries of those expire, the waits of
+        the two for this thread are marked as ended, and the ending is stored as a message of type `ending` from the
+        first agent to the second: done and read from the start. A wait for any thread ends with the main one. Other
+        queued messages stay and are handled, and so does everything in other threads.
         Repeat-safe by the id of the ending: a repeat answers as the first time.
         """
         ...
 
     async def count_messages(self, session_id: str) -> SessionCounts: ...
 
-    async def statistics(self, agent_id: str) -> SessionStatistics: ...
+    async def statistics(self, agent_id: str, thread: str | None = None) -> SessionStatistics: ...
 
     async def list_messages(
         self, session_id: str, *, limit: int, after_seq: int | None = None, unread_only: bool = False
@@ -205,6 +214,7 @@ class SessionStore(Protocol):
         recipient_id: str,
         *,
         sender_id: str | None = None,
+        thread: str | None = None,
         mark: bool = True,
         limit: int,
         after_seq: int | None = None,
@@ -277,9 +287,15 @@ class SessionStore(Protocol):
         ...
 
     async def take_awaited(
-        self, recipient_id: str, sender_id: str, *, within: str | None = None, now: datetime | None = None
+        self,
+        recipient_id: str,
+        sender_id: str,
+        *,
+        thread: str | None = None,
+        within: str | None = None,
+        now: datetime | None = None,
     ) -> MessageRow | None:
-        """Take the oldest unread conversation message of the lane that no handler has or had; None if there is none.
+        """Take the oldest unread conversation message of a sender that no handler has or had; None if there is none.
 
         That is one whose delivery is queued and due, which is done with it, or one stored without a duty to handle it
         (a late answer, what the handler of a message returned). It is marked as read in the same commit, `within` as

@@ -20,12 +20,14 @@ pairs are locked, and so is every ask that may be answered. Two asks that could 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
 from ...exceptions import StorageBusyError
+from ...ids import uuid7
 from ...models import AskState
 from ..admission import (
     Admission,
@@ -34,11 +36,12 @@ from ..admission import (
     GraphMissing,
     Key,
     OpenAsk,
-    Pair,
     Plan,
+    Talk,
     Use,
     View,
     admit,
+    find_threads,
     is_conversation,
     judge_repeat,
     key_of,
@@ -48,6 +51,7 @@ from ..circles import Place, Staff, WaitingAsk
 from ..mailboxes import MailboxGauge
 from ..ports import (
     CLAIM_MARGIN,
+    MAIN,
     AppendOutcome,
     Claim,
     Duplicate,
@@ -77,11 +81,19 @@ _BY_KEY = (Stored, Duplicate, KeyConflict)
 """What the first call under a key, and its repeats, are answered with."""
 
 Lane = tuple[str, str, str]
-"""Recipient, kind, sender."""
+"""Recipient, kind, and the lane among theirs."""
 
 
 class _LostRace(Exception):
     """Another process stored one of our keys first."""
+
+
+class _InOtherThreads(Exception):
+    """Messages may answer asks in other threads, whose sessions are to be locked with their own from the beginning."""
+
+    def __init__(self, threads: dict[int, str]) -> None:
+        super().__init__()
+        self.threads = threads
 
 
 class _AgentsMissing(Exception):
@@ -103,11 +115,14 @@ class Appender:
         self, groups: Sequence[NewGroup], *, owner: str, repeat: bool, budget: float | None, now: datetime | None
     ) -> list[AppendOutcome]:
         trusting = not repeat
+        threads: dict[int, str] = {}
         for _ in range(_TRIES):
-            batch = _Batch(groups, owner, now, self._gauge, repeat=repeat, trusting=trusting)
+            batch = _Batch(groups, owner, now, self._gauge, repeat=repeat, trusting=trusting, threads=threads)
             try:
                 # Repeatable: message ids make a second try find what the first may have stored.
                 await self._engine.run(batch.store, write=True, single=batch.is_plain, repeatable=True, budget=budget)
+            except _InOtherThreads as error:
+                threads = error.threads
             except _AgentsMissing:
                 trusting = False
             except _AlreadyStored:  # an earlier try was committed after all
@@ -132,8 +147,8 @@ class _Batch:
     view: View
     lanes: set[Lane] | None
     """Those whose locks were free; None: not tried yet."""
-    opened: dict[Pair, str]
-    """The sessions that were opened for pairs that had none."""
+    opened: dict[Talk, str]
+    """The sessions that were opened where there was none."""
     admission: Admission
 
     def __init__(
@@ -145,6 +160,7 @@ class _Batch:
         *,
         repeat: bool,
         trusting: bool,
+        threads: Mapping[int, str],
     ) -> None:
         self.groups = groups
         self.owner = owner
@@ -154,6 +170,8 @@ class _Batch:
         """Look first for what is already stored under these ids."""
         self.trusting = trusting
         """Believe that all agents exist."""
+        self.threads = threads
+        """Those that are looked into beside the messages' own, by the index of the group."""
         self.has_keys = any(group.idempotency_key is not None for group in groups)
         self.has_publications = any(group.publication is not None for group in groups)
         self.has_conversations = any(is_conversation(group) for group in groups)
@@ -283,7 +301,7 @@ class _Batch:
         topics_ = [None if group.publication is None else group.publication.topic for group in groups]
         if has_plans:
             positions = {message_id: position for position, (message_id, *_) in enumerate(deliveries, 1)}
-            effects = columns((_effects(group, plan, positions) for group, _, plan in accepted), 8)
+            effects = columns((_effects(group, plan, positions) for group, _, plan in accepted), 9)
             rows = await connection.fetch(_ASKS["append_insert_conversation"], *values, *effects, CLAIM_MARGIN, topics_)
         else:
             rows = await connection.fetch(_SQL["append_insert_messages"], *values, topics_)
@@ -304,37 +322,49 @@ class _Batch:
         if not indexes:
             return
         groups = [self.groups[index] for index in indexes]
-        openers = {pair_of(group): group for group in reversed(groups)}
-        sessions = [(group.session_id, *pair, str(group.session_type)) for pair, group in sorted(openers.items())]
+        wanted = [(index, self.groups[index].thread) for index in indexes]
+        others = [(index, self.threads[index]) for index in indexes if index in self.threads]
+        openers: dict[Talk, tuple[str, str]] = {}
+        for index, thread in (*wanted, *others):
+            group = self.groups[index]
+            # One that is looked into too has a session, unless it has just been ended: then it is opened in vain.
+            id = group.session_id if thread == group.thread else uuid7()
+            openers.setdefault((pair_of(group), thread), (str(id), str(group.session_type)))
+        sessions = [(id, *pair, thread, type_) for (pair, thread), (id, type_) in sorted(openers.items())]
         lanes = _list_lanes(self.groups)
         rows = await connection.fetch(
             _ASKS["append_open_sessions"],
             *columns(_list_askers(groups), 2),
-            *columns(sessions, 4),
+            *columns(sessions, 5),
             *columns(lanes, 3),
             self.now,
         )
         opened = {row["opened_id"] for row in rows if row["opened_id"] is not None}
-        self.opened = {pair: str(group.session_id) for pair, group in openers.items() if group.session_id in opened}
+        self.opened = {talk: id for talk, (id, _) in openers.items() if id in opened}
         self.lanes = {lanes[row["position"] - 1] for row in rows if row["locked"]}
         rows = await connection.fetch(
             _ASKS["append_find_pairs"],
-            [group.sender_id for group in groups],
-            [group.deliveries[0].recipient_id for group in groups],
-            [group.within for group in groups],
-            [None if group.answers is None else str(group.answers) for group in groups],
+            *columns([_wanted(self.groups[index], thread) for index, thread in (*wanted, *others)], 6),
             self.now,
         )
-        self.view.found = {indexes[row["position"] - 1]: _found(row, opened) for row in rows}
+        found = {row["position"] - 1: row for row in rows}
+        there = {index: _found(found[len(wanted) + at], thread, opened) for at, (index, thread) in enumerate(others)}
+        self.view.found = {
+            index: replace(_found(found[at], thread, opened), there=there.get(index))
+            for at, (index, thread) in enumerate(wanted)
+        }
+        threads = find_threads(self.groups, self.view.found)
+        if threads.keys() - self.threads:
+            raise _InOtherThreads({**self.threads, **threads})
 
     async def _correct_sessions(self, connection: Connection) -> None:
-        """Take back what was opened for a group that is refused, or pass it on to the first of its pair that is not."""
+        """Take back what was opened for a group that is refused, or pass it on to the first there that is not."""
         openers = {
-            pair_of(group): (plan.session_id, str(group.session_type))
+            (pair_of(group), plan.thread): (plan.session_id, str(group.session_type))
             for group, _, plan in self.admission.accepted
             if plan is not None and plan.opens
         }
-        corrections = [(opened_id, *openers.get(pair, (None, None))) for pair, opened_id in self.opened.items()]
+        corrections = [(opened_id, *openers.get(talk, (None, None))) for talk, opened_id in self.opened.items()]
         rows = [row for row in corrections if row[0] != row[1]]
         if rows:
             await connection.execute(_ASKS["append_correct_sessions"], *columns(rows, 3))
@@ -357,7 +387,7 @@ class _Batch:
 def _effects(group: NewGroup, plan: Plan | None, positions: Mapping[str, int]) -> tuple[object, ...]:
     """What a group does beside storing its messages, in the order of `append_insert_conversation`."""
     if plan is None:
-        return None, False, None, None, None, None, False, False
+        return None, False, None, None, None, None, False, False, MAIN
     ask, answered = plan.ask, plan.answered
     return (
         group.ask_timeout,
@@ -368,7 +398,14 @@ def _effects(group: NewGroup, plan: Plan | None, positions: Mapping[str, int]) -
         ask and ask.within,
         group.idempotency_key is not None,
         plan.notify,
+        plan.thread,
     )
+
+
+def _wanted(group: NewGroup, thread: str) -> tuple[object, ...]:
+    """What `append_find_pairs` is asked of a message in a thread."""
+    answers = None if group.answers is None else str(group.answers)
+    return group.sender_id, group.deliveries[0].recipient_id, group.within, answers, thread, group.is_anywhere
 
 
 def _stored(row: Any) -> Stored:
@@ -383,9 +420,10 @@ def _stored(row: Any) -> Stored:
     )
 
 
-def _found(row: Any, opened: set[str]) -> Found:
+def _found(row: Any, thread: str, opened: set[str]) -> Found:
     session_id = row["session_id"]
     return Found(
+        thread,
         None if session_id in opened else session_id,
         mine=_open_ask(row, "own"),
         theirs=_open_ask(row, "other"),
@@ -393,6 +431,9 @@ def _found(row: Any, opened: set[str]) -> Found:
         waiters=frozenset(row["waiters"]),
         within=row["within"],
         asked_by_run=row["asked_by_run"],
+        chained=row["chained"],
+        taken_elsewhere=row["taken_elsewhere"] or (),
+        open_elsewhere=row["open_elsewhere"] or (),
         is_answerable=row["answerable"],
     )
 
@@ -428,7 +469,7 @@ def _list_lanes(groups: Sequence[NewGroup]) -> list[Lane]:
 
 
 def _lane(group: NewGroup, recipient_id: str) -> Lane:
-    return recipient_id, str(group.kind), group.sender_id
+    return recipient_id, str(group.kind), group.lane
 
 
 async def _find_keys(connection: Connection, keys: Iterable[Key]) -> dict[Key, Use]:

@@ -35,6 +35,9 @@ _ASKS = Queries(__package__, "asks")
 _MOST_LANES = 256
 """Candidates in one call: each holds an advisory lock until the commit, and the server's room for locks is limited."""
 
+_ID = 36
+"""Characters of an agent's id, with which a lane begins; see `ports.lane_of`."""
+
 
 async def settle(connection: Connection, settlements: list[Settlement], owner: str, now: datetime | None) -> Ended:
     """End the claims that are still the newest; no settlement is said twice."""
@@ -139,10 +142,11 @@ async def claim(
                 [request.recipient_id for _, request in chosen],
                 [str(request.kind) for _, request in chosen],
                 [request.limit for _, request in chosen],
-                [request.after_sender for _, request in chosen],
+                [None if request.after_lane is None else request.after_lane[:_ID] for _, request in chosen],
                 [request.origin for _, request in chosen],
                 _MOST_LANES,
                 now,
+                [None if request.after_lane is None else request.after_lane[_ID:] for _, request in chosen],
             )
             for row in rows:
                 index = chosen[row["position"] - 1][0]
@@ -179,6 +183,7 @@ async def claim(
             created_at=row["created_at"],
             origin=row["origin"],
             session_id=row["session_id"],
+            thread=row["thread"],
             ask_timeout=row["ask_timeout"],
             turn=None if row["turn"] is None else TurnRef(row["meeting_id"], row["turn"]),
             topic=row["topic"],

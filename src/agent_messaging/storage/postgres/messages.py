@@ -12,7 +12,7 @@ from typing import Any
 
 from ...models import Kind, MessageType
 from ..aside import damaged_message
-from ..ports import MessageRow, Role
+from ..ports import MAIN, MessageRow, Role
 from ..sql import Queries
 from .engine import Engine
 
@@ -89,7 +89,8 @@ class PostgresMessages:
 def to_message(row: Any) -> MessageRow:
     """A row of any query that reads messages as records; a damaged one, where no record can be made of it."""
     try:
-        return MessageRow(**{**row, "kind": Kind(row["kind"]), "message_type": MessageType(row["message_type"])})
+        named = {"kind": Kind(row["kind"]), "message_type": MessageType(row["message_type"])}
+        return MessageRow(**{**row, **named, "thread": row.get("thread") or MAIN})
     except ValueError:
         place, agents = (row["seq"], row["message_id"], row["kind"]), (row["sender_id"], row["recipient_id"])
         return damaged_message(*place, *agents, read_at=row["read_at"], session_id=row["session_id"])

@@ -13,6 +13,7 @@ from ...models import AskState, SessionType
 from ..aside import ask_state, read
 from ..batches import MAX_BYTES
 from ..ports import (
+    MAIN,
     AnswerRow,
     AskRow,
     EndedAsk,
@@ -48,31 +49,35 @@ class PostgresSessions:
         rows = await self._fetch("find_session", session_id)
         return read(_session, rows[0], "the session") if rows else None
 
-    async def find_open_session(self, agent_id: str, other_id: str) -> SessionRow | None:
-        rows = await self._fetch("find_open_session", agent_id, other_id)
+    async def find_open_session(self, agent_id: str, other_id: str, thread: str = MAIN) -> SessionRow | None:
+        rows = await self._fetch("find_open_session", agent_id, other_id, thread)
         return read(_session, rows[0], "the session") if rows else None
 
-    async def list_sessions(self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0) -> list[SessionRow]:
-        rows = await self._fetch("list_sessions", agent_id, open_only, limit, offset)
+    async def list_sessions(
+        self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0, thread: str | None = None
+    ) -> list[SessionRow]:
+        rows = await self._fetch("list_sessions", agent_id, open_only, limit, offset, thread)
         return self._engine.aside.all(_session, rows, "a session")
 
     async def end_session(
-        self, agent_id: str, other_id: str, ending: NewEnding, *, now: datetime | None = None
+        self, agent_id: str, other_id: str, ending: NewEnding, thread: str = MAIN, *, now: datetime | None = None
     ) -> EndedSession | None:
+        awaited = thread or None
+
         async def work(connection: Connection) -> EndedSession | None:
-            found = await connection.fetch(_SQL["end_session_find"], agent_id, other_id)
+            found = await connection.fetch(_SQL["end_session_find"], agent_id, other_id, thread)
             if not found:
-                return await _find_ended(connection, ending.message_id)
+                return await _find_ended(connection, ending.message_id, awaited)
             session_id = found[0]["session_id"]
             ended = await connection.fetch(_SQL["end_session"], session_id, agent_id, ending.message_id, now)
             if not ended:
-                return await _find_ended(connection, ending.message_id)
+                return await _find_ended(connection, ending.message_id, awaited)
             moment = ended[0]["ended_at"]
             rows = await connection.fetch(_SQL["end_session_asks"], session_id, moment)
             seqs = [row["seq"] for row in rows]
             workers = await asks.find_workers(connection, seqs)
             await asks.settle_deliveries(connection, seqs, moment)
-            waits = await connection.fetch(_SQL["end_session_waits"], agent_id, other_id)
+            waits = await connection.fetch(_SQL["end_session_waits"], agent_id, other_id, awaited)
             await connection.execute(
                 _SQL["end_session_store"],
                 ending.message_id,
@@ -82,6 +87,7 @@ class PostgresSessions:
                 ending.content,
                 ending.checksum,
                 moment,
+                thread,
             )
             return _ended(session_id, rows, workers | {row["process_id"] for row in waits})
 
@@ -91,8 +97,8 @@ class PostgresSessions:
         (row,) = await self._fetch("count_messages", session_id)
         return SessionCounts(**row)
 
-    async def statistics(self, agent_id: str) -> SessionStatistics:
-        (row,) = await self._fetch("statistics", agent_id)
+    async def statistics(self, agent_id: str, thread: str | None = None) -> SessionStatistics:
+        (row,) = await self._fetch("statistics", agent_id, thread)
         return SessionStatistics(**row)
 
     async def list_messages(
@@ -108,6 +114,7 @@ class PostgresSessions:
         recipient_id: str,
         *,
         sender_id: str | None = None,
+        thread: str | None = None,
         mark: bool = True,
         limit: int,
         after_seq: int | None = None,
@@ -115,7 +122,9 @@ class PostgresSessions:
         now: datetime | None = None,
     ) -> ReadPage:
         values = (recipient_id, after_seq, limit + 1)  # one more tells whether the page is the last
-        if sender_id is None:
+        if thread is not None:
+            rows = await self._fetch("read_find_in", *values, sender_id, self.most_bytes, thread)
+        elif sender_id is None:
             rows = await self._fetch("read_find", *values, self.most_bytes)
         else:
             rows = await self._fetch("read_find_from", *values, sender_id, self.most_bytes)
@@ -219,6 +228,7 @@ class PostgresSessions:
                     owner,
                     now,
                     wait.within,
+                    wait.thread,
                 )
             except asyncpg.ForeignKeyViolationError:
                 return False
@@ -235,9 +245,15 @@ class PostgresSessions:
         }
 
     async def take_awaited(
-        self, recipient_id: str, sender_id: str, *, within: str | None = None, now: datetime | None = None
+        self,
+        recipient_id: str,
+        sender_id: str,
+        *,
+        thread: str | None = None,
+        within: str | None = None,
+        now: datetime | None = None,
     ) -> MessageRow | None:
-        while found := await self._fetch("take_find", recipient_id, sender_id, now):
+        while found := await self._fetch("take_find", recipient_id, sender_id, now, thread):
             # Nothing, if somebody else has taken or claimed it meanwhile: it is not found again.
             if taken := await self._change("take", found[0]["seq"], now, within):
                 return to_message(taken[0])
@@ -278,9 +294,9 @@ def _taken(messages: Collection[MessageRow]) -> list[tuple[int, datetime]]:
     return [(row.seq, row.read_at) for row in messages if row.read_at is not None]
 
 
-async def _find_ended(connection: Connection, ending_id: str) -> EndedSession | None:
+async def _find_ended(connection: Connection, ending_id: str, awaited: str | None) -> EndedSession | None:
     """What an earlier try with the same ending has ended."""
-    rows = await connection.fetch(_SQL["end_session_again"], ending_id)
+    rows = await connection.fetch(_SQL["end_session_again"], ending_id, awaited)
     if not rows:
         return None
     ended = [row for row in rows if row["ask_id"] is not None]

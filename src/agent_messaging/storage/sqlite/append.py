@@ -16,7 +16,7 @@ import apsw
 from ...models import AskState
 from ..admission import HIDING, Admission, GraphMissing, Key, Plan, Use, View, admit, key_of
 from ..mailboxes import MailboxGauge
-from ..ports import AppendOutcome, Claim, EndedAsk, NewDelivery, NewGroup, Stored
+from ..ports import MAIN, AppendOutcome, Claim, EndedAsk, NewDelivery, NewGroup, Stored
 from ..sql import Queries
 from ..topics import has_nobody
 from . import pairs, topics
@@ -29,8 +29,8 @@ _SECOND = 1_000_000
 _PIECE = 32_000_000
 """Characters of content stored by one statement; SQLite takes texts up to a gigabyte."""
 
-Lane = tuple[str, str, str]
-"""Recipient, kind and sender."""
+Lane = tuple[str, str, str, str]
+"""Recipient, kind, sender and thread."""
 
 Message = tuple[Any, ...]
 """id, kind, sender, recipient, session, content, metadata, checksum; of a publication also its topic."""
@@ -123,7 +123,7 @@ class Append:
 
     def _find_busy_lanes(self, accepted: Accepted) -> set[Lane]:
         lanes = [
-            _lane(group, delivery)
+            _lane(group, delivery, plan)
             for group, _, plan in accepted
             if plan is None or not plan.is_done
             for delivery in group.deliveries
@@ -182,11 +182,11 @@ class Append:
             wait = 0 if is_done or group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
             left = None if group.expires_in is None else int(group.expires_in * _SECOND)
             # Left out for other kinds, which are to cost nothing more.
-            born: tuple[object, ...] = () if plan is None else (group.ask_timeout, 1 if is_done else None)
+            born: tuple[object, ...] = () if plan is None else (group.ask_timeout, 1 if is_done else None, plan.thread)
             for delivery in group.deliveries:
                 until = None
                 if not wait and not is_done:
-                    lane = _lane(group, delivery)
+                    lane = _lane(group, delivery, plan)
                     if delivery.claim and lane not in busy:
                         until = now + int(claim_limit(group.run_limit, group.ask_timeout) * _SECOND)
                         outcome.claims[delivery.message_id] = Claim(seq, 1, 1)
@@ -240,5 +240,5 @@ def _read_ids(text: str) -> list[str] | None:
     return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else None
 
 
-def _lane(group: NewGroup, delivery: NewDelivery) -> Lane:
-    return (delivery.recipient_id, group.kind, group.sender_id)
+def _lane(group: NewGroup, delivery: NewDelivery, plan: Plan | None) -> Lane:
+    return (delivery.recipient_id, group.kind, group.sender_id, MAIN if plan is None else plan.thread)

@@ -34,7 +34,7 @@ def claim(
             return claim(connection, [replace(requests[0], limit=requests[0].limit // 2)], owner, instant)
         raise
     if chosen:
-        until = [(row[2], instant.due + int(claim_limit(run_limit, row[-1]) * _SECOND)) for row, run_limit in chosen]
+        until = [(row[2], instant.due + int(claim_limit(run_limit, row[-2]) * _SECOND)) for row, run_limit in chosen]
         connection.execute(_SQL["claim_take"], {"rows": encode(until), "owner": owner, "at": instant.at})
     return [_claimed(row) for row, _ in chosen]
 
@@ -73,7 +73,7 @@ def _choose(
     if not asked:
         return []
     parameters = [
-        (n, r.recipient_id, r.kind, r.limit, r.after_sender, r.origin, int(r.recipient_id in suspected))
+        (n, r.recipient_id, r.kind, r.limit, r.after_lane, r.origin, int(r.recipient_id in suspected))
         for n, r in ((n, requests[n]) for n in asked)
     ]
     refused: dict[int, None] = {}
@@ -103,7 +103,7 @@ def _choose(
 
 def _claimed(row: list[Any]) -> ClaimedDelivery:
     (_, _, seq, token, attempt, max_attempts, origin, recipient_id, kind, sender_id, *message) = row
-    message_id, content, metadata, checksum, created_at, session_id, topic, turn, ask_timeout = message
+    message_id, content, metadata, checksum, created_at, session_id, topic, turn, ask_timeout, thread = message
     return ClaimedDelivery(
         Claim(seq, next_number(token), next_number(attempt)),
         message_id,
@@ -117,6 +117,7 @@ def _claimed(row: list[Any]) -> ClaimedDelivery:
         to_datetime(created_at),
         origin,
         session_id,
+        thread,
         ask_timeout,
         turn=None if turn is None else TurnRef(*turn),
         topic=topic,

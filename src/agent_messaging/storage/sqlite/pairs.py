@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import apsw
 
 from ...models import AskState, DeliveryState
-from ..admission import Found, Graph, OpenAsk, Plan, is_conversation
+from ..admission import Found, Graph, OpenAsk, Plan, find_threads, is_conversation
 from ..circles import Place, Staff, WaitingAsk
 from ..ports import NewGroup
 from ..sql import Queries
@@ -23,25 +25,53 @@ _PLACES = {DeliveryState.QUEUED: Place.QUEUED, DeliveryState.CLAIMED: Place.CLAI
 
 def find(connection: apsw.Connection, groups: Sequence[NewGroup], instant: Instant) -> dict[int, Found]:
     """The facts about the conversation messages among these groups, by their index."""
-    indexes = [index for index, group in enumerate(groups) if is_conversation(group)]
-    if not indexes:
+    own = {index: (group, group.thread) for index, group in enumerate(groups) if is_conversation(group)}
+    if not own:
         return {}
-    rows = [(one.sender_id, one.deliveries[0].recipient_id, one.within) for one in map(groups.__getitem__, indexes)]
-    found = fetch(connection, _SQL["append_find_pairs"], {"groups": encode(rows), "now": instant.due})
-    return {
-        index: Found(
-            session_id,
-            mine=None if mine is None else OpenAsk(*mine),
-            theirs=None if theirs is None else OpenAsk(*theirs),
-            asks_others=bool(asks_others),
-            waiters=frozenset(waiters),
-            within=run,
-            asked_by_run=run if is_asked_by_run else None,
-        )
-        for index, (session_id, mine, theirs, asks_others, waiters, run, is_asked_by_run) in zip(
-            indexes, found, strict=True
-        )
-    }
+    found = _find_in(connection, own, instant)
+    if threads := find_threads(groups, found):
+        there = _find_in(connection, {index: (groups[index], thread) for index, thread in threads.items()}, instant)
+        found.update((index, replace(found[index], there=one)) for index, one in there.items())
+    return found
+
+
+def _find_in(
+    connection: apsw.Connection, wanted: Mapping[int, tuple[NewGroup, str]], instant: Instant
+) -> dict[int, Found]:
+    """The same of these messages, each in a thread."""
+    rows = [
+        (one.sender_id, one.deliveries[0].recipient_id, one.within, thread, int(one.is_anywhere))
+        for one, thread in wanted.values()
+    ]
+    answers = fetch(connection, _SQL["append_find_pairs"], {"groups": encode(rows), "now": instant.due})
+    return {index: _found(thread, *row) for (index, (_, thread)), row in zip(wanted.items(), answers, strict=True)}
+
+
+def _found(
+    thread: str,
+    session_id: str | None,
+    mine: list[Any] | None,
+    theirs: list[Any] | None,
+    asks_others: int,
+    waiters: list[str],
+    within: int | None,
+    is_asked_by_run: int,
+    chained: int | None,
+    elsewhere: list[tuple[str, int]],
+) -> Found:
+    return Found(
+        thread,
+        session_id,
+        mine=None if mine is None else OpenAsk(*mine),
+        theirs=None if theirs is None else OpenAsk(*theirs),
+        asks_others=bool(asks_others),
+        waiters=frozenset(waiters),
+        within=within,
+        asked_by_run=within if is_asked_by_run else None,
+        chained=chained,
+        taken_elsewhere=[other for other, is_taken in elsewhere if is_taken],
+        open_elsewhere=[other for other, is_taken in elsewhere if not is_taken],
+    )
 
 
 def read_graph(connection: apsw.Connection, groups: Sequence[NewGroup]) -> Graph:
@@ -77,7 +107,7 @@ def store(
     for group, plan in accepted:
         seq = seqs[plan.message_id]
         if plan.opens:
-            sessions.append((plan.session_id, plan.sender_id, plan.recipient_id, group.session_type))
+            sessions.append((plan.session_id, plan.sender_id, plan.recipient_id, plan.thread, group.session_type))
         if plan.answered is not None and plan.answered.seq > 0:
             endings.append((plan.answered.seq, AskState.REPLIED, seq, None))
         if plan.ask is not None and group.ask_timeout is not None:

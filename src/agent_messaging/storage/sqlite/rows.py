@@ -34,7 +34,7 @@ def next_number(number: int) -> int:
 def message_row(row: list[Any]) -> MessageRow:
     """A message as all listings select it; a damaged one, where no record can be made of it."""
     seq, id, kind, sender_id, recipient_id, content, metadata, checksum, created_at, read_at, session_id, *more = row
-    type_, *topic = more  # the listings of notes alone select the topic
+    type_, *kept = more  # no listing of meetings selects the thread, and the listings of notes alone the topic
     agents, read_at = (sender_id, recipient_id), to_datetime_or_none(read_at)
     try:
         message_kind, message_type = Kind(kind), MessageType(type_)
@@ -42,7 +42,7 @@ def message_row(row: list[Any]) -> MessageRow:
         return damaged_message(seq, id, kind, *agents, read_at=read_at, session_id=session_id)
     body = content, metadata, checksum
     return MessageRow(
-        seq, id, message_kind, *agents, *body, to_datetime(created_at), read_at, session_id, message_type, *topic
+        seq, id, message_kind, *agents, *body, to_datetime(created_at), read_at, session_id, message_type, *kept
     )
 
 

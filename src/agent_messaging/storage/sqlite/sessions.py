@@ -12,6 +12,7 @@ from ...models import AskState, SessionType
 from ..aside import ask_state, read
 from ..batches import MAX_BYTES, size_of
 from ..ports import (
+    MAIN,
     AnswerRow,
     AskRow,
     EndedAsk,
@@ -55,26 +56,30 @@ class SQLiteSessions:
         row = await self._engine.read(lambda con: fetch(con, _SQL["find_session"], {"session": session_id}))
         return None if row is None else read(_session, row, "the session")
 
-    async def find_open_session(self, agent_id: str, other_id: str) -> SessionRow | None:
+    async def find_open_session(self, agent_id: str, other_id: str, thread: str = MAIN) -> SessionRow | None:
         """See the port."""
-        parameters = {"agent": agent_id, "other": other_id}
+        parameters = {"agent": agent_id, "other": other_id, "thread": thread}
         row = await self._engine.read(lambda con: fetch(con, _SQL["find_open_session"], parameters))
         return None if row is None else read(_session, row, "the session")
 
-    async def list_sessions(self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0) -> list[SessionRow]:
+    async def list_sessions(
+        self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0, thread: str | None = None
+    ) -> list[SessionRow]:
         """See the port."""
-        parameters = {"agent": agent_id, "open_only": open_only, "limit": limit, "offset": offset}
+        parameters: dict[str, Any] = {"agent": agent_id, "open_only": open_only, "thread": thread}
+        parameters |= {"limit": limit, "offset": offset}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_sessions"], parameters))
         return self._engine.aside.all(_session, rows, "a session")
 
     async def end_session(
-        self, agent_id: str, other_id: str, ending: NewEnding, *, now: datetime | None = None
+        self, agent_id: str, other_id: str, ending: NewEnding, thread: str = MAIN, *, now: datetime | None = None
     ) -> EndedSession | None:
         """See the port."""
 
         def end(connection: apsw.Connection) -> EndedSession | None:
             instant = self._clock.now(now)
             parameters: dict[str, Any] = {"agent": agent_id, "other": other_id, "ending": ending.message_id}
+            parameters |= {"thread": thread, "awaited": thread or None}
             found = fetch(connection, _SQL["end_session_find"], parameters)
             if found is None:
                 return None
@@ -98,9 +103,10 @@ class SQLiteSessions:
         counts = await self._engine.read(lambda con: fetch(con, _SQL["count_messages"], {"session": session_id}))
         return SessionCounts(*counts)
 
-    async def statistics(self, agent_id: str) -> SessionStatistics:
+    async def statistics(self, agent_id: str, thread: str | None = None) -> SessionStatistics:
         """See the port."""
-        counts = await self._engine.read(lambda con: fetch(con, _SQL["statistics"], {"agent": agent_id}))
+        parameters = {"agent": agent_id, "thread": thread}
+        counts = await self._engine.read(lambda con: fetch(con, _SQL["statistics"], parameters))
         return SessionStatistics(*counts)
 
     async def list_messages(
@@ -119,6 +125,7 @@ class SQLiteSessions:
         recipient_id: str,
         *,
         sender_id: str | None = None,
+        thread: str | None = None,
         mark: bool = True,
         limit: int,
         after_seq: int | None = None,
@@ -126,12 +133,10 @@ class SQLiteSessions:
         now: datetime | None = None,
     ) -> ReadPage:
         """See the port."""
-        name = "read_find" if sender_id is None else "read_find_from"
+        name = "read_find_in" if thread is not None else "read_find" if sender_id is None else "read_find_from"
         parameters: dict[str, Any] = {"recipient": recipient_id, "after_seq": after_seq or 0}
-        parameters["most_bytes"] = self.most_bytes
+        parameters |= {"sender": sender_id, "thread": thread, "most_bytes": self.most_bytes}
         parameters["limit"] = limit + 1  # one more, to know whether it is the last page
-        if sender_id is not None:
-            parameters["sender"] = sender_id
 
         def read(connection: apsw.Connection) -> list[Any]:
             return list(fetch(connection, _SQL[name], parameters))
@@ -217,6 +222,7 @@ class SQLiteSessions:
                 "wait": wait.wait_id,
                 "recipient": wait.recipient_id,
                 "sender": wait.sender_id,
+                "thread": wait.thread,
                 "owner": owner,
                 "until": None if wait.timeout is None else due + int(wait.timeout * _SECOND),
                 "within": wait.within,
@@ -239,11 +245,17 @@ class SQLiteSessions:
         }
 
     async def take_awaited(
-        self, recipient_id: str, sender_id: str, *, within: str | None = None, now: datetime | None = None
+        self,
+        recipient_id: str,
+        sender_id: str,
+        *,
+        thread: str | None = None,
+        within: str | None = None,
+        now: datetime | None = None,
     ) -> MessageRow | None:
         """See the port."""
         instant = self._clock.now(now)
-        parameters = {"recipient": recipient_id, "sender": sender_id, "now": instant.due}
+        parameters = {"recipient": recipient_id, "sender": sender_id, "thread": thread, "now": instant.due}
 
         def find(connection: apsw.Connection) -> list[Any] | None:
             row: list[Any] | None = fetch(connection, _SQL["take_find"], parameters)
@@ -316,11 +328,12 @@ def _fetch_many(connection: apsw.Connection, sql: str, ids: list[str]) -> list[A
 
 
 def _session(row: list[Any]) -> SessionRow:
-    session_id, agent_a_id, agent_b_id, session_type, waiting_id, created_at, last_at, ended_at = row
+    session_id, agent_a_id, agent_b_id, thread, session_type, waiting_id, created_at, last_at, ended_at = row
     return SessionRow(
         session_id=session_id,
         agent_a_id=agent_a_id,
         agent_b_id=agent_b_id,
+        thread=thread,
         session_type=SessionType(session_type),
         waiting_id=waiting_id,
         created_at=to_datetime(created_at),

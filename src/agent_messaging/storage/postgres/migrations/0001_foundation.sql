@@ -61,6 +61,7 @@ create table deliveries (
   recipient_id uuid not null,
   kind text collate "C" not null,
   sender_id uuid not null,
+  thread text collate "C" not null default '',   -- of a conversation message; '' is the main one
   state text collate "C" not null check (state in ('queued', 'claimed', 'done', 'dead', 'expired', 'withdrawn')),
   token integer not null default 0,
   attempt integer not null default 0,
@@ -93,11 +94,11 @@ create table deliveries (
 -- through all that is done to find the oldest of a lane.
 
 -- A delivery is in at most one of these three.
-create index deliveries_ready on deliveries (recipient_id, kind, sender_id, (seq + 0))
+create index deliveries_ready on deliveries (recipient_id, kind, sender_id, thread, (seq + 0))
   where state = 'queued' and run_at is null;
 create index deliveries_scheduled on deliveries (run_at, recipient_id)
   where state = 'queued' and run_at is not null;
-create index deliveries_claimed on deliveries (recipient_id, kind, sender_id, (seq + 0)) where state = 'claimed';
+create index deliveries_claimed on deliveries (recipient_id, kind, sender_id, thread, (seq + 0)) where state = 'claimed';
 
 create index deliveries_suspect on deliveries (recipient_id, state, (seq + 0)) where suspect;
 create index deliveries_expiring on deliveries (expires_at) where state = 'queued' and expires_at is not null;

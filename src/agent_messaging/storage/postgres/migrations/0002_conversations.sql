@@ -4,6 +4,7 @@ create table sessions (
   id uuid primary key,
   agent_a_id uuid not null references agents (id) on delete cascade,   -- the smaller id of the two
   agent_b_id uuid not null references agents (id) on delete cascade,
+  thread text collate "C" not null default '',   -- '' is the main one
   session_type text not null check (session_type in ('sync', 'async')),
   created_at timestamptz not null,
   ended_at timestamptz,
@@ -15,7 +16,7 @@ create table sessions (
   )
 );
 
-create unique index sessions_open on sessions (agent_a_id, agent_b_id) where ended_at is null;
+create unique index sessions_open on sessions (agent_a_id, agent_b_id, thread) where ended_at is null;
 create index sessions_of_a on sessions (agent_a_id, id);
 create index sessions_of_b on sessions (agent_b_id, id);
 create index messages_of_session on messages (session_id, seq) where session_id is not null;
@@ -43,7 +44,8 @@ create table asks (
   )
 ) with (fillfactor = 80);
 
-create unique index asks_open on asks (asker_id, responder_id) where state = 'open';
+create unique index asks_open on asks (asker_id, responder_id, session_id) where state = 'open';
+create index asks_taken on asks (asker_id, responder_id, seq) where state = 'open' and taken_within = 0;
 create index asks_awaited on asks (responder_id, asker_id) where state = 'open';
 create index asks_deadline on asks (deadline_at) where state = 'open';
 create index asks_within on asks (within) where state = 'open' and within is not null;
@@ -56,6 +58,7 @@ create table waits (
   id uuid primary key,
   recipient_id uuid not null references agents (id) on delete cascade,
   sender_id uuid not null references agents (id) on delete cascade,
+  thread text collate "C",                  -- null: of any thread
   process_id uuid not null,
   until_at timestamptz,                     -- null: as long as its process lives
   is_ended boolean not null default false,
@@ -83,5 +86,11 @@ create index deliveries_unread_from on deliveries (recipient_id, sender_id, (seq
   where kind = 'conversation' and read_at is null;
 create index deliveries_left on deliveries (recipient_id, sender_id, (seq + 0))
   where kind = 'conversation' and state = 'done' and token = 0 and read_at is null;
+
+-- The same in one thread, and what is queued in any but the main one. They cost nothing without threads.
+create index deliveries_unread_in on deliveries (recipient_id, thread, sender_id, (seq + 0))
+  where thread <> '' and read_at is null;
+create index deliveries_threads on deliveries (recipient_id, sender_id, (seq + 0))
+  where thread <> '' and state = 'queued' and run_at is null;
 
 alter table services add column slots integer not null default 1;

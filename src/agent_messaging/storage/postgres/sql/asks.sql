@@ -4,7 +4,7 @@
 -- So what returns a delivery to the queue, and what ends its ask, come one after the other, and whoever is second sees, in
 -- a statement after the one that waited, what the first has done.
 --
--- The order of locks in a transaction: agents of asks (advisory), sessions (by pair), deliveries (by seq), "asks"
+-- The order of locks in a transaction: agents of asks (advisory), sessions (by pair and thread), deliveries (by seq), "asks"
 -- (advisory), idempotency keys. Locks of lanes are only tried.
 --
 -- A wait is live while its session is not ended, its time not over and its process not known to have ended.
@@ -14,7 +14,7 @@
 -- Agents: of each ask the asker exclusively, the responder shared. So two asks that could be neighbours in a circle (the
 -- responder of one is the asker of the other) come one after the other, while many may ask one agent at the same time.
 -- The agent '' is all: shared, or of a call that would lock too many exclusively and alone.
--- Sessions: opened where the pair has none, and locked whoever opened it: `do update … where false` locks the row also
+-- Sessions: opened where the pair has none in the thread, and locked whoever opened it: `do update … where false` locks the row also
 -- where it was committed after this statement began, and writes no new version. Held until the commit, before any seq is
 -- drawn: within a session the order of seq is the order of commits.
 -- Lanes: tried last, as in append_lock_lanes, so that they are held no longer than there.
@@ -26,26 +26,26 @@ with agents as materialized (
   from unnest($1::text[], $2::boolean[]) as i (agent_id, asks)
 ),
 opened as (
-  insert into sessions (id, agent_a_id, agent_b_id, session_type, created_at)
-  select i.id, i.agent_a_id, i.agent_b_id, i.session_type,
-    coalesce($10::timestamptz, store_now())
-  from unnest($3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[])
-    as i (id, agent_a_id, agent_b_id, session_type), (select count(*) from agents) locked
-  order by i.agent_a_id, i.agent_b_id
-  on conflict (agent_a_id, agent_b_id) where ended_at is null
+  insert into sessions (id, agent_a_id, agent_b_id, thread, session_type, created_at)
+  select i.id, i.agent_a_id, i.agent_b_id, i.thread, i.session_type,
+    coalesce($11::timestamptz, store_now())
+  from unnest($3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::text[])
+    as i (id, agent_a_id, agent_b_id, thread, session_type), (select count(*) from agents) locked
+  order by i.agent_a_id, i.agent_b_id, i.thread collate "C"
+  on conflict (agent_a_id, agent_b_id, thread) where ended_at is null
     do update set session_type = excluded.session_type where false
   returning id
 )
 select o.id::text as opened_id, null::integer as position, null::boolean as locked from opened o
 union all
 select null, i.position::integer,
-  pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.sender_id, 0))
-from unnest($7::text[], $8::text[], $9::text[]) with ordinality as i (recipient_id, kind, sender_id, position),
+  pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.lane, 0))
+from unnest($8::text[], $9::text[], $10::text[]) with ordinality as i (recipient_id, kind, lane, position),
   (select count(*) from opened) before
 
 -- name: append_correct_sessions
 -- PostgreSQL alone: sessions are opened before it is known what is stored. One opened for what was refused goes away, or
--- becomes that of the first message of its pair that is stored.
+-- becomes that of the first message of its pair and thread that is stored.
 with input as materialized (
   select * from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]) as i (opened_id, id, session_type)
 ),
@@ -55,33 +55,36 @@ closed as (
 update sessions s set id = i.id, session_type = i.session_type from input i where s.id = i.opened_id and i.id is not null
 
 -- name: append_find_pairs
--- One row for each conversation message. What it may answer is locked, so that it stays open until the commit: an ask that
--- the sender's own code has taken outside any run (0), or any where an answer is required. Each is looked up by itself
+-- One row for each conversation message, and for each thread in which that is looked at. What it may answer is locked, so
+-- that it stays open until the commit: an ask that the sender's own code has taken outside any run (0), or any where an
+-- answer is required. `chained` is the ask of the sender to the recipient in which the run was made, however deep, and
+-- `elsewhere` a few of the asks of the recipient to the sender in other threads, with whether the sender's own code has
+-- taken them, where the message may answer in another one. Each is looked up by itself
 -- (`limit` keeps the planner to it), and `in` a query is hashed: joins would compare each message with each open session and
 -- ask, as the planner believes that there are few until the tables were analyzed.
 with moment as materialized (
-  select coalesce($5::timestamptz, store_now()) as now
+  select coalesce($7::timestamptz, store_now()) as now
 ),
 input as materialized (
   select i.*, s.id as session_id, o.seq as own_seq, o.origin as own_origin, o.within as own_within,
     o.taken_within as own_taken_within,
     r.seq as other_seq, r.origin as other_origin, r.within as other_within, r.taken_within as other_taken_within
-  from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[])
-    with ordinality as i (sender_id, recipient_id, within_id, answers, position)
+  from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[], $5::text[], $6::boolean[])
+    with ordinality as i (sender_id, recipient_id, within_id, answers, thread, anywhere, position)
   cross join lateral (
     select s.id from sessions s
     where s.agent_a_id = least(i.sender_id, i.recipient_id) and s.agent_b_id = greatest(i.sender_id, i.recipient_id)
-      and s.ended_at is null
+      and s.thread = i.thread and s.ended_at is null
     limit 1
   ) s
   left join lateral (
     select a.seq, a.origin, a.within, a.taken_within from asks a
-    where a.asker_id = i.sender_id and a.responder_id = i.recipient_id and a.state = 'open'
+    where a.asker_id = i.sender_id and a.responder_id = i.recipient_id and a.session_id = s.id and a.state = 'open'
     limit 1
   ) o on true
   left join lateral (
     select a.seq, a.origin, a.within, a.taken_within from asks a
-    where a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.state = 'open'
+    where a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.session_id = s.id and a.state = 'open'
     limit 1
   ) r on true
 ),
@@ -100,7 +103,9 @@ select i.position::integer, i.session_id::text,
   i.other_within, i.other_taken_within,
   ((i.position, i.other_seq) in (select x.position, x.seq from answerable x)) is true as answerable,
   (
-    select true from asks e where e.asker_id = i.recipient_id and e.responder_id <> i.sender_id and e.state = 'open' limit 1
+    select true from asks e
+    where e.asker_id = i.recipient_id and (e.responder_id <> i.sender_id or e.session_id <> i.session_id) and e.state = 'open'
+    limit 1
   ) is true as waits_elsewhere,
   (select q.seq from messages q where q.id = i.within_id) as within,
   (
@@ -109,9 +114,35 @@ select i.position::integer, i.session_id::text,
   ) as asked_by_run,
   array(
     select distinct w.process_id::text from waits w left join processes p on p.id = w.process_id
-    where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id
+    where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id and (w.thread is null or w.thread = i.thread)
       and not w.is_ended and (w.until_at is null or w.until_at > m.now) and p.ended_at is null
-  ) as waiters
+  ) as waiters,
+  case when i.within_id is not null then (
+    with recursive chain as (
+      select a.seq, a.within, a.asker_id, a.responder_id from messages q join asks a on a.seq = q.seq
+      where q.id = i.within_id and a.state = 'open'
+      union
+      select a.seq, a.within, a.asker_id, a.responder_id from chain c join asks a on a.seq = c.within and a.state = 'open'
+    )
+    select c.seq from chain c where c.asker_id = i.sender_id and c.responder_id = i.recipient_id limit 1
+  ) end as chained,
+  case when i.anywhere then array(
+    select s.thread from (
+      select a.session_id from asks a
+      where a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.state = 'open' and a.taken_within = 0
+      order by a.seq limit 3
+    ) a join sessions s on s.id = a.session_id
+    where s.id <> i.session_id
+  ) end as taken_elsewhere,
+  case when i.anywhere then array(
+    select s.thread from (
+      select a.session_id from asks a
+      where a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.state = 'open'
+        and (a.taken_within = 0) is not true
+      limit 3
+    ) a join sessions s on s.id = a.session_id
+    where s.id <> i.session_id
+  ) end as open_elsewhere
 from moment m cross join input i
 
 -- name: append_lock_asks
@@ -174,8 +205,8 @@ groups as materialized (
     $10::text[] as metadata, $11::bigint[] as checksum, $12::integer[] as max_attempts, $13::float8[] as run_limit,
     $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::text::uuid as owner, $17::float8[] as ask_timeout,
     $18::boolean[] as is_answer, $19::bigint[] as answered, $20::bigint[] as taken_within, $21::integer[] as replied_by,
-    $22::bigint[] as within, $23::boolean[] as keyed, $24::boolean[] as notify, $25::float8 as margin,
-    $26::text[] as topic
+    $22::bigint[] as within, $23::boolean[] as keyed, $24::boolean[] as notify, $25::text[] as thread,
+    $26::float8 as margin, $27::text[] as topic
 ),
 input as materialized (
   select
@@ -187,7 +218,7 @@ input as materialized (
     m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner,
     g.ask_timeout[i.g] as ask_timeout, g.is_answer[i.g] as is_answer, g.answered[i.g] as answered,
     g.taken_within[i.g] as taken_within, g.replied_by[i.g] as replied_by, g.within[i.g] as within, g.keyed[i.g] as keyed,
-    g.notify[i.g] as notify, g.is_answer[i.g] or g.replied_by[i.g] is not null as is_done
+    g.notify[i.g] as notify, g.thread[i.g] as thread, g.is_answer[i.g] or g.replied_by[i.g] is not null as is_done
   from unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[])
     with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
 ),
@@ -199,24 +230,24 @@ decided as materialized (
     i.wanted and not i.is_done and i.run_at is null
     -- The first of the call in its lane.
     and row_number() over (
-      partition by i.recipient_id, i.kind, i.sender_id, i.is_done or i.run_at is not null order by i.position
+      partition by i.recipient_id, i.kind, i.sender_id, i.thread, i.is_done or i.run_at is not null order by i.position
     ) = 1
     and (
       select true from deliveries d
-      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
+      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
         and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > i.now)
       limit 1
     ) is null
     and (
       select true from deliveries d
-      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
+      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
         and d.state = 'claimed' and d.owner <> i.owner
         and (select true from waiting_runs q where q.within = d.seq limit 1) is null
       limit 1
     ) is null
     and (i.kind <> 'conversation' or (
       select true from waits w left join processes p on p.id = w.process_id
-      where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id
+      where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id and (w.thread is null or w.thread = i.thread)
         and not w.is_ended and (w.until_at is null or w.until_at > i.now) and p.ended_at is null
       limit 1
     ) is null)
@@ -235,13 +266,14 @@ new_messages as (
 new_deliveries as (
   insert into deliveries (
     seq, recipient_id, kind, sender_id, state, token, attempt, max_attempts, origin, owner, run_at, expires_at,
-    claim_until, queued_at, claimed_at, settled_at, read_at, ask_timeout
+    claim_until, queued_at, claimed_at, settled_at, read_at, ask_timeout, thread
   )
   select seq, recipient_id, kind, sender_id,
     case when is_done then 'done' when taken then 'claimed' else 'queued' end, taken::integer,
     taken::integer, max_attempts, owner, case when taken then owner end, case when not is_done then run_at end, expires_at,
     case when taken then now + make_interval(secs => run_limit) end, coalesce(run_at, now),
-    case when taken then now end, case when is_done then now end, case when is_done then now end, ask_timeout
+    case when taken then now end, case when is_done then now end, case when is_done then now end, ask_timeout,
+    thread
   from decided order by position
 ),
 replied as (
@@ -277,7 +309,7 @@ select id::text as message_id, seq from decided where taken
 -- PostgreSQL alone: before the deliveries are settled and before any seq is drawn; see append_open_sessions.
 select s.id from sessions s
 where s.id in (select m.session_id from messages m where m.seq = any($1::bigint[]))
-order by s.agent_a_id, s.agent_b_id, s.id
+order by s.agent_a_id, s.agent_b_id, s.thread, s.id
 for no key update of s
 
 -- name: answers_insert_messages
@@ -288,7 +320,7 @@ with moment as materialized (
 ),
 input as materialized (
   select i.id, i.seq as to_seq, i.content, i.checksum, d.recipient_id as sender_id, d.sender_id as recipient_id,
-    d.max_attempts, q.session_id, k.seq as known_seq, i.moves, m.now, i.position
+    d.max_attempts, d.thread, q.session_id, k.seq as known_seq, i.moves, m.now, i.position
   from unnest($1::text[]::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::boolean[])
     with ordinality as i (id, seq, content, checksum, moves, position)
   join deliveries d on d.seq = i.seq
@@ -313,9 +345,9 @@ new_messages as (
 ),
 new_deliveries as (
   insert into deliveries (
-    seq, recipient_id, kind, sender_id, state, max_attempts, origin, queued_at, settled_at, read_at
+    seq, recipient_id, kind, sender_id, thread, state, max_attempts, origin, queued_at, settled_at, read_at
   )
-  select seq, recipient_id, 'conversation', sender_id, 'done', max_attempts, $6::text::uuid, now, now,
+  select seq, recipient_id, 'conversation', sender_id, thread, 'done', max_attempts, $6::text::uuid, now, now,
     case when to_seq in (select r.seq from replied r) then now end
   from fresh order by position
 )
@@ -327,7 +359,7 @@ where i.to_seq in (select r.seq from replied r) or a.answer_seq = i.known_seq
 union all
 select null, null, w.process_id::text
 from input i
-join waits w on w.recipient_id = i.recipient_id and w.sender_id = i.sender_id
+join waits w on w.recipient_id = i.recipient_id and w.sender_id = i.sender_id and (w.thread is null or w.thread = i.thread)
 left join processes p on p.id = w.process_id
 where (i.to_seq in (select r.seq from replied r)) is false
   and not w.is_ended and (w.until_at is null or w.until_at > i.now) and p.ended_at is null

@@ -8,10 +8,11 @@ select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' 
   a.origin::text as answered_origin, array(
     select distinct w.process_id::text from live_waits w
     where m.kind = 'conversation' and a.seq is null and w.recipient_id = m.recipient_id and w.sender_id = m.sender_id
-      and (w.until_at is null or w.until_at > t.now)
+      and (w.thread is null or w.thread = d.thread) and (w.until_at is null or w.until_at > t.now)
   ) as waiters,
   m.kind = 'conversation' and a.seq is null and exists (
-    select from asks o where o.asker_id = m.recipient_id and o.responder_id = m.sender_id and o.state = 'open'
+    select from asks o
+    where o.asker_id = m.recipient_id and o.responder_id = m.sender_id and o.session_id = m.session_id and o.state = 'open'
   ) as is_asked
 from (select coalesce($3::timestamptz, store_now()) as now) t
 cross join messages m
@@ -58,8 +59,8 @@ returning 1
 -- PostgreSQL alone: keeps two processes from claiming in one lane at a time. Must be a statement before the one that looks
 -- into the lanes, which then sees what the last holder committed. Who does not get the lock leaves its delivery queued.
 select i.position::integer
-from unnest($1::text[], $2::text[], $3::text[]) with ordinality as i (recipient_id, kind, sender_id, position)
-where pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.sender_id, 0))
+from unnest($1::text[], $2::text[], $3::text[]) with ordinality as i (recipient_id, kind, lane, position)
+where pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.lane, 0))
 
 -- name: append_insert_messages
 -- Messages and deliveries in one statement, a whole transaction where nothing else is needed. seq is drawn before either is
@@ -130,48 +131,53 @@ select id::text as message_id, seq from decided where taken
 
 -- name: claim_lanes
 -- For each request up to its limit of lanes whose head may be claimed, in round-robin order, and a lock on each lane. The
--- walk goes from sender to sender over deliveries_ready, so a long backlog of one sender costs nothing. Locks are tried:
--- who does not get one leaves the lane to its holder. claim_take looks again, with a snapshot later than the locks.
+-- walk goes from lane to lane (sender, thread) over deliveries_ready, so a long backlog of one costs nothing. Locks are
+-- tried: who does not get one leaves the lane to its holder. claim_take looks again, with a snapshot later than the locks.
 with recursive moment as materialized (
   select coalesce($7::timestamptz, store_now()) as now
 ),
 request as materialized (
-  select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[])
-    with ordinality as r (recipient_id, kind, most, after_sender, origin, position)
+  select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[], $8::text[])
+    with ordinality as r (recipient_id, kind, most, after_sender, origin, after_thread, position)
 ),
 walk as (
   select r.position, 0 as step, 0 as found, case when r.after_sender is null then 2 else 1 end as lap,
-    r.after_sender as sender_id, null::bigint as seq, null::boolean as suspect, false as with_suspect
+    r.after_sender as sender_id,
+    r.after_thread collate "C" as thread, null::bigint as seq, null::boolean as suspect, false as with_suspect
   from request r
   union all
-  select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id,
+  select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id, lane.thread,
     head.seq, head.suspect, w.with_suspect or coalesce(head.suspect, false)
   from walk w
   join request r on r.position = w.position
   cross join lateral (
-    -- The next sender: on the first lap those behind after_sender, on the second all up to and including it.
-    select x.sender_id, x.lap from (
-      (select d.sender_id, 1 as lap from deliveries d
-       where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id > w.sender_id
+    -- The next lane: on the first lap those behind the one after which it begins, on the second all up to and including it.
+    select x.sender_id, x.thread, x.lap from (
+      (select d.sender_id, d.thread, 1 as lap from deliveries d
+       where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind
+         and (d.sender_id, d.thread) > (w.sender_id, w.thread)
          and d.state = 'queued' and d.run_at is null
-       order by d.sender_id limit 1)
+       order by d.sender_id, d.thread limit 1)
       union all
-      (select d.sender_id, 2 from deliveries d
+      (select d.sender_id, d.thread, 2 from deliveries d
        where d.recipient_id = r.recipient_id and d.kind = r.kind
-         and d.sender_id > case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end
-         and (r.after_sender is null or d.sender_id <= r.after_sender)
+         and (d.sender_id, d.thread) > (
+           case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end,
+           case when w.lap = 2 and w.step > 0 then w.thread else '' end
+         )
+         and (r.after_sender is null or (d.sender_id, d.thread) <= (r.after_sender, r.after_thread))
          and d.state = 'queued' and d.run_at is null
-       order by d.sender_id limit 1)
+       order by d.sender_id, d.thread limit 1)
     ) x
     order by x.lap limit 1
   ) lane
   left join lateral (
     select d.seq, d.suspect, d.origin from deliveries d, moment m
-    where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id
+    where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id and d.thread = lane.thread
       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
       and (
         select true from deliveries c
-        where c.recipient_id = r.recipient_id and c.kind = r.kind and c.sender_id = lane.sender_id
+        where c.recipient_id = r.recipient_id and c.kind = r.kind and c.sender_id = lane.sender_id and c.thread = lane.thread
           and c.state = 'claimed'
           -- A run that waits for an answer does not hold its lane: the answer may need it.
           and (select true from waiting_runs q where q.within = c.seq limit 1) is null
@@ -179,7 +185,8 @@ walk as (
       ) is null
       and (r.kind <> 'conversation' or (
         select true from live_waits w
-        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id and (w.until_at is null or w.until_at > m.now)
+        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
+          and (w.thread is null or w.thread = lane.thread) and (w.until_at is null or w.until_at > m.now)
         limit 1
       ) is null)
     order by d.seq + 0 limit 1
@@ -192,14 +199,14 @@ walk as (
   where w.found < r.most
 ),
 head as materialized (
-  select w.position, w.step, w.seq, w.suspect, r.recipient_id, r.kind, w.sender_id
+  select w.position, w.step, w.seq, w.suspect, r.recipient_id, r.kind, w.sender_id, w.thread
   from walk w join request r on r.position = w.position
   where w.seq is not null
   order by w.step, w.position limit $6::integer
 )
 select h.position::integer, h.step, h.seq, h.suspect
 from head h
-where pg_try_advisory_xact_lock(hashtextextended(h.recipient_id || ' ' || h.kind || ' ' || h.sender_id, 0))
+where pg_try_advisory_xact_lock(hashtextextended(h.recipient_id || ' ' || h.kind || ' ' || h.sender_id || h.thread, 0))
   and (not h.suspect or pg_try_advisory_xact_lock(hashtextextended(h.recipient_id::text, 1)))
 
 -- name: claim_any
@@ -209,41 +216,46 @@ with recursive moment as materialized (
   select coalesce($7::timestamptz, store_now()) as now
 ),
 request as materialized (
-  select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[])
-    with ordinality as r (recipient_id, kind, most, after_sender, origin, position)
+  select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[], $8::text[])
+    with ordinality as r (recipient_id, kind, most, after_sender, origin, after_thread, position)
 ),
 walk as (
   select r.position, 0 as step, 0 as found, case when r.after_sender is null then 2 else 1 end as lap,
-    r.after_sender as sender_id
+    r.after_sender as sender_id, r.after_thread collate "C" as thread
   from request r
   union all
-  select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id
+  select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id, lane.thread
   from walk w
   join request r on r.position = w.position
   cross join lateral (
-    select x.sender_id, x.lap from (
-      (select d.sender_id, 1 as lap from deliveries d
-       where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id > w.sender_id
+    select x.sender_id, x.thread, x.lap from (
+      (select d.sender_id, d.thread, 1 as lap from deliveries d
+       where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind
+         and (d.sender_id, d.thread) > (w.sender_id, w.thread)
          and d.state = 'queued' and d.run_at is null
-       order by d.sender_id limit 1)
+       order by d.sender_id, d.thread limit 1)
       union all
-      (select d.sender_id, 2 from deliveries d
+      (select d.sender_id, d.thread, 2 from deliveries d
        where d.recipient_id = r.recipient_id and d.kind = r.kind
-         and d.sender_id > case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end
-         and (r.after_sender is null or d.sender_id <= r.after_sender)
+         and (d.sender_id, d.thread) > (
+           case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end,
+           case when w.lap = 2 and w.step > 0 then w.thread else '' end
+         )
+         and (r.after_sender is null or (d.sender_id, d.thread) <= (r.after_sender, r.after_thread))
          and d.state = 'queued' and d.run_at is null
-       order by d.sender_id limit 1)
+       order by d.sender_id, d.thread limit 1)
     ) x
     order by x.lap limit 1
   ) lane
   left join lateral (
     select d.seq from deliveries d, moment m
-    where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id
+    where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id and d.thread = lane.thread
       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
       and not d.suspect and (r.origin is null or d.origin = r.origin)
       and (r.kind <> 'conversation' or (
         select true from live_waits w
-        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id and (w.until_at is null or w.until_at > m.now)
+        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
+          and (w.thread is null or w.thread = lane.thread) and (w.until_at is null or w.until_at > m.now)
         limit 1
       ) is null)
     order by d.seq + 0 limit 1
@@ -258,13 +270,13 @@ ready as materialized (
   join request r on r.position = w.position
   cross join lateral (
     (select d.seq, d.suspect from deliveries d, moment m
-     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id
+     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id and d.thread = w.thread
        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
        and not d.suspect and (r.origin is null or d.origin = r.origin)
      order by d.seq + 0 limit r.most)
     union all
     (select d.seq, d.suspect from deliveries d, moment m
-     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id
+     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id and d.thread = w.thread
        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
        and d.suspect and (r.origin is null or d.origin = r.origin)
        and (
@@ -276,7 +288,8 @@ ready as materialized (
   ) o
   where w.step > 0 and (r.kind <> 'conversation' or (
     select true from live_waits a, moment m
-    where a.recipient_id = r.recipient_id and a.sender_id = w.sender_id and (a.until_at is null or a.until_at > m.now)
+    where a.recipient_id = r.recipient_id and a.sender_id = w.sender_id
+      and (a.thread is null or a.thread = w.thread) and (a.until_at is null or a.until_at > m.now)
     limit 1
   ) is null)
 ),
@@ -306,14 +319,15 @@ candidate as materialized (
     and (not i.ordered or (
       (
         select true from deliveries c
-        where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.state = 'claimed'
+        where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.thread = d.thread
+          and c.state = 'claimed'
           and (select true from waiting_runs q where q.within = c.seq limit 1) is null
         limit 1
       ) is null
       and (
         select true from deliveries e
-        where e.recipient_id = d.recipient_id and e.kind = d.kind and e.sender_id = d.sender_id and e.seq + 0 < d.seq
-          and e.state = 'queued' and e.run_at is null and (e.expires_at is null or e.expires_at > m.now)
+        where e.recipient_id = d.recipient_id and e.kind = d.kind and e.sender_id = d.sender_id and e.thread = d.thread
+          and e.seq + 0 < d.seq and e.state = 'queued' and e.run_at is null and (e.expires_at is null or e.expires_at > m.now)
         limit 1
       ) is null
     ))
@@ -324,7 +338,8 @@ candidate as materialized (
     ) is null)
     and (d.kind <> 'conversation' or (
       select true from live_waits w
-      where w.recipient_id = d.recipient_id and w.sender_id = d.sender_id and (w.until_at is null or w.until_at > m.now)
+      where w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
+        and (w.thread is null or w.thread = d.thread) and (w.until_at is null or w.until_at > m.now)
       limit 1
     ) is null)
     -- Others may have taken this process for dead while it was away.
@@ -352,7 +367,7 @@ update deliveries d set
 from chosen c join messages m on m.seq = c.seq
 where d.seq = c.seq
 returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_id::text, d.recipient_id::text, m.content,
-  m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text, m.topic, d.ask_timeout,
+  m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text, m.topic, d.ask_timeout, d.thread,
   m.meeting_id::text, case when d.kind = 'turn' then (
     select t.number from turns t where t.meeting_id = m.meeting_id and t.ended_at is null and t.delivery_seq = d.seq
   ) end as turn

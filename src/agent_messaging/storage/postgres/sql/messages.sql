@@ -2,7 +2,7 @@
 
 -- name: list_messages_sent
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type, m.topic
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic
 from (
   select * from messages o
   where o.sender_id = $1::text::uuid and o.kind = $2
@@ -15,7 +15,7 @@ order by m.xid desc, m.seq desc
 
 -- name: list_messages_received
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type, m.topic
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic
 from (
   select * from messages o
   where o.recipient_id = $1::text::uuid and o.kind = $2
@@ -27,7 +27,7 @@ order by m.xid desc, m.seq desc
 
 -- name: list_messages_unread
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type, m.topic
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic
 from deliveries d
 cross join lateral (
   select * from messages o
@@ -44,7 +44,7 @@ with place as materialized (
   select coalesce((select o.xid from messages o where o.seq <= $8 order by o.seq desc limit 1), '0') as xid, $8::bigint as seq
 )
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type, m.topic
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic
 from (
   select o.* from messages o
   where o.sender_id = $1::text::uuid and o.kind = $2
@@ -62,7 +62,7 @@ with place as materialized (
   select coalesce((select o.xid from messages o where o.seq <= $7 order by o.seq desc limit 1), '0') as xid, $7::bigint as seq
 )
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type, m.topic
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic
 from (
   select o.* from messages o
   where o.recipient_id = $1::text::uuid and o.kind = $2
@@ -79,7 +79,7 @@ with place as materialized (
   select coalesce((select o.xid from messages o where o.seq <= $7 order by o.seq desc limit 1), '0') as xid, $7::bigint as seq
 )
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type, m.topic
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic
 from (
   select o.* from messages o
   where o.recipient_id = $1::text::uuid and o.kind = $2

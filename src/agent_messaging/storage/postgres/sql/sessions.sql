@@ -2,7 +2,7 @@
 -- see deliveries.sql.
 
 -- name: find_session
-select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.session_type, (
+select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.thread, s.session_type, (
     select o.asker_id::text from (
       (select a.seq, a.asker_id, a.session_id from asks a
        where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
@@ -19,7 +19,7 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.sessi
 from sessions s where s.id = $1::text::uuid
 
 -- name: find_open_session
-select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.session_type, (
+select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.thread, s.session_type, (
     select o.asker_id::text from (
       (select a.seq, a.asker_id, a.session_id from asks a
        where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
@@ -35,11 +35,11 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.sessi
   )) as updated_at, s.ended_at
 from sessions s
 where s.agent_a_id = least($1::text::uuid, $2::text::uuid) and s.agent_b_id = greatest($1::text::uuid, $2::text::uuid)
-  and s.ended_at is null
+  and s.thread = $3 and s.ended_at is null
 
 -- name: list_sessions
 -- Ids are made by time, so the newest is the last. Each side of the pair has an index of its own.
-select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.session_type, (
+select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.thread, s.session_type, (
     select o.asker_id::text from (
       (select a.seq, a.asker_id, a.session_id from asks a
        where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
@@ -56,9 +56,11 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.sessi
 from (
   select * from (
     (select * from sessions i where i.agent_a_id = $1::text::uuid and (not $2::boolean or i.ended_at is null)
+       and ($5::text is null or i.thread = $5)
      order by i.id desc limit $3::bigint + $4::bigint)
     union all
     (select * from sessions i where i.agent_b_id = $1::text::uuid and (not $2 or i.ended_at is null)
+       and ($5 is null or i.thread = $5)
      order by i.id desc limit $3 + $4)
   ) x
   order by x.id desc limit $3 offset $4
@@ -69,7 +71,7 @@ order by s.id desc
 -- Locks it. Who waited for another's ending sees that, in its next statement.
 select s.id::text as session_id from sessions s
 where s.agent_a_id = least($1::text::uuid, $2::text::uuid) and s.agent_b_id = greatest($1::text::uuid, $2::text::uuid)
-  and s.ended_at is null
+  and s.thread = $3 and s.ended_at is null
 for no key update
 
 -- name: end_session
@@ -89,6 +91,7 @@ union all
 select e.session_id::text, null, null, w.process_id::text
 from messages e
 join waits w on (w.recipient_id, w.sender_id) in ((e.recipient_id, e.sender_id), (e.sender_id, e.recipient_id)) and w.is_ended
+  and w.thread is not distinct from $2::text
 where e.id = $1::text::uuid
 union all
 select e.session_id::text, null, null, d.owner::text
@@ -108,9 +111,10 @@ update asks a set state = 'ended', ended_at = $2::timestamptz from held h where 
 returning a.seq, h.id::text as ask_id, a.origin::text
 
 -- name: end_session_waits
+-- Those for the thread; with the main one (null) those for any.
 with held as materialized (
   select w.id from waits w
-  where not w.is_ended and (
+  where not w.is_ended and w.thread is not distinct from $3::text and (
     w.recipient_id = $1::text::uuid and w.sender_id = $2::text::uuid
     or w.recipient_id = $2::text::uuid and w.sender_id = $1::text::uuid
   )
@@ -129,9 +133,9 @@ with stored as (
   returning seq
 )
 insert into deliveries (
-  seq, recipient_id, kind, sender_id, state, max_attempts, queued_at, settled_at, read_at
+  seq, recipient_id, kind, sender_id, thread, state, max_attempts, queued_at, settled_at, read_at
 )
-select s.seq, $3::text::uuid, 'conversation', $2::text::uuid, 'done', 1, $7, $7, $7 from stored s
+select s.seq, $3::text::uuid, 'conversation', $2::text::uuid, $8, 'done', 1, $7, $7, $7 from stored s
 
 -- name: count_messages
 select count(*) as messages, count(d.read_at) as read
@@ -140,9 +144,11 @@ where m.session_id = $1::text::uuid
 
 -- name: statistics
 with mine as materialized (
-  select i.agent_b_id as partner_id, i.ended_at from sessions i where i.agent_a_id = $1::text::uuid
+  select i.agent_b_id as partner_id, i.ended_at from sessions i
+  where i.agent_a_id = $1::text::uuid and ($2::text is null or i.thread = $2)
   union all
-  select i.agent_a_id, i.ended_at from sessions i where i.agent_b_id = $1::text::uuid
+  select i.agent_a_id, i.ended_at from sessions i
+  where i.agent_b_id = $1::text::uuid and ($2 is null or i.thread = $2)
 )
 select
   (select count(*) from mine) as sessions,
@@ -151,20 +157,22 @@ select
   (
     select count(*) from messages m
     where m.sender_id = $1::text::uuid and m.kind = 'conversation' and m.message_type = 'user_defined'
+      and ($2 is null or (select d.thread = $2 from deliveries d where d.seq = m.seq limit 1))
   ) as sent,
   (
     select count(*) from messages m
     where m.recipient_id = $1::text::uuid and m.kind = 'conversation' and m.message_type = 'user_defined'
+      and ($2 is null or (select d.thread = $2 from deliveries d where d.seq = m.seq limit 1))
   ) as received,
   (
     select count(*) from deliveries d join messages m on m.seq = d.seq
     where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
-      and m.message_type = 'user_defined'
+      and m.message_type = 'user_defined' and ($2 is null or d.thread = $2)
   ) as unread
 
 -- name: list_messages
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
 from messages m left join deliveries d on d.seq = m.seq
 where m.session_id = $1::text::uuid and m.seq > coalesce($3::bigint, 0) and (not $4::boolean or d.read_at is null)
 order by m.seq limit $2::bigint
@@ -173,14 +181,14 @@ order by m.seq limit $2::bigint
 -- None behind the one with which they reach so many bytes; `found` is how many there are, up to the limit. The sizes are
 -- known without reading what they are of.
 select p.seq, p.message_id, p.kind, p.sender_id, p.recipient_id, p.content, p.metadata, p.checksum, p.created_at, p.read_at,
-  p.session_id, p.message_type, p.found
+  p.session_id, p.message_type, p.thread, p.found
 from (
   select i.*, count(*) over () as found, sum(octet_length(i.content) + coalesce(octet_length(i.metadata), 0)) over (
     order by i.seq rows between unbounded preceding and 1 preceding
   ) as before
   from (
     select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-      m.created_at, d.read_at, m.session_id::text, m.message_type
+      m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
     from deliveries d
     cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
     where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
@@ -192,20 +200,41 @@ where coalesce(p.before, 0) < $4::bigint
 order by p.seq
 
 -- name: read_find_from
--- One plan serves all values: each of the two has its own, with its own index.
+-- One plan serves all values: each of the three has its own, with its own index.
 select p.seq, p.message_id, p.kind, p.sender_id, p.recipient_id, p.content, p.metadata, p.checksum, p.created_at, p.read_at,
-  p.session_id, p.message_type, p.found
+  p.session_id, p.message_type, p.thread, p.found
 from (
   select i.*, count(*) over () as found, sum(octet_length(i.content) + coalesce(octet_length(i.metadata), 0)) over (
     order by i.seq rows between unbounded preceding and 1 preceding
   ) as before
   from (
     select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-      m.created_at, d.read_at, m.session_id::text, m.message_type
+      m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
     from deliveries d
     cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
     where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
       and d.seq + 0 > coalesce($2::bigint, 0) and d.sender_id = $4::text::uuid
+    order by d.seq + 0 limit $3::bigint
+  ) i
+) p
+where coalesce(p.before, 0) < $5::bigint
+order by p.seq
+
+-- name: read_find_in
+-- In one thread, of all senders or of one.
+select p.seq, p.message_id, p.kind, p.sender_id, p.recipient_id, p.content, p.metadata, p.checksum, p.created_at, p.read_at,
+  p.session_id, p.message_type, p.thread, p.found
+from (
+  select i.*, count(*) over () as found, sum(octet_length(i.content) + coalesce(octet_length(i.metadata), 0)) over (
+    order by i.seq rows between unbounded preceding and 1 preceding
+  ) as before
+  from (
+    select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+      m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
+    from deliveries d
+    cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
+    where d.recipient_id = $1::text::uuid and d.thread = $6 and d.thread <> '' and d.read_at is null
+      and d.seq + 0 > coalesce($2::bigint, 0) and ($4::text is null or d.sender_id = $4::text::uuid)
     order by d.seq + 0 limit $3::bigint
   ) i
 ) p
@@ -255,7 +284,7 @@ where d.seq = any($1::bigint[])
 -- name: return_messages_waits
 select distinct w.process_id::text as waiter
 from deliveries d
-join waits w on w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
+join waits w on w.recipient_id = d.recipient_id and w.sender_id = d.sender_id and (w.thread is null or w.thread = d.thread)
 left join processes p on p.id = w.process_id
 where d.seq = any($1::bigint[]) and (d.read_at is null) is true and not w.is_ended
   and (w.until_at is null or w.until_at > coalesce($2::timestamptz, store_now())) and p.ended_at is null
@@ -346,9 +375,9 @@ with held as materialized (
 update deliveries d set read_at = null from held h where d.seq = h.seq
 
 -- name: register_wait
-insert into waits (id, recipient_id, sender_id, process_id, until_at, within)
+insert into waits (id, recipient_id, sender_id, thread, process_id, until_at, within)
 values (
-  $1::text::uuid, $2::text::uuid, $3::text::uuid, $5::text::uuid,
+  $1::text::uuid, $2::text::uuid, $3::text::uuid, $8, $5::text::uuid,
   coalesce($6::timestamptz, store_now()) + make_interval(secs => $4::float8),
   (select m.seq from messages m where m.id = $7::text::uuid)
 )
@@ -363,11 +392,17 @@ left join lateral (
   select true as is_ready where (
     select true from deliveries d
     where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
+      and (w.thread is null or d.thread = w.thread)
       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
+    limit 1
+  ) or w.thread is null and (
+    select true from deliveries d
+    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
+      and d.state = 'done' and d.token = 0 and d.read_at is null
     limit 1
   ) or (
     select true from deliveries d
-    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
+    where d.recipient_id = w.recipient_id and d.thread = w.thread and d.thread <> '' and d.sender_id = w.sender_id
       and d.state = 'done' and d.token = 0 and d.read_at is null
     limit 1
   )
@@ -375,14 +410,27 @@ left join lateral (
 where w.id is null or w.is_ended or r.is_ready
 
 -- name: take_find
+-- The oldest of what is queued in the main thread, or the one that is named ($4); of what is queued in the others; and of
+-- what no handler had.
 select x.seq from (
   (select d.seq from deliveries d, (select coalesce($3::timestamptz, store_now()) as now) t
    where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
+     and d.thread = coalesce($4::text, '')
+     and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
+   order by d.seq + 0 limit 1)
+  union all
+  (select d.seq from deliveries d, (select coalesce($3::timestamptz, store_now()) as now) t
+   where $4 is null and d.recipient_id = $1::text::uuid and d.sender_id = $2::text::uuid and d.thread <> ''
      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
    order by d.seq + 0 limit 1)
   union all
   (select d.seq from deliveries d
-   where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
+   where $4 is null and d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
+     and d.state = 'done' and d.token = 0 and d.read_at is null
+   order by d.seq + 0 limit 1)
+  union all
+  (select d.seq from deliveries d
+   where d.recipient_id = $1::text::uuid and d.thread = $4 and d.thread <> '' and d.sender_id = $2::text::uuid
      and d.state = 'done' and d.token = 0 and d.read_at is null
    order by d.seq + 0 limit 1)
 ) x
@@ -396,14 +444,14 @@ with taken as (
   from (select coalesce($2::timestamptz, store_now()) as now) t
   where d.seq = $1::bigint and (d.read_at is null) is true
     and (d.state || '' = 'queued' and (d.run_at is null) is true or d.state || '' = 'done' and d.token = 0)
-  returning d.seq, d.read_at
+  returning d.seq, d.read_at, d.thread
 ),
 asked as (
   update asks a set taken_within = coalesce((select w.seq from messages w where w.id = $3::text::uuid), 0)
   from taken d where a.seq = d.seq and a.state = 'open'
 )
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
 from taken d join messages m on m.seq = d.seq
 
 -- name: remove_wait
@@ -444,6 +492,6 @@ taken as (
   delete from notices n using chosen c where n.seq = c.seq and coalesce(c.before, 0) < $3::bigint returning n.seq
 )
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id::text, m.message_type
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
 from taken n join messages m on m.seq = n.seq left join deliveries d on d.seq = m.seq
 order by m.seq

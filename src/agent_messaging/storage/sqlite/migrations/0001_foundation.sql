@@ -53,6 +53,8 @@ create table deliveries (
   recipient_id text not null,
   kind text not null,
   sender_id text not null,
+  thread text not null default '',          -- of a conversation message; '' is the main one
+  lane text generated always as (sender_id || thread) virtual,
   state text not null check (state in ('queued', 'claimed', 'done', 'dead', 'expired', 'withdrawn')),
   token integer not null default 0,
   attempt integer not null default 0,
@@ -73,12 +75,12 @@ create table deliveries (
 ) strict;
 
 -- A delivery is in at most one of these three. The third covers all that is asked of open claims.
-create index deliveries_ready on deliveries (recipient_id, kind, sender_id, seq) where state = 'queued' and run_due = 0;
+create index deliveries_ready on deliveries (recipient_id, kind, lane, seq) where state = 'queued' and run_due = 0;
 create index deliveries_scheduled on deliveries (run_due) where state = 'queued' and run_due > 0;
-create index deliveries_claimed on deliveries (recipient_id, kind, sender_id, suspect, claim_until_due)
+create index deliveries_claimed on deliveries (recipient_id, kind, lane, suspect, claim_until_due)
   where state = 'claimed';
 
-create index deliveries_suspect on deliveries (recipient_id, kind, sender_id, seq)
+create index deliveries_suspect on deliveries (recipient_id, kind, lane, seq)
   where state = 'queued' and run_due = 0 and suspect = 1;
 create index deliveries_scheduled_for on deliveries (recipient_id) where state = 'queued' and run_due > 0;
 create index deliveries_expiring on deliveries (expires_due) where state = 'queued' and expires_due is not null;

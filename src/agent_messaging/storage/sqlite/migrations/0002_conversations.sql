@@ -4,6 +4,7 @@ create table sessions (
   id text primary key,
   agent_a_id text not null references agents (id) on delete cascade,   -- the smaller id of the two
   agent_b_id text not null references agents (id) on delete cascade,
+  thread text not null default '',          -- '' is the main one
   session_type text not null check (session_type in ('sync', 'async')),
   created_at integer not null,
   ended_at integer,
@@ -11,7 +12,7 @@ create table sessions (
   check (agent_a_id < agent_b_id)
 ) without rowid, strict;
 
-create unique index sessions_open on sessions (agent_a_id, agent_b_id) where ended_at is null;
+create unique index sessions_open on sessions (agent_a_id, agent_b_id, thread) where ended_at is null;
 create index sessions_of_a on sessions (agent_a_id, id);
 create index sessions_of_b on sessions (agent_b_id, id);
 create index messages_of_session on messages (session_id, seq) where session_id is not null;
@@ -37,7 +38,8 @@ create table asks (
   ended_at integer
 ) strict;
 
-create unique index asks_open on asks (asker_id, responder_id) where state = 'open';
+create unique index asks_open on asks (asker_id, responder_id, session_id) where state = 'open';
+create index asks_taken on asks (asker_id, responder_id, seq) where state = 'open' and taken_within = 0;
 create index asks_deadline on asks (deadline_due) where state = 'open';
 create index asks_within on asks (within) where state = 'open' and within is not null;
 
@@ -46,6 +48,7 @@ create table waits (
   id text primary key,
   recipient_id text not null references agents (id) on delete cascade,
   sender_id text not null references agents (id) on delete cascade,
+  thread text,                              -- null: of any thread
   process_id text not null,
   until_due integer,                        -- null: as long as its process lives
   is_ended integer not null default 0
@@ -71,5 +74,10 @@ create index deliveries_unread_from on deliveries (recipient_id, sender_id, seq)
   where kind = 'conversation' and read_at is null;
 create index deliveries_left on deliveries (recipient_id, sender_id, seq)
   where kind = 'conversation' and state = 'done' and token = 0 and read_at is null;
+
+-- The same in one thread, and what is queued in any but the main one. They cost nothing without threads.
+create index deliveries_unread_in on deliveries (recipient_id, thread, sender_id, seq) where thread <> '' and read_at is null;
+create index deliveries_threads on deliveries (recipient_id, sender_id, seq)
+  where thread <> '' and state = 'queued' and run_due = 0;
 
 alter table services add column slots integer not null default 1;

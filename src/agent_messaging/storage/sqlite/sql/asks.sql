@@ -1,38 +1,70 @@
 -- What append, settle, and whatever else ends claims or processes do with asks. Every ask is ended by asks_end.
 
 -- name: append_find_pairs
--- For each conversation message (sender, recipient, id of the message in whose run it is made): the open session; the open
--- ask of the sender to the recipient, and of the recipient to the sender; whether the recipient asks anybody else; who
--- waits for the message; the run; and whether that is made for an ask of the recipient to the sender.
-select json_group_array(json_array(
-  (
+-- For each conversation message (sender, recipient, id of the message in whose run it is made, thread, whether it may answer
+-- in another one): the open session; the open ask in it of the sender to the recipient, and of the recipient to the sender;
+-- whether the recipient asks anything else; who waits for the message; the run; whether that is made for an ask of the
+-- recipient to the sender; the ask of the sender to the recipient in which the run was made, however deep; and of the open
+-- asks of the recipient to the sender in other threads a few, with whether the sender's own code has taken them.
+with wanted as materialized (
+  select value ->> 0 as sender_id, value ->> 1 as recipient_id, value ->> 2 as within, value ->> 4 as anywhere, (
     select id from sessions
-    where agent_a_id = min(g.sender_id, g.recipient_id) and agent_b_id = max(g.sender_id, g.recipient_id)
-      and ended_at is null
-  ),
+    where agent_a_id = min(value ->> 0, value ->> 1) and agent_b_id = max(value ->> 0, value ->> 1)
+      and thread = value ->> 3 and ended_at is null
+  ) as session_id, value ->> 3 as thread
+  from jsonb_each(:groups)
+)
+select json_group_array(json_array(
+  g.session_id,
   json((
     select json_array(a.seq, m.id, a.origin, a.within, a.taken_within) from asks as a cross join messages as m on m.seq = a.seq
-    where a.asker_id = g.sender_id and a.responder_id = g.recipient_id and a.state = 'open'
+    where a.asker_id = g.sender_id and a.responder_id = g.recipient_id and a.session_id = g.session_id and a.state = 'open'
   )),
   json((
     select json_array(a.seq, m.id, a.origin, a.within, a.taken_within) from asks as a cross join messages as m on m.seq = a.seq
-    where a.asker_id = g.recipient_id and a.responder_id = g.sender_id and a.state = 'open'
+    where a.asker_id = g.recipient_id and a.responder_id = g.sender_id and a.session_id = g.session_id and a.state = 'open'
   )),
   exists (
-    select 1 from asks where asker_id = g.recipient_id and responder_id <> g.sender_id and state = 'open'
+    select 1 from asks
+    where asker_id = g.recipient_id and (responder_id <> g.sender_id or session_id is not g.session_id) and state = 'open'
   ),
   json((
     select json_group_array(distinct process_id) from waits
-    where recipient_id = g.recipient_id and sender_id = g.sender_id
+    where recipient_id = g.recipient_id and sender_id = g.sender_id and (thread is null or thread = g.thread)
       and is_ended = 0 and (until_due is null or until_due > :now)
   )),
   (select seq from messages where id = g.within),
   exists (
     select 1 from messages as m cross join asks as a on a.seq = m.seq
     where m.id = g.within and a.asker_id = g.recipient_id and a.responder_id = g.sender_id
-  )
+  ),
+  (
+    with recursive chain (seq, within) as (
+      select a.seq, a.within from messages as m cross join asks as a on a.seq = m.seq where m.id = g.within and a.state = 'open'
+      union
+      select a.seq, a.within from chain as c cross join asks as a on a.seq = c.within where a.state = 'open'
+    )
+    select c.seq from chain as c cross join asks as a on a.seq = c.seq
+    where a.asker_id = g.sender_id and a.responder_id = g.recipient_id limit 1
+  ),
+  json((
+    select json_group_array(json_array(s.thread, a.taken)) from (
+      select session_id, 1 as taken from (
+        select session_id from asks indexed by asks_taken
+        where g.anywhere and asker_id = g.recipient_id and responder_id = g.sender_id and state = 'open' and taken_within = 0
+        order by seq limit 3
+      )
+      union all
+      select session_id, 0 from (
+        select session_id from asks indexed by asks_open
+        where g.anywhere and asker_id = g.recipient_id and responder_id = g.sender_id and state = 'open'
+          and taken_within is not 0
+        limit 3
+      )
+    ) as a cross join sessions as s on s.id = a.session_id where s.id is not g.session_id
+  ))
 ))
-from (select value ->> 0 as sender_id, value ->> 1 as recipient_id, value ->> 2 as within from jsonb_each(:groups)) as g
+from wanted as g
 
 -- name: append_find_reach
 -- The open asks that can be reached from these agents, from each asker to its responder. What lies behind the bound can
@@ -72,8 +104,9 @@ select json_group_array(json_array(wanted.value, coalesce((
 from jsonb_each(:agents) as wanted
 
 -- name: append_open_sessions
-insert into sessions (id, agent_a_id, agent_b_id, session_type, created_at)
-select value ->> 0, min(value ->> 1, value ->> 2), max(value ->> 1, value ->> 2), value ->> 3, :at from jsonb_each(:rows)
+insert into sessions (id, agent_a_id, agent_b_id, thread, session_type, created_at)
+select value ->> 0, min(value ->> 1, value ->> 2), max(value ->> 1, value ->> 2), value ->> 3, value ->> 4, :at
+from jsonb_each(:rows)
 
 -- name: append_insert_asks
 -- :rows are (seq, session, asker, responder, within, taken_within, keyed, timeout in microseconds, seq of the answer if a
@@ -90,13 +123,13 @@ insert into notices (seq, recipient_id, created_due) select value ->> 0, value -
 
 -- name: answers_find
 -- For each (seq of a settled delivery, id of its answer): the two agents, the session, the ask, whether the answer is stored
--- already, and who waits for it.
+-- already, who waits for it, and the thread.
 select json_group_array(json_array(m.id, d.recipient_id, d.sender_id, m.session_id, a.state, a.origin, a.answer_seq,
   (select seq from messages where id = wanted.value ->> 1), json((
     select json_group_array(process_id) from waits
-    where recipient_id = d.sender_id and sender_id = d.recipient_id
+    where recipient_id = d.sender_id and sender_id = d.recipient_id and (thread is null or thread = d.thread)
       and is_ended = 0 and (until_due is null or until_due > :now)
-  ))))
+  )), d.thread))
 from jsonb_each(:rows) as wanted
 cross join deliveries as d on d.seq = wanted.value ->> 0
 cross join messages as m on m.seq = d.seq

@@ -13,9 +13,10 @@ select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'c
   )), json((
     select json_group_array(distinct process_id) from waits
     where m.kind = 'conversation' and recipient_id = m.recipient_id and sender_id = m.sender_id
-      and is_ended = 0 and (until_due is null or until_due > :now)
+      and (thread is null or thread = d.thread) and is_ended = 0 and (until_due is null or until_due > :now)
   )), m.kind = 'conversation' and exists (
-    select 1 from asks where asker_id = m.recipient_id and responder_id = m.sender_id and state = 'open'
+    select 1 from asks
+    where asker_id = m.recipient_id and responder_id = m.sender_id and session_id = m.session_id and state = 'open'
   )))
 from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
@@ -43,23 +44,23 @@ select json_group_object(wanted.value, (
 from jsonb_each(:ids) as wanted
 
 -- name: append_find_busy
--- The lanes in which nothing may be claimed now: something is due there, another process holds the claim of a run that does
+-- Lanes are (recipient, kind, sender, thread): those in which nothing may be claimed now: something is due there, another process holds the claim of a run that does
 -- not itself wait for an answer, the recipient's own code waits for the message, or
 -- the owner was taken for dead by others.
-select json_group_array(lane.key) from jsonb_each(:lanes) as lane
+select json_group_array(l.key) from jsonb_each(:lanes) as l
 where exists (
   select 1 from deliveries
-  where recipient_id = lane.value ->> 0 and kind = lane.value ->> 1 and sender_id = lane.value ->> 2
+  where recipient_id = l.value ->> 0 and kind = l.value ->> 1 and lane = (l.value ->> 2) || (l.value ->> 3)
     and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
 ) or exists (
   select 1 from deliveries
-  where recipient_id = lane.value ->> 0 and kind = lane.value ->> 1 and sender_id = lane.value ->> 2
+  where recipient_id = l.value ->> 0 and kind = l.value ->> 1 and lane = (l.value ->> 2) || (l.value ->> 3)
     and state = 'claimed' and owner is not :owner
     and not exists (select 1 from waiting_runs where within = deliveries.seq)
-) or (lane.value ->> 1 = 'conversation' and exists (
+) or (l.value ->> 1 = 'conversation' and exists (
   select 1 from waits
-  where recipient_id = lane.value ->> 0 and sender_id = lane.value ->> 2
-    and is_ended = 0 and (until_due is null or until_due > :now)
+  where recipient_id = l.value ->> 0 and sender_id = l.value ->> 2
+    and (thread is null or thread = l.value ->> 3) and is_ended = 0 and (until_due is null or until_due > :now)
 )) or exists (select 1 from processes where id = :owner and ended_at is not null)
 
 -- name: append_insert_messages
@@ -71,15 +72,15 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 from jsonb_each(:rows)
 
 -- name: append_insert_deliveries
--- The last two of a row, left out but for conversations, are the ask's timeout and how it is born: null as a duty, 0 as
--- done, 1 as done and read.
+-- The last three of a row, left out but for conversations, are the ask's timeout, how it is born (null as a duty, 0 as
+-- done, 1 as done and read), and the thread.
 insert into deliveries (seq, recipient_id, kind, sender_id, max_attempts, run_due, run_at, queued_due, expires_due,
-  expires_at, state, token, attempt, owner, claim_until_due, claimed_at, origin, ask_timeout, settled_at, read_at)
+  expires_at, state, token, attempt, owner, claim_until_due, claimed_at, origin, ask_timeout, settled_at, read_at, thread)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
   value ->> 8, value ->> 9, iif(value ->> 10 is not null, 'claimed', iif(value ->> 12 is null, 'queued', 'done')),
   value ->> 10 is not null, value ->> 10 is not null, iif(value ->> 10 is null, null, :owner), value ->> 10,
   iif(value ->> 10 is null, null, :at), :owner, value ->> 11, iif(value ->> 12 is null, null, :at),
-  iif(value ->> 12, :at, null)
+  iif(value ->> 12, :at, null), coalesce(value ->> 13, '')
 from jsonb_each(:rows)
 
 -- name: append_insert_keys
@@ -88,11 +89,11 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, :at from 
 
 -- name: claim_lanes
 -- Walks from lane to lane by seeking in deliveries_ready, so that the backlog of a lane costs nothing; behind the last lane
--- it begins again, up to after_sender. Each step looks at one lane's head: `free` says whether it may be claimed. A walk
+-- it begins again, up to after_lane. Each step looks at one lane's head: `free` says whether it may be claimed. A walk
 -- ends when it has found what was asked for. `closed`: no (further) suspect may be taken for this recipient. A run that
 -- waits for an answer itself does not hold its lane; the recipient's own code does, where it waits for the message. Who was
 -- taken for dead by others begins none.
-with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapped, sender_id, seq, suspect, closed, free) as (
+with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapped, lane, seq, suspect, closed, free) as (
   select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 0, 0, coalesce(value ->> 4, ''), 0, 0,
     value ->> 6 or exists (
       select 1 from deliveries where recipient_id = value ->> 1 and state = 'claimed' and suspect = 1
@@ -101,35 +102,35 @@ with recursive walk (req, recipient_id, kind, asked, after, origin, found, wrapp
   where not exists (select 1 from processes where id = :owner and ended_at is not null)
   union all
   select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.found + w.free,
-    w.after is not null and head.sender_id <= w.after,
-    head.sender_id, head.seq, head.suspect, w.closed or (w.free and w.suspect),
+    w.after is not null and head.lane <= w.after,
+    head.lane, head.seq, head.suspect, w.closed or (w.free and w.suspect),
     (w.origin is null or head.origin is w.origin)
     and not (head.suspect and (w.closed or (w.free and w.suspect)))
     and not exists (
       select 1 from deliveries
-      where recipient_id = w.recipient_id and kind = w.kind and sender_id = head.sender_id and state = 'claimed'
+      where recipient_id = w.recipient_id and kind = w.kind and lane = head.lane and state = 'claimed'
         and not exists (select 1 from waiting_runs where within = deliveries.seq)
     )
     and not (w.kind = 'conversation' and exists (
       select 1 from waits
       where recipient_id = w.recipient_id and sender_id = head.sender_id
-        and is_ended = 0 and (until_due is null or until_due > :now)
+        and (thread is null or thread = head.thread) and is_ended = 0 and (until_due is null or until_due > :now)
     ))
   from walk as w cross join deliveries as head on head.seq = iif(w.wrapped, (
     select seq from deliveries
-    where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id and sender_id <= w.after
+    where recipient_id = w.recipient_id and kind = w.kind and lane > w.lane and lane <= w.after
       and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
-    order by sender_id, seq limit 1
+    order by lane, seq limit 1
   ), coalesce((
     select seq from deliveries
-    where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id
+    where recipient_id = w.recipient_id and kind = w.kind and lane > w.lane
       and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
-    order by sender_id, seq limit 1
+    order by lane, seq limit 1
   ), (
     select seq from deliveries
-    where recipient_id = w.recipient_id and kind = w.kind and sender_id <= w.after
+    where recipient_id = w.recipient_id and kind = w.kind and lane <= w.after
       and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
-    order by sender_id, seq limit 1
+    order by lane, seq limit 1
   )))
   where w.found + w.free < w.asked
 )
@@ -138,7 +139,7 @@ select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, 
   json((
     select json_array(meeting_id, number) from turns
     where d.kind = 'turn' and meeting_id = m.meeting_id and ended_at is null and delivery_seq = d.seq
-  )), d.ask_timeout))
+  )), d.ask_timeout, d.thread))
 from (select req, seq from walk where free order by req, found) as c
 cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq
@@ -146,36 +147,36 @@ cross join messages as m on m.seq = c.seq
 -- name: claim_any
 -- The same walk over the lanes; then from each of them as many as were asked for, and one suspect, in turns. :most is the
 -- greatest number asked for (a LIMIT takes no column). A lane that is not `free` takes no number.
-with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrapped, sender_id, free) as (
+with recursive walk (req, recipient_id, kind, asked, after, origin, number, wrapped, lane, free) as (
   select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, 1, 0, coalesce(value ->> 4, ''), 0
   from jsonb_each(:requests)
   where not exists (select 1 from processes where id = :owner and ended_at is not null)
   union all
   select w.req, w.recipient_id, w.kind, w.asked, w.after, w.origin, w.number + w.free,
-    w.after is not null and head.sender_id <= w.after, head.sender_id,
+    w.after is not null and head.lane <= w.after, head.lane,
     not (w.kind = 'conversation' and exists (
       select 1 from waits
       where recipient_id = w.recipient_id and sender_id = head.sender_id
-        and is_ended = 0 and (until_due is null or until_due > :now)
+        and (thread is null or thread = head.thread) and is_ended = 0 and (until_due is null or until_due > :now)
     ))
   from walk as w cross join deliveries as head on head.seq = iif(w.wrapped, (
     select seq from deliveries
-    where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id and sender_id <= w.after
+    where recipient_id = w.recipient_id and kind = w.kind and lane > w.lane and lane <= w.after
       and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
       and (w.origin is null or origin is w.origin)
-    order by sender_id, seq limit 1
+    order by lane, seq limit 1
   ), coalesce((
     select seq from deliveries
-    where recipient_id = w.recipient_id and kind = w.kind and sender_id > w.sender_id
+    where recipient_id = w.recipient_id and kind = w.kind and lane > w.lane
       and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
       and (w.origin is null or origin is w.origin)
-    order by sender_id, seq limit 1
+    order by lane, seq limit 1
   ), (
     select seq from deliveries
-    where recipient_id = w.recipient_id and kind = w.kind and sender_id <= w.after
+    where recipient_id = w.recipient_id and kind = w.kind and lane <= w.after
       and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
       and (w.origin is null or origin is w.origin)
-    order by sender_id, seq limit 1
+    order by lane, seq limit 1
   )))
   where w.number + w.free <= w.asked + 1
 ),
@@ -184,7 +185,7 @@ candidate as (
   from walk as w cross join deliveries as d on d.seq in (
     select seq from (
       select seq from deliveries
-      where recipient_id = w.recipient_id and kind = w.kind and sender_id = w.sender_id
+      where recipient_id = w.recipient_id and kind = w.kind and lane = w.lane
         and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
         and suspect = 0 and (w.origin is null or origin is w.origin)
       order by seq limit :most
@@ -192,7 +193,7 @@ candidate as (
     union all
     select seq from (
       select seq from deliveries
-      where recipient_id = w.recipient_id and kind = w.kind and sender_id = w.sender_id
+      where recipient_id = w.recipient_id and kind = w.kind and lane = w.lane
         and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
         and suspect = 1 and (w.origin is null or origin is w.origin)
         and not exists (
@@ -208,7 +209,7 @@ select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, 
   json((
     select json_array(meeting_id, number) from turns
     where d.kind = 'turn' and meeting_id = m.meeting_id and ended_at is null and delivery_seq = d.seq
-  )), d.ask_timeout))
+  )), d.ask_timeout, d.thread))
 from (select req, seq from candidate order by req, round, number) as c
 cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq

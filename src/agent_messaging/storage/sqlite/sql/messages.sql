@@ -9,7 +9,7 @@ with page as materialized (
   order by m.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id, m.message_type, m.topic))
+  m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic))
 from page cross join messages as m on m.seq = page.seq left join deliveries as d on d.seq = page.seq
 
 -- name: list_messages_received
@@ -20,7 +20,7 @@ with page as materialized (
   order by seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id, m.message_type, m.topic))
+  m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic))
 from page cross join messages as m on m.seq = page.seq left join deliveries as d on d.seq = page.seq
 
 -- name: list_messages_unread
@@ -31,8 +31,8 @@ with page as materialized (
   order by d.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, null, m.session_id, m.message_type, m.topic))
-from page cross join messages as m on m.seq = page.seq
+  m.created_at, null, m.session_id, m.message_type, d.thread, m.topic))
+from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
 
 -- name: list_messages_sent_after
 with page as materialized (
@@ -43,7 +43,7 @@ with page as materialized (
   order by m.seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id, m.message_type, m.topic))
+  m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic))
 from page cross join messages as m on m.seq = page.seq left join deliveries as d on d.seq = page.seq
 
 -- name: list_messages_received_after
@@ -54,7 +54,7 @@ with page as materialized (
   order by seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id, m.message_type, m.topic))
+  m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic))
 from page cross join messages as m on m.seq = page.seq left join deliveries as d on d.seq = page.seq
 
 -- name: list_messages_unread_after
@@ -65,8 +65,8 @@ with page as materialized (
   order by d.seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, null, m.session_id, m.message_type, m.topic))
-from page cross join messages as m on m.seq = page.seq
+  m.created_at, null, m.session_id, m.message_type, d.thread, m.topic))
+from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
 
 -- name: mark_read
 update deliveries set read_at = :at

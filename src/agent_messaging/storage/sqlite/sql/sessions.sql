@@ -1,60 +1,69 @@
 -- Every statement answers at most one row: a JSON array of all that was found (see engine.fetch for the reason).
 
 -- name: find_session
-select json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_type, (
+select json_array(s.id, s.agent_a_id, s.agent_b_id, s.thread, s.session_type, (
   select asker_id from (
-    select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
+    select asker_id, seq from asks
+    where asker_id = s.agent_a_id and responder_id = s.agent_b_id and session_id = s.id and state = 'open'
     union all
-    select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
+    select asker_id, seq from asks
+    where asker_id = s.agent_b_id and responder_id = s.agent_a_id and session_id = s.id and state = 'open'
   ) where s.ended_at is null order by seq limit 1
 ), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), s.ended_at)
 from sessions as s where s.id = :session
 
 -- name: find_open_session
-select json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_type, (
+select json_array(s.id, s.agent_a_id, s.agent_b_id, s.thread, s.session_type, (
   select asker_id from (
-    select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
+    select asker_id, seq from asks
+    where asker_id = s.agent_a_id and responder_id = s.agent_b_id and session_id = s.id and state = 'open'
     union all
-    select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
+    select asker_id, seq from asks
+    where asker_id = s.agent_b_id and responder_id = s.agent_a_id and session_id = s.id and state = 'open'
   ) order by seq limit 1
 ), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), null)
-from sessions as s where s.agent_a_id = min(:agent, :other) and s.agent_b_id = max(:agent, :other) and s.ended_at is null
+from sessions as s
+where s.agent_a_id = min(:agent, :other) and s.agent_b_id = max(:agent, :other) and s.thread = :thread and s.ended_at is null
 
 -- name: list_sessions
 -- The newest have the greatest ids.
 with page as materialized (
   select id from (
-    select id from sessions where agent_a_id = :agent and (not :open_only or ended_at is null)
+    select id from sessions where agent_a_id = :agent and (not :open_only or ended_at is null) and (:thread is null or thread = :thread)
     union all
-    select id from sessions where agent_b_id = :agent and (not :open_only or ended_at is null)
+    select id from sessions where agent_b_id = :agent and (not :open_only or ended_at is null) and (:thread is null or thread = :thread)
   ) order by id desc limit :limit offset :offset
 )
-select json_group_array(json_array(s.id, s.agent_a_id, s.agent_b_id, s.session_type, (
+select json_group_array(json_array(s.id, s.agent_a_id, s.agent_b_id, s.thread, s.session_type, (
   select asker_id from (
-    select asker_id, seq from asks where asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
+    select asker_id, seq from asks
+    where asker_id = s.agent_a_id and responder_id = s.agent_b_id and session_id = s.id and state = 'open'
     union all
-    select asker_id, seq from asks where asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
+    select asker_id, seq from asks
+    where asker_id = s.agent_b_id and responder_id = s.agent_a_id and session_id = s.id and state = 'open'
   ) where s.ended_at is null order by seq limit 1
 ), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), s.ended_at))
 from page cross join sessions as s on s.id = page.id
 
 -- name: end_session_find
--- The session that the ending has ended, or else the open one of the pair; with the asks and waits that end, or ended, with
--- it.
+-- The session that the ending has ended, or else the open one of the pair in this thread; with the asks and waits that end,
+-- or ended, with it: of waits those for this thread, or with the main one (:awaited is null) those for any.
 select json_array(s.id, s.ended_at is null, json((
   select json_group_array(json_array(a.seq, m.id, a.origin)) from (
     select seq, origin from asks
-    where s.ended_at is null and asker_id = s.agent_a_id and responder_id = s.agent_b_id and state = 'open'
+    where s.ended_at is null and asker_id = s.agent_a_id and responder_id = s.agent_b_id and session_id = s.id
+      and state = 'open'
     union all
     select seq, origin from asks
-    where s.ended_at is null and asker_id = s.agent_b_id and responder_id = s.agent_a_id and state = 'open'
+    where s.ended_at is null and asker_id = s.agent_b_id and responder_id = s.agent_a_id and session_id = s.id
+      and state = 'open'
     union all
     select ended.seq, ended.origin from messages as own cross join asks as ended on ended.seq = own.seq
     where s.ended_at is not null and own.session_id = s.id and ended.state = 'ended'
   ) as a cross join messages as m on m.seq = a.seq
 )), json((
   select json_group_array(process_id) from waits
-  where is_ended = (s.ended_at is not null) and (recipient_id, sender_id) in (
+  where is_ended = (s.ended_at is not null) and thread is :awaited and (recipient_id, sender_id) in (
     values (s.agent_a_id, s.agent_b_id), (s.agent_b_id, s.agent_a_id)
   )
 )))
@@ -62,7 +71,7 @@ from sessions as s where s.id = coalesce(
   (select session_id from messages where id = :ending),
   (
     select id from sessions
-    where agent_a_id = min(:agent, :other) and agent_b_id = max(:agent, :other) and ended_at is null
+    where agent_a_id = min(:agent, :other) and agent_b_id = max(:agent, :other) and thread = :thread and ended_at is null
   )
 )
 
@@ -71,37 +80,44 @@ update sessions set ended_at = :at, ended_by = :agent where id = :session
 
 -- name: end_session_waits
 update waits set is_ended = 1
-where (recipient_id = :agent and sender_id = :other) or (recipient_id = :other and sender_id = :agent)
+where thread is :awaited
+  and ((recipient_id = :agent and sender_id = :other) or (recipient_id = :other and sender_id = :agent))
 
 -- name: end_session_store
 -- Done and read from the start.
 insert into messages (id, kind, sender_id, recipient_id, session_id, message_type, content, checksum, created_at)
 values (:ending, 'conversation', :agent, :other, :session, 'ending', :content, :checksum, :at);
-insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, queued_due, settled_at, read_at)
-values (last_insert_rowid(), :other, 'conversation', :agent, 'done', 1, :now, :at, :at)
+insert into deliveries (seq, recipient_id, kind, sender_id, thread, state, max_attempts, queued_due, settled_at, read_at)
+values (last_insert_rowid(), :other, 'conversation', :agent, :thread, 'done', 1, :now, :at, :at)
 
 -- name: count_messages
 select json_array(count(*), count(d.read_at))
 from messages as m cross join deliveries as d on d.seq = m.seq where m.session_id = :session
 
 -- name: statistics
+with mine as materialized (
+  select agent_b_id as partner_id, ended_at from sessions where agent_a_id = :agent and (:thread is null or thread = :thread)
+  union all
+  select agent_a_id, ended_at from sessions where agent_b_id = :agent and (:thread is null or thread = :thread)
+)
 select json_array(
-  (select count(*) from sessions where agent_a_id = :agent) + (select count(*) from sessions where agent_b_id = :agent),
-  (select count(*) from sessions where agent_a_id = :agent and ended_at is null)
-    + (select count(*) from sessions where agent_b_id = :agent and ended_at is null),
+  (select count(*) from mine),
+  (select count(*) from mine where ended_at is null),
   (
-    select count(*) from messages where sender_id = :agent and kind = 'conversation' and message_type = 'user_defined'
+    select count(*) from messages as m where sender_id = :agent and kind = 'conversation' and message_type = 'user_defined'
+      and (:thread is null or exists (select 1 from deliveries as d where d.seq = m.seq and d.thread = :thread))
   ),
   (
-    select count(*) from messages
+    select count(*) from messages as m
     where recipient_id = :agent and kind = 'conversation' and message_type = 'user_defined'
+      and (:thread is null or exists (select 1 from deliveries as d where d.seq = m.seq and d.thread = :thread))
   ),
   (
     select count(*) from deliveries as d cross join messages as m on m.seq = d.seq
     where d.recipient_id = :agent and d.kind = 'conversation' and d.read_at is null and m.message_type = 'user_defined'
+      and (:thread is null or d.thread = :thread)
   ),
-  (select count(distinct agent_b_id) from sessions where agent_a_id = :agent)
-    + (select count(distinct agent_a_id) from sessions where agent_b_id = :agent)
+  (select count(distinct partner_id) from mine)
 )
 
 -- name: list_messages
@@ -111,7 +127,7 @@ with page as materialized (
   order by m.seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id, m.message_type))
+  m.created_at, d.read_at, m.session_id, m.message_type, d.thread))
 from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
 
 -- name: read_find
@@ -129,8 +145,8 @@ with page as materialized (
   ) as i where coalesce(i.before, 0) < :most_bytes
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, null, m.session_id, m.message_type))
-from page cross join messages as m on m.seq = page.seq
+  m.created_at, null, m.session_id, m.message_type, d.thread))
+from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
 
 -- name: read_find_from
 with page as materialized (
@@ -146,8 +162,26 @@ with page as materialized (
   ) as i where coalesce(i.before, 0) < :most_bytes
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, null, m.session_id, m.message_type))
-from page cross join messages as m on m.seq = page.seq
+  m.created_at, null, m.session_id, m.message_type, d.thread))
+from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
+
+-- name: read_find_in
+-- In one thread, of all senders or of one.
+with page as materialized (
+  select i.seq from (
+    select u.seq, sum(u.size) over (order by u.seq rows between unbounded preceding and 1 preceding) as before
+    from (
+      select d.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
+      from deliveries as d indexed by deliveries_unread_in cross join messages as m on m.seq = d.seq
+      where d.recipient_id = :recipient and d.thread = :thread and d.thread <> '' and d.read_at is null
+        and (:sender is null or d.sender_id = :sender) and d.seq > :after_seq and m.message_type = 'user_defined'
+      order by d.seq limit :limit
+    ) as u
+  ) as i where coalesce(i.before, 0) < :most_bytes
+)
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, null, m.session_id, m.message_type, d.thread))
+from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
 
 -- name: read_mark
 -- By an agent's own code, in the run of the message :within or outside any. What is queued is done with it, and an open ask
@@ -176,7 +210,8 @@ where state = 'open' and seq in (
 -- name: return_messages_waits
 select json_group_array(distinct w.process_id) from jsonb_each(:seqs) as wanted
 cross join deliveries as d on d.seq = wanted.value
-cross join waits as w on w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
+cross join waits as w
+  on w.recipient_id = d.recipient_id and w.sender_id = d.sender_id and (w.thread is null or w.thread = d.thread)
 where d.read_at is null and w.is_ended = 0 and (w.until_due is null or w.until_due > :now)
 
 -- name: reject_messages
@@ -219,8 +254,8 @@ update deliveries set read_at = null where seq in (select value from jsonb_each(
 
 -- name: register_wait
 -- That of a process which others took for dead holds nothing: nobody would remove it any more.
-insert into waits (id, recipient_id, sender_id, process_id, until_due, within)
-select :wait, r.id, s.id, :owner, iif(
+insert into waits (id, recipient_id, sender_id, thread, process_id, until_due, within)
+select :wait, r.id, s.id, :thread, :owner, iif(
   exists (select 1 from processes where id = :owner and ended_at is not null), 0, :until
 ), (select seq from messages where id = :within) from agents as r cross join agents as s
 where r.id = :recipient and s.id = :sender
@@ -233,26 +268,45 @@ select exists (select 1 from waits where id = :wait)
 -- Those that are neither ready nor ended are none of the rows.
 select json_group_array(json_array(id, is_there, is_ready, is_ended)) from (
   select wanted.value as id, w.id is not null as is_there, w.is_ended, exists (
-    select 1 from deliveries as d cross join messages as m on m.seq = d.seq
-    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
+    select 1 from deliveries as d indexed by deliveries_ready cross join messages as m on m.seq = d.seq
+    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.lane = w.sender_id || coalesce(w.thread, '')
+      and d.state = 'queued' and d.run_due = 0 and (d.expires_due is null or d.expires_due > :now) and d.read_at is null
+      and m.message_type = 'user_defined'
+  ) or (w.thread is null and (exists (
+    select 1 from deliveries as d indexed by deliveries_threads cross join messages as m on m.seq = d.seq
+    where d.recipient_id = w.recipient_id and d.sender_id = w.sender_id and d.thread <> ''
       and d.state = 'queued' and d.run_due = 0 and (d.expires_due is null or d.expires_due > :now) and d.read_at is null
       and m.message_type = 'user_defined'
   ) or exists (
     select 1 from deliveries as d cross join messages as m on m.seq = d.seq
     where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
       and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
-  ) as is_ready
+  ))) or (w.thread is not null and exists (
+    select 1 from deliveries as d indexed by deliveries_unread_in cross join messages as m on m.seq = d.seq
+    where d.recipient_id = w.recipient_id and d.thread = w.thread and d.thread <> '' and d.sender_id = w.sender_id
+      and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
+  )) as is_ready
   from jsonb_each(:ids) as wanted left join waits as w on w.id = wanted.value
 ) where not is_there or is_ready or is_ended
 
 -- name: take_find
+-- The oldest of what is queued in the main thread, or the one that is named; of what is queued in the others; and of what no
+-- handler had.
 select json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum, m.created_at, null,
-  m.session_id, m.message_type)
+  m.session_id, m.message_type, d.thread)
 from (
   select min(seq) as seq from (
     select seq from (
-      select d.seq from deliveries as d cross join messages as m on m.seq = d.seq
-      where d.recipient_id = :recipient and d.kind = 'conversation' and d.sender_id = :sender
+      select d.seq from deliveries as d indexed by deliveries_ready cross join messages as m on m.seq = d.seq
+      where d.recipient_id = :recipient and d.kind = 'conversation' and d.lane = :sender || coalesce(:thread, '')
+        and d.state = 'queued' and d.run_due = 0 and (d.expires_due is null or d.expires_due > :now)
+        and d.read_at is null and m.message_type = 'user_defined'
+      order by d.seq limit 1
+    )
+    union all
+    select seq from (
+      select d.seq from deliveries as d indexed by deliveries_threads cross join messages as m on m.seq = d.seq
+      where :thread is null and d.recipient_id = :recipient and d.sender_id = :sender and d.thread <> ''
         and d.state = 'queued' and d.run_due = 0 and (d.expires_due is null or d.expires_due > :now)
         and d.read_at is null and m.message_type = 'user_defined'
       order by d.seq limit 1
@@ -260,12 +314,19 @@ from (
     union all
     select seq from (
       select d.seq from deliveries as d indexed by deliveries_left cross join messages as m on m.seq = d.seq
-      where d.recipient_id = :recipient and d.kind = 'conversation' and d.sender_id = :sender
+      where :thread is null and d.recipient_id = :recipient and d.kind = 'conversation' and d.sender_id = :sender
+        and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
+      order by d.seq limit 1
+    )
+    union all
+    select seq from (
+      select d.seq from deliveries as d indexed by deliveries_unread_in cross join messages as m on m.seq = d.seq
+      where d.recipient_id = :recipient and d.thread = :thread and d.thread <> '' and d.sender_id = :sender
         and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
       order by d.seq limit 1
     )
   )
-) as oldest cross join messages as m on m.seq = oldest.seq
+) as oldest cross join messages as m on m.seq = oldest.seq cross join deliveries as d on d.seq = oldest.seq
 
 -- name: remove_wait
 delete from waits where id = :wait
@@ -285,7 +346,7 @@ with page as materialized (
   ) as i where coalesce(i.before, 0) < :most_bytes
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id, m.message_type))
+  m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, '')))
 from page cross join messages as m on m.seq = page.seq left join deliveries as d on d.seq = page.seq
 
 -- name: take_notices_find_all
@@ -300,7 +361,7 @@ with page as materialized (
   ) as i where coalesce(i.before, 0) < :most_bytes
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, d.read_at, m.session_id, m.message_type))
+  m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, '')))
 from page cross join messages as m on m.seq = page.seq left join deliveries as d on d.seq = page.seq
 
 -- name: take_notices
