@@ -27,6 +27,7 @@ from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.receipts import DeadLetters, Receipts
 from .messaging.sides import AsyncConversation, SyncConversation
+from .messaging.topics import Topics
 from .models import HandlerContext, MeetingEventType, T_Conversation, T_Meeting, T_OneWay
 from .payloads import payload_type
 from .storage.ports import Store
@@ -80,6 +81,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         self._event_handler = MeetingEventHandler(lambda: self._started().recorder, self._events_changed)
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
+        self._topics = Topics[T_OneWay](self._started, settings)
         self._conversation = Conversation[T_Conversation](
             self._started, settings, lambda: payload_type(self, AgentMessaging, 1)
         )
@@ -214,6 +216,16 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         """One-way messages."""
         self._lifecycle.find()
         return self._one_way
+
+    @property
+    def topics(self) -> Topics[T_OneWay]:
+        """One-way messages to whoever is subscribed.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        self._lifecycle.find()
+        return self._topics
 
     @property
     def conversation(self) -> Conversation[T_Conversation]:

@@ -278,6 +278,8 @@ class MessageContext:
     """In a turn handler: the turn it is called for, with what was said since the agent's last speech."""
     attempt: int = 1
     """1 in the first run; a repeat (after a failure, a crash or a timeout) counts up."""
+    topic: str | None = None
+    """Of a message that was published: the topic, not the pattern by which the agent is subscribed."""
     asker: Asker | None = field(default=None, repr=False, compare=False)
     """Made by the SDK for the run of an ask; see `is_abandoned`."""
 
@@ -470,6 +472,16 @@ class Receipt:
     def is_final(self) -> bool:
         """Whether the duty to handle it has ended: done, dead, expired or withdrawn."""
         return self.state.is_final
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """An agent gets what is published on the topics that a pattern matches."""
+
+    agent_id: str
+    """External id."""
+    pattern: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def make_context(
         is_meeting_message=FACTS[delivery.kind].is_of_meeting,
         attempt=delivery.claim.attempt,
         asker=asker,
+        topic=delivery.topic,
     )
 
 

@@ -6,6 +6,7 @@ from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
 from .sides import AsyncConversation, SyncConversation
+from .topics import Topics
 
 __all__ = [
     "AsyncConversation",
@@ -17,4 +18,5 @@ __all__ = [
     "Receipts",
     "ReceivedMessage",
     "SyncConversation",
+    "Topics",
 ]

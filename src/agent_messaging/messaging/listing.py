@@ -33,6 +33,7 @@ async def to_records(names: Names, rows: Sequence[MessageRow]) -> list[Record]:
             created_at=row.created_at,
             metadata=body.metadata,
             is_damaged=body.is_damaged,
+            topic=row.topic,
         )
 
     return [describe(row) for row in rows]

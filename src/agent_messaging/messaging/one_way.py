@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from ..arguments import (
-    MISSING_MESSAGE,
-    check_external_id,
-    check_given,
-    check_page,
-    check_recipients,
-    check_timeout,
-    refuse,
-)
+from ..arguments import MISSING_MESSAGE, check_external_id, check_page, check_recipients, refuse
 from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
-from ..exceptions import InvalidArgumentError
 from ..ids import uuid7
 from ..models import Kind, Record, T
-from ..payloads import checksum, encode, encode_metadata, fingerprint
 from ..storage.ports import Duplicate, NewDelivery, NewGroup, Role
 from .door import Door
 from .listing import to_records
+from .notes import check_instant, make_note
 from .posting import check_options, post
 
 R = TypeVar("R")
@@ -100,33 +91,20 @@ class OneWayMessenger(Door, Generic[T]):
                 )
             recipient_external_ids = recipient_external_id
         recipients = check_recipients(sender_external_id, recipient_external_ids, most=MAX_RECIPIENTS)
-        check_given(message)
-        content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
-        encoded_metadata = encode_metadata(metadata, field="metadata")
-        expires_in = check_timeout(expires_in, field="expires_in", allow_none=True)
-        deliver_at = _check_instant(deliver_at, "deliver_at")
-        _check_span(expires_in, deliver_at)
-        check_options(require_handler, idempotency_key)
-        mark = ""
-        if idempotency_key is not None:
-            mark = fingerprint(recipients, content, encoded_metadata, expires_in=expires_in, deliver_at=deliver_at)
+        check_options(require_handler, None)
+        note = make_note(
+            self.settings,
+            "send",
+            recipients,
+            message,
+            metadata,
+            idempotency_key=idempotency_key,
+            expires_in=expires_in,
+            deliver_at=deliver_at,
+        )
 
         def make_group(sender: AgentName, targets: Sequence[AgentName]) -> NewGroup:
-            return NewGroup(
-                kind=Kind.ONE_WAY,
-                sender_id=sender.id,
-                content=content,
-                metadata=encoded_metadata,
-                checksum=checksum(content, encoded_metadata),
-                deliveries=[NewDelivery(uuid7(), target.id) for target in targets],
-                max_attempts=self.settings.max_attempts,
-                run_limit=self.settings.handler_timeout,
-                deliver_at=deliver_at,
-                expires_in=expires_in,
-                mailbox_limit=self.settings.mailbox_limit,
-                idempotency_key=idempotency_key,
-                fingerprint=mark,
-            )
+            return note.make_group(sender.id, [NewDelivery(uuid7(), target.id) for target in targets])
 
         posted = await post(
             self.engine,
@@ -164,7 +142,7 @@ class OneWayMessenger(Door, Generic[T]):
         Returns:
             Mappings with attribute access: message_id, sender_id, recipient_id (external ids), content (plain JSON),
             read_at, created_at, metadata, is_damaged (True: the stored payload is not what was sent, and the content
-            is None). Empty if there are none.
+            is None), topic (None: it was not published). Empty if there are none.
 
         Raises:
             AgentNotFoundError: There is no such agent.
@@ -216,8 +194,8 @@ class OneWayMessenger(Door, Generic[T]):
         unread_only: bool = False,
     ) -> list[Record]:
         check_page(limit, offset)
-        _check_instant(date_from, "date_from")
-        _check_instant(date_to, "date_to")
+        check_instant(date_from, "date_from")
+        check_instant(date_to, "date_to")
         rows = await self._look_up(
             agent_id,
             role,
@@ -287,33 +265,3 @@ class OneWayMessenger(Door, Generic[T]):
     async def _look_up(self, external_id: str, role: str, look: Callable[[AgentName], Awaitable[R]]) -> R:
         check_external_id(external_id, field=f"{role}_external_id")
         return await self.engine.names.look_up(external_id, look, role=role)
-
-
-def _check_instant(value: datetime | None, field: str) -> datetime | None:
-    """Return the instant in UTC: the same one in two zones is the same argument."""
-    if value is None:
-        return None
-    if not isinstance(value, datetime):
-        raise refuse(field, value, "must be a datetime with a time zone.")
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidArgumentError(
-            field=field, value=value, reason="has no time zone. Use datetime.now(UTC), or add tzinfo=."
-        )
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise InvalidArgumentError(
-            field=field, value=value, reason="is, in UTC, outside the years 1 to 9999. Use None for no bound."
-        ) from None
-
-
-def _check_span(expires_in: float | None, deliver_at: datetime | None) -> None:
-    if expires_in is None or deliver_at is None:
-        return
-    if (deliver_at - datetime.now(UTC)).total_seconds() >= expires_in:
-        raise InvalidArgumentError(
-            field="expires_in",
-            value=expires_in,
-            reason=f"seconds, counted from now, are over before deliver_at ({deliver_at.isoformat()}): nobody could "
-            "ever handle the message. Give more of them, or leave one of the two out.",
-        )
