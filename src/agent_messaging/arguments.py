@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any, Literal, TypeVar, cast, overload
 from uuid import UUID
@@ -175,6 +176,48 @@ def check_new_file(path: object, field: str) -> str:
     if os.path.lexists(target):
         raise refuse(field, path, f"exists already, at {target!r}. Name a new file.")
     return target
+
+
+def check_instant(value: datetime | None, field: str) -> datetime | None:
+    """Return the instant in UTC: the same one in two zones is the same argument.
+
+    Raises:
+        InvalidArgumentError: It has no time zone, or is no datetime.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise refuse(field, value, "must be a datetime with a time zone.")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidArgumentError(
+            field=field, value=value, reason="has no time zone. Use datetime.now(UTC), or add tzinfo=."
+        )
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidArgumentError(
+            field=field, value=value, reason="is, in UTC, outside the years 1 to 9999. Use None for no bound."
+        ) from None
+
+
+def check_schedule(deliver_at: datetime | None, expires_in: float | None) -> tuple[datetime | None, float | None]:
+    """Return when a message is due, in UTC, and the seconds after which it expires.
+
+    Raises:
+        InvalidArgumentError: One is refused, or the message would expire before it is due.
+    """
+    expires_in = check_timeout(expires_in, field="expires_in", allow_none=True)
+    deliver_at = check_instant(deliver_at, "deliver_at")
+    if expires_in is None or deliver_at is None:
+        return deliver_at, expires_in
+    if (deliver_at - datetime.now(UTC)).total_seconds() >= expires_in:
+        raise InvalidArgumentError(
+            field="expires_in",
+            value=expires_in,
+            reason=f"seconds, counted from now, are over before deliver_at ({deliver_at.isoformat()}): nobody could "
+            "ever handle the message. Give more of them, or leave one of the two out.",
+        )
+    return deliver_at, expires_in
 
 
 def check_flag(value: object, field: str) -> bool:

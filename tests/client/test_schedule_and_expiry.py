@@ -6,6 +6,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import pytest
+
+from agent_messaging import IdempotencyConflictError, InvalidArgumentError, register_message_notification_handler
+from tests.client.conversing import ask
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 
 
@@ -116,3 +120,76 @@ async def test_a_message_for_the_far_future_is_kept(sdk: Sdk) -> None:
         assert receipt.deliver_at is not None
         assert abs(receipt.deliver_at - instant) < timedelta(seconds=1)
         assert await sdk.receipts.withdraw(id) == [id]
+
+
+# --- in conversations -------------------------------------------------------------------------------------------------
+
+
+async def test_a_scheduled_conversation_message_is_nobodys_until_it_is_due(sdk: Sdk) -> None:
+    register_message_notification_handler(agent="carol")(notices := Inbox())
+    far = datetime.now(UTC) + timedelta(days=1)
+    send, talk = sdk.conversation.send_no_wait, sdk.conversation
+    await send("alice", "carol", "tomorrow", deliver_at=far)
+    assert await talk.get_unread_messages("carol", peek=True) == []
+    assert await talk.get_messages_from_agent("carol", "alice") == []
+    assert await talk.wait_for_message("carol", "alice", timeout=0) is None
+    await send("alice", "carol", "now")
+    assert await talk.wait_for_message("carol", "alice", timeout=SOON) == "now"
+    assert await notices.wait_for(1) == ["now"]
+    due = datetime.now(UTC) + timedelta(seconds=0.3)
+    id = await send("alice", "carol", "soon", deliver_at=due)
+    waiting = asyncio.create_task(talk.wait_for_message("carol", "alice", timeout=SOON))
+    assert await waiting == "soon"
+    assert datetime.now(UTC) >= due - timedelta(milliseconds=2)
+    receipt = await sdk.receipts.get(id)
+    assert (receipt.state.value, receipt.deliver_at) == ("done", None)
+    assert await notices.wait_for(2) == ["now", "soon"]
+    assert await talk.get_unread_messages("carol") == []
+
+
+async def test_a_scheduled_conversation_message_has_its_handler_run_when_it_is_due(make_sdk: MakeSdk) -> None:
+    worker, sender = await make_sdk(), await make_sdk()
+    await sender.add_people("alice", "bob")
+    worker.register_handler("bob")(inbox := Inbox())
+    register_message_notification_handler(agent="bob")(notices := Inbox())
+    due = datetime.now(UTC) + timedelta(seconds=0.3)
+    id = await sender.conversation.send_no_wait("alice", "bob", "later", deliver_at=due)
+    await sender.close()
+    [receipt] = await worker.wait([id])
+    assert receipt.claimed_at is not None
+    assert receipt.claimed_at >= due - timedelta(milliseconds=2)
+    assert inbox.messages == ["later"]
+    assert await notices.wait_for(1) == ["later"]
+
+
+async def test_a_conversation_message_that_nobody_began_with_expires(sdk: Sdk) -> None:
+    id = await sdk.conversation.send_no_wait("alice", "bob", "quick", expires_in=0.2)
+    [receipt] = await sdk.wait([id])
+    assert receipt.state.value == "expired"
+    assert await sdk.conversation.get_unread_messages("bob") == []
+    assert await sdk.conversation.wait_for_message("bob", "alice", timeout=0) is None
+    assert (await sdk.conversation.get_session_statistics("bob")).unread_count == 0
+    kept = await sdk.conversation.send_no_wait("alice", "bob", "slow", expires_in=60)
+    assert await sdk.conversation.get_unread_messages("bob") == ["slow"]
+    assert await sdk.state(kept) == "done"
+
+
+async def test_a_scheduled_message_is_no_answer(sdk: Sdk) -> None:
+    question = ask(sdk, "alice", "bob")
+    assert await sdk.conversation.wait_for_message("bob", "alice", timeout=SOON) == "?"
+    due = datetime.now(UTC) + timedelta(days=1)
+    await sdk.conversation.send_no_wait("bob", "alice", "by the way", deliver_at=due)
+    await sdk.async_conversation.send("bob", "alice", "as well", expires_in=60, deliver_at=datetime.now(UTC))
+    assert await question == "as well", "an instant that is over is now"
+
+
+async def test_the_schedule_is_checked_and_belongs_to_the_key(sdk: Sdk) -> None:
+    due = datetime.now(UTC) + timedelta(hours=1)
+    send: Any = sdk.conversation.send_no_wait
+    for options in ({"deliver_at": datetime.now()}, {"expires_in": 0}, {"deliver_at": due, "expires_in": 60}):
+        with pytest.raises(InvalidArgumentError):
+            await send("alice", "bob", "hi", **options)
+    first = await send("alice", "bob", "hi", idempotency_key="k", deliver_at=due)
+    assert await send("alice", "bob", "hi", idempotency_key="k", deliver_at=due) == first
+    with pytest.raises(IdempotencyConflictError):
+        await send("alice", "bob", "hi", idempotency_key="k")

@@ -432,6 +432,38 @@ class ReadingConformance(StoreFixtures):
         assert ids(await world.read()) == [said]
         assert await world.state(said) == DeliveryState.DEAD
 
+    async def test_what_is_not_due_is_not_read_whichever_way_one_reads(self, world: World) -> None:
+        await world.say(thread="t")  # so that the thread is there
+        later = await world.say(deliver_at=world.at(60))
+        apart = await world.say(deliver_at=world.at(60), thread="t")
+        options: list[dict[str, Any]] = [{}, {"sender_id": world.alice}, {"thread": "t"}]
+        await world.read(thread="t")
+        for how in options:
+            assert ids(await world.read(mark=False, now=world.at(59), **how)) == []
+        assert (await world.sessions.statistics(world.bob)).unread == 0
+        await world.deliveries.advance(world.at(61))
+        assert (await world.sessions.statistics(world.bob)).unread == 2
+        for how in options:
+            found = [apart] if "thread" in how else [later, apart]
+            assert ids(await world.read(mark=False, now=world.at(61), **how)) == found
+
+    async def test_what_expired_before_anybody_began_with_it_is_not_read(self, world: World) -> None:
+        kept = await world.say(world.carol, expires_in=10)
+        await world.settle(await world.claim_talk())
+        gone = await world.say(expires_in=10)
+        options: list[dict[str, Any]] = [{}, {"sender_id": world.alice}]
+        for how in options:
+            assert gone in ids(await world.read(mark=False, now=world.at(9), **how))
+            assert gone not in ids(await world.read(mark=False, now=world.at(11), **how))
+        await world.deliveries.advance(world.at(11))
+        assert await world.state(gone) == DeliveryState.EXPIRED
+        assert ids(await world.read(now=world.at(11))) == [kept], "a handler had it in time"
+
+    async def test_a_retry_that_is_not_due_is_read(self, world: World) -> None:
+        said = await world.say()
+        await world.settle(await world.claim_talk(), Settling.RETRY, delay=60)
+        assert ids(await world.read()) == [said]
+
 
 class SessionConformance(
     OpeningConformance,

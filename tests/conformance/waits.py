@@ -347,6 +347,13 @@ class NoticeConformance(StoreFixtures):
         assert ids(await world.sessions.take_notices([world.bob], 10)) == [fresh]
         assert await world.sessions.take_notices([world.bob], 10) == []
 
+    async def test_that_of_a_scheduled_message_is_taken_when_it_is_due(self, world: World) -> None:
+        due = await world.say(notify=True, now=world.at(-120), deliver_at=world.at(-10))
+        await world.say(notify=True, deliver_at=world.at(60))
+        fresh = await world.say(notify=True)
+        assert ids(await world.sessions.take_notices([world.bob], 10)) == [due, fresh]
+        assert await world.sessions.take_notices(None, 10) == []
+
     async def test_who_notifies_is_listed_like_who_handles(self, world: World, processes: Processes) -> None:
         process = await processes.start()
         services = {

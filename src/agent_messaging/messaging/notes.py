@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from ..arguments import check_given, check_timeout, refuse
+from ..arguments import check_given, check_schedule
 from ..config import MessagingConfig
-from ..exceptions import InvalidArgumentError
 from ..models import Kind
 from ..payloads import checksum, encode, encode_metadata, fingerprint
 from ..storage.ports import NewDelivery, NewGroup, Publication
@@ -74,41 +73,9 @@ def make_note(
     check_given(message)
     content = encode(message, field="message", limit_bytes=settings.max_payload_bytes)
     encoded = encode_metadata(metadata, field="metadata")
-    expires_in = check_timeout(expires_in, field="expires_in", allow_none=True)
-    deliver_at = check_instant(deliver_at, "deliver_at")
-    _check_span(expires_in, deliver_at)
+    deliver_at, expires_in = check_schedule(deliver_at, expires_in)
     check_options(None, idempotency_key)
     mark = ""
     if idempotency_key is not None:
         mark = fingerprint(goals, content, encoded, expires_in=expires_in, deliver_at=deliver_at)
     return Note(settings, call, content, encoded, expires_in, deliver_at, idempotency_key, mark)
-
-
-def check_instant(value: datetime | None, field: str) -> datetime | None:
-    """Return the instant in UTC: the same one in two zones is the same argument."""
-    if value is None:
-        return None
-    if not isinstance(value, datetime):
-        raise refuse(field, value, "must be a datetime with a time zone.")
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidArgumentError(
-            field=field, value=value, reason="has no time zone. Use datetime.now(UTC), or add tzinfo=."
-        )
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise InvalidArgumentError(
-            field=field, value=value, reason="is, in UTC, outside the years 1 to 9999. Use None for no bound."
-        ) from None
-
-
-def _check_span(expires_in: float | None, deliver_at: datetime | None) -> None:
-    if expires_in is None or deliver_at is None:
-        return
-    if (deliver_at - datetime.now(UTC)).total_seconds() >= expires_in:
-        raise InvalidArgumentError(
-            field="expires_in",
-            value=expires_in,
-            reason=f"seconds, counted from now, are over before deliver_at ({deliver_at.isoformat()}): nobody could "
-            "ever handle the message. Give more of them, or leave one of the two out.",
-        )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from ..arguments import MISSING_MESSAGE, check_external_id, check_page, check_recipients, refuse
+from ..arguments import MISSING_MESSAGE, check_external_id, check_instant, check_page, check_recipients, refuse
 from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
@@ -15,7 +15,7 @@ from ..models import Kind, Record, T
 from ..storage.ports import Duplicate, NewDelivery, NewGroup, Role
 from .door import Door
 from .listing import to_records
-from .notes import check_instant, make_note
+from .notes import make_note
 from .posting import check_options, post
 
 R = TypeVar("R")

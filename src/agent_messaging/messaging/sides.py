@@ -6,6 +6,7 @@ The sessions are the same, and each call is one of `sdk.conversation`, which has
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
 
 from typing_extensions import TypeForm
@@ -95,10 +96,18 @@ class AsyncConversation(_Side[T]):
         metadata: Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
+        expires_in: float | None = None,
+        deliver_at: datetime | None = None,
     ) -> None:
         """Send and go on; see `Conversation.send_no_wait`."""
         await self.conversation.send_no_wait(
-            sender_external_id, recipient_external_id, message, metadata, idempotency_key=idempotency_key
+            sender_external_id,
+            recipient_external_id,
+            message,
+            metadata,
+            idempotency_key=idempotency_key,
+            expires_in=expires_in,
+            deliver_at=deliver_at,
         )
 
     send_message = send

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from ...arguments import MISSING_MESSAGE, check_pair
@@ -29,14 +30,16 @@ class ConversationCorrespondence(ConversationCalls[T]):
         metadata: Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
+        expires_in: float | None = None,
+        deliver_at: datetime | None = None,
     ) -> str:
         """Send a message to another agent, and go on.
 
         When it returns, the message is committed and synced. If the recipient waits for the sender, in
         `wait_for_message` or by an ask that the sender's own code has read outside any handler, that call has it.
-        Otherwise the recipient's
-        conversation handler runs, and what it returns is kept as an unread message of the sender; without a handler
-        the message waits until it is read. Either way it is unread until the recipient reads it.
+        Otherwise the recipient's conversation handler runs, and what it returns is kept as an unread message of the
+        sender; without a handler the message waits until it is read. Either way it is unread until the recipient reads
+        it. A message with `deliver_at` is nobody's until then: no handler runs, no call reads it, and it is no answer.
 
         Args:
             sender_external_id: Who sends.
@@ -44,6 +47,9 @@ class ConversationCorrespondence(ConversationCalls[T]):
             message: The payload, as of `one_way.send`.
             metadata: Small JSON mapping that travels with the message to `context.metadata`.
             idempotency_key: 1 to 255 characters, among this sender's calls of `send_no_wait`.
+            expires_in: Seconds from now after which a message that nobody began to handle, or read, expires; None is
+                never.
+            deliver_at: An aware instant before which nobody gets it; None is now.
 
         Returns:
             The message's id; `sdk.receipts` follows it.
@@ -66,6 +72,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
             metadata,
             idempotency_key=idempotency_key,
             notify=True,
+            deliver_at=deliver_at,
+            expires_in=expires_in,
         )
         return await self._send(draft)
 
@@ -82,7 +90,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
     ) -> str:
         """Answer an agent that waits, inside or outside the handler of its ask.
 
-        In the handler of an ask of the recipient it answers that ask alone; elsewhere the one that is open.
+        In the handler of an ask of the recipient it answers that ask alone; elsewhere the one that is open. It takes
+        neither `deliver_at` nor `expires_in`: an answer goes to a caller that waits now, with the end of its ask.
 
         Args:
             sender_external_id: Who answers.

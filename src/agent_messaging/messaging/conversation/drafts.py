@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from ...arguments import check_given, check_pair
+from ...arguments import check_given, check_pair, check_schedule
 from ...config import MessagingConfig
 from ...delivery.current import current_message, is_in_handler
 from ...delivery.engine import Engine
@@ -35,6 +36,8 @@ class Draft:
     answers: Answering
     ask_timeout: float | None = None
     notify: bool = False
+    deliver_at: datetime | None = None
+    expires_in: float | None = None
     message_id: str = field(default_factory=uuid7)
     is_entered: bool = False
     """It is on its way into the store, or there."""
@@ -48,8 +51,11 @@ class Draft:
     def make_call(self, engine: Engine, settings: MessagingConfig) -> Call:
         """Make the call that stores it, for the run that the caller is in."""
         within = current_message()
-        # Nothing that a handler sends is an answer, but its result and what it replies.
-        is_meant = self.answers is Answering.REQUIRED or not is_in_handler()
+        # Nothing that a handler sends is an answer, but its result and what it replies; nor is a scheduled message.
+        is_meant = self.answers is Answering.REQUIRED or not (is_in_handler() or self.deliver_at)
+        notices = engine.notices
+        # The store keeps the notice of a scheduled message until it is due, also for a handler here.
+        is_notified = notices.is_notified_elsewhere if self.deliver_at is None else notices.is_notified
         sum_ = checksum(self.content, self.metadata)
 
         def make_group(sender: AgentName, targets: Sequence[AgentName]) -> NewGroup:
@@ -71,12 +77,14 @@ class Draft:
                 answers=self.answers if is_meant else None,
                 ask_timeout=self.ask_timeout,
                 within=within,
-                notify=self.notify and any(engine.notices.is_notified_elsewhere(target) for target in targets),
+                deliver_at=self.deliver_at,
+                expires_in=self.expires_in,
+                notify=self.notify and any(map(is_notified, targets)),
             )
 
         def entered(sender: AgentName, targets: Sequence[AgentName]) -> None:
             self.is_entered = True
-            if self.notify:
+            if self.notify and self.deliver_at is None:
                 engine.notices.writes(self.message_id, sender, targets[0])
             engine.asks.writes(self.message_id, self.content, self.metadata, sum_, self.annotation)
 
@@ -96,6 +104,8 @@ def make_draft(
     require_handler: bool | None = False,
     ask_timeout: float | None = None,
     notify: bool = False,
+    deliver_at: datetime | None = None,
+    expires_in: float | None = None,
 ) -> Draft:
     """Check and encode what a call was given.
 
@@ -107,6 +117,14 @@ def make_draft(
     content = encode(message, field="message", limit_bytes=settings.max_payload_bytes)
     encoded_metadata = encode_metadata(metadata, field="metadata")
     check_options(require_handler, idempotency_key)
+    deliver_at, expires_in = check_schedule(deliver_at, expires_in)
+    mark = ""
+    if idempotency_key is not None:
+        schedule = {"deliver_at": deliver_at, "expires_in": expires_in}
+        given = {name: value for name, value in schedule.items() if value is not None}
+        mark = fingerprint([recipient_external_id], content, encoded_metadata, **given)
+    if deliver_at is not None and deliver_at <= datetime.now(UTC):
+        deliver_at = None  # it is due, and so like any other
     return Draft(
         call=call,
         sender=sender_external_id,
@@ -115,9 +133,11 @@ def make_draft(
         metadata=encoded_metadata,
         annotation=annotation_of(message),
         idempotency_key=idempotency_key,
-        fingerprint="" if idempotency_key is None else fingerprint([recipient_external_id], content, encoded_metadata),
+        fingerprint=mark,
         require_handler=settings.require_handler if require_handler is None else require_handler,
         answers=answers,
         ask_timeout=ask_timeout,
         notify=notify,
+        deliver_at=deliver_at,
+        expires_in=expires_in,
     )

@@ -107,7 +107,7 @@ class ConversationPolls(ConversationCalls[T]):
         call gives all asks up, unless it has an `idempotency_key`: a repeat under that key then joins those that are
         open, returns how the others ended, and asks those that could not be asked before.
 
-        `deliver_at` and `expires_in` are no options here: an ask is made now, and expires with its timeout.
+        It takes neither `deliver_at` nor `expires_in`: its caller waits now, and the messages expire with the timeout.
 
         Args:
             sender_external_id: Who asks, and waits.

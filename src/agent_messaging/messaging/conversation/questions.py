@@ -71,7 +71,8 @@ class ConversationQuestions(ConversationCalls[T]):
 
         It always returns by its timeout (and half a second). It holds no connection and no thread while it waits. A
         late answer is kept as an unread message. A cancelled call gives the ask up, unless it has an
-        `idempotency_key`: a repeat under that key then joins the ask that is open, or returns how it ended.
+        `idempotency_key`: a repeat under that key then joins the ask that is open, or returns how it ended. It takes
+        neither `deliver_at` nor `expires_in`: its caller waits now, and its message expires with the timeout.
 
         Args:
             sender_external_id: Who asks, and waits.

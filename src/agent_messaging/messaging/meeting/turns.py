@@ -179,7 +179,8 @@ class MeetingTurns(MeetingCalls[T]):
     ) -> UUID | Turn:
         """Say something in one's turn, and pass the turn on.
 
-        When it returns, the speech is committed and synced, under the turn's number, and the next turn is current.
+        When it returns, the speech is committed and synced, under the turn's number, and the next turn is current. It
+        takes neither `deliver_at` nor `expires_in`: a speech is said in the turn that it ends, and stays said.
 
         Args:
             agent_external_id: Who speaks; also speaker_external_id.

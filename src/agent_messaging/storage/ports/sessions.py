@@ -227,7 +227,8 @@ class SessionStore(Protocol):
         whose delivery is queued are done with it: the agent has taken them itself, no handler will. A claimed one is
         left to its run. An open ask among the queued ones is then taken by the agent's own code, in the run of the
         message `within` or outside any: see `storage/admission.py` for what answers it. `after_seq` begins behind a
-        message, for paging without marking. Messages of the SDK's own are never among them. Not repeatable: a lost
+        message, for paging without marking. Messages of the SDK's own are never among them, nor is one that is not due
+        yet, or that expired before anybody began with it. Not repeatable: a lost
         answer leaves messages marked that nobody saw. An answer that came, but whose caller has gone, goes to
         `return_messages`.
         """

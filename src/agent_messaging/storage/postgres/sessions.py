@@ -123,11 +123,11 @@ class PostgresSessions:
     ) -> ReadPage:
         values = (recipient_id, after_seq, limit + 1)  # one more tells whether the page is the last
         if thread is not None:
-            rows = await self._fetch("read_find_in", *values, sender_id, self.most_bytes, thread)
+            rows = await self._fetch("read_find_in", *values, sender_id, self.most_bytes, thread, now)
         elif sender_id is None:
-            rows = await self._fetch("read_find", *values, self.most_bytes)
+            rows = await self._fetch("read_find", *values, self.most_bytes, now)
         else:
-            rows = await self._fetch("read_find_from", *values, sender_id, self.most_bytes)
+            rows = await self._fetch("read_find_from", *values, sender_id, self.most_bytes, now)
         found = [dict(row) for row in rows]
         is_last = not found or found[0]["found"] == len(found) <= limit
         messages = [to_message({name: row[name] for name in row if name != "found"}) for row in found[:limit]]

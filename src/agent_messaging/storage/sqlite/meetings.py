@@ -315,7 +315,9 @@ def _invite(connection: apsw.Connection, meeting: NewMeeting, parameters: dict[s
         for seq, invitation in enumerate(invitations, first)
     ]
     connection.execute(_SQL["act_insert_deliveries"], {**parameters, "rows": encode(deliveries)})
-    told = [(seq, invitation.recipient_id) for seq, invitation in enumerate(invitations, first) if invitation.notify]
+    told = [
+        (seq, invitation.recipient_id, None) for seq, invitation in enumerate(invitations, first) if invitation.notify
+    ]
     if told:
         notices.leave(connection, told, instant)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import apsw
@@ -18,8 +18,12 @@ _KEPT = 60_000_000
 """Microseconds."""
 
 
-def leave(connection: apsw.Connection, rows: list[tuple[int, str]], instant: Instant) -> None:
-    """Store notices (seq of the message, recipient), and drop up to twice as many old ones, so that they stay few."""
+def leave(connection: apsw.Connection, rows: Sequence[tuple[int, str, int | None]], instant: Instant) -> None:
+    """Store notices, and drop up to twice as many old ones, so that they stay few.
+
+    Args:
+        rows: The seq of the message, the recipient, and the moment at which the notice is due, if that is later.
+    """
     drop(connection, 2 * len(rows), instant)
     connection.execute(_ASKS["append_insert_notices"], {"rows": encode(rows), "now": instant.due})
 
@@ -27,8 +31,9 @@ def leave(connection: apsw.Connection, rows: list[tuple[int, str]], instant: Ins
 def find(
     connection: apsw.Connection, recipient_ids: Collection[str] | None, limit: int, most_bytes: int, instant: Instant
 ) -> list[Any]:
-    """The messages of the notices that are not old, for these recipients or for all, oldest first."""
-    parameters: dict[str, Any] = {"since": instant.due - _KEPT, "limit": limit, "most_bytes": most_bytes}
+    """The messages of the notices that are due and not old, for these recipients or for all, oldest first."""
+    parameters: dict[str, Any] = {"since": instant.due - _KEPT, "now": instant.due}
+    parameters |= {"limit": limit, "most_bytes": most_bytes}
     name = "take_notices_find_all"
     if recipient_ids is not None:
         name = "take_notices_find"
@@ -42,5 +47,5 @@ def remove(connection: apsw.Connection, seqs: list[int]) -> None:
 
 
 def drop(connection: apsw.Connection, limit: int, instant: Instant) -> None:
-    """Remove the old ones among the first so many."""
+    """Remove so many of the old ones."""
     connection.execute(_SQL["drop_notices"], {"limit": limit, "before": instant.due - _KEPT})

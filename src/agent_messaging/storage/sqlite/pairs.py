@@ -14,7 +14,7 @@ from ..circles import Place, Staff, WaitingAsk
 from ..ports import NewGroup
 from ..sql import Queries
 from . import asks, notices
-from .clock import Instant
+from .clock import Instant, to_microseconds
 from .engine import fetch
 from .rows import encode
 
@@ -125,7 +125,8 @@ def store(
                 )
             )
         if plan.notify:
-            left.append((seq, plan.recipient_id))
+            wait = 0 if group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
+            left.append((seq, plan.recipient_id, now + wait if wait else None))
     if sessions:
         connection.execute(_SQL["append_open_sessions"], {"rows": encode(sessions), "at": at})
     if endings:

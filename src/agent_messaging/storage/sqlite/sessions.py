@@ -136,6 +136,7 @@ class SQLiteSessions:
         name = "read_find_in" if thread is not None else "read_find" if sender_id is None else "read_find_from"
         parameters: dict[str, Any] = {"recipient": recipient_id, "after_seq": after_seq or 0}
         parameters |= {"sender": sender_id, "thread": thread, "most_bytes": self.most_bytes}
+        parameters["now"] = self._clock.now(now).due
         parameters["limit"] = limit + 1  # one more, to know whether it is the last page
 
         def read(connection: apsw.Connection) -> list[Any]:

@@ -77,6 +77,7 @@ create table notices (
 );
 
 create index notices_of_recipient on notices (recipient_id, seq);
+create index notices_due on notices (created_at);
 
 -- Of an ask: the seconds its asker waits, so that its run may take as long.
 alter table deliveries add column ask_timeout float8;

@@ -301,7 +301,7 @@ new_asks as (
 ),
 new_notices as (
   insert into notices (seq, recipient_id, created_at)
-  select seq, recipient_id, now from input where notify and not is_answer order by position
+  select seq, recipient_id, coalesce(run_at, now) from input where notify and not is_answer order by position
 )
 select id::text as message_id, seq from decided where taken
 

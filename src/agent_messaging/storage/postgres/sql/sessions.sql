@@ -167,6 +167,7 @@ select
   (
     select count(*) from deliveries d join messages m on m.seq = d.seq
     where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
+      and (d.run_at is null or d.token > 0) and not (d.state = 'expired' and d.expires_at is not null)
       and m.message_type = 'user_defined' and ($2 is null or d.thread = $2)
   ) as unread
 
@@ -178,6 +179,7 @@ where m.session_id = $1::text::uuid and m.seq > coalesce($3::bigint, 0) and (not
 order by m.seq limit $2::bigint
 
 -- name: read_find
+-- A message that is not due yet is none of them, nor one that expired before anybody began with it.
 -- None behind the one with which they reach so many bytes; `found` is how many there are, up to the limit. The sizes are
 -- known without reading what they are of.
 select p.seq, p.message_id, p.kind, p.sender_id, p.recipient_id, p.content, p.metadata, p.checksum, p.created_at, p.read_at,
@@ -189,10 +191,12 @@ from (
   from (
     select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
       m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
-    from deliveries d
+    from (select coalesce($5::timestamptz, store_now()) as now) t cross join deliveries d
     cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
     where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
       and d.seq + 0 > coalesce($2::bigint, 0)
+      and (d.run_at is null or d.token > 0)
+      and (d.expires_at is null or d.expires_at > t.now or d.state not in ('queued', 'expired'))
     order by d.seq + 0 limit $3::bigint
   ) i
 ) p
@@ -210,10 +214,12 @@ from (
   from (
     select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
       m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
-    from deliveries d
+    from (select coalesce($6::timestamptz, store_now()) as now) t cross join deliveries d
     cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
     where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.read_at is null
       and d.seq + 0 > coalesce($2::bigint, 0) and d.sender_id = $4::text::uuid
+      and (d.run_at is null or d.token > 0)
+      and (d.expires_at is null or d.expires_at > t.now or d.state not in ('queued', 'expired'))
     order by d.seq + 0 limit $3::bigint
   ) i
 ) p
@@ -231,10 +237,12 @@ from (
   from (
     select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
       m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
-    from deliveries d
+    from (select coalesce($7::timestamptz, store_now()) as now) t cross join deliveries d
     cross join lateral (select * from messages o where o.seq = d.seq and o.message_type = 'user_defined' limit 1) m
     where d.recipient_id = $1::text::uuid and d.thread = $6 and d.thread <> '' and d.read_at is null
       and d.seq + 0 > coalesce($2::bigint, 0) and ($4::text is null or d.sender_id = $4::text::uuid)
+      and (d.run_at is null or d.token > 0)
+      and (d.expires_at is null or d.expires_at > t.now or d.state not in ('queued', 'expired'))
     order by d.seq + 0 limit $3::bigint
   ) i
 ) p
@@ -458,9 +466,11 @@ from taken d join messages m on m.seq = d.seq
 delete from waits where id = $1::text::uuid
 
 -- name: take_notices_find
-select $1::text[] is null and exists (select from notices) or exists (
+select $1::text[] is null and exists (select from notices n where n.created_at <= store_now()) or exists (
   select from unnest($1::text[]::uuid[]) as i (recipient_id)
-  cross join lateral (select from notices n where n.recipient_id = i.recipient_id limit 1) one
+  cross join lateral (
+    select from notices n where n.recipient_id = i.recipient_id and n.created_at <= store_now() limit 1
+  ) one
 ) as found
 
 -- name: drop_notices
@@ -468,7 +478,7 @@ select $1::text[] is null and exists (select from notices) or exists (
 with late as materialized (
   select n.seq from notices n
   where n.created_at < store_now() - interval '1 minute'
-  order by n.seq limit 10000
+  order by n.created_at limit 10000
   for update skip locked
 )
 delete from notices n using late l where n.seq = l.seq
@@ -478,7 +488,7 @@ delete from notices n using late l where n.seq = l.seq
 with locked as materialized (
   select n.seq from notices n
   where ($1::text[] is null or n.recipient_id = any($1::text[]::uuid[]))
-    and n.created_at >= store_now() - interval '1 minute'
+    and n.created_at >= store_now() - interval '1 minute' and n.created_at <= store_now()
   order by n.seq limit $2::bigint
   for update skip locked
 ),

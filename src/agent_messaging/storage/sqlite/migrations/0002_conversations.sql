@@ -65,6 +65,7 @@ create table notices (
 ) strict;
 
 create index notices_of_recipient on notices (recipient_id, seq);
+create index notices_due on notices (created_due);
 
 -- Of an ask: the seconds its asker waits, so that its run may take as long.
 alter table deliveries add column ask_timeout real;

@@ -119,7 +119,9 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 from jsonb_each(:rows)
 
 -- name: append_insert_notices
-insert into notices (seq, recipient_id, created_due) select value ->> 0, value ->> 1, :now from jsonb_each(:rows)
+-- The third is when it is to be told, where that is later.
+insert into notices (seq, recipient_id, created_due)
+select value ->> 0, value ->> 1, coalesce(value ->> 2, :now) from jsonb_each(:rows)
 
 -- name: answers_find
 -- For each (seq of a settled delivery, id of its answer): the two agents, the session, the ask, whether the answer is stored

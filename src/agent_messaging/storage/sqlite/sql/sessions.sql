@@ -115,6 +115,7 @@ select json_array(
   (
     select count(*) from deliveries as d cross join messages as m on m.seq = d.seq
     where d.recipient_id = :agent and d.kind = 'conversation' and d.read_at is null and m.message_type = 'user_defined'
+      and (d.run_due = 0 or d.token > 0) and not (d.state = 'expired' and d.expires_due is not null)
       and (:thread is null or d.thread = :thread)
   ),
   (select count(distinct partner_id) from mine)
@@ -131,6 +132,7 @@ select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient
 from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
 
 -- name: read_find
+-- A message that is not due yet is none of them, nor one that expired before anybody began with it.
 -- None behind the one with which they reach so many bytes. The sizes are known without reading what they are of.
 with page as materialized (
   select i.seq from (
@@ -140,6 +142,8 @@ with page as materialized (
       from deliveries as d indexed by deliveries_unread cross join messages as m on m.seq = d.seq
       where d.recipient_id = :recipient and d.kind = 'conversation' and d.read_at is null and d.seq > :after_seq
         and m.message_type = 'user_defined'
+        and (d.run_due = 0 or d.token > 0)
+        and (d.expires_due is null or d.expires_due > :now or d.state not in ('queued', 'expired'))
       order by d.seq limit :limit
     ) as u
   ) as i where coalesce(i.before, 0) < :most_bytes
@@ -157,6 +161,8 @@ with page as materialized (
       from deliveries as d indexed by deliveries_unread_from cross join messages as m on m.seq = d.seq
       where d.recipient_id = :recipient and d.sender_id = :sender and d.kind = 'conversation' and d.read_at is null
         and d.seq > :after_seq and m.message_type = 'user_defined'
+        and (d.run_due = 0 or d.token > 0)
+        and (d.expires_due is null or d.expires_due > :now or d.state not in ('queued', 'expired'))
       order by d.seq limit :limit
     ) as u
   ) as i where coalesce(i.before, 0) < :most_bytes
@@ -175,6 +181,8 @@ with page as materialized (
       from deliveries as d indexed by deliveries_unread_in cross join messages as m on m.seq = d.seq
       where d.recipient_id = :recipient and d.thread = :thread and d.thread <> '' and d.read_at is null
         and (:sender is null or d.sender_id = :sender) and d.seq > :after_seq and m.message_type = 'user_defined'
+        and (d.run_due = 0 or d.token > 0)
+        and (d.expires_due is null or d.expires_due > :now or d.state not in ('queued', 'expired'))
       order by d.seq limit :limit
     ) as u
   ) as i where coalesce(i.before, 0) < :most_bytes
@@ -340,7 +348,7 @@ with page as materialized (
     ) as before
     from (
       select n.seq from jsonb_each(:recipients) as wanted
-      cross join notices as n on n.recipient_id = wanted.value and n.created_due >= :since
+      cross join notices as n on n.recipient_id = wanted.value and n.created_due >= :since and n.created_due <= :now
       order by n.seq limit :limit
     ) as n cross join messages as m on m.seq = n.seq
   ) as i where coalesce(i.before, 0) < :most_bytes
@@ -356,7 +364,7 @@ with page as materialized (
       order by n.seq rows between unbounded preceding and 1 preceding
     ) as before
     from (
-      select seq from notices where created_due >= :since order by seq limit :limit
+      select seq from notices where created_due >= :since and created_due <= :now order by seq limit :limit
     ) as n cross join messages as m on m.seq = n.seq
   ) as i where coalesce(i.before, 0) < :most_bytes
 )
@@ -368,5 +376,6 @@ from page cross join messages as m on m.seq = page.seq left join deliveries as d
 delete from notices where seq in (select value from jsonb_each(:seqs))
 
 -- name: drop_notices
--- Looks at so many of the oldest.
-delete from notices where seq in (select seq from notices order by seq limit :limit) and created_due < :before
+delete from notices where seq in (
+  select seq from notices where created_due < :before order by created_due limit :limit
+)
