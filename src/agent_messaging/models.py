@@ -67,6 +67,8 @@ class MessageType(StrEnum):
     SYSTEM = "system"
     TIMEOUT = "timeout"
     ENDING = "ending"
+    FORWARDED = "forwarded"
+    """An ask as it stays with the agent that passed it on. The ask itself, under its id, is with another one."""
 
 
 class SpeakerSelection(StrEnum):
@@ -250,6 +252,12 @@ class Asker(Protocol):
         ...
 
 
+class Passing(Protocol):
+    """What passes the ask of a handler's run on, as the SDK does it."""
+
+    async def forward(self, to_external_id: str) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class MessageContext:
     """The facts about a message that a handler gets beside its payload.
@@ -282,6 +290,8 @@ class MessageContext:
     """Of a message that was published: the topic, not the pattern by which the agent is subscribed."""
     asker: Asker | None = field(default=None, repr=False, compare=False)
     """Made by the SDK for the run of an ask; see `is_abandoned`."""
+    passing: Passing | None = field(default=None, repr=False, compare=False)
+    """Made by the SDK for the run of a conversation message; see `forward`."""
 
     @property
     def is_abandoned(self) -> bool:
@@ -314,6 +324,50 @@ class MessageContext:
             await asyncio.get_running_loop().create_future()
         else:
             await self.asker.wait_until_left()
+
+    async def forward(self, to_external_id: str) -> tuple[str, ...]:
+        """Pass the ask of this run on to another agent, whose answer the asker gets as if it had asked that one.
+
+        The ask goes along as it is: the asker, its message with its id, its deadline, and its thread. When this
+        returns that is committed, and the run owes no answer: what the handler returns is dropped with a warning, and a
+        `reply` to this ask is refused. Repeating the call does nothing more. If it is cancelled the outcome is unknown,
+        and a repeat tells.
+
+        Args:
+            to_external_id: The new agent.
+
+        Returns:
+            The way of the ask: the external ids of all agents that have had it, the new one last.
+
+        Raises:
+            SessionStateError: Nobody waits for an answer of this run (any more), the ask went to another agent already,
+                or it was passed on 16 times.
+            ClaimLostError: The run was taken over by another one, or it has ended.
+            MutualWaitError: The new agent waits for the asker, and could not answer; names the circle.
+            SessionLockError: The asker waits for the new agent already, in the same thread.
+            AgentNotFoundError: There is no such agent (any more); names the closest.
+            NoHandlerRegisteredError: Nobody serves the new agent, and it does not wait for the asker's message.
+            MailboxFullError: The new agent's mailbox is full.
+            InvalidArgumentError: The new agent is the asker, or has the ask already.
+            EventLoopError: The call comes from a thread. Make the handler `async def`.
+            OutcomeUnknownError: The store did not answer in time. Repeat the call.
+            DatabaseError: The store failed; nothing was changed.
+            RuntimeError: This is the context of no conversation message.
+
+        Example:
+            @register_conversation_handler(agent="front")
+            async def on_question(question: dict, context: MessageContext) -> dict | None:
+                if question["topic"] == "billing":
+                    await context.forward("billing")
+                    return None
+                return {"text": "Have you turned it off and on again?"}
+        """
+        if self.passing is None:
+            raise RuntimeError(
+                "There is no ask to pass on: only the SDK's context of a conversation message has one. In a test of a "
+                "handler, give MessageContext(..., passing=...) an object with an async forward()."
+            )
+        return await self.passing.forward(to_external_id)
 
     @property
     def sender_external_id(self) -> str:
@@ -426,7 +480,8 @@ class ReceiptEvent:
 
     at: datetime
     event: str
-    """stored, claimed, failed, lost (its process died), returned (given back uncounted), redriven, or a final state."""
+    """stored, forwarded (passed on: the reason says by whom to whom), claimed, failed, lost (its process died),
+    returned (given back uncounted), redriven, or a final state."""
     attempt: int | None = None
     process: str | None = None
     """The incarnation id of the process concerned."""
@@ -467,6 +522,8 @@ class Receipt:
     """Why it failed, oldest first; of a dead letter, why it died."""
     events: tuple[ReceiptEvent, ...]
     """Its life so far, oldest first."""
+    way: tuple[str, ...] = ()
+    """Of an ask that was passed on: the external ids of the agents that have had it, in order. The last one has it."""
 
     @property
     def is_final(self) -> bool:

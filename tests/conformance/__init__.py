@@ -15,6 +15,7 @@ from .concurrency import ConcurrencyConformance
 from .conversation_machine import ConversationMachineConformance
 from .deliveries import DeliveryConformance
 from .directory import DirectoryConformance
+from .forwarding import ForwardConformance
 from .giving_up import GivingUpConformance
 from .machine import DeliveryMachineConformance
 from .meeting_machine import MeetingMachineConformance
@@ -39,6 +40,7 @@ __all__ = [
     "DeliveryConformance",
     "DeliveryMachineConformance",
     "DirectoryConformance",
+    "ForwardConformance",
     "GivingUpConformance",
     "MeetingConformance",
     "MeetingMachineConformance",

@@ -3,6 +3,7 @@
 from tests.conformance import (
     AskConformance,
     CircleConformance,
+    ForwardConformance,
     GivingUpConformance,
     SessionConformance,
     ThreadConformance,
@@ -28,6 +29,10 @@ class TestCircles(CircleConformance):
 
 class TestThreads(ThreadConformance):
     """Conversations side by side."""
+
+
+class TestForwarding(ForwardConformance):
+    """Passing an open ask on."""
 
 
 class TestWaits(WaitConformance):

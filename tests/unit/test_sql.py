@@ -64,6 +64,7 @@ ONE_SIDED = {
         "append_insert_conversation": "one round trip for all that a call with conversations stores",
         "answers_lock_sessions": "many writers: within a session the order of seq is the order of commits",
         "answers_insert_messages": "one round trip for the answers, and what they end",
+        "forward_lock": "many writers: what was read before the lock may be old",
         "asks_fail": "many writers: finding and ending an ask are one guarded statement",
         "asks_time_out": "the same",
         "asks_cancel_of_processes": "the same",

@@ -143,7 +143,7 @@ def show_(options: Options, id: str, unread: bool) -> None:
             (
                 instant(one.created_at),
                 clean(one.sender_id or ""),
-                "" if one.message_type.value == "user_defined" else one.message_type.value,
+                _type(one),
                 "" if one.is_read else "unread",
                 content(one.content),
             )
@@ -152,6 +152,13 @@ def show_(options: Options, id: str, unread: bool) -> None:
         table(("at", "from", "type", "", "content"), rows, empty="No messages.")
 
     show(options, {"session": info, "messages": messages}, human)
+
+
+def _type(message: Record) -> str:
+    """Who has had it, of an ask that was passed on; else who wrote it, if that is not the application."""
+    if message.way:
+        return clean(" → ".join(message.way))
+    return "" if message.message_type.value == "user_defined" else str(message.message_type.value)
 
 
 @sessions.command()

@@ -32,7 +32,7 @@ def receipt(options: Options, id: str) -> None:
 
     def human() -> None:
         read = f", read {instant(found.read_at)}" if found.read_at is not None else ""
-        say(f"{found.message_id}  {found.sender_id} → {found.recipient_id}")
+        say(f"{found.message_id}  {' → '.join((found.sender_id, *(found.way or (found.recipient_id,))))}")
         say(f"{found.state.value}, attempt {found.attempt} of {found.max_attempts}{read}")
         if found.deliver_at is not None and not found.is_final:
             say(f"due {instant(found.deliver_at)}")

@@ -20,6 +20,8 @@ from ..storage.ports import (
     AskRow,
     EndedAsk,
     EndedSession,
+    Forwarded,
+    NewForward,
     NewGroup,
     Settled,
     Settling,
@@ -131,6 +133,16 @@ class Announcer:
         waiting = {answered.origin if answered is not None else None, *outcome.waiters} - {None}
         self._wake(waiting, (group.sender_id, group.deliveries[0].recipient_id))
         return not waiting and answered is None
+
+    def forwarded(self, forward: NewForward, done: Forwarded) -> None:
+        """An open ask went on to another agent."""
+        self.lots.receipts.hint([forward.message_id])
+        self.timer.look_in(max(done.left, 0.0))
+        self._wake(done.waiters, (done.asker_id, forward.to_id))
+        if not done.waiters:
+            self.stations.queued(forward.to_id, Kind.CONVERSATION)
+            self.neighbours.ring_for([forward.to_id], Kind.CONVERSATION)
+            self.lots.arrivals.arrived([(forward.to_id, Kind.CONVERSATION)])
 
     def queued(self, recipient_ids: Collection[str], kind: Kind) -> None:
         """Messages of these agents were queued again."""

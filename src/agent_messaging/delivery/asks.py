@@ -43,6 +43,8 @@ class AskOutcome:
     reason: str | None = None
     annotation: Any = MISSING
     """The type that the answer was made of, if this process made it."""
+    responder_id: str | None = None
+    """The agent that had the ask at its end, as the row says: it may have been passed on."""
 
 
 class Asks(Service):
@@ -212,7 +214,8 @@ class Asks(Service):
 
 def outcome_of(row: AskRow) -> AskOutcome:
     """The outcome as the row has it."""
-    return AskOutcome(row.ask_id, row.state, row.answer, None if row.answer is not None else row.reason)
+    reason = None if row.answer is not None else row.reason
+    return AskOutcome(row.ask_id, row.state, row.answer, reason, responder_id=row.responder_id)
 
 
 def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..handlers.registry import Handler
 from ..models import Kind
@@ -35,11 +35,20 @@ class Run:
     handler: Handler | None = None
     """The one of the station's handlers that its payload is for, once it is known."""
     is_moot: bool = False
-    """It was cancelled because its claim is lost or its turn is over: it settles nothing and counts as no failure."""
+    """Its claim is lost, its turn is over, or its ask was passed on: it settles nothing and counts as no failure."""
     asker: Abandonment | None = None
     """Of an ask: whether its asker waits."""
     is_given_up: bool = False
     """It was cancelled because its asker does not wait any more."""
+    has_passed_on: bool = False
+    """Its ask is with another agent now, to whom it owes nothing."""
+
+    def pass_on(self, kept_id: str) -> None:
+        """Its ask went to another agent, under its id; the message that stays here has this one."""
+        self.has_passed_on = self.is_moot = True
+        self.delivery = replace(self.delivery, message_id=kept_id)
+        if self.asker is not None:
+            self.asker.close()
 
     def is_in_lane(self, recipient_id: str, sender_id: str, kind: Kind, thread: str | None) -> bool:
         """Whether it is about a message of this sender to this recipient; in this thread, where one is named."""

@@ -22,6 +22,7 @@ from .claims import Claims
 from .commits import Commits
 from .dispatcher import Dispatcher
 from .events import Events
+from .forwarding import Forwarding
 from .incarnations import Incarnations
 from .lots import Lots
 from .meetings import Meetings
@@ -103,7 +104,12 @@ class Engine:
             meetings, presence, self.names, threads, background, self.commits, self.announcer, self.trouble
         )
         self.pulling = Pulling(self.claims, self.announcer)
-        runs = Runs(self.claims, self.names, self.asks, self.meetings.runs, threads, background, self.decoder, settings)
+        self.forwarding = Forwarding(
+            store.forwarding, presence, self.names, self.serving, self.announcer, self.commits, settings
+        )
+        runs = Runs(
+            self.claims, self.asks, self.forwarding, self.meetings.runs, threads, background, self.decoder, settings
+        )
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
         self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
         self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)

@@ -23,8 +23,9 @@ from .asks import Asks
 from .background import Background
 from .claims import STOPPED, Claims
 from .current import Run, enter
+from .forwarding import Forwarding, Passing
 from .meetings import TurnRun, TurnRuns
-from .names import NAMES_MAX_AGE, Names
+from .names import NAMES_MAX_AGE
 from .probes import probe
 from .retry import RetryPolicy, describe, is_cancellation, traceback_of
 from .services import Service
@@ -44,8 +45,8 @@ class Runs(Service):
     def __init__(
         self,
         claims: Claims,
-        names: Names,
         asks: Asks,
+        forwarding: Forwarding,
         turns: TurnRuns,
         threads: DaemonThreads,
         background: Background,
@@ -53,8 +54,9 @@ class Runs(Service):
         settings: MessagingConfig,
     ) -> None:
         self.claims = claims
-        self.names = names
+        self.names = forwarding.names
         self.asks = asks
+        self.forwarding = forwarding
         self.turns = turns
         self.retry = RetryPolicy(settings.retry_delay, settings.retry_max_delay)
         self.max_answer_bytes = settings.max_payload_bytes
@@ -165,6 +167,12 @@ class Runs(Service):
             if run.is_given_up and is_cancellation(error):  # the delivery, queued again, expires with its ask
                 return Settlement(delivery.claim, Settling.RETURNED, reason=GIVEN_UP)
             return self._given_back(delivery, error) or self.failure(delivery, error)
+        if run.has_passed_on and answer is not None:
+            logger.warning(
+                "the handler of %r returned an answer to an ask that it had passed on (message %s here); it is dropped",
+                run.station.agent.external_id,
+                run.delivery.message_id,
+            )
         return Settlement(delivery.claim, Settling.DONE, answer=answer)
 
     def failure(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement:
@@ -216,7 +224,8 @@ class Runs(Service):
         if sender is None:
             raise HandlerError("The sender was removed while its message waited.")
         recipient = agents.get(delivery.recipient_id, station.agent)
-        context = make_context(delivery, sender, recipient, asker=run.asker)
+        passing = Passing(self.forwarding, run)
+        context = make_context(delivery, sender, recipient, asker=run.asker, passing=passing)
         run.handler, payload = open_for(station.handlers, delivery, self.decoder)
         if run.asker is not None and run.handler.on_abandoned == "cancel":
             run.asker.follow()

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from ..bodies import open_as, open_body, open_metadata, verify_body
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
 from ..kinds import CONTEXT_OF_KIND, FACTS
-from ..models import Asker, Invitation, Kind, MessageContext
+from ..models import Asker, Invitation, Kind, MessageContext, Passing
 from ..payloads import Decoder, find_best, name_of
 from ..storage.ports import ClaimedDelivery
 from .functions import check_result, function_name
@@ -40,7 +40,12 @@ class Named(Protocol):
 
 
 def make_context(
-    delivery: ClaimedDelivery, sender: Named, recipient: Named, *, asker: Asker | None = None
+    delivery: ClaimedDelivery,
+    sender: Named,
+    recipient: Named,
+    *,
+    asker: Asker | None = None,
+    passing: Passing | None = None,
 ) -> MessageContext:
     """Make the context of a handler's run.
 
@@ -71,6 +76,7 @@ def make_context(
         attempt=delivery.claim.attempt,
         asker=asker,
         topic=delivery.topic,
+        passing=passing if delivery.kind is Kind.CONVERSATION else None,
     )
 
 

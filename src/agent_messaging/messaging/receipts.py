@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ..arguments import check_external_id, check_page, check_timeout, parse_id, refuse
 from ..bodies import open_or_mark
+from ..delivery.forwarding import Step, agents_of
 from ..delivery.names import AgentName
 from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
 from ..kinds import KIND_OF_WORD
@@ -120,7 +121,8 @@ class Receipts(Door):
         processes = {str(entry["process"]) for row in rows for entry in row.log if entry.get("process")}
         processes |= {row.owner for row in rows if row.owner is not None}
         places = await self.engine.incarnations.find(processes)
-        return {row.message_id: _receipt(row, names, places) for row in rows}
+        ways = await self.engine.forwarding.find_ways([row.message_id for row in rows])
+        return {row.message_id: _receipt(row, names, places, ways.get(row.message_id, ())) for row in rows}
 
 
 class DeadLetters(Door):
@@ -193,8 +195,14 @@ def _external(names: dict[str, AgentName], id: str) -> str:
     return names[id].external_id if id in names else id
 
 
-def _receipt(row: ReceiptRow, names: dict[str, AgentName], places: dict[str, tuple[str, int]]) -> Receipt:
+def _receipt(
+    row: ReceiptRow, names: dict[str, AgentName], places: dict[str, tuple[str, int]], way: Sequence[Step]
+) -> Receipt:
     events = [ReceiptEvent(row.created_at, "stored")]
+    has_stayed = any(entry.get("event") == "forwarded" for entry in row.log)
+    """It is what was left of an ask with an agent that passed it on."""
+    if not has_stayed:
+        events += [ReceiptEvent(step.at, "forwarded", reason=f"{step.from_id} → {step.to_id}") for step in way]
 
     def tell(at: datetime, event: str, run: int | None, process: str | None, reason: str | None = None) -> None:
         host, pid = places.get(process or "", (None, None))
@@ -212,8 +220,8 @@ def _receipt(row: ReceiptRow, names: dict[str, AgentName], places: dict[str, tup
         tell(at or row.created_at, event, run, where, str(reason) if reason else None)
         if reason:
             reasons.append(str(reason))
-    ended_in_log = bool(row.log) and row.log[-1].get("event") == row.state.value
-    if row.state in (DeliveryState.CLAIMED, DeliveryState.DONE) and row.claimed_at is not None:
+    ended_in_log = has_stayed or (bool(row.log) and row.log[-1].get("event") == row.state.value)
+    if not has_stayed and row.state in (DeliveryState.CLAIMED, DeliveryState.DONE) and row.claimed_at is not None:
         tell(row.claimed_at, "claimed", row.attempt, row.owner)
     if row.state.is_final and row.settled_at is not None and not ended_in_log:
         tell(row.settled_at, row.state.value, row.attempt or None, row.owner)
@@ -235,6 +243,7 @@ def _receipt(row: ReceiptRow, names: dict[str, AgentName], places: dict[str, tup
         process=row.owner,
         reasons=tuple(reasons),
         events=tuple(events),
+        way=agents_of(way),
     )
 
 

@@ -259,6 +259,11 @@ def is_conversation(group: NewGroup) -> bool:
     return group.kind is Kind.CONVERSATION
 
 
+def askees_of(groups: Sequence[NewGroup]) -> set[str]:
+    """The recipients of the asks among these."""
+    return {group.deliveries[0].recipient_id for group in groups if group.ask_timeout is not None}
+
+
 def pair_of(group: NewGroup) -> Pair:
     """The two agents of a conversation message, in the order in which a session has them."""
     recipient_id = group.deliveries[0].recipient_id

@@ -219,7 +219,8 @@ class Ask:
 
     def refuse(self, outcome: AskOutcome) -> NoReturn:
         """Raise the error of an ask that was not answered."""
-        recipient = self.draft.recipient
+        responder = self.engine.names.cached_by_id(outcome.responder_id or "")
+        recipient = self.draft.recipient if responder is None else responder.external_id
         match outcome.state:
             case AskState.ENDED:
                 raise ConversationEndedError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from ...arguments import MISSING_MESSAGE, check_pair
+from ...arguments import MISSING_MESSAGE, check_external_id, check_pair, parse_id
 from ...exceptions import SessionNotFoundError, SessionStateError
 from ...ids import uuid7
 from ...models import T
@@ -128,6 +129,36 @@ class ConversationCorrespondence(ConversationCalls[T]):
             idempotency_key=idempotency_key,
         )
         return await self._send(draft)
+
+    async def forward(self, agent_external_id: str, message_id: str | UUID, to_external_id: str) -> tuple[str, ...]:
+        """Pass an open ask on to another agent, whose answer its asker gets as if it had asked that one.
+
+        It is `context.forward` for an agent's own code: for an ask that it has read, or that waits for it. In the
+        handler of the ask both are the same; from elsewhere an ask that a handler is at work on is left to that.
+
+        Args:
+            agent_external_id: Who has the ask.
+            message_id: The ask, by the id of its message.
+            to_external_id: Who gets it.
+
+        Returns:
+            The way of the ask: the external ids of all agents that have had it, the new one last.
+
+        Raises:
+            SessionStateError: The ask is over, or is none; another agent has it; a handler of this agent is at work on
+                it; or it was passed on 16 times. Says which.
+            ClaimLostError, MutualWaitError, SessionLockError, AgentNotFoundError, NoHandlerRegisteredError,
+            MailboxFullError, InvalidArgumentError: As of `MessageContext.forward`.
+            OutcomeUnknownError: The store did not answer in time. Repeat the call.
+            DatabaseError: The store failed; nothing was changed.
+
+        Example:
+            await sdk.conversation.forward("front", context.message_id, "billing")
+        """
+        id = parse_id(message_id, field="message_id")
+        check_external_id(agent_external_id, field="agent_external_id")
+        check_external_id(to_external_id, field="to_external_id")
+        return await self.engine.forwarding.forward(agent_external_id, id, to_external_id)
 
     async def _send(self, draft: Draft) -> str:
         engine = self.engine

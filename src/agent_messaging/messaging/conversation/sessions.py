@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ...arguments import check_external_id, check_flag, parse_id
 from ...bodies import open_or_mark
+from ...delivery.forwarding import agents_of
 from ...delivery.names import AgentName
 from ...exceptions import SessionNotFoundError
 from ...models import Record, SessionStatus, T
@@ -71,7 +72,9 @@ class ConversationSessions(ConversationCalls[T]):
         Returns:
             Mappings with attribute access: message_id, sender_id, sender_name, recipient_id, message_type, content
             (plain JSON), metadata, is_damaged (True: the stored payload is not what was sent, and the content is None),
-            is_read, read_at, created_at.
+            is_read, read_at, created_at, way (external ids of the agents that have had an ask that was passed on, in
+            order; empty for every other message). What stays of such an ask with an agent that passed it on has the
+            type `forwarded` and an id of its own; the ask itself is in the session with the agent that has it.
 
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.
@@ -91,6 +94,7 @@ class ConversationSessions(ConversationCalls[T]):
             if len(page) < PAGE:
                 break
         names = await self.engine.names.find_by_id({row.agent_a_id, row.agent_b_id})
+        ways = await self.engine.forwarding.find_ways([message.message_id for message in messages])
 
         def describe(message: MessageRow) -> Record:
             sender = names.get(message.sender_id)
@@ -107,6 +111,7 @@ class ConversationSessions(ConversationCalls[T]):
                 is_read=message.read_at is not None,
                 read_at=message.read_at,
                 created_at=message.created_at,
+                way=agents_of(ways.get(message.message_id, ())),
             )
 
         return [describe(message) for message in messages]

@@ -38,6 +38,7 @@ suspects claimed, they alone are blamed: what else it had claimed returns to the
 from .base import *
 from .deliveries import *
 from .directory import *
+from .forwarding import *
 from .meetings import *
 from .messages import *
 from .processes import *

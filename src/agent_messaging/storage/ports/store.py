@@ -8,6 +8,7 @@ from typing import Protocol
 from .base import Capabilities
 from .deliveries import DeliveryStore
 from .directory import DirectoryStore
+from .forwarding import ForwardingStore
 from .meetings import MeetingStore
 from .messages import MessageStore
 from .processes import Presence, ProcessStore
@@ -48,6 +49,8 @@ class Store(Protocol):
     def sessions(self) -> SessionStore: ...
     @property
     def topics(self) -> TopicStore: ...
+    @property
+    def forwarding(self) -> ForwardingStore: ...
     @property
     def meetings(self) -> MeetingStore: ...
     @property

@@ -19,7 +19,7 @@ pairs are locked, and so is every ask that may be answered. Two asks that could 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +41,7 @@ from ..admission import (
     Use,
     View,
     admit,
+    askees_of,
     find_threads,
     is_conversation,
     judge_repeat,
@@ -73,7 +74,7 @@ _LATEST = datetime.max.replace(microsecond=999_998, tzinfo=UTC)
 """The driver sends the last instant that Python knows as infinity."""
 _MOST_REACHED = 10_000
 """Open asks looked at for one circle; so many agents that wait for each other are not to be judged any more."""
-_ALL_AGENTS = ""
+ALL_AGENTS = ""
 _MOST_AGENTS = 256
 """Of one call's asks that are locked one by one."""
 
@@ -231,7 +232,7 @@ class _Batch:
         try:
             self.admission = admit(self.groups, self.view)
         except GraphMissing:
-            self.view.graph = await self._find_graph(connection)
+            self.view.graph = await lock_graph(connection, askees_of(self.groups))
             self.admission = admit(self.groups, self.view)
 
     # --- statements ---------------------------------------------------------------------------------------------------
@@ -369,19 +370,15 @@ class _Batch:
         if rows:
             await connection.execute(_ASKS["append_correct_sessions"], *columns(rows, 3))
 
-    async def _find_graph(self, connection: Connection) -> Graph:
-        """One at a time, until the commit: see the proof above."""
-        await connection.execute(_ASKS["append_lock_asks"])
-        askees = {
-            self.groups[index].deliveries[0].recipient_id
-            for index in self.view.found
-            if self.groups[index].ask_timeout is not None
-        }
-        rows = await connection.fetch(_ASKS["append_find_reach"], sorted(askees), _MOST_REACHED)
-        known = [WaitingAsk(**{**row, "place": Place(row["place"])}) for row in rows]
-        agents = sorted(askees.union(ask.responder for ask in known))
-        staff = await connection.fetch(_ASKS["append_find_staff"], agents)
-        return Graph(known, {row["agent_id"]: Staff(row["slots"], frozenset(row["runs"])) for row in staff})
+
+async def lock_graph(connection: Connection, askees: Set[str]) -> Graph:
+    """Read what these agents wait for, one call at a time until the commit: see the proof above."""
+    await connection.execute(_ASKS["append_lock_asks"])
+    rows = await connection.fetch(_ASKS["append_find_reach"], sorted(askees), _MOST_REACHED)
+    known = [WaitingAsk(**{**row, "place": Place(row["place"])}) for row in rows]
+    agents = sorted(askees | {ask.responder for ask in known})
+    staff = await connection.fetch(_ASKS["append_find_staff"], agents)
+    return Graph(known, {row["agent_id"]: Staff(row["slots"], frozenset(row["runs"])) for row in staff})
 
 
 def _effects(group: NewGroup, plan: Plan | None, positions: Mapping[str, int]) -> tuple[object, ...]:
@@ -457,8 +454,8 @@ def _list_askers(groups: Sequence[NewGroup]) -> list[tuple[str, bool]]:
             agents[group.sender_id] = True
             agents.setdefault(group.deliveries[0].recipient_id, False)
     if len(agents) > _MOST_AGENTS:
-        return [(_ALL_AGENTS, True)]
-    return [(_ALL_AGENTS, False), *sorted(agents.items())] if agents else []
+        return [(ALL_AGENTS, True)]
+    return [(ALL_AGENTS, False), *sorted(agents.items())] if agents else []
 
 
 def _list_lanes(groups: Sequence[NewGroup]) -> list[Lane]:

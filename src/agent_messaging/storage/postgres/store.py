@@ -19,6 +19,7 @@ from . import errors, schema
 from .deliveries import PostgresDeliveries
 from .directory import PostgresDirectory
 from .engine import Connection, Engine, bounded
+from .forwarding import PostgresForwarding
 from .meetings import PostgresMeetings
 from .messages import PostgresMessages
 from .pooler import Pooling
@@ -73,6 +74,7 @@ class PostgresStore:
         self.messages = PostgresMessages(self.engine)
         self.sessions = PostgresSessions(self.engine)
         self.topics = PostgresTopics(self.engine)
+        self.forwarding = PostgresForwarding(self.engine)
         self.meetings = PostgresMeetings(self.engine)
         self.processes = PostgresProcesses(self.engine)
         self.presence = PostgresPresence(self.engine, lease)

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from ...models import AskState
-from ..admission import HIDING, Admission, GraphMissing, Key, Plan, Use, View, admit, key_of
+from ..admission import HIDING, Admission, GraphMissing, Key, Plan, Use, View, admit, askees_of, key_of
 from ..mailboxes import MailboxGauge
 from ..ports import MAIN, AppendOutcome, Claim, EndedAsk, NewDelivery, NewGroup, Stored
 from ..sql import Queries
@@ -90,7 +90,7 @@ class Append:
         try:
             return admit(self.groups, self.view)
         except GraphMissing:
-            self.view.graph = pairs.read_graph(self.connection, self.groups)
+            self.view.graph = pairs.read_graph(self.connection, askees_of(self.groups))
             return admit(self.groups, self.view)
 
     # --- reads ---

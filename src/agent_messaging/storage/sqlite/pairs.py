@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -74,9 +74,8 @@ def _found(
     )
 
 
-def read_graph(connection: apsw.Connection, groups: Sequence[NewGroup]) -> Graph:
-    """The open asks that can be reached from the recipients of the asks among these groups, and who answers them."""
-    askees = {group.deliveries[0].recipient_id for group in groups if group.ask_timeout is not None}
+def read_graph(connection: apsw.Connection, askees: Set[str]) -> Graph:
+    """The open asks that can be reached from these agents, and who answers them."""
     rows = fetch(connection, _SQL["append_find_reach"], {"agents": encode(sorted(askees))})
     known = [
         WaitingAsk(

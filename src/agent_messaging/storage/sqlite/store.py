@@ -22,6 +22,7 @@ from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
 from .engine import Engine, fetch_damaged
 from .files import check_place
+from .forwarding import SQLiteForwarding
 from .meetings import SQLiteMeetings
 from .messages import SQLiteMessages
 from .presence import SQLitePresence
@@ -56,6 +57,7 @@ class SQLiteStore:
         self.messages = SQLiteMessages(self.engine, self.clock)
         self.sessions = SQLiteSessions(self.engine, self.clock)
         self.topics = SQLiteTopics(self.engine, self.clock)
+        self.forwarding = SQLiteForwarding(self.engine, self.clock)
         self.meetings = SQLiteMeetings(self.engine, self.clock)
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)

@@ -36,6 +36,9 @@ select (to_jsonb(t))::text as row from (
 -- name: check_waits
 select to_jsonb(t)::text as row from (select * from waits order by id limit $1 offset $2) t
 
+-- name: check_hops
+select to_jsonb(t)::text as row from (select * from hops order by message_id, number limit $1 offset $2) t
+
 -- name: check_notices
 select (to_jsonb(t))::text as row from (
   select * from notices where seq > $2 order by seq limit $1

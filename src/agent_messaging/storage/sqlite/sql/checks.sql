@@ -67,6 +67,12 @@ select json_group_array(json_object('id', id, 'recipient_id', recipient_id, 'sen
   select * from waits order by id limit :limit offset :offset
 )
 
+-- name: check_hops
+select json_group_array(json_object('message_id', message_id, 'number', number, 'asker_id', asker_id, 'from_id', from_id,
+  'to_id', to_id, 'kept_id', kept_id, 'kept_seq', kept_seq, 'forwarded_at', forwarded_at)) from (
+  select * from hops order by message_id, number limit :limit offset :offset
+)
+
 -- name: check_notices
 select json_group_array(json_object('seq', seq, 'recipient_id', recipient_id, 'created_due', created_due)) from (
   select * from notices where seq > :after_seq order by seq limit :limit

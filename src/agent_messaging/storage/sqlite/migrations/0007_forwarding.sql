@@ -1,0 +1,17 @@
+-- The ways of asks that were passed on.
+
+-- The agents of a hop stay when one is removed: the ask went that way. The asker takes its asks along.
+create table hops (
+  message_id text not null,                 -- the ask, which keeps its id
+  number integer not null,                  -- 1 is the first
+  asker_id text not null references agents (id) on delete cascade,
+  from_id text not null,
+  to_id text not null,
+  kept_id text not null,                    -- the message as it stays with the one that passed it on
+  kept_seq integer not null,
+  forwarded_at integer not null,
+  primary key (message_id, number)
+) without rowid, strict;
+
+create index hops_of_asker on hops (asker_id);
+create unique index hops_by_kept on hops (kept_id);
