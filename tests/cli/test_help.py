@@ -32,6 +32,7 @@ def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
         *("demo", "send", "inbox", "tail", "receipt", "run", "doctor"),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup"),
+        *("topics list", "topics subscribe", "topics unsubscribe", "topics publish"),
         *("ask", "reply", "sessions list", "sessions show", "sessions end"),
         *("meetings list", "meetings show", "meetings history", "meetings timeline", "meetings watch"),
         *("org add", "org list", "org remove", "agents add", "agents list", "agents remove"),

@@ -9,10 +9,10 @@ import click
 from ..arguments import check_page
 from ..kinds import FACTS, KIND_OF_WORD
 from .app import Command
-from .mailbox import kinds_of, read_mailbox, text_of, waits_for, word_for
+from .mailbox import kinds_of, line_of, read_mailbox, waits_for, word_for
 from .opening import use
 from .options import Options, page_options, pass_options
-from .output import clean, content, count, instant, note, show, table
+from .output import clean, count, instant, note, show, table
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
@@ -60,7 +60,7 @@ def inbox(
             word_for(one),
             clean(one["sender_id"] or ""),
             _state(one),
-            content(text_of(one)),
+            line_of(one),
             one["message_id"],
         )
         for one in found

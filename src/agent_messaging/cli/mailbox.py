@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..exceptions import StorageCorruptError
 from ..kinds import FACTS, KIND_OF_WORD, Kind
 from .commands import command
-from .output import clean
+from .output import clean, content
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
@@ -87,6 +87,7 @@ async def describe(sdk: AgentMessaging, rows: Sequence[MessageRow]) -> list[dict
                 "recipient_id": recipient,
                 "content": content,
                 "metadata": metadata,
+                "topic": row.topic,
                 "created_at": row.created_at,
                 "read_at": row.read_at,
                 "ask": ask,
@@ -125,6 +126,12 @@ def word_for(message: dict[str, Any]) -> str:
 def text_of(message: dict[str, Any]) -> Any:
     """Its content, or why there is none."""
     return message["content"] if message["damage"] is None else f"[{message['damage']}]"
+
+
+def line_of(message: dict[str, Any]) -> str:
+    """The same on one line, behind the topic on which it was published."""
+    text = content(text_of(message))
+    return text if message["topic"] is None else f"{clean(message['topic'])}: {text}"
 
 
 def waits_for(message: dict[str, Any]) -> str:

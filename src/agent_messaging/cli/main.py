@@ -18,6 +18,7 @@ from .receipt import receipt
 from .run import run
 from .send import send
 from .tail import tail
+from .topics import topics
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -61,6 +62,7 @@ for command in (
     tail,
     receipt,
     dead_letters,
+    topics,
     ask,
     reply,
     sessions,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,26 +24,54 @@ NOT_HANDLED = 7
 """The exit code of --wait when a message ended in another way than handled: that of HandlerError."""
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was stored, and what became of it."""
+
+    recipients: dict[str, str]
+    """By message id."""
+    unserved: list[str]
+    failure: Exception | None
+    """The messages are not all final, though they were waited for."""
+    receipts: list[Receipt] | None
+    """None: they were not waited for."""
+
+
+def note_options(command: F) -> F:
+    """The options of a note, whoever it goes to."""
+    for option in (
+        click.option(
+            "--wait",
+            type=parse_duration,
+            metavar="DURATION",
+            help="Wait so long for it to be handled; print the receipts.",
+        ),
+        click.option(
+            "--deliver-at", type=parse_instant, metavar="INSTANT", help="Handle not before: 2030-01-31T09:00, or +10m."
+        ),
+        click.option(
+            "--expires-in", type=parse_duration, metavar="DURATION", help="Expire if nobody began by then: 90, 10m, 2h."
+        ),
+        click.option("--key", help="Idempotency key: repeating the command with it stores the message once."),
+        metadata_option,
+        payload_options("The payload"),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command(cls=Command)
 @click.argument("sender", metavar="FROM")
 @click.argument("recipients", metavar="TO...", nargs=-1, required=True)
-@payload_options("The payload")
-@metadata_option
-@click.option("--key", help="Idempotency key: repeating the command with it stores the message once.")
-@click.option(
-    "--expires-in", type=parse_duration, metavar="DURATION", help="Expire if nobody began by then: 90, 10m, 2h."
-)
-@click.option(
-    "--deliver-at", type=parse_instant, metavar="INSTANT", help="Handle not before: 2030-01-31T09:00, or +10m."
-)
+@note_options
 @click.option(
     "--require-handler/--no-require-handler",
     default=None,
     help="Refuse the message unless a live process serves every recipient, or store it for later. "
     "Default: store it and say who is not served, unless MESSAGING_REQUIRE_HANDLER is set.",
-)
-@click.option(
-    "--wait", type=parse_duration, metavar="DURATION", help="Wait so long for it to be handled; print the receipts."
 )
 @pass_options
 def send(
@@ -72,7 +101,7 @@ def send(
     message = read_payload(text, payload, hint=_hint(sender, recipients))
     extra = read_metadata(metadata)
 
-    async def work(sdk: AgentMessaging) -> tuple[list[str], list[str], Exception | None, list[Receipt] | None]:
+    async def work(sdk: AgentMessaging) -> Sent:
         required = require_handler
         # A shell often sends a message before its reader is started, so it is kept unless the user decided otherwise.
         if required is None and "require_handler" not in sdk.config.messaging.model_fields_set:
@@ -87,26 +116,37 @@ def send(
             deliver_at=deliver_at,
             require_handler=required,
         )
-        return ids, await find_unserved(sdk, recipients), *(await _wait(sdk, ids, wait))
+        return await find_out(sdk, dict(zip(ids, recipients, strict=True)), wait)
 
-    ids, unserved, failure, receipts = use(options, work)
-    sent = [{"message_id": id, "recipient_id": to} for id, to in zip(ids, recipients, strict=True)]
-    document: dict[str, Any] = {"messages": sent, "unserved": unserved}
-    if receipts is not None:
-        document["receipts"] = receipts
+    report(options, use(options, work))
+
+
+async def find_out(sdk: AgentMessaging, recipients: dict[str, str], wait: float | None) -> Sent:
+    """What became of messages, after so many seconds at most."""
+    return Sent(recipients, await find_unserved(sdk, [*recipients.values()]), *(await _wait(sdk, [*recipients], wait)))
+
+
+def report(options: Options, sent: Sent) -> None:
+    """Print what was sent, and end with the exit code that tells what became of it, where that was waited for."""
+    messages = [{"message_id": id, "recipient_id": to} for id, to in sent.recipients.items()]
+    document: dict[str, Any] = {"messages": messages, "unserved": sent.unserved}
+    if sent.receipts is not None:
+        document["receipts"] = sent.receipts
 
     def human() -> None:
-        for number, one in enumerate(sent):
-            state = f"  {receipts[number].state.value}" if receipts is not None else ""
-            say(f"{one['message_id']}  to {one['recipient_id']}{state}")
-        if unserved and wait is None:
-            whose = " and ".join(map(repr, unserved)) if len(unserved) < 4 else count(len(unserved), "agent")
+        for number, (id, to) in enumerate(sent.recipients.items()):
+            state = f"  {sent.receipts[number].state.value}" if sent.receipts is not None else ""
+            say(f"{id}  to {to}{state}")
+        if sent.unserved and sent.receipts is None:
+            whose = (
+                " and ".join(map(repr, sent.unserved)) if len(sent.unserved) < 4 else count(len(sent.unserved), "agent")
+            )
             note(f"Stored. No live process serves {whose} now; it will be handled as soon as one does.")
 
     show(options, document, human)
-    if failure is not None:
-        raise failure
-    if any(receipt.state.value != "done" for receipt in receipts or ()):
+    if sent.failure is not None:
+        raise sent.failure
+    if any(receipt.state.value != "done" for receipt in sent.receipts or ()):
         click.get_current_context().exit(NOT_HANDLED)
 
 

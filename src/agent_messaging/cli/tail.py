@@ -11,10 +11,10 @@ import click
 
 from ..kinds import KIND_OF_WORD
 from .app import Command
-from .mailbox import describe, kinds_of, text_of, waits_for, word_for
+from .mailbox import describe, kinds_of, line_of, waits_for, word_for
 from .opening import open_sdk, run
 from .options import Options, get_options
-from .output import clean, content, note, print_json, say, to_json
+from .output import clean, note, print_json, say, to_json
 from .values import parse_duration
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _print(options: Options, record: dict[str, Any]) -> None:
         return
     at = f"{record['created_at'].astimezone():%H:%M:%S.%f}"[:-3]
     who = f"{clean(record['sender_id'])} → {clean(record['recipient_id'])}"
-    say(f"{at}  {word_for(record):<10}  {who}  {content(text_of(record))}")
+    say(f"{at}  {word_for(record):<10}  {who}  {line_of(record)}")
     if record["reply"] is not None:
         note(f"{'':14}{waits_for(record)}")
 

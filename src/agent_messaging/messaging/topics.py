@@ -58,11 +58,9 @@ class Topics(Door, Generic[T]):
         check_external_id(agent_external_id, field="agent_external_id")
         check_pattern(pattern, field="pattern")
         subscribe = self.engine.store.topics.subscribe
-        is_new = await self.engine.names.look_up(
-            agent_external_id, lambda agent: subscribe(agent.id, pattern), role="agent"
-        )
+        is_new = await self.engine.names.look_up(agent_external_id, lambda agent: subscribe(agent.id, pattern))
         if is_new is None:
-            raise AgentNotFoundError(external_id=agent_external_id, role="agent")
+            raise AgentNotFoundError(external_id=agent_external_id)
         return is_new
 
     async def unsubscribe(self, agent_external_id: str, pattern: str) -> bool:
@@ -83,9 +81,7 @@ class Topics(Door, Generic[T]):
         check_external_id(agent_external_id, field="agent_external_id")
         check_pattern(pattern, field="pattern")
         unsubscribe = self.engine.store.topics.unsubscribe
-        return await self.engine.names.look_up(
-            agent_external_id, lambda agent: unsubscribe(agent.id, pattern), role="agent"
-        )
+        return await self.engine.names.look_up(agent_external_id, lambda agent: unsubscribe(agent.id, pattern))
 
     async def list(
         self, agent_external_id: str | None = None, *, topic: str | None = None, limit: int = 100, offset: int = 0
@@ -116,7 +112,7 @@ class Topics(Door, Generic[T]):
             rows = await look(None)
         else:
             check_external_id(agent_external_id, field="agent_external_id")
-            rows = await engine.names.look_up(agent_external_id, lambda agent: look(agent.id), role="agent")
+            rows = await engine.names.look_up(agent_external_id, lambda agent: look(agent.id))
         names = await engine.names.find_by_id({row.agent_id for row in rows})
         return [
             Subscription(names[row.agent_id].external_id, row.pattern, row.created_at)
