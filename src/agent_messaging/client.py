@@ -16,6 +16,7 @@ from .bootstrap import build_store
 from .config import Config
 from .delivery.engine import Engine
 from .delivery.lifecycle import Lifecycle
+from .delivery.parting import give_back
 from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
@@ -49,7 +50,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
     Args:
         config: A `Config`, a database URL (`"sqlite:///notes.db"`, `"postgresql://…"`), or None for the environment and
             the defaults: an SQLite file `agent_messaging.db` in the working directory.
-        handle_signals: True lets SIGINT and SIGTERM end the block of `async with` instead of the process: it is
+        handle_signals: True lets SIGINT, SIGTERM and SIGHUP end the block of `async with` instead of the process: it is
             cancelled, the SDK is left as by `close`, and the program goes on behind the block. A second signal ends the
             draining, a third one the process; those that come within 0.2 s are one. Only in the main thread.
 
@@ -137,12 +138,15 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         """
         await self._lifecycle.leave(drain=True)
 
-    async def run_until_stopped(self) -> None:
-        """Serve until SIGINT or SIGTERM, then leave as `close` does, and return. It starts the SDK if need be.
+    async def run_until_stopped(self, *, on_started: Callable[[], object] | None = None) -> None:
+        """Serve until SIGINT, SIGTERM or SIGHUP, then leave as `close` does, and return. It starts the SDK if need be.
 
         Also returns when somebody closes the SDK. A second signal ends the draining: what still runs is cancelled and
         given back. A third one ends the process at once. Those that come within 0.2 s are one. No message that is given
         back is counted an attempt.
+
+        Args:
+            on_started: Called once it serves, such as to tell a supervisor.
 
         Raises:
             ConfigurationError: This is not the main thread, which alone hears signals.
@@ -161,6 +165,8 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         signals.arm()
         try:
             await self.initialize()
+            if on_started is not None:
+                on_started()
             await self._lifecycle.wait_until_left()
         except BaseException as error:
             if not await signals.end(type(error)):
@@ -169,7 +175,11 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
             await signals.end(None)
 
     def _stop_signals(self) -> StopSignals:
-        return StopSignals(self._lifecycle.hurry, self._lifecycle.leave)
+        return StopSignals(self._lifecycle.hurry, self._lifecycle.leave, self._give_back)
+
+    def _give_back(self) -> None:
+        if (engine := self._lifecycle.engine) is not None:
+            give_back(engine, lambda: build_store(self.config))
 
     def _started(self) -> Engine:
         return self._lifecycle.use()

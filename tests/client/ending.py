@@ -146,13 +146,13 @@ async def in_a_block(url: str, work: str, drain: float) -> None:
     say("LEFT")
 
 
-SERVED = {"serve": hang_on_the_loop, "finish": finish}
+SERVED = {"serve": hang_on_the_loop, "finish": finish, "late": block}
 
 
 def serve(sdk: AgentMessaging[Any], work: str) -> None:
     """Serve bob, for whom a message waits."""
     if work in SERVED:
-        sdk.register_handler("bob")(SERVED[work])
+        sdk.register_handler("bob", timeout=0.2 if work == "late" else None)(SERVED[work])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -217,15 +216,36 @@ async def test_the_first_process_of_a_container_ends_by_the_third_signal(url: st
 async def test_a_loop_that_is_blocked_does_not_keep_a_second_signal_from_ending_the_process(
     url: str, make_sdk: MakeSdk
 ) -> None:
+    """What its handlers were at work on goes back uncounted all the same."""
     async with program(url, "blocking", "until:300") as running:
         await running.until("BEGUN")
-        with contextlib.suppress(ProcessLookupError):
-            while running.process.returncode is None:  # two that come at once are one
-                running.send(signal.SIGTERM)
-                await asyncio.sleep(0.05)
+        running.send(signal.SIGTERM)
+        await asyncio.sleep(0.3)  # two that come at once are one
+        running.send(signal.SIGTERM)
+        running.send(signal.SIGTERM)
         ended = await running.end()
     assert ended.code == -signal.SIGTERM
     assert "HEARD" not in ended.said
+    sdk = await make_sdk()
+    [found] = await sdk.one_way.get_received_messages("bob")
+    receipt = await sdk.receipts.get(str(found.message_id))
+    assert (receipt.state.value, receipt.attempt) == ("queued", 0)
+    assert await attempts_until_done(sdk, str(found.message_id)) == 1
+
+
+async def test_a_handler_that_blocks_the_loop_beyond_its_time_is_counted(url: str, make_sdk: MakeSdk) -> None:
+    """One that always hangs must end as a dead letter some time, also where each process is stopped twice."""
+    sdk, id = await leave_a_message(make_sdk)
+    async with program(url, "late", "until:300") as running:
+        await running.until("BEGUN")
+        await asyncio.sleep(0.3)  # the time of its handler is 0.2 s
+        running.send(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        running.send(signal.SIGTERM)
+        assert (await running.end()).code == -signal.SIGTERM
+    receipt = await sdk.receipts.get(id)
+    assert receipt.attempt == 1
+    assert "timed out" in receipt.reasons[0]
 
 
 @pytest.mark.parametrize("way", WAYS)

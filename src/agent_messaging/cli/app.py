@@ -7,10 +7,12 @@ a pipe has gone. A traceback is shown with `-v` alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -82,10 +84,11 @@ class App(Group):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no error
         try:
-            code = super().main(
-                arguments, prog_name or "agent-messaging", complete_var, standalone_mode=False, obj=options, **extra
-            )
-            sys.stdout.flush()
+            with _interruptible():
+                code = super().main(
+                    arguments, prog_name or "agent-messaging", complete_var, standalone_mode=False, obj=options, **extra
+                )
+                sys.stdout.flush()
         except BrokenPipeError:
             _forget_stdout()
             code = PIPE_CLOSED
@@ -105,6 +108,19 @@ class App(Group):
         except BrokenPipeError:
             _forget_stdout()
             ctx.exit(PIPE_CLOSED)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within, Ctrl-C raises `KeyboardInterrupt`, where it otherwise ends the process by itself (`cli/entry.py`)."""
+    is_entered = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if is_entered:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if is_entered:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _forget_stdout() -> None:

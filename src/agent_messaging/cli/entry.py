@@ -1,4 +1,8 @@
-"""The entry point: Ctrl-C while the command is being loaded ends it by the signal itself, without a traceback."""
+"""The entry point: Ctrl-C before and behind the command ends the process by the signal itself, without a traceback.
+
+While the command runs it is a `KeyboardInterrupt`, after which the command cleans up (`App.main`). While modules are
+loaded, and while the interpreter ends, that would print a traceback.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,10 @@ import signal
 
 def main() -> None:
     """Load the command, and run it."""
-    before = signal.getsignal(signal.SIGINT)
-    is_usual = before is signal.default_int_handler
-    if is_usual:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from .main import main as run
 
-    if is_usual:
-        signal.signal(signal.SIGINT, before)
     run()
 
 

@@ -85,10 +85,15 @@ def use(options: Options, call: Callable[[AgentMessaging], Coroutine[Any, Any, T
 
 def run(options: Options, work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine; SIGTERM ends it as Ctrl-C does, so that the SDK leaves the store in order."""
-    import asyncio
+    main = _until_terminated(work)
+    try:
+        import asyncio
 
-    with _logging(options):
-        return asyncio.run(_until_terminated(work))
+        with _logging(options):
+            return asyncio.run(main)
+    finally:  # Ctrl-C may come before they have begun
+        main.close()
+        work.close()
 
 
 async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:

@@ -184,6 +184,10 @@ class Runs(Service):
         how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
         return Settlement(delivery.claim, how, delay, describe(error))
 
+    def give_up(self) -> list[Settlement]:
+        """The ends of all runs, of a process that ends at once."""
+        return [self.given_up(run) for run in self.claims.running.values() if not run.is_moot]
+
     def given_up(self, run: Run) -> Settlement:
         """The end of a run that does not end although the SDK does: uncounted, unless it was late already."""
         limit = self._limit(run)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, while an SDK object has been asked to hear them: a stop is no crash.
+"""SIGINT, SIGTERM and SIGHUP, while an SDK object has been asked to hear them: a stop is no crash.
 
 `signal.signal` and not the loop's own handlers: it works with every loop and system, and also while something blocks
 the loop.
@@ -21,7 +21,8 @@ from ..exceptions import ConfigurationError
 
 logger = logging.getLogger("agent_messaging.delivery")
 
-HEARD = (signal.SIGINT, signal.SIGTERM)
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""SIGHUP, which a terminal sends when it is closed, only where nobody else hears it: it means other things to some."""
 AT_ONCE = 0.2
 """Seconds. A signal that comes so soon after another one says the same: a terminal and a runner that passes on what it
 hears, or a supervisor that tells the group and then the process, mean one stop and not two."""
@@ -37,16 +38,19 @@ class StopSignals:
     """From `install` to `end`, the first signal cancels the task that has armed it, and so ends its block.
 
     The second one ends the draining. One more, or one after another that the loop was too busy to hear of, ends the
-    process as if nobody had asked. Of several objects in one process each hears every signal.
+    process: what it holds is given back in a thread, and then it ends as if nobody had asked. Of several objects in one
+    process each hears every signal.
 
     Args:
         hurry: Ends the draining; called on the loop.
         leave: Leaves the SDK.
+        give_back: Gives back what the SDK holds, without its loop; called in a signal handler.
     """
 
-    def __init__(self, hurry: Callable[[], None], leave: Leave) -> None:
+    def __init__(self, hurry: Callable[[], None], leave: Leave, give_back: Callable[[], None]) -> None:
         self._hurry = hurry
         self._leave = leave
+        self._give_back = give_back
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._before: dict[int, Any] = {}
@@ -54,6 +58,8 @@ class StopSignals:
         self._heard_at = -AT_ONCE
         self._reached = 0
         """How many of them the loop has heard of."""
+        self._is_ending = False
+        """What is held is being given back, and then the process ends."""
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._has_cancelled = False
@@ -76,7 +82,10 @@ class StopSignals:
         self._count = self._reached = 0
         self._heard_at = -AT_ONCE
         for number in HEARD:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as of a job in the background: it stays ignored
+            before = signal.getsignal(number)
+            is_free = before is signal.SIG_DFL or isinstance(getattr(before, "__self__", None), StopSignals)
+            # What is ignored, as in a job in the background, stays ignored.
+            if before is not signal.SIG_IGN and (is_free or number != signal.SIGHUP):
                 self._before[number] = signal.signal(number, self._hear)
 
     def remove(self) -> None:
@@ -124,16 +133,27 @@ class StopSignals:
             return
         self._heard_at = now
         self._count += 1
+        other = self._other(number)
         if self._count > 2 or self._reached < self._count - 1:
+            if not self._is_ending:  # otherwise one more has come meanwhile: the process ends now
+                self._is_ending = True
+                while other is not None:
+                    other._give_back()
+                    other = other._other(number)
+                self._give_back()
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
             os._exit(128 + number)  # the first process of a container, which no signal ends that it does not handle
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop was closed: the process is ending
             self._loop.call_soon_threadsafe(self._reach, self._count)
-        other = getattr(self._before.get(number), "__self__", None)
-        if isinstance(other, StopSignals) and other._hurry != self._hurry:
+        if other is not None:
             other._hear(number, frame)
+
+    def _other(self, number: int) -> StopSignals | None:
+        """Those of another SDK object, which heard the signal before."""
+        other = getattr(self._before.get(number), "__self__", None)
+        return other if isinstance(other, StopSignals) and other._hurry != self._hurry else None
 
     def _reach(self, count: int) -> None:
         self._reached = count

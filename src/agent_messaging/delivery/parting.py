@@ -1,0 +1,48 @@
+"""The end of a process whose event loop is blocked: what it holds goes back all the same, uncounted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from ..storage.ports import Store
+from .engine import Engine
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+GIVE_BACK_TIMEOUT = 3.0
+"""Seconds. A process that is told to end at once ends then, whatever the store does."""
+
+
+def give_back(engine: Engine, build: Callable[[], Store]) -> None:
+    """Give back what an engine holds, without its loop. For a signal handler, behind which the process ends.
+
+    The engine's store answers through the loop that is blocked, so another one is opened in a thread of its own. The
+    main thread waits for it, so that the handler which blocks it goes no further meanwhile.
+
+    Args:
+        build: Makes the other store.
+    """
+    if not engine.store.capabilities.processes:
+        return
+    # Nothing is done in the main thread itself: it may hold any lock, so whatever waits for one is left behind.
+    work = partial(asyncio.run, _give_back(engine, build))
+    thread = threading.Thread(target=work, name="agent-messaging-parting", daemon=True)
+    thread.start()
+    thread.join(GIVE_BACK_TIMEOUT)
+
+
+async def _give_back(engine: Engine, build: Callable[[], Store]) -> None:
+    try:
+        process_id = engine.store.presence.process_id
+        store = build()
+        await store.open(initialize=False)
+        if settlements := engine.dispatcher.runs.give_up():
+            await store.deliveries.settle(settlements, owner=process_id)
+        await store.processes.retire(process_id)
+    except Exception as error:
+        logger.warning("could not give back what was at work; others will find out: %s", error)
+    # It is not closed: the process ends now, and closing a file takes SQLite's locks from the store at work.
