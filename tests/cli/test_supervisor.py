@@ -31,6 +31,8 @@ async def on_note(message, context):
         await asyncio.Event().wait()
     if message == "block":
         time.sleep(60)
+    if message == "die":
+        os._exit(9)
     while message == "ignore":
         try:
             await asyncio.sleep(60)
@@ -214,9 +216,10 @@ def test_a_program_that_is_broken_at_first_is_waited_for_with_reload(acme: str, 
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_pauses_grow_while_a_process_dies_again_and_again(acme: str, serve: Any, program: Path) -> None:
-    program.write_text(PROGRAM + "\nimport threading\nthreading.Timer(0.5, os._exit, (9,)).start()\n")
+def test_pauses_grow_while_a_process_dies_again_and_again(acme: str, serve: Any) -> None:
     served = serve("--processes", "1")
+    served.until_started(1)
+    send(acme, "die")
     for pause in ("0.5", "1", "2"):
         assert "ended with exit code 9 after" in served.until("It starts again in")
         assert f"It starts again in {pause} s." in served.lines[-1]
