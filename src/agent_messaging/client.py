@@ -329,7 +329,12 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         return register
 
     def register_meeting_handler(
-        self, agent_external_id: str, *, concurrency: int | None = None, timeout: float | None = None
+        self,
+        agent_external_id: str,
+        *,
+        concurrency: int | None = None,
+        timeout: float | None = None,
+        attend: bool = False,
     ) -> Callable[[F], F]:
         """Register, as a decorator, the turn handler of one agent in this SDK object; it wins over global ones.
 
@@ -338,7 +343,7 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         check_external_id(agent_external_id, field="agent_external_id")
 
         def register(function: F) -> F:
-            handler = make_handler(function, ordered=False, concurrency=concurrency, timeout=timeout)
+            handler = make_handler(function, ordered=False, concurrency=concurrency, timeout=timeout, attend=attend)
             self._handlers.register((HandlerContext.MEETING,), agent_external_id, handler)
             return function
 

@@ -463,7 +463,7 @@ class HostCannotLeaveError(MeetingPermissionError):
 
 
 class MeetingTimeoutError(TimeoutError, MeetingError):
-    """The turn did not come within the timeout."""
+    """The turn, the attendance or the end of the meeting did not come within the timeout."""
 
     code = "meeting_timeout"
 

@@ -475,6 +475,23 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said in a meeting that has ended."""
+
+    meeting_id: UUID
+    reason: MeetingEnd
+    """Why it ended."""
+    messages: tuple[Record, ...]
+    """What was said, oldest first. As of `get_meeting_history`."""
+    notes: tuple[Record, ...]
+    """What the SDK noted: who joined, left, passed or let its time run out, and the ending."""
+    turns: int
+    """Turns that were taken, those without a speech included."""
+    duration: float
+    """Seconds from its start to its end; 0 if it was never started."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiptEvent:
     """One fact in the life of a delivery."""
 

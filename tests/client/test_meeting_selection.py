@@ -106,7 +106,7 @@ async def test_a_function_is_given_the_meeting_so_far_and_names_the_next_speaker
     assert await speak_round(table, 5) == ["alice", "carol", "carol", "bob", "carol"]
     await eventually(lambda: len(seen), SOON, until=lambda count: count == 5)
     first, second = seen[:2]
-    assert set(first) == {"meeting_id", "participants", "last_speaker", "turn", "messages", "notes"}
+    assert set(first) == {"meeting_id", "participants", "last_speaker", "last_message", "turn", "messages", "notes"}
     assert (first.meeting_id, first.participants) == (str(table.id), ["alice", "bob", "carol"])
     assert (first.last_speaker, first.turn, [one.content for one in first.messages]) == ("alice", 1, [0])
     assert (second.last_speaker, [one.content for one in second.messages]) == ("carol", [0, 1])
@@ -147,11 +147,7 @@ def number(so_far: Record) -> Any:
     return 7
 
 
-def nobody(so_far: Record) -> None:
-    return None
-
-
-@pytest.mark.parametrize("function", [stranger, outsider, broken, number, nobody])
+@pytest.mark.parametrize("function", [stranger, outsider, broken, number])
 async def test_a_function_that_fails_or_names_a_stranger_leaves_it_to_the_order(
     sdk: Sdk, function: Callable[[Record], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,7 +156,7 @@ async def test_a_function_that_fails_or_names_a_stranger_leaves_it_to_the_order(
     with caplog.at_level(logging.WARNING):
         assert await speak_round(table, 4) == ["alice", "bob", "carol", "alice"]
     said = [record.message for record in caplog.records]
-    assert (len(said) >= 3) == (function is not nobody)
+    assert len(said) >= 3
     assert all("the speaker selection of meeting" in text and "the order decides" in text for text in said)
 
 

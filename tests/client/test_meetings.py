@@ -932,7 +932,8 @@ async def test_how_a_meeting_stands_by_key_and_by_attribute(sdk: Sdk) -> None:
         *("meeting_id", "status", "state", "host_id", "host_external_id", "current_speaker"),
         *("current_speaker_external_id", "turn", "turn_duration", "turn_started_at", "turn_deadline", "seconds_left"),
         *("speaker_selection", "participants", "participant_count", "participant_details"),
-        *("created_at", "started_at", "ended_at"),
+        *("turns_taken", "max_turns", "max_duration", "deadline", "host_speaks"),
+        *("created_at", "started_at", "ended_at", "end_reason"),
     }
     assert (status["status"], status.state) == (MeetingStatus.ACTIVE, MeetingStatus.ACTIVE)
     assert (status.host_id, status.host_external_id) == ("alice", "alice")

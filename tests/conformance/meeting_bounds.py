@@ -9,7 +9,7 @@ import pytest
 
 from agent_messaging.models import MeetingEnd, MeetingEventType, MeetingStatus, MessageType, SpeakerSelection, TurnEnd
 from agent_messaging.storage.assembly.rules import SELECTION_LIMIT
-from agent_messaging.storage.assembly.terms import Choose, Close, Leave, Pass, Purpose, Skip, Speak, Start, Why
+from agent_messaging.storage.assembly.terms import Bounds, Choose, Close, Leave, Pass, Purpose, Skip, Speak, Start, Why
 from agent_messaging.storage.ports import Acted, MeetingRow, Store
 
 from .base import StoreFixtures
@@ -76,6 +76,19 @@ class MaxTurnsConformance(StoreFixtures):
         assert (acted.status, acted.turn, acted.ended_turn) == (ENDED, None, 1)
         row = await ended_by(meeting, MeetingEnd.MAX_TURNS)
         assert (row.started_at, row.ended_at) == (world.at(3), world.at(3))
+
+    async def test_the_start_may_say_what_bounds_it(self, world: World) -> None:
+        meeting = await Gathering.ready(world, max_turns=9, max_duration=900.0)
+        await meeting.do(Start(world.alice, bounds=Bounds(max_turns=2, end_when=True)), at=5)
+        row = await meeting.row()
+        assert (row.max_turns, row.max_duration, row.deadline_at) == (2, 900.0, world.at(905))
+        await meeting.pass_on()
+        assert (await meeting.turn()).purpose is Purpose.SELECT
+        other = await Gathering.ready(world, max_duration=900.0)
+        await other.do(Start(world.alice, bounds=Bounds(max_duration=20.0)), at=5)
+        row = await other.row()
+        assert (row.max_turns, row.max_duration, row.deadline_at) == (None, 20.0, world.at(25))
+        assert (await other.turn()).deadline_at == world.at(25)
 
     async def test_turns_in_which_speakers_are_chosen_do_not_count(self, world: World) -> None:
         meeting = await Gathering.active(world, selection=SpeakerSelection.CUSTOM, max_turns=2)

@@ -26,6 +26,7 @@ from agent_messaging.storage.assembly.terms import (
     Absent,
     Act,
     Attend,
+    Bounds,
     Choose,
     Close,
     End,
@@ -270,7 +271,8 @@ class MeetingMachine(StoreMachine[MeetingModel]):
         self.act(meeting, Absent(self.who(choice.agent, self.agents[choice.number % 4])), choice.owner)
 
     def start(self, meeting: Meeting, choice: Choice) -> None:
-        act = Start(self.who(choice.agent, meeting.host), choice.speaks, self.next_id(choice))
+        bounds = Bounds(choice.number % 4 + 1, 120.25, choice.speaks) if choice.number % 5 == 0 else Bounds()
+        act = Start(self.who(choice.agent, meeting.host), choice.speaks, self.next_id(choice), bounds)
         self.act(meeting, act, choice.owner, speech() if choice.speaks else None)
 
     def speak(self, meeting: Meeting, choice: Choice) -> None:

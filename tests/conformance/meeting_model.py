@@ -306,7 +306,10 @@ class MeetingModel(Model):
                 for place in meeting.places
                 if place.process is not None and place.status is not ParticipantStatus.LEFT
             }
-        if changes.starts:
+        if changes.starts is not None:
+            for name in ("max_turns", "max_duration", "end_when"):
+                if (bound := getattr(changes.starts, name)) is not None:
+                    setattr(meeting, name, bound)
             meeting.started_at = self.now
             meeting.deadline = None if meeting.max_duration is None else self.now + meeting.max_duration
         self.seat(meeting, act, changes, owner, outcome)

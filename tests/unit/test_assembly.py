@@ -25,6 +25,7 @@ from agent_messaging.storage.assembly.terms import (
     Act,
     Assembly,
     Attend,
+    Bounds,
     Changes,
     Choose,
     Close,
@@ -751,7 +752,7 @@ class Model:
 
     def apply(self, act: Act, changes: Changes) -> None:
         turn, last, turns_left = self.standing.turn, self.standing.last_speaker_id, self.standing.turns_left
-        assert changes.starts == isinstance(act, Start)
+        assert (changes.starts is not None) == isinstance(act, Start)
         for opening, _ in changes.ended:
             if turns_left is not None and (turn is None or turn.purpose is SPEAK):
                 turns_left -= 1
@@ -1023,7 +1024,7 @@ def test_the_last_turn_that_runs_out_is_told_before_the_ending() -> None:
 
 def test_an_opening_counts_as_a_turn() -> None:
     changes = change(replace(ready(), turns_left=1), Start("host", has_message=True))
-    assert (changes.status, changes.starts, changes.end_reason) == (ENDED, True, MeetingEnd.MAX_TURNS)
+    assert (changes.status, changes.starts, changes.end_reason) == (ENDED, Bounds(), MeetingEnd.MAX_TURNS)
     assert changes.events[0].type is MeetingEventType.MEETING_STARTED
     assert set(changes.seats.values()) == {ATTENDING}
     assert change(replace(ready(), turns_left=1), Start("host")).end_reason is None

@@ -106,7 +106,7 @@ def test_a_speech_ends_its_turn_and_calls_up_the_next() -> None:
     assert (said[1], duty[2], duty[4], duty[5], duty[10]) == ("speech", "turn", "host", "b", LIMIT)
     assert minutes.ended == [("m", 3, "spoke", 1)]
     assert minutes.turns == [("m", 4, "b", "speak", None, LIMIT, None, 2, None)]
-    assert minutes.meetings == [("m", "active", 4, 1, False, None, None)]
+    assert minutes.meetings == [("m", "active", 4, 1, False, None, None, None, None, None)]
     assert minutes.closed == [("m", 70, "done")]
     assert minutes.keys == [("a", "k", "f", "speech")]
     assert {row[5] for row in minutes.events} == {1, None}
@@ -136,7 +136,7 @@ def test_who_leaves_is_told_with_who_has_the_turn_now_and_loses_its_invitation()
 
 def test_the_end_is_told_to_all_and_leaves_no_turn() -> None:
     minutes, acted = written(End("host"), meeting())
-    assert minutes.meetings == [("m", "ended", None, 1, False, None, "host_ended")]
+    assert minutes.meetings == [("m", "ended", None, 1, False, None, None, None, None, "host_ended")]
     assert minutes.invitations == [("m", None)]
     assert (acted.turn, acted.processes) == (None, {"p-host", "p-a", "p-runner"})
     assert minutes.most_seats == 3

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
+from ..bodies import open_body
 from ..config import MessagingConfig
 from ..exceptions import HandlerError, HandlerTimeoutError, PayloadError
 from ..handlers.registry import Handler
@@ -230,10 +231,25 @@ class Runs(Service):
         recipient = agents.get(delivery.recipient_id, station.agent)
         passing = Passing(self.forwarding, run)
         context = make_context(delivery, sender, recipient, asker=run.asker, passing=passing)
-        run.handler, payload = open_for(station.handlers, delivery, self.decoder)
+        has_attended = await self._attend(delivery, station)
+        try:
+            run.handler, payload = open_for(station.handlers, delivery, self.decoder)
+        except UnreadableError:
+            if has_attended:
+                return None  # its handler is for other messages, and the invitation has been taken up
+            raise
         if run.asker is not None and run.handler.on_abandoned == "cancel":
             run.asker.follow()
         return await run_handler(run.handler, payload, context, timeout=self._limit(run), threads=self.threads)
+
+    async def _attend(self, delivery: ClaimedDelivery, station: Station) -> bool:
+        """Take up an invitation, if the agent's turn handler takes up all of them."""
+        turns = self.claims.stations.of(station.agent, Kind.TURN) if delivery.kind is Kind.INVITATION else None
+        if turns is None or not turns.handlers.attends:
+            return False
+        name = f"message {delivery.message_id}"
+        await self.turns.attend(open_body(delivery, name).content["meeting_id"], station.agent.id)
+        return True
 
     def _limit(self, run: Run) -> float:
         """Seconds that a run of a message may take."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, overload
 
-from ..arguments import check_external_id, check_timeout, refuse
+from ..arguments import check_external_id, check_flag, check_timeout, refuse
 from ..exceptions import InvalidArgumentError
 from ..models import HandlerContext, MessageContext
 from ..payloads import find_clash, identity_of, name_of
@@ -41,6 +41,8 @@ class Handler:
     """What becomes of a run whose asker does not wait any more."""
     is_bare: bool = False
     """It serves every agent that has no handler of its own."""
+    attends: bool = False
+    """A turn handler: its agent attends every meeting to which it is invited."""
 
 
 def make_handler(
@@ -50,6 +52,7 @@ def make_handler(
     concurrency: int | None,
     timeout: float | None,
     on_abandoned: OnAbandoned = "finish",
+    attend: bool = False,
 ) -> Handler:
     """Check a function and its options.
 
@@ -64,6 +67,7 @@ def make_handler(
     ):
         raise refuse("concurrency", concurrency, "must be a whole number from 1, or None.")
     check_timeout(timeout, field="timeout", allow_none=True)
+    check_flag(attend, "attend")
     is_coroutine = is_coroutine_function(function)
     if on_abandoned not in ("finish", "cancel"):
         raise refuse("on_abandoned", on_abandoned, "must be 'finish' or 'cancel'.")
@@ -74,7 +78,9 @@ def make_handler(
             "is for `async def` functions: a plain one runs in a thread, which cannot be cancelled. Let it read "
             "context.is_abandoned between two steps of its work, and return.",
         )
-    return Handler(function, handler_annotation(function), is_coroutine, ordered, concurrency, timeout, on_abandoned)
+    annotation = handler_annotation(function)
+    options = (ordered, concurrency, timeout, on_abandoned)
+    return Handler(function, annotation, is_coroutine, *options, attends=attend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,11 @@ class Handlers:
     def concurrency(self) -> int | None:
         """Runs at once: the fewest that any of them wants; None if none says."""
         return min((handler.concurrency for handler in self.all if handler.concurrency is not None), default=None)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the agent attends every meeting to which it is invited."""
+        return any(handler.attends for handler in self.all)
 
     def limit(self, default: float) -> float:
         """Seconds that a run of any of them may take."""
@@ -128,6 +139,14 @@ class Handlers:
         """These without a function's; None if it was the only one."""
         kept = tuple(handler for handler in self.all if handler.function != function)
         return Handlers(kept) if kept else None
+
+
+async def _take_notice(message: Any, context: MessageContext) -> None:
+    """Let an invitation be: the agent attends already."""
+
+
+ATTENDING = Handlers((make_handler(_take_notice, ordered=False, concurrency=None, timeout=None),))
+"""The handlers of invitations to an agent that has none, but a turn handler that attends."""
 
 
 class Listener:
@@ -179,11 +198,15 @@ class Registry:
 
     def find(self, agent: str | None, context: HandlerContext) -> Handlers | None:
         """The agent's own handlers; of None, those of all agents that have none of their own."""
-        return self._handlers.get((agent, context))
+        found = self._handlers.get((agent, context))
+        if found is None and context is HandlerContext.INVITATION:
+            turns = self._handlers.get((agent, HandlerContext.MEETING))
+            return ATTENDING if turns is not None and turns.attends else None
+        return found
 
-    def agents(self, context: HandlerContext) -> Iterator[str]:
+    def agents(self, context: HandlerContext) -> set[str]:
         """The agents with a handler of their own."""
-        return (agent for agent, of in self._handlers if of is context and agent is not None)
+        return {agent for agent, _ in self._handlers if agent is not None and self.find(agent, context) is not None}
 
     def __iter__(self) -> Iterator[tuple[str | None, HandlerContext, Handler]]:
         for (agent, context), handlers in self._handlers.items():
@@ -347,7 +370,7 @@ def register_message_notification_handler(
 def register_meeting_handler(function: F, /) -> F: ...
 @overload
 def register_meeting_handler(
-    *, agent: str | None = None, concurrency: int | None = None, timeout: float | None = None
+    *, agent: str | None = None, concurrency: int | None = None, timeout: float | None = None, attend: bool = False
 ) -> Callable[[F], F]: ...
 def register_meeting_handler(
     function: Any = None,
@@ -356,6 +379,7 @@ def register_meeting_handler(
     agent: str | None = None,
     concurrency: int | None = None,
     timeout: float | None = None,
+    attend: bool = False,
 ) -> Any:
     """Register the turn handler: it takes part in meetings for its agent, in every SDK object of this process.
 
@@ -371,6 +395,8 @@ def register_meeting_handler(
         agent: External id of the one agent it serves; None for all but the hosts.
         concurrency: Meetings in which it takes part at once for each agent; None is `handler_concurrency` (10).
         timeout: Seconds a run may take; None is the rest of the turn, or `handler_timeout` where turns have no end.
+        attend: True makes the agent attend every meeting to which it is invited. An invitation handler of its own
+            still gets the invitation.
 
     Raises:
         InvalidArgumentError: The function cannot be called with (message, context), or an option is out of range.
@@ -380,7 +406,7 @@ def register_meeting_handler(
         async def on_turn(message: dict, context: MessageContext) -> dict:
             return {"text": f"I heard {len(context.turn.messages)} of you."}
     """
-    options = {"ordered": False, "concurrency": concurrency, "timeout": timeout}
+    options = {"ordered": False, "concurrency": concurrency, "timeout": timeout, "attend": attend}
     return _decorator(HandlerContext.MEETING, function, agent, **options)
 
 

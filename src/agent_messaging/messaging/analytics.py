@@ -11,7 +11,7 @@ from uuid import UUID
 from ..delivery.engine import Engine
 from ..delivery.events import OpenEvent, agents_of, event_data, kept_names, open_events
 from ..delivery.names import AgentName
-from ..models import ParticipantStatus, Record, TurnEnd
+from ..models import MeetingEnd, ParticipantStatus, Record, Transcript, TurnEnd
 from ..storage.assembly.terms import Purpose
 from ..storage.ports import EventRow, MeetingRow, MessageRow, SeatRow, TurnRow
 from .directory import find_agent
@@ -38,6 +38,11 @@ async def describe(engine: Engine, row: MeetingRow) -> Record:
         current_speaker_external_id=speaker,
         turn=None if turn is None else turn.number,
         turn_duration=row.turn_duration,
+        turns_taken=row.turns_taken,
+        max_turns=row.max_turns,
+        max_duration=row.max_duration,
+        deadline=row.deadline_at,
+        host_speaks=row.host_speaks,
         turn_started_at=None if turn is None else turn.started_at,
         turn_deadline=None if turn is None else turn.deadline_at,
         seconds_left=None if turn is None or turn.left is None else max(0.0, turn.left),
@@ -45,6 +50,7 @@ async def describe(engine: Engine, row: MeetingRow) -> Record:
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        end_reason=row.end_reason,
     )
 
 
@@ -72,6 +78,19 @@ async def list_history(engine: Engine, meeting_id: str) -> list[Record]:
     return await engine.meetings.records.describe(await _all_messages(engine, meeting_id))
 
 
+async def get_transcript(engine: Engine, row: MeetingRow) -> Transcript:
+    """See `MeetingManager.wait_until_ended`."""
+    said, noted = await engine.meetings.records.describe_apart(await _all_messages(engine, row.meeting_id))
+    return Transcript(
+        meeting_id=UUID(row.meeting_id),
+        reason=row.end_reason or MeetingEnd.HOST_ENDED,
+        messages=tuple(said),
+        notes=tuple(noted),
+        turns=row.turns_taken,
+        duration=max(0.0, _span(row.started_at, row.ended_at) or 0.0),
+    )
+
+
 async def get_details(engine: Engine, row: MeetingRow) -> Record:
     """See `MeetingManager.get_meeting_details`."""
     seats = await engine.store.meetings.list_seats(row.meeting_id)
@@ -93,6 +112,7 @@ async def get_details(engine: Engine, row: MeetingRow) -> Record:
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        end_reason=row.end_reason,
         participants=[_external(names, seat.agent_id) for seat in seated],
         participant_count=len(seated),
         attending_count=sum(seat.status is not ParticipantStatus.INVITED for seat in seated),
@@ -204,6 +224,7 @@ async def get_timeline(engine: Engine, row: MeetingRow) -> Record:
         ended_at=row.ended_at,
         duration_seconds=_span(row.started_at, row.ended_at),
         status=row.status,
+        end_reason=row.end_reason,
         timeline=entries,
     )
 

@@ -18,7 +18,7 @@ from ..payloads import checksum
 from .acts import Wanted
 from .admission import Use, judge_repeat
 from .assembly.rules import decide
-from .assembly.terms import Assembly, Attend, Changes, NewTurn, Purpose, Refused, Why, render
+from .assembly.terms import Assembly, Attend, Bounds, Changes, NewTurn, Purpose, Refused, Why, render
 from .ports import Acted, NewSpeech, Outcome, TurnRow
 
 Row = tuple[Any, ...]
@@ -95,8 +95,8 @@ class Minutes:
     most_seats: int = 0
     """Of any of the meetings."""
     meetings: list[Row] = field(default_factory=list)
-    """Meeting, status, number of the current turn, turns for speaking that end, whether it starts, seconds that it has
-    then, why it ended."""
+    """Meeting, status, number of the current turn, turns for speaking that end, whether it starts, the three `Bounds`
+    that are new then, the seconds that it has, why it ended."""
     seats: list[Row] = field(default_factory=list)
     """Meeting, agent, status, process to be woken from now on or None."""
     ended: list[Row] = field(default_factory=list)
@@ -128,9 +128,15 @@ class Minutes:
         if changes.status is not None or changes.turn is not None:
             speaks = meeting.turn is not None and meeting.turn.purpose is Purpose.SPEAK
             taken = sum(opening is not None or speaks for opening, _ in changes.ended)
-            limit = assembly.left if changes.starts else None
-            reason = changes.end_reason and str(changes.end_reason)
-            self.meetings.append((id, str(status), turn and turn.number, taken, changes.starts, limit, reason))
+            bounds = changes.starts or Bounds()
+            limit = None if changes.starts is None else bounds.bind(assembly).left
+            self.meetings.append(
+                (
+                    *(id, str(status), turn and turn.number, taken, changes.starts is not None),
+                    *(bounds.max_turns, bounds.max_duration, bounds.end_when),
+                    *(limit, changes.end_reason and str(changes.end_reason)),
+                )
+            )
         comer_id = wanted.agent_id if isinstance(wanted.act, Attend) else None
         for agent_id, seat in changes.seats.items():
             self.seats.append((id, agent_id, str(seat), self.owner if agent_id == comer_id else None))

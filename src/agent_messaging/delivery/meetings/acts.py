@@ -6,7 +6,7 @@ from ...exceptions import MeetingNotFoundError
 from ...handlers.threads import DaemonThreads
 from ...models import MeetingStatus, ParticipantStatus, Turn
 from ...single_flight import SingleFlight
-from ...storage.assembly.terms import Act, End, Leave, Purpose, Remove
+from ...storage.assembly.terms import Act, Leave, Purpose, Remove
 from ...storage.ports import Acted, Claim, MeetingStore, NewSpeech, Outcome, Presence, Standing, TimedOut, TurnRow
 from ..announcer import Announcer
 from ..background import Background
@@ -53,6 +53,8 @@ class Meetings(Service):
         """By (meeting id, agent id): callers that wait until the agent has the turn, or will never have it."""
         self.readiness = Waiters[str, Standing](self._find_ready, lambda id: MeetingNotFoundError(meeting_id=id))
         """By meeting id: callers that wait until everybody attends."""
+        self.endings = Waiters[str, Standing](self._find_ended, lambda id: MeetingNotFoundError(meeting_id=id))
+        """By meeting id: callers that wait until it has ended."""
         self.observed: dict[tuple[str, str], int] = {}
         """By (meeting id, agent id): the newest turn that was shown here and is not used yet."""
         self._many_observed = MANY_OBSERVED
@@ -74,7 +76,7 @@ class Meetings(Service):
             outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
             if isinstance(outcome, Acted):
                 self.acted(meeting_id, outcome)
-                if isinstance(act, Leave | Remove | End):
+                if isinstance(act, Leave | Remove):
                     self.waiters.hint_about(meeting_id)
             return outcome
 
@@ -92,6 +94,8 @@ class Meetings(Service):
             else:
                 self.selection.select(meeting_id)
         if acted.status is MeetingStatus.ENDED:
+            self.waiters.hint_about(meeting_id)
+            self.endings.tell(meeting_id, Standing(acted.status, None, None))
             self.forget(meeting_id)
 
     def forget(self, meeting_id: str) -> None:
@@ -112,13 +116,14 @@ class Meetings(Service):
         """Look for changes that other processes made."""
         self.waiters.look()
         self.readiness.look()
-        if self.selection.selectors or self.runs.failures or len(self.observed) >= self._many_observed:
+        self.endings.look()
+        if self.selection.directed or self.runs.failures or len(self.observed) >= self._many_observed:
             self._looking.request()
 
     async def _review(self) -> None:
         """Choose speakers where it is due, and forget the meetings that ended elsewhere, with one query."""
         await self.selection.take_chairs()
-        meeting_ids = self.selection.selectors.keys() | self.runs.failures.keys()
+        meeting_ids = self.selection.directed | self.runs.failures.keys()
         if tidies := len(self.observed) >= self._many_observed:
             meeting_ids |= {meeting_id for meeting_id, _ in self.observed}
         for meeting_id, standing in (await self.records.find_standings(meeting_ids)).items():
@@ -134,6 +139,7 @@ class Meetings(Service):
         await self.selection.aclose()
         await self.waiters.aclose()
         await self.readiness.aclose()
+        await self.endings.aclose()
         await self._looking.aclose()
 
     # --- waiting ------------------------------------------------------------------------------------------------------
@@ -163,6 +169,10 @@ class Meetings(Service):
             for meeting_id, standing in found.items()
             if standing is None or standing.status is not MeetingStatus.CREATED
         }
+
+    async def _find_ended(self, meeting_ids: list[str]) -> dict[str, Standing | None]:
+        found = await self.records.find_standings(meeting_ids)
+        return {id: one for id, one in found.items() if one is None or one.status is MeetingStatus.ENDED}
 
     # --- turns that were shown ----------------------------------------------------------------------------------------
 

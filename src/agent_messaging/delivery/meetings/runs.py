@@ -13,7 +13,7 @@ from ...exceptions import DatabaseError, OutcomeUnknownError
 from ...handlers.running import make_context
 from ...models import MessageContext, MessageType, Turn
 from ...payloads import checksum, encode
-from ...storage.assembly.terms import Act, Pass, Speak
+from ...storage.assembly.terms import Act, Attend, Pass, Speak
 from ...storage.ports import Acted, Claim, ClaimedDelivery, NewAnswer, NewSpeech, TurnRef
 from ..names import AgentName
 from .records import RECENT, Records
@@ -95,6 +95,10 @@ class TurnRuns:
             ],
             "turn_duration": meeting.turn_duration if meeting is not None else None,
         }
+
+    async def attend(self, meeting_id: str, agent_id: str) -> None:
+        """Attend for an agent whose turn handler takes every invitation; too late or twice it changes nothing."""
+        await self.act(meeting_id, Attend(agent_id))
 
     def count_failures(self, run: TurnRun, agent_id: str) -> int:
         """Return how often in a row the agent's turn handler has failed here in this meeting."""

@@ -1,4 +1,4 @@
-"""Chooses the next speakers of meetings where a function of this process does so."""
+"""Asks functions of this process, between two turns of a meeting, whether it ends and who speaks next."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from ...handlers.threads import DaemonThreads
-from ...models import MeetingStatus, Record
+from ...models import MeetingEnd, MeetingStatus, Record
 from ...single_flight import SingleFlight
-from ...storage.assembly.terms import Act, Choose, Purpose
+from ...storage.assembly.terms import Act, Choose, Close, Purpose
 from ...storage.ports import Presence, TurnRow
 from ..background import Background
 from ..retry import describe, is_cancellation
@@ -20,14 +21,16 @@ from .records import Records
 logger = logging.getLogger("agent_messaging.delivery")
 
 SO_FAR = 1_000
-"""The function is shown at most so many messages, the newest."""
+"""The functions are shown at most so many messages, the newest."""
 
 Selector = Callable[[Record], str | Awaitable[str | None] | None]
-"""It names the next speaker, given the meeting so far; None leaves it to the order of joining."""
+"""It names the next speaker, given the meeting so far; None ends the meeting."""
+Condition = Callable[[Record], bool | Awaitable[bool]]
+"""It says whether the meeting ends, given the meeting so far."""
 
 
 class Selection:
-    """The meetings whose speakers are chosen by functions of this process.
+    """The meetings that functions of this process direct.
 
     Args:
         act: `Meetings.act`.
@@ -54,18 +57,29 @@ class Selection:
         self.trouble = trouble
         self.selectors: dict[str, Selector] = {}
         """By meeting id."""
+        self.conditions: dict[str, Condition] = {}
+        """By meeting id."""
         self._chairs: dict[str, str] = {}
         """By meeting id: the process that is woken when it is time to choose, as it was last set here."""
         self._selecting: dict[str, SingleFlight] = {}
         self._is_closed = False
 
-    def choose_speakers(self, meeting_id: str, function: Selector) -> None:
-        """Remember the function that chooses the speakers of a meeting hosted here."""
-        self.selectors[meeting_id] = function
+    @property
+    def directed(self) -> set[str]:
+        """The ids of the meetings that functions of this process direct."""
+        return self.selectors.keys() | self.conditions.keys()
+
+    def direct(self, meeting_id: str, selector: Selector | None = None, condition: Condition | None = None) -> None:
+        """Remember functions that direct a meeting hosted here."""
+        if selector is not None:
+            self.selectors[meeting_id] = selector
+        if condition is not None:
+            self.conditions[meeting_id] = condition
 
     def forget(self, meeting_id: str) -> None:
         """Forget a meeting that is over or gone."""
         self.selectors.pop(meeting_id, None)
+        self.conditions.pop(meeting_id, None)
         self._chairs.pop(meeting_id, None)
         if meeting_id in self._selecting and self._selecting[meeting_id].is_idle:
             del self._selecting[meeting_id]
@@ -79,15 +93,15 @@ class Selection:
     async def take_chairs(self) -> None:
         """Sit for the hosts, so that this process is woken when a speaker is to be chosen."""
         owner = self.presence.process_id
-        for meeting_id in [id for id in self.selectors if self._chairs.get(id) != owner]:
+        for meeting_id in [id for id in self.directed if self._chairs.get(id) != owner]:
             meeting = await self.meetings.find_meeting(meeting_id)
             if meeting is not None:
                 await self.meetings.sit(meeting_id, meeting.host_id, owner=owner)
                 self._chairs[meeting_id] = owner
 
     def select(self, meeting_id: str) -> None:
-        """Have the function here choose, if it is time."""
-        if meeting_id not in self.selectors or self._is_closed:
+        """Have the functions here decide, if it is time."""
+        if meeting_id not in self.directed or self._is_closed:
             return
         selecting = self._selecting.get(meeting_id)
         if selecting is None:
@@ -101,25 +115,63 @@ class Selection:
 
     async def _select_while_hosted(self, meeting_id: str) -> None:
         try:
-            await self._select_speaker(meeting_id)
+            await self._decide(meeting_id)
         finally:
-            if meeting_id not in self.selectors:
+            if meeting_id not in self.directed:
                 self._selecting.pop(meeting_id, None)
 
-    async def _select_speaker(self, meeting_id: str) -> None:
+    async def _decide(self, meeting_id: str) -> None:
         standing = (await self.records.find_standings([meeting_id]))[meeting_id]
         if standing is None or standing.status is MeetingStatus.ENDED:
             self.forget(meeting_id)
             return
-        turn, function = standing.turn, self.selectors.get(meeting_id)
-        if turn is None or turn.purpose is not Purpose.SELECT or function is None:
+        turn, selector, condition = standing.turn, self.selectors.get(meeting_id), self.conditions.get(meeting_id)
+        if turn is None or turn.purpose is not Purpose.SELECT or (selector is None and condition is None):
             return
-        chosen = await self._call(meeting_id, function, turn)
+        so_far, seated = await self._describe(meeting_id, turn)
+        act: Act = Choose(turn.number, None)
+        try:
+            # Behind the deadline an answer is of no use, and the next turn would wait for it.
+            async with asyncio.timeout(turn.left):
+                if condition is not None and await self._is_met(meeting_id, condition, so_far):
+                    act = Close(turn.number, MeetingEnd.END_WHEN)
+                elif selector is not None and turn.next_id is None:
+                    act = await self._choose(turn, selector, so_far, seated)
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancellation(error):
+                raise
+            logger.warning(
+                "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)
+            )
         self.select(meeting_id)  # once more: whoever was chosen may have left meanwhile
-        await self.act(meeting_id, Choose(turn.number, chosen))
+        await self.act(meeting_id, act)
 
-    async def _call(self, meeting_id: str, function: Selector, turn: TurnRow) -> str | None:
-        """Return the id of the agent that the function names; None if it names nobody, fails, or takes too long."""
+    async def _is_met(self, meeting_id: str, condition: Condition, so_far: Record) -> bool:
+        """Whether the meeting ends. A condition that fails is not met: the other bounds hold."""
+        try:
+            return bool(await self.threads.run(condition, so_far))
+        except Exception as error:
+            logger.warning("end_when of meeting %s failed, the meeting goes on: %s", meeting_id, describe(error))
+            return False
+
+    async def _choose(self, turn: TurnRow, selector: Selector, so_far: Record, seated: dict[str, str]) -> Act:
+        """Have the function name the next speaker.
+
+        Args:
+            seated: The ids of those who can be named, by external id.
+
+        Raises:
+            ValueError: It named somebody else.
+        """
+        chosen: Any = await self.threads.run(selector, so_far)
+        if chosen is None:
+            return Close(turn.number, MeetingEnd.NOBODY)
+        if chosen not in seated:
+            raise ValueError(f"it named {chosen!r}, who is not a participant")
+        return Choose(turn.number, seated[chosen])
+
+    async def _describe(self, meeting_id: str, turn: TurnRow) -> tuple[Record, dict[str, str]]:
+        """Describe the meeting so far. Also return the ids of its participants by external id."""
         seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
         before = await self.meetings.list_turns(meeting_id, limit=1, after=turn.number - 2)
         messages = await self.meetings.list_last_messages(meeting_id, None, SO_FAR)
@@ -131,21 +183,9 @@ class Selection:
             meeting_id=meeting_id,
             participants=list(seated),
             last_speaker=last.external_id if last else None,
+            last_message=said[-1] if said else None,
             turn=turn.number - 1,
             messages=said,
             notes=noted,
         )
-        try:
-            # Behind the deadline its answer is of no use, and the next turn would wait for it.
-            async with asyncio.timeout(turn.left):
-                chosen = await self.threads.run(function, so_far)
-            if chosen is not None and chosen not in seated:
-                raise ValueError(f"it named {chosen!r}, who is not a participant")
-            return None if chosen is None else seated[chosen]
-        except (Exception, asyncio.CancelledError) as error:
-            if is_cancellation(error):
-                raise
-            logger.warning(
-                "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)
-            )
-            return None
+        return so_far, seated

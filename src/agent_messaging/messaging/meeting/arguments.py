@@ -7,15 +7,19 @@ from uuid import UUID
 
 from ...arguments import check_external_id, check_timeout, refuse
 from ...config import MessagingConfig
-from ...delivery.meetings import Selector
+from ...delivery.meetings import Condition, Selector
 from ...exceptions import InvalidArgumentError, InvalidMeetingError
 from ...handlers.functions import check_function
 from ...models import SpeakerSelection, Turn
+from ...storage.assembly.terms import Bounds
 
 MAX_PARTICIPANTS = 1_000
 """Agents in one meeting, its host included. It bounds one transaction."""
 MAX_TURN_DURATION = 7 * 24 * 3600.0
 """Seconds."""
+MAX_DURATION = 366 * 24 * 3600.0
+"""Seconds."""
+MAX_TURNS = 1_000_000
 MeetingId = str | UUID
 SELECTOR = "Pass a function of the meeting so far."
 
@@ -61,6 +65,16 @@ def check_selection(value: Any) -> tuple[SpeakerSelection, Selector | None]:
     if isinstance(value, str) and value in (SpeakerSelection.ROUND_ROBIN, SpeakerSelection.HOST):
         return SpeakerSelection(value), None
     raise refuse("speaker_selection", value, "must be 'round_robin', 'host', or a function of the meeting so far.")
+
+
+def check_bounds(max_turns: int | None, max_duration: float | None, end_when: Condition | None) -> Bounds:
+    """Return what ends a meeting by itself."""
+    if max_turns is not None and (type(max_turns) is not int or not 0 < max_turns <= MAX_TURNS):
+        raise refuse("max_turns", max_turns, f"must be a whole number from 1 to {MAX_TURNS:,}, or None.")
+    check_timeout(max_duration, field="max_duration", most=MAX_DURATION, allow_none=True)
+    if end_when is not None:
+        check_function(end_when, field="end_when", takes=SELECTOR)
+    return Bounds(max_turns, None if max_duration is None else float(max_duration), None if end_when is None else True)
 
 
 def check_wait(timeout: float | None) -> None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 from uuid import UUID
 
-from ...arguments import MISSING_MESSAGE, check_external_id, check_timeout, parse_id
-from ...delivery.meetings import Selector
+from ...arguments import MISSING_MESSAGE, check_external_id, check_flag, check_timeout, parse_id, refuse
+from ...delivery.meetings import Condition, Selector
 from ...delivery.names import AgentName
 from ...exceptions import AgentMessagingError, AgentNotFoundError, MeetingTimeoutError
 from ...handlers.functions import check_function
 from ...ids import uuid7
-from ...models import MeetingStatus, SpeakerSelection, T, Turn
+from ...models import Kind, MeetingStatus, SpeakerSelection, T, Turn
 from ...payloads import checksum, encode
-from ...storage.assembly.terms import Attend, Start
+from ...storage.assembly.terms import Attend, Bounds, Start
 from ...storage.ports import Acted, NewInvitation, NewMeeting, UnknownAgents
-from .arguments import SELECTOR, MeetingId, check_duration, check_participants, check_selection, check_wait, one_of
-from .refusals import by_name, external_ids
+from .arguments import (
+    SELECTOR,
+    MeetingId,
+    check_bounds,
+    check_duration,
+    check_participants,
+    check_selection,
+    check_wait,
+    one_of,
+)
+from .refusals import by_name
 from .turns import MeetingTurns
 
 
@@ -33,6 +42,10 @@ class MeetingPreparation(MeetingTurns[T]):
         turn_duration: float | None = None,
         *,
         speaker_selection: str | SpeakerSelection | Selector = SpeakerSelection.ROUND_ROBIN,
+        max_turns: int | None = None,
+        max_duration: float | None = None,
+        end_when: Condition | None = None,
+        host_speaks: bool = True,
         host: str | None = None,
         agents: Sequence[str] | None = None,
         host_external_id: str | None = None,
@@ -41,7 +54,8 @@ class MeetingPreparation(MeetingTurns[T]):
         """Create a meeting and invite its participants.
 
         The organizer is its host: participant 0, who attends from the start. The others join in the order given; each
-        gets an invitation: a mapping of meeting_id, host, participants and turn_duration to the handler that
+        gets an invitation: a mapping of meeting_id, host, participants, turn_duration, and max_turns and max_duration
+        where they are given, to the handler that
         `sdk.register_handler` registered for it, and to notification handlers (`context.is_meeting_message`). With
         `Invitation` in its annotation a handler gets that object; one whose annotation does not fit is passed over,
         with a warning in the log. An invitation is durable, as any message.
@@ -53,10 +67,19 @@ class MeetingPreparation(MeetingTurns[T]):
                 With the setting `enable_turn_timeout=False` turns do not end by time.
             speaker_selection: Who has the next turn where the speaker names nobody: "round_robin" (the order of
                 joining), "host" (the host, who names each speaker when it speaks itself), or a function of this
-                process that is given the meeting so far (meeting_id, participants, last_speaker, turn, and of the
-                newest 1,000 messages what was said and the notes) and returns an external id, or None for the order of
-                joining. Where it fails, names a stranger, takes more than ten seconds, or its process is gone, the
-                order decides.
+                process. It gets the meeting so far: a mapping with attribute access of meeting_id, participants,
+                last_speaker, last_message (or None), turn, messages and notes (of both the newest 1,000). It returns
+                an external id, or None to end the meeting. Where it fails, names a stranger, takes more than ten
+                seconds, or its process is gone, the order of joining decides.
+            max_turns: With so many turns the meeting ends, however the last one ended; an opening message is one.
+                None does not end it by turns.
+            max_duration: Seconds from the start after which the meeting ends, at most 366 days, whatever process is
+                there then. A turn ends with its meeting. None does not end it by time.
+            end_when: A function of this process that is asked after each turn whether the meeting ends. It gets the
+                meeting so far, as the function above. Nobody speaks until it has answered, at most ten seconds. Where
+                it fails, takes longer, or its process is gone, the meeting goes on under its other bounds.
+            host_speaks: False leaves the host out of the order; it speaks only if somebody names it. When nobody else
+                is left the meeting ends.
             host: Another name for the organizer; so is host_external_id.
             agents: Another name for the participants; so is agent_external_ids.
 
@@ -80,29 +103,33 @@ class MeetingPreparation(MeetingTurns[T]):
         participants = check_participants(host_id, others)
         duration = check_duration(turn_duration, self.settings)
         selection, selector = check_selection(speaker_selection)
+        bounds = check_bounds(max_turns, max_duration, end_when)
+        check_flag(host_speaks, "host_speaks")
+        if selection is SpeakerSelection.HOST and not host_speaks:
+            raise refuse("host_speaks", False, "must be True where the host names the speakers.")
         engine = self.engine
         meeting_id = uuid7()
+        options = (duration, selection, bounds, host_speaks)
 
         async def create() -> None:
-            seated, gone = await self._create(meeting_id, participants, duration, selection)
+            seated, gone = await self._create(meeting_id, participants, *options)
             if gone:  # removed, and perhaps registered anew under its name
-                seated, gone = await self._create(meeting_id, participants, duration, selection)
+                seated, gone = await self._create(meeting_id, participants, *options)
             if gone:
                 raise AgentNotFoundError(external_id=gone[0], role="participant")
-            if selector is not None:
-                engine.meetings.selection.choose_speakers(meeting_id, selector)
+            engine.meetings.selection.direct(meeting_id, selector, end_when)
             engine.announcer.invited([agent.id for agent in seated[1:]])
 
         await engine.commits.run(create())
         return UUID(meeting_id)
 
     async def _create(
-        self, meeting_id: str, participants: Sequence[str], duration: float | None, selection: SpeakerSelection
+        self, meeting_id: str, participants: Sequence[str], *options: Any
     ) -> tuple[list[AgentName], list[str]]:
         """Store the meeting. Return its agents, and the external ids of those that turned out to be gone."""
         engine = self.engine
         agents = await engine.names.get_all(participants, role="participant")
-        meeting = self._new_meeting(meeting_id, agents, duration, selection)
+        meeting = self._new_meeting(meeting_id, agents, *options)
         outcome = await engine.store.meetings.create(meeting, owner=engine.store.presence.process_id)
         if not isinstance(outcome, UnknownAgents):
             return agents, []
@@ -110,14 +137,22 @@ class MeetingPreparation(MeetingTurns[T]):
         return agents, [agent.external_id for agent in agents if agent.id in outcome.ids] or [participants[0]]
 
     def _new_meeting(
-        self, meeting_id: str, agents: Sequence[AgentName], duration: float | None, selection: SpeakerSelection
+        self,
+        meeting_id: str,
+        agents: Sequence[AgentName],
+        duration: float | None,
+        selection: SpeakerSelection,
+        bounds: Bounds,
+        host_speaks: bool,
     ) -> NewMeeting:
-        facts = {
+        facts: dict[str, object] = {
             "meeting_id": meeting_id,
             "host": agents[0].external_id,
             "participants": [agent.external_id for agent in agents],
             "turn_duration": duration,
         }
+        limits = {"max_turns": bounds.max_turns, "max_duration": bounds.max_duration}
+        facts |= {name: limit for name, limit in limits.items() if limit is not None}
         content = encode(facts, limit_bytes=16 * 1024 * 1024)
         sum_ = checksum(content, None)
         return NewMeeting(
@@ -131,6 +166,10 @@ class MeetingPreparation(MeetingTurns[T]):
                 for agent in agents[1:]
             ),
             self.settings.max_attempts,
+            bounds.max_turns,
+            bounds.max_duration,
+            host_speaks,
+            bool(bounds.end_when),
         )
 
     def choose_speakers(self, meeting_id: MeetingId, function: Selector) -> None:
@@ -145,7 +184,20 @@ class MeetingPreparation(MeetingTurns[T]):
         """
         id = parse_id(meeting_id, field="meeting_id")
         check_function(function, field="function", takes=SELECTOR)
-        self.engine.meetings.selection.choose_speakers(id, function)
+        self.engine.meetings.selection.direct(id, function)
+        self.engine.meetings.look()
+
+    def end_when(self, meeting_id: MeetingId, function: Condition) -> None:
+        """Name the function that says when a meeting hosted here ends, as after a restart of its process.
+
+        It takes effect for meetings created or started with `end_when`; otherwise as `choose_speakers`.
+
+        Raises:
+            InvalidArgumentError: The id is none, or the function cannot be called.
+        """
+        id = parse_id(meeting_id, field="meeting_id")
+        check_function(function, field="function", takes=SELECTOR)
+        self.engine.meetings.selection.direct(id, condition=function)
         self.engine.meetings.look()
 
     @overload
@@ -222,14 +274,25 @@ class MeetingPreparation(MeetingTurns[T]):
         except builtins.TimeoutError as error:
             if isinstance(error, AgentMessagingError):
                 raise
-            seats = await self.engine.store.meetings.list_seats(id)
-            missing = await external_ids(
-                self.engine.names, [seat.agent_id for seat in seats if seat.status == "invited"]
-            )
-            raise MeetingTimeoutError(
-                f"After {timeout:g} seconds {', '.join(map(repr, missing))} had not attended. Let them attend, or "
-                "remove them with remove_participant."
-            ) from error
+            raise await self._nobody_came(id, f"{timeout:g}") from error
+
+    async def _nobody_came(self, meeting_id: str, seconds: str) -> MeetingTimeoutError:
+        serving = self.engine.serving
+        await serving.neighbours.read()
+        seats = await self.engine.store.meetings.list_seats(meeting_id)
+        names = await self.engine.names.find_by_id([seat.agent_id for seat in seats if seat.status == "invited"])
+        kinds = (Kind.TURN, Kind.INVITATION, Kind.NOTIFICATION)
+        alone = [
+            repr(agent.external_id)
+            for agent in names.values()
+            if not any(serving.is_served(agent, kind, live_only=True) for kind in kinds)
+        ]
+        missing = ", ".join(repr(agent.external_id) for agent in names.values())
+        unserved = f" No live process has a handler for {', '.join(alone)}." if alone else ""
+        return MeetingTimeoutError(
+            f"After {seconds} seconds {missing} had not attended.{unserved} Let them attend (attend_meeting, or "
+            "attend=True at register_meeting_handler), or remove them with remove_participant."
+        )
 
     @by_name
     async def start_meeting(
@@ -238,11 +301,15 @@ class MeetingPreparation(MeetingTurns[T]):
         meeting_id: MeetingId,
         initial_message: T | None = MISSING_MESSAGE,
         next_speaker_external_id: str | None = None,
+        *,
+        max_turns: int | None = None,
+        max_duration: float | None = None,
+        end_when: Condition | None = None,
     ) -> None:
         """Start a meeting that is ready; its host alone can.
 
-        Without an opening message the host holds turn 1, or whoever is named. With one, that is the host's turn 1, and
-        the next speaker has turn 2.
+        Without an opening message the host holds turn 1 (where it does not speak, the first participant), or the agent
+        that is named. With one, that is the host's turn 1, and the next speaker has turn 2.
 
         Args:
             host_external_id: The host.
@@ -250,6 +317,8 @@ class MeetingPreparation(MeetingTurns[T]):
             initial_message: The host's opening message; leave it out for none.
             next_speaker_external_id: Who has the turn then; None leaves it to the meeting's speaker selection. With
                 an opening message it has to be named in a meeting in which the host names the speakers.
+            max_turns, max_duration, end_when: What ends the meeting by itself, as of `create_meeting`; None leaves each
+                as it was created.
 
         Raises:
             NotMeetingHostError: The agent is not the host; a `MeetingPermissionError`.
@@ -260,9 +329,13 @@ class MeetingPreparation(MeetingTurns[T]):
         speech = None
         if initial_message is not MISSING_MESSAGE and initial_message is not None:
             speech = self._speech(initial_message, None)
+        bounds = check_bounds(max_turns, max_duration, end_when)
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         following = await self._find_next(next_speaker_external_id)
-        act = Start(host.id, speech is not None, None if following is None else following.id)
+        act = Start(host.id, speech is not None, None if following is None else following.id, bounds)
+        self.engine.meetings.selection.direct(id, condition=end_when)
         acted = await self._act(id, act, host, following, speech=speech, before_start=True)
+        if end_when is not None:
+            self.engine.meetings.look()  # it sits for the host, whom another process may have seated
         if isinstance(acted, Acted) and acted.turn is not None and acted.turn.agent_id == host.id:
             self.engine.meetings.show(id, host.id, acted.turn.number)

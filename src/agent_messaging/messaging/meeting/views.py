@@ -27,10 +27,13 @@ class MeetingViews(MeetingCalls[T]):
             status=row.status,
             current_speaker_id=None if turn is None else UUID(turn.agent_id),
             turn_duration=row.turn_duration,
+            max_turns=row.max_turns,
+            max_duration=row.max_duration,
             turn_started_at=None if turn is None else turn.started_at,
             created_at=row.created_at,
             started_at=row.started_at,
             ended_at=row.ended_at,
+            end_reason=row.end_reason,
         )
 
     async def get_participants(self, meeting_id: MeetingId) -> list[MeetingParticipant]:
@@ -81,10 +84,11 @@ class MeetingViews(MeetingCalls[T]):
         Returns:
             A mapping with attribute access: meeting_id, status (also state), host_id (external; also
             host_external_id), current_speaker and current_speaker_external_id (external id, or None), turn (its
-            number, or None), turn_duration, turn_started_at, turn_deadline, seconds_left, speaker_selection,
-            participants (external ids in the order of joining, without those who left), participant_count,
-            participant_details (agent_id, join_order, status, joined_at, left_at of all), created_at, started_at,
-            ended_at.
+            number, or None), turn_duration, turn_started_at, turn_deadline, seconds_left, turns_taken, max_turns,
+            max_duration, deadline (of the meeting, from its start), host_speaks, speaker_selection, participants
+            (external ids in the order of joining, without those who left), participant_count, participant_details
+            (agent_id, join_order, status, joined_at, left_at of all), created_at, started_at, ended_at, end_reason
+            (host_ended, max_turns, max_duration, end_when, nobody; None before the end).
         """
         row = await self._find_meeting(meeting_id)
         return None if row is None else await analytics.describe_with_seats(self.engine, row)
@@ -108,8 +112,8 @@ class MeetingViews(MeetingCalls[T]):
 
         Returns:
             A mapping with attribute access: meeting_id, host (id, name), status, current_speaker (id, name; or None),
-            turn_duration_seconds, turn_started_at, created_at, started_at, ended_at, participants (external ids),
-            participant_count, attending_count, message_count.
+            turn_duration_seconds, turn_started_at, created_at, started_at, ended_at, end_reason, participants (external
+            ids), participant_count, attending_count, message_count.
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
@@ -164,9 +168,9 @@ class MeetingViews(MeetingCalls[T]):
         """List all events and messages in the order in which they happened, whatever the clock did meanwhile.
 
         Returns:
-            A mapping with attribute access: meeting_id, started_at, ended_at, duration_seconds, status, timeline: a
-            list of {type "message", timestamp, sender_id, message_type, message_id, content} and {type "event",
-            timestamp, event_type, agent_id, data}.
+            A mapping with attribute access: meeting_id, started_at, ended_at, duration_seconds, status, end_reason,
+            timeline: a list of {type "message", timestamp, sender_id, message_type, message_id, content} and {type
+            "event", timestamp, event_type, agent_id, data}.
 
         Raises:
             MeetingNotFoundError: There is no such meeting.

@@ -147,7 +147,8 @@ def _start(meeting: Assembly, act: Start) -> Decision:
     if act.has_message and act.next_id is None and meeting.selection is SpeakerSelection.HOST:
         return Refused(Why.NEXT_MISSING, meeting.status)
     seated = [seat.agent_id for seat in meeting.seats if seat.is_taken]
-    changes = Changes(status=MeetingStatus.ACTIVE, starts=True, withdraws_invitations=True)
+    meeting = act.bounds.bind(meeting)
+    changes = Changes(status=MeetingStatus.ACTIVE, starts=act.bounds, withdraws_invitations=True)
     changes.seats = dict.fromkeys(seated, WAITING)
     changes.events.append(
         Event(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -89,6 +89,25 @@ class Assembly:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What ends a meeting by itself, as its host says at the start; None leaves it as it was created."""
+
+    max_turns: int | None = None
+    max_duration: float | None = None
+    """Seconds from the start."""
+    end_when: bool | None = None
+
+    def bind(self, meeting: Assembly) -> Assembly:
+        """Return the meeting, which has not started, with these bounds."""
+        return replace(
+            meeting,
+            turns_left=meeting.turns_left if self.max_turns is None else self.max_turns,
+            left=meeting.left if self.max_duration is None else self.max_duration,
+            end_when=meeting.end_when if self.end_when is None else self.end_when,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Attend:
     """An invited agent says that it is there."""
 
@@ -109,6 +128,7 @@ class Start:
     agent_id: str
     has_message: bool = False
     next_id: str | None = None
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +307,8 @@ class Changes:
     """The turns that end. None is the current one; the opening begins and ends in this act."""
     turn: NewTurn | None = None
     """The turn that is current from now on."""
-    starts: bool = False
-    """The meeting starts."""
+    starts: Bounds | None = None
+    """The meeting starts, with these bounds."""
     end_reason: MeetingEnd | None = None
     """The meeting ends, so no turn is current from now on."""
     speech_turn: int | None = None

@@ -126,7 +126,7 @@ async def write(connection: Connection, minutes: Minutes) -> bool:
         _SQL["act_write"],
         minutes.now,
         minutes.owner,
-        *columns((_meeting(row, minutes.now) for row in minutes.meetings), 7),
+        *columns((_meeting(row, minutes.now) for row in minutes.meetings), 10),
         *columns(minutes.seats, 4),
         *columns(minutes.ended, 4),
         *columns((_turn(row, minutes.now) for row in minutes.turns), 9),

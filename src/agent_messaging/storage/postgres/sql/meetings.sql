@@ -124,10 +124,10 @@ order by i.position
 
 -- name: act_write
 -- PostgreSQL alone: all that acts change, each in a meeting of its own, in one statement. $1 is the instant at which they
--- were judged. Messages are named by their positions in $27 and on, which begin at 1.
+-- were judged. Messages are named by their positions in $30 and on, which begin at 1.
 with seqs as materialized (
   select array_agg(i.seq order by i.position) as seq from (
-    select nextval('messages_seq_seq') as seq, u.position from unnest($28::text[]) with ordinality as u (id, position)
+    select nextval('messages_seq_seq') as seq, u.position from unnest($31::text[]) with ordinality as u (id, position)
   ) i
 ),
 changed as (
@@ -135,13 +135,17 @@ changed as (
     status = i.status,
     turn = i.turn,
     turns_taken = m.turns_taken + i.taken,
+    max_turns = coalesce(i.max_turns, m.max_turns),
+    max_duration = coalesce(i.max_duration, m.max_duration),
+    end_when = coalesce(i.end_when, m.end_when),
     started_at = case when i.starts then $1::timestamptz else m.started_at end,
     deadline_at = case when i.starts then i.deadline_at else m.deadline_at end,
     ended_at = case i.status when 'ended' then $1 else m.ended_at end,
     end_reason = coalesce(i.reason, m.end_reason)
   from unnest(
-    $3::text[]::uuid[], $4::text[], $5::integer[], $6::integer[], $7::boolean[], $8::timestamptz[], $9::text[]
-  ) as i (id, status, turn, taken, starts, deadline_at, reason)
+    $3::text[]::uuid[], $4::text[], $5::integer[], $6::integer[], $7::boolean[], $8::integer[], $9::float8[],
+    $10::boolean[], $11::timestamptz[], $12::text[]
+  ) as i (id, status, turn, taken, starts, max_turns, max_duration, end_when, deadline_at, reason)
   where m.id = i.id and (m.status, m.turn) is distinct from (i.status, i.turn)
 ),
 seated as (
@@ -155,14 +159,14 @@ seated as (
       else p.joined_at
     end,
     left_at = case i.status when 'left' then $1 else p.left_at end
-  from unnest($10::text[]::uuid[], $11::text[]::uuid[], $12::text[], $13::text[]::uuid[])
+  from unnest($13::text[]::uuid[], $14::text[]::uuid[], $15::text[], $16::text[]::uuid[])
     as i (meeting_id, agent_id, status, process_id)
   where p.meeting_id = i.meeting_id and p.agent_id = i.agent_id
   returning p.meeting_id, p.agent_id, p.process_id
 ),
 ended as (
   update turns t set ended_at = $1, how = i.how, message_seq = s.seq[i.message]
-  from unnest($14::text[]::uuid[], $15::integer[], $16::text[], $17::integer[]) as i (meeting_id, number, how, message), seqs s
+  from unnest($17::text[]::uuid[], $18::integer[], $19::text[], $20::integer[]) as i (meeting_id, number, how, message), seqs s
   where t.meeting_id = i.meeting_id and t.number = i.number
   returning t.number
 ),
@@ -174,16 +178,16 @@ begun as (
   select i.meeting_id, i.number, i.agent_id, i.purpose, i.next_id, $1, i.deadline_at,
     case when i.how is not null then $1 end, i.how, s.seq[i.delivery], s.seq[i.message]
   from unnest(
-    $18::text[]::uuid[], $19::integer[], $20::text[]::uuid[], $21::text[], $22::text[]::uuid[], $23::timestamptz[],
-    $24::text[], $25::integer[], $26::integer[]
+    $21::text[]::uuid[], $22::integer[], $23::text[]::uuid[], $24::text[], $25::text[]::uuid[], $26::timestamptz[],
+    $27::text[], $28::integer[], $29::integer[]
   ) as i (meeting_id, number, agent_id, purpose, next_id, deadline_at, how, delivery, message),
     seqs s, (select count(*) from ended) before
 ),
 input as materialized (
   select s.seq[i.position] as seq, i.*
   from unnest(
-    $27::text[]::uuid[], $28::text[]::uuid[], $29::text[], $30::text[], $31::text[]::uuid[], $32::text[]::uuid[],
-    $33::text[], $34::text[], $35::bigint[], $36::integer[], $37::float8[]
+    $30::text[]::uuid[], $31::text[]::uuid[], $32::text[], $33::text[], $34::text[]::uuid[], $35::text[]::uuid[],
+    $36::text[], $37::text[], $38::bigint[], $39::integer[], $40::float8[]
   ) with ordinality as i (
     meeting_id, id, kind, message_type, sender_id, recipient_id, content, metadata, checksum, max_attempts, ask_timeout,
     position
@@ -207,7 +211,7 @@ new_events as (
   from (
     select nextval('meeting_events_seq_seq') as seq, e.meeting_id, e.type, e.agent_id, e.data, e.checksum,
       s.seq[e.message] as message_seq, e.position
-    from unnest($38::text[]::uuid[], $39::text[], $40::text[]::uuid[], $41::text[], $42::bigint[], $43::integer[])
+    from unnest($41::text[]::uuid[], $42::text[], $43::text[]::uuid[], $44::text[], $45::bigint[], $46::integer[])
       with ordinality as e (meeting_id, type, agent_id, data, checksum, message, position), seqs s
   ) i
   order by i.position
@@ -220,10 +224,10 @@ closing as materialized (
   from (
     select o.* from (
       select i.meeting_id, i.seq, i.becomes, true as is_turn
-      from unnest($44::text[]::uuid[], $45::bigint[], $46::text[]) as i (meeting_id, seq, becomes)
+      from unnest($47::text[]::uuid[], $48::bigint[], $49::text[]) as i (meeting_id, seq, becomes)
       union all
       select i.meeting_id, q.seq, 'withdrawn', false
-      from unnest($47::text[]::uuid[], $48::text[]::uuid[]) as i (meeting_id, recipient_id)
+      from unnest($50::text[]::uuid[], $51::text[]::uuid[]) as i (meeting_id, recipient_id)
       cross join lateral (
         select m.seq, m.kind, m.recipient_id from messages m
         where m.meeting_id = i.meeting_id
@@ -248,7 +252,7 @@ keyed as (
   -- that two transactions do not wait for each other.
   insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
   select i.sender_id, 'speak', i.key, i.fingerprint, array[i.message_id], $1
-  from unnest($49::text[]::uuid[], $50::text[], $51::text[], $52::text[]::uuid[])
+  from unnest($52::text[]::uuid[], $53::text[], $54::text[], $55::text[]::uuid[])
     as i (sender_id, key, fingerprint, message_id)
   order by i.sender_id, i.key
   on conflict do nothing

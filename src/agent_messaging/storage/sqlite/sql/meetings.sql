@@ -62,12 +62,15 @@ select json_group_object(a.id, a.external_id)
 from jsonb_each(:agents) as wanted cross join agents as a on a.id = wanted.value
 
 -- name: act_meeting
--- :rows are (meeting, status, number of the current turn or null, turns for speaking that ended, whether it starts,
--- microseconds that it has from then on or null, why it ended or null).
+-- :rows are (meeting, status, number of the current turn or null, turns for speaking that end, whether it starts, its bounds
+-- that are new then or null, microseconds that it has or null, why it ended or null).
 update meetings set
   status = changed.status,
   turn = changed.turn,
   turns_taken = turns_taken + changed.taken,
+  max_turns = coalesce(changed.max_turns, meetings.max_turns),
+  max_duration = coalesce(changed.max_duration, meetings.max_duration),
+  end_when = coalesce(changed.end_when, meetings.end_when),
   started_at = iif(changed.starts, :at, started_at),
   deadline_due = iif(changed.starts, :now + changed.allowed, deadline_due),
   deadline_at = iif(changed.starts, :at + changed.allowed, deadline_at),
@@ -75,7 +78,8 @@ update meetings set
   end_reason = coalesce(changed.reason, end_reason)
 from (
   select value ->> 0 as id, value ->> 1 as status, value ->> 2 as turn, value ->> 3 as taken, value ->> 4 as starts,
-    value ->> 5 as allowed, value ->> 6 as reason
+    value ->> 5 as max_turns, value ->> 6 as max_duration, value ->> 7 as end_when, value ->> 8 as allowed,
+    value ->> 9 as reason
   from jsonb_each(:rows)
 ) as changed
 where meetings.id = changed.id
