@@ -71,6 +71,15 @@ def check_external_id(value: str, field: str) -> str:
     return _check_text(value, field, strict=True)
 
 
+def check_thread(thread: str | None) -> str | None:
+    """Return the name of a thread as it is, or refuse it: None, or as an external id.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    return None if thread is None else check_external_id(thread, field="thread")
+
+
 def check_name(value: str, field: str) -> str:
     """Return the display name as it is, or refuse it: 1 to 255 characters, no control characters, not only blanks.
 

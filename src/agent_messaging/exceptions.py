@@ -354,7 +354,7 @@ class SessionNotFoundError(SessionStateError, ValueError):
 
 
 class SessionLockError(SessionError):
-    """This side of the session already waits for an answer. Wait for it, or pass wait_for_session=True to queue."""
+    """This side of the session already waits for an answer. Name a thread, or pass wait_for_session=True to queue."""
 
     code = "session_lock"
     retryable = True
@@ -362,10 +362,19 @@ class SessionLockError(SessionError):
     recipient: str = ""
     ask_id: str = ""
     """The message id of the ask that is open."""
-    problem_text = (
-        "{0.sender!r} already waits for an answer of {0.recipient!r} (message {0.ask_id}); nothing was stored."
+    thread: str | None = None
+    """Of that; None is the main one."""
+    remedy_text = (
+        'Ask in a conversation of its own beside it, send_and_wait(…, thread="a name"), or queue behind it, '
+        "send_and_wait(…, wait_for_session=True)."
     )
-    remedy_text = "Wait for it, or pass wait_for_session=True to queue behind it."
+
+    def render(self) -> str:
+        where = "" if self.thread is None else f" in the thread {self.thread!r}"
+        return (
+            f"{self.sender!r} already waits for an answer of {self.recipient!r}{where} (message {self.ask_id}); "
+            "nothing was stored."
+        )
 
 
 class MutualWaitError(SessionLockError):

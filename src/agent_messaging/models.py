@@ -286,6 +286,8 @@ class MessageContext:
     """In a turn handler: the turn it is called for, with what was said since the agent's last speech."""
     attempt: int = 1
     """1 in the first run; a repeat (after a failure, a crash or a timeout) counts up."""
+    thread: str | None = None
+    """Of a conversation message: the name of its thread; None is the main one."""
     topic: str | None = None
     """Of a message that was published: the topic, not the pattern by which the agent is subscribed."""
     asker: Asker | None = field(default=None, repr=False, compare=False)

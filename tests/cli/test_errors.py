@@ -38,7 +38,7 @@ on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
         (NoHandlerRegisteredError(agents=("bob",), kind="conversation"), "or ask it all the same with --no-require-"),
         (AgentAlreadyExistsError(external_id="bob"), "to rename it within its organization, pass --rename."),
         (OrganizationAlreadyExistsError(external_id="acme"), "Use another external id, or pass --rename."),
-        (SessionLockError(sender="alice"), "Wait for it, or pass --queue to queue behind it."),
+        (SessionLockError(sender="alice"), "Ask beside it with --thread NAME, or pass --queue to queue behind it."),
         (
             SessionNotFoundError("No session.", remedy="Use that."),
             "See who waits with `agent-messaging sessions list`.",

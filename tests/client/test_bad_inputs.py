@@ -182,6 +182,7 @@ def talks() -> Iterator[Bad]:
         ("message", PAYLOADS, lambda name, value: talk(name, "alice", "bob", value)),
         ("metadata", METADATA, lambda name, value: talk(name, "alice", "bob", "hi", metadata=value)),
         ("idempotency_key", keys, lambda name, value: talk(name, "alice", "bob", "hi", idempotency_key=value)),
+        ("thread", keys, lambda name, value: talk(name, "alice", "bob", "hi", thread=value)),
     ]
     for name in sends:
         for field, values, make in arguments:
@@ -210,6 +211,8 @@ def talks() -> Iterator[Bad]:
         for what, value in IDS.items():
             yield Bad(f"{name} {first}: {what}", talk(name, value, "bob"), first)
             yield Bad(f"{name} {second}: {what}", talk(name, "alice", value), second)
+        for what, value in keys.items():
+            yield Bad(f"{name} thread: {what}", talk(name, "alice", "bob", thread=value), "thread")
         yield Bad(f"{name} with oneself", talk(name, "alice", "alice"), second)
         yield Bad(f"{name} of an unknown agent", talk(name, "alcie", "bob"), None)
         yield Bad(f"{name} with an unknown agent", talk(name, "alice", "bbo"), None)
@@ -221,6 +224,9 @@ def talks() -> Iterator[Bad]:
         for what, value in IDS.items():
             yield Bad(f"{name}: {what}", talk(name, value), "agent_external_id")
         yield Bad(f"{name} of an unknown agent", talk(name, "alcie"), None)
+    for name in ("get_unread_messages", "get_active_sessions", "get_session_statistics"):
+        for what, value in keys.items():
+            yield Bad(f"{name} thread: {what}", talk(name, "alice", thread=value), "thread")
     yield Bad("resume_agent_handler without a handler", talk("resume_agent_handler", "bob"), None)
     for value in ("yes", 1, None):
         yield Bad(f"peek {value!r}", talk("get_unread_messages", "bob", peek=value), "peek")

@@ -194,6 +194,7 @@ async def test_sessions_their_messages_and_the_counts_of_them(sdk: Sdk) -> None:
         "status": "active",
         "created_at": session.created_at,
         "locked_by": None,
+        "thread": None,
     }
     history = await conversation.get_conversation_history(session.session_id)
     assert history == await conversation.get_messages_in_session(session.session_id)
@@ -209,6 +210,7 @@ async def test_sessions_their_messages_and_the_counts_of_them(sdk: Sdk) -> None:
         "is_read": False,
         "read_at": None,
         "created_at": history[0].created_at,
+        "thread": None,
     }
     unread = await conversation.get_messages_in_session(session.session_id, include_read=False)
     assert [record.content for record in unread] == ["one"]

@@ -15,6 +15,9 @@ from .values import parse_duration, read_metadata, read_payload
 if TYPE_CHECKING:
     from .. import AgentMessaging, Record
 
+thread_option = click.option("--thread", metavar="NAME", help="The name of the conversation; the main one if left out.")
+only_thread_option = click.option("--thread", metavar="NAME", help="Only what is said in this thread.")
+
 
 @click.command(cls=Command)
 @click.argument("sender", metavar="FROM")
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 @metadata_option
 @click.option("--key", help="Idempotency key: repeating the command with it joins the open ask, or tells how it ended.")
 @click.option("--timeout", type=parse_duration, metavar="DURATION", help="Wait so long for the answer: 90, 10m, 2h.")
-@click.option("--queue", is_flag=True, help="Queue behind an open ask of the two instead of refusing.")
+@thread_option
+@click.option("--queue", is_flag=True, help="Queue behind an open ask of the two in the thread instead of refusing.")
 @click.option(
     "--require-handler/--no-require-handler",
     default=None,
@@ -39,6 +43,7 @@ def ask(
     metadata: tuple[str, ...],
     key: str | None,
     timeout: float | None,
+    thread: str | None,
     queue: bool,
     require_handler: bool | None,
 ) -> None:
@@ -55,7 +60,8 @@ def ask(
     """
     message = read_payload(text, payload)
     extra = read_metadata(metadata)
-    how: dict[str, Any] = {"wait_for_session": queue, "idempotency_key": key, "require_handler": require_handler}
+    how: dict[str, Any] = {"thread": thread, "wait_for_session": queue}
+    how |= {"idempotency_key": key, "require_handler": require_handler}
     answer = use(options, lambda sdk: sdk.conversation.send_and_wait(sender, recipient, message, timeout, extra, **how))
     show(options, {"answer": answer}, lambda: say(whole(answer)))
 
@@ -65,9 +71,16 @@ def ask(
 @click.argument("recipient", metavar="TO")
 @payload_options("The answer")
 @click.option("--key", help="Idempotency key: repeating the command with it answers once.")
+@click.option("--thread", metavar="NAME", help="The thread in which it waits, where it waits in several.")
 @pass_options
 def reply(
-    options: Options, sender: str, recipient: str, text: str | None, payload: str | None, key: str | None
+    options: Options,
+    sender: str,
+    recipient: str,
+    text: str | None,
+    payload: str | None,
+    key: str | None,
+    thread: str | None,
 ) -> None:
     """Answer an agent that waits, as the one it asked.
 
@@ -78,7 +91,8 @@ def reply(
     Who waits for whom is in `agent-messaging sessions list`.
     """
     message = read_payload(text, payload)
-    id = use(options, lambda sdk: sdk.conversation.reply(sender, recipient, message, idempotency_key=key))
+    how: dict[str, Any] = {"thread": thread, "idempotency_key": key}
+    id = use(options, lambda sdk: sdk.conversation.reply(sender, recipient, message, **how))
     show(options, {"message_id": id}, lambda: say(f"{id}  to {recipient}"))
 
 
@@ -94,27 +108,30 @@ def sessions() -> None:
 
 @sessions.command("list")
 @click.argument("agent")
+@only_thread_option
 @pass_options
-def list_(options: Options, agent: str) -> None:
+def list_(options: Options, agent: str, thread: str | None) -> None:
     """List an agent's open sessions, newest first, with who waits for whom.
 
     \b
     Example:
       agent-messaging sessions list alice
     """
-    found = use(options, lambda sdk: sdk.conversation.get_active_sessions(agent))
+    found = use(options, lambda sdk: sdk.conversation.get_active_sessions(agent, thread=thread))
     rows = [
         (
             one.session_id,
             clean(one.other_agent_id or ""),
+            clean(one.thread or ""),
             one.status.value,
             one.locked_by or "",
             instant(one.created_at),
         )
         for one in found
     ]
-    columns = ("id", "with", "status", "waits", "since")
-    empty = f"{agent} has no open session. Its first conversation message opens one."
+    columns = ("id", "with", "thread", "status", "waits", "since")
+    where = "" if thread is None else f" in the thread {thread}"
+    empty = f"{agent} has no open session{where}. Its first conversation message opens one."
     show(options, {"sessions": found}, lambda: table(columns, rows, empty=empty))
 
 
@@ -138,7 +155,8 @@ def show_(options: Options, id: str, unread: bool) -> None:
 
     def human() -> None:
         waits = f", {info.locked_by} waits" if info.locked_by else ""
-        say(f"{info.agent_a.id} and {info.agent_b.id}: {info.status.value}{waits}, {info.unread_count} unread")
+        thread = "" if info.thread is None else f", thread {clean(info.thread)}"
+        say(f"{info.agent_a.id} and {info.agent_b.id}{thread}: {info.status.value}{waits}, {info.unread_count} unread")
         rows = [
             (
                 instant(one.created_at),
@@ -164,13 +182,16 @@ def _type(message: Record) -> str:
 @sessions.command()
 @click.argument("agent")
 @click.argument("other")
+@thread_option
 @pass_options
-def end(options: Options, agent: str, other: str) -> None:
-    """End the open session of two agents; whoever waits in it is told.
+def end(options: Options, agent: str, other: str, thread: str | None) -> None:
+    """End the open session of two agents in a thread; whoever waits in it is told.
 
     \b
     Example:
       agent-messaging sessions end alice bob
     """
-    use(options, lambda sdk: sdk.conversation.end_conversation(agent, other))
-    show(options, {"ended": [agent, other]}, lambda: say(f"The conversation of {agent} and {other} is ended."))
+    use(options, lambda sdk: sdk.conversation.end_conversation(agent, other, thread=thread))
+    where = "" if thread is None else f" in the thread {clean(thread)}"
+    ended = {"ended": [agent, other], "thread": thread}
+    show(options, ended, lambda: say(f"The conversation of {agent} and {other}{where} is ended."))

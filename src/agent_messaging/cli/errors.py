@@ -67,7 +67,7 @@ def _remedy(error: AgentMessagingError) -> str:
         case OrganizationAlreadyExistsError():
             return "Use another external id, or pass --rename."
         case SessionLockError():
-            return "Wait for it, or pass --queue to queue behind it."
+            return "Ask beside it with --thread NAME, or pass --queue to queue behind it."
         case SessionStateError():
             return "See who waits with `agent-messaging sessions list`."
     return error.remedy

@@ -64,8 +64,8 @@ class Asks(Service):
         """Asks whose callers have gone, until the store has ended them."""
         self._again = Again[str](self.give_up)
         """Asks that the store could not end: left alone they would lock their sessions until their deadlines."""
-        self.locks = Locks[tuple[str, str]]()
-        """Those under which the calls of an (asker, responder) pair queue for their session."""
+        self.locks = Locks[tuple[str, str, str]]()
+        """Those under which the calls of an (asker, responder) pair queue for their session in a thread."""
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
         self._closer = SingleFlight(self._close_all, "ending asks")
         self._followers: list[Callable[[Collection[AskRow]], None]] = []

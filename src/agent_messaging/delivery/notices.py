@@ -193,6 +193,7 @@ def _as_delivery(message: MessageRow) -> ClaimedDelivery:
         created_at=message.created_at,
         origin=None,
         session_id=message.session_id,
+        thread=message.thread,
     )
 
 
@@ -210,4 +211,5 @@ def _as_row(group: NewGroup, session_id: str | None) -> MessageRow:
         created_at=datetime.now(UTC),
         read_at=None,
         session_id=session_id,
+        thread=group.thread,
     )

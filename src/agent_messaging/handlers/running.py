@@ -74,6 +74,7 @@ def make_context(
         meeting_id=meeting_id,
         is_meeting_message=FACTS[delivery.kind].is_of_meeting,
         attempt=delivery.claim.attempt,
+        thread=delivery.thread or None,
         asker=asker,
         topic=delivery.topic,
         passing=passing if delivery.kind is Kind.CONVERSATION else None,

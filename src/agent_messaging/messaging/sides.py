@@ -37,6 +37,7 @@ class SyncConversation(_Side[T]):
         *,
         response_type: TypeForm[R],
         metadata: Mapping[str, Any] | None = None,
+        thread: str | None = None,
         wait_for_session: bool = False,
         idempotency_key: str | None = None,
         require_handler: bool | None = None,
@@ -50,6 +51,7 @@ class SyncConversation(_Side[T]):
         timeout: float | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
+        thread: str | None = None,
         wait_for_session: bool = False,
         idempotency_key: str | None = None,
         require_handler: bool | None = None,
@@ -73,16 +75,19 @@ class SyncConversation(_Side[T]):
         recipient_external_id: str,
         message: T = MISSING_MESSAGE,
         *,
+        thread: str | None = None,
         idempotency_key: str | None = None,
     ) -> None:
         """Answer an agent that waits; see `Conversation.reply`."""
         await self.conversation.reply(
-            sender_external_id, recipient_external_id, message, idempotency_key=idempotency_key
+            sender_external_id, recipient_external_id, message, thread=thread, idempotency_key=idempotency_key
         )
 
-    async def end_conversation(self, requester_external_id: str, other_external_id: str) -> None:
+    async def end_conversation(
+        self, requester_external_id: str, other_external_id: str, *, thread: str | None = None
+    ) -> None:
         """End the open session of the two; see `Conversation.end_conversation`."""
-        await self.conversation.end_conversation(requester_external_id, other_external_id)
+        await self.conversation.end_conversation(requester_external_id, other_external_id, thread=thread)
 
 
 class AsyncConversation(_Side[T]):
@@ -95,6 +100,7 @@ class AsyncConversation(_Side[T]):
         message: T = MISSING_MESSAGE,
         metadata: Mapping[str, Any] | None = None,
         *,
+        thread: str | None = None,
         idempotency_key: str | None = None,
         expires_in: float | None = None,
         deliver_at: datetime | None = None,
@@ -105,6 +111,7 @@ class AsyncConversation(_Side[T]):
             recipient_external_id,
             message,
             metadata,
+            thread=thread,
             idempotency_key=idempotency_key,
             expires_in=expires_in,
             deliver_at=deliver_at,
@@ -112,21 +119,35 @@ class AsyncConversation(_Side[T]):
 
     send_message = send
 
-    async def get_unread_messages(self, agent_external_id: str) -> list[T]:
+    async def get_unread_messages(self, agent_external_id: str, *, thread: str | None = None) -> list[T]:
         """Take an agent's unread messages; see `Conversation.get_unread_messages`."""
-        return await self.conversation.get_unread_messages(agent_external_id)
+        return await self.conversation.get_unread_messages(agent_external_id, thread=thread)
 
     async def get_messages_from_agent(
-        self, recipient_external_id: str, sender_external_id: str, mark_read: bool = True
+        self,
+        recipient_external_id: str,
+        sender_external_id: str,
+        mark_read: bool = True,
+        *,
+        thread: str | None = None,
     ) -> list[T]:
         """Take the unread messages of one sender; see `Conversation.get_messages_from_agent`."""
-        return await self.conversation.get_messages_from_agent(recipient_external_id, sender_external_id, mark_read)
+        return await self.conversation.get_messages_from_agent(
+            recipient_external_id, sender_external_id, mark_read, thread=thread
+        )
 
     async def wait_for_message(
-        self, recipient_external_id: str, sender_external_id: str, timeout: float | None = None
+        self,
+        recipient_external_id: str,
+        sender_external_id: str,
+        timeout: float | None = None,
+        *,
+        thread: str | None = None,
     ) -> T | None:
         """Take the next message of one sender; see `Conversation.wait_for_message`."""
-        return await self.conversation.wait_for_message(recipient_external_id, sender_external_id, timeout)
+        return await self.conversation.wait_for_message(
+            recipient_external_id, sender_external_id, timeout, thread=thread
+        )
 
     async def resume_agent_handler(self, agent_external_id: str) -> None:
         """Have an agent's handler take up what waits; see `Conversation.resume_agent_handler`."""

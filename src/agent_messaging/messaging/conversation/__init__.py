@@ -22,5 +22,6 @@ class Conversation(
     """`sdk.conversation`: questions with answers, and correspondence. Every message is durable.
 
     Two agents have one open session at a time: their first message opens it, `end_conversation` ends it, and the next
-    message opens another one.
+    message opens another one. Calls that name a `thread` have sessions of their own, one in each, side by side with
+    that one. Calls that read are about all threads, unless one is named.
     """

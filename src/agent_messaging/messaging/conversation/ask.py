@@ -110,12 +110,14 @@ class Ask:
             case Duplicate([ask_id]):
                 self.draft.is_entered = False
                 return ask_id
-            case SessionLocked(ask_id):
+            case SessionLocked(ask_id, thread):
                 self.draft.is_entered = False
                 if ask_id in given_up:  # cancelled by its caller: it is no reason to refuse the next one
                     await asks.wait_until_ended(ask_id)
                     return await self.post()
-                raise SessionLockError(sender=self.draft.sender, recipient=self.draft.recipient, ask_id=ask_id)
+                raise SessionLockError(
+                    sender=self.draft.sender, recipient=self.draft.recipient, ask_id=ask_id, thread=thread or None
+                )
             case MutualWait(path):
                 self.draft.is_entered = False
                 names = await self.engine.names.find_by_id(path)
@@ -124,7 +126,7 @@ class Ask:
 
     async def post_in_order(self) -> str:
         """Store it once the sender no longer waits for this recipient; calls here queue as they came."""
-        lock = self.engine.asks.locks.of((self.draft.sender, self.draft.recipient))
+        lock = self.engine.asks.locks.of((self.draft.sender, self.draft.recipient, self.draft.thread))
         await self.queue(lock.acquire())
         try:
             while True:

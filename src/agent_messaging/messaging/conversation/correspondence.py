@@ -14,7 +14,7 @@ from ...models import T
 from ...payloads import checksum, encode
 from ...storage.ports import Answering, Duplicate, EndedSession, NewEnding, NotWaiting
 from .calls import ConversationCalls
-from .drafts import Draft, make_draft
+from .drafts import Draft, make_draft, thread_of_run
 
 _ENDING = encode({"type": "conversation_ended", "reason": "explicit_end"}, limit_bytes=1_000)
 _SEND_INSTEAD = "Use send_no_wait for a message of its own."
@@ -30,6 +30,7 @@ class ConversationCorrespondence(ConversationCalls[T]):
         message: T = MISSING_MESSAGE,
         metadata: Mapping[str, Any] | None = None,
         *,
+        thread: str | None = None,
         idempotency_key: str | None = None,
         expires_in: float | None = None,
         deliver_at: datetime | None = None,
@@ -47,6 +48,9 @@ class ConversationCorrespondence(ConversationCalls[T]):
             recipient_external_id: Who receives.
             message: The payload, as of `one_way.send`.
             metadata: Small JSON mapping that travels with the message to `context.metadata`.
+            thread: The name of the conversation; None is the main one, or in a handler's run that of the message which
+                it handles. Without a name it also answers what the sender's own code has read in the only other thread
+                in which it has read any ask of the recipient.
             idempotency_key: 1 to 255 characters, among this sender's calls of `send_no_wait`.
             expires_in: Seconds from now after which a message that nobody began to handle, or read, expires; None is
                 never.
@@ -71,6 +75,7 @@ class ConversationCorrespondence(ConversationCalls[T]):
             recipient_external_id,
             message,
             metadata,
+            thread=thread,
             idempotency_key=idempotency_key,
             notify=True,
             deliver_at=deliver_at,
@@ -87,18 +92,22 @@ class ConversationCorrespondence(ConversationCalls[T]):
         message: T = MISSING_MESSAGE,
         metadata: Mapping[str, Any] | None = None,
         *,
+        thread: str | None = None,
         idempotency_key: str | None = None,
     ) -> str:
         """Answer an agent that waits, inside or outside the handler of its ask.
 
-        In the handler of an ask of the recipient it answers that ask alone; elsewhere the one that is open. It takes
-        neither `deliver_at` nor `expires_in`: an answer goes to a caller that waits now, with the end of its ask.
+        In the handler of an ask of the recipient it answers that ask alone. Elsewhere it answers the one that is open
+        in the thread, or without a name the one that the sender's own code has read, the one of the main thread, or the
+        only one. It takes neither `deliver_at` nor `expires_in`: an answer goes to a caller that waits now, with the
+        end of its ask.
 
         Args:
             sender_external_id: Who answers.
             recipient_external_id: Who waits.
             message: The answer's payload.
             metadata: Small JSON mapping that is stored with the answer.
+            thread: The name of the conversation in which the recipient waits.
             idempotency_key: 1 to 255 characters, among this sender's calls of `reply`.
 
         Returns:
@@ -106,8 +115,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
 
         Raises:
             SessionNotFoundError: The two have no open session.
-            SessionStateError: The recipient does not wait for the sender (any more), or not for this answer; nothing
-                was stored.
+            SessionStateError: The recipient does not wait for the sender (any more), or not for this answer, or in
+                several threads of which none was named; nothing was stored.
             AgentNotFoundError: One of the two is not registered; names the closest.
             InvalidArgumentError, PayloadError, IdempotencyConflictError: As of `one_way.send`.
             OutcomeUnknownError: The store did not answer in time. Repeat with the same idempotency_key.
@@ -125,6 +134,7 @@ class ConversationCorrespondence(ConversationCalls[T]):
             recipient_external_id,
             message,
             metadata,
+            thread=thread,
             answers=Answering.REQUIRED,
             idempotency_key=idempotency_key,
         )
@@ -166,42 +176,56 @@ class ConversationCorrespondence(ConversationCalls[T]):
         match posted.outcome:
             case Duplicate([message_id]):
                 return message_id
+            case NotWaiting(threads=[first, _, *_] as threads):
+                names = ", ".join(map(repr, threads))
+                raise SessionStateError(
+                    f"{draft.recipient!r} waits for {draft.sender!r} in several threads ({names}), and this reply "
+                    "names none of them. Nothing was stored.",
+                    remedy=f"Name the one that it answers: reply(…, thread={first!r}).",
+                )
             case NotWaiting(None):
                 raise SessionNotFoundError(
-                    f"{draft.sender!r} and {draft.recipient!r} have no open session, so there is nothing to reply to.",
+                    f"{draft.sender!r} and {draft.recipient!r} have no open session{_in(draft.thread)}, so there is "
+                    "nothing to reply to.",
                     remedy=_SEND_INSTEAD,
                 )
             case NotWaiting():
                 raise SessionStateError(
-                    f"{draft.recipient!r} does not wait for an answer of {draft.sender!r}: it was answered, or gave "
-                    "up. Nothing was stored.",
+                    f"{draft.recipient!r} does not wait for an answer of {draft.sender!r}{_in(draft.thread)}: it was "
+                    "answered, or gave up. Nothing was stored.",
                     remedy=_SEND_INSTEAD,
                 )
         return draft.message_id
 
-    async def end_conversation(self, agent_external_id: str, other_agent_external_id: str) -> None:
-        """End the open session of two agents. Whoever waits in it gets `ConversationEndedError`.
+    async def end_conversation(
+        self, agent_external_id: str, other_agent_external_id: str, *, thread: str | None = None
+    ) -> None:
+        """End the open session of two agents in a thread. Whoever waits in it gets `ConversationEndedError`.
 
         The ending is kept in the session as a message of type `ending`. Messages that wait to be handled are handled.
-        The next message of the two opens a new session.
+        The next message of the two in the thread opens a new session. Their other threads go on. A call that waits for
+        a message of any thread ends with the main one.
 
         Args:
             agent_external_id: Who ends it.
             other_agent_external_id: The other one.
+            thread: The name of the conversation; None is the main one, or in a handler's run that of the message which
+                it handles.
 
         Raises:
-            SessionNotFoundError: They have no open session; a `SessionStateError`.
+            SessionNotFoundError: They have no open session there; a `SessionStateError`.
             AgentNotFoundError: One of the two is not registered; names the closest.
             OutcomeUnknownError: The store did not answer in time. Repeating it ends what is still open.
             DatabaseError: The store failed; nothing was ended.
         """
         check_pair(agent_external_id, other_agent_external_id, fields=("agent_external_id", "other_agent_external_id"))
+        named = thread_of_run() if thread is None else check_external_id(thread, field="thread")
         engine = self.engine
         agent, other = await engine.names.get_all([agent_external_id, other_agent_external_id])
         ending = NewEnding(uuid7(), _ENDING, checksum(_ENDING, None))
 
         async def end() -> EndedSession | None:
-            ended = await engine.store.sessions.end_session(agent.id, other.id, ending)
+            ended = await engine.store.sessions.end_session(agent.id, other.id, ending, named)
             if ended is not None:
                 engine.announcer.ended(ended)
             return ended
@@ -210,6 +234,10 @@ class ConversationCorrespondence(ConversationCalls[T]):
             await engine.names.look_again(agent)
             await engine.names.look_again(other)
             raise SessionNotFoundError(
-                f"{agent_external_id!r} and {other_agent_external_id!r} have no open session. "
+                f"{agent_external_id!r} and {other_agent_external_id!r} have no open session{_in(named)}. "
                 "Their next message opens one."
             )
+
+
+def _in(thread: str) -> str:
+    return f" in the thread {thread!r}" if thread else ""

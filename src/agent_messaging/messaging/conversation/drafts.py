@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ...arguments import check_given, check_pair, check_schedule
+from ...arguments import check_given, check_pair, check_schedule, check_thread
 from ...config import MessagingConfig
-from ...delivery.current import current_message, is_in_handler
+from ...delivery.current import current_delivery, current_message, is_in_handler
 from ...delivery.engine import Engine
 from ...delivery.names import AgentName
 from ...ids import uuid7
 from ...models import Kind, SessionType
 from ...payloads import annotation_of, checksum, encode, encode_metadata, fingerprint
-from ...storage.ports import Answering, NewDelivery, NewGroup
+from ...storage.ports import MAIN, Answering, NewDelivery, NewGroup
 from ..posting import Call, Posted, check_options, enter
 
 
@@ -34,6 +34,9 @@ class Draft:
     fingerprint: str
     require_handler: bool
     answers: Answering
+    thread: str
+    is_anywhere: bool
+    """No thread was named: it may answer an ask in another one."""
     ask_timeout: float | None = None
     notify: bool = False
     deliver_at: datetime | None = None
@@ -72,6 +75,8 @@ class Draft:
                 call=self.call,
                 idempotency_key=self.idempotency_key,
                 fingerprint=self.fingerprint,
+                thread=self.thread,
+                is_anywhere=self.is_anywhere,
                 session_id=uuid7(),
                 session_type=SessionType.ASYNC if self.ask_timeout is None else SessionType.SYNC,
                 answers=self.answers if is_meant else None,
@@ -99,6 +104,7 @@ def make_draft(
     message: Any,
     metadata: Mapping[str, Any] | None,
     *,
+    thread: str | None,
     answers: Answering = Answering.IF_TAKEN,
     idempotency_key: str | None,
     require_handler: bool | None = False,
@@ -109,6 +115,8 @@ def make_draft(
 ) -> Draft:
     """Check and encode what a call was given.
 
+    Where no thread is named, it goes to the one of the run that the caller is in.
+
     Raises:
         InvalidArgumentError, PayloadError: An argument was refused.
     """
@@ -118,10 +126,11 @@ def make_draft(
     encoded_metadata = encode_metadata(metadata, field="metadata")
     check_options(require_handler, idempotency_key)
     deliver_at, expires_in = check_schedule(deliver_at, expires_in)
+    named = check_thread(thread)
     mark = ""
     if idempotency_key is not None:
-        schedule = {"deliver_at": deliver_at, "expires_in": expires_in}
-        given = {name: value for name, value in schedule.items() if value is not None}
+        options = {"deliver_at": deliver_at, "expires_in": expires_in, "thread": named}
+        given = {name: value for name, value in options.items() if value is not None}
         mark = fingerprint([recipient_external_id], content, encoded_metadata, **given)
     if deliver_at is not None and deliver_at <= datetime.now(UTC):
         deliver_at = None  # it is due, and so like any other
@@ -136,8 +145,22 @@ def make_draft(
         fingerprint=mark,
         require_handler=settings.require_handler if require_handler is None else require_handler,
         answers=answers,
+        thread=named if named is not None else thread_of_run(is_ask=ask_timeout is not None),
+        is_anywhere=named is None,
         ask_timeout=ask_timeout,
         notify=notify,
         deliver_at=deliver_at,
         expires_in=expires_in,
     )
+
+
+def thread_of_run(*, is_ask: bool = False) -> str:
+    """The thread of the run that the caller is in: that of the message which it handles.
+
+    In the main thread the asks of a run have one that is named after the message, so that runs side by side may ask the
+    same agent.
+    """
+    delivery = current_delivery()
+    if delivery is None:
+        return MAIN
+    return delivery.thread or (delivery.message_id if is_ask else MAIN)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection
 from functools import partial
 
-from ...arguments import check_external_id, check_flag, check_pair, check_timeout
+from ...arguments import check_external_id, check_flag, check_pair, check_thread, check_timeout
 from ...bodies import open_body
 from ...delivery.current import current_run
 from ...delivery.names import AgentName
@@ -35,7 +35,9 @@ logger = logging.getLogger("agent_messaging.messaging")
 class ConversationMailbox(ConversationCalls[T]):
     """What is called to receive."""
 
-    async def get_unread_messages(self, agent_external_id: str, *, peek: bool = False) -> list[T]:
+    async def get_unread_messages(
+        self, agent_external_id: str, *, peek: bool = False, thread: str | None = None
+    ) -> list[T]:
         """Take an agent's unread conversation messages, oldest first, and mark them as read.
 
         Reading takes: a message that no handler has begun with is done, and none will. If this process dies before it
@@ -49,6 +51,7 @@ class ConversationMailbox(ConversationCalls[T]):
         Args:
             agent_external_id: Whose.
             peek: True marks nothing.
+            thread: Of this thread alone; None is all.
 
         Returns:
             The payloads, of the SDK's type parameter where they fit it, else plain JSON. Empty if there are none.
@@ -60,10 +63,15 @@ class ConversationMailbox(ConversationCalls[T]):
             DatabaseError: The store failed; nothing was marked.
         """
         check_external_id(agent_external_id, field="agent_external_id")
-        return await self._read(agent_external_id, None, mark=not check_flag(peek, "peek"))
+        return await self._read(agent_external_id, None, thread, mark=not check_flag(peek, "peek"))
 
     async def get_messages_from_agent(
-        self, recipient_external_id: str, sender_external_id: str, mark_read: bool = True
+        self,
+        recipient_external_id: str,
+        sender_external_id: str,
+        mark_read: bool = True,
+        *,
+        thread: str | None = None,
     ) -> list[T]:
         """Take the unread conversation messages of one sender, oldest first.
 
@@ -71,6 +79,7 @@ class ConversationMailbox(ConversationCalls[T]):
             recipient_external_id: Whose messages.
             sender_external_id: Who sent them.
             mark_read: False leaves everything as it is; see `get_unread_messages`.
+            thread: Of this thread alone; None is all.
 
         Returns:
             The payloads; empty if there are none.
@@ -79,26 +88,30 @@ class ConversationMailbox(ConversationCalls[T]):
             AgentNotFoundError, OutcomeUnknownError, DatabaseError: As of `get_unread_messages`.
         """
         check_pair(recipient_external_id, sender_external_id, fields=_LANE)
-        return await self._read(recipient_external_id, sender_external_id, mark=check_flag(mark_read, "mark_read"))
+        mark = check_flag(mark_read, "mark_read")
+        return await self._read(recipient_external_id, sender_external_id, thread, mark=mark)
 
-    async def _read(self, recipient_id: str, sender_id: str | None, *, mark: bool) -> list[T]:
+    async def _read(self, recipient_id: str, sender_id: str | None, thread: str | None, *, mark: bool) -> list[T]:
+        check_thread(thread)
         engine = self.engine
         sender = None if sender_id is None else (await engine.names.get(sender_id, role="sender")).id
         if not mark:
-            rows = await engine.names.look_up(recipient_id, partial(self._peek, sender), role="recipient")
+            rows = await engine.names.look_up(recipient_id, partial(self._peek, sender, thread), role="recipient")
             return self._open_all(rows)[0]
         await engine.reading.until_returned()
         with engine.reading.call() as taking:
-            rows = await engine.names.look_up(recipient_id, partial(self._take_all, taking, sender), role="recipient")
+            take = partial(self._take_all, taking, sender, thread)
+            rows = await engine.names.look_up(recipient_id, take, role="recipient")
             engine.announcer.read(row.message_id for row in rows)
             return await self._open_or_reject(rows)
 
-    async def _peek(self, sender_id: str | None, recipient: AgentName) -> list[MessageRow]:
+    async def _peek(self, sender_id: str | None, thread: str | None, recipient: AgentName) -> list[MessageRow]:
         rows: list[MessageRow] = []
         while True:
             page = await self.engine.store.sessions.read_messages(
                 recipient.id,
                 sender_id=sender_id,
+                thread=thread,
                 mark=False,
                 limit=READ_AT_ONCE,
                 after_seq=rows[-1].seq if rows else None,
@@ -107,11 +120,13 @@ class ConversationMailbox(ConversationCalls[T]):
             if page.is_last:
                 return rows
 
-    async def _take_all(self, taking: Taking, sender_id: str | None, recipient: AgentName) -> list[MessageRow]:
+    async def _take_all(
+        self, taking: Taking, sender_id: str | None, thread: str | None, recipient: AgentName
+    ) -> list[MessageRow]:
         rows: list[MessageRow] = []
         while True:
             try:
-                page = await taking.read(recipient.id, sender_id=sender_id, thread=None, limit=READ_AT_ONCE)
+                page = await taking.read(recipient.id, sender_id=sender_id, thread=thread, limit=READ_AT_ONCE)
             except (DatabaseError, OutcomeUnknownError) as error:
                 if not rows:
                     raise
@@ -141,18 +156,27 @@ class ConversationMailbox(ConversationCalls[T]):
         return payloads, damaged
 
     async def get_or_wait_for_response(
-        self, agent_a_external_id: str, agent_b_external_id: str, timeout: float | None = None
+        self,
+        agent_a_external_id: str,
+        agent_b_external_id: str,
+        timeout: float | None = None,
+        *,
+        thread: str | None = None,
     ) -> T | None:
         """Take agent A's next message from agent B: one that is there already, or the next that comes.
 
-        The same as `wait_for_message(a, b, timeout)`.
+        The same as `wait_for_message(a, b, timeout, thread=…)`.
         """
-        return await self._wait_for(
-            agent_a_external_id, agent_b_external_id, timeout, ("agent_a_external_id", "agent_b_external_id")
-        )
+        fields = ("agent_a_external_id", "agent_b_external_id")
+        return await self._wait_for(agent_a_external_id, agent_b_external_id, timeout, thread, fields)
 
     async def wait_for_message(
-        self, recipient_external_id: str, sender_external_id: str, timeout: float | None = None
+        self,
+        recipient_external_id: str,
+        sender_external_id: str,
+        timeout: float | None = None,
+        *,
+        thread: str | None = None,
     ) -> T | None:
         """Take the next conversation message from one agent: the oldest unread that no handler has had, or the next.
 
@@ -165,22 +189,25 @@ class ConversationMailbox(ConversationCalls[T]):
             recipient_external_id: Who waits.
             sender_external_id: Whose message.
             timeout: Seconds; 0 only looks, None waits without limit.
+            thread: Of this thread alone; None is any, and in a handler too: pass `context.thread` for its own.
 
         Returns:
             The payload, of the SDK's type parameter if it fits, else plain JSON; None if none came in time.
 
         Raises:
-            ConversationEndedError: The conversation was ended while it waited.
+            ConversationEndedError: The conversation was ended while it waited; where it waits for any thread, the main
+                one.
             AgentNotFoundError: One of the two is not registered, or was removed meanwhile.
             OutcomeUnknownError, DatabaseError: The store failed.
             NotInitializedError: The SDK was closed meanwhile.
         """
-        return await self._wait_for(recipient_external_id, sender_external_id, timeout, _LANE)
+        return await self._wait_for(recipient_external_id, sender_external_id, timeout, thread, _LANE)
 
     async def _wait_for(
-        self, recipient_id: str, sender_id: str, timeout: float | None, fields: tuple[str, str]
+        self, recipient_id: str, sender_id: str, timeout: float | None, thread: str | None, fields: tuple[str, str]
     ) -> T | None:
         check_pair(recipient_id, sender_id, fields=fields)
+        check_thread(thread)
         if timeout != 0 or timeout is False:
             check_timeout(timeout, allow_none=True)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
@@ -192,7 +219,7 @@ class ConversationMailbox(ConversationCalls[T]):
         run = current_run(engine.stations)
         while True:
             with engine.reading.call() as taking:
-                row = await engine.waits.take(taking, recipient, sender, None, deadline, run)
+                row = await engine.waits.take(taking, recipient, sender, thread, deadline, run)
                 if row is None:
                     return None
                 engine.announcer.read([row.message_id])

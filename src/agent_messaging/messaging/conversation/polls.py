@@ -68,6 +68,7 @@ class ConversationPolls(ConversationCalls[T]):
         *,
         response_type: TypeForm[R],
         first: int | None = None,
+        thread: str | None = None,
         idempotency_key: str | None = None,
         require_handler: bool | None = None,
     ) -> list[Outcome[R]]: ...
@@ -81,6 +82,7 @@ class ConversationPolls(ConversationCalls[T]):
         metadata: Mapping[str, Any] | None = None,
         *,
         first: int | None = None,
+        thread: str | None = None,
         idempotency_key: str | None = None,
         require_handler: bool | None = None,
     ) -> list[Outcome[Any]]: ...
@@ -94,6 +96,7 @@ class ConversationPolls(ConversationCalls[T]):
         *,
         response_type: Any = MISSING,
         first: int | None = None,
+        thread: str | None = None,
         idempotency_key: str | None = None,
         require_handler: bool | None = None,
     ) -> list[Outcome[Any]]:
@@ -117,6 +120,7 @@ class ConversationPolls(ConversationCalls[T]):
             metadata: Small JSON mapping that travels with each message to `context.metadata`.
             response_type: What each answer becomes, as of `send_and_wait`.
             first: Return as soon as so many were answered, and give the other asks up; None waits for all.
+            thread: As of `send_and_wait`.
             idempotency_key: 1 to 255 characters, among this sender's calls of `ask_many`.
             require_handler: False asks also agents that no live process serves; None is the setting.
 
@@ -149,13 +153,15 @@ class ConversationPolls(ConversationCalls[T]):
             recipients[0],
             message,
             metadata,
+            thread=thread,
             idempotency_key=idempotency_key,
             require_handler=require_handler,
             ask_timeout=timeout,
         )
         engine = self.engine
         engine.decoder.check(response_type, field="response_type")
-        mark = "" if idempotency_key is None else fingerprint(recipients, draft.content, draft.metadata)
+        named = {} if thread is None else {"thread": thread}
+        mark = "" if idempotency_key is None else fingerprint(recipients, draft.content, draft.metadata, **named)
         drafts = [
             replace(draft, call=f"ask_many {place}", recipient=recipient, fingerprint=mark, message_id=uuid7())
             for place, recipient in enumerate(recipients)

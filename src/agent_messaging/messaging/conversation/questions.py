@@ -31,6 +31,7 @@ class ConversationQuestions(ConversationCalls[T]):
         metadata: Mapping[str, Any] | None = None,
         *,
         response_type: TypeForm[R],
+        thread: str | None = None,
         wait_for_session: bool = False,
         idempotency_key: str | None = None,
         require_handler: bool | None = None,
@@ -44,6 +45,7 @@ class ConversationQuestions(ConversationCalls[T]):
         timeout: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         *,
+        thread: str | None = None,
         wait_for_session: bool = False,
         idempotency_key: str | None = None,
         require_handler: bool | None = None,
@@ -57,6 +59,7 @@ class ConversationQuestions(ConversationCalls[T]):
         metadata: Mapping[str, Any] | None = None,
         *,
         response_type: Any = MISSING,
+        thread: str | None = None,
         wait_for_session: bool = False,
         idempotency_key: str | None = None,
         require_handler: bool | None = None,
@@ -82,8 +85,12 @@ class ConversationQuestions(ConversationCalls[T]):
             metadata: Small JSON mapping that travels with the message to `context.metadata`.
             response_type: What the answer becomes: a pydantic model, a dataclass, …. By default the class that the
                 handler returned if it ran in this process, else the SDK's type parameter if it fits, else plain JSON.
-            wait_for_session: True queues behind an open ask of the same sender to the same recipient, within the
-                timeout, instead of refusing.
+            thread: The name of the conversation, 1 to 255 characters as of external ids. The two agents may have
+                several side by side, and the sender one open ask in each. None is their main thread; in a handler's run
+                it is the thread of the message that is handled, or in the main thread one named after that message, so
+                that runs side by side ask without hindering each other.
+            wait_for_session: True queues behind an open ask of the same sender to the same recipient in the thread,
+                within the timeout, instead of refusing.
             idempotency_key: 1 to 255 characters, among this sender's asks.
             require_handler: False asks also an agent that no live process serves, and that answers by its own code;
                 None is the setting.
@@ -96,7 +103,8 @@ class ConversationQuestions(ConversationCalls[T]):
             ConversationEndedError: The conversation was ended meanwhile; or the ask was withdrawn, or, where a repeat
                 joined it, given up.
             HandlerError: The recipient's handler failed; says why. Or its answer does not fit `response_type`.
-            SessionLockError: The sender waits for this recipient already; nothing was stored.
+            SessionLockError: The sender waits for this recipient in this thread already; nothing was stored. Name
+                another `thread`, or pass `wait_for_session=True`.
             MutualWaitError: Waiting would close a circle of agents that wait for each other; names it; nothing was
                 stored. A `SessionLockError`.
             AgentNotFoundError: One of the two is not registered, or was removed meanwhile; names the closest.
@@ -119,6 +127,7 @@ class ConversationQuestions(ConversationCalls[T]):
             recipient_external_id,
             message,
             metadata,
+            thread=thread,
             idempotency_key=idempotency_key,
             require_handler=require_handler,
             ask_timeout=timeout,

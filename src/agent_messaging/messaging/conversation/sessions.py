@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from ...arguments import check_external_id, check_flag, parse_id
+from ...arguments import check_external_id, check_flag, check_thread, parse_id
 from ...bodies import open_or_mark
 from ...delivery.forwarding import agents_of
 from ...delivery.names import AgentName
@@ -23,23 +23,29 @@ SessionId = str | UUID
 class ConversationSessions(ConversationCalls[T]):
     """What is called to look. Nothing here changes anything."""
 
-    async def get_active_sessions(self, agent_external_id: str) -> list[Record]:
+    async def get_active_sessions(self, agent_external_id: str, *, thread: str | None = None) -> list[Record]:
         """List an agent's open sessions, newest first.
+
+        Args:
+            agent_external_id: Whose.
+            thread: Those of this thread alone; None is all.
 
         Returns:
             Mappings with attribute access: session_id, other_agent_id (external), other_agent_name, status ("active",
-            or "waiting" while one of the two waits for an answer), created_at, locked_by (who waits, or None).
+            or "waiting" while one of the two waits for an answer), created_at, locked_by (who waits, or None), thread
+            (None is the main one).
 
         Raises:
             AgentNotFoundError: There is no such agent.
         """
         check_external_id(agent_external_id, field="agent_external_id")
+        check_thread(thread)
 
         async def look(agent: AgentName) -> list[SessionRow]:
             rows: list[SessionRow] = []
             while True:
                 page = await self.engine.store.sessions.list_sessions(
-                    agent.id, open_only=True, limit=PAGE, offset=len(rows)
+                    agent.id, open_only=True, limit=PAGE, offset=len(rows), thread=thread
                 )
                 rows += page
                 if len(page) < PAGE:
@@ -58,6 +64,7 @@ class ConversationSessions(ConversationCalls[T]):
                 status=_status(row),
                 created_at=row.created_at,
                 locked_by=_external(names, row.waiting_id),
+                thread=row.thread or None,
             )
 
         return [describe(row) for row in rows]
@@ -72,9 +79,10 @@ class ConversationSessions(ConversationCalls[T]):
         Returns:
             Mappings with attribute access: message_id, sender_id, sender_name, recipient_id, message_type, content
             (plain JSON), metadata, is_damaged (True: the stored payload is not what was sent, and the content is None),
-            is_read, read_at, created_at, way (external ids of the agents that have had an ask that was passed on, in
-            order; empty for every other message). What stays of such an ask with an agent that passed it on has the
-            type `forwarded` and an id of its own; the ask itself is in the session with the agent that has it.
+            is_read, read_at, created_at, thread (None is the main one), way (external ids of the agents that have had
+            an ask that was passed on, in order; empty for every other message). What stays of such an ask with an agent
+            that passed it on has the type `forwarded` and an id of its own; the ask itself is in the session with the
+            agent that has it.
 
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.
@@ -112,6 +120,7 @@ class ConversationSessions(ConversationCalls[T]):
                 read_at=message.read_at,
                 created_at=message.created_at,
                 way=agents_of(ways.get(message.message_id, ())),
+                thread=message.thread or None,
             )
 
         return [describe(message) for message in messages]
@@ -126,7 +135,7 @@ class ConversationSessions(ConversationCalls[T]):
         Returns:
             A mapping with attribute access: session_id, agent_a and agent_b (each with id, external, and name), status,
             session_type, is_locked, locked_by, message_count, read_count, unread_count, created_at, updated_at,
-            ended_at.
+            ended_at, thread (None is the main one).
 
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.
@@ -154,13 +163,15 @@ class ConversationSessions(ConversationCalls[T]):
             created_at=row.created_at,
             updated_at=row.updated_at,
             ended_at=row.ended_at,
+            thread=row.thread or None,
         )
 
-    async def get_session_statistics(self, agent_id: str | UUID) -> Record:
+    async def get_session_statistics(self, agent_id: str | UUID, *, thread: str | None = None) -> Record:
         """Count an agent's conversations and their messages, ended ones included.
 
         Args:
             agent_id: External id or UUID.
+            thread: Those of this thread alone; None is all.
 
         Returns:
             A mapping with attribute access: agent_id (external), total_conversations, active_sessions, total_messages,
@@ -170,7 +181,7 @@ class ConversationSessions(ConversationCalls[T]):
             AgentNotFoundError: There is no such agent.
         """
         agent = await find_agent(self.engine, agent_id)
-        found = await self.engine.store.sessions.statistics(agent.id)
+        found = await self.engine.store.sessions.statistics(agent.id, check_thread(thread))
         return Record(
             agent_id=agent.external_id,
             total_conversations=found.sessions,
