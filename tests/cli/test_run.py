@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
+import asyncpg
 import pytest
 
 from agent_messaging import AgentMessaging
@@ -69,6 +74,69 @@ def test_it_serves_until_a_signal_and_leaves_in_order(
     assert process.returncode == 0
     assert "Traceback" not in errors
     assert asyncio.run(look(ids)) == ("queued", 0)
+
+
+MIGRATING = """
+from agent_messaging import AgentMessaging, Config
+
+class Told(AgentMessaging):
+    def _build(self):
+        print("STARTING", flush=True)
+        return super()._build()
+
+sdk = Told(Config(database={"call_timeout": 2.0}))
+
+@sdk.register_handler("bob")
+async def on_note(message, context): ...
+"""
+
+
+@contextlib.contextmanager
+def migrating(url: str) -> Iterator[None]:
+    """Within, the store is locked, as while another process brings its schema up to date."""
+    if url.startswith("sqlite"):
+        connection = apsw.Connection(url.removeprefix("sqlite:///"))
+        connection.execute("begin exclusive")
+        yield
+        connection.close()
+        return
+    taken, done = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        server = await asyncpg.connect(url)
+        async with server.transaction():
+            key = "hashtextextended('agent_messaging migrations ' || current_schema(), 0)"
+            await server.execute(f"select pg_advisory_xact_lock({key})")
+            taken.set()
+            await asyncio.to_thread(done.wait)
+        await server.close()
+
+    holder = threading.Thread(target=lambda: asyncio.run(hold()))
+    holder.start()
+    assert taken.wait(30)
+    yield
+    done.set()
+    holder.join()
+
+
+def test_a_stop_during_a_migration_ends_it_in_order(
+    url: str, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "migrates.py").write_text(MIGRATING)
+    with migrating(url):
+        process = start("run", "migrates:sdk")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "STARTING\n"
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+    async def use() -> None:
+        async with AgentMessaging[Any](url) as sdk:
+            assert await sdk.list_agents() == []
+
+    asyncio.run(use())
 
 
 def test_what_cannot_be_served_is_told(module: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

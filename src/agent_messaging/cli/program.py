@@ -86,13 +86,13 @@ def served_by(sdk: AgentMessaging[Any]) -> list[str]:
     return sorted({agent or "*" for registry in (sdk._handlers, global_registry) for agent, _, _ in registry})
 
 
-def log_to_stderr(options: Options, label: str) -> None:
+def log_to_stderr(options: Options, label: str, level: int) -> None:
     """Write the SDK's log to stderr, each line with the process, unless the program has set up its own logging."""
     logger = logging.getLogger("agent_messaging")
     if logging.getLogger().handlers or logger.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setLevel(logging.DEBUG if options.verbose else logging.INFO)
+    handler.setLevel(logging.DEBUG if options.verbose else level)
     handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {label}: %(message)s"))
     logger.addHandler(handler)
 

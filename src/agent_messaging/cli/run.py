@@ -74,6 +74,8 @@ def command_of(target: str, options: Options) -> Callable[[str], list[str]]:
 
 
 def _serve(ctx: click.Context, target: str, options: Options, place: str | None) -> None:
+    import logging
+
     from .program import LoadError, load, log_to_stderr, print_traceback, serve, served_by
 
     process: dict[str, Any] = {"pid": os.getpid()}
@@ -100,7 +102,7 @@ def _serve(ctx: click.Context, target: str, options: Options, place: str | None)
     if not agents:
         raise click.UsageError(f"{target} has no handlers. Register them where the module is loaded.", ctx)
     check_shared(sdk, ctx, process.get("processes", 1))
-    log_to_stderr(options, label)
+    log_to_stderr(options, label, logging.INFO if place is None else logging.WARNING)  # a supervisor tells the rest
     store = str(sdk.config.store)
 
     def started() -> None:
