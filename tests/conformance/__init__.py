@@ -22,6 +22,7 @@ from .meeting_machine import MeetingMachineConformance
 from .meeting_races import MeetingRaceConformance
 from .meetings import MeetingConformance
 from .messages import MessageConformance
+from .parts import PartConformance
 from .processes import PresenceConformance, ProcessConformance
 from .races import ConversationRaceConformance
 from .sessions import SessionConformance
@@ -46,6 +47,7 @@ __all__ = [
     "MeetingMachineConformance",
     "MeetingRaceConformance",
     "MessageConformance",
+    "PartConformance",
     "PresenceConformance",
     "ProcessConformance",
     "SessionConformance",

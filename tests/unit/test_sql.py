@@ -92,6 +92,7 @@ ONE_SIDED = {
         "presence_renew": "the same",
         "presence_ring": "the same",
         "presence_withdraw": "the same",
+        "parts_lock": "many writers: one at a time writes to a stream, and what was read before the lock may be old",
         "topics_lock": "many writers: no subscription changes between a match and its commit",
         "topics_share": "the same",
         "find_server": "the settings of a server are looked at before it is trusted",

@@ -231,4 +231,5 @@ def _claimed(
         session_id=session_id,
         thread=group.thread,
         ask_timeout=group.ask_timeout,
+        is_streamed=group.is_streamed,
     )

@@ -268,6 +268,8 @@ RULES: dict[str, dict[str, Rule]] = {
         "forwarded_at": _is_instant,
     },
     "notices": {"recipient_id": _is_id, "created_due": _is_whole, "created_at": _is_instant},
+    "streams": {"ask_id": _is_id, "reader": _is_id, "seq": _is_count, "token": _is_count, "written": _is_count},
+    "parts": {"ask_id": _is_id, "number": _is_count},
     "subscriptions": {"pattern": _is_text, "agent_id": _is_id, "created_at": _is_instant},
     "meetings": {
         "id": _is_id,
@@ -333,6 +335,8 @@ KEYS = {
     "waits": ("id",),
     "hops": ("message_id", "number"),
     "notices": ("seq",),
+    "streams": ("ask_id",),
+    "parts": ("ask_id", "number"),
     "subscriptions": ("pattern", "agent_id"),
     "meetings": ("id",),
     "participants": ("id",),

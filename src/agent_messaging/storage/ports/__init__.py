@@ -41,6 +41,7 @@ from .directory import *
 from .forwarding import *
 from .meetings import *
 from .messages import *
+from .parts import *
 from .processes import *
 from .sessions import *
 from .store import *

@@ -96,6 +96,8 @@ class NewGroup:
     """Of kind conversation; None answers nothing."""
     ask_timeout: float | None = None
     """Of kind conversation: makes it an ask, with its deadline so many seconds from now. It has one recipient."""
+    is_streamed: bool = False
+    """Of an ask: its asker reads parts, so a stream begins with it (see `PartStore`)."""
     within: str | None = None
     """The id of the message in whose run the call is made."""
     only_if_expected: bool = False
@@ -266,6 +268,8 @@ class ClaimedDelivery:
     """Of kind turn: the one it is about. None where that is over, as of a dead letter that was redriven too late."""
     topic: str | None = None
     """Of a publication: where it was published."""
+    is_streamed: bool = False
+    """Of an ask: its asker reads parts."""
 
     @property
     def lane(self) -> str:

@@ -11,6 +11,7 @@ from .directory import DirectoryStore
 from .forwarding import ForwardingStore
 from .meetings import MeetingStore
 from .messages import MessageStore
+from .parts import PartStore
 from .processes import Presence, ProcessStore
 from .sessions import SessionStore
 from .topics import TopicStore
@@ -47,6 +48,8 @@ class Store(Protocol):
     def messages(self) -> MessageStore: ...
     @property
     def sessions(self) -> SessionStore: ...
+    @property
+    def parts(self) -> PartStore: ...
     @property
     def topics(self) -> TopicStore: ...
     @property

@@ -64,7 +64,7 @@ from ..ports import (
 )
 from ..sql import Queries
 from ..topics import has_nobody
-from . import topics
+from . import parts, topics
 from .engine import Connection, Engine, columns
 
 _SQL = Queries(__package__, "deliveries")
@@ -302,6 +302,8 @@ class _Batch:
         topics_ = [None if group.publication is None else group.publication.topic for group in groups]
         if has_plans:
             positions = {message_id: position for position, (message_id, *_) in enumerate(deliveries, 1)}
+            if streamed := [plan.message_id for group, _, plan in accepted if plan is not None and group.is_streamed]:
+                await parts.begin(connection, streamed, self.owner)
             effects = columns((_effects(group, plan, positions) for group, _, plan in accepted), 9)
             rows = await connection.fetch(_ASKS["append_insert_conversation"], *values, *effects, CLAIM_MARGIN, topics_)
         else:

@@ -187,6 +187,7 @@ async def claim(
             ask_timeout=row["ask_timeout"],
             turn=None if row["turn"] is None else TurnRef(row["meeting_id"], row["turn"]),
             topic=row["topic"],
+            is_streamed=row["is_streamed"],
         )
         for row in taken
     ]

@@ -12,7 +12,7 @@ from ...models import Kind
 from ..aside import Aside
 from ..ports import ProcessRow, Service
 from ..sql import Queries
-from . import asks
+from . import asks, parts
 from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "processes")
@@ -51,6 +51,7 @@ class PostgresProcesses:
             returned = await connection.fetch(_SQL["retire_claims"], process_id)
             await asks.follow(connection, returned, "", None)
             await asks.leave(connection, [process_id], None)
+            await parts.forget_processes(connection, [process_id])
 
         await self._engine.run(work, write=True, repeatable=True)
 
@@ -66,6 +67,7 @@ class PostgresProcesses:
             released = await connection.fetch(_SQL["release_claims"], ids, now)
             await asks.follow(connection, released, "process died", now)
             await asks.leave(connection, ids, now)
+            await parts.forget_processes(connection, ids)
             return len(released)
 
         return await self._engine.run(work, write=True, repeatable=True)

@@ -22,6 +22,7 @@ from .engine import Connection, Engine, bounded
 from .forwarding import PostgresForwarding
 from .meetings import PostgresMeetings
 from .messages import PostgresMessages
+from .parts import PostgresParts
 from .pooler import Pooling
 from .presence import POLL_ALONE, PostgresPresence
 from .processes import PostgresProcesses
@@ -73,6 +74,7 @@ class PostgresStore:
         self.deliveries = PostgresDeliveries(self.engine)
         self.messages = PostgresMessages(self.engine)
         self.sessions = PostgresSessions(self.engine)
+        self.parts = PostgresParts(self.engine)
         self.topics = PostgresTopics(self.engine)
         self.forwarding = PostgresForwarding(self.engine)
         self.meetings = PostgresMeetings(self.engine)

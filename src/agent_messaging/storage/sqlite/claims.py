@@ -103,7 +103,8 @@ def _choose(
 
 def _claimed(row: list[Any]) -> ClaimedDelivery:
     (_, _, seq, token, attempt, max_attempts, origin, recipient_id, kind, sender_id, *message) = row
-    message_id, content, metadata, checksum, created_at, session_id, topic, turn, ask_timeout, thread = message
+    message_id, content, metadata, checksum, created_at, session_id, topic, *of_kind = message
+    turn, is_streamed, ask_timeout, thread = of_kind
     return ClaimedDelivery(
         Claim(seq, next_number(token), next_number(attempt)),
         message_id,
@@ -121,4 +122,5 @@ def _claimed(row: list[Any]) -> ClaimedDelivery:
         ask_timeout,
         turn=None if turn is None else TurnRef(*turn),
         topic=topic,
+        is_streamed=bool(is_streamed),
     )

@@ -13,7 +13,7 @@ from ..admission import Found, Graph, OpenAsk, Plan, find_threads, is_conversati
 from ..circles import Place, Staff, WaitingAsk
 from ..ports import NewGroup
 from ..sql import Queries
-from . import asks, notices
+from . import asks, notices, parts
 from .clock import Instant, to_microseconds
 from .engine import fetch
 from .rows import encode
@@ -134,5 +134,7 @@ def store(
     if new_asks:
         parameters = {"rows": encode(new_asks), "now": now, "at": at, "owner": owner}
         connection.execute(_SQL["append_insert_asks"], parameters)
+    if streamed := [plan.message_id for group, plan in accepted if group.is_streamed]:
+        parts.begin(connection, streamed, owner)
     if left:
         notices.leave(connection, left, instant)

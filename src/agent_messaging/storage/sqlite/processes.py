@@ -13,7 +13,7 @@ from ...models import Kind
 from ..aside import Aside
 from ..ports import ProcessRow, Service
 from ..sql import Queries
-from . import asks
+from . import asks, parts
 from .clock import StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch
 from .rows import encode
@@ -55,6 +55,7 @@ class SQLiteProcesses:
 
         def retire(connection: apsw.Connection) -> None:
             connection.execute(_SQL["retire"], parameters)
+            parts.forget_processes(connection, [process_id])
             claimed = asks.forget_processes(connection, [process_id], instant)
             connection.execute(_SQL["retire_claims"], parameters)
             asks.follow(connection, claimed, instant)
@@ -73,6 +74,7 @@ class SQLiteProcesses:
                 return 0
             parameters = {"processes": encode(dead), "now": instant.due, "at": instant.at}
             connection.execute(_SQL["release_mark"], parameters)
+            parts.forget_processes(connection, dead)
             claimed = asks.forget_processes(connection, dead, instant)
             connection.execute(_SQL["release_claims"], parameters)
             released = connection.changes()

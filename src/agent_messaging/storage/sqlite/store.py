@@ -25,6 +25,7 @@ from .files import check_place
 from .forwarding import SQLiteForwarding
 from .meetings import SQLiteMeetings
 from .messages import SQLiteMessages
+from .parts import SQLiteParts
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
 from .sessions import SQLiteSessions
@@ -56,6 +57,7 @@ class SQLiteStore:
         self.deliveries = SQLiteDeliveries(self.engine, self.clock)
         self.messages = SQLiteMessages(self.engine, self.clock)
         self.sessions = SQLiteSessions(self.engine, self.clock)
+        self.parts = SQLiteParts(self.engine)
         self.topics = SQLiteTopics(self.engine, self.clock)
         self.forwarding = SQLiteForwarding(self.engine, self.clock)
         self.meetings = SQLiteMeetings(self.engine, self.clock)

@@ -47,6 +47,12 @@ select (to_jsonb(t))::text as row from (
 -- name: check_subscriptions
 select to_jsonb(t)::text as row from (select * from subscriptions order by pattern, agent_id limit $1 offset $2) t
 
+-- name: check_streams
+select to_jsonb(t)::text as row from (select * from streams order by ask_id limit $1 offset $2) t
+
+-- name: check_parts
+select (to_jsonb(t) - 'content')::text as row from (select * from parts order by ask_id, number limit $1 offset $2) t
+
 -- name: check_meetings
 select to_jsonb(t)::text as row from (select * from meetings order by id limit $1 offset $2) t
 

@@ -368,6 +368,7 @@ from chosen c join messages m on m.seq = c.seq
 where d.seq = c.seq
 returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_id::text, d.recipient_id::text, m.content,
   m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text, m.topic, d.ask_timeout, d.thread,
+  d.ask_timeout is not null and exists (select from streams where ask_id = m.id) as is_streamed,
   m.meeting_id::text, case when d.kind = 'turn' then (
     select t.number from turns t where t.meeting_id = m.meeting_id and t.ended_at is null and t.delivery_seq = d.seq
   ) end as turn

@@ -83,6 +83,15 @@ select json_group_array(json_object('pattern', pattern, 'agent_id', agent_id, 'c
   select * from subscriptions order by pattern, agent_id limit :limit offset :offset
 )
 
+-- name: check_streams
+select json_group_array(json_object('ask_id', ask_id, 'reader', reader, 'seq', seq, 'token', token, 'written', written))
+from (select * from streams order by ask_id limit :limit offset :offset)
+
+-- name: check_parts
+select json_group_array(json_object('ask_id', ask_id, 'number', number)) from (
+  select ask_id, number from parts order by ask_id, number limit :limit offset :offset
+)
+
 -- name: check_meetings
 select json_group_array(json_object('id', id, 'host_id', host_id, 'status', status, 'selection', selection,
   'turn_duration', turn_duration, 'turn', turn, 'max_attempts', max_attempts, 'max_turns', max_turns, 'max_duration',

@@ -139,7 +139,7 @@ select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, 
   json((
     select json_array(meeting_id, number) from turns
     where d.kind = 'turn' and meeting_id = m.meeting_id and ended_at is null and delivery_seq = d.seq
-  )), d.ask_timeout, d.thread))
+  )), d.ask_timeout is not null and exists (select 1 from streams where ask_id = m.id), d.ask_timeout, d.thread))
 from (select req, seq from walk where free order by req, found) as c
 cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq
@@ -209,7 +209,7 @@ select json_group_array(json_array(c.req, d.suspect, d.seq, d.token, d.attempt, 
   json((
     select json_array(meeting_id, number) from turns
     where d.kind = 'turn' and meeting_id = m.meeting_id and ended_at is null and delivery_seq = d.seq
-  )), d.ask_timeout, d.thread))
+  )), d.ask_timeout is not null and exists (select 1 from streams where ask_id = m.id), d.ask_timeout, d.thread))
 from (select req, seq from candidate order by req, round, number) as c
 cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq

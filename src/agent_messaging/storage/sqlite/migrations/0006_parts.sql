@@ -1,0 +1,19 @@
+-- Parts of answers on their way to askers that read them.
+
+-- One for each ask whose asker reads parts, from the ask until its reader has gone. It goes with the ask's id, so it refers
+-- to no row: an ask that is passed on is another message under that id.
+create table streams (
+  ask_id text primary key,
+  reader text not null,                     -- the process
+  seq integer not null default 0,           -- the run whose parts are here, by its claim
+  token integer not null default 0,
+  written integer not null default 0        -- its parts so far
+) without rowid, strict;
+
+create table parts (
+  ask_id text not null references streams (ask_id) on delete cascade,
+  number integer not null,
+  content text not null,
+  checksum integer not null,
+  primary key (ask_id, number)
+) without rowid, strict;
