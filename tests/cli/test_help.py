@@ -34,7 +34,14 @@ def test_all_commands_are_there() -> None:
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup"),
         *("topics list", "topics subscribe", "topics unsubscribe", "topics publish"),
         *("ask", "reply", "sessions list", "sessions show", "sessions end"),
-        *("meetings list", "meetings show", "meetings history", "meetings timeline", "meetings watch"),
+        *(
+            "meetings create",
+            "meetings list",
+            "meetings show",
+            "meetings history",
+            "meetings timeline",
+            "meetings watch",
+        ),
         *("org add", "org list", "org remove", "agents add", "agents list", "agents remove"),
     }
 

@@ -43,6 +43,31 @@ async def test_a_meeting_from_its_creation_to_its_end(acme: str, cli: Cli) -> No
     assert "turn_changed" in (await invoke(cli, "meetings", "timeline", str(id))).out
 
 
+async def test_a_meeting_that_ends_by_itself_says_why_everywhere(acme: str, cli: Cli) -> None:
+    bounds = ("--max-turns", "2", "--max-duration", "10m", "--turn-duration", "1m", "--silent-host")
+    id = (await invoke(cli, "meetings", "create", "alice", "bob", *bounds)).out.strip()
+    shown = (await invoke(cli, "meetings", "show", id)).out
+    assert "turns of 1 min, round_robin, 0 of 2 turns taken, at most 10 min" in shown
+    async with AgentMessaging[Any](acme) as sdk:
+        await sdk.meeting.attend_meeting("bob", id)
+        await sdk.meeting.start_meeting("alice", id, "hello")
+        await sdk.meeting.speak("bob", id, "good bye")
+    assert "ended: max_turns" in (await invoke(cli, "meetings", "list")).out
+    why = "it has had all its turns"
+    assert f"2 of 2 turns taken, at most 10 min; it ended: {why}" in (await invoke(cli, "meetings", "show", id)).out
+    assert f"— the meeting ended: {why}" in (await invoke(cli, "meetings", "history", id)).out
+    assert why in (await invoke(cli, "meetings", "timeline", id)).out
+    [listed] = (await invoke(cli, "meetings", "list", "--json")).json["meetings"]
+    assert (listed["end_reason"], listed["max_turns"], listed["host_speaks"]) == ("max_turns", 2, False)
+
+
+def test_a_meeting_that_cannot_be_is_refused(acme: str, cli: Cli) -> None:
+    assert "max_turns" in cli("meetings", "create", "alice", "bob", "--max-turns", "0", check=2).err
+    assert cli("meetings", "create", "alice", "bobby", "--json", check=4).error["code"] == "agent_not_found"
+    assert (cli("meetings", "create", "alice", "--silent-host", "--host-names", check=2)).err
+    assert cli("meetings", "list", "--json").json == {"meetings": []}
+
+
 async def test_watching_shows_what_is_said_until_the_end(acme: str, start: Start) -> None:
     async with AgentMessaging[Any](acme) as sdk:
         id = await sdk.meeting.create_meeting("alice", ["bob"], turn_duration=600)

@@ -1,4 +1,4 @@
-"""`agent-messaging meetings`: look at meetings, and watch one live."""
+"""`agent-messaging meetings`: create meetings, look at them, and watch one live."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import Group
-from .opening import open_sdk, run
-from .options import Options, get_options
+from .opening import open_sdk, run, use
+from .options import Options, page_options, pass_options
 from .output import clean, content, duration, instant, note, print_json, say, shorten, show, table
 from .values import parse_duration
 
@@ -28,7 +28,7 @@ PAGE = 500
 
 @click.group(cls=Group)
 def meetings() -> None:
-    """List meetings, show what was said, and watch one live.
+    """Create and list meetings, show what was said, and watch one live.
 
     \b
     Example:
@@ -36,31 +36,68 @@ def meetings() -> None:
     """
 
 
+@meetings.command()
+@click.argument("host")
+@click.argument("agents", nargs=-1, metavar="[AGENT]...")
+@click.option("--turn-duration", type=parse_duration, metavar="DURATION", help="A turn ends after this time.")
+@click.option("--max-turns", type=int, metavar="N", help="The meeting ends with so many turns.")
+@click.option("--max-duration", type=parse_duration, metavar="DURATION", help="It ends this time after its start.")
+@click.option("--host-names", is_flag=True, help="The host names each speaker; otherwise they follow in order.")
+@click.option("--silent-host", is_flag=True, help="The host has no turns of its own.")
+@pass_options
+def create(
+    options: Options,
+    host: str,
+    agents: tuple[str, ...],
+    turn_duration: float | None,
+    max_turns: int | None,
+    max_duration: float | None,
+    host_names: bool,
+    silent_host: bool,
+) -> None:
+    """Create a meeting and invite agents to it. Its host starts it when all attend.
+
+    \b
+    Examples:
+      agent-messaging meetings create alice bob carol
+      agent-messaging meetings create alice bob carol --max-turns 12 --max-duration 10m
+
+    The id of the meeting is printed.
+    """
+    selection = "host" if host_names else "round_robin"
+    id = use(
+        options,
+        lambda sdk: sdk.meeting.create_meeting(
+            host,
+            list(agents),
+            turn_duration,
+            speaker_selection=selection,
+            max_turns=max_turns,
+            max_duration=max_duration,
+            host_speaks=not silent_host,
+        ),
+    )
+    show(options, {"meeting_id": id}, lambda: say(str(id)))
+
+
 @meetings.command("list")
 @click.argument("agent", required=False)
 @click.option("--status", type=click.Choice(["created", "ready", "active", "ended"]), help="Only those in this state.")
-@click.option("--limit", default=100, show_default=True, help="At most so many, up to 1000.")
-@click.option("--offset", default=0, help="Pass over so many.")
-@click.pass_context
-def list_(ctx: click.Context, agent: str | None, status: str | None, limit: int, offset: int) -> None:
+@page_options(100)
+@pass_options
+def list_(options: Options, agent: str | None, status: str | None, limit: int, offset: int) -> None:
     """List meetings, newest first: of an agent, or all.
 
     \b
     Example:
       agent-messaging meetings list alice --status active
     """
-    options = get_options(ctx)
-
-    async def work() -> list[Record]:
-        async with open_sdk(options) as sdk:
-            return await sdk.meeting.list_meetings(agent, status=status, limit=limit, offset=offset)
-
-    found = run(options, work())
+    found = use(options, lambda sdk: sdk.meeting.list_meetings(agent, status=status, limit=limit, offset=offset))
     rows = [
         (
             str(one.meeting_id),
             clean(one.host_id or ""),
-            one.status.value,
+            one.status.value if one.end_reason is None else f"ended: {one.end_reason.value}",
             str(one.turn or ""),
             clean(one.current_speaker or ""),
             instant(one.created_at),
@@ -68,27 +105,21 @@ def list_(ctx: click.Context, agent: str | None, status: str | None, limit: int,
         for one in found
     ]
     columns = ("id", "host", "status", "turn", "speaker", "since")
-    empty = "No meetings. sdk.meeting.create_meeting(...) makes one."
+    empty = "No meetings. To make one: agent-messaging meetings create HOST AGENT..."
     show(options, {"meetings": found}, lambda: table(columns, rows, empty=empty))
 
 
 @meetings.command("show")
 @click.argument("id")
-@click.pass_context
-def show_(ctx: click.Context, id: str) -> None:
+@pass_options
+def show_(options: Options, id: str) -> None:
     """Show how a meeting stands: who is in it, who speaks, and how long.
 
     \b
     Example:
       agent-messaging meetings show 01a213a9-26e2-731f-bd6e-7617e4c78203
     """
-    options = get_options(ctx)
-
-    async def work() -> Record:
-        async with open_sdk(options) as sdk:
-            return await _status(sdk, id)
-
-    found = run(options, work())
+    found = use(options, lambda sdk: _status(sdk, id))
 
     def human() -> None:
         say(_headline(found))
@@ -109,21 +140,15 @@ def show_(ctx: click.Context, id: str) -> None:
 
 @meetings.command()
 @click.argument("id")
-@click.pass_context
-def history(ctx: click.Context, id: str) -> None:
+@pass_options
+def history(options: Options, id: str) -> None:
     """Show all that was said in a meeting, with joins, leaves and timeouts.
 
     \b
     Example:
       agent-messaging meetings history 01a213a9-26e2-731f-bd6e-7617e4c78203
     """
-    options = get_options(ctx)
-
-    async def work() -> list[Record]:
-        async with open_sdk(options) as sdk:
-            return await sdk.meeting.get_meeting_history(id)
-
-    messages = run(options, work())
+    messages = use(options, lambda sdk: sdk.meeting.get_meeting_history(id))
 
     def human() -> None:
         for one in messages:
@@ -136,21 +161,15 @@ def history(ctx: click.Context, id: str) -> None:
 
 @meetings.command()
 @click.argument("id")
-@click.pass_context
-def timeline(ctx: click.Context, id: str) -> None:
+@pass_options
+def timeline(options: Options, id: str) -> None:
     """Show a meeting's messages and events in their order.
 
     \b
     Example:
       agent-messaging meetings timeline 01a213a9-26e2-731f-bd6e-7617e4c78203
     """
-    options = get_options(ctx)
-
-    async def work() -> Record:
-        async with open_sdk(options) as sdk:
-            return await sdk.meeting.get_meeting_timeline(id)
-
-    found = run(options, work())
+    found = use(options, lambda sdk: sdk.meeting.get_meeting_timeline(id))
 
     def human() -> None:
         rows = [
@@ -171,8 +190,8 @@ def timeline(ctx: click.Context, id: str) -> None:
 @meetings.command()
 @click.argument("id")
 @click.option("--timeout", type=parse_duration, metavar="DURATION", help="End after this time: 30, 5m, 1h.")
-@click.pass_context
-def watch(ctx: click.Context, id: str, timeout: float | None) -> None:
+@pass_options
+def watch(options: Options, id: str, timeout: float | None) -> None:
     """Watch a meeting: the transcript as it grows, who speaks, and the time that is left. Ends with the meeting.
 
     \b
@@ -182,7 +201,6 @@ def watch(ctx: click.Context, id: str, timeout: float | None) -> None:
 
     On a terminal the last line shows the speaker and the time left. With --json each message is one line of JSON.
     """
-    options = get_options(ctx)
     try:
         run(options, _watch(options, id, timeout))
     except KeyboardInterrupt:
@@ -285,10 +303,25 @@ async def _status(sdk: AgentMessaging[Any], id: str) -> Record:
 def _headline(status: Record) -> str:
     turns = "turns do not end by time" if status.turn_duration is None else f"turns of {duration(status.turn_duration)}"
     text = f"{status.host_id}'s meeting, {status.status.value}, {turns}, {status.speaker_selection.value}"
+    if status.max_turns is not None:
+        text += f", {status.turns_taken} of {status.max_turns} turns taken"
+    if status.max_duration is not None:
+        text += f", at most {duration(status.max_duration)}"
     if status.current_speaker is not None:
         left = "" if status.seconds_left is None else f" for {duration(status.seconds_left)} more"
         text += f"; {status.current_speaker} has turn {status.turn}{left}"
+    if status.end_reason is not None:
+        text += f"; it ended: {_ENDS[status.end_reason.value]}"
     return clean(text)
+
+
+_ENDS = {
+    "host_ended": "its host ended it",
+    "max_turns": "it has had all its turns",
+    "max_duration": "its time was over",
+    "end_when": "the condition on which it ends was met",
+    "nobody": "nobody was to speak next",
+}
 
 
 def _line(message: Record) -> str:
@@ -317,15 +350,16 @@ def _note(what: dict[str, Any]) -> str:
         case "turn_passed":
             return f"{agent} passed: {clean(str(what.get('reason')))}"
         case "meeting_ended":
-            return f"{agent} ended the meeting"
+            reason = what.get("reason", "host_ended")
+            return f"{agent} ended the meeting" if reason == "host_ended" else f"the meeting ended: {_ENDS[reason]}"
     return content(what)
 
 
 def _about(entry: Record) -> str:
     if entry.type == "message":
         return content(entry.content)
-    turn = entry.data.get("turn")
-    return "" if turn is None else f"turn {turn}"
+    turn, reason = entry.data.get("turn"), entry.data.get("reason")
+    return _ENDS.get(str(reason), "") if turn is None else f"turn {turn}"
 
 
 def _clock(at: datetime) -> str:
