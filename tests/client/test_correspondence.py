@@ -211,6 +211,7 @@ async def test_sessions_their_messages_and_the_counts_of_them(sdk: Sdk) -> None:
         "read_at": None,
         "created_at": history[0].created_at,
         "thread": None,
+        "way": (),
     }
     unread = await conversation.get_messages_in_session(session.session_id, include_read=False)
     assert [record.content for record in unread] == ["one"]
