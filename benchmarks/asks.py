@@ -23,6 +23,7 @@ from .team import started
 
 ONE_BY_ONE = 500
 AT_ONCE = 100
+SIDE_BY_SIDE = 200
 MANY = 6_000
 WAITING = 5_000
 POOL = 5
@@ -42,6 +43,8 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
         async for row in _one_by_one(bench, backend):
             yield row
         async for row in _at_once(bench, backend):
+            yield row
+        async for row in _side_by_side(bench, backend):
             yield row
         async for row in _circles(bench, backend):
             yield row
@@ -109,6 +112,37 @@ async def _at_once(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
         if memory:
             note = "raw: autogen-core's send_message, in memory, in one process"
             yield Row(f"{name}, beside memory", measured, rate(memory), note=note)
+
+
+async def _side_by_side(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
+    """One pair with many questions open at once, each in a thread of its own; beside as many pairs."""
+    count = bench.count(MANY, least=SIDE_BY_SIDE)
+    askers, responders = ([f"{role}-{n}" for n in range(SIDE_BY_SIDE)] for role in ("asker", "responder"))
+    pair, pairs = [], []
+    for _ in range(bench.repetitions):
+        for flows, figures in (
+            ([("asker-0", "responder-0")], pair),
+            (list(zip(askers, responders, strict=True)), pairs),
+        ):
+            agents = [agent for flow in flows for agent in flow]
+            settings = {"handler_concurrency": SIDE_BY_SIDE}
+            async with backend.fresh() as url, started(url, agents, **settings) as sdk:
+                for _, responder in flows:
+                    sdk.register_handler(responder)(_answer)
+                await sdk.wait_until_served([responder for _, responder in flows])
+
+                async def ask(flow: int, number: int, sdk: AgentMessaging[Any] = sdk, flows: Any = flows) -> None:
+                    asker, responder = flows[flow % len(flows)]
+                    for one in range(number):
+                        message = {**PAYLOAD, "number": one}
+                        await sdk.conversation.send_and_wait(asker, responder, message, thread=f"thread {flow}")
+
+                await asyncio.gather(*(ask(flow, 1) for flow in range(SIDE_BY_SIDE)))
+                began = time.perf_counter()
+                await asyncio.gather(*(ask(flow, count // SIDE_BY_SIDE) for flow in range(SIDE_BY_SIDE)))
+                figures.append(count // SIDE_BY_SIDE * SIDE_BY_SIDE / (time.perf_counter() - began))
+    name = f"{backend.name}, {SIDE_BY_SIDE} asks at once between one pair, in threads of their own"
+    yield Row(name, rate(pair), rate(pairs), note="raw: as many between as many pairs")
 
 
 async def _circles(bench: Bench, backend: Backend) -> AsyncIterator[Row]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.examples.conftest import RunBeside, RunProgram
@@ -447,3 +451,23 @@ def test_e34_a_meeting_word_for_word_in_which_the_host_speaks_by_hand(run_twice:
 def test_a_program_prints_the_same_when_another_process_answers(run_beside: RunBeside, example: str) -> None:
     server, asker, printed = SPLIT[example]
     assert run_beside(server, asker) == [printed, printed]
+
+
+def test_a_web_service_on_two_servers_answers_twenty_customers_at_once(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    program = Path(__file__).parents[2] / "examples" / "help_desk.py"
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    alone, together, right = done.stdout.splitlines()
+    assert alone.startswith("one customer: 10 of 10 answers are right")
+    assert right == "200 of 200 answers are right"
+    assert float(together.rpartition(", ")[2].split()[0]) > 1, done.stdout
