@@ -141,7 +141,7 @@ async def _side_by_side(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
                 began = time.perf_counter()
                 await asyncio.gather(*(ask(flow, count // SIDE_BY_SIDE) for flow in range(SIDE_BY_SIDE)))
                 figures.append(count // SIDE_BY_SIDE * SIDE_BY_SIDE / (time.perf_counter() - began))
-    name = f"{backend.name}, {SIDE_BY_SIDE} asks at once between one pair, in threads of their own"
+    name = f"{backend.name}, {SIDE_BY_SIDE} asks at once in threads of one pair"
     yield Row(name, rate(pair), rate(pairs), note="raw: as many between as many pairs")
 
 

@@ -333,6 +333,43 @@ async def test_a_handler_asks_several_and_a_circle_is_refused_for_one_alone(sdk:
     await nothing_is_left(sdk)
 
 
+async def test_the_same_agents_are_asked_side_by_side_in_threads(sdk: Sdk) -> None:
+    sdk.register_handler("bob")(Clerk(lambda message, context: [message, context.thread]))
+    sdk.register_handler("carol", concurrency=3)(desk := Desk())
+    polls = [
+        begin(sdk.conversation.ask_many("alice", ["bob", "carol"], number, timeout=SOON, thread=f"poll {number}"))
+        for number in range(3)
+    ]
+    await desk.wait_for(3)  # all three are open at once
+    for answer in "abc":
+        desk.answers.put_nowait(answer)
+    outcomes = [await poll for poll in polls]
+    assert [bob.answer for bob, _ in outcomes] == [[number, f"poll {number}"] for number in range(3)]
+    assert sorted(str(carol.answer) for _, carol in outcomes) == ["a", "b", "c"]
+    await nothing_is_left(sdk)
+
+
+async def test_runs_side_by_side_ask_the_same_agents_with_no_ceremony(sdk: Sdk) -> None:
+    await sdk.add_people("front", *(f"customer-{number}" for number in range(5)))
+
+    async def front(message: Any, context: MessageContext) -> Any:
+        outcomes = await sdk.conversation.ask_many("front", ["bob", "carol"], message, timeout=SOON)
+        return [outcome.answer for outcome in outcomes]
+
+    together = asyncio.Barrier(5)
+
+    async def bob(message: Any, context: MessageContext) -> Any:
+        await together.wait()  # five questions of one agent are open at once
+        return message
+
+    sdk.register_handler("front")(front)
+    sdk.register_handler("bob")(bob)
+    sdk.register_handler("carol")(Clerk(lambda message, context: -message))
+    asks = [ask(sdk, f"customer-{number}", "front", number) for number in range(5)]
+    assert await asyncio.gather(*asks) == [[number, -number] for number in range(5)]
+    await nothing_is_left(sdk)
+
+
 async def test_experts_in_another_process_object_answer_too(make_sdk: MakeSdk) -> None:
     asking, serving = await make_sdk(), await make_sdk()
     names = [f"expert-{number}" for number in range(30)]
