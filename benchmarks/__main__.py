@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import asks, backlog, machine, mailbox, meetings, one_way, startup, takeover, wakeup
+from . import asks, backlog, machine, mailbox, meetings, one_way, startup, takeover, topics, wakeup
 from .harness import Bench, Family, Row, print_head, print_row, write_json
 from .stores import Backend, PostgreSQL, SQLite
 
@@ -20,6 +20,7 @@ FAMILIES: dict[str, Family] = {
     "takeover": takeover,
     "wakeup": wakeup,
     "mailbox": mailbox,
+    "topics": topics,
     "asks": asks,
     "meetings": meetings,
     "startup": startup,

@@ -251,8 +251,9 @@ class TooManySubscribersError(AgentMessagingError):
 
     def render(self) -> str:
         return (
-            f"More than {self.limit:,} agents are subscribed to {self.topic!r}, which is more than one publication "
-            "goes to. Nothing was stored. Publish on several topics that fewer agents subscribe to."
+            f"More than {self.limit:,} agents are subscribed to {self.topic!r}, which is more than one publication of "
+            "this size goes to. Nothing was stored. Publish on several topics that fewer agents subscribe to, or a "
+            "smaller payload, such as a reference to it."
         )
 
 

@@ -10,7 +10,16 @@ from agent_messaging.ids import Uuid7Source, uuid7
 from agent_messaging.models import Kind
 from agent_messaging.storage.admission import View, admit
 from agent_messaging.storage.ports import NewDelivery, NewGroup, Publication, Stored, TooManySubscribers
-from agent_messaging.storage.topics import MAX_WORDS, MOST, SPARE_BITS, address, has_nobody, list_patterns, list_ranges
+from agent_messaging.storage.topics import (
+    MAX_WORDS,
+    MOST,
+    MOST_BYTES,
+    SPARE_BITS,
+    address,
+    has_nobody,
+    list_patterns,
+    list_ranges,
+)
 from tests.conformance.topics import matches, patterns, topic_names
 
 
@@ -66,9 +75,14 @@ def test_more_subscribers_than_a_publication_goes_to_refuse_it_alone() -> None:
     crowded, note = publication(), publication()
     note.publication, note.deliveries = None, [NewDelivery(uuid7(), "bob")]
     address([crowded, note], [(0, f"{number:05}") for number in range(MOST + 1)], [])
-    assert admit([crowded, note], View("me")).outcomes == [TooManySubscribers(), Stored()]
+    assert admit([crowded, note], View("me")).outcomes == [TooManySubscribers(MOST), Stored()]
     address([crowded], [(0, f"{number:05}") for number in range(MOST)], [])
     assert admit([crowded], View("me")).outcomes == [Stored()]
+    big = publication("1" * (MOST_BYTES // 3))
+    address([big], [(0, f"{number}") for number in range(3)], [])
+    assert admit([big], View("me")).outcomes == [Stored()]
+    address([big], [(0, f"{number}") for number in range(4)], [])
+    assert admit([big], View("me")).outcomes == [TooManySubscribers(3)]
 
 
 def test_a_publication_with_nobody_is_told_from_one_that_has_somebody() -> None:

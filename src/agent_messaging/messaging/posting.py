@@ -33,7 +33,6 @@ from ..storage.ports import (
     Unexpected,
     UnknownAgents,
 )
-from ..storage.topics import MOST
 
 MakeGroup = Callable[[AgentName, Sequence[AgentName]], NewGroup]
 """Makes the group for the agents as they are now; called again if one was registered anew meanwhile."""
@@ -222,9 +221,9 @@ class Call:
                 full = tuple(names[id].external_id for id in recipient_ids if id in names)
                 topic = "" if group.publication is None else group.publication.topic
                 raise MailboxFullError(recipients=full, limit=self.settings.mailbox_limit or 0, topic=topic)
-            case TooManySubscribers():
+            case TooManySubscribers(limit):
                 assert group.publication is not None
-                raise TooManySubscribersError(topic=group.publication.topic, limit=MOST)
+                raise TooManySubscribersError(topic=group.publication.topic, limit=limit)
             case Unexpected():
                 raise NoHandlerRegisteredError(
                     agents=tuple(target.external_id for target in targets),

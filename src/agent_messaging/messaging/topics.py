@@ -41,7 +41,7 @@ class Topics(Door, Generic[T]):
 
         Args:
             agent_external_id: Who subscribes.
-            pattern: 1 to 255 characters in at most 10 words with dots between them, without blanks; case matters.
+            pattern: 1 to 255 characters in at most 8 words with dots between them, without blanks; case matters.
                 `*` stands for one word, `>` for one or more at the end: `orders.*.created`, `orders.>`.
 
         Returns:
@@ -143,7 +143,7 @@ class Topics(Door, Generic[T]):
 
         Args:
             sender_external_id: Who publishes. It gets nothing of it, though it be subscribed.
-            topic: 1 to 255 characters in at most 10 words with dots between them, without blanks; case matters.
+            topic: 1 to 255 characters in at most 8 words with dots between them, without blanks; case matters.
             message: The payload, as `send` takes it.
             metadata: Small JSON mapping that travels with the message to `context.metadata`; at most 64 KiB.
             idempotency_key: 1 to 255 characters. A repeat of the call under the same key answers with the first one's
@@ -161,7 +161,8 @@ class Topics(Door, Generic[T]):
             PayloadError: The payload or the metadata is not storable JSON.
             AgentNotFoundError: The sender is not registered; names the closest.
             MailboxFullError: A subscriber has `mailbox_limit` open messages; nobody gets it then.
-            TooManySubscribersError: More than 10,000 agents are subscribed to the topic.
+            TooManySubscribersError: More than 10,000 agents are subscribed to the topic, or so many that the payloads
+                of all are more than 64 MiB together.
             IdempotencyConflictError: The key was used for another message.
             OutcomeUnknownError: The store did not answer in time. Repeat with the same idempotency_key.
             DatabaseError: The store refused; nothing was stored.

@@ -30,7 +30,7 @@ from .ports import (
     Unexpected,
     UnknownAgents,
 )
-from .topics import is_crowded
+from .topics import find_limit
 
 OUTSIDE = 0
 """Where an agent's own code took an ask: in no handler's run. Otherwise the seq of the message whose run it was in."""
@@ -220,8 +220,8 @@ def admit(groups: Sequence[NewGroup], view: View) -> Admission:
                 outcome = judged
         # An answer is taken by who waits for it, and needs no room.
         needs_room = bool(counts) and (plan is None or plan.answered is None)
-        if outcome is None and is_crowded(group):
-            outcome = TooManySubscribers()
+        if outcome is None and (limit := find_limit(group)) is not None:
+            outcome = TooManySubscribers(limit)
         if outcome is None and needs_room and (full := find_full(group, counts.get)):
             outcome = MailboxFull(full)
         if outcome is None:

@@ -5,7 +5,7 @@ pattern is compared with a topic: a store looks up the patterns that match it. T
 
     Of a topic of n words a pattern that matches has, for each of its words before `>`, that word or `*`. So there are
     2**k that end in `>` behind k words, for each k below n, and 2**n without it: together 2**(n + 1) - 1. That is 15
-    for three words, and 2,047 for MAX_WORDS; it does not depend on how many subscriptions there are.
+    for three words, and 511 for MAX_WORDS; it does not depend on how many subscriptions there are.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..exceptions import DatabaseError
-from .batches import MAX_BYTES
+from .batches import MAX_BYTES, size_of
 from .ports import NewDelivery, NewGroup
 
-MAX_WORDS = 10
+MAX_WORDS = 8
 """Of a topic or pattern."""
 MOST = 10_000
 """Subscribers of one publication, and of those that share a transaction."""
+MOST_BYTES = 64 * 1024 * 1024
+"""What one publication stores for all of them: what takes longer than a call may, no store is to begin."""
 SPARE_BITS = 16
 """At the end of a publication's first id: its messages are numbered there."""
 
@@ -88,9 +90,12 @@ def _number(group: NewGroup, agent_ids: list[str]) -> Iterator[NewDelivery]:
         yield NewDelivery(f"{beginning}{number:0{-_CUT}x}", agent_id)
 
 
-def is_crowded(group: NewGroup) -> bool:
-    """Whether a publication has more subscribers than it may."""
-    return group.publication is not None and len(group.deliveries) > MOST
+def find_limit(group: NewGroup) -> int | None:
+    """How many subscribers a publication of its size may have, where it has more."""
+    if group.publication is None:
+        return None
+    limit = min(MOST, max(MOST_BYTES // size_of(group.content, group.metadata), 1))
+    return limit if len(group.deliveries) > limit else None
 
 
 def has_nobody(groups: Iterable[NewGroup]) -> bool:

@@ -171,7 +171,9 @@ class MailboxFull:
 
 @dataclass(frozen=True, slots=True)
 class TooManySubscribers:
-    """More agents are subscribed to the topic than one transaction takes (`topics.MOST`); nothing was stored."""
+    """More agents are subscribed to the topic than a publication of this size goes to; nothing was stored."""
+
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)

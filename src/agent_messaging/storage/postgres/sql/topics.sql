@@ -35,8 +35,11 @@ where agent_id = $3::text::uuid order by pattern limit $1 offset $2
 
 -- name: list_subscriptions_matching
 select s.pattern, s.agent_id::text, s.created_at
-from unnest($4::text[]) as i (pattern) join subscriptions s on s.pattern = i.pattern
-where $3::text is null or s.agent_id = $3::text::uuid
+from unnest($4::text[]) as i (pattern) cross join lateral (
+  select * from subscriptions s
+  where s.pattern = i.pattern and ($3::text is null or s.agent_id = $3::text::uuid)
+  offset 0  -- keeps the planner from reading all subscriptions and comparing each with each pattern
+) s
 order by s.pattern, s.agent_id limit $1 offset $2
 
 -- name: append_find_subscribers
@@ -50,12 +53,16 @@ with published as materialized (
   from unnest($1::text[]::uuid[], $2::boolean[]) with ordinality as p (sender_id, same, place)
 ),
 matched as materialized (
+  -- The inner limit keeps the planner from reading all subscriptions and comparing each with each pattern.
   select distinct i.place, s.agent_id
-  from unnest($3::integer[], $4::text[]) as i (place, pattern)
-  join subscriptions s on s.pattern = i.pattern, published p
-  where s.agent_id <> p.sender_id[i.place]
-    and (p.organization_id[i.place] is null
-      or p.organization_id[i.place] = (select o.organization_id from agents o where o.id = s.agent_id))
+  from published p, unnest($3::integer[], $4::text[]) as i (place, pattern)
+  cross join lateral (
+    select s.agent_id from subscriptions s
+    where s.pattern = i.pattern and s.agent_id <> p.sender_id[i.place]
+      and (p.organization_id[i.place] is null
+        or p.organization_id[i.place] = (select o.organization_id from agents o where o.id = s.agent_id))
+    order by s.agent_id limit $5
+  ) s
   limit $5
 )
 select m.place, a.id::text as agent_id
