@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
+import random
+import re
 import select
 import signal
 import subprocess
@@ -106,3 +109,49 @@ def test_sending_nothing_from_a_terminal_is_a_usage_error(acme: str) -> None:
     exit_code, screen = at_a_terminal("send", "alice", "bob")
     assert exit_code == 2
     assert "There is nothing to send" in screen
+
+
+BEGIN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the entry point does first; before it, Python itself is at work
+print("HERE", flush=True)
+from agent_messaging.cli.entry import main
+main()
+"""
+INTERRUPTED = [
+    "demo",
+    "doctor --deep",
+    "tail bob",
+    "ask alice bob --text hi --no-require-handler",
+    "db check",
+    "org list",
+]
+NOISE = re.compile(r"Traceback|Exception ignored|never retrieved|was destroyed|never awaited|KeyboardInterrupt|defect")
+
+
+@pytest.mark.parametrize("line", INTERRUPTED)
+def test_ctrl_c_at_whatever_moment_leaves_no_traceback(line: str, acme: str) -> None:
+    """While modules are loaded, the store is opened, the command works, it leaves, and the interpreter ends."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    moments = random.Random(seed)
+    screen = b""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BEGIN, *line.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"HERE\n"
+    try:
+        for _ in range(moments.choice((1, 2))):
+            time.sleep(moments.uniform(0, 0.8))
+            process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                screen += process.communicate(timeout=2.0)[0]
+            process.send_signal(signal.SIGINT)
+        screen += process.stdout.read() if not process.stdout.closed else b""
+    finally:
+        process.kill()
+        process.wait()
+    assert not NOISE.search(screen.decode()), screen.decode()
+    assert process.returncode in (0, 1, 130, -signal.SIGINT)
