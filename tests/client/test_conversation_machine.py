@@ -17,12 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from agent_messaging import (
     ConversationEndedError,
     ConversationTimeoutError,
+    MessageContext,
     MutualWaitError,
     NotInitializedError,
     SessionLockError,
     SessionNotFoundError,
     SessionStateError,
 )
+from agent_messaging.delivery import runs
+from agent_messaging.delivery.abandonment import Abandonment
 from agent_messaging.messaging.conversation import Conversation, sessions
 from agent_messaging.models import SessionStatus
 from agent_messaging.storage.sqlite.sessions import SQLiteSessions
@@ -30,9 +33,12 @@ from tests.client.conversing import Clerk, ask, begin, nothing_is_left, rows, un
 from tests.client.support import SOON, Sdk, make_config
 from tests.support import eventually
 
-EXAMPLES, STEPS = 12, 20
+EXAMPLES, STEPS = 16, 20
+GIVEN_UP = {"give up a run that finishes": False, "give up a run that is cancelled": True}
+"""What may happen to a run whose asker waits, every other time because somebody ends the conversation."""
 RARE = {
-    **dict.fromkeys(("answer by the next message", "ask back"), 40),
+    **dict.fromkeys(("answer by the next message", "ask back"), 100),
+    **dict.fromkeys(GIVEN_UP, 12),
     **dict.fromkeys(("reply", "ask in a circle", "ask again", "handle"), 12),
     **dict.fromkeys(("give up an ask", "give up a wait", "take"), 8),
     **dict.fromkeys(("send", "end", "end what is waited in", "restart while waiting", "read of one sender"), 3),
@@ -56,7 +62,8 @@ class Letter:
     told: list[Any]
     """All that was said in its session."""
     place: str = "queued"
-    """Or "free": nobody is to handle it; "handled": a handler had it; "expired": it was an ask, which has ended."""
+    """Or "free": nobody is to handle it; "at work": a handler has it; "handled": a handler had it; "expired": it was an
+    ask, which has ended."""
 
 
 @dataclass(eq=False)
@@ -146,6 +153,8 @@ class ConversationOfTwo(RuleBasedStateMachine):
                 yield "look for nothing", number
             if any(letter.place == "queued" for letter in me.unread) and not (me.waits or you.waits):
                 yield "handle", number
+                if you.asks is not None and you.asks.letter in me.unread:
+                    yield from ((act, number) for act in GIVEN_UP)
 
     def weight(self, act: str) -> int:
         if act not in self.done:
@@ -185,6 +194,8 @@ class ConversationOfTwo(RuleBasedStateMachine):
                 self.wait(number)
             case "handle":
                 self.handle(number)
+            case _:
+                self.work(number, ends=self.done[name] % 2 == 0, is_cancelled=GIVEN_UP[name])
 
     # --- the model's verbs --------------------------------------------------------------------------------------------
 
@@ -374,12 +385,7 @@ class ConversationOfTwo(RuleBasedStateMachine):
             queued = [letter for letter in me.unread if letter.place == "queued"]
             clerk = Clerk(lambda message, context: ["re", message])
             me.sdk.register_handler(me.name)(clerk)
-            await clerk.wait_for(len(queued))
-            await me.sdk._started().dispatcher.wait_until_idle()
-            me.sdk.unregister_handler(me.name)
-            # Whoever looks for circles counts the handlers that the store knows of.
-            await eventually(lambda: rows(me.sdk, "select 1 from services"), SOON, until=lambda found: not found)
-            assert clerk.messages == [letter.content for letter in queued]
+            await self.handled(me, clerk, queued)
             for letter in queued:
                 answer = ["re", letter.content]
                 letter.told.append(answer)
@@ -390,6 +396,65 @@ class ConversationOfTwo(RuleBasedStateMachine):
                     you.unread.append(Letter(answer, letter.told, "free"))
 
         self.run(handle())
+
+    async def handled(self, me: Side, clerk: Clerk, queued: list[Letter]) -> None:
+        """Wait until the handler has had all of these, and take it away."""
+        await clerk.wait_for(len(queued))
+        await me.sdk._started().dispatcher.wait_until_idle()
+        me.sdk.unregister_handler(me.name)
+        # Whoever looks for circles counts the handlers that the store knows of.
+        await eventually(lambda: rows(me.sdk, "select 1 from services"), SOON, until=lambda found: not found)
+        assert clerk.messages == [letter.content for letter in queued]
+
+    def work(self, side: int, *, ends: bool, is_cancelled: bool) -> None:
+        """Let a handler of this side be at work on the question of the other, which is then given up."""
+        me, you = self.two(side)
+        assert you.asks is not None
+        asked = you.asks.letter
+        queued = [letter for letter in me.unread if letter.place == "queued"]
+        begun, told = asyncio.Event(), asyncio.Event()
+        contexts: list[MessageContext] = []
+
+        async def work(message: Any, context: MessageContext) -> Any:
+            if context.requires_reply:
+                contexts.append(context)
+                begun.set()
+                try:
+                    await (asyncio.Event().wait() if is_cancelled else context.wait_abandoned())
+                finally:
+                    told.set()
+            return ["re", message]
+
+        async def begin_to_work() -> Clerk:
+            clerk = Clerk(work)
+            me.sdk.register_handler(me.name, on_abandoned="cancel" if is_cancelled else "finish")(clerk)
+            await asyncio.wait_for(begun.wait(), SOON)
+            return clerk
+
+        async def be_told() -> None:
+            await asyncio.wait_for(told.wait(), SOON)
+            await self.handled(me, clerk, queued)
+            [context] = contexts
+            assert context.is_abandoned
+            assert await me.sdk.state(str(context.message_id)) == ("expired" if is_cancelled else "done")
+
+        clerk = self.run(begin_to_work())
+        asked.place = "at work"
+        if ends:
+            self.end(side)
+        else:
+            self.cancel(1 - side, asks=True)
+        self.run(be_told())
+        for letter in queued:
+            if letter is asked and is_cancelled:
+                letter.place = "expired"
+            else:
+                answer = ["re", letter.content]
+                letter.told.append(answer)
+                letter.place = "handled"
+                you.unread.append(Letter(answer, letter.told, "free"))
+                if letter is asked:  # it is read with its answer, also with a late one
+                    me.unread.remove(letter)
 
     # --- what holds between any two steps -----------------------------------------------------------------------------
 
@@ -539,6 +604,14 @@ def answering_nobody_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Conversation, "_send", send)
 
 
+def a_run_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Abandonment, "_ended", lambda self, ask: None)
+
+
+def a_cancelled_run_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_give_up", lambda run, task, is_gone: task.cancel())
+
+
 def nobody_is_shown_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "_status", lambda row: SessionStatus.ACTIVE)
 
@@ -550,7 +623,14 @@ def test_a_fault_in_the_model_is_found(tmp_path: Path, model: type[ConversationO
 
 @pytest.mark.parametrize(
     "plant",
-    [reading_marks_nothing, taking_leaves_it_there, answering_nobody_is_accepted, nobody_is_shown_to_wait],
+    [
+        reading_marks_nothing,
+        taking_leaves_it_there,
+        answering_nobody_is_accepted,
+        nobody_is_shown_to_wait,
+        a_run_is_not_told,
+        a_cancelled_run_has_failed,
+    ],
 )
 def test_a_fault_in_the_sdk_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None]

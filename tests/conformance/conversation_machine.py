@@ -387,6 +387,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
             letter.sender,
             letter.recipient,
         )
+        assert row.worker == ask.worker, ask
         assert (row.origin, row.deadline_at) == (letter.origin, self.world.at(ask.deadline))
         assert (row.answer.message_id if row.answer else None) == (ask.answer.message_id if ask.answer else None)
         # Where nobody gave a reason, the row says one all the same.
@@ -415,7 +416,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
             self.check_ask(ask, asks[id])
             if ask.state is AskState.FAILED:
                 assert asks[id].reason in {entry["reason"] for entry in rows[id].log}
-        ended = {id: asks[id] for id, ask in model.asks.items() if ask.state is not OPEN}
+        ended = {id: replace(asks[id], worker=None) for id, ask in model.asks.items() if ask.state is not OPEN}
         assert await sessions.find_ended_asks(list(asks)) == ended
 
         for talk in model.talks:

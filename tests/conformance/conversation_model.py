@@ -81,6 +81,11 @@ class Question:
     def id(self) -> str:
         return self.letter.message_id
 
+    @property
+    def worker(self) -> str | None:
+        """The process at work on it."""
+        return self.letter.owner if self.letter.state is CLAIMED else None
+
     def told(self) -> EndedAsk:
         return EndedAsk(self.id, self.state, self.letter.origin)
 
@@ -451,11 +456,13 @@ class ConversationModel(Model):
             1 for ask in late if ask.letter.state is QUEUED and ask.letter.due_at and ask.letter.due_at <= now
         )
         claimed = [letter for letter in self.letters if letter.state is CLAIMED]
+        workers = {ask.id: ask.worker for ask in late}
         for ask in late:
             self.end_ask(ask, AskState.TIMED_OUT)
         failing = [ask for ask in self.asks.values() if ask.state is OPEN]
         due, origins, released = self.advance(now)
         told = Told(origins | {ask.letter.origin for ask in late})
+        told.may.update(worker for worker in workers.values() if worker is not None)
         told.may.update(ask.letter.origin for ask in failing if ask.state is AskState.FAILED)
         told.may.update(letter.origin for letter in claimed if letter.state.is_final)
         for ask in late:
@@ -467,6 +474,7 @@ class ConversationModel(Model):
                     - origins
                     - {other.letter.origin for other in late if other is not ask and not other.either}
                 )
+        told.must |= {worker for ask in late if not ask.either and (worker := workers[ask.id]) is not None}
         return (due, due + scheduled), told, released
 
     def next_in(self) -> float | None:
@@ -486,10 +494,11 @@ class ConversationModel(Model):
         if talk is None:
             return None
         asks = [ask for ask in self.open_asks() if ask.letter.talk is talk]
+        workers = {ask.worker for ask in asks if ask.worker is not None}
         for ask in asks:
             self.end_ask(ask, AskState.ENDED)
         live = self.live_waits(first, second) + self.live_waits(second, first)
-        told = Told({ask.letter.origin for ask in asks} | {wait.owner for wait in live})
+        told = Told({ask.letter.origin for ask in asks} | {wait.owner for wait in live} | workers)
         for wait in self.waits:
             if {wait.recipient, wait.sender} == talk.pair:
                 told.may.add(wait.owner)
