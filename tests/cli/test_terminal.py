@@ -135,23 +135,17 @@ def test_ctrl_c_at_whatever_moment_leaves_no_traceback(line: str, acme: str) -> 
     seed = random.randrange(2**32)
     print("seed", seed)
     moments = random.Random(seed)
-    screen = b""
-    process = subprocess.Popen(
-        [sys.executable, "-c", BEGIN, *line.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"HERE\n"
-    try:
+    begun = [sys.executable, "-c", BEGIN, *line.split()]
+    with subprocess.Popen(begun, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "HERE\n"
         for _ in range(moments.choice((1, 2))):
             time.sleep(moments.uniform(0, 0.8))
             process.send_signal(signal.SIGINT)
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                screen += process.communicate(timeout=2.0)[0]
+                process.wait(timeout=2.0)
             process.send_signal(signal.SIGINT)
-        screen += process.stdout.read() if not process.stdout.closed else b""
-    finally:
-        process.kill()
-        process.wait()
-    assert not NOISE.search(screen.decode()), screen.decode()
+        screen = process.stdout.read()
+    assert not NOISE.search(screen), screen
     assert process.returncode in (0, 1, 130, -signal.SIGINT)
