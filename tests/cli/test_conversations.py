@@ -44,6 +44,30 @@ async def test_an_answer_of_many_lines_is_printed_whole_and_moves_no_cursor(acme
         assert (await invoke(cli, "ask", "alice", "bob", "--text", "long")).out == "x" * 1_040_000 + "\n"
 
 
+async def test_several_are_asked_at_once(acme: str, cli: Cli) -> None:
+    async with AgentMessaging(acme) as sdk:
+        await sdk.register_agent("carol", "acme", "Carol")
+
+        @sdk.register_handler("bob")
+        async def on_question(question: Any, context: MessageContext) -> Any:
+            return {"to": question}
+
+        await sdk.wait_until_served("bob", timeout=30)
+        both = await invoke(cli, "ask", "alice", "bob", "carol", "--text", "tea?", check=7)
+        lines = both.out.splitlines()
+        assert [line.split("  ")[0].strip() for line in lines] == ["agent", "bob", "carol"]
+        assert '{"to": "tea?"}' in lines[1]
+        assert "ask it all the same with --no-require-handler" in lines[2]
+        found = await invoke(cli, "ask", "alice", "bob", "crol", "--text", "tea?", "--first", "1", "--json")
+        bob, unknown = found.json["outcomes"]
+        assert bob == {"recipient_id": "bob", "answer": {"to": "tea?"}, "error": None}
+        assert (unknown["error"]["code"], unknown["error"]["details"]["suggestions"]) == ("agent_not_found", ["carol"])
+    for wrong in (["bob", "--first", "1"], ["bob", "carol", "--queue"]):
+        assert "goes with" in (await invoke(cli, "ask", "alice", *wrong, "--text", "tea?", check=2)).err
+    meant = await invoke(cli, "ask", "alice", "bob", "tea?", check=2)
+    assert "if 'tea?' is the text: agent-messaging ask alice bob --text 'tea?'" in " ".join(meant.err.split())
+
+
 async def test_who_cannot_answer_has_an_exit_code(acme: str, cli: Cli) -> None:
     refused = await invoke(cli, "ask", "alice", "bob", "--text", "anybody?", check=7)
     assert "No conversation handler registered for 'bob'" in refused.err

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import Command, Group
+from .errors import explain
 from .opening import use
 from .options import Options, metadata_option, pass_options, payload_options
 from .output import clean, content, instant, say, show, table, whole
-from .values import parse_duration, read_metadata, read_payload
+from .values import hint_at_text, parse_duration, read_metadata, read_payload
 
 if TYPE_CHECKING:
-    from .. import AgentMessaging, Record
+    from collections.abc import Sequence
+
+    from .. import AgentMessaging, Outcome, Record
 
 thread_option = click.option("--thread", metavar="NAME", help="The name of the conversation; the main one if left out.")
 only_thread_option = click.option("--thread", metavar="NAME", help="Only what is said in this thread.")
@@ -21,7 +24,7 @@ only_thread_option = click.option("--thread", metavar="NAME", help="Only what is
 
 @click.command(cls=Command)
 @click.argument("sender", metavar="FROM")
-@click.argument("recipient", metavar="TO")
+@click.argument("recipients", metavar="TO...", nargs=-1, required=True)
 @payload_options("The question")
 @metadata_option
 @click.option("--key", help="Idempotency key: repeating the command with it joins the open ask, or tells how it ended.")
@@ -33,11 +36,14 @@ only_thread_option = click.option("--thread", metavar="NAME", help="Only what is
     default=None,
     help="Refuse the ask unless a live process serves the recipient (the default), or ask it all the same.",
 )
+@click.option(
+    "--first", type=click.IntRange(min=1), help="Of several, end when so many have answered; give up the others."
+)
 @pass_options
 def ask(
     options: Options,
     sender: str,
-    recipient: str,
+    recipients: tuple[str, ...],
     text: str | None,
     payload: str | None,
     metadata: tuple[str, ...],
@@ -46,24 +52,54 @@ def ask(
     thread: str | None,
     queue: bool,
     require_handler: bool | None,
+    first: int | None,
 ) -> None:
-    """Ask an agent as another one, and print its answer.
+    """Ask an agent as another one, and print its answer; or ask several at once.
 
     \b
     Examples:
       agent-messaging ask alice support --text 'How do I reset my password?'
       agent-messaging ask alice bob --payload '{"task": "review"}' --timeout 10m --json
+      agent-messaging ask alice bob carol --text 'Who is free?' --first 1
 
     The answer is printed on stdout: text as it is (but for what a terminal would obey), anything else as JSON. The exit
     code is 7 if the recipient's handler failed and 8 if no answer came in time; a late one is kept as an unread
-    message.
+    message. Of several, each has a line with its answer or its error, and the exit code is that of the first error, if
+    fewer have answered than were to.
     """
-    message = read_payload(text, payload)
+    message = read_payload(text, payload, hint=hint_at_text("ask", sender, recipients))
     extra = read_metadata(metadata)
-    how: dict[str, Any] = {"thread": thread, "wait_for_session": queue}
-    how |= {"idempotency_key": key, "require_handler": require_handler}
-    answer = use(options, lambda sdk: sdk.conversation.send_and_wait(sender, recipient, message, timeout, extra, **how))
+    how: dict[str, Any] = {"thread": thread, "idempotency_key": key, "require_handler": require_handler}
+    if len(recipients) > 1:
+        if queue:
+            raise click.UsageError("--queue goes with one recipient.", click.get_current_context())
+        poll = use(
+            options,
+            lambda sdk: sdk.conversation.ask_many(sender, recipients, message, timeout, extra, first=first, **how),
+        )
+        _show_outcomes(options, poll, len(recipients) if first is None else first)
+        return
+    if first is not None:
+        raise click.UsageError("--first goes with several recipients.", click.get_current_context())
+    how["wait_for_session"] = queue
+    [to] = recipients
+    answer = use(options, lambda sdk: sdk.conversation.send_and_wait(sender, to, message, timeout, extra, **how))
     show(options, {"answer": answer}, lambda: say(whole(answer)))
+
+
+def _show_outcomes(options: Options, outcomes: Sequence[Outcome], wanted: int) -> None:
+    errors = [None if one.error is None else explain(one.error) for one in outcomes]
+    documents = []
+    for one, error in zip(outcomes, errors, strict=True):
+        told = None if error is None else dict(zip(("code", "message", "details"), error[:3], strict=True))
+        documents.append({"recipient_id": one.recipient, "answer": one.answer, "error": told})
+    rows = [
+        (one.recipient, "" if error else content(one.answer), clean(error[1]) if error else "")
+        for one, error in zip(outcomes, errors, strict=True)
+    ]
+    show(options, {"outcomes": documents}, lambda: table(("agent", "content", "reason"), rows, empty=""))
+    if errors.count(None) < wanted:
+        click.get_current_context().exit(next(error[3] for error in errors if error is not None))
 
 
 @click.command(cls=Command)

@@ -24,7 +24,7 @@ INTERNAL_ERROR = 70
 
 def report_error(error: Exception, *, as_json: bool) -> int:
     """Print an error to stderr; returns the exit code."""
-    code, message, details, exit_code = _explain(error)
+    code, message, details, exit_code = explain(error)
     if as_json:
         click.echo(to_json({"code": code, "message": message, "details": details}), err=True)
     else:
@@ -32,7 +32,8 @@ def report_error(error: Exception, *, as_json: bool) -> int:
     return exit_code
 
 
-def _explain(error: Exception) -> tuple[str, str, dict[str, Any], int]:
+def explain(error: Exception) -> tuple[str, str, dict[str, Any], int]:
+    """The code of an error, its message with the remedy of the command line, its details, and the exit code."""
     if isinstance(error, AgentMessagingError):
         message = f"{error.problem} {_remedy(error)}" if error.remedy else str(error)
         return error.code, message, error.details, error.exit_code

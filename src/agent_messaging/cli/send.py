@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,7 @@ from .opening import use
 from .options import Options, metadata_option, pass_options, payload_options
 from .output import count, note, say, show
 from .services import read_services
-from .values import parse_duration, parse_instant, read_metadata, read_payload
+from .values import hint_at_text, parse_duration, parse_instant, read_metadata, read_payload
 
 if TYPE_CHECKING:
     from .. import AgentMessaging, Receipt
@@ -98,7 +97,7 @@ def send(
     The ids of the messages are printed, one for each recipient; `agent-messaging receipt ID` follows one of them. With
     --wait the exit code tells: 0 all handled, 7 one died, expired or was withdrawn, 8 not handled in time (they go on).
     """
-    message = read_payload(text, payload, hint=_hint(sender, recipients))
+    message = read_payload(text, payload, hint=hint_at_text("send", sender, recipients))
     extra = read_metadata(metadata)
 
     async def work(sdk: AgentMessaging) -> Sent:
@@ -148,15 +147,6 @@ def report(options: Options, sent: Sent) -> None:
         raise sent.failure
     if any(receipt.state.value != "done" for receipt in sent.receipts or ()):
         click.get_current_context().exit(NOT_HANDLED)
-
-
-def _hint(sender: str, recipients: tuple[str, ...]) -> str:
-    """Say how the text is given, if it may have been given behind the recipient."""
-    if len(recipients) < 2:
-        return ""
-    *others, last = map(shlex.quote, recipients)
-    meant = f"agent-messaging send {shlex.quote(sender)} {' '.join(others)} --text {last}"
-    return f" All names behind the sender are recipients; if {last} is the text: {meant}."
 
 
 async def find_unserved(sdk: AgentMessaging, external_ids: Sequence[str]) -> list[str]:

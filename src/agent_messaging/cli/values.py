@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -79,6 +81,15 @@ def read_payload(text: str | None, payload: str | None, *, hint: str = "") -> An
             f"There is nothing to send: the standard input is empty.{hint} Give --text (--text '' is an empty text)."
         )
     return piped
+
+
+def hint_at_text(command: str, sender: str, recipients: Sequence[str]) -> str:
+    """Say how the text is given, if it may have been given behind the recipient."""
+    if len(recipients) < 2:
+        return ""
+    *others, last = map(shlex.quote, recipients)
+    meant = f"agent-messaging {command} {shlex.quote(sender)} {' '.join(others)} --text {last}"
+    return f" All names behind the sender are recipients; if {last} is the text: {meant}."
 
 
 def read_metadata(values: tuple[str, ...]) -> dict[str, Any] | None:
