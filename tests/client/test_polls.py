@@ -184,6 +184,27 @@ async def test_the_first_answers_are_enough_and_the_others_are_given_up(sdk: Sdk
     await nothing_is_left(sdk)
 
 
+async def test_the_runs_of_the_others_learn_that_nobody_waits_any_more(make_sdk: MakeSdk) -> None:
+    asking, serving = await make_sdk(), await make_sdk()
+    await asking.add_people("alice", "bob", "carol")
+    asking.register_handler("bob")(Clerk(lambda message, context: until(began)))
+    serving.register_handler("carol", on_abandoned="cancel")(desk := Desk())
+    began = asyncio.Event()
+
+    async def until(event: asyncio.Event) -> str:
+        await event.wait()
+        return "quick"
+
+    await asking.wait_until_served(["carol"], timeout=SOON)
+    poll = begin(asking.conversation.ask_many("alice", ["bob", "carol"], "?", timeout=60, first=1))
+    await desk.wait_for(1)
+    began.set()
+    outcomes = await asyncio.wait_for(poll, SOON)
+    assert errors_of(outcomes) == {"bob": None, "carol": ConversationEndedError}
+    await eventually(lambda: desk.ended, SOON)  # it was cancelled, in another process's place
+    await nothing_is_left(asking, serving)
+
+
 async def test_an_answer_that_comes_while_the_others_are_given_up_is_an_outcome(sdk: Sdk) -> None:
     sdk.register_handler("bob")(Clerk(lambda message, context: "first"))
     sdk.register_handler("carol")(Clerk(lambda message, context: "second"))

@@ -20,6 +20,7 @@ from agent_messaging import (
     MeetingEventPayload,
     MeetingEventType,
     MessageContext,
+    Outcome,
     ReceivedMessage,
     Record,
     Turn,
@@ -84,6 +85,11 @@ async def answers(sdk: AgentMessaging[Query], plain: AgentMessaging) -> None:
     assert_type(await ask("alice", "bob", Query("?")), Any)
     assert_type(await sdk.sync_conversation.send_and_wait("alice", "bob", Query("?"), response_type=Note), Note)
     assert_type(await plain.conversation.send_and_wait("alice", "bob", {"a": 1}, response_type=Note), Note)
+    ask_many = sdk.conversation.ask_many
+    assert_type(await ask_many("alice", ["bob"], Query("?"), response_type=Note), list[Outcome[Note]])
+    assert_type(await ask_many("alice", ["bob"], Query("?"), 5, first=1), list[Outcome[Any]])
+    assert_type((await ask_many("alice", ["bob"], Query("?"), response_type=Note))[0].answer, Note | None)
+    await ask_many("alice", ["bob"], "?")  # type: ignore[call-overload]
     answer = await ask("alice", "bob", Query("?"), response_type=Note)
     answer.txet  # type: ignore[attr-defined]  # noqa: B018
     await ask("alice", "bob", "?", response_type=Note)  # type: ignore[call-overload]

@@ -144,7 +144,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
         """Pass an open ask on to another agent, whose answer its asker gets as if it had asked that one.
 
         It is `context.forward` for an agent's own code: for an ask that it has read, or that waits for it. In the
-        handler of the ask both are the same; from elsewhere an ask that a handler is at work on is left to that.
+        handler of the ask both are the same; from elsewhere an ask that a handler is at work on is left to that. It
+        takes neither `deliver_at` nor `expires_in`: the asker waits now, and the ask keeps its deadline.
 
         Args:
             agent_external_id: Who has the ask.

@@ -309,7 +309,8 @@ class MeetingPreparation(MeetingTurns[T]):
         """Start a meeting that is ready; its host alone can.
 
         Without an opening message the host holds turn 1 (where it does not speak, the first participant), or the agent
-        that is named. With one, that is the host's turn 1, and the next speaker has turn 2.
+        that is named. With one, that is the host's turn 1, and the next speaker has turn 2. It takes neither
+        `deliver_at` nor `expires_in`, as `speak`: the first turn begins now.
 
         Args:
             host_external_id: The host.
