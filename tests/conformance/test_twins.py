@@ -29,6 +29,7 @@ from agent_messaging.storage.ports import (
     Store,
     Stored,
 )
+from tests.conformance.topics import message_ids, publication
 from tests.conformance.twins import both, opened
 from tests.conformance.world import World
 from tests.fixtures.stores import store_factory
@@ -38,11 +39,12 @@ EXAMPLES = int(os.environ.get("AGENT_MESSAGING_TEST_TWINS", "12"))
 NAMES = ("alice", "bob", "carol", "dave")
 agents = st.integers(0, 2)
 numbers = st.integers(0, 50)
+patterns = st.sampled_from(["a.b", "*.b", "a.>", ">", "é"])
 pairs = st.tuples(agents, agents).filter(lambda pair: pair[0] != pair[1])
 groups = st.fixed_dictionaries(
     {
         "pair": pairs,
-        "kind": st.sampled_from(["note", "talk", "ask"]),
+        "kind": st.sampled_from(["note", "talk", "ask", "publication"]),
         "claim": st.booleans(),
         "limit": st.sampled_from([None, None, 1, 2, 3, 10_000]),
         "attempts": st.sampled_from([1, 5]),
@@ -58,6 +60,8 @@ groups = st.fixed_dictionaries(
 verbs = st.one_of(
     st.tuples(st.just("append"), st.lists(groups, min_size=1, max_size=3)),
     st.tuples(st.just("append"), st.lists(groups, min_size=1, max_size=1)),
+    st.tuples(st.just("subscribe"), agents, patterns),
+    st.tuples(st.just("unsubscribe"), agents, patterns),
     st.tuples(st.just("claim"), agents, st.sampled_from(SENT), st.integers(1, 3), st.booleans(), st.none() | agents),
     st.tuples(st.just("settle"), st.lists(st.tuples(numbers, st.sampled_from(Settling), st.booleans()), max_size=3)),
     st.tuples(st.just("advance"), st.sampled_from([1, 5, 20, 200])),
@@ -135,7 +139,7 @@ class Twins:
         lanes = set()
         for one in wanted:
             sender, recipient = map(self.agent, one["pair"])
-            kind = Kind.ONE_WAY if one["kind"] == "note" else Kind.CONVERSATION
+            kind = Kind.ONE_WAY if one["kind"] in ("note", "publication") else Kind.CONVERSATION
             options: dict[str, Any] = {"mailbox_limit": one["limit"], "max_attempts": one["attempts"]}
             if one["kind"] != "ask":
                 options["deliver_at"] = (
@@ -154,7 +158,10 @@ class Twins:
             lane = (sender, recipient, kind)
             claim = one["claim"] and lane not in lanes and options.get("deliver_at") is None
             lanes.add(lane)
-            group = world.group(sender, recipient, kind=kind, claim=claim, **options)
+            if one["kind"] == "publication":
+                group = publication(world, "a.b" if one["flag"] else "é", sender, **options)
+            else:
+                group = world.group(sender, recipient, kind=kind, claim=claim, **options)
             group.idempotency_key, group.fingerprint = one["key"], str((one["pair"], one["kind"]))
             made.append(group)
         outcomes = self.both(lambda side: side.world.append(*made, now=self.now))
@@ -164,7 +171,7 @@ class Twins:
                     side.claims += outcome.claims.items()
         for group, outcome in zip(made, outcomes[0], strict=True):
             if isinstance(outcome, Stored):
-                self.messages.append(group.deliveries[0].message_id)
+                self.messages += message_ids(group)
                 self.asks += [group.deliveries[0].message_id] if group.ask_timeout is not None else []
 
     def claim(self, recipient: int, kind: Kind, limit: int, ordered: bool, after: int | None) -> None:
@@ -267,6 +274,12 @@ class Twins:
             return  # old ones are dropped, on SQLite when others are left, and the time of a look is the store's own
         self.both(lambda side: side.world.sessions.take_notices([self.agent(recipient)], 2))
 
+    def subscribe(self, agent: int, pattern: str) -> None:
+        self.both(lambda side: side.world.store.topics.subscribe(self.agent(agent), pattern, now=self.now))
+
+    def unsubscribe(self, agent: int, pattern: str) -> None:
+        self.both(lambda side: side.world.store.topics.unsubscribe(self.agent(agent), pattern))
+
     # --- what is there ---
 
     def compare(self) -> None:
@@ -277,6 +290,7 @@ class Twins:
         self.both(lambda side: side.world.sessions.find_ended_asks(self.asks))
         self.both(lambda side: side.world.sessions.find_waits(self.waits, self.now))
         self.both(lambda side: side.world.deliveries.list_dead(None, 100, 0))
+        self.both(lambda side: side.world.store.topics.list_subscriptions(None, None, 100, 0))
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)

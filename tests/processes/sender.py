@@ -6,6 +6,7 @@ concurrency         calls in flight, each begun in the order of its number (1)
 pause               seconds between two calls of one of these (0)
 body                fields of each payload, beside its value
 bodies              payloads to send instead, one call each
+topic               publish there instead; the recipients named are the agents that are subscribed
 key                 true: each call has an idempotency key, and is repeated under it until its outcome is known
 die_after           die by its own hand as soon as so many calls were accepted
 stay                true: go on serving after the last call
@@ -71,7 +72,10 @@ class Sender:
         )
         try:
             with calling as call:
-                call.accept(await self.program.sdk.one_way.send(sender, recipients, body, idempotency_key=key))
+                if (topic := self.settings.get("topic")) is not None:
+                    call.accept(await self.program.sdk.topics.publish(sender, topic, body, idempotency_key=key))
+                else:
+                    call.accept(await self.program.sdk.one_way.send(sender, recipients, body, idempotency_key=key))
         except OutcomeUnknownError:
             return key is None
         except AgentMessagingError as error:
