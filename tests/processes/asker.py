@@ -6,6 +6,7 @@ timeout             seconds, at most; at least half of it (1)
 slow                the longest a handler is told to work, in seconds (0): longer than the timeout makes late answers
 bodies              payloads to send instead, once each, to the first of `to`
 end                 the share of asks after which the conversation is ended by somebody else, while another may wait
+polls               the share of asks that go to all of `to` at once
 read                true: read the whole session after each ask
 seed                of what is drawn
 """
@@ -56,7 +57,10 @@ class Asker:
         if self.random.random() < self.settings.get("end", 0.0):
             ending = asyncio.create_task(self.end(to, self.random.uniform(0.0, timeout)))
         with contextlib.suppress(AgentMessagingError):  # the history has it
-            await self.program.ask(self.agent, to, body, timeout, expect=expect)
+            if self.random.random() < self.settings.get("polls", 0.0):
+                await self.program.ask_many(self.agent, self.settings["to"], body, timeout)
+            else:
+                await self.program.ask(self.agent, to, body, timeout, expect=expect)
         if ending is not None:
             await ending
         if self.settings.get("read"):

@@ -13,6 +13,7 @@ The settings are made by `harness.Lab`:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -115,6 +116,25 @@ class Program:
             call.reply(answer)
         return answer
 
+    async def ask_many(self, asker: str, responders: list[str], body: dict[str, Any], timeout: float) -> None:
+        """Ask several at once, and record it as an ask of each, under a value of its own."""
+        body = {**body, "is_poll": True}
+        with contextlib.ExitStack() as everything:
+            stacks = {responder: everything.enter_context(contextlib.ExitStack()) for responder in responders}
+            calls = {
+                responder: stack.enter_context(
+                    self.history.asking(
+                        asker, responder, body, value=value_of(body, responder), timeout=timeout, org="org"
+                    )
+                )
+                for responder, stack in stacks.items()
+            }
+            for outcome in await self.sdk.conversation.ask_many(asker, responders, body, timeout):
+                with contextlib.suppress(AgentMessagingError), stacks[outcome.recipient]:
+                    if outcome.error is not None:
+                        raise outcome.error
+                    calls[outcome.recipient].reply(outcome.answer)
+
     async def _handle(self, body: dict[str, Any], context: MessageContext) -> Any:
         if context.is_meeting_message:
             return None
@@ -123,7 +143,7 @@ class Program:
             context.attempt,
             recipient=context.receiver_id,
             body=body,
-            value=body["value"],
+            value=value_of(body, context.receiver_id),
             org=context.organization_id,
         ) as run:
             more = await self._act(body, context)
@@ -183,6 +203,11 @@ class Program:
         """End at once, as by `kill -9`, and leave word of it."""
         self.history.record("kill", who=self.history.process, since=time.monotonic_ns(), how="by its own hand")
         os._exit(9)
+
+
+def value_of(body: dict[str, Any], responder: str) -> str:
+    """What the history knows a message by: one that goes to several has a value for each."""
+    return f"{body['value']}-{responder}" if body.get("is_poll") else str(body["value"])
 
 
 def say(line: str) -> None:

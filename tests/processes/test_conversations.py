@@ -37,7 +37,7 @@ async def test_asks_under_random_kills(make_lab: MakeLab) -> None:
         responders = [await lab.start_worker(role, serves=["bob", "carol"]) for role in ("one", "two")]
         pace: dict[str, Any] = {"to": ["bob", "carol"], "timeout": 1.0, "slow": 1.2, "seed": SEED}
         askers = [
-            lab.start("asker", "asking", askers=crowds[0], read=True, **pace),
+            lab.start("asker", "asking", askers=crowds[0], read=True, polls=0.3, **pace),
             lab.start("asker", "ending", askers=crowds[1], end=0.2, **pace),
         ]
         nemesis = Nemesis(lab, [*responders, *askers], longest_pause=1.5)
@@ -88,6 +88,35 @@ async def test_an_asker_killed_while_it_waits(make_lab: MakeLab) -> None:
 
         assert report.asks == {"killed": 1}
         assert report.late_answers == 1
+
+
+async def test_a_poll_whose_asker_is_killed_leaves_nothing_open(make_lab: MakeLab) -> None:
+    async with make_lab() as lab:
+        await lab.register("alice", "bob", "carol")
+        gate = lab.folder / "gate"
+        await lab.start_worker(serves=["bob", "carol"])
+        body = {"act": "until", "path": str(gate)}
+        asker = lab.start("asker", askers=["alice"], to=["bob", "carol"], bodies=[body], timeout=60.0, polls=1.0)
+        await lab.wait_for("h.start", 2)
+        await lab.kill(asker)
+        async with lab.observing() as store:
+            asked = [event["message"] for event in lab.events() if event["e"] == "ask.open"]
+
+            async def are_over() -> bool:
+                return all(ask.state is AskState.CANCELLED for ask in await store.sessions.find_asks(asked))
+
+            assert len(asked) == 2
+            await eventually(are_over, 30.0)
+        gate.touch()
+        await lab.wait_for("settle.ok", 2)
+        async with sdk_of(lab) as sdk:
+            late = await sdk.conversation.get_unread_messages("alice", peek=True)
+            assert [answer["answer"] for answer in late] == ["asker.0-alice-0"] * 2
+
+        report = await lab.judge()
+
+        assert report.asks == {"killed": 2}
+        assert report.late_answers == 2
 
 
 async def test_a_responder_killed_in_its_handler_answers_elsewhere(make_lab: MakeLab) -> None:
