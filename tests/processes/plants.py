@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent_messaging.delivery import runs
+from agent_messaging.delivery import abandonment, runs
 from agent_messaging.ids import uuid7
 from agent_messaging.messaging.conversation import ask as asking
 from agent_messaging.models import AskState, Kind
@@ -265,6 +265,22 @@ class _LeavingOpen(Passing):
     async def close_asks(self, ask_ids: Collection[str], state: AskState, **_: Any) -> list[ports.AskRow]:
         rows = await self.inner.find_asks(ask_ids)
         return [replace(row, state=state) if row.state is AskState.OPEN else row for row in rows]
+
+
+def untold(store: ports.Store) -> ports.Store:
+    """No run learns that its asker has gone."""
+    abandonment.Abandonment._ended = lambda self, ask: None  # type: ignore[method-assign]
+    return store
+
+
+def premature(store: ports.Store) -> ports.Store:
+    """Each run is told at once that its asker has gone."""
+
+    async def wait(asker: abandonment.Abandonment) -> None:
+        asker._left.set()
+
+    abandonment.Abandonment.wait_until_left = wait  # type: ignore[method-assign, assignment]
+    return store
 
 
 class _Timeless(Passing):

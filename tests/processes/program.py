@@ -5,6 +5,7 @@ The settings are made by `harness.Lab`:
     url, name, history        the store, the incarnation's name, the history file
     database, messaging       settings of the SDK's configuration
     serves                    agents whose messages it handles
+    on_abandoned              what becomes of their runs when nobody waits for them: finish, or cancel
     claim_margin              instead of `ports.CLAIM_MARGIN`, so that a test can wait for the hard end of a claim
     early_sign                true: on PostgreSQL, look for the dead more often and believe the early sign sooner
     plants                    names of `plants` to put into the SDK: bugs that a judge must notice
@@ -53,7 +54,7 @@ class Program:
         self._record_the_store()
         self.sdk = AgentMessaging[Any](config)
         for agent in settings.get("serves", ()):
-            self.sdk.register_handler(agent)(self._handle)
+            self.sdk.register_handler(agent, on_abandoned=settings.get("on_abandoned", "finish"))(self._handle)
 
     def _record_the_store(self) -> None:
         build = bootstrap.build_store
@@ -172,6 +173,15 @@ class Program:
             time.sleep(body["seconds"])
         elif act == "status":  # which is no answer to the asker that waits
             await self.sdk.conversation.send_no_wait(context.receiver_id, context.sender_id, {"status": "at work"})
+        elif act == "patient":
+            message = str(context.message_id)
+            self.history.record("h.wait", message=message)
+            say(f"{HOLDING} {body['value']}")
+            try:
+                await context.wait_abandoned()
+            finally:
+                if context.is_abandoned:
+                    self.history.record("h.told", message=message)
         elif act == "until":
             await eventually(Path(body["path"]).exists, 60.0)
         elif act == "raise":

@@ -119,6 +119,28 @@ async def test_a_poll_whose_asker_is_killed_leaves_nothing_open(make_lab: MakeLa
         assert report.late_answers == 2
 
 
+@pytest.mark.parametrize("then", ["finish", "cancel"])
+async def test_an_asker_killed_while_its_run_waits_to_be_told(make_lab: MakeLab, then: str) -> None:
+    """The run in the other process learns of it; cancelled, it has failed in no way."""
+    async with make_lab(limits={"abandoned": 25.0}) as lab:
+        await lab.register("alice", "bob")
+        worker = await lab.start_worker(serves=["bob"], on_abandoned=then)
+        asker = lab.start("asker", askers=["alice"], to=["bob"], bodies=[{"act": "patient"}], timeout=90.0)
+        await worker.wait_for(f"{HOLDING} asker.0-alice-0")
+        await lab.kill(asker)
+        await lab.wait_for("h.told")
+        await lab.wait_for("settle.ok", how="returned" if then == "cancel" else "done")
+
+        report = await lab.judge()
+
+        assert report.asks == {"killed": 1}
+        assert lab.count("ask.final", state="cancelled") == 1
+        assert lab.count("final", state="expired" if then == "cancel" else "done", attempt=int(then == "finish")) == 1
+        assert report.late_answers == int(then == "finish")
+        assert len(report.abandonments) == 1
+        assert worker.is_alive
+
+
 async def test_a_responder_killed_in_its_handler_answers_elsewhere(make_lab: MakeLab) -> None:
     async with make_lab() as lab:
         await lab.register("alice", "bob")

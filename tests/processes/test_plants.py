@@ -113,6 +113,19 @@ async def asked(lab: Lab) -> None:
     await lab.wait_for("ask.ret", len(bodies))
 
 
+async def given_up(lab: Lab) -> None:
+    """Somebody is asked who waits for the asker to go, which it does when its time is over."""
+    await lab.start_worker(serves=["bob"])
+    body = {"act": "patient"}
+    lab.start("asker", askers=["alice"], to=["bob"], bodies=[body], timeout=1.0)
+    await lab.wait_for("ask.ret")
+    if "untold" in lab.settings.get("plants", ()):
+        lab.history.record("limits", abandoned=0.5)
+        await asyncio.sleep(1.0)  # what does not happen has no sign
+    else:
+        await lab.wait_for("h.told")
+
+
 async def met(lab: Lab) -> None:
     """Three processes meet; one of them is silent."""
     meeting = await create_meeting(lab, 0.5)
@@ -146,6 +159,8 @@ async def met_frozen(lab: Lab) -> None:
         (["mixing"], asked, "I7"),
         (["loose"], asked, "I7"),
         (["leaving_open", "timeless"], asked, "I7"),
+        (["untold"], given_up, "I7"),
+        (["premature"], given_up, "I7"),
         (["hiding"], asked, "I10"),
         (["unfair"], met, "I8"),
         (["stuttering"], met, "I9"),
@@ -159,17 +174,17 @@ async def test_a_bug_of_asks_and_meetings_is_found(
     tmp_path: Path, plants: list[str], scenario: Scenario, invariant: str
 ) -> None:
     async with make_lab(tmp_path, scenario, plants=plants) as lab:
-        if scenario is asked:
+        if scenario in (asked, given_up):
             await lab.register("alice", "bob")
         await scenario(lab)
-        report = await lab.report(timeout=1.0 if "timeless" in plants else 30.0)
+        report = await lab.report(timeout=1.0 if plants[-1] in ("timeless", "untold") else 30.0)
         assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
 
 
-@pytest.mark.parametrize("scenario", [asked, met, met_frozen])
+@pytest.mark.parametrize("scenario", [asked, given_up, met, met_frozen])
 async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Path, scenario: Scenario) -> None:
     async with make_lab(tmp_path, scenario) as lab:
-        if scenario is asked:
+        if scenario in (asked, given_up):
             await lab.register("alice", "bob")
         await scenario(lab)
         await lab.judge(timeout=30.0)

@@ -63,7 +63,7 @@ class Run:
             expires=True,
         )
         fate = self.random.choice(
-            ["reply", "reply", "timeout", "late", "ended", "failed", "frozen", "refused", "killed"]
+            ["reply", "reply", "timeout", "late", "told", "ended", "failed", "frozen", "refused", "killed"]
         )
         if fate == "refused":
             self.tell(at + 0.01, "asker", "ask.ret", **call, how="refused", code="mutual_wait")
@@ -74,7 +74,10 @@ class Run:
         begin = at + 0.02
         self.tell(begin, "responder", "claim", **run, seq=n, token=1, since=int(begin * SECOND))
         self.tell(begin + 0.01, "responder", "h.start", **run, value=f"v{n}", recipient="bob")
-        ends = at + 1.3 if fate in ("timeout", "late", "frozen", "killed") else at + 0.5
+        ends = at + 1.3 if fate in ("timeout", "late", "told", "frozen", "killed") else at + 0.5
+        if fate == "told":
+            self.tell(begin + 0.02, "responder", "h.wait", message=id)
+            self.tell(at + 1.2, "responder", "h.told", message=id)
         how = "err" if fate == "failed" else "ok"
         self.tell(ends, "responder", "h.end", **run, how=how, answer=None if how == "err" else answer)
         settled = {"message": id, "seq": n, "token": 1, "how": "dead" if how == "err" else "done"}
@@ -306,6 +309,27 @@ def fail_without_a_failure(events: list[Event], random: random.Random) -> bool:
     if end is None:
         return False
     events.remove(end)
+    return True
+
+
+@fault("I7")
+def tell_a_run_too_late_that_nobody_waits(events: list[Event], random: random.Random) -> bool:
+    told = pick(events, random, e="h.told")
+    if told is None:
+        return False
+    if random.random() < 0.5:
+        events.remove(told)
+    else:
+        told["t"] += 20 * SECOND
+    return True
+
+
+@fault("I7")
+def tell_a_run_that_nobody_waits_which_is_answered(events: list[Event], random: random.Random) -> bool:
+    final = pick(events, random, e="ask.final", state="replied")
+    if final is None:
+        return False
+    events.append({"t": final["t"] - SECOND, "p": "responder", "e": "h.told", "message": final["message"]})
     return True
 
 

@@ -4,6 +4,8 @@ in time      by its deadline and `ask_slack` (0.5 s), a frozen process as soon a
 reply        the answer that was meant for this ask, as its run or its reply has it, and that the store recorded for it
 ended        only after somebody began to end the conversation
 failed       only after the recipient's handler failed, or its process died or left
+given up     a run is told that nobody waits for it only if that is so, and within `abandoned` seconds (15) after its
+             asker has returned without an answer, or has died, if it waits to be told
 afterwards   no ask is open past its deadline, no session is locked, and every answer that was settled is in its
              session, unread unless its ask was replied with it
 """
@@ -18,6 +20,7 @@ from .history import Event
 from .report import Report
 
 SLACK = 0.5
+ABANDONED = 15.0
 GIVING_UP = SECOND // 10
 """The time that a call needs to say that it does not know, after it has waited for the store to the last moment."""
 STATES = {"reply": {"replied"}, "timeout": {"timed_out"}, "ended": {"ended", "cancelled"}, "failed": {"failed"}}
@@ -35,7 +38,9 @@ def judge_asks(facts: Facts, report: Report) -> None:
                 judge.truthful(call.tried, call.outcomes[0])
     judge.nothing_left()
     judge.answers_kept()
+    judge.abandoned()
     report.overruns.sort()
+    report.abandonments.sort()
 
 
 class _AskJudge:
@@ -147,3 +152,33 @@ class _AskJudge:
                     self.report.late_answers += 1
                     if end["answer"] not in unread:
                         self.blame("I7", message.id, "its late answer is not kept unread", end, final)
+
+    def abandoned(self) -> None:
+        told = {(event["message"], event["p"]): event for event in self.facts.others["h.told"]}
+        for event in told.values():
+            final = self.finals.get(event["message"])
+            if final is not None and final["state"] in ("open", "replied"):
+                text = f"its run was told that nobody waits, and the store says {final['state']!r}"
+                self.blame("I7", event["message"], text, event, final)
+        for waits in self.facts.others["h.wait"]:
+            final = self.finals.get(waits["message"])
+            left_at = self.left_at(self.facts.message(waits["message"]))
+            if final is None or final["state"] in ("open", "replied") or left_at is None:
+                continue
+            worker = self.facts.process(waits["p"])
+            known = told.get((waits["message"], waits["p"]))
+            limit = int(self.facts.limits.get("abandoned", ABANDONED) * SECOND)
+            by = worker.grace(max(left_at, waits["t"]), limit)
+            if known is not None:
+                self.report.abandonments.append(max(known["t"] - max(left_at, waits["t"]), 0) / SECOND)
+            if (known["t"] if known is not None else min(worker.ended_at, self.facts.until)) > by:
+                self.blame("I7", waits["message"], "its run was not told in time that nobody waits", waits, known)
+
+    def left_at(self, message: Message) -> int | None:
+        """When its asker had returned without an answer, or had died."""
+        for call in message.value.calls if message.value is not None else ():
+            if call.outcomes:
+                return None if call.outcomes[0]["how"] == "reply" else int(call.outcomes[0]["t"])
+            if call.tried is not None:
+                return min(self.facts.process(call.tried["p"]).ended_at, self.facts.until)
+        return None

@@ -27,6 +27,8 @@ before it began, while `t` is the time after it was answered.
     claim         a store        message, seq, token, attempt, owner, since, [again]: the answer to a repeated append
     h.start       a handler      message, attempt, recipient, [value] [hash] [org] [token] [left]: of its lease, seconds
     h.end         a handler      message, attempt, how: ok | err | cancelled | timeout, [token] [code] [answer]: hash
+    h.wait        a handler      message: it waits for its asker not to wait any more
+    h.told        a handler      message: it was told that nobody waits
     settle.ok     a store        message, seq, token, how: done | retry | dead | returned, since, [reason]
     settle.stale  a store        the same: refused, because the token was not the newest
     withdraw      a store        message, since
@@ -69,7 +71,8 @@ with `deliver_at` or `expires_in`.
 seconds that a process must be silent before its claims may be taken over (without it, any pause explains a repeat);
 `bystander_attempts` that a message may need which is not itself expected to die; `takeover_kill` and
 `takeover_pause`, the seconds until the next run of a message whose process died or froze in its handler; `ask_slack`
-(0.5), the seconds after its deadline by which an ask has returned; `turn_slack` (1), those after which a turn has been
+(0.5), the seconds after its deadline by which an ask has returned; `abandoned` (15), those after which a run that waits
+for it has been told that its asker has gone; `turn_slack` (1), those after which a turn has been
 ended by time.
 
 A program around the public SDK logs its calls and its handlers' runs:

@@ -63,6 +63,8 @@ class Report:
     """Asks by how they returned; `killed` are those whose process did not live to."""
     overruns: list[float] = field(default_factory=list)
     """Seconds by which asks returned after their deadlines, ascending."""
+    abandonments: list[float] = field(default_factory=list)
+    """Seconds after which runs were told that their askers do not wait any more, ascending."""
     late_answers: int = 0
     """Answers to asks that had ended otherwise, kept as unread messages."""
     turns: Counter[str] = field(default_factory=Counter)
@@ -117,7 +119,7 @@ class Report:
             "order": f"{self.order_violations} of {self.order_pairs:,} pairs swapped",
             "mailbox": f"at most {self.depth_max:,} open",
             "asks": f"{_counts(self.asks)}; after the deadline {summarize(self.overruns)}; late answers"
-            f" {self.late_answers}",
+            f" {self.late_answers}; runs told of it {summarize(self.abandonments)}",
             "turns": f"{_counts(self.turns)}; violations {self.turn_violations}, speeches too late {self.lost_turns};"
             f" timed out {summarize(self.timeout_delays)}",
             "reads": f"{self.reads:,}",
