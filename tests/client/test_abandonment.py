@@ -240,6 +240,52 @@ async def test_whoever_answers_first_is_not_abandoned(make_sdk: MakeSdk) -> None
     await nothing_is_left(sdk)
 
 
+async def test_the_runs_that_were_not_first_are_given_up(make_sdk: MakeSdk) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob", "carol", "dave")
+    bob, carol = Patient(), Cancelled()
+    other.register_handler("bob")(bob)
+    other.register_handler("carol", on_abandoned="cancel")(carol)
+
+    @other.register_handler("dave")
+    async def on_question(message: Any, context: MessageContext) -> str:
+        await asyncio.wait_for(bob.contexts.get(), SOON)
+        await asyncio.wait_for(carol.begun.get(), SOON)
+        return "first"
+
+    await one.wait_until_served(["bob", "carol", "dave"])
+    outcomes = await one.conversation.ask_many("alice", ["bob", "carol", "dave"], "?", timeout=SOON, first=1)
+    assert [outcome.answer for outcome in outcomes if outcome.error is None] == ["first"]
+    await asyncio.wait_for(bob.told.wait(), SOON)
+    await asyncio.wait_for(carol.ended.wait(), SOON)
+    await nothing_is_left(one, other)
+
+
+async def test_a_run_that_passed_its_ask_on_is_not_cancelled(
+    make_sdk: MakeSdk, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob", "carol")
+    carol, may_end, has_ended = Patient(), asyncio.Event(), asyncio.Event()
+    other.register_handler("carol")(carol)
+
+    @one.register_handler("bob", on_abandoned="cancel")
+    async def on_question(message: Any, context: MessageContext) -> None:
+        await context.forward("carol")
+        await may_end.wait()
+        has_ended.set()
+
+    await one.wait_until_served(["bob", "carol"])
+    asking = ask(one, "alice", "bob")
+    await asyncio.wait_for(carol.contexts.get(), SOON)
+    asking.cancel()
+    await asyncio.wait_for(carol.told.wait(), SOON)
+    may_end.set()
+    await asyncio.wait_for(has_ended.wait(), SOON)
+    await nothing_is_left(one, other)
+    assert "lost" not in caplog.text
+
+
 async def test_nobody_abandons_what_is_no_ask(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     await sdk.add_people("alice", "bob")

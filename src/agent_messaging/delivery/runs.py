@@ -341,8 +341,11 @@ class Runs(Service):
 
 
 def _give_up(run: Run, task: asyncio.Task[object], is_gone: bool) -> None:
-    """Cancel a run whose asker does not wait any more, if its handler wants that; its delivery may be gone too."""
-    if run.handler is not None and run.handler.on_abandoned == "cancel":
+    """Cancel a run whose asker does not wait any more, if its handler wants that; its delivery may be gone too.
+
+    A run that has passed the ask on goes on by itself: its delivery has ended.
+    """
+    if run.handler is not None and run.handler.on_abandoned == "cancel" and not run.has_passed_on:
         run.is_given_up = True
         run.is_moot = run.is_moot or is_gone
         task.cancel()
