@@ -152,6 +152,7 @@ def test_a_second_asyncio_run_is_refused_with_words_and_may_start_anew(url: str)
         for call in (sdk.list_agents, lambda: sdk.one_way.send("alice", "bob", "x")):
             with pytest.raises(EventLoopError, match=r"in each asyncio\.run"):
                 await call()
+        sdk.unregister_handler("bob")
         sdk.register_handler("bob")(inbox := Inbox())
         async with sdk:
             [receipt] = await sdk.wait([id])
