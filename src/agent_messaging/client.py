@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -146,7 +147,8 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         back is counted an attempt.
 
         Args:
-            on_started: Called once it serves, such as to tell a supervisor.
+            on_started: Called once it serves, and its result awaited if it can be: to tell a supervisor, or to name the
+                agents of bare handlers (`lambda: sdk.serve("*")`).
 
         Raises:
             ConfigurationError: This is not the main thread, which alone hears signals.
@@ -165,8 +167,8 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
         signals.arm()
         try:
             await self.initialize()
-            if on_started is not None:
-                on_started()
+            if on_started is not None and inspect.isawaitable(begun := on_started()):
+                await begun
             await self._lifecycle.wait_until_left()
         except BaseException as error:
             if not await signals.end(type(error)):

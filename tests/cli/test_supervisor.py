@@ -31,6 +31,8 @@ async def on_note(message, context):
         await asyncio.Event().wait()
     if message == "block":
         time.sleep(60)
+    if message == "thread":
+        await asyncio.to_thread(time.sleep, 60)
     if message == "die":
         os._exit(9)
     while message == "ignore":
@@ -254,16 +256,34 @@ async def _withdraw(url: str, id: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process(acme: str, serve: Any) -> None:
+@pytest.mark.parametrize(("payload", "told"), [("ignore", "does not end"), ("thread", "it is cut off")])
+def test_what_a_handler_has_begun_does_not_keep_the_process(acme: str, serve: Any, payload: str, told: str) -> None:
+    """It ignores its cancellation, or the interpreter would wait for its thread."""
     served = serve()
     served.until("Serves bob")
-    id = send(acme, "ignore")
-    served.until("BEGUN ignore")
+    id = send(acme, payload)
+    served.until(f"BEGUN {payload}")
     served.process.send_signal(signal.SIGTERM)
     assert served.end() == 0
-    assert f"the handler of message {id} does not end" in served.text
-    assert "it is cut off" in served.text
+    assert told in served.text
+    assert "Traceback" not in served.text
+    assert "pending" not in served.text
     assert look(acme, id) == ("queued", 0)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_bare_handlers_of_a_program_serve_every_agent(acme: str, serve: Any, program: Path) -> None:
+    program.write_text(
+        PROGRAM.replace("import AgentMessaging", "import AgentMessaging, register_one_way_handler").replace(
+            '@sdk.register_handler("bob")', "@register_one_way_handler"
+        )
+    )
+    served = serve()
+    served.until("Serves * on")
+    send(acme, "hi")
+    served.until("BEGUN hi")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

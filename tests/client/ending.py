@@ -9,6 +9,7 @@ program ends. Where the end is a signal, it waits for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
@@ -50,6 +51,14 @@ async def finish(*_: Any) -> None:
     say("BEGUN")
     await asyncio.sleep(1.0)
     say("FINISHED")
+
+
+async def ignore(*_: Any) -> None:
+    """Goes on, however often it is cancelled."""
+    say("BEGUN")
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
 
 
 def block_the_loop(*_: Any) -> None:
@@ -109,11 +118,13 @@ async def without_close(url: str, work: str, end: str) -> None:
 
 
 class Tell(logging.Handler):
-    """Says when a signal was heard."""
+    """Says when a signal was heard, and when a handler is given up."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if "asks to stop" in record.getMessage():
             say("HEARD")
+        if "does not end" in record.getMessage():
+            say("GIVEN-UP")
 
 
 class Told(AgentMessaging[Any]):
@@ -146,7 +157,7 @@ async def in_a_block(url: str, work: str, drain: float) -> None:
     say("LEFT")
 
 
-SERVED = {"serve": hang_on_the_loop, "finish": finish, "late": block}
+SERVED = {"serve": hang_on_the_loop, "finish": finish, "late": block, "ignore": ignore}
 
 
 def serve(sdk: AgentMessaging[Any], work: str) -> None:

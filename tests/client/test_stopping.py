@@ -165,6 +165,19 @@ async def test_what_does_not_end_in_the_drain_timeout_goes_back_uncounted(
 
 
 @pytest.mark.parametrize("way", WAYS)
+async def test_a_handler_that_ignores_its_cancellation_keeps_no_program(make_sdk: MakeSdk, url: str, way: str) -> None:
+    sdk, id = await leave_a_message(make_sdk)
+    async with program(url, "ignore", f"{way}:0.2") as running:
+        await running.until("BEGUN")
+        running.send(signal.SIGTERM)
+        ended = await running.end()
+    assert_left(ended)
+    assert ended.said[-2:] == ["GIVEN-UP", "LEFT"]
+    assert ended.errors == ""
+    assert await attempts_until_done(sdk, id) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_a_second_signal_ends_the_draining(make_sdk: MakeSdk, url: str, way: str) -> None:
     sdk, id = await leave_a_message(make_sdk)
     async with program(url, "serve", f"{way}:300") as running:

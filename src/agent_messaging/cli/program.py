@@ -15,6 +15,7 @@ import click
 
 from .options import Options
 from .output import note
+from .services import EVERY_AGENT
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
@@ -83,7 +84,7 @@ def served_by(sdk: AgentMessaging[Any]) -> list[str]:
     """The agents that the program has handlers for; "*" for those of bare global handlers."""
     from ..handlers.registry import global_registry
 
-    return sorted({agent or "*" for registry in (sdk._handlers, global_registry) for agent, _, _ in registry})
+    return sorted({agent or EVERY_AGENT for registry in (sdk._handlers, global_registry) for agent, _, _ in registry})
 
 
 def log_to_stderr(options: Options, label: str, level: int) -> None:
@@ -98,15 +99,22 @@ def log_to_stderr(options: Options, label: str, level: int) -> None:
 
 
 def serve(sdk: AgentMessaging[Any], on_started: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM, and return when the SDK is left and all that the program began has ended.
+    """Serve until a signal, and return when the SDK is left and all that the program began has ended.
+
+    Bare handlers serve every agent that no other live process serves by name.
 
     What does not end then, such as a handler that goes on although it was cancelled, ends with the process: soon, with
     a line on stderr and exit code 0, because its message has gone back in order.
     """
     import asyncio
 
+    async def begin() -> None:
+        if EVERY_AGENT in served_by(sdk):
+            await sdk.serve(EVERY_AGENT)
+        on_started()
+
     with asyncio.Runner() as runner:
-        runner.run(sdk.run_until_stopped(on_started=on_started))
+        runner.run(sdk.run_until_stopped(on_started=begin))
         # It goes on while the interpreter ends, which waits for threads that are no daemons.
         watch = threading.Timer(ENDS_WITHIN, _end_all_the_same)
         watch.daemon = True

@@ -39,7 +39,8 @@ def run(ctx: click.Context, target: str, processes: int | None, reload: bool, pl
       agent-messaging run orders.serving:sdk --reload
 
     NAME is an AgentMessaging in MODULE, or a function without arguments that returns one; the folder in which the
-    command runs is searched first. The program chooses its store. A first signal lets what runs end, for at most the
+    command runs is searched first. The program chooses its store. Its bare global handlers serve every agent that no
+    other live process serves by name. A first signal lets what runs end, for at most the
     setting `drain_timeout`; a second one gives it back at once; a third one ends the process. No stop in order
     costs a message an attempt.
 
@@ -62,18 +63,19 @@ def run(ctx: click.Context, target: str, processes: int | None, reload: bool, pl
         def tell(line: str) -> None:
             note(to_json({"supervisor": line}) if options.json else line)
 
-        ctx.exit(Supervisor(command_of(target, options), processes or 1, reload=reload, tell=tell).run())
-    _serve(ctx, target, options, place)
+        command = command_of(target, options, reload=reload)
+        ctx.exit(Supervisor(command, processes or 1, reload=reload, tell=tell).run())
+    _serve(ctx, target, options, place, reload=reload)
 
 
-def command_of(target: str, options: Options) -> Callable[[str], list[str]]:
+def command_of(target: str, options: Options, *, reload: bool) -> Callable[[str], list[str]]:
     """The command line of a process that a supervisor starts, by its place."""
-    shared = ["--json"] * options.json + ["--verbose"] * options.verbose
+    shared = ["--json"] * options.json + ["--verbose"] * options.verbose + ["--reload"] * reload
     python = [sys.executable, "-P", "-m", f"{__package__}.entry"]
     return lambda place: [*python, "run", target, *shared, "--place", place]
 
 
-def _serve(ctx: click.Context, target: str, options: Options, place: str | None) -> None:
+def _serve(ctx: click.Context, target: str, options: Options, place: str | None, *, reload: bool) -> None:
     import logging
 
     from .program import LoadError, load, log_to_stderr, print_traceback, serve, served_by
@@ -86,7 +88,7 @@ def _serve(ctx: click.Context, target: str, options: Options, place: str | None)
 
         from .supervised import Channel
 
-        channel = Channel()
+        channel = Channel(tells_files=reload)
         label = f"process {place.replace('/', ' of ')} (pid {os.getpid()})"
         process["process"], process["processes"] = (int(part) for part in place.split("/"))
         multiprocessing.current_process().name = f"process-{process['process']}"  # `%(processName)s` in logs

@@ -26,9 +26,14 @@ LOOKS_EVERY = 1.0
 
 
 class Channel:
-    """The way to the supervisor. It takes the place of stdin at once, so that no code of the program reads from it."""
+    """The way to the supervisor. It takes the place of stdin at once, so that no code of the program reads from it.
 
-    def __init__(self) -> None:
+    Args:
+        tells_files: The supervisor watches the files of the program.
+    """
+
+    def __init__(self, *, tells_files: bool) -> None:
+        self._tells_files = tells_files
         self._socket = socket.socket(fileno=os.dup(0))
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -41,7 +46,7 @@ class Channel:
 
     def tell_files(self, error: BaseException | None = None) -> None:
         """The files of which the program is made, those in which it failed among them."""
-        files = find_files(error)
+        files = find_files(error) if self._tells_files else set()
         if files != self._files:
             self._files = files
             self._tell(event="files", files=sorted(files))

@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from ..bodies import open_body
 from ..config import MessagingConfig
@@ -139,6 +140,7 @@ class Runs(Service):
                 self.claims.end(self.given_up(run), run.delivery)
             run.is_moot = True  # what it still says settles nothing
             task.cancel()
+            _disown(task)
 
     # --- one run ------------------------------------------------------------------------------------------------------
 
@@ -163,7 +165,7 @@ class Runs(Service):
         except BaseException as error:
             # Anything else is a failure of the handler, also a GeneratorExit or a CancelledError of its own making:
             # a run that is not counted would be repeated for ever.
-            if run.is_moot and is_cancellation(error):
+            if _is_over(run, error):
                 return None
             if run.is_given_up and is_cancellation(error):  # the delivery, queued again, expires with its ask
                 return Settlement(delivery.claim, Settling.RETURNED, reason=GIVEN_UP)
@@ -288,7 +290,7 @@ class Runs(Service):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            if run.is_moot and is_cancellation(error):
+            if _is_over(run, error):
                 return None
             if (returned := self._given_back(delivery, error)) is not None:
                 return returned
@@ -349,3 +351,17 @@ def _give_up(run: Run, task: asyncio.Task[object], is_gone: bool) -> None:
         run.is_given_up = True
         run.is_moot = run.is_moot or is_gone
         task.cancel()
+
+
+def _is_over(run: Run, error: BaseException) -> bool:
+    """Whether a run was cut off whose end is settled: it was cancelled, or its loop has ended without it."""
+    return run.is_moot and (is_cancellation(error) or isinstance(error, GeneratorExit))
+
+
+def _disown(task: asyncio.Task[Any]) -> None:
+    """Let the loop end without a task that ignores its cancellation: `asyncio.run` would wait for it, for ever.
+
+    The task goes on while the loop does. Its end with the loop has been told by then.
+    """
+    asyncio._unregister_task(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]

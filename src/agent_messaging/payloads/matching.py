@@ -181,7 +181,7 @@ def _written(member: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _bare(Decoder().adapter(member).json_schema(mode="serialization", by_alias=False))
+            return _bare(Decoder().adapter(member).json_schema(mode="serialization", by_alias=False)) or None
     except Exception:  # a type that pydantic does not know, or that names a class which is not defined yet
         return None
 
