@@ -102,9 +102,10 @@ class ConversationPolls(ConversationCalls[T]):
     ) -> list[Outcome[Any]]:
         """Ask several agents at once, and wait for their answers.
 
-        Each recipient gets an ask of its own, as by `send_and_wait`; one commit stores them all. An error that concerns
-        one recipient is its outcome and stops no other: it is not registered, nobody serves it, its handler fails, the
-        sender waits for it already, or it does not answer in time.
+        Each recipient gets an ask of its own, as by `send_and_wait`; one commit stores them all, as far as they fit
+        into one (1,000 messages, 8 MiB). An error that concerns one recipient is its outcome and stops no other: it is
+        not registered, nobody serves it, its handler fails, the sender waits for it already, or it does not answer in
+        time.
 
         It always returns by its timeout (and half a second). A late answer is kept as an unread message. A cancelled
         call gives all asks up, unless it has an `idempotency_key`: a repeat under that key then joins those that are
