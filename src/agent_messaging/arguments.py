@@ -156,6 +156,12 @@ def check_timeout(
     raise refuse(field, value, f"is not a number of seconds above 0 and at most {most:.0f}{alternative}.")
 
 
+def check_patience(value: float | None) -> None:
+    """Refuse a timeout that is neither None nor a number of seconds from 0."""
+    if value != 0 or value is False:
+        check_timeout(value, allow_none=True)
+
+
 def check_page(limit: int, offset: int = 0, *, max_limit: int = 1000) -> tuple[int, int]:
     """Return the page as it is: `limit` from 1 to `max_limit`, `offset` from 0.
 

@@ -60,8 +60,7 @@ def make_handler(
         InvalidArgumentError: It cannot be called with (message, context), or an option is out of range.
     """
     check_handler(function)
-    if not isinstance(ordered, bool):
-        raise refuse("ordered", ordered, "must be True or False.")
+    check_flag(ordered, "ordered")
     if concurrency is not None and (
         isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
     ):

@@ -6,7 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from ..arguments import MISSING_MESSAGE, check_external_id, check_instant, check_page, check_recipients, refuse
+from ..arguments import (
+    MISSING_MESSAGE,
+    check_external_id,
+    check_flag,
+    check_instant,
+    check_page,
+    check_recipients,
+    refuse,
+)
 from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
@@ -176,8 +184,7 @@ class OneWayMessenger(Door, Generic[T]):
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
         """
-        if not isinstance(include_read, bool):
-            raise refuse("include_read", include_read, "must be True or False.")
+        check_flag(include_read, "include_read")
         return await self._list(
             recipient_external_id, "recipient", limit, offset, date_from, date_to, unread_only=not include_read
         )

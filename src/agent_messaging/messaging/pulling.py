@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic
 
-from ..arguments import check_external_id, check_timeout, refuse
+from ..arguments import check_external_id, check_patience, check_timeout, refuse
 from ..delivery.engine import Engine
 from ..delivery.names import NAMES_MAX_AGE, AgentName
 from ..delivery.retry import MAX_REASON_LENGTH, describe
@@ -101,8 +101,7 @@ async def receive(
     check_external_id(agent_external_id, field="agent_external_id")
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MAX_LIMIT:
         raise refuse("limit", limit, f"must be a whole number from 1 to {MAX_LIMIT:,}.")
-    if timeout != 0 or timeout is False:
-        check_timeout(timeout, field="timeout", allow_none=True)
+    check_patience(timeout)
     check_timeout(lease, field="lease")
     deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
     agent = await engine.names.get(agent_external_id)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
-from ..arguments import check_external_id, check_page, check_timeout, parse_id, refuse
+from ..arguments import check_external_id, check_page, check_patience, parse_id, refuse
 from ..bodies import open_or_mark
 from ..delivery.forwarding import Step, agents_of
 from ..delivery.names import AgentName
@@ -66,8 +66,7 @@ class Receipts(Door):
         """
         single = isinstance(message_ids, str | UUID)
         ids = _parse_ids(message_ids)
-        if timeout != 0 or timeout is False:
-            check_timeout(timeout, field="timeout", allow_none=True)
+        check_patience(timeout)
         try:
             rows = await self._look(ids) if timeout == 0 else await self._wait(ids, timeout)
         except builtins.TimeoutError as error:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection
 from functools import partial
 
-from ...arguments import check_external_id, check_flag, check_pair, check_thread, check_timeout
+from ...arguments import check_external_id, check_flag, check_pair, check_patience, check_thread
 from ...bodies import open_body
 from ...delivery.current import current_run
 from ...delivery.names import AgentName
@@ -208,8 +208,7 @@ class ConversationMailbox(ConversationCalls[T]):
     ) -> T | None:
         check_pair(recipient_id, sender_id, fields=fields)
         check_thread(thread)
-        if timeout != 0 or timeout is False:
-            check_timeout(timeout, allow_none=True)
+        check_patience(timeout)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         engine = self.engine
         await engine.names.refresh([recipient_id, sender_id])

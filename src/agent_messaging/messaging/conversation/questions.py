@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from typing_extensions import TypeForm
 
-from ...arguments import MISSING_MESSAGE, check_timeout, refuse
+from ...arguments import MISSING_MESSAGE, check_flag, check_timeout
 from ...models import T
 from ...payloads import MISSING
 from .ask import Ask
@@ -118,8 +118,7 @@ class ConversationQuestions(ConversationCalls[T]):
         """
         timeout = self.settings.default_sync_timeout if timeout is None else check_timeout(timeout)
         deadline = asyncio.get_running_loop().time() + timeout
-        if not isinstance(wait_for_session, bool):
-            raise refuse("wait_for_session", wait_for_session, "must be True or False.")
+        check_flag(wait_for_session, "wait_for_session")
         draft = make_draft(
             self.settings,
             "send_and_wait",
