@@ -28,7 +28,7 @@ from agent_messaging.testing.checker import Report, Violation, check
 from agent_messaging.testing.dumping import record_asks, record_meetings, record_sessions
 from agent_messaging.testing.history import Event, History, known_ids, parse_line, read_events, record_final
 from tests.processes.asker import ask
-from tests.processes.participant import take_part
+from tests.processes.participant import attend, hold, take_part
 from tests.processes.partner import converse
 from tests.processes.program import READY, Main, run
 from tests.processes.sender import send
@@ -52,6 +52,8 @@ ASKS_END = 3.0
 ORGANIZATION = "org"
 PROGRAMS: dict[str, Main] = {
     "asker": ask,
+    "attender": attend,
+    "holder": hold,
     "participant": take_part,
     "partner": converse,
     "sender": send,

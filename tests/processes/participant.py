@@ -160,5 +160,28 @@ class Participant:
         self.history.reading(f"meeting:{self.meeting}", [message.id for message in messages], since)
 
 
+async def attend(program: Program) -> None:
+    """Speak for an agent in every meeting to which it is invited, until the process is told to stop."""
+
+    @program.sdk.register_meeting_handler(program.settings["agent"], attend=True)
+    async def answer(message: Any, context: MessageContext) -> dict[str, str]:
+        assert context.turn is not None
+        await asyncio.sleep(program.settings.get("pace", 0.1))
+        return {"value": f"{program.history.process}-{context.turn.number}"}
+
+    await program.stopping.wait()
+
+
+async def hold(program: Program) -> None:
+    """Hold a meeting."""
+    settings = program.settings
+    await program.sdk.meeting.hold(
+        settings["host"],
+        settings["participants"],
+        {"value": f"{program.history.process}-0"},
+        max_turns=settings["max_turns"],
+    )
+
+
 async def take_part(program: Program) -> None:
     await Participant(program).take_part()

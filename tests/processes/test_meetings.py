@@ -12,16 +12,17 @@ from agent_messaging import AgentMessaging, Config, MeetingEventType
 from agent_messaging.testing.checker import Report
 from tests.processes.harness import DATABASE, SEED, STRIKES, Child, Lab, MakeLab, Nemesis
 from tests.processes.participant import LOST, SPOKE, TURN
+from tests.processes.program import READY
 from tests.support import eventually
 
 CREW = ("alice", "bob", "carol")
 
 
-async def create_meeting(lab: Lab, duration: float, crew: Sequence[str] = CREW) -> str:
+async def create_meeting(lab: Lab, duration: float, crew: Sequence[str] = CREW, **bounds: Any) -> str:
     """A meeting of the crew, hosted by the first of it."""
     await lab.register(*crew)
     async with AgentMessaging[Any](Config(url=lab.url, database=DATABASE)) as sdk:
-        return str(await sdk.meeting.create_meeting(crew[0], list(crew[1:]), duration))
+        return str(await sdk.meeting.create_meeting(crew[0], list(crew[1:]), duration, **bounds))
 
 
 async def end_meeting(lab: Lab, meeting: str) -> None:
@@ -194,6 +195,67 @@ async def test_a_turn_that_ran_out_while_nobody_was_there_is_ended_by_the_first_
         report = await lab.judge()
 
         assert lab.count("act.ok", act="time_out", ended_turn=1) == 1
+        assert report.turn_violations == 0
+
+
+@pytest.mark.timeout(120 + 4 * STRIKES)
+async def test_a_meeting_ends_by_itself_under_random_kills(make_lab: MakeLab) -> None:
+    """At the first of its bounds, whoever is there to see it."""
+    async with make_lab(limits={"takeover_kill": None}, seed=SEED) as lab:
+        meeting = await create_meeting(lab, 0.5, max_turns=40, max_duration=9.0)
+        manner = {"pace": 0.2, "silent": 0.2, "seed": SEED}
+        crew = [start_participant(lab, agent, meeting, **manner) for agent in CREW]
+        await lab.wait_for("turn.shown", 1)
+        nemesis = Nemesis(lab, crew, longest_pause=0.5)
+        await nemesis.rage(STRIKES // 6, windows=2, interval=0.3)
+        async with AgentMessaging[Any](Config(url=lab.url, database=DATABASE)) as sdk:
+            transcript = await sdk.meeting.wait_until_ended(meeting, 60.0)
+        for participant in nemesis.victims:
+            assert await participant.wait() == 0, participant.output
+
+        report = await lab.judge()
+
+        assert report.turn_violations == 0
+        assert transcript.reason == ("max_turns" if transcript.turns == 40 else "max_duration")
+
+
+async def test_its_time_that_ran_out_while_nobody_was_there_ends_it_once(make_lab: MakeLab) -> None:
+    """Every process is killed; those that come after the deadline end the meeting, and no turn comes between."""
+    async with make_lab() as lab:
+        meeting = await create_meeting(lab, 60.0, CREW[:2], max_duration=1.0)
+        crew = [start_participant(lab, agent, meeting, pace=1000.0) for agent in CREW[:2]]
+        await lab.wait_for("turn.shown", turn=1)
+        for child in crew:
+            await lab.kill(child)
+        async with lab.observing() as store:
+            while (left := (await store.meetings.list_turns(meeting, limit=10))[-1].left) is not None and left > 0:
+                await asyncio.sleep(left)
+        for agent in CREW[:2]:
+            start_participant(lab, agent, meeting)
+        await lab.wait_for("act.ok", act="time_out")
+
+        report = await lab.judge()
+
+        assert lab.count("act.ok", act="time_out", ended_turn=1) == 1
+        assert report.turns == {"meeting_ended": 1}
+
+
+async def test_a_meeting_whose_holder_is_killed_goes_on_to_its_bound(make_lab: MakeLab) -> None:
+    """The process that holds it dies in the first turn of bob, whose process goes on."""
+    async with make_lab() as lab:
+        await lab.register(*CREW[:2])
+        bob = lab.start("attender", "bob", agent="bob", pace=0.3)
+        await bob.wait_for(READY)
+        holder = lab.start("holder", "holder", host="alice", participants=["bob"], max_turns=3)
+        await lab.wait_for("act.ok", act="start")
+        await lab.kill(holder)
+        async with AgentMessaging[Any](Config(url=lab.url, database=DATABASE)) as sdk:
+            [held] = await sdk.meeting.list_meetings()
+            transcript = await sdk.meeting.wait_until_ended(held.meeting_id, 60.0)
+
+        report = await lab.judge()
+
+        assert (transcript.reason, transcript.turns) == ("max_turns", 3)
         assert report.turn_violations == 0
 
 

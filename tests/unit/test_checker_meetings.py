@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -173,6 +174,16 @@ class Run:
                 self.tell(at + 0.02, f"process-{agent}", "speak.ok", **speech)
             turns.append(turn)
             place = following
+        reason, deadline, most = "max_turns", EPOCH + at + 100.0, count
+        if self.random.random() < 0.5:  # its time is over in one turn more
+            number, agent = count + 1, CREW[place]
+            reason, deadline, most = "max_duration", max(EPOCH + at + 0.4, turns[-1]["deadline"]), count + 1
+            turns.append({"number": number, "agent": agent, "purpose": "speak", "started": EPOCH + at})
+            at = deadline - EPOCH + self.random.random() * 0.3
+            turns[-1] |= {"deadline": deadline, "how": "meeting_ended", "ended": EPOCH + at, "message": None}
+            fired = {"meeting": "m", "act": "time_out", "ended_turn": number, "since": int(at * SECOND)}
+            self.tell(at + 0.01, "process-carol", "act.ok", **fired)
+            most += self.random.randrange(2)
         timeouts = [turn["number"] for turn in turns if turn["how"] == "timed_out"]
         seats = [{"agent": agent, "order": order} for order, agent in enumerate(CREW)]
         facts = {
@@ -180,6 +191,11 @@ class Run:
             "status": "ended",
             "selection": "round_robin",
             "duration": TURN,
+            "max_turns": most,
+            "deadline": deadline,
+            "reason": reason,
+            "endings": [reason],
+            "endings_noted": 1,
             "utc": EPOCH + at + 1.0,
         }
         found = {"seats": seats, "turns": turns, "said": said, "timeouts": timeouts, "noted": len(timeouts)}
@@ -477,6 +493,66 @@ def fire_in_a_turn_that_was_used(events: list[Event], random: random.Random) -> 
     return True
 
 
+@fault("I9")
+def take_a_turn_too_many(events: list[Event], random: random.Random) -> bool:
+    final = meeting_of(events)
+    final["max_turns"] = sum(turn["how"] != "meeting_ended" for turn in final["turns"]) - 1
+    return True
+
+
+@fault("I9")
+def go_on_behind_the_last_turn(events: list[Event], random: random.Random) -> bool:
+    final = meeting_of(events)
+    final |= {"status": "active", "reason": None, "endings": [], "endings_noted": 0, "max_turns": len(final["turns"])}
+    return True
+
+
+@fault("I9")
+def end_before_the_last_turn(events: list[Event], random: random.Random) -> bool:
+    final = meeting_of(events)
+    if final["reason"] != "max_turns":
+        return False
+    final["max_turns"] += 1
+    return True
+
+
+@fault("I9")
+def end_the_meeting_twice(events: list[Event], random: random.Random) -> bool:
+    meeting_of(events)["endings"] *= 2
+    return True
+
+
+@fault("I9")
+def end_the_meeting_for_another_reason(events: list[Event], random: random.Random) -> bool:
+    meeting_of(events)["reason"] = "host_ended"
+    return True
+
+
+@fault("I9")
+def end_the_meeting_before_its_time(events: list[Event], random: random.Random) -> bool:
+    final = meeting_of(events)
+    if final["reason"] != "max_duration":
+        return False
+    final["turns"][-1]["ended"] = final["deadline"] - 0.3
+    return True
+
+
+@fault("I9")
+def end_the_meeting_late(events: list[Event], random: random.Random) -> bool:
+    final = meeting_of(events)
+    if final["reason"] != "max_duration":
+        return False
+    final["turns"][-1]["ended"] += 3.0
+    return True
+
+
+@fault("I9")
+def outlast_the_meeting(events: list[Event], random: random.Random) -> bool:
+    final = meeting_of(events)
+    final["deadline"] = final["turns"][0]["started"] + 0.2
+    return True
+
+
 @fault("I10")
 def insert_into_the_past(events: list[Event], random: random.Random) -> bool:
     reads = [event for event in events if event["e"] == "read"]
@@ -513,7 +589,8 @@ def broken(report: Report) -> set[str]:
 
 
 def test_a_turn_that_ran_out_while_nobody_was_there_may_end_late() -> None:
-    events = Run(5, asks=0).events
+    runs = (Run(seed, asks=0).events for seed in itertools.count(5))
+    events = next(events for events in runs if meeting_of(events)["reason"] == "max_turns")
     final = meeting_of(events)
     last = final["turns"][-1]
     last |= {"how": "timed_out", "ended": last["deadline"] + 50.0, "message": None}

@@ -67,6 +67,10 @@ async def record_meetings(history: History, store: ports.Store) -> None:
             status=meeting.status.value,
             selection=meeting.selection.value,
             duration=meeting.turn_duration,
+            silent=None if meeting.host_speaks else names[meeting.host_id],
+            max_turns=meeting.max_turns,
+            deadline=_instant(meeting.deadline_at),
+            reason=meeting.end_reason.value if meeting.end_reason else None,
             seats=[
                 {"agent": names[seat.agent_id], "order": seat.join_order, "left": _instant(seat.left_at)}
                 for seat in seats
@@ -91,6 +95,8 @@ async def record_meetings(history: History, store: ports.Store) -> None:
             ],
             timeouts=[event.data["turn"] for event in events if event.type is MeetingEventType.TIMEOUT_OCCURRED],
             noted=sum(row.message_type is MessageType.TIMEOUT for row in said),
+            endings=[event.data["reason"] for event in events if event.type is MeetingEventType.MEETING_ENDED],
+            endings_noted=sum(row.message_type is MessageType.ENDING for row in said),
         )
 
 

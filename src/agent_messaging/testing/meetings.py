@@ -1,10 +1,12 @@
-"""I8 and I9: one turn at a time, whatever dies or freezes, and each turn that runs out ends once, in time.
+"""I8 and I9: one turn at a time, whatever dies or freezes; a turn that runs out, and a meeting, ends once, in time.
 
     I8  turns are numbered 1, 2, 3, …, each begins when the one before it ends, and its deadline never moves; at most
         one speech is accepted under each, that of its holder in its time, any other is refused and nowhere in the
         transcript; the holder is the one that the last speaker named, or the next who attends in the order of joining
     I9  a turn that its holder does not end is ended by time, once (one act, one event, one note), not before its
-        deadline, and not later than `turn_slack` (1 s) after it while some process was there all the time
+        deadline, and not later than `turn_slack` (1 s) after it while some process was there all the time; a meeting
+        ends once, with one event and one note, at the first of its bounds: it has no more turns than `max_turns`, and
+        no turn outlasts its deadline, which ends it as the turn that it cuts off
 
 The state of the store at the end (`meeting.final`) counts; all that processes tried, were told and were shown must
 agree with it. Instants of the store are wall-clock time, tied to the history's clock by the `utc` of that event.
@@ -34,6 +36,7 @@ def judge_meetings(facts: Facts, report: Report) -> None:
         judge.speeches()
         judge.shown()
         judge.timeouts()
+        judge.ending()
     report.timeout_delays.sort()
 
 
@@ -45,6 +48,8 @@ class _MeetingJudge:
         self.id: str = final["meeting"]
         self.slack = facts.limits.get("turn_slack", SLACK)
         self.turns: list[Event] = final["turns"]
+        self.deadline: float | None = final.get("deadline")
+        """When the meeting ends by time."""
         self.by_number: dict[int, Event] = {turn["number"]: turn for turn in self.turns}
         self.offset = final["t"] - int(final["utc"] * SECOND)
         """Added to the store's time, it gives the history's."""
@@ -68,9 +73,12 @@ class _MeetingJudge:
             duration = self.final.get("duration")
             if duration is not None and turn["purpose"] == "speak":
                 given = turn["deadline"] - turn["started"]
+                if self.deadline is not None:
+                    duration = min(duration, self.deadline - turn["started"])
                 if abs(given - duration) > TOLERANCE:
                     self.blame("I8", f"turn {turn['number']} was given {given:.3f} s of {duration:g} s", turn)
-            if turn.get("how") != "timed_out" and (turn.get("ended") or 0) > (turn.get("deadline") or 1e18) + TOLERANCE:
+            late = (turn.get("ended") or 0) > (turn.get("deadline") or 1e18) + TOLERANCE
+            if late and turn.get("how") != "timed_out" and not self.is_cut_off(turn):
                 self.blame("I8", f"turn {turn['number']} was used after its deadline", turn)
         for turn, following in pairwise(self.turns):
             if turn.get("ended") != following["started"]:
@@ -84,14 +92,18 @@ class _MeetingJudge:
         for tried in self.told("speak.try"):
             if "next" in tried:
                 named[tried["turn"]].add(tried["next"])
-        for turn, following in pairwise(self.turns):
+        seats = sorted(self.final["seats"], key=lambda seat: seat["order"])
+        place_of = {seat["agent"]: seat["order"] for seat in seats}
+        speaking = [turn for turn in self.turns if turn["purpose"] == "speak"]
+        for turn, following in pairwise(speaking):
             order = [
                 seat["agent"]
-                for seat in sorted(self.final["seats"], key=lambda seat: seat["order"])
+                for seat in seats
                 if seat.get("left") is None or seat["left"] > following["started"] or seat["agent"] == turn["agent"]
+                if seat["agent"] != self.final.get("silent")
             ]
-            place = order.index(turn["agent"]) if turn["agent"] in order else -1
-            expected = order[(place + 1) % len(order)]
+            behind = [agent for agent in order if place_of[agent] > place_of.get(turn["agent"], -1)]
+            expected = (behind or order)[0]
             if following["agent"] != expected and following["agent"] not in named[turn["number"]]:
                 text = f"turn {following['number']} went to {following['agent']!r}, and was {expected!r}'s"
                 self.blame("I8", text, turn, following)
@@ -169,11 +181,12 @@ class _MeetingJudge:
             expected = 1 if turn.get("how") == "timed_out" and turn["purpose"] == "speak" else 0
             if events[number] != expected:
                 self.blame("I9", f"turn {number} has {events[number]} events of its time, not {expected}", turn)
-            if number in fired and turn.get("how") != "timed_out":
+            is_cut_off = self.is_cut_off(turn)
+            if number in fired and turn.get("how") != "timed_out" and not is_cut_off:
                 self.blame("I9", f"turn {number} was ended by time and otherwise", fired[number], turn)
             if deadline is None:
                 continue
-            if turn.get("how") == "timed_out":
+            if turn.get("how") == "timed_out" or is_cut_off:
                 self.report.timeout_delays.append(max(0.0, ended - deadline))
                 act = fired.get(number)
                 early = ended < deadline - TOLERANCE
@@ -187,6 +200,29 @@ class _MeetingJudge:
                 self.blame("I9", f"turn {number} was not ended by time, for {late:.3f} s", turn)
         if self.final["noted"] != events.total():
             self.blame("I9", f"{self.final['noted']} notes tell of {events.total()} turns that ended by time")
+
+    def is_cut_off(self, turn: Event) -> bool:
+        """Whether the time of the meeting has ended the turn."""
+        return bool(turn.get("how") == "meeting_ended" and self.final.get("reason") == "max_duration")
+
+    def ending(self) -> None:
+        final, most = self.final, self.final.get("max_turns")
+        has_ended = final["status"] == "ended"
+        taken = sum(turn["purpose"] == "speak" and turn.get("ended") is not None for turn in self.turns)
+        endings = final.get("endings", [final.get("reason")] * has_ended)
+        if endings != [final.get("reason")] * has_ended or final.get("endings_noted", has_ended) != has_ended:
+            self.blame("I9", f"the meeting is {final['status']} and its ending was told otherwise: {endings}", final)
+        if most is not None and (taken > most or (taken == most and not has_ended)):
+            self.blame("I9", f"the meeting has had {taken} turns of {most}, and is {final['status']}", final)
+        if final.get("reason") == "max_turns" and taken != most:
+            self.blame("I9", f"the meeting ended by its turns with {taken} of {most}", final)
+        last = self.turns[-1] if self.turns else None
+        if final.get("reason") == "max_duration" and (last is None or last.get("how") != "meeting_ended"):
+            self.blame("I9", "the meeting ended by time, and its last turn otherwise", last)
+        if self.deadline is not None:
+            for turn in self.turns:
+                if turn.get("deadline") is None or turn["deadline"] > self.deadline + TOLERANCE:
+                    self.blame("I9", f"turn {turn['number']} was to outlast its meeting", turn)
 
     def longest_presence(self, begin: int, end: int) -> float:
         """The longest time between these moments, in seconds, for which one process was there and not frozen."""
