@@ -354,7 +354,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
     @rule(recipients=st.lists(AGENTS, min_size=1, max_size=3, unique=True), limit=st.integers(1, 3))
     def take_notices(self, recipients: list[int], limit: int) -> None:
         to = [self.agents[number] for number in recipients]
-        rows = self.run(self.world.sessions.take_notices(to, limit))
+        rows = self.run(self.world.sessions.take_notices(to, limit, now=self.now))
         left = [letter for letter in self.model.notices if letter.recipient in to]
         taken = [letter for letter in left if letter.message_id in ids(rows)]
         assert ids(rows) == [letter.message_id for letter in taken]

@@ -272,7 +272,7 @@ class Twins:
     def notices(self, recipient: int) -> None:
         if self.seconds > 50:
             return  # old ones are dropped, on SQLite when others are left, and the time of a look is the store's own
-        self.both(lambda side: side.world.sessions.take_notices([self.agent(recipient)], 2))
+        self.both(lambda side: side.world.sessions.take_notices([self.agent(recipient)], 2, now=self.now))
 
     def subscribe(self, agent: int, pattern: str) -> None:
         self.both(lambda side: side.world.store.topics.subscribe(self.agent(agent), pattern, now=self.now))

@@ -311,7 +311,9 @@ class SessionStore(Protocol):
 
     # --- notices ---
 
-    async def take_notices(self, recipient_ids: Collection[str] | None, limit: int) -> list[MessageRow]:
+    async def take_notices(
+        self, recipient_ids: Collection[str] | None, limit: int, *, now: datetime | None = None
+    ) -> list[MessageRow]:
         """Take what was left for the notification handlers of these agents (`NewGroup.notify`), or all; oldest first.
 
         At most so many, and none behind the one with which they reach 8 MiB; none is left where none is answered. Each

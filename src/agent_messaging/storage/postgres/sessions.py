@@ -269,17 +269,19 @@ class PostgresSessions:
 
     # --- notices ---
 
-    async def take_notices(self, recipient_ids: Collection[str] | None, limit: int) -> list[MessageRow]:
+    async def take_notices(
+        self, recipient_ids: Collection[str] | None, limit: int, *, now: datetime | None = None
+    ) -> list[MessageRow]:
         if recipient_ids is not None and not recipient_ids:
             return []
         ids = None if recipient_ids is None else list(recipient_ids)
-        (row,) = await self._fetch("take_notices_find", ids)
+        (row,) = await self._fetch("take_notices_find", ids, now)
         if not row["found"]:
             return []
 
         async def work(connection: Connection) -> Any:
-            await connection.execute(_SQL["drop_notices"])
-            return await connection.fetch(_SQL["take_notices"], ids, limit, self.most_bytes)
+            await connection.execute(_SQL["drop_notices"], now)
+            return await connection.fetch(_SQL["take_notices"], ids, limit, self.most_bytes, now)
 
         return [to_message(row) for row in await self._engine.run(work, write=True)]
 

@@ -276,9 +276,11 @@ class SQLiteSessions:
 
     # --- notices ---
 
-    async def take_notices(self, recipient_ids: Collection[str] | None, limit: int) -> list[MessageRow]:
+    async def take_notices(
+        self, recipient_ids: Collection[str] | None, limit: int, *, now: datetime | None = None
+    ) -> list[MessageRow]:
         """See the port."""
-        instant = self._clock.now()
+        instant = self._clock.now(now)
 
         def find(connection: apsw.Connection) -> list[Any]:
             return notices.find(connection, recipient_ids, limit, self.most_bytes, instant)

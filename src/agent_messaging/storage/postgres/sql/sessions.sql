@@ -466,10 +466,13 @@ from taken d join messages m on m.seq = d.seq
 delete from waits where id = $1::text::uuid
 
 -- name: take_notices_find
-select $1::text[] is null and exists (select from notices n where n.created_at <= store_now()) or exists (
+with moment as materialized (
+  select coalesce($2::timestamptz, store_now()) as now
+)
+select $1::text[] is null and exists (select from notices n where n.created_at <= (select m.now from moment m)) or exists (
   select from unnest($1::text[]::uuid[]) as i (recipient_id)
   cross join lateral (
-    select from notices n where n.recipient_id = i.recipient_id and n.created_at <= store_now() limit 1
+    select from notices n where n.recipient_id = i.recipient_id and n.created_at <= (select m.now from moment m) limit 1
   ) one
 ) as found
 
@@ -477,7 +480,7 @@ select $1::text[] is null and exists (select from notices n where n.created_at <
 -- Everybody's: those whom nobody asks for are dropped by whoever asks. The oldest come first.
 with late as materialized (
   select n.seq from notices n
-  where n.created_at < store_now() - interval '1 minute'
+  where n.created_at < (select coalesce($1::timestamptz, store_now()) - interval '1 minute')
   order by n.created_at limit 10000
   for update skip locked
 )
@@ -485,10 +488,13 @@ delete from notices n using late l where n.seq = l.seq
 
 -- name: take_notices
 -- None behind the one with which they reach so many bytes, as far as their messages are still there.
-with locked as materialized (
+with moment as materialized (
+  select coalesce($4::timestamptz, store_now()) as now
+),
+locked as materialized (
   select n.seq from notices n
   where ($1::text[] is null or n.recipient_id = any($1::text[]::uuid[]))
-    and n.created_at >= store_now() - interval '1 minute' and n.created_at <= store_now()
+    and n.created_at >= (select m.now - interval '1 minute' from moment m) and n.created_at <= (select m.now from moment m)
   order by n.seq limit $2::bigint
   for update skip locked
 ),
