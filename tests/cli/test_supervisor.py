@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -312,3 +313,29 @@ async def test_it_tells_when_it_has_started(url: str) -> None:
 
     await asyncio.wait_for(sdk.run_until_stopped(on_started=started), 30)
     assert told == [True]
+
+
+CHILD = """
+import os, signal, sys, time
+def stop(number, frame):
+    os.write(0, b'{"event": "ready"}' + bytes([10]))  # it had just started when the signal came
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("BEGUN", flush=True)
+time.sleep(60)
+"""
+SUPERVISOR = """
+import sys
+from agent_messaging.cli.supervisor import Supervisor
+command = [sys.executable, "-c", sys.argv[1]]
+sys.exit(Supervisor(lambda place: command, 3, reload=False, tell=print).run())
+"""
+
+
+def test_a_process_that_is_ready_when_it_is_told_to_stop_brings_no_others() -> None:
+    with subprocess.Popen([sys.executable, "-c", SUPERVISOR, CHILD], stdout=subprocess.PIPE, text=True) as process:
+        served = Served(process)
+        served.until("BEGUN")
+        process.send_signal(signal.SIGTERM)
+        assert served.end() == 0
+    assert served.text.count("BEGUN") == 1

@@ -176,7 +176,7 @@ class Supervisor:
             process.files |= {file: _stamp(file) for file in fact["files"] if file not in process.files}
             return
         process.is_ready = True
-        if not self._has_served:
+        if not (self._has_served or self._stops or process.is_outdated):
             self._has_served = True
             for other in self._processes:
                 if other.child is None and other.due_at is None:
