@@ -166,4 +166,5 @@ __all__ = [
     "register_meeting_handler",
     "register_message_notification_handler",
     "register_one_way_handler",
+    "unregister_handler",
 ]

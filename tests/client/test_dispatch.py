@@ -24,6 +24,7 @@ from agent_messaging import (
     register_meeting_handler,
     register_message_notification_handler,
     register_one_way_handler,
+    unregister_handler,
 )
 from tests.client.meeting_support import Table
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
@@ -189,6 +190,11 @@ async def test_global_handlers_of_every_kind_are_chosen_by_type_too(sdk: Sdk, to
     await eventually(lambda: sorted(name for name, _ in took.seen), SOON, until=lambda seen: len(seen) == 2)
     assert {name for name, _ in took.seen} == {"talk order", "notice order"}
     assert len([one for one in list_handlers() if one[1] is HandlerContext.ONE_WAY]) == 3
+    rest = took.by("rest")
+    register_one_way_handler(rest)
+    assert unregister_handler(rest, agent="carol") is False
+    assert unregister_handler(rest) is True
+    assert unregister_handler(rest) is False
     newest = get_handler(HandlerContext.ONE_WAY)
     assert newest is not None
     assert newest.__qualname__ == "note question"

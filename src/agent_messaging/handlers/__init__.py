@@ -11,6 +11,7 @@ from .registry import (
     register_meeting_handler,
     register_message_notification_handler,
     register_one_way_handler,
+    unregister_handler,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "register_meeting_handler",
     "register_message_notification_handler",
     "register_one_way_handler",
+    "unregister_handler",
 ]

@@ -178,8 +178,8 @@ class Registry:
         }
         self._changed()
 
-    def unregister(self, agent: str, function: AnyHandler | None = None) -> bool:
-        """Forget a handler of one agent, or (None) all of them; False if there was none."""
+    def unregister(self, agent: str | None, function: AnyHandler | None = None) -> bool:
+        """Forget a handler of one agent, or all of them (no function); False if there was none."""
         found = {key: handlers for key, handlers in self._handlers.items() if key[0] == agent}
         left = {key: None if function is None else handlers.leave(function) for key, handlers in found.items()}
         for key, handlers in left.items():
@@ -426,6 +426,18 @@ def get_handler(context: HandlerContext, agent: str | None = None) -> AnyHandler
     """
     found = global_registry.find(agent, context) or global_registry.find(None, context)
     return found.newest.function if found else None
+
+
+def unregister_handler(function: AnyHandler, *, agent: str | None = None) -> bool:
+    """Forget a global handler, for every kind of message; False if there was none.
+
+    A run that has begun goes on.
+
+    Args:
+        function: The function that was registered.
+        agent: External id of the agent for which it was registered; None if for all.
+    """
+    return global_registry.unregister(agent, function)
 
 
 def clear_handlers() -> None:
