@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from agent_messaging import exceptions
+from agent_messaging.ids import uuid7
 from agent_messaging.models import DeliveryState, Kind, Receipt
 from agent_messaging.storage import ports
+from agent_messaging.storage.topics import SPARE_BITS
 from agent_messaging.testing.checker import check
 from agent_messaging.testing.history import (
     Event,
@@ -349,6 +351,24 @@ class TestRecordingDeliveries:
             ("send.no", None, "mailbox_full"),
         ]
         assert [(event["e"], event["message"]) for event in events[10:]] == [("claim", "a")]
+
+    async def test_a_publication_is_a_call_to_those_it_went_to(self, history: History) -> None:
+        one, nobody, crowded = group("a", "b"), group(), group("c")
+        for made in (one, nobody, crowded):
+            made.publication = ports.Publication(uuid7(spare_bits=SPARE_BITS), "orders.new")
+        outcomes = [ports.Stored(), ports.Stored(), ports.TooManySubscribers(1)]
+        store, _ = recording(history, sends=True, append=outcomes)
+        await store.append([one, nobody, crowded], owner="me")
+        events = written(history)
+        assert [(event["e"], event.get("to"), event.get("ids")) for event in events] == [
+            ("send.try", ["to-a", "to-b"], ["a", "b"]),
+            ("send.ok", None, ["a", "b"]),
+            ("send.try", [], None),
+            ("send.ok", None, []),
+            ("send.try", ["to-c"], ["c"]),
+            ("send.no", None, None),
+        ]
+        assert check(read_events(history.path)).acked == 2
 
     async def test_an_append_with_an_unknown_outcome_is_repeated(self, history: History) -> None:
         store, scripted = recording(history, sends=True, append=exceptions.OutcomeUnknownError())

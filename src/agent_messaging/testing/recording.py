@@ -50,16 +50,17 @@ class RecordingDeliveries(_Recorder[ports.DeliveryStore]):
         budget: float | None = None,
         now: datetime | None = None,
     ) -> list[ports.AppendOutcome]:
-        calls = [self._start_call(group) for group in groups] if self._sends else []
+        # Whom a publication goes to is known when it is stored: it is recorded then.
+        calls = [None if group.publication else self._start_call(group) for group in groups] if self._sends else []
         since = time.monotonic_ns()
         try:
             outcomes = await self._inner.append(groups, owner=owner, repeat=repeat, budget=budget, now=now)
         except BaseException as error:
-            for call in calls:
+            for call in filter(None, calls):
                 call.fail(error)
             raise
-        for call, group, outcome in zip(calls, groups, outcomes, strict=False):
-            self._end_call(call, group, outcome)
+        for begun, group, outcome in zip(calls, groups, outcomes, strict=False):
+            self._end_call(begun or self._start_call(group), group, outcome)
         for group, outcome in zip(groups, outcomes, strict=True):
             if isinstance(outcome, ports.Stored):
                 if group.ask_timeout is not None:
@@ -119,7 +120,7 @@ class RecordingDeliveries(_Recorder[ports.DeliveryStore]):
             group.sender_id,
             [delivery.recipient_id for delivery in group.deliveries],
             json.loads(group.content),
-            value=group.deliveries[0].message_id,
+            value=group.deliveries[0].message_id if group.publication is None else group.publication.first_id,
             kind=group.kind.value,
             ids=[delivery.message_id for delivery in group.deliveries],
             scheduled=group.deliver_at is not None,
@@ -139,6 +140,8 @@ class RecordingDeliveries(_Recorder[ports.DeliveryStore]):
                 call.refuse("agent_not_found")
             case ports.MailboxFull():
                 call.refuse("mailbox_full")
+            case ports.TooManySubscribers():
+                call.refuse("too_many_subscribers")
             case ports.NotWaiting():
                 call.refuse("session_state")
             case ports.SessionLocked():
