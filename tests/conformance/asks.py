@@ -575,6 +575,16 @@ class RunAnswerConformance(StoreFixtures):
         await world.answer(now=world.at(2))
         assert (await world.receipt(ask)).read_at == world.at(1)
 
+    async def test_repeating_a_settlement_tells_again_of_the_ask_that_failed(self, world: World) -> None:
+        ask = await world.ask(owner=world.dave)
+        run = await world.claim_talk()
+        failed = [EndedAsk(ask, AskState.FAILED, world.dave)]
+        for _ in range(2):
+            settled = await world.settle(run, Settling.DEAD, reason="broken")
+            assert (settled.moved, settled.ended_asks) == ([True], failed)
+        settled = await world.settle([run, run], Settling.DEAD, reason="broken")
+        assert (settled.moved, settled.ended_asks) == ([True, True], failed)
+
     async def test_repeating_a_settlement_stores_its_answer_once(self, world: World) -> None:
         ask = await world.ask()
         session = (await world.session()).session_id

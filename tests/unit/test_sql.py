@@ -36,6 +36,7 @@ ONE_SIDED = {
         "answers_find": "one writer: looks first, then writes what is decided",
         "asks_end": "one writer: what is to end is found first, so that one statement ends all",
         "asks_find_claimed": "the same",
+        "asks_find_failed": "PostgreSQL finds and ends them in one statement",
         "asks_find_late": "the same",
         "asks_find_of_processes": "the same",
         "asks_find_returned": "the same",

@@ -483,9 +483,9 @@ class DeliveryStore(Protocol):
         as a message in the delivery's session, done from the start: if the delivery is an ask that is open it ends it
         as `replied` and is read, otherwise it is unread; the message of an ask becomes read with its answer, also with
         a late one. Nothing is stored for a settlement that did not move.
-        Repeating a settlement that took effect answers moved=True again as long as the delivery was not claimed
-        meanwhile, whatever else became of it (redriven, expired, withdrawn, read); another end than the one that took
-        effect is refused.
+        Repeating a settlement that took effect answers moved=True again, and tells again of the ask that it ended, as
+        long as the delivery was not claimed meanwhile, whatever else became of it (redriven, expired, withdrawn, read);
+        another end than the one that took effect is refused.
         """
         ...
 

@@ -63,6 +63,12 @@ def follow(connection: apsw.Connection, seqs: Sequence[int], instant: Instant) -
     return [ended for _, ended, _ in failed], origins
 
 
+def find_failed(connection: apsw.Connection, seqs: Sequence[int]) -> list[EndedAsk]:
+    """Those of these asks that failed."""
+    rows = fetch(connection, _SQL["asks_find_failed"], {"seqs": encode(seqs)}) if seqs else []
+    return [EndedAsk(ask_id, AskState.FAILED, origin) for ask_id, origin in rows]
+
+
 def find_workers(connection: apsw.Connection, seqs: Sequence[int]) -> set[str]:
     """The processes at work on these."""
     return set(fetch(connection, _SQL["asks_find_workers"], {"seqs": encode(seqs)})) if seqs else set()

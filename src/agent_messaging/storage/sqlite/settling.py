@@ -44,6 +44,7 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
     rows = []
     answers: list[tuple[int, NewAnswer, bool]] = []
     returned: list[int] = []
+    failed_before: list[int] = []
     for settlement in settlements:
         row = found.get(settlement.claim.seq)
         if row is None or row[2] != settlement.claim.token:
@@ -60,6 +61,8 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
         elif not _took_effect(note, state, event):
             ended.moved.append(False)
             continue
+        elif is_ask and target is DeliveryState.DEAD and seq not in returned:
+            failed_before.append(seq)
         ended.moved.append(True)
         if target.is_final and origin is not None:
             ended.origins.add(origin)
@@ -71,6 +74,7 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
         failed, origins = asks.follow(connection, returned, instant)
         ended.asks += failed
         ended.origins |= origins
+    ended.asks += asks.find_failed(connection, sorted({*failed_before}))
     if answers:
         _answer(connection, answers, owner, instant, ended)
     return ended

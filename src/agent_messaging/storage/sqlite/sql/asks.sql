@@ -167,6 +167,13 @@ cross join deliveries as d on d.seq = a.seq
 cross join messages as m on m.seq = a.seq
 where d.state = iif(a.state = 'open', 'dead', 'queued')
 
+-- name: asks_find_failed
+-- Of these, those that failed.
+select json_group_array(json_array(m.id, a.origin))
+from jsonb_each(:seqs) as wanted
+cross join asks as a on a.seq = wanted.value and a.state = 'failed'
+cross join messages as m on m.seq = a.seq
+
 -- name: asks_find_late
 select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct origin)) from (
   select seq, origin from asks where state = 'open' and deadline_due <= :now order by deadline_due limit :limit
