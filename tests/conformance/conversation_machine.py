@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -19,8 +20,11 @@ from agent_messaging.storage.ports import (
     AskRow,
     Claim,
     EndedAsk,
+    Forwarded,
+    ForwardingStore,
     MutualWait,
     NewEnding,
+    NewForward,
     NewGroup,
     NewWait,
     Service,
@@ -70,6 +74,11 @@ class ConversationMachine(StoreMachine[ConversationModel]):
     def __init__(self, make_store: StoreFactory, runner: asyncio.Runner) -> None:
         super().__init__(make_store, runner, ConversationModel())
         self.endings = []
+
+    @property
+    def forwarding(self) -> ForwardingStore:
+        """The port by which asks are passed on."""
+        return self.world.store.forwarding
 
     def pick_ask(self, number: int) -> Question:
         return list(self.model.asks.values())[number % len(self.model.asks)]
@@ -204,6 +213,72 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         if repeat and then is None and was_open:
             again = self.run(self.world.deliveries.settle([settlement], owner=self.owners[0], now=self.now))
             assert again.moved == [True]
+
+    # --- passing on -----------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.model.asks)
+    @rule(
+        number=PICK,
+        live=MOSTLY,
+        holder=MOSTLY,
+        to=AGENTS,
+        bound=MOSTLY,
+        expected=st.sampled_from([False, False, True]),
+        limit=st.sampled_from([None, None, 3]),
+        owner=OWNERS,
+        repeat=st.booleans(),
+    )
+    def forward(
+        self,
+        number: int,
+        live: bool,
+        holder: bool,
+        to: int,
+        bound: bool,
+        expected: bool,
+        limit: int | None,
+        owner: int,
+        repeat: bool,
+    ) -> None:
+        asks = [ask for ask in self.model.asks.values() if ask.state is OPEN] if live else []
+        ask = asks[number % len(asks)] if asks else self.pick_ask(number)
+        # By the run that has it, where one has; sometimes by another one, or from outside.
+        ours = [ask.letter, *(step.kept for step in ask.hops)]
+        claims = [claim for id, claim in self.claims if any(letter.message_id == id for letter in ours)]
+        claim = claims[-1 if live else number % len(claims)] if claims and bound else None
+        run = next((self.model.letter(id) for id, made in self.claims if made == claim), None)
+        by, kept_id, moved = self.owners[owner], new_id(), ask.letter
+        wanted = NewForward(
+            ask.id,
+            ask.letter.recipient if holder else self.agents[number % len(self.agents)],
+            self.agents[to],
+            kept_id=kept_id,
+            session_id=new_id(),
+            claim=claim,
+            only_if_expected=expected,
+            mailbox_limit=limit,
+        )
+        outcome = self.run(self.forwarding.forward(wanted, owner=by, now=self.now))
+        reached = {(one.letter.sender, one.letter.recipient) for one in self.model.open_asks()}
+        answered = self.model.forward(wanted, None if claim is None or run is None else (run, claim.token), by)
+        if isinstance(answered, MutualWait):
+            assert isinstance(outcome, MutualWait), (outcome, answered)
+            path = outcome.path
+            assert (len(path), path[0], path[-2:]) == (
+                len(answered.path),
+                wanted.to_id,
+                [ask.letter.sender, wanted.to_id],
+            )
+            assert all(pair in reached for pair in pairwise(path[:-1]))
+            return
+        if isinstance(answered, Forwarded) and isinstance(outcome, Forwarded):
+            assert outcome.left == pytest.approx(answered.left, abs=0.01)
+            outcome = replace(outcome, left=answered.left)
+        assert outcome == answered
+        if ask.letter is not moved:  # what was claimed of it is of what stayed
+            self.claims = [(kept_id if id == ask.id else id, claim) for id, claim in self.claims]
+            if repeat:
+                assert isinstance(self.run(self.forwarding.forward(wanted, owner=by, now=self.now)), Forwarded)
 
     # --- ending ---------------------------------------------------------------------------------------------------
 
@@ -360,7 +435,9 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         assert ids(rows) == [letter.message_id for letter in taken]
         # Old ones may have been dropped; of the others none was passed over.
         passed_over = left[: left.index(taken[-1])] if len(rows) == limit else left
-        fresh = [letter for letter in passed_over if letter.created_at > self.model.now - 60]
+        # The store's own clock says which are due, and has not gone on as the test's has.
+        due = [letter for letter in passed_over if self.world.at(letter.created_at) <= datetime.now(UTC)]
+        fresh = [letter for letter in due if letter.created_at > self.model.now - 60]
         assert all(letter in taken for letter in fresh)
         self.model.notices = [letter for letter in self.model.notices if letter not in taken]
 
@@ -388,7 +465,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
             letter.recipient,
         )
         assert row.worker == ask.worker, ask
-        assert (row.origin, row.deadline_at) == (letter.origin, self.world.at(ask.deadline))
+        assert (row.origin, row.deadline_at) == (ask.origin, self.world.at(ask.deadline))
         assert (row.answer.message_id if row.answer else None) == (ask.answer.message_id if ask.answer else None)
         # Where nobody gave a reason, the row says one all the same.
         assert row.reason == ask.reason or (ask.reason == "" and row.reason), ask
@@ -416,6 +493,12 @@ class ConversationMachine(StoreMachine[ConversationModel]):
             self.check_ask(ask, asks[id])
             if ask.state is AskState.FAILED:
                 assert asks[id].reason in {entry["reason"] for entry in rows[id].log}
+        hops = await self.forwarding.list_hops(list(model.asks))
+        assert sorted((hop.message_id, hop.number, hop.from_id, hop.to_id, hop.kept_id) for hop in hops) == sorted(
+            (id, number, step.kept.recipient, step.to, step.kept.message_id)
+            for id, ask in model.asks.items()
+            for number, step in enumerate(ask.hops, 1)
+        )
         ended = {id: replace(asks[id], worker=None) for id, ask in model.asks.items() if ask.state is not OPEN}
         assert await sessions.find_ended_asks(list(asks)) == ended
 

@@ -8,19 +8,27 @@ what is compared is what they tell it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from agent_messaging.models import AskState, DeliveryState, Kind, MessageType
+from agent_messaging.storage.admission import Graph
 from agent_messaging.storage.circles import Place, Staff, WaitingAsk, find_circle
+from agent_messaging.storage.forwarding import Known, judge
 from agent_messaging.storage.ports import (
     CLAIM_MARGIN,
     Answering,
     AppendOutcome,
+    Claim,
     Duplicate,
     EndedAsk,
+    Forwarded,
+    ForwardOutcome,
+    Hop,
     KeyConflict,
     MailboxFull,
     MutualWait,
+    NewForward,
     NewGroup,
     NotWaiting,
     SessionLocked,
@@ -58,10 +66,20 @@ class Letter(Item):
 
 
 @dataclass(slots=True, eq=False)
+class Step:
+    """One step of an ask's way."""
+
+    kept: Letter
+    to: str
+
+
+@dataclass(slots=True, eq=False)
 class Question:
     """An ask."""
 
     letter: Letter
+    """The message that the agent that has it got; another one after it was passed on."""
+    origin: str
     deadline: float
     within: Letter | None
     is_taken: bool
@@ -76,6 +94,7 @@ class Question:
     """Its asker closed it as cancelled."""
     either: set[AskState] = field(default_factory=set)
     """Where the contract leaves open how it ended: the ways that would do."""
+    hops: list[Step] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -87,7 +106,7 @@ class Question:
         return self.letter.owner if self.letter.state is CLAIMED else None
 
     def told(self) -> EndedAsk:
-        return EndedAsk(self.id, self.state, self.letter.origin)
+        return EndedAsk(self.id, self.state, self.origin)
 
 
 @dataclass(slots=True, eq=False)
@@ -260,6 +279,7 @@ class ConversationModel(Model):
         if group.ask_timeout is not None:
             self.asks[letter.message_id] = Question(
                 letter,
+                owner,
                 self.now + group.ask_timeout,
                 within,
                 answered is not None,
@@ -329,6 +349,79 @@ class ConversationModel(Model):
             if item.recipient == agent and item.state is CLAIMED and isinstance(item, Letter)
         )
         return Staff(sum(own or others), runs)
+
+    # --- passing on -----------------------------------------------------------------------------------------------
+
+    def forward(self, wanted: NewForward, claim: tuple[Letter, int] | None, owner: str) -> ForwardOutcome:
+        """What `forward` answers, and what it does. The rule is the stores' own: what is compared is what they tell it.
+
+        A claim is that of a letter, with its token.
+        """
+        ask = self.asks.get(wanted.message_id)
+        if claim is not None:
+            wanted = replace(wanted, claim=Claim(self.items.index(claim[0]), claim[1], 0))
+        if ask is None:
+            return judge(wanted, None, None)  # type: ignore[return-value]
+        old, asker = ask.letter, ask.letter.sender
+        talk, waiting = self.open_talk(asker, wanted.to_id), self.live_waits(wanted.to_id, asker)
+        before = None if wanted.to_id == asker else self.open_ask(asker, wanted.to_id)
+        known = Known(
+            seq=self.items.index(old),
+            asker_id=asker,
+            responder_id=old.recipient,
+            state=ask.state,
+            within=self.place_of(ask.within),
+            left=ask.deadline - self.now,
+            place=old.state,
+            token=old.token,
+            thread="",
+            hops=[self.hop(ask, number) for number in range(len(ask.hops))],
+            is_agent=True,
+            session_id=talk.session_id if talk else None,
+            asked_id=before.id if before else None,
+            waiters=frozenset(wait.owner for wait in waiting),
+            open=sum(item.recipient == wanted.to_id for item in self.open_items()),
+        )
+        agents = {letter.recipient for letter in self.letters} | {wanted.to_id}
+        graph = Graph(
+            [self.waiting_ask(one) for one in self.open_asks()], {agent: self.staff(agent) for agent in agents}
+        )
+        refused = judge(wanted, known, graph)
+        if refused is not None:
+            return refused
+        if talk is None:
+            talk = Talk(wanted.session_id, frozenset((asker, wanted.to_id)), self.now)
+            self.talks.append(talk)
+        new = replace(
+            old,
+            recipient=wanted.to_id,
+            origin=owner,
+            state=QUEUED,
+            token=0,
+            attempt=0,
+            suspect=False,
+            owner=None,
+            log=[],
+            ended=None,
+            talk=talk,
+            ask_timeout=known.left,
+            created_at=self.now,
+            is_read=False,
+        )
+        self.items.append(new)
+        old.message_id, old.message_type = wanted.kept_id, MessageType.FORWARDED
+        old.state, old.is_read, old.suspect, old.ended = DeliveryState.DONE, True, False, None
+        old.log.append("forwarded")
+        ask.letter, ask.is_taken, ask.taken_within = new, False, None
+        ask.hops.append(Step(old, wanted.to_id))
+        return Forwarded(asker, talk.session_id, known.left, known.waiters)
+
+    def hop(self, ask: Question, number: int) -> Hop:
+        """A step as the stores have it, but for the instants and the number of the message."""
+        kept, to = ask.hops[number].kept, ask.hops[number].to
+        never = datetime.fromtimestamp(0, UTC)
+        place = self.items.index(kept)
+        return Hop(ask.id, number + 1, kept.recipient, to, kept.message_id, place, never, never)
 
     # --- how asks end ---------------------------------------------------------------------------------------------
 
@@ -426,7 +519,7 @@ class ConversationModel(Model):
     def end_processes(self, owners: Iterable[str], *, died: bool) -> int:
         """Processes died, or stopped; how many claims moved."""
         gone = set(owners)
-        cancelled = [ask for ask in self.open_asks() if ask.letter.origin in gone and not ask.keyed]
+        cancelled = [ask for ask in self.open_asks() if ask.origin in gone and not ask.keyed]
         claimed = {item.message_id for item in self.items if item.state is CLAIMED and item.owner in gone}
         for ask in cancelled:
             self.end_ask(ask, AskState.CANCELLED)
@@ -461,18 +554,17 @@ class ConversationModel(Model):
             self.end_ask(ask, AskState.TIMED_OUT)
         failing = [ask for ask in self.asks.values() if ask.state is OPEN]
         due, origins, released = self.advance(now)
-        told = Told(origins | {ask.letter.origin for ask in late})
+        told = Told(origins | {ask.origin for ask in late})
+        told.may.update(ask.letter.origin for ask in late)
         told.may.update(worker for worker in workers.values() if worker is not None)
-        told.may.update(ask.letter.origin for ask in failing if ask.state is AskState.FAILED)
+        told.may.update(ask.origin for ask in failing if ask.state is AskState.FAILED)
         told.may.update(letter.origin for letter in claimed if letter.state.is_final)
         for ask in late:
             if ask.letter in claimed and ask.letter.state is DEAD:
                 ask.either = {AskState.TIMED_OUT, AskState.FAILED}
-                told.may.add(ask.letter.origin)
+                told.may.add(ask.origin)
                 told.must -= (
-                    {ask.letter.origin}
-                    - origins
-                    - {other.letter.origin for other in late if other is not ask and not other.either}
+                    {ask.origin} - origins - {other.origin for other in late if other is not ask and not other.either}
                 )
         told.must |= {worker for ask in late if not ask.either and (worker := workers[ask.id]) is not None}
         return (due, due + scheduled), told, released
@@ -498,7 +590,7 @@ class ConversationModel(Model):
         for ask in asks:
             self.end_ask(ask, AskState.ENDED)
         live = self.live_waits(first, second) + self.live_waits(second, first)
-        told = Told({ask.letter.origin for ask in asks} | {wait.owner for wait in live} | workers)
+        told = Told({ask.origin for ask in asks} | {wait.owner for wait in live} | workers)
         for wait in self.waits:
             if {wait.recipient, wait.sender} == talk.pair:
                 told.may.add(wait.owner)

@@ -65,6 +65,8 @@ class Step(NamedTuple):
     from_id: str
     to_id: str
     at: datetime
+    stored_at: datetime
+    """When the message that was passed on was stored; of the first step, when the ask was made."""
 
 
 def agents_of(way: Sequence[Step]) -> tuple[str, ...]:
@@ -171,7 +173,9 @@ class Forwarding:
         ways: dict[str, list[Step]] = {}
         for id, group in groupby(hops, attrgetter("message_id")):
             passed = list(group)
-            ways[id] = way = [Step(name(hop.from_id), name(hop.to_id), hop.forwarded_at) for hop in passed]
+            ways[id] = way = [
+                Step(name(hop.from_id), name(hop.to_id), hop.forwarded_at, hop.stored_at) for hop in passed
+            ]
             ways |= {hop.kept_id: way[position:] for position, hop in enumerate(passed)}
         return {id: ways[id] for id in message_ids if id in ways}
 

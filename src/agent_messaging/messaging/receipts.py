@@ -197,9 +197,10 @@ def _external(names: dict[str, AgentName], id: str) -> str:
 def _receipt(
     row: ReceiptRow, names: dict[str, AgentName], places: dict[str, tuple[str, int]], way: Sequence[Step]
 ) -> Receipt:
-    events = [ReceiptEvent(row.created_at, "stored")]
     has_stayed = any(entry.get("event") == "forwarded" for entry in row.log)
     """It is what was left of an ask with an agent that passed it on."""
+    created_at = way[0].stored_at if way and not has_stayed else row.created_at
+    events = [ReceiptEvent(created_at, "stored")]
     if not has_stayed:
         events += [ReceiptEvent(step.at, "forwarded", reason=f"{step.from_id} → {step.to_id}") for step in way]
 
@@ -233,7 +234,7 @@ def _receipt(
         attempt=row.attempt,
         max_attempts=row.max_attempts,
         token=row.token,
-        created_at=row.created_at,
+        created_at=created_at,
         deliver_at=row.deliver_at,
         expires_at=row.expires_at,
         claimed_at=row.claimed_at,

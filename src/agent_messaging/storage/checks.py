@@ -265,6 +265,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "to_id": _is_id,
         "kept_id": _is_id,
         "kept_seq": _is_count,
+        "stored_at": _is_instant,
         "forwarded_at": _is_instant,
     },
     "notices": {"recipient_id": _is_id, "created_due": _is_whole, "created_at": _is_instant},

@@ -49,6 +49,8 @@ class Hop:
     kept_id: str
     """The message as it stays with the one that passed it on."""
     kept_seq: int
+    stored_at: datetime
+    """When that message was stored; of the first hop, when the ask was made."""
     forwarded_at: datetime
 
 

@@ -68,7 +68,7 @@ async def _forward(connection: Connection, wanted: NewForward, owner: str, now: 
     assert known.session_id is not None, "its session was opened"
     await connection.execute(_SQL["forward_keep"], known.seq, wanted.kept_id)
     place = (wanted.to_id, known.session_id)
-    new_seq = await connection.fetchval(_SQL["forward_insert_message"], known.seq, wanted.message_id, *place)
+    new_seq = await connection.fetchval(_SQL["forward_insert_message"], known.seq, wanted.message_id, *place, now)
     await connection.execute(_SQL["forward_insert_delivery"], known.seq, new_seq, wanted.to_id, owner, known.left, now)
     await connection.execute(_SQL["forward_move_ask"], known.seq, new_seq, *place)
     await connection.execute(_SQL["forward_end_delivery"], known.seq, now)

@@ -117,5 +117,7 @@ def _list_hops(connection: apsw.Connection, message_ids: Collection[str]) -> lis
     return [_hop(*row) for row in rows]
 
 
-def _hop(message_id: str, number: int, from_id: str, to_id: str, kept_id: str, kept_seq: int, at: int) -> Hop:
-    return Hop(message_id, number, from_id, to_id, kept_id, kept_seq, to_datetime(at))
+def _hop(
+    message_id: str, number: int, from_id: str, to_id: str, kept_id: str, kept_seq: int, stored_at: int, at: int
+) -> Hop:
+    return Hop(message_id, number, from_id, to_id, kept_id, kept_seq, to_datetime(stored_at), to_datetime(at))

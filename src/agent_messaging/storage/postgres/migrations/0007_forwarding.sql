@@ -9,9 +9,13 @@ create table hops (
   to_id uuid not null,
   kept_id uuid not null,                    -- the message as it stays with the one that passed it on
   kept_seq bigint not null,
+  stored_at timestamptz not null,           -- when that message was stored
   forwarded_at timestamptz not null,
   primary key (message_id, number),
-  check (forwarded_at >= '0001-01-01 00:00+00' and forwarded_at < '10000-01-01 00:00+00')
+  check (
+    least(stored_at, forwarded_at) >= '0001-01-01 00:00+00'
+    and greatest(stored_at, forwarded_at) < '10000-01-01 00:00+00'
+  )
 );
 
 create index hops_of_asker on hops (asker_id);

@@ -35,7 +35,8 @@ update messages set id = $2::text::uuid, message_type = 'forwarded' where seq = 
 
 -- name: forward_insert_message
 insert into messages (id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
-select $2::text::uuid, kind, sender_id, $3::text::uuid, $4::text::uuid, content, metadata, checksum, created_at
+select $2::text::uuid, kind, sender_id, $3::text::uuid, $4::text::uuid, content, metadata, checksum,
+  coalesce($5::timestamptz, store_now())
 from messages where seq = $1::bigint
 returning seq
 
@@ -58,14 +59,15 @@ from (select coalesce($2::timestamptz, store_now()) as now) t
 where d.seq = $1::bigint
 
 -- name: forward_insert_hop
-insert into hops (message_id, number, asker_id, from_id, to_id, kept_id, kept_seq, forwarded_at)
-values (
-  $1::text::uuid, $2, $3::text::uuid, $4::text::uuid, $5::text::uuid, $6::text::uuid, $7, coalesce($8::timestamptz, store_now())
-)
+insert into hops (message_id, number, asker_id, from_id, to_id, kept_id, kept_seq, stored_at, forwarded_at)
+select $1::text::uuid, $2, $3::text::uuid, $4::text::uuid, $5::text::uuid, $6::text::uuid, m.seq, m.created_at,
+  coalesce($8::timestamptz, store_now())
+from messages m where m.seq = $7::bigint
 
 -- name: list_hops
 -- Of asks, and of the messages that stayed where asks were passed on.
-select h.message_id::text, h.number, h.from_id::text, h.to_id::text, h.kept_id::text, h.kept_seq, h.forwarded_at
+select h.message_id::text, h.number, h.from_id::text, h.to_id::text, h.kept_id::text, h.kept_seq, h.stored_at,
+  h.forwarded_at
 from hops h
 where h.message_id = any($1::text[]::uuid[])
   or h.message_id in (select k.message_id from hops k where k.kept_id = any($1::text[]::uuid[]))

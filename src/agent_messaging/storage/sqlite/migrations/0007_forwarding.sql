@@ -9,6 +9,7 @@ create table hops (
   to_id text not null,
   kept_id text not null,                    -- the message as it stays with the one that passed it on
   kept_seq integer not null,
+  stored_at integer not null,               -- when that message was stored
   forwarded_at integer not null,
   primary key (message_id, number)
 ) without rowid, strict;

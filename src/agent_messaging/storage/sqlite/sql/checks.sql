@@ -69,7 +69,7 @@ select json_group_array(json_object('id', id, 'recipient_id', recipient_id, 'sen
 
 -- name: check_hops
 select json_group_array(json_object('message_id', message_id, 'number', number, 'asker_id', asker_id, 'from_id', from_id,
-  'to_id', to_id, 'kept_id', kept_id, 'kept_seq', kept_seq, 'forwarded_at', forwarded_at)) from (
+  'to_id', to_id, 'kept_id', kept_id, 'kept_seq', kept_seq, 'stored_at', stored_at, 'forwarded_at', forwarded_at)) from (
   select * from hops order by message_id, number limit :limit offset :offset
 )
 

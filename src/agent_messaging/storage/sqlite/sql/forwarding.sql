@@ -26,7 +26,7 @@ update messages set id = :kept, message_type = 'forwarded' where seq = :seq
 
 -- name: forward_insert_message
 insert into messages (id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
-select :message, kind, sender_id, :to, :session, content, metadata, checksum, created_at from messages where seq = :seq
+select :message, kind, sender_id, :to, :session, content, metadata, checksum, :at from messages where seq = :seq
 
 -- name: forward_insert_delivery
 insert into deliveries (seq, recipient_id, kind, sender_id, thread, state, max_attempts, origin, queued_due, ask_timeout)
@@ -44,12 +44,13 @@ update deliveries set
 where seq = :seq
 
 -- name: forward_insert_hop
-insert into hops (message_id, number, asker_id, from_id, to_id, kept_id, kept_seq, forwarded_at)
-values (:message, :number, :asker, :holder, :to, :kept, :seq, :at)
+insert into hops (message_id, number, asker_id, from_id, to_id, kept_id, kept_seq, stored_at, forwarded_at)
+select :message, :number, :asker, :holder, :to, :kept, :seq, created_at, :at from messages where seq = :seq
 
 -- name: list_hops
 -- Of asks, and of the messages that stayed where asks were passed on.
-select json_group_array(json_array(h.message_id, h.number, h.from_id, h.to_id, h.kept_id, h.kept_seq, h.forwarded_at)) from (
+select json_group_array(json_array(h.message_id, h.number, h.from_id, h.to_id, h.kept_id, h.kept_seq, h.stored_at,
+  h.forwarded_at)) from (
   select * from hops
   where message_id in (select value from jsonb_each(:ids))
     or message_id in (select k.message_id from jsonb_each(:ids) as wanted cross join hops as k on k.kept_id = wanted.value)
