@@ -7,13 +7,14 @@ turn numbers rise by one, at most one speech is accepted under each, and a refus
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -22,6 +23,7 @@ from agent_messaging import (
     AgentNotInMeetingError,
     HostCannotLeaveError,
     InvalidArgumentError,
+    MeetingEnd,
     MeetingNotActiveError,
     MeetingStateError,
     MeetingTimeoutError,
@@ -30,6 +32,9 @@ from agent_messaging import (
     Turn,
     TurnLostError,
 )
+from agent_messaging.storage.assembly import rules
+from agent_messaging.storage.assembly.terms import Assembly, Changes
+from agent_messaging.storage.minutes import Minutes
 from tests.client.meeting_support import Table
 from tests.client.support import Sdk, make_config
 
@@ -49,6 +54,9 @@ class Model:
 
     host_names: bool
     """The host names each speaker."""
+    host_speaks: bool = True
+    max_turns: int | None = None
+    reason: str | None = None
     status: str = "created"
     seats: dict[str, str] = field(default_factory=lambda: dict.fromkeys(PEOPLE, "invited") | {HOST: "attending"})
     course: list[tuple[int, str, str | None]] = field(default_factory=list)
@@ -65,28 +73,38 @@ class Model:
     def sits(self, name: str) -> bool:
         return self.seats.get(name, "left") != "left"
 
-    def after(self, name: str) -> str:
-        """Who follows in the order of joining, also for one that is about to leave."""
-        order = [one for one in PEOPLE if one == name or self.sits(one)]
-        return order[(order.index(name) + 1) % len(order)]
+    def after(self, name: str, without: str | None = None) -> str | None:
+        """Who follows in the order of joining."""
+        order = [one for one in PEOPLE if self.sits(one) and one != without and (self.host_speaks or one != HOST)]
+        later = [one for one in order if PEOPLE.index(one) > PEOPLE.index(name)]
+        return next(iter(later or order), None)
 
     def judge_readiness(self) -> None:
         if self.status in ("created", "ready"):
             is_ready = all(seat == "attending" for seat in self.seats.values() if seat != "left")
             self.status = "ready" if is_ready else "created"
 
-    def begin(self, name: str) -> None:
-        self.course.append((self.number + 1, name, None))
+    def begin(self, name: str | None) -> None:
+        if name is None:
+            self.end("nobody")
+        else:
+            self.course.append((self.number + 1, name, None))
+
+    def end(self, reason: str) -> None:
+        self.status, self.reason = "ended", reason
 
     def finish(self, how: str, following: str | None = None) -> None:
         """End the current turn and begin that of `following`, or of whom the selection says."""
         number, name, _ = self.course.pop()
         self.course.append((number, name, how))
-        self.begin(following or self.chosen_behind(name))
+        if number == self.max_turns:
+            self.end("max_turns")
+        else:
+            self.begin(following or self.chosen_behind(name, name if how == "left" else None))
 
-    def chosen_behind(self, name: str) -> str:
+    def chosen_behind(self, name: str, without: str | None) -> str | None:
         if not self.host_names:
-            return self.after(name)
+            return self.after(name, without)
         others = [other for other in PEOPLE if other != HOST and self.sits(other)]
         if name != HOST or not others:
             return HOST
@@ -122,21 +140,28 @@ class Machine(RuleBasedStateMachine):
     sdks: list[Sdk]
     runner: asyncio.Runner
 
-    @initialize(begun=st.sampled_from(["invited", "attending", "active", "active", "active"]))
-    def create(self, begun: str) -> None:
-        self.model = Model(self.selection == "host")
+    @initialize(
+        begun=st.sampled_from(["invited", "attending", "active", "active", "active"]),
+        host_speaks=st.sampled_from([True, True, False]),
+        max_turns=st.sampled_from([None, None, 1, 2, 3, 5]),
+    )
+    def create(self, begun: str, host_speaks: bool, max_turns: int | None) -> None:
+        self.model = Model(self.selection == "host", host_speaks or self.selection == "host", max_turns)
         self.shown: dict[tuple[int, str], int] = {}
         self.keyed: list[tuple[str, dict[str, Any], UUID]] = []
         make = {"invited": Table.invite, "attending": Table.gather, "active": Table.open}[begun]
-        table = self.run(make(self.sdks[0], *PEOPLE[1:], speaker_selection=self.selection, turn_duration=1_000))
+        bounds: dict[str, Any] = {"max_turns": max_turns, "host_speaks": self.model.host_speaks, "max_duration": 1_000}
+        call = make(self.sdks[0], *PEOPLE[1:], speaker_selection=self.selection, turn_duration=1_000, **bounds)
+        table = self.run(call)
         self.tables = [table, table.at(self.sdks[1])]
         if begun != "invited":
             self.model.seats = dict.fromkeys(PEOPLE, "attending")
             self.model.judge_readiness()
         if begun == "active":
             self.model.status = "active"
-            self.model.begin(HOST)
-            self.shown[0, HOST] = 1
+            self.model.begin(HOST if self.model.host_speaks else PEOPLE[1])
+            if self.model.host_speaks:
+                self.shown[0, HOST] = 1
 
     def run(self, call: Awaitable[Any]) -> Any:
         async def wait() -> Any:
@@ -186,7 +211,8 @@ class Machine(RuleBasedStateMachine):
         )
         if refusal is None:
             model.status = "active"
-            model.begin(HOST if opening is not None else following or HOST)
+            first = HOST if model.host_speaks else model.after(HOST)
+            model.begin(HOST if opening is not None else following or first)
             if opening is not None:
                 model.said.append((HOST, opening))
                 model.finish("spoke", following)
@@ -306,7 +332,7 @@ class Machine(RuleBasedStateMachine):
         if refusal is None:
             number, holder, _ = model.course.pop()
             model.course.append((number, holder, "meeting_ended"))
-            model.status = "ended"
+            model.end("host_ended")
         self.check()
 
     # --- what is shown ------------------------------------------------------------------------------------------------
@@ -316,6 +342,7 @@ class Machine(RuleBasedStateMachine):
         for table in self.tables:
             status = self.run(table.status())
             assert (status.status, status.current_speaker) == (model.status, model.holder)
+            assert (status.end_reason, status.turns_taken) == (model.reason, sum(bool(how) for *_, how in model.course))
             assert status.turn == (model.number if model.status == "active" else None)
             assert status.participants == [name for name in PEOPLE if model.sits(name)]
             seats = {one.agent_id: one.status.value for one in status.participant_details}
@@ -327,6 +354,90 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("selection", ["round_robin", "host"])
 def test_any_calls_in_a_meeting_have_the_outcome_that_a_small_model_foresees(url: str, selection: str) -> None:
+    explore(url, selection, Machine)
+
+
+# --- faults that it finds ---------------------------------------------------------------------------------------------
+
+
+def one_turn_too_many(patch: pytest.MonkeyPatch) -> None:
+    pass_on = rules._pass_on
+
+    def late(meeting: Assembly, *args: Any, **options: Any) -> None:
+        left = meeting.turns_left
+        pass_on(replace(meeting, turns_left=None if left is None else left + 1), *args, **options)
+
+    patch.setattr(rules, "_pass_on", late)
+
+
+def turns_are_not_counted(patch: pytest.MonkeyPatch) -> None:
+    add = Minutes.add
+
+    def forget(minutes: Minutes, *args: Any) -> Any:
+        acted = add(minutes, *args)
+        minutes.meetings = [(*row[:3], 0, *row[4:]) for row in minutes.meetings]
+        return acted
+
+    patch.setattr(Minutes, "add", forget)
+
+
+def a_silent_host_has_its_turns(patch: pytest.MonkeyPatch) -> None:
+    following = rules._following
+    patch.setattr(rules, "_following", lambda meeting, *a, **k: following(replace(meeting, host_speaks=True), *a, **k))
+
+
+def the_reason_is_always_the_host(patch: pytest.MonkeyPatch) -> None:
+    close = rules._close
+    patch.setattr(rules, "_close", lambda meeting, changes, _: close(meeting, _blame(changes), MeetingEnd.HOST_ENDED))
+
+
+def _blame(changes: Changes) -> Changes:
+    changes.end_reason = MeetingEnd.HOST_ENDED
+    return changes
+
+
+class FoundError(BaseException):
+    """Ends the search at once."""
+
+
+@pytest.mark.parametrize(
+    "plant", [one_turn_too_many, turns_are_not_counted, a_silent_host_has_its_turns, the_reason_is_always_the_host]
+)
+def test_a_fault_in_the_bounds_of_meetings_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    class Hasty(Machine):
+        def run(self, call: Awaitable[Any]) -> Any:
+            try:
+                return super().run(call)
+            except AssertionError as error:
+                raise FoundError from error
+
+        def expect(self, refusal: Refusal | None, call: Awaitable[Any]) -> Any:
+            try:
+                return super().expect(refusal, call)
+            except (Exception, pytest.fail.Exception) as error:
+                raise FoundError from error
+
+        def check(self) -> None:
+            try:
+                super().check()
+            except AssertionError as error:
+                raise FoundError from error
+
+    plant(monkeypatch)
+    with pytest.raises(FoundError):
+        explore(
+            f"sqlite:///{tmp_path / 'planted.db'}",
+            "round_robin",
+            Hasty,
+            phases=[Phase.generate],
+            derandomize=True,
+            database=None,
+        )
+
+
+def explore(url: str, selection: str, machine: type[Machine], **options: Any) -> None:
     with asyncio.Runner() as runner:
         sdks = [Sdk(make_config(url)) for _ in range(2)]
 
@@ -339,7 +450,7 @@ def test_any_calls_in_a_meeting_have_the_outcome_that_a_small_model_foresees(url
             for sdk in sdks:
                 await sdk.close()
 
-        class TwoSdks(Machine):
+        class TwoSdks(machine):  # type: ignore[misc, valid-type]
             pass
 
         TwoSdks.selection, TwoSdks.sdks, TwoSdks.runner = selection, sdks, runner
@@ -348,7 +459,11 @@ def test_any_calls_in_a_meeting_have_the_outcome_that_a_small_model_foresees(url
             run_state_machine_as_test(
                 TwoSdks,
                 settings=settings(
-                    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+                    max_examples=20,
+                    stateful_step_count=25,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                    **options,
                 ),
             )
         finally:

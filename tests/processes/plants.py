@@ -366,6 +366,17 @@ def stuttering(store: ports.Store) -> ports.Store:
     return store
 
 
+def outlasting(store: ports.Store) -> ports.Store:
+    """A turn has all its time, however little the meeting has left."""
+    new_turn = rules._new_turn
+
+    def whole(meeting: terms.Assembly, *args: Any, **options: Any) -> terms.NewTurn:
+        return new_turn(replace(meeting, left=None), *args, **options)
+
+    rules._new_turn = whole
+    return store
+
+
 # --- the engine -------------------------------------------------------------------------------------------------------
 
 

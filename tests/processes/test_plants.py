@@ -138,6 +138,16 @@ async def met(lab: Lab) -> None:
     await end_meeting(lab, meeting)
 
 
+async def met_briefly(lab: Lab) -> None:
+    """Three processes meet until their time is over."""
+    meeting = await create_meeting(lab, 60.0, max_duration=0.5)
+    for agent in CREW:
+        start_participant(lab, agent, meeting, pace=0.2)
+    await lab.wait_for("speak.ok", 1)
+    if "outlasting" in lab.settings.get("plants", ()):
+        await end_meeting(lab, meeting)
+
+
 async def met_frozen(lab: Lab) -> None:
     """A speaker freezes until its turn has come round again, and speaks then for the old one."""
     meeting = await create_meeting(lab, 1.0, CREW[:2])
@@ -167,6 +177,7 @@ async def met_frozen(lab: Lab) -> None:
         (["sleeping"], met, "I9"),
         (["hiding_speeches"], met, "I10"),
         (["unbound"], met_frozen, "I8"),
+        (["outlasting"], met_briefly, "I9"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
@@ -181,7 +192,7 @@ async def test_a_bug_of_asks_and_meetings_is_found(
         assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
 
 
-@pytest.mark.parametrize("scenario", [asked, given_up, met, met_frozen])
+@pytest.mark.parametrize("scenario", [asked, given_up, met, met_briefly, met_frozen])
 async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Path, scenario: Scenario) -> None:
     async with make_lab(tmp_path, scenario) as lab:
         if scenario in (asked, given_up):
