@@ -21,6 +21,8 @@ LIMITS = {"SQLite": {0.5: 5.0, 0.99: 50.0}, "PostgreSQL": {0.5: 5.0}}
 IDLE_LIMITS = {"SQLite": 0.5}
 """Percent of a core."""
 MESSAGES = 300
+ABANDONED = 50
+"""Asks that are given up."""
 PAUSE = 0.03
 """Seconds between messages, on average: both processes are idle again by then."""
 
@@ -35,6 +37,7 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
             else:
                 raw, what = await _notify(url, count), "NOTIFY, until it is heard on another connection"
             waits, idle = await _wake(url, count, bench.seconds(10, least=2))
+            told = await _give_up(url, bench.count(ABANDONED, least=3))
         for share, note in ((0.5, f"raw: {what}"), (0.99, "")):
             name = f"{backend.name}, p{share * 100:.0f} of {count}"
             measured, limit = percentile(waits, share), LIMITS[backend.name].get(share)
@@ -42,6 +45,8 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
                 yield Row(name, measured, percentile(raw, share), note=note)
             else:
                 yield below(limit, name, measured, percentile(raw, share), note)
+        name = f"{backend.name}, a run told that its asker gave up, p50"
+        yield Row(name, percentile(told, 0.5), percentile(waits, 0.5), note="raw: a wake-up, p50")
         name, used = f"{backend.name}, processor time while idle", Figure((idle * 100,), "%")
         if backend.name in IDLE_LIMITS:
             yield below(IDLE_LIMITS[backend.name], name, used)
@@ -65,6 +70,23 @@ async def _wake(url: str, count: int, idle_seconds: float) -> tuple[list[float],
         before, since = await other.cpu(), time.monotonic()
         await asyncio.sleep(idle_seconds)
         return waits, (await other.cpu() - before) / (time.monotonic() - since)
+
+
+async def _give_up(url: str, count: int) -> list[float]:
+    """Seconds from the cancellation of an ask until its run, in another process, is told of it."""
+    async with started(url, ["asker", "working"]) as sdk, worker(url, "working") as other:
+        await sdk.wait_until_served("working")
+        waits = []
+        for number in range(count):
+            message = {"number": number, "hang": True}
+            asking = asyncio.create_task(sdk.conversation.send_and_wait("asker", "working", message, timeout=60.0))
+            await other.next()
+            await asyncio.sleep(_pause())
+            cancelled = time.monotonic()
+            asking.cancel()
+            waits.append((await other.next())["told"] - cancelled)
+            await asyncio.wait({asking})
+        return waits
 
 
 _ECHO = """

@@ -1,8 +1,8 @@
 """Another process: it serves agents, reports the start of each run, and can be told to hang in one.
 
 `python -m benchmarks.worker URL AGENT…` prints one JSON object a line: {"ready": true} once it serves, {"agent",
-"number", "at"} at the start of each run (CLOCK_MONOTONIC, which all processes of a machine share), and {"cpu"} for each
-line on its standard input, whose end ends it.
+"number", "at"} at the start of each run (CLOCK_MONOTONIC, which all processes of a machine share), {"told"} when a run
+that hangs learns that nobody waits for it, and {"cpu"} for each line on its standard input, whose end ends it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ async def _serve(url: str, agents: list[str]) -> None:
     async def handle(message: dict[str, Any], context: MessageContext) -> None:
         _say(agent=context.receiver_id, number=message["number"], at=time.monotonic())
         if message["hang"]:
-            await asyncio.Event().wait()
+            await context.wait_abandoned()
+            _say(told=time.monotonic())
 
     async with AgentMessaging(url) as sdk:
         for agent in agents:

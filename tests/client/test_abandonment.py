@@ -17,14 +17,15 @@ from agent_messaging import (
     ConversationTimeoutError,
     InvalidArgumentError,
     MessageContext,
+    NotInitializedError,
     register_conversation_handler,
 )
 from agent_messaging.models import DeliveryState
-from tests.client.conversing import Clerk, ask, begin, nothing_is_left, rows, states_of_asks
+from tests.client.conversing import STEPS, Clerk, ask, begin, cancel_after, nothing_is_left, rows, states_of_asks
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
 
-ENDS = ["cancelled", "timeout", "ended", "removed"]
+ENDS = ["cancelled", "timeout", "ended", "removed", "responder removed"]
 """How the asker comes not to wait any more."""
 
 
@@ -70,8 +71,8 @@ async def stop_waiting(sdk: Sdk, asking: asyncio.Task[Any], how: str) -> None:
         case "ended":
             await sdk.conversation.end_conversation("alice", "bob")
             expected = ConversationEndedError
-        case "removed":
-            await sdk.deregister_agent("alice")
+        case _:
+            await sdk.deregister_agent("bob" if how == "responder removed" else "alice")
             expected = AgentNotFoundError
     with pytest.raises(expected):
         await asking
@@ -96,7 +97,7 @@ async def test_a_run_is_told_that_nobody_waits_for_it(make_sdk: MakeSdk, how: st
     await stop_waiting(one, asking, how)
     await asyncio.wait_for(bob.told.wait(), SOON)
     await context.wait_abandoned()
-    if how != "removed":
+    if "removed" not in how:
         assert await one.wait([str(context.message_id)])
         assert await one.state(str(context.message_id)) == "done"
         [late] = await one.conversation.get_unread_messages("alice", peek=True)
@@ -118,7 +119,7 @@ async def test_a_run_is_cancelled_with_its_asker_and_fails_in_no_way(
     message_id = await asyncio.wait_for(bob.begun.get(), SOON)
     await stop_waiting(one, asking, how)
     await asyncio.wait_for(bob.ended.wait(), SOON)
-    if how != "removed":
+    if "removed" not in how:
         [receipt] = await one.wait([message_id])
         assert (receipt.state, receipt.attempt) == (DeliveryState.EXPIRED, 0)
         expected = {"cancelled": "cancelled", "timeout": "timed_out", "ended": "ended"}
@@ -127,6 +128,61 @@ async def test_a_run_is_cancelled_with_its_asker_and_fails_in_no_way(
     assert "failed" not in caplog.text
     assert "lost" not in caplog.text
     await nothing_is_left(one, other)
+
+
+async def test_an_asker_that_leaves_gives_its_ask_up(make_sdk: MakeSdk) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await other.add_people("alice", "bob")
+    bob = Cancelled()
+    other.register_handler("bob", on_abandoned="cancel")(bob)
+    await one.wait_until_served("bob")
+    asking = ask(one, "alice", "bob")
+    message_id = await asyncio.wait_for(bob.begun.get(), SOON)
+    await one.close()
+    with pytest.raises(NotInitializedError):
+        await asking
+    await asyncio.wait_for(bob.ended.wait(), SOON)
+    [receipt] = await other.wait([message_id])
+    assert receipt.state is DeliveryState.EXPIRED
+    await nothing_is_left(other)
+
+
+async def test_without_a_ring_the_slow_poll_tells_the_run(make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    bob = Patient()
+    other.register_handler("bob")(bob)
+    await one.wait_until_served("bob")
+    asking = ask(one, "alice", "bob")
+    await asyncio.wait_for(bob.contexts.get(), SOON)
+    monkeypatch.setattr(one.store.presence, "ring", lambda process_ids: None)
+    asking.cancel()
+    await asyncio.wait_for(bob.told.wait(), SOON)
+    await nothing_is_left(one, other)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_an_ask_cancelled_at_any_step_leaves_nothing_and_fails_nothing(
+    make_sdk: MakeSdk, elsewhere: bool
+) -> None:
+    """The ask is replied or cancelled, its delivery done or expired, or it was never stored."""
+    one, other = await two(make_sdk, elsewhere)
+    await one.add_people("alice", "bob")
+
+    @other.register_handler("bob", on_abandoned="cancel")
+    async def on_question(message: Any, context: MessageContext) -> str:
+        await asyncio.sleep(0.002)
+        return "answer"
+
+    await one.wait_until_served("bob")
+    for step in range(STEPS):
+        await cancel_after(step, one.conversation.send_and_wait("alice", "bob", step, timeout=SOON))
+    await nothing_is_left(one, other)
+    open_ones = "select state from deliveries where state in ('queued', 'claimed')"
+    await eventually(lambda: rows(one, open_ones), SOON, until=lambda found: not found)
+    assert set(await states_of_asks(one)) <= {"replied", "cancelled"}
+    found = await rows(one, "select distinct d.state from asks a join deliveries d on d.seq = a.seq")
+    assert {str(state) for (state,) in found} <= {"done", "expired"}
 
 
 async def test_what_a_cancelled_run_asked_is_given_up_with_it(make_sdk: MakeSdk) -> None:

@@ -31,8 +31,8 @@ class Abandonment:
         self._on_left = on_left
         self._loop = asyncio.get_running_loop()
         self._left = asyncio.Event()
-        self._following = contextlib.ExitStack()
-        self._is_followed = self._is_wanted = False
+        self._following: contextlib.ExitStack | None = None
+        self._is_wanted = False
         self._timer = self._loop.call_later(FOLLOW_AFTER, self._want)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -65,8 +65,8 @@ class Abandonment:
 
     def follow(self) -> None:
         """Be told of its end. The look that comes in a second sees an end that came before."""
-        if not self._is_followed:
-            self._is_followed = True
+        if self._following is None:
+            self._following = contextlib.ExitStack()
             with contextlib.suppress(NotInitializedError):  # the SDK is closed, which ends the run
                 self._following.enter_context(self._waiters.expect(self._ask_id)).add_done_callback(self._ended)
 
@@ -74,7 +74,8 @@ class Abandonment:
         """The run has ended."""
         self._is_wanted = True
         self._timer.cancel()
-        self._following.close()
+        if self._following is not None:
+            self._following.close()
 
     def _want(self) -> None:
         if not self._is_wanted:
