@@ -334,9 +334,9 @@ async def test_an_agent_removed_after_a_meeting_has_no_name_in_its_figures_but_i
 
 
 async def test_figures_of_a_meeting_longer_than_a_page(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent_messaging.messaging import analytics
+    from agent_messaging.messaging import listing
 
-    monkeypatch.setattr(analytics, "PAGE", 7)
+    monkeypatch.setattr(listing, "PAGE", 7)
     table = await Table.open(sdk)
     for number in range(21):
         await table.speak("alice", number)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 from ..delivery.engine import Engine
@@ -15,11 +14,9 @@ from ..models import MeetingEnd, ParticipantStatus, Record, Transcript, TurnEnd
 from ..storage.assembly.terms import Purpose
 from ..storage.ports import EventRow, MeetingRow, MessageRow, SeatRow, TurnRow
 from .directory import find_agent
+from .listing import read_all
 
 __all__ = ["find_agent"]
-
-PAGE = 1_000
-R = TypeVar("R")
 
 
 async def describe(engine: Engine, row: MeetingRow) -> Record:
@@ -279,20 +276,19 @@ async def get_turn_statistics(engine: Engine, row: MeetingRow) -> Record:
 
 
 async def _all_messages(engine: Engine, meeting_id: str) -> list[MessageRow]:
-    return await _pages(
-        lambda last: engine.store.meetings.list_messages(
-            meeting_id, limit=PAGE, after_seq=None if last is None else last.seq
-        )
+    list_messages = engine.store.meetings.list_messages
+    return await read_all(
+        lambda so_far, limit: list_messages(meeting_id, limit=limit, after_seq=so_far[-1].seq if so_far else None)
     )
 
 
 async def _all_events(engine: Engine, meeting_id: str) -> list[OpenEvent]:
-    rows = await _pages(
-        lambda last: engine.store.meetings.list_events(
-            meeting_id, limit=PAGE, after_seq=0 if last is None else last.seq
+    list_events = engine.store.meetings.list_events
+    return open_events(
+        await read_all(
+            lambda so_far, limit: list_events(meeting_id, limit=limit, after_seq=so_far[-1].seq if so_far else 0)
         )
     )
-    return open_events(rows)
 
 
 async def _names_in(engine: Engine, events: Sequence[OpenEvent]) -> dict[str, str]:
@@ -303,19 +299,11 @@ async def _names_in(engine: Engine, events: Sequence[OpenEvent]) -> dict[str, st
 
 
 async def _speaking_turns(engine: Engine, meeting_id: str) -> list[TurnRow]:
-    turns = await _pages(
-        lambda last: engine.store.meetings.list_turns(meeting_id, limit=PAGE, after=0 if last is None else last.number)
+    list_turns = engine.store.meetings.list_turns
+    turns = await read_all(
+        lambda so_far, limit: list_turns(meeting_id, limit=limit, after=so_far[-1].number if so_far else 0)
     )
     return [turn for turn in turns if turn.purpose is Purpose.SPEAK]
-
-
-async def _pages(read: Callable[[R | None], Awaitable[list[R]]]) -> list[R]:
-    rows: list[R] = []
-    while True:
-        page = await read(rows[-1] if rows else None)
-        rows += page
-        if len(page) < PAGE:
-            return rows
 
 
 def in_order(messages: Sequence[MessageRow], events: Sequence[EventRow]) -> Iterator[MessageRow | EventRow]:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from ..bodies import open_or_mark
 from ..delivery.names import Names
 from ..models import Record
 from ..storage.ports import MessageRow
 
+R = TypeVar("R")
 DAMAGED = "StorageCorruptError: The stored payload is damaged. Run `agent-messaging doctor --deep`."
 """The reason of a dead letter."""
+
+
+PAGE = 1_000
+"""Rows asked for at once."""
+
+
+async def read_all(read: Callable[[list[R], int], Awaitable[list[R]]]) -> list[R]:
+    """Read page by page; `read` is given what was read so far, and the most that it may answer."""
+    rows: list[R] = []
+    while True:
+        page = await read(rows, PAGE)
+        rows += page
+        if len(page) < PAGE:
+            return rows
 
 
 async def to_records(names: Names, rows: Sequence[MessageRow]) -> list[Record]:

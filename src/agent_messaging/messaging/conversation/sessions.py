@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from uuid import UUID
 
 from ...arguments import check_external_id, check_flag, check_thread, parse_id
@@ -13,10 +14,9 @@ from ...exceptions import SessionNotFoundError
 from ...models import Record, SessionStatus, T
 from ...storage.ports import MessageRow, SessionRow
 from ..directory import find_agent
+from ..listing import read_all
 from .calls import ConversationCalls
 
-PAGE = 1_000
-"""Rows asked for at once."""
 SessionId = str | UUID
 
 
@@ -42,14 +42,8 @@ class ConversationSessions(ConversationCalls[T]):
         check_thread(thread)
 
         async def look(agent: AgentName) -> list[SessionRow]:
-            rows: list[SessionRow] = []
-            while True:
-                page = await self.engine.store.sessions.list_sessions(
-                    agent.id, open_only=True, limit=PAGE, offset=len(rows), thread=thread
-                )
-                rows += page
-                if len(page) < PAGE:
-                    return rows
+            read = partial(self.engine.store.sessions.list_sessions, agent.id, open_only=True, thread=thread)
+            return await read_all(lambda so_far, limit: read(limit=limit, offset=len(so_far)))
 
         rows = await self.engine.names.look_up(agent_external_id, look)
         agent = await self.engine.names.get(agent_external_id)
@@ -90,17 +84,8 @@ class ConversationSessions(ConversationCalls[T]):
         """
         check_flag(include_read, "include_read")
         row = await self._find_session(session_id)
-        messages: list[MessageRow] = []
-        while True:
-            page = await self.engine.store.sessions.list_messages(
-                row.session_id,
-                limit=PAGE,
-                after_seq=messages[-1].seq if messages else None,
-                unread_only=not include_read,
-            )
-            messages += page
-            if len(page) < PAGE:
-                break
+        read = partial(self.engine.store.sessions.list_messages, row.session_id, unread_only=not include_read)
+        messages = await read_all(lambda so_far, limit: read(limit=limit, after_seq=so_far[-1].seq if so_far else None))
         names = await self.engine.names.find_by_id({row.agent_a_id, row.agent_b_id})
         ways = await self.engine.forwarding.find_ways([message.message_id for message in messages])
 
