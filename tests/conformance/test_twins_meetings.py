@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from agent_messaging.ids import uuid7
-from agent_messaging.models import Kind, MeetingEventType, MeetingStatus, SpeakerSelection
+from agent_messaging.models import Kind, MeetingEnd, MeetingEventType, MeetingStatus, SpeakerSelection
 from agent_messaging.storage.assembly.terms import (
     Absent,
     Act,
     Attend,
+    Bounds,
     Choose,
+    Close,
     End,
     Leave,
     Pass,
@@ -66,6 +68,10 @@ meetings = st.fixed_dictionaries(
         "max_attempts": st.integers(1, 3),
         "stage": st.sampled_from([2, 2, 2, 1, 0]),
         "owner": owners,
+        "max_turns": st.sampled_from([None, None, 1, 2, 5]),
+        "max_duration": st.sampled_from([None, None, 40.25, 90.25]),
+        "host_speaks": st.sampled_from([True, True, False]),
+        "end_when": st.sampled_from([False, False, True]),
     }
 )
 acts = st.fixed_dictionaries(
@@ -75,6 +81,7 @@ acts = st.fixed_dictionaries(
             + ["pass"] * 3
             + ["choose"] * 3
             + ["attend", "attend", "start", "start", "repeat", "repeat", "absent", "skip", "leave", "remove", "end"]
+            + ["close"]
         ),
         "meeting": numbers,
         "agent": st.sampled_from([None] * 8 + [0, 1, 2, 3]),
@@ -207,6 +214,7 @@ class Twins:
             turn_duration=wanted["turn_duration"],
             max_attempts=wanted["max_attempts"],
             invitations=tuple(invitation(agent) for agent in others),
+            **{name: wanted[name] for name in ("max_turns", "max_duration", "host_speaks", "end_when")},
         )
         self.name(planned.meeting_id, f"meeting-{len(self.meetings)}")
         for number, invited in enumerate(planned.invitations):
@@ -281,13 +289,16 @@ class Twins:
                 return Pass(holder, number, "it failed" if wanted["speaks"] else None, next_id), None
             case "choose":
                 return Choose(number or 1, next_id), None
+            case "close":
+                return Close(number or 1, MeetingEnd.END_WHEN if wanted["speaks"] else MeetingEnd.NOBODY), None
             case "attend":
                 return Attend(agent or other), None
             case "absent":
                 return Absent(agent or other), None
             case "start":
                 opening = replace(said, idempotency_key=None, fingerprint="") if wanted["speaks"] else None
-                return Start(host, wanted["speaks"], next_id), opening
+                bounds = Bounds(3, 60.25, wanted["key"] is None) if wanted["off"] == 1 else Bounds()
+                return Start(host, wanted["speaks"], next_id, bounds), opening
             case "skip":
                 return Skip(host, number), None
             case "leave":

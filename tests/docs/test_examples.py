@@ -13,6 +13,7 @@ ELSEWHERE = {"help_desk.py"}
 EXAMPLES = sorted(path for path in (Path(__file__).parents[2] / "examples").glob("*.py") if path.name not in ELSEWHERE)
 LAST_LINE = {
     "correspondence.py": "chapter 1: Shorter, please., chapter 2: Fine.",
+    "group_chat.py": "end_when after 5 turns",
     "interview.py": "ended after 7 messages",
     "meeting.py": "alice ended it",
     "notifications.py": "alice done, bob done, carol done",
