@@ -114,3 +114,30 @@ def test_an_unknown_session(acme: str, cli: Cli) -> None:
     assert cli("sessions", "show", nobody, "--json", check=4).error["code"] == "session_not_found"
     assert cli("sessions", "show", "nonsense", "--json", check=2).error["code"] == "invalid_argument"
     assert json.loads(cli("ask", "alice", "nobody", "--text", "x", "--json", check=4).err)["code"] == "agent_not_found"
+
+
+async def test_a_question_is_passed_on_and_its_way_is_shown(acme: str, cli: Cli, start: Start) -> None:
+    async with AgentMessaging(acme) as sdk:
+        await sdk.register_agent("carol", "acme", "Carol")
+
+        @sdk.register_handler("carol")
+        async def on_question(question: Any, context: MessageContext) -> str:
+            return f"{question} at four"
+
+        await sdk.wait_until_served("carol", timeout=30)
+        asking = start("ask", "alice", "bob", "--text", "tea?", "--no-require-handler", "--timeout", "60")
+        while not (waiting := (await invoke(cli, "inbox", "bob", "--json")).json["messages"]):
+            assert asking.poll() is None, asking.communicate()
+        id = waiting[0]["message_id"]
+        nobody = await invoke(cli, "forward", "bob", id, "alice", check=2)
+        assert "asked this itself" in nobody.err
+        assert (await invoke(cli, "forward", "bob", id, "carol")).out == f"{id}  bob → carol\n"
+        assert (await asyncio.to_thread(asking.communicate, timeout=30))[0] == "tea? at four\n"
+        again = await invoke(cli, "forward", "carol", id, "bob", "--json", check=1)
+        assert again.error["code"] == "session_state"
+        receipt = (await invoke(cli, "receipt", id)).out
+        assert receipt.startswith(f"{id}  alice → bob → carol\n")
+        assert "bob → carol" in receipt.partition("\n")[2]
+        sessions = (await invoke(cli, "sessions", "list", "alice", "--json")).json["sessions"]
+        for one in sessions:
+            assert "bob → carol" in (await invoke(cli, "sessions", "show", one["session_id"])).out

@@ -33,7 +33,7 @@ def test_all_commands_are_there() -> None:
         *("demo", "send", "inbox", "tail", "receipt", "run", "doctor"),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup"),
         *("topics list", "topics subscribe", "topics unsubscribe", "topics publish"),
-        *("ask", "reply", "sessions list", "sessions show", "sessions end"),
+        *("ask", "reply", "forward", "sessions list", "sessions show", "sessions end"),
         *(
             "meetings create",
             "meetings list",

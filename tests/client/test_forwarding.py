@@ -365,3 +365,15 @@ async def test_a_note_is_no_ask(sdk: Sdk) -> None:
     refusal = await asyncio.wait_for(front.errors.get(), SOON)
     assert isinstance(refusal, SessionStateError)
     assert "nobody waits for its answer" in str(refusal)
+
+
+async def test_in_a_thread_of_its_own_it_goes_on_there(sdk: Sdk) -> None:
+    await sdk.add_people("alice", "bob", "carol")
+    sdk.register_handler("carol")(desk := Desk())
+    sdk.register_handler("bob")(Front())
+    asking = [ask(sdk, "alice", "bob", number, thread=f"t{number}") for number in range(3)]
+    await desk.wait_for(3)
+    for number in range(3):
+        desk.answers.put_nowait(f"{number}!")
+    assert sorted(await asyncio.gather(*asking)) == ["0!", "1!", "2!"]
+    assert {context.thread for context in desk.contexts} == {"t0", "t1", "t2"}

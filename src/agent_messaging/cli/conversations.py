@@ -1,4 +1,4 @@
-"""`agent-messaging ask`, `reply` and `sessions`: conversations of two agents."""
+"""`agent-messaging ask`, `reply`, `forward` and `sessions`: conversations of two agents."""
 
 from __future__ import annotations
 
@@ -130,6 +130,25 @@ def reply(
     how: dict[str, Any] = {"thread": thread, "idempotency_key": key}
     id = use(options, lambda sdk: sdk.conversation.reply(sender, recipient, message, **how))
     show(options, {"message_id": id}, lambda: say(f"{id}  to {recipient}"))
+
+
+@click.command(cls=Command)
+@click.argument("agent")
+@click.argument("id")
+@click.argument("to")
+@pass_options
+def forward(options: Options, agent: str, id: str, to: str) -> None:
+    """Pass an open question on to another agent, whose answer the asker gets.
+
+    \b
+    Example:
+      agent-messaging forward bob 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11 carol
+
+    The ids of the questions that wait for an agent are in `agent-messaging inbox`. One that a handler is at work on is
+    left to that. `agent-messaging receipt` shows which way a question went.
+    """
+    way = use(options, lambda sdk: sdk.conversation.forward(agent, id, to))
+    show(options, {"message_id": id, "way": way}, lambda: say(f"{id}  {clean(' → '.join(way))}"))
 
 
 @click.group(cls=Group)

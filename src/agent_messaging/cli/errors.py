@@ -67,7 +67,7 @@ def _remedy(error: AgentMessagingError) -> str:
             return "Use another one, or, to rename it within its organization, pass --rename."
         case OrganizationAlreadyExistsError():
             return "Use another external id, or pass --rename."
-        case SessionLockError():
+        case SessionLockError() if error.sender:  # and not where one was to be passed on
             return "Ask beside it with --thread NAME, or pass --queue to queue behind it."
         case SessionStateError():
             return "See who waits with `agent-messaging sessions list`."

@@ -6,7 +6,7 @@ import click
 
 from .agents import agents
 from .app import App
-from .conversations import ask, reply, sessions
+from .conversations import ask, forward, reply, sessions
 from .db import db
 from .dead_letters import dead_letters
 from .demo.command import demo
@@ -65,6 +65,7 @@ for command in (
     topics,
     ask,
     reply,
+    forward,
     sessions,
     meetings,
     org,
