@@ -136,7 +136,8 @@ class ReturningConformance(StoreFixtures):
         await world.wait(owner=one)
         await world.wait(world.bob, world.carol, owner=one)
         await world.wait(world.bob, world.dave, owner=other, timeout=5)
-        assert await world.sessions.return_messages(page.messages[:2], now=world.at(1)) == {one}
+        for _ in range(2):  # a repeat tells the same
+            assert await world.sessions.return_messages(page.messages[:2], now=world.at(1)) == {one}
         assert await world.sessions.return_messages(page.messages[2:], now=world.at(9)) == set()
 
     async def test_what_was_removed_with_its_agent_is_gone(self, world: World) -> None:

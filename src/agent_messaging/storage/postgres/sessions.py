@@ -149,7 +149,9 @@ class PostgresSessions:
             seqs = [row["seq"] for row in held]
             await connection.execute(_SQL["return_messages"], seqs)
             await asks.settle_deliveries(connection, seqs, now)
-            return {row["waiter"] for row in await connection.fetch(_SQL["return_messages_waits"], seqs, now)}
+            # Of all that were taken: a repeat finds none held any more, and tells the same.
+            every = [seq for seq, _ in taken]
+            return {row["waiter"] for row in await connection.fetch(_SQL["return_messages_waits"], every, now)}
 
         return await self._engine.run(work, write=True, repeatable=True)
 
