@@ -219,6 +219,24 @@ def test_a_program_that_is_broken_at_first_is_waited_for_with_reload(acme: str, 
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_change_while_the_program_is_loaded_is_not_missed(
+    acme: str, serve: Any, program: Path, tmp_path: Path
+) -> None:
+    words = tmp_path / "bobs_words.py"
+    words.write_text("WORD = 'FIRST'\n")
+    loading = "from bobs_words import WORD\nprint('LOADING', WORD, flush=True)\nimport time\ntime.sleep(1)\n"
+    program.write_text(loading + PROGRAM.replace('"BEGUN"', "WORD"))
+    served = serve("--reload")
+    served.until("LOADING FIRST")
+    words.write_text("WORD = 'SECOND'\n")
+    served.until("bobs_words.py has changed")
+    served.until("LOADING SECOND")
+    served.until("Serves bob")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_pauses_grow_while_a_process_dies_again_and_again(acme: str, serve: Any) -> None:
     served = serve("--processes", "1")
     served.until_started(1)

@@ -44,6 +44,8 @@ class Process:
     heard: bytes = b""
     """The beginning of a line that is still to come."""
     started_at: float = 0.0
+    began_at_ns: int = 0
+    """The same by the wall clock, as the times of files are."""
     is_ready: bool = False
     """It serves."""
     deaths: int = 0
@@ -173,7 +175,11 @@ class Supervisor:
 
     def _take(self, process: Process, fact: dict[str, Any]) -> None:
         if fact["event"] == "files":
-            process.files |= {file: _stamp(file) for file in fact["files"] if file not in process.files}
+            for file in fact["files"]:
+                stamp = _stamp(file)
+                # What changed while the process was loading it may have been loaded as it was before.
+                is_certain = stamp is None or stamp[0] <= process.began_at_ns
+                process.files.setdefault(file, stamp if is_certain else None)
             return
         process.is_ready = True
         if not (self._has_served or self._stops or process.is_outdated):
@@ -201,13 +207,14 @@ class Supervisor:
 
     def _start(self, process: Process, now: float) -> None:
         ours, theirs = socket.socketpair()
+        began_at_ns = time.time_ns()
         with theirs:
             command = self._command(f"{process.number}/{len(self._processes)}")
             process.child = subprocess.Popen(command, stdin=theirs.fileno(), process_group=0)  # noqa: S603
         ours.setblocking(False)
         process.channel, process.heard = ours, b""
         self._selector.register(ours, selectors.EVENT_READ, process)
-        process.started_at, process.due_at = now, None
+        process.started_at, process.began_at_ns, process.due_at = now, began_at_ns, None
         process.is_ready = process.is_outdated = False
         process.files = {}
 
