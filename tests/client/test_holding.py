@@ -18,6 +18,7 @@ from agent_messaging import (
     MeetingNotFoundError,
     MeetingTimeoutError,
     MessageContext,
+    NotInitializedError,
     Record,
     Transcript,
     has_handler,
@@ -45,6 +46,14 @@ async def hang(message: Any, context: MessageContext) -> None:
 
 def said(transcript: Transcript) -> list[tuple[str, Any]]:
     return [(message.sender, message.content) for message in transcript.messages]
+
+
+async def hold_open(sdk: Sdk, *participants: str) -> tuple[asyncio.Future[Transcript], Table]:
+    """A meeting that is held, in the turn of its first participant."""
+    holding = asyncio.ensure_future(sdk.meeting.hold("alice", participants, "welcome", max_turns=3, timeout=SOON))
+    table = await only_meeting(sdk)
+    await table.until_turn(2)
+    return holding, table
 
 
 async def only_meeting(sdk: Sdk) -> Table:
@@ -200,9 +209,7 @@ async def test_when_its_time_is_over_the_meeting_is_ended(sdk: Sdk) -> None:
 
 async def test_a_call_that_is_cancelled_ends_its_meeting(sdk: Sdk) -> None:
     sdk.register_meeting_handler("bob")(hang)
-    holding = asyncio.ensure_future(sdk.meeting.hold("alice", ["bob"], "welcome", max_turns=3))
-    table = await only_meeting(sdk)
-    await table.until_turn(2)
+    holding, table = await hold_open(sdk, "bob")
     holding.cancel()
     with pytest.raises(asyncio.CancelledError):
         await holding
@@ -225,9 +232,7 @@ async def test_cancelled_anywhere_it_leaves_no_meeting_open(sdk: Sdk, steps: int
 async def test_participants_may_be_removed_meanwhile(sdk: Sdk) -> None:
     sdk.register_meeting_handler("bob")(hang)
     sdk.register_meeting_handler("carol")(say_name)
-    holding = asyncio.ensure_future(sdk.meeting.hold("alice", ["bob", "carol"], "welcome", max_turns=3, timeout=SOON))
-    table = await only_meeting(sdk)
-    await table.until_turn(2)
+    holding, _ = await hold_open(sdk, "bob", "carol")
     await sdk.deregister_agent("bob")
     transcript = await holding
     assert said(transcript) == [("alice", "welcome"), ("carol", "carol 1")]
@@ -236,28 +241,35 @@ async def test_participants_may_be_removed_meanwhile(sdk: Sdk) -> None:
 
 async def test_when_all_participants_have_left_it_ends(sdk: Sdk) -> None:
     sdk.register_meeting_handler("bob")(hang)
-    holding = asyncio.ensure_future(sdk.meeting.hold("alice", ["bob"], "welcome", max_turns=3, timeout=SOON))
-    table = await only_meeting(sdk)
-    await table.until_turn(2)
+    holding, table = await hold_open(sdk, "bob")
     await sdk.meeting.leave_meeting("bob", table.id)
     assert (await holding).reason is MeetingEnd.NOBODY
 
 
 async def test_when_the_host_is_removed_the_call_says_so(sdk: Sdk) -> None:
     sdk.register_meeting_handler("bob")(hang)
-    holding = asyncio.ensure_future(sdk.meeting.hold("alice", ["bob"], "welcome", max_turns=3, timeout=SOON))
-    table = await only_meeting(sdk)
-    await table.until_turn(2)
+    holding, _ = await hold_open(sdk, "bob")
     await sdk.deregister_agent("alice")
     with pytest.raises(MeetingNotFoundError):
         await holding
 
 
+async def test_when_the_sdk_is_closed_the_meeting_goes_on_to_its_bound(make_sdk: MakeSdk) -> None:
+    other, sdk = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    sdk.register_meeting_handler("bob")(hang)
+    holding, table = await hold_open(sdk, "bob")
+    await sdk.close()
+    with pytest.raises(NotInitializedError):
+        await holding
+    other.register_meeting_handler("bob")(say_name)
+    transcript = await other.meeting.wait_until_ended(table.id, SOON)
+    assert (transcript.reason, len(transcript.messages)) == (MeetingEnd.MAX_TURNS, 3)
+
+
 async def test_a_host_that_ends_it_by_hand_ends_the_call(sdk: Sdk) -> None:
     sdk.register_meeting_handler("bob")(hang)
-    holding = asyncio.ensure_future(sdk.meeting.hold("alice", ["bob"], "welcome", max_turns=3, timeout=SOON))
-    table = await only_meeting(sdk)
-    await table.until_turn(2)
+    holding, table = await hold_open(sdk, "bob")
     await sdk.meeting.end_meeting("alice", table.id)
     assert (await holding).reason is MeetingEnd.HOST_ENDED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from typing import Any
 
@@ -189,6 +190,18 @@ async def test_a_function_that_hangs_lets_the_meeting_go_on(sdk: Sdk, monkeypatc
     await table.speak("alice", "one")
     assert (await table.wait("bob")).number == 3
     await asyncio.wait_for(cancelled.wait(), SOON)
+    await table.end()
+
+
+async def test_a_plain_function_that_blocks_its_thread_lets_the_meeting_go_on(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "SELECTION_LIMIT", 0.2)
+    released = threading.Event()
+    table = await Table.open(sdk, "bob", end_when=lambda so_far: released.wait(SOON))
+    await table.speak("alice", "one")
+    assert (await table.wait("bob")).number == 3
+    released.set()
     await table.end()
 
 

@@ -1,7 +1,7 @@
-"""What acts on meetings write: pure, once for every backend.
+"""The rows that acts on meetings write; pure, once for every backend.
 
-A backend loads a `Question` for each act, asks `judge`, gives what that accepts to `Minutes`, and writes the rows that
-stand there in the same transaction. What refers to a message has its position, from 1, in the minutes' messages.
+A backend loads a `Question` for each act, asks `judge`, gives the changes to `Minutes`, and writes their rows in the
+same transaction. A row that refers to a message has its position, from 1, in the messages of the minutes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Meeting:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What an act needs to know."""
+    """All that is to be known to judge an act."""
 
     meeting: Meeting | None
     said_in: int | None
@@ -64,10 +64,10 @@ class Question:
 
 
 def judge(wanted: Wanted, asked: Question) -> Changes | Outcome:
-    """What becomes of an act, or what it changes."""
+    """Return the changes of an act, or its outcome if it changes nothing."""
     meeting, speech = asked.meeting, wanted.speech
     if speech is not None and meeting is not None and asked.said_in is not None:
-        # Perhaps its caller never heard the answer, and nobody was told.
+        # Perhaps its caller never heard the answer, and nobody was woken.
         told = {process_id for process_id in meeting.processes.values() if process_id is not None}
         return Acted(meeting.assembly.status, meeting.turn, asked.said_in, speech.message_id, told)
     if speech is not None and asked.use is not None:
@@ -83,7 +83,7 @@ def judge(wanted: Wanted, asked: Question) -> Changes | Outcome:
 
 @dataclass(slots=True)
 class Minutes:
-    """What acts change, collected as rows. Of each meeting one act at most."""
+    """The changes of acts, collected as rows. There is at most one act on each meeting."""
 
     owner: str | None
     """The process that acts."""
@@ -117,7 +117,7 @@ class Minutes:
     """Sender, key, fingerprint, message id."""
 
     def add(self, wanted: Wanted, meeting: Meeting, changes: Changes) -> Acted:
-        """Take in what the act changes, and answer what becomes of it."""
+        """Take in the changes of an act, and return the meeting as it leaves it."""
         self.now = meeting.now
         id, assembly = meeting.meeting_id, meeting.assembly
         self.most_seats = max(self.most_seats, len(assembly.seats))
@@ -171,7 +171,7 @@ class Minutes:
         if changes.withdraws_invitations:
             self.invitations += [(id, agent_id) for agent_id in gone] or [(id, None)]
 
-        # A new status is news for everybody, such as for who waits for all to attend.
+        # A new status is news for everybody: callers may wait for it.
         told = gone if changes.status is None else [seat.agent_id for seat in assembly.seats if seat.is_taken]
         called = [] if changes.turn is None else [changes.turn.agent_id]
         self.told[id] = {*told, *called}

@@ -46,8 +46,8 @@ class MeetingHolding(MeetingPreparation[T]):
         turn handler in this SDK object attend by this call. Others attend by themselves: with `attend=True` at
         `register_meeting_handler`, or by `attend_meeting`.
 
-        If the call is cancelled or raises, the meeting is ended. If this process dies, the meeting goes on until
-        `max_turns` or `max_duration` ends it, and its history stays; `wait_until_ended` waits for it elsewhere.
+        If the call is cancelled or raises, the meeting is ended. If the SDK is closed, or this process dies, it goes on
+        until `max_turns` or `max_duration` ends it, and `wait_until_ended` waits for it elsewhere.
 
         Args:
             host_external_id: The host.

@@ -32,12 +32,12 @@ from .deliveries import Claim, Duplicate, KeyConflict, UnknownAgents
 from .messages import MessageRow
 
 A = TypeVar("A", bound=str | None)
-"""An agent's id, or nobody."""
+"""An agent's id, or None for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewInvitation:
-    """A message to an invited agent; already encoded."""
+    """A message to an invited agent, encoded already."""
 
     message_id: str
     recipient_id: str
@@ -71,7 +71,7 @@ class NewMeeting:
 
 @dataclass(frozen=True, slots=True)
 class NewSpeech:
-    """What an act says; already encoded and checked."""
+    """A speech, encoded and checked already."""
 
     message_id: str
     content: str
@@ -96,7 +96,7 @@ class TurnRow:
     ended_at: datetime | None = None
     how: TurnEnd | None = None
     message_id: str | None = None
-    """What was said in it; None also where that was removed with its speaker."""
+    """The speech in it; None also if that was removed with its speaker."""
     next_id: str | None = None
     """In a turn for selecting: the agent that has the next turn unless the host's process says otherwise."""
 
@@ -145,7 +145,7 @@ class SeatRow:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an agent stands in a meeting, for those who wait."""
+    """How an agent stands in a meeting, for callers that wait."""
 
     status: MeetingStatus
     seat: ParticipantStatus | None
@@ -156,20 +156,20 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """Something that happened in a meeting."""
+    """An event of a meeting."""
 
     seq: int
     meeting_id: str
     type: MeetingEventType
     agent_id: str | None
     content: str
-    """JSON text of an object, with ids of agents. The external ids are the reader's to add, but for those of an agent
-    that this removed."""
+    """JSON text of an object, with ids of agents. Readers add the external ids; the event has those of an agent that it
+    removed."""
     checksum: int
     """Of the content, as of a message without metadata."""
     created_at: datetime
     message: MessageRow | None = None
-    """What was said, of MESSAGE_POSTED."""
+    """The speech, of MESSAGE_POSTED."""
 
     @property
     def metadata(self) -> None:
@@ -195,7 +195,7 @@ class EventPage:
     cursor: str
     """Where the next piece begins."""
     is_end: bool
-    """There was nothing behind it."""
+    """Nothing was behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What became of a meeting."""
+    """A meeting as an act left it."""
 
     status: MeetingStatus
     turn: TurnRow | None
@@ -217,8 +217,8 @@ class Acted:
     message_id: str | None = None
     """The speech that was stored."""
     processes: set[str] = field(default_factory=set)
-    """Those that wait for what changed: the new speaker's (in a turn for selecting, the host's), those of who leaves,
-    the one whose turn handler runs in vain, and when the status changes everybody's."""
+    """The processes to be woken: that of the new speaker (in a turn for selecting, of the host), those of agents that
+    leave, the one whose turn handler runs in vain, and everybody's when the status changes."""
 
 
 Outcome = Acted | Refused | Duplicate | KeyConflict | None
@@ -227,7 +227,7 @@ Outcome = Acted | Refused | Duplicate | KeyConflict | None
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """What the passing of time changed."""
+    """The changes that time brought."""
 
     meetings: dict[str, Acted]
     next_in: float | None
@@ -236,7 +236,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class SpeechCount:
-    """What an agent has said in a meeting."""
+    """The speeches of an agent in a meeting, counted."""
 
     agent_id: str
     messages: int
@@ -280,7 +280,7 @@ class MeetingStore(Protocol):
         claim: Claim | None = None,
         now: datetime | None = None,
     ) -> Outcome:
-        """Let the rules decide an act, and write what it changes; None without such a meeting.
+        """Have the rules decide an act, and write its changes; None without such a meeting.
 
         In one commit. `speech` belongs to Start with a message and to Speak. Repeating an act with a speech (by its id)
         stores nothing and answers as the first time, with the status and the turn of now; other acts are judged anew.
@@ -300,8 +300,8 @@ class MeetingStore(Protocol):
     async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> Standing | None:
         """Remember the process to be woken when the agent gets the turn or the meeting ends. Repeat-safe.
 
-        Answers where the agent stands, as `find_standings`: what changes from then on, this process is woken for. Reads
-        first; writes only if it is another one.
+        It answers how the agent stands, as `find_standings`. The process is woken for each change from then on.
+        It reads first, and writes only if another process is seated.
         """
         ...
 
@@ -324,8 +324,8 @@ class MeetingStore(Protocol):
 
         Without an agent (None) it is how the meeting stands, and nobody has a seat.
 
-        With `called` only of those who are to be told: they may speak, or never will (again), because the meeting has
-        ended, or they are not in it.
+        With `called` only the agents are listed that may speak, or never will (again), because the meeting has ended or
+        they are not in it.
         """
         ...
 
@@ -334,9 +334,9 @@ class MeetingStore(Protocol):
         ...
 
     async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
-        """What was said since the agent's last speech, oldest first; of more than `limit` the newest.
+        """The messages since the agent's last speech, oldest first; of more than `limit` the newest.
 
-        Without an agent (None) it is all that was said.
+        Without an agent (None) all messages count.
         """
         ...
 
@@ -353,9 +353,9 @@ class MeetingStore(Protocol):
         ...
 
     async def read_events(self, cursor: str, limit: int, *, most_bytes: int) -> EventPage:
-        """The events of all meetings behind the cursor. Skips none, also of those that commit late. A plain read.
+        """The events of all meetings behind the cursor. None is skipped, even if it commits late. A plain read.
 
-        At most `limit`, and none behind the one with which data, messages and their metadata reach `most_bytes`.
+        There are at most `limit`, and none behind the one with which data, messages and metadata reach `most_bytes`.
         """
         ...
 
@@ -372,11 +372,11 @@ class MeetingStore(Protocol):
         ...
 
     async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:
-        """Per agent that has said something, in any order. Notes of the SDK are not counted."""
+        """Count the speeches of each agent that has spoken, in any order. Notes of the SDK do not count."""
         ...
 
     async def count_messages(self, meeting_id: str) -> int:
-        """How long the history is."""
+        """Count the messages of the history."""
         ...
 
     async def statistics(self, agent_id: str) -> MeetingStatistics: ...

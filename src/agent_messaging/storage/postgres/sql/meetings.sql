@@ -1,13 +1,13 @@
--- Meetings: acts, what they write, and what is read of meetings. For `seq + 0` see deliveries.sql.
+-- Acts on meetings, what they write, and what is read of meetings. deliveries.sql tells of `seq + 0`.
 --
--- Whoever changes a meeting locks its row first, in a statement of its own, and only then reads it and draws any seq: so
--- acts come one after the other, each sees what the one before it did, and within a meeting the order of seq is the order
--- of commits, of messages and of events alike.
+-- A transaction that changes a meeting locks its row first, in a statement of its own, and only then reads it and draws any
+-- seq. So acts come one after the other, each sees what the one before it did, and within a meeting the order of seq is the
+-- order of commits, of messages and of events alike.
 --
 -- The order of locks in a transaction: organization, agents (by id), meetings (by id, or tried), the claimed delivery of
--- the act, deliveries (by seq), idempotency keys. Of an agent who is removed, `for no key update` keeps out whoever would
--- seat it in a new meeting (`for share`), but none of the acts in other meetings, which refer to agents by foreign keys
--- (`for key share`): those hold a meeting that the removal may wait for.
+-- the act, deliveries (by seq), idempotency keys. The removal of an agent takes `for no key update`. That keeps out
+-- transactions that would seat it in a new meeting (`for share`), and none of the acts in other meetings, which refer to
+-- agents by foreign keys (`for key share`) and may hold a meeting that the removal waits for.
 
 -- name: find_existing
 -- The agents that exist, locked until the commit so that their removal sees the meeting; and whether it is stored already.
@@ -57,20 +57,20 @@ insert into notices (seq, recipient_id, created_at)
 select seq, recipient_id, now from invitations where notify order by position
 
 -- name: act_lock
--- PostgreSQL alone: in a statement of its own, so that the next one sees what the last holder committed.
+-- PostgreSQL alone: the lock is a statement of its own, so that the next one sees what the last holder committed.
 select id from meetings where id = any($1::text[]::uuid[]) order by id for update
 
 -- name: act_try_lock
--- PostgreSQL alone: the same for many, of those that nobody holds. Nor is any other lock waited for from here on, but for a
--- moment ($2, milliseconds): whoever holds it up does so to one of them, and the others would wait with it.
+-- PostgreSQL alone: it locks those of many meetings that nobody holds. From here on the transaction waits only a moment ($2,
+-- milliseconds) for any other lock, which one of the acts needs and for which the others would wait with it.
 select m.id::text as meeting_id, set_config('lock_timeout', $2::text, true)
 from meetings m where m.id = any($1::text[]::uuid[]) order by m.id for update skip locked
 
 -- name: act_load
 -- A row for each meeting asked for, in their order, without a status where there is none. The last three are of the acts,
 -- one in each meeting: whether its claim is open (locked, so that it stays so until the commit), the turn of a speech that is
--- stored already, and what its key was used for. The last speaker is the holder of the newest turn for speaking, of those
--- whose agents are still there; where the host names the speakers, of the others.
+-- stored already, and what its key was used for. The last speaker is the holder of the newest turn for speaking. Agents
+-- that are gone do not count, nor does a host that names the speakers.
 with moment as materialized (
   select coalesce($2::timestamptz, store_now()) as now
 ),
@@ -80,7 +80,7 @@ asked as materialized (
   ) with ordinality as u (id, claim_seq, claim_token, message_id, sender_id, key, position)
 ),
 claim as materialized (
-  -- Written so that only the primary key fits: an index of the claimed ones would be read whole.
+  -- It is written so that only the primary key fits: an index of the claimed ones would be read whole.
   select d.seq
   from (select a.claim_seq, a.claim_token from asked a where a.claim_seq is not null order by a.claim_seq) w
   cross join lateral (
@@ -123,7 +123,7 @@ left join idempotency_keys k on k.sender_id = i.sender_id and k.call = 'speak' a
 order by i.position
 
 -- name: act_write
--- PostgreSQL alone: all that acts change, each in a meeting of its own, in one statement. $1 is the instant at which they
+-- PostgreSQL alone: one statement writes all that acts change, each in a meeting of its own. $1 is the instant at which they
 -- were judged. Messages are named by their positions in $30 and on, which begin at 1.
 with seqs as materialized (
   select array_agg(i.seq order by i.position) as seq from (
@@ -149,7 +149,7 @@ changed as (
   where m.id = i.id and (m.status, m.turn) is distinct from (i.status, i.turn)
 ),
 seated as (
-  -- Who goes back to being invited has not joined; who attends again after the end joined when it first did.
+  -- An agent that goes back to being invited has not joined. One that attends again after the end joined when it first did.
   update participants p set
     status = i.status,
     process_id = coalesce(i.process_id, p.process_id),
@@ -171,7 +171,7 @@ ended as (
   returning t.number
 ),
 begun as (
-  -- Once all that end have ended: of a meeting, one at a time is current.
+  -- A turn begins when all that end have ended, because one turn of a meeting is current at a time.
   insert into turns (
     meeting_id, number, agent_id, purpose, next_id, started_at, deadline_at, ended_at, how, delivery_seq, message_seq
   )
@@ -218,8 +218,8 @@ new_events as (
 ),
 closing as materialized (
   -- The deliveries of the turns that end, unless they have ended themselves (dead), and invitations that nobody has taken
-  -- up: those are the first messages of a meeting, at most one for each seat. Locked one by one in the order of seq: as a
-  -- join of the two it could be planned to read all deliveries.
+  -- up. Invitations are the first messages of a meeting, at most one for each seat. The deliveries are locked one by one in
+  -- the order of seq; a join of the two could be planned to read all deliveries.
   select w.meeting_id, w.becomes, d.seq, d.state, d.owner
   from (
     select o.* from (
@@ -248,8 +248,8 @@ closed as (
   from closing c where d.seq = c.seq
 ),
 keyed as (
-  -- One that another transaction is about to store is waited for, and is then missing from the answer. In one order, so
-  -- that two transactions do not wait for each other.
+  -- It waits for a key that another transaction is about to store, which is then missing from the answer. The keys have one
+  -- order, so that two transactions do not wait for each other.
   insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
   select i.sender_id, 'speak', i.key, i.fingerprint, array[i.message_id], $1
   from unnest($52::text[]::uuid[], $53::text[], $54::text[], $55::text[]::uuid[])
@@ -265,8 +265,8 @@ union all
 select null, null, null, true from keyed
 
 -- name: time_out_find
--- Locks the meetings; whoever holds one is changing its turn, or ending it by time himself. What he did is seen by the next
--- statement.
+-- It locks the meetings that nobody holds. The holder of another one is changing its turn, or ending it by time; the next
+-- statement sees what that did.
 select m.id::text as meeting_id, t.number
 from turns t join meetings m on m.id = t.meeting_id
 where t.ended_at is null and t.deadline_at is not null and t.deadline_at <= (select coalesce($1::timestamptz, store_now()))
@@ -274,8 +274,8 @@ order by t.deadline_at limit $2::integer
 for update of m skip locked
 
 -- name: time_out_forget
--- Turns that are due and cannot be ended: what is stored of their meetings cannot be read, or contradicts itself. They would
--- be due for ever.
+-- Turns that are due and cannot be ended, because the rows of their meetings cannot be read or contradict each other. They
+-- would be due for ever.
 update turns t set deadline_at = null
 from unnest($1::text[]::uuid[], $2::integer[]) as l (meeting_id, number)
 where t.meeting_id = l.meeting_id and t.number = l.number and t.ended_at is null
@@ -285,8 +285,8 @@ select extract(epoch from min(t.deadline_at) - coalesce($1::timestamptz, store_n
 from turns t where t.ended_at is null and t.deadline_at is not null
 
 -- name: vanish_find
--- All meetings with a seat of these agents, those that they host included, in one order; also those that have ended, so that
--- two removals never delete the same rows in different orders.
+-- All meetings with a seat of these agents, those that they host included, in one order. Those that have ended are among
+-- them, so that two removals never delete the same rows in different orders.
 select m.id::text as meeting_id, m.host_id::text, m.status
 from meetings m
 where m.id = any(array(select p.meeting_id from participants p where p.agent_id = any($1::text[]::uuid[])))
@@ -294,11 +294,11 @@ order by m.id
 for update of m
 
 -- name: vanish_messages
--- What others said in meetings that go with their hosts.
+-- The speeches of others in meetings that go with their hosts.
 delete from messages where meeting_id = any($1::text[]::uuid[])
 
 -- name: sit_find
--- Of each, whether the process is known (null: the agent has no seat), and where the agent stands.
+-- It answers whether each process is known (null: the agent has no seat), and where the agent stands.
 select case when p.agent_id is not null then (p.process_id = i.owner) is true end as is_known,
   m.status, p.status as seat,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
@@ -330,7 +330,7 @@ select id::text as seat_id, agent_id::text, join_order, status, joined_at, left_
 from participants where meeting_id = $1::text::uuid order by join_order
 
 -- name: list_meetings
--- Ids are made by time, so the newest is the last. The newest of each status are sought apart, so that those of others cost
+-- The newest have the greatest ids. The newest of each status are sought apart, so that meetings of another status cost
 -- nothing.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
@@ -348,7 +348,7 @@ left join turns t on t.meeting_id = m.id and t.number = m.turn
 order by m.id desc
 
 -- name: list_meetings_of
--- Who hosts a meeting has a seat in it.
+-- The host of a meeting has a seat in it.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
@@ -363,8 +363,8 @@ left join turns t on t.meeting_id = m.id and t.number = m.turn
 order by m.id desc
 
 -- name: find_standings
--- An agent that is null stands nowhere: so the meeting alone can be looked up. Who is called ($4) may speak, or never will
--- (again).
+-- An agent that is null stands nowhere, so the meeting alone can be looked up. With $4 only agents are listed that may speak,
+-- or never will (again).
 select i.meeting_id, i.agent_id, m.status, p.status as seat,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
   t.next_id::text as turn_next_id, t.started_at as turn_started_at,
@@ -385,8 +385,8 @@ where m.meeting_id = $1::text::uuid and m.kind = 'meeting' and m.seq > coalesce(
 order by m.seq limit $3::bigint
 
 -- name: list_last_messages
--- For each of several agents: of the newest, those behind its own last speech; if that is not among them, all are. So however
--- long ago it was, and however much was said, only so many are looked at.
+-- For each of several agents, of the newest messages those behind its own last speech; all of them if that is not among them.
+-- So the read is bounded, however long ago the agent spoke.
 select i.position::integer, m.*
 from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::bigint[]) with ordinality as i (meeting_id, agent_id, most, position)
 cross join lateral (
@@ -428,12 +428,12 @@ order by e.seq
 select pg_current_snapshot()::text as cursor
 
 -- name: read_events
--- What has been committed between two snapshots, $1 and $2 (null: the one of this statement), behind seq $3. Exact, whatever
--- is in flight: nothing that commits late is missed, nothing waits for it, and nothing is read twice. One row at least, which
--- tells the snapshot.
+-- The events that were committed between two snapshots, $1 and $2 (null: the one of this statement), behind seq $3. The page is
+-- exact, whatever is in flight: no event that commits late is missed, nothing waits for it, and none is read twice. There is
+-- one row at least, which tells the snapshot.
 --
--- At most $4, and none behind the one with which they reach $5 bytes; `found` is how many there are, up to $4. The sizes are
--- known without reading what they are of.
+-- There are at most $4, and none behind the one with which they reach $5 bytes; `found` is how many there are, up to $4. Sizes
+-- are known without reading the values.
 select s.until::text, e.found, e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.checksum as data_checksum, e.created_at,
   m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
   m.created_at as said_at, m.message_type

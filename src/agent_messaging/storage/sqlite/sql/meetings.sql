@@ -1,5 +1,5 @@
--- Every read answers one row: a JSON array of all that was found (see engine.fetch for the reason). A turn is always the
--- array that rows.turn_row reads.
+-- Every read answers one row, a JSON array of all that it found; engine.fetch has the reason. A turn is always the array that
+-- rows.turn_row reads.
 
 -- name: create_meeting
 insert into meetings (id, host_id, status, selection, turn_duration, max_attempts, max_turns, max_duration, host_speaks,
@@ -15,7 +15,7 @@ select value ->> 0, :meeting, value ->> 1, key, iif(key = 0, 'attending', 'invit
 from jsonb_each(:rows)
 
 -- name: find_existing
--- The status of the meeting if it is stored already, and those of the agents that are missing.
+-- The status of the meeting if it is stored already, and the agents that do not exist.
 select json_array(
   (select status from meetings where id = :meeting),
   json((
@@ -25,8 +25,8 @@ select json_array(
 )
 
 -- name: act_load
--- The last speaker is the holder of the newest turn for speaking, of those whose agents are still there; where the host
--- names the speakers, of the others.
+-- The last speaker is the holder of the newest turn for speaking. Agents that are gone do not count, nor does a host that
+-- names the speakers.
 select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.max_attempts, m.host_speaks,
   m.end_when, m.max_turns - m.turns_taken, m.max_duration, m.deadline_due,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
@@ -50,7 +50,7 @@ left join turns as t on t.meeting_id = m.id and t.number = m.turn
 left join deliveries as d on d.seq = t.delivery_seq
 
 -- name: act_find_said
--- Speeches that are stored already, with the number of their turn, which is one of the newest as a rule.
+-- Speeches that are stored already, with the number of their turn. It is one of the newest as a rule.
 select json_group_object(m.id, (
   select number from turns where meeting_id = m.meeting_id and message_seq = m.seq order by number desc limit 1
 ))
@@ -85,8 +85,8 @@ from (
 where meetings.id = changed.id
 
 -- name: act_seats
--- :rows are (meeting, agent, new status, process to be woken or null to leave it). Who goes back to being invited has not
--- joined; who attends still, or again after the end, has joined when it first did.
+-- :rows are (meeting, agent, new status, process to be woken or null to leave it). An agent that goes back to being
+-- invited has not joined. One that attends still, or again after the end, joined when it first did.
 update participants set
   status = changed.status,
   process_id = coalesce(changed.process_id, participants.process_id),
@@ -136,7 +136,7 @@ insert into meeting_events (meeting_id, type, agent_id, data, checksum, message_
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, :at from jsonb_each(:rows)
 
 -- name: act_end_delivery
--- :rows are (meeting, seq, last state). One that has ended otherwise (dead) stays as it is.
+-- :rows are (meeting, seq, last state). A delivery that has ended otherwise (dead) stays as it is.
 update deliveries set state = ended.state, settled_at = :at, claim_until_due = null
 from (select value ->> 1 as seq, value ->> 2 as state from jsonb_each(:rows)) as ended
 where deliveries.seq = ended.seq and deliveries.state in ('queued', 'claimed')
@@ -169,7 +169,7 @@ select json_group_array(json_array(meeting_id, agent_id)) from (
 )
 
 -- name: vanish_messages
--- What others said in meetings that go with their hosts.
+-- The speeches of others in meetings that go with their hosts.
 delete from messages where meeting_id in (
   select m.id from agents as a cross join meetings as m on m.host_id = a.id where a.external_id = :agent
   union all
@@ -186,8 +186,8 @@ select json_group_array(json_array(meeting_id, number)) from (
 )
 
 -- name: time_out_forget
--- :rows are (meeting, number) of turns that are due and cannot be ended: what is stored of their meetings cannot be read, or
--- contradicts itself. They would be due for ever.
+-- :rows are (meeting, number) of turns that are due and cannot be ended, because the rows of their meetings cannot be read or
+-- contradict each other. They would be due for ever.
 update turns set deadline_due = null
 where ended_at is null and (meeting_id, number) in (select value ->> 0, value ->> 1 from jsonb_each(:rows))
 
@@ -195,7 +195,7 @@ where ended_at is null and (meeting_id, number) in (select value ->> 0, value ->
 select json_array(min(deadline_due)) from turns where ended_at is null and deadline_due is not null
 
 -- name: sit_find
--- Whether the process is known (null: the agent has no seat), and where the agent stands.
+-- It answers whether the process is known (null: the agent has no seat), and where the agent stands.
 select json_array(iif(p.agent_id is null, null, p.process_id is :owner), m.status, p.status,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
     null, null, null, t.next_id))))
@@ -221,7 +221,8 @@ select json_group_array(json_array(id, agent_id, join_order, status, joined_at, 
 )
 
 -- name: list_meetings
--- The newest have the greatest ids. The newest of each status are sought apart, so that those of another cost nothing.
+-- The newest have the greatest ids. The newest of each status are sought apart, so that meetings of another status cost
+-- nothing.
 with page as materialized (
   select id from (
     select * from (
@@ -248,7 +249,7 @@ select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.tur
 from page cross join meetings as m on m.id = page.id left join turns as t on t.meeting_id = m.id and t.number = m.turn
 
 -- name: list_meetings_of
--- Who hosts a meeting has a seat in it.
+-- The host of a meeting has a seat in it.
 with page as materialized (
   select m.id from participants as p cross join meetings as m on m.id = p.meeting_id
   where p.agent_id = :agent and iif(m.status = 'created', :created, iif(m.status = 'ready', :ready,
@@ -262,7 +263,8 @@ select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.tur
 from page cross join meetings as m on m.id = page.id left join turns as t on t.meeting_id = m.id and t.number = m.turn
 
 -- name: find_standings
--- Those of meetings that do not exist have a row without a status. Who is :called may speak, or never will (again).
+-- A meeting that does not exist has a row without a status. With :called only agents are listed that may speak, or never
+-- will (again).
 select json_group_array(json_array(wanted.key, m.status, p.status,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
     null, null, null, t.next_id)))))
@@ -283,8 +285,8 @@ select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient
 from page cross join messages as m on m.seq = page.seq
 
 -- name: list_last_messages
--- Of the newest, those behind the agent's own last speech: if it is not among them, all are. So however long ago it was, and
--- however much was said, only so many are looked at.
+-- Of the :most newest, the messages behind the agent's own last speech; all of them if that is not among them. So the read is
+-- bounded, however long ago the agent spoke.
 with newest as materialized (
   select seq, sender_id = :agent and message_type = 'user_defined' as is_own from messages
   where meeting_id = :meeting and kind = 'meeting' order by seq desc limit :most
@@ -313,11 +315,11 @@ select json_group_array(json_array(e.seq, e.meeting_id, e.type, e.agent_id, e.da
 from page as e left join messages as m on m.seq = e.message_seq
 
 -- name: find_cursor
--- seq is the order of commits (one writer at a time) and is never used again, also where the last events were removed.
+-- seq is the order of commits, because one writes at a time. It is never used again, even if the last events were removed.
 select json_array(coalesce(max(seq), 0)) from meeting_events
 
 -- name: read_events
--- How many there are, up to the limit, and the first of them. The sizes are known without reading what they are of.
+-- It answers how many events there are, up to the limit, and the first of them. Sizes are known without reading the values.
 with page as materialized (
   select seq, message_seq, octet_length(data) as size from meeting_events
   where seq > :after_seq order by seq limit :limit
