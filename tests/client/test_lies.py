@@ -78,11 +78,13 @@ IDS = {
     "meeting_events": ["agent_id", "meeting_id"],
     "processes": ["id", "boot_id", "lock_name"],
     "idempotency_keys": ["sender_id"],
+    "subscriptions": ["agent_id"],
 }
 TEXTS = {
     "organizations": ["external_id", "name"],
     "agents": ["external_id", "name"],
-    "messages": ["content", "metadata"],
+    "messages": ["content", "metadata", "topic"],
+    "subscriptions": ["pattern"],
     "asks": ["reason"],
     "meeting_events": ["data"],
     "idempotency_keys": ["call", "key", "fingerprint"],
@@ -102,6 +104,7 @@ INSTANTS = {
     "meeting_events": ["created_at"],
     "processes": ["started_at", "ended_at"],
     "idempotency_keys": ["created_at"],
+    "subscriptions": ["created_at"],
 }
 DUES = {
     "deliveries": ["run_due", "expires_due", "claim_until_due", "queued_due"],
@@ -226,6 +229,9 @@ class Town:
             sdk.register_handler(name)(answer)
         [done] = await sdk.one_way.send("alice", "bob", "done", {"a": 1}, idempotency_key="k")
         await sdk.wait([done])
+        await sdk.topics.subscribe("bob", "a.>")
+        await sdk.topics.subscribe("dave", "a.b")
+        await sdk.wait(await sdk.topics.publish("alice", "a.b", "published"))
         later = datetime.now(UTC) + timedelta(hours=1)
         await sdk.one_way.send("alice", "bob", "later", deliver_at=later, expires_in=7200)
         self.waiting = await sdk.one_way.send("alice", "erin", "waiting", {"a": 1}, require_handler=False)
@@ -254,6 +260,7 @@ class Town:
             "asks": f"asker_id = {alice}",
             "waits": f"recipient_id = {alice}",
             "notices": "true",
+            "subscriptions": f"agent_id = {bob}",
             "meetings": f"host_id = {alice}",
             "participants": f"agent_id = {bob}",
             "turns": f"agent_id = {bob}",
@@ -290,6 +297,8 @@ class Town:
             "speech": lambda: sdk.meeting.speak("bob", id, "now me"),
             "repeat": lambda: sdk.one_way.send("alice", "bob", "done", {"a": 1}, idempotency_key="k"),
             "note": lambda: sdk.one_way.send("alice", "bob", "new", require_handler=False),
+            "subscriptions": sdk.topics.list,
+            "publication": lambda: sdk.topics.publish("alice", "a.b", "new"),
             "served": lambda: sdk.wait_until_served("bob", timeout=0.0),
             "seats": lambda: sdk.meeting.get_participants(id),
             "the participant": lambda: sdk.meeting.get_participant_history(id),
@@ -342,6 +351,8 @@ async def test_a_row_that_lies_stops_nothing_but_itself(make_sdk: MakeSdk, url: 
 
     sdk.register_handler("erin")(answer)  # what waits for erin is claimed now
     await everything_goes_on(sdk)
+    await sdk.topics.publish("carol", "a.b", "to whoever is there")
+    assert "to whoever is there" in [one.content for one in await sdk.one_way.get_received_messages("dave")]
     async with await make_sdk() as another:
         for name in ("carol", "dave"):
             another.register_handler(name)(answer)

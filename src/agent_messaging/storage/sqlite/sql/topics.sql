@@ -31,7 +31,8 @@ select json_group_array(json_array(pattern, agent_id, created_at)) from (
 )
 
 -- name: append_find_subscribers
--- Each subscriber once, whatever number of its patterns match, but not the sender.
+-- Each subscriber once, whatever number of its patterns match, but not the sender. A row of an agent that does not exist
+-- stops nobody.
 with published as materialized (
   select value ->> 0 as position, value ->> 1 as sender_id, value -> 3 as patterns,
     iif(value ->> 2, (select organization_id from agents where id = value ->> 1), null) as organization_id
@@ -41,9 +42,8 @@ select json_group_array(json_array(position, agent_id)) from (
   select distinct p.position, s.agent_id
   from published as p cross join jsonb_each(p.patterns) as wanted
   cross join subscriptions as s on s.pattern = wanted.value
-  where s.agent_id <> p.sender_id
-    and (p.organization_id is null
-      or p.organization_id = (select organization_id from agents where id = s.agent_id))
+  cross join agents as a on a.id = s.agent_id
+  where s.agent_id <> p.sender_id and (p.organization_id is null or a.organization_id = p.organization_id)
   limit :most
 )
 
