@@ -118,8 +118,9 @@ def test_a_text_that_stands_where_a_recipient_belongs_is_refused_with_the_comman
     assert meant in refused.err
     cli(*shlex.split(meant)[1:])
     assert [one["content"] for one in cli("inbox", "bob", "--json").json["messages"]] == ["Tea at four?"]
-    for command in ("ask", "reply"):
-        assert "--text, in quotes" in cli(command, "alice", "bob", "Tea at four?", input="", check=2).err
+    asked = cli("ask", "alice", "bob", "Tea at four?", input="", check=2)
+    assert "agent-messaging ask alice bob --text 'Tea at four?'" in asked.err
+    assert "--text, in quotes" in cli("reply", "alice", "bob", "Tea at four?", input="", check=2).err
 
 
 def test_a_key_stores_a_repeated_command_once(acme: str, cli: Cli) -> None:
