@@ -322,7 +322,12 @@ class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
 
         def register(function: F) -> F:
             handler = make_handler(
-                function, ordered=ordered, concurrency=concurrency, timeout=timeout, on_abandoned=on_abandoned
+                function,
+                ordered=ordered,
+                concurrency=concurrency,
+                timeout=timeout,
+                on_abandoned=on_abandoned,
+                may_yield=True,
             )
             contexts = (HandlerContext.ONE_WAY, HandlerContext.CONVERSATION, HandlerContext.INVITATION)
             self._handlers.register(contexts, agent_external_id, handler)

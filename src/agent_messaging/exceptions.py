@@ -11,7 +11,7 @@ whether the same call may succeed later unchanged. Every error survives pickling
     ├── ConfigurationError (ValueError)         │   │   └── SessionNotFoundError (ValueError)
     ├── InvalidArgumentError (ValueError)       │   ├── SessionLockError
     │   └── PayloadError                        │   │   └── MutualWaitError
-    ├── IdempotencyConflictError                │   └── ConversationEndedError
+    ├── IdempotencyConflictError                │   └── ConversationEndedError, PartsRestartedError
     ├── AgentNotFoundError, OrganizationNotFoundError
     │                                           ├── MeetingError
     ├── MessageNotFoundError                    │   ├── MeetingNotFoundError (ValueError)
@@ -387,6 +387,19 @@ class MutualWaitError(SessionLockError):
 
     def render(self) -> str:
         return f"This wait would close a circle: {' → '.join(self.path)}. Nothing was stored; answer instead of asking."
+
+
+class PartsRestartedError(SessionError):
+    """Another run has taken the ask over, and its parts begin anew. Drop those you have, and iterate again."""
+
+    code = "parts_restarted"
+    retryable = True
+    ask_id: str = ""
+    problem_text = (
+        "The run that sent these parts of the answer to the ask {0.ask_id} has ended without an answer: its process "
+        "died or stopped, or the ask was passed on. The run that took over sends its parts from the beginning."
+    )
+    remedy_text = "Drop the parts you have, and iterate over the same stream again; or await its answer."
 
 
 class ConversationEndedError(SessionError):

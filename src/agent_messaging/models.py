@@ -258,6 +258,32 @@ class Passing(Protocol):
     async def forward(self, to_external_id: str) -> tuple[str, ...]: ...
 
 
+class Parts(Protocol):
+    """What sends the parts of a handler's answer, as the SDK does it."""
+
+    async def send(self, payload: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinalAnswer(Generic[T]):
+    """The answer of a handler that yields the parts before it: the last thing that it yields.
+
+    Without one, the answer is the list of what the handler has yielded.
+
+    Example:
+        @register_conversation_handler(agent="writer")
+        async def on_request(request: dict, context: MessageContext) -> AsyncIterator[object]:
+            text = ""
+            async for token in generate(request["topic"]):
+                text += token
+                yield token
+            yield FinalAnswer({"text": text})
+    """
+
+    value: T
+    """What a handler that does not yield would return; None answers nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class MessageContext:
     """The facts about a message that a handler gets beside its payload.
@@ -294,6 +320,8 @@ class MessageContext:
     """Made by the SDK for the run of an ask; see `is_abandoned`."""
     passing: Passing | None = field(default=None, repr=False, compare=False)
     """Made by the SDK for the run of a conversation message; see `forward`."""
+    parts: Parts | None = field(default=None, repr=False, compare=False)
+    """Made by the SDK for the run of an ask whose asker reads parts; see `part`."""
 
     @property
     def is_abandoned(self) -> bool:
@@ -326,6 +354,33 @@ class MessageContext:
             await asyncio.get_running_loop().create_future()
         else:
             await self.asker.wait_until_left()
+
+    async def part(self, payload: Any) -> None:
+        """Send a part of the answer to the asker, before the answer.
+
+        An asker that iterates over `sdk.conversation.ask` gets it, in whatever process, as a rule within some
+        milliseconds; what is sent within 50 ms goes together. For any other message, and when the asker has gone, the
+        call does nothing: so `send_and_wait` ignores parts, at no cost. Parts are not promised: only the answer is
+        kept. After a crash the new run sends its parts from the beginning, and the asker is told.
+
+        A run that is 10,000 parts or 16 MiB ahead of its asker waits here until that has read, or gone.
+
+        Args:
+            payload: As of `one_way.send`, and of its size.
+
+        Raises:
+            PayloadError: It cannot be stored as JSON, or is too large.
+            EventLoopError: It is called in a thread. Make the handler `async def`.
+
+        Example:
+            async def on_request(request: dict, context: MessageContext) -> dict:
+                for chapter in request["chapters"]:
+                    await context.part(await write(chapter))
+                return {"chapters": len(request["chapters"])}
+        """
+        if self.parts is not None:
+            await self.parts.send(payload)
+        await asyncio.sleep(0)  # a handler that awaits nothing else would keep everything else from running
 
     async def forward(self, to_external_id: str) -> tuple[str, ...]:
         """Pass the ask of this run on to another agent, whose answer the asker gets as if it had asked that one.

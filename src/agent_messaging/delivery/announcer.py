@@ -7,7 +7,7 @@ changes nothing about who is told. A ring and a hint are never the truth: the re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
@@ -214,6 +214,18 @@ class Announcer:
     def closed(self, asks: Collection[AskRow]) -> None:
         """Callers here have ended their asks. `Asks`, which did it, tells the runs that are at work on them here."""
         self.ring(ask.worker for ask in asks)
+
+    def sent_parts(self, readers: Mapping[str, str | None]) -> None:
+        """Parts of the answers to these asks (ids, with the processes that read) were stored."""
+        for ask_id in readers:
+            self.lots.parts.hint_about(ask_id)
+        self.ring(readers.values())
+
+    def read_parts(self, ask_ids: Iterable[str], workers: Iterable[str]) -> None:
+        """Parts of the answers to these asks were removed; these processes are at work on them."""
+        for ask_id in ask_ids:
+            self.lots.room.hint_about(ask_id)
+        self.ring(workers)
 
     def released(self, recipient_ids: Collection[str], kind: Kind) -> None:
         """Messages of these agents are not held back from handlers any more."""

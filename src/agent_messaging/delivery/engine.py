@@ -29,11 +29,12 @@ from .meetings import Meetings
 from .names import Names
 from .notices import Notices
 from .outbox import Outbox
+from .parts import Parts
 from .pulling import Pulling
 from .reading import Reading
 from .recorder import Recorder
 from .retry import describe
-from .runs import GIVE_UP_AFTER_CANCEL, Runs
+from .runs import GIVE_UP_AFTER_CANCEL, Reach, Runs
 from .services import Services
 from .serving import Serving
 from .stations import Stations
@@ -87,7 +88,7 @@ class Engine:
             self.names, self.serving, concurrency=settings.handler_concurrency, timeout=settings.handler_timeout
         )
         self.claims = Claims(deliveries, presence, self.stations)
-        self.lots = Lots(deliveries, sessions)
+        self.lots = Lots(deliveries, sessions, store.parts)
         self.asks = self.lots.asks
         self.notices = Notices(sessions, self.names, self.serving, background, self.decoder, settings)
         self.events = Events(
@@ -107,16 +108,18 @@ class Engine:
         self.forwarding = Forwarding(
             store.forwarding, presence, self.names, self.serving, self.announcer, self.commits, settings
         )
-        runs = Runs(
-            self.claims, self.asks, self.forwarding, self.meetings.runs, threads, background, self.decoder, settings
-        )
+        self.parts = Parts(store.parts, self.lots, self.announcer, max_bytes=settings.max_payload_bytes)
+        reach = Reach(self.asks, self.forwarding, self.parts)
+        runs = Runs(self.claims, reach, self.meetings.runs, threads, background, self.decoder, settings)
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
         self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
         self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)
         # They are started in this order and closed in the opposite one: first the parts that bring work, then those
         # that do it, and last those in which callers wait for it.
-        self.services.add(self.asks, self.meetings, self.reading, self.waits, closing=CLOSING_TIMEOUT)
-        self.services.add(self.lots.receipts, self.serving.neighbours, closing=CLOSING_TIMEOUT)
+        self.services.add(self.parts, self.asks, self.meetings, self.reading, self.waits, closing=CLOSING_TIMEOUT)
+        self.services.add(
+            self.lots.receipts, self.lots.parts, self.lots.room, self.serving.neighbours, closing=CLOSING_TIMEOUT
+        )
         self.services.add(self.serving, self.commits, closing=CLOSING_TIMEOUT)
         self.services.add(self.dispatcher, closing=GIVE_UP_AFTER_CANCEL)
         self.services.add(self.outbox, closing=OUTBOX_TIMEOUT)

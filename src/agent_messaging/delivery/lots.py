@@ -1,4 +1,4 @@
-"""The lots in which callers of one SDK object wait: for receipts, answers, and messages.
+"""The lots in which callers of one SDK object wait: for receipts, answers, messages, and parts.
 
 Callers that wait for turns wait in `Meetings`. Each lot is one `Waiters`, except the one for messages to pull, in which
 a hint wakes one caller, and is about no row.
@@ -9,24 +9,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..exceptions import AgentNotFoundError, MessageNotFoundError
-from ..storage.ports import DeliveryStore, ReceiptRow, SessionStore, WaitRow
+from ..storage.parts import has_room
+from ..storage.ports import (
+    Claim,
+    DeliveryStore,
+    PartCursor,
+    PartPage,
+    PartStore,
+    ReceiptRow,
+    SessionStore,
+    Stream,
+    WaitRow,
+)
 from .arrivals import Arrivals
 from .asks import Asks
 from .waiting import Waiters
+
+PAGE = 1_000
+"""Parts read at once for one asker."""
 
 
 class Lots:
     """All lots of one SDK object."""
 
-    def __init__(self, deliveries: DeliveryStore, sessions: SessionStore) -> None:
+    def __init__(self, deliveries: DeliveryStore, sessions: SessionStore, parts: PartStore) -> None:
         self._deliveries = deliveries
         self._sessions = sessions
+        self._parts = parts
         self.receipts = Waiters[str, ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
         """For deliveries to end."""
         self.asks = Asks(sessions)
         """For answers."""
         self.waits = Waiters[str, WaitRow](self._find_waits, gone)
         """For messages of one sender; each is about its (sender id, recipient id)."""
+        self.parts = Waiters[PartCursor, PartPage](self._find_parts, gone)
+        """For parts behind a cursor; each is about its ask."""
+        self.room = Waiters[tuple[str, Claim], Stream](self._find_room, gone)
+        """For room in the stream of an ask (id, claim of the run); each is about its ask."""
         self.arrivals = Arrivals()
         """For messages to pull."""
 
@@ -38,7 +57,15 @@ class Lots:
         found = await self._sessions.find_waits(wait_ids)
         return {id: row for id, row in found.items() if row is None or row.is_ready or row.is_ended}
 
+    async def _find_parts(self, cursors: list[PartCursor]) -> Mapping[PartCursor, PartPage | None]:
+        pages = {page.cursor.ask_id: page for page in await self._parts.read(cursors, PAGE)}
+        return {cursor: pages[cursor.ask_id] for cursor in cursors if cursor.ask_id in pages}
 
-def gone(_: str) -> Exception:
+    async def _find_room(self, runs: list[tuple[str, Claim]]) -> Mapping[tuple[str, Claim], Stream | None]:
+        streams = zip(runs, await self._parts.find_streams(runs), strict=True)
+        return {run: stream for run, stream in streams if has_room(stream)}
+
+
+def gone(_: object) -> Exception:
     """The error of a wait whose agents are not there any more."""
     return AgentNotFoundError("An agent was removed while this waited for its message; the conversation went with it.")

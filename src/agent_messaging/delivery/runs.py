@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from .current import Run, enter
 from .forwarding import Forwarding, Passing
 from .meetings import TurnRun, TurnRuns
 from .names import NAMES_MAX_AGE
+from .parts import Parts
 from .probes import probe
 from .retry import RetryPolicy, describe, is_cancellation, traceback_of
 from .services import Service
@@ -41,14 +43,22 @@ GIVE_UP_AFTER_CANCEL = 2.0
 """Seconds a cancelled run has to end, and the store has to take what ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The ways from the run of an ask to its asker, and to other agents."""
+
+    asks: Asks
+    forwarding: Forwarding
+    parts: Parts
+
+
 class Runs(Service):
     """Runs handlers. It also ends their threads, which those of events and of speaker selections share."""
 
     def __init__(
         self,
         claims: Claims,
-        asks: Asks,
-        forwarding: Forwarding,
+        reach: Reach,
         turns: TurnRuns,
         threads: DaemonThreads,
         background: Background,
@@ -56,9 +66,10 @@ class Runs(Service):
         settings: MessagingConfig,
     ) -> None:
         self.claims = claims
-        self.names = forwarding.names
-        self.asks = asks
-        self.forwarding = forwarding
+        self.names = reach.forwarding.names
+        self.asks = reach.asks
+        self.forwarding = reach.forwarding
+        self.parts = reach.parts
         self.turns = turns
         self.retry = RetryPolicy(settings.retry_delay, settings.retry_max_delay)
         self.max_answer_bytes = settings.max_payload_bytes
@@ -231,8 +242,8 @@ class Runs(Service):
         if sender is None:
             raise HandlerError("The sender was removed while its message waited.")
         recipient = agents.get(delivery.recipient_id, station.agent)
-        passing = Passing(self.forwarding, run)
-        context = make_context(delivery, sender, recipient, asker=run.asker, passing=passing)
+        passing, parts = Passing(self.forwarding, run), self.parts.sender(delivery)
+        context = make_context(delivery, sender, recipient, asker=run.asker, passing=passing, parts=parts)
         has_attended = await self._attend(delivery, station)
         try:
             run.handler, payload = open_for(station.handlers, delivery, self.decoder)
@@ -242,7 +253,8 @@ class Runs(Service):
             raise
         if run.asker is not None and run.handler.on_abandoned == "cancel":
             run.asker.follow()
-        return await run_handler(run.handler, payload, context, timeout=self._limit(run), threads=self.threads)
+        async with parts or contextlib.nullcontext():
+            return await run_handler(run.handler, payload, context, timeout=self._limit(run), threads=self.threads)
 
     async def _attend(self, delivery: ClaimedDelivery, station: Station) -> bool:
         """Take up an invitation, if the agent's turn handler takes up all of them."""

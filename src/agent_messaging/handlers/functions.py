@@ -19,13 +19,21 @@ def is_coroutine_function(function: Any) -> bool:
     return inspect.iscoroutinefunction(_called(function))
 
 
-def check_function(function: object, *, field: str = "handler", takes: str = "Pass a function.") -> None:
+def is_async_generator_function(function: Any) -> bool:
+    """Whether a call of it makes an asynchronous generator."""
+    return inspect.isasyncgenfunction(_called(function))
+
+
+def check_function(
+    function: object, *, field: str = "handler", takes: str = "Pass a function.", may_yield: bool = False
+) -> None:
     """Refuse what cannot be called, a class, and a function that yields instead of returning.
 
     Args:
         function: What the user gave.
         field: The parameter's name, for the error.
         takes: What to pass instead, for the error.
+        may_yield: An asynchronous generator is taken too: what it yields are parts of its answer.
 
     Raises:
         InvalidArgumentError: It is one of these.
@@ -37,7 +45,9 @@ def check_function(function: object, *, field: str = "handler", takes: str = "Pa
         reason = (
             f"is a class: calling it would only make an object. {takes} Or pass an object of it that can be called."
         )
-    elif inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+    elif inspect.isgeneratorfunction(called) and may_yield:
+        reason = f"yields in a thread, where nobody takes what it yields. {takes} Make it `async def`."
+    elif inspect.isgeneratorfunction(called) or (inspect.isasyncgenfunction(called) and not may_yield):
         reason = f"yields, and nobody would take what it yields. {takes} It returns its result, or None."
     else:
         return
@@ -57,13 +67,13 @@ def check_result(result: object) -> None:
         )
 
 
-def check_handler(function: object, *, field: str = "handler") -> None:
+def check_handler(function: object, *, field: str = "handler", may_yield: bool = False) -> None:
     """Refuse what cannot be called as `handler(message, context)`.
 
     Raises:
         InvalidArgumentError: As `check_function`, or it takes other arguments.
     """
-    check_function(function, field=field, takes="Pass a function of (message, context).")
+    check_function(function, field=field, takes="Pass a function of (message, context).", may_yield=may_yield)
     signature = own_signature(function)
     if signature is None or fits(signature, 2):
         return

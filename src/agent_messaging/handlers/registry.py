@@ -16,7 +16,7 @@ from ..exceptions import InvalidArgumentError
 from ..models import HandlerContext, MessageContext
 from ..payloads import find_clash, identity_of, name_of
 from .annotations import handler_annotation
-from .functions import check_handler, function_name, is_coroutine_function
+from .functions import check_handler, function_name, is_async_generator_function, is_coroutine_function
 
 AnyHandler = Callable[[Any, MessageContext], Any]
 """`async def handler(message, context)`, or the same without `async`: it then runs in a thread."""
@@ -43,6 +43,8 @@ class Handler:
     """It serves every agent that has no handler of its own."""
     attends: bool = False
     """A turn handler: its agent attends every meeting to which it is invited."""
+    may_yield: bool = False
+    """A handler of conversation messages: what it yields are the parts of its answer."""
 
 
 def make_handler(
@@ -53,13 +55,14 @@ def make_handler(
     timeout: float | None,
     on_abandoned: OnAbandoned = "finish",
     attend: bool = False,
+    may_yield: bool = False,
 ) -> Handler:
     """Check a function and its options.
 
     Raises:
         InvalidArgumentError: It cannot be called with (message, context), or an option is out of range.
     """
-    check_handler(function)
+    check_handler(function, may_yield=may_yield)
     check_flag(ordered, "ordered")
     if concurrency is not None and (
         isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
@@ -67,7 +70,7 @@ def make_handler(
         raise refuse("concurrency", concurrency, "must be a whole number from 1, or None.")
     check_timeout(timeout, field="timeout", allow_none=True)
     check_flag(attend, "attend")
-    is_coroutine = is_coroutine_function(function)
+    is_coroutine = is_coroutine_function(function) or is_async_generator_function(function)
     if on_abandoned not in ("finish", "cancel"):
         raise refuse("on_abandoned", on_abandoned, "must be 'finish' or 'cancel'.")
     if on_abandoned == "cancel" and not is_coroutine:
@@ -79,7 +82,7 @@ def make_handler(
         )
     annotation = handler_annotation(function)
     options = (ordered, concurrency, timeout, on_abandoned)
-    return Handler(function, annotation, is_coroutine, *options, attends=attend)
+    return Handler(function, annotation, is_coroutine, *options, attends=attend, may_yield=may_yield)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +234,8 @@ def _decorator(context: HandlerContext, function: F | None, agent: str | None, *
         check_external_id(agent, field="agent")
 
     def register(target: F) -> F:
-        global_registry.register((context,), agent, make_handler(target, **options))
+        may_yield = context is HandlerContext.CONVERSATION
+        global_registry.register((context,), agent, make_handler(target, may_yield=may_yield, **options))
         return target
 
     return register if function is None else register(function)

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import fields, is_dataclass
+from types import AsyncGeneratorType
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -18,8 +20,9 @@ from pydantic import BaseModel
 from ..bodies import open_as, open_body, open_metadata, verify_body
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
 from ..kinds import CONTEXT_OF_KIND, FACTS
-from ..models import Asker, Invitation, Kind, MessageContext, Passing
+from ..models import Asker, FinalAnswer, Invitation, Kind, MessageContext, Parts, Passing
 from ..payloads import Decoder, find_best, name_of
+from ..storage.parts import MOST_PARTS
 from ..storage.ports import ClaimedDelivery
 from .functions import check_result, function_name
 from .registry import Handler, Handlers
@@ -46,6 +49,7 @@ def make_context(
     *,
     asker: Asker | None = None,
     passing: Passing | None = None,
+    parts: Parts | None = None,
 ) -> MessageContext:
     """Make the context of a handler's run.
 
@@ -78,6 +82,7 @@ def make_context(
         asker=asker,
         topic=delivery.topic,
         passing=passing if delivery.kind is Kind.CONVERSATION else None,
+        parts=parts,
     )
 
 
@@ -175,10 +180,32 @@ async def run_handler(
         result = handler.function(payload, context)
     else:
         result = await _run_in_thread(threads.call(handler.function, payload, context), threads)
+    if inspect.isasyncgen(result) and handler.may_yield:
+        result = _answer_of(result, context)  # type: ignore[arg-type]
     if inspect.isawaitable(result):
         result = await _await_until(result, deadline, timeout)
     check_result(result)
     return result
+
+
+async def _answer_of(yielded: AsyncGeneratorType[object, None], context: MessageContext) -> object:
+    """Send what a handler yields as parts, until it yields its answer; without one that is the list of the parts.
+
+    Raises:
+        UnreadableError: They are too many for an answer.
+    """
+    parts: list[object] = []
+    async with contextlib.aclosing(yielded):
+        async for one in yielded:
+            if isinstance(one, FinalAnswer):
+                return one.value
+            await context.part(one)
+            if len(parts) <= MOST_PARTS:
+                parts.append(one)
+    if len(parts) > MOST_PARTS:
+        reason = f"is the list of more than {MOST_PARTS:,} parts. Let the handler yield a FinalAnswer(…) last."
+        raise UnreadableError from PayloadError(field="The handler's answer", reason=reason)
+    return parts
 
 
 async def _await_until(result: Awaitable[object], deadline: float, timeout: float) -> object:

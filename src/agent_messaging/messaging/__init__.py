@@ -1,6 +1,6 @@
 """The calls of users: one module for each pattern, above the engine in `delivery`."""
 
-from .conversation import Conversation, Outcome
+from .conversation import AskStream, Conversation, Outcome
 from .meeting import MeetingManager
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
@@ -9,6 +9,7 @@ from .sides import AsyncConversation, SyncConversation
 from .topics import Topics
 
 __all__ = [
+    "AskStream",
     "AsyncConversation",
     "Conversation",
     "DeadLetters",

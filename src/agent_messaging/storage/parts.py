@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 from .ports import Claim, NewParts, PartCursor, PartPage, PartRow, Stream
 
+MOST_PARTS = 10_000
+"""Unread parts of a run with which it waits for its reader."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Their bytes, likewise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -43,6 +48,11 @@ class Writing:
     """The parts of another run go before."""
     stream: Stream
     """Afterwards."""
+
+
+def has_room(stream: Stream) -> bool:
+    """Whether a run may send one more part; a closed stream takes any number, and keeps none."""
+    return stream.reader is None or (stream.parts < MOST_PARTS and stream.size < MOST_BYTES)
 
 
 def judge(batch: NewParts, known: Known) -> Writing:

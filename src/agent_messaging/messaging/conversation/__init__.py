@@ -8,8 +8,9 @@ from .mailbox import ConversationMailbox
 from .polls import ConversationPolls, Outcome
 from .questions import ConversationQuestions
 from .sessions import ConversationSessions
+from .streams import AskStream
 
-__all__ = ["Conversation", "Outcome"]
+__all__ = ["AskStream", "Conversation", "Outcome"]
 
 
 class Conversation(

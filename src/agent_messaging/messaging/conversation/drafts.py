@@ -38,6 +38,7 @@ class Draft:
     is_anywhere: bool
     """No thread was named: it may answer an ask in another one."""
     ask_timeout: float | None = None
+    is_streamed: bool = False
     notify: bool = False
     deliver_at: datetime | None = None
     expires_in: float | None = None
@@ -81,6 +82,7 @@ class Draft:
                 session_type=SessionType.ASYNC if self.ask_timeout is None else SessionType.SYNC,
                 answers=self.answers if is_meant else None,
                 ask_timeout=self.ask_timeout,
+                is_streamed=self.is_streamed,
                 within=within,
                 deliver_at=self.deliver_at,
                 expires_in=self.expires_in,

@@ -14,7 +14,9 @@ from ...payloads import MISSING
 from .ask import Ask
 from .calls import ConversationCalls
 from .drafts import make_draft
+from .streams import AskStream
 
+P = TypeVar("P")
 R = TypeVar("R")
 
 
@@ -116,6 +118,167 @@ class ConversationQuestions(ConversationCalls[T]):
         Example:
             answer = await sdk.conversation.send_and_wait("alice", "support", Query(text="How?"), timeout=60)
         """
+        ask = self._make_ask(
+            sender_external_id,
+            recipient_external_id,
+            message,
+            timeout,
+            metadata,
+            response_type=response_type,
+            thread=thread,
+            wait_for_session=wait_for_session,
+            idempotency_key=idempotency_key,
+            require_handler=require_handler,
+        )
+        outcome = await ask.run(wait_for_session=wait_for_session)
+        return ask.open(outcome, response_type, self.payload_type())
+
+    @overload
+    def ask(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        part_type: TypeForm[P],
+        response_type: TypeForm[R],
+        thread: str | None = None,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> AskStream[P, R]: ...
+    @overload
+    def ask(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        part_type: TypeForm[P],
+        thread: str | None = None,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> AskStream[P, Any]: ...
+    @overload
+    def ask(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        response_type: TypeForm[R],
+        thread: str | None = None,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> AskStream[Any, R]: ...
+    @overload
+    def ask(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = ...,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        thread: str | None = None,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> AskStream[Any, Any]: ...
+    def ask(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T = MISSING_MESSAGE,
+        timeout: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        part_type: Any = MISSING,
+        response_type: Any = MISSING,
+        thread: str | None = None,
+        wait_for_session: bool = False,
+        idempotency_key: str | None = None,
+        require_handler: bool | None = None,
+    ) -> AskStream[Any, Any]:
+        """Ask another agent, and read the parts of its answer as they come.
+
+        The handler sends parts by `context.part`, or by yielding them. `async for` over what this returns gives them in
+        their order, and ends with the ask; `await stream.answer` is the answer. The arguments are checked here;
+        nothing is sent before the first part, or the answer, is awaited.
+
+        Only the answer is durable. Parts are removed when the ask ends, and lost with the asker's process. A repeat
+        under an idempotency key that joins an open ask gets the answer, and no parts.
+
+        Args:
+            sender_external_id, recipient_external_id, message, timeout, metadata: As of `send_and_wait`; the timeout
+                is for all of it, from the first await.
+            part_type: What each part becomes; by default plain JSON.
+            response_type, thread, wait_for_session, idempotency_key, require_handler: As of `send_and_wait`.
+
+        Returns:
+            An asynchronous iterator over the parts, with `answer` and `aclose()`. Leaving the loop by `break`, without
+            keeping the stream, gives the ask up, as cancelling does; `async with` says so at its end.
+
+        Raises:
+            InvalidArgumentError, PayloadError: As of `one_way.send`.
+            PartsRestartedError: In the loop: another run has taken the ask over, and begins its parts anew. Drop those
+                you have, and iterate again.
+            HandlerError: In the loop: a part does not fit `part_type`.
+            AgentMessagingError: In the loop, and from `answer`: what `send_and_wait` raises.
+
+        Example:
+            stream = sdk.conversation.ask("alice", "writer", {"topic": "tea"}, timeout=60)
+            async for token in stream:
+                print(token, end="")
+            answer = await stream.answer
+        """
+        ask = self._make_ask(
+            sender_external_id,
+            recipient_external_id,
+            message,
+            timeout,
+            metadata,
+            response_type=response_type,
+            thread=thread,
+            wait_for_session=wait_for_session,
+            idempotency_key=idempotency_key,
+            require_handler=require_handler,
+        )
+        ask.engine.decoder.check(part_type, field="part_type")
+        return AskStream(
+            ask,
+            wait_for_session=wait_for_session,
+            part_type=part_type,
+            open_answer=lambda outcome: ask.open(outcome, response_type, self.payload_type()),
+        )
+
+    def _make_ask(
+        self,
+        sender_external_id: str,
+        recipient_external_id: str,
+        message: T,
+        timeout: float | None,
+        metadata: Mapping[str, Any] | None,
+        *,
+        response_type: Any,
+        thread: str | None,
+        wait_for_session: bool,
+        idempotency_key: str | None,
+        require_handler: bool | None,
+    ) -> Ask:
+        """Check what a call was given.
+
+        Raises:
+            InvalidArgumentError, PayloadError: An argument was refused.
+        """
         timeout = self.settings.default_sync_timeout if timeout is None else check_timeout(timeout)
         deadline = asyncio.get_running_loop().time() + timeout
         check_flag(wait_for_session, "wait_for_session")
@@ -133,6 +296,4 @@ class ConversationQuestions(ConversationCalls[T]):
         )
         engine = self.engine
         engine.decoder.check(response_type, field="response_type")
-        ask = Ask(engine, self.settings, draft, timeout, deadline)
-        outcome = await ask.run(wait_for_session=wait_for_session)
-        return ask.open(outcome, response_type, self.payload_type())
+        return Ask(engine, self.settings, draft, timeout, deadline)
