@@ -196,7 +196,11 @@ async def yields(message: object, context: object) -> Any:
     yield 1
 
 
-@pytest.mark.parametrize("function", [no_arguments, one_argument, needs_three, yields, "text", None])
+def yields_in_a_thread(message: object, context: object) -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [no_arguments, one_argument, needs_three, yields_in_a_thread, "text", None])
 def test_what_cannot_be_a_handler_is_refused_when_it_is_registered(function: Any) -> None:
     sdk = AgentMessaging[Any]("sqlite://:memory:")
     with pytest.raises(InvalidArgumentError, match="handler"):
@@ -225,10 +229,6 @@ def awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments)
 
     return wrapper
-
-
-def yields_in_a_thread(message: object, context: object) -> Any:
-    yield 1
 
 
 @pytest.mark.parametrize("wrap", [passing_on, awaiting])

@@ -129,10 +129,8 @@ REFUSED = [
     (functools.partial(Asynchronous), "is a class"),
     (dict, "is a class"),
     (generator, "yields"),
-    (async_generator, "yields"),
     (YieldingObject(), "yields"),
     (functools.partial(YieldingObject()), "yields"),
-    (functools.partial(async_generator), "yields"),
     ("text", "cannot be called"),
     (None, "cannot be called"),
 ]
@@ -156,6 +154,21 @@ def test_what_no_place_takes(function: Any, reason: str) -> None:
             place(function)
     assert sdk.unregister_handler("bob") is False
     assert sdk._event_handler.subscriptions == []
+
+
+@pytest.mark.parametrize("function", [async_generator, functools.partial(async_generator)])
+def test_an_asynchronous_generator_is_for_whoever_answers(function: Any) -> None:
+    sdk = AgentMessaging[Any]("sqlite://:memory:")
+    places: list[Callable[[Any], object]] = [
+        check_function,
+        check_handler,
+        sdk.register_meeting_handler("bob"),
+        sdk.register_event_handler(MeetingEventType.TURN_CHANGED),
+    ]
+    for place in places:
+        with pytest.raises(InvalidArgumentError, match="yields"):
+            place(function)
+    sdk.register_handler("bob")(function)
 
 
 @pytest.mark.parametrize(

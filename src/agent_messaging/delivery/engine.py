@@ -117,10 +117,8 @@ class Engine:
         # They are started in this order and closed in the opposite one: first the parts that bring work, then those
         # that do it, and last those in which callers wait for it.
         self.services.add(self.parts, self.asks, self.meetings, self.reading, self.waits, closing=CLOSING_TIMEOUT)
-        self.services.add(
-            self.lots.receipts, self.lots.parts, self.lots.room, self.serving.neighbours, closing=CLOSING_TIMEOUT
-        )
-        self.services.add(self.serving, self.commits, closing=CLOSING_TIMEOUT)
+        self.services.add(self.lots.receipts, self.lots.parts, self.lots.room, closing=CLOSING_TIMEOUT)
+        self.services.add(self.serving.neighbours, self.serving, self.commits, closing=CLOSING_TIMEOUT)
         self.services.add(self.dispatcher, closing=GIVE_UP_AFTER_CANCEL)
         self.services.add(self.outbox, closing=OUTBOX_TIMEOUT)
         self.services.add(self.events, self.notices, runs, self.timekeeper, closing=CLOSING_TIMEOUT)

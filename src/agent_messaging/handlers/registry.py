@@ -43,8 +43,8 @@ class Handler:
     """It serves every agent that has no handler of its own."""
     attends: bool = False
     """A turn handler: its agent attends every meeting to which it is invited."""
-    may_yield: bool = False
-    """A handler of conversation messages: what it yields are the parts of its answer."""
+    yields: bool = False
+    """An asynchronous generator: what it yields are the parts of its answer."""
 
 
 def make_handler(
@@ -70,7 +70,8 @@ def make_handler(
         raise refuse("concurrency", concurrency, "must be a whole number from 1, or None.")
     check_timeout(timeout, field="timeout", allow_none=True)
     check_flag(attend, "attend")
-    is_coroutine = is_coroutine_function(function) or is_async_generator_function(function)
+    yields = is_async_generator_function(function)
+    is_coroutine = yields or is_coroutine_function(function)
     if on_abandoned not in ("finish", "cancel"):
         raise refuse("on_abandoned", on_abandoned, "must be 'finish' or 'cancel'.")
     if on_abandoned == "cancel" and not is_coroutine:
@@ -82,7 +83,7 @@ def make_handler(
         )
     annotation = handler_annotation(function)
     options = (ordered, concurrency, timeout, on_abandoned)
-    return Handler(function, annotation, is_coroutine, *options, attends=attend, may_yield=may_yield)
+    return Handler(function, annotation, is_coroutine, *options, attends=attend, yields=yields)
 
 
 @dataclass(frozen=True, slots=True)

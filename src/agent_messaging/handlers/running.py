@@ -180,7 +180,7 @@ async def run_handler(
         result = handler.function(payload, context)
     else:
         result = await _run_in_thread(threads.call(handler.function, payload, context), threads)
-    if inspect.isasyncgen(result) and handler.may_yield:
+    if handler.yields and inspect.isasyncgen(result):
         result = _answer_of(result, context)  # type: ignore[arg-type]
     if inspect.isawaitable(result):
         result = await _await_until(result, deadline, timeout)
