@@ -17,7 +17,7 @@ from agent_messaging.ids import uuid7
 from agent_messaging.messaging.conversation import ask as asking
 from agent_messaging.models import AskState, Kind
 from agent_messaging.payloads import checksum
-from agent_messaging.storage import ports
+from agent_messaging.storage import ports, topics
 from agent_messaging.storage.assembly import rules, terms
 
 Plant = Callable[[ports.Store], ports.Store]
@@ -374,6 +374,20 @@ def outlasting(store: ports.Store) -> ports.Store:
         return new_turn(replace(meeting, left=None), *args, **options)
 
     rules._new_turn = whole
+    return store
+
+
+# --- topics -----------------------------------------------------------------------------------------------------------
+
+
+def overlooking(store: ports.Store) -> ports.Store:
+    """A `*` at the end of a pattern matches nothing."""
+    list_patterns = topics.list_patterns
+
+    def overlook(topic: str) -> list[str]:
+        return [pattern for pattern in list_patterns(topic) if not pattern.endswith("*")]
+
+    topics.list_patterns = overlook
     return store
 
 

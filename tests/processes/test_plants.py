@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import DeliveryState
+from agent_messaging import AgentMessaging, DeliveryState
 from tests.processes.harness import Lab
 from tests.processes.participant import SPOKE, TURN
 from tests.processes.program import HOLDING
@@ -29,6 +29,16 @@ async def steady(lab: Lab) -> None:
     sender = lab.start_sender(to=[["bob"]], count=50, concurrency=8, messaging={**MESSAGING, "require_handler": False})
     assert await sender.wait() == 0
     await lab.start_worker(serves=["bob"])
+
+
+async def published(lab: Lab) -> None:
+    """Two are subscribed, each by another pattern."""
+    await lab.register("carol")
+    async with AgentMessaging(lab.url) as sdk:
+        await sdk.topics.subscribe("bob", "orders.>")
+        await sdk.topics.subscribe("carol", "orders.*")
+    await lab.start_worker(serves=["bob", "carol"])
+    assert await lab.start_sender(to=[["bob", "carol"]], topic="orders.new", count=5).wait() == 0
 
 
 async def crowded(lab: Lab) -> None:
@@ -95,6 +105,7 @@ async def frozen(lab: Lab) -> None:
         ("reusing", killed, "I4"),
         ("burying_the_living", crossed, "I5"),
         ("unfenced", frozen, "I4"),
+        ("overlooking", published, "I13"),
     ],
 )
 async def test_a_planted_bug_is_found(tmp_path: Path, plant: str, scenario: Scenario, invariant: str) -> None:
@@ -201,7 +212,7 @@ async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Pat
         await lab.judge(timeout=30.0)
 
 
-@pytest.mark.parametrize("scenario", [steady, crowded, failing, killed, crossed, frozen])
+@pytest.mark.parametrize("scenario", [steady, published, crowded, failing, killed, crossed, frozen])
 async def test_without_a_bug_nothing_is_found(tmp_path: Path, scenario: Scenario) -> None:
     async with make_lab(tmp_path, scenario) as lab:
         await lab.register("alice", "bob")
