@@ -6,6 +6,7 @@ timeout             seconds, at most; at least half of it (1)
 slow                the longest a handler is told to work, in seconds (0): longer than the timeout makes late answers
 bodies              payloads to send instead, once each, to the first of `to`
 end                 the share of asks after which the conversation is ended by somebody else, while another may wait
+along               by agent, whom it passes its asks on to
 polls               the share of asks that go to all of `to` at once
 read                true: read the whole session after each ask
 seed                of what is drawn
@@ -48,6 +49,8 @@ class Asker:
             else:
                 to = self.random.choice(self.settings["to"])
                 body["seconds"] = self.random.random() ** 3 * self.settings.get("slow", 0.0)
+                if along := self.settings.get("along"):
+                    body |= {"act": "pass", "along": along}
             await self.ask(to, body)
 
     async def ask(self, to: str, body: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from agent_messaging import AgentMessaging, AskState, Config
 from agent_messaging.bootstrap import build_store
 from agent_messaging.storage.ports import Store
 from agent_messaging.testing.checker import Report, Violation, check
-from agent_messaging.testing.dumping import record_asks, record_meetings, record_sessions
+from agent_messaging.testing.dumping import record_asks, record_hops, record_meetings, record_sessions
 from agent_messaging.testing.history import Event, History, known_ids, parse_line, read_events, record_final
 from tests.processes.asker import ask
 from tests.processes.participant import attend, hold, take_part
@@ -286,6 +286,7 @@ class Lab:
             if not await self.drain(store, timeout):
                 print(f"not drained after {timeout:g} s")
             ids = known_ids(self.events())
+            ids += await record_hops(self.history, store, ids)
             await record_final(self.history, ids, store.deliveries.list_receipts)
             await self.record_rest(store, ids)
             stored = sum((await store.deliveries.statistics()).counts.values())

@@ -391,6 +391,45 @@ def overlooking(store: ports.Store) -> ports.Store:
     return store
 
 
+# --- passing on -------------------------------------------------------------------------------------------------------
+
+
+def forking(store: ports.Store) -> ports.Store:
+    """Passes an ask on, and leaves a copy of it on the way."""
+
+    class Forking(Passing):
+        async def forward(self, wanted: ports.NewForward, **options: Any) -> ports.ForwardOutcome:
+            outcome: ports.ForwardOutcome = await self.inner.forward(wanted, **options)
+            if isinstance(outcome, ports.Forwarded):
+                rows = await store.sessions.list_messages(outcome.session_id, limit=1_000)
+                [ask] = [row for row in rows if row.message_id == wanted.message_id]
+                copy = ports.NewGroup(
+                    kind=ask.kind,
+                    sender_id=ask.sender_id,
+                    content=ask.content,
+                    metadata=ask.metadata,
+                    checksum=ask.checksum,
+                    deliveries=[ports.NewDelivery(uuid7(), wanted.to_id)],
+                    max_attempts=1,
+                    run_limit=60.0,
+                    session_id=uuid7(),
+                )
+                await store.deliveries.append([copy], owner=options["owner"])
+            return outcome
+
+    return with_part("forwarding", Forking)(store)
+
+
+class _Keeping(Passing):
+    """Says that it has passed an ask on, and leaves it where it is."""
+
+    async def forward(self, wanted: ports.NewForward, **_: Any) -> ports.ForwardOutcome:
+        return ports.Forwarded(wanted.holder_id, wanted.session_id, 1.0)
+
+    async def list_hops(self, message_ids: Collection[str]) -> list[ports.Hop]:
+        return []
+
+
 # --- the engine -------------------------------------------------------------------------------------------------------
 
 
@@ -421,6 +460,7 @@ mixing = with_part("sessions", _Mixing)
 leaving_open = with_part("sessions", _LeavingOpen)
 timeless = with_deliveries(_Timeless)
 hiding = with_part("sessions", _Hiding)
+keeping = with_part("forwarding", _Keeping)
 hiding_speeches = with_part("meetings", _Hiding)
 unbound = with_part("meetings", _Unbound)
 sleeping = with_part("meetings", _Sleeping)

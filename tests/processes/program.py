@@ -190,6 +190,16 @@ class Program:
             self.die()
         elif act == "ask":
             return await self._ask_on(body, context)
+        elif act == "pass" and context.receiver_id in body["along"]:
+            if body.get("hold") == "before":
+                await self._hold(body)
+            await context.forward(body["along"][context.receiver_id])
+            self.history.record("passed", message=str(context.message_id), by=context.receiver_id)
+            if body.get("hold") == "after":
+                await self._hold(body)
+            return None
+        elif act == "pass":
+            await asyncio.sleep(body.get("seconds", 0.0))
         elif act == "reply":
             answer = {"answer": body["value"], "by": self.history.process, "attempt": context.attempt}
             self.history.record("answer", value=body["value"], hash=hash_body(answer))
@@ -198,6 +208,10 @@ class Program:
         else:
             raise ValueError(f"no such act: {act!r}")
         return {}
+
+    async def _hold(self, body: dict[str, Any]) -> None:
+        say(f"{HOLDING} {body['value']}")
+        await asyncio.Event().wait()
 
     async def _ask_on(self, body: dict[str, Any], context: MessageContext) -> dict[str, Any]:
         """Ask somebody else, perhaps the one who asked; what comes of it is part of the answer."""

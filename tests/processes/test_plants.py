@@ -124,6 +124,15 @@ async def asked(lab: Lab) -> None:
     await lab.wait_for("ask.ret", len(bodies))
 
 
+async def passed_on(lab: Lab) -> None:
+    """Somebody is asked who passes it on, to another process."""
+    await lab.start_worker(serves=["bob"])
+    await lab.start_worker(serves=["carol"])
+    body = {"act": "pass", "along": {"bob": "carol"}}
+    lab.start("asker", askers=["alice"], to=["bob"], bodies=[body], timeout=2.0, read=True)
+    await lab.wait_for("ask.ret")
+
+
 async def given_up(lab: Lab) -> None:
     """Somebody is asked who waits for the asker to go, which it does when its time is over."""
     await lab.start_worker(serves=["bob"])
@@ -180,6 +189,8 @@ async def met_frozen(lab: Lab) -> None:
         (["mixing"], asked, "I7"),
         (["loose"], asked, "I7"),
         (["leaving_open", "timeless"], asked, "I7"),
+        (["forking"], passed_on, "I2"),
+        (["keeping"], passed_on, "I1"),
         (["untold"], given_up, "I7"),
         (["premature"], given_up, "I7"),
         (["hiding"], asked, "I10"),
@@ -196,18 +207,18 @@ async def test_a_bug_of_asks_and_meetings_is_found(
     tmp_path: Path, plants: list[str], scenario: Scenario, invariant: str
 ) -> None:
     async with make_lab(tmp_path, scenario, plants=plants) as lab:
-        if scenario in (asked, given_up):
-            await lab.register("alice", "bob")
+        if scenario in (asked, given_up, passed_on):
+            await lab.register("alice", "bob", "carol")
         await scenario(lab)
-        report = await lab.report(timeout=1.0 if plants[-1] in ("timeless", "untold") else 30.0)
+        report = await lab.report(timeout=1.0 if plants[-1] in ("timeless", "untold", "keeping") else 30.0)
         assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
 
 
-@pytest.mark.parametrize("scenario", [asked, given_up, met, met_briefly, met_frozen])
+@pytest.mark.parametrize("scenario", [asked, given_up, passed_on, met, met_briefly, met_frozen])
 async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Path, scenario: Scenario) -> None:
     async with make_lab(tmp_path, scenario) as lab:
-        if scenario in (asked, given_up):
-            await lab.register("alice", "bob")
+        if scenario in (asked, given_up, passed_on):
+            await lab.register("alice", "bob", "carol")
         await scenario(lab)
         await lab.judge(timeout=30.0)
 

@@ -47,8 +47,10 @@ class Story:
         body = {"value": f"v{n}", "hash": f"h{n}", **fields}
         self.tell(by, "h.start", **run, recipient="bob", **body)
 
-    def end(self, n: int, token: int = 1, *, by: str = "worker", attempt: int = 1, how: str = "ok") -> None:
-        self.tell(by, "h.end", message=f"m{n}", attempt=attempt, token=token, how=how)
+    def end(
+        self, n: int, token: int = 1, *, by: str = "worker", attempt: int = 1, how: str = "ok", **fields: Any
+    ) -> None:
+        self.tell(by, "h.end", message=f"m{n}", attempt=attempt, token=token, how=how, **fields)
 
     def settle(
         self, n: int, token: int = 1, *, by: str = "worker", how: str = "done", event: str = "settle.ok"
@@ -248,6 +250,44 @@ class TestSettledOnce:
         story.final(1, attempt=2, token=2)
         assert assert_breaks(story, "I3", "two claims").settled_twice == 1
         assert_breaks(story, "I3", "claimed after it had been settled")
+
+    @staticmethod
+    def passed_on(*, settled_twice: bool = False, astray: bool = False) -> Story:
+        """Bob's run passes message 1 on to carol, whose run ends it."""
+        story = Story()
+        story.send(1)
+        story.claim(1)
+        story.start(1)
+        story.end(1, recipient="bob")
+        if settled_twice:
+            story.settle(1)
+        hop: dict[str, Any] = {
+            "message": "m1",
+            "number": 1,
+            "by": "bob",
+            "to": "dave" if astray else "carol",
+            "kept": "k1",
+            "seq": 1,
+        }
+        story.tell("worker", "claim", message="m1", seq=2, token=1, attempt=1, since=story.now + 1)
+        run: dict[str, Any] = {"message": "m1", "attempt": 1, "token": 1, "recipient": "carol"}
+        story.tell("worker", "h.start", **run, value="v1", hash="h1")
+        story.tell("worker", "h.end", **run, how="ok")
+        story.tell("worker", "settle.ok", message="m1", seq=2, token=1, how="done", since=story.now + 1)
+        story.tell("test", "hop", **hop)
+        story.final(1)
+        story.tell("test", "final", message="k1", state="done", attempt=1, token=1, max_attempts=3, reasons=[])
+        return story
+
+    def test_one_that_was_passed_on_has_a_life_with_each_agent(self) -> None:
+        self.passed_on().check().assert_ok()
+
+    def test_one_that_was_settled_and_passed_on(self) -> None:
+        report = assert_breaks(self.passed_on(settled_twice=True), "I3", "has settled it too", "k1")
+        assert report.settled_twice == 1
+
+    def test_one_that_went_to_another_agent_than_it_was_passed_on_to(self) -> None:
+        assert_breaks(self.passed_on(astray=True), "I2", "it was not sent to 'carol'")
 
     def test_a_run_after_the_settlement(self) -> None:
         story = Story()

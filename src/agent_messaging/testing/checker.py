@@ -137,13 +137,15 @@ class _Judge:
         if tried is None:
             return "nobody tried to send it"
         recipient = start.get("recipient", tried["to"][0])
-        if recipient not in tried["to"]:
+        if recipient not in tried["to"] and recipient not in message.passed_to:
             return f"it was not sent to {recipient!r}"
         if start.get("value", value.name) != value.name:
             return f"it has the body of {start['value']!r}"
         for name in ("hash", "org"):
             if name in tried and name in start and tried[name] != start[name]:
                 return f"it runs with another {'body' if name == 'hash' else 'organization'} than it was sent with"
+        if message.has_stayed:  # the ask was there under its own id
+            return None
         other = places.setdefault((value.name, recipient), message.id)
         if other != message.id:
             return f"it was sent once and stored twice, also as {other}"
@@ -156,6 +158,10 @@ class _Judge:
     # --- I3 -----------------------------------------------------------------------------------------------------------
 
     def settled_once(self, message: Message) -> None:
+        for settled in message.settled if message.has_stayed else ():
+            if settled["how"] in ("done", "dead"):
+                self.report.settled_twice += 1
+                self.blame("I3", message.id, "a run that passed it on has settled it too", settled)
         by_token: dict[int, Event] = {}
         endings: list[Event] = []
         for settled in message.settled:

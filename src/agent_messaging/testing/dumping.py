@@ -24,6 +24,24 @@ async def record_asks(history: History, sessions: ports.SessionStore, message_id
             history.record("ask.final", message=ask.ask_id, state=ask.state.value, answer=answer, reason=ask.reason)
 
 
+async def record_hops(history: History, store: ports.Store, message_ids: Collection[str]) -> list[str]:
+    """Dump which way those of these messages went that are asks; returns the ids of what stayed behind."""
+    hops = await store.forwarding.list_hops(message_ids)
+    agents = await store.directory.find_agents_by_id({id for hop in hops for id in (hop.from_id, hop.to_id)})
+    names = {str(agent.id): agent.external_id for agent in agents}
+    for hop in hops:
+        history.record(
+            "hop",
+            message=hop.message_id,
+            number=hop.number,
+            by=names.get(hop.from_id, hop.from_id),
+            to=names.get(hop.to_id, hop.to_id),
+            kept=hop.kept_id,
+            seq=hop.kept_seq,
+        )
+    return [hop.kept_id for hop in hops]
+
+
 async def record_sessions(history: History, sessions: ports.SessionStore, agent_ids: Collection[str]) -> None:
     """Dump every session of these agents."""
     seen: set[str] = set()

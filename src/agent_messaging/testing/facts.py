@@ -92,6 +92,10 @@ class Message:
     withdrawn: list[Event] = field(default_factory=list)
     redriven: list[Event] = field(default_factory=list)
     final: Event | None = None
+    passed_to: set[str] = field(default_factory=set)
+    """Of an ask, and of what stayed of it: the agents that it was passed on to."""
+    has_stayed: bool = False
+    """It is what stayed of an ask with an agent that passed it on."""
 
     @property
     def state(self) -> str | None:
@@ -253,6 +257,7 @@ class Facts:
             self.until = event["t"]
             self._take(event)
         self._name_settlements()
+        self._follow_hops()
         self._link_values()
         self._index_processes()
         self.alive, self.serving = self._index_presence()
@@ -332,6 +337,26 @@ class Facts:
         for event in self._unnamed:
             if event["seq"] in ids:
                 self._take_settlement(ids[event["seq"]], event)
+
+    def _follow_hops(self) -> None:
+        """Give each agent that passed an ask on what it did with it: under the id of what stayed there.
+
+        The id went along, so all of them have recorded the same.
+        """
+        for hop in sorted(self.others["hop"], key=lambda hop: int(hop["number"])):
+            ask, kept = self.message(hop["message"]), self.message(hop["kept"])
+            kept.has_stayed, kept.passed_to = True, ask.passed_to
+            ask.passed_to.add(hop["to"])
+            for name, key, mine in (
+                ("claims", "seq", hop["seq"]),
+                ("settled", "seq", hop["seq"]),
+                ("stale", "seq", hop["seq"]),
+                ("starts", "recipient", hop["by"]),
+                ("ends", "recipient", hop["by"]),
+            ):
+                events: list[Event] = getattr(ask, name)
+                setattr(kept, name, [event for event in events if event.get(key) == mine])
+                setattr(ask, name, [event for event in events if event.get(key) != mine])
 
     def _link_values(self) -> None:
         """Tie messages to what was sent: by the ids that callers were told, then those they chose, then by value."""

@@ -17,7 +17,10 @@ from .report import Report
 def judge_feeds(facts: Facts, report: Report) -> None:
     """Judge the readings; linear but for sorting them."""
     feeds: dict[str, list[Event]] = defaultdict(list)
+    asks = {hop["kept"]: hop["message"] for hop in facts.others["hop"]}
+    """What stayed of an ask that was passed on is in its place, under an id of its own."""
     for read in facts.others["read"]:
+        read["items"] = [asks.get(id, id) for id in read["items"]]
         feeds[read["feed"]].append(read)
     for feed, reads in feeds.items():
         report.reads += len(reads)

@@ -228,11 +228,10 @@ class History:
         left: float | None = None,
     ) -> Iterator[Running]:
         """Log a handler's run: h.start now, h.end with how the block ended."""
-        run = {"message": str(message_id), "attempt": attempt, "token": token}
+        run = {"message": str(message_id), "attempt": attempt, "token": token, "recipient": recipient}
         self.record(
             "h.start",
             **run,
-            recipient=recipient,
             value=value,
             hash=None if body is None else hash_body(body),
             org=org,
