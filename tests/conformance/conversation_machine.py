@@ -16,6 +16,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.ports import (
+    MAIN,
     Answering,
     AskRow,
     Claim,
@@ -27,6 +28,7 @@ from agent_messaging.storage.ports import (
     NewForward,
     NewGroup,
     NewWait,
+    NotWaiting,
     Service,
     Settlement,
     Settling,
@@ -42,10 +44,15 @@ from .world import id_of, ids
 PAIRS = st.tuples(AGENTS, st.integers(1, 2)).map(lambda pair: (pair[0], (pair[0] + pair[1]) % 3))
 """Two different agents."""
 MOSTLY = st.sampled_from([True, True, True, False])
+THREADS = st.sampled_from([MAIN, MAIN, "a", "b"])
+ONE_OR_ALL = st.sampled_from([None, None, "a", "b"])
+"""A thread to read in."""
 
 GROUPS = st.fixed_dictionaries(
     {
         "pair": PAIRS,
+        "thread": THREADS,
+        "is_anywhere": st.booleans(),
         "answers": st.sampled_from([None, Answering.IF_TAKEN, Answering.IF_TAKEN, Answering.REQUIRED]),
         "ask_timeout": st.sampled_from([None, 8.5, 50.5, 200.5]),
         "claim": st.booleans(),
@@ -96,9 +103,9 @@ class ConversationMachine(StoreMachine[ConversationModel]):
     def append(self, options: list[dict[str, Any]], owner: int) -> None:
         by = self.owners[owner]
         # In one call only the first of a lane asks for a claim.
-        lanes = [one["pair"] for one in options]
+        lanes = [(*one["pair"], one["thread"]) for one in options]
         options = [
-            one | {"claim": one["claim"] and one["pair"] not in lanes[:place]} for place, one in enumerate(options)
+            one | {"claim": one["claim"] and lanes[place] not in lanes[:place]} for place, one in enumerate(options)
         ]
         groups = [self.make_group(**one) for one in options]
         outcomes = self.run(self.world.append(*groups, owner=by, now=self.now))
@@ -117,10 +124,12 @@ class ConversationMachine(StoreMachine[ConversationModel]):
                     outcome = replace(outcome, waiters=expected.waiters)
                 assert replace(outcome, claims={}) == expected
             else:
+                if isinstance(outcome, NotWaiting):
+                    outcome = replace(outcome, threads=sorted(outcome.threads))
                 assert outcome == expected
         wanted = {id_of(group) for group in groups if group.deliveries[0].claim}
         for letter, outcome in stored:
-            held = self.model.live_waits(letter.recipient, letter.sender)
+            held = self.model.live_waits(letter.recipient, letter.sender, letter.thread)
             # Whether a lane that the call itself has freed, by an answer, is free for it already is left open.
             unsure = any(one.answered for _, one in stored) and letter.message_id not in outcome.claims
             if letter.message_id in wanted and not held and not unsure:
@@ -295,12 +304,12 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         for row in rows:
             self.check_ask(asks[row.ask_id], row)
 
-    @rule(pair=PAIRS)
-    def end(self, pair: tuple[int, int]) -> None:
+    @rule(pair=PAIRS, thread=THREADS)
+    def end(self, pair: tuple[int, int], thread: str) -> None:
         first, second = (self.agents[number] for number in pair)
         ending = self.world.ending()
-        ended = self.run(self.world.end(first, second, ending=ending, now=self.now))
-        expected = self.model.end_talk(first, second, ending.message_id)
+        ended = self.run(self.world.end(first, second, ending=ending, thread=thread, now=self.now))
+        expected = self.model.end_talk(first, second, thread, ending.message_id)
         if expected is None:
             assert ended is None
             return
@@ -315,7 +324,7 @@ class ConversationMachine(StoreMachine[ConversationModel]):
     @rule(number=PICK)
     def end_again(self, number: int) -> None:
         ending, first, second, talk, asks = self.endings[number % len(self.endings)]
-        ended = self.run(self.world.end(first, second, ending=ending, now=self.now))
+        ended = self.run(self.world.end(first, second, ending=ending, thread=talk.thread, now=self.now))
         assert ended is not None
         assert ended.session_id == talk.session_id
         assert sorted(ended.asks, key=by_id) == sorted(asks, key=by_id)
@@ -379,14 +388,14 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         ]
         self.run(self.stores[0].processes.publish(process, services))
 
-    @rule(pair=PAIRS, owner=OWNERS, timeout=st.sampled_from([None, 3.5, 60.5]))
-    def wait(self, pair: tuple[int, int], owner: int, timeout: float | None) -> None:
+    @rule(pair=PAIRS, owner=OWNERS, timeout=st.sampled_from([None, 3.5, 60.5]), thread=ONE_OR_ALL)
+    def wait(self, pair: tuple[int, int], owner: int, timeout: float | None, thread: str | None) -> None:
         recipient, sender = (self.agents[number] for number in pair)
         by = self.owners[owner]
-        wait = NewWait(new_id(), recipient, sender, timeout)
+        wait = NewWait(new_id(), recipient, sender, timeout, thread=thread)
         assert self.run(self.world.sessions.register_wait(wait, owner=by, now=self.now))
         until = None if timeout is None else self.model.now + timeout
-        self.model.waits.append(Wait(wait.wait_id, recipient, sender, by, until))
+        self.model.waits.append(Wait(wait.wait_id, recipient, sender, by, until, thread))
 
     @precondition(lambda self: self.model.waits)
     @rule(number=PICK)
@@ -396,12 +405,13 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         self.model.waits.remove(wait)
 
     @precondition(lambda self: self.model.items)
-    @rule(pair=PAIRS, within=st.none() | PICK)
-    def take(self, pair: tuple[int, int], within: int | None) -> None:
+    @rule(pair=PAIRS, within=st.none() | PICK, thread=ONE_OR_ALL)
+    def take(self, pair: tuple[int, int], within: int | None, thread: str | None) -> None:
         recipient, sender = (self.agents[number] for number in pair)
         run = self.pick_run(recipient, within)
-        taken = self.run(self.world.take(recipient, sender, within=run and run.message_id, now=self.now))
-        letter = self.model.awaited(recipient, sender)
+        options: dict[str, Any] = {"within": run and run.message_id, "thread": thread}
+        taken = self.run(self.world.take(recipient, sender, **options, now=self.now))
+        letter = self.model.awaited(recipient, sender, thread)
         assert taken == (letter.message_id if letter else None)
         if letter:
             self.model.mark([letter], run)
@@ -413,13 +423,17 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         mark=st.booleans(),
         limit=st.integers(1, 4),
         within=st.none() | PICK,
+        thread=ONE_OR_ALL,
     )
-    def read(self, recipient: int, sender: int | None, mark: bool, limit: int, within: int | None) -> None:
+    def read(
+        self, recipient: int, sender: int | None, mark: bool, limit: int, within: int | None, thread: str | None
+    ) -> None:
         to, of = self.agents[recipient], None if sender is None else self.agents[sender]
         run = self.pick_run(to, within)
         options: dict[str, Any] = {"sender_id": of, "mark": mark, "limit": limit, "within": run and run.message_id}
+        options["thread"] = thread
         page = self.run(self.world.read(to, **options, now=self.now))
-        unread = self.model.unread(to, of)
+        unread = self.model.unread(to, of, thread)
         assert ids(page) == [letter.message_id for letter in unread[:limit]]
         assert page.is_last == (len(unread) <= limit)
         if mark:
@@ -508,13 +522,13 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         news = {
             wait.wait_id: (ready, wait.is_ended)
             for wait in model.waits
-            for ready in [model.awaited(wait.recipient, wait.sender) is not None]
+            for ready in [model.awaited(wait.recipient, wait.sender, wait.thread) is not None]
             if ready or wait.is_ended
         }
         assert {id: row and (row.is_ready, row.is_ended) for id, row in found.items()} == news
 
         due = [letter for letter in model.letters if model.is_ready(letter)]
-        held = {letter.message_id for letter in due if model.live_waits(letter.recipient, letter.sender)}
+        held = {one.message_id for one in due if model.live_waits(one.recipient, one.sender, one.thread)}
         waiting = set(await deliveries.find_waiting(self.now))
         assert {(letter.recipient, letter.kind) for letter in due if letter.message_id not in held} <= waiting
         assert waiting <= {(letter.recipient, letter.kind) for letter in due}
@@ -523,20 +537,22 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         letters = [letter for letter in self.model.letters if letter.talk is talk]
         sessions = self.world.sessions
         rows = await sessions.list_messages(talk.session_id, limit=1000)
-        assert [(row.message_id, row.message_type) for row in rows] == [
-            (letter.message_id, letter.message_type) for letter in letters
+        assert [(row.message_id, row.message_type, row.thread) for row in rows] == [
+            (letter.message_id, letter.message_type, talk.thread) for letter in letters
         ]
         counts = await sessions.count_messages(talk.session_id)
         assert (counts.messages, counts.read) == (len(letters), sum(letter.is_read for letter in letters))
         row = await sessions.find_session(talk.session_id)
         assert row is not None
         assert {row.agent_a_id, row.agent_b_id} == talk.pair
+        assert row.thread == talk.thread
         assert row.created_at == self.world.at(talk.created_at)
         assert row.ended_at == (None if talk.ended_at is None else self.world.at(talk.ended_at))
         assert row.updated_at == self.world.at(max(max(letter.created_at for letter in letters), talk.ended_at or 0.0))
         open_asks = [ask for ask in self.model.open_asks() if ask.letter.talk is talk]
         assert row.waiting_id == (open_asks[0].letter.sender if open_asks else None)
-        opened = await sessions.find_open_session(*talk.pair)
+        first, second = talk.pair
+        opened = await sessions.find_open_session(first, second, talk.thread)
         assert (opened is not None and opened.session_id == talk.session_id) == (talk.ended_at is None)
 
 

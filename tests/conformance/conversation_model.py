@@ -48,6 +48,7 @@ class Talk:
 
     session_id: str
     pair: frozenset[str]
+    thread: str
     created_at: float
     ended_at: float | None = None
 
@@ -118,6 +119,7 @@ class Wait:
     sender: str
     owner: str
     until: float | None
+    thread: str | None
     is_ended: bool = False
 
 
@@ -146,6 +148,8 @@ class ConversationModel(Model):
         self.keys: dict[tuple[str, str], tuple[str, str]] = {}
         self.in_mailboxes: list[Item] = []
         """When the call began: what it takes out makes no room in it."""
+        self.before: list[tuple[Question, bool]] = []
+        """The asks that were open then, with whether own code outside any run had them."""
 
     @property
     def letters(self) -> list[Letter]:
@@ -154,6 +158,7 @@ class ConversationModel(Model):
     def begin_call(self) -> None:
         """A call begins that stores."""
         self.in_mailboxes = self.open_items()
+        self.before = [(ask, ask.is_taken and ask.taken_within is None) for ask in self.open_asks()]
 
     def open_items(self) -> list[Item]:
         return [item for item in self.items if item.state in (QUEUED, CLAIMED)]
@@ -165,39 +170,49 @@ class ConversationModel(Model):
 
     # --- what is there --------------------------------------------------------------------------------------------
 
-    def open_talk(self, one: str, other: str) -> Talk | None:
-        return next((talk for talk in self.talks if talk.pair == {one, other} and talk.ended_at is None), None)
+    def open_talk(self, one: str, other: str, thread: str) -> Talk | None:
+        return next(
+            (t for t in self.talks if t.pair == {one, other} and t.thread == thread and t.ended_at is None), None
+        )
 
     def open_asks(self) -> Iterator[Question]:
         return (ask for ask in self.asks.values() if ask.state is OPEN)
 
-    def open_ask(self, asker: str, responder: str) -> Question | None:
+    def open_ask(self, asker: str, responder: str, thread: str | None = None) -> Question | None:
         return next(
-            (ask for ask in self.open_asks() if (ask.letter.sender, ask.letter.recipient) == (asker, responder)), None
+            (
+                ask
+                for ask in self.open_asks()
+                if (ask.letter.sender, ask.letter.recipient) == (asker, responder)
+                and thread in (None, ask.letter.thread)
+            ),
+            None,
         )
 
-    def live_waits(self, recipient: str, sender: str) -> list[Wait]:
+    def live_waits(self, recipient: str, sender: str, thread: str) -> list[Wait]:
         return [
             wait
             for wait in self.waits
             if (wait.recipient, wait.sender) == (recipient, sender)
+            and wait.thread in (None, thread)
             and not wait.is_ended
             and (wait.until is None or wait.until > self.now)
         ]
 
-    def unread(self, recipient: str, sender: str | None = None) -> list[Letter]:
+    def unread(self, recipient: str, sender: str | None = None, thread: str | None = None) -> list[Letter]:
         return [
             letter
             for letter in self.letters
             if letter.recipient == recipient
             and sender in (None, letter.sender)
+            and thread in (None, letter.thread)
             and letter.message_type is MessageType.USER_DEFINED
             and not letter.is_read
         ]
 
-    def awaited(self, recipient: str, sender: str) -> Letter | None:
+    def awaited(self, recipient: str, sender: str, thread: str | None) -> Letter | None:
         """What `take_awaited` would take: what is due, or was never for a handler."""
-        for letter in self.unread(recipient, sender):
+        for letter in self.unread(recipient, sender, thread):
             if self.is_ready(letter) or (letter.state is DeliveryState.DONE and letter.token == 0):
                 return letter
         return None
@@ -207,8 +222,9 @@ class ConversationModel(Model):
         return item.state is CLAIMED and all(ask.within is not item for ask in self.open_asks())
 
     def lane_gives(self, lane: tuple[str, Kind, str], ordered: bool, origin: str | None) -> Iterator[Item]:
-        recipient, _, sender = lane
-        return iter(()) if self.live_waits(recipient, sender) else super().lane_gives(lane, ordered, origin)
+        first = next(item for item in self.items if item.lane == lane)
+        held = self.live_waits(first.recipient, first.sender, first.thread)
+        return iter(()) if held else super().lane_gives(lane, ordered, origin)
 
     def take(self, item: Item, owner: str, run_limit: float) -> None:
         super().take(item, owner, run_limit)
@@ -224,21 +240,23 @@ class ConversationModel(Model):
         if group.idempotency_key is not None and key in self.keys:
             fingerprint, message_id = self.keys[key]
             return Duplicate([message_id]) if fingerprint == group.fingerprint else KeyConflict()
-        talk = self.open_talk(group.sender_id, new.recipient_id)
-        incoming = self.open_ask(new.recipient_id, group.sender_id)
+        thread = self.thread_of(group)
+        talk = self.open_talk(group.sender_id, new.recipient_id, thread)
+        incoming = self.open_ask(new.recipient_id, group.sender_id, thread)
         answered = self.answered(group, incoming)
         if group.answers is Answering.REQUIRED and answered is None:
-            return NotWaiting(talk.session_id if talk else None)
+            elsewhere = [ask.letter.thread for ask, _ in self.asks_elsewhere(group)] if group.is_anywhere else []
+            return NotWaiting(talk.session_id if talk else None, sorted(elsewhere))
         within = self.letter(group.within) if group.within else None
         if group.ask_timeout is not None and (
-            refused := self.refuse(group.sender_id, new.recipient_id, within, answered)
+            refused := self.refuse(group.sender_id, new.recipient_id, thread, within, answered)
         ):
             return refused
         if (
             group.only_if_expected
             and group.ask_timeout is not None
             and answered is None
-            and not self.live_waits(new.recipient_id, group.sender_id)
+            and not self.live_waits(new.recipient_id, group.sender_id, thread)
         ):
             return Unexpected()
         if group.mailbox_limit is not None and answered is None:
@@ -251,7 +269,7 @@ class ConversationModel(Model):
                 return MailboxFull([new.recipient_id])
 
         if talk is None:
-            talk = Talk(str(group.session_id), frozenset((group.sender_id, new.recipient_id)), self.now)
+            talk = Talk(str(group.session_id), frozenset((group.sender_id, new.recipient_id)), thread, self.now)
             self.talks.append(talk)
         letter = Letter(
             new.message_id,
@@ -263,11 +281,12 @@ class ConversationModel(Model):
             owner,
             None,
             None,
+            thread=thread,
             talk=talk,
             ask_timeout=group.ask_timeout,
             created_at=self.now,
         )
-        waiting = self.live_waits(letter.recipient, letter.sender)
+        waiting = self.live_waits(letter.recipient, letter.sender, thread)
         if answered is not None:
             letter.state, letter.is_read = DeliveryState.DONE, True
             self.items.append(letter)
@@ -295,6 +314,38 @@ class ConversationModel(Model):
             is_asked=incoming is not None and answered is None,
         )
 
+    def asks_elsewhere(self, group: NewGroup) -> list[tuple[Question, bool]]:
+        """The asks of its recipient to its sender in other threads, as they were before the call."""
+        back = (new_recipient(group), group.sender_id)
+        return [
+            (ask, taken)
+            for ask, taken in self.before
+            if (ask.letter.sender, ask.letter.recipient) == back and ask.letter.thread != group.thread
+        ]
+
+    def thread_of(self, group: NewGroup) -> str:
+        """Its own, or the one in which it answers."""
+        run = self.asks.get(group.within or "")
+        for_run = run is not None and (run.letter.sender, run.letter.recipient) == (
+            new_recipient(group),
+            group.sender_id,
+        )
+        if not group.is_anywhere or group.answers is None or for_run:
+            return group.thread
+        mine = [
+            (ask, taken)
+            for ask, taken in self.before
+            if (ask.letter.sender, ask.letter.recipient, ask.letter.thread)
+            == (new_recipient(group), group.sender_id, group.thread)
+        ]
+        if any(taken for _, taken in mine):
+            return group.thread
+        elsewhere = self.asks_elsewhere(group)
+        meant = [ask for ask, taken in elsewhere if taken]
+        if not meant and not mine and group.answers is Answering.REQUIRED:
+            meant = [ask for ask, _ in elsewhere]
+        return meant[0].letter.thread if len(meant) == 1 and meant[0].state is OPEN else group.thread
+
     def answered(self, group: NewGroup, incoming: Question | None) -> Question | None:
         if incoming is None or group.answers is None:
             return None
@@ -306,9 +357,9 @@ class ConversationModel(Model):
         return incoming
 
     def refuse(
-        self, sender: str, recipient: str, within: Letter | None, answered: Question | None
+        self, sender: str, recipient: str, thread: str, within: Letter | None, answered: Question | None
     ) -> SessionLocked | MutualWait | None:
-        first = self.open_ask(sender, recipient)
+        first = self.open_ask(sender, recipient, thread)
         # One that is an answer is with the code that waits for it as soon as it is stored.
         place = Place.TAKEN if answered else Place.QUEUED
         taken_within = self.place_of(answered.within) if answered else None
@@ -316,9 +367,20 @@ class ConversationModel(Model):
         asks = {ask.id: self.waiting_ask(ask) for ask in self.open_asks() if ask is not answered}
         staff = {agent: self.staff(agent) for agent in {letter.recipient for letter in self.letters} | {recipient}}
         path = find_circle(new, asks.values(), staff, behind=asks[first.id] if first else None)
+        chained = self.chained(sender, recipient, within)
+        if path is None and first is None and chained is not None and chained is not answered:
+            path = find_circle(new, asks.values(), staff, behind=asks[chained.id])
         if path is not None:
             return MutualWait(path)
-        return SessionLocked(first.id) if first else None
+        return SessionLocked(first.id, thread) if first else None
+
+    def chained(self, sender: str, recipient: str, within: Letter | None) -> Question | None:
+        """The open ask of this pair for which a run was made, however deep."""
+        while within is not None and (ask := self.asks.get(within.message_id)) is not None and ask.state is OPEN:
+            if (ask.letter.sender, ask.letter.recipient) == (sender, recipient):
+                return ask
+            within = ask.within
+        return None
 
     def place_of(self, letter: Letter | None) -> int | None:
         return None if letter is None else self.items.index(letter)
@@ -469,7 +531,8 @@ class ConversationModel(Model):
                 waits = [
                     wait for wait in self.waits if (wait.recipient, wait.sender) == (letter.sender, letter.recipient)
                 ]
-                told.must.update(wait.owner for wait in self.live_waits(letter.sender, letter.recipient))
+                live = self.live_waits(letter.sender, letter.recipient, letter.thread)
+                told.must.update(wait.owner for wait in live)
                 told.may.update(wait.owner for wait in waits)
         elif ask is not None and how is Settling.DEAD:
             if ask.state is OPEN:
@@ -494,6 +557,7 @@ class ConversationModel(Model):
             None,
             None,
             DeliveryState.DONE,
+            thread=letter.thread,
             talk=letter.talk,
             created_at=self.now,
         )
@@ -581,18 +645,22 @@ class ConversationModel(Model):
             self.end_ask(ask, AskState.CANCELLED)
         return moved
 
-    def end_talk(self, first: str, second: str, ending_id: str) -> tuple[Talk, list[EndedAsk], Told] | None:
-        talk = self.open_talk(first, second)
+    def end_talk(
+        self, first: str, second: str, thread: str, ending_id: str
+    ) -> tuple[Talk, list[EndedAsk], Told] | None:
+        talk = self.open_talk(first, second, thread)
         if talk is None:
             return None
         asks = [ask for ask in self.open_asks() if ask.letter.talk is talk]
         workers = {ask.worker for ask in asks if ask.worker is not None}
         for ask in asks:
             self.end_ask(ask, AskState.ENDED)
-        live = self.live_waits(first, second) + self.live_waits(second, first)
-        told = Told({ask.origin for ask in asks} | {wait.owner for wait in live} | workers)
+        # A wait for any thread ends with the main one.
+        live = self.live_waits(first, second, thread) + self.live_waits(second, first, thread)
+        ending_waits = [wait for wait in live if wait.thread == (thread or None)]
+        told = Told({ask.origin for ask in asks} | {wait.owner for wait in ending_waits} | workers)
         for wait in self.waits:
-            if {wait.recipient, wait.sender} == talk.pair:
+            if {wait.recipient, wait.sender} == talk.pair and wait.thread == (thread or None):
                 told.may.add(wait.owner)
                 wait.is_ended = True
         talk.ended_at = self.now
@@ -607,6 +675,7 @@ class ConversationModel(Model):
             None,
             None,
             DeliveryState.DONE,
+            thread=thread,
             talk=talk,
             message_type=MessageType.ENDING,
             created_at=self.now,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from agent_messaging.models import DeliveryState, Kind
-from agent_messaging.storage.ports import CLAIM_MARGIN, Settling
+from agent_messaging.storage.ports import CLAIM_MARGIN, MAIN, Settling, lane_of
 
 QUEUED, CLAIMED, DEAD = DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEAD
 
@@ -37,10 +37,11 @@ class Item:
     log: list[str] = field(default_factory=list)
     ended: Settling | None = None
     """How the newest claim was settled, if it was."""
+    thread: str = MAIN
 
     @property
     def lane(self) -> tuple[str, Kind, str]:
-        return self.recipient, self.kind, self.sender
+        return self.recipient, self.kind, lane_of(self.sender, self.thread)
 
 
 class Model:
@@ -87,10 +88,10 @@ class Model:
         self, recipient: str, kind: Kind, *, ordered: bool, after: str | None, origin: str | None
     ) -> list[list[Item]]:
         """What each lane of a recipient has to give, in the order of the round; suspects included."""
-        round_ = sorted({item.sender for item in self.items if item.recipient == recipient and item.kind == kind})
+        round_ = sorted({item.lane for item in self.items if item.recipient == recipient and item.kind == kind})
         if after is not None:
-            round_ = [sender for sender in round_ if sender > after] + [sender for sender in round_ if sender <= after]
-        return [list(self.lane_gives((recipient, kind, sender), ordered, origin)) for sender in round_]
+            round_ = [lane for lane in round_ if lane[2] > after] + [lane for lane in round_ if lane[2] <= after]
+        return [list(self.lane_gives(lane, ordered, origin)) for lane in round_]
 
     def lane_gives(self, lane: tuple[str, Kind, str], ordered: bool, origin: str | None) -> Iterator[Item]:
         items = [item for item in self.items if item.lane == lane]
