@@ -138,6 +138,15 @@ class ConversationMachine(StoreMachine[ConversationModel]):
             assert claimed == ({letter.message_id: (1, 1)} if letter.state is CLAIMED else {})
             self.claims += outcome.claims.items()
 
+    @precondition(lambda self: any(self.model.open_asks()))
+    @rule(number=PICK, options=GROUPS, how=st.sampled_from([Answering.IF_TAKEN, Answering.REQUIRED]), owner=OWNERS)
+    def answer(self, number: int, options: dict[str, Any], how: Answering, owner: int) -> None:
+        """A message to who waits, which names no thread."""
+        asks = [ask.letter for ask in self.model.open_asks()]
+        letter = asks[number % len(asks)]
+        pair = self.agents.index(letter.recipient), self.agents.index(letter.sender)
+        self.append([options | {"pair": pair, "answers": how, "is_anywhere": True}], owner)
+
     def pick_run(self, agent: str, number: int | None) -> Letter | None:
         """One of the agent's runs, if there are any and a number was drawn."""
         runs = [letter for letter in self.model.letters if letter.state is CLAIMED and letter.recipient == agent]

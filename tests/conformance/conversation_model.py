@@ -425,8 +425,9 @@ class ConversationModel(Model):
         if ask is None:
             return judge(wanted, None, None)  # type: ignore[return-value]
         old, asker = ask.letter, ask.letter.sender
-        talk, waiting = self.open_talk(asker, wanted.to_id), self.live_waits(wanted.to_id, asker)
-        before = None if wanted.to_id == asker else self.open_ask(asker, wanted.to_id)
+        talk = self.open_talk(asker, wanted.to_id, old.thread)
+        waiting = self.live_waits(wanted.to_id, asker, old.thread)
+        before = None if wanted.to_id == asker else self.open_ask(asker, wanted.to_id, old.thread)
         known = Known(
             seq=self.items.index(old),
             asker_id=asker,
@@ -436,7 +437,7 @@ class ConversationModel(Model):
             left=ask.deadline - self.now,
             place=old.state,
             token=old.token,
-            thread="",
+            thread=old.thread,
             hops=[self.hop(ask, number) for number in range(len(ask.hops))],
             is_agent=True,
             session_id=talk.session_id if talk else None,
@@ -452,7 +453,7 @@ class ConversationModel(Model):
         if refused is not None:
             return refused
         if talk is None:
-            talk = Talk(wanted.session_id, frozenset((asker, wanted.to_id)), self.now)
+            talk = Talk(wanted.session_id, frozenset((asker, wanted.to_id)), old.thread, self.now)
             self.talks.append(talk)
         new = replace(
             old,
