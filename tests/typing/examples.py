@@ -23,6 +23,7 @@ from agent_messaging import (
     Outcome,
     ReceivedMessage,
     Record,
+    Transcript,
     Turn,
     TurnChangedEventData,
     register_conversation_handler,
@@ -124,6 +125,8 @@ async def meetings(sdk: AgentMessaging[dict[str, str]], id: UUID, patience: floa
     assert_type(await sdk.meeting.speak("alice", id, {"text": "hi"}), UUID)
     assert_type(await sdk.meeting.speak("alice", str(id), {"text": "hi"}, wait_for_turn=True), Turn)
     assert_type(await sdk.meeting.speak("alice", id, {"text": "hi"}, timeout=5), Turn)
+    assert_type(await sdk.meeting.hold("alice", ["bob"], {"text": "hi"}, end_when=lambda so_far: True), Transcript)
+    assert_type(await sdk.meeting.wait_until_ended(id), Transcript)
     assert_type(await sdk.meeting.speak("alice", id, {"text": "hi"}, timeout=patience), UUID | Turn)
     assert_type(await sdk.meeting.speak("alice", id, {"text": "hi"}, wait_for_turn=waits), UUID | Turn)
     assert_type(await sdk.meeting.attend_meeting("bob", id), bool)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from dataclasses import replace
+from typing import Literal, overload
 from uuid import UUID
 
 from ...arguments import MISSING_MESSAGE, check_external_id, check_flag, check_timeout, parse_id, refuse
@@ -16,7 +17,7 @@ from ...handlers.functions import check_function
 from ...ids import uuid7
 from ...models import Kind, MeetingStatus, SpeakerSelection, T, Turn
 from ...payloads import checksum, encode
-from ...storage.assembly.terms import Attend, Bounds, Start
+from ...storage.assembly.terms import Attend, Start
 from ...storage.ports import Acted, NewInvitation, NewMeeting, UnknownAgents
 from .arguments import (
     SELECTOR,
@@ -108,69 +109,60 @@ class MeetingPreparation(MeetingTurns[T]):
         if selection is SpeakerSelection.HOST and not host_speaks:
             raise refuse("host_speaks", False, "must be True where the host names the speakers.")
         engine = self.engine
-        meeting_id = uuid7()
-        options = (duration, selection, bounds, host_speaks)
+        planned = NewMeeting(
+            uuid7(),
+            "",
+            (),
+            duration,
+            selection,
+            max_attempts=self.settings.max_attempts,
+            max_turns=bounds.max_turns,
+            max_duration=bounds.max_duration,
+            host_speaks=host_speaks,
+            end_when=end_when is not None,
+        )
 
         async def create() -> None:
-            seated, gone = await self._create(meeting_id, participants, *options)
+            seated, gone = await self._create(planned, participants)
             if gone:  # removed, and perhaps registered anew under its name
-                seated, gone = await self._create(meeting_id, participants, *options)
+                seated, gone = await self._create(planned, participants)
             if gone:
                 raise AgentNotFoundError(external_id=gone[0], role="participant")
-            engine.meetings.selection.direct(meeting_id, selector, end_when)
+            engine.meetings.selection.direct(planned.meeting_id, selector, end_when)
             engine.announcer.invited([agent.id for agent in seated[1:]])
 
         await engine.commits.run(create())
-        return UUID(meeting_id)
+        return UUID(planned.meeting_id)
 
-    async def _create(
-        self, meeting_id: str, participants: Sequence[str], *options: Any
-    ) -> tuple[list[AgentName], list[str]]:
+    async def _create(self, planned: NewMeeting, participants: Sequence[str]) -> tuple[list[AgentName], list[str]]:
         """Store the meeting. Return its agents, and the external ids of those that turned out to be gone."""
         engine = self.engine
         agents = await engine.names.get_all(participants, role="participant")
-        meeting = self._new_meeting(meeting_id, agents, *options)
-        outcome = await engine.store.meetings.create(meeting, owner=engine.store.presence.process_id)
+        outcome = await engine.store.meetings.create(
+            self._invite(planned, agents), owner=engine.store.presence.process_id
+        )
         if not isinstance(outcome, UnknownAgents):
             return agents, []
         engine.names.forget(outcome.ids)
         return agents, [agent.external_id for agent in agents if agent.id in outcome.ids] or [participants[0]]
 
-    def _new_meeting(
-        self,
-        meeting_id: str,
-        agents: Sequence[AgentName],
-        duration: float | None,
-        selection: SpeakerSelection,
-        bounds: Bounds,
-        host_speaks: bool,
-    ) -> NewMeeting:
+    def _invite(self, planned: NewMeeting, agents: Sequence[AgentName]) -> NewMeeting:
+        """Seat these agents in a planned meeting, the host first."""
         facts: dict[str, object] = {
-            "meeting_id": meeting_id,
+            "meeting_id": planned.meeting_id,
             "host": agents[0].external_id,
             "participants": [agent.external_id for agent in agents],
-            "turn_duration": duration,
+            "turn_duration": planned.turn_duration,
         }
-        limits = {"max_turns": bounds.max_turns, "max_duration": bounds.max_duration}
+        limits = {"max_turns": planned.max_turns, "max_duration": planned.max_duration}
         facts |= {name: limit for name, limit in limits.items() if limit is not None}
         content = encode(facts, limit_bytes=16 * 1024 * 1024)
-        sum_ = checksum(content, None)
-        return NewMeeting(
-            meeting_id,
-            agents[0].id,
-            tuple(agent.id for agent in agents),
-            duration,
-            selection,
-            tuple(
-                NewInvitation(uuid7(), agent.id, content, sum_, self.engine.notices.is_notified(agent))
-                for agent in agents[1:]
-            ),
-            self.settings.max_attempts,
-            bounds.max_turns,
-            bounds.max_duration,
-            host_speaks,
-            bool(bounds.end_when),
+        sum_, notices = checksum(content, None), self.engine.notices
+        invitations = (
+            NewInvitation(uuid7(), agent.id, content, sum_, notices.is_notified(agent)) for agent in agents[1:]
         )
+        ids = tuple(agent.id for agent in agents)
+        return replace(planned, host_id=ids[0], participant_ids=ids, invitations=tuple(invitations))
 
     def choose_speakers(self, meeting_id: MeetingId, function: Selector) -> None:
         """Name the function that chooses the speakers of a meeting hosted here, as after a restart of its process.
