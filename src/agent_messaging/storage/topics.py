@@ -22,7 +22,7 @@ MAX_WORDS = 8
 MOST = 10_000
 """Subscribers of one publication, and of those that share a transaction."""
 MOST_BYTES = 64 * 1024 * 1024
-"""What one publication stores for all of them: what takes longer than a call may, no store is to begin."""
+"""Bytes that one publication stores for all of them. More would take longer than a call may."""
 SPARE_BITS = 16
 """At the end of a publication's first id: its messages are numbered there."""
 
@@ -43,7 +43,7 @@ def list_patterns(topic: str) -> list[str]:
 
 
 def list_ranges(groups: Sequence[NewGroup]) -> list[Range]:
-    """Where what is there of a call's publications is to be looked for."""
+    """The ids under which an earlier try may have stored a call's publications."""
     return [
         (index, published.first_id, published.first_id[:_CUT] + _LAST)
         for index, group in enumerate(groups)

@@ -48,13 +48,12 @@ class PostgresTopics:
     async def list_subscriptions(
         self, agent_id: str | None, patterns: Sequence[str] | None, limit: int, offset: int
     ) -> list[SubscriptionRow]:
-        name, values = "list_subscriptions", [limit, offset, agent_id, patterns]
+        name = "list_subscriptions"
+        values: list[object] = [limit, offset]
         if patterns is not None:
-            name = "list_subscriptions_matching"
+            name, values = "list_subscriptions_matching", [*values, agent_id, patterns]
         elif agent_id is not None:
-            name, values = "list_subscriptions_of", values[:3]
-        else:
-            values = values[:2]
+            name, values = "list_subscriptions_of", [*values, agent_id]
         rows = await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
         return [SubscriptionRow(**row) for row in rows]
 
