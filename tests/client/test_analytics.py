@@ -45,7 +45,15 @@ async def test_details(sdk: Sdk, scripted: Table) -> None:
     details = await sdk.meeting.get_meeting_details(str(scripted.id))
     assert set(details) == {
         *("meeting_id", "host", "status", "current_speaker", "turn_duration_seconds", "turn_started_at", "created_at"),
-        *("started_at", "ended_at", "participants", "participant_count", "attending_count", "message_count"),
+        *(
+            "started_at",
+            "ended_at",
+            "end_reason",
+            "participants",
+            "participant_count",
+            "attending_count",
+            "message_count",
+        ),
     }
     assert details == await sdk.meeting.get_meeting_details(scripted.id)
     assert (details.meeting_id, details["status"]) == (scripted.id, MeetingStatus.ENDED)
@@ -194,7 +202,15 @@ async def test_timeouts_are_counted(sdk: Sdk) -> None:
 
 async def test_the_timeline_has_every_event_and_message_in_order(sdk: Sdk, scripted: Table) -> None:
     found = await sdk.meeting.get_meeting_timeline(str(scripted.id))
-    assert set(found) == {"meeting_id", "started_at", "ended_at", "duration_seconds", "status", "timeline"}
+    assert set(found) == {
+        "meeting_id",
+        "started_at",
+        "ended_at",
+        "duration_seconds",
+        "status",
+        "end_reason",
+        "timeline",
+    }
     assert (found.meeting_id, found.status) == (scripted.id, "ended")
     assert timedelta(seconds=found.duration_seconds) == found.ended_at - found.started_at
     stamps = [one.timestamp for one in found.timeline]
