@@ -8,6 +8,7 @@ bodies              payloads to send instead, once each, to the first of `to`
 end                 the share of asks after which the conversation is ended by somebody else, while another may wait
 along               by agent, whom it passes its asks on to
 polls               the share of asks that go to all of `to` at once
+parts               true: read the parts of each answer
 read                true: read the whole session after each ask
 seed                of what is drawn
 """
@@ -60,7 +61,9 @@ class Asker:
         if self.random.random() < self.settings.get("end", 0.0):
             ending = asyncio.create_task(self.end(to, self.random.uniform(0.0, timeout)))
         with contextlib.suppress(AgentMessagingError):  # the history has it
-            if self.random.random() < self.settings.get("polls", 0.0):
+            if self.settings.get("parts"):
+                await self.program.read(self.agent, to, body, timeout)
+            elif self.random.random() < self.settings.get("polls", 0.0):
                 await self.program.ask_many(self.agent, self.settings["to"], body, timeout)
             else:
                 await self.program.ask(self.agent, to, body, timeout, expect=expect)

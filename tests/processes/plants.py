@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent_messaging.delivery import abandonment, runs
+from agent_messaging.delivery import abandonment, parts, runs
 from agent_messaging.ids import uuid7
 from agent_messaging.messaging.conversation import ask as asking
 from agent_messaging.models import AskState, Kind
@@ -208,6 +208,30 @@ def deaf_to_death(store: ports.Store) -> ports.Store:
         return []
 
     store.presence.find_dead = find_dead  # type: ignore[method-assign]
+    return store
+
+
+def joining(store: ports.Store) -> ports.Store:
+    """A reader goes on with the parts of another run as if they were of the same."""
+    turn = parts.Reader._turn
+
+    def turn_over(self: parts.Reader, page: ports.PartPage) -> None:
+        turn(self, page)
+        self._is_anew = False
+
+    parts.Reader._turn = turn_over  # type: ignore[method-assign]
+    return store
+
+
+def gaping(store: ports.Store) -> ports.Store:
+    """Some of what is written never comes."""
+    wrote = parts.Sender.batch
+
+    def batch(self: parts.Sender) -> ports.NewParts:
+        whole = wrote(self)
+        return replace(whole, parts=[part for part in whole.parts if part.number % 7])
+
+    parts.Sender.batch = batch  # type: ignore[method-assign]
     return store
 
 

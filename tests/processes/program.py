@@ -24,7 +24,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from agent_messaging import AgentMessaging, AgentMessagingError, Config, MessageContext, bootstrap, client
+from agent_messaging import (
+    AgentMessaging,
+    AgentMessagingError,
+    Config,
+    MessageContext,
+    PartsRestartedError,
+    bootstrap,
+    client,
+)
 from agent_messaging.storage import ports
 from agent_messaging.testing.history import History, hash_body
 from agent_messaging.testing.recording import RecordingStore
@@ -33,6 +41,7 @@ from tests.support import eventually
 
 READY = "READY"
 HOLDING = "HOLDING"
+READING = "READING"
 HEARTBEAT, STALL = 0.05, 0.1
 """Seconds between two looks at the clock, and how much later one may be."""
 Settings = dict[str, Any]
@@ -117,6 +126,25 @@ class Program:
             call.reply(answer)
         return answer
 
+    async def read(self, asker: str, responder: str, body: dict[str, Any], timeout: float) -> None:
+        """Ask, read the parts of the answer, and record them."""
+        value = body["value"]
+        with self.history.asking(asker, responder, body, value=value, timeout=timeout, org="org") as call:
+            stream = self.sdk.conversation.ask(asker, responder, body, timeout)
+            is_over = False
+            while not is_over:
+                try:
+                    async for part in stream:
+                        self.history.record("part", value=value, run=part["run"], n=part["n"])
+                        if part["n"] == body.get("shown"):
+                            say(f"{READING} {value}")
+                    is_over = True
+                except PartsRestartedError:
+                    self.history.record("part.anew", value=value)
+            answer = await stream.answer
+            self.history.record("part.end", value=value, run=answer["run"], n=answer["parts"])
+            call.reply(answer)
+
     async def ask_many(self, asker: str, responders: list[str], body: dict[str, Any], timeout: float) -> None:
         """Ask several at once, and record it as an ask of each, under a value of its own."""
         body = {**body, "is_poll": True}
@@ -168,6 +196,12 @@ class Program:
         elif act == "hold":
             say(f"{HOLDING} {body['value']}")
             await asyncio.Event().wait()
+        elif act == "parts":
+            run = f"{self.history.process}/{context.attempt}"
+            for n in range(1, body["parts"] + 1):
+                await context.part({"run": run, "n": n})
+                await asyncio.sleep(body.get("seconds", 0.0))
+            return {"run": run, "parts": body["parts"]}
         elif act == "block":
             say(f"{HOLDING} {body['value']}")
             time.sleep(body["seconds"])

@@ -4,6 +4,8 @@ told in time; and what somebody says in one process arrives in the other."""
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,9 +14,11 @@ import pytest
 
 from agent_messaging import AgentMessaging, Config, MutualWaitError
 from agent_messaging.models import AskState
+from agent_messaging.storage.parts import MOST_PARTS
+from agent_messaging.storage.ports import PartCursor
 from tests.processes.asker import DONE
 from tests.processes.harness import DATABASE, SEED, STRIKES, Lab, MakeLab, Nemesis
-from tests.processes.program import HOLDING
+from tests.processes.program import HOLDING, READING
 from tests.support import eventually
 
 
@@ -139,6 +143,63 @@ async def test_an_asker_killed_while_its_run_waits_to_be_told(make_lab: MakeLab,
         assert report.late_answers == int(then == "finish")
         assert len(report.abandonments) == 1
         assert worker.is_alive
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_responder_killed_while_it_sends_parts(make_lab: MakeLab) -> None:
+    """At any part: its reader is told, and has the parts of the run that takes over from the first to the last."""
+    async with make_lab(seed=SEED) as lab:
+        await lab.register("alice", "bob")
+        shown = random.Random(time.time_ns()).randrange(1, 150)
+        print(f"killed at part {shown}")
+        victim = await lab.start_worker(serves=["bob"])
+        body = {"act": "parts", "parts": 150, "seconds": 0.01, "shown": shown}
+        asker = lab.start("asker", askers=["alice"], to=["bob"], bodies=[body], timeout=120.0, parts=True)
+        await asker.wait_for(f"{READING} asker.0-alice-0")
+        await lab.kill(victim)
+        await lab.start_worker("third", serves=["bob"])
+        await lab.wait_for("ask.ret")
+
+        report = await lab.judge()
+
+        assert report.asks == {"reply": 1}
+        assert report.parts["read to the end"] == 1
+        assert report.parts["given"] >= 150 + (shown if report.parts["anew"] else 0)
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_a_run_far_ahead_of_a_reader_that_is_killed_or_frozen(make_lab: MakeLab, fault: str) -> None:
+    """It waits for the frozen one, and goes on without the dead one; neither fills the store."""
+    async with make_lab(limits={"abandoned": 25.0}) as lab:
+        await lab.register("alice", "bob")
+        await lab.start_worker(serves=["bob"])
+        body = {"act": "parts", "parts": MOST_PARTS + 3_000, "shown": 5}
+        asker = lab.start("asker", askers=["alice"], to=["bob"], bodies=[body], timeout=120.0, parts=True)
+        await asker.wait_for(f"{READING} asker.0-alice-0")
+        if fault == "kill":
+            await lab.kill(asker)
+        else:
+            lab.pause(asker)
+            await asyncio.sleep(1.0)  # a run that does not wait would end meanwhile
+            assert not lab.count("settle.ok")
+            lab.resume(asker)
+            await lab.wait_for("ask.ret")
+        await lab.wait_for("settle.ok")
+
+        report = await lab.judge()
+
+        assert report.asks == {"killed" if fault == "kill" else "reply": 1}
+        assert report.parts["read to the end"] == (fault == "pause")
+        async with lab.observing() as store:
+            assert await store.check() == []
+            assert (
+                await store.parts.read(
+                    [PartCursor(event["message"]) for event in lab.events() if event["e"] == "ask.open"], 9
+                )
+                == []
+            )
 
 
 async def test_a_responder_killed_in_its_handler_answers_elsewhere(make_lab: MakeLab) -> None:

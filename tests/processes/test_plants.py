@@ -12,7 +12,7 @@ import pytest
 from agent_messaging import AgentMessaging, DeliveryState
 from tests.processes.harness import Lab
 from tests.processes.participant import SPOKE, TURN
-from tests.processes.program import HOLDING
+from tests.processes.program import HOLDING, READING
 from tests.processes.test_meetings import CREW, create_meeting, end_meeting, start_participant
 
 MAX_ATTEMPTS = 3
@@ -146,6 +146,17 @@ async def given_up(lab: Lab) -> None:
         await lab.wait_for("h.told")
 
 
+async def streamed(lab: Lab) -> None:
+    """The parts of an answer are read; the process that sends them dies in the middle, and another takes over."""
+    victim = await lab.start_worker(serves=["bob"])
+    body = {"act": "parts", "parts": 40, "seconds": 0.02, "shown": 10}
+    asker = lab.start("asker", askers=["alice"], to=["bob"], bodies=[body], timeout=60.0, parts=True)
+    await asker.wait_for(f"{READING} asker.0-alice-0")
+    await lab.start_worker(serves=["bob"])
+    await lab.kill(victim)
+    await lab.wait_for("ask.ret")
+
+
 async def met(lab: Lab) -> None:
     """Three processes meet; one of them is silent."""
     meeting = await create_meeting(lab, 0.5)
@@ -193,6 +204,8 @@ async def met_frozen(lab: Lab) -> None:
         (["keeping"], passed_on, "I1"),
         (["untold"], given_up, "I7"),
         (["premature"], given_up, "I7"),
+        (["joining"], streamed, "I7"),
+        (["gaping"], streamed, "I7"),
         (["hiding"], asked, "I10"),
         (["unfair"], met, "I8"),
         (["stuttering"], met, "I9"),
@@ -207,17 +220,17 @@ async def test_a_bug_of_asks_and_meetings_is_found(
     tmp_path: Path, plants: list[str], scenario: Scenario, invariant: str
 ) -> None:
     async with make_lab(tmp_path, scenario, plants=plants) as lab:
-        if scenario in (asked, given_up, passed_on):
+        if scenario in (asked, given_up, passed_on, streamed):
             await lab.register("alice", "bob", "carol")
         await scenario(lab)
         report = await lab.report(timeout=1.0 if plants[-1] in ("timeless", "untold", "keeping") else 30.0)
         assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
 
 
-@pytest.mark.parametrize("scenario", [asked, given_up, passed_on, met, met_briefly, met_frozen])
+@pytest.mark.parametrize("scenario", [asked, given_up, passed_on, streamed, met, met_briefly, met_frozen])
 async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Path, scenario: Scenario) -> None:
     async with make_lab(tmp_path, scenario) as lab:
-        if scenario in (asked, given_up, passed_on):
+        if scenario in (asked, given_up, passed_on, streamed):
             await lab.register("alice", "bob", "carol")
         await scenario(lab)
         await lab.judge(timeout=30.0)

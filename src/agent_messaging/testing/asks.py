@@ -6,6 +6,8 @@ ended        only after somebody began to end the conversation
 failed       only after the recipient's handler failed, or its process died or left
 given up     a run is told that nobody waits for it only if that is so, and within `abandoned` seconds (15) after its
              asker has returned without an answer, or has died, if it waits to be told
+parts        a reader is given the parts of one run, from the first on and without a gap, and those of another run only
+             after it was told; before the answer of a run it is given all the parts of that run
 afterwards   no ask is open past its deadline, no session is locked, and every answer that was settled is in its
              session, unread unless its ask was replied with it
 """
@@ -39,6 +41,7 @@ def judge_asks(facts: Facts, report: Report) -> None:
     judge.nothing_left()
     judge.answers_kept()
     judge.abandoned()
+    judge.parts()
     report.overruns.sort()
     report.abandonments.sort()
 
@@ -173,6 +176,26 @@ class _AskJudge:
                 self.report.abandonments.append(max(known["t"] - max(left_at, waits["t"]), 0) / SECOND)
             if (known["t"] if known is not None else min(worker.ended_at, self.facts.until)) > by:
                 self.blame("I7", waits["message"], "its run was not told in time that nobody waits", waits, known)
+
+    def parts(self) -> None:
+        """Judge what readers were given; each event tells the run that sent the part, and its number there."""
+        read: dict[str, list[Event]] = defaultdict(list)
+        for name in ("part", "part.anew", "part.end"):
+            for event in self.facts.others[name]:
+                read[event["value"]].append(event)
+        for value, events in read.items():
+            run, number = None, 0
+            for event in sorted(events, key=lambda event: int(event["t"])):
+                if event["e"] == "part.anew":
+                    run, number = None, 0
+                    self.report.parts["anew"] += 1
+                    continue
+                follows = number + 1 if event["e"] == "part" else number
+                if (run or event["run"], follows) != (event["run"], event["n"]):
+                    text = f"after part {number} of run {run} its reader was given {event['n']} of {event['run']}"
+                    self.blame("I7", value, text, event)
+                run, number = event["run"], event["n"]
+                self.report.parts["given" if event["e"] == "part" else "read to the end"] += 1
 
     def left_at(self, message: Message) -> int | None:
         """When its asker had returned without an answer, or had died."""

@@ -41,6 +41,9 @@ before it began, while `t` is the time after it was answered.
     ask.ret       an asker       n, instance, value, how: reply | timeout | ended | failed | refused | unknown,
                                  [answer]: its hash, [code] [path]: of a circle
     ask.open      a store        message, value, timeout, since
+    part          an asker       value, run: of the handler that sent it, n: its number there
+    part.anew     an asker       value: another run begins its parts
+    part.end      an asker       value, run: that answered, n: the parts that it has sent; the asker has read all
     answer        an answerer    value (of the ask), hash: it is about to answer otherwise than by its handler's result
     end.try       anybody        pair: it is about to end their conversation
     wait          a store        recipient, sender: ids of agents; the wait is registered

@@ -65,6 +65,8 @@ class Report:
     """Seconds by which asks returned after their deadlines, ascending."""
     abandonments: list[float] = field(default_factory=list)
     """Seconds after which runs were told that their askers do not wait any more, ascending."""
+    parts: Counter[str] = field(default_factory=Counter)
+    """Parts that readers were given; how often they were told of another run, and had read all."""
     late_answers: int = 0
     """Answers to asks that had ended otherwise, kept as unread messages."""
     turns: Counter[str] = field(default_factory=Counter)
@@ -120,6 +122,7 @@ class Report:
             "mailbox": f"at most {self.depth_max:,} open",
             "asks": f"{_counts(self.asks)}; after the deadline {summarize(self.overruns)}; late answers"
             f" {self.late_answers}; runs told of it {summarize(self.abandonments)}",
+            "parts": _counts(self.parts),
             "turns": f"{_counts(self.turns)}; violations {self.turn_violations}, speeches too late {self.lost_turns};"
             f" timed out {summarize(self.timeout_delays)}",
             "reads": f"{self.reads:,}",
