@@ -150,7 +150,9 @@ class Twins:
                 options |= {"ask_timeout": one["timeout"], "only_if_expected": one["flag"] and one["limit"] == 1}
                 options["answers"] = one["answers"] and Answering.IF_TAKEN
             if one["kind"] == "talk":
-                options |= {"answers": one["answers"], "notify": one["flag"], "deliver_at": None, "expires_in": None}
+                # A scheduled one answers nothing; whether its notice is due, each store says by its own clock.
+                is_later = options["deliver_at"] is not None
+                options |= {"answers": None if is_later else one["answers"], "notify": one["flag"] and not is_later}
             if kind is Kind.CONVERSATION:
                 options["within"] = self.pick(self.messages, one["within"])
                 if options["within"] is not None and options["answers"] is Answering.IF_TAKEN:
