@@ -142,7 +142,7 @@ async def test_what_the_old_run_still_says_is_dropped(sdk: Sdk, caplog: pytest.L
         assert await context.forward("carol") == ("bob", "carol")
         with pytest.raises(SessionStateError, match=r"'bob' has passed the ask .* on already: it is with 'carol'"):
             await context.forward("dave")
-        with pytest.raises(SessionStateError):
+        with pytest.raises(SessionStateError, match="'bob' has passed this ask of 'alice' on"):
             await sdk.conversation.reply("bob", "alice", "too late")
         refused.set()
         return "dropped"
@@ -377,3 +377,45 @@ async def test_in_a_thread_of_its_own_it_goes_on_there(sdk: Sdk) -> None:
         desk.answers.put_nowait(f"{number}!")
     assert sorted(await asyncio.gather(*asking)) == ["0!", "1!", "2!"]
     assert {context.thread for context in desk.contexts} == {"t0", "t1", "t2"}
+
+
+async def test_a_late_reply_is_no_answer_to_another_ask_of_the_same_asker(sdk: Sdk) -> None:
+    await sdk.add_people("alice", "bob", "carol")
+    sdk.register_handler("carol")(desk := Desk())
+    refused = asyncio.Event()
+
+    async def reply(context: MessageContext) -> None:
+        with pytest.raises(SessionStateError, match="has passed this ask"):
+            await sdk.conversation.reply("bob", "alice", "meant for the first")
+        refused.set()
+
+    other = ask(sdk, "alice", "bob", "another one", thread="other")
+    assert await sdk.conversation.wait_for_message("bob", "alice", timeout=SOON) == "another one"
+    sdk.register_handler("bob")(Front(then=reply))
+    first = ask(sdk, "alice", "bob", "the first")
+    async with asyncio.timeout(SOON):
+        await refused.wait()
+    await desk.wait_for(1)
+    desk.answers.put_nowait("carol")
+    assert await first == "carol"
+    assert not other.done()
+    await sdk.conversation.reply("bob", "alice", "bob", thread="other")
+    assert await other == "bob"
+
+
+async def test_parts_of_the_new_agent_are_read_too(make_sdk: MakeSdk) -> None:
+    """Those of the first are forgotten, as of a run that is repeated."""
+    alice, bob, carol = await three(make_sdk)
+
+    async def in_parts(message: Any, context: MessageContext) -> str:
+        for number in range(3):
+            await context.part(number)
+        return "whole"
+
+    await serve(carol, alice, "carol", in_parts)
+    await bob.wait_until_served(["carol"], timeout=SOON)
+    await serve(bob, alice, "bob", Front())
+    stream = alice.conversation.ask("alice", "bob", "?", timeout=SOON)
+    assert [part async for part in stream] == [0, 1, 2]
+    assert await stream.answer == "whole"
+    await nothing_is_left(alice, bob, carol)

@@ -23,6 +23,8 @@ from agent_messaging.storage.ports import (
     Answering,
     Claim,
     ClaimedDelivery,
+    Forwarded,
+    NewForward,
     NewWait,
     Settlement,
     Settling,
@@ -66,6 +68,7 @@ verbs = st.one_of(
     st.tuples(st.just("settle"), st.lists(st.tuples(numbers, st.sampled_from(Settling), st.booleans()), max_size=3)),
     st.tuples(st.just("advance"), st.sampled_from([1, 5, 20, 200])),
     st.tuples(st.just("close"), numbers, st.sampled_from([AskState.TIMED_OUT, AskState.CANCELLED])),
+    st.tuples(st.just("forward"), numbers, st.none() | agents, agents, st.none() | numbers, st.booleans()),
     st.tuples(st.just("end"), pairs),
     st.tuples(st.just("read"), agents, st.none() | agents, st.booleans(), st.integers(1, 3)),
     st.tuples(st.just("return"), numbers),
@@ -223,6 +226,29 @@ class Twins:
             ask = self.pick(self.asks, number)
             self.both(lambda side: side.world.sessions.close_asks([ask], state, now=self.now))
 
+    def forward(self, number: int, holder: int | None, to: int, claim: int | None, expected: bool) -> None:
+        """By the agent that has it, or by another one; under some claim, or none."""
+        ask = self.pick(self.asks, number)
+        if ask is None:
+            return
+        kept_id, session_id = uuid7(), uuid7()
+
+        async def forward(side: Side) -> Any:
+            (row,) = await side.world.sessions.find_asks([ask])
+            wanted = NewForward(
+                ask,
+                row.responder_id if holder is None else self.agent(holder),
+                self.agent(to),
+                kept_id=kept_id,
+                session_id=session_id,
+                claim=None if claim is None or not side.claims else self.pick(side.claims, claim)[1],
+                only_if_expected=expected,
+            )
+            return await side.world.store.forwarding.forward(wanted, owner=side.world.owner, now=self.now)
+
+        if isinstance(self.both(forward)[0], Forwarded):
+            self.messages.append(kept_id)
+
     def end(self, pair: tuple[int, int]) -> None:
         ending = self.sides[0].world.ending()
         one, other = map(self.agent, pair)
@@ -290,6 +316,7 @@ class Twins:
         self.both(lambda side: side.world.deliveries.find_waiting(self.now))
         self.both(lambda side: side.world.sessions.find_asks(self.asks))
         self.both(lambda side: side.world.sessions.find_ended_asks(self.asks))
+        self.both(lambda side: side.world.store.forwarding.list_hops(self.messages))
         self.both(lambda side: side.world.sessions.find_waits(self.waits, self.now))
         self.both(lambda side: side.world.deliveries.list_dead(None, 100, 0))
         self.both(lambda side: side.world.store.topics.list_subscriptions(None, None, 100, 0))

@@ -21,6 +21,7 @@ S = TypeVar("S")
 
 _UNTOLD = {
     "seq",
+    "kept_seq",
     "created_at",
     "updated_at",
     "ended_at",

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from ...arguments import MISSING_MESSAGE, check_external_id, check_pair, parse_id
+from ...delivery.current import current_run
 from ...exceptions import SessionNotFoundError, SessionStateError
 from ...ids import uuid7
 from ...models import T
@@ -138,7 +139,22 @@ class ConversationCorrespondence(ConversationCalls[T]):
             answers=Answering.REQUIRED,
             idempotency_key=idempotency_key,
         )
+        self._refuse_passed_on(sender_external_id, recipient_external_id)
         return await self._send(draft)
+
+    def _refuse_passed_on(self, sender: str, recipient: str) -> None:
+        """Raise in a run that has passed the recipient's ask on: another open ask of it is not what is meant."""
+        engine = self.engine
+        run = current_run(engine.stations)
+        if run is None or not run.has_passed_on or run.station.agent.external_id != sender:
+            return
+        asker = engine.names.cached_by_id(run.delivery.sender_id)
+        if asker is not None and asker.external_id == recipient:
+            raise SessionStateError(
+                f"{sender!r} has passed this ask of {recipient!r} on: it is another agent's to answer. Nothing was "
+                "stored.",
+                remedy=_SEND_INSTEAD,
+            )
 
     async def forward(self, agent_external_id: str, message_id: str | UUID, to_external_id: str) -> tuple[str, ...]:
         """Pass an open ask on to another agent, whose answer its asker gets as if it had asked that one.
