@@ -5,6 +5,7 @@ count               asks of each; absent is until told to stop
 timeout             seconds, at most; at least half of it (1)
 slow                the longest a handler is told to work, in seconds (0): longer than the timeout makes late answers
 bodies              payloads to send instead, once each, to the first of `to`
+patient             the share of asks whose handler waits until nobody waits for it
 end                 the share of asks after which the conversation is ended by somebody else, while another may wait
 along               by agent, whom it passes its asks on to
 polls               the share of asks that go to all of `to` at once
@@ -52,6 +53,8 @@ class Asker:
                 body["seconds"] = self.random.random() ** 3 * self.settings.get("slow", 0.0)
                 if along := self.settings.get("along"):
                     body |= {"act": "pass", "along": along}
+                if self.random.random() < self.settings.get("patient", 0.0):
+                    body["act"] = "patient"
             await self.ask(to, body)
 
     async def ask(self, to: str, body: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ async def test_asks_under_random_kills(make_lab: MakeLab) -> None:
         pace: dict[str, Any] = {"to": ["bob", "carol"], "timeout": 1.0, "slow": 1.2, "seed": SEED}
         askers = [
             lab.start("asker", "asking", askers=crowds[0], read=True, polls=0.3, **pace),
-            lab.start("asker", "ending", askers=crowds[1], end=0.2, **pace),
+            lab.start("asker", "ending", askers=crowds[1], end=0.2, patient=0.1, **pace),
         ]
         nemesis = Nemesis(lab, [*responders, *askers], longest_pause=1.5)
         await nemesis.rage(STRIKES, windows=4, interval=0.65)  # for 20 s
@@ -55,6 +55,7 @@ async def test_asks_under_random_kills(make_lab: MakeLab) -> None:
         assert nemesis.done["kill"] >= 2
         assert report.asks["reply"] > 10
         assert report.asks["timeout"] > 0
+        assert report.abandonments
         assert report.reads > 10
 
 
