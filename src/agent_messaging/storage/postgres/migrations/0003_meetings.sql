@@ -10,8 +10,8 @@ create table meetings (
   max_attempts integer not null,            -- runs of a turn handler in one turn
   max_turns integer,                        -- turns for speaking with which it ends
   max_duration float8,                      -- seconds from the start after which it ends
-  host_speaks boolean not null,
-  end_when boolean not null,                -- the host's process is asked after each turn
+  host_speaks boolean not null default true,
+  end_when boolean not null default false,  -- the host's process is asked after each turn
   turns_taken integer not null default 0,   -- turns for speaking that have ended
   deadline_at timestamptz,                  -- of max_duration, from the start
   end_reason text check (end_reason in ('host_ended', 'max_turns', 'max_duration', 'end_when', 'nobody')),

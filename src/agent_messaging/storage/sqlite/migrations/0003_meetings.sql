@@ -10,8 +10,8 @@ create table meetings (
   max_attempts integer not null,            -- runs of a turn handler in one turn
   max_turns integer,                        -- turns for speaking with which it ends
   max_duration real,                        -- seconds from the start after which it ends
-  host_speaks integer not null check (host_speaks in (0, 1)),
-  end_when integer not null check (end_when in (0, 1)), -- the host's process is asked after each turn
+  host_speaks integer not null default 1 check (host_speaks in (0, 1)),
+  end_when integer not null default 0 check (end_when in (0, 1)), -- the host's process is asked after each turn
   turns_taken integer not null default 0,   -- turns for speaking that have ended
   deadline_due integer,                     -- of max_duration, from the start
   deadline_at integer,
