@@ -317,6 +317,32 @@ async def test_the_runs_that_were_not_first_are_given_up(make_sdk: MakeSdk) -> N
     await nothing_is_left(one, other)
 
 
+@pytest.mark.parametrize("then", ["finish", "cancel"])
+async def test_a_handler_that_sends_parts_is_told_too(make_sdk: MakeSdk, then: Any) -> None:
+    one, other = await make_sdk(), await make_sdk()
+    await one.add_people("alice", "bob")
+    begun, told, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @other.register_handler("bob", on_abandoned=then)
+    async def on_question(message: Any, context: MessageContext) -> Any:
+        try:
+            yield "a part"
+            begun.set()
+            await (context.wait_abandoned() if then == "finish" else asyncio.Event().wait())
+            told.set()
+        finally:
+            ended.set()
+
+    await one.wait_until_served("bob")
+    asking = ask(one, "alice", "bob")
+    await asyncio.wait_for(begun.wait(), SOON)
+    asking.cancel()
+    await asyncio.wait_for(ended.wait(), SOON)
+    assert told.is_set() == (then == "finish")
+    await nothing_is_left(one, other)
+    assert await one.dead_letters.list() == []
+
+
 async def test_a_run_that_passed_its_ask_on_is_not_cancelled(
     make_sdk: MakeSdk, caplog: pytest.LogCaptureFixture
 ) -> None:
