@@ -10,6 +10,7 @@ end                 the share of asks after which the conversation is ended by s
 along               by agent, whom it passes its asks on to
 polls               the share of asks that go to all of `to` at once
 parts               true: read the parts of each answer
+threads             conversations that each of them has side by side (1); the first is the main one
 read                true: read the whole session after each ask
 seed                of what is drawn
 """
@@ -32,11 +33,13 @@ DONE = "DONE"
 class Asker:
     """The asks of one agent."""
 
-    def __init__(self, program: Program, agent: str) -> None:
+    def __init__(self, program: Program, agent: str, number: int) -> None:
         self.program = program
         self.settings = program.settings
         self.agent = agent
-        self.random = random.Random(f"{self.settings.get('seed', 0)}-{program.history.process}-{agent}")
+        self.name = f"{agent}-{number}" if number else agent
+        self.thread = f"thread {number}" if number else None
+        self.random = random.Random(f"{self.settings.get('seed', 0)}-{program.history.process}-{self.name}")
 
     async def ask_all(self) -> None:
         given = self.settings.get("bodies")
@@ -44,7 +47,7 @@ class Asker:
         for n in itertools.count() if count is None else range(count):
             if self.program.stopping.is_set():
                 return
-            body = {"value": f"{self.program.history.process}-{self.agent}-{n}"}
+            body = {"value": f"{self.program.history.process}-{self.name}-{n}"}
             to = self.settings["to"][0]
             if given is not None:
                 body |= given[n]
@@ -63,13 +66,14 @@ class Asker:
         ending = None
         if self.random.random() < self.settings.get("end", 0.0):
             ending = asyncio.create_task(self.end(to, self.random.uniform(0.0, timeout)))
+        thread = self.thread
         with contextlib.suppress(AgentMessagingError):  # the history has it
             if self.settings.get("parts"):
-                await self.program.read(self.agent, to, body, timeout)
+                await self.program.read(self.agent, to, body, timeout, thread=thread)
             elif self.random.random() < self.settings.get("polls", 0.0):
-                await self.program.ask_many(self.agent, self.settings["to"], body, timeout)
+                await self.program.ask_many(self.agent, self.settings["to"], body, timeout, thread=thread)
             else:
-                await self.program.ask(self.agent, to, body, timeout, expect=expect)
+                await self.program.ask(self.agent, to, body, timeout, expect=expect, thread=thread)
         if ending is not None:
             await ending
         if self.settings.get("read"):
@@ -77,9 +81,9 @@ class Asker:
 
     async def end(self, other: str, after: float) -> None:
         await asyncio.sleep(after)
-        self.program.history.record("end.try", pair=[other, self.agent])
+        self.program.history.record("end.try", pair=[other, self.agent], thread=self.thread)
         with contextlib.suppress(SessionStateError):
-            await self.program.sdk.conversation.end_conversation(other, self.agent)
+            await self.program.sdk.conversation.end_conversation(other, self.agent, thread=self.thread)
 
     async def read(self, other: str) -> None:
         conversation = self.program.sdk.conversation
@@ -94,6 +98,7 @@ class Asker:
 async def ask(program: Program) -> None:
     async with asyncio.TaskGroup() as group:
         for agent in program.settings["askers"]:
-            group.create_task(Asker(program, agent).ask_all())
+            for number in range(program.settings.get("threads", 1)):
+                group.create_task(Asker(program, agent, number).ask_all())
     say(DONE)
     await program.stopping.wait()

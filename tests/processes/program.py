@@ -118,19 +118,19 @@ class Program:
     async def ask(self, asker: str, responder: str, body: dict[str, Any], timeout: float, **options: Any) -> Any:
         """Ask, and record it."""
         expect: Any = options.pop("expect", None)
-        asking = self.history.asking(
-            asker, responder, body, value=body["value"], timeout=timeout, org="org", expect=expect
-        )
+        told: dict[str, Any] = {"org": "org", "expect": expect, "thread": options.get("thread")}
+        asking = self.history.asking(asker, responder, body, value=body["value"], timeout=timeout, **told)
         with asking as call:
             answer = await self.sdk.conversation.send_and_wait(asker, responder, body, timeout, **options)
             call.reply(answer)
         return answer
 
-    async def read(self, asker: str, responder: str, body: dict[str, Any], timeout: float) -> None:
+    async def read(self, asker: str, responder: str, body: dict[str, Any], timeout: float, **options: Any) -> None:
         """Ask, read the parts of the answer, and record them."""
         value = body["value"]
-        with self.history.asking(asker, responder, body, value=value, timeout=timeout, org="org") as call:
-            stream = self.sdk.conversation.ask(asker, responder, body, timeout)
+        told: dict[str, Any] = {"org": "org", "thread": options.get("thread")}
+        with self.history.asking(asker, responder, body, value=value, timeout=timeout, **told) as call:
+            stream = self.sdk.conversation.ask(asker, responder, body, timeout, **options)
             is_over = False
             while not is_over:
                 try:
@@ -145,7 +145,9 @@ class Program:
             self.history.record("part.end", value=value, run=answer["run"], n=answer["parts"])
             call.reply(answer)
 
-    async def ask_many(self, asker: str, responders: list[str], body: dict[str, Any], timeout: float) -> None:
+    async def ask_many(
+        self, asker: str, responders: list[str], body: dict[str, Any], timeout: float, **options: Any
+    ) -> None:
         """Ask several at once, and record it as an ask of each, under a value of its own."""
         body = {**body, "is_poll": True}
         with contextlib.ExitStack() as everything:
@@ -153,12 +155,18 @@ class Program:
             calls = {
                 responder: stack.enter_context(
                     self.history.asking(
-                        asker, responder, body, value=value_of(body, responder), timeout=timeout, org="org"
+                        asker,
+                        responder,
+                        body,
+                        value=value_of(body, responder),
+                        timeout=timeout,
+                        org="org",
+                        thread=options.get("thread"),
                     )
                 )
                 for responder, stack in stacks.items()
             }
-            for outcome in await self.sdk.conversation.ask_many(asker, responders, body, timeout):
+            for outcome in await self.sdk.conversation.ask_many(asker, responders, body, timeout, **options):
                 with contextlib.suppress(AgentMessagingError), stacks[outcome.recipient]:
                     if outcome.error is not None:
                         raise outcome.error

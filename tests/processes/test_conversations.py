@@ -34,12 +34,15 @@ async def sdk_of(lab: Lab) -> AsyncIterator[AgentMessaging[Any]]:
 
 @pytest.mark.timeout(120 + 4 * STRIKES)
 async def test_asks_under_random_kills(make_lab: MakeLab) -> None:
-    """Askers and responders are killed, frozen and stopped; every ask that survives returns in time, and truthfully."""
+    """Askers and responders are killed, frozen and stopped; every ask that survives returns in time, and truthfully.
+
+    Each asker asks in the main thread and in another one at the same time.
+    """
     async with make_lab(limits={"lease": 5.0, "takeover_kill": None}, seed=SEED) as lab:
         crowds = [[f"{crowd}-{n}" for n in range(4)] for crowd in ("alice", "alex")]
         await lab.register("bob", "carol", *crowds[0], *crowds[1])
         responders = [await lab.start_worker(role, serves=["bob", "carol"]) for role in ("one", "two")]
-        pace: dict[str, Any] = {"to": ["bob", "carol"], "timeout": 1.0, "slow": 1.2, "seed": SEED}
+        pace: dict[str, Any] = {"to": ["bob", "carol"], "timeout": 1.0, "slow": 1.2, "threads": 2, "seed": SEED}
         askers = [
             lab.start("asker", "asking", askers=crowds[0], read=True, polls=0.3, **pace),
             lab.start("asker", "ending", askers=crowds[1], end=0.2, patient=0.1, **pace),
@@ -57,6 +60,8 @@ async def test_asks_under_random_kills(make_lab: MakeLab) -> None:
         assert report.asks["timeout"] > 0
         assert report.abandonments
         assert report.reads > 10
+        of_threads = {event.get("thread") for event in lab.events() if event["e"] == "session.final"}
+        assert of_threads == {None, "thread 1"}
 
 
 async def test_an_asker_killed_while_it_waits(make_lab: MakeLab) -> None:

@@ -560,6 +560,9 @@ class TestOrder:
     def test_scheduled_messages_are_outside_the_promise(self) -> None:
         self.swapped(scheduled=True).check().assert_ok()
 
+    def test_two_threads_are_each_in_order_by_themselves(self) -> None:
+        self.swapped(thread="a").check().assert_ok()
+
     def test_two_sdk_objects_are_outside_the_promise(self) -> None:
         story = self.swapped()
         for event in story.events:

@@ -28,18 +28,22 @@ class Run:
     def __init__(self, seed: int, *, asks: int = 12, turns: int = 12) -> None:
         self.random = random.Random(seed)
         self.events: list[Event] = []
-        self.unread: list[str] = []
-        self.bodies: list[str] = []
+        self.unread: dict[str | None, list[str]] = {None: [], "a": []}
+        """Answers by their threads."""
+        self.bodies: dict[str | None, list[str]] = {None: [], "a": []}
         self.tell(0.0, "responder", "start", serves=["bob"])
         for name in ("asker", "responder"):
             self.tell(0.001, name, "ready")
         moment = 1.0
         for n in range(asks):
             moment = self.ask(n, moment)
-        self.tell(moment, "test", "session.final", session="s", bodies=self.bodies, unread=self.unread)
-        for n in range(1, len(self.bodies) + 1):
+        for thread, bodies in self.bodies.items():
+            kept = {"bodies": bodies, "unread": self.unread[thread], "thread": thread}
+            self.tell(moment, "test", "session.final", session=f"s{thread or ''}", **kept)
+        for n in range(1, len(self.bodies[None]) + 1):
             since = int((moment + n) * SECOND)
-            self.tell(moment + n + 0.5, "reader", "read", feed="session:s", items=self.bodies[:n], since=since)
+            items = self.bodies[None][:n]
+            self.tell(moment + n + 0.5, "reader", "read", feed="session:s", items=items, since=since)
         self.meet(moment + 100.0, turns)
 
     def tell(self, at: float, process: str, event: str, **fields: Any) -> None:
@@ -51,11 +55,12 @@ class Run:
     def ask(self, n: int, at: float) -> float:
         """One ask, from its try to its dump; the moment after it."""
         call: dict[str, Any] = {"n": n, "instance": "asker", "value": f"v{n}"}
-        timeout = 1.0
+        timeout, thread = 1.0, self.random.choice([None, "a"])
         self.tell(
             at,
             "asker",
             "ask.try",
+            thread=thread,
             **call,
             sender="alice",
             to=["bob"],
@@ -70,7 +75,8 @@ class Run:
             self.tell(at + 0.01, "asker", "ask.ret", **call, how="refused", code="mutual_wait")
             return at + 2.0
         id, answer = f"m{n}", f"answer-{n}"
-        self.tell(at + 0.01, "asker", "ask.open", message=id, value=f"v{n}", timeout=timeout, since=int(at * SECOND))
+        opened = {"message": id, "value": f"v{n}", "timeout": timeout, "since": int(at * SECOND), "thread": thread}
+        self.tell(at + 0.01, "asker", "ask.open", **opened)
         run = {"message": id, "attempt": 1}
         begin = at + 0.02
         self.tell(begin, "responder", "claim", **run, seq=n, token=1, since=int(begin * SECOND))
@@ -84,15 +90,15 @@ class Run:
         settled = {"message": id, "seq": n, "token": 1, "how": "dead" if how == "err" else "done"}
         self.tell(ends + 0.01, "responder", "settle.ok", **settled, since=int(ends * SECOND))
         if how == "ok":
-            self.bodies.append(answer)
+            self.bodies[thread].append(answer)
             if fate != "reply":
-                self.unread.append(answer)
+                self.unread[thread].append(answer)
         state = {"reply": "replied", "ended": "ended", "failed": "failed"}.get(fate, "timed_out")
         returned = {"reply": ends + 0.02, "failed": ends + 0.02, "ended": at + 0.3}.get(
             fate, at + 1.0 + self.random.random() * 0.4
         )
         if fate == "ended":
-            self.tell(at + 0.2, "other", "end.try", pair=["bob", "alice"])
+            self.tell(at + 0.2, "other", "end.try", pair=["bob", "alice"], thread=thread)
         if fate == "frozen":
             self.tell(at + 0.5, "test", "pause", who="asker", since=int((at + 0.5) * SECOND))
             self.tell(at + 3.0, "test", "resume", who="asker")
@@ -365,10 +371,33 @@ def leave_a_session_locked(events: list[Event], random: random.Random) -> bool:
 
 
 @fault("I7")
-def lose_a_late_answer(events: list[Event], random: random.Random) -> bool:
-    session = next(event for event in events if event["e"] == "session.final")
-    if not session["unread"]:
+def keep_an_answer_in_another_thread(events: list[Event], random: random.Random) -> bool:
+    replied = pick(events, random, e="ask.final", state="replied")
+    if replied is None:
         return False
+    first, second = (event["bodies"] for event in events if event["e"] == "session.final")
+    of, to = (first, second) if replied["answer"] in first else (second, first)
+    of.remove(replied["answer"])
+    to.append(replied["answer"])
+    return True
+
+
+@fault("I7")
+def end_another_thread(events: list[Event], random: random.Random) -> bool:
+    if pick(events, random, e="end.try") is None:
+        return False
+    for event in events:
+        if event["e"] == "end.try":
+            event["thread"] = "b"
+    return True
+
+
+@fault("I7")
+def lose_a_late_answer(events: list[Event], random: random.Random) -> bool:
+    late = [event for event in events if event["e"] == "session.final" and event["unread"]]
+    if not late:
+        return False
+    session = random.choice(late)
     lost = random.choice(session["unread"])
     session["unread"].remove(lost)
     if random.random() < 0.5:

@@ -2,14 +2,14 @@
 
 in time      by its deadline and `ask_slack` (0.5 s), a frozen process as soon as it goes on; a timeout not before
 reply        the answer that was meant for this ask, as its run or its reply has it, and that the store recorded for it
-ended        only after somebody began to end the conversation
+ended        only after somebody began to end the conversation, in the thread of the ask
 failed       only after the recipient's handler failed, or its process died or left
 given up     a run is told that nobody waits for it only if that is so, and within `abandoned` seconds (15) after its
              asker has returned without an answer, or has died, if it waits to be told
 parts        a reader is given the parts of one run, from the first on and without a gap, and those of another run only
              after it was told; before the answer of a run it is given all the parts of that run
 afterwards   no ask is open past its deadline, no session is locked, and every answer that was settled is in its
-             session, unread unless its ask was replied with it
+             session, unread unless its ask was replied with it; the answer of an ask is in the thread of the ask
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class _AskJudge:
         self.blame = report.blame
         self.slack = int(facts.limits.get("ask_slack", SLACK) * SECOND)
         self.finals: dict[str, Event] = {event["message"]: event for event in facts.others["ask.final"]}
-        self.endings: dict[frozenset[str], list[Event]] = defaultdict(list)
+        self.endings: dict[tuple[frozenset[str], str | None], list[Event]] = defaultdict(list)
         for ending in facts.others["end.try"]:
-            self.endings[frozenset(ending["pair"])].append(ending)
+            self.endings[frozenset(ending["pair"]), ending.get("thread")].append(ending)
         self.given: dict[str, set[str]] = defaultdict(set)
         """Answers by the value of the ask."""
         for answer in facts.others["answer"]:
@@ -104,7 +104,7 @@ class _AskJudge:
             if how == "failed" and not self.has_failed(message, returned["t"]):
                 self.blame("I7", message.id, "it failed, and nothing had", tried, returned)
         if how == "ended":
-            endings = self.endings[frozenset((tried["sender"], *tried["to"]))]
+            endings = self.endings[frozenset((tried["sender"], *tried["to"])), tried.get("thread")]
             if not any(ending["t"] < returned["t"] for ending in endings):
                 self.blame("I7", tried["value"], "it was ended, and nobody had ended it", tried, returned)
 
@@ -141,7 +141,15 @@ class _AskJudge:
         sessions = self.facts.others["session.final"]
         if not sessions:
             return
-        kept = {body for session in sessions for body in session["bodies"]}
+        kept_in: dict[str | None, set[str]] = defaultdict(set)
+        for session in sessions:
+            kept_in[session.get("thread")].update(session["bodies"])
+        for opened in self.facts.others["ask.open"]:
+            final = self.finals.get(opened["message"])
+            answer = None if final is None else final.get("answer")
+            if answer is not None and answer not in kept_in[opened.get("thread")]:
+                self.blame("I7", opened["message"], "its answer is not in its thread", opened, final)
+        kept = set[str]().union(*kept_in.values())
         unread = {body for session in sessions for body in session["unread"]}
         for message in self.facts.messages.values():
             for end in message.ends:

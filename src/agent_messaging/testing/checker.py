@@ -13,7 +13,8 @@ The invariants, by the numbers of the reliability document:
     I8   turn exclusion, and
     I9   turn timeouts: see `meetings`
     I10  logs only grow: see `feeds`
-    I11  order: first runs come in the order of the calls of one SDK object, while one process serves the recipient
+    I11  order: first runs in a thread come in the order of the calls of one SDK object, while one process serves the
+         recipient
     I12  containment: attempts stay within the limit and have causes; what must die does, and costs nobody else
     I13  bounds: no mailbox over its limit; every call has one outcome, and no message ends without a reason
 
@@ -267,15 +268,15 @@ class _Judge:
     # --- I11 ----------------------------------------------------------------------------------------------------------
 
     def order(self) -> None:
-        lanes: dict[tuple[str, str, str, str], list[tuple[int, int, Message]]] = defaultdict(list)
+        lanes: dict[tuple[str, str, str, str, str | None], list[tuple[int, int, Message]]] = defaultdict(list)
         for message in self.facts.messages.values():
             if message.value is not None and message.starts and _is_ordered(message):
                 tried, start = message.tried, message.starts[0]
                 assert tried is not None
                 recipient = start.get("recipient", tried["to"][0])
-                lane = (tried["instance"], tried["sender"], recipient, tried["kind"])
+                lane = (tried["instance"], tried["sender"], recipient, tried["kind"], tried.get("thread"))
                 lanes[lane].append((start["t"], tried["n"], message))
-        for (_, _, recipient, _), runs in lanes.items():
+        for (_, _, recipient, *_), runs in lanes.items():
             runs.sort(key=lambda run: run[0])
             serving = self.facts.serving.get(recipient)
             for (_, number, message), (later, next_number, next_message) in pairwise(runs):

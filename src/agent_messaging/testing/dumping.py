@@ -58,6 +58,7 @@ async def record_sessions(history: History, sessions: ports.SessionStore, agent_
                 "session.final",
                 session=session.session_id,
                 waiting=session.waiting_id,
+                thread=session.thread or None,
                 bodies=[body for body, _ in hashes],
                 unread=[body for body, is_unread in hashes if is_unread],
             )

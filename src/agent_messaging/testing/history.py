@@ -38,14 +38,15 @@ before it began, while `t` is the time after it was answered.
     torn          `read_events`  a line that its writer could not finish
 
     ask.try       an asker       n, instance, value, sender, to, kind, hash, timeout, expires, [key] [org] [expect]
+                                 [thread]: the one that is named
     ask.ret       an asker       n, instance, value, how: reply | timeout | ended | failed | refused | unknown,
                                  [answer]: its hash, [code] [path]: of a circle
-    ask.open      a store        message, value, timeout, since
+    ask.open      a store        message, value, timeout, since, [thread]
     part          an asker       value, run: of the handler that sent it, n: its number there
     part.anew     an asker       value: another run begins its parts
     part.end      an asker       value, run: that answered, n: the parts that it has sent; the asker has read all
     answer        an answerer    value (of the ask), hash: it is about to answer otherwise than by its handler's result
-    end.try       anybody        pair: it is about to end their conversation
+    end.try       anybody        pair, [thread]: it is about to end their conversation
     wait          a store        recipient, sender: ids of agents; the wait is registered
     read          a reader       feed, items, since: the ids it was shown, from the first of the feed on
     act.ok        a store        meeting, act, since, [number]: meant, [value]: said, [ended_turn] [turn] [holder]:
@@ -56,7 +57,7 @@ before it began, while `t` is the time after it was answered.
     speak.ok      a participant  value, meeting, agent, turn
     speak.no      a participant  value, meeting, agent, turn, code: refused, nothing is stored
     ask.final     the test       message, state, [answer]
-    session.final the test       session, waiting, bodies, unread: hashes
+    session.final the test       session, waiting, bodies, unread: hashes, [thread]
     meeting.final the test       meeting, utc, host, status, selection, duration, seats, turns, said, timeouts, noted
 
 **A call** is (instance, n): `instance` names the SDK object (by default the process), `n` rises in the order in which
@@ -184,6 +185,7 @@ class History:
         key: bool = False,
         org: str | None = None,
         expect: Literal["dead"] | None = None,
+        thread: str | None = None,
     ) -> Iterator[Asking]:
         """Log an ask: ask.try now, how it returned when the block has its answer or failed."""
         call = {"n": next(self._calls), "instance": self.process, "value": value}
@@ -199,6 +201,7 @@ class History:
             key=key or None,
             org=org,
             expect=expect,
+            thread=thread,
         )
         asking, error = Asking(), None
         try:

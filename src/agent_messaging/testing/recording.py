@@ -156,6 +156,7 @@ class RecordingDeliveries(_Recorder[ports.DeliveryStore]):
             message=group.deliveries[0].message_id,
             value=content.get("value") if isinstance(content, dict) else None,
             timeout=group.ask_timeout,
+            thread=group.thread or None,
             since=since,
         )
 
