@@ -6,7 +6,7 @@ import asyncio
 import builtins
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, overload
+from typing import Any, Literal, overload
 from uuid import UUID
 
 from ...arguments import MISSING_MESSAGE, check_external_id, check_flag, check_timeout, parse_id, refuse
@@ -174,10 +174,7 @@ class MeetingPreparation(MeetingTurns[T]):
         Raises:
             InvalidArgumentError: The id is none, or the function cannot be called.
         """
-        id = parse_id(meeting_id, field="meeting_id")
-        check_function(function, field="function", takes=SELECTOR)
-        self.engine.meetings.selection.direct(id, function)
-        self.engine.meetings.look()
+        self._direct(meeting_id, function, selector=function)
 
     def end_when(self, meeting_id: MeetingId, function: Condition) -> None:
         """Name the function that says when a meeting hosted here ends, as after a restart of its process.
@@ -187,9 +184,12 @@ class MeetingPreparation(MeetingTurns[T]):
         Raises:
             InvalidArgumentError: The id is none, or the function cannot be called.
         """
+        self._direct(meeting_id, function, condition=function)
+
+    def _direct(self, meeting_id: MeetingId, function: object, **given: Any) -> None:
         id = parse_id(meeting_id, field="meeting_id")
         check_function(function, field="function", takes=SELECTOR)
-        self.engine.meetings.selection.direct(id, condition=function)
+        self.engine.meetings.selection.direct(id, **given)
         self.engine.meetings.look()
 
     @overload
