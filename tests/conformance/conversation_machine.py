@@ -64,6 +64,7 @@ GROUPS = st.fixed_dictionaries(
         "mailbox_limit": st.sampled_from([None, None, None, 3]),
         "only_if_expected": st.sampled_from([False, False, False, True]),
         "notify": st.booleans(),
+        "schedule": st.sampled_from([(None, None), (None, None), (20.5, None), (None, 10.5), (20.5, 60.5)]),
     }
 )
 
@@ -152,9 +153,22 @@ class ConversationMachine(StoreMachine[ConversationModel]):
         runs = [letter for letter in self.model.letters if letter.state is CLAIMED and letter.recipient == agent]
         return runs[number % len(runs)] if runs and number is not None else None
 
-    def make_group(self, pair: tuple[int, int], within: int | None, key: str | None, **options: Any) -> NewGroup:
+    def make_group(
+        self,
+        pair: tuple[int, int],
+        within: int | None,
+        key: str | None,
+        schedule: tuple[float | None, float | None],
+        **options: Any,
+    ) -> NewGroup:
         sender, recipient = (self.agents[number] for number in pair)
         run = self.pick_run(sender, within)
+        if options["ask_timeout"] is None and options["answers"] is None:
+            deliver_in, options["expires_in"] = schedule
+            if deliver_in is not None:
+                due = self.world.at(self.model.now + deliver_in)
+                options |= {"deliver_at": due, "claim": False, "notify": False}
+                self.model.start = self.world.start
         return self.world.talk(
             sender,
             recipient,

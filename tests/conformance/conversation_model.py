@@ -139,6 +139,8 @@ class ConversationModel(Model):
 
     def __init__(self) -> None:
         super().__init__()
+        self.start = datetime.now(UTC)
+        """The instant from which its seconds count."""
         self.talks: list[Talk] = []
         self.asks: dict[str, Question] = {}
         self.waits: list[Wait] = []
@@ -208,6 +210,8 @@ class ConversationModel(Model):
             and thread in (None, letter.thread)
             and letter.message_type is MessageType.USER_DEFINED
             and not letter.is_read
+            and (letter.due_at is None or letter.token)
+            and not (letter.state in (QUEUED, DeliveryState.EXPIRED) and self.has_expired(letter))
         ]
 
     def awaited(self, recipient: str, sender: str, thread: str | None) -> Letter | None:
@@ -279,8 +283,8 @@ class ConversationModel(Model):
             group.max_attempts,
             group.run_limit,
             owner,
-            None,
-            None,
+            None if group.deliver_at is None else (group.deliver_at - self.start).total_seconds(),
+            None if group.expires_in is None else self.now + group.expires_in,
             thread=thread,
             talk=talk,
             ask_timeout=group.ask_timeout,
