@@ -630,3 +630,5 @@ class DeadLetter:
     reasons: tuple[str, ...]
     created_at: datetime
     died_at: datetime
+    topic: str | None = None
+    """Of a message that was published: the topic."""

@@ -182,7 +182,8 @@ async def test_a_handler_that_fails_for_one_subscriber_makes_its_dead_letter_alo
     assert {receipt.recipient_id: receipt.state.value for receipt in receipts} == {"bob": "dead", "carol": "done"}
     assert (len(bob.messages), len(carol.messages)) == (2, 1)
     (dead,) = await sdk.dead_letters.list()
-    assert (dead.recipient_id, dead.content) == ("bob", "new")
+    assert (dead.recipient_id, dead.content, dead.topic) == ("bob", "new", TOPIC)
+    assert await sdk.dead_letters.list("bob") == [dead]
     bob.script = None
     assert await sdk.dead_letters.redrive(dead.message_id) == 1
     await sdk.wait([dead.message_id])

@@ -267,4 +267,5 @@ def _dead_letter(row: DeadRow, names: dict[str, AgentName]) -> DeadLetter:
         reasons=tuple(str(entry["reason"]) for entry in row.log if entry.get("reason")),
         created_at=row.created_at,
         died_at=row.died_at,
+        topic=row.topic,
     )

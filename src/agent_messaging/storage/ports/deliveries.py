@@ -401,6 +401,8 @@ class DeadRow:
     created_at: datetime
     died_at: datetime
     log: list[dict[str, object]]
+    topic: str | None = None
+    """Of a publication: where it was published."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,7 @@ def _dead(row: Any) -> DeadRow:
         created_at=row["created_at"],
         died_at=row["died_at"],
         log=read_log(row["log"], dict),
+        topic=row["topic"],
     )
 
 

@@ -226,6 +226,6 @@ def _receipt(row: list[Any]) -> ReceiptRow:
 
 
 def _dead(row: list[Any]) -> DeadRow:
-    id, sender_id, recipient_id, kind, content, metadata, checksum, attempt, created_at, died_at, log = row
+    id, sender_id, recipient_id, kind, content, metadata, checksum, attempt, created_at, died_at, log, topic = row
     body, times = (content, metadata, checksum), (to_datetime(created_at), to_datetime(died_at))
-    return DeadRow(id, sender_id, recipient_id, Kind(kind), *body, attempt, *times, read_log(log, _entry))
+    return DeadRow(id, sender_id, recipient_id, Kind(kind), *body, attempt, *times, read_log(log, _entry), topic)

@@ -512,7 +512,7 @@ where m.id = any($1::text[]::uuid[])
 
 -- name: list_dead
 select m.id::text as message_id, d.sender_id::text, d.recipient_id::text, d.kind, m.content, m.metadata, m.checksum,
-  d.attempt, m.created_at, d.settled_at as died_at, d.log
+  d.attempt, m.created_at, d.settled_at as died_at, d.log, m.topic
 from (
   select * from deliveries
   where state = 'dead' order by seq + 0 desc limit $1 offset $2
@@ -522,7 +522,7 @@ order by d.seq desc
 
 -- name: list_dead_of
 select m.id::text as message_id, d.sender_id::text, d.recipient_id::text, d.kind, m.content, m.metadata, m.checksum,
-  d.attempt, m.created_at, d.settled_at as died_at, d.log
+  d.attempt, m.created_at, d.settled_at as died_at, d.log, m.topic
 from (
   select * from deliveries
   where state = 'dead' and recipient_id = $1::text::uuid

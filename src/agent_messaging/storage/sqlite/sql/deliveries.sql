@@ -337,7 +337,7 @@ with page as materialized (
   select seq from deliveries where state = 'dead' order by seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, m.content, m.metadata, m.checksum, d.attempt,
-  m.created_at, d.settled_at, d.log))
+  m.created_at, d.settled_at, d.log, m.topic))
 from page cross join deliveries as d on d.seq = page.seq cross join messages as m on m.seq = page.seq
 
 -- name: list_dead_of
@@ -346,7 +346,7 @@ with page as materialized (
   order by seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, m.content, m.metadata, m.checksum, d.attempt,
-  m.created_at, d.settled_at, d.log))
+  m.created_at, d.settled_at, d.log, m.topic))
 from page cross join deliveries as d on d.seq = page.seq cross join messages as m on m.seq = page.seq
 
 -- name: redrive_find
