@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 
-from .harness import Bench, Figure, Row, below, percentile
+from .harness import Bench, Figure, Row, below, percentile, rate
 from .team import started
 from .worker import worker
 
@@ -23,6 +23,8 @@ IDLE_LIMITS = {"SQLite": 0.5}
 MESSAGES = 300
 ABANDONED = 50
 """Asks that are given up."""
+STREAMS, PARTS = 30, 20_000
+"""Answers in parts, and the parts of one that is measured as a whole."""
 PAUSE = 0.03
 """Seconds between messages, on average: both processes are idle again by then."""
 
@@ -38,6 +40,7 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
                 raw, what = await _notify(url, count), "NOTIFY, until it is heard on another connection"
             waits, idle = await _wake(url, count, bench.seconds(10, least=2))
             told = await _give_up(url, bench.count(ABANDONED, least=3))
+            firsts, rates = await _read_parts(url, bench.count(STREAMS, least=3), bench.count(PARTS, least=100))
         for share, note in ((0.5, f"raw: {what}"), (0.99, "")):
             name = f"{backend.name}, p{share * 100:.0f} of {count}"
             measured, limit = percentile(waits, share), LIMITS[backend.name].get(share)
@@ -47,6 +50,9 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
                 yield below(limit, name, measured, percentile(raw, share), note)
         name = f"{backend.name}, a run told that its asker gave up, p50"
         yield Row(name, percentile(told, 0.5), percentile(waits, 0.5), note="raw: a wake-up, p50")
+        name = f"{backend.name}, the first part of an answer, p50"
+        yield Row(name, percentile(firsts, 0.5), percentile(waits, 0.5), note="raw: a wake-up, p50")
+        yield Row(f"{backend.name}, parts of one answer", rate(rates), note="sent without a pause, and read")
         name, used = f"{backend.name}, processor time while idle", Figure((idle * 100,), "%")
         if backend.name in IDLE_LIMITS:
             yield below(IDLE_LIMITS[backend.name], name, used)
@@ -87,6 +93,26 @@ async def _give_up(url: str, count: int) -> list[float]:
             waits.append((await other.next())["told"] - cancelled)
             await asyncio.wait({asking})
         return waits
+
+
+async def _read_parts(url: str, count: int, parts: int) -> tuple[list[float], list[float]]:
+    """Seconds from a part's sending in another process until it is read here; and parts of one answer in a second."""
+    async with started(url, ["asker", "telling"]) as sdk, worker(url, "telling") as other:
+        await sdk.wait_until_served("telling")
+        firsts: list[float] = []
+        rates: list[float] = []
+        for number, most in enumerate([1] * count + [parts] * 3):
+            await asyncio.sleep(_pause())
+            message = {"number": number, "hang": False, "parts": most}
+            since = time.monotonic()
+            stream = sdk.conversation.ask("asker", "telling", message, timeout=60.0)
+            ways = [time.monotonic() - part["at"] async for part in stream]
+            if most == 1:
+                firsts += ways
+            else:
+                rates.append(most / (time.monotonic() - since))
+            await other.next()
+        return firsts, rates
 
 
 _ECHO = """

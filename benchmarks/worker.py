@@ -73,11 +73,14 @@ def _say(**what: object) -> None:
 
 
 async def _serve(url: str, agents: list[str]) -> None:
-    async def handle(message: dict[str, Any], context: MessageContext) -> None:
+    async def handle(message: dict[str, Any], context: MessageContext) -> int | None:
         _say(agent=context.receiver_id, number=message["number"], at=time.monotonic())
+        for number in range(message.get("parts", 0)):
+            await context.part({"number": number, "at": time.monotonic()})
         if message["hang"]:
             await context.wait_abandoned()
             _say(told=time.monotonic())
+        return message.get("parts")
 
     async with AgentMessaging(url) as sdk:
         for agent in agents:

@@ -30,6 +30,7 @@ from agent_messaging.delivery import parts as delivery_parts
 from agent_messaging.storage.parts import MOST_PARTS
 from tests.client.conversing import rows
 from tests.client.support import SOON, MakeSdk, Sdk
+from tests.client.test_polls import note_statements
 from tests.support import eventually
 
 
@@ -168,6 +169,27 @@ async def test_who_does_not_read_costs_nothing_and_part_does_nothing(sdk: Sdk, m
     assert await ask(sdk, {"parts": 3}).answer == "counted", "its answer alone is awaited"
     assert calls == []
     await MessageContext("alice", "bob").part("of no run")
+
+
+async def test_a_plain_ask_takes_no_statement_more_where_parts_may_be_sent(make_sdk: MakeSdk) -> None:
+    """The same statements, whether its handler sends parts or knows nothing of them."""
+    sdk = await make_sdk(max_pool_size=1)
+    await sdk.add_people("alice", "bob", "carol")
+    sdk.register_handler("bob")(count)
+
+    @sdk.register_handler("carol")
+    async def plain(request: Any, context: MessageContext) -> str:
+        return "counted"
+
+    seen: list[str] = []
+    await note_statements(sdk, seen)
+    taken = []
+    for responder in ("bob", "carol", "bob", "carol"):
+        seen.clear()
+        assert await sdk.conversation.send_and_wait("alice", responder, {"parts": 10}, timeout=SOON) == "counted"
+        taken.append([sql for sql in seen if "parts" in sql or sql.lstrip().lower().startswith(("insert", "update"))])
+    assert taken[2] == taken[3]
+    assert not any("into parts" in sql or "into streams" in sql for sql in taken[2])
 
 
 async def test_nothing_is_sent_before_the_first_await(sdk: Sdk) -> None:

@@ -149,11 +149,11 @@ async def given_up(lab: Lab) -> None:
 async def streamed(lab: Lab) -> None:
     """The parts of an answer are read; the process that sends them dies in the middle, and another takes over."""
     victim = await lab.start_worker(serves=["bob"])
-    body = {"act": "parts", "parts": 40, "seconds": 0.02, "shown": 10}
+    body = {"act": "parts", "parts": 60, "seconds": 0.02, "shown": 10}
     asker = lab.start("asker", askers=["alice"], to=["bob"], bodies=[body], timeout=60.0, parts=True)
     await asker.wait_for(f"{READING} asker.0-alice-0")
-    await lab.start_worker(serves=["bob"])
     await lab.kill(victim)
+    await lab.start_worker(serves=["bob"])
     await lab.wait_for("ask.ret")
 
 

@@ -84,6 +84,12 @@ async def answers(sdk: AgentMessaging[Query], plain: AgentMessaging) -> None:
     assert_type(await ask("alice", "bob", Query("?"), response_type=Literal["yes", "no"]), Literal["yes", "no"])
     assert_type(await ask("alice", "bob", Query("?"), response_type=Any), Any)
     assert_type(await ask("alice", "bob", Query("?")), Any)
+    stream = sdk.conversation.ask("alice", "bob", Query("?"), part_type=Query, response_type=Note)
+    async for part in stream:
+        assert_type(part, Query)
+    assert_type(await stream.answer, Note)
+    assert_type(await anext(sdk.conversation.ask("alice", "bob", Query("?"), part_type=int)), int)
+    assert_type(await sdk.conversation.ask("alice", "bob", Query("?"), response_type=Note).answer, Note)
     assert_type(await sdk.sync_conversation.send_and_wait("alice", "bob", Query("?"), response_type=Note), Note)
     assert_type(await plain.conversation.send_and_wait("alice", "bob", {"a": 1}, response_type=Note), Note)
     ask_many = sdk.conversation.ask_many
