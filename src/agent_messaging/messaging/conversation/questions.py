@@ -215,7 +215,8 @@ class ConversationQuestions(ConversationCalls[T]):
         nothing is sent before the first part, or the answer, is awaited.
 
         Only the answer is durable. Parts are removed when the ask ends, and lost with the asker's process. A repeat
-        under an idempotency key that joins an open ask gets the answer, and no parts.
+        under an idempotency key that joins an open ask gets the answer, and no parts. It takes neither `deliver_at` nor
+        `expires_in`, as `send_and_wait`.
 
         Args:
             sender_external_id, recipient_external_id, message, timeout, metadata: As of `send_and_wait`; the timeout
