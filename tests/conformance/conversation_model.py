@@ -432,6 +432,7 @@ class ConversationModel(Model):
         talk = self.open_talk(asker, wanted.to_id, old.thread)
         waiting = self.live_waits(wanted.to_id, asker, old.thread)
         before = None if wanted.to_id == asker else self.open_ask(asker, wanted.to_id, old.thread)
+        chained = self.chained(asker, wanted.to_id, ask.within)
         known = Known(
             seq=self.items.index(old),
             asker_id=asker,
@@ -445,7 +446,9 @@ class ConversationModel(Model):
             hops=[self.hop(ask, number) for number in range(len(ask.hops))],
             is_agent=True,
             session_id=talk.session_id if talk else None,
+            asked_seq=self.items.index(before.letter) if before else None,
             asked_id=before.id if before else None,
+            chained=self.items.index(chained.letter) if chained else None,
             waiters=frozenset(wait.owner for wait in waiting),
             open=sum(item.recipient == wanted.to_id for item in self.open_items()),
         )

@@ -190,6 +190,15 @@ class PassingOnConformance(StoreFixtures):
         await world.answer()
         assert (await world.asked(ask)).responder_id == world.bob
 
+    async def test_it_stays_in_its_thread(self, world: World) -> None:
+        ask, other = await world.ask(thread="one"), await world.ask(world.alice, world.carol, thread="other")
+        done = await forwarded(world, passing(world, ask))
+        session = await world.sessions.find_open_session(world.alice, world.carol, "one")
+        assert session is not None
+        assert session.session_id == done.session_id == (await world.asked(ask)).session_id
+        assert {run.thread for run in await world.claim(world.carol, kind=Kind.CONVERSATION)} == {"one", "other"}
+        assert await world.ask_state(other) == AskState.OPEN
+
     async def test_how_often_is_bounded(self, world: World) -> None:
         ask = await world.ask()
         for number in range(MOST_HOPS):
@@ -298,6 +307,21 @@ class ForwardRefusalConformance(StoreFixtures):
         assert outcome == MutualWait([world.carol, world.alice, world.carol])
         await world.serve(await processes.start(), {world.carol: 1})
         await forwarded(world, passing(world, ask, claim=run.claim))
+
+    async def test_round_and_round_in_other_threads(self, world: World, processes: Processes) -> None:
+        """Carol could answer, and would ask alice again, who would ask bob again, who passes it on again."""
+        await world.serve(await processes.start(), {world.alice: 9, world.bob: 9, world.carol: 9})
+        first = await world.ask(world.alice, world.carol)
+        await world.claim_talk(world.carol)
+        second = await world.ask(world.carol, world.alice, within=first)
+        await world.claim_talk(world.alice)
+        third = await world.ask(within=second, thread="another")
+        outcome = await forward(world, passing(world, third, claim=(await run_of(world, third)).claim))
+        assert outcome == MutualWait([world.carol, world.alice, world.carol])
+        beside = await world.ask(
+            world.alice, world.dave, thread="another"
+        )  # outside that chain nothing speaks against it
+        await forwarded(world, passing(world, beside, holder=world.dave))
 
 
 class ForwardRepeatConformance(StoreFixtures):

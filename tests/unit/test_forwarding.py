@@ -40,7 +40,9 @@ KNOWN = Known(
     hops=(),
     is_agent=True,
     session_id=None,
+    asked_seq=None,
     asked_id=None,
+    chained=None,
     waiters=frozenset(),
     open=0,
 )
@@ -92,7 +94,7 @@ def test_what_speaks_against_it(wanted: NewForward, changed: dict[str, Any], why
 
 
 def test_what_would_be_refused_to_a_new_ask() -> None:
-    assert judge(WANTED, known(asked_id="other", thread="t"), NOBODY) == SessionLocked("other", "t")
+    assert judge(WANTED, known(asked_seq=3, asked_id="other", thread="t"), NOBODY) == SessionLocked("other", "t")
     assert judge(replace(WANTED, mailbox_limit=3), known(open=3), NOBODY) == MailboxFull(["carol"])
     assert judge(replace(WANTED, mailbox_limit=3), known(open=2), NOBODY) is None
     expected = replace(WANTED, only_if_expected=True)
@@ -108,6 +110,18 @@ def test_the_ask_as_it_was_closes_no_circle() -> None:
     back = WaitingAsk(9, "carol", "alice", Place.QUEUED)
     assert judge(WANTED, KNOWN, Graph([own, back], {})) == MutualWait(["carol", "alice", "carol"])
     assert judge(WANTED, KNOWN, Graph([own, back], {"carol": Staff(1)})) is None
+
+
+def test_one_in_the_chain_of_an_ask_of_the_same_two_is_asked_round_and_round() -> None:
+    """Alice's run, made for carol's run, which was made for an ask of alice to carol: in whatever thread that is."""
+    first = WaitingAsk(3, "alice", "carol", Place.CLAIMED)
+    second = WaitingAsk(5, "carol", "alice", Place.CLAIMED, within=3)
+    graph = Graph([first, second], {"carol": Staff(9, frozenset({3})), "alice": Staff(9, frozenset({5}))})
+    ask = known(within=5)
+    assert judge(WANTED, ask, graph) is None
+    path = ["carol", "alice", "carol"]
+    assert judge(WANTED, replace(ask, chained=3), graph) == MutualWait(path)
+    assert judge(WANTED, replace(ask, chained=3, asked_seq=3, asked_id="first"), graph) == MutualWait(path)
 
 
 def test_repeats_are_told_from_what_is_new() -> None:

@@ -52,8 +52,11 @@ class Known:
     """The new agent exists."""
     session_id: str | None
     """The open session of the asker and the new agent in the thread."""
+    asked_seq: int | None
     asked_id: str | None
     """The open ask of the asker to the new agent in the thread."""
+    chained: int | None
+    """The open ask of the asker to the new agent, in whatever thread, that this one is made for, however deep."""
     waiters: frozenset[str]
     """The processes in which the new agent waits for the asker's next message."""
     open: int
@@ -76,19 +79,30 @@ def judge(wanted: NewForward, known: Known | None, graph: Graph | None) -> Forwa
         return Unforwardable(obstacle, state=_state(known), holder_id=known.responder_id)
     if not known.is_agent:
         return UnknownAgents([wanted.to_id])
-    if known.asked_id is not None:
-        return SessionLocked(known.asked_id, known.thread)
     if graph is None:
         raise GraphMissing
-    # Only that it waits for another one is new. What it is made in, and what is made for it, goes along.
-    moved = WaitingAsk(known.seq, known.asker_id, wanted.to_id, Place.QUEUED, known.within)
-    if (path := find_circle(moved, graph.asks, graph.staff)) is not None:
+    if (path := _find_circle(wanted, known, graph)) is not None:
         return MutualWait(path)
+    if known.asked_id is not None:
+        return SessionLocked(known.asked_id, known.thread)
     if wanted.only_if_expected and not known.waiters:
         return Unexpected()
     if wanted.mailbox_limit is not None and known.open >= wanted.mailbox_limit:
         return MailboxFull([wanted.to_id])
     return None
+
+
+def _find_circle(wanted: NewForward, known: Known, graph: Graph) -> list[str] | None:
+    """The circle that the ask would close as a new one to the new agent, as `admission` judges it."""
+    # Only that it waits for another one is new. What it is made in goes along.
+    moved = WaitingAsk(known.seq, known.asker_id, wanted.to_id, Place.QUEUED, known.within)
+    asks = {ask.seq: ask for ask in graph.asks if ask.seq != known.seq}
+    if known.asked_seq is None and (path := find_circle(moved, asks.values(), graph.staff)) is not None:
+        return path
+    # One that cannot be reached from the new agent does not wait for this one.
+    first = known.chained if known.asked_seq is None else known.asked_seq
+    behind = None if first is None else asks.get(first)
+    return None if behind is None else find_circle(moved, asks.values(), graph.staff, behind=behind)
 
 
 def _find_own_hop(wanted: NewForward, known: Known) -> Hop | None:

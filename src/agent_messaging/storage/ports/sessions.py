@@ -14,7 +14,8 @@ An *ask* is a conversation message whose sender waits. Its life, one guarded cha
 Whoever loses the race changes nothing and reports what the row says. An agent has at most one open ask to another one
 in each thread.
 An ask that ends while its delivery is still queued, or returns to the queue after it ended, takes the delivery along:
-done if it was replied, else expired. A claimed delivery is left to its run.
+done if it was replied, else expired. A claimed delivery is left to its run. While it is open, an ask may go on to
+another agent (`ForwardingStore`): its responder, its session and its delivery are others then.
 
 A *wait* says that an agent's own code waits for the next message of another one, in one thread or in any. While it is
 registered no `claim` and no claiming `append` takes from these lanes; what is queued there is taken by `take_awaited`.

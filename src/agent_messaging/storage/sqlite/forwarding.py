@@ -92,7 +92,7 @@ def _load(connection: apsw.Connection, wanted: NewForward, instant: Instant) -> 
 
 def _known(row: list[Any], hops: list[Hop], open: int) -> Known:
     seq, asker_id, responder_id, state, within, place, token, thread, left, *of_new_agent = row
-    session_id, is_agent, asked_id, waiters = of_new_agent
+    session_id, is_agent, asked_seq, asked_id, chained, waiters = of_new_agent
     return Known(
         seq=seq,
         asker_id=asker_id,
@@ -106,7 +106,9 @@ def _known(row: list[Any], hops: list[Hop], open: int) -> Known:
         hops=hops,
         is_agent=bool(is_agent),
         session_id=session_id,
+        asked_seq=asked_seq,
         asked_id=asked_id,
+        chained=chained,
         waiters=frozenset(waiters),
         open=open,
     )

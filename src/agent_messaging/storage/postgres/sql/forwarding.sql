@@ -8,10 +8,15 @@
 select a.seq, a.asker_id::text, a.responder_id::text, a.state, a.within, d.state as place, d.token, d.thread,
   extract(epoch from a.deadline_at - t.now)::float8 as left, s.id::text as session_id,
   exists (select from agents g where g.id = $2::text::uuid) as is_agent,
+  o.seq as asked_seq, (select q.id::text from messages q where q.seq = o.seq) as asked_id,
   (
-    select q.id::text from asks o join messages q on q.seq = o.seq
-    where o.asker_id = a.asker_id and o.responder_id = $2::text::uuid and o.session_id = s.id and o.state = 'open'
-  ) as asked_id,
+    with recursive chain as (
+      select c.seq, c.within, c.asker_id, c.responder_id from asks c where c.seq = a.within and c.state = 'open'
+      union
+      select c.seq, c.within, c.asker_id, c.responder_id from chain x join asks c on c.seq = x.within and c.state = 'open'
+    )
+    select x.seq from chain x where x.asker_id = a.asker_id and x.responder_id = $2::text::uuid limit 1
+  ) as chained,
   array(
     select distinct w.process_id::text from live_waits w
     where w.recipient_id = $2::text::uuid and w.sender_id = a.asker_id and (w.thread is null or w.thread = d.thread)
@@ -23,6 +28,7 @@ join deliveries d on d.seq = m.seq
 join asks a on a.seq = m.seq
 left join sessions s on s.agent_a_id = least(a.asker_id, $2::text::uuid)
   and s.agent_b_id = greatest(a.asker_id, $2::text::uuid) and s.thread = d.thread and s.ended_at is null
+left join asks o on o.asker_id = a.asker_id and o.responder_id = $2::text::uuid and o.session_id = s.id and o.state = 'open'
 where m.id = $1::text::uuid
 
 -- name: forward_lock

@@ -6,9 +6,14 @@
 -- name: forward_load
 -- One row, or none where no ask has this id.
 select json_array(a.seq, a.asker_id, a.responder_id, a.state, a.within, d.state, d.token, d.thread, a.deadline_due - :now, s.id,
-  exists (select 1 from agents where id = :to), (
-    select q.id from asks as o cross join messages as q on q.seq = o.seq
-    where o.asker_id = a.asker_id and o.responder_id = :to and o.session_id = s.id and o.state = 'open'
+  exists (select 1 from agents where id = :to), o.seq, (select id from messages where seq = o.seq), (
+    with recursive chain (seq, within) as (
+      select seq, within from asks where seq = a.within and state = 'open'
+      union
+      select x.seq, x.within from chain as c cross join asks as x on x.seq = c.within where x.state = 'open'
+    )
+    select c.seq from chain as c cross join asks as x on x.seq = c.seq
+    where x.asker_id = a.asker_id and x.responder_id = :to limit 1
   ), json((
     select json_group_array(distinct process_id) from waits
     where recipient_id = :to and sender_id = a.asker_id and (thread is null or thread = d.thread)
@@ -19,6 +24,7 @@ cross join deliveries as d on d.seq = m.seq
 cross join asks as a on a.seq = m.seq
 left join sessions as s on s.agent_a_id = min(a.asker_id, :to) and s.agent_b_id = max(a.asker_id, :to)
   and s.thread = d.thread and s.ended_at is null
+left join asks as o on o.asker_id = a.asker_id and o.responder_id = :to and o.session_id = s.id and o.state = 'open'
 where m.id = :message
 
 -- name: forward_keep
