@@ -109,6 +109,33 @@ async def test_a_person_answers_from_another_shell(acme: str, cli: Cli, start: S
     assert again.error["code"] == "session_not_found"
 
 
+async def test_conversations_side_by_side_have_names(acme: str, cli: Cli, start: Start) -> None:
+    asking = [
+        start("ask", "alice", "bob", "--text", name, "--thread", name, "--no-require-handler", "--timeout", "60")
+        for name in ("invoice", "lunch")
+    ]
+    listing = ["sessions", "list", "bob"]
+    while len(sessions := (await invoke(cli, *listing, "--json")).json["sessions"]) < 2:
+        assert all(one.poll() is None for one in asking)
+    assert {session["thread"] for session in sessions} == {"invoice", "lunch"}
+    assert "invoice" in (await invoke(cli, *listing)).out
+    [lunch] = (await invoke(cli, *listing, "--thread", "lunch", "--json")).json["sessions"]
+    assert lunch["thread"] == "lunch"
+    assert "no open session in the thread dinner" in (await invoke(cli, *listing, "--thread", "dinner")).out
+    locked = await invoke(
+        cli, "ask", "alice", "bob", "--text", "x", "--thread", "lunch", "--no-require-handler", check=1
+    )
+    assert "Ask beside it with --thread NAME, or pass --queue" in " ".join(locked.err.split())
+    unclear = await invoke(cli, "reply", "bob", "alice", "--text", "at four", check=1)
+    assert "waits for 'bob' in several threads ('" in " ".join(unclear.err.split())
+    await invoke(cli, "reply", "bob", "alice", "--text", "at four", "--thread", "lunch")
+    assert (await asyncio.to_thread(asking[1].communicate, timeout=30))[0] == "at four\n"
+    assert "alice and bob, thread lunch" in (await invoke(cli, "sessions", "show", lunch["session_id"])).out
+    ended = await invoke(cli, "sessions", "end", "bob", "alice", "--thread", "invoice")
+    assert ended.out == "The conversation of bob and alice in the thread invoice is ended.\n"
+    assert (await asyncio.to_thread(asking[0].wait, timeout=30)) == 1
+
+
 def test_an_unknown_session(acme: str, cli: Cli) -> None:
     nobody = "00000000-0000-7000-8000-000000000000"
     assert cli("sessions", "show", nobody, "--json", check=4).error["code"] == "session_not_found"

@@ -17,9 +17,11 @@ from agent_messaging.storage.ports import (
     NewEnding,
     NewGroup,
     NewWait,
+    NotWaiting,
     Settlement,
     Settling,
     Stored,
+    lane_of,
 )
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.world import World
@@ -125,6 +127,65 @@ async def test_many_waits_beside_one_do_not_slow_claiming(world: World, store: S
 
     assert await cost(store, claim) < MANY // 4
     assert await cost(store, lambda: claim(ordered=False)) < MANY // 4
+
+
+async def test_ten_thousand_threads_of_one_pair_slow_no_call_in_one_of_them_down(
+    world: World, store: SQLiteStore
+) -> None:
+    """Each has an open ask, and a message that nobody has read."""
+    names = [f"thread {number}" for number in range(MANY)]
+    for place in range(0, MANY, 1000):
+        groups = [talk(world, world.bob, world.alice, ask_timeout=1000.0, thread=name) for name in names[place:][:1000]]
+        groups += [talk(world, world.alice, world.bob, thread=name) for name in names[place:][:1000]]
+        await world.append(*groups)
+    sessions, middle = store.sessions, names[MANY // 2]
+    await sessions.register_wait(NewWait("one", world.carol, world.alice, None, thread="empty"), owner=world.owner)
+
+    async def ask() -> None:
+        group = talk(world, world.bob, world.alice, ask_timeout=30.0, answers=Answering.IF_TAKEN, thread="new")
+        (outcome,) = await world.append(group)
+        assert isinstance(outcome, Stored), outcome
+        await sessions.close_asks([group.deliveries[0].message_id], AskState.CANCELLED)
+
+    async def say() -> None:
+        group = talk(world, world.alice, world.bob, answers=Answering.IF_TAKEN, is_anywhere=True)
+        (outcome,) = await world.append(group)
+        assert isinstance(outcome, Stored)
+
+    async def reply() -> None:
+        group = talk(world, world.alice, world.bob, answers=Answering.REQUIRED, is_anywhere=True)
+        (outcome,) = await world.append(group)
+        assert isinstance(outcome, NotWaiting)
+        assert len(outcome.threads) > 1
+
+    async def claim() -> None:
+        (claimed,) = await world.claim(world.bob, limit=1, kind=TALK, after_lane=lane_of(world.alice, names[7]))
+        await world.settle(claimed, Settling.RETURNED)
+
+    async def end() -> None:
+        name = names.pop()
+        assert await sessions.end_session(world.alice, world.bob, NewEnding(new_id(), "{}", 0), name) is not None
+
+    async def take(thread: str | None) -> None:
+        row = await sessions.take_awaited(world.bob, world.alice, thread=thread)
+        assert row is not None
+        await sessions.return_messages([row])
+
+    costs = {
+        "ask in a new one": await cost(store, ask),
+        "say in the main one": await cost(store, say),
+        "reply without a name": await cost(store, reply),
+        "claim": await cost(store, claim),
+        "end one": await cost(store, end),
+        "take in one": await cost(store, lambda: take(names[9])),
+        "take in any": await cost(store, lambda: take(None)),
+        "read one": await cost(store, lambda: sessions.read_messages(world.bob, mark=False, limit=10, thread=middle)),
+        "read all": await cost(store, lambda: sessions.read_messages(world.bob, mark=False, limit=10)),
+        "look for what a wait waits for": await cost(store, lambda: sessions.find_waits(["one"])),
+        "find": await cost(store, lambda: sessions.find_open_session(world.bob, world.alice, names[-1])),
+        "list": await cost(store, lambda: sessions.list_sessions(world.bob, open_only=True, limit=10)),
+    }
+    assert {name: steps for name, steps in costs.items() if steps > MANY // 4} == {}
 
 
 async def statements(store: SQLiteStore, call: Callable[[], Awaitable[Any]]) -> int:

@@ -18,11 +18,13 @@ from agent_messaging.storage.admission import (
     Plan,
     View,
     admit,
+    find_threads,
     is_answer,
 )
 from agent_messaging.storage.circles import Place, Staff, WaitingAsk
 from agent_messaging.storage.mailboxes import MailboxGauge
 from agent_messaging.storage.ports import (
+    MAIN,
     Answering,
     AppendOutcome,
     Claim,
@@ -86,6 +88,57 @@ def plans_of(admission: Admission) -> list[Plan]:
 def ask_of(plan: Plan) -> OpenAsk:
     assert plan.ask is not None
     return plan.ask
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def in_threads(own: OpenAsk | None, taken: str = "", others: str = "", *, asked_by_run: int | None = None) -> Found:
+    """What is found of a message of the main thread, and the other threads in which the recipient waits."""
+    return replace(NOTHING, theirs=own, taken_elsewhere=[*taken], open_elsewhere=[*others], asked_by_run=asked_by_run)
+
+
+@pytest.mark.parametrize(
+    ("how", "found", "thread"),
+    [
+        (Answering.IF_TAKEN, in_threads(None, "a"), "a"),
+        (Answering.IF_TAKEN, in_threads(None, "ab"), None),
+        (Answering.IF_TAKEN, in_threads(None, "", "a"), None),
+        (Answering.IF_TAKEN, in_threads(open_ask(), "a"), "a"),
+        (Answering.IF_TAKEN, in_threads(open_ask(taken_within=OUTSIDE), "a"), None),
+        (Answering.REQUIRED, in_threads(None, "", "a"), "a"),
+        (Answering.REQUIRED, in_threads(None, "", "ab"), None),
+        (Answering.REQUIRED, in_threads(None, "a", "bc"), "a"),
+        (Answering.REQUIRED, in_threads(open_ask(), "", "a"), None),
+        (Answering.REQUIRED, in_threads(open_ask(), "a"), "a"),
+        (Answering.REQUIRED, in_threads(open_ask(taken_within=OUTSIDE), "a"), None),
+        (Answering.REQUIRED, in_threads(None, "a", asked_by_run=7), None),
+        (None, in_threads(None, "a"), None),
+    ],
+)
+def test_where_a_message_that_names_no_thread_answers(how: Answering | None, found: Found, thread: str | None) -> None:
+    group = talk("x", answers=how, is_anywhere=True)
+    assert find_threads([group], {0: found}) == ({} if thread is None else {0: thread})
+    assert find_threads([replace(group, is_anywhere=False)], {0: found}) == {}
+
+
+def test_an_answer_in_another_thread_goes_there_and_the_next_message_to_its_own() -> None:
+    ask = open_ask(taken_within=OUTSIDE)
+    there = replace(NOTHING, thread="a", session_id="of a", theirs=ask)
+    found = replace(NOTHING, taken_elsewhere=["a"], there=there)
+    groups = [talk(id, answers=Answering.IF_TAKEN, is_anywhere=True) for id in "xy"]
+    first, second = plans_of(admit(groups, view(found, found)))
+    assert (first.thread, first.session_id, first.opens, first.answered) == ("a", "of a", False, ask)
+    assert (second.thread, second.session_id, second.opens, second.answered) == (MAIN, "session-y", True, None)
+
+
+def test_an_ask_behind_the_same_ask_in_its_chain_closes_a_circle() -> None:
+    first = WaitingAsk(7, "alice", "bob", Place.CLAIMED, None)
+    back = WaitingAsk(8, "bob", "alice", Place.CLAIMED, 7)
+    graph = Graph([first, back], {"bob": Staff(5, frozenset({7})), "alice": Staff(5, frozenset({8}))})
+    found = replace(NOTHING, asks_others=True, within=8, chained=7)
+    assert judge(question("x", thread="new"), found=found, graph=graph) == [MutualWait(["bob", "alice", "bob"])]
+    assert isinstance(judge(question("x"), found=replace(found, chained=None), graph=graph)[0], Stored)
 
 
 # --- repeats, keys, agents, mailboxes ---------------------------------------------------------------------------------
