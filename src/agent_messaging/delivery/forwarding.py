@@ -164,7 +164,7 @@ class Forwarding:
         An agent that was removed since is named by its id. A message that stayed with an agent that passed the ask on
         has the way from that agent on.
         """
-        hops = await self.store.list_hops(message_ids)
+        hops = await self.store.list_hops(message_ids) if message_ids else []
         names = await self.names.find_by_id({id for hop in hops for id in (hop.from_id, hop.to_id)})
 
         def name(id: str) -> str:

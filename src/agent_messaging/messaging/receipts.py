@@ -15,7 +15,7 @@ from ..delivery.forwarding import Step, agents_of
 from ..delivery.names import AgentName
 from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
 from ..kinds import KIND_OF_WORD
-from ..models import DeadLetter, DeliveryState, Receipt, ReceiptEvent
+from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
 from ..storage.ports import DeadRow, ReceiptRow
 from .door import Door
 
@@ -120,7 +120,7 @@ class Receipts(Door):
         processes = {str(entry["process"]) for row in rows for entry in row.log if entry.get("process")}
         processes |= {row.owner for row in rows if row.owner is not None}
         places = await self.engine.incarnations.find(processes)
-        ways = await self.engine.forwarding.find_ways([row.message_id for row in rows])
+        ways = await self.engine.forwarding.find_ways([row.message_id for row in rows if row.kind is Kind.CONVERSATION])
         return {row.message_id: _receipt(row, names, places, ways.get(row.message_id, ())) for row in rows}
 
 
