@@ -20,9 +20,11 @@ from agent_messaging import (
     HandlerError,
     InvalidArgumentError,
     MessageContext,
+    NotInitializedError,
     PartsRestartedError,
     PayloadError,
     SessionLockError,
+    StorageUnavailableError,
     register_conversation_handler,
     register_one_way_handler,
 )
@@ -489,3 +491,89 @@ async def test_a_stream_that_nobody_keeps_leaves_nothing_behind(sdk: Sdk) -> Non
         async for _ in ask(sdk, {"parts": 50}, thread=f"t{number}"):
             break
     await no_parts_are_left(sdk)
+
+
+async def test_the_parts_of_an_ask_that_is_passed_on_begin_anew_with_the_agent_that_has_it(sdk: Sdk) -> None:
+    @sdk.register_handler("bob")
+    async def pass_on(request: Any, context: MessageContext) -> Any:
+        await context.part("from bob")
+        await asyncio.wait_for(seen.wait(), SOON)
+        await context.forward("carol")
+        await context.part("too late")
+
+    @sdk.register_handler("carol")
+    async def answer(request: Any, context: MessageContext) -> AsyncIterator[Any]:
+        yield "from carol"
+        yield FinalAnswer("answered")
+
+    seen = asyncio.Event()
+    stream = ask(sdk)
+    assert await anext(stream) == "from bob"
+    seen.set()
+    with pytest.raises(PartsRestartedError):
+        await anext(stream)
+    assert await collect(stream) == ["from carol"]
+    assert await stream.answer == "answered"
+    await no_parts_are_left(sdk)
+
+
+@pytest.mark.parametrize("side", ["asker", "worker"])
+async def test_a_stream_ends_with_the_sdk_of_either_side(make_sdk: MakeSdk, side: str) -> None:
+    asker, worker = await make_sdk(drain_timeout=0.1), await make_sdk(drain_timeout=0.1)
+    await asker.add_people("alice", "bob", "carol")
+
+    @worker.register_handler("bob")
+    async def hold(request: Any, context: MessageContext) -> Any:
+        await context.part("one")
+        await context.wait_abandoned()
+
+    stream = ask(asker, timeout=2.0)
+    assert await anext(stream) == "one"
+    reading = asyncio.create_task(collect(stream))
+    await asyncio.sleep(0)
+    await (asker if side == "asker" else worker).close()
+    with pytest.raises(NotInitializedError if side == "asker" else ConversationTimeoutError):
+        await reading
+    await no_parts_are_left(worker if side == "asker" else asker)
+
+
+async def test_a_note_to_a_handler_that_yields_is_handled(sdk: Sdk) -> None:
+    handled: list[Any] = []
+
+    @sdk.register_handler("bob")
+    async def take(note: Any, context: MessageContext) -> AsyncIterator[Any]:
+        yield "for nobody"
+        handled.append(note)
+
+    [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", "hello"))
+    assert (receipt.state.value, handled) == ("done", ["hello"])
+
+
+async def test_parts_that_cannot_be_read_at_the_end_are_told_and_the_answer_is_there(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sdk._started().store.parts
+    read, is_away = store.read, asyncio.Event()
+
+    async def fail(*args: Any) -> Any:
+        if is_away.is_set():
+            raise StorageUnavailableError("gone")
+        return await read(*args)
+
+    monkeypatch.setattr(store, "read", fail)
+
+    @register_conversation_handler(agent="bob")
+    async def send(request: Any, context: MessageContext) -> Any:
+        await context.part("one")
+        await asyncio.wait_for(seen.wait(), SOON)
+        await context.part("two")
+        return "sent"
+
+    seen = asyncio.Event()
+    stream = ask(sdk)
+    assert await anext(stream) == "one"
+    is_away.set()
+    seen.set()
+    with pytest.raises(StorageUnavailableError):
+        await anext(stream)
+    assert await stream.answer == "sent"

@@ -290,11 +290,14 @@ class Reader:
             self._parts.acknowledge(self._cursor)
 
     def _turn(self, page: PartPage) -> None:
-        before, self._cursor = self._cursor, max(page.cursor, self._cursor, key=lambda c: (c.seq, c.token, c.number))
-        if (before.seq, before.token) != (self._cursor.seq, self._cursor.token):
+        before = self._cursor
+        if _position(page.cursor) < _position(before):
+            return  # an earlier look, whose answer came later
+        self._cursor = page.cursor
+        if (before.seq, before.token) != (page.cursor.seq, page.cursor.token):
             self._parts_read.clear()
             self._acknowledged = self._size = 0
-            self._is_anew = self._has_given
+            self._is_anew = self._is_anew or self._has_given
             before = PartCursor(before.ask_id)
         self._parts_read.extend(part for part in page.parts if part.number > before.number)
 
@@ -311,3 +314,7 @@ class Reader:
         if not self.is_closed:
             self.is_closed = True
             self._parts.leave(self._cursor.ask_id)
+
+
+def _position(cursor: PartCursor) -> tuple[int, int, int]:
+    return cursor.seq, cursor.token, cursor.number

@@ -162,9 +162,11 @@ async def _run(ask: Ask, reader: Reader | None, *, wait_for_session: bool) -> As
         outcome = await ask.run(wait_for_session=wait_for_session)
         if reader is not None and outcome.ask_id == ask.draft.message_id:
             loop = asyncio.get_running_loop()
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout_at(max(ask.deadline, loop.time()) + GIVING_UP):
                     await reader.finish()
+            except TimeoutError:
+                reader.failure = ask.unknown()
         return outcome
     finally:
         if reader is not None:
