@@ -15,6 +15,7 @@ from agent_messaging import (
     AskStream,
     ConversationEndedError,
     ConversationTimeoutError,
+    DatabaseError,
     EventLoopError,
     FinalAnswer,
     HandlerError,
@@ -577,3 +578,35 @@ async def test_parts_that_cannot_be_read_at_the_end_are_told_and_the_answer_is_t
     with pytest.raises(StorageUnavailableError):
         await anext(stream)
     assert await stream.answer == "sent"
+
+
+async def test_parts_that_the_store_refuses_fail_their_run_and_no_other(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sdk._started().store.parts
+    write = store.write
+
+    async def refuse(batches: Any) -> Any:
+        if any("bad" in part.content for batch in batches for part in batch.parts):
+            raise DatabaseError("refused")
+        return await write(batches)
+
+    monkeypatch.setattr(store, "write", refuse)
+
+    @register_conversation_handler(agent="bob")
+    async def echo(request: Any, context: MessageContext) -> Any:
+        both.release()
+        await begun.wait()
+        await context.part(request)
+        return "said"
+
+    both, begun = asyncio.Semaphore(0), asyncio.Event()
+    async with ask(sdk, "good", thread="good") as good, ask(sdk, "bad", thread="bad") as bad:
+        reading = [asyncio.ensure_future(anext(stream)) for stream in (bad, good)]
+        for _ in reading:
+            await both.acquire()
+        begun.set()
+        assert await asyncio.wait_for(reading[1], SOON) == "good"
+        assert await good.answer == "said"
+        with pytest.raises(HandlerError, match="refused"):
+            await reading[0]

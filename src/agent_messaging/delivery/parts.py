@@ -13,7 +13,7 @@ from typing import Any, Self
 from ..exceptions import DatabaseError, EventLoopError, OutcomeUnknownError, PartsRestartedError
 from ..payloads import checksum, encode
 from ..single_flight import SingleFlight
-from ..storage.batches import MAX_BYTES, take
+from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.parts import has_room
 from ..storage.ports import ClaimedDelivery, NewParts, PartCursor, PartPage, PartRow, PartStore, Stream
 from .again import AGAIN, Again
@@ -81,21 +81,24 @@ class Parts(Service):
             return
         for sender, _ in due:
             sender.next_at = now + self.pause
-        try:
-            streams = await self.store.write([batch for _, batch in due])
-        except BaseException:
-            for sender, _ in due:
-                sender.next_at = now + AGAIN
-                self.request(sender)
-            raise
-        self.announcer.sent_parts(
-            {batch.ask_id: stream.reader for (_, batch), stream in zip(due, streams, strict=True)}
-        )
-        for (sender, batch), stream in zip(due, streams, strict=True):
+        outcomes = [*zip(due, await do_apart(self.store.write, [batch for _, batch in due]), strict=True)]
+        written = [(one, outcome) for one, outcome in outcomes if isinstance(outcome, Stream)]
+        self.announcer.sent_parts({batch.ask_id: stream.reader for (_, batch), stream in written})
+        for (sender, batch), stream in written:
             del self._senders[sender]
             sender.wrote(batch, stream)
         if len(ready) > len(due):
             self._writing.request()
+        failures = [(sender, outcome) for (sender, _), outcome in outcomes if isinstance(outcome, Exception)]
+        for sender, failure in failures:
+            if getattr(failure, "retryable", False):
+                sender.next_at = now + AGAIN
+                self.request(sender)
+            else:
+                del self._senders[sender]
+                sender.fail(failure)
+        for _, failure in failures:
+            raise failure
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -156,6 +159,7 @@ class Sender:
         """As it was after the last write."""
         self._progress = asyncio.Event()
         self._is_open = True
+        self._failure: Exception | None = None
         self.next_at = 0.0
         """When it may write again, by the loop's clock."""
         self.is_awaited = False
@@ -173,6 +177,8 @@ class Sender:
             )
         if self._is_open:
             await self._send(payload)
+        if self._failure is not None:
+            raise self._failure
 
     async def _send(self, payload: Any) -> None:
         content = encode(payload, field="part", limit_bytes=self._parts.max_bytes)
@@ -211,12 +217,19 @@ class Sender:
                 await self._until_stored()
         finally:
             self.close()
+        if kind is None and self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """Send no more."""
         self._is_open = False
         self._waiting.clear()
         self._progress.set()
+
+    def fail(self, failure: Exception) -> None:
+        """The store refuses the parts: without them the answer would seem to be whole."""
+        self._failure = failure
+        self.close()
 
     def batch(self) -> NewParts:
         """The parts to write next."""
