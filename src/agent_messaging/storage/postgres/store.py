@@ -85,11 +85,9 @@ class PostgresStore:
 
     @property
     def location(self) -> str:
-        """See the port."""
         return self.engine.location
 
     async def open(self, *, initialize: bool = True) -> None:
-        """See the port."""
         for warning in self.engine.target.warnings:
             _log.warning("PostgreSQL at %s: %s", self.engine.location, warning)
         try:
@@ -130,7 +128,6 @@ class PostgresStore:
         return await bounded(connection, connection.fetchrow(sql, *values), self.engine.connect_timeout)
 
     async def describe(self) -> StoreFacts:
-        """See the port."""
         if self._server is None:
             raise NotInitializedError("The store is not open.")
         server = await self.engine.run(
@@ -180,13 +177,11 @@ class PostgresStore:
         return findings
 
     async def backup(self, path: str) -> None:
-        """See the port."""
         raise ConfigurationError(
             f"A PostgreSQL database is not copied by the SDK. Use the server's own tools: pg_dump for {path!r}, or "
             "continuous archiving, while everything runs."
         )
 
     async def aclose(self) -> None:
-        """See the port."""
         await self.presence.aclose()
         await self.engine.aclose()

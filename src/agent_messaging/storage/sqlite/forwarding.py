@@ -34,11 +34,9 @@ class SQLiteForwarding:
         self._clock = clock
 
     async def forward(self, forward: NewForward, *, owner: str, now: datetime | None = None) -> ForwardOutcome:
-        """See the port."""
         return await self._engine.write(lambda con: _forward(con, forward, owner, self._clock.now(now)))
 
     async def list_hops(self, message_ids: Collection[str]) -> list[Hop]:
-        """See the port."""
         return await self._engine.read(lambda con: _list_hops(con, message_ids))
 
 

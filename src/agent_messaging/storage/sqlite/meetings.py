@@ -66,7 +66,6 @@ class SQLiteMeetings:
     # --- changes ---
 
     async def create(self, meeting: NewMeeting, *, owner: str, now: datetime | None = None) -> Created | UnknownAgents:
-        """See the port."""
         return await self._engine.write(lambda con: _create(con, meeting, owner, self._clock.now(now)))
 
     async def act(
@@ -79,7 +78,6 @@ class SQLiteMeetings:
         claim: Claim | None = None,
         now: datetime | None = None,
     ) -> Outcome:
-        """See the port."""
         wanted = Wanted(meeting_id, act, owner, speech, claim, now)
         return await self._engine.write_together(self._act, wanted, size=wanted.size)
 
@@ -94,7 +92,6 @@ class SQLiteMeetings:
         return outcomes
 
     async def time_out(self, limit: int, *, now: datetime | None = None) -> TimedOut:
-        """See the port."""
 
         def end(connection: apsw.Connection, *, singly: bool = False) -> tuple[dict[str, Acted], int | None]:
             instant = self._clock.now(now)
@@ -140,7 +137,6 @@ class SQLiteMeetings:
         return outcomes
 
     async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> Standing | None:
-        """See the port."""
         parameters: dict[str, object] = {"meeting": meeting_id, "agent": agent_id, "owner": owner}
 
         def sit(connection: apsw.Connection) -> Any:
@@ -161,7 +157,6 @@ class SQLiteMeetings:
         *,
         now: datetime | None = None,
     ) -> bool:
-        """See the port."""
         text = encode(data)
         parameters = {
             "meeting": meeting_id,
@@ -180,19 +175,16 @@ class SQLiteMeetings:
     # --- meetings ---
 
     async def find_meeting(self, meeting_id: str, now: datetime | None = None) -> MeetingRow | None:
-        """See the port."""
         row = await self._fetch("find_meeting", meeting=meeting_id)
         return None if row is None else read(partial(_meeting, instant=self._clock.now(now)), row, "the meeting")
 
     async def list_seats(self, meeting_id: str) -> list[SeatRow]:
-        """See the port."""
         rows = await self._fetch("list_seats", meeting=meeting_id)
         return self._engine.aside.all(_seat, rows, "a participant")
 
     async def list_meetings(
         self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
     ) -> list[MeetingRow]:
-        """See the port."""
         name = "list_meetings" if agent_id is None else "list_meetings_of"
         wanted = {status.value: statuses is None or status in statuses for status in MeetingStatus}
         rows = await self._fetch(name, agent=agent_id, limit=limit, offset=offset, **wanted)
@@ -202,7 +194,6 @@ class SQLiteMeetings:
     async def find_standings(
         self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False
     ) -> dict[tuple[str, A], Standing | None]:
-        """See the port."""
         if not keys:
             return {}
         rows = await self._fetch("find_standings", keys=encode(list(keys)), called=called)
@@ -211,7 +202,6 @@ class SQLiteMeetings:
         return {keys[number]: one(row) for number, *row in rows}
 
     async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
-        """See the port."""
         rows = await self._fetch("list_turns", meeting=meeting_id, limit=limit, after=after)
         instant = self._clock.now()
         return self._engine.aside.all(partial(turn_row, instant=instant), rows, f"a turn of meeting {meeting_id}")
@@ -219,46 +209,38 @@ class SQLiteMeetings:
     # --- messages ---
 
     async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:
-        """See the port."""
         parameters = {"meeting": meeting_id, "limit": limit, "after_seq": after_seq or 0}
         return [message_row(row) for row in await self._fetch_page("list_meeting_messages", parameters)]
 
     async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
-        """See the port."""
         parameters: dict[str, object] = {"meeting": meeting_id, "agent": agent_id, "limit": limit, "most": limit}
         rows = await self._engine.read_together(_list_last_messages, {**parameters, "offset": 0})
         return [message_row(row) for row in rows]
 
     async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:
-        """See the port."""
         return [
             SpeechCount(agent_id, messages, to_datetime(first_at), to_datetime(last_at), length)
             for agent_id, messages, first_at, last_at, length in await self._fetch("count_speeches", meeting=meeting_id)
         ]
 
     async def count_messages(self, meeting_id: str) -> int:
-        """See the port."""
         (count,) = await self._fetch("count_meeting_messages", meeting=meeting_id)
         return int(count)
 
     async def statistics(self, agent_id: str) -> MeetingStatistics:
-        """See the port."""
         return MeetingStatistics(*await self._fetch("meeting_statistics", agent=agent_id))
 
     # --- events ---
 
     async def list_events(self, meeting_id: str, *, limit: int, after_seq: int = 0) -> list[EventRow]:
-        """See the port."""
         parameters = {"meeting": meeting_id, "limit": limit, "after_seq": after_seq}
         return self._engine.aside.all(_event, await self._fetch_page("list_events", parameters), "an event")
 
     async def find_cursor(self) -> str:
-        """See the port."""
         (seq,) = await self._fetch("find_cursor")
         return str(seq)
 
     async def read_events(self, cursor: str, limit: int, *, most_bytes: int) -> EventPage:
-        """See the port."""
         parameters = {"limit": limit, "after_seq": int(cursor), "most_bytes": most_bytes}
         found, rows = await self._fetch("read_events", **parameters)
         events = self._engine.aside.all(_event, rows, "an event")

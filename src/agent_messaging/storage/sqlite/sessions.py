@@ -52,12 +52,10 @@ class SQLiteSessions:
     # --- sessions ---
 
     async def find_session(self, session_id: str) -> SessionRow | None:
-        """See the port."""
         row = await self._engine.read(lambda con: fetch(con, _SQL["find_session"], {"session": session_id}))
         return None if row is None else read(_session, row, "the session")
 
     async def find_open_session(self, agent_id: str, other_id: str, thread: str = MAIN) -> SessionRow | None:
-        """See the port."""
         parameters = {"agent": agent_id, "other": other_id, "thread": thread}
         row = await self._engine.read(lambda con: fetch(con, _SQL["find_open_session"], parameters))
         return None if row is None else read(_session, row, "the session")
@@ -65,7 +63,6 @@ class SQLiteSessions:
     async def list_sessions(
         self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0, thread: str | None = None
     ) -> list[SessionRow]:
-        """See the port."""
         parameters: dict[str, Any] = {"agent": agent_id, "open_only": open_only, "thread": thread}
         parameters |= {"limit": limit, "offset": offset}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_sessions"], parameters))
@@ -74,7 +71,6 @@ class SQLiteSessions:
     async def end_session(
         self, agent_id: str, other_id: str, ending: NewEnding, thread: str = MAIN, *, now: datetime | None = None
     ) -> EndedSession | None:
-        """See the port."""
 
         def end(connection: apsw.Connection) -> EndedSession | None:
             instant = self._clock.now(now)
@@ -99,12 +95,10 @@ class SQLiteSessions:
         return await self._engine.write(end)
 
     async def count_messages(self, session_id: str) -> SessionCounts:
-        """See the port."""
         counts = await self._engine.read(lambda con: fetch(con, _SQL["count_messages"], {"session": session_id}))
         return SessionCounts(*counts)
 
     async def statistics(self, agent_id: str, thread: str | None = None) -> SessionStatistics:
-        """See the port."""
         parameters = {"agent": agent_id, "thread": thread}
         counts = await self._engine.read(lambda con: fetch(con, _SQL["statistics"], parameters))
         return SessionStatistics(*counts)
@@ -112,7 +106,6 @@ class SQLiteSessions:
     async def list_messages(
         self, session_id: str, *, limit: int, after_seq: int | None = None, unread_only: bool = False
     ) -> list[MessageRow]:
-        """See the port."""
         parameters: dict[str, Any] = {"session": session_id, "offset": 0}
         parameters |= {"after_seq": after_seq or 0, "unread": unread_only, "limit": limit}
         rows = await self._engine.read(lambda con: fetch_page(con, _SQL["list_messages"], parameters))
@@ -132,7 +125,6 @@ class SQLiteSessions:
         within: str | None = None,
         now: datetime | None = None,
     ) -> ReadPage:
-        """See the port."""
         name = "read_find_in" if thread is not None else "read_find" if sender_id is None else "read_find_from"
         parameters: dict[str, Any] = {"recipient": recipient_id, "after_seq": after_seq or 0}
         parameters |= {"sender": sender_id, "thread": thread, "most_bytes": self.most_bytes}
@@ -153,7 +145,6 @@ class SQLiteSessions:
         return ReadPage(messages[:limit], is_last=len(messages) <= limit and size < self.most_bytes)
 
     async def return_messages(self, messages: Collection[MessageRow], *, now: datetime | None = None) -> set[str]:
-        """See the port."""
         taken = _taken(messages)
         seqs = [seq for seq, _ in taken]
 
@@ -169,7 +160,6 @@ class SQLiteSessions:
     async def reject_messages(
         self, messages: Collection[MessageRow], reason: str, *, owner: str, now: datetime | None = None
     ) -> list[EndedAsk]:
-        """See the port."""
         taken = _taken(messages)
 
         def reject(connection: apsw.Connection) -> list[EndedAsk]:
@@ -184,12 +174,10 @@ class SQLiteSessions:
     # --- asks ---
 
     async def find_asks(self, ask_ids: Collection[str]) -> list[AskRow]:
-        """See the port."""
         ids = sorted(set(ask_ids))
         return await self._engine.read(lambda con: _find_asks(con, ids)) if ids else []
 
     async def find_ended_asks(self, ask_ids: Sequence[str]) -> dict[str, AskRow | None]:
-        """See the port."""
         if not ask_ids:
             return {}
         rows = await self._engine.read(lambda con: _fetch_many(con, _SQL["find_ended_asks"], list(ask_ids)))
@@ -198,7 +186,6 @@ class SQLiteSessions:
     async def close_asks(
         self, ask_ids: Collection[str], state: AskState, *, now: datetime | None = None
     ) -> list[AskRow]:
-        """See the port."""
         ids = sorted(set(ask_ids))
 
         def close(connection: apsw.Connection) -> list[AskRow]:
@@ -215,7 +202,6 @@ class SQLiteSessions:
     # --- waits ---
 
     async def register_wait(self, wait: NewWait, *, owner: str, now: datetime | None = None) -> bool:
-        """See the port."""
 
         def register(connection: apsw.Connection) -> bool:
             due = self._clock.now(now).due
@@ -235,7 +221,6 @@ class SQLiteSessions:
         return await self._engine.write(register)
 
     async def find_waits(self, wait_ids: Sequence[str], now: datetime | None = None) -> dict[str, WaitRow | None]:
-        """See the port."""
         if not wait_ids:
             return {}
         parameters = {"ids": encode(list(wait_ids)), "now": self._clock.now(now).due}
@@ -254,7 +239,6 @@ class SQLiteSessions:
         within: str | None = None,
         now: datetime | None = None,
     ) -> MessageRow | None:
-        """See the port."""
         instant = self._clock.now(now)
         parameters = {"recipient": recipient_id, "sender": sender_id, "thread": thread, "now": instant.due}
 
@@ -271,7 +255,6 @@ class SQLiteSessions:
         return None if row is None else message_row(row)
 
     async def remove_wait(self, wait_id: str) -> None:
-        """See the port."""
         await self._engine.write(lambda con: con.execute(_SQL["remove_wait"], {"wait": wait_id}).close())
 
     # --- notices ---
@@ -279,7 +262,6 @@ class SQLiteSessions:
     async def take_notices(
         self, recipient_ids: Collection[str] | None, limit: int, *, now: datetime | None = None
     ) -> list[MessageRow]:
-        """See the port."""
         instant = self._clock.now(now)
 
         def find(connection: apsw.Connection) -> list[Any]:

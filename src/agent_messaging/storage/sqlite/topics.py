@@ -26,7 +26,6 @@ class SQLiteTopics:
         self._clock = clock
 
     async def subscribe(self, agent_id: str, pattern: str, *, now: datetime | None = None) -> bool | None:
-        """See the port."""
 
         def subscribe(connection: apsw.Connection) -> bool | None:
             parameters = {"agent": agent_id, "pattern": pattern, "at": self._clock.now(now).at}
@@ -38,7 +37,6 @@ class SQLiteTopics:
         return await self._engine.write(subscribe)
 
     async def unsubscribe(self, agent_id: str, pattern: str) -> bool:
-        """See the port."""
 
         def unsubscribe(connection: apsw.Connection) -> bool:
             connection.execute(_SQL["unsubscribe"], {"agent": agent_id, "pattern": pattern})
@@ -49,7 +47,6 @@ class SQLiteTopics:
     async def list_subscriptions(
         self, agent_id: str | None, patterns: Sequence[str] | None, limit: int, offset: int
     ) -> list[SubscriptionRow]:
-        """See the port."""
         name = "list_subscriptions" if agent_id is None else "list_subscriptions_of"
         parameters: dict[str, Any] = {"agent": agent_id, "limit": limit, "offset": offset}
         if patterns is not None:
