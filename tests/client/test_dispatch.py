@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from agent_messaging import (
     AgentMessaging,
@@ -96,6 +96,24 @@ async def test_each_handler_gets_the_messages_of_its_type(sdk: Sdk, took: Took) 
     ]
     assert await sdk.conversation.send_and_wait("alice", "bob", Rush(id=1, hours=1), timeout=SOON) == "rush"
     assert await sdk.conversation.send_and_wait("alice", "bob", 5, timeout=SOON) == "rest"
+
+
+async def test_a_validator_that_fails_at_the_messages_of_others_costs_them_nothing(sdk: Sdk, took: Took) -> None:
+    class Shipment(BaseModel):
+        parcel: str
+
+        @model_validator(mode="before")
+        @classmethod
+        def look(cls, data: Any) -> Any:
+            return {"parcel": data["parcel"].strip()}
+
+    for name, annotation in (("shipment", Shipment), ("order", Order)):
+        sdk.register_handler("bob")(took.by(name, annotation))
+    for payload in (Order(id=1), Shipment(parcel=" A ")):
+        [id] = await sdk.one_way.send("alice", "bob", payload)
+        await sdk.wait([id])
+        assert (await sdk.receipts.get(id)).attempt == 1
+    assert took.seen == [("order", Order(id=1)), ("shipment", Shipment(parcel="A"))]
 
 
 async def test_what_was_sent_elsewhere_goes_by_what_is_stored(make_sdk: MakeSdk, took: Took) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 from uuid import UUID
 
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from typing_extensions import TypeAliasType
 
 from agent_messaging import PayloadError
@@ -159,6 +161,39 @@ def test_the_type_that_describes_a_payload_best_gets_it(payload: Any, annotation
     for order in (annotations, annotations[::-1]):
         best = find_best(Decoder(), content, order)
         assert [order[position] for position in best] == [meant]
+
+
+class Labelled(BaseModel):
+    """Its validator is written for payloads of its own, as a user would."""
+
+    label: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def look(cls, data: Any) -> Any:
+        return {"label": data["label"].upper()}
+
+
+def test_a_validator_that_fails_at_the_payloads_of_others_hides_no_other_type() -> None:
+    decoder = Decoder()
+    cases: list[tuple[str, list[Any], list[int]]] = [
+        ('{"text": "hi"}', [Labelled, Note], [1]),
+        ('{"label": "hi"}', [Labelled, Note], [0]),
+        ('"text"', [Note | Labelled, MISSING], [1]),
+        ('{"text": "hi"}', [Labelled | Note, Order], [0]),
+    ]
+    for content, types, meant in cases:
+        assert find_best(decoder, content, types) == meant
+    with pytest.raises(KeyError, match="label"):  # nothing fits: then this may be why
+        find_best(decoder, '{"text": "hi"}', [Labelled, Order])
+
+
+def test_bytes_and_paths_take_no_text_from_the_types_that_are_written_as_texts() -> None:
+    for value in (datetime(2026, 1, 1), UUID(int=7)):
+        for other in (bytes, PurePosixPath):
+            assert find_best(Decoder(), json.dumps(str(value)), [other, type(value)]) == [1]
+    assert find_clash(bytes, str) == "bytes is written as str is"
+    assert find_clash(PurePosixPath, bytes) == "PurePosixPath is written as bytes is"
 
 
 def test_a_payload_that_fits_nothing_or_two_alike_is_told() -> None:

@@ -12,6 +12,7 @@ import warnings
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
+from pathlib import PurePath
 from typing import Any, NamedTuple, get_args, get_origin
 
 import typing_extensions
@@ -24,6 +25,8 @@ from .wording import name_of
 
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict, Mapping, Sequence, Set)
 _SCALARS = (None, types.NoneType, str, int, float, bool)
+_TEXTS = (bytes, PurePath)
+"""Types of their own that nevertheless take every text."""
 
 
 class Fit(NamedTuple):
@@ -46,18 +49,29 @@ class Fit(NamedTuple):
 def find_best(decoder: Decoder, content: str, annotations: Sequence[Any]) -> list[int]:
     """The positions of the annotations that the payload fits best.
 
+    A validator that is written for payloads of its own type may raise anything at those of another, such as KeyError:
+    the type does not fit then. It is raised only if no type fits, because then it may be why.
+
     Returns:
         One, or several if nothing in the payload tells them apart; none if it fits none of them.
     """
     value = decoder.decode(content)
     found: dict[int, Fit] = {}
+    failed: Exception | None = None
     for position, annotation in enumerate(annotations):
         if isinstance(annotation, Late):
             annotation = annotation.resolve()
         members = members_of(annotation)
-        fits = [fit for member in members if (fit := _fit(decoder, content, value, member, len(members))) is not None]
-        if fits:
-            found[position] = min(fits)
+        for member in members:
+            try:
+                fit = _fit(decoder, content, value, member, len(members))
+            except Exception as error:
+                failed = failed or error
+                continue
+            if fit is not None:
+                found[position] = min(fit, found.get(position, fit))
+    if failed is not None and not found:
+        raise failed
     best = min(found.values(), default=None)
     return [position for position, fit in found.items() if fit == best]
 
@@ -167,8 +181,10 @@ def _breadth(member: Any) -> int:
     if member in _SCALARS:
         return 2
     kind = origin or member
+    if isinstance(kind, type) and issubclass(kind, _TEXTS):
+        return 2
     is_own = not isinstance(kind, type) or typing_extensions.is_typeddict(kind) or hasattr(kind, "_fields")
-    if is_own or issubclass(kind, str | bytes) or not issubclass(kind, _CONTAINERS):
+    if is_own or issubclass(kind, str) or not issubclass(kind, _CONTAINERS):
         return 0
     arguments = get_args(member)
     return 2 if is_plain(arguments[-1] if arguments else Any) else 1
@@ -190,6 +206,14 @@ _UNWRITTEN = {"title", "description", "examples", "default", "deprecated", "requ
 """What a schema says for people, and what it says of payloads that nobody wrote of the type: all fields are written."""
 
 
+_ANY_TEXT = (("format", "binary"), ("format", "path"))
+"""What a schema says of `_TEXTS`, though they are written as any text is."""
+
+
+def _is_closing(key: str, part: Any) -> bool:
+    return key == "additionalProperties" and isinstance(part, bool)
+
+
 def _bare(schema: Any, *, names: bool = False) -> Any:
     """The schema without what makes no difference in what is written.
 
@@ -200,7 +224,7 @@ def _bare(schema: Any, *, names: bool = False) -> Any:
         return {
             key: _bare(part, names=not names and key in ("properties", "$defs"))
             for key, part in schema.items()
-            if names or not (key in _UNWRITTEN or (key == "additionalProperties" and isinstance(part, bool)))
+            if names or not (key in _UNWRITTEN or (key, part) in _ANY_TEXT or _is_closing(key, part))
         }
     if isinstance(schema, list):
         bare = [_bare(part) for part in schema]
