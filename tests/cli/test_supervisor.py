@@ -1,4 +1,8 @@
-"""`agent-messaging run --processes N --reload`: processes under a supervisor, as real ones."""
+"""`agent-messaging run --processes N --reload`: processes under a supervisor, as real ones.
+
+Each start of the whole program takes a second or more, so one command shows several promises. What the supervisor does
+whatever its processes are is shown with small ones, which load no SDK.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,18 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_messaging import AgentMessaging
+from agent_messaging.cli.supervisor import LONGEST_PAUSE, Supervisor
 from tests.cli.conftest import Cli, Start
 
 PROGRAM = """
@@ -43,6 +50,10 @@ async def on_note(message, context):
             pass
 """
 PID = re.compile(r"process (\d) of \d \(pid (\d+)\)")
+
+
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("url", ["postgres"], indirect=True)
 
 
 class Served:
@@ -103,12 +114,12 @@ def serve(start: Start, program: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def send(url: str, payload: str) -> str:
+def send(url: str, payload: str, sender: str = "alice") -> str:
     """Send bob a note."""
 
     async def work() -> str:
         async with AgentMessaging[Any](url) as sdk:
-            [id] = await sdk.one_way.send("alice", "bob", payload, require_handler=False)
+            [id] = await sdk.one_way.send(sender, "bob", payload, require_handler=False)
             return id
 
     return asyncio.run(work())
@@ -136,7 +147,23 @@ def until_gone(*pids: int) -> None:
             raise AssertionError(f"{pid} has not ended")
 
 
-def test_a_process_that_dies_is_started_again_and_a_stop_costs_no_attempt(acme: str, serve: Any) -> None:
+@on_postgres
+def test_a_stop_costs_no_attempt(acme: str, serve: Any) -> None:
+    served = serve("--processes", "1")
+    served.until_started(1)
+    id = send(acme, "hang")
+    served.until("BEGUN hang")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
+    assert "Traceback" not in served.text
+    assert look(acme, id) == ("queued", 0)
+    assert re.search(r"WARNING process \d of 1 \(pid \d+\): leaving with 1 handlers at work", served.text)
+
+
+@on_sqlite
+def test_a_process_that_dies_is_started_again_and_when_the_supervisor_is_killed_all_leave_in_order(
+    acme: str, serve: Any
+) -> None:
     served = serve("--processes", "2")
     pids = served.until_started(2)
     assert sorted(pids) == [1, 2]
@@ -148,31 +175,19 @@ def test_a_process_that_dies_is_started_again_and_a_stop_costs_no_attempt(acme: 
     id = send(acme, "hang")
     begun = served.until("BEGUN hang")
     assert int(begun.split()[-1]) in pids.values()
-    served.process.send_signal(signal.SIGTERM)
-    assert served.end() == 0
-    assert "Traceback" not in served.text
-    assert look(acme, id) == ("queued", 0)
-    assert re.search(r"WARNING process \d of 2 \(pid \d+\): leaving with 1 handlers at work", served.text)
-
-
-def test_when_the_supervisor_is_killed_the_others_leave_in_order(acme: str, serve: Any) -> None:
-    served = serve("--processes", "2")
-    pids = served.until_started(2)
-    id = send(acme, "hang")
-    served.until("BEGUN hang")
     served.process.kill()
     served.end()  # which needs the end of all that write to it
     until_gone(*pids.values())
     assert look(acme, id) == ("queued", 0)
     assert served.text.count("The supervisor of process") == 2
+    assert "Traceback" not in served.text
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("failing", ["import nothing_of_this_name", "def f():\n    1 / 0\nf()\n"])
+@on_sqlite
 def test_a_program_that_cannot_be_loaded_ends_the_command_with_its_traceback_once(
-    acme: str, serve: Any, tmp_path: Path, failing: str
+    acme: str, serve: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / "fails.py").write_text(failing)
+    (tmp_path / "fails.py").write_text("def f():\n    import nothing_of_this_name\nf()\n")
     served = serve("--processes", "3", target="fails:sdk")
     assert served.end() == 1
     assert served.text.count("Traceback") == 1
@@ -182,14 +197,17 @@ def test_a_program_that_cannot_be_loaded_ends_the_command_with_its_traceback_onc
     assert "Process 1 of 3" in served.lines[-1]
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_change_of_a_file_starts_the_program_anew_and_a_broken_one_waits_for_the_next(
     acme: str, serve: Any, program: Path, tmp_path: Path
 ) -> None:
-    program.write_text("from bobs_words import WORD\n" + PROGRAM.replace('"BEGUN"', "WORD"))
+    program.write_text("1 / 0\n")
+    served = serve("--reload")
+    served.until("It starts again when")
+    assert served.text.count("cannot be loaded: ZeroDivisionError") == 1
     words = tmp_path / "bobs_words.py"
     words.write_text("WORD = 'FIRST'\n")
-    served = serve("--reload")
+    program.write_text("from bobs_words import WORD\n" + PROGRAM.replace('"BEGUN"', "WORD"))
     served.until_started(1)
     hanging = send(acme, "hang")
     served.until("FIRST hang")
@@ -207,91 +225,39 @@ def test_a_change_of_a_file_starts_the_program_anew_and_a_broken_one_waits_for_t
     assert "Traceback" not in served.text.partition("THIRD")[2]
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_program_that_is_broken_at_first_is_waited_for_with_reload(acme: str, serve: Any, program: Path) -> None:
-    program.write_text("1 / 0\n")
-    served = serve("--reload")
-    served.until("It starts again when")
-    program.write_text(PROGRAM)
-    served.until_started(1)
-    served.process.send_signal(signal.SIGTERM)
-    assert served.end() == 0
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_change_while_the_program_is_loaded_is_not_missed(
-    acme: str, serve: Any, program: Path, tmp_path: Path
-) -> None:
-    words = tmp_path / "bobs_words.py"
-    words.write_text("WORD = 'FIRST'\n")
-    loading = "from bobs_words import WORD\nprint('LOADING', WORD, flush=True)\nimport time\ntime.sleep(1)\n"
-    program.write_text(loading + PROGRAM.replace('"BEGUN"', "WORD"))
-    served = serve("--reload")
-    served.until("LOADING FIRST")
-    words.write_text("WORD = 'SECOND'\n")
-    served.until("bobs_words.py has changed")
-    served.until("LOADING SECOND")
-    served.until("Serves bob")
-    served.process.send_signal(signal.SIGTERM)
-    assert served.end() == 0
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_pauses_grow_while_a_process_dies_again_and_again(acme: str, serve: Any) -> None:
-    served = serve("--processes", "1")
-    served.until_started(1)
-    send(acme, "die")
-    for pause in ("0.5", "1"):
-        assert "ended with exit code 9 after" in served.until("It starts again in")
-        assert f"It starts again in {pause} s." in served.lines[-1]
-    served.process.send_signal(signal.SIGTERM)
-    assert served.end() == 0
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_second_signal_ends_the_draining_and_a_blocked_loop_without_counting(
+@on_sqlite
+def test_a_second_signal_ends_the_draining_and_a_blocked_loop_without_counting_also_as_json(
     acme: str, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MESSAGING_DRAIN_TIMEOUT", "300")
-    for payload, code in (("hang", 0), ("block", 128 + signal.SIGTERM)):
-        served = serve("--processes", "1")
-        served.until_started(1)
-        id = send(acme, payload)
-        served.until(f"BEGUN {payload}")
-        served.process.send_signal(signal.SIGHUP)  # as of a terminal that is closed
-        served.until("A second signal gives it back at once")
-        time.sleep(0.3)  # signals that come at once are one
-        served.process.send_signal(signal.SIGTERM)
-        assert served.end() == code, served.text
-        assert look(acme, id) == ("queued", 0)
-        asyncio.run(_withdraw(acme, id))
-
-
-async def _withdraw(url: str, id: str) -> None:
-    async with AgentMessaging[Any](url) as sdk:
-        [message] = await sdk.receive("bob", timeout=10)
-        assert str(message.message_id) == id
-        await message.done()
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(("payload", "told"), [("ignore", "does not end"), ("thread", "it is cut off")])
-def test_what_a_handler_has_begun_does_not_keep_the_process(acme: str, serve: Any, payload: str, told: str) -> None:
-    """It ignores its cancellation, or the interpreter would wait for its thread."""
-    served = serve()
-    served.until("Serves bob")
-    id = send(acme, payload)
-    served.until(f"BEGUN {payload}")
+    served = serve("--processes", "2", "--json")
+    facts = [json.loads(served.until("serving")) for _ in range(2)]
+    assert [(fact["serving"], fact["process"], fact["processes"]) for fact in facts] == [
+        (["bob"], 1, 2),
+        (["bob"], 2, 2),
+    ]
+    assert served.process.pid not in [fact["pid"] for fact in facts]
+    blocking = send(acme, "block")
+    blocked = served.until("BEGUN block").split()[-1]
+    hanging = send(acme, "hang", "carol")  # for the other one, because this one takes nothing meanwhile
+    assert served.until("BEGUN hang").split()[-1] != blocked
+    served.process.send_signal(signal.SIGHUP)  # as of a terminal that is closed
+    told = json.loads(served.until("A second signal gives it back at once"))
+    assert told["supervisor"].startswith("Stopping")
+    time.sleep(0.3)  # signals that come at once are one
     served.process.send_signal(signal.SIGTERM)
-    assert served.end() == 0
-    assert told in served.text
-    assert "Traceback" not in served.text
-    assert "pending" not in served.text
-    assert look(acme, id) == ("queued", 0)
+    assert served.end() == 128 + signal.SIGTERM, served.text
+    assert f"(pid {blocked}) was ended by SIGTERM" in served.text
+    assert len(re.findall(r"was ended by|ended with", served.text)) == 1, "the other one has exit code 0"
+    assert look(acme, blocking) == ("queued", 0)
+    assert look(acme, hanging) == ("queued", 0)
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_bare_handlers_of_a_program_serve_every_agent(acme: str, serve: Any, program: Path) -> None:
+@on_sqlite
+def test_bare_handlers_serve_every_agent_and_what_they_have_begun_does_not_keep_the_process(
+    acme: str, serve: Any, program: Path
+) -> None:
+    """One ignores its cancellation; for the thread of another the interpreter would wait."""
     program.write_text(
         PROGRAM.replace("import AgentMessaging", "import AgentMessaging, register_one_way_handler").replace(
             '@sdk.register_handler("bob")', "@register_one_way_handler"
@@ -299,24 +265,24 @@ def test_bare_handlers_of_a_program_serve_every_agent(acme: str, serve: Any, pro
     )
     served = serve()
     served.until("Serves * on")
-    send(acme, "hi")
-    served.until("BEGUN hi")
+    ids = [send(acme, "ignore"), send(acme, "thread", "carol")]
+    served.until_all("BEGUN ignore", "BEGUN thread")
     served.process.send_signal(signal.SIGTERM)
     assert served.end() == 0
+    for told in ("does not end", "it is cut off"):
+        assert told in served.text
+    assert "Traceback" not in served.text
+    assert "pending" not in served.text
+    assert [look(acme, id) for id in ids] == [("queued", 0), ("queued", 0)]
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_json_for_programs_and_what_cannot_be(acme: str, serve: Any, program: Path, cli: Cli) -> None:
-    served = serve("--processes", "1", "--json")
-    fact = json.loads(served.until("serving"))
-    assert (fact["serving"], fact["process"], fact["processes"]) == (["bob"], 1, 1)
-    assert fact["pid"] != served.process.pid
-    served.process.send_signal(signal.SIGTERM)
-    assert served.end() == 0
-    assert json.loads(served.lines[1])["supervisor"].startswith("Stopping")
+@on_sqlite
+def test_a_store_in_memory_is_not_for_several_processes(acme: str, serve: Any, program: Path, cli: Cli) -> None:
     program.write_text(PROGRAM.replace("AgentMessaging()", "AgentMessaging('sqlite://:memory:')"))
-    served = serve("--processes", "2")
-    assert served.end() == 2
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        served = serve("--place", "1/2", stdin=theirs.fileno())
+        assert served.end() == 2
     assert "in memory" in served.text
     assert "--processes" in cli("run", "x:y", "--processes", "0", check=2).err
 
@@ -342,18 +308,163 @@ signal.signal(signal.SIGTERM, stop)
 print("BEGUN", flush=True)
 time.sleep(60)
 """
+DIES = """
+import os
+os.write(0, b'{"event": "ready"}' + bytes([10]))
+os._exit(9)
+"""
+LOADS = """
+import signal, sys, time
+from agent_messaging.cli.supervised import Channel
+channel = Channel(tells_files=True)
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+sys.path.insert(0, ".")
+try:
+    import bobs_words
+except Exception as error:
+    channel.tell_files(error)
+    raise
+print("LOADING", bobs_words.WORD, flush=True)
+while not bobs_words.GO.exists():
+    time.sleep(0.01)
+channel.watch()
+channel.tell_ready()
+print("Serves", bobs_words.WORD, flush=True)
+time.sleep(60)
+"""
 SUPERVISOR = """
 import sys
+from agent_messaging.cli.output import tell
 from agent_messaging.cli.supervisor import Supervisor
 command = [sys.executable, "-c", sys.argv[1]]
-sys.exit(Supervisor(lambda place: command, 3, reload=False, tell=print).run())
+sys.exit(Supervisor(lambda place: command, int(sys.argv[2]), reload=True, tell=tell).run())
 """
 
 
-def test_a_process_that_is_ready_when_it_is_told_to_stop_brings_no_others() -> None:
-    with subprocess.Popen([sys.executable, "-c", SUPERVISOR, CHILD], stdout=subprocess.PIPE, text=True) as process:
-        served = Served(process)
-        served.until("BEGUN")
-        process.send_signal(signal.SIGTERM)
-        assert served.end() == 0
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[Any]:
+    """Supervises small processes of this code."""
+    started = []
+
+    def run(code: str, count: int = 1) -> Served:
+        command = [sys.executable, "-c", SUPERVISOR, code, str(count)]
+        served = Served(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+        )
+        started.append(served.process)
+        return served
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_process_that_is_ready_when_it_is_told_to_stop_brings_no_others(supervise: Any) -> None:
+    served = supervise(CHILD, 3)
+    served.until("BEGUN")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
     assert served.text.count("BEGUN") == 1
+
+
+def test_pauses_grow_while_a_process_dies_again_and_again(supervise: Any) -> None:
+    served = supervise(DIES)
+    for pause in ("0.5", "1"):
+        assert "ended with exit code 9 after" in served.until("It starts again in")
+        assert f"It starts again in {pause} s." in served.lines[-1]
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
+
+
+def test_pauses_stay_the_longest_however_often_a_process_dies() -> None:
+    """A store that is down for a night: a thousand deaths and more."""
+    told: list[str] = []
+    supervisor = Supervisor(lambda place: [], 1, reload=False, tell=told.append)
+    [process] = supervisor._processes
+    process.deaths = 5_000
+    supervisor._tell_pause(process, "It died.")
+    assert told == [f"It died. It starts again in {LONGEST_PAUSE:g} s."]
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """As during an upgrade, or where the system has no room for one more."""
+    python = tmp_path / "python"
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if "exit code 9" in line and not told[1:]:
+            python.unlink()
+        elif "cannot start" in line:
+            python.symlink_to(sys.executable)
+        elif told[2:]:
+            signal.raise_signal(signal.SIGTERM)
+
+    python.symlink_to(sys.executable)
+    assert Supervisor(lambda place: [str(python), "-c", DIES], 1, reload=False, tell=tell).run() == 0
+    assert "cannot start: [Errno 2] No such file or directory" in told[1]
+    assert told[1].endswith("It starts again in 1 s.")
+    assert "exit code 9" in told[2]
+
+
+def test_the_time_of_a_file_that_is_still_to_come_is_no_change(tmp_path: Path) -> None:
+    """It is of another machine's clock. Otherwise the program would start anew for ever."""
+    file = tmp_path / "words.py"
+    file.touch()
+    supervisor = Supervisor(lambda place: [], 1, reload=True, tell=print)
+    [process] = supervisor._processes
+    process.began_at_ns = time.time_ns() - 10**9
+    supervisor._take(process, {"event": "files", "files": [str(file)]})
+    assert process.files.pop(str(file)) is None, "it changed while it was loaded"
+    os.utime(file, (to_come := time.time() + 3600, to_come))
+    supervisor._take(process, {"event": "files", "files": [str(file)]})
+    assert process.files[str(file)] is not None
+
+
+def test_changes_while_a_program_is_loaded_or_has_lost_a_file_are_not_missed(supervise: Any, tmp_path: Path) -> None:
+    words, go = tmp_path / "bobs_words.py", tmp_path / "go"
+    text = f"from pathlib import Path\nGO = Path({str(go)!r})\nWORD = "
+    words.write_text(f"{text}'FIRST'\n")
+    served = supervise(LOADS)
+    served.until("LOADING FIRST")
+    words.write_text(f"{text}'SECOND'\n")
+    go.touch()
+    served.until("Serves FIRST")
+    served.until("bobs_words.py has changed")
+    served.until("Serves SECOND")
+    words.unlink()  # as another branch is checked out
+    served.until("It starts again when a file of the program changes.")
+    words.write_text(f"{text}'THIRD'\n")
+    served.until("Serves THIRD")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
+
+
+ENDS = """
+import os, pathlib, signal, sys, time
+from agent_messaging.cli.supervised import Channel
+def stop(number, frame):
+    pathlib.Path(str(os.getpid())).touch()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+channel = Channel(tells_files=False)
+channel.watch()
+channel.tell_ready()
+print("pid", os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_processes_leave_though_nobody_reads_what_is_told(supervise: Any, tmp_path: Path, number: int) -> None:
+    """A terminal that was closed, or `| tee log`, which the same Ctrl-C has ended."""
+    served = supervise(ENDS, 2)
+    pids = [int(served.until("pid").split()[1]) for _ in range(2)]
+    served.process.stdout.close()
+    served.process.stdout = None
+    served.process.send_signal(number)
+    assert served.process.wait(30) == (0 if number == signal.SIGINT else -number)
+    until_gone(*pids)
+    assert all((tmp_path / str(pid)).exists() for pid in pids)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +78,20 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """Print a line beside the result, to stderr."""
     click.echo(text, err=True)
+
+
+def tell(text: str) -> None:
+    """As `note`, of a program that goes on though nobody reads any more: its terminal or the end of its pipe is gone.
+
+    Stderr then leads nowhere, so that nothing else fails by it either, nor the last flush.
+    """
+    try:
+        note(text)
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
 
 
 def count(number: int, noun: str) -> str:

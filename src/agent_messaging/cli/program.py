@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import Options
-from .output import note
+from .output import tell
 from .services import EVERY_AGENT
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def serve(sdk: AgentMessaging[Any], on_started: Callable[[], None]) -> None:
 
 
 def _end_all_the_same() -> None:
-    note(f"Something that the program began has not ended {ENDS_WITHIN:g} s after it was told to: it is cut off.")
+    tell(f"Something that the program began has not ended {ENDS_WITHIN:g} s after it was told to: it is cut off.")
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
     os._exit(0)

@@ -12,7 +12,7 @@ import click
 
 from .app import Command
 from .options import Options, get_options
-from .output import clean, note, to_json
+from .output import clean, tell, to_json
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
@@ -60,11 +60,11 @@ def run(ctx: click.Context, target: str, processes: int | None, reload: bool, pl
     if place is None and (processes is not None or reload):
         from .supervisor import Supervisor
 
-        def tell(line: str) -> None:
-            note(to_json({"supervisor": line}) if options.json else line)
+        def tell_of(line: str) -> None:
+            tell(to_json({"supervisor": line}) if options.json else line)
 
         command = command_of(target, options, reload=reload)
-        ctx.exit(Supervisor(command, processes or 1, reload=reload, tell=tell).run())
+        ctx.exit(Supervisor(command, processes or 1, reload=reload, tell=tell_of).run())
     _serve(ctx, target, options, place, reload=reload)
 
 
@@ -109,10 +109,10 @@ def _serve(ctx: click.Context, target: str, options: Options, place: str | None,
 
     def started() -> None:
         if options.json:
-            note(to_json({"serving": agents, "store": store, **process}))
+            tell(to_json({"serving": agents, "store": store, **process}))
         else:
             who = "" if place is None else f" as {label}"
-            note(f"Serves {clean(', '.join(agents))} on {clean(store)}{who}, until Ctrl-C or SIGTERM.")
+            tell(f"Serves {clean(', '.join(agents))} on {clean(store)}{who}, until Ctrl-C or SIGTERM.")
         if channel is not None:
             channel.tell_ready()
 

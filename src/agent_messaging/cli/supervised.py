@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from .output import note
+from .output import tell
 
 LOOKS_EVERY = 1.0
 """Seconds between two looks for modules that the program has loaded meanwhile."""
@@ -63,10 +63,11 @@ class Channel:
             try:
                 is_there = bool(self._socket.recv(1))
             except TimeoutError:
-                self.tell_files()
+                with contextlib.suppress(OSError):  # the working directory is gone
+                    self.tell_files()
             except OSError:
                 is_there = False
-        note(f"The supervisor of process {os.getpid()} is gone: it stops.")
+        tell(f"The supervisor of process {os.getpid()} is gone: it stops.")
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _tell(self, **facts: Any) -> None:

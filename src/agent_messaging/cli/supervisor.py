@@ -58,6 +58,8 @@ class Process:
     """It is told to end because of a change."""
     files: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     """What the program is made of, as it was when the process told of it."""
+    before: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    """The same of its life before: a program that fails may lack the very file that is to come back."""
 
 
 class Supervisor:
@@ -177,8 +179,9 @@ class Supervisor:
         if fact["event"] == "files":
             for file in fact["files"]:
                 stamp = _stamp(file)
-                # What changed while the process was loading it may have been loaded as it was before.
-                is_certain = stamp is None or stamp[0] <= process.began_at_ns
+                # What changed while the process was loading it may have been loaded as it was before. A time in the
+                # future, of another machine's clock, says nothing of that, and would start the program for ever.
+                is_certain = stamp is None or not process.began_at_ns < stamp[0] <= time.time_ns()
                 process.files.setdefault(file, stamp if is_certain else None)
             return
         process.is_ready = True
@@ -210,13 +213,20 @@ class Supervisor:
         began_at_ns = time.time_ns()
         with theirs:
             command = self._command(f"{process.number}/{len(self._processes)}")
-            process.child = subprocess.Popen(command, stdin=theirs.fileno(), process_group=0)  # noqa: S603
+            try:
+                process.child = subprocess.Popen(command, stdin=theirs.fileno(), process_group=0)  # noqa: S603
+            except OSError as error:  # the system has no room for one more
+                ours.close()
+                if not self._has_served:
+                    raise
+                self._tell_pause(process, f"Process {process.number} of {len(self._processes)} cannot start: {error}.")
+                return
         ours.setblocking(False)
         process.channel, process.heard = ours, b""
         self._selector.register(ours, selectors.EVENT_READ, process)
         process.started_at, process.began_at_ns, process.due_at = now, began_at_ns, None
         process.is_ready = process.is_outdated = False
-        process.files = {}
+        process.before, process.files = process.files, {}
 
     def _send(self, process: Process, number: int) -> None:
         if process.child is not None:  # not reaped, so its pid is its own
@@ -257,13 +267,19 @@ class Supervisor:
         elif not self._has_served:
             self._failed(process, who, how, exit_code)
         else:
-            process.deaths = 1 if lived >= LIVED else process.deaths + 1
-            pause = min(FIRST_PAUSE * 2 ** (process.deaths - 1), LONGEST_PAUSE)
-            process.due_at = time.monotonic() + pause
-            self._tell(f"{who} {how} after {lived:.1f} s. It starts again in {pause:g} s.")
+            process.deaths = 0 if lived >= LIVED else process.deaths
+            self._tell_pause(process, f"{who} {how} after {lived:.1f} s.")
+
+    def _tell_pause(self, process: Process, why: str) -> None:
+        """Start the process again, after a pause."""
+        process.deaths += 1
+        pause = min(FIRST_PAUSE * 2 ** min(process.deaths - 1, 10), LONGEST_PAUSE)
+        process.due_at = time.monotonic() + pause
+        self._tell(f"{why} It starts again in {pause:g} s.")
 
     def _failed(self, process: Process, who: str, how: str, exit_code: int) -> None:
         """The first process has ended before it served: others would end in the same way."""
+        process.files = process.before | process.files
         if self._reload and process.files:
             self._is_waiting_for_change = True
             self._tell(f"{who} {how} before it served. It starts again when a file of the program changes.")
