@@ -46,7 +46,6 @@ create table asks (
 
 create unique index asks_open on asks (asker_id, responder_id, session_id) where state = 'open';
 create index asks_taken on asks (asker_id, responder_id, seq) where state = 'open' and taken_within = 0;
-create index asks_awaited on asks (responder_id, asker_id) where state = 'open';
 create index asks_deadline on asks (deadline_at) where state = 'open';
 create index asks_within on asks (within) where state = 'open' and within is not null;
 create index asks_of_process on asks (origin) where state = 'open';

@@ -4,13 +4,12 @@
 -- name: find_session
 select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.thread, s.session_type, (
     select o.asker_id::text from (
-      (select a.seq, a.asker_id, a.session_id from asks a
-       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
+      (select a.seq, a.asker_id from asks a
+       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.session_id = s.id and a.state = 'open')
       union all
-      (select a.seq, a.asker_id, a.session_id from asks a
-       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
+      (select a.seq, a.asker_id from asks a
+       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.session_id = s.id and a.state = 'open')
     ) o
-    where o.session_id = s.id
     order by o.seq limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
@@ -21,13 +20,12 @@ from sessions s where s.id = $1::text::uuid
 -- name: find_open_session
 select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.thread, s.session_type, (
     select o.asker_id::text from (
-      (select a.seq, a.asker_id, a.session_id from asks a
-       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
+      (select a.seq, a.asker_id from asks a
+       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.session_id = s.id and a.state = 'open')
       union all
-      (select a.seq, a.asker_id, a.session_id from asks a
-       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
+      (select a.seq, a.asker_id from asks a
+       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.session_id = s.id and a.state = 'open')
     ) o
-    where o.session_id = s.id
     order by o.seq limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
@@ -41,13 +39,12 @@ where s.agent_a_id = least($1::text::uuid, $2::text::uuid) and s.agent_b_id = gr
 -- Ids are made by time, so the newest is the last. Each side of the pair has an index of its own.
 select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.thread, s.session_type, (
     select o.asker_id::text from (
-      (select a.seq, a.asker_id, a.session_id from asks a
-       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.state = 'open')
+      (select a.seq, a.asker_id from asks a
+       where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.session_id = s.id and a.state = 'open')
       union all
-      (select a.seq, a.asker_id, a.session_id from asks a
-       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.state = 'open')
+      (select a.seq, a.asker_id from asks a
+       where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.session_id = s.id and a.state = 'open')
     ) o
-    where o.session_id = s.id
     order by o.seq limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
