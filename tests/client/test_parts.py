@@ -202,6 +202,12 @@ async def test_nothing_is_sent_before_the_first_await(sdk: Sdk) -> None:
     with pytest.raises(PayloadError):
         ask(sdk, object())
     await stream.aclose()
+    with pytest.raises(ConversationEndedError):
+        await anext(stream)
+    async with ask(sdk) as unread:
+        pass
+    with pytest.raises(ConversationEndedError):
+        await unread.answer
     assert await rows(sdk, "select * from messages") == []
 
 

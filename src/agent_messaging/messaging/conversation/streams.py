@@ -46,6 +46,8 @@ class AskStream(Generic[P, R]):
         self._task: asyncio.Task[AskOutcome] | None = None
         self._reading: asyncio.Task[Any] | None = None
         """The task that has awaited the last part."""
+        self._is_closed = False
+        """`aclose` was called."""
 
     def __aiter__(self) -> Self:
         return self
@@ -79,7 +81,8 @@ class AskStream(Generic[P, R]):
         return _Answer(self._wait)
 
     async def aclose(self) -> None:
-        """Give the ask up, unless it has ended. Idempotent."""
+        """Give the ask up, unless it has ended; if it was not sent yet, it is not sent any more. Idempotent."""
+        self._is_closed = True
         task = self._give_up()
         if task is not None and not task.done():
             await asyncio.wait({task})
@@ -100,6 +103,8 @@ class AskStream(Generic[P, R]):
 
     def _begin(self, *, with_parts: bool) -> asyncio.Task[AskOutcome]:
         ask = self._ask
+        if self._is_closed:
+            raise self._was_given_up()
         ask.deadline = asyncio.get_running_loop().time() + ask.timeout
         ask.draft.is_streamed = with_parts
         if with_parts:
@@ -123,11 +128,14 @@ class AskStream(Generic[P, R]):
 
     def _result(self, task: asyncio.Task[AskOutcome]) -> AskOutcome:
         if task.cancelled():
-            raise ConversationEndedError(
-                f"The ask to {self._ask.draft.recipient!r} was given up: its stream was closed, or a task that waited "
-                "for it was cancelled. Ask again."
-            )
+            raise self._was_given_up()
         return task.result()
+
+    def _was_given_up(self) -> ConversationEndedError:
+        return ConversationEndedError(
+            f"The ask to {self._ask.draft.recipient!r} was given up: its stream was closed, or a task that waited for "
+            "it was cancelled. Ask again."
+        )
 
     def _give_up(self) -> asyncio.Task[AskOutcome] | None:
         if self._reader is not None:
