@@ -239,6 +239,26 @@ async def test_participants_may_be_removed_meanwhile(sdk: Sdk) -> None:
     assert transcript.reason is MeetingEnd.MAX_TURNS
 
 
+async def test_who_leaves_before_it_is_attended_for_is_left_out(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await sdk.add_people("alice", "bob", "carol", "dave")
+    for name in ("bob", "carol", "dave"):
+        sdk.register_meeting_handler(name)(say_name)
+    store = sdk.store.meetings
+    listing = store.list_seats
+
+    async def list_seats(meeting_id: str) -> Any:
+        seats = await listing(meeting_id)
+        if any(seat.status == "invited" for seat in seats):
+            monkeypatch.undo()
+            await sdk.meeting.leave_meeting("carol", meeting_id)
+            await sdk.deregister_agent("dave")
+        return seats
+
+    monkeypatch.setattr(store, "list_seats", list_seats)
+    transcript = await sdk.meeting.hold("alice", ["bob", "carol", "dave"], "welcome", max_turns=3, timeout=SOON)
+    assert [sender for sender, _ in said(transcript)] == ["alice", "bob", "bob"]
+
+
 async def test_when_all_participants_have_left_it_ends(sdk: Sdk) -> None:
     sdk.register_meeting_handler("bob")(hang)
     holding, table = await hold_open(sdk, "bob")

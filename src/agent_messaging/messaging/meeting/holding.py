@@ -10,7 +10,13 @@ from uuid import UUID
 
 from ...arguments import MISSING_MESSAGE, check_external_id, check_timeout, parse_id
 from ...delivery.meetings import Condition, Selector
-from ...exceptions import AgentMessagingError, InvalidArgumentError, MeetingTimeoutError
+from ...exceptions import (
+    AgentMessagingError,
+    AgentNotFoundError,
+    AgentNotInMeetingError,
+    InvalidArgumentError,
+    MeetingTimeoutError,
+)
 from ...models import Kind, MeetingStatus, SpeakerSelection, T, Transcript
 from ...storage.assembly.terms import Attend
 from .. import analytics
@@ -121,7 +127,9 @@ class MeetingHolding(MeetingPreparation[T]):
         agents = await self.engine.names.find_by_id([seat.agent_id for seat in seats[1:]])
         for agent in agents.values():
             if self.engine.serving.find_handlers(agent, Kind.TURN) is not None:
-                await self._act(meeting_id, Attend(agent.id), agent, before_start=True)
+                # One that has left meanwhile, or was removed, is not waited for: the meeting is held without it.
+                with contextlib.suppress(AgentNotInMeetingError, AgentNotFoundError):
+                    await self._act(meeting_id, Attend(agent.id), agent, before_start=True)
 
     async def _give_up(self, host_external_id: str, creating: asyncio.Future[UUID]) -> None:
         with contextlib.suppress(AgentMessagingError):
