@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -163,6 +164,36 @@ async def test_a_note_s_handler_asks_in_a_thread_named_after_the_note(sdk: Sdk) 
     ids = await sdk.one_way.send("alice", "bob", "note")
     await sdk.wait(ids)
     assert answers == [(ids[0], ids[0])]
+
+
+async def test_two_ways_to_one_agent_meet_in_no_thread_that_nobody_named(sdk: Sdk) -> None:
+    """Alice asks bob, who asks two agents at once; both ask the hub, which asks the source for each of them."""
+    await sdk.add_people("left", "right", "hub", "source")
+    at_source: list[str | None] = []
+    both = asyncio.Event()
+
+    async def source(message: Any, context: MessageContext) -> Any:
+        at_source.append(context.thread)
+        if len(at_source) == 2:
+            both.set()
+        await asyncio.wait_for(both.wait(), SOON)
+        return "found"
+
+    async def pass_to(agent: str, message: Any, context: MessageContext) -> Any:
+        return await sdk.conversation.send_and_wait(context.receiver_id, agent, message)
+
+    async def bob(message: Any, context: MessageContext) -> Any:
+        outcomes = await sdk.conversation.ask_many("bob", ["left", "right"], message)
+        return [outcome.answer for outcome in outcomes]
+
+    sdk.register_handler("bob")(bob)
+    sdk.register_handler("left")(partial(pass_to, "hub"))
+    sdk.register_handler("right")(partial(pass_to, "hub"))
+    sdk.register_handler("hub")(partial(pass_to, "source"))
+    sdk.register_handler("source")(source)
+    await sdk.wait_until_served(["bob", "left", "right", "hub", "source"], timeout=SOON)
+    assert await ask(sdk, "alice", "bob") == ["found", "found"]
+    assert len(set(at_source)) == 2
 
 
 async def test_a_recursion_is_refused_whatever_the_threads(sdk: Sdk) -> None:
