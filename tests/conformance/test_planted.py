@@ -33,7 +33,19 @@ FAULTS = {
     ),
 }
 """The block of SQL, what it says, and what it says with the fault."""
-BESIDE = ("serve", "wait", "remove_wait", "take", "take_notices", "end", "end_again", "end_process", "redrive", "close")
+BESIDE = (
+    "answer",
+    "serve",
+    "wait",
+    "remove_wait",
+    "take",
+    "take_notices",
+    "end",
+    "end_again",
+    "end_process",
+    "redrive",
+    "close",
+)
 BESIDE_THREADS = ("serve", "remove_wait", "take_notices", "end_again", "end_process", "redrive", "close", "advance")
 """Rules that would take most of the steps, and have nothing to do with it."""
 
