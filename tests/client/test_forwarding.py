@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from agent_messaging import (
     AgentNotFoundError,
     ConversationEndedError,
     ConversationTimeoutError,
+    FinalAnswer,
     HandlerError,
     InvalidArgumentError,
     MailboxFullError,
@@ -418,4 +419,29 @@ async def test_parts_of_the_new_agent_are_read_too(make_sdk: MakeSdk) -> None:
     stream = alice.conversation.ask("alice", "bob", "?", timeout=SOON)
     assert [part async for part in stream] == [0, 1, 2]
     assert await stream.answer == "whole"
+    await nothing_is_left(alice, bob, carol)
+
+
+async def test_a_generator_passes_it_on_and_just_ends(make_sdk: MakeSdk, caplog: pytest.LogCaptureFixture) -> None:
+    """What it has yielded is no answer that it would have returned, so there is nothing to warn of."""
+    alice, bob, carol = await three(make_sdk)
+    await serve(carol, alice, "carol", Clerk(lambda message, context: "carol"))
+    await bob.wait_until_served(["carol"], timeout=SOON)
+    ended = asyncio.Event()
+
+    async def in_parts(message: Any, context: MessageContext) -> AsyncIterator[Any]:
+        yield "one moment"
+        await context.forward("carol")
+        if message == "with an answer":
+            yield FinalAnswer("mine")
+        ended.set()
+
+    await serve(bob, alice, "bob", in_parts)
+    for message, warnings in (("without", 0), ("with an answer", 1)):
+        ended.clear()
+        assert await ask(alice, "alice", "bob", message) == "carol"
+        if not warnings:
+            await asyncio.wait_for(ended.wait(), SOON)
+        await eventually(lambda: not bob._started().claims.running, SOON)
+        assert len([line for line in caplog.messages if "had passed on" in line]) == warnings
     await nothing_is_left(alice, bob, carol)

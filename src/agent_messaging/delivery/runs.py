@@ -165,7 +165,8 @@ class Runs(Service):
         if delivery.kind is Kind.TURN:
             return await self._take_turn(run)
         try:
-            answer = self._answer(delivery, await self._call(run))
+            result = await self._call(run)
+            answer = None if _is_sent(run, result) else self._answer(delivery, result)
         except (KeyboardInterrupt, SystemExit):
             raise  # it ends the loop, and its process as a rule
         except UnreadableError as error:
@@ -363,6 +364,14 @@ def _give_up(run: Run, task: asyncio.Task[object], is_gone: bool) -> None:
         run.is_given_up = True
         run.is_moot = run.is_moot or is_gone
         task.cancel()
+
+
+def _is_sent(run: Run, result: object) -> bool:
+    """Whether it is only the list of the parts that a run has sent, which has passed its ask on: it answers nothing.
+
+    A generator cannot return None, as other handlers do then.
+    """
+    return run.has_passed_on and run.handler is not None and run.handler.yields and isinstance(result, list)
 
 
 def _is_over(run: Run, error: BaseException) -> bool:
