@@ -41,8 +41,6 @@ async def on_note(message, context):
         time.sleep(60)
     if message == "thread":
         await asyncio.to_thread(time.sleep, 60)
-    if message == "die":
-        os._exit(9)
     while message == "ignore":
         try:
             await asyncio.sleep(60)
@@ -378,6 +376,17 @@ def test_pauses_grow_while_a_process_dies_again_and_again(supervise: Any) -> Non
     assert served.end() == 0
 
 
+def test_a_process_that_exits_without_having_left_its_sdk_has_died_whatever_its_exit_code(supervise: Any) -> None:
+    """As by `sys.exit()` in a handler: a service that lost a process by each would be gone soon, with exit code 0."""
+    served = supervise(DIES.replace("9", "0"))
+    assert "ended with exit code 0 after" in served.until("It starts again in 0.5 s.")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
+    served = supervise(DIES.replace("os._exit(9)", """os.write(0, b'{"event": "closed"}' + bytes([10]))"""))
+    assert served.end() == 0
+    assert "has closed its SDK" in served.text
+
+
 def test_pauses_stay_the_longest_however_often_a_process_dies() -> None:
     """A store that is down for a night: a thousand deaths and more."""
     told: list[str] = []
@@ -431,7 +440,6 @@ def test_changes_while_a_program_is_loaded_or_has_lost_a_file_are_not_missed(sup
     served.until("LOADING FIRST")
     words.write_text(f"{text}'SECOND'\n")
     go.touch()
-    served.until("Serves FIRST")
     served.until("bobs_words.py has changed")
     served.until("Serves SECOND")
     words.unlink()  # as another branch is checked out

@@ -119,6 +119,8 @@ def _serve(ctx: click.Context, target: str, options: Options, place: str | None,
     if channel is not None:
         channel.watch()
     serve(sdk, started)
+    if channel is not None:
+        channel.tell_closed()
 
 
 def check_shared(sdk: AgentMessaging[Any], ctx: click.Context, processes: int) -> None:

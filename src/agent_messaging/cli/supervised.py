@@ -44,6 +44,10 @@ class Channel:
         """The program serves."""
         self._tell(event="ready")
 
+    def tell_closed(self) -> None:
+        """The SDK was left in order: the end of the process is no accident."""
+        self._tell(event="closed")
+
     def tell_files(self, error: BaseException | None = None) -> None:
         """The files of which the program is made, those in which it failed among them."""
         files = find_files(error) if self._tells_files else set()

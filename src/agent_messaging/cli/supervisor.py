@@ -48,6 +48,8 @@ class Process:
     """The same by the wall clock, as the times of files are."""
     is_ready: bool = False
     """It serves."""
+    has_closed: bool = False
+    """It has left its SDK in order."""
     deaths: int = 0
     """In a row, without having lived between them."""
     due_at: float | None = None
@@ -184,6 +186,9 @@ class Supervisor:
                 is_certain = stamp is None or not process.began_at_ns < stamp[0] <= time.time_ns()
                 process.files.setdefault(file, stamp if is_certain else None)
             return
+        if fact["event"] == "closed":
+            process.has_closed = True
+            return
         process.is_ready = True
         if not (self._has_served or self._stops or process.is_outdated):
             self._has_served = True
@@ -225,7 +230,7 @@ class Supervisor:
         process.channel, process.heard = ours, b""
         self._selector.register(ours, selectors.EVENT_READ, process)
         process.started_at, process.began_at_ns, process.due_at = now, began_at_ns, None
-        process.is_ready = process.is_outdated = False
+        process.is_ready = process.is_outdated = process.has_closed = False
         process.before, process.files = process.files, {}
 
     def _send(self, process: Process, number: int) -> None:
@@ -262,7 +267,7 @@ class Supervisor:
                 self._code = self._code or exit_code
         elif process.is_outdated:
             self._begin_anew()
-        elif code == 0:
+        elif code == 0 and process.has_closed:  # a handler that calls `sys.exit()` has not
             self._tell(f"{who} has closed its SDK.")
         elif not self._has_served:
             self._failed(process, who, how, exit_code)
