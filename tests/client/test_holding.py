@@ -16,6 +16,7 @@ from agent_messaging import (
     Invitation,
     MeetingEnd,
     MeetingNotFoundError,
+    MeetingStatus,
     MeetingTimeoutError,
     MessageContext,
     NotInitializedError,
@@ -292,6 +293,22 @@ async def test_a_host_that_ends_it_by_hand_ends_the_call(sdk: Sdk) -> None:
     holding, table = await hold_open(sdk, "bob")
     await sdk.meeting.end_meeting("alice", table.id)
     assert (await holding).reason is MeetingEnd.HOST_ENDED
+
+
+async def test_a_host_that_ends_it_just_before_its_start_ends_the_call(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk.register_meeting_handler("bob")(say_name)
+    wait_until_ready = sdk.meeting.wait_until_ready
+
+    async def wait_and_end(meeting_id: Any, timeout: float | None = None) -> MeetingStatus:
+        status = await wait_until_ready(meeting_id, timeout)
+        await sdk.meeting.end_meeting("alice", meeting_id)
+        return status
+
+    monkeypatch.setattr(sdk.meeting, "wait_until_ready", wait_and_end)
+    transcript = await sdk.meeting.hold("alice", ["bob"], "welcome", max_turns=3, timeout=SOON)
+    assert (transcript.reason, transcript.messages) == (MeetingEnd.HOST_ENDED, ())
 
 
 # --- attending by itself ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ...exceptions import (
     AgentNotFoundError,
     AgentNotInMeetingError,
     InvalidArgumentError,
+    MeetingStateError,
     MeetingTimeoutError,
 )
 from ...models import Kind, MeetingStatus, SpeakerSelection, T, Transcript
@@ -108,7 +109,7 @@ class MeetingHolding(MeetingPreparation[T]):
                 id = await asyncio.shield(creating)
                 await self._attend_here(str(id))
                 if await self.wait_until_ready(id, attend_timeout) is MeetingStatus.READY:
-                    await self.start_meeting(host_external_id, id, opening, next_speaker_external_id)
+                    await self._start(host_external_id, id, opening, next_speaker_external_id)
                 return await self.wait_until_ended(id)
         except BaseException as error:
             with contextlib.suppress(AgentMessagingError, builtins.TimeoutError):
@@ -130,6 +131,14 @@ class MeetingHolding(MeetingPreparation[T]):
                 # One that has left meanwhile, or was removed, is not waited for: the meeting is held without it.
                 with contextlib.suppress(AgentNotInMeetingError, AgentNotFoundError):
                     await self._act(meeting_id, Attend(agent.id), agent, before_start=True)
+
+    async def _start(self, host_external_id: str, id: UUID, opening: T | None, next_speaker: str | None) -> None:
+        """Start the meeting, unless somebody has ended it in the host's name."""
+        try:
+            await self.start_meeting(host_external_id, id, opening, next_speaker)
+        except MeetingStateError:
+            if (await self._get_meeting(id)).status is not MeetingStatus.ENDED:
+                raise
 
     async def _give_up(self, host_external_id: str, creating: asyncio.Future[UUID]) -> None:
         with contextlib.suppress(AgentMessagingError):
