@@ -22,6 +22,7 @@ from agent_messaging import (
 from agent_messaging.storage.assembly import rules
 from tests.client.meeting_support import Table, Watcher
 from tests.client.support import SOON, MakeSdk, Sdk
+from tests.support import eventually
 
 Bounds = dict[str, Any]
 
@@ -175,7 +176,9 @@ async def test_a_function_that_fails_lets_the_meeting_go_on(sdk: Sdk, caplog: py
     assert await reason(table) is MeetingEnd.MAX_TURNS
 
 
-async def test_a_function_that_hangs_lets_the_meeting_go_on(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_function_that_hangs_lets_the_meeting_go_on(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(rules, "SELECTION_LIMIT", 0.2)
     cancelled = asyncio.Event()
 
@@ -190,6 +193,8 @@ async def test_a_function_that_hangs_lets_the_meeting_go_on(sdk: Sdk, monkeypatc
     await table.speak("alice", "one")
     assert (await table.wait("bob")).number == 3
     await asyncio.wait_for(cancelled.wait(), SOON)
+    told = f"end_when of meeting {table.id} failed, the meeting goes on: TimeoutError"
+    await eventually(lambda: told in caplog.text)
     await table.end()
 
 

@@ -130,19 +130,19 @@ class Selection:
             return
         so_far, seated = await self._describe(meeting_id, turn)
         act: Act = Choose(turn.number, None)
+        asked, otherwise = "end_when", "the meeting goes on"
         try:
             # Behind the deadline an answer is of no use, and the next turn would wait for it.
             async with asyncio.timeout(turn.left):
                 if condition is not None and await self._is_met(meeting_id, condition, so_far):
                     act = Close(turn.number, MeetingEnd.END_WHEN)
                 elif selector is not None and turn.next_id is None:
+                    asked, otherwise = "the speaker selection", "the order decides"
                     act = await self._choose(turn, selector, so_far, seated)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancellation(error):
                 raise
-            logger.warning(
-                "the speaker selection of meeting %s failed, the order decides: %s", meeting_id, describe(error)
-            )
+            logger.warning("%s of meeting %s failed, %s: %s", asked, meeting_id, otherwise, describe(error))
         self.select(meeting_id)  # once more: whoever was chosen may have left meanwhile
         await self.act(meeting_id, act)
 
