@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from agent_messaging.storage.ports import (
     Answering,
     AppendOutcome,
     EndedAsk,
+    Forwarded,
     MutualWait,
+    NewForward,
     NewGroup,
     SessionLocked,
     Settling,
@@ -28,8 +31,12 @@ from agent_messaging.storage.ports import (
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.world import World, id_of, ids
 from tests.postgres.conftest import StoreMaker, execute
+from tests.support import eventually
 
 ROUNDS = 200
+WAITS_FOR_LOCK = """
+select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and state = 'active'
+"""
 Sides = Callable[[int], Awaitable[list[World]]]
 
 
@@ -451,3 +458,40 @@ async def test_many_asks_are_looked_at_in_one_statement(postgres_dsn: str, open_
     begun = time.monotonic()
     assert all(isinstance(outcome, Stored) for outcome in await world.append(*groups))
     assert time.monotonic() - begun < 2.0
+
+
+@pytest.mark.parametrize("how", ["given up", "its process ended"])
+async def test_an_ask_that_is_passed_on_while_its_end_waits_for_it_is_ended(
+    sides: Sides, postgres_dsn: str, how: str
+) -> None:
+    """Passing on gives the ask another delivery: who waits for the lock of the first one finds nothing there to end."""
+    world, other = await sides(2)
+    asker = new_id()
+    ask = await world.ask(owner=asker)
+    wanted = NewForward(ask, world.bob, world.carol, kept_id=new_id(), session_id=new_id(), claim=None)
+    locked, free = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Any) -> None:
+        await connection.execute("select from deliveries for update")
+        locked.set()
+        await free.wait()
+
+    async def until_waiting(number: int) -> None:
+        waiting = partial(execute, postgres_dsn, WAITS_FOR_LOCK)
+        await eventually(waiting, 5.0, until=lambda rows: len(rows) == number)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.store.engine.run(hold, write=True))  # type: ignore[attr-defined]
+        await locked.wait()
+        passing = tasks.create_task(world.store.forwarding.forward(wanted, owner=world.owner, now=world.start))
+        await until_waiting(1)
+        if how == "given up":
+            tasks.create_task(other.sessions.close_asks([ask], AskState.CANCELLED, now=world.start))
+        else:
+            tasks.create_task(other.store.processes.retire(asker))
+        await until_waiting(2)
+        free.set()
+    assert isinstance(passing.result(), Forwarded)
+    found = (await world.sessions.find_ended_asks([ask]))[ask]
+    assert found is not None
+    assert found.state is AskState.CANCELLED

@@ -48,8 +48,8 @@ async def follow(
 async def leave(connection: Connection, process_ids: Collection[str], now: datetime | None) -> None:
     """End what ended processes were waiting for: their waits, and their asks unless a repeat may join them."""
     ids = list(process_ids)
-    rows = await connection.fetch(_SQL["asks_cancel_of_processes"], ids, now)
-    await settle_deliveries(connection, [row["seq"] for row in rows], now)
+    while rows := await connection.fetch(_SQL["asks_cancel_of_processes"], ids, now):
+        await settle_deliveries(connection, [row["seq"] for row in rows if row["is_ended"]], now)
     await connection.execute(_SQL["waits_remove_of_processes"], ids)
 
 

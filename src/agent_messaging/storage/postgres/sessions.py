@@ -197,13 +197,19 @@ class PostgresSessions:
         ids = list(ask_ids)
 
         async def work(connection: Connection) -> list[AskRow]:
-            closed = await connection.fetch(_SQL["close_asks"], ids, str(state), now)
-            await asks.settle_deliveries(connection, [row["seq"] for row in closed], now)
-            rest = list(set(ids) - {row["ask_id"] for row in closed})
-            if rest and state is AskState.CANCELLED:
-                await connection.execute(_SQL["close_asks_unread"], rest)
-            ended_before = await self._fetch_asks(connection, "find_asks", "ask_id", rest)
-            return [_ask(row) for row in (*closed, *ended_before)]
+            found: list[Any] = []
+            left = ids
+            while left:
+                closed = await connection.fetch(_SQL["close_asks"], left, str(state), now)
+                await asks.settle_deliveries(connection, [row["seq"] for row in closed], now)
+                rest = list(set(left) - {row["ask_id"] for row in closed})
+                if rest and state is AskState.CANCELLED:
+                    await connection.execute(_SQL["close_asks_unread"], rest)
+                before = await self._fetch_asks(connection, "find_asks", "ask_id", rest)
+                found += [*closed, *(row for row in before if row["state"] != AskState.OPEN)]
+                # Passed on while this waited for its delivery, it has another one now.
+                left = [row["ask_id"] for row in before if row["state"] == AskState.OPEN]
+            return [_ask(row) for row in found]
 
         return await self._engine.run(work, write=True, repeatable=True)
 

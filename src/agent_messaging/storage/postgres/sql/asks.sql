@@ -412,15 +412,19 @@ where d.seq = any(array(select h.seq from held h))
 returning d.origin::text
 
 -- name: asks_cancel_of_processes
+-- One that is not ended by it was ended, or passed on, while this waited for its delivery.
 with held as materialized (
   select a.seq from asks a join deliveries d on d.seq = a.seq
   where a.state = 'open' and a.origin = any($1::text[]::uuid[]) and not a.keyed
   order by a.seq
   for update of d
+),
+ended as (
+  update asks a set state = 'cancelled', ended_at = coalesce($2::timestamptz, store_now())
+  from held h where a.seq = h.seq and a.state = 'open'
+  returning a.seq
 )
-update asks a set state = 'cancelled', ended_at = coalesce($2::timestamptz, store_now())
-from held h where a.seq = h.seq and a.state = 'open'
-returning a.seq
+select h.seq, h.seq in (select e.seq from ended e) as is_ended from held h
 
 -- name: waits_remove_of_processes
 delete from waits where process_id = any($1::text[]::uuid[])
