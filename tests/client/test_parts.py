@@ -211,6 +211,26 @@ async def test_nothing_is_sent_before_the_first_await(sdk: Sdk) -> None:
     assert await rows(sdk, "select * from messages") == []
 
 
+async def test_a_stream_is_used_on_the_loop_of_its_sdk(sdk: Sdk) -> None:
+    register_conversation_handler(agent="bob")(count)
+    begun, unbegun = ask(sdk, {"parts": 2}), ask(sdk, thread="other")
+    assert await anext(begun) == 0
+
+    async def use() -> None:
+        for stream in (begun, unbegun):
+            with pytest.raises(EventLoopError):
+                await anext(stream)
+            with pytest.raises(EventLoopError):
+                await stream.answer
+            with pytest.raises(EventLoopError):
+                await stream.aclose()
+
+    await asyncio.to_thread(lambda: asyncio.run(use()))
+    assert await anext(begun) == 1
+    assert await begun.answer == "counted"
+    assert len(await rows(sdk, "select * from asks")) == 1
+
+
 @pytest.mark.parametrize("how", ["break", "cancel", "close", "with"])
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_whoever_leaves_gives_the_ask_up(make_sdk: MakeSdk, how: str, elsewhere: bool) -> None:

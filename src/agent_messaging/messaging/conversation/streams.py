@@ -53,6 +53,7 @@ class AskStream(Generic[P, R]):
         return self
 
     async def __anext__(self) -> P:
+        self._ask.engine.check_loop()
         self._reading = asyncio.current_task()
         task = self._task or self._begin(with_parts=True)
         if self._reader is None:
@@ -82,6 +83,7 @@ class AskStream(Generic[P, R]):
 
     async def aclose(self) -> None:
         """Give the ask up, unless it has ended; if it was not sent yet, it is not sent any more. Idempotent."""
+        self._ask.engine.check_loop()
         self._is_closed = True
         task = self._give_up()
         if task is not None and not task.done():
@@ -116,6 +118,7 @@ class AskStream(Generic[P, R]):
         return self._task
 
     async def _wait(self) -> R:
+        self._ask.engine.check_loop()
         task = self._task or self._begin(with_parts=False)
         if self._reader is not None and self._reading is asyncio.current_task():
             self._reader.close()
