@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
-
-_UUID7 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 class Uuid7Source:
@@ -64,8 +61,3 @@ def uuid7(*, spare_bits: int = 0) -> str:
             the caller's to give away.
     """
     return _source.next(spare_bits)
-
-
-def is_uuid7(text: str) -> bool:
-    """Whether a text has the form of the ids that `uuid7` makes."""
-    return _UUID7.fullmatch(text) is not None

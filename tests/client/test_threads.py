@@ -26,7 +26,10 @@ from tests.support import eventually
 ASKERS = 20
 
 
-async def test_twenty_askers_of_a_front_agent_that_asks_billing_are_all_answered(make_sdk: MakeSdk) -> None:
+@pytest.mark.parametrize("thread", [None, "support"])
+async def test_twenty_askers_of_a_front_agent_that_asks_billing_are_all_answered(
+    make_sdk: MakeSdk, thread: str | None
+) -> None:
     """As a web server has it: two processes serve, and every customer asks at the same time."""
     sdk, other = await make_sdk(handler_concurrency=ASKERS), await make_sdk(handler_concurrency=ASKERS)
     customers = [f"customer-{number}" for number in range(ASKERS)]
@@ -49,7 +52,9 @@ async def test_twenty_askers_of_a_front_agent_that_asks_billing_are_all_answered
     sdk.register_handler("front")(front)
     other.register_handler("billing")(billing)
     await sdk.wait_until_served(["front", "billing"], timeout=SOON)
-    asks = [ask(sdk, name, "front", {"account": at}, timeout=SOON * 3) for at, name in enumerate(customers)]
+    asks = [
+        ask(sdk, name, "front", {"account": at}, timeout=SOON * 3, thread=thread) for at, name in enumerate(customers)
+    ]
     assert await asyncio.gather(*asks) == [f"{name} owes {at * 2}" for at, name in enumerate(customers)]
     assert set(await states_of_asks(sdk)) == {"replied"}
     sessions = await sdk.conversation.get_active_sessions("billing")
@@ -137,13 +142,10 @@ async def test_a_run_sends_in_its_own_thread_and_asks_in_one_named_after_its_mes
 
     sdk.register_handler("bob")(bob)
     sdk.register_handler("carol")(carol)
-    message, thread, _ = await ask(sdk, "alice", "bob", "in x", thread="x")
-    assert (message, thread) == ("in x", "x")
-    ids = await rows(sdk, "select id from messages where content = '\"in main\"'")
-    assert ids == []
-    message, thread, _ = await ask(sdk, "alice", "bob", "in main")
-    asked = await rows(sdk, "select m.id from messages m where m.content = '\"in main\"' order by m.seq limit 1")
-    assert (message, thread) == ("in main", str(asked[0][0])), "named after alice's message"
+    for message, named in (("in x", "x"), ("in main", None)):
+        answer, thread, _ = await ask(sdk, "alice", "bob", message, thread=named)
+        asked = await rows(sdk, f"select m.id from messages m where m.content = '\"{message}\"' order by m.seq limit 1")
+        assert (answer, thread) == (message, str(asked[0][0])), "named after alice's message"
     await eventually(lambda: len(seen), SOON, until=lambda count: count == 6)
     assert ("note on in x", "x") in seen
     assert ("note on in main", None) in seen

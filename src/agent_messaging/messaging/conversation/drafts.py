@@ -12,7 +12,7 @@ from ...config import MessagingConfig
 from ...delivery.current import current_delivery, current_message, is_in_handler
 from ...delivery.engine import Engine
 from ...delivery.names import AgentName
-from ...ids import is_uuid7, uuid7
+from ...ids import uuid7
 from ...models import Kind, SessionType
 from ...payloads import annotation_of, checksum, encode, encode_metadata, fingerprint
 from ...storage.ports import MAIN, Answering, NewDelivery, NewGroup
@@ -159,13 +159,10 @@ def make_draft(
 def thread_of_run(*, is_ask: bool = False) -> str:
     """The thread of the run that the caller is in: that of the message which it handles.
 
-    In the main thread the asks of a run have one that is named after the message, so that runs side by side may ask the
-    same agent. So they have in a thread that is itself named after a message: an agent that was asked on the way by two
-    others, for one message, has two runs in threads of that name, and may ask a third agent in both.
+    The asks of a run are in one that is named after the message, so that runs side by side may ask the same agent,
+    also where their askers chose the same name for their threads.
     """
     delivery = current_delivery()
     if delivery is None:
         return MAIN
-    if is_ask and (delivery.thread == MAIN or is_uuid7(delivery.thread)):
-        return delivery.message_id
-    return delivery.thread
+    return delivery.message_id if is_ask else delivery.thread

@@ -89,8 +89,8 @@ class ConversationQuestions(ConversationCalls[T]):
                 handler returned if it ran in this process, else the SDK's type parameter if it fits, else plain JSON.
             thread: The name of the conversation, 1 to 255 characters as of external ids. The two agents may have
                 several side by side, and the sender one open ask in each. None is their main thread; in a handler's run
-                it is the thread of the message that is handled, but where nobody named that, one named after the
-                message, so that runs side by side ask without hindering each other.
+                it is one named after the message that is handled, so that runs side by side ask without hindering each
+                other.
             wait_for_session: True queues behind an open ask of the same sender to the same recipient in the thread,
                 within the timeout, instead of refusing.
             idempotency_key: 1 to 255 characters, among this sender's asks.
