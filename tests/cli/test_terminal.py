@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -25,6 +26,18 @@ pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 INTERRUPT = "Ctrl-C"
+
+
+def test_a_command_runs_in_any_thread_and_leaves_signals_as_they_were(acme: str, cli: Cli) -> None:
+    """As in a program that calls commands itself, whose Ctrl-C is whatever that program wants."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        with ThreadPoolExecutor() as threads:
+            assert threads.submit(cli, "org", "list").result().exit_code == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    cli("run", "no_such_module:sdk", check=2)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def at_a_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:

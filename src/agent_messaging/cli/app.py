@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -113,7 +114,10 @@ class App(Group):
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Within, Ctrl-C raises `KeyboardInterrupt`, where it otherwise ends the process by itself (`cli/entry.py`)."""
-    is_entered = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    is_entered = (
+        threading.current_thread() is threading.main_thread()  # others change nothing about signals, and hear none
+        and signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    )
     if is_entered:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

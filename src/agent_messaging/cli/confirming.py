@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 import click
@@ -41,7 +42,8 @@ def _interruptible() -> Iterator[None]:
     when the answer has come.
     """
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # somebody has other plans
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        # Somebody has other plans; and only the main thread may change them.
         yield
         return
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -54,9 +54,10 @@ def run(ctx: click.Context, target: str, processes: int | None, reload: bool, pl
     options = get_options(ctx)
     if options.url is not None:
         raise click.UsageError("The program chooses its store: leave out --url, or set the environment.", ctx)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if (before := signal.getsignal(signal.SIGINT)) is signal.default_int_handler:
         # Until the SDK hears it, Ctrl-C ends the process: as an exception it can be lost while modules are loaded.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        ctx.call_on_close(lambda: signal.signal(signal.SIGINT, before))
     if place is None and (processes is not None or reload):
         from .supervisor import Supervisor
 
