@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict, TypeVar
@@ -176,6 +177,26 @@ async def test_in_one_process_the_answer_has_the_class_that_was_sent_and_is_a_fr
     assert answered == made
     assert type(answered) is type(made)
     assert answered is not made or isinstance(made, str)
+
+
+async def test_the_answer_has_its_class_also_where_a_look_at_the_store_finds_it_first(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = sdk._started()
+    deliveries, asks = engine.dispatcher.deliveries, engine.asks
+    settle, is_found = deliveries.settle, asyncio.Event()
+
+    async def settle_and_look(*arguments: Any, **options: Any) -> Any:
+        settled = await settle(*arguments, **options)
+        asks.look()  # as for a ring that comes between the commit and its answer
+        await is_found.wait()
+        return settled
+
+    monkeypatch.setattr(deliveries, "settle", settle_and_look)
+    sdk.register_handler("bob")(lambda message, context: Point(1, 2))
+    answered = await sdk.conversation.send_and_wait("alice", "bob", "?")
+    is_found.set()
+    assert answered == Point(1, 2)
 
 
 async def test_the_handlers_annotation_decides_what_it_is_given(sdk: Sdk) -> None:

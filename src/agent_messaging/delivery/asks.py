@@ -186,7 +186,7 @@ class Asks(Service):
     ) -> None:
         try:
             rows = await self.sessions.close_asks(ids, state)
-            found = {row.ask_id: outcome_of(row) for row in rows}
+            found = {row.ask_id: self._outcome_of(row) for row in rows}
         except Exception as error:
             for id in ids:
                 fail(futures[id], _own(error))
@@ -209,7 +209,13 @@ class Asks(Service):
 
     async def _find(self, ids: list[str]) -> dict[str, AskOutcome | None]:
         found = await self.sessions.find_ended_asks(ids)
-        return {id: None if row is None else outcome_of(row) for id, row in found.items()}
+        return {id: None if row is None else self._outcome_of(row) for id, row in found.items()}
+
+    def _outcome_of(self, row: AskRow) -> AskOutcome:
+        """The outcome as the row has it, with the type of an answer that was made here and has just been stored."""
+        written = None if row.answer is None else self._written.get(row.answer.message_id)
+        outcome = outcome_of(row)
+        return outcome if written is None else replace(outcome, annotation=written.annotation)
 
 
 def outcome_of(row: AskRow) -> AskOutcome:
