@@ -167,7 +167,8 @@ async def test_e59_e63_the_calls_of_meetings_in_their_older_form(twice: Callable
             "alice: {'text': \"Welcome everyone! Let's begin.\"}",
             "bob: {'text': 'I think we should...'}",
             "charlie: {'type': 'participant_left', 'agent': 'charlie', 'how': 'left'}",
-            "alice: {'type': 'meeting_ended', 'host': 'alice', 'message': 'The host ended the meeting.'}",
+            "alice: {'type': 'meeting_ended', 'host': 'alice', 'reason': 'host_ended', "
+            "'message': 'The host ended the meeting.'}",
         ]
         assert [await asyncio.wait_for(spoken.get(), waits) for _ in range(2)] == [
             "alice: Welcome everyone! Let's begin.",

@@ -91,7 +91,9 @@ async def enter(calls: Sequence[Call]) -> None:
         if len(calls) == 1:
             await first.prepare()
         else:
-            await asyncio.gather(*(call.prepare() for call in calls))
+            for error in await asyncio.gather(*(call.prepare() for call in calls), return_exceptions=True):
+                if error is not None:
+                    raise error
         for call in calls:
             call.enter()
 

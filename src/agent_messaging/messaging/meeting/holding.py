@@ -18,6 +18,7 @@ from ...exceptions import (
     MeetingStateError,
     MeetingTimeoutError,
 )
+from ...futures import outlive
 from ...models import Kind, MeetingStatus, SpeakerSelection, T, Transcript
 from ...storage.assembly.terms import Attend
 from .. import analytics
@@ -106,7 +107,7 @@ class MeetingHolding(MeetingPreparation[T]):
         )
         try:
             async with asyncio.timeout(timeout):
-                id = await asyncio.shield(creating)
+                id = await outlive(creating)
                 await self._attend_here(str(id))
                 if await self.wait_until_ready(id, attend_timeout) is MeetingStatus.READY:
                     await self._start(host_external_id, id, opening, next_speaker_external_id)
