@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_messaging.cli.demo.crew import Crew
 from agent_messaging.cli.demo.quickstart import NEXT, SCRIPT
 from tests.cli.conftest import Cli, Start
 
@@ -80,3 +83,32 @@ def test_its_script_runs_twice_and_what_it_says_to_run_next(cli: Cli, tmp_path: 
             arguments += ["--timeout", "10ms"]
         cli(*arguments)
     assert "Tea at four?" in cli("inbox", "bob").out
+
+
+async def test_no_worker_outlives_a_crew_whose_end_is_interrupted(tmp_path: Path) -> None:
+    """The demo removes the folder of the store then, of which a worker that is yet to open it would complain."""
+    crew = Crew(str(tmp_path / "demo.db"))
+    for name in ("one", "two"):
+        await crew.start(name)
+    for worker in crew.workers:
+        worker.child.send_signal(signal.SIGSTOP)  # it would take long to leave
+    ending = asyncio.create_task(crew.end())
+    await asyncio.sleep(0)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert [worker.child.returncode for worker in crew.workers] == 2 * [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_worker_complains_of_a_store_that_is_gone_unless_the_demo_is_gone_too(is_left: bool, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "agent_messaging.cli.demo.worker", str(tmp_path / "gone" / "demo.db")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as worker:
+        assert worker.stdin is not None
+        assert worker.stderr is not None
+        if is_left:
+            worker.stdin.close()
+        told = worker.stderr.read()
+        assert ("does not exist" in told, worker.wait()) == ((False, 0) if is_left else (True, 1))
+        assert bool(told) is not is_left

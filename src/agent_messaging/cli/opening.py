@@ -84,16 +84,43 @@ def use(options: Options, call: Callable[[AgentMessaging], Coroutine[Any, Any, T
 
 
 def run(options: Options, work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine; SIGTERM ends it as Ctrl-C does, so that the SDK leaves the store in order."""
+    """Run a command's coroutine; SIGTERM ends it as Ctrl-C does, so that the SDK leaves the store in order.
+
+    A second Ctrl-C interrupts the leaving as well, and a third one ends the process by the signal itself.
+    """
     main = _until_terminated(work)
     try:
         import asyncio
+        import inspect
 
-        with _logging(options):
-            return asyncio.run(main)
+        with _logging(options), contextlib.ExitStack() as closing, asyncio.Runner() as runner:
+            try:
+                return runner.run(main)
+            finally:
+                if inspect.getcoroutinestate(main) != inspect.CORO_CLOSED:
+                    closing.enter_context(_interrupted_by_the_signal_itself())
     finally:  # Ctrl-C may come before they have begun
         main.close()
         work.close()
+
+
+@contextlib.contextmanager
+def _interrupted_by_the_signal_itself() -> Iterator[None]:
+    """Within, Ctrl-C ends the process: a `KeyboardInterrupt` would leave tasks behind, which complain of it."""
+    import signal
+    import threading
+
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if is_ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import sys
 import time
 from typing import Any
@@ -56,5 +57,14 @@ async def serve(path: str) -> None:
         loop.remove_reader(sys.stdin.fileno())
 
 
+def main() -> None:
+    """Serve. A demo that was interrupted has perhaps removed the store already: what fails then is told to nobody."""
+    try:
+        asyncio.run(serve(sys.argv[1]))
+    except Exception:
+        if not select.select([sys.stdin], [], [], 0)[0]:  # as above: readable means closed
+            raise
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    main()
