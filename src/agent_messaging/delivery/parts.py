@@ -74,11 +74,13 @@ class Parts(Service):
         self._writing.request()
 
     async def _write(self) -> None:
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         ready = [(sender, sender.batch()) for sender in self._senders if sender.next_at <= now]
         due = take(ready, lambda one: sum(part.size for part in one[1].parts), most=AT_ONCE, most_bytes=MAX_BYTES)
         if not due:
             return
+        now = loop.time()  # many parts take milliseconds to put together: the pause begins with the write itself
         for sender, _ in due:
             sender.next_at = now + self.pause
         outcomes = [*zip(due, await do_apart(self.store.write, [batch for _, batch in due]), strict=True)]
