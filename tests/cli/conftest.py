@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,8 +59,15 @@ def cli() -> Cli:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a command line as a process of its own; those still running are killed at the end."""
+    """Starts a command line as a process of its own; those still running are killed at the end.
+
+    Under `nohup` SIGHUP is ignored, which every child inherits: programs under test would not hear it. What is handled
+    instead of ignored has its default action in a child, while the tests themselves still go on without a terminal.
+    """
     started: list[subprocess.Popen[str]] = []
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
     def popen(*arguments: str, module: str = "agent_messaging.cli.main", **how: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -74,6 +82,7 @@ def start() -> Iterator[Start]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(params=SHARED)

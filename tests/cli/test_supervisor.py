@@ -252,6 +252,28 @@ def test_a_second_signal_ends_the_draining_and_a_blocked_loop_without_counting_a
 
 
 @on_sqlite
+def test_under_nohup_a_closed_terminal_stops_nothing_and_sigterm_still_does(
+    acme: str, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESSAGING_DRAIN_TIMEOUT", "30")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from `nohup`
+    try:
+        served = serve("--processes", "1")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    pids = served.until_started(1)
+    for pid in (served.process.pid, pids[1]):
+        os.kill(pid, signal.SIGHUP)
+    time.sleep(0.3)  # in which a stop would show, and which sets the next signal apart
+    noted = send(acme, "note")
+    served.until("BEGUN note")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0, served.text
+    assert look(acme, noted) == ("done", 1), served.text
+    assert served.text.count("Stopping") == 1
+
+
+@on_sqlite
 def test_bare_handlers_serve_every_agent_and_what_they_have_begun_does_not_keep_the_process(
     acme: str, serve: Any, program: Path
 ) -> None:
