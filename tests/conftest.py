@@ -40,11 +40,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if _backend(item) not in (None, *chosen)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in set(others)]
+    if left_out := _sample(items):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     items.sort(key=lambda item: not item.path.is_relative_to(_HERE / "processes"))
     for item in items:
         if item.path.is_relative_to(_HERE):
             unit = item.path.is_relative_to(_HERE / "unit")
             item.add_marker(pytest.mark.unit if unit else pytest.mark.integration)
+
+
+def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The cases that this run leaves out of the tests that are marked as sampled; TESTS_ALL=1 leaves out none."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled") is not None:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out: list[pytest.Item] = []
+    for name, several in cases.items():
+        [number] = several[0].get_closest_marker("sampled").args  # type: ignore[union-attr]
+        if len(several) > number and os.environ.get("TESTS_ALL") != "1":
+            dice = random.Random(f"{os.environ['TESTS_SEED']} {name}")
+            left_out += dice.sample(several, len(several) - number)
+    return left_out
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell the seed with which the sampled tests were chosen."""
+    terminalreporter.write_line(f"sampled with TESTS_SEED={os.environ['TESTS_SEED']}; TESTS_ALL=1 runs every case")
 
 
 def _backend(item: pytest.Item) -> str | None:

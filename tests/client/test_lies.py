@@ -1,7 +1,7 @@
 """Rows that lie, whoever wrote them: each stops nothing but itself, and a check of the store names it.
 
 The table of (table, column, lie) is sampled with a seed that the test id shows (TESTS_SEED repeats it);
-TESTS_ALL_LIES=1 runs all.
+TESTS_ALL=1 runs all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.support import eventually
 SAMPLE = 8
 """Lies of each store that are told in one run, beside those that were found once."""
 SEED = int(os.environ["TESTS_SEED"])
-ALL = os.environ.get("TESTS_ALL_LIES") == "1"
+ALL = os.environ.get("TESTS_ALL") == "1"
 
 
 @dataclass(frozen=True, slots=True)

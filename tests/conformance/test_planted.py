@@ -109,6 +109,7 @@ THREAD_FAULTS = (
 )
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_passing_on_is_found(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     block, right, wrong = FAULTS[fault]
@@ -118,6 +119,7 @@ def test_a_fault_in_passing_on_is_found(monkeypatch: pytest.MonkeyPatch, fault: 
     find_a_fault(without=BESIDE)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("plant", THREAD_FAULTS)
 def test_a_fault_in_threads_is_found(monkeypatch: pytest.MonkeyPatch, plant: Plant) -> None:
     plant(monkeypatch)

@@ -89,6 +89,7 @@ async def frozen(lab: Lab) -> None:
     lab.resume(victim)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("plant", "scenario", "invariant"),
     [
@@ -192,6 +193,7 @@ async def met_frozen(lab: Lab) -> None:
     await end_meeting(lab, meeting)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("plants", "scenario", "invariant"),
     [
@@ -227,6 +229,7 @@ async def test_a_bug_of_asks_and_meetings_is_found(
         assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("scenario", [asked, given_up, passed_on, streamed, met, met_briefly, met_frozen])
 async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Path, scenario: Scenario) -> None:
     async with make_lab(tmp_path, scenario) as lab:
@@ -236,6 +239,7 @@ async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Pat
         await lab.judge(timeout=30.0)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("scenario", [steady, published, crowded, failing, killed, crossed, frozen])
 async def test_without_a_bug_nothing_is_found(tmp_path: Path, scenario: Scenario) -> None:
     async with make_lab(tmp_path, scenario) as lab:
