@@ -19,6 +19,8 @@ MAX_ATTEMPTS = 3
 MAILBOX = 20
 LIMITS = {"max_attempts": MAX_ATTEMPTS, "mailbox": MAILBOX}
 MESSAGING = {"max_attempts": MAX_ATTEMPTS, "retry_delay": 0.01, "retry_max_delay": 0.01, "handler_timeout": 60.0}
+DRAINED = 12.0
+"""Seconds, more than it takes, in which deliveries end. The late answer of `asked`, which nobody reads, never does."""
 NEVER_DRAINED = ("patient", "deaf_to_death", "reusing")
 """Bugs that leave a delivery open for ever."""
 Scenario = Callable[[Lab], Awaitable[None]]
@@ -113,7 +115,7 @@ async def test_a_planted_bug_is_found(tmp_path: Path, plant: str, scenario: Scen
     async with make_lab(tmp_path, scenario, plants=[plant]) as lab:
         await lab.register("alice", "bob")
         await scenario(lab)
-        report = await lab.report(timeout=1.0 if plant in NEVER_DRAINED else 30.0)
+        report = await lab.report(timeout=1.0 if plant in NEVER_DRAINED else DRAINED)
         assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
 
 
@@ -225,7 +227,7 @@ async def test_a_bug_of_asks_and_meetings_is_found(
         if scenario in (asked, given_up, passed_on, streamed):
             await lab.register("alice", "bob", "carol")
         await scenario(lab)
-        report = await lab.report(timeout=1.0 if plants[-1] in ("timeless", "untold", "keeping") else 30.0)
+        report = await lab.report(timeout=1.0 if plants[-1] in ("timeless", "untold", "keeping") else DRAINED)
         assert invariant in {violation.invariant for violation in report.violations}, lab.describe()
 
 
@@ -236,7 +238,7 @@ async def test_without_a_bug_nothing_is_found_of_asks_and_meetings(tmp_path: Pat
         if scenario in (asked, given_up, passed_on, streamed):
             await lab.register("alice", "bob", "carol")
         await scenario(lab)
-        await lab.judge(timeout=30.0)
+        await lab.judge(timeout=DRAINED)
 
 
 @pytest.mark.sampled(3)
@@ -245,7 +247,7 @@ async def test_without_a_bug_nothing_is_found(tmp_path: Path, scenario: Scenario
     async with make_lab(tmp_path, scenario) as lab:
         await lab.register("alice", "bob")
         await scenario(lab)
-        await lab.judge(timeout=30.0)
+        await lab.judge(timeout=DRAINED)
 
 
 def make_lab(folder: Path, scenario: Scenario, **settings: Any) -> Lab:
