@@ -216,7 +216,9 @@ async def test_a_meeting_ends_by_itself_under_random_kills(make_lab: MakeLab) ->
         report = await lab.judge()
 
         assert report.turn_violations == 0
-        assert transcript.reason == ("max_turns" if transcript.turns == 40 else "max_duration")
+        # Its time may also run out in its fortieth turn.
+        assert transcript.turns <= 40
+        assert transcript.reason == "max_duration" or (transcript.reason, transcript.turns) == ("max_turns", 40)
 
 
 async def test_its_time_that_ran_out_while_nobody_was_there_ends_it_once(make_lab: MakeLab) -> None:
