@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple, get_args, get_origin
 
 import typing_extensions
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel
 
 from ..exceptions import PayloadError
 from .annotations import Late, is_plain
@@ -146,8 +146,8 @@ def _fit(decoder: Decoder, content: str, value: Any, member: Any, members: int) 
 
 def _compare(value: Any, made: Any) -> tuple[int, int, int]:
     """How many keys of the payload were ignored, how many fields it lacks (both at any depth), and how many it has."""
-    if isinstance(made, RootModel):
-        ignored, missing, taken = _compare(value, made.root)
+    if isinstance(made, BaseModel) and made.__pydantic_root_model__:  # importing `RootModel` would slow each start
+        ignored, missing, taken = _compare(value, vars(made)["root"])
         return ignored, missing, max(taken, 1)
     ignored = missing = taken = 0
     pairs: list[tuple[Any, Any]] = []
