@@ -7,13 +7,14 @@ text, so a damaged body is never shown as if it were genuine.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from pydantic_core import from_json
 
 from .exceptions import PayloadError, StorageCorruptError
 from .payloads import MISSING, Decoder, checksum
+from .records import dataclass
 
 logger = logging.getLogger("agent_messaging.delivery")
 

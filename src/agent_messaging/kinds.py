@@ -5,8 +5,9 @@ It imports nothing of the package, so the command line has the words at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
+
+from .records import dataclass
 
 
 class HandlerContext(Enum):

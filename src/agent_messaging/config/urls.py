@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 from urllib.parse import urlsplit
 
 from ..exceptions import ConfigurationError
+from ..records import dataclass
 
 SQLITE_FILE = "agent_messaging.db"
 """The store when nothing is configured, in the working directory."""

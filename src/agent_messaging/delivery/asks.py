@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError,
 from ..futures import fail
 from ..models import AskState
 from ..payloads import MISSING
+from ..records import dataclass
 from ..single_flight import SingleFlight
 from ..storage.batches import pages
 from ..storage.ports import AnswerRow, AskRow, EndedAsk, SessionStore

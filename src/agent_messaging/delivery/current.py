@@ -9,10 +9,11 @@ import contextlib
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..handlers.registry import Handler
 from ..models import Kind
+from ..records import dataclass
 from ..storage.ports import ClaimedDelivery, TurnRef
 from .abandonment import Abandonment
 from .stations import Station, Stations

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ..exceptions import AgentNotFoundError, DatabaseError, OrganizationNotFoundError, OutcomeUnknownError
 from ..models import Agent, Organization
+from ..records import dataclass
 from ..storage.ports import DirectoryStore
 
 R = TypeVar("R")
@@ -189,5 +188,7 @@ class Names:
 
 
 def _closest(wanted: str, known: list[str]) -> tuple[str, ...]:
+    import difflib  # only errors need it
+
     folded = {name.casefold(): name for name in known}
     return tuple(folded[match] for match in difflib.get_close_matches(wanted.casefold(), list(folded), n=3))

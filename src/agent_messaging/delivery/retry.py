@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from pydantic_core import ValidationError
 
 from ..handlers.running import UnreadableError
 from ..payloads import problems_of
+from ..records import dataclass
 from ..storage.ports import Settling
 
 MAX_REASON_LENGTH = 500

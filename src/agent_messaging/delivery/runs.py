@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
 from ..models import Kind
 from ..payloads import Decoder, annotation_of, checksum, encode
+from ..records import dataclass
 from ..single_flight import SingleFlight
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
 from .abandonment import Abandonment

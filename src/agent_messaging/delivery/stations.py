@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..handlers.registry import Handlers
 from ..models import Kind
+from ..records import dataclass
 from ..storage.ports import ClaimRequest
 from .names import AgentName, Names
 from .serving import Serving

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, get_args, get_origin
 from uuid import UUID
@@ -17,6 +17,7 @@ from ..event_data import EVENT_DATA_MODELS
 from ..exceptions import InvalidArgumentError
 from ..models import MeetingEvent, MeetingEventPayload, MeetingEventType, ParticipantStatus
 from ..payloads import MISSING, Decoder, Late, problems_of
+from ..records import dataclass
 from .annotations import handler_annotation
 from .functions import check_function, fits, function_name, own_signature
 

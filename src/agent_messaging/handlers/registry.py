@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, TypeVar, overload
 
 from ..arguments import check_external_id, check_flag, check_timeout, refuse
 from ..exceptions import InvalidArgumentError
 from ..models import HandlerContext, MessageContext
 from ..payloads import find_clash, identity_of, name_of
+from ..records import dataclass
 from .annotations import handler_annotation
 from .functions import check_handler, function_name, is_async_generator_function, is_coroutine_function
 

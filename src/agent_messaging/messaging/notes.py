@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +10,7 @@ from ..arguments import check_given, check_schedule
 from ..config import MessagingConfig
 from ..models import Kind
 from ..payloads import checksum, encode, encode_metadata, fingerprint
+from ..records import dataclass
 from ..storage.ports import NewDelivery, NewGroup, Publication
 from .posting import check_options
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 from ..arguments import check_external_id, refuse
@@ -19,6 +18,7 @@ from ..exceptions import (
     NoHandlerRegisteredError,
     TooManySubscribersError,
 )
+from ..records import dataclass
 from ..storage.ports import (
     AppendOutcome,
     Duplicate,

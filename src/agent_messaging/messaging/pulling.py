@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Generic
 
@@ -15,6 +15,7 @@ from ..delivery.retry import MAX_REASON_LENGTH, describe
 from ..exceptions import ClaimLostError, NotInitializedError
 from ..handlers.running import UnreadableError, decode_delivery, make_context
 from ..models import Kind, MessageContext, T
+from ..records import dataclass
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement, Settling
 
 MAX_LIMIT = 1_000

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from ..records import dataclass
 from .assembly.terms import Act
 from .batches import size_of
 from .ports import Claim, NewSpeech

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..models import AskState, Kind
+from ..records import dataclass
 from .circles import Place, Staff, WaitingAsk, find_circle
 from .mailboxes import MailboxGauge, find_full
 from .ports import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -27,6 +26,7 @@ from ..models import (
     SpeakerSelection,
     TurnEnd,
 )
+from ..records import dataclass
 from .assembly.terms import Purpose
 
 Rule = Callable[[Any], bool]

@@ -7,9 +7,9 @@ the same id and with the same deadline, and a copy of the message stays where it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..models import AskState, DeliveryState
+from ..records import dataclass
 from .admission import Graph, GraphMissing
 from .circles import Place, WaitingAsk, find_circle
 from .ports import (

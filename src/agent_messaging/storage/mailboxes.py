@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
+from ..records import dataclass
 from .ports import NewGroup
 
 _SHARE = 64

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 
 from ..exceptions import SchemaVersionError
+from ..records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

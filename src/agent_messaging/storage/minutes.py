@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any
 
 from ..ids import uuid7
 from ..models import DeliveryState, Kind, MeetingStatus, MessageType, ParticipantStatus
 from ..payloads import checksum
+from ..records import dataclass
 from .acts import Wanted
 from .admission import Use, judge_repeat
 from .assembly.rules import decide

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..records import dataclass
 from .ports import Claim, NewParts, PartCursor, PartPage, PartRow, Stream
 
 MOST_PARTS = 10_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from ...exceptions import DatabaseError, OutcomeUnknownError
 from ...handlers.running import make_context
 from ...models import MessageContext, MessageType, Turn
 from ...payloads import checksum, encode
+from ...records import dataclass
 from ...storage.assembly.terms import Act, Attend, Pass, Speak
 from ...storage.ports import Acted, Claim, ClaimedDelivery, NewAnswer, NewSpeech, TurnRef
 from ..names import AgentName

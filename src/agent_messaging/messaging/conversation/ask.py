@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import contextlib
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ...bodies import open_as, open_body
@@ -28,6 +27,7 @@ from ...exceptions import (
 )
 from ...models import AskState
 from ...payloads import MISSING
+from ...records import dataclass
 from ...storage.ports import Duplicate, MutualWait, SessionLocked
 from ..posting import Call
 from .drafts import Draft

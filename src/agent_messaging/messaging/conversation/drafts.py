@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from ...delivery.names import AgentName
 from ...ids import uuid7
 from ...models import Kind, SessionType
 from ...payloads import annotation_of, checksum, encode, encode_metadata, fingerprint
+from ...records import dataclass
 from ...storage.ports import MAIN, Answering, NewDelivery, NewGroup
 from ..posting import Call, Posted, check_options, enter
 

@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Generic, TypeVar, overload
 
 from typing_extensions import TypeForm
@@ -24,6 +24,7 @@ from ...futures import take_error
 from ...ids import uuid7
 from ...models import T
 from ...payloads import MISSING, fingerprint
+from ...records import dataclass
 from ...storage.ports import KeyConflict
 from ..posting import enter
 from .ask import GIVING_UP, Ask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,7 @@ from ...models import (
     SpeakerSelection,
     TurnEnd,
 )
+from ...records import dataclass
 
 INVITED, ATTENDING, WAITING, SPEAKING, LEFT = ParticipantStatus
 

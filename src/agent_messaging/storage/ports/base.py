@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ...records import dataclass
 
 CLAIM_MARGIN = 60.0
 """Seconds added to a run's limit for the hard end of its claim, past which even a live owner loses it."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from ...models import DeliveryState, Kind, SessionType
+from ...records import dataclass
 from ..batches import size_of
 from .messages import MAIN
 from .sessions import EndedAsk

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from ...models import AskState
+from ...records import dataclass
 from .deliveries import Claim, MailboxFull, MutualWait, SessionLocked, Unexpected, UnknownAgents
 
 

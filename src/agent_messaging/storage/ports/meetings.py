@@ -21,12 +21,13 @@ it said are removed; its turns and the events stay.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from ...bodies import open_body
 from ...models import MeetingEnd, MeetingEventType, MeetingStatus, ParticipantStatus, SpeakerSelection, TurnEnd
+from ...records import dataclass
 from ..assembly.terms import Act, Purpose, Refused
 from .deliveries import Claim, Duplicate, KeyConflict, UnknownAgents
 from .messages import MessageRow

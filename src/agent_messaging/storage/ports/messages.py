@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from ...models import Kind, MessageType
+from ...records import dataclass
 
 MAIN = ""
 """The name of the main thread of two agents: the conversation that they have without naming any."""

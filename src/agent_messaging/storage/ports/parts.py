@@ -7,9 +7,10 @@ reader has gone; it holds the parts of one run, the newest that has sent any. Pa
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from ...records import dataclass
 from ..batches import size_of
 from .deliveries import Claim
 

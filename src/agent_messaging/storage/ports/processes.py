@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from ...models import Kind
+from ...records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,12 @@ The messages of one session are committed in the order of their seq, so that eac
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Protocol
 
 from ...models import AskState, SessionType
+from ...records import dataclass
 from .messages import MAIN, MessageRow
 
 

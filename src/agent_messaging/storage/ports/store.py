@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from ...records import dataclass
 from .base import Capabilities
 from .deliveries import DeliveryStore
 from .directory import DirectoryStore

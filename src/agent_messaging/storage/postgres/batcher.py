@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ...exceptions import AgentMessagingError, DatabaseError, StorageUnavailableError, copy_error
 from ...futures import fail
+from ...records import dataclass
 from ...single_flight import SingleFlight
 from ..batches import MAX_BYTES, take
 

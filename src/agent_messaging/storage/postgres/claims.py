@@ -10,10 +10,11 @@ and judges again while nobody else can claim there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from ...models import AskState, Kind
+from ...records import dataclass
 from ..ports import (
     CLAIM_MARGIN,
     Claim,

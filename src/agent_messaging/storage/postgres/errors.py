@@ -7,7 +7,6 @@ into a text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import parse_qsl, urlencode
 
@@ -26,6 +25,7 @@ from ...exceptions import (
     StorageFullError,
     StorageUnavailableError,
 )
+from ...records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

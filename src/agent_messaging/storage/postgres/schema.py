@@ -6,11 +6,11 @@ Any number of processes may do this at once: one migrates under a lock of its tr
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import asyncpg
 
 from ...exceptions import ConfigurationError, StorageForeignError, StorageUnavailableError
+from ...records import dataclass
 from .. import migrations
 from ..sql import Queries
 from .engine import Connection

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 from ...exceptions import ConfigurationError
+from ...records import dataclass
 
 _DRIVERS = frozenset(
     {

@@ -6,12 +6,13 @@ The number of statements does not depend on the number of settlements.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import apsw
 
 from ...models import AskState, DeliveryState, Kind
+from ...records import dataclass
 from ..ports import EndedAsk, NewAnswer, Settlement, Settling
 from ..sql import Queries
 from . import asks

@@ -1,0 +1,60 @@
+"""Dataclasses that are made quickly: what the SDK's modules use for the values that they pass to each other.
+
+The decorator of the standard library compiles six functions for each frozen class. Here over a hundred classes are made
+at each start, and that was two thirds of the time that the import took. This one compiles the constructor alone, and
+gives all classes the same `__repr__`, `__eq__` and `__hash__`: 0.13 ms a class in place of 0.5 ms.
+
+Type checkers see the decorator of the standard library. So `frozen=True` is kept by them, and not while the program
+runs, which makes a constructor four times as fast: 0.2 µs in place of 0.75 µs for six fields. Records that users see
+are frozen in earnest: they are made with the decorator of the standard library, or as models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from operator import attrgetter
+from reprlib import recursive_repr
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as dataclass
+else:
+
+    def dataclass(*, frozen: bool = False, eq: bool = True, **options: bool) -> Any:
+        """As `dataclasses.dataclass`, for classes that type checkers have seen."""
+
+        def decorate(cls: type) -> type:
+            own = cls.__dict__
+            made = dataclasses.dataclass(repr=False, eq=False, **options)(cls)
+            if "__repr__" not in own:
+                made.__repr__ = _representation(made)
+            if eq:
+                made.__eq__, by_value = _comparison(made)
+                if "__hash__" not in own:
+                    made.__hash__ = by_value if frozen else None
+            return made
+
+        return decorate
+
+
+def _representation(cls: type) -> Any:
+    names = [field.name for field in dataclasses.fields(cls) if field.repr]
+
+    @recursive_repr()
+    def represent(self: object) -> str:
+        return f"{self.__class__.__qualname__}({', '.join([f'{name}={getattr(self, name)!r}' for name in names])})"
+
+    return represent
+
+
+def _comparison(cls: type) -> tuple[Any, Any]:
+    names = [field.name for field in dataclasses.fields(cls) if field.compare]
+    values = attrgetter(*names) if names else type
+
+    def equals(self: object, other: object) -> Any:
+        return values(self) == values(other) if other.__class__ is self.__class__ else NotImplemented
+
+    def by_value(self: object) -> int:
+        return hash(values(self))
+
+    return equals, by_value
