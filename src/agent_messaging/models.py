@@ -152,6 +152,31 @@ class DeliveryState(StrEnum):
         return self not in (DeliveryState.QUEUED, DeliveryState.CLAIMED)
 
 
+class TaskState(StrEnum):
+    """queued → assigned → running → done | failed | cancelled | expired. The last four are final."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    """A worker was chosen for it, and no process runs it that the store knows of."""
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    """It failed for good, or at its last attempt."""
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    """Its deadline passed."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended."""
+        return self not in (TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the task takes room of a worker."""
+        return self in (TaskState.ASSIGNED, TaskState.RUNNING)
+
+
 class _Record(BaseModel):
     # Built at first use, so that importing the package stays quick.
     model_config = ConfigDict(frozen=True, defer_build=True)

@@ -36,6 +36,7 @@ suspects claimed, they alone are blamed: what else it had claimed returns to the
 # ruff: noqa: F403 - each name is given once, where it is defined
 
 from .base import *
+from .coordination import *
 from .deliveries import *
 from .directory import *
 from .forwarding import *
@@ -43,6 +44,9 @@ from .meetings import *
 from .messages import *
 from .parts import *
 from .processes import *
+from .queue import *
 from .sessions import *
 from .store import *
+from .tasks import *
 from .topics import *
+from .workers import *
