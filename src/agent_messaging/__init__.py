@@ -60,6 +60,7 @@ __all__ = [
     "Conversation",
     "ConversationEndedError",
     "ConversationTimeoutError",
+    "CoordinationConfig",
     "DatabaseConfig",
     "DatabaseError",
     "DeadLetter",

@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent_messaging import AgentMessaging
-from agent_messaging.config import Config, DatabaseConfig, MessagingConfig, StoreLocation, mask, parse_url
+from agent_messaging.config import (
+    Config,
+    CoordinationConfig,
+    DatabaseConfig,
+    MessagingConfig,
+    StoreLocation,
+    mask,
+    parse_url,
+)
 from agent_messaging.exceptions import ConfigurationError
 
 SECRET = "hunter2"
@@ -30,7 +38,7 @@ URL = "AGENT_MESSAGING_DATABASE_URL"
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """None of the variables that this module is about is set."""
-    for kind in (Config, DatabaseConfig, MessagingConfig):
+    for kind in (Config, CoordinationConfig, DatabaseConfig, MessagingConfig):
         for name in kind.model_fields:
             for variable in kind.variables.get(name, (kind.prefix + name.upper(),)):
                 monkeypatch.delenv(variable, raising=False)
@@ -79,10 +87,19 @@ MESSAGING: dict[str, Any] = {
     "max_payload_bytes": 1_048_576,
     "cross_organization": True,
 }
+COORDINATION: dict[str, Any] = {
+    "mode": None,
+    "redis_url": None,
+    "default_timeout": 300.0,
+    "max_retries": 3,
+    "heartbeat_interval": 30.0,
+    "azure_sql_server": None,
+}
 
 
 def test_defaults() -> None:
     config = Config()
+    assert config.coordination.model_dump() == COORDINATION
     assert config.database.model_dump() == DATABASE
     assert config.messaging.model_dump() == MESSAGING
     assert (config.debug, config.log_level, config.auto_initialize_schema) == (False, "INFO", True)
@@ -129,6 +146,11 @@ def test_defaults() -> None:
         ("POSTGRES_PORT", " 6000 ", "database.port", 6000),
         ("POSTGRES_HOST", "  ", "database.host", "localhost"),
         ("AUTO_INITIALIZE_SCHEMA", "false", "auto_initialize_schema", False),
+        ("AGENT_COMMUNICATION_MODE", "SQL", "coordination.mode", "sql"),
+        ("REDIS_URL", "redis://:pass@h", "coordination.redis_url", "redis://:pass@h"),
+        ("AGENT_DEFAULT_TIMEOUT", "20", "coordination.default_timeout", 20.0),
+        ("AGENT_MAX_RETRIES", "0", "coordination.max_retries", 0),
+        ("AGENT_HEARTBEAT_INTERVAL", "0.5", "coordination.heartbeat_interval", 0.5),
     ],
 )
 def test_variables(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, path: str, value: object) -> None:
@@ -289,6 +311,7 @@ BAD_SECONDS = ["nan", "inf", "-inf", "-1", "soon", "1e400", "3155760001"]
         *[("MESSAGING_MAILBOX_LIMIT", text) for text in ("0", "-1", "x")],
         *[("MESSAGING_MAX_ATTEMPTS", text) for text in ("0", "10001")],
         *[("MESSAGING_MAX_PAYLOAD_BYTES", text) for text in ("0", "67108865")],
+        *[("AGENT_COMMUNICATION_MODE", text) for text in ("azure", "memory")],
         *[("AUTO_INITIALIZE_SCHEMA", text) for text in ("never",)],
     ],
 )
@@ -310,6 +333,9 @@ SHARED = [
     ("DEFAULT_SYNC_TIMEOUT", "-1", "messaging.default_sync_timeout", 30.0),
     ("DEFAULT_MEETING_TURN_DURATION", "none", "messaging.default_meeting_turn_duration", 60.0),
     ("DEFAULT_MEETING_TIMEOUT", "nan", "messaging.default_meeting_timeout", 600.0),
+    ("AGENT_DEFAULT_TIMEOUT", "soon", "coordination.default_timeout", 300.0),
+    ("AGENT_MAX_RETRIES", "-1", "coordination.max_retries", 3),
+    ("AGENT_HEARTBEAT_INTERVAL", "0", "coordination.heartbeat_interval", 30.0),
 ]
 
 
@@ -444,7 +470,7 @@ messaging: Any = MessagingConfig
         ),
         (lambda: anything(databse=1), ["Config has no setting 'databse'", "database"]),
         (lambda: anything(postgres_pasword=SECRET), ["no setting 'postgres_pasword'", "postgres_password"]),
-        (lambda: anything(zzz=1), ["There are: database, messaging, debug"]),
+        (lambda: anything(zzz=1), ["There are: database, messaging, coordination, debug"]),
         (
             lambda: anything(database=f"postgres://u:{SECRET}@h/d"),
             ["Config.database: str is refused; a DatabaseConfig"],
@@ -674,7 +700,7 @@ def test_postgres_urls_reach_the_driver_as_they_are(url: str) -> None:
         (f"{SECRET}@x://h", "is not a database URL"),
         ("mysql://u:hunter2@h/d", "scheme 'mysql'"),
         ("http://u:hunter2@h/d", "scheme 'http'"),
-        ("redis://h", "scheme 'redis'"),
+        ("redis://h", "points at Redis"),
         ("postgresql+asyncpg://u:hunter2@h/d", "scheme 'postgresql+asyncpg'"),
         ("mssql+pyodbc://u:hunter2@h/d", "SQL Server"),
         ("Driver={ODBC Driver 18 for SQL Server};Server=tcp:x;Uid=u;Pwd=hunter2", "SQL Server"),
@@ -857,9 +883,14 @@ def documented_settings() -> dict[str, tuple[set[str], str]]:
 
 def test_every_setting_is_documented_with_its_variables_and_its_default() -> None:
     known: dict[str, tuple[set[str], str]] = {}
-    for path, kind in (("database.", DatabaseConfig), ("messaging.", MessagingConfig), ("", Config)):
+    for path, kind in (
+        ("database.", DatabaseConfig),
+        ("messaging.", MessagingConfig),
+        ("coordination.", CoordinationConfig),
+        ("", Config),
+    ):
         defaults = kind()
-        for name in kind.model_fields.keys() - ({"database", "messaging"} if kind is Config else set()):
+        for name in kind.model_fields.keys() - ({"database", "messaging", "coordination"} if kind is Config else set()):
             variables = set(kind.variables.get(name, (kind.prefix + name.upper(),)))
             default = getattr(defaults, name)
             shown = "" if name == "url" else f"{default:g}" if type(default) is float else str(default)
@@ -873,3 +904,90 @@ def test_every_setting_is_documented_with_its_variables_and_its_default() -> Non
         # The page says in words that the older names may stand behind MESSAGING_.
         assert found == {one for one in variables if not (len(variables) > 1 and one.startswith("MESSAGING_"))}, name
         assert shown == default, name
+
+
+# --- where the coordination is ----------------------------------------------------------------------------------------
+
+MEMORY = StoreLocation("sqlite", path=":memory:")
+ODBC = [
+    "Driver={ODBC Driver 17 for SQL Server};Server=tcp:server.database.windows.net,1433;"
+    f"Database=agent-communication;Uid=admin;Pwd={SECRET};Encrypt=yes;TrustServerCertificate=no;Connection Timeout=30;",
+    "Driver={ODBC Driver 17 for SQL Server};Server=tcp:server.database.windows.net,1433;"
+    "Database=agent-communication;Authentication=ActiveDirectoryIntegrated;Encrypt=yes;TrustServerCertificate=no;",
+]
+
+
+def redis_at(dsn: str) -> StoreLocation:
+    return StoreLocation("redis", dsn=dsn)
+
+
+@pytest.mark.parametrize(
+    ("environment", "string", "expected"),
+    [
+        ({}, None, Config(url="sqlite:///agent_messaging.db").store),
+        ({URL: "postgresql://h/d"}, None, StoreLocation("postgres", dsn="postgresql://h/d")),
+        ({"REDIS_URL": "redis://h"}, None, redis_at("redis://h:6379/0")),
+        ({"REDIS_URL": "rediss://u:p%40@h:1/3?x=1"}, None, redis_at("rediss://u:p%40@h:1/3?x=1")),
+        ({"REDIS_URL": "redis://[::1]:7"}, None, redis_at("redis://[::1]:7/0")),
+        ({"REDIS_URL": "redis://h", URL: "postgresql://h/d"}, None, redis_at("redis://h:6379/0")),
+        ({"AGENT_COMMUNICATION_MODE": "redis"}, None, redis_at("redis://localhost:6379/0")),
+        ({"AGENT_COMMUNICATION_MODE": "mock", "REDIS_URL": "redis://h"}, None, MEMORY),
+        ({"AGENT_COMMUNICATION_MODE": "sql", "REDIS_URL": "redis://h", URL: "sqlite://:memory:"}, None, MEMORY),
+        ({"AGENT_COMMUNICATION_MODE": "mock"}, "redis://:p@/2", redis_at("redis://:p@localhost:6379/2")),
+        ({"REDIS_URL": "redis://h"}, "postgresql://h/d", StoreLocation("postgres", dsn="postgresql://h/d")),
+        ({"AZURE_SQL_SERVER": "x", URL: "sqlite://:memory:"}, None, MEMORY),
+    ],
+)
+def test_where_the_coordination_is(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], string: str | None, expected: StoreLocation
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = Config().locate_coordination(string)
+    assert found.backend == expected.backend
+    assert found.dsn == expected.dsn
+    assert Path(found.path or "").name == Path(expected.path or "").name
+
+
+@pytest.mark.parametrize("string", [*ODBC, "mssql+pyodbc://h/d"])
+def test_sql_server_is_answered_with_the_urls_that_are_accepted(string: str) -> None:
+    message = refusal(lambda: Config().locate_coordination(string))
+    for part in ("SQL Server", "postgresql://", "sqlite:///", "redis://"):
+        assert part in message
+
+
+def test_sql_server_in_the_environment_is_refused_where_nothing_else_names_a_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AZURE_SQL_SERVER", "your-server.database.windows.net")
+    message = refusal(lambda: Config().locate_coordination())
+    for part in ("AZURE_SQL_SERVER", "postgresql://", "sqlite:///", "AGENT_MESSAGING_DATABASE_URL"):
+        assert part in message
+    assert Config().store.backend == "sqlite"
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        f"redis://:{SECRET}@h:0",
+        f"redis://:{SECRET}@h:x",
+        f"redis://:{SECRET}@a@h",
+        f"redis://:{SECRET}@h/name",
+        f"redis://:{SECRET}@h/0#x",
+        f"redis://:{SECRET}@h/\n",
+        "memory",
+        "",
+        7,
+    ],
+)
+def test_a_connection_string_that_cannot_be_used_is_refused(string: Any) -> None:
+    refusal(lambda: Config().locate_coordination(string))
+
+
+def test_redis_is_no_store_of_the_sdk_and_its_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"redis://:{SECRET}@h"
+    assert "agent_messaging.coordination" in refusal(lambda: Config(url=url))
+    assert SECRET not in repr(CoordinationConfig(redis_url=url))
+    assert SECRET not in str(Config(coordination={"redis_url": url}).locate_coordination())
+    monkeypatch.setenv("REDIS_URL", f"http://:{SECRET}@h")
+    assert refusal(Config).startswith("REDIS_URL in the environment: ")

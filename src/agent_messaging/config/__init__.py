@@ -5,7 +5,8 @@ directory, else from the default written here. Environment and file are read whe
 not reach it, and an object does not change once made. An empty variable counts as unset.
 
 The variables are the field's name in capitals behind a prefix: `POSTGRES_` for `DatabaseConfig`, `MESSAGING_` for
-`MessagingConfig`, none for `Config`; the exceptions stand in each class's `variables`.
+`MessagingConfig`, `AGENT_` for `CoordinationConfig`, none for `Config`; the exceptions stand in each class's
+`variables`.
 
 Whatever cannot be used is a `ConfigurationError` that names the setting or the variable, the value (never a password)
 and what is accepted. Two kinds of variables stop nobody, because they may be meant for another program: those whose
@@ -13,7 +14,8 @@ names many programs use (`DEBUG`, `LOG_LEVEL`, `HANDLER_TIMEOUT`, …) are passe
 store that is not the chosen one are passed over in silence.
 """
 
+from .coordination import CoordinationConfig
 from .settings import Config, DatabaseConfig, MessagingConfig
 from .urls import StoreLocation, mask, parse_url
 
-__all__ = ["Config", "DatabaseConfig", "MessagingConfig", "StoreLocation", "mask", "parse_url"]
+__all__ = ["Config", "CoordinationConfig", "DatabaseConfig", "MessagingConfig", "StoreLocation", "mask", "parse_url"]

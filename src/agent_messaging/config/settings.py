@@ -11,6 +11,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from ..exceptions import ConfigurationError
+from .coordination import DEFAULT_REDIS_URL, CoordinationConfig, parse_connection_string
 from .reading import (
     Count,
     LogLevel,
@@ -27,7 +28,7 @@ from .reading import (
     read_level,
     read_port,
 )
-from .urls import SQLITE_FILE, StoreLocation, mask, parse_url
+from .urls import REDIS_FORMS, SQLITE_FILE, URL_FORMS, StoreLocation, mask, parse_redis_url, parse_url
 
 
 class DatabaseConfig(Settings):
@@ -234,6 +235,7 @@ class ConfigKeywords(TypedDict, total=False):
 
     database: DatabaseConfig | Mapping[str, Any]
     messaging: MessagingConfig | Mapping[str, Any]
+    coordination: CoordinationConfig | Mapping[str, Any]
     debug: bool
     log_level: str
     auto_initialize_schema: bool
@@ -296,6 +298,7 @@ class Config(Settings):
 
     database: DatabaseConfig
     messaging: MessagingConfig
+    coordination: CoordinationConfig
     debug: Switch = False
     """True logs at DEBUG, whatever `log_level` says."""
     log_level: Annotated[LogLevel, BeforeValidator(read_level)] = "INFO"
@@ -315,6 +318,7 @@ class Config(Settings):
             flat[part][inner] = values.pop(name)
         values["database"] = _part(DatabaseConfig, values.get("database"), flat["database"])
         values["messaging"] = _part(MessagingConfig, values.get("messaging"), flat["messaging"])
+        values["coordination"] = _part(CoordinationConfig, values.get("coordination"), {})
         if unknown := [name for name in values if name not in Config.model_fields]:
             raise ConfigurationError(name_unknown("Config", unknown[0], [*Config.model_fields, *_FLAT]))
         super().__init__(**values)
@@ -346,6 +350,29 @@ class Config(Settings):
             return parse_url(self.database.url)
         return StoreLocation("postgres", dsn=self.database.dsn)
 
+    def locate_coordination(self, connection_string: str | None = None) -> StoreLocation:
+        """Tell where queues, agents and tasks of the coordination are.
+
+        That is, in this order: the connection string, by its scheme; what `coordination.mode` says; Redis if there is
+        a `coordination.redis_url`; else the SDK's own store.
+
+        Raises:
+            ConfigurationError: The string is no URL of a backend, or the environment names SQL Server and nothing else.
+        """
+        if connection_string is not None:
+            return parse_connection_string(connection_string)
+        mode, redis_url = self.coordination.mode, self.coordination.redis_url
+        if mode == "mock":
+            return StoreLocation("sqlite", path=":memory:")
+        if mode == "redis" or (mode is None and redis_url is not None):
+            return parse_redis_url(redis_url or DEFAULT_REDIS_URL)
+        if self._is_default_store and self.coordination.azure_sql_server is not None:
+            raise ConfigurationError(
+                "AZURE_SQL_SERVER names a SQL Server, which is not a backend, and nothing else says where the store "
+                f"is. Set AGENT_MESSAGING_DATABASE_URL to {URL_FORMS}, or REDIS_URL to {REDIS_FORMS}."
+            )
+        return self.store
+
     @property
     def _is_default_store(self) -> bool:
         return self.database.url is None and not self.database.model_fields_set & {"host", "database"}
@@ -369,7 +396,7 @@ def _part(kind: type[Settings], given: object, flat: Mapping[str, Any]) -> Setti
         return kind(**{**(given or {}), **flat})
     if isinstance(given, kind):
         return kind(**{**{name: getattr(given, name) for name in given.model_fields_set}, **flat}) if flat else given
-    name = "database" if kind is DatabaseConfig else "messaging"
+    name = kind.__name__.removesuffix("Config").lower()
     # Only the type is shown: it may be a URL with a password.
     raise ConfigurationError(
         f"Config.{name}: {type(given).__name__} is refused; a {kind.__name__} or a mapping is accepted, a URL as url=."

@@ -17,6 +17,8 @@ URL_FORMS = (
     "postgresql://user:password@host:5432/database, sqlite:///relative/path.db, sqlite:////absolute/path.db "
     "or sqlite://:memory:"
 )
+REDIS_SCHEMES = ("redis", "rediss")
+REDIS_FORMS = "redis://user:password@host:6379/0 or rediss://… (encrypted)"
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of surrogate pairs (which undecodable bytes in the environment become)."""
 
@@ -25,11 +27,11 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 class StoreLocation:
     """A backend and its place. Printing it shows no password."""
 
-    backend: Literal["sqlite", "postgres"]
+    backend: Literal["sqlite", "postgres", "redis"]
     path: str | None = None
     """SQLite: an absolute path, or ":memory:"."""
     dsn: str | None = field(default=None, repr=False)
-    """PostgreSQL: the URL with the password."""
+    """PostgreSQL and Redis: the URL with the password."""
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -53,6 +55,11 @@ def parse_url(url: str) -> StoreLocation:
     if scheme.startswith("mssql") or re.search(r"(?i)\b(driver|server|data source)\s*=", url):
         raise ConfigurationError(
             f"The database URL points at SQL Server, which is not a backend. Accepted: {URL_FORMS}."
+        )
+    if scheme in REDIS_SCHEMES:
+        raise ConfigurationError(
+            "The database URL points at Redis, which keeps queues and tasks of the coordination alone. Give it to "
+            f"agent_messaging.coordination, or as REDIS_URL. Accepted here: {URL_FORMS}."
         )
     if not separator or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
         raise ConfigurationError(f"This is not a database URL.{_meant_by_path(url)} Accepted: {URL_FORMS}.")
@@ -119,6 +126,31 @@ def _parse_postgres(url: str) -> StoreLocation:
     if parts.fragment or any(character.isspace() for character in url):
         raise ConfigurationError(f"The database URL holds a `#` or a blank. {quoting} Accepted: {URL_FORMS}.")
     return StoreLocation("postgres", dsn=url)
+
+
+def parse_redis_url(url: str) -> StoreLocation:
+    """Tell what a Redis URL points at; host, port and database may be left out (localhost, 6379, 0).
+
+    Raises:
+        ConfigurationError: It is not such a URL. The message never shows more of it than the scheme.
+    """
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in REDIS_SCHEMES and parts.netloc.count("@") < 2 and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fits = False
+    if not fits or UNPRINTABLE.search(url) or not re.fullmatch(r"/?\d*", parts.path) or parts.fragment:
+        raise ConfigurationError(
+            "The Redis URL cannot be used: it needs a host, a port from 1 to 65535, and the number of a database. "
+            "Characters such as @ : / ? # % in the user or password are written percent-quoted (urllib.parse.quote). "
+            f"Accepted: {REDIS_FORMS}."
+        )
+    host = parts.hostname or "localhost"
+    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    query = f"?{parts.query}" if parts.query else ""
+    place = f"[{host}]" if ":" in host else host
+    dsn = f"{parts.scheme}://{user}{place}:{parts.port or 6379}/{parts.path.strip('/') or '0'}{query}"
+    return StoreLocation("redis", dsn=dsn)
 
 
 def mask(url: str) -> str:

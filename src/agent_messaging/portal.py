@@ -1,0 +1,270 @@
+"""Code without asyncio uses what is asynchronous through a portal: a thread with an event loop, and what is open in it.
+
+Objects that lease a portal under one key share it: one thread, one loop, one resource, opened at the first call and
+closed when the last of them lets go, at the latest when the interpreter exits. A forked child leases anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, TypeVar
+
+from .exceptions import ConfigurationError, EventLoopError, NotInitializedError
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+Opening = Callable[[], AbstractAsyncContextManager[R]]
+"""Makes what is entered in the loop of the portal, once, and left when the portal ends."""
+
+PATIENCE = 10.0
+"""Seconds for which the end of a portal is waited for."""
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class Lease(Generic[R]):
+    """The use of a portal by one object.
+
+    Args:
+        key: Leases of equal keys share the portal.
+        opening: How its resource is opened.
+        owner: The class to name in messages, and the package's own way to do the same on an event loop.
+        is_inherited: Whether a forked child may lease anew; not where the resource is in the parent's memory alone.
+    """
+
+    def __init__(
+        self, key: Hashable, opening: Opening[R], *, owner: str = "This object", is_inherited: bool = True
+    ) -> None:
+        self._key = key
+        self._opening = opening
+        self._owner = owner
+        self._is_inherited = is_inherited
+        self._lock = threading.Lock()
+        self._closed = False
+        self._portal: Portal[R] | None = None
+        self._release: weakref.finalize[Any, Any] | None = None
+        _leases.add(self)
+
+    def call(self, function: Callable[[R], Awaitable[T]]) -> T:
+        """Run `function(resource)` on the portal's loop and wait for what it returns or raises.
+
+        Any number of threads may call at once. Ctrl-C ends the waiting and cancels the call, whose outcome is then
+        unknown.
+
+        Raises:
+            EventLoopError: The caller is on the portal's own loop, which would wait for itself.
+            NotInitializedError: This object was closed.
+        """
+        portal = self._find_portal()
+        portal.refuse_own_loop(self._owner)
+        self._warn_of_blocking()
+        return portal.run(function)
+
+    def close(self) -> None:
+        """Let go of the portal, and wait for its end if nobody else leases it. Closing again does nothing."""
+        with self._lock:
+            if self._portal is not None:
+                self._portal.refuse_own_loop(self._owner)
+            self._closed = True
+            portal, self._portal = self._portal, None
+            release, self._release = self._release, None
+        if release is not None and portal is not None and portal.pid == os.getpid():
+            release()
+            portal.wait_ended()
+
+    def _find_portal(self) -> Portal[R]:
+        with self._lock:
+            if self._closed:
+                raise NotInitializedError(f"{self._owner} was closed. Make a new one.")
+            if self._portal is not None and self._portal.pid != os.getpid():
+                if not self._is_inherited:
+                    raise ConfigurationError(
+                        f"{self._owner} keeps its data in the memory of the process that made it, and this is a "
+                        "process forked from that one. Make one in this process, or use a store on disk for both."
+                    )
+                if self._release is not None:
+                    self._release.detach()
+                self._portal = None
+            if self._portal is None:
+                self._portal = _portals.lease(self._key, self._opening)
+                self._release = weakref.finalize(self, _portals.release, self._key, self._portal)
+                self._release.atexit = False  # `_portals.close_all` ends them all
+            return self._portal
+
+    def _warn_of_blocking(self) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        warnings.warn(
+            f"{self._owner} was called on a running event loop, which stands still until the call returns. Call it "
+            "with `await asyncio.to_thread(...)`, or use the asynchronous `sdk.tasks`.",
+            RuntimeWarning,
+            stacklevel=_frames_inside(),
+        )
+
+    def abandon(self) -> None:
+        """Forget, in a forked child, which thread of the parent held the lock."""
+        self._lock = threading.Lock()
+
+
+class Portal(Generic[R]):
+    """A thread, its event loop, and the resource in it."""
+
+    def __init__(self, opening: Opening[R]) -> None:
+        self.pid = os.getpid()
+        self.leases = 0
+        self._opening = opening
+        self._loop = asyncio.new_event_loop()
+        self._gate = threading.Lock()
+        self._is_open = True
+        self._opened: asyncio.Lock | None = None
+        self._exits = contextlib.AsyncExitStack()
+        self._resource: list[R] = []
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._thread = threading.Thread(target=self._main, name="agent-messaging-portal", daemon=True)
+        self._thread.start()
+
+    def run(self, function: Callable[[R], Awaitable[T]]) -> T:
+        """Run on the loop and wait."""
+        with self._gate:  # a call that came after the loop's last look would wait for ever
+            if not self._is_open:
+                raise NotInitializedError("This object was closed meanwhile, or the interpreter is exiting.")
+            future = asyncio.run_coroutine_threadsafe(self._call(function), self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise NotInitializedError(
+                "This object was closed while the call ran, and whether the call took effect is unknown. "
+                "Make a new one."
+            ) from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def _call(self, function: Callable[[R], Awaitable[T]]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls.add(task)
+        try:
+            if not self._resource:
+                self._opened = self._opened or asyncio.Lock()
+                async with self._opened:
+                    if not self._resource:  # nobody has opened it yet, or who tried failed
+                        self._resource.append(await self._exits.enter_async_context(self._opening()))
+            return await function(self._resource[0])
+        finally:
+            self._calls.discard(task)
+
+    def refuse_own_loop(self, owner: str) -> None:
+        """Refuse a wait on this portal's loop for this portal's loop."""
+        if threading.current_thread() is self._thread:
+            raise EventLoopError(
+                f"{owner} was called on its own event loop, which would wait for itself for ever. "
+                "Call it from another thread, or use the asynchronous `sdk.tasks` here."
+            )
+
+    def end(self) -> None:
+        """Ask for the end: calls that run are cancelled, then the resource is closed. Does not wait."""
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def wait_ended(self) -> None:
+        """Wait for the end if nobody leases the portal any more, but not for ever."""
+        if self.leases == 0 and threading.current_thread() is not self._thread:
+            self._thread.join(PATIENCE)
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            with self._gate:
+                self._is_open = False
+            self._loop.run_until_complete(self._leave())
+            asyncio.set_event_loop(None)
+            self._loop.close()
+
+    async def _leave(self) -> None:
+        await asyncio.sleep(0)  # the calls that came before the gate closed have begun now
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await self._exits.aclose()
+        await self._loop.shutdown_asyncgens()
+
+
+class _Portals:
+    """Those of this process, by key."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        # Reentrant: the garbage collector may release a lease in the middle of a call here.
+        self._lock = threading.RLock()
+        self.by_key: dict[Hashable, Portal[Any]] = {}
+
+    def lease(self, key: Hashable, opening: Opening[R]) -> Portal[R]:
+        with self._lock:
+            portal = self.by_key.get(key)
+            if portal is None:
+                portal = self.by_key[key] = Portal(opening)
+            portal.leases += 1
+            return portal
+
+    def release(self, key: Hashable, portal: Portal[Any]) -> None:
+        if portal.pid != os.getpid():
+            return
+        with self._lock:
+            portal.leases -= 1
+            if portal.leases == 0 and self.by_key.get(key) is portal:
+                del self.by_key[key]
+                portal.end()
+
+    def close_all(self) -> None:
+        with self._lock:
+            portals = list(self.by_key.values())
+            self.by_key.clear()
+        for portal in portals:
+            portal.leases = 0
+            portal.end()
+        for portal in portals:
+            portal.wait_ended()
+
+
+_leases: weakref.WeakSet[Lease[Any]] = weakref.WeakSet()
+_portals = _Portals()
+_inherited: list[Portal[Any]] = []
+"""Those of the parents of this process. Their loops are never closed: that would stop the loops of the parents, with
+which they share the file that wakes them."""
+
+
+def _frames_inside() -> int:
+    """Count the frames inside the package, for a warning that names the caller's line."""
+    frame, count = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, count = frame.f_back, count + 1
+    return count
+
+
+def _after_fork() -> None:
+    _inherited.extend(_portals.by_key.values())
+    _portals.reset()
+    for lease in list(_leases):
+        lease.abandon()
+
+
+atexit.register(_portals.close_all)
+os.register_at_fork(after_in_child=_after_fork)
