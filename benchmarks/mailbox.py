@@ -62,8 +62,8 @@ from generate_series(1, $1::bigint) as seq
     "select setval('messages_seq_seq', $1::bigint)",
 )
 _PAGE_SQLITE = """
-select m.* from deliveries as d indexed by deliveries_unread cross join messages as m on m.seq = d.seq
-where d.recipient_id = ? and d.kind = 'one_way' and d.read_at is null order by d.seq desc limit ?
+select m.* from deliveries as d indexed by deliveries_received cross join messages as m on m.seq = d.seq
+where d.filed = 1 and d.recipient_id = ? and d.kind = 'one_way' and d.is_unread = 1 order by d.seq desc limit ?
 """
 _PAGE_POSTGRES = """
 select m.* from deliveries d join messages m on m.seq = d.seq

@@ -12,10 +12,13 @@ import pytest
 
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import Role, Settling, Stored, UnknownAgents
+from agent_messaging.storage.sql import Queries
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.world import World
 
 MANY = 20_000
+FILING = Queries("agent_messaging.storage.sqlite", "deliveries")["file"]
+"""The statement that runs once in some hundreds of messages, in the commit of whoever stores them."""
 
 
 async def cost(store: SQLiteStore, call: Callable[[], Awaitable[Any]]) -> int:

@@ -21,6 +21,9 @@ BACKENDS = ("sqlite", "postgres")
 ONE_SIDED = {
     "sqlite": {
         "append_find_busy": "one writer: looks first, then writes what is decided",
+        "file": "spread indexes cost SQLite whole pages in each commit; PostgreSQL logs entries",
+        "remove_messages": "PostgreSQL's foreign keys do it",
+        "find_strays": "the same",
         "append_insert_deliveries": "PostgreSQL inserts messages and deliveries in one statement",
         "advance_expire_find": "one writer: looks first; UPDATE ... RETURNING would give the writer's lock up per row",
         "redrive_find": "the same",
@@ -59,6 +62,7 @@ ONE_SIDED = {
         "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
     },
     "postgres": {
+        "append_find_agents": "SQLite's append_find_busy answers them too",
         "append_lock_lanes": "many writers: two must not claim in one lane",
         "append_lock_asks": "many writers: one at a time looks for circles",
         "append_correct_sessions": "many writers: sessions are locked, or opened, before it is known what is stored",

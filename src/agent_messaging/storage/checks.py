@@ -197,6 +197,8 @@ RULES: dict[str, dict[str, Rule]] = {
         "read_at": _maybe(_is_instant),
         "log": _maybe(_is_log),
         "ask_timeout": _maybe(_is_number),
+        "session_id": _maybe(_is_id),
+        "filed": _is_flag,
     },
     "idempotency_keys": {
         "sender_id": _is_id,

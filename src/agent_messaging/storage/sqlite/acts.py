@@ -28,6 +28,7 @@ from ..sql import Queries
 from .append import find_keys
 from .clock import Instant, to_datetime
 from .engine import fetch
+from .filing import file
 from .rows import encode, turn_row_or_none
 
 _SQL = Queries(__package__, "meetings")
@@ -189,6 +190,7 @@ def _write(connection: apsw.Connection, minutes: Minutes, instant: Instant) -> N
                 yield seq(position), recipient_id, kind, sender_id, attempts, limit
 
     execute("act_insert_deliveries", list(deliveries()))
+    file(connection, before + 1, before + len(minutes.messages))
     # The current turn ends before the next begins: one at a time is current (turns_current).
     execute("act_end_turn", [(*row, seq(said)) for *row, said in minutes.ended])
     turns = [(*row, _microseconds(limit), how, seq(duty), seq(said)) for *row, limit, how, duty, said in minutes.turns]

@@ -14,14 +14,14 @@ from typing import Any
 import apsw
 
 from ...models import AskState
-from ..admission import HIDING, Admission, GraphMissing, Key, Plan, Use, View, admit, askees_of, key_of
+from ..admission import Admission, GraphMissing, Key, Plan, Use, View, admit, askees_of, key_of
 from ..mailboxes import MailboxGauge
-from ..ports import MAIN, AppendOutcome, Claim, EndedAsk, NewDelivery, NewGroup, Stored
+from ..ports import AppendOutcome, Claim, EndedAsk, NewDelivery, NewGroup, Stored
 from ..sql import Queries
-from ..topics import has_nobody
 from . import pairs, topics
 from .clock import Instant, to_microseconds
 from .engine import fetch
+from .filing import file
 from .rows import claim_limit, encode
 
 _SQL = Queries(__package__, "deliveries")
@@ -44,6 +44,7 @@ class Append:
 
     connection: apsw.Connection
     view: View
+    busy: set[Lane]
 
     def __init__(
         self, groups: Sequence[NewGroup], owner: str, repeat: bool, instant: Instant, gauge: MailboxGauge
@@ -58,33 +59,19 @@ class Append:
         """Decide and store."""
         self.connection = connection
         topics.address(connection, self.groups, repeat=self.repeat)
+        self.busy, missing = self._find_busy_and_missing()
         self.view = View(
             self.owner,
+            missing=missing,
             stored=self._find_stored() if self.repeat else {},
             keys=find_keys(connection, [key for group in self.groups if (key := key_of(group))]),
             counts=self._count_mailboxes(),
             found=pairs.find(connection, self.groups, self.instant),
         )
         admission = self._admit()
-        # The agents exist as a rule, so they are looked up only where it matters.
-        is_large = sum(len(group.content) * len(group.deliveries) for group, _, _ in admission.accepted) > _PIECE
-        is_hidden = any(isinstance(outcome, HIDING) for outcome in admission.outcomes) or has_nobody(self.groups)
-        if is_large or is_hidden:
-            admission = self._admit_known_agents()
-        try:
-            self._store(admission.accepted)
-        except apsw.ConstraintError as error:
-            if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
-                raise
-            # It undid its statement, which is the first that wrote: with several the agents have been looked up.
-            admission = self._admit_known_agents()
-            self._store(admission.accepted)
+        self._store(admission.accepted)
         admission.fill(self.gauge)
         return admission.outcomes
-
-    def _admit_known_agents(self) -> Admission:
-        self.view.missing = self._find_missing_agents()
-        return self._admit()
 
     def _admit(self) -> Admission:
         try:
@@ -108,11 +95,6 @@ class Append:
                 stored[id] = Stored(claims, session_id, EndedAsk(answered[0], AskState.REPLIED, answered[1]))
         return stored
 
-    def _find_missing_agents(self) -> set[str]:
-        ids = {group.sender_id for group in self.groups}
-        ids.update(delivery.recipient_id for group in self.groups for delivery in group.deliveries)
-        return set(fetch(self.connection, _SQL["append_find_agents"], {"ids": encode(list(ids))}))
-
     def _count_mailboxes(self) -> dict[str, int]:
         must = self.gauge.list_to_count(self.groups)
         if not must:
@@ -121,18 +103,18 @@ class Append:
         self.gauge.counted(counts)
         return counts
 
-    def _find_busy_lanes(self, accepted: Accepted) -> set[Lane]:
-        lanes = [
-            _lane(group, delivery, plan)
-            for group, _, plan in accepted
-            if plan is None or not plan.is_done
-            for delivery in group.deliveries
-            if delivery.claim
-        ]
-        if not lanes:
-            return set()
-        parameters = {"lanes": encode(lanes), "owner": self.owner, "now": self.instant.due}
-        return {lanes[number] for number in fetch(self.connection, _SQL["append_find_busy"], parameters)}
+    def _find_busy_and_missing(self) -> tuple[set[Lane], list[str]]:
+        """The lanes in which nothing may be claimed now, and the agents that do not exist."""
+        agents = {group.sender_id for group in self.groups}
+        lanes = []
+        for group in self.groups:
+            for delivery in group.deliveries:
+                agents.add(delivery.recipient_id)
+                if delivery.claim:
+                    lanes.append(_lane(group, delivery))
+        parameters = {"lanes": encode(lanes), "agents": encode([*agents]), "owner": self.owner, "now": self.instant.due}
+        busy, missing = fetch(self.connection, _SQL["append_find_busy"], parameters)
+        return {lanes[number] for number in busy}, missing
 
     # --- writes ---
 
@@ -164,6 +146,7 @@ class Append:
         rows = self._delivery_rows(accepted, first)
         parameters = {"rows": encode(rows), "owner": self.owner, "at": self.instant.at}
         self.connection.execute(_SQL["append_insert_deliveries"], parameters)
+        file(self.connection, first, first + len(messages) - 1)
         keys = [
             (*key, group.fingerprint, [delivery.message_id for delivery in group.deliveries])
             for group, _, _ in accepted
@@ -175,18 +158,20 @@ class Append:
     def _delivery_rows(self, accepted: Accepted, seq: int) -> list[tuple[object, ...]]:
         """One for each message, numbered from `seq`; decides which are claimed."""
         now, at = self.instant
-        busy = self._find_busy_lanes(accepted)
+        busy = self.busy
         rows: list[tuple[object, ...]] = []
         for group, outcome, plan in accepted:
             is_done = plan is not None and plan.is_done
             wait = 0 if is_done or group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
             left = None if group.expires_in is None else int(group.expires_in * _SECOND)
             # Left out for other kinds, which are to cost nothing more.
-            born: tuple[object, ...] = () if plan is None else (group.ask_timeout, 1 if is_done else None, plan.thread)
+            born: tuple[object, ...] = ()
+            if plan is not None:
+                born = (group.ask_timeout, 1 if is_done else None, plan.thread, plan.session_id)
             for delivery in group.deliveries:
                 until = None
                 if not wait and not is_done:
-                    lane = _lane(group, delivery, plan)
+                    lane = _lane(group, delivery)
                     if delivery.claim and lane not in busy:
                         until = now + int(claim_limit(group.run_limit, group.ask_timeout) * _SECOND)
                         outcome.claims[delivery.message_id] = Claim(seq, 1, 1)
@@ -240,5 +225,6 @@ def _read_ids(text: str) -> list[str] | None:
     return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else None
 
 
-def _lane(group: NewGroup, delivery: NewDelivery, plan: Plan | None) -> Lane:
-    return (delivery.recipient_id, group.kind, group.sender_id, MAIN if plan is None else plan.thread)
+def _lane(group: NewGroup, delivery: NewDelivery) -> Lane:
+    # What goes into another thread than it names is an answer, which nobody claims.
+    return (delivery.recipient_id, group.kind, group.sender_id, group.thread)

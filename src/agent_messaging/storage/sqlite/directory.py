@@ -78,6 +78,7 @@ class SQLiteDirectory:
     async def _remove(self, name: str, external_id: str, **what: str) -> bool:
         def remove(connection: apsw.Connection) -> bool:
             acts.vanish(connection, self._clock.now(), **what)
+            connection.execute(_SQL["remove_messages"], {"agent": None, "organization": None, **what})
             connection.execute(_SQL[name], {"external_id": external_id})
             return connection.changes() > 0
 

@@ -18,6 +18,7 @@ from ..sql import Queries
 from . import pairs
 from .clock import Instant, StoreClock, to_datetime
 from .engine import Engine, fetch
+from .filing import file
 from .rows import encode
 
 _SQL = Queries(__package__, "forwarding")
@@ -73,6 +74,7 @@ def _forward(connection: apsw.Connection, wanted: NewForward, owner: str, instan
     parameters["new_seq"] = connection.last_insert_rowid()
     for name in ("forward_insert_delivery", "forward_move_ask", "forward_end_delivery", "forward_insert_hop"):
         connection.execute(_SQL[name], parameters)
+    file(connection, parameters["new_seq"], parameters["new_seq"])
     return Forwarded(known.asker_id, session_id, known.left, known.waiters)
 
 

@@ -18,6 +18,7 @@ from ..sql import Queries
 from . import asks
 from .clock import Instant
 from .engine import fetch
+from .filing import file
 from .rows import encode
 
 _SQL = Queries(__package__, "deliveries")
@@ -122,7 +123,7 @@ def _answer(
     wanted = encode([(seq, answer.message_id) for seq, answer, _ in answers])
     found = fetch(connection, _ASKS["answers_find"], {"rows": wanted, "now": instant.due})
     messages: list[tuple[object, ...]] = []
-    new: list[tuple[int, str, str, str, bool]] = []
+    new: list[tuple[int, str, str, str, str, bool]] = []
     for (seq, answer, moves), row in zip(answers, found, strict=True):
         ask_id, sender_id, recipient_id, session_id, state, origin, answer_seq, stored_seq, waiters, thread = row
         ends = moves and state == AskState.OPEN
@@ -133,18 +134,19 @@ def _answer(
         if moves and stored_seq is None:
             head = answer.message_id, Kind.CONVERSATION, sender_id, recipient_id, session_id
             messages.append((*head, answer.content, None, answer.checksum))
-            new.append((seq, sender_id, recipient_id, thread, ends))
+            new.append((seq, sender_id, recipient_id, thread, session_id, ends))
     if not new:
         return
     connection.execute(_SQL["append_insert_messages"], {"rows": encode(messages), "at": instant.at})
     first = connection.last_insert_rowid() - len(new) + 1
     deliveries = []
     endings: list[asks.Ending] = []
-    for number, (seq, sender_id, recipient_id, thread, ends) in enumerate(new, first):
+    for number, (seq, sender_id, recipient_id, thread, session_id, ends) in enumerate(new, first):
         duty = (number, recipient_id, Kind.CONVERSATION, sender_id, 1, 0, None, instant.due, None, None, None)
-        deliveries.append((*duty, None, int(ends), thread))
+        deliveries.append((*duty, None, int(ends), thread, session_id))
         if ends:
             endings.append((seq, AskState.REPLIED, number, None))
     parameters = {"rows": encode(deliveries), "owner": owner, "at": instant.at}
     connection.execute(_SQL["append_insert_deliveries"], parameters)
+    file(connection, first, first + len(new) - 1)
     asks.end_asks(connection, endings, instant)

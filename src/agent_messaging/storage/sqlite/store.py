@@ -20,7 +20,7 @@ from .backup import Backup
 from .clock import StoreClock
 from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
-from .engine import Engine, fetch_damaged
+from .engine import Engine, fetch, fetch_damaged
 from .files import check_place
 from .forwarding import SQLiteForwarding
 from .meetings import SQLiteMeetings
@@ -163,7 +163,6 @@ def _fetch_all(connection: apsw.Connection, sql: str, parameters: dict[str, Any]
 def _check_integrity(connection: apsw.Connection) -> list[str]:
     found = [str(row[0]) for row in connection.execute("pragma integrity_check(100)")]
     damage = [] if found == ["ok"] else [f"SQLite's integrity check says: {line}." for line in found]
-    return damage + [
-        f"A row of {table} refers to a row of {parent} that does not exist."
-        for table, _, parent, _ in connection.execute("pragma foreign_key_check")
-    ]
+    strays = [("messages", "agents") for _ in fetch(connection, _CHECKS["find_strays"], {})]
+    strays += [(table, parent) for table, _, parent, _ in connection.execute("pragma foreign_key_check")]
+    return damage + [f"A row of {table} refers to a row of {parent} that does not exist." for table, parent in strays]

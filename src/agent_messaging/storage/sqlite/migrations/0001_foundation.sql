@@ -29,12 +29,14 @@ create table agents (
 create index agents_of_organization on agents (organization_id, external_id);
 
 -- seq is the order of commits (one writer at a time), so it is a safe cursor here. It is never reused.
+-- No foreign key leads to the agents: each would need an index of all messages by agent, which costs every message a page.
+-- append looks for the agents, and remove_messages goes before the removal of one.
 create table messages (
   seq integer primary key autoincrement,
   id text not null unique,
   kind text not null,
-  sender_id text not null references agents (id) on delete cascade,
-  recipient_id text references agents (id) on delete cascade,
+  sender_id text not null,
+  recipient_id text,
   session_id text,
   meeting_id text,
   message_type text not null default 'user_defined',
@@ -44,8 +46,8 @@ create table messages (
   created_at integer not null
 ) strict;
 
-create index messages_sent on messages (sender_id, kind, seq);
-create index messages_received on messages (recipient_id, kind, seq);
+-- What was said in meetings, to nobody alone. Everything else is found by its delivery.
+create index messages_said on messages (sender_id, kind, seq) where recipient_id is null;
 
 -- The duty to handle a message, one row for each message with a recipient; narrow, because it changes often.
 create table deliveries (
@@ -71,6 +73,8 @@ create table deliveries (
   claimed_at integer,
   settled_at integer,
   read_at integer,
+  is_unread integer generated always as (read_at is null) virtual,
+  filed integer not null default 1 check (filed in (0, 1)),
   log text                                  -- JSON array of what went wrong so far; null is []
 ) strict;
 
@@ -85,7 +89,31 @@ create index deliveries_suspect on deliveries (recipient_id, kind, lane, seq)
 create index deliveries_scheduled_for on deliveries (recipient_id) where state = 'queued' and run_due > 0;
 create index deliveries_expiring on deliveries (expires_due) where state = 'queued' and expires_due is not null;
 create index deliveries_dead on deliveries (recipient_id, seq) where state = 'dead';
-create index deliveries_unread on deliveries (recipient_id, kind, seq) where read_at is null;
+
+-- Mailboxes. Their indexes are spread over the agents, so a row that entered them at its birth would cost each commit a page
+-- for each agent. A row is born unfiled, and a later commit files many at once (see filing.py).
+create index deliveries_unfiled on deliveries (filed) where filed = 0;
+create index deliveries_sent on deliveries (sender_id, kind, seq) where filed = 1;
+create index deliveries_received on deliveries (recipient_id, kind, is_unread, seq) where filed = 1;
+
+create view sent as
+select sender_id as agent_id, kind, seq, is_unread from deliveries indexed by deliveries_sent where filed = 1
+union all
+select sender_id, kind, seq, is_unread from deliveries indexed by deliveries_unfiled where filed = 0
+union all
+select sender_id, kind, seq, cast(null as integer) from messages indexed by messages_said where recipient_id is null;
+
+create view unread as
+select recipient_id as agent_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 1
+union all
+select recipient_id, kind, seq from deliveries indexed by deliveries_unfiled where filed = 0 and is_unread = 1;
+
+create view received as
+select recipient_id as agent_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 1
+union all
+select recipient_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 0
+union all
+select recipient_id, kind, seq from deliveries indexed by deliveries_unfiled where filed = 0;
 
 create table idempotency_keys (
   sender_id text not null references agents (id) on delete cascade,

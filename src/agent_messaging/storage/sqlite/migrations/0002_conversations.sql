@@ -15,7 +15,6 @@ create table sessions (
 create unique index sessions_open on sessions (agent_a_id, agent_b_id, thread) where ended_at is null;
 create index sessions_of_a on sessions (agent_a_id, id);
 create index sessions_of_b on sessions (agent_b_id, id);
-create index messages_of_session on messages (session_id, seq) where session_id is not null;
 
 -- A message whose sender waits. Each is removed with its message, as the sessions are with their agents. Every index costs
 -- every ask, so what is asked seldom goes through those of open asks, which are few, or through the session's messages.
@@ -70,14 +69,45 @@ create index notices_due on notices (created_due);
 -- Of an ask: the seconds its asker waits, so that its run may take as long.
 alter table deliveries add column ask_timeout real;
 
--- For an agent's own code, which reads by sender, and takes what no handler had: there the handled ones are many.
+-- As of its message: a session is read by its deliveries.
+alter table deliveries add column session_id text;
+
+create index deliveries_of_session on deliveries (session_id, seq) where filed = 1 and session_id is not null;
+
+create view session_messages as
+select session_id, seq from deliveries indexed by deliveries_of_session where filed = 1 and session_id is not null
+union all
+select session_id, seq from deliveries indexed by deliveries_unfiled where filed = 0 and session_id is not null;
+
+-- For an agent's own code, which reads by sender.
 create index deliveries_unread_from on deliveries (recipient_id, sender_id, seq)
-  where kind = 'conversation' and read_at is null;
+  where filed = 1 and kind = 'conversation' and read_at is null;
+
+create view unread_from as
+select recipient_id as agent_id, sender_id, seq from deliveries indexed by deliveries_unread_from
+where filed = 1 and kind = 'conversation' and read_at is null
+union all
+select recipient_id, sender_id, seq from deliveries indexed by deliveries_unfiled
+where filed = 0 and kind = 'conversation' and read_at is null;
+
+-- The same in one thread. It costs nothing without threads.
+create index deliveries_unread_in on deliveries (recipient_id, thread, sender_id, seq)
+  where filed = 1 and thread <> '' and read_at is null;
+
+create view unread_in as
+select recipient_id as agent_id, thread, sender_id, seq from deliveries indexed by deliveries_unread_in
+where filed = 1 and thread <> '' and read_at is null
+union all
+select recipient_id, thread, sender_id, seq from deliveries indexed by deliveries_unfiled
+where filed = 0 and thread <> '' and read_at is null;
+
+-- What no handler had, and nobody has read: late answers. There the handled ones are many.
 create index deliveries_left on deliveries (recipient_id, sender_id, seq)
   where kind = 'conversation' and state = 'done' and token = 0 and read_at is null;
+create index deliveries_left_in on deliveries (recipient_id, sender_id, thread, seq)
+  where kind = 'conversation' and thread <> '' and state = 'done' and token = 0 and read_at is null;
 
--- The same in one thread, and what is queued in any but the main one. They cost nothing without threads.
-create index deliveries_unread_in on deliveries (recipient_id, thread, sender_id, seq) where thread <> '' and read_at is null;
+-- What is queued in any thread but the main one.
 create index deliveries_threads on deliveries (recipient_id, sender_id, seq)
   where thread <> '' and state = 'queued' and run_due = 0;
 

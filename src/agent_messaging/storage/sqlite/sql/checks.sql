@@ -24,7 +24,7 @@ select json_group_array(json_object('seq', seq, 'recipient_id', recipient_id, 'k
   'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts, 'suspect', suspect, 'origin',
   origin, 'owner', owner, 'run_due', run_due, 'run_at', run_at, 'expires_due', expires_due, 'expires_at', expires_at,
   'claim_until_due', claim_until_due, 'queued_due', queued_due, 'claimed_at', claimed_at, 'settled_at', settled_at,
-  'read_at', read_at, 'log', log, 'ask_timeout', ask_timeout)) from (
+  'read_at', read_at, 'log', log, 'ask_timeout', ask_timeout, 'session_id', session_id, 'filed', filed)) from (
   select * from deliveries where seq > :after_seq order by seq limit :limit
 )
 
@@ -138,4 +138,13 @@ select json_group_array(json_array(seq, 'event ' || seq || ' of meeting ' || mee
     )
   ) as page cross join meeting_events as e on e.seq = page.seq where coalesce(page.before, 0) < :most_bytes
   order by e.seq
+)
+
+-- name: find_strays
+-- Messages whose agents do not exist: foreign keys lead to none.
+select json_group_array(seq) from (
+  select seq from messages as m
+  where not exists (select 1 from agents where id = m.sender_id)
+    or (recipient_id is not null and not exists (select 1 from agents where id = m.recipient_id))
+  limit 100
 )

@@ -6,10 +6,12 @@
 -- whether its recipient waits for an answer of its sender.
 select json_group_array(json_array(m.id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner is :owner,
   m.session_id, json((
-    select json_array(asked.id, a.origin) from messages as asked cross join asks as a on a.seq = asked.seq
-    where d.state = 'done' and d.token = 0 and asked.session_id = m.session_id and asked.seq < m.seq
-      and a.answer_seq = m.seq
-    order by asked.seq desc limit 1
+    select json_array((select id from messages where seq = found.seq), found.origin) from (
+      select asked.seq, a.origin from session_messages as asked cross join asks as a on a.seq = asked.seq
+      where d.state = 'done' and d.token = 0 and asked.session_id = m.session_id and asked.seq < m.seq
+        and a.answer_seq = m.seq
+      order by asked.seq desc limit 1
+    ) as found
   )), json((
     select json_group_array(distinct process_id) from waits
     where m.kind = 'conversation' and recipient_id = m.recipient_id and sender_id = m.sender_id
@@ -28,11 +30,6 @@ from jsonb_each(:keys) as wanted
 cross join idempotency_keys as k
   on k.sender_id = wanted.value ->> 0 and k.call = wanted.value ->> 1 and k.key = wanted.value ->> 2
 
--- name: append_find_agents
--- Answers those that are missing, which are none as a rule.
-select json_group_array(wanted.value) from jsonb_each(:ids) as wanted
-where not exists (select 1 from agents where id = wanted.value)
-
 -- name: append_count_open
 select json_group_object(wanted.value, (
   select count(*) from deliveries where recipient_id = wanted.value and state = 'queued' and run_due = 0
@@ -44,24 +41,29 @@ select json_group_object(wanted.value, (
 from jsonb_each(:ids) as wanted
 
 -- name: append_find_busy
--- Lanes are (recipient, kind, sender, thread): those in which nothing may be claimed now: something is due there, another process holds the claim of a run that does
--- not itself wait for an answer, the recipient's own code waits for the message, or
--- the owner was taken for dead by others.
-select json_group_array(l.key) from jsonb_each(:lanes) as l
-where exists (
-  select 1 from deliveries
-  where recipient_id = l.value ->> 0 and kind = l.value ->> 1 and lane = (l.value ->> 2) || (l.value ->> 3)
-    and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
-) or exists (
-  select 1 from deliveries
-  where recipient_id = l.value ->> 0 and kind = l.value ->> 1 and lane = (l.value ->> 2) || (l.value ->> 3)
-    and state = 'claimed' and owner is not :owner
-    and not exists (select 1 from waiting_runs where within = deliveries.seq)
-) or (l.value ->> 1 = 'conversation' and exists (
-  select 1 from waits
-  where recipient_id = l.value ->> 0 and sender_id = l.value ->> 2
-    and (thread is null or thread = l.value ->> 3) and is_ended = 0 and (until_due is null or until_due > :now)
-)) or exists (select 1 from processes where id = :owner and ended_at is not null)
+-- Lanes are (recipient, kind, sender, thread); it answers those in which nothing may be claimed now: something is due there,
+-- another process holds the claim of a run that does not itself wait for an answer, the recipient's own code waits for the
+-- message, or the owner was taken for dead by others. And it answers the agents that do not exist, which are none as a rule.
+select json_array(json((
+  select json_group_array(l.key) from jsonb_each(:lanes) as l
+  where exists (
+    select 1 from deliveries
+    where recipient_id = l.value ->> 0 and kind = l.value ->> 1 and lane = (l.value ->> 2) || (l.value ->> 3)
+      and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
+  ) or exists (
+    select 1 from deliveries
+    where recipient_id = l.value ->> 0 and kind = l.value ->> 1 and lane = (l.value ->> 2) || (l.value ->> 3)
+      and state = 'claimed' and owner is not :owner
+      and not exists (select 1 from waiting_runs where within = deliveries.seq)
+  ) or (l.value ->> 1 = 'conversation' and exists (
+    select 1 from waits
+    where recipient_id = l.value ->> 0 and sender_id = l.value ->> 2
+      and (thread is null or thread = l.value ->> 3) and is_ended = 0 and (until_due is null or until_due > :now)
+  )) or exists (select 1 from processes where id = :owner and ended_at is not null)
+)), json((
+  select json_group_array(wanted.value) from jsonb_each(:agents) as wanted
+  where not exists (select 1 from agents where id = wanted.value)
+)))
 
 -- name: append_insert_messages
 -- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
@@ -72,16 +74,21 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 from jsonb_each(:rows)
 
 -- name: append_insert_deliveries
--- The last three of a row, left out but for conversations, are the ask's timeout, how it is born (null as a duty, 0 as
--- done, 1 as done and read), and the thread.
+-- The last four of a row, left out but for conversations, are the ask's timeout, how it is born (null as a duty, 0 as
+-- done, 1 as done and read), the thread, and the session.
 insert into deliveries (seq, recipient_id, kind, sender_id, max_attempts, run_due, run_at, queued_due, expires_due,
-  expires_at, state, token, attempt, owner, claim_until_due, claimed_at, origin, ask_timeout, settled_at, read_at, thread)
+  expires_at, state, token, attempt, owner, claim_until_due, claimed_at, origin, ask_timeout, settled_at, read_at, thread,
+  session_id, filed)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
   value ->> 8, value ->> 9, iif(value ->> 10 is not null, 'claimed', iif(value ->> 12 is null, 'queued', 'done')),
   value ->> 10 is not null, value ->> 10 is not null, iif(value ->> 10 is null, null, :owner), value ->> 10,
   iif(value ->> 10 is null, null, :at), :owner, value ->> 11, iif(value ->> 12 is null, null, :at),
-  iif(value ->> 12, :at, null), coalesce(value ->> 13, '')
+  iif(value ->> 12, :at, null), coalesce(value ->> 13, ''), value ->> 14, 0
 from jsonb_each(:rows)
+
+-- name: file
+-- See filing.py.
+update deliveries set filed = 1 where filed = 0 and seq <= :up_to
 
 -- name: append_insert_keys
 insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)

@@ -62,3 +62,22 @@ select json_group_array(json_array(id, external_id, organization_id, name, creat
 
 -- name: remove_agent
 delete from agents where external_id = :external_id
+
+-- name: remove_messages
+-- What an agent, or the agents of an organization, have sent and received, with all that hangs on it.
+with gone as materialized (
+  select id from agents where external_id = :agent
+  union all
+  select a.id from organizations as o cross join agents as a on a.organization_id = o.id
+  where o.external_id = :organization
+)
+delete from messages where seq in (
+  select d.seq from gone cross join deliveries as d indexed by deliveries_sent on d.sender_id = gone.id and d.filed = 1
+  union all
+  select d.seq from gone cross join deliveries as d indexed by deliveries_received on d.recipient_id = gone.id and d.filed = 1
+  union all
+  select seq from deliveries indexed by deliveries_unfiled
+  where filed = 0 and (sender_id in (select id from gone) or recipient_id in (select id from gone))
+  union all
+  select m.seq from gone cross join messages as m indexed by messages_said on m.sender_id = gone.id and m.recipient_id is null
+)

@@ -126,8 +126,8 @@ from jsonb_each(:rows)
 
 -- name: act_insert_deliveries
 -- :rows are (seq, recipient, kind, sender, max_attempts, seconds of the turn).
-insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, ask_timeout, queued_due, origin)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'queued', value ->> 4, value ->> 5, :now, :owner
+insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, ask_timeout, queued_due, origin, filed)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'queued', value ->> 4, value ->> 5, :now, :owner, 0
 from jsonb_each(:rows)
 
 -- name: act_insert_events
@@ -360,10 +360,13 @@ select json_array(
     where p.agent_id = :agent and p.joined_at is not null and m.host_id <> :agent
   ),
   (select count(*) from meetings where host_id = :agent and status = 'active'),
-  (select count(*) from messages where sender_id = :agent and kind = 'meeting' and message_type = 'user_defined'),
+  (
+    select count(*) from messages
+    where recipient_id is null and sender_id = :agent and kind = 'meeting' and message_type = 'user_defined'
+  ),
   (
     select count(distinct meeting_id) from messages
-    where sender_id = :agent and kind = 'meeting' and message_type = 'user_defined'
+    where recipient_id is null and sender_id = :agent and kind = 'meeting' and message_type = 'user_defined'
   ),
   (
     select avg(max(0, m.ended_at - m.started_at)) / 1e6

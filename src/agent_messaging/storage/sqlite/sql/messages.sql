@@ -1,12 +1,13 @@
--- The pages find their sequence numbers in an index first, so that a deep page reads no bodies on its way.
+-- The pages find their sequence numbers in the indexes of the mailboxes first, so that a deep page reads no bodies on its way.
 
 -- name: list_messages_sent
 with page as materialized (
-  select m.seq from messages as m left join deliveries as d on d.seq = m.seq
-  where m.sender_id = :agent and m.kind = :kind
-    and (not :unread or (d.seq is not null and d.read_at is null))
-    and (:from is null or m.created_at >= :from) and (:to is null or m.created_at <= :to)
-  order by m.seq desc limit :limit offset :offset
+  select p.seq from sent as p
+  where p.agent_id = :agent and p.kind = :kind
+    and (not :unread or is_unread)
+    and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+    and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic))
@@ -14,10 +15,11 @@ from page cross join messages as m on m.seq = page.seq left join deliveries as d
 
 -- name: list_messages_received
 with page as materialized (
-  select seq from messages
-  where recipient_id = :agent and kind = :kind
-    and (:from is null or created_at >= :from) and (:to is null or created_at <= :to)
-  order by seq desc limit :limit offset :offset
+  select p.seq from received as p
+  where p.agent_id = :agent and p.kind = :kind
+    and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+    and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic))
@@ -25,10 +27,11 @@ from page cross join messages as m on m.seq = page.seq left join deliveries as d
 
 -- name: list_messages_unread
 with page as materialized (
-  select d.seq from deliveries as d indexed by deliveries_unread cross join messages as m on m.seq = d.seq
-  where d.recipient_id = :agent and d.kind = :kind and d.read_at is null
-    and (:from is null or m.created_at >= :from) and (:to is null or m.created_at <= :to)
-  order by d.seq desc limit :limit offset :offset
+  select p.seq from unread as p
+  where p.agent_id = :agent and p.kind = :kind
+    and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+    and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, null, m.session_id, m.message_type, d.thread, m.topic))
@@ -36,11 +39,12 @@ from page cross join messages as m on m.seq = page.seq cross join deliveries as 
 
 -- name: list_messages_sent_after
 with page as materialized (
-  select m.seq from messages as m left join deliveries as d on d.seq = m.seq
-  where m.sender_id = :agent and m.kind = :kind and m.seq > :after_seq
-    and (not :unread or (d.seq is not null and d.read_at is null))
-    and (:from is null or m.created_at >= :from) and (:to is null or m.created_at <= :to)
-  order by m.seq limit :limit offset :offset
+  select p.seq from sent as p
+  where p.agent_id = :agent and p.kind = :kind and p.seq > :after_seq
+    and (not :unread or is_unread)
+    and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+    and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  order by p.seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic))
@@ -48,10 +52,11 @@ from page cross join messages as m on m.seq = page.seq left join deliveries as d
 
 -- name: list_messages_received_after
 with page as materialized (
-  select seq from messages
-  where recipient_id = :agent and kind = :kind and seq > :after_seq
-    and (:from is null or created_at >= :from) and (:to is null or created_at <= :to)
-  order by seq limit :limit offset :offset
+  select p.seq from received as p
+  where p.agent_id = :agent and p.kind = :kind and p.seq > :after_seq
+    and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+    and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  order by p.seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic))
@@ -59,10 +64,11 @@ from page cross join messages as m on m.seq = page.seq left join deliveries as d
 
 -- name: list_messages_unread_after
 with page as materialized (
-  select d.seq from deliveries as d indexed by deliveries_unread cross join messages as m on m.seq = d.seq
-  where d.recipient_id = :agent and d.kind = :kind and d.read_at is null and d.seq > :after_seq
-    and (:from is null or m.created_at >= :from) and (:to is null or m.created_at <= :to)
-  order by d.seq limit :limit offset :offset
+  select p.seq from unread as p
+  where p.agent_id = :agent and p.kind = :kind and p.seq > :after_seq
+    and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+    and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  order by p.seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, null, m.session_id, m.message_type, d.thread, m.topic))
@@ -70,23 +76,28 @@ from page cross join messages as m on m.seq = page.seq cross join deliveries as 
 
 -- name: mark_read
 update deliveries set read_at = :at
-where recipient_id = :recipient and kind = :kind and read_at is null and (:sender is null or sender_id = :sender)
+where seq in (select seq from unread where agent_id = :recipient and kind = :kind) and (:sender is null or sender_id = :sender)
 
 -- name: count_messages_sent
 select case
-  when :read is null then (select count(*) from messages where sender_id = :agent and kind = :kind)
-  else (
-    select count(*) from messages as m cross join deliveries as d on d.seq = m.seq
-    where m.sender_id = :agent and m.kind = :kind and (d.read_at is not null) = :read
+  when :read is null then (
+    select count(*) from deliveries indexed by deliveries_sent where filed = 1 and sender_id = :agent and kind = :kind
+  ) + (
+    select count(*) from deliveries indexed by deliveries_unfiled where filed = 0 and sender_id = :agent and kind = :kind
+  ) + (
+    select count(*) from messages indexed by messages_said where recipient_id is null and sender_id = :agent and kind = :kind
   )
+  else (select count(*) from sent where agent_id = :agent and kind = :kind and is_unread = not :read)
 end
 
 -- name: count_messages_received
-select case
-  when :read = 0 then (
-    select count(*) from deliveries where recipient_id = :agent and kind = :kind and read_at is null
-  )
-  else (select count(*) from messages where recipient_id = :agent and kind = :kind) - iif(:read, (
-    select count(*) from deliveries where recipient_id = :agent and kind = :kind and read_at is null
-  ), 0)
-end
+select iif(:read is 1, 0, (
+  select count(*) from deliveries indexed by deliveries_received
+  where filed = 1 and recipient_id = :agent and kind = :kind and is_unread = 1
+)) + iif(:read is 0, 0, (
+  select count(*) from deliveries indexed by deliveries_received
+  where filed = 1 and recipient_id = :agent and kind = :kind and is_unread = 0
+)) + (
+  select count(*) from deliveries indexed by deliveries_unfiled
+  where filed = 0 and recipient_id = :agent and kind = :kind and (:read is null or is_unread = not :read)
+)

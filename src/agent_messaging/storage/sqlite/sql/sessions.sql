@@ -9,7 +9,9 @@ select json_array(s.id, s.agent_a_id, s.agent_b_id, s.thread, s.session_type, (
     select asker_id, seq from asks
     where asker_id = s.agent_b_id and responder_id = s.agent_a_id and session_id = s.id and state = 'open'
   ) where s.ended_at is null order by seq limit 1
-), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), s.ended_at)
+), s.created_at, (
+  select created_at from messages where seq = (select seq from session_messages where session_id = s.id order by seq desc limit 1)
+), s.ended_at)
 from sessions as s where s.id = :session
 
 -- name: find_open_session
@@ -21,7 +23,9 @@ select json_array(s.id, s.agent_a_id, s.agent_b_id, s.thread, s.session_type, (
     select asker_id, seq from asks
     where asker_id = s.agent_b_id and responder_id = s.agent_a_id and session_id = s.id and state = 'open'
   ) order by seq limit 1
-), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), null)
+), s.created_at, (
+  select created_at from messages where seq = (select seq from session_messages where session_id = s.id order by seq desc limit 1)
+), null)
 from sessions as s
 where s.agent_a_id = min(:agent, :other) and s.agent_b_id = max(:agent, :other) and s.thread = :thread and s.ended_at is null
 
@@ -42,7 +46,9 @@ select json_group_array(json_array(s.id, s.agent_a_id, s.agent_b_id, s.thread, s
     select asker_id, seq from asks
     where asker_id = s.agent_b_id and responder_id = s.agent_a_id and session_id = s.id and state = 'open'
   ) where s.ended_at is null order by seq limit 1
-), s.created_at, (select created_at from messages where session_id = s.id order by seq desc limit 1), s.ended_at))
+), s.created_at, (
+  select created_at from messages where seq = (select seq from session_messages where session_id = s.id order by seq desc limit 1)
+), s.ended_at))
 from page cross join sessions as s on s.id = page.id
 
 -- name: end_session_find
@@ -58,7 +64,7 @@ select json_array(s.id, s.ended_at is null, json((
     where s.ended_at is null and asker_id = s.agent_b_id and responder_id = s.agent_a_id and session_id = s.id
       and state = 'open'
     union all
-    select ended.seq, ended.origin from messages as own cross join asks as ended on ended.seq = own.seq
+    select ended.seq, ended.origin from session_messages as own cross join asks as ended on ended.seq = own.seq
     where s.ended_at is not null and own.session_id = s.id and ended.state = 'ended'
   ) as a cross join messages as m on m.seq = a.seq
 )), json((
@@ -87,12 +93,13 @@ where thread is :awaited
 -- Done and read from the start.
 insert into messages (id, kind, sender_id, recipient_id, session_id, message_type, content, checksum, created_at)
 values (:ending, 'conversation', :agent, :other, :session, 'ending', :content, :checksum, :at);
-insert into deliveries (seq, recipient_id, kind, sender_id, thread, state, max_attempts, queued_due, settled_at, read_at)
-values (last_insert_rowid(), :other, 'conversation', :agent, :thread, 'done', 1, :now, :at, :at)
+insert into deliveries (seq, recipient_id, kind, sender_id, session_id, thread, state, max_attempts, queued_due, settled_at,
+  read_at, filed)
+values (last_insert_rowid(), :other, 'conversation', :agent, :session, :thread, 'done', 1, :now, :at, :at, 0)
 
 -- name: count_messages
 select json_array(count(*), count(d.read_at))
-from messages as m cross join deliveries as d on d.seq = m.seq where m.session_id = :session
+from session_messages as own cross join deliveries as d on d.seq = own.seq where own.session_id = :session
 
 -- name: statistics
 with mine as materialized (
@@ -104,17 +111,18 @@ select json_array(
   (select count(*) from mine),
   (select count(*) from mine where ended_at is null),
   (
-    select count(*) from messages as m where sender_id = :agent and kind = 'conversation' and message_type = 'user_defined'
-      and (:thread is null or exists (select 1 from deliveries as d where d.seq = m.seq and d.thread = :thread))
+    select count(*) from sent as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
+    where own.agent_id = :agent and own.kind = 'conversation' and m.message_type = 'user_defined'
+      and (:thread is null or d.thread = :thread)
   ),
   (
-    select count(*) from messages as m
-    where recipient_id = :agent and kind = 'conversation' and message_type = 'user_defined'
-      and (:thread is null or exists (select 1 from deliveries as d where d.seq = m.seq and d.thread = :thread))
+    select count(*) from received as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
+    where own.agent_id = :agent and own.kind = 'conversation' and m.message_type = 'user_defined'
+      and (:thread is null or d.thread = :thread)
   ),
   (
-    select count(*) from deliveries as d cross join messages as m on m.seq = d.seq
-    where d.recipient_id = :agent and d.kind = 'conversation' and d.read_at is null and m.message_type = 'user_defined'
+    select count(*) from unread as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
+    where own.agent_id = :agent and own.kind = 'conversation' and m.message_type = 'user_defined'
       and (d.run_due = 0 or d.token > 0) and not (d.state = 'expired' and d.expires_due is not null)
       and (:thread is null or d.thread = :thread)
   ),
@@ -123,9 +131,9 @@ select json_array(
 
 -- name: list_messages
 with page as materialized (
-  select m.seq from messages as m cross join deliveries as d on d.seq = m.seq
-  where m.session_id = :session and m.seq > :after_seq and (not :unread or d.read_at is null)
-  order by m.seq limit :limit offset :offset
+  select own.seq from session_messages as own cross join deliveries as d on d.seq = own.seq
+  where own.session_id = :session and own.seq > :after_seq and (not :unread or d.read_at is null)
+  order by own.seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type, d.thread))
@@ -138,13 +146,13 @@ with page as materialized (
   select i.seq from (
     select u.seq, sum(u.size) over (order by u.seq rows between unbounded preceding and 1 preceding) as before
     from (
-      select d.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
-      from deliveries as d indexed by deliveries_unread cross join messages as m on m.seq = d.seq
-      where d.recipient_id = :recipient and d.kind = 'conversation' and d.read_at is null and d.seq > :after_seq
+      select own.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
+      from unread as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
+      where own.agent_id = :recipient and own.kind = 'conversation' and own.seq > :after_seq
         and m.message_type = 'user_defined'
         and (d.run_due = 0 or d.token > 0)
         and (d.expires_due is null or d.expires_due > :now or d.state not in ('queued', 'expired'))
-      order by d.seq limit :limit
+      order by own.seq limit :limit
     ) as u
   ) as i where coalesce(i.before, 0) < :most_bytes
 )
@@ -157,13 +165,13 @@ with page as materialized (
   select i.seq from (
     select u.seq, sum(u.size) over (order by u.seq rows between unbounded preceding and 1 preceding) as before
     from (
-      select d.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
-      from deliveries as d indexed by deliveries_unread_from cross join messages as m on m.seq = d.seq
-      where d.recipient_id = :recipient and d.sender_id = :sender and d.kind = 'conversation' and d.read_at is null
-        and d.seq > :after_seq and m.message_type = 'user_defined'
+      select own.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
+      from unread_from as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
+      where own.agent_id = :recipient and own.sender_id = :sender and own.seq > :after_seq
+        and m.message_type = 'user_defined'
         and (d.run_due = 0 or d.token > 0)
         and (d.expires_due is null or d.expires_due > :now or d.state not in ('queued', 'expired'))
-      order by d.seq limit :limit
+      order by own.seq limit :limit
     ) as u
   ) as i where coalesce(i.before, 0) < :most_bytes
 )
@@ -177,13 +185,13 @@ with page as materialized (
   select i.seq from (
     select u.seq, sum(u.size) over (order by u.seq rows between unbounded preceding and 1 preceding) as before
     from (
-      select d.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
-      from deliveries as d indexed by deliveries_unread_in cross join messages as m on m.seq = d.seq
-      where d.recipient_id = :recipient and d.thread = :thread and d.thread <> '' and d.read_at is null
-        and (:sender is null or d.sender_id = :sender) and d.seq > :after_seq and m.message_type = 'user_defined'
+      select own.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
+      from unread_in as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
+      where own.agent_id = :recipient and own.thread = :thread
+        and (:sender is null or own.sender_id = :sender) and own.seq > :after_seq and m.message_type = 'user_defined'
         and (d.run_due = 0 or d.token > 0)
         and (d.expires_due is null or d.expires_due > :now or d.state not in ('queued', 'expired'))
-      order by d.seq limit :limit
+      order by own.seq limit :limit
     ) as u
   ) as i where coalesce(i.before, 0) < :most_bytes
 )
@@ -290,9 +298,9 @@ select json_group_array(json_array(id, is_there, is_ready, is_ended)) from (
     where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
       and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
   ))) or (w.thread is not null and exists (
-    select 1 from deliveries as d indexed by deliveries_unread_in cross join messages as m on m.seq = d.seq
-    where d.recipient_id = w.recipient_id and d.thread = w.thread and d.thread <> '' and d.sender_id = w.sender_id
-      and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
+    select 1 from deliveries as d indexed by deliveries_left_in cross join messages as m on m.seq = d.seq
+    where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id and d.thread = w.thread
+      and d.thread <> '' and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
   )) as is_ready
   from jsonb_each(:ids) as wanted left join waits as w on w.id = wanted.value
 ) where not is_there or is_ready or is_ended
@@ -328,9 +336,9 @@ from (
     )
     union all
     select seq from (
-      select d.seq from deliveries as d indexed by deliveries_unread_in cross join messages as m on m.seq = d.seq
-      where d.recipient_id = :recipient and d.thread = :thread and d.thread <> '' and d.sender_id = :sender
-        and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
+      select d.seq from deliveries as d indexed by deliveries_left_in cross join messages as m on m.seq = d.seq
+      where d.recipient_id = :recipient and d.kind = 'conversation' and d.sender_id = :sender and d.thread = :thread
+        and d.thread <> '' and d.state = 'done' and d.token = 0 and d.read_at is null and m.message_type = 'user_defined'
       order by d.seq limit 1
     )
   )

@@ -1,0 +1,30 @@
+"""Filing: deliveries enter the indexes of the mailboxes many at a time, behind the traffic, in one of its own commits.
+
+These indexes are spread over the agents. A row that entered them at its birth would touch a page for its sender and one
+for its recipient, in a commit whose other pages hold dozens of rows; many rows together share those pages. With 64
+agents on each side, 64 notes and their ends wrote 398 pages without filing, and 31 in the commits that file nothing.
+Readers look through the few hundred rows that are not filed yet: the views of the migrations (`sent`, `received`,
+`unread`, `session_messages` and others) show both. What is read before it is filed enters no index of unread messages.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from ..sql import Queries
+
+_SQL = Queries(__package__, "deliveries")
+_EVERY = 512
+"""Messages between two filings. More share pages better, and are looked through by each reader meanwhile."""
+_KEPT = 128
+"""So many of the newest stay unfiled: many of them are on their way to being read or settled."""
+
+
+def file(connection: apsw.Connection, first: int, last: int) -> None:
+    """File the older deliveries, if it is time for that; for whoever has stored those from `first` to `last`.
+
+    It is when the numbers pass a multiple of `_EVERY`. So of all processes one does it, and after a rollback whoever
+    stores under that number next.
+    """
+    if (first - 1) // _EVERY != last // _EVERY:
+        connection.execute(_SQL["file"], {"up_to": last - _KEPT})

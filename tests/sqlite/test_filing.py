@@ -1,0 +1,94 @@
+"""Mailboxes are the same whether their rows are filed, are not yet, or some are."""
+
+from __future__ import annotations
+
+import apsw
+import pytest
+
+from agent_messaging.models import AskState, Kind
+from agent_messaging.storage.ports import Role
+from agent_messaging.storage.sqlite import filing
+from agent_messaging.storage.sqlite.store import SQLiteStore
+from tests.conformance import MessageConformance, SessionConformance, ThreadConformance, WaitConformance
+from tests.conformance.world import World, ids
+
+
+class Filed:
+    """Stores in which some rows of every test are filed: a test of the suite stores too few for a filing of its own."""
+
+    @pytest.fixture(autouse=True)
+    def files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every three messages all but the newest."""
+        monkeypatch.setattr(filing, "_EVERY", 3)
+        monkeypatch.setattr(filing, "_KEPT", 1)
+
+
+class TestMessages(Filed, MessageConformance):
+    """Lists, counts and read marks."""
+
+
+class TestSessions(Filed, SessionConformance):
+    """Histories, unread messages, statistics."""
+
+
+class TestThreads(Filed, ThreadConformance):
+    """The same in threads."""
+
+
+class TestWaits(Filed, WaitConformance):
+    """What a waiting agent takes."""
+
+
+@pytest.fixture
+def backend() -> str:
+    """This is about one."""
+    return "sqlite"
+
+
+async def count(store: SQLiteStore, sql: str) -> int:
+    """What the statement counts."""
+    return int(await store.engine.read(lambda con: con.execute(sql).get))
+
+
+async def test_what_is_not_filed_stays_bounded(store: SQLiteStore, world: World) -> None:
+    async def unfiled() -> int:
+        return await count(store, "select count(*) from deliveries where filed = 0")
+
+    most = filing._EVERY + filing._KEPT
+    for size in (100, 1, 7, 600, 100, 1):
+        for _ in range(7):
+            await world.send_many(size, world.alice, world.bob)
+            assert await unfiled() < most + size, size
+    # Answers pass the numbers, too.
+    for _ in range(most // 2):
+        asked = await world.ask(world.carol, world.dave)
+        await world.answer(world.dave, world.carol)
+        assert await world.ask_state(asked) is AskState.REPLIED
+    assert await unfiled() <= most
+    assert await store.check() == []
+
+
+async def test_an_agent_takes_what_is_filed_and_what_is_not_along(store: SQLiteStore, world: World) -> None:
+    stays = [await world.send(world.bob, world.carol)]
+    await world.send_many(filing._EVERY, world.alice, world.bob)
+    await world.send_many(filing._EVERY, world.bob, world.alice)
+    await world.ask(world.carol, world.alice)
+    stays.append(await world.send(world.bob, world.carol))
+    agents = await store.directory.find_agents_by_id([world.alice])
+    assert await store.directory.remove_agent(agents[0].external_id)
+    listed = await store.messages.list_messages(world.bob, Role.SENDER, Kind.ONE_WAY, limit=10**6)
+    assert ids(listed[::-1]) == stays
+    assert await count(store, "select count(*) from messages") == len(stays)
+    assert await count(store, "select count(*) from deliveries") == len(stays)
+
+
+async def test_a_message_of_nobody_is_found(store: SQLiteStore, world: World) -> None:
+    """No foreign key leads from messages to agents, so the check of the store looks for itself."""
+    await world.send(world.alice, world.bob)
+    assert await store.check() == []
+
+    def remove(connection: apsw.Connection) -> None:
+        connection.execute("delete from agents where id = ?", (world.bob,))
+
+    await store.engine.write(remove)
+    assert await store.check() == ["A row of messages refers to a row of agents that does not exist."]
