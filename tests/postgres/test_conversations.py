@@ -388,8 +388,35 @@ async def test_a_note_is_one_statement(statements: tuple[World, list[str]]) -> N
     assert len(seen) == 1, seen
     seen.clear()
     claimed = await world.claim_one()
+    assert len(seen) == 1, seen
     seen.clear()
     await world.settle(claimed)
+    assert len(seen) == 1, seen
+
+
+async def test_a_batch_of_notes_is_claimed_with_its_append_in_one_statement(
+    statements: tuple[World, list[str]],
+) -> None:
+    world, seen = statements
+    outcomes = await world.append(*(world.group(claim=True) for _ in range(64)))
+    assert [len(outcome.claims) for outcome in outcomes] == [1] + 63 * [0]  # type: ignore[union-attr]
+    assert len(seen) == 1, seen
+    seen.clear()
+    (first, *_) = outcomes
+    (claim,) = first.claims.values()  # type: ignore[union-attr]
+    settled = await world.settle(claim, requests=[world.request()])
+    assert settled.moved == [True]
+    assert len(settled.claimed) == 1
+    assert len(seen) == 1, seen
+
+
+async def test_an_answer_is_stored_with_its_settlement_in_one_statement(statements: tuple[World, list[str]]) -> None:
+    world, seen = statements
+    stored = await world.stored(world.question(claim=True))
+    seen.clear()
+    (claim,) = stored.claims.values()
+    settled = await world.settle(claim, answer=world.result(), requests=[world.request()])
+    assert len(settled.ended_asks) == 1
     assert len(seen) == 1, seen
 
 

@@ -81,9 +81,6 @@ _MOST_AGENTS = 256
 _BY_KEY = (Stored, Duplicate, KeyConflict)
 """What the first call under a key, and its repeats, are answered with."""
 
-Lane = tuple[str, str, str]
-"""Recipient, kind, and the lane among theirs."""
-
 
 class _LostRace(Exception):
     """Another process stored one of our keys first."""
@@ -146,8 +143,6 @@ class _Batch:
     """One call: what is known, what is decided. `store` may be run several times."""
 
     view: View
-    lanes: set[Lane] | None
-    """Those whose locks were free; None: not tried yet."""
     opened: dict[Talk, str]
     """The sessions that were opened where there was none."""
     admission: Admission
@@ -176,20 +171,19 @@ class _Batch:
         self.has_keys = any(group.idempotency_key is not None for group in groups)
         self.has_publications = any(group.publication is not None for group in groups)
         self.has_conversations = any(is_conversation(group) for group in groups)
-        self.wants_claims = any(delivery.claim for group in groups for delivery in group.deliveries)
         self.to_count = gauge.list_to_count(groups)
 
     @property
     def is_plain(self) -> bool:
         """Whether one statement does it."""
-        needs_more = self.has_keys or self.has_conversations or self.has_publications or self.wants_claims
+        needs_more = self.has_keys or self.has_conversations or self.has_publications
         return self.trusting and not (needs_more or self.to_count)
 
     async def store(self, connection: Connection) -> None:
         """Decide and insert. When it runs again, the run before may have been committed."""
         self.repeat, again = True, self.repeat
         self.view = view = View(self.owner)
-        self.lanes, self.opened = None, {}
+        self.opened = {}
         if self.has_publications:
             await topics.address(connection, self.groups, repeat=again)
             self.to_count = self.gauge.list_to_count(self.groups)
@@ -267,19 +261,8 @@ class _Batch:
     async def _insert(self, connection: Connection) -> None:
         accepted = self.admission.accepted
         groups = [group for group, _, _ in accepted]
-        if self.wants_claims and self.lanes is None:
-            lanes = _list_lanes(groups)
-            rows = await connection.fetch(_SQL["append_lock_lanes"], *columns(lanes, 3))
-            self.lanes = {lanes[row["position"] - 1] for row in rows}
-        # A claim is asked for only where the lane's lock was free.
-        locked = self.lanes or set()
         deliveries = [
-            (
-                delivery.message_id,
-                delivery.recipient_id,
-                number,
-                delivery.claim and _lane(group, delivery.recipient_id) in locked,
-            )
+            (delivery.message_id, delivery.recipient_id, number, delivery.claim)
             for number, group in enumerate(groups, 1)
             for delivery in group.deliveries
         ]
@@ -334,17 +317,14 @@ class _Batch:
             id = group.session_id if thread == group.thread else uuid7()
             openers.setdefault((pair_of(group), thread), (str(id), str(group.session_type)))
         sessions = [(id, *pair, thread, type_) for (pair, thread), (id, type_) in sorted(openers.items())]
-        lanes = _list_lanes(self.groups)
         rows = await connection.fetch(
             _ASKS["append_open_sessions"],
             *columns(_list_askers(groups), 2),
             *columns(sessions, 5),
-            *columns(lanes, 3),
             self.now,
         )
-        opened = {row["opened_id"] for row in rows if row["opened_id"] is not None}
+        opened = {row["opened_id"] for row in rows}
         self.opened = {talk: id for talk, (id, _) in openers.items() if id in opened}
-        self.lanes = {lanes[row["position"] - 1] for row in rows if row["locked"]}
         rows = await connection.fetch(
             _ASKS["append_find_pairs"],
             *columns([_wanted(self.groups[index], thread) for index, thread in (*wanted, *others)], 6),
@@ -458,17 +438,6 @@ def _list_askers(groups: Sequence[NewGroup]) -> list[tuple[str, bool]]:
     if len(agents) > _MOST_AGENTS:
         return [(ALL_AGENTS, True)]
     return [(ALL_AGENTS, False), *sorted(agents.items())] if agents else []
-
-
-def _list_lanes(groups: Sequence[NewGroup]) -> list[Lane]:
-    """The lanes in which a claim is asked for, in order."""
-    return sorted(
-        {_lane(group, delivery.recipient_id) for group in groups for delivery in group.deliveries if delivery.claim}
-    )
-
-
-def _lane(group: NewGroup, recipient_id: str) -> Lane:
-    return recipient_id, str(group.kind), group.lane
 
 
 async def _find_keys(connection: Connection, keys: Iterable[Key]) -> dict[Key, Use]:

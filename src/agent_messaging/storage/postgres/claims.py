@@ -1,37 +1,25 @@
-"""Claiming and settling: two statements find and take, one settles, all in one transaction.
-
-Settling needs more statements only where a run answers, or does not end with `done`: these concern asks (`asks`).
+"""Claiming and settling: one call of a function of the server, which is one round trip and one transaction.
 
 Taking is safe in two steps. The first finds candidates and locks their lanes (and, for suspects, their recipients) with
 advisory locks of the transaction; the second has a later snapshot, sees what the last holder of those locks committed,
-and judges again while nobody else can claim there.
+and judges again while nobody else can claim there. Both are statements of that function, which is in
+migrations/0001_foundation.sql; settling, and storing the answers of runs, is in another (0002_conversations.sql).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field
 from datetime import datetime
+from typing import Any
 
 from ...models import AskState, Kind
 from ...records import dataclass
-from ..ports import (
-    CLAIM_MARGIN,
-    Claim,
-    ClaimedDelivery,
-    ClaimRequest,
-    EndedAsk,
-    NewAnswer,
-    Settlement,
-    Settling,
-    TurnRef,
-)
+from ..ports import CLAIM_MARGIN, Claim, ClaimedDelivery, ClaimRequest, EndedAsk, Settlement, Settling, TurnRef
 from ..sql import Queries
-from . import asks
-from .engine import Connection
+from .engine import Connection, columns
 
 _SQL = Queries(__package__, "deliveries")
-_ASKS = Queries(__package__, "asks")
 
 _MOST_LANES = 256
 """Candidates in one call: each holds an advisory lock until the commit, and the server's room for locks is limited."""
@@ -39,136 +27,119 @@ _MOST_LANES = 256
 _ID = 36
 """Characters of an agent's id, with which a lane begins; see `ports.lane_of`."""
 
-
-async def settle(connection: Connection, settlements: list[Settlement], owner: str, now: datetime | None) -> Ended:
-    """End the claims that are still the newest; no settlement is said twice."""
-    ended = Ended()
-    for round in _rounds(settlements):
-        await _settle(connection, round, ended, owner, now)
-    return ended
+Key = tuple[int, int, Settling]
 
 
-def key_of(settlement: Settlement) -> tuple[int, int, Settling]:
+@dataclass(slots=True)
+class Exchanged:
+    """What the settlements did, and what was claimed behind them."""
+
+    moved: set[Key] = field(default_factory=set)
+    origins: set[str] = field(default_factory=set)
+    asks: list[EndedAsk] = field(default_factory=list)
+    claimed: list[ClaimedDelivery] = field(default_factory=list)
+
+
+def key_of(settlement: Settlement) -> Key:
     """Equal for repeats."""
     return settlement.claim.seq, settlement.claim.token, settlement.how
 
 
-def _rounds(settlements: list[Settlement]) -> Iterator[list[Settlement]]:
+def rounds_of(settlements: Iterable[Settlement]) -> list[list[Settlement]]:
     """All of them, each claim once in a round: what else a call says of a claim is judged by what came of it."""
-    while settlements:
-        round: dict[int, Settlement] = {}
-        for settlement in settlements:
-            round.setdefault(settlement.claim.seq, settlement)
-        yield [*round.values()]
-        settlements = [settlement for settlement in settlements if round[settlement.claim.seq] is not settlement]
+    first: dict[Key, Settlement] = {}
+    for settlement in settlements:
+        first.setdefault(key_of(settlement), settlement)
+    rounds: list[dict[int, Settlement]] = []
+    for settlement in first.values():
+        seq = settlement.claim.seq
+        round = next((round for round in rounds if seq not in round), None)
+        if round is None:
+            round = {}
+            rounds.append(round)
+        round[seq] = settlement
+    return [[*round.values()] for round in rounds]
 
 
-@dataclass(slots=True)
-class Ended:
-    """What the settlements did."""
-
-    moved: set[tuple[int, int, Settling]] = field(default_factory=set)
-    origins: set[str] = field(default_factory=set)
-    asks: list[EndedAsk] = field(default_factory=list)
-
-
-async def _settle(
-    connection: Connection, settlements: list[Settlement], ended: Ended, owner: str, now: datetime | None
-) -> None:
-    answering = [s.claim.seq for s in settlements if s.answer is not None and s.how is Settling.DONE]
-    if answering:
-        await connection.execute(_ASKS["answers_lock_sessions"], answering)
-    rows = await connection.fetch(
-        _SQL["settle"],
-        [settlement.claim.seq for settlement in settlements],
-        [settlement.claim.token for settlement in settlements],
-        [str(settlement.how) for settlement in settlements],
-        [settlement.delay if settlement.how is Settling.RETRY else 0.0 for settlement in settlements],
-        [settlement.reason for settlement in settlements],
-        [settlement.how.event for settlement in settlements],
-        now,
-        [settlement.answer is not None for settlement in settlements],
-    )
-    talks: list[tuple[Settlement, bool]] = []
-    for row in rows:
-        settlement = settlements[row["position"] - 1]
-        ended.moved.add(key_of(settlement))
-        if row["final"] and row["origin"] is not None:
-            ended.origins.add(row["origin"])
-        if row["kind"] == Kind.CONVERSATION:
-            talks.append((settlement, row["moves"]))
-    dead = [(s.claim.seq, s.reason, moves) for s, moves in talks if s.how is Settling.DEAD]
-    queued = [s.claim.seq for s, moves in talks if moves and s.how in (Settling.RETRY, Settling.RETURNED)]
-    ended.asks += await asks.fail(connection, dead, now)
-    ended.origins |= await asks.settle_deliveries(connection, queued, now)
-    answers = [(s.answer, s.claim.seq, moves) for s, moves in talks if s.how is Settling.DONE and s.answer is not None]
-    if answers:
-        await _answer(connection, answers, ended, owner, now)
-
-
-async def _answer(
+async def exchange(
     connection: Connection,
-    answers: list[tuple[NewAnswer, int, bool]],
-    ended: Ended,
+    rounds: Sequence[Sequence[Settlement]],
+    requests: Sequence[ClaimRequest],
     owner: str,
     now: datetime | None,
+    most_bytes: int,
+) -> Exchanged:
+    """End the claims that are still the newest, and take what the requests may have; their limits are above zero."""
+    done = Exchanged()
+    for settlements in rounds[:-1]:
+        await _exchange(connection, settlements, (), done, owner, now, most_bytes)
+    await _exchange(connection, rounds[-1] if rounds else (), requests, done, owner, now, most_bytes)
+    return done
+
+
+async def _exchange(
+    connection: Connection,
+    settlements: Sequence[Settlement],
+    requests: Sequence[ClaimRequest],
+    done: Exchanged,
+    owner: str,
+    now: datetime | None,
+    most_bytes: int,
 ) -> None:
-    """Store the answers to these deliveries, where the settlement moved them now, and end what they answer."""
-    rows = await connection.fetch(
-        _ASKS["answers_insert_messages"],
-        [answer.message_id for answer, _, _ in answers],
-        [seq for _, seq, _ in answers],
-        [answer.content for answer, _, _ in answers],
-        [answer.checksum for answer, _, _ in answers],
-        [moves for _, _, moves in answers],
-        owner,
-        now,
+    wanted = _wanted(requests, owner, now, most_bytes)
+    if not settlements:
+        done.claimed = _taken(await connection.fetch(_SQL["claim"], *wanted), requests)
+        return
+    first, *rows = await connection.fetch(
+        _SQL["settle"], *columns((_ending(settlement) for settlement in settlements), 9), *wanted
     )
-    ended.origins |= {row["waiter"] for row in rows if row["waiter"] is not None}
-    ended.asks += [
-        EndedAsk(row["ask_id"], AskState.REPLIED, row["origin"]) for row in rows if row["ask_id"] is not None
+    done.moved.update(key_of(settlements[place - 1]) for place in first["settled"] or ())
+    done.origins.update(first["told"] or ())
+    done.asks += [
+        EndedAsk(ask_id, AskState(state), origin)
+        for ask_id, state, origin in zip(
+            first["ask_ids"] or (), first["ask_states"] or (), first["ask_origins"] or (), strict=True
+        )
     ]
+    done.claimed = _taken(rows, requests)
 
 
-async def claim(
-    connection: Connection, requests: Sequence[ClaimRequest], owner: str, now: datetime | None, most_bytes: int
-) -> list[ClaimedDelivery]:
-    """Find what the requests may have, and take it; their limits are above zero."""
-    candidates: dict[int, tuple[int, int, bool]] = {}  # seq: index of the request, rank, suspect
-    for block, ordered in (("claim_lanes", True), ("claim_any", False)):
-        chosen = [(index, request) for index, request in enumerate(requests) if request.ordered is ordered]
-        if chosen:
-            rows = await connection.fetch(
-                _SQL[block],
-                [request.recipient_id for _, request in chosen],
-                [str(request.kind) for _, request in chosen],
-                [request.limit for _, request in chosen],
-                [None if request.after_lane is None else request.after_lane[:_ID] for _, request in chosen],
-                [request.origin for _, request in chosen],
-                _MOST_LANES,
-                now,
-                [None if request.after_lane is None else request.after_lane[_ID:] for _, request in chosen],
-            )
-            for row in rows:
-                index = chosen[row["position"] - 1][0]
-                candidates.setdefault(row["seq"], (index, row["step"], row["suspect"]))
-    if not candidates:
-        return []
-    rows = await connection.fetch(
-        _SQL["claim_take"],
-        list(candidates),
-        [requests[index].ordered for index, _, _ in candidates.values()],
-        [requests[index].run_limit for index, _, _ in candidates.values()],
-        owner,
-        now,
-        [suspect for _, _, suspect in candidates.values()],
-        CLAIM_MARGIN,
-        most_bytes,
+def _ending(settlement: Settlement) -> tuple[object, ...]:
+    claim, answer, how = settlement.claim, settlement.answer, settlement.how
+    return (
+        claim.seq,
+        claim.token,
+        how.value,
+        settlement.delay if how is Settling.RETRY else 0.0,
+        settlement.reason,
+        how.event,
+        answer and answer.message_id,
+        answer and answer.content,
+        answer and answer.checksum,
     )
-    taken = sorted(rows, key=lambda row: candidates[row["seq"]][:2])
+
+
+def _wanted(requests: Sequence[ClaimRequest], owner: str, now: datetime | None, most_bytes: int) -> tuple[object, ...]:
+    rows = (
+        (
+            request.recipient_id,
+            request.kind.value,
+            request.limit,
+            None if request.after_lane is None else request.after_lane[:_ID],
+            request.origin,
+            None if request.after_lane is None else request.after_lane[_ID:],
+            request.ordered,
+            request.run_limit,
+        )
+        for request in requests
+    )
+    return *columns(rows, 8), _MOST_LANES, CLAIM_MARGIN, most_bytes, owner, now
+
+
+def _taken(rows: Sequence[Any], requests: Sequence[ClaimRequest]) -> list[ClaimedDelivery]:
     counts = [0] * len(requests)
-    for row in taken:
-        counts[candidates[row["seq"]][0]] += 1
+    for row in rows:
+        counts[row["place"] - 1] += 1
     assert all(count <= request.limit for count, request in zip(counts, requests, strict=True)), "over-claimed"
     return [
         ClaimedDelivery(
@@ -190,5 +161,5 @@ async def claim(
             topic=row["topic"],
             is_streamed=row["is_streamed"],
         )
-        for row in taken
+        for row in rows
     ]

@@ -22,7 +22,6 @@ from ..ports import (
     ReceiptRow,
     Settled,
     Settlement,
-    Settling,
 )
 from ..sql import Queries
 from . import asks, claims
@@ -67,12 +66,7 @@ class PostgresDeliveries:
     async def claim(
         self, requests: Sequence[ClaimRequest], *, owner: str, now: datetime | None = None
     ) -> list[ClaimedDelivery]:
-        wanted = [request for request in requests if request.limit > 0]
-        if not wanted:
-            return []
-        return await self._engine.run(
-            lambda connection: claims.claim(connection, wanted, owner, now, self.most_bytes), write=True
-        )
+        return (await self.settle((), requests, owner=owner, now=now)).claimed
 
     async def settle(
         self,
@@ -85,21 +79,16 @@ class PostgresDeliveries:
         wanted = [request for request in requests if request.limit > 0]
         if not settlements and not wanted:
             return Settled([], set(), [])
-        first: dict[tuple[int, int, Settling], Settlement] = {}
-        for settlement in settlements:
-            first.setdefault(claims.key_of(settlement), settlement)
-
-        async def work(connection: Connection) -> Settled:
-            ended = await claims.settle(connection, [*first.values()], owner, now)
-            claimed = await claims.claim(connection, wanted, owner, now, self.most_bytes) if wanted else []
-            moved = [claims.key_of(settlement) in ended.moved for settlement in settlements]
-            return Settled(moved, ended.origins, claimed, ended.asks)
-
-        plain = len({seq for seq, _, _ in first}) == len(first) and all(
-            settlement.how is Settling.DONE and settlement.answer is None for settlement in first.values()
+        rounds = claims.rounds_of(settlements)
+        done = await self._engine.run(
+            lambda connection: claims.exchange(connection, rounds, wanted, owner, now, self.most_bytes),
+            write=True,
+            single=len(rounds) <= 1,
+            # Settling alone answers a repeat as the first time; a claim would be lost by it.
+            repeatable=not wanted,
         )
-        # Settling alone answers a repeat as the first time; a claim would be lost by it.
-        return await self._engine.run(work, write=True, single=plain and not wanted, repeatable=not wanted)
+        moved = [claims.key_of(settlement) in done.moved for settlement in settlements]
+        return Settled(moved, done.origins, done.claimed, done.asks)
 
     async def list_claims(self, owner: str) -> list[Claim]:
         rows = await self._engine.fetch(_SQL["list_claims"], owner)

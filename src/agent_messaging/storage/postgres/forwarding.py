@@ -57,7 +57,6 @@ async def _forward(connection: Connection, wanted: NewForward, owner: str, now: 
         _ASKS["append_open_sessions"],
         *zip((ALL_AGENTS, False), *sorted([(known.asker_id, True), (wanted.to_id, False)]), strict=True),
         *([value] for value in (wanted.session_id, first, second, known.thread, str(SessionType.SYNC))),
-        *([], [], []),
         now,
     )
     await connection.execute(_SQL["forward_lock"], known.seq)

@@ -163,3 +163,362 @@ create table services (
 );
 
 create index services_of_agent on services (agent_id, kind);
+
+-- Functions of the server: each is an act of several statements that is one round trip. Every statement in them sees what
+-- was committed before it began, as if it came from outside by itself, so a look after a lock sees what the last holder of
+-- the lock has done. (Plans are kept for each connection. Tables that they name may be created by later migrations.)
+
+-- Of these lanes, those in which the next delivery may be claimed at once by this process: nothing of the lane is queued, no
+-- other process has a claim in it, and nobody waits for it. The locks, until the commit, keep two processes from claiming in
+-- one lane at a time; they are tried: who does not get one leaves its delivery queued.
+create function free_lanes(recipient_ids uuid[], kinds text[], sender_ids uuid[], threads text[], owner_id uuid, at timestamptz)
+returns table (recipient_id uuid, kind text, sender_id uuid, thread text) language plpgsql as $$
+#variable_conflict use_column
+declare
+  locked integer[];
+begin
+  select array_agg(i.position::integer) into locked
+  from unnest(recipient_ids, kinds, sender_ids, threads) with ordinality as i (recipient_id, kind, sender_id, thread, position)
+  where pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.sender_id || i.thread, 0));
+
+  return query
+  select i.recipient_id, i.kind, i.sender_id, i.thread
+  from unnest(recipient_ids, kinds, sender_ids, threads) with ordinality as i (recipient_id, kind, sender_id, thread, position)
+  where i.position = any(locked)
+    and (
+      select true from deliveries d
+      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
+        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
+      limit 1
+    ) is null
+    and (
+      select true from deliveries d
+      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
+        and d.state = 'claimed' and d.owner <> owner_id
+        and (select true from waiting_runs q where q.within = d.seq limit 1) is null
+      limit 1
+    ) is null
+    and (i.kind <> 'conversation' or (
+      select true from live_waits w
+      where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id and (w.thread is null or w.thread = i.thread)
+        and (w.until_at is null or w.until_at > at)
+      limit 1
+    ) is null)
+    -- Others may have taken this process for dead while it was away.
+    and not exists (select from processes p where p.id = owner_id and p.ended_at is not null);
+end $$;
+
+-- For each ordered request up to its limit of lanes whose head may be claimed, in round-robin order, and a lock on each
+-- lane. The walk goes from lane to lane (sender, thread) over deliveries_ready, so a long backlog of one costs nothing.
+-- Locks are tried: who does not get one leaves the lane to its holder. `take` looks again, after the locks.
+create function find_lanes(
+  recipient_ids uuid[], kinds text[], limits integer[], after_senders uuid[], origins uuid[], after_threads text[],
+  ordered boolean[], most_candidates integer, at timestamptz
+) returns table (place integer, step integer, seq bigint, suspect boolean) language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive moment as materialized (
+    select at as now
+  ),
+  request as materialized (
+    select * from unnest(recipient_ids, kinds, limits, after_senders, origins, after_threads, ordered)
+      with ordinality as r (recipient_id, kind, most, after_sender, origin, after_thread, is_ordered, position)
+    where is_ordered
+  ),
+  walk as (
+    select r.position, 0 as step, 0 as found, case when r.after_sender is null then 2 else 1 end as lap,
+      r.after_sender as sender_id,
+      r.after_thread collate "C" as thread, null::bigint as seq, null::boolean as suspect, false as with_suspect
+    from request r
+    union all
+    select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id, lane.thread,
+      head.seq, head.suspect, w.with_suspect or coalesce(head.suspect, false)
+    from walk w
+    join request r on r.position = w.position
+    cross join lateral (
+      -- The next lane: on the first lap those behind the one after which it begins, on the second all up to and including it.
+      select x.sender_id, x.thread, x.lap from (
+        (select d.sender_id, d.thread, 1 as lap from deliveries d
+         where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind
+           and (d.sender_id, d.thread) > (w.sender_id, w.thread)
+           and d.state = 'queued' and d.run_at is null
+         order by d.sender_id, d.thread limit 1)
+        union all
+        (select d.sender_id, d.thread, 2 from deliveries d
+         where d.recipient_id = r.recipient_id and d.kind = r.kind
+           and (d.sender_id, d.thread) > (
+             case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end,
+             case when w.lap = 2 and w.step > 0 then w.thread else '' end
+           )
+           and (r.after_sender is null or (d.sender_id, d.thread) <= (r.after_sender, r.after_thread))
+           and d.state = 'queued' and d.run_at is null
+         order by d.sender_id, d.thread limit 1)
+      ) x
+      order by x.lap limit 1
+    ) lane
+    left join lateral (
+      select d.seq, d.suspect, d.origin from deliveries d, moment m
+      where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id and d.thread = lane.thread
+        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+        and (
+          select true from deliveries c
+          where c.recipient_id = r.recipient_id and c.kind = r.kind and c.sender_id = lane.sender_id and c.thread = lane.thread
+            and c.state = 'claimed'
+            -- A run that waits for an answer does not hold its lane: the answer may need it.
+            and (select true from waiting_runs q where q.within = c.seq limit 1) is null
+          limit 1
+        ) is null
+        and (r.kind <> 'conversation' or (
+          select true from live_waits w
+          where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
+            and (w.thread is null or w.thread = lane.thread) and (w.until_at is null or w.until_at > m.now)
+          limit 1
+        ) is null)
+      order by d.seq + 0 limit 1
+    ) head on (r.origin is null or head.origin = r.origin)
+      and (not head.suspect or not w.with_suspect and (
+        select true from deliveries c
+        where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
+        limit 1
+      ) is null)
+    where w.found < r.most
+  ),
+  head as materialized (
+    select w.position, w.step, w.seq, w.suspect, r.recipient_id, r.kind, w.sender_id, w.thread
+    from walk w join request r on r.position = w.position
+    where w.seq is not null
+    order by w.step, w.position limit most_candidates
+  )
+  select h.position::integer, h.step, h.seq, h.suspect
+  from head h
+  where pg_try_advisory_xact_lock(hashtextextended(h.recipient_id || ' ' || h.kind || ' ' || h.sender_id || h.thread, 0))
+    and (not h.suspect or pg_try_advisory_xact_lock(hashtextextended(h.recipient_id::text, 1)));
+end $$;
+
+-- The same for requests that give up the order: of each lane up to the limit of deliveries, oldest first, and no lane
+-- locks. Turns are taken between the lanes by rank.
+create function find_any(
+  recipient_ids uuid[], kinds text[], limits integer[], after_senders uuid[], origins uuid[], after_threads text[],
+  ordered boolean[], most_candidates integer, at timestamptz
+) returns table (place integer, step integer, seq bigint, suspect boolean) language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive moment as materialized (
+    select at as now
+  ),
+  request as materialized (
+    select * from unnest(recipient_ids, kinds, limits, after_senders, origins, after_threads, ordered)
+      with ordinality as r (recipient_id, kind, most, after_sender, origin, after_thread, is_ordered, position)
+    where not is_ordered
+  ),
+  walk as (
+    select r.position, 0 as step, 0 as found, case when r.after_sender is null then 2 else 1 end as lap,
+      r.after_sender as sender_id, r.after_thread collate "C" as thread
+    from request r
+    union all
+    select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id, lane.thread
+    from walk w
+    join request r on r.position = w.position
+    cross join lateral (
+      select x.sender_id, x.thread, x.lap from (
+        (select d.sender_id, d.thread, 1 as lap from deliveries d
+         where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind
+           and (d.sender_id, d.thread) > (w.sender_id, w.thread)
+           and d.state = 'queued' and d.run_at is null
+         order by d.sender_id, d.thread limit 1)
+        union all
+        (select d.sender_id, d.thread, 2 from deliveries d
+         where d.recipient_id = r.recipient_id and d.kind = r.kind
+           and (d.sender_id, d.thread) > (
+             case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end,
+             case when w.lap = 2 and w.step > 0 then w.thread else '' end
+           )
+           and (r.after_sender is null or (d.sender_id, d.thread) <= (r.after_sender, r.after_thread))
+           and d.state = 'queued' and d.run_at is null
+         order by d.sender_id, d.thread limit 1)
+      ) x
+      order by x.lap limit 1
+    ) lane
+    left join lateral (
+      select d.seq from deliveries d, moment m
+      where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id and d.thread = lane.thread
+        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+        and not d.suspect and (r.origin is null or d.origin = r.origin)
+        and (r.kind <> 'conversation' or (
+          select true from live_waits w
+          where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
+            and (w.thread is null or w.thread = lane.thread) and (w.until_at is null or w.until_at > m.now)
+          limit 1
+        ) is null)
+      order by d.seq + 0 limit 1
+    ) head on true
+    where w.found < r.most
+  ),
+  ready as materialized (
+    select w.position, w.step, r.most, r.recipient_id, o.seq, o.suspect,
+      row_number() over (partition by w.position, w.step order by o.seq) as rank,
+      row_number() over (partition by w.position, o.suspect order by o.seq) as rank_of_suspect
+    from walk w
+    join request r on r.position = w.position
+    cross join lateral (
+      (select d.seq, d.suspect from deliveries d, moment m
+       where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id and d.thread = w.thread
+         and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+         and not d.suspect and (r.origin is null or d.origin = r.origin)
+       order by d.seq + 0 limit r.most)
+      union all
+      (select d.seq, d.suspect from deliveries d, moment m
+       where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id and d.thread = w.thread
+         and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
+         and d.suspect and (r.origin is null or d.origin = r.origin)
+         and (
+           select true from deliveries c
+           where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
+           limit 1
+         ) is null
+       order by d.state, d.seq + 0 limit 1)
+    ) o
+    where w.step > 0 and (r.kind <> 'conversation' or (
+      select true from live_waits a, moment m
+      where a.recipient_id = r.recipient_id and a.sender_id = w.sender_id
+        and (a.thread is null or a.thread = w.thread) and (a.until_at is null or a.until_at > m.now)
+      limit 1
+    ) is null)
+  ),
+  candidate as materialized (
+    select y.*, row_number() over (partition by y.position order by y.rank, y.step) as turn
+    from ready y
+    where not y.suspect or y.rank_of_suspect = 1
+  )
+  select c.position::integer, c.turn::integer as step, c.seq, c.suspect
+  from candidate c
+  where c.turn <= c.most
+    and (not c.suspect or pg_try_advisory_xact_lock(hashtextextended(c.recipient_id::text, 1)))
+  order by c.turn, c.position limit most_candidates;
+end $$;
+
+-- Takes candidates. Guarded once more, because they come from before the locks. Materialized: as a subquery with a limit and
+-- row locks it could be run again for each row and take more than it was told. Rows that somebody locks are left to him.
+create function take(
+  seqs bigint[], in_order boolean[], run_limits float8[], suspects boolean[], margin float8, most_bytes bigint,
+  owner_id uuid, at timestamptz
+) returns table (
+  seq bigint, token integer, attempt integer, message_id text, kind text, sender_id text, recipient_id text, content text,
+  metadata text, checksum bigint, max_attempts integer, created_at timestamptz, origin text, session_id text, topic text,
+  ask_timeout float8, thread text, is_streamed boolean, meeting_id text, turn integer
+) language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query
+  with moment as materialized (
+    select at as now
+  ),
+  candidate as materialized (
+    select d.seq, d.suspect, d.recipient_id, i.run_limit, m.now
+    from unnest(seqs, in_order, run_limits, suspects) as i (seq, ordered, run_limit, suspect)
+    join deliveries d on d.seq = i.seq, moment m
+    -- Written so that only the primary key fits: an index of the queued ones would be read whole.
+    where d.state || '' = 'queued' and (d.run_at is null) is true and (d.expires_at is null or d.expires_at > m.now)
+      and (not i.ordered or (
+        (
+          select true from deliveries c
+          where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.thread = d.thread
+            and c.state = 'claimed'
+            and (select true from waiting_runs q where q.within = c.seq limit 1) is null
+          limit 1
+        ) is null
+        and (
+          select true from deliveries e
+          where e.recipient_id = d.recipient_id and e.kind = d.kind and e.sender_id = d.sender_id and e.thread = d.thread
+            and e.seq + 0 < d.seq and e.state = 'queued' and e.run_at is null and (e.expires_at is null or e.expires_at > m.now)
+          limit 1
+        ) is null
+      ))
+      and (not d.suspect or i.suspect and (
+        select true from deliveries c
+        where c.recipient_id = d.recipient_id and c.state = 'claimed' and c.suspect
+        limit 1
+      ) is null)
+      and (d.kind <> 'conversation' or (
+        select true from live_waits w
+        where w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
+          and (w.thread is null or w.thread = d.thread) and (w.until_at is null or w.until_at > m.now)
+        limit 1
+      ) is null)
+      -- Others may have taken this process for dead while it was away.
+      and not exists (select from processes p where p.id = owner_id and p.ended_at is not null)
+    order by d.seq
+    for update of d skip locked
+  ),
+  sized as materialized (
+    -- At most one suspect of a recipient. The sizes are known without reading what they are of.
+    select c.*, sum(octet_length(m.content) + coalesce(octet_length(m.metadata), 0)) over (
+      order by c.seq rows between unbounded preceding and 1 preceding
+    ) as before
+    from candidate c join messages m on m.seq = c.seq
+    where not c.suspect or c.seq = (
+      select min(o.seq) from candidate o where o.suspect and o.recipient_id = c.recipient_id
+    )
+  ),
+  chosen as materialized (
+    -- None behind the one with which they reach so many bytes.
+    select * from sized s where coalesce(s.before, 0) < most_bytes
+  )
+  update deliveries d set
+    state = 'claimed', token = least(d.token, 2147483646) + 1, attempt = least(d.attempt, 2147483646) + 1, owner = owner_id,
+    claimed_at = c.now, claim_until = c.now + make_interval(secs => least(greatest(c.run_limit, d.ask_timeout), 1e9) + margin)
+  from chosen c join messages m on m.seq = c.seq
+  where d.seq = c.seq
+  returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_id::text, d.recipient_id::text, m.content,
+    m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text, m.topic, d.ask_timeout, d.thread,
+    d.ask_timeout is not null and exists (select from streams where ask_id = m.id) as is_streamed,
+    m.meeting_id::text, case when d.kind = 'turn' then (
+      select t.number from turns t where t.meeting_id = m.meeting_id and t.ended_at is null and t.delivery_seq = d.seq
+    ) end as turn;
+end $$;
+
+-- Finds what the requests may have, and takes it. `place` is the position of the request, `step` the turn that it has there.
+create function claim(
+  recipient_ids uuid[], kinds text[], limits integer[], after_senders uuid[], origins uuid[], after_threads text[],
+  ordered boolean[],
+  run_limits float8[], most_candidates integer, margin float8, most_bytes bigint, owner_id uuid, at timestamptz
+) returns table (
+  place integer, step integer, seq bigint, token integer, attempt integer, message_id text, kind text, sender_id text,
+  recipient_id text, content text, metadata text, checksum bigint, max_attempts integer, created_at timestamptz, origin text,
+  session_id text, topic text, ask_timeout float8, thread text, is_streamed boolean, meeting_id text, turn integer
+) language plpgsql as $$
+#variable_conflict use_column
+declare
+  seqs bigint[];
+  places integer[];
+  steps integer[];
+  suspects boolean[];
+begin
+  select array_agg(c.seq), array_agg(c.place), array_agg(c.step), array_agg(c.suspect) into seqs, places, steps, suspects
+  from (
+    select distinct on (f.seq) f.* from (
+      select * from find_lanes(
+        recipient_ids, kinds, limits, after_senders, origins, after_threads, ordered, most_candidates, at
+      ) where true = any(ordered)
+      union all
+      select * from find_any(
+        recipient_ids, kinds, limits, after_senders, origins, after_threads, ordered, most_candidates, at
+      ) where false = any(ordered)
+    ) f
+    order by f.seq, f.place
+  ) c;
+  if seqs is null then
+    return;
+  end if;
+
+  return query
+  select places[array_position(seqs, t.seq)], steps[array_position(seqs, t.seq)], t.*
+  from take(
+    seqs, array(select ordered[p.place] from unnest(places) with ordinality as p (place, n) order by p.n),
+    array(select run_limits[p.place] from unnest(places) with ordinality as p (place, n) order by p.n),
+    suspects, margin, most_bytes, owner_id, at
+  ) t
+  order by 1, 2;
+end $$;

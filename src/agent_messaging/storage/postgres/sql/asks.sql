@@ -17,7 +17,6 @@
 -- Sessions: opened where the pair has none in the thread, and locked whoever opened it: `do update … where false` locks the row also
 -- where it was committed after this statement began, and writes no new version. Held until the commit, before any seq is
 -- drawn: within a session the order of seq is the order of commits.
--- Lanes: tried last, as in append_lock_lanes, so that they are held no longer than there.
 with agents as materialized (
   select case when i.asks
     then pg_advisory_xact_lock(hashtextextended(i.agent_id, 2))
@@ -28,7 +27,7 @@ with agents as materialized (
 opened as (
   insert into sessions (id, agent_a_id, agent_b_id, thread, session_type, created_at)
   select i.id, i.agent_a_id, i.agent_b_id, i.thread, i.session_type,
-    coalesce($11::timestamptz, store_now())
+    coalesce($8::timestamptz, store_now())
   from unnest($3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::text[])
     as i (id, agent_a_id, agent_b_id, thread, session_type), (select count(*) from agents) locked
   order by i.agent_a_id, i.agent_b_id, i.thread collate "C"
@@ -36,12 +35,7 @@ opened as (
     do update set session_type = excluded.session_type where false
   returning id
 )
-select o.id::text as opened_id, null::integer as position, null::boolean as locked from opened o
-union all
-select null, i.position::integer,
-  pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.lane, 0))
-from unnest($8::text[], $9::text[], $10::text[]) with ordinality as i (recipient_id, kind, lane, position),
-  (select count(*) from opened) before
+select o.id::text as opened_id from opened o
 
 -- name: append_correct_sessions
 -- PostgreSQL alone: sessions are opened before it is known what is stored. One opened for what was refused goes away, or
@@ -225,6 +219,15 @@ input as materialized (
 seqs as materialized (
   select array_agg(i.seq order by i.position) as seq from input i
 ),
+free as materialized (
+  -- Behind the locks: what free_lanes reads was committed before it began.
+  select f.* from (
+    select array_agg(l.recipient_id) as recipient_ids, array_agg(l.kind) as kinds, array_agg(l.sender_id) as sender_ids,
+      array_agg(l.thread) as threads, min(l.owner::text)::uuid as owner, min(l.now) as now
+    from (select distinct recipient_id, kind, sender_id, thread as thread, owner, now from input where wanted and not is_done and run_at is null) l
+  ) w, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, w.owner, w.now) f
+  where w.kinds is not null
+),
 decided as materialized (
   select i.*,
     i.wanted and not i.is_done and i.run_at is null
@@ -232,27 +235,9 @@ decided as materialized (
     and row_number() over (
       partition by i.recipient_id, i.kind, i.sender_id, i.thread, i.is_done or i.run_at is not null order by i.position
     ) = 1
-    and (
-      select true from deliveries d
-      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
-        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > i.now)
-      limit 1
-    ) is null
-    and (
-      select true from deliveries d
-      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
-        and d.state = 'claimed' and d.owner <> i.owner
-        and (select true from waiting_runs q where q.within = d.seq limit 1) is null
-      limit 1
-    ) is null
-    and (i.kind <> 'conversation' or (
-      select true from waits w left join processes p on p.id = w.process_id
-      where w.recipient_id = i.recipient_id and w.sender_id = i.sender_id and (w.thread is null or w.thread = i.thread)
-        and not w.is_ended and (w.until_at is null or w.until_at > i.now) and p.ended_at is null
-      limit 1
-    ) is null)
-    -- Others may have taken this process for dead while it was away.
-    and not exists (select from processes p where p.id = i.owner and p.ended_at is not null)
+    and (i.recipient_id, i.kind, i.sender_id, i.thread) in (
+      select f.recipient_id, f.kind, f.sender_id, f.thread from free f
+    )
     as taken
   from input i
 ),
@@ -305,78 +290,8 @@ new_notices as (
 )
 select id::text as message_id, seq from decided where taken
 
--- name: answers_lock_sessions
--- PostgreSQL alone: before the deliveries are settled and before any seq is drawn; see append_open_sessions.
-select s.id from sessions s
-where s.id in (select m.session_id from messages m where m.seq = any($1::bigint[]))
-order by s.agent_a_id, s.agent_b_id, s.thread, s.id
-for no key update of s
-
--- name: answers_insert_messages
--- Messages and deliveries in one statement. The deliveries that they answer are locked, by `settle`. A settlement that did
--- not move one now is a repeat: it stores nothing and is only answered again.
-with moment as materialized (
-  select coalesce($7::timestamptz, store_now()) as now
-),
-input as materialized (
-  select i.id, i.seq as to_seq, i.content, i.checksum, d.recipient_id as sender_id, d.sender_id as recipient_id,
-    d.max_attempts, d.thread, q.session_id, k.seq as known_seq, i.moves, m.now, i.position
-  from unnest($1::text[]::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::boolean[])
-    with ordinality as i (id, seq, content, checksum, moves, position)
-  join deliveries d on d.seq = i.seq
-  join messages q on q.seq = i.seq
-  left join messages k on k.id = i.id
-  cross join moment m
-  where d.kind = 'conversation'
-),
-fresh as materialized (
-  select i.*, nextval('messages_seq_seq') as seq from (
-    select * from input where moves and known_seq is null order by position
-  ) i
-),
-replied as (
-  update asks a set state = 'replied', answer_seq = f.seq, ended_at = f.now
-  from fresh f where a.seq = f.to_seq and a.state = 'open'
-  returning a.seq
-),
-new_messages as (
-  insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, checksum, created_at)
-  select seq, id, 'conversation', sender_id, recipient_id, session_id, content, checksum, now from fresh order by position
-),
-new_deliveries as (
-  insert into deliveries (
-    seq, recipient_id, kind, sender_id, thread, state, max_attempts, origin, queued_at, settled_at, read_at
-  )
-  select seq, recipient_id, 'conversation', sender_id, thread, 'done', max_attempts, $6::text::uuid, now, now,
-    case when to_seq in (select r.seq from replied r) then now end
-  from fresh order by position
-)
-select q.id::text as ask_id, a.origin::text, null as waiter
-from input i
-join asks a on a.seq = i.to_seq
-join messages q on q.seq = i.to_seq
-where i.to_seq in (select r.seq from replied r) or a.answer_seq = i.known_seq
-union all
-select null, null, w.process_id::text
-from input i
-join waits w on w.recipient_id = i.recipient_id and w.sender_id = i.sender_id and (w.thread is null or w.thread = i.thread)
-left join processes p on p.id = w.process_id
-where (i.to_seq in (select r.seq from replied r)) is false
-  and not w.is_ended and (w.until_at is null or w.until_at > i.now) and p.ended_at is null
-
 -- name: asks_fail
--- Of deliveries that are dead; a repeat of the call that made them so is answered again.
-with input as materialized (
-  select * from unnest($1::bigint[], $2::text[], $3::boolean[]) as i (seq, reason, moves)
-),
-failed as (
-  update asks a set state = 'failed', reason = i.reason, ended_at = coalesce($4::timestamptz, store_now())
-  from input i where a.seq = i.seq and a.state = 'open'
-  returning a.seq
-)
-select m.id::text as ask_id, a.origin::text
-from input i join asks a on a.seq = i.seq join messages m on m.seq = i.seq
-where a.seq in (select f.seq from failed f) or (not i.moves and a.state = 'failed')
+select * from fail_asks($1::bigint[], $2::text[], $3::boolean[], coalesce($4::timestamptz, store_now()))
 
 -- name: asks_time_out
 with late as materialized (
@@ -395,21 +310,7 @@ select distinct d.owner::text from deliveries d
 where d.seq = any($1::bigint[]) and d.state || '' = 'claimed' and d.owner is not null
 
 -- name: asks_settle_deliveries
--- Of those named, the queued ones whose ask is not open: nobody waits for a run. A statement after the one that ended the
--- ask, or returned the delivery, so that it sees what both have become. By keys, as close_asks.
-with held as materialized (
-  select d.seq from deliveries d
-  where d.seq = any($1::bigint[]) and d.state || '' = 'queued'
-  order by d.seq
-  for update of d
-)
-update deliveries d set
-  state = case (select a.state from asks a where a.seq = d.seq) when 'replied' then 'done' else 'expired' end,
-  settled_at = t.now
-from (select coalesce($2::timestamptz, store_now()) as now) t
-where d.seq = any(array(select h.seq from held h))
-  and (select a.state from asks a where a.seq = d.seq) <> 'open'
-returning d.origin::text
+select * from end_queued($1::bigint[], coalesce($2::timestamptz, store_now()))
 
 -- name: asks_cancel_of_processes
 -- One that is not ended by it was ended, or passed on, while this waited for its delivery.

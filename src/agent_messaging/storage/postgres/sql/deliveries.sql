@@ -55,13 +55,6 @@ order by i.sender_id, i.call, i.key
 on conflict do nothing
 returning 1
 
--- name: append_lock_lanes
--- PostgreSQL alone: keeps two processes from claiming in one lane at a time. Must be a statement before the one that looks
--- into the lanes, which then sees what the last holder committed. Who does not get the lock leaves its delivery queued.
-select i.position::integer
-from unnest($1::text[], $2::text[], $3::text[]) with ordinality as i (recipient_id, kind, lane, position)
-where pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.lane, 0))
-
 -- name: append_insert_messages
 -- Messages and deliveries in one statement, a whole transaction where nothing else is needed. seq is drawn before either is
 -- written, in the order of the arrays. $6 and on have one element per group, $2 to $5 one per delivery.
@@ -84,6 +77,15 @@ input as materialized (
   from unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[])
     with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
 ),
+free as materialized (
+  -- Behind the locks: what free_lanes reads was committed before it began.
+  select f.* from (
+    select array_agg(l.recipient_id) as recipient_ids, array_agg(l.kind) as kinds, array_agg(l.sender_id) as sender_ids,
+      array_agg(l.thread) as threads, min(l.owner::text)::uuid as owner, min(l.now) as now
+    from (select distinct recipient_id, kind, sender_id, ''::text as thread, owner, now from input where wanted and run_at is null) l
+  ) w, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, w.owner, w.now) f
+  where w.kinds is not null
+),
 decided as materialized (
   select i.*,
     i.wanted and i.run_at is null
@@ -91,21 +93,7 @@ decided as materialized (
     and row_number() over (
       partition by i.recipient_id, i.kind, i.sender_id, i.run_at is null order by i.position
     ) = 1
-    and (
-      select true from deliveries d
-      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
-        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > i.now)
-      limit 1
-    ) is null
-    and (
-      select true from deliveries d
-      where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id
-        and d.state = 'claimed' and d.owner <> i.owner
-        and (select true from waiting_runs q where q.within = d.seq limit 1) is null
-      limit 1
-    ) is null
-    -- Others may have taken this process for dead while it was away.
-    and not exists (select from processes p where p.id = i.owner and p.ended_at is not null)
+    and (i.recipient_id, i.kind, i.sender_id) in (select f.recipient_id, f.kind, f.sender_id from free f)
     as taken
   from input i
 ),
@@ -129,289 +117,20 @@ new_deliveries as (
 )
 select id::text as message_id, seq from decided where taken
 
--- name: claim_lanes
--- For each request up to its limit of lanes whose head may be claimed, in round-robin order, and a lock on each lane. The
--- walk goes from lane to lane (sender, thread) over deliveries_ready, so a long backlog of one costs nothing. Locks are
--- tried: who does not get one leaves the lane to its holder. claim_take looks again, with a snapshot later than the locks.
-with recursive moment as materialized (
-  select coalesce($7::timestamptz, store_now()) as now
-),
-request as materialized (
-  select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[], $8::text[])
-    with ordinality as r (recipient_id, kind, most, after_sender, origin, after_thread, position)
-),
-walk as (
-  select r.position, 0 as step, 0 as found, case when r.after_sender is null then 2 else 1 end as lap,
-    r.after_sender as sender_id,
-    r.after_thread collate "C" as thread, null::bigint as seq, null::boolean as suspect, false as with_suspect
-  from request r
-  union all
-  select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id, lane.thread,
-    head.seq, head.suspect, w.with_suspect or coalesce(head.suspect, false)
-  from walk w
-  join request r on r.position = w.position
-  cross join lateral (
-    -- The next lane: on the first lap those behind the one after which it begins, on the second all up to and including it.
-    select x.sender_id, x.thread, x.lap from (
-      (select d.sender_id, d.thread, 1 as lap from deliveries d
-       where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind
-         and (d.sender_id, d.thread) > (w.sender_id, w.thread)
-         and d.state = 'queued' and d.run_at is null
-       order by d.sender_id, d.thread limit 1)
-      union all
-      (select d.sender_id, d.thread, 2 from deliveries d
-       where d.recipient_id = r.recipient_id and d.kind = r.kind
-         and (d.sender_id, d.thread) > (
-           case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end,
-           case when w.lap = 2 and w.step > 0 then w.thread else '' end
-         )
-         and (r.after_sender is null or (d.sender_id, d.thread) <= (r.after_sender, r.after_thread))
-         and d.state = 'queued' and d.run_at is null
-       order by d.sender_id, d.thread limit 1)
-    ) x
-    order by x.lap limit 1
-  ) lane
-  left join lateral (
-    select d.seq, d.suspect, d.origin from deliveries d, moment m
-    where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id and d.thread = lane.thread
-      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
-      and (
-        select true from deliveries c
-        where c.recipient_id = r.recipient_id and c.kind = r.kind and c.sender_id = lane.sender_id and c.thread = lane.thread
-          and c.state = 'claimed'
-          -- A run that waits for an answer does not hold its lane: the answer may need it.
-          and (select true from waiting_runs q where q.within = c.seq limit 1) is null
-        limit 1
-      ) is null
-      and (r.kind <> 'conversation' or (
-        select true from live_waits w
-        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
-          and (w.thread is null or w.thread = lane.thread) and (w.until_at is null or w.until_at > m.now)
-        limit 1
-      ) is null)
-    order by d.seq + 0 limit 1
-  ) head on (r.origin is null or head.origin = r.origin)
-    and (not head.suspect or not w.with_suspect and (
-      select true from deliveries c
-      where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
-      limit 1
-    ) is null)
-  where w.found < r.most
-),
-head as materialized (
-  select w.position, w.step, w.seq, w.suspect, r.recipient_id, r.kind, w.sender_id, w.thread
-  from walk w join request r on r.position = w.position
-  where w.seq is not null
-  order by w.step, w.position limit $6::integer
+-- name: claim
+select * from claim(
+  $1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::boolean[],
+  $8::float8[], $9::integer, $10::float8, $11::bigint, $12::text::uuid, coalesce($13::timestamptz, store_now())
 )
-select h.position::integer, h.step, h.seq, h.suspect
-from head h
-where pg_try_advisory_xact_lock(hashtextextended(h.recipient_id || ' ' || h.kind || ' ' || h.sender_id || h.thread, 0))
-  and (not h.suspect or pg_try_advisory_xact_lock(hashtextextended(h.recipient_id::text, 1)))
-
--- name: claim_any
--- The same for requests that give up the order: of each lane up to the limit of deliveries, oldest first, and no lane
--- locks. Turns are taken between the lanes by rank.
-with recursive moment as materialized (
-  select coalesce($7::timestamptz, store_now()) as now
-),
-request as materialized (
-  select * from unnest($1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[], $8::text[])
-    with ordinality as r (recipient_id, kind, most, after_sender, origin, after_thread, position)
-),
-walk as (
-  select r.position, 0 as step, 0 as found, case when r.after_sender is null then 2 else 1 end as lap,
-    r.after_sender as sender_id, r.after_thread collate "C" as thread
-  from request r
-  union all
-  select w.position, w.step + 1, w.found + (head.seq is not null)::integer, lane.lap, lane.sender_id, lane.thread
-  from walk w
-  join request r on r.position = w.position
-  cross join lateral (
-    select x.sender_id, x.thread, x.lap from (
-      (select d.sender_id, d.thread, 1 as lap from deliveries d
-       where w.lap = 1 and d.recipient_id = r.recipient_id and d.kind = r.kind
-         and (d.sender_id, d.thread) > (w.sender_id, w.thread)
-         and d.state = 'queued' and d.run_at is null
-       order by d.sender_id, d.thread limit 1)
-      union all
-      (select d.sender_id, d.thread, 2 from deliveries d
-       where d.recipient_id = r.recipient_id and d.kind = r.kind
-         and (d.sender_id, d.thread) > (
-           case when w.lap = 2 and w.step > 0 then w.sender_id else '00000000-0000-0000-0000-000000000000' end,
-           case when w.lap = 2 and w.step > 0 then w.thread else '' end
-         )
-         and (r.after_sender is null or (d.sender_id, d.thread) <= (r.after_sender, r.after_thread))
-         and d.state = 'queued' and d.run_at is null
-       order by d.sender_id, d.thread limit 1)
-    ) x
-    order by x.lap limit 1
-  ) lane
-  left join lateral (
-    select d.seq from deliveries d, moment m
-    where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = lane.sender_id and d.thread = lane.thread
-      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
-      and not d.suspect and (r.origin is null or d.origin = r.origin)
-      and (r.kind <> 'conversation' or (
-        select true from live_waits w
-        where w.recipient_id = r.recipient_id and w.sender_id = lane.sender_id
-          and (w.thread is null or w.thread = lane.thread) and (w.until_at is null or w.until_at > m.now)
-        limit 1
-      ) is null)
-    order by d.seq + 0 limit 1
-  ) head on true
-  where w.found < r.most
-),
-ready as materialized (
-  select w.position, w.step, r.most, r.recipient_id, o.seq, o.suspect,
-    row_number() over (partition by w.position, w.step order by o.seq) as rank,
-    row_number() over (partition by w.position, o.suspect order by o.seq) as rank_of_suspect
-  from walk w
-  join request r on r.position = w.position
-  cross join lateral (
-    (select d.seq, d.suspect from deliveries d, moment m
-     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id and d.thread = w.thread
-       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
-       and not d.suspect and (r.origin is null or d.origin = r.origin)
-     order by d.seq + 0 limit r.most)
-    union all
-    (select d.seq, d.suspect from deliveries d, moment m
-     where d.recipient_id = r.recipient_id and d.kind = r.kind and d.sender_id = w.sender_id and d.thread = w.thread
-       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > m.now)
-       and d.suspect and (r.origin is null or d.origin = r.origin)
-       and (
-         select true from deliveries c
-         where c.recipient_id = r.recipient_id and c.state = 'claimed' and c.suspect
-         limit 1
-       ) is null
-     order by d.state, d.seq + 0 limit 1)
-  ) o
-  where w.step > 0 and (r.kind <> 'conversation' or (
-    select true from live_waits a, moment m
-    where a.recipient_id = r.recipient_id and a.sender_id = w.sender_id
-      and (a.thread is null or a.thread = w.thread) and (a.until_at is null or a.until_at > m.now)
-    limit 1
-  ) is null)
-),
-candidate as materialized (
-  select y.*, row_number() over (partition by y.position order by y.rank, y.step) as turn
-  from ready y
-  where not y.suspect or y.rank_of_suspect = 1
-)
-select c.position::integer, c.turn::integer as step, c.seq, c.suspect
-from candidate c
-where c.turn <= c.most
-  and (not c.suspect or pg_try_advisory_xact_lock(hashtextextended(c.recipient_id::text, 1)))
-order by c.turn, c.position limit $6::integer
-
--- name: claim_take
--- Guarded once more, because the candidates come from an older snapshot. Materialized: as a subquery with a limit and row
--- locks it could be run again for each row and take more than it was told. Rows that somebody locks are left to him.
-with moment as materialized (
-  select coalesce($5::timestamptz, store_now()) as now
-),
-candidate as materialized (
-  select d.seq, d.suspect, d.recipient_id, i.run_limit, m.now
-  from unnest($1::bigint[], $2::boolean[], $3::float8[], $6::boolean[]) as i (seq, ordered, run_limit, suspect)
-  join deliveries d on d.seq = i.seq, moment m
-  -- Written so that only the primary key fits: an index of the queued ones would be read whole.
-  where d.state || '' = 'queued' and (d.run_at is null) is true and (d.expires_at is null or d.expires_at > m.now)
-    and (not i.ordered or (
-      (
-        select true from deliveries c
-        where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.thread = d.thread
-          and c.state = 'claimed'
-          and (select true from waiting_runs q where q.within = c.seq limit 1) is null
-        limit 1
-      ) is null
-      and (
-        select true from deliveries e
-        where e.recipient_id = d.recipient_id and e.kind = d.kind and e.sender_id = d.sender_id and e.thread = d.thread
-          and e.seq + 0 < d.seq and e.state = 'queued' and e.run_at is null and (e.expires_at is null or e.expires_at > m.now)
-        limit 1
-      ) is null
-    ))
-    and (not d.suspect or i.suspect and (
-      select true from deliveries c
-      where c.recipient_id = d.recipient_id and c.state = 'claimed' and c.suspect
-      limit 1
-    ) is null)
-    and (d.kind <> 'conversation' or (
-      select true from live_waits w
-      where w.recipient_id = d.recipient_id and w.sender_id = d.sender_id
-        and (w.thread is null or w.thread = d.thread) and (w.until_at is null or w.until_at > m.now)
-      limit 1
-    ) is null)
-    -- Others may have taken this process for dead while it was away.
-    and not exists (select from processes p where p.id = $4::text::uuid and p.ended_at is not null)
-  order by d.seq
-  for update of d skip locked
-),
-sized as materialized (
-  -- At most one suspect of a recipient. The sizes are known without reading what they are of.
-  select c.*, sum(octet_length(m.content) + coalesce(octet_length(m.metadata), 0)) over (
-    order by c.seq rows between unbounded preceding and 1 preceding
-  ) as before
-  from candidate c join messages m on m.seq = c.seq
-  where not c.suspect or c.seq = (
-    select min(o.seq) from candidate o where o.suspect and o.recipient_id = c.recipient_id
-  )
-),
-chosen as materialized (
-  -- None behind the one with which they reach so many bytes.
-  select * from sized s where coalesce(s.before, 0) < $8::bigint
-)
-update deliveries d set
-  state = 'claimed', token = least(d.token, 2147483646) + 1, attempt = least(d.attempt, 2147483646) + 1, owner = $4::text::uuid,
-  claimed_at = c.now, claim_until = c.now + make_interval(secs => least(greatest(c.run_limit, d.ask_timeout), 1e9) + $7::float8)
-from chosen c join messages m on m.seq = c.seq
-where d.seq = c.seq
-returning d.seq, d.token, d.attempt, m.id::text as message_id, d.kind, d.sender_id::text, d.recipient_id::text, m.content,
-  m.metadata, m.checksum, d.max_attempts, m.created_at, d.origin::text, m.session_id::text, m.topic, d.ask_timeout, d.thread,
-  d.ask_timeout is not null and exists (select from streams where ask_id = m.id) as is_streamed,
-  m.meeting_id::text, case when d.kind = 'turn' then (
-    select t.number from turns t where t.meeting_id = m.meeting_id and t.ended_at is null and t.delivery_seq = d.seq
-  ) end as turn
 
 -- name: settle
--- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
--- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
--- `done` leaves none: so a delivery that was given back, and was done in another way then, was not done by this claim.
-with moment as materialized (
-  select coalesce($7::timestamptz, store_now()) as now
-),
-input as materialized (
-  select * from unnest($1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[], $8::boolean[])
-    with ordinality as i (seq, token, how, delay, reason, event, answers, position)
-),
-locked as materialized (
-  -- An agent that answers an ask has read it.
-  select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
-    i.how = 'done' and i.answers and d.ask_timeout is not null as reads,
-    case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
-  from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
-  order by d.seq
-  for update of d
-),
-moved as (
-  update deliveries d set
-    state = case l.how when 'done' then 'done' when 'dead' then 'dead' else 'queued' end,
-    attempt = greatest(d.attempt, 1) - (l.how = 'returned')::integer,
-    suspect = false,
-    run_at = case when l.how = 'retry' and l.delay > 0 then l.now + make_interval(secs => l.delay) end,
-    queued_at = case when l.how in ('retry', 'returned') then l.now + make_interval(secs => l.delay) else d.queued_at end,
-    claim_until = null,
-    settled_at = case when l.how in ('done', 'dead') then l.now end,
-    read_at = case when l.reads then coalesce(d.read_at, l.now) else d.read_at end,
-    log = case when l.how = 'done' then d.log else logged(d, l.now, l.event, l.reason) end
-  from locked l
-  where d.seq = l.seq and l.state = 'claimed'
+-- With the answers of the runs, and new claims.
+select * from exchange(
+  $1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[],
+  $7::text[]::uuid[], $8::text[], $9::bigint[],
+  $10::text[]::uuid[], $11::text[], $12::integer[], $13::text[]::uuid[], $14::text[]::uuid[], $15::text[], $16::boolean[],
+  $17::float8[], $18::integer, $19::float8, $20::bigint, $21::text::uuid, coalesce($22::timestamptz, store_now())
 )
-select l.position::integer, l.kind, l.origin::text, l.how in ('done', 'dead') as final, l.state = 'claimed' as moves
-from locked l
-where l.state = 'claimed'
-  or case when l.entry -> 'token' = to_jsonb(l.token) then l.entry ->> 'event' = l.event
-    else l.how = 'done' and l.state = 'done' end
 
 -- name: list_claims
 select seq, token, attempt from deliveries where state = 'claimed' and owner = $1::text::uuid order by seq + 0
