@@ -48,7 +48,7 @@ class Claims:
         self.stations = stations
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
-        self.running: dict[asyncio.Task[Settlement | None], Run] = {}
+        self.running: dict[asyncio.Task[None], Run] = {}
         self.settling: list[Ending] = []
         """Ends of runs that the store does not know yet."""
         self.pulled: dict[Claim, asyncio.TimerHandle] = {}

@@ -13,6 +13,7 @@ from typing import Any
 from ..bodies import open_body
 from ..config import MessagingConfig
 from ..exceptions import HandlerError, HandlerTimeoutError, PayloadError
+from ..futures import take_error
 from ..handlers.registry import Handler
 from ..handlers.running import UnreadableError, is_passed_over, make_context, open_for, run_handler
 from ..handlers.threads import DaemonThreads
@@ -102,33 +103,50 @@ class Runs(Service):
         """Run the station's handler on what was claimed."""
         probe("after_claim")
         run = Run(delivery, station)
-        task = self.background.start(self.handle(run), f"agent-messaging-run-{delivery.message_id}")
-        task.add_done_callback(partial(self._ended, run))
+        task = self.background.start(self._work(run), f"agent-messaging-run-{delivery.message_id}")
+        task.add_done_callback(self._never_began)
         self.claims.running[task] = run
 
-    def _ended(self, run: Run, task: asyncio.Task[Settlement | None]) -> None:
-        """The run has ended: its slot is free, and its delivery ends as it says.
+    def _never_began(self, task: asyncio.Task[None]) -> None:
+        """A run was cancelled before its first step, so nothing of its own has run, or will."""
+        run = self.claims.running[task]
+        self._ended(run, task, Settlement(run.delivery.claim, Settling.RETURNED, reason=STOPPED))
 
-        A callback, because a task that is cancelled before its first step runs nothing of its own.
+    async def _work(self, run: Run) -> None:
+        """A run, to its end and what that means, in one task.
+
+        All ends are told in the last step of the task, and in no callback after it. So a run that waits for nothing has
+        left its lane when its sender goes on: what that sends next can be claimed with its append.
         """
-        del self.claims.running[task]
-        run.end()
+        task = asyncio.current_task()
+        assert task is not None
+        task.remove_done_callback(self._never_began)
         delivery = run.delivery
         settlement: Settlement | None = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         try:
-            if not task.cancelled():
-                error = task.exception()
-                if error is None:
-                    settlement = task.result()
-                elif not isinstance(error, KeyboardInterrupt):
-                    # Counted, also a SystemExit: a message whose handler ends its process each time must end as a dead
-                    # letter.
-                    settlement = self.failure(delivery, error)
+            settlement = await self.handle(run)
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+                # Counted, also a SystemExit: a message whose handler ends its process each time must end as a dead
+                # letter.
+                settlement = self.failure(delivery, error)
+            if not isinstance(error, Exception):
+                task.add_done_callback(take_error)
+                raise
+        finally:
+            if asyncio._get_running_loop() is not None:  # otherwise it was only closed, and its tasks with it
+                self._ended(run, task, settlement)
+
+    def _ended(self, run: Run, task: asyncio.Task[None], settlement: Settlement | None) -> None:
+        """The run has ended: its slot is free, and its delivery ends as this says."""
+        del self.claims.running[task]
+        try:
+            run.end()
         finally:
             if settlement is not None and run.is_moot:
                 self.forget_answer(settlement)
             elif settlement is not None:
-                self.claims.end(settlement, delivery)
+                self.claims.end(settlement, run.delivery)
             self.claims.stations.wake()
 
     def forget_answer(self, settlement: Settlement) -> None:

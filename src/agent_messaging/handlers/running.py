@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import fields, is_dataclass
-from types import AsyncGeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -209,14 +209,39 @@ async def _answer_of(yielded: AsyncGeneratorType[object, None], context: Message
 
 
 async def _await_until(result: Awaitable[object], deadline: float, timeout: float) -> object:
+    # A timer costs more than most handlers do, so there is none for one that returns in its first step. While that
+    # lasts the loop could not fire it.
+    steps: Any = result if isinstance(result, CoroutineType | GeneratorType) else result.__await__()
+    try:
+        waits_for = next(steps) if not hasattr(steps, "send") else steps.send(None)
+    except StopIteration as end:
+        return end.value
     scope = asyncio.timeout_at(deadline)
     try:
         async with scope:
-            return await result
+            return await _go_on(steps, waits_for)
     except TimeoutError as error:
         if scope.expired():
             raise HandlerTimeoutError(timeout=timeout) from error
         raise  # the handler's own
+
+
+@coroutine
+def _go_on(steps: Any, waits_for: object) -> Generator[object, None, object]:
+    """Await the rest of an awaitable that has taken its first step, and waits for this."""
+    while True:
+        try:
+            yield waits_for
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as error:
+            try:
+                waits_for = steps.throw(error)
+            except StopIteration as end:
+                return end.value
+        else:
+            return (yield from steps)
 
 
 async def _run_in_thread(call: asyncio.Future[object], threads: DaemonThreads) -> object:
