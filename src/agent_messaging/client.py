@@ -28,6 +28,7 @@ from .messaging.meeting import MeetingManager
 from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.receipts import DeadLetters, Receipts
+from .messaging.search import Search
 from .messaging.sides import AsyncConversation, SyncConversation
 from .messaging.topics import Topics
 from .models import HandlerContext, MeetingEventType, T_Conversation, T_Meeting, T_OneWay
@@ -39,7 +40,7 @@ F = TypeVar("F", bound=AnyHandler)
 EventF = TypeVar("EventF", bound=EventHandler)
 
 
-class AgentMessaging(Directory, Generic[T_OneWay, T_Conversation, T_Meeting]):
+class AgentMessaging(Directory, Search, Generic[T_OneWay, T_Conversation, T_Meeting]):
     """The SDK. One object is one process's part in a store, on one event loop.
 
     Use it as `async with AgentMessaging() as sdk:`, or call `initialize` and `close`. Several objects, in one

@@ -25,6 +25,7 @@ from .messages import MessageConformance
 from .parts import PartConformance
 from .processes import PresenceConformance, ProcessConformance
 from .races import ConversationRaceConformance
+from .search import SearchConformance
 from .sessions import SessionConformance
 from .stores import StoreConformance
 from .threads import ThreadConformance
@@ -50,6 +51,7 @@ __all__ = [
     "PartConformance",
     "PresenceConformance",
     "ProcessConformance",
+    "SearchConformance",
     "SessionConformance",
     "StoreConformance",
     "ThreadConformance",

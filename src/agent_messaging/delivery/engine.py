@@ -24,6 +24,7 @@ from .dispatcher import Dispatcher
 from .events import Events
 from .forwarding import Forwarding
 from .incarnations import Incarnations
+from .indexing import Indexing
 from .lots import Lots
 from .meetings import Meetings
 from .names import Names
@@ -114,6 +115,9 @@ class Engine:
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
         self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
         self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)
+        self.indexing = Indexing(
+            store.search, presence, self.trouble, lambda: not (self.outbox.is_idle and self.dispatcher.is_idle)
+        )
         # They are started in this order and closed in the opposite one: first the parts that bring work, then those
         # that do it, and last those in which callers wait for it.
         self.services.add(self.parts, self.asks, self.meetings, self.reading, self.waits, closing=CLOSING_TIMEOUT)
@@ -121,7 +125,7 @@ class Engine:
         self.services.add(self.serving.neighbours, self.serving, self.commits, closing=CLOSING_TIMEOUT)
         self.services.add(self.dispatcher, closing=GIVE_UP_AFTER_CANCEL)
         self.services.add(self.outbox, closing=OUTBOX_TIMEOUT)
-        self.services.add(self.events, self.notices, runs, self.timekeeper, closing=CLOSING_TIMEOUT)
+        self.services.add(self.events, self.notices, runs, self.timekeeper, self.indexing, closing=CLOSING_TIMEOUT)
         self.is_closing = False
         self.is_leaving = False
         self._is_hurried = False

@@ -14,7 +14,7 @@ def probe(name: str) -> None:
 
 
 def arm(name: str, action: Callable[[], None]) -> None:
-    """Run `action` whenever this point is passed: after_append, after_claim, before_settle or after_settle."""
+    """Run `action` whenever a point is passed: after_append, after_claim, before_settle, after_settle, before_index."""
     _armed[name] = action
 
 

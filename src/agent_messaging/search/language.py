@@ -8,9 +8,9 @@ the whole query. What is no word separates words.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from ..exceptions import InvalidArgumentError
+from ..records import dataclass
 from .words import is_half, split
 
 MAX_QUERY = 1_000

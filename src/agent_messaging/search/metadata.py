@@ -15,7 +15,6 @@ whose metadata lack a text that they must have, so that what a caller gives is n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -23,6 +22,7 @@ from pydantic_core import from_json
 
 from ..exceptions import InvalidArgumentError
 from ..payloads import encode_metadata
+from ..records import dataclass
 
 MAX_CONDITIONS = 32
 _ABSENT = object()

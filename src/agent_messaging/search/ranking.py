@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from ..records import dataclass
 from .language import Element, Query, Term
 from .words import split
 

@@ -274,6 +274,12 @@ RULES: dict[str, dict[str, Rule]] = {
     "streams": {"ask_id": _is_id, "reader": _is_id, "seq": _is_count, "token": _is_count, "written": _is_count},
     "parts": {"ask_id": _is_id, "number": _is_count},
     "subscriptions": {"pattern": _is_text, "agent_id": _is_id, "created_at": _is_instant},
+    "search_state": {
+        "indexed_to": _is_count,
+        "owner": _maybe(_is_id),
+        "until_due": _is_whole,
+        "until": _maybe(_is_instant),
+    },
     "meetings": {
         "id": _is_id,
         "host_id": _is_id,
@@ -341,6 +347,7 @@ KEYS = {
     "streams": ("ask_id",),
     "parts": ("ask_id", "number"),
     "subscriptions": ("pattern", "agent_id"),
+    "search_state": ("is_one",),
     "meetings": ("id",),
     "participants": ("id",),
     "turns": ("meeting_id", "number"),

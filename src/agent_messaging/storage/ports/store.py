@@ -13,6 +13,7 @@ from .meetings import MeetingStore
 from .messages import MessageStore
 from .parts import PartStore
 from .processes import Presence, ProcessStore
+from .search import SearchStore
 from .sessions import SessionStore
 from .topics import TopicStore
 
@@ -56,6 +57,8 @@ class Store(Protocol):
     def forwarding(self) -> ForwardingStore: ...
     @property
     def meetings(self) -> MeetingStore: ...
+    @property
+    def search(self) -> SearchStore: ...
     @property
     def processes(self) -> ProcessStore: ...
     @property

@@ -26,6 +26,7 @@ from .parts import PostgresParts
 from .pooler import Pooling
 from .presence import POLL_ALONE, PostgresPresence
 from .processes import PostgresProcesses
+from .search import PostgresSearch
 from .sessions import PostgresSessions
 from .topics import PostgresTopics
 
@@ -78,6 +79,7 @@ class PostgresStore:
         self.topics = PostgresTopics(self.engine)
         self.forwarding = PostgresForwarding(self.engine)
         self.meetings = PostgresMeetings(self.engine)
+        self.search = PostgresSearch(self.engine)
         self.processes = PostgresProcesses(self.engine)
         self.presence = PostgresPresence(self.engine, lease)
         self._server: schema.Server | None = None

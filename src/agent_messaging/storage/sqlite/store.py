@@ -28,6 +28,7 @@ from .messages import SQLiteMessages
 from .parts import SQLiteParts
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
+from .search import SQLiteSearch
 from .sessions import SQLiteSessions
 from .topics import SQLiteTopics
 
@@ -61,6 +62,7 @@ class SQLiteStore:
         self.topics = SQLiteTopics(self.engine, self.clock)
         self.forwarding = SQLiteForwarding(self.engine, self.clock)
         self.meetings = SQLiteMeetings(self.engine, self.clock)
+        self.search = SQLiteSearch(self.engine, self.clock)
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)
 

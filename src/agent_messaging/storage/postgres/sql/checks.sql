@@ -53,6 +53,9 @@ select to_jsonb(t)::text as row from (select * from streams order by ask_id limi
 -- name: check_parts
 select (to_jsonb(t) - 'content')::text as row from (select * from parts order by ask_id, number limit $1 offset $2) t
 
+-- name: check_search_state
+select to_jsonb(t)::text as row from (select * from search_state order by is_one limit $1 offset $2) t
+
 -- name: check_meetings
 select to_jsonb(t)::text as row from (select * from meetings order by id limit $1 offset $2) t
 

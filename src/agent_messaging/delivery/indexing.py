@@ -1,0 +1,127 @@
+"""The index of words, moved on beside the traffic: in batches, by one process at a time, in whoever is idle.
+
+Nothing waits for it: a search looks through what the index has not taken in by itself. So a process leaves the index
+alone while only a little is behind, and while it has other work to do. Where the index has fallen far behind it works
+all the same, in a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from ..bodies import open_body
+from ..exceptions import DatabaseError, OutcomeUnknownError, StorageCorruptError
+from ..storage.batches import MAX_BYTES, is_of_one
+from ..storage.ports import IndexBatch, IndexEntry, Presence, SearchStore, UnindexedMessage
+from .probes import probe
+from .services import Service
+from .trouble import Trouble
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+PAUSE = 5.0
+"""Seconds between two looks at how far behind the index is."""
+ENOUGH, FAR = 1_000, 20_000
+"""Messages behind the index: from so many an idle process moves it on, and from so many a busy one. A search looks
+through a thousand in some 0.05 s."""
+BATCH = 250
+"""Messages in one batch. It shares a commit with sends, which it holds up for a few milliseconds."""
+LEASE = 15.0
+"""Seconds after which another process may move the index on, unless this one has said that it still does."""
+SHARE = 0.1
+"""Of its time that a busy process gives to the index."""
+
+
+class Indexing(Service):
+    """Moves the index on.
+
+    Args:
+        is_busy: Whether this process has other work to do.
+    """
+
+    def __init__(self, search: SearchStore, presence: Presence, trouble: Trouble, is_busy: Callable[[], bool]) -> None:
+        self.search = search
+        self.presence = presence
+        self.trouble = trouble
+        self.is_busy = is_busy
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to look, after a pause: a short run of a program does nothing for the index."""
+        self._task = asyncio.create_task(self._work(), name="agent-messaging-indexing")
+
+    async def aclose(self, timeout: float) -> None:
+        """End at once. A batch under way is taken in wholly, or not at all."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _work(self) -> None:
+        while True:
+            await asyncio.sleep(PAUSE)
+            try:
+                await self.catch_up()
+            except (DatabaseError, OutcomeUnknownError) as error:
+                self.trouble.note(error)
+            except Exception:
+                logger.exception("moving the index on failed, trying again")
+
+    async def catch_up(self) -> None:
+        """Move the index on as far as it is worth while."""
+        while self._is_worth_it((await self.search.progress()).behind):
+            begun = time.monotonic()
+            if not await take_in(self.search, self.presence.process_id):
+                return
+            await asyncio.sleep((time.monotonic() - begun) * (1 / SHARE - 1) if self.is_busy() else 0)
+
+    def _is_worth_it(self, behind: int) -> bool:
+        return behind >= (FAR if self.is_busy() else ENOUGH)
+
+
+async def take_in(search: SearchStore, process_id: str, *, limit: int = BATCH) -> int:
+    """Take the next batch into the index; repeat-safe.
+
+    Returns:
+        How far it came, in seqs; 0 if there is nothing to take in yet, or another process does it.
+    """
+    after = await search.lead(process_id, LEASE)
+    if after is None:
+        return 0
+    batch = await search.list_unindexed(after, limit=limit, most_bytes=MAX_BYTES)
+    if batch.to <= after:
+        return 0
+    entries = await asyncio.to_thread(_make_entries, batch)
+    probe("before_index")
+    try:
+        is_done = await search.index(process_id, after, batch.to, entries)
+    except DatabaseError as error:
+        if not is_of_one(error):
+            raise
+        if len(batch.messages) > 1:  # one may be to blame: it is found among fewer
+            return await take_in(search, process_id, limit=max(limit // 4, 1))
+        logger.error("%s stays out of the index, because the store refuses its words: %s", _names(batch), error)
+        is_done = await search.index(process_id, after, batch.to, [])
+    return batch.to - after if is_done else 0
+
+
+def _names(batch: IndexBatch) -> str:
+    return ", ".join(f"message {one.message_id}" for one in batch.messages)
+
+
+def _make_entries(batch: IndexBatch) -> Sequence[IndexEntry]:
+    return [entry for one in batch.messages if (entry := _make_entry(one)) is not None]
+
+
+def _make_entry(message: UnindexedMessage) -> IndexEntry | None:
+    """The words of a message; None of a damaged one, which no search shows."""
+    from ..search.words import index_words, strings  # compiling its patterns takes some 15 ms
+
+    try:
+        body = open_body(message, f"message {message.message_id}")
+    except StorageCorruptError as error:
+        logger.warning("it stays out of the index: %s", error)
+        return None
+    return IndexEntry(message.seq, frozenset(index_words(strings(body.content))))

@@ -1,0 +1,117 @@
+"""Searching messages: the call of the SDK object, and the check of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from ..arguments import check_external_id, check_instant, check_page, check_thread, parse_choice, parse_id, refuse
+from ..delivery.engine import Engine
+from ..models import Kind, Record
+from ..storage.ports import SEARCHED, Scope
+
+
+class Search:
+    """The share of `AgentMessaging` that finds messages again."""
+
+    def _started(self) -> Engine:
+        """The engine that is started now."""
+        raise NotImplementedError
+
+    async def search_messages(
+        self,
+        search_query: str,
+        sender_id: str | None = None,
+        recipient_id: str | None = None,
+        session_id: UUID | str | None = None,
+        meeting_id: UUID | str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        *,
+        metadata_filter: Mapping[str, Any] | None = None,
+        kinds: Iterable[Kind | str] | None = None,
+        thread: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+    ) -> list[Record]:
+        """Find messages by their words: notes, conversations and what was said in meetings, the best matches first.
+
+        A message is found as soon as the call that sent it has returned, in whatever process. All strings of its
+        payload are searched, up to 100,000 characters; keys, numbers and metadata are not. It neither marks messages as
+        read nor settles them.
+
+        A query is words that must all occur, `"phrases in quotes"`, `OR` between alternatives, `-word` for what must
+        not occur, `begin*` for words that begin so, and `from:alice` and `to:bob`. Case and accents do not matter.
+        `snake_case`, `CamelCase`, e-mail addresses and URLs are found whole and by their parts, and Chinese, Japanese,
+        Korean and Thai by any of their characters. No text is a wrong query: what is no word separates words.
+
+        Args:
+            search_query: The query; at most 1,000 characters.
+            sender_id: The external id of who sent it.
+            recipient_id: The external id of whom it was sent to; what is said in meetings has no recipient.
+            session_id: Of this conversation.
+            meeting_id: Said in this meeting.
+            limit: At most so many, 1 to 500.
+            offset: So many of the best are passed over.
+            metadata_filter: Conditions on the metadata, which all must hold: `{"priority": "high"}` (equal, with JSON's
+                types apart: neither 1 nor "true" is True), `{"tags__contains": "urgent"}` (an array with this entry),
+                `{"region__in": ["eu", "us"]}`, `{"ticket__exists": True}`; dots step into objects
+                (`"order.id"`). At most 32.
+            kinds: Of these kinds alone: "one_way", "conversation", "meeting". None is all.
+            thread: Of this thread of a conversation.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+
+        Returns:
+            Mappings with attribute access: id (and message_id), sender, recipient (and sender_id, recipient_id;
+            external ids), content (plain JSON), timestamp (and created_at), ts_rank (and rank; more is better, compare
+            it only within one call), snippet (a piece of the text with `**` around the words that match), snippet_hits
+            (where they are in the piece without the marks, which is `excerpt`), kind, session_id, meeting_id, thread,
+            topic, metadata. Equal ranks are in the order of time, the newest first. Of more than 1,000 matches the
+            newest 1,000 are ranked and come first, then the next 1,000. Empty if nothing matches. Damaged messages are
+            left out.
+
+        Raises:
+            InvalidArgumentError: The query names nothing to look for, or an argument is out of range; a `ValueError`.
+            AgentNotFoundError: sender_id or recipient_id is not registered; names the closest.
+            NotInitializedError: The SDK is not started; a `RuntimeError`.
+            DatabaseError: The store failed.
+
+        Example:
+            for match in await sdk.search_messages('"database migration" -draft', sender_id="alice", limit=20):
+                print(match.timestamp, match.snippet)
+        """
+        from .searching import Searching, make_filter, parse  # a start does not wait for what is loaded with them
+
+        engine = self._started()
+        query = parse(search_query)
+        check_page(limit, offset, max_limit=500)
+        filter = make_filter(metadata_filter)
+        scope = Scope(
+            kinds=_check_kinds(kinds),
+            session_id=None if session_id is None else parse_id(session_id, "session_id"),
+            meeting_id=None if meeting_id is None else parse_id(meeting_id, "meeting_id"),
+            thread=check_thread(thread),
+            date_from=check_instant(date_from, "date_from"),
+            date_to=check_instant(date_to, "date_to"),
+            needles=filter.needles if filter is not None else (),
+        )
+        for field, external_id in (("sender_id", sender_id), ("recipient_id", recipient_id)):
+            if external_id is not None:
+                check_external_id(external_id, field=field)
+        return await Searching(engine, query, filter).run(scope, sender_id, recipient_id, limit, offset)
+
+
+def _check_kinds(kinds: Iterable[Kind | str] | None) -> Sequence[Kind]:
+    if kinds is None:
+        return SEARCHED
+    reason = f"is none of those that are searched: {', '.join(repr(str(kind)) for kind in SEARCHED)}."
+    if isinstance(kinds, str) or not isinstance(kinds, Iterable):
+        raise refuse("kinds", kinds, "must be a list of kinds, such as ['one_way'].")
+    found = [parse_choice(Kind, kind, "kinds", reason) for kind in kinds]
+    for kind in found:
+        if kind not in SEARCHED:
+            raise refuse("kinds", str(kind), reason)
+    return found

@@ -1,0 +1,19 @@
+-- The index of words, and how far it reaches.
+
+-- Which messages have a word. A row may be left of a message that was removed: it finds nothing.
+create table search_words (
+  seq bigint primary key,
+  words tsvector not null                   -- without places: phrases are looked for in the texts
+);
+
+create index search_words_by_word on search_words using gin (words);
+
+create table search_state (
+  is_one boolean primary key default true check (is_one),
+  indexed_to bigint not null default 0,     -- every message up to this seq is in the index, and none will follow
+  owner uuid,                               -- the process that moves it on
+  until timestamptz                         -- and may do so alone until then
+  check (until >= '0001-01-01 00:00+00' and until < '10000-01-01 00:00+00')
+);
+
+insert into search_state default values;

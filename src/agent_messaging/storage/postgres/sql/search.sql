@@ -1,0 +1,93 @@
+-- Candidates are the messages that the index finds, and all that it has not taken in yet. Both are walked from the newest on.
+
+-- name: search_settings
+-- PostgreSQL alone. How frequent a word is decides the plan; a GIN index can be read in no other way than by a bitmap.
+select set_config('enable_bitmapscan', 'on', true), set_config('plan_cache_mode', 'force_custom_plan', true)
+
+-- name: search_find
+-- Without words ($1), all messages. $2 is a seq.
+select c.seq, c.size from (
+  (
+    select m.seq, octet_length(m.content) as size from messages m
+    where m.seq > case when $1::text is null then 0 else coalesce((select s.indexed_to from search_state s), 0) end
+      and m.seq < $2::bigint
+      and m.message_type = 'user_defined' and m.kind = any($3::text[])
+      and ($4::text[] is null or m.sender_id = any($4::text[]::uuid[]))
+      and ($5::text[] is null or m.recipient_id = any($5::text[]::uuid[]))
+      and ($6::text is null or m.session_id = $6::text::uuid) and ($7::text is null or m.meeting_id = $7::text::uuid)
+      and ($8::text is null or (select d.thread from deliveries d where d.seq = m.seq) = $8)
+      and ($9::timestamptz is null or m.created_at >= $9) and ($10::timestamptz is null or m.created_at <= $10)
+      and not exists (select from unnest($11::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0)
+    order by m.seq desc limit $12::bigint
+  )
+  union all
+  (
+    select m.seq, octet_length(m.content) as size from search_words w join messages m on m.seq = w.seq
+    where $1::text is not null and w.words @@ $1::text::tsquery
+      and w.seq <= coalesce((select s.indexed_to from search_state s), 0) and w.seq < $2::bigint
+      and m.message_type = 'user_defined' and m.kind = any($3::text[])
+      and ($4::text[] is null or m.sender_id = any($4::text[]::uuid[]))
+      and ($5::text[] is null or m.recipient_id = any($5::text[]::uuid[]))
+      and ($6::text is null or m.session_id = $6::text::uuid) and ($7::text is null or m.meeting_id = $7::text::uuid)
+      and ($8::text is null or (select d.thread from deliveries d where d.seq = m.seq) = $8)
+      and ($9::timestamptz is null or m.created_at >= $9) and ($10::timestamptz is null or m.created_at <= $10)
+      and not exists (select from unnest($11::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0)
+    order by w.seq desc limit $12::bigint
+  )
+) c
+order by c.seq desc limit $12::bigint
+
+-- name: search_load
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.session_id::text,
+  m.meeting_id::text, coalesce((select d.thread from deliveries d where d.seq = m.seq), '') as thread, m.topic, m.content,
+  m.metadata, m.checksum, m.created_at
+from unnest($1::bigint[]) s (seq)
+cross join lateral (select * from messages i where i.seq = s.seq limit 1) m
+
+-- name: search_horizon
+-- PostgreSQL alone. The newest message, and the transactions that may still commit one of a smaller seq: a statement that
+-- inserts messages holds this lock from before it takes a seq until its transaction ends. (Its number, which a snapshot shows,
+-- it has only after that.) Whoever took a smaller seq than a message that is seen here is among them, or has ended.
+select (select coalesce(max(m.seq), 0) from messages m) as newest, array(
+  select l.virtualtransaction from pg_locks l
+  where l.locktype = 'relation' and l.relation = 'messages'::regclass and l.mode = 'RowExclusiveLock' and l.granted
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+) as in_flight
+
+-- name: search_unindexed
+-- At most $4, and none behind the one with which they reach $5 bytes.
+select m.seq, m.id::text as message_id, m.content, m.metadata, m.checksum
+from (
+  select p.seq, sum(p.size) over (order by p.seq rows between unbounded preceding and 1 preceding) as before from (
+    select i.seq, octet_length(i.content) as size from messages i
+    where i.seq > $1::bigint and i.seq <= $2::bigint and i.kind = any($3::text[]) and i.message_type = 'user_defined'
+    order by i.seq limit $4::bigint
+  ) p
+) w
+cross join lateral (select * from messages i where i.seq = w.seq limit 1) m
+where coalesce(w.before, 0) < $5::bigint
+order by m.seq
+
+-- name: search_progress
+select coalesce((select s.indexed_to from search_state s), 0) as indexed_to,
+  coalesce((select max(m.seq) from messages m), 0) as newest
+
+-- name: search_lead
+update search_state s set owner = $1::text::uuid, until = t.now + make_interval(secs => $2::float8)
+from (select coalesce($3::timestamptz, store_now()) as now) t
+where s.owner is null or s.owner = $1::text::uuid or s.until <= t.now or s.until > t.now + make_interval(secs => $2::float8)
+returning s.indexed_to
+
+-- name: search_advance
+update search_state set indexed_to = $3::bigint where owner = $1::text::uuid and indexed_to = $2::bigint
+
+-- name: search_insert
+insert into search_words (seq, words)
+select e.seq, array_to_tsvector(string_to_array(e.words, ' ')) from unnest($1::bigint[], $2::text[]) e (seq, words)
+on conflict (seq) do nothing
+
+-- name: search_clear
+delete from search_words
+
+-- name: search_restart
+update search_state set indexed_to = 0, owner = null, until = null

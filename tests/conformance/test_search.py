@@ -1,0 +1,7 @@
+"""Searching, on every backend."""
+
+from tests.conformance import SearchConformance
+
+
+class TestSearch(SearchConformance):
+    """Every verb of `SearchStore`."""
