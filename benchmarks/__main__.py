@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import inspect
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import asks, backlog, machine, mailbox, meetings, one_way, startup, takeover, topics, wakeup
-from .harness import Bench, Family, Row, print_head, print_row, write_json
+from . import asks, backlog, machine, mailbox, meetings, one_way, startup, takeover, tasks, topics, wakeup
+from .harness import Bench, Family, Row, merge
+from .output import print_head, print_row, write_json
 from .stores import Backend, PostgreSQL, SQLite
 
 FAMILIES: dict[str, Family] = {
     "one_way": one_way,
     "backlog": backlog,
-    "takeover": takeover,
+    "asks": asks,
     "wakeup": wakeup,
+    "takeover": takeover,
     "mailbox": mailbox,
     "topics": topics,
-    "asks": asks,
     "meetings": meetings,
+    "tasks": tasks,
     "startup": startup,
 }
 BACKENDS: dict[str, type[Backend]] = {"sqlite": SQLite, "postgres": PostgreSQL}
@@ -35,36 +38,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--store", choices=BACKENDS, action="append", help="only on this store")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, for a first look")
     parser.add_argument("--scale", type=float, help="another share of a whole run, such as 0.01")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="run N times; each figure is the median")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there too")
     options = parser.parse_args(arguments)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     backends = [BACKENDS[name]() for name in options.store or BACKENDS]
     bench = Bench(options.scale or (0.1 if options.quick else 1.0), backends)
     try:
-        rows = asyncio.run(_measure(bench, options.only or list(FAMILIES)))
+        asyncio.run(_measure(bench, options.only or list(FAMILIES), options.runs, options.json))
     finally:
         for backend in backends:
             backend.close()
-    if options.json:
-        write_json(options.json, bench.facts, rows)
 
 
-async def _measure(bench: Bench, names: Sequence[str]) -> dict[str, list[Row]]:
+async def _measure(bench: Bench, names: Sequence[str], runs: int, file: Path | None) -> None:
     began = time.perf_counter()
     bench.facts |= await machine.describe(bench.backends)
     for name, fact in bench.facts.items():
         print(f"{name:8} {fact}")
-    rows: dict[str, list[Row]] = {}
-    for name in names:
-        family = FAMILIES[name]
-        print_head(inspect.getdoc(family) or name)
-        rows[name] = []
-        async for row in family.measure(bench):
-            print_row(row)
-            rows[name].append(row)
-    missed = sum(row.holds is False for mine in rows.values() for row in mine)
-    print(f"\n{time.perf_counter() - began:.0f} s; {missed or 'no'} target{'' if missed == 1 else 's'} missed")
-    return rows
+    found: dict[str, list[list[Row]]] = {name: [] for name in names}
+    busy: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(1, runs + 1):
+        for name in names:
+            print_head(f"{_title(name)}{f' (run {number} of {runs})' if runs > 1 else ''}")
+            rows: list[Row] = []
+            watch = machine.Watch(bench.backends)
+            async for row in FAMILIES[name].measure(bench):
+                print_row(row)
+                rows.append(row)
+            found[name].append(rows)
+            if (others := watch.others()) is not None:
+                busy[name].append(others)
+    merged = {name: merge(mine) for name, mine in found.items()}
+    if runs > 1:
+        for name, mine in merged.items():
+            print_head(f"{_title(name)} (median of {runs} runs)")
+            for row in mine:
+                print_row(row)
+    shares = {name: max(mine) if mine else None for name, mine in busy.items()}
+    most = max((share for share in shares.values() if share is not None), default=None)
+    bench.facts["during"] = f"load {os.getloadavg()[0]:.1f}; {machine.said(most)}"
+    missed = sum(row.holds is False for mine in merged.values() for row in mine)
+    print(f"\nduring   {bench.facts['during']}")
+    print(f"{time.perf_counter() - began:.0f} s; {missed or 'no'} target{'' if missed == 1 else 's'} missed")
+    if file is not None:
+        write_json(file, bench.facts, merged, {name: _title(name) for name in names}, shares, runs)
+
+
+def _title(name: str) -> str:
+    return (inspect.getdoc(FAMILIES[name]) or name).partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -13,11 +12,10 @@ from typing import Any
 import asyncpg
 
 from agent_messaging import AgentMessaging, MessageContext, MutualWaitError
-from agent_messaging.config import parse_url
 
 from . import peers
-from .harness import Bench, Figure, Row, at_least, below, percentile, rate
-from .raw import PAYLOAD, open_sqlite
+from .harness import Bench, Figure, Row, at_least, at_most, below, percentile, rate
+from .raw import PAYLOAD, Single, commit_rate
 from .stores import Backend
 from .team import started
 
@@ -27,12 +25,12 @@ SIDE_BY_SIDE = 200
 MANY = 6_000
 WAITING = 5_000
 POOL = 5
-MOST_COMMITS = 4.0
+MOST_COMMITS = {"SQLite": 4.0, "PostgreSQL": 6.0}
 """Raw synced commits that an ask may take, p50."""
-BEYOND_MEMORY = 2.0
-"""Times the rate of asking in memory."""
-OF_RAW_INSERTS = 4_000 / 6_600
-"""Share of the rate of single-row inserts on 16 connections."""
+BESIDE_MEMORY = 1.0
+"""Times the rate of asking in memory, on SQLite."""
+OF_RAW_COMMITS = 0.4
+"""Share of the rate of single-row commits on 16 connections, on PostgreSQL."""
 BYTES = 4_096.0
 """Of each waiting asker."""
 
@@ -58,7 +56,7 @@ async def _one_by_one(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
         sdk.register_handler("responder")(_answer)
         await sdk.wait_until_served("responder")
         times, commits = [], []
-        connection = await _Single.open(url)
+        connection = await Single.open(url)
         try:
             for number in range(-10, count):
                 began = time.perf_counter()
@@ -72,18 +70,14 @@ async def _one_by_one(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
             await connection.close()
     p50, raw50 = percentile(times, 0.5), percentile(commits, 0.5)
     name, note = f"{backend.name}, one ask at a time, p50 of {count}", "raw: one synced commit of one row"
-    if backend.name == "SQLite":
-        limit = f"≤ {MOST_COMMITS:g} commits"
-        yield Row(name, p50, raw50, limit, p50.median <= MOST_COMMITS * raw50.median, note)
-    else:
-        yield Row(name, p50, raw50, note=note)
+    yield at_most(MOST_COMMITS[backend.name], name, p50, raw50, note)
     yield Row(f"{backend.name}, one ask at a time, p99", percentile(times, 0.99), percentile(commits, 0.99))
 
 
 async def _at_once(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
     count = bench.count(MANY, least=AT_ONCE)
     askers, responders = [f"asker-{n}" for n in range(AT_ONCE)], [f"responder-{n}" for n in range(AT_ONCE)]
-    mine, memory, inserts = [], [], []
+    mine, memory, inserts, served = [], [], [], []
     for _ in range(bench.repetitions):
         async with backend.fresh() as url, started(url, askers + responders) as sdk:
             for responder in responders:
@@ -98,20 +92,30 @@ async def _at_once(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
             began = time.perf_counter()
             await asyncio.gather(*(ask(flow, count // AT_ONCE) for flow in range(AT_ONCE)))
             mine.append(count // AT_ONCE * AT_ONCE / (time.perf_counter() - began))
-            inserts.append(await _insert_rate(url, count))
+            inserts.append(await commit_rate(url, count))
         if peers.IS_INSTALLED:
             memory.append(await peers.ask_rate(count, AT_ONCE))
+        if (requests := await peers.request_rate(AT_ONCE, count)) is not None:
+            served.append(requests)
     measured, name = rate(mine), f"{backend.name}, {AT_ONCE} asks at once"
+    alone = "raw: one row per synced commit" + ("" if backend.name == "SQLite" else ", 16 connections")
+    beside = "peer: autogen-core's send_message, in memory, in one process"
     if backend.name == "SQLite":
         if memory:
-            note = "raw: autogen-core's send_message, in memory, in one process"
-            yield at_least(BEYOND_MEMORY, name, measured, rate(memory), note)
-        yield Row(f"{name}, beside commits", measured, rate(inserts), note="raw: one row per synced commit")
+            yield at_least(BESIDE_MEMORY, f"{name}, beside memory", measured, rate(memory), beside)
+        yield Row(f"{name}, beside commits", measured, rate(inserts), note=alone)
     else:
-        yield at_least(OF_RAW_INSERTS, name, measured, rate(inserts), "raw: one row per commit, 16 connections")
+        yield at_least(OF_RAW_COMMITS, f"{name}, beside commits", measured, rate(inserts), alone)
         if memory:
-            note = "raw: autogen-core's send_message, in memory, in one process"
-            yield Row(f"{name}, beside memory", measured, rate(memory), note=note)
+            yield Row(f"{name}, beside memory", measured, rate(memory), note=beside)
+    if not memory:
+        yield Row(f"{name}, beside memory", None, note="absent: autogen-core is not installed")
+    if served:
+        yield Row(
+            f"{name}, beside NATS", measured, rate(served), note="peer: requests through its server; nothing stored"
+        )
+    else:
+        yield Row(f"{name}, beside NATS", None, note=peers.NO_NATS)
 
 
 async def _side_by_side(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
@@ -142,7 +146,7 @@ async def _side_by_side(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
                 await asyncio.gather(*(ask(flow, count // SIDE_BY_SIDE) for flow in range(SIDE_BY_SIDE)))
                 figures.append(count // SIDE_BY_SIDE * SIDE_BY_SIDE / (time.perf_counter() - began))
     name = f"{backend.name}, {SIDE_BY_SIDE} asks at once in threads of one pair"
-    yield Row(name, rate(pair), rate(pairs), note="raw: as many between as many pairs")
+    yield Row(name, rate(pair), rate(pairs), note="beside: as many between as many pairs")
 
 
 async def _circles(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
@@ -189,8 +193,8 @@ async def _until_all_wait(sdk: AgentMessaging[Any], agents: list[str]) -> None:
 async def _waiting(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
     count = bench.count(WAITING, least=20)
     askers = [f"asker-{n}" for n in range(count)]
-    async with backend.fresh() as url, started(url, [*askers, "responder"]) as sdk:
-        await asyncio.gather(*(sdk.conversation.send_no_wait(asker, "responder", PAYLOAD) for asker in askers[:1]))
+    async with backend.fresh() as url, started(url, [*askers, "responder"], pool=POOL) as sdk:
+        await sdk.conversation.send_no_wait(askers[0], "responder", PAYLOAD)
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
         waiting = [asyncio.create_task(_ask_anybody(sdk, asker, "responder")) for asker in askers]
@@ -198,82 +202,31 @@ async def _waiting(bench: Bench, backend: Backend) -> AsyncIterator[Row]:
             await asyncio.sleep(0.05)
         each = (tracemalloc.get_traced_memory()[0] - before) / count
         tracemalloc.stop()
+        connections = None if backend.name == "SQLite" else await _connections(url)
         began = time.perf_counter()
         await asyncio.gather(*(sdk.conversation.reply("responder", asker, {"yes": True}) for asker in askers))
         await asyncio.gather(*waiting)
         released = time.perf_counter() - began
     note = "with the task and the coroutine of its caller"
-    yield below(BYTES, f"{backend.name}, memory of each of {count} waiting askers", Figure((each,), "B"), note=note)
-    yield Row(f"{backend.name}, {count} waiting askers, all answered", Figure((released,), "s"))
+    yield below(BYTES, f"{backend.name}, memory of each of {count:,} waiting askers", Figure((each,), "B"), note=note)
+    yield Row(f"{backend.name}, {count:,} waiting askers, all answered", Figure((released,), "s"))
+    if connections is not None:
+        name = f"{backend.name}, {count:,} waiting askers, a pool of {POOL}"
+        note = "the pool's, one that listens, one that keeps the presence"
+        yield below(POOL + 2, name, Figure((connections,), "connections"), note=note)
+
+
+async def _connections(url: str) -> int:
+    """Those of the SDK to its database."""
+    connection = await asyncpg.connect(url)
+    try:
+        query = (
+            "select count(*) - 1 from pg_stat_activity where datname = current_database() and client_port is not null"
+        )
+        return int(await connection.fetchval(query))
+    finally:
+        await connection.close()
 
 
 async def _answer(message: dict[str, Any], context: MessageContext) -> dict[str, Any]:
     return {"text": message["text"]}
-
-
-# --- raw --------------------------------------------------------------------------------------------------------------
-
-_TABLE = "create table bench_single (number integer, content text)"
-_CONTENT = json.dumps(PAYLOAD)
-
-
-class _Single:
-    """Commits one row at a time."""
-
-    def __init__(self, connection: Any, is_sqlite: bool) -> None:
-        self.connection = connection
-        self.is_sqlite = is_sqlite
-
-    @classmethod
-    async def open(cls, url: str) -> _Single:
-        """On the same store."""
-        path = parse_url(url).path
-        if path is not None:
-            connection: Any = open_sqlite(path)
-            connection.execute(_TABLE)
-            return cls(connection, True)
-        connection = await asyncpg.connect(url)
-        await connection.execute(_TABLE)
-        return cls(connection, False)
-
-    async def insert(self) -> None:
-        """One row, committed and synced."""
-        if self.is_sqlite:
-            self.connection.execute("begin immediate")
-            self.connection.execute("insert into bench_single values (1, ?)", (_CONTENT,))
-            self.connection.execute("commit")
-        else:
-            await self.connection.execute("insert into bench_single values (1, $1)", _CONTENT)
-
-    async def close(self) -> None:
-        """Let go."""
-        if self.is_sqlite:
-            self.connection.close()
-        else:
-            await self.connection.close()
-
-
-async def _insert_rate(url: str, count: int) -> float:
-    """Single-row commits in a second: on SQLite one after the other, on PostgreSQL on 16 connections."""
-    single = await _Single.open(url)
-    try:
-        if single.is_sqlite:
-            began = time.perf_counter()
-            for _ in range(count):
-                await single.insert()
-            return count / (time.perf_counter() - began)
-    finally:
-        await single.close()
-    pool: Any = await asyncpg.create_pool(url, min_size=16, max_size=16)
-    try:
-
-        async def insert(number: int) -> None:
-            async with pool.acquire() as connection:
-                for _ in range(number):
-                    await connection.execute("insert into bench_single values (1, $1)", _CONTENT)
-
-        began = time.perf_counter()
-        await asyncio.gather(*(insert(count // 16) for _ in range(16)))
-        return count // 16 * 16 / (time.perf_counter() - began)
-    finally:
-        await pool.close()

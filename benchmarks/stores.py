@@ -35,6 +35,10 @@ class Backend(Protocol):
         """What runs there."""
         ...
 
+    def server_pid(self) -> int | None:
+        """The process of the server that was started for it, if one was."""
+        ...
+
     def close(self) -> None:
         """Stop whatever was started."""
         ...
@@ -59,6 +63,10 @@ class SQLite:
         import apsw
 
         return f"SQLite {apsw.sqlite_lib_version()}, apsw {apsw.apsw_version()}"
+
+    def server_pid(self) -> int | None:
+        """See Backend."""
+        return None
 
     def close(self) -> None:
         """See Backend."""
@@ -114,6 +122,15 @@ class PostgreSQL:
             self._server = module.get_server(self._folder / "data", cleanup_mode="stop")
             self._dsn = self._server.get_uri()
         return self._dsn
+
+    def server_pid(self) -> int | None:
+        """See Backend."""
+        if self._folder is None:
+            return None
+        try:
+            return int((self._folder / "data" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+        except (FileNotFoundError, IndexError):
+            return None
 
     def close(self) -> None:
         """See Backend."""

@@ -31,7 +31,13 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
         taken, ended = await _take_over(backend, kills)
         yield Row(f"{backend.name}, p50 of {kills} kills", percentile(taken, 0.5), percentile(ended, 0.5))
         note = "raw: from the kill until the system has ended the process"
-        yield below(LIMITS[backend.name], "  p99", percentile(taken, 0.99), percentile(ended, 0.99), note)
+        yield below(
+            LIMITS[backend.name],
+            f"{backend.name}, p99 of {kills} kills",
+            percentile(taken, 0.99),
+            percentile(ended, 0.99),
+            note,
+        )
 
 
 async def _take_over(backend: Backend, kills: int) -> tuple[list[float], list[float]]:

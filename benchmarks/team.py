@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from agent_messaging import AgentMessaging, Config, MessageContext, MessagingConfig
+from agent_messaging import AgentMessaging, Config, DatabaseConfig, MessageContext, MessagingConfig
 
 from .raw import PAYLOAD
 
@@ -17,9 +17,12 @@ Handler = Callable[[dict[str, Any], MessageContext], Awaitable[None]]
 
 
 @asynccontextmanager
-async def started(url: str, agents: list[str], **settings: Any) -> AsyncIterator[AgentMessaging]:
-    """An SDK with these agents registered; `settings` are those of MessagingConfig."""
-    config = Config(url=url, log_level="ERROR", messaging=MessagingConfig(**settings))
+async def started(
+    url: str, agents: list[str], *, pool: int | None = None, **settings: Any
+) -> AsyncIterator[AgentMessaging]:
+    """An SDK with these agents registered; `pool` limits its connections, `settings` are those of MessagingConfig."""
+    database = {} if pool is None else {"database": DatabaseConfig(min_pool_size=1, max_pool_size=pool)}
+    config = Config(url=url, log_level="ERROR", messaging=MessagingConfig(**settings), **database)
     async with AgentMessaging(config) as sdk:
         await sdk.register_organization("acme", "Acme", exist_ok=True)
         for agent in agents:
@@ -42,6 +45,14 @@ class Load:
     at_once: int
     """Calls in flight."""
 
+    def rounded(self, count: int) -> int:
+        """So many messages are sent where `count` are asked for: as many by each call in flight."""
+        return max(1, count // self.at_once) * self.at_once
+
+    def pair(self, flow: int) -> tuple[str, str]:
+        """Whose messages a call in flight sends, and to whom."""
+        return f"sender-{flow % self.senders}", f"recipient-{flow % self.recipients}"
+
     @property
     def agents(self) -> list[str]:
         """All of them."""
@@ -53,9 +64,22 @@ class Load:
         return [f"recipient-{n}" for n in range(self.recipients)]
 
 
+async def fill(url: str, load: Load, count: int) -> None:
+    """Store messages that nobody handles."""
+    numbers = iter(range(load.rounded(count)))
+    async with started(url, load.agents, mailbox_limit=None) as sdk:
+
+        async def send() -> None:
+            for number in numbers:
+                await sdk.one_way.send(*load.pair(number), {**PAYLOAD, "number": number}, require_handler=False)
+
+        await asyncio.gather(*(send() for _ in range(64)))
+
+
 async def run(url: str, load: Load, count: int, handler: Handler = nothing) -> float:
     """Messages per second, from the first call until the last message's settlement is committed."""
-    each = max(1, count // load.at_once)
+    count = load.rounded(count)
+    each = count // load.at_once
     handled = 0
     everything = asyncio.Event()
 
@@ -63,7 +87,7 @@ async def run(url: str, load: Load, count: int, handler: Handler = nothing) -> f
         nonlocal handled
         await handler(message, context)
         handled += 1
-        if handled == each * load.at_once:
+        if handled == count:
             everything.set()
 
     async with started(url, load.agents) as sdk:
@@ -72,7 +96,7 @@ async def run(url: str, load: Load, count: int, handler: Handler = nothing) -> f
         await sdk.wait_until_served(load.receiving)
 
         async def send(flow: int) -> str:
-            sender, recipient = f"sender-{flow % load.senders}", f"recipient-{flow % load.recipients}"
+            sender, recipient = load.pair(flow)
             ids: list[str] = []
             for number in range(each):
                 ids = await sdk.one_way.send(sender, recipient, {**PAYLOAD, "number": number})
@@ -82,4 +106,4 @@ async def run(url: str, load: Load, count: int, handler: Handler = nothing) -> f
         last = await asyncio.gather(*(send(flow) for flow in range(load.at_once)))
         await everything.wait()
         await sdk.receipts.wait(last)
-        return each * load.at_once / (time.perf_counter() - began)
+        return count / (time.perf_counter() - began)

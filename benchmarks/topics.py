@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import asyncpg
-
 from agent_messaging import AgentMessaging
-from agent_messaging.config import parse_url
 
 from .harness import Bench, Row, below, percentile
-from .raw import PAYLOAD, open_sqlite
+from .raw import PAYLOAD
+from .rows import copied_id, multiply_rows
 from .team import started
 
 SUBSCRIPTIONS = 10_000
@@ -23,29 +20,6 @@ LIMIT = 5.0
 """Milliseconds, p50: to publish among so many."""
 CROWDS = (1, 100, 10_000)
 TOPICS = {"3 words": "orders.eu.created", "8 words": "orders.eu.de.berlin.mitte.1.2.created"}
-
-_FILL_SQLITE = """
-create temp table load as with recursive n (value) as (select 1 union all select value + 1 from n where value < :count)
-select value from n;
-insert into agents (id, external_id, organization_id, name, created_at, updated_at)
-select printf('00000000-0000-7000-8000-%012x', value), printf('reader-%d', value),
-  (select id from organizations), '', 1, 1 from load;
-insert into subscriptions (pattern, agent_id, created_at)
-select replace(:shape, '#', value), printf('00000000-0000-7000-8000-%012x', value), 1 from load;
-drop table load;
-"""
-_FILL_POSTGRES = (
-    """
-insert into agents (id, external_id, organization_id, name, created_at, updated_at)
-select ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'reader-' || n, (select id from organizations),
-  '', now(), now() from generate_series(1, $1::bigint) as n
-""",
-    """
-insert into subscriptions (pattern, agent_id, created_at)
-select replace($2, '#', n::text), ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, now()
-from generate_series(1, $1::bigint) as n
-""",
-)
 
 
 async def measure(bench: Bench) -> AsyncIterator[Row]:
@@ -60,18 +34,17 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
             for words, topic in TOPICS.items():
                 taken = await _time(times, lambda number, topic=topic: _publish(sdk, topic, number))  # type: ignore[misc]
                 name = f"{backend.name}, {others:,} subscriptions, topic of {words}"
-                yield below(LIMIT, f"{name}, p50", percentile(taken, 0.5), percentile(notes, 0.5), "raw: a note")
-                yield Row("  p99", percentile(taken, 0.99), percentile(notes, 0.99))
-        for crowd in CROWDS:
-            size = bench.count(crowd)
+                yield below(LIMIT, f"{name}, p50", percentile(taken, 0.5), percentile(notes, 0.5), "beside: a note")
+                yield Row(f"{name}, p99", percentile(taken, 0.99), percentile(notes, 0.99))
+        for size in sorted({bench.count(crowd) for crowd in CROWDS}):
             async with backend.fresh() as url, started(url, ["alice"], mailbox_limit=None) as sdk:
                 await _fill(url, size, "orders.>")
                 readers = [f"reader-{number}" for number in range(1, size + 1)]
-                times = 3 if crowd > 1_000 else bench.count(PUBLICATIONS, least=5)
+                times = 3 if size > 1_000 else bench.count(PUBLICATIONS, least=5)
                 notes = await _time(times, lambda number, to=readers: _send(sdk, to, number))  # type: ignore[misc]
                 taken = await _time(times, lambda number: _publish(sdk, TOPICS["3 words"], number))
                 name = f"{backend.name}, publish to {size:,}, p50"
-                yield Row(name, percentile(taken, 0.5), percentile(notes, 0.5), note="raw: a note to as many")
+                yield Row(name, percentile(taken, 0.5), percentile(notes, 0.5), note="beside: a note to as many")
 
 
 async def _time(times: int, call: Callable[[int], Awaitable[object]]) -> list[float]:
@@ -92,25 +65,13 @@ async def _publish(sdk: AgentMessaging[Any, Any, Any], topic: str, number: int) 
 
 
 async def _fill(url: str, count: int, shape: str) -> None:
-    """Agents and a subscription of each, written directly: by calls it would take a minute."""
-    path = parse_url(url).path
-    if path is not None:
-        await asyncio.to_thread(_fill_sqlite, path, count, shape)
-        return
-    connection = await asyncpg.connect(url)
-    try:
-        agents, subscriptions = _FILL_POSTGRES
-        await connection.execute(agents, count)
-        await connection.execute(subscriptions, count, shape)
-    finally:
-        await connection.close()
-
-
-def _fill_sqlite(path: str, count: int, shape: str) -> None:
-    connection = open_sqlite(path)
-    try:
-        connection.execute("begin immediate")
-        connection.execute(_FILL_SQLITE, {"count": count, "shape": shape})
-        connection.execute("commit")
-    finally:
-        connection.close()
+    """Copies of an agent and of its subscription: by calls it would take a minute."""
+    async with started(url, ["reader-0"]) as sdk:
+        await sdk.topics.subscribe("reader-0", shape.replace("#", "0"))
+    values = {"id": copied_id(url), "external_id": "'reader-' || {number}"}
+    await multiply_rows(url, "external_id = 'reader-0'", "external_id", 1, count, values)
+    pattern = "'" + shape.replace("#", "' || {number} || '") + "'"
+    values = {"agent_id": copied_id(url), "pattern": pattern}
+    await multiply_rows(url, f"pattern = '{shape.replace('#', '0')}'", "pattern", 1, count, values)
+    async with started(url, []) as sdk:
+        await sdk.topics.unsubscribe("reader-0", shape.replace("#", "0"))

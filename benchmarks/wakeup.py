@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -18,7 +19,7 @@ from .worker import worker
 
 LIMITS = {"SQLite": {0.5: 5.0, 0.99: 50.0}, "PostgreSQL": {0.5: 5.0}}
 """Milliseconds by percentile."""
-IDLE_LIMITS = {"SQLite": 0.5}
+IDLE_LIMITS = {"SQLite": 0.3}
 """Percent of a core."""
 MESSAGES = 300
 ABANDONED = 50
@@ -28,17 +29,18 @@ STREAMS, PARTS = 30, 20_000
 PAUSE = 0.03
 """Seconds between messages, on average: both processes are idle again by then."""
 
+Ring = Callable[[], Awaitable[float]]
+"""Rings once by what the machine or the server has; answers the seconds until it was heard."""
+
 
 async def measure(bench: Bench) -> AsyncIterator[Row]:
     """Times of wake-ups, one after the other, and what waiting for them costs."""
     count = bench.count(MESSAGES, least=5)
     for backend in bench.backends:
+        ringing, what = RAW[backend.name]
         async with backend.fresh() as url:
-            if backend.name == "SQLite":
-                raw, what = await asyncio.to_thread(_loopback, count), "a UDP datagram to another process and back"
-            else:
-                raw, what = await _notify(url, count), "NOTIFY, until it is heard on another connection"
-            waits, idle = await _wake(url, count, bench.seconds(10, least=2))
+            async with ringing(url) as ring:
+                waits, raw, idle = await _wake(url, count, bench.seconds(10, least=2), ring)
             told = await _give_up(url, bench.count(ABANDONED, least=3))
             firsts, rates = await _read_parts(url, bench.count(STREAMS, least=3), bench.count(PARTS, least=100))
         for share, note in ((0.5, f"raw: {what}"), (0.99, "")):
@@ -60,22 +62,28 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
             yield Row(name, used, note="of the process; that of the server is not in it")
 
 
-async def _wake(url: str, count: int, idle_seconds: float) -> tuple[list[float], float]:
-    """Seconds from the end of `send` to the handler's start, and the share of a core that the idle process used."""
+async def _wake(url: str, count: int, idle_seconds: float, ring: Ring) -> tuple[list[float], list[float], float]:
+    """Seconds from the end of `send` to the handler's start, those of the raw ring, and what the idle process used.
+
+    The last is a share of a core.
+    """
     async with started(url, ["sender", "elsewhere"]) as sdk, worker(url, "elsewhere") as other:
         await sdk.wait_until_served("elsewhere")
-        waits = []
+        waits, rings = [], []
         for number in range(-1, count):
             await asyncio.sleep(_pause())
             await sdk.one_way.send("sender", "elsewhere", {"number": number, "hang": False})
             stored = time.monotonic()
             began = await other.next()
+            await asyncio.sleep(_pause())
+            rung = await ring()
             if number >= 0:  # the first one warms up
                 waits.append(began["at"] - stored)
+                rings.append(rung)
         await asyncio.sleep(0.5)
         before, since = await other.cpu(), time.monotonic()
         await asyncio.sleep(idle_seconds)
-        return waits, (await other.cpu() - before) / (time.monotonic() - since)
+        return waits, rings, (await other.cpu() - before) / (time.monotonic() - since)
 
 
 async def _give_up(url: str, count: int) -> list[float]:
@@ -126,42 +134,52 @@ while True:
 """
 
 
-def _loopback(count: int) -> list[float]:
-    """Round trips of a datagram to an echoing process, with the same pauses."""
-    with subprocess.Popen([sys.executable, "-c", _ECHO], stdout=subprocess.PIPE, text=True) as process:
+@asynccontextmanager
+async def _datagrams(url: str) -> AsyncIterator[Ring]:
+    """Round trips of a datagram to an echoing process."""
+    with (
+        subprocess.Popen([sys.executable, "-c", _ECHO], stdout=subprocess.PIPE, text=True) as process,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine,
+    ):
+        assert process.stdout is not None
+        port = int(await asyncio.to_thread(process.stdout.readline))
+        mine.settimeout(5)
+
+        async def ring() -> float:
+            began = time.perf_counter()
+            mine.sendto(b"ring", ("127.0.0.1", port))
+            mine.recv(64)
+            return time.perf_counter() - began
+
         try:
-            assert process.stdout is not None
-            port = int(process.stdout.readline())
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
-                mine.settimeout(5)
-                times = []
-                for _ in range(count):
-                    time.sleep(_pause())
-                    began = time.perf_counter()
-                    mine.sendto(b"ring", ("127.0.0.1", port))
-                    mine.recv(64)
-                    times.append(time.perf_counter() - began)
-                return times
+            yield ring
         finally:
             process.kill()
 
 
-async def _notify(url: str, count: int) -> list[float]:
-    """From a NOTIFY on one connection until it is heard on another, with the same pauses."""
+@asynccontextmanager
+async def _notifications(url: str) -> AsyncIterator[Ring]:
+    """From a NOTIFY on one connection until it is heard on another."""
     heard: asyncio.Queue[float] = asyncio.Queue()
     listening, ringing = await asyncpg.connect(url), await asyncpg.connect(url)
     try:
         await listening.add_listener("bench", lambda *_: heard.put_nowait(time.perf_counter()))
-        times = []
-        for _ in range(count):
-            await asyncio.sleep(_pause())
+
+        async def ring() -> float:
             began = time.perf_counter()
             await ringing.execute("notify bench")
-            times.append(await heard.get() - began)
-        return times
+            return await heard.get() - began
+
+        yield ring
     finally:
         await listening.close()
         await ringing.close()
+
+
+RAW = {
+    "SQLite": (_datagrams, "a UDP datagram to another process and back"),
+    "PostgreSQL": (_notifications, "NOTIFY, until it is heard on another connection"),
+}
 
 
 def _pause() -> float:

@@ -6,18 +6,40 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
+FAMILIES = ("backlog", "asks", "wakeup", "takeover", "mailbox", "topics", "meetings", "tasks", "startup")
+
+
+def bench(file: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks", "--json", str(file), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    for row in (row for rows in content["rows"].values() for row in rows):
+        assert row["name"] in done.stdout
+        assert (row["holds"] is None) == (not row["target"] or row["figure"] is None)
+        assert (row["figure"] is None) == row["note"].startswith("absent: ")
+    return content
 
 
 def test_a_family_runs_on_both_stores_and_writes_its_rows(tmp_path: Path) -> None:
-    file = tmp_path / "rows.json"
-    command = [sys.executable, "-m", "benchmarks", "--only", "one_way", "--scale", "0.01", "--json", str(file)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]["one_way"]
+    content = bench(tmp_path / "rows.json", "--only", "one_way", "--scale", "0.01", "--runs", "2")
+    rows = content["rows"]["one_way"]
     assert {row["name"].split(",")[0] for row in rows} == {"SQLite", "PostgreSQL"}
-    for row in rows:
-        assert row["figure"] > 0
-        assert row["name"] in done.stdout
-        assert (row["holds"] is None) == (not row["target"])
+    measured = [row for row in rows if row["figure"] is not None]
+    assert all(row["figure"] > 0 and len(row["figures"]) == 2 for row in measured)
+    assert sum(bool(row["target"]) for row in measured) == 5
+    assert all(row["ratio"] > 0 for row in measured if row["target"])
+    assert {"before", "during", "disk", "machine", "python", "stores"} <= content["machine"].keys()
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_runs(family: str, store: str, tmp_path: Path) -> None:
+    content = bench(tmp_path / "rows.json", "--only", family, "--store", store, "--scale", "0.001")
+    assert content["rows"][family] or (family, store) == ("tasks", "sqlite")
