@@ -12,7 +12,12 @@ import pytest
 
 pytest.register_assert_rewrite("tests.conformance", "tests.support")
 
-pytest_plugins = ["tests.fixtures.isolation", "tests.fixtures.postgres", "tests.fixtures.stores"]
+pytest_plugins = [
+    "tests.fixtures.isolation",
+    "tests.fixtures.postgres",
+    "tests.fixtures.redis",
+    "tests.fixtures.stores",
+]
 
 # The same examples in each run of CI, so that what fails there failed by the change; others on a developer's machine.
 hypothesis.settings.register_profile("local", deadline=None)

@@ -127,6 +127,7 @@ __all__ = [
     "ParticipantStatusChangedEventData",
     "PartsRestartedError",
     "PayloadError",
+    "QueueDataLostError",
     "Receipt",
     "ReceiptEvent",
     "Receipts",

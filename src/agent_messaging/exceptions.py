@@ -26,7 +26,8 @@ whether the same call may succeed later unchanged. Every error survives pickling
     │   └── OutcomeUnknownError                     ├── OrganizationAlreadyExistsError, AgentAlreadyExistsError
     └                                               └── StorageUnavailableError, StorageBusyError, StorageFullError,
                                                         StorageCorruptError, StorageReplacedError,
-                                                        StorageForeignError, SchemaVersionError
+                                                        StorageForeignError, QueueDataLostError,
+                                                        SchemaVersionError
 """
 
 from __future__ import annotations
@@ -564,6 +565,31 @@ class StorageForeignError(DatabaseError):
     """The database belongs to another program. Point the SDK at a database of its own."""
 
     code = "storage_foreign"
+
+
+class QueueDataLostError(DatabaseError):
+    """Redis has lost changes that it had acknowledged. Put again what is known elsewhere, and switch persistence on."""
+
+    code = "queue_data_lost"
+    location: str = ""
+    changes: int | None = None
+    """How many are known to be lost; None: all that was there."""
+    remedy_text = (
+        "Queues are usable again, with what is left. Put again what you know from elsewhere; and set `appendonly yes`, "
+        "`appendfsync always`, `maxmemory-policy noeviction` and replicas that are waited for, so that it stays the "
+        "only time."
+    )
+
+    def render(self) -> str:
+        if self.changes is None:
+            return (
+                f"{self.location} has lost its queues, agents and tasks, all that this object had seen there: it was "
+                "emptied (FLUSHALL), restarted without an append-only file, or replaced."
+            )
+        return (
+            f"{self.location} has lost its newest {self.changes:,} changes of queues, agents and tasks: it was "
+            "restarted with an older state, or a replica was promoted that had not received them."
+        )
 
 
 class SchemaVersionError(DatabaseError):

@@ -39,6 +39,7 @@ DETAILS: dict[str, dict[str, Any]] = {
     },
     "PartsRestartedError": {"ask_id": "ask"},
     "MeetingNotFoundError": {"meeting_id": "m"},
+    "QueueDataLostError": {"location": "redis://h", "changes": 2},
     "OrganizationAlreadyExistsError": {"external_id": "acme", "name": "Acme"},
     "AgentAlreadyExistsError": {"external_id": "bob", "name": "Bob", "organization": "acme"},
 }
@@ -52,7 +53,7 @@ CODES = (
     "invalid_meeting mailbox_full meeting meeting_not_active meeting_not_found meeting_permission "
     "meeting_state meeting_timeout message_not_found mutual_wait no_handler_registered not_initialized "
     "not_meeting_host not_your_turn organization_already_exists organization_not_found outcome_unknown "
-    "parts_restarted payload "
+    "parts_restarted payload queue_data_lost "
     "schema_version session session_lock session_not_found session_state storage_busy storage_corrupt "
     "storage_foreign storage_full storage_replaced storage_unavailable timeout too_many_subscribers turn_lost"
 )
@@ -137,6 +138,7 @@ def test_the_tree_is_that_of_the_reference() -> None:
             f"Storage{name}Error": "DatabaseError"
             for name in ["Unavailable", "Busy", "Full", "Corrupt", "Replaced", "Foreign"]
         },
+        "QueueDataLostError": "DatabaseError",
         "SchemaVersionError": "DatabaseError",
     }
     for child, parent in above.items():

@@ -1,0 +1,262 @@
+"""The connection to Redis: every verb is one call of one script, within a time, or an error that says what is known.
+
+Every verb may be repeated, and is until its time is over, also after its answer was lost. A connection whose call was
+cancelled or failed is dropped, because its next answer would be another call's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from redis import exceptions as driver
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from ...exceptions import (
+    ConfigurationError,
+    DatabaseError,
+    OutcomeUnknownError,
+    QueueDataLostError,
+    StorageUnavailableError,
+)
+from .errors import is_passing, translate
+from .script import FUNCTION, GROWING, NAME, NAME_OF_GROWING, SCRIPT, SCRIPT_DIGEST
+
+logger = logging.getLogger("agent_messaging.storage")
+
+OLDEST = (6, 2)
+"""The oldest version of the server: scripts there replicate what they did, not themselves."""
+WITH_FUNCTIONS = (7, 0)
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)
+"""Seconds between tries."""
+
+
+class Engine:
+    """Calls the script.
+
+    Args:
+        dsn: The URL, with the password.
+        location: What is shown of it.
+        namespace: What the keys begin with, which is also their hash tag.
+        call_timeout: Seconds that a call may take, tries included.
+        max_connections: At once; further calls wait for one.
+    """
+
+    def __init__(
+        self, dsn: str, *, location: str, namespace: str, call_timeout: float, max_connections: int = 20
+    ) -> None:
+        self.location = location
+        self.call_timeout = call_timeout
+        self.warnings: list[str] = []
+        self.version = ""
+        self._dsn = dsn
+        self._gate = asyncio.Semaphore(max_connections)
+        self._pool: ConnectionPool | None = None
+        self.namespace_key = f"{{{namespace}}}:"
+        self._key = self.namespace_key + "epoch"
+        self._epoch = ""
+        self._seen = 0
+        self._has_functions = True
+
+    async def open(self) -> None:
+        """Connect, look at the server, and take up what it holds."""
+        if self._pool is None:
+            self._pool = self._build_pool()
+        async with asyncio.timeout(self.call_timeout + 1):
+            await self._look()
+            await self._take_up()
+        for warning in self.warnings:
+            logger.warning("%s", warning)
+
+    def _build_pool(self) -> ConnectionPool:
+        try:
+            pool = ConnectionPool.from_url(
+                self._dsn,
+                protocol=2,
+                socket_connect_timeout=self.call_timeout,
+                retry=Retry(NoBackoff(), 0),  # it is done here, where it is known what may be repeated
+            )
+            pool.make_connection()  # type: ignore[no-untyped-call]
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"The URL {self.location} has a parameter that the client refuses: {error}."
+            ) from None
+        return pool
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.disconnect()
+
+    async def call(self, verb: str, *, now: datetime | None = None, **arguments: Any) -> Any:
+        """Call a verb of the script, and return its answer: bytes, whole numbers, and lists of them.
+
+        It is repeated until its time is over. Where an answer was lost before, the verb is told (`repeated`).
+
+        Args:
+            verb: Its name.
+            now: The instant that it is to believe; None is the server's clock.
+            arguments: JSON values.
+
+        Raises:
+            QueueDataLostError: The server has lost changes that this object has seen.
+            StorageUnavailableError, StorageBusyError, StorageFullError: Nothing was changed.
+            OutcomeUnknownError: The answer was lost.
+        """
+        if now is not None:
+            arguments["now"] = micros(now)
+        answer = await self._execute(lambda sent: self._verb(verb, {**arguments, "repeated": sent}))
+        status, epoch, number = answer[:3]
+        if status != b"ok":
+            raise await self._lost(epoch.decode(), int(number))
+        self._seen = max(self._seen, int(number))
+        return answer[3]
+
+    def _verb(self, verb: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+        text = json.dumps(arguments, separators=(",", ":"))
+        if self._has_functions:
+            how = "FCALL", NAME_OF_GROWING if verb in GROWING else NAME
+        else:
+            how = "EVALSHA", SCRIPT_DIGEST
+        return *how, 1, self._key, verb, self._epoch, self._seen, text
+
+    async def _lost(self, epoch: str, changes: int) -> QueueDataLostError:
+        if epoch == self._epoch:
+            error = QueueDataLostError(location=self.location, changes=changes)
+        else:
+            error = QueueDataLostError(location=self.location)
+        await self._take_up()
+        return error
+
+    async def _take_up(self) -> None:
+        made = str(uuid.uuid4())
+        _, epoch, number, _ = await self._execute(lambda _: self._verb("open", {"epoch": made}))
+        self._epoch, self._seen = epoch.decode(), int(number)
+
+    async def _execute(self, command: Callable[[bool], tuple[Any, ...]]) -> Any:
+        """Execute what `command` makes; it is told whether it was sent before, and no answer came."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.call_timeout
+        sent = False
+        tries = 0
+        while True:
+            begun = [False]
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._try(begun, command(sent))
+            except driver.ResponseError as error:
+                if _is_unknown(error):
+                    await self._load()
+                    continue
+                if not is_passing(error):
+                    raise translate(error, self.location) from error
+                failure: Exception = error
+            except (driver.ConnectionError, driver.TimeoutError, OSError) as error:
+                if isinstance(error, driver.AuthenticationError):
+                    raise translate(error, self.location) from error
+                sent = sent or begun[0]
+                failure = error
+            pause = PAUSES[min(tries, len(PAUSES) - 1)]
+            tries += 1
+            if loop.time() + pause >= deadline:
+                raise self._give_up(failure, sent)
+            await asyncio.sleep(pause)
+
+    def _give_up(self, failure: Exception, sent: bool) -> Exception:
+        if not sent:
+            return translate(failure, self.location)
+        error = OutcomeUnknownError(
+            f"{self.location} was cut off while it worked on a call, so the call may or may not have taken effect. "
+            "Repeat it with the same ids."
+        )
+        error.__cause__ = failure
+        return error
+
+    async def _try(self, begun: list[bool], command: tuple[Any, ...]) -> Any:
+        if self._pool is None:
+            raise translate(driver.ConnectionError("it was closed"), self.location)
+        async with self._gate:
+            connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                reader = connection._reader
+                if reader is None or reader.at_eof():  # the server closed it meanwhile: nothing is sent in vain
+                    await connection.disconnect(nowait=True)
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                begun[0] = True
+                await connection.send_command(*command)
+                return await connection.read_response()
+            except driver.ResponseError:
+                raise  # an answer like any other: the connection is good
+            except BaseException:
+                await self._drop(connection)
+                raise
+            finally:
+                await self._pool.release(connection)
+
+    async def _drop(self, connection: AbstractConnection) -> None:
+        with contextlib.suppress(Exception):
+            await connection.disconnect(nowait=True)
+
+    async def _load(self) -> None:
+        if not self._has_functions:
+            await self._execute(lambda _: ("SCRIPT", "LOAD", SCRIPT))
+            return
+        try:
+            await self._execute(lambda _: ("FUNCTION", "LOAD", FUNCTION))
+        except DatabaseError as error:
+            if "already exists" not in str(error.__cause__):  # another process was first
+                raise
+
+    # --- the server ---------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Refuse a server that is too old, and say what it would lose."""
+        info: dict[str, str] = {}
+        for section in ("server", "persistence", "memory", "replication"):
+            text = await self._execute(lambda _, section=section: ("INFO", section))  # type: ignore[misc]
+            for line in text.decode(errors="replace").splitlines():
+                name, _, value = line.partition(":")
+                info[name] = value
+        version = info.get("redis_version", "0.0")
+        product = "Valkey" if "valkey_version" in info else "Redis"
+        self.version = f"{product} {info.get('valkey_version', version)}"
+        numbers = tuple(int(part) for part in version.split(".")[:2])
+        self._has_functions = numbers >= WITH_FUNCTIONS
+        if numbers < OLDEST:
+            raise ConfigurationError(
+                f"{self.location} is {self.version}; Redis {OLDEST[0]}.{OLDEST[1]} or newer, or Valkey, is needed."
+            )
+        if info.get("role") == "slave":
+            raise StorageUnavailableError(f"{self.location} is a replica. Use the URL of the primary.")
+        self.warnings = []
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            self.warnings.append(
+                f"{self.location} evicts keys when its memory is full (maxmemory-policy {policy}), so messages and "
+                "tasks can vanish. Set `maxmemory-policy noeviction`."
+            )
+        if info.get("aof_enabled") != "1":
+            self.warnings.append(
+                f"{self.location} keeps no append-only file, so a crash of it loses what came after its last snapshot. "
+                "Set `appendonly yes`, and `appendfsync always` where not even the last second may be lost."
+            )
+
+
+def _is_unknown(error: driver.ResponseError) -> bool:
+    """Whether the server does not have the script."""
+    return isinstance(error, driver.NoScriptError) or "Function not found" in str(error)
+
+
+def micros(instant: datetime) -> int:
+    """The instant in microseconds since 1970."""
+    return round(instant.timestamp() * 1_000_000)

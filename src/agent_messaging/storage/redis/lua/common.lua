@@ -1,0 +1,120 @@
+-- What every verb stands on: the keys, the time, the counters, and the guard that notices lost data.
+--
+-- One script holds all verbs. All keys have one hash tag, so they are in one slot of a cluster, and a verb that changes
+-- agents, tasks and messages at once is one atomic step. Instants are microseconds, written as whole numbers.
+-- A verb that can run out of memory does so at its first write, and has then changed nothing.
+
+local STEP = 1125899906842624  -- 2^50: scores are a priority times this, plus a number in order of storing
+local CHUNK = 200
+
+-- Of one call; `begin` sets them.
+local PREFIX, VERB, EPOCH, SEEN, ARGS, NOW, TODAY
+local seq  -- The number of the newest change. Whoever has seen a higher one knows that changes were lost.
+local tallies  -- Counters are added up while the verb runs, and written once.
+local origins  -- The processes that stored the tasks that moved.
+
+local function call(...)
+  return redis.call(...)
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function given(value)
+  if value == nil or value == cjson.null then return nil end
+  return value
+end
+
+local function key(...)
+  return PREFIX .. table.concat({...}, ':')
+end
+
+local function begin(keys, arguments)
+  PREFIX = string.sub(keys[1], 1, -6)  -- without "epoch"
+  VERB, EPOCH, SEEN = arguments[1], arguments[2], tonumber(arguments[3])
+  ARGS = cjson.decode(arguments[4])
+  local time = call('TIME')
+  NOW = given(ARGS.now) or (tonumber(time[1]) * 1000000 + tonumber(time[2]))
+  TODAY = whole(NOW)
+  seq = tonumber(call('GET', key('seq')) or '0')
+  tallies, origins = {}, {}
+end
+
+local function next_seq()
+  seq = call('INCR', key('seq'))
+  return seq
+end
+
+local function tally(name, field, by)
+  local fields = tallies[name]
+  if not fields then
+    fields = {}
+    tallies[name] = fields
+  end
+  fields[field] = (fields[field] or 0) + by
+end
+
+local function write_tallies()
+  for name, fields in pairs(tallies) do
+    for field, by in pairs(fields) do
+      if by ~= 0 then call('HINCRBY', name, field, by) end
+    end
+  end
+end
+
+local function load(name, fields)
+  local values = call('HMGET', name, unpack(fields))
+  local loaded = {}
+  for i, field in ipairs(fields) do loaded[field] = values[i] or nil end
+  return loaded
+end
+
+-- A Lua table as the flat list of names and values that HSET takes; what is nil is left out.
+local function store(name, fields)
+  local flat = {}
+  for field, value in pairs(fields) do
+    flat[#flat + 1] = field
+    flat[#flat + 1] = type(value) == 'number' and whole(value) or value
+  end
+  call('HSET', name, unpack(flat))
+end
+
+local function row(name, fields, ...)
+  local values = call('HMGET', name, unpack(fields))
+  for i = 1, #fields do values[i] = values[i] or '' end
+  for _, extra in ipairs({...}) do values[#values + 1] = extra end
+  return values
+end
+
+local function head_of(name)
+  local first = call('ZRANGE', name, 0, 0, 'WITHSCORES')
+  return tonumber(first[2])
+end
+
+-- Seconds until the earliest of these sorted sets has something due; empty if none ever has.
+local function next_in(more, names)
+  if more then return '0' end
+  local earliest
+  for _, name in ipairs(names) do
+    local score = head_of(name)
+    if score and (not earliest or score < earliest) then earliest = score end
+  end
+  if not earliest then return '' end
+  return string.format('%.6f', math.max(earliest - NOW, 0) / 1000000)
+end
+
+local function due(name, limit)
+  return call('ZRANGEBYSCORE', name, '-inf', TODAY, 'LIMIT', 0, limit)
+end
+
+-- END_OF and ATTEMPTS_AFTER come from the rules in Python (storage/workload.py), as tables.
+local function end_of(how, attempt, most)
+  return END_OF[how][attempt >= most and 'last' or 'more']
+end
+
+local function attempts_after(how, attempt)
+  return math.max(attempt + ATTEMPTS_AFTER[how], 0)
+end
+
+local VERBS = {}

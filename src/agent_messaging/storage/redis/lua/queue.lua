@@ -1,0 +1,456 @@
+-- Queues. A message is a hash, which is the truth; a stream of its agent and priority holds its id, in the order of
+-- claims. Its entry stays in the stream, and pending in the group of its agents, until the message has ended.
+
+local GROUP = 'agents'
+local OPEN = {queued = true, claimed = true}
+local MESSAGE = {
+  'sender', 'type', 'priority', 'content', 'metadata', 'checksum', 'max_attempts', 'created', 'expires', 'state',
+  'token', 'attempt', 'owner', 'claimed', 'settled', 'reason',
+}
+local STATE = {'state', 'token', 'attempt', 'max_attempts', 'priority', 'entry', 'number', 'ended_as', 'owner', 'reason',
+  'expires'}
+
+local function member_of(agent, id)
+  return agent .. '\n' .. id
+end
+
+local function split(member)
+  return string.match(member, '^(.-)\n(.*)$')
+end
+
+local function message_key(agent, id)
+  return key('m', member_of(agent, id))
+end
+
+local function stream_of(agent, priority)
+  return key('q', whole(priority), agent)
+end
+
+local function recount(agent, priority, from, to)
+  for _, name in ipairs({key('counts'), key('counts', agent)}) do
+    if from then tally(name, from, -1) end
+    if to then tally(name, to, 1) end
+    local by = ((to and OPEN[to]) and 1 or 0) - ((from and OPEN[from]) and 1 or 0)
+    if by ~= 0 then tally(name, 'p' .. whole(priority), by) end
+  end
+end
+
+local function offer(agent, id, priority, number, expires)
+  call('ZADD', key('again', agent), whole(priority * STEP + number), id)
+  call('ZADD', key('waiting'), whole(number), member_of(agent, id))
+  if expires then call('ZADD', key('expiring'), expires, member_of(agent, id)) end
+end
+
+local function put_message(message)
+  local agent, id = message.agent, message.id
+  local name = message_key(agent, id)
+  if call('EXISTS', name) == 1 then return 0 end
+  local entry = call('XADD', stream_of(agent, message.priority), '*', 'id', id)
+  local number = next_seq()
+  local expires = given(message.expires_in) and whole(NOW + message.expires_in)
+  store(name, {
+    sender = message.sender, type = message.type, priority = message.priority, content = message.content,
+    metadata = given(message.metadata), checksum = message.checksum, max_attempts = message.max_attempts,
+    created = TODAY, expires = expires or nil, state = 'queued', token = 0, attempt = 0, entry = entry, number = number,
+  })
+  local member = member_of(agent, id)
+  call('ZADD', key('list'), number, member)
+  call('ZADD', key('list', agent), number, id)
+  call('ZADD', key('waiting'), number, member)
+  if expires then call('ZADD', key('expiring'), expires, member) end
+  recount(agent, message.priority, nil, 'queued')
+  return 1
+end
+
+function VERBS.put()
+  local stored = {}
+  for i, message in ipairs(ARGS.messages) do stored[i] = put_message(message) end
+  return stored
+end
+
+-- The first write of what settles gives memory back, so that it also works where memory is used up.
+local function let_go(agent, id, message)
+  local member = member_of(agent, id)
+  if message.state == 'claimed' then
+    call('ZREM', key('claimed'), member)
+    call('SREM', key('owner', message.owner), member)
+  else
+    call('ZREM', key('waiting'), member)
+    call('ZREM', key('expiring'), member)
+    call('ZREM', key('again', agent), id)
+    call('ZREM', key('later'), member)
+  end
+end
+
+local function end_message(agent, id, message, state, ended_as, reason)
+  let_go(agent, id, message)
+  if message.entry then
+    local stream = stream_of(agent, message.priority)
+    redis.pcall('XACK', stream, GROUP, message.entry)
+    call('XDEL', stream, message.entry)
+  end
+  call('ZADD', key('ended', state), TODAY, member_of(agent, id))
+  call('HDEL', message_key(agent, id), 'entry', 'call')
+  store(message_key(agent, id), {state = state, ended_as = ended_as, settled = TODAY, reason = reason})
+  recount(agent, message.priority, message.state, state)
+  if state == 'done' and reason then
+    tally(key('counts'), 'failed', 1)
+    tally(key('counts', agent), 'failed', 1)
+  end
+end
+
+local function return_message(agent, id, message, ended_as, attempt, delay, reason)
+  let_go(agent, id, message)
+  store(message_key(agent, id), {state = 'queued', ended_as = ended_as, attempt = attempt, reason = reason})
+  recount(agent, message.priority, 'claimed', 'queued')
+  if delay > 0 then
+    call('ZADD', key('later'), whole(NOW + delay), member_of(agent, id))
+    if message.expires then call('ZADD', key('expiring'), message.expires, member_of(agent, id)) end
+  else
+    offer(agent, id, tonumber(message.priority), tonumber(message.number), message.expires)
+  end
+end
+
+local function lose_message(agent, id, message, word)
+  local attempt, most = tonumber(message.attempt), tonumber(message.max_attempts)
+  if LOST_END[attempt >= most and 'last' or 'more'] == 'failed' then
+    end_message(agent, id, message, 'dead', word, word)
+  else
+    return_message(agent, id, message, word, attempt, 0, word)
+  end
+end
+
+-- What strangers wrote into a stream is set aside, with all its fields, and the rest goes on.
+local function set_aside(stream, entry, fields)
+  redis.pcall('XACK', stream, GROUP, entry)
+  call('XDEL', stream, entry)
+  call('XADD', key('quarantine'), '*', 'stream', stream, 'entry', entry, unpack(fields))
+end
+
+local function claim_message(agent, id, message, owner, lease)
+  local member = member_of(agent, id)
+  call('ZREM', key('waiting'), member)
+  call('ZREM', key('expiring'), member)
+  call('ZREM', key('again', agent), id)
+  store(message_key(agent, id), {
+    state = 'claimed', token = tonumber(message.token) + 1, attempt = tonumber(message.attempt) + 1, owner = owner,
+    claimed = TODAY, call = ARGS.call,
+  })
+  call('HDEL', message_key(agent, id), 'ended_as')
+  call('ZADD', key('claimed'), whole(NOW + lease), member)
+  call('SADD', key('owner', owner), member)
+  recount(agent, message.priority, 'queued', 'claimed')
+end
+
+local function is_wanted(types, type)
+  return not types or types[type]
+end
+
+-- The next entry of a stream that no agent has seen; the group is made anew where it is missing.
+local function read_next(stream, owner)
+  local read = redis.pcall('XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', 1, 'STREAMS', stream, '>')
+  if type(read) == 'table' and read.err then
+    if call('EXISTS', stream) == 0 then return nil end
+    redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0')
+    read = call('XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', 1, 'STREAMS', stream, '>')
+  end
+  if not read then return nil end
+  -- A reply is [[stream, [[entry, fields]]]], and from newer servers in RESP 3 a map; scripts get the first.
+  return read[1][2][1]
+end
+
+local function id_of(fields)
+  if type(fields) ~= 'table' or fields[1] ~= 'id' or #fields ~= 2 then return nil end
+  return fields[2]
+end
+
+-- What this very call claimed when its answer was lost.
+local function claimed_before(agent, owner)
+  local found = {}
+  for _, member in ipairs(call('SMEMBERS', key('owner', owner))) do
+    local of, id = split(member)
+    if of == agent and call('HGET', message_key(of, id), 'call') == ARGS.call then
+      found[#found + 1] = row(message_key(of, id), MESSAGE, id)
+    end
+  end
+  return found
+end
+
+function VERBS.claim()
+  local agent, owner, lease = ARGS.agent, ARGS.owner, ARGS.lease
+  if call('EXISTS', key('gone', owner)) == 1 then return {0, {}} end
+  if ARGS.repeated then
+    local found = claimed_before(agent, owner)
+    if #found > 0 then return {0, found} end
+  end
+  local types
+  if given(ARGS.types) then
+    types = {}
+    for _, one in ipairs(ARGS.types) do types[one] = true end
+  end
+  local claimed, size, aside = {}, 0, 0
+
+  local function has_room()
+    return #claimed < ARGS.limit and size < ARGS.most_bytes
+  end
+
+  local function try(id)
+    local name = message_key(agent, id)
+    local message = load(name, {'state', 'token', 'attempt', 'priority', 'type', 'expires', 'entry', 'owner'})
+    if message.state ~= 'queued' or call('ZSCORE', key('later'), member_of(agent, id)) then return end
+    if message.expires and tonumber(message.expires) <= NOW then
+      end_message(agent, id, message, 'expired', 'expired')
+    elseif is_wanted(types, message.type) then
+      claim_message(agent, id, message, owner, lease)
+      local found = row(name, MESSAGE, id)
+      size = size + #found[4] + #found[5]
+      claimed[#claimed + 1] = found
+    end
+  end
+
+  for priority = 0, 4 do
+    if not has_room() then break end
+    local stream = stream_of(agent, priority)
+    local low, high = whole(priority * STEP), '(' .. whole((priority + 1) * STEP)
+    local skipped = 0
+    while has_room() do
+      local again = call('ZRANGEBYSCORE', key('again', agent), low, high, 'LIMIT', skipped, CHUNK)
+      if #again == 0 then break end
+      local before = call('ZCARD', key('again', agent))
+      for _, id in ipairs(again) do
+        if not has_room() then break end
+        try(id)
+      end
+      skipped = skipped + #again - (before - call('ZCARD', key('again', agent)))
+    end
+    while has_room() and not types do
+      local entry = read_next(stream, owner)
+      if not entry then break end
+      local id = id_of(entry[2])
+      local known = id and call('HGET', message_key(agent, id), 'entry')
+      if known == entry[1] then
+        try(id)
+      elseif known or not id or call('EXISTS', message_key(agent, id)) == 0 then
+        set_aside(stream, entry[1], entry[2] or {})
+        aside = aside + 1
+      end
+    end
+    local from = '-'
+    while has_room() and types do
+      -- What is not wanted stays where it is, so the group's place in the stream must not move.
+      local entries = call('XRANGE', stream, from, '+', 'COUNT', CHUNK)
+      if #entries == 0 then break end
+      for _, entry in ipairs(entries) do
+        from = '(' .. entry[1]
+        if not has_room() then break end
+        local id = id_of(entry[2])
+        if id and call('HGET', message_key(agent, id), 'entry') == entry[1] then try(id) end
+      end
+    end
+  end
+  return {aside, claimed}
+end
+
+function VERBS.settle()
+  local answers = {}
+  for i, one in ipairs(ARGS.settlements) do
+    local message = load(message_key(one.agent, one.id), STATE)
+    if not message.token or tonumber(message.token) ~= one.token then
+      answers[i] = 0
+    elseif message.state ~= 'claimed' then
+      answers[i] = message.ended_as == one.how and 1 or 0
+    else
+      local attempt = tonumber(message.attempt)
+      local finish = end_of(one.how, attempt, tonumber(message.max_attempts))
+      if finish == 'again' then
+        local kept = attempts_after(one.how, attempt)
+        return_message(one.agent, one.id, message, one.how, kept, one.delay, given(one.reason))
+      else
+        local state = finish == 'done' and 'done' or 'dead'
+        end_message(one.agent, one.id, message, state, one.how, given(one.reason))
+      end
+      answers[i] = 1
+    end
+  end
+  return answers
+end
+
+function VERBS.renew()
+  local answers = {}
+  for i, one in ipairs(ARGS.claims) do
+    local message = load(message_key(one.agent, one.id), {'state', 'token'})
+    local holds = message.state == 'claimed' and tonumber(message.token) == one.token
+    if holds then call('ZADD', key('claimed'), 'XX', whole(NOW + ARGS.lease), member_of(one.agent, one.id)) end
+    answers[i] = holds and 1 or 0
+  end
+  return answers
+end
+
+function VERBS.release()
+  local moved = 0
+  for _, owner in ipairs(ARGS.owners) do
+    for _, member in ipairs(call('SMEMBERS', key('owner', owner))) do
+      local agent, id = split(member)
+      local message = load(message_key(agent, id), STATE)
+      if message.state == 'claimed' and message.owner == owner then
+        lose_message(agent, id, message, 'lost')
+        moved = moved + 1
+      end
+    end
+    call('DEL', key('owner', owner))
+    call('SET', key('gone', owner), '1', 'EX', 604800)
+  end
+  return moved
+end
+
+-- A waiting message whose entry a stranger removed from the stream is offered without it.
+local function heal(limit)
+  for _, member in ipairs(call('ZRANGE', key('waiting'), 0, limit - 1)) do
+    local agent, id = split(member)
+    local message = load(message_key(agent, id), {'state', 'priority', 'number', 'entry', 'expires'})
+    if message.state ~= 'queued' then
+      call('ZREM', key('waiting'), member)
+    elseif not call('ZSCORE', key('again', agent), id) then
+      local stream = stream_of(agent, message.priority)
+      if not message.entry or #call('XRANGE', stream, message.entry, message.entry) == 0 then
+        offer(agent, id, tonumber(message.priority), tonumber(message.number), message.expires)
+      end
+    end
+  end
+end
+
+function VERBS.advance_queue()
+  local overdue, expiring, later = due(key('claimed'), CHUNK), due(key('expiring'), CHUNK), due(key('later'), CHUNK)
+  for _, member in ipairs(overdue) do
+    local agent, id = split(member)
+    lose_message(agent, id, load(message_key(agent, id), STATE), 'overdue')
+  end
+  for _, member in ipairs(expiring) do
+    local agent, id = split(member)
+    end_message(agent, id, load(message_key(agent, id), STATE), 'expired', 'expired')
+  end
+  for _, member in ipairs(later) do
+    local agent, id = split(member)
+    local message = load(message_key(agent, id), STATE)
+    call('ZREM', key('later'), member)
+    if message.state == 'queued' then
+      offer(agent, id, tonumber(message.priority), tonumber(message.number), message.expires)
+    end
+  end
+  heal(20)
+  local more = #overdue == CHUNK or #expiring == CHUNK or #later == CHUNK
+  return {#overdue, #expiring, #later, next_in(more, {key('claimed'), key('expiring'), key('later')})}
+end
+
+-- A page of a sorted set, highest first, of the members that are wanted.
+local function page(name, limit, offset, is_shown)
+  local found, start = {}, 0
+  while #found < limit do
+    local members = call('ZREVRANGE', name, start, start + CHUNK - 1)
+    if #members == 0 then break end
+    start = start + #members
+    for _, member in ipairs(members) do
+      if is_shown(member) then
+        if offset > 0 then
+          offset = offset - 1
+        elseif #found < limit then
+          found[#found + 1] = member
+        end
+      end
+    end
+  end
+  return found
+end
+
+local function set_of(list)
+  if not given(list) then return nil end
+  local set = {}
+  for _, one in ipairs(list) do set[one] = true end
+  return set
+end
+
+function VERBS.list_messages()
+  local states, agent = set_of(ARGS.states), given(ARGS.agent)
+  local function locate(member)
+    if agent then return agent, member end
+    return split(member)
+  end
+  local found = page(agent and key('list', agent) or key('list'), ARGS.limit, ARGS.offset, function(member)
+    return not states or states[call('HGET', message_key(locate(member)), 'state')]
+  end)
+  for i, member in ipairs(found) do
+    local of, id = locate(member)
+    found[i] = row(message_key(of, id), MESSAGE, id, of)
+  end
+  return found
+end
+
+function VERBS.redrive()
+  local agent, ids = given(ARGS.agent), set_of(ARGS.ids)
+  local moved = 0
+  for _, member in ipairs(call('ZRANGE', key('ended', 'dead'), 0, -1)) do
+    local of, id = split(member)
+    if (not agent or agent == of) and (not ids or ids[id]) then
+      local name = message_key(of, id)
+      local message = load(name, STATE)
+      call('ZREM', key('ended', 'dead'), member)
+      call('HDEL', name, 'expires', 'settled', 'ended_as', 'reason')
+      store(name, {state = 'queued', attempt = 0})
+      recount(of, message.priority, 'dead', 'queued')
+      offer(of, id, tonumber(message.priority), tonumber(message.number), nil)
+      moved = moved + 1
+    end
+  end
+  return moved
+end
+
+function VERBS.queue_statistics()
+  local agent = given(ARGS.agent)
+  local counts = call('HGETALL', agent and key('counts', agent) or key('counts'))
+  local lately, oldest = 0, nil
+  for _, state in ipairs({'done', 'dead', 'expired'}) do
+    local since = '(' .. whole(NOW - 60000000)
+    if agent then
+      for _, member in ipairs(call('ZRANGEBYSCORE', key('ended', state), since, '+inf')) do
+        if split(member) == agent then lately = lately + 1 end
+      end
+    else
+      lately = lately + call('ZCOUNT', key('ended', state), since, '+inf')
+    end
+  end
+  local start = 0
+  while not oldest do
+    local members = call('ZRANGE', key('waiting'), start, start + CHUNK - 1)
+    if #members == 0 then break end
+    start = start + #members
+    for _, member in ipairs(members) do
+      local of, id = split(member)
+      if not oldest and (not agent or agent == of) then oldest = call('HGET', message_key(of, id), 'created') end
+    end
+  end
+  return {counts, lately, oldest and string.format('%.6f', (NOW - tonumber(oldest)) / 1000000) or ''}
+end
+
+function VERBS.prune_queue()
+  local pruned = 0
+  for _, state in ipairs(ARGS.states) do
+    local name = key('ended', state)
+    local before = '(' .. whole(NOW - ARGS.older_than)
+    for _, member in ipairs(call('ZRANGEBYSCORE', name, '-inf', before, 'LIMIT', 0, ARGS.limit - pruned)) do
+      local agent, id = split(member)
+      local message = load(message_key(agent, id), {'priority', 'reason'})
+      call('ZREM', name, member)
+      call('DEL', message_key(agent, id))
+      call('ZREM', key('list'), member)
+      call('ZREM', key('list', agent), id)
+      recount(agent, message.priority or '2', state, nil)
+      if state == 'done' and message.reason then
+        tally(key('counts'), 'failed', -1)
+        tally(key('counts', agent), 'failed', -1)
+      end
+      pruned = pruned + 1
+    end
+    if pruned >= ARGS.limit then break end
+  end
+  return pruned
+end

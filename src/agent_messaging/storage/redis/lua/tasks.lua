@@ -1,0 +1,349 @@
+-- Tasks. A task is a hash, which is the truth. What is open and held by a worker is in the set of that worker; sorted
+-- sets have what comes due. A task that returned waits in `waiting_tasks`, by priority and order of storing.
+
+local HELD = {assigned = true, running = true}
+local OPEN_TASK = {queued = true, assigned = true, running = true}
+local TASK = {
+  'type', 'description', 'needs', 'priority', 'content', 'checksum', 'supervisor', 'state', 'worker', 'token',
+  'attempt', 'max_attempts', 'origin', 'result', 'result_checksum', 'reason', 'fraction', 'note', 'created',
+  'deadline', 'assigned', 'settled', 'log',
+}
+local TASK_STATE = {
+  'state', 'token', 'attempt', 'max_attempts', 'worker', 'supervisor', 'priority', 'number', 'ended_as', 'origin',
+  'run_limit', 'message', 'needs', 'log', 'assigned',
+}
+
+local function task_key(id)
+  return key('t', id)
+end
+
+local function recount_task(task, from, to)
+  local names = {key('task_counts')}
+  if task.supervisor then names[2] = key('task_counts', task.supervisor) end
+  for _, name in ipairs(names) do
+    if from then tally(name, from, -1) end
+    if to then tally(name, to, 1) end
+  end
+end
+
+local function wait_for_worker(id, task)
+  call('ZADD', key('waiting_tasks'), whole(tonumber(task.priority) * STEP + tonumber(task.number)), id)
+end
+
+-- Takes the task away from whoever has it, and gives the room back.
+local function let_go_of_task(id, task)
+  call('ZREM', key('waiting_tasks'), id)
+  call('ZREM', key('later_tasks'), id)
+  call('ZREM', key('overdue'), id)
+  if HELD[task.state] and call('SREM', key('held', task.worker), id) == 1 then
+    local worker = find_worker(task.worker)
+    if worker then book(worker, -1) end
+  end
+end
+
+local function write_log(id, task, event, reason)
+  local log = task.log and cjson.decode(task.log) or {}
+  log[#log + 1] = {TODAY, event, task.attempt, task.worker or '', reason or ''}
+  task.log = cjson.encode(log)
+  call('HSET', task_key(id), 'log', task.log)
+end
+
+local function end_task(id, task, state, ended_as, values)
+  let_go_of_task(id, task)
+  call('ZREM', key('deadlines'), id)
+  if task.origin then origins[task.origin] = true end
+  values.state, values.ended_as, values.settled = state, ended_as, TODAY
+  store(task_key(id), values)
+  call('ZADD', key('ended_tasks', state), TODAY, id)
+  if state == 'done' and task.supervisor then call('ZADD', key('done_of', task.supervisor), TODAY, id) end
+  recount_task(task, task.state, state)
+end
+
+local function return_task(id, task, ended_as, attempt, delay, reason)
+  let_go_of_task(id, task)
+  store(task_key(id), {state = 'queued', ended_as = ended_as, attempt = attempt, reason = reason})
+  recount_task(task, task.state, 'queued')
+  if delay > 0 then
+    call('ZADD', key('later_tasks'), whole(NOW + delay), id)
+  else
+    wait_for_worker(id, task)
+  end
+end
+
+local function lose_task(id, task, word)
+  local attempt, most = tonumber(task.attempt), tonumber(task.max_attempts)
+  write_log(id, task, word, nil)
+  if LOST_END[attempt >= most and 'last' or 'more'] == 'failed' then
+    end_task(id, task, 'failed', word, {reason = word})
+  else
+    return_task(id, task, word, attempt, 0, word)
+  end
+end
+
+function return_tasks(worker, how)
+  for _, id in ipairs(call('SMEMBERS', key('held', worker.id))) do
+    local task = load(task_key(id), TASK_STATE)
+    if how == 'lost' then
+      lose_task(id, task, 'lost')
+    else
+      write_log(id, task, how, nil)
+      return_task(id, task, how, attempts_after(how, tonumber(task.attempt)), 0, nil)
+    end
+  end
+  call('DEL', key('held', worker.id))
+end
+
+-- Gives the task to the worker, and puts its message into the worker's queue.
+local function assign(id, task, worker)
+  local token = tonumber(task.token) + 1
+  store(task_key(id), {
+    state = 'assigned', worker = worker.id, token = token, assigned = TODAY, fraction = '0',
+    attempt = tonumber(task.attempt) + (worker.pulls == '1' and 0 or 1),
+  })
+  call('HDEL', task_key(id), 'ended_as', 'note')
+  call('ZREM', key('waiting_tasks'), id)
+  call('SADD', key('held', worker.id), id)
+  if task.run_limit then call('ZADD', key('overdue'), whole(NOW + tonumber(task.run_limit)), id) end
+  book(worker, 1)
+  if task.message and worker.pulls ~= '1' then
+    local message = cjson.decode(task.message)
+    message.agent = worker.id
+    if token > 1 then message.id = message.id .. '-' .. whole(token) end
+    put_message(message)
+  end
+  return token
+end
+
+local function news(answers)
+  local processes = {}
+  for origin in pairs(origins) do processes[#processes + 1] = origin end
+  return {answers, processes}
+end
+
+function VERBS.assign()
+  local answers = {}
+  for i, one in ipairs(ARGS.tasks) do
+    local name = task_key(one.id)
+    local known = load(name, {'state', 'worker', 'token'})
+    local worker = not known.state and choose(one.needs)
+    if known.state then
+      answers[i] = {'known', known.state, known.worker or '', known.token}
+    elseif not worker then
+      answers[i] = {'nobody'}
+    else
+      local task = {
+        type = one.type, description = one.description, needs = one.capabilities, priority = one.priority,
+        content = one.content, checksum = one.checksum, supervisor = given(one.supervisor), state = 'queued', token = 0,
+        attempt = 0, max_attempts = one.max_attempts, origin = given(ARGS.origin), created = TODAY, fraction = '0',
+        run_limit = given(one.run_limit), message = given(one.message),
+        deadline = given(one.expires_in) and NOW + one.expires_in or nil,
+      }
+      store(name, task)
+      task.number = next_seq()
+      call('HSET', name, 'number', task.number)
+      call('ZADD', key('tasks'), task.number, one.id)
+      if task.deadline then call('ZADD', key('deadlines'), whole(task.deadline), one.id) end
+      recount_task(task, nil, 'assigned')
+      answers[i] = {'assigned', worker.id, whole(assign(one.id, task, worker))}
+    end
+  end
+  return news(answers)
+end
+
+function VERBS.assign_waiting()
+  local answers, start, nobody = {}, 0, {}
+  while #answers < ARGS.limit do
+    local ids = call('ZRANGE', key('waiting_tasks'), start, start + CHUNK - 1)
+    if #ids == 0 then break end
+    for _, id in ipairs(ids) do
+      local task = load(task_key(id), TASK_STATE)
+      local worker
+      if #answers < ARGS.limit and not nobody[task.needs] then
+        worker = choose(cjson.decode(task.needs))
+        nobody[task.needs] = not worker
+      end
+      if worker then
+        recount_task(task, 'queued', 'assigned')
+        answers[#answers + 1] = {id, worker.id, whole(assign(id, task, worker))}
+      else
+        start = start + 1
+      end
+    end
+  end
+  return news(answers)
+end
+
+function VERBS.settle_tasks()
+  local answers = {}
+  for i, one in ipairs(ARGS.settlements) do
+    local task = load(task_key(one.id), TASK_STATE)
+    if not task.token or tonumber(task.token) ~= one.token then
+      answers[i] = 0
+    elseif not HELD[task.state] then
+      answers[i] = task.ended_as == one.how and 1 or 0
+    else
+      local attempt = tonumber(task.attempt)
+      local finish = end_of(one.how, attempt, tonumber(task.max_attempts))
+      local event = given(one.event)
+      if finish == 'again' then
+        return_task(one.id, task, one.how, attempts_after(one.how, attempt), one.delay, given(one.reason))
+      else
+        end_task(one.id, task, finish == 'done' and 'done' or 'failed', one.how, {
+          result = given(one.result), result_checksum = given(one.checksum), reason = given(one.reason),
+        })
+      end
+      if event then write_log(one.id, task, event, given(one.reason)) end
+      answers[i] = 1
+    end
+  end
+  return news(answers)
+end
+
+function VERBS.progress()
+  local answers = {}
+  for i, one in ipairs(ARGS.reports) do
+    local task = load(task_key(one.id), {'state', 'token'})
+    local holds = HELD[task.state] and tonumber(task.token) == one.token
+    if holds then
+      call('HDEL', task_key(one.id), 'note')
+      store(task_key(one.id), {fraction = one.fraction, note = given(one.note)})
+    end
+    answers[i] = holds and 1 or 0
+  end
+  return answers
+end
+
+function VERBS.cancel()
+  local answers = {}
+  for i, id in ipairs(ARGS.ids) do
+    local task = load(task_key(id), TASK_STATE)
+    answers[i] = OPEN_TASK[task.state] and 1 or 0
+    if OPEN_TASK[task.state] then end_task(id, task, 'cancelled', 'cancelled', {reason = ARGS.reason}) end
+  end
+  return news(answers)
+end
+
+function VERBS.reprioritise()
+  local answers = {}
+  for i, id in ipairs(ARGS.ids) do
+    local task = load(task_key(id), {'state', 'number'})
+    answers[i] = task.state == 'queued' and 1 or 0
+    if task.state == 'queued' then
+      call('HSET', task_key(id), 'priority', ARGS.priority)
+      local score = whole(ARGS.priority * STEP + tonumber(task.number))
+      call('ZADD', key('waiting_tasks'), 'XX', score, id)
+    end
+  end
+  return answers
+end
+
+function VERBS.find_tasks()
+  local found = {}
+  for _, id in ipairs(ARGS.ids) do
+    if call('EXISTS', task_key(id)) == 1 then found[#found + 1] = row(task_key(id), TASK, id) end
+  end
+  return found
+end
+
+function VERBS.list_tasks()
+  local states = set_of(ARGS.states)
+  local found = page(key('tasks'), ARGS.limit, ARGS.offset, function(id)
+    local task = load(task_key(id), {'state', 'type', 'worker', 'supervisor'})
+    return (not states or states[task.state])
+      and (not given(ARGS.type) or ARGS.type == task.type)
+      and (not given(ARGS.worker) or ARGS.worker == task.worker)
+      and (not given(ARGS.supervisor) or ARGS.supervisor == task.supervisor)
+  end)
+  for i, id in ipairs(found) do found[i] = row(task_key(id), TASK, id) end
+  return found
+end
+
+function VERBS.release_tasks()
+  for _, process in ipairs(ARGS.owners) do
+    for _, id in ipairs(call('SMEMBERS', key('serves', process))) do
+      call('SREM', key('served', id), process)
+      local worker = find_worker(id)
+      if worker and call('EXISTS', key('served', id)) == 0 then
+        worker.status = 'offline'
+        call('HSET', worker_key(id), 'status', 'offline')
+        place(worker)
+      end
+    end
+    call('DEL', key('serves', process))
+  end
+  return 0
+end
+
+function VERBS.advance_tasks()
+  local expired, released = due(key('deadlines'), CHUNK), 0
+  for _, id in ipairs(expired) do
+    end_task(id, load(task_key(id), TASK_STATE), 'expired', 'expired', {reason = 'expired'})
+  end
+  local overdue = due(key('overdue'), CHUNK)
+  for _, id in ipairs(overdue) do
+    lose_task(id, load(task_key(id), TASK_STATE), 'overdue')
+    released = released + 1
+  end
+  local dead = due(key('alive'), CHUNK)
+  for _, id in ipairs(dead) do
+    local worker = find_worker(id)
+    call('ZREM', key('alive'), id)
+    call('ZADD', key('dead'), worker['until'], id)
+    leave_order(worker)
+    released = released + call('SCARD', key('held', id))
+    return_tasks(worker, 'lost')
+  end
+  local later = due(key('later_tasks'), CHUNK)
+  for _, id in ipairs(later) do
+    call('ZREM', key('later_tasks'), id)
+    wait_for_worker(id, load(task_key(id), {'priority', 'number'}))
+  end
+  local more = #expired == CHUNK or #overdue == CHUNK or #dead == CHUNK or #later == CHUNK
+  local wait = next_in(more, {key('deadlines'), key('overdue'), key('alive'), key('later_tasks')})
+  return {released, #expired, #later, news({})[2], wait}
+end
+
+function VERBS.task_statistics()
+  local supervisor = given(ARGS.supervisor)
+  local counts = call('HGETALL', supervisor and key('task_counts', supervisor) or key('task_counts'))
+  local done = call('ZREVRANGE', supervisor and key('done_of', supervisor) or key('ended_tasks', 'done'), 0, 999)
+  local total, number = 0, 0
+  for _, id in ipairs(done) do
+    local task = load(task_key(id), {'assigned', 'settled'})
+    if task.assigned and task.settled then
+      total = total + tonumber(task.settled) - tonumber(task.assigned)
+      number = number + 1
+    end
+  end
+  local oldest
+  for _, id in ipairs(call('ZRANGE', key('waiting_tasks'), 0, 999)) do
+    local task = load(task_key(id), {'created', 'supervisor'})
+    if not supervisor or supervisor == task.supervisor then
+      oldest = math.min(oldest or math.huge, tonumber(task.created))
+    end
+  end
+  return {
+    counts,
+    number > 0 and string.format('%.6f', total / number / 1000000) or '',
+    oldest and string.format('%.6f', (NOW - oldest) / 1000000) or '',
+  }
+end
+
+function VERBS.prune_tasks()
+  local pruned = 0
+  for _, state in ipairs(ARGS.states) do
+    local name = key('ended_tasks', state)
+    local before = '(' .. whole(NOW - ARGS.older_than)
+    for _, id in ipairs(call('ZRANGEBYSCORE', name, '-inf', before, 'LIMIT', 0, ARGS.limit - pruned)) do
+      local task = load(task_key(id), {'supervisor'})
+      call('ZREM', name, id)
+      if task.supervisor then call('ZREM', key('done_of', task.supervisor), id) end
+      call('ZREM', key('tasks'), id)
+      call('DEL', task_key(id))
+      recount_task(task, state, nil)
+      pruned = pruned + 1
+    end
+    if pruned >= ARGS.limit then break end
+  end
+  return pruned
+end

@@ -1,0 +1,216 @@
+"""Queues on Redis: see `lua/queue.lua` for what is stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from ...ids import uuid7
+from ...models import DeliveryState
+from ..batches import MAX_BYTES
+from ..ports import (
+    ClaimedQueueMessage,
+    NewQueueMessage,
+    Put,
+    QueueAdvanced,
+    QueueClaim,
+    QueueMessageRow,
+    QueueSettlement,
+    QueueStatistics,
+    Settling,
+)
+from .engine import Engine
+from .values import duration, instant, maybe, moved, number, seconds, text
+
+logger = logging.getLogger("agent_messaging.storage")
+
+
+def message_arguments(message: NewQueueMessage) -> dict[str, Any]:
+    """The message as the script takes it."""
+    return {
+        "agent": message.agent_id,
+        "id": message.message_id,
+        "sender": message.sender_id,
+        "type": message.type,
+        "priority": message.priority,
+        "content": message.content,
+        "metadata": message.metadata,
+        "checksum": str(message.checksum),
+        "max_attempts": message.max_attempts,
+        "expires_in": None if message.expires_in is None else duration(message.expires_in),
+    }
+
+
+class RedisQueueStore:
+    """Implements `ports.QueueStore`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def put(self, messages: Sequence[NewQueueMessage], *, now: datetime | None = None) -> Put:
+        """See `ports.QueueStore`."""
+        if not messages:
+            return Put([])
+        answer = await self._engine.call("put", now=now, messages=[message_arguments(one) for one in messages])
+        return Put(moved(answer))
+
+    async def claim(
+        self,
+        agent_id: str,
+        limit: int,
+        *,
+        owner: str,
+        lease: float,
+        types: Collection[str] | None = None,
+        now: datetime | None = None,
+    ) -> list[ClaimedQueueMessage]:
+        """See `ports.QueueStore`."""
+        aside, claimed = await self._engine.call(
+            "claim",
+            now=now,
+            call=uuid7(),
+            agent=agent_id,
+            limit=limit,
+            owner=owner,
+            lease=duration(lease),
+            types=None if types is None else sorted(types),
+            most_bytes=MAX_BYTES,
+        )
+        if aside:
+            logger.warning(
+                "%d entries in the streams of the queue %r at %s were not put there by this package. They were set "
+                "aside in the stream `…:quarantine` of its namespace, and the queue goes on.",
+                aside,
+                agent_id,
+                self._engine.location,
+            )
+        return [_read_claimed(agent_id, row) for row in claimed]
+
+    async def settle(self, settlements: Sequence[QueueSettlement], *, now: datetime | None = None) -> list[bool]:
+        """See `ports.QueueStore`."""
+        if not settlements:
+            return []
+        answer = await self._engine.call(
+            "settle",
+            now=now,
+            settlements=[
+                {
+                    "agent": one.claim.agent_id,
+                    "id": one.claim.message_id,
+                    "token": one.claim.token,
+                    "how": one.how.value,
+                    "delay": duration(one.delay) if one.how is Settling.RETRY else 0,
+                    "reason": one.reason,
+                }
+                for one in settlements
+            ],
+        )
+        return moved(answer)
+
+    async def renew(self, claims: Sequence[QueueClaim], *, lease: float, now: datetime | None = None) -> list[bool]:
+        """See `ports.QueueStore`."""
+        if not claims:
+            return []
+        given = [{"agent": one.agent_id, "id": one.message_id, "token": one.token} for one in claims]
+        return moved(await self._engine.call("renew", now=now, claims=given, lease=duration(lease)))
+
+    async def release(self, owners: Collection[str], *, now: datetime | None = None) -> int:
+        """See `ports.QueueStore`."""
+        return int(await self._engine.call("release", now=now, owners=sorted(owners)))
+
+    async def advance(self, *, now: datetime | None = None) -> QueueAdvanced:
+        """See `ports.QueueStore`."""
+        released, expired, due, next_in = await self._engine.call("advance_queue", now=now)
+        return QueueAdvanced(released, expired, due, seconds(next_in))
+
+    async def listen(self, process_id: str, agent_ids: Collection[str]) -> None:
+        """See `ports.QueueStore`; here whoever waits looks for himself."""
+
+    async def list_messages(
+        self, agent_id: str | None, states: Collection[DeliveryState] | None, limit: int, offset: int
+    ) -> list[QueueMessageRow]:
+        """See `ports.QueueStore`."""
+        rows = await self._engine.call(
+            "list_messages", agent=agent_id, states=_words(states), limit=limit, offset=offset
+        )
+        return [_read_row(row) for row in rows]
+
+    async def redrive(self, agent_id: str | None, message_ids: Collection[str] | None) -> int:
+        """See `ports.QueueStore`."""
+        ids = None if message_ids is None else sorted(message_ids)
+        return int(await self._engine.call("redrive", agent=agent_id, ids=ids))
+
+    async def statistics(self, agent_id: str | None = None, *, now: datetime | None = None) -> QueueStatistics:
+        """See `ports.QueueStore`."""
+        flat, lately, oldest = await self._engine.call("queue_statistics", now=now, agent=agent_id)
+        counts = {text(name): number(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+        return QueueStatistics(
+            counts={state: counts[state.value] for state in DeliveryState if counts.get(state.value)},
+            failed=counts.get("failed", 0),
+            by_priority={one: counts[f"p{one}"] for one in range(5) if counts.get(f"p{one}")},
+            settled_lately=lately,
+            oldest_queued_age=seconds(oldest),
+        )
+
+    async def prune(
+        self,
+        older_than: float,
+        limit: int,
+        *,
+        states: Collection[DeliveryState] | None = None,
+        now: datetime | None = None,
+    ) -> int:
+        """See `ports.QueueStore`."""
+        final = [state for state in DeliveryState if state.is_final and (states is None or state in states)]
+        words = [state.value for state in final]
+        return int(
+            await self._engine.call("prune_queue", now=now, older_than=duration(older_than), limit=limit, states=words)
+        )
+
+
+def _words(states: Collection[DeliveryState] | None) -> list[str] | None:
+    return None if states is None else sorted(state.value for state in states)
+
+
+def _read_claimed(agent_id: str, row: list[bytes]) -> ClaimedQueueMessage:
+    sender, kind, priority, content, metadata, checksum, most, created, expires, _, token, attempt, *_, ident = row
+    return ClaimedQueueMessage(
+        claim=QueueClaim(agent_id, text(ident), number(token)),
+        attempt=number(attempt),
+        sender_id=text(sender),
+        type=text(kind),
+        priority=number(priority),
+        content=text(content),
+        metadata=maybe(metadata),
+        checksum=number(checksum),
+        max_attempts=number(most),
+        created_at=instant(created),
+        expires_at=instant(expires) if expires else None,
+    )
+
+
+def _read_row(row: list[bytes]) -> QueueMessageRow:
+    sender, kind, priority, content, metadata, checksum, most, created, expires, state, token, attempt = row[:12]
+    owner, claimed, settled, reason, ident, agent = row[12:]
+    return QueueMessageRow(
+        agent_id=text(agent),
+        message_id=text(ident),
+        sender_id=text(sender),
+        type=text(kind),
+        priority=number(priority),
+        content=text(content),
+        metadata=maybe(metadata),
+        checksum=number(checksum),
+        state=DeliveryState(text(state)),
+        token=number(token),
+        attempt=number(attempt),
+        max_attempts=number(most),
+        owner=maybe(owner),
+        created_at=instant(created),
+        expires_at=instant(expires) if expires else None,
+        claimed_at=instant(claimed) if claimed else None,
+        settled_at=instant(settled) if settled else None,
+        reason=maybe(reason),
+    )

@@ -1,0 +1,61 @@
+"""The backend of the coordination on Redis or Valkey, as a whole."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from ...exceptions import ConfigurationError
+from ..ports import Capabilities
+from .engine import Engine
+from .queue import RedisQueueStore
+from .tasks import RedisTaskStore
+from .workers import RedisWorkerStore
+
+NAMESPACE = "agent_messaging"
+
+
+class RedisStore:
+    """Implements `ports.CoordinationStore`; without I/O until `open`.
+
+    Args:
+        dsn: The URL, with the password. Its parameter `namespace` says what the keys begin with: stores of one
+            namespace share everything, of two nothing. The others are those of the client.
+        location: What is shown of it.
+        call_timeout: Seconds that a call may take, tries included.
+    """
+
+    capabilities = Capabilities(processes=True, durable=True)
+
+    def __init__(self, dsn: str, *, location: str, call_timeout: float = 10.0) -> None:
+        self.location = location
+        dsn, namespace = _split(dsn)
+        self.engine = Engine(dsn, location=location, namespace=namespace, call_timeout=call_timeout)
+        self.queue = RedisQueueStore(self.engine)
+        self.workers = RedisWorkerStore(self.engine)
+        self.tasks = RedisTaskStore(self.engine)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the server would lose, as `open` found it."""
+        return tuple(self.engine.warnings)
+
+    async def open(self, *, initialize: bool = True) -> None:
+        """See `ports.CoordinationStore`; there is nothing to initialize here."""
+        await self.engine.open()
+
+    async def aclose(self) -> None:
+        """See `ports.CoordinationStore`."""
+        await self.engine.aclose()
+
+
+def _split(dsn: str) -> tuple[str, str]:
+    """The URL for the client, and the namespace."""
+    parts = urlsplit(dsn)
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    namespace = parameters.pop("namespace", NAMESPACE)
+    if not re.fullmatch(r"[\w.-]{1,100}", namespace, re.ASCII):
+        raise ConfigurationError(
+            "The `namespace` of the Redis URL cannot be used: 1 to 100 letters, digits, `_`, `.` and `-` are accepted."
+        )
+    return urlunsplit(parts._replace(query=urlencode(parameters))), namespace
