@@ -113,13 +113,12 @@ def test_only_what_is_given_back_is_not_counted() -> None:
 
 
 def test_only_the_newest_token_moves_and_a_repeat_is_answered_alike() -> None:
-    held, ended = Held(True, 3, None), Held(False, 3, Settling.DONE)
-    assert workload.judge(held, 3, Settling.RETRY) is Verdict.MOVES
-    assert workload.judge(held, 2, Settling.DONE) is Verdict.REFUSED
-    assert workload.judge(ended, 3, Settling.DONE) is Verdict.REPEATS
-    assert workload.judge(ended, 3, Settling.DEAD) is Verdict.REFUSED
-    assert workload.judge(Held(False, 3, workload.LOST), 3, Settling.DONE) is Verdict.REFUSED
-    assert workload.judge(None, 1, Settling.DONE) is Verdict.REFUSED
+    held, ended = Held(1, True, 3, 1, 3, None), Held(1, False, 3, 1, 3, Settling.DONE)
+    assert held.judge(3, Settling.RETRY) is Verdict.MOVES
+    assert held.judge(2, Settling.DONE) is Verdict.REFUSED
+    assert ended.judge(3, Settling.DONE) is Verdict.REPEATS
+    assert ended.judge(3, Settling.DEAD) is Verdict.REFUSED
+    assert Held(1, False, 3, 1, 3, workload.LOST).judge(3, Settling.DONE) is Verdict.REFUSED
 
 
 def test_each_assignment_has_a_message_of_its_own() -> None:

@@ -24,6 +24,7 @@ from ..models import (
     ParticipantStatus,
     SessionType,
     SpeakerSelection,
+    TaskState,
     TurnEnd,
 )
 from ..records import dataclass
@@ -119,6 +120,10 @@ def _is_array(value: Any, of: type = object) -> bool:
         except (ValueError, TypeError):  # the latter of a lone surrogate
             return False
     return isinstance(value, list) and all(isinstance(entry, of) for entry in value)
+
+
+def _is_array_of_text(value: Any) -> bool:
+    return _is_array(value, str)
 
 
 def _is_log(value: Any) -> bool:
@@ -328,6 +333,65 @@ RULES: dict[str, dict[str, Rule]] = {
         "agent_id": _maybe(_is_id),
         "created_at": _is_instant,
     },
+    "queue_messages": {
+        "agent_id": _is_text,
+        "message_id": _is_text,
+        "sender_id": _is_text,
+        "type": _is_text,
+        "priority": _is_count,
+        "state": _word(DeliveryState),
+        "token": _is_count,
+        "attempt": _is_count,
+        "max_attempts": _is_count,
+        "owner": _maybe(_is_id),
+        "run_due": _is_whole,
+        "run_at": _maybe(_is_instant),
+        "expires_at": _maybe(_is_instant),
+        "claim_until": _maybe(_is_instant),
+        "created_at": _is_instant,
+        "claimed_at": _maybe(_is_instant),
+        "settled_at": _maybe(_is_instant),
+    },
+    "queue_listeners": {"agent_id": _is_text, "process_id": _is_id},
+    "workers": {
+        "id": _is_text,
+        "role": _is_text,
+        "capabilities": _is_array_of_text,
+        "capacity": _is_count,
+        "status": _is_text,
+        "booked": _is_count,
+        "reported": _is_count,
+        "pulls": _is_flag,
+        "registered_at": _is_instant,
+        "heartbeat_at": _is_instant,
+        "idle_at": _is_instant,
+    },
+    "worker_processes": {"worker_id": _is_text, "process_id": _is_id},
+    "tasks": {
+        "id": _is_text,
+        "type": _is_text,
+        "needs": _is_array_of_text,
+        "priority": _is_count,
+        "is_assigned": _is_flag,
+        "supervisor": _maybe(_is_text),
+        "origin": _maybe(_is_id),
+        "state": _word(TaskState),
+        "token": _is_count,
+        "attempt": _is_count,
+        "max_attempts": _is_count,
+        "worker_id": _maybe(_is_text),
+        "owner": _maybe(_is_id),
+        "run_limit": _maybe(_is_number),
+        "run_due": _is_whole,
+        "run_at": _maybe(_is_instant),
+        "deadline_at": _maybe(_is_instant),
+        "until_at": _maybe(_is_instant),
+        "fraction": _is_number,
+        "log": _maybe(_is_log),
+        "created_at": _is_instant,
+        "assigned_at": _maybe(_is_instant),
+        "settled_at": _maybe(_is_instant),
+    },
 }
 """The rules of the columns of each table. Bodies have their checksums instead."""
 
@@ -352,5 +416,10 @@ KEYS = {
     "participants": ("id",),
     "turns": ("meeting_id", "number"),
     "meeting_events": ("seq",),
+    "queue_messages": ("seq",),
+    "queue_listeners": ("agent_id", "process_id"),
+    "workers": ("id",),
+    "worker_processes": ("worker_id", "process_id"),
+    "tasks": ("seq",),
 }
 """The columns by which a finding names a row."""

@@ -6,19 +6,31 @@ and writes what it is answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import field, replace
 from enum import StrEnum
 
 from ..models import DeliveryState, TaskState
-from .ports import AVAILABLE, Settling, WorkerRow
+from ..records import dataclass
+from .ports import AVAILABLE, NewQueueMessage, NewTask, Progress, QueueSettlement, Settling, TaskSettlement, WorkerRow
 
 LOST = "lost"
 """How a claim ended whose process or worker is dead."""
 OVERDUE = "overdue"
 """How a claim ended that took too long."""
-CANCELLED = "cancelled"
-EXPIRED = "expired"
+_MESSAGE = (
+    "message_id",
+    "agent_id",
+    "sender_id",
+    "type",
+    "priority",
+    "content",
+    "metadata",
+    "checksum",
+    "max_attempts",
+    "expires_in",
+)
 
 
 def is_able(worker: WorkerRow, needs: Iterable[str]) -> bool:
@@ -53,16 +65,24 @@ class End(StrEnum):
     DONE = "done"
     FAILED = "failed"
     AGAIN = "again"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nobody claims it any more."""
+        return self is not End.AGAIN
 
     @property
     def of_task(self) -> TaskState:
         """The state of a task after it."""
-        return {End.DONE: TaskState.DONE, End.FAILED: TaskState.FAILED}.get(self, TaskState.QUEUED)
+        return TaskState(self.value) if self.is_final else TaskState.QUEUED
 
     @property
     def of_message(self) -> DeliveryState:
-        """The state of a message after it."""
-        return {End.DONE: DeliveryState.DONE, End.FAILED: DeliveryState.DEAD}.get(self, DeliveryState.QUEUED)
+        """The state of a message after it; no message is cancelled."""
+        states = {End.AGAIN: DeliveryState.QUEUED, End.FAILED: DeliveryState.DEAD}
+        return states.get(self) or DeliveryState(self.value)
 
 
 def end_of(how: Settling, attempt: int, max_attempts: int) -> End:
@@ -93,25 +113,312 @@ class Verdict(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
-    """A message or a task, as a settlement of it finds it."""
+    """A message of a queue, or a task, as the end of its claim finds it."""
 
+    seq: int
     is_held: bool
     token: int
+    attempt: int
+    max_attempts: int
     ended_as: str | None
-    """How the newest claim ended: a `Settling`, or one of the words of this module; None while it is open."""
+    """How the newest claim ended: a `Settling`, an `End`, or one of the words of this module; None while it is open."""
+
+    def judge(self, token: int, how: Settling) -> Verdict:
+        """What becomes of a settlement under this token."""
+        if self.token != token:
+            return Verdict.REFUSED
+        if self.is_held:
+            return Verdict.MOVES
+        return Verdict.REPEATS if self.ended_as == how else Verdict.REFUSED
 
 
-def judge(held: Held | None, token: int, how: Settling) -> Verdict:
-    """What becomes of a settlement under this token."""
-    if held is None or held.token != token:
-        return Verdict.REFUSED
-    if held.is_held:
-        return Verdict.MOVES
-    return Verdict.REPEATS if held.ended_as == how else Verdict.REFUSED
+@dataclass(slots=True)
+class Change:
+    """What is to be written of one that has ended, or returns."""
+
+    seq: int
+    end: End
+    attempt: int
+    ended_as: str
+    reason: str | None
+    delay: float = 0.0
+    """Seconds until it may be claimed again."""
+    event: str | None = None
+    """The entry that it leaves in the log."""
+    result: str | None = None
+    checksum: int | None = None
+
+
+def _settled(held: Held, settlement: QueueSettlement | TaskSettlement) -> Change:
+    """The change that a settlement makes; a second settlement in the same call finds it made."""
+    how = settlement.how
+    end = end_of(how, held.attempt, held.max_attempts)
+    held.is_held, held.ended_as = False, how
+    delay = settlement.delay if how is Settling.RETRY and not end.is_final else 0.0
+    attempt = attempts_after(how, held.attempt)
+    return Change(held.seq, end, attempt, how, settlement.reason, delay, how.event)
+
+
+def _lost(held: Held, how: str, reason: str) -> Change:
+    end = end_of_lost(held.attempt, held.max_attempts)
+    return Change(held.seq, end, held.attempt, how, reason, event=how)
+
+
+def _returned(held: Held, reason: str) -> Change:
+    attempt = attempts_after(Settling.RETURNED, held.attempt)
+    return Change(held.seq, End.AGAIN, attempt, Settling.RETURNED, reason, event=Settling.RETURNED)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def settle_messages(
+    settlements: Sequence[QueueSettlement], found: Mapping[tuple[str, str], Held]
+) -> tuple[list[bool], list[Change]]:
+    """Which of the settlements took effect, and the changes; `found` has the messages by agent and message id."""
+    moved, changes = [], []
+    for settlement in settlements:
+        claim = settlement.claim
+        held = found.get((claim.agent_id, claim.message_id))
+        verdict = Verdict.REFUSED if held is None else held.judge(claim.token, settlement.how)
+        moved.append(verdict is not Verdict.REFUSED)
+        if held is not None and verdict is Verdict.MOVES:
+            changes.append(_settled(held, settlement))
+    return moved, changes
+
+
+def lose_messages(held: Iterable[Held], how: str, reason: str) -> list[Change]:
+    """The changes of messages whose claims nobody settled."""
+    return [_lost(one, how, reason) for one in held]
+
+
+def return_messages(held: Iterable[Held], reason: str) -> list[Change]:
+    """The changes of messages that go back to their queues, uncounted."""
+    return [_returned(one, reason) for one in held]
+
+
+def take_unknown(
+    messages: Sequence[NewQueueMessage], known: Iterable[Hashable]
+) -> tuple[list[bool], list[NewQueueMessage]]:
+    """Which of the messages are new to their queues, each once."""
+    seen, stored, new = set(known), [], []
+    for message in messages:
+        name = message.agent_id, message.message_id
+        stored.append(name not in seen)
+        if name not in seen:
+            seen.add(name)
+            new.append(message)
+    return stored, new
+
+
+# --- tasks ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class HeldTask(Held):
+    """A task as its end finds it."""
+
+    id: str
+    state: TaskState
+    worker_id: str | None
+    owner: str | None
+    origin: str | None
+
+
+def held_task(
+    id: str,
+    seq: int,
+    state: str,
+    token: int,
+    attempt: int,
+    max_attempts: int,
+    ended_as: str | None,
+    worker_id: str | None,
+    owner: str | None,
+    origin: str | None,
+) -> HeldTask:
+    """A task as all backends select what judging needs."""
+    known = TaskState(state)
+    return HeldTask(seq, known.is_held, token, attempt, max_attempts, ended_as, id, known, worker_id, owner, origin)
+
+
+@dataclass(slots=True)
+class Ended:
+    """What a call ends, and who may want to look."""
+
+    moved: list[bool] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    workers: set[str] = field(default_factory=set)
+    """Those that had some of it."""
+    processes: set[str] = field(default_factory=set)
+    """Those that stored what has ended, or run what was ended from outside."""
+
+    @property
+    def is_any_queued(self) -> bool:
+        """Whether something is in the pool again."""
+        return any(not change.end.is_final for change in self.changes)
+
+    def _add(self, task: HeldTask, change: Change) -> None:
+        self.changes.append(change)
+        if task.state.is_held and task.worker_id is not None:
+            self.workers.add(task.worker_id)
+        if change.end.is_final and task.origin is not None:
+            self.processes.add(task.origin)
+
+
+def settle_tasks(settlements: Sequence[TaskSettlement], held: Iterable[HeldTask]) -> Ended:
+    """What the settlements do to these tasks, which are all that exist of those that they name."""
+    found = {task.id: task for task in held}
+    ended = Ended()
+    for settlement in settlements:
+        task = found.get(settlement.claim.task_id)
+        verdict = Verdict.REFUSED if task is None else task.judge(settlement.claim.token, settlement.how)
+        ended.moved.append(verdict is not Verdict.REFUSED)
+        if task is not None and verdict is Verdict.MOVES:
+            change = _settled(task, settlement)
+            if change.end.is_final:
+                change.result, change.checksum = settlement.result, settlement.checksum
+            ended._add(task, change)
+    return ended
+
+
+def lose_tasks(held: Iterable[HeldTask], how: str, reason: str) -> Ended:
+    """What becomes of tasks whose bookings and runs nobody settled; their processes are told, if they live."""
+    ended = Ended()
+    for task in held:
+        ended._add(task, _lost(task, how, reason))
+        if task.owner is not None:
+            ended.processes.add(task.owner)
+    return ended
+
+
+def return_tasks(held: Iterable[HeldTask], reason: str) -> Ended:
+    """What becomes of tasks that go back, uncounted."""
+    ended = Ended()
+    for task in held:
+        ended._add(task, _returned(task, reason))
+    return ended
+
+
+def close_tasks(held: Iterable[HeldTask], end: End, reason: str) -> Ended:
+    """End the tasks that are open, from outside; the process of a run is told."""
+    ended = Ended()
+    for task in held:
+        if not task.state.is_final:
+            ended._add(task, Change(task.seq, end, task.attempt, end, reason))
+            if task.state is TaskState.RUNNING and task.owner is not None:
+                ended.processes.add(task.owner)
+    return ended
+
+
+def each_once(names: Sequence[str], held: Iterable[HeldTask]) -> list[bool]:
+    """Which of these names stand for an open task, each at its first place."""
+    open_ones = {task.id for task in held if not task.state.is_final}
+    return [name in open_ones and names.index(name) == place for place, name in enumerate(names)]
+
+
+def find_progress(reports: Sequence[Progress], held: Iterable[HeldTask]) -> tuple[list[bool], dict[int, Progress]]:
+    """Which of the reports count, and the last one of each task, by its seq."""
+    found = {task.id: task for task in held}
+    moved, last = [], {}
+    for report in reports:
+        task = found.get(report.claim.task_id)
+        counts = task is not None and task.is_held and task.token == report.claim.token
+        moved.append(counts)
+        if task is not None and counts:
+            last[task.seq] = report
+    return moved, last
+
+
+# --- bookings ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task that returned to the queue and is to be assigned again."""
+
+    seq: int
+    task_id: str
+    needs: tuple[str, ...]
+    token: int
+    attempt: int
+    run_limit: float | None
+    message: NewQueueMessage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One more assignment of a task."""
+
+    worker_id: str
+    token: int
+    attempt: int
+    message: NewQueueMessage | None
+    """What its worker is told; None: it pulls, or there is nothing to tell."""
+
+
+def book(tasks: Sequence[NewTask | Waiting], workers: Sequence[WorkerRow]) -> list[Booking | None]:
+    """Choose the worker of each task; None where nobody fits."""
+    pulling = {worker.worker_id for worker in workers if worker.pulls}
+    chosen = choose(workers, [task.needs for task in tasks])
+    return [
+        None if worker_id is None else _book(task, worker_id, worker_id in pulling)
+        for task, worker_id in zip(tasks, chosen, strict=True)
+    ]
+
+
+def _book(task: NewTask | Waiting, worker_id: str, pulls: bool) -> Booking:
+    token, attempt = (task.token, task.attempt) if isinstance(task, Waiting) else (0, 0)
+    message = None if pulls else task.message
+    if message is not None:
+        id = message_id_of(message.message_id, token + 1)
+        message = replace(message, agent_id=worker_id, message_id=id)
+    return Booking(worker_id, token + 1, attempt if pulls else attempt + 1, message)
 
 
 def message_id_of(message_id: str, token: int) -> str:
     """The id of a task's message at this assignment: its own at the first one, another at each later one."""
     return message_id if token <= 1 else f"{message_id}-{token}"
+
+
+def share(
+    found: Iterable[Sequence[int]], requests: Sequence[tuple[str, int]], free: Mapping[str, int]
+) -> list[list[int]]:
+    """What each request takes of what was found for it: no task twice, and no worker more than it has room for.
+
+    Args:
+        found: (number of the request, 0 if it is assigned to the worker, priority, seq), in the order of taking.
+        requests: (worker, how many at most), by number.
+        free: The room of each worker that is known; what is assigned to it takes room already.
+    """
+    room = dict(free)
+    left = [limit for _, limit in requests]
+    taken: set[int] = set()
+    chosen = []
+    for number, rank, priority, seq in found:
+        worker_id, _ = requests[number]
+        if left[number] <= 0 or seq in taken or (rank > 0 and room[worker_id] <= 0):
+            continue
+        left[number] -= 1
+        room[worker_id] -= rank
+        taken.add(seq)
+        chosen.append([number, rank, priority, seq])
+    return chosen
+
+
+def limit_of(own: float | None, asked: float, left: float | None) -> float:
+    """Seconds that a run may take: the task's own limit, or the one of who takes it, and not beyond the deadline."""
+    limit = asked if own is None else own
+    return limit if left is None else max(min(limit, left), 0.0)
+
+
+def dump_message(message: NewQueueMessage) -> str:
+    """A task's message as it is kept for later assignments."""
+    return json.dumps([getattr(message, name) for name in _MESSAGE], ensure_ascii=False)
+
+
+def load_message(text: str) -> NewQueueMessage:
+    """The message that `dump_message` wrote."""
+    return NewQueueMessage(**dict(zip(_MESSAGE, json.loads(text), strict=True)))

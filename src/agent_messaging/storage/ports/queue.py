@@ -16,11 +16,12 @@ life of a message is that of a delivery (see `ports`), without `withdrawn`:
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Protocol
 
 from ...models import DeliveryState
+from ...records import dataclass
 from ..batches import size_of
 from .deliveries import Settling
 

@@ -13,9 +13,12 @@ from .meetings import MeetingStore
 from .messages import MessageStore
 from .parts import PartStore
 from .processes import Presence, ProcessStore
+from .queue import QueueStore
 from .search import SearchStore
 from .sessions import SessionStore
+from .tasks import TaskPool
 from .topics import TopicStore
+from .workers import WorkerStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,12 @@ class Store(Protocol):
     def meetings(self) -> MeetingStore: ...
     @property
     def search(self) -> SearchStore: ...
+    @property
+    def queue(self) -> QueueStore: ...
+    @property
+    def workers(self) -> WorkerStore: ...
+    @property
+    def tasks(self) -> TaskPool: ...
     @property
     def processes(self) -> ProcessStore: ...
     @property

@@ -19,11 +19,12 @@ have room for (`TaskPool`, of the stores that the whole SDK runs on).
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Protocol
 
 from ...models import TaskState
+from ...records import dataclass
 from ..batches import size_of
 from .deliveries import Settling
 from .queue import NewQueueMessage

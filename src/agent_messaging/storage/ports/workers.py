@@ -7,9 +7,10 @@ until `remove_stale`. `storage/workload.py` says who is eligible for a task, and
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from ...records import dataclass
 
 AVAILABLE = frozenset({"active", "idle"})
 """The words of a worker's status with which it takes tasks. With any other it is known, and takes none."""

@@ -26,7 +26,7 @@ from ..ports import (
 from ..sql import Queries
 from . import asks, claims
 from .append import Appender
-from .engine import Connection, Engine
+from .engine import Connection, Engine, count_of
 
 _SQL = Queries(__package__, "deliveries")
 
@@ -112,7 +112,7 @@ class PostgresDeliveries:
             origins |= others | {ask.origin for ask in failed if ask.origin is not None}
             expired = await connection.fetch(_SQL["advance_expire"], now, _MOST_CHANGES)
             origins |= {row["origin"] for row in expired if row["origin"] is not None}
-            due = _count(await connection.execute(_SQL["advance_due"], now, _MOST_CHANGES))
+            due = count_of(await connection.execute(_SQL["advance_due"], now, _MOST_CHANGES))
             return Advanced(due, origins, len(released), None)
 
         advanced = await self._engine.run(work, write=True)
@@ -200,8 +200,3 @@ def _dead(row: Any) -> DeadRow:
         log=read_log(row["log"], dict),
         topic=row["topic"],
     )
-
-
-def _count(status: str) -> int:
-    """The rows of a command, from its tag such as "UPDATE 3"."""
-    return int(status.rpartition(" ")[2])

@@ -431,3 +431,8 @@ def columns(rows: Iterable[tuple[object, ...]], number: int) -> list[list[object
     """The rows as parameters: an array for each of so many columns, also if there are no rows."""
     found = [list(column) for column in zip(*rows, strict=True)]
     return found or [[] for _ in range(number)]
+
+
+def count_of(status: str) -> int:
+    """The rows of a command, from its tag such as "UPDATE 3"."""
+    return int(status.rpartition(" ")[2])

@@ -12,7 +12,7 @@ from ...models import Kind
 from ..aside import Aside
 from ..ports import ProcessRow, Service
 from ..sql import Queries
-from . import asks, parts
+from . import asks, ending, parts, queue, workers
 from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "processes")
@@ -52,6 +52,7 @@ class PostgresProcesses:
             await asks.follow(connection, returned, "", None)
             await asks.leave(connection, [process_id], None)
             await parts.forget_processes(connection, [process_id])
+            await _release_work(connection, [process_id], None, counted=False)
 
         await self._engine.run(work, write=True, repeatable=True)
 
@@ -68,9 +69,19 @@ class PostgresProcesses:
             await asks.follow(connection, released, "process died", now)
             await asks.leave(connection, ids, now)
             await parts.forget_processes(connection, ids)
-            return len(released)
+            return len(released) + await _release_work(connection, ids, now)
 
         return await self._engine.run(work, write=True, repeatable=True)
+
+
+async def _release_work(
+    connection: Connection, process_ids: Collection[str], now: datetime | None, *, counted: bool = True
+) -> int:
+    """Return what these processes had of the queues and the tasks; their workers are offline."""
+    messages = await queue.release(connection, process_ids, now, counted=counted)
+    runs = await ending.release(connection, process_ids, now, counted=counted)
+    await workers.release(connection, process_ids, now)
+    return messages + runs
 
 
 def _process(row: Any, aside: Aside) -> ProcessRow:

@@ -26,9 +26,12 @@ from .parts import PostgresParts
 from .pooler import Pooling
 from .presence import POLL_ALONE, PostgresPresence
 from .processes import PostgresProcesses
+from .queue import PostgresQueue
 from .search import PostgresSearch
 from .sessions import PostgresSessions
+from .tasks import PostgresTasks
 from .topics import PostgresTopics
+from .workers import PostgresWorkers
 
 _SCHEMA = Queries(__package__, "schema")
 _MESSAGES = Queries(__package__, "messages")
@@ -80,6 +83,9 @@ class PostgresStore:
         self.forwarding = PostgresForwarding(self.engine)
         self.meetings = PostgresMeetings(self.engine)
         self.search = PostgresSearch(self.engine)
+        self.queue = PostgresQueue(self.engine)
+        self.workers = PostgresWorkers(self.engine)
+        self.tasks = PostgresTasks(self.engine)
         self.processes = PostgresProcesses(self.engine)
         self.presence = PostgresPresence(self.engine, lease)
         self._server: schema.Server | None = None

@@ -13,8 +13,8 @@ from ...models import Kind
 from ..aside import Aside
 from ..ports import ProcessRow, Service
 from ..sql import Queries
-from . import asks, parts
-from .clock import StoreClock, to_datetime, to_datetime_or_none
+from . import asks, ending, parts, queue, workers
+from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch
 from .rows import encode
 
@@ -59,6 +59,7 @@ class SQLiteProcesses:
             claimed = asks.forget_processes(connection, [process_id], instant)
             connection.execute(_SQL["retire_claims"], parameters)
             asks.follow(connection, claimed, instant)
+            _release_work(connection, [process_id], instant, counted=False)
 
         await self._engine.write(retire)
 
@@ -79,9 +80,19 @@ class SQLiteProcesses:
             connection.execute(_SQL["release_claims"], parameters)
             released = connection.changes()
             asks.follow(connection, claimed, instant)
-            return released
+            return released + _release_work(connection, dead, instant)
 
         return await self._engine.write(release)
+
+
+def _release_work(
+    connection: apsw.Connection, process_ids: Collection[str], instant: Instant, *, counted: bool = True
+) -> int:
+    """Return what these processes had of the queues and the tasks; their workers are offline."""
+    messages = queue.release(connection, process_ids, instant, counted=counted)
+    runs = ending.release(connection, process_ids, instant, counted=counted)
+    workers.release(connection, process_ids, instant)
+    return messages + runs
 
 
 def _process(row: list[Any], now: int, aside: Aside) -> ProcessRow:

@@ -8,7 +8,7 @@ from typing import Any
 from ...models import Kind, MessageType, TurnEnd
 from ..aside import damaged_message
 from ..assembly.terms import Purpose
-from ..ports import CLAIM_MARGIN, MessageRow, TurnRow
+from ..ports import CLAIM_MARGIN, MessageRow, TurnRow, WorkerRow
 from .clock import Instant, to_datetime, to_datetime_or_none
 
 encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -67,3 +67,12 @@ def turn_row(row: list[Any], instant: Instant) -> TurnRow:
 def turn_row_or_none(row: list[Any] | None, instant: Instant) -> TurnRow | None:
     """The same for what may be absent."""
     return None if row is None else turn_row(row, instant)
+
+
+def worker_row(row: list[Any]) -> WorkerRow:
+    """A worker as all listings select it."""
+    id, role, capabilities, capacity, status, is_alive, booked, reported, pulls, metadata, *times = row
+    can = tuple(json.loads(capabilities))
+    counts = booked, reported, bool(pulls), metadata
+    registered_at, heartbeat_at, idle_at = map(to_datetime, times)
+    return WorkerRow(id, role, can, capacity, status, bool(is_alive), *counts, registered_at, heartbeat_at, idle_at)

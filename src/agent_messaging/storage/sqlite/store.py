@@ -28,9 +28,12 @@ from .messages import SQLiteMessages
 from .parts import SQLiteParts
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
+from .queue import SQLiteQueue
 from .search import SQLiteSearch
 from .sessions import SQLiteSessions
+from .tasks import SQLiteTasks
 from .topics import SQLiteTopics
+from .workers import SQLiteWorkers
 
 _CHECKS = Queries(__package__, "checks")
 _PAGE = 500
@@ -63,6 +66,9 @@ class SQLiteStore:
         self.forwarding = SQLiteForwarding(self.engine, self.clock)
         self.meetings = SQLiteMeetings(self.engine, self.clock)
         self.search = SQLiteSearch(self.engine, self.clock)
+        self.queue = SQLiteQueue(self.engine, self.clock)
+        self.workers = SQLiteWorkers(self.engine, self.clock)
+        self.tasks = SQLiteTasks(self.engine, self.clock)
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)
 

@@ -70,6 +70,25 @@ select (to_jsonb(t) - 'data')::text as row from (
   select * from meeting_events where seq > $2 order by seq limit $1
 ) t order by t.seq
 
+-- name: check_queue_messages
+select (to_jsonb(t) - 'content' - 'metadata')::text as row from (
+  select * from queue_messages where seq > $2 order by seq limit $1
+) t order by t.seq
+
+-- name: check_queue_listeners
+select to_jsonb(t)::text as row from (select * from queue_listeners order by agent_id, process_id limit $1 offset $2) t
+
+-- name: check_workers
+select (to_jsonb(t) - 'metadata')::text as row from (select * from workers order by id limit $1 offset $2) t
+
+-- name: check_worker_processes
+select to_jsonb(t)::text as row from (select * from worker_processes order by worker_id, process_id limit $1 offset $2) t
+
+-- name: check_tasks
+select (to_jsonb(t) - 'content' - 'result' - 'message')::text as row from (
+  select * from tasks where seq > $2 order by seq limit $1
+) t order by t.seq
+
 -- name: check_bodies_of_messages
 select m.seq, 'message ' || m.id as name, m.content, m.metadata, m.checksum from (
   select seq, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (

@@ -124,6 +124,40 @@ select json_group_array(json_object('seq', seq, 'meeting_id', meeting_id, 'type'
   select * from meeting_events where seq > :after_seq order by seq limit :limit
 )
 
+-- name: check_queue_messages
+select json_group_array(json_object('seq', seq, 'agent_id', agent_id, 'message_id', message_id, 'sender_id', sender_id,
+  'type', type, 'priority', priority, 'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts,
+  'owner', owner, 'run_due', run_due, 'expires_at', expires_at, 'created_at', created_at, 'claimed_at', claimed_at,
+  'settled_at', settled_at)) from (
+  select * from queue_messages where seq > :after_seq order by seq limit :limit
+)
+
+-- name: check_queue_listeners
+select json_group_array(json_object('agent_id', agent_id, 'process_id', process_id)) from (
+  select * from queue_listeners order by agent_id, process_id limit :limit offset :offset
+)
+
+-- name: check_workers
+select json_group_array(json_object('id', id, 'role', role, 'capabilities', capabilities, 'capacity', capacity, 'status',
+  status, 'booked', booked, 'reported', reported, 'pulls', pulls, 'registered_at', registered_at, 'heartbeat_at',
+  heartbeat_at, 'idle_at', idle_at)) from (
+  select * from workers order by id limit :limit offset :offset
+)
+
+-- name: check_worker_processes
+select json_group_array(json_object('worker_id', worker_id, 'process_id', process_id)) from (
+  select * from worker_processes order by worker_id, process_id limit :limit offset :offset
+)
+
+-- name: check_tasks
+select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'needs', needs, 'priority', priority, 'is_assigned',
+  is_assigned, 'supervisor', supervisor, 'origin', origin, 'state', state, 'token', token, 'attempt', attempt,
+  'max_attempts', max_attempts, 'worker_id', worker_id, 'owner', owner, 'run_limit', run_limit, 'run_due', run_due,
+  'deadline_at', deadline_at, 'fraction', fraction, 'log', log, 'created_at', created_at, 'assigned_at', assigned_at,
+  'settled_at', settled_at)) from (
+  select * from tasks where seq > :after_seq order by seq limit :limit
+)
+
 -- name: check_bodies_of_messages
 select json_group_array(json_array(seq, 'message ' || id, content, metadata, checksum)) from (
   select m.* from (

@@ -1,0 +1,216 @@
+"""Who gets a task, inside a transaction: assignments, and what workers take from the pool.
+
+One transaction at a time assigns, so that nobody passes over a worker that another one only looks at. The number of
+statements does not depend on the number of tasks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from ...models import TaskState
+from .. import workload
+from ..ports import (
+    CLAIM_MARGIN,
+    Assigned,
+    AssignNews,
+    AssignOutcome,
+    ClaimedTask,
+    KnownTask,
+    NewTask,
+    NobodyFits,
+    TaskClaim,
+    TaskNews,
+    TaskRequest,
+    WorkerRow,
+)
+from ..sql import Queries
+from . import queue
+from .ending import count, find_named, worker_row
+from .engine import Connection, columns
+
+_SQL = Queries(__package__, "tasks")
+_WORKERS = Queries(__package__, "workers")
+_SPARE = 64
+"""More candidates than are wanted: others may be about to take the first ones."""
+
+
+async def submit(
+    connection: Connection, tasks: Sequence[NewTask], origin: str | None, now: datetime | None
+) -> TaskNews:
+    """Put the tasks into the pool that are new."""
+    fresh = {task.task_id: task for task in reversed(tasks)}  # of repeats in one call the first
+    new = [(task, None) for task in tasks if fresh[task.task_id] is task]
+    stored = await _insert(connection, new, origin, now)
+    moved = [task.task_id in stored and fresh[task.task_id] is task for task in tasks]
+    return TaskNews(moved, await find_pullers(connection) if stored else set())
+
+
+async def assign(
+    connection: Connection, tasks: Sequence[NewTask], origin: str | None, now: datetime | None
+) -> AssignNews:
+    """Book and store the tasks that are new."""
+    await connection.execute(_WORKERS["workers_assign_lock"])
+    known = await _find_known(connection, [task.task_id for task in tasks])
+    fresh = {task.task_id: task for task in tasks if task.task_id not in known}
+    bookings = workload.book([*fresh.values()], await _find_free(connection, [*fresh.values()], now))
+    booked = {task.task_id: (task, found) for task, found in zip(fresh.values(), bookings, strict=True) if found}
+    stored = await _insert(connection, booked.values(), origin, now)
+    if rivals := booked.keys() - stored:  # somebody submitted a task of the same id meanwhile
+        known |= await _find_known(connection, rivals)
+    outcomes: list[AssignOutcome] = []
+    for task in tasks:
+        if task.task_id in known:
+            outcomes.append(known[task.task_id])
+        elif task.task_id in stored:
+            _, booking = booked[task.task_id]
+            outcomes.append(Assigned(task.task_id, booking.worker_id, booking.token))
+            known[task.task_id] = KnownTask(TaskState.ASSIGNED, booking.worker_id, booking.token)
+        else:
+            outcomes.append(NobodyFits())
+    return await _tell(connection, outcomes, [found for id, (_, found) in booked.items() if id in stored], now)
+
+
+async def assign_waiting(connection: Connection, limit: int, now: datetime | None) -> AssignNews:
+    """Book what was assigned once and has returned."""
+    await connection.execute(_WORKERS["workers_assign_lock"])
+    # Workers are locked before tasks, as everywhere: the tasks are looked at first, and again when they are locked.
+    seen = [_waiting(row) for row in await connection.fetch(_SQL["tasks_find_to_assign"], limit, now)]
+    free = await _find_free(connection, seen, now)
+    locked = {row["seq"] for row in await connection.fetch(_SQL["tasks_lock_to_assign"], [task.seq for task in seen])}
+    waiting = [task for task in seen if task.seq in locked]
+    bookings = workload.book(waiting, free)
+    booked = [(task, booking) for task, booking in zip(waiting, bookings, strict=True) if booking is not None]
+    if booked:
+        rows = [(task.seq, booking.worker_id, booking.token, booking.attempt) for task, booking in booked]
+        await connection.execute(_SQL["tasks_assign"], *columns(rows, 4), now)
+    outcomes: list[AssignOutcome] = [
+        Assigned(task.task_id, booking.worker_id, booking.token) for task, booking in booked
+    ]
+    return await _tell(connection, outcomes, [booking for _, booking in booked], now)
+
+
+async def find_takeable(
+    connection: Connection, requests: Sequence[TaskRequest], owner: str | None, now: datetime | None, spare: int = 0
+) -> tuple[list[tuple[int, ...]], dict[str, int]]:
+    """For each request what its worker may take, as (number, 0 if assigned, priority, seq), in order; and the rooms."""
+    rows = await connection.fetch(_SQL["tasks_find_takers"], sorted({request.worker_id for request in requests}), owner)
+    takers = {row["id"]: row for row in rows}
+    wanted = [
+        (number, r.worker_id, None if r.types is None else json.dumps(r.types), json.dumps(takers[r.worker_id][3]))
+        for number, r in enumerate(requests)
+        if r.worker_id in takers
+    ]
+    if not wanted:
+        return [], {}
+    most = sum(request.limit for request in requests) + spare
+    found = await connection.fetch(_SQL["tasks_find_takeable"], *columns(wanted, 4), most, now)
+    return [tuple(row) for row in found], {id: row["capacity"] - row["booked"] for id, row in takers.items()}
+
+
+async def take(
+    connection: Connection, requests: Sequence[TaskRequest], owner: str, now: datetime | None
+) -> list[ClaimedTask]:
+    """Let the workers take what they have room for."""
+    if not requests:
+        return []
+    await connection.execute(_WORKERS["workers_lock"], sorted({request.worker_id for request in requests}))
+    found, room = await find_takeable(connection, requests, owner, now, _SPARE)
+    if not found:
+        return []
+    limits = [(number, request.limit, request.worker_id) for number, request in enumerate(requests)]
+    locked = await connection.fetch(_SQL["tasks_lock_takeable"], *columns(limits, 3), *columns(found, 4))
+    chosen = workload.share(locked, [(request.worker_id, request.limit) for request in requests], room)
+    if not chosen:
+        return []
+    rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq in chosen]
+    taken = await connection.fetch(_SQL["tasks_take"], *columns(rows, 3), owner, CLAIM_MARGIN, now)
+    await count(connection, {worker_id for _, worker_id, _ in rows}, now)
+    return [_claimed(row) for row in taken]
+
+
+async def find_pullers(connection: Connection) -> set[str]:
+    """The processes that could take what is put into the pool."""
+    return {row["process_id"] for row in await connection.fetch(_WORKERS["workers_find_pullers"])}
+
+
+async def _find_known(connection: Connection, task_ids: Collection[str]) -> dict[str, KnownTask]:
+    return {one.id: KnownTask(one.state, one.worker_id, one.token) for one in await find_named(connection, task_ids)}
+
+
+async def _find_free(
+    connection: Connection, tasks: Collection[NewTask | workload.Waiting], now: datetime | None
+) -> list[WorkerRow]:
+    # Each booking changes one worker, for the worse. So what a task chooses is among the first of those that can do it,
+    # as many as there are tasks; some more, because workers take from the pool before they are locked here.
+    needs = sorted({json.dumps(task.needs) for task in tasks})
+    if not needs:
+        return []
+    rows = await connection.fetch(_WORKERS["workers_find_free"], needs, len(tasks) + _SPARE, now)
+    ids = [row["id"] for row in rows]
+    await connection.execute(_WORKERS["workers_lock"], ids)
+    return [worker_row(row) for row in await connection.fetch(_WORKERS["workers_find"], ids, now)]
+
+
+async def _insert(
+    connection: Connection,
+    tasks: Iterable[tuple[NewTask, workload.Booking | None]],
+    origin: str | None,
+    now: datetime | None,
+) -> set[str]:
+    rows = [_new_row(task, booking) for task, booking in tasks]
+    if not rows:
+        return set()
+    return {row["id"] for row in await connection.fetch(_SQL["tasks_insert"], *columns(rows, 18), origin, now)}
+
+
+def _new_row(task: NewTask, booking: workload.Booking | None) -> tuple[object, ...]:
+    return (
+        task.task_id,
+        task.type,
+        task.description,
+        json.dumps(task.needs),
+        task.priority,
+        task.content,
+        task.checksum,
+        None if task.message is None else workload.dump_message(task.message),
+        booking is not None,
+        task.supervisor,
+        task.max_attempts,
+        task.run_limit,
+        task.delay if booking is None else 0.0,
+        task.expires_in,
+        str(TaskState.QUEUED if booking is None else TaskState.ASSIGNED),
+        0 if booking is None else booking.token,
+        0 if booking is None else booking.attempt,
+        None if booking is None else booking.worker_id,
+    )
+
+
+async def _tell(
+    connection: Connection, outcomes: list[AssignOutcome], bookings: Sequence[workload.Booking], now: datetime | None
+) -> AssignNews:
+    """Count what the workers have now, and put the messages that tell them."""
+    workers = sorted({booking.worker_id for booking in bookings})
+    if not workers:
+        return AssignNews(outcomes)
+    await count(connection, workers, now)
+    messages = [booking.message for booking in bookings if booking.message is not None]
+    listeners = (await queue.put(connection, messages, now)).listeners if messages else set()
+    served = await connection.fetch(_WORKERS["workers_find_processes"], workers)
+    return AssignNews(outcomes, {row["process_id"] for row in served}, listeners)
+
+
+def _waiting(row: Any) -> workload.Waiting:
+    seq, id, needs, token, attempt, run_limit, message = row
+    told = None if message is None else workload.load_message(message)
+    return workload.Waiting(seq, id, tuple(needs), token, attempt, run_limit, told)
+
+
+def _claimed(row: Any) -> ClaimedTask:
+    _, id, token, worker_id, *body, created_at, run_limit, asked_limit, left = row
+    rest: list[Any] = [worker_id, *body, created_at, workload.limit_of(run_limit, asked_limit, left)]
+    return ClaimedTask(TaskClaim(id, token), *rest)

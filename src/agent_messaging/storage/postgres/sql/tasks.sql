@@ -1,0 +1,244 @@
+-- name: tasks_insert
+with moment as materialized (
+  select coalesce($20::timestamptz, store_now()) as now
+)
+insert into tasks (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor, max_attempts,
+  run_limit, run_at, deadline_at, state, token, attempt, worker_id, until_at, origin, queued_at, created_at, assigned_at)
+select i.id, i.type, i.description, array(select jsonb_array_elements_text(i.needs::jsonb)), i.priority, i.content,
+  i.checksum, i.message, i.is_assigned, i.supervisor, i.max_attempts, i.run_limit,
+  case when i.delay > 0 then m.now + make_interval(secs => i.delay) end, m.now + make_interval(secs => i.expires_in),
+  i.state, i.token, i.attempt, i.worker_id,
+  case when i.worker_id is not null then m.now + make_interval(secs => i.run_limit) end, $19::text::uuid,
+  m.now + make_interval(secs => greatest(i.delay, 0)), m.now, case when i.worker_id is not null then m.now end
+from moment m
+cross join unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::text[],
+  $9::boolean[], $10::text[], $11::integer[], $12::float8[], $13::float8[], $14::float8[], $15::text[], $16::integer[],
+  $17::integer[], $18::text[]) with ordinality as i (id, type, description, needs, priority, content, checksum, message,
+  is_assigned, supervisor, max_attempts, run_limit, delay, expires_in, state, token, attempt, worker_id, position)
+order by i.position
+on conflict (id) do nothing
+returning id
+
+-- name: tasks_find_held
+-- What judging needs, in the order of `workload.held_task`.
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
+
+-- name: tasks_lock
+-- PostgreSQL alone: what was found is locked, and what it was may be old.
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+from unnest($1::bigint[]) as i (seq) join tasks t on t.seq = i.seq
+order by t.seq for update of t
+
+-- name: tasks_find_of_workers
+-- What these workers have, as tasks_find_held.
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+from unnest($1::text[]) as i (id) join tasks t on t.worker_id = i.id and t.state in ('assigned', 'running')
+
+-- name: tasks_find_of_processes
+-- What these processes run, as tasks_find_held.
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+from unnest($1::text[]::uuid[]) as i (owner) join tasks t on t.owner = i.owner and t.state = 'running'
+
+-- name: tasks_find_overdue
+-- Those that take too long, and those that were assigned to a worker that is told of its tasks and is no longer alive.
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+from (
+  (select u.seq from tasks u
+   where u.state in ('assigned', 'running') and u.until_at is not null
+     and u.until_at <= coalesce($2::timestamptz, store_now())
+   order by u.until_at limit $1)
+  union
+  (select u.seq from workers w join tasks u on u.worker_id = w.id and u.state in ('assigned', 'running')
+   where not w.pulls and w.booked > 0 and w.alive_until <= coalesce($2::timestamptz, store_now())
+   limit $1)
+) found join tasks t on t.seq = found.seq
+
+-- name: tasks_find_late
+-- Those whose deadline has passed, as tasks_find_held.
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+from tasks t
+where t.state in ('queued', 'assigned', 'running') and t.deadline_at is not null
+  and t.deadline_at <= coalesce($2::timestamptz, store_now())
+order by t.deadline_at limit $1
+
+-- name: tasks_next
+select extract(epoch from least(
+  (select min(until_at) from tasks where state in ('assigned', 'running') and until_at is not null),
+  (select min(deadline_at) from tasks where state in ('queued', 'assigned', 'running') and deadline_at is not null),
+  (select min(run_at) from tasks where state = 'queued' and run_at is not null),
+  (select min(alive_until) from workers where not pulls and booked > 0)
+) - coalesce($1::timestamptz, store_now()))::float8 as next_in
+
+-- name: tasks_due
+with due as materialized (
+  select t.seq from tasks t
+  where t.state = 'queued' and t.run_at is not null and t.run_at <= coalesce($2::timestamptz, store_now())
+  order by t.run_at limit $1
+  for update of t skip locked
+)
+update tasks t set queued_at = t.run_at, run_at = null from due where t.seq = due.seq
+
+-- name: tasks_end
+with moment as materialized (
+  select coalesce($11::timestamptz, store_now()) as now
+)
+update tasks t set state = i.state, attempt = i.attempt,
+  run_at = case when i.delay > 0 then m.now + make_interval(secs => i.delay) end, until_at = null,
+  queued_at = m.now + make_interval(secs => i.delay), ended_as = i.ended_as, reason = i.reason, result = i.result,
+  result_checksum = i.result_checksum, fraction = case i.state when 'done' then 1.0 else t.fraction end,
+  settled_at = case when i.final then m.now end,
+  log = case when i.event is null then t.log else coalesce(t.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', m.now, 'event', i.event, 'attempt', t.attempt, 'worker', t.worker_id, 'reason', i.reason)) end
+from moment m
+cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::float8[], $5::text[], $6::text[], $7::text[], $8::text[],
+  $9::bigint[], $10::boolean[]) as i (seq, state, attempt, delay, ended_as, reason, event, result, result_checksum, final)
+where t.seq = i.seq
+
+-- name: tasks_find_to_assign
+select t.seq, t.id, t.needs, t.token, t.attempt, t.run_limit, t.message from tasks t
+where t.state = 'queued' and t.run_at is null and t.is_assigned
+  and (t.deadline_at is null or t.deadline_at > coalesce($2::timestamptz, store_now()))
+order by t.priority, t.seq + 0 limit $1
+
+-- name: tasks_lock_to_assign
+-- PostgreSQL alone: of what was found what still waits, and nobody else is about to take.
+select t.seq from tasks t where t.seq = any($1::bigint[]) and t.state = 'queued' and t.run_at is null
+order by t.seq for update of t skip locked
+
+-- name: tasks_assign
+with moment as materialized (
+  select coalesce($5::timestamptz, store_now()) as now
+)
+update tasks t set state = 'assigned', worker_id = i.worker_id, token = i.token, attempt = i.attempt,
+  until_at = m.now + make_interval(secs => t.run_limit), owner = null, ended_as = null, assigned_at = m.now, fraction = 0,
+  note = null
+from moment m cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::integer[]) as i (seq, worker_id, token, attempt)
+where t.seq = i.seq
+
+-- name: tasks_find_takers
+-- Of these workers those that are known, and may be given something by a process that has not ended.
+select w.id, w.capacity, w.booked, w.capabilities from unnest($1::text[]) as i (id) join workers w on w.id = i.id
+where $2::text is null or not exists (select from processes where id = $2::text::uuid and ended_at is not null)
+
+-- name: tasks_find_takeable
+-- For each request what is assigned to the worker, then of the pool what it can do. The walk goes from one (needs, type) to
+-- the next by seeking, so a long backlog of one costs nothing.
+with recursive request as materialized (
+  select * from unnest($1::integer[], $2::text[], $3::text[], $4::text[]) as r (number, worker_id, types, capabilities)
+),
+walk as (
+  (select t.needs, t.type from tasks t where t.state = 'queued' and t.run_at is null order by t.needs, t.type limit 1)
+  union all
+  select next.needs, next.type from walk w cross join lateral (
+    select t.needs, t.type from tasks t
+    where (t.needs, t.type) > (w.needs, w.type) and t.state = 'queued' and t.run_at is null
+    order by t.needs, t.type limit 1
+  ) next
+)
+(select r.number, 0 as rank, t.priority, t.seq
+ from request r cross join lateral (
+   select t.priority, t.seq from tasks t
+   where t.worker_id = r.worker_id and t.state in ('assigned', 'running') and t.state = 'assigned'
+     and (r.types is null or t.type in (select jsonb_array_elements_text(r.types::jsonb)))
+   offset 0
+ ) t)
+union all
+(select r.number, 1, t.priority, t.seq
+ from request r
+ join walk w on w.needs <@ array(select jsonb_array_elements_text(r.capabilities::jsonb))
+   and (r.types is null or w.type in (select jsonb_array_elements_text(r.types::jsonb)))
+ cross join lateral (
+   select t.priority, t.seq from tasks t
+   where t.needs = w.needs and t.type = w.type and t.state = 'queued' and t.run_at is null
+     and (t.deadline_at is null or t.deadline_at > coalesce($6::timestamptz, store_now()))
+   order by t.priority, t.seq + 0 limit $5
+ ) t)
+order by number, rank, priority, seq
+
+-- name: tasks_lock_takeable
+-- PostgreSQL alone: of what was found for each request the first that nobody else is about to take, no more than it wants.
+select c.number, c.rank, c.priority, c.seq
+from unnest($1::integer[], $2::integer[], $3::text[]) as r (number, most, worker_id)
+cross join lateral (
+  select i.number, i.rank, i.priority, i.seq
+  from unnest($4::integer[], $5::integer[], $6::integer[], $7::bigint[]) with ordinality
+    as i (number, rank, priority, seq, position)
+  join tasks t on t.seq = i.seq
+  where i.number = r.number and (
+    (i.rank = 0 and t.state = 'assigned' and t.worker_id = r.worker_id)
+    or (i.rank = 1 and t.state = 'queued' and t.run_at is null)
+  )
+  order by i.position limit r.most
+  for update of t skip locked
+) c
+order by c.number, c.rank, c.priority, c.seq
+
+-- name: tasks_take
+-- A run ends before its deadline.
+with moment as materialized (
+  select coalesce($6::timestamptz, store_now()) as now
+),
+taken as (
+  update tasks t set state = 'running', worker_id = i.worker_id, token = t.token + 1, attempt = t.attempt + 1,
+    owner = $4::text::uuid, until_at = m.now + make_interval(secs => coalesce(t.run_limit, i.run_limit) + $5::float8),
+    ended_as = null, assigned_at = m.now, fraction = 0, note = null
+  from moment m
+  cross join unnest($1::bigint[], $2::text[], $3::float8[]) with ordinality as i (seq, worker_id, run_limit, position)
+  where t.seq = i.seq
+  returning i.position, t.id, t.token, t.worker_id, t.attempt, t.max_attempts, t.type, t.description, t.priority, t.content,
+    t.checksum, t.supervisor, t.origin::text, t.created_at, t.run_limit, i.run_limit as asked_limit,
+    extract(epoch from t.deadline_at - m.now)::float8 as left
+)
+select * from taken order by position
+
+-- name: tasks_list_claims
+select id, token from tasks where state = 'running' and owner = $1::text::uuid
+
+-- name: tasks_progress
+update tasks t set fraction = i.fraction, note = i.note
+from unnest($1::bigint[], $2::float8[], $3::text[]) as i (seq, fraction, note)
+where t.seq = i.seq
+
+-- name: tasks_reprioritise
+update tasks set priority = $2 where seq = any($1::bigint[])
+
+-- name: tasks_find
+select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor, t.state, t.worker_id, t.token,
+  t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason, t.fraction, t.note,
+  t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log
+from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
+
+-- name: tasks_list
+select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor, t.state, t.worker_id, t.token,
+  t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason, t.fraction, t.note,
+  t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log
+from tasks t
+where ($1::text[] is null or t.state = any($1)) and ($2::text is null or t.type = $2)
+  and ($3::text is null or t.worker_id = $3) and ($4::text is null or t.supervisor = $4)
+order by t.seq desc limit $5 offset $6
+
+-- name: tasks_statistics
+select
+  (select jsonb_object_agg(c.state, c.number) from (
+    select state, count(*) as number from tasks where $1::text is null or supervisor = $1 group by state
+  ) c)::text as counts,
+  (select extract(epoch from avg(d.settled_at - d.assigned_at))::float8 from (
+    select settled_at, assigned_at from tasks
+    where state = 'done' and assigned_at is not null and ($1::text is null or supervisor = $1)
+    order by seq desc limit 1000
+  ) d) as duration,
+  extract(epoch from coalesce($2::timestamptz, store_now()) - (
+    select min(queued_at) from tasks where state = 'queued' and run_at is null and ($1::text is null or supervisor = $1)
+  ))::float8 as age
+
+-- name: tasks_prune
+with old as materialized (
+  select t.seq from tasks t
+  where t.settled_at is not null
+    and t.settled_at < coalesce($4::timestamptz, store_now()) - make_interval(secs => $1::float8)
+    and ($3::text[] is null or t.state = any($3))
+  order by t.settled_at limit $2
+  for update of t skip locked
+)
+delete from tasks t using old where t.seq = old.seq

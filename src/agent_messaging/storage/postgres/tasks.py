@@ -1,0 +1,208 @@
+"""Tasks in PostgreSQL: settling, ending, listing. `assigning` chooses who gets them.
+
+`ending` writes what ends or returns, and counts anew what each worker has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from ...models import TaskState
+from .. import workload
+from ..aside import read_log
+from ..ports import (
+    AssignNews,
+    Exchanged,
+    NewTask,
+    Progress,
+    TaskClaim,
+    TaskFilter,
+    TaskNews,
+    TaskRequest,
+    TaskRow,
+    TasksAdvanced,
+    TaskSettlement,
+    TaskStatistics,
+)
+from ..sql import Queries
+from . import assigning
+from .ending import find_held, find_named, lock, release, settle, write
+from .engine import Connection, Engine, columns, count_of
+
+_SQL = Queries(__package__, "tasks")
+_AT_ONCE = 1_000
+"""Rows of one kind that `advance` changes in one transaction."""
+
+
+class PostgresTasks:
+    """See ports.TaskPool."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def assign(
+        self, tasks: Sequence[NewTask], *, origin: str | None = None, now: datetime | None = None
+    ) -> AssignNews:
+        if not tasks:
+            return AssignNews([])
+        return await self._engine.run(lambda con: assigning.assign(con, tasks, origin, now), write=True)
+
+    async def assign_waiting(self, limit: int, *, now: datetime | None = None) -> AssignNews:
+        return await self._engine.run(lambda con: assigning.assign_waiting(con, limit, now), write=True)
+
+    async def submit(
+        self, tasks: Sequence[NewTask], *, origin: str | None = None, now: datetime | None = None
+    ) -> TaskNews:
+        if not tasks:
+            return TaskNews([])
+        return await self._engine.run(lambda con: assigning.submit(con, tasks, origin, now), write=True)
+
+    async def exchange(
+        self,
+        settlements: Sequence[TaskSettlement],
+        requests: Sequence[TaskRequest],
+        *,
+        owner: str,
+        now: datetime | None = None,
+    ) -> Exchanged:
+        async def work(connection: Connection) -> Exchanged:
+            ended = await settle(connection, settlements, now) if settlements else workload.Ended()
+            claimed = await assigning.take(connection, requests, owner, now)
+            return Exchanged(ended.moved, await _find_interested(connection, ended), claimed)
+
+        if not settlements and not requests:
+            return Exchanged([], set(), [])
+        # Settling alone answers a repeat as the first time; a claim would be lost by it.
+        return await self._engine.run(work, write=True, repeatable=not requests)
+
+    async def settle(self, settlements: Sequence[TaskSettlement], *, now: datetime | None = None) -> TaskNews:
+        async def work(connection: Connection) -> TaskNews:
+            ended = await settle(connection, settlements, now)
+            return TaskNews(ended.moved, await _find_interested(connection, ended))
+
+        return await self._engine.run(work, write=True, repeatable=True) if settlements else TaskNews([])
+
+    async def progress(self, reports: Sequence[Progress], *, now: datetime | None = None) -> list[bool]:
+        async def work(connection: Connection) -> list[bool]:
+            found = await find_named(connection, [report.claim.task_id for report in reports])
+            rows = await connection.fetch(_SQL["tasks_lock"], [one.seq for one in found])
+            moved, last = workload.find_progress(reports, [workload.held_task(*row) for row in rows])
+            told = [(seq, report.fraction, report.note) for seq, report in last.items()]
+            await connection.execute(_SQL["tasks_progress"], *columns(told, 3))
+            return moved
+
+        return await self._engine.run(work, write=True, repeatable=True) if reports else []
+
+    async def cancel(self, task_ids: Collection[str], reason: str, *, now: datetime | None = None) -> TaskNews:
+        ids = list(task_ids)
+
+        async def work(connection: Connection) -> TaskNews:
+            held = await lock(connection, await find_named(connection, ids))
+            ended = workload.close_tasks(held, workload.End.CANCELLED, reason)
+            await write(connection, ended, now)
+            return TaskNews(workload.each_once(ids, held), ended.processes)
+
+        return await self._engine.run(work, write=True) if ids else TaskNews([])
+
+    async def reprioritise(self, task_ids: Collection[str], priority: int) -> list[bool]:
+        ids = list(task_ids)
+
+        async def work(connection: Connection) -> list[bool]:
+            found = await find_named(connection, ids)
+            rows = await connection.fetch(_SQL["tasks_lock"], [one.seq for one in found])
+            queued = {row["id"]: row["seq"] for row in rows if row["state"] == TaskState.QUEUED}
+            await connection.execute(_SQL["tasks_reprioritise"], [*queued.values()], priority)
+            return [id in queued for id in ids]
+
+        return await self._engine.run(work, write=True, repeatable=True) if ids else []
+
+    async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
+        rows = await self._engine.fetch(_SQL["tasks_find"], list(task_ids))
+        return self._engine.aside.all(_row, rows, "a task")
+
+    async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
+        states = None if which.states is None else [str(state) for state in which.states]
+        values = states, which.type, which.worker_id, which.supervisor, limit, offset
+        return self._engine.aside.all(_row, await self._engine.fetch(_SQL["tasks_list"], *values), "a task")
+
+    async def list_claims(self, owner: str) -> list[TaskClaim]:
+        return [TaskClaim(id, token) for id, token in await self._engine.fetch(_SQL["tasks_list_claims"], owner)]
+
+    async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:
+        requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in sorted(set(worker_ids))]
+        wanted = [(request.worker_id, request.limit) for request in requests]
+
+        async def work(connection: Connection) -> list[str]:
+            found, room = await assigning.find_takeable(connection, requests, None, now)
+            return sorted({requests[number].worker_id for number, *_ in workload.share(found, wanted, room)})
+
+        return await self._engine.run(work, write=False) if requests else []
+
+    async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:
+        if not owners:
+            return 0
+        return await self._engine.run(lambda con: release(con, owners, now), write=True, repeatable=True)
+
+    async def advance(self, *, now: datetime | None = None) -> TasksAdvanced:
+        next_in = await self._find_next(now)
+        if next_in is None or next_in > 0:
+            return TasksAdvanced(next_in=next_in)
+
+        async def work(connection: Connection) -> TasksAdvanced:
+            late = await find_held(connection, "tasks_find_late", _AT_ONCE, now)
+            expired = workload.close_tasks(late, workload.End.EXPIRED, "its deadline passed")
+            await write(connection, expired, now)
+            held = await find_held(connection, "tasks_find_overdue", _AT_ONCE, now)
+            overdue = workload.lose_tasks(held, workload.OVERDUE, "it took too long, or its worker is gone")
+            await write(connection, overdue, now)
+            due = count_of(await connection.execute(_SQL["tasks_due"], _AT_ONCE, now))
+            processes = expired.processes | overdue.processes
+            if due or overdue.is_any_queued:
+                processes |= await assigning.find_pullers(connection)
+            return TasksAdvanced(len(held), len(late), due, processes)
+
+        done = await self._engine.run(work, write=True)
+        return TasksAdvanced(done.released, done.expired, done.due, done.processes, await self._find_next(now))
+
+    async def _find_next(self, now: datetime | None) -> float | None:
+        (row,) = await self._engine.fetch(_SQL["tasks_next"], now)
+        return None if row["next_in"] is None else max(row["next_in"], 0.0)
+
+    async def statistics(self, supervisor: str | None = None, *, now: datetime | None = None) -> TaskStatistics:
+        (row,) = await self._engine.fetch(_SQL["tasks_statistics"], supervisor, now)
+        counts = json.loads(row["counts"] or "{}")
+        return TaskStatistics(
+            counts=dict(self._engine.aside.all(_count, counts.items(), "the count of a state")),
+            average_duration=row["duration"],
+            oldest_queued_age=None if row["age"] is None else max(row["age"], 0.0),
+        )
+
+    async def prune(
+        self, older_than: float, limit: int, *, states: Collection[TaskState] | None = None, now: datetime | None = None
+    ) -> int:
+        wanted = None if states is None else [str(state) for state in states]
+
+        async def work(connection: Connection) -> int:
+            return count_of(await connection.execute(_SQL["tasks_prune"], older_than, limit, wanted, now))
+
+        return await self._engine.run(work, write=True)
+
+
+async def _find_interested(connection: Connection, ended: workload.Ended) -> set[str]:
+    """The processes that may want to look: also those that could take what is in the pool again."""
+    return ended.processes | (await assigning.find_pullers(connection) if ended.is_any_queued else set())
+
+
+def _count(item: tuple[str, int]) -> tuple[TaskState, int]:
+    state, number = item
+    return TaskState(state), number
+
+
+def _row(row: Any) -> TaskRow:
+    id, type_, description, needs, priority, content, checksum, supervisor, state, *more, log = row
+    body = type_, description, tuple(needs), priority, content, checksum, supervisor
+    rest: list[Any] = [*body, TaskState(state), *more, read_log(log, dict)]
+    return TaskRow(id, *rest)

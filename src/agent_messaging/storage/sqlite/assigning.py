@@ -1,0 +1,223 @@
+"""Who gets a task, inside a transaction: assignments, and what workers take from the pool.
+
+The number of statements does not depend on the number of tasks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import apsw
+
+from ...models import TaskState
+from .. import workload
+from ..ports import (
+    CLAIM_MARGIN,
+    Assigned,
+    AssignNews,
+    AssignOutcome,
+    ClaimedTask,
+    KnownTask,
+    NewQueueMessage,
+    NewTask,
+    NobodyFits,
+    TaskClaim,
+    TaskNews,
+    TaskRequest,
+    WorkerRow,
+)
+from ..sql import Queries
+from . import queue
+from .clock import Instant, to_datetime
+from .ending import count, find_named
+from .engine import fetch
+from .rows import encode, worker_row
+
+_SQL = Queries(__package__, "tasks")
+_WORKERS = Queries(__package__, "workers")
+_SECOND = 1_000_000
+
+
+def submit(connection: apsw.Connection, tasks: Sequence[NewTask], origin: str | None, instant: Instant) -> TaskNews:
+    """Put the tasks into the pool that are new."""
+    known = {one.id for one in find_named(connection, [task.task_id for task in tasks])}
+    moved, new = [], []
+    for task in tasks:
+        moved.append(task.task_id not in known)
+        if moved[-1]:
+            known.add(task.task_id)
+            new.append((task, None))
+    _insert(connection, new, origin, instant)
+    return TaskNews(moved, find_pullers(connection) if new else set())
+
+
+def assign(connection: apsw.Connection, tasks: Sequence[NewTask], origin: str | None, instant: Instant) -> AssignNews:
+    """Book and store the tasks that are new."""
+    known = {one.id: KnownTask(one.state, one.worker_id, one.token) for one in _named(connection, tasks)}
+    fresh = {task.task_id: task for task in tasks if task.task_id not in known}
+    bookings = workload.book([*fresh.values()], _find_free(connection, [*fresh.values()], instant))
+    booked = {task.task_id: (task, found) for task, found in zip(fresh.values(), bookings, strict=True) if found}
+    _insert(connection, booked.values(), origin, instant)
+    outcomes: list[AssignOutcome] = []
+    for task in tasks:
+        if task.task_id in known:
+            outcomes.append(known[task.task_id])
+        elif task.task_id in booked:
+            _, booking = booked[task.task_id]
+            outcomes.append(Assigned(task.task_id, booking.worker_id, booking.token))
+            known[task.task_id] = KnownTask(TaskState.ASSIGNED, booking.worker_id, booking.token)
+        else:
+            outcomes.append(NobodyFits())
+    return _tell(connection, outcomes, [booking for _, booking in booked.values()], instant)
+
+
+def assign_waiting(connection: apsw.Connection, limit: int, instant: Instant) -> AssignNews:
+    """Book what was assigned once and has returned."""
+    rows = fetch(connection, _SQL["tasks_find_to_assign"], {"now": instant.due, "limit": limit})
+    waiting = [_waiting(row) for row in rows]
+    bookings = workload.book(waiting, _find_free(connection, waiting, instant))
+    booked = [(task, booking) for task, booking in zip(waiting, bookings, strict=True) if booking is not None]
+    moved = [
+        (task.seq, booking.worker_id, booking.token, booking.attempt, _until(task.run_limit, instant))
+        for task, booking in booked
+    ]
+    if moved:
+        connection.execute(_SQL["tasks_assign"], {"rows": encode(moved), "at": instant.at})
+    outcomes: list[AssignOutcome] = [
+        Assigned(task.task_id, booking.worker_id, booking.token) for task, booking in booked
+    ]
+    return _tell(connection, outcomes, [booking for _, booking in booked], instant)
+
+
+def find_takeable(
+    connection: apsw.Connection, requests: Sequence[TaskRequest], owner: str | None, instant: Instant
+) -> list[list[int]]:
+    """For each request what its worker may take, as (number, 0 if it is assigned to it, priority, seq), in order."""
+    ids = encode(sorted({request.worker_id for request in requests}))
+    rows = fetch(connection, _SQL["tasks_find_takers"], {"ids": ids, "owner": owner})
+    takers = {id: (capacity - booked, capabilities) for id, capacity, booked, capabilities in rows}
+    wanted = [
+        (r.worker_id, r.limit, None if r.types is None else encode(r.types), takers[r.worker_id][1])
+        if r.worker_id in takers
+        else None
+        for r in requests
+    ]
+    most = sum(request.limit for request in requests)
+    known = {str(number): one for number, one in enumerate(wanted) if one is not None}
+    if not known:
+        return []
+    parameters = {"requests": encode(known), "most": most, "now": instant.due}
+    return workload.share(
+        fetch(connection, _SQL["tasks_find_takeable"], parameters),
+        [(r.worker_id, r.limit) for r in requests],
+        {worker_id: free for worker_id, (free, _) in takers.items()},
+    )
+
+
+def take(
+    connection: apsw.Connection, requests: Sequence[TaskRequest], owner: str, instant: Instant
+) -> list[ClaimedTask]:
+    """Let the workers take what they have room for."""
+    chosen = find_takeable(connection, requests, owner, instant) if requests else []
+    if not chosen:
+        return []
+    rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq in chosen]
+    parameters = {"rows": encode(rows), "owner": owner, "margin": CLAIM_MARGIN, "now": instant.due, "at": instant.at}
+    connection.execute(_SQL["tasks_take"], parameters)
+    count(connection, {worker_id for _, worker_id, _ in rows}, instant)
+    taken = fetch(connection, _SQL["tasks_read_taken"], {"seqs": encode([seq for seq, _, _ in rows])})
+    return [_claimed(row, run_limit, instant) for row, (_, _, run_limit) in zip(taken, rows, strict=True)]
+
+
+def find_pullers(connection: apsw.Connection) -> set[str]:
+    """The processes that could take what is put into the pool."""
+    return set(fetch(connection, _WORKERS["workers_find_pullers"], {}))
+
+
+def _named(connection: apsw.Connection, tasks: Sequence[NewTask]) -> list[workload.HeldTask]:
+    return find_named(connection, [task.task_id for task in tasks])
+
+
+def _find_free(
+    connection: apsw.Connection, tasks: Collection[NewTask | workload.Waiting], instant: Instant
+) -> list[WorkerRow]:
+    # Each booking changes one worker, for the worse. So what a task chooses is among the first of those that can do it,
+    # as many as there are tasks.
+    needs = {encode(task.needs) for task in tasks}
+    if not needs:
+        return []
+    parameters = {"needs": encode(sorted(needs)), "most": len(tasks), "now": instant.due}
+    rows = fetch(connection, _WORKERS["workers_find_free"], parameters)
+    return [worker_row(row) for row in rows]
+
+
+def _insert(
+    connection: apsw.Connection,
+    tasks: Iterable[tuple[NewTask, workload.Booking | None]],
+    origin: str | None,
+    instant: Instant,
+) -> None:
+    rows = [_new_row(task, booking, instant) for task, booking in tasks]
+    if rows:
+        parameters = {"rows": encode(rows), "origin": origin, "now": instant.due, "at": instant.at}
+        connection.execute(_SQL["tasks_insert"], parameters)
+
+
+def _new_row(task: NewTask, booking: workload.Booking | None, instant: Instant) -> tuple[Any, ...]:
+    ahead = None if task.expires_in is None else int(task.expires_in * _SECOND)
+    message = None if task.message is None else workload.dump_message(task.message)
+    run_due = instant.due + int(task.delay * _SECOND) if task.delay > 0 and booking is None else 0
+    return (
+        task.task_id,
+        task.type,
+        task.description,
+        encode(task.needs),
+        task.priority,
+        task.content,
+        task.checksum,
+        message,
+        int(booking is not None),
+        task.supervisor,
+        task.max_attempts,
+        task.run_limit,
+        run_due,
+        None if ahead is None else instant.due + ahead,
+        None if ahead is None else instant.at + ahead,
+        TaskState.QUEUED if booking is None else TaskState.ASSIGNED,
+        0 if booking is None else booking.token,
+        0 if booking is None else booking.attempt,
+        None if booking is None else booking.worker_id,
+        None if booking is None else _until(task.run_limit, instant),
+    )
+
+
+def _until(run_limit: float | None, instant: Instant) -> int | None:
+    return None if run_limit is None else instant.due + int(run_limit * _SECOND)
+
+
+def _tell(
+    connection: apsw.Connection, outcomes: list[AssignOutcome], bookings: Sequence[workload.Booking], instant: Instant
+) -> AssignNews:
+    """Count what the workers have now, and put the messages that tell them."""
+    workers = {booking.worker_id for booking in bookings}
+    count(connection, workers, instant)
+    messages: list[NewQueueMessage] = [booking.message for booking in bookings if booking.message is not None]
+    listeners = queue.put(connection, messages, instant).listeners if messages else set()
+    served = fetch(connection, _WORKERS["workers_find_processes"], {"ids": encode(sorted(workers))}) if workers else []
+    return AssignNews(outcomes, set(served), listeners)
+
+
+def _waiting(row: list[Any]) -> workload.Waiting:
+    seq, id, needs, token, attempt, run_limit, message = row
+    told = None if message is None else workload.load_message(message)
+    return workload.Waiting(seq, id, tuple(json.loads(needs)), token, attempt, run_limit, told)
+
+
+def _claimed(row: list[Any], asked_limit: float, instant: Instant) -> ClaimedTask:
+    id, token, worker_id, attempt, max_attempts, *body, created_at, run_limit, deadline_due = row
+    left = None if deadline_due is None else (deadline_due - instant.due) / _SECOND
+    limit = workload.limit_of(run_limit, asked_limit, left)
+    rest: list[Any] = [worker_id, attempt, max_attempts, *body, to_datetime(created_at), limit]
+    return ClaimedTask(TaskClaim(id, token), *rest)

@@ -1,0 +1,128 @@
+-- The coordination: queues of messages, workers, tasks.
+--
+-- Names are external ids of any kind, so nothing here refers to agents. `ended_as` tells how the newest claim ended, and is
+-- null while it is open; it decides whether a settlement is a repeat.
+
+create table queue_messages (
+  seq integer primary key autoincrement,
+  agent_id text not null,
+  message_id text not null,
+  sender_id text not null,
+  type text not null,
+  priority integer not null,
+  content text not null,
+  metadata text,
+  checksum integer not null,
+  state text not null default 'queued' check (state in ('queued', 'claimed', 'done', 'dead', 'expired')),
+  token integer not null default 0,
+  attempt integer not null default 0,
+  max_attempts integer not null,
+  owner text,
+  run_due integer not null default 0,       -- 0: due; otherwise when it becomes due
+  expires_due integer,
+  expires_at integer,
+  claim_until_due integer,                  -- the end of the lease
+  ended_as text,
+  reason text,
+  queued_due integer not null,
+  created_at integer not null,
+  claimed_at integer,
+  settled_at integer,
+  settled_due integer,
+  unique (agent_id, message_id)
+) strict;
+
+create index queue_ready on queue_messages (agent_id, priority, seq) where state = 'queued' and run_due = 0;
+create index queue_scheduled on queue_messages (run_due) where state = 'queued' and run_due > 0;
+create index queue_claimed on queue_messages (owner, claim_until_due) where state = 'claimed';
+create index queue_expiring on queue_messages (expires_due) where state = 'queued' and expires_due is not null;
+create index queue_dead on queue_messages (agent_id, seq) where state = 'dead';
+create index queue_settled on queue_messages (settled_due) where settled_due is not null;
+
+-- The processes that wait for messages of an agent.
+create table queue_listeners (
+  agent_id text not null,
+  process_id text not null,
+  primary key (agent_id, process_id)
+) without rowid, strict;
+
+create index queue_listeners_of on queue_listeners (process_id);
+
+create table workers (
+  id text primary key,
+  role text not null,
+  capabilities text not null,               -- JSON array
+  capacity integer not null check (capacity > 0),
+  status text not null,
+  alive_until_due integer not null,
+  booked integer not null default 0,        -- its tasks that are assigned or running
+  reported integer not null default 0,      -- as it says itself
+  load real generated always as (max(booked, reported) * 1.0 / capacity) stored,
+  pulls integer not null,
+  metadata text,
+  registered_at integer not null,
+  heartbeat_at integer not null,
+  idle_at integer not null
+) without rowid, strict;
+
+create index workers_in_order on workers (load, idle_at, id) where status in ('active', 'idle');
+create index workers_alive on workers (alive_until_due);
+create index workers_told on workers (alive_until_due) where pulls = 0 and booked > 0;
+
+-- The processes that serve a worker which pulls.
+create table worker_processes (
+  worker_id text not null references workers (id) on delete cascade,
+  process_id text not null,
+  primary key (worker_id, process_id)
+) without rowid, strict;
+
+create index worker_processes_of on worker_processes (process_id);
+
+create table tasks (
+  seq integer primary key autoincrement,
+  id text not null unique,
+  type text not null,
+  description text not null,
+  needs text not null,                      -- JSON array, in order
+  priority integer not null,
+  content text not null,
+  checksum integer not null,
+  message text,                             -- JSON: what its worker is told, if it was assigned
+  is_assigned integer not null,             -- it was handed out to a worker, and not put into the pool
+  supervisor text,
+  origin text,
+  state text not null check (state in ('queued', 'assigned', 'running', 'done', 'failed', 'cancelled', 'expired')),
+  token integer not null default 0,
+  attempt integer not null default 0,
+  max_attempts integer not null,
+  worker_id text,
+  owner text,
+  run_limit real,
+  run_due integer not null default 0,       -- 0: due; otherwise when it becomes due
+  deadline_due integer,
+  deadline_at integer,
+  until_due integer,                        -- when the booking or the run is overdue
+  ended_as text,
+  reason text,
+  result text,
+  result_checksum integer,
+  fraction real not null default 0,
+  note text,
+  log text,                                 -- JSON array of what went wrong so far; null is []
+  queued_due integer not null,
+  created_at integer not null,
+  assigned_at integer,
+  settled_at integer,
+  settled_due integer
+) strict;
+
+create index tasks_ready on tasks (needs, type, priority, seq) where state = 'queued' and run_due = 0;
+create index tasks_to_assign on tasks (priority, seq) where state = 'queued' and run_due = 0 and is_assigned = 1;
+create index tasks_scheduled on tasks (run_due) where state = 'queued' and run_due > 0;
+create index tasks_held on tasks (worker_id, state) where state in ('assigned', 'running');
+create index tasks_run on tasks (owner) where state = 'running';
+create index tasks_until on tasks (until_due) where state in ('assigned', 'running') and until_due is not null;
+create index tasks_deadline on tasks (deadline_due)
+  where state in ('queued', 'assigned', 'running') and deadline_due is not null;
+create index tasks_settled on tasks (settled_due) where settled_due is not null;
+create index tasks_of_supervisor on tasks (supervisor, seq) where supervisor is not null;
