@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -16,10 +17,14 @@ from .output import count, say, show
 
 if TYPE_CHECKING:
     from .. import Config
-    from ..storage.ports import Store
+    from ..storage.ports import IndexProgress, Store
 
 T = TypeVar("T")
 
+REINDEX_BATCH = 500
+"""Messages in one batch."""
+REINDEX_PATIENCE = 20
+"""Seconds without any progress after which `db reindex` leaves the rest to the processes that use the store."""
 DAMAGED = 3
 """The exit code of `db check` when it found something: the store failed."""
 
@@ -139,6 +144,45 @@ def backup(options: Options, path: str) -> None:
     _use_store(options, lambda store: store.backup(target))
     size = os.path.getsize(target)
     show(options, {"path": target, "size_bytes": size}, lambda: say(f"Copied the store to {target} ({size:,} bytes)."))
+
+
+@db.command()
+@pass_options
+def reindex(options: Options) -> None:
+    """Make the search index anew from the messages, while everything goes on. Searches find the same meanwhile.
+
+    It is needed after the index was damaged, or where a release cuts texts into other words.
+
+    \b
+    Example:
+      agent-messaging db reindex
+    """
+    done = _use_store(options, lambda store: _reindex(store, show_progress=not options.json))
+    document = {"indexed_to": done.indexed_to, "newest": done.newest, "behind": done.behind}
+    said = "has all messages" if not done.behind else f"is {count(done.behind, 'message')} behind, which others take in"
+    show(options, document, lambda: say(f"Made the search index anew: it {said}."))
+
+
+async def _reindex(store: Store, *, show_progress: bool) -> IndexProgress:
+    import asyncio
+    from contextlib import nullcontext
+
+    from ..delivery.indexing import take_in
+    from ..ids import uuid7
+
+    process_id, search = uuid7(), store.search
+    await search.restart()
+    goal = (await search.progress()).newest
+    bar = click.progressbar(length=goal, label="Indexing", file=sys.stderr) if show_progress else nullcontext()
+    with bar as shown:
+        patience = REINDEX_PATIENCE
+        while (done := await search.progress()).indexed_to < goal and patience > 0:
+            moved = await take_in(search, process_id, limit=REINDEX_BATCH)
+            if shown is not None:
+                shown.update(moved)
+            patience = REINDEX_PATIENCE if moved else patience - 1
+            await asyncio.sleep(0 if moved else 1.0)  # another process does it, or has a transaction that goes on
+    return done
 
 
 @db.command()

@@ -19,8 +19,10 @@ from .unserved import NAMED, Finding, look_at_unserved, name_agents
 
 if TYPE_CHECKING:
     from .. import AgentMessaging, Config, Organization
-    from ..storage.ports import DeliveryStatistics, StoreFacts
+    from ..storage.ports import DeliveryStatistics, IndexProgress, StoreFacts
 
+FAR_BEHIND = 100_000
+"""Messages that the search index has not taken in yet, which are worth a word."""
 LATE = 60.0
 """Seconds after which a message that a live process should have taken is worth a word."""
 
@@ -33,6 +35,7 @@ class Report:
     chosen_by: str
     facts: StoreFacts | None = None
     statistics: DeliveryStatistics | None = None
+    index: IndexProgress | None = None
     services: Services | None = None
     organizations: Sequence[Organization] = ()
     agents: int = 0
@@ -100,6 +103,7 @@ async def _examine(options: Options, report: Report, deep: bool) -> None:
         if deep:
             report.damage = await sdk.store.check()
         report.statistics = await sdk.store.deliveries.statistics()
+        report.index = await sdk.store.search.progress()
         report.services = await read_services(sdk)
         report.organizations = await sdk.list_organizations(limit=1000)
         report.agents = len(await sdk.list_agents(limit=1000))
@@ -113,11 +117,16 @@ async def _examine(options: Options, report: Report, deep: bool) -> None:
 
 def _look_at_store(sdk: AgentMessaging, report: Report) -> list[Finding]:
     assert report.facts is not None
+    assert report.index is not None
     found = [Finding(*_split(warning)) for warning in report.facts.warnings]
     found += [
         Finding(damage, "Stop writing, and restore the store from a backup.")
         for damage in (report.damage or ())[:NAMED]
     ]
+    if report.index.behind >= FAR_BEHIND:
+        problem = f"The search index is {count(report.index.behind, 'message')} behind; searches look through them all."
+        step = "A process that uses the store takes them in when it is idle; at once: `agent-messaging db reindex`."
+        found.append(Finding(problem, step, is_problem=False))
     if not report.organizations:
         found.append(Finding("There are no organizations yet.", command("org add", "acme"), is_problem=False))
     elif not report.agents:
@@ -211,6 +220,8 @@ def _document(report: Report) -> dict[str, Any]:
             }
             for process in services.processes
         ]
+    if report.index is not None:
+        document["search"] = {name: getattr(report.index, name) for name in ("indexed_to", "newest", "behind")}
     if report.damage is not None:
         document["damage"] = report.damage
     return document
@@ -226,6 +237,9 @@ def _print(report: Report) -> None:
         _line("durability", ", ".join(f"{name} {value}" for name, value in report.facts.durability.items()))
     if report.damage is not None:
         _line("damage", f"{count(len(report.damage), 'finding')}" if report.damage else "none found")
+    if report.index is not None:
+        behind = report.index.behind
+        _line("search index", f"{count(behind, 'message')} behind" if behind else "up to date")
     if report.statistics is not None:
         _print_messages(report, report.statistics)
     if report.services is not None:

@@ -16,6 +16,7 @@ from .meetings import meetings
 from .organizations import org
 from .receipt import receipt
 from .run import run
+from .search import search
 from .send import send
 from .tail import tail
 from .topics import topics
@@ -60,6 +61,7 @@ for command in (
     send,
     inbox,
     tail,
+    search,
     receipt,
     dead_letters,
     topics,

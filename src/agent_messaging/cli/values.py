@@ -44,6 +44,20 @@ def parse_instant(text: str) -> datetime:
         ) from error
 
 
+def parse_past(text: str) -> datetime:
+    """An aware instant as `parse_instant` takes it, or a duration that has passed since: 2h is two hours ago.
+
+    Raises:
+        click.BadParameter: It is neither.
+    """
+    if re.fullmatch(r"[\d.]+\s*[a-z]*", text.strip()):
+        try:
+            return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+        except OverflowError as error:
+            raise click.BadParameter(f"{text!r} is before all time. Leave it out for no bound.") from error
+    return parse_instant(text)
+
+
 def check_renaming(rename: bool, name: str | None) -> None:
     """Refuse a renaming that names nothing.
 
