@@ -1,12 +1,12 @@
 """The composition root: from the configuration to a store. The only module that names a backend.
 
-A backend is imported when it is built, so that importing the package loads neither, and asyncpg only where it is used.
+A backend is imported when it is built, so that importing the package loads none, and a driver only where it is used.
 """
 
 from __future__ import annotations
 
-from .config import Config
-from .storage.ports import Store
+from .config import Config, DatabaseConfig, StoreLocation
+from .storage.ports import CoordinationStore, Store
 
 
 def build_store(config: Config) -> Store:
@@ -15,11 +15,27 @@ def build_store(config: Config) -> Store:
     Raises:
         ConfigurationError: It needs an extra that is not installed; names it.
     """
-    location = config.store
+    return _build(config.store, config.database)
+
+
+def build_coordination_store(location: StoreLocation, config: Config) -> CoordinationStore:
+    """Build the store of queues, workers and tasks at this place; without I/O.
+
+    Raises:
+        ConfigurationError: It needs an extra that is not installed; names it. Or the parameters of the URL are wrong.
+    """
+    if location.backend == "redis":
+        from .storage.redis.store import RedisStore
+
+        assert location.dsn is not None
+        return RedisStore(location.dsn, location=str(location), call_timeout=config.database.call_timeout)
+    return _build(location, config.database)
+
+
+def _build(location: StoreLocation, database: DatabaseConfig) -> Store:
     if location.backend == "postgres":
         from .storage.postgres.store import PostgresStore
 
-        database = config.database
         assert location.dsn is not None
         return PostgresStore(
             location.dsn,
@@ -33,4 +49,4 @@ def build_store(config: Config) -> Store:
     from .storage.sqlite.store import SQLiteStore
 
     assert location.path is not None
-    return SQLiteStore(location.path, busy_timeout=config.database.call_timeout)
+    return SQLiteStore(location.path, busy_timeout=database.call_timeout)

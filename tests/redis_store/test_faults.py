@@ -388,3 +388,21 @@ async def test_two_supervisors_never_give_a_worker_more_than_its_capacity(
     finally:
         for store in stores:
             await store.aclose()
+
+
+async def test_a_server_without_functions_gets_the_same_as_a_script(own_redis: Servers, open_store: Open) -> None:
+    server = own_redis("--appendonly", "yes")
+    store = await open_store(server)
+    store.engine._has_functions = False
+    await store.workers.register(a_worker("w", "python"))
+    await store.tasks.assign([a_task("t", "python")])
+    [claimed] = await store.queue.claim("w", 9, owner="p", lease=30)
+    with redis.Redis(port=server.port) as client:
+        client.config_set("maxmemory", "1mb")
+        with pytest.raises(StorageFullError):
+            await store.queue.put([a_message("new")])
+        assert await store.queue.settle([done(claimed)]) == [True]
+        client.config_set("maxmemory", "0")
+    server.end()
+    server.start()  # a script is forgotten with the server, and sent again
+    assert (await store.queue.put([a_message("new")])).stored == [True]

@@ -198,9 +198,8 @@ function VERBS.claim()
     local name = message_key(agent, id)
     local message = load(name, {'state', 'token', 'attempt', 'priority', 'type', 'expires', 'entry', 'owner'})
     if message.state ~= 'queued' or call('ZSCORE', key('later'), member_of(agent, id)) then return end
-    if message.expires and tonumber(message.expires) <= NOW then
-      end_message(agent, id, message, 'expired', 'expired')
-    elseif is_wanted(types, message.type) then
+    local is_expired = message.expires and tonumber(message.expires) <= NOW  -- `advance_queue` ends it
+    if not is_expired and is_wanted(types, message.type) then
       claim_message(agent, id, message, owner, lease)
       local found = row(name, MESSAGE, id)
       size = size + #found[4] + #found[5]

@@ -190,6 +190,7 @@ function VERBS.settle_tasks()
       else
         end_task(one.id, task, finish == 'done' and 'done' or 'failed', one.how, {
           result = given(one.result), result_checksum = given(one.checksum), reason = given(one.reason),
+          fraction = finish == 'done' and '1' or nil,
         })
       end
       if event then write_log(one.id, task, event, given(one.reason)) end
