@@ -26,6 +26,9 @@ class Uuid7Source:
         self.milliseconds = 0
         self.prefix = ""
         self.tail = 0
+        self.high = -1
+        self.head = ""
+        """The text of an id as far as its tail is the same but for the last 48 bits."""
 
     def next(self, spare_bits: int = 0) -> str:
         # RFC 9562, 5.7: 48 bits of time, version 7, 12 bits, variant 10, 62 bits; the last two are one counter here.
@@ -38,12 +41,17 @@ class Uuid7Source:
                 # 73 of 74 bits: the top one stays free, so that counting up does not overflow, neither within a
                 # millisecond nor while a clock that was set back catches up.
                 self.tail = int.from_bytes(os.urandom(10), "big") >> 7
+                self.high = -1
             else:
                 self.tail += 1
-            tail = -(-self.tail >> spare_bits) << spare_bits
-            self.tail = tail | ((1 << spare_bits) - 1)
-            prefix = self.prefix
-        return f"{prefix}{tail >> 62:03x}-{tail >> 48 & 0x3FFF | 0x8000:04x}-{tail & 0xFFFF_FFFF_FFFF:012x}"
+            tail = self.tail
+            if spare_bits:
+                tail = -(-tail >> spare_bits) << spare_bits
+                self.tail = tail | ((1 << spare_bits) - 1)
+            if (high := tail >> 48) != self.high:
+                self.high = high
+                self.head = f"{self.prefix}{high >> 14:03x}-{high & 0x3FFF | 0x8000:04x}-"
+            return f"{self.head}{tail & 0xFFFF_FFFF_FFFF:012x}"
 
 
 _source = Uuid7Source()

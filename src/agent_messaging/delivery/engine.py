@@ -173,8 +173,7 @@ class Engine:
 
     async def adopt(self, external_ids: Collection[str], *, everyone: bool = False) -> None:
         """The bare handlers of this process are to serve these agents too."""
-        self.serving.adopted |= set(external_ids)
-        self.serving.everyone = self.serving.everyone or everyone
+        self.serving.adopt(external_ids, everyone=everyone)
         await self.serving.publish()
 
     async def abort(self) -> None:

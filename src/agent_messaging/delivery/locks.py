@@ -16,6 +16,10 @@ class Locks(Generic[K]):
     def __init__(self) -> None:
         self._locks: weakref.WeakValueDictionary[K, asyncio.Lock] = weakref.WeakValueDictionary()
 
+    def is_free(self, key: K) -> bool:
+        """Whether nobody holds the lock of this key, or waits for it."""
+        return key not in self._locks
+
     def of(self, key: K) -> asyncio.Lock:
         """The lock of this key."""
         lock = self._locks.get(key)

@@ -58,6 +58,24 @@ class Names:
         """The agent, if it was looked up before."""
         return self._by_id.get(id)
 
+    def cached_all(self, external_ids: Iterable[str]) -> list[AgentName] | None:
+        """These agents, in this order, if all of them were looked up before."""
+        known = self._by_name
+        try:
+            return [known[external_id] for external_id in external_ids]
+        except KeyError:
+            return None
+
+    def cached_lately(self, *ids: str) -> list[AgentName] | None:
+        """The agents of these ids, if all of them were read a moment ago (`NAMES_MAX_AGE`)."""
+        oldest = time.monotonic() - NAMES_MAX_AGE
+        by_id, read_at = self._by_id, self._read_at
+        try:
+            agents = [by_id[id] for id in ids if read_at[id] >= oldest]
+        except KeyError:
+            return None
+        return agents if len(agents) == len(ids) else None
+
     async def get(self, external_id: str, *, role: str = "") -> AgentName:
         """The agent of this name.
 

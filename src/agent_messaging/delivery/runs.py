@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from dataclasses import replace
@@ -257,14 +256,18 @@ class Runs(Service):
 
     async def _call(self, run: Run) -> object:
         delivery, station = run.delivery, run.station
-        agents = await self.names.find_by_id((delivery.sender_id, delivery.recipient_id), max_age=NAMES_MAX_AGE)
-        sender = agents.get(delivery.sender_id)
-        if sender is None:
-            raise HandlerError("The sender was removed while its message waited.")
-        recipient = agents.get(delivery.recipient_id, station.agent)
-        passing, parts = Passing(self.forwarding, run), self.parts.sender(delivery)
+        ids = (delivery.sender_id, delivery.recipient_id)
+        if (known := self.names.cached_lately(*ids)) is not None:
+            sender, recipient = known
+        else:
+            agents = await self.names.find_by_id(ids, max_age=NAMES_MAX_AGE)
+            if delivery.sender_id not in agents:
+                raise HandlerError("The sender was removed while its message waited.")
+            sender, recipient = agents[delivery.sender_id], agents.get(delivery.recipient_id, station.agent)
+        passing = Passing(self.forwarding, run) if delivery.kind is Kind.CONVERSATION else None
+        parts = self.parts.sender(delivery)
         context = make_context(delivery, sender, recipient, asker=run.asker, passing=passing, parts=parts)
-        has_attended = await self._attend(delivery, station)
+        has_attended = delivery.kind is Kind.INVITATION and await self._attend(delivery, station)
         try:
             run.handler, payload = open_for(station.handlers, delivery, self.decoder)
         except UnreadableError:
@@ -273,12 +276,15 @@ class Runs(Service):
             raise
         if run.asker is not None and run.handler.on_abandoned == "cancel":
             run.asker.follow()
-        async with parts or contextlib.nullcontext():
-            return await run_handler(run.handler, payload, context, timeout=self._limit(run), threads=self.threads)
+        limit = self._limit(run)
+        if parts is None:
+            return await run_handler(run.handler, payload, context, timeout=limit, threads=self.threads)
+        async with parts:
+            return await run_handler(run.handler, payload, context, timeout=limit, threads=self.threads)
 
     async def _attend(self, delivery: ClaimedDelivery, station: Station) -> bool:
         """Take up an invitation, if the agent's turn handler takes up all of them."""
-        turns = self.claims.stations.of(station.agent, Kind.TURN) if delivery.kind is Kind.INVITATION else None
+        turns = self.claims.stations.of(station.agent, Kind.TURN)
         if turns is None or not turns.handlers.attends:
             return False
         name = f"message {delivery.message_id}"

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
 from ..config import MessagingConfig
 from ..exceptions import AgentMessagingError, NoHandlerRegisteredError, TimeoutError
@@ -19,7 +19,7 @@ from ..models import HandlerContext, Kind
 from ..single_flight import SingleFlight
 from ..storage.ports import Presence, ProcessStore, Service
 from . import services
-from .names import NAMES_MAX_AGE, AgentName, Names
+from .names import CACHE_LIMIT, NAMES_MAX_AGE, AgentName, Names
 from .neighbours import MAX_AGE, Neighbours
 from .trouble import Trouble
 
@@ -58,6 +58,10 @@ class Serving(services.Service, Listener):
         self.invoke = settings.auto_invoke_handlers
         self.concurrency = settings.handler_concurrency
         self._followers: list[Callable[[], None]] = []
+        self._found: dict[tuple[str, Kind], Handlers | None] = {}
+        """What `find_handlers` has found, by agent id and kind, since anything has changed."""
+        self._found_in = (0, 0)
+        """The versions of the two registries in which that was found."""
         self.everyone = False
         self.adopted: set[str] = set()
         """External ids of the bare handlers' agents: registered through this SDK object, or named by `serve`."""
@@ -80,10 +84,17 @@ class Serving(services.Service, Listener):
         self._followers.append(follower)
 
     def _changed(self) -> None:
+        self._found.clear()
         for follower in self._followers:
             follower()
 
     # --- here ---------------------------------------------------------------------------------------------------------
+
+    def adopt(self, external_ids: Collection[str], *, everyone: bool) -> None:
+        """The bare handlers of this process are to serve these agents too, once that is published."""
+        self.adopted |= set(external_ids)
+        self.everyone = self.everyone or everyone
+        self._found.clear()
 
     async def start(self) -> None:
         """Publish what is served and follow the registries."""
@@ -107,6 +118,17 @@ class Serving(services.Service, Listener):
 
     def find_handlers(self, agent: AgentName, kind: Kind) -> Handlers | None:
         """The handlers that serve the agent here: its own in this SDK object, its own global ones, or the bare ones."""
+        versions = (self.own.version, global_registry.version)  # read before the handlers: they change in any thread
+        if versions != self._found_in or len(self._found) >= CACHE_LIMIT:
+            self._found.clear()
+            self._found_in = versions
+        key = (agent.id, kind)
+        if key in self._found:
+            return self._found[key]
+        found = self._found[key] = self._find_handlers(agent, kind)
+        return found
+
+    def _find_handlers(self, agent: AgentName, kind: Kind) -> Handlers | None:
         context = CONTEXT_OF_KIND[kind]
         own = self._own_handlers(agent.external_id, context)
         if own is not None:
@@ -238,13 +260,17 @@ class Serving(services.Service, Listener):
             return True
         return self.neighbours.serves(agent, kind) if live_only else self.neighbours.serves_recently(agent, kind)
 
+    def are_served(self, agents: Iterable[AgentName], kind: Kind) -> bool:
+        """Whether somebody serves each of them, as far as is known here."""
+        return all(self.is_served(agent, kind) for agent in agents)
+
     async def require_served(self, agents: Sequence[AgentName], kind: Kind) -> None:
         """Check that somebody serves each of them.
 
         Raises:
             NoHandlerRegisteredError: Nobody does; names them.
         """
-        if all(self.is_served(agent, kind) for agent in agents):
+        if self.are_served(agents, kind):
             return
         await self.neighbours.read()
         unserved = tuple(agent.external_id for agent in agents if not self.is_served(agent, kind))

@@ -30,6 +30,8 @@ class Station:
     limit: int
     run_limit: float
     """Seconds that a run of any of them may take."""
+    is_ordered: bool = True
+    """Whether a lane has one run at a time."""
     running: int = 0
     """Slots in use, reserved ones among them."""
     lanes: dict[str, int] = field(default_factory=dict)
@@ -48,11 +50,6 @@ class Station:
     def free(self) -> int:
         """Slots free for another run."""
         return self.limit - self.running
-
-    @property
-    def is_ordered(self) -> bool:
-        """Whether a lane has one run at a time."""
-        return self.handlers.ordered
 
     @property
     def is_hungry(self) -> bool:
@@ -167,12 +164,14 @@ class Stations:
             if station is not None:
                 station.is_served = False
             return None
-        if station is None:
-            station = self._known[agent.id, kind] = Station(agent, kind, self, handlers, 0, 0.0)
+        if station is None or station.handlers is not handlers:
+            if station is None:
+                station = self._known[agent.id, kind] = Station(agent, kind, self, handlers, 0, 0.0)
+            station.handlers = handlers
+            station.limit = handlers.concurrency or self.concurrency
+            station.run_limit = handlers.limit(self.timeout)
+            station.is_ordered = handlers.ordered
         station.is_served = True
-        station.handlers = handlers
-        station.limit = handlers.concurrency or self.concurrency
-        station.run_limit = handlers.limit(self.timeout)
         return station
 
     # --- facts they are told of ---------------------------------------------------------------------------------------

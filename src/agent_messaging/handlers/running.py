@@ -81,7 +81,7 @@ def make_context(
         thread=delivery.thread or None,
         asker=asker,
         topic=delivery.topic,
-        passing=passing if delivery.kind is Kind.CONVERSATION else None,
+        passing=passing,
         parts=parts,
     )
 

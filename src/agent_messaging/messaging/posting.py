@@ -87,6 +87,9 @@ async def enter(calls: Sequence[Call]) -> None:
     Cancelled, it has entered none of them.
     """
     first = calls[0]
+    if len(calls) == 1 and first.engine.outbox.locks.is_free(first.sender_id) and first.prepare_now():
+        first.enter()
+        return
     async with first.engine.outbox.locks.of(first.sender_id):
         if len(calls) == 1:
             await first.prepare()
@@ -111,6 +114,23 @@ class Call:
     on_entered: Callable[[AgentName, Sequence[AgentName]], None] | None
     _prepared: _Prepared | AgentMessagingError | None = None
     _stored: asyncio.Future[AppendOutcome] | None = None
+
+    def prepare_now(self) -> bool:
+        """Prepare without asking the store. Returns whether all that is needed is known here."""
+        names, settings = self.engine.names, self.settings
+        sender, targets = names.cached(self.sender_id), names.cached_all(self.recipient_ids)
+        if sender is None or targets is None:
+            return False
+        if not settings.cross_organization and any(
+            target.organization_id != sender.organization_id for target in targets
+        ):
+            return False
+        group = self.make_group(sender, targets)
+        if self.require_handler and not self.engine.serving.are_served(targets, group.kind):
+            return False
+        self._stored = None
+        self._prepared = _Prepared(sender, targets, group, None)
+        return True
 
     async def prepare(self) -> None:
         """Look up what the group needs. An error is kept for `finish`."""

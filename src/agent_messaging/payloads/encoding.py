@@ -293,7 +293,8 @@ def _too_big(limit_bytes: int, what: str) -> _Refusal:
 
 def checksum(content: str, metadata: str | None) -> int:
     """Return the crc32 stored beside content and metadata: the stores themselves do not notice a flipped byte."""
-    return zlib.crc32((metadata or "").encode(), zlib.crc32(content.encode() + b"\0"))
+    of_content = zlib.crc32(content.encode() + b"\0")
+    return zlib.crc32(metadata.encode(), of_content) if metadata else of_content
 
 
 def fingerprint(recipients: Iterable[str], content: str, metadata: str | None, **options: object) -> str:
