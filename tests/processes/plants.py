@@ -301,7 +301,7 @@ def premature(store: ports.Store) -> ports.Store:
     """Each run is told at once that its asker has gone."""
 
     async def wait(asker: abandonment.Abandonment) -> None:
-        asker._left.set()
+        asker._has_left = True
 
     abandonment.Abandonment.wait_until_left = wait  # type: ignore[method-assign, assignment]
     return store
@@ -324,26 +324,26 @@ class _Hiding(Passing):
 
 def impatient(store: ports.Store) -> ports.Store:
     """Askers give up at half their time."""
-    wait_for_end = asking.Ask.wait_for_end
+    wait = asking.Ask.wait
 
-    async def give_up_early(ask: asking.Ask, answer: Any) -> Any:
+    async def give_up_early(ask: asking.Ask, answer: Any, **options: Any) -> Any:
         ask.deadline -= ask.timeout / 2
-        return await wait_for_end(ask, answer)
+        return await wait(ask, answer, **options)
 
-    asking.Ask.wait_for_end = give_up_early  # type: ignore[method-assign, assignment]
+    asking.Ask.wait = give_up_early  # type: ignore[method-assign, assignment]
     return store
 
 
 def belated(store: ports.Store) -> ports.Store:
     """Askers are told that their time is over a second too late."""
     asking.GIVING_UP = 5.0
-    wait_for_end = asking.Ask.wait_for_end
+    wait = asking.Ask.wait
 
-    async def give_up_late(ask: asking.Ask, answer: Any) -> Any:
+    async def give_up_late(ask: asking.Ask, answer: Any, **options: Any) -> Any:
         ask.deadline += 1.0
-        return await wait_for_end(ask, answer)
+        return await wait(ask, answer, **options)
 
-    asking.Ask.wait_for_end = give_up_late  # type: ignore[method-assign, assignment]
+    asking.Ask.wait = give_up_late  # type: ignore[method-assign, assignment]
     return store
 
 

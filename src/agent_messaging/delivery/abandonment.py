@@ -1,7 +1,8 @@
 """A run learns that nobody waits for its answer any more: its asker gave up, or is gone.
 
 The row of the ask says so. It is looked at with those of the asks that callers here wait for, so a ring or a poll costs
-one look for all of them. A run that ends within a second, and does not want to know, costs nothing.
+one look for all of them. A run that ends within a second, and does not want to know, costs nothing but a place in a
+list.
 """
 
 from __future__ import annotations
@@ -12,28 +13,71 @@ from collections.abc import Callable
 
 from ..exceptions import AgentNotFoundError, EventLoopError, NotInitializedError
 from ..models import AskState
-from .asks import AskOutcome, Asks
+from .asks import AskOutcome
+from .waiting import Waiters
 
 FOLLOW_AFTER = 1.0
 """Seconds after which a run is told also if it did not ask: its handler may look once, at its end."""
 
 
-class Abandonment:
-    """Whether the asker of one run waits. See `models.Asker`.
+class Abandonments:
+    """The runs of asks of one SDK object that are at work, and one timer for all of them.
 
     Args:
-        on_left: Called when it does not wait any more; True: the ask itself is gone, with its agent.
+        asks: In which callers, and runs that want to know, wait for the ends of asks.
     """
 
-    def __init__(self, asks: Asks, ask_id: str, on_left: Callable[[bool], None]) -> None:
-        self._waiters = asks.waiters
+    def __init__(self, asks: Waiters[str, AskOutcome]) -> None:
+        self.asks = asks
+        self._young: dict[Abandonment, float] = {}
+        """Those that nobody has asked yet, with the time of the loop at which they are told all the same; the oldest
+        first."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, ask_id: str, on_left: Callable[[bool], None]) -> Abandonment:
+        """Begin to watch the asker of one run.
+
+        Args:
+            on_left: Called when it does not wait any more; True: the ask itself is gone, with its agent.
+        """
+        loop = asyncio.get_running_loop()
+        one = Abandonment(self, ask_id, on_left, loop)
+        self._young[one] = due_at = loop.time() + FOLLOW_AFTER
+        if self._timer is None:
+            self._timer = loop.call_at(due_at, self._look, loop)
+        return one
+
+    def forget(self, one: Abandonment) -> None:
+        """It has ended, or is told already."""
+        self._young.pop(one, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        for one, due_at in [*self._young.items()]:
+            if due_at > now:
+                self._timer = loop.call_at(due_at, self._look, loop)
+                return
+            one.want()
+
+
+class Abandonment:
+    """Whether the asker of one run waits. See `models.Asker`."""
+
+    __slots__ = ("_all", "_ask_id", "_following", "_has_left", "_is_wanted", "_left", "_loop", "_on_left")
+
+    def __init__(
+        self, all: Abandonments, ask_id: str, on_left: Callable[[bool], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._all = all
         self._ask_id = ask_id
         self._on_left = on_left
-        self._loop = asyncio.get_running_loop()
-        self._left = asyncio.Event()
+        self._loop = loop
+        self._has_left = False
+        self._left: asyncio.Event | None = None
+        """Set when it has left; made for the first who waits for that."""
         self._following: contextlib.ExitStack | None = None
         self._is_wanted = False
-        self._timer = self._loop.call_later(FOLLOW_AFTER, self._want)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # a copy of a context, in another process perhaps, is about no run
@@ -43,11 +87,11 @@ class Abandonment:
         """Whether nobody waits for the answer, as last seen. May be read in any thread."""
         if not self._is_wanted:
             if asyncio._get_running_loop() is self._loop:
-                self._want()
+                self.want()
             else:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
-                    self._loop.call_soon_threadsafe(self._want)
-        return self._left.is_set()
+                    self._loop.call_soon_threadsafe(self.want)
+        return self._has_left
 
     async def wait_until_left(self) -> None:
         """Wait until nobody waits for the answer.
@@ -60,7 +104,11 @@ class Abandonment:
                 "wait_abandoned() belongs to the event loop of the SDK. Let a plain function, which runs in a thread, "
                 "read context.is_abandoned between two steps of its work."
             )
-        self._want()
+        self.want()
+        if self._left is None:
+            self._left = asyncio.Event()
+            if self._has_left:
+                self._left.set()
         await self._left.wait()
 
     def follow(self) -> None:
@@ -68,21 +116,22 @@ class Abandonment:
         if self._following is None:
             self._following = contextlib.ExitStack()
             with contextlib.suppress(NotInitializedError):  # the SDK is closed, which ends the run
-                self._following.enter_context(self._waiters.expect(self._ask_id)).add_done_callback(self._ended)
+                self._following.enter_context(self._all.asks.expect(self._ask_id)).add_done_callback(self._ended)
+
+    def want(self) -> None:
+        """Look now, and be told of its end."""
+        if not self._is_wanted:
+            self._is_wanted = True
+            self._all.forget(self)
+            self.follow()
+            self._all.asks.hint([self._ask_id])
 
     def close(self) -> None:
         """The run has ended."""
         self._is_wanted = True
-        self._timer.cancel()
+        self._all.forget(self)
         if self._following is not None:
             self._following.close()
-
-    def _want(self) -> None:
-        if not self._is_wanted:
-            self._is_wanted = True
-            self._timer.cancel()
-            self.follow()
-            self._waiters.hint([self._ask_id])
 
     def _ended(self, ask: asyncio.Future[AskOutcome]) -> None:
         if ask.cancelled():
@@ -90,5 +139,7 @@ class Abandonment:
         error = ask.exception()
         is_gone = isinstance(error, AgentNotFoundError)
         if is_gone or (error is None and ask.result().state is not AskState.REPLIED):
-            self._left.set()
+            self._has_left = True
+            if self._left is not None:
+                self._left.set()
             self._on_left(is_gone)

@@ -163,16 +163,20 @@ class Announcer:
 
     def _tell_askers(self, endings: Sequence[Ending], ended_asks: Collection[EndedAsk]) -> None:
         ended = {ask.ask_id: ask for ask in ended_asks}
+        doubtful = list[str]()
         for settlement, delivery in endings:
+            ask = None
             if settlement.answer is not None:
                 ask = ended.get(delivery.message_id)
-                is_answered = ask is not None and ask.state is AskState.REPLIED
-                self.lots.asks.wrote(
-                    settlement.answer.message_id, ended.pop(delivery.message_id) if is_answered else None
-                )
-            if delivery.ask_timeout is not None:
-                # The answer to a repeat may not say what the lost one did.
-                self.lots.asks.waiters.hint([delivery.message_id])
+                if ask is not None:
+                    if ask.state is AskState.REPLIED:
+                        del ended[delivery.message_id]
+                    else:
+                        ask = None
+                self.lots.asks.wrote(settlement.answer.message_id, ask)
+            if ask is None and delivery.ask_timeout is not None:
+                doubtful.append(delivery.message_id)  # the answer to a repeat may not say what the lost one did
+        self.lots.asks.waiters.hint(doubtful)
         self.lots.asks.ended(ended.values())
 
     def claimed(self, lease: float) -> None:

@@ -7,9 +7,8 @@ process ends an ask, its asker is told without a look at the store.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from ..single_flight import SingleFlight
 from ..storage.batches import pages
 from ..storage.ports import AnswerRow, AskRow, EndedAsk, SessionStore
 from .again import Again
+from .deadlines import Deadlines
 from .locks import Locks
 from .retry import describe
 from .services import Service
@@ -32,6 +32,10 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 AT_ONCE = 1_000
 """Asks ended by one call to the store."""
+
+
+Written = tuple[str, str | None, int, Any]
+"""Content, metadata, checksum, and the type of which it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,10 @@ class Asks(Service):
     def __init__(self, sessions: SessionStore) -> None:
         self.sessions = sessions
         self.waiters = Waiters[str, AskOutcome](self._find, _gone)
-        self._written: dict[str, AskOutcome] = {}
-        """Messages on their way into the store from here, as the answers that they may be, by their ids."""
+        self._written: dict[str, Written] = {}
+        """Messages on their way into the store from here, which may be answers, by their ids."""
+        self.deadlines = Deadlines()
+        """Those of the callers."""
         self._abandoned: set[str] = set()
         """The asks among them whose callers have gone."""
         self._given_up: dict[str, asyncio.Future[AskOutcome | None]] = {}
@@ -80,19 +86,20 @@ class Asks(Service):
 
     def writes(self, message_id: str, content: str, metadata: str | None, checksum: int, annotation: Any) -> None:
         """This message, which may answer an ask, is on its way into the store."""
-        answer = AnswerRow(message_id, content, metadata, checksum)
-        self._written[message_id] = AskOutcome("", AskState.REPLIED, answer, annotation=annotation)
+        self._written[message_id] = (content, metadata, checksum, annotation)
 
     def wrote(self, message_id: str, ended: EndedAsk | None) -> None:
         """The message is stored, or was refused, or nobody knows; `ended` is the ask that it answered."""
-        outcome = self._written.pop(message_id, None)
+        written = self._written.pop(message_id, None)
         if message_id in self._abandoned:
             self._abandoned.discard(message_id)
             self.give_up(message_id)
         if ended is None or not len(self.waiters):
             return
-        if outcome is not None and ended.state is AskState.REPLIED:
-            self.waiters.tell(ended.ask_id, replace(outcome, ask_id=ended.ask_id))
+        if written is not None and ended.state is AskState.REPLIED:
+            content, metadata, sum_, annotation = written
+            answer = AnswerRow(message_id, content, metadata, sum_)
+            self.waiters.tell(ended.ask_id, AskOutcome(ended.ask_id, ended.state, answer, annotation=annotation))
         else:
             self.waiters.hint([ended.ask_id])
 
@@ -106,19 +113,11 @@ class Asks(Service):
 
     # --- ending -------------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def ending_at(self, ask_id: str, deadline: float) -> Iterator[None]:
-        """Within, end the ask as timed out at this time of the loop, unless it has ended, and tell its waiters how.
+    def time_out(self, ask_id: str) -> None:
+        """End a stored ask as timed out, unless it has ended, and tell its waiters how.
 
         Asks that time out in the same instant are one call to the store, and their callers are woken after it.
         """
-        timer = asyncio.get_running_loop().call_at(deadline, self._time_out, ask_id)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _time_out(self, ask_id: str) -> None:
         self._close(ask_id, AskState.TIMED_OUT).add_done_callback(partial(self._closed, ask_id))
 
     def cancel(self, ask_id: str) -> None:
@@ -216,7 +215,7 @@ class Asks(Service):
         """The outcome as the row has it, with the type of an answer that was made here and has just been stored."""
         written = None if row.answer is None else self._written.get(row.answer.message_id)
         outcome = outcome_of(row)
-        return outcome if written is None else replace(outcome, annotation=written.annotation)
+        return outcome if written is None else replace(outcome, annotation=written[-1])
 
 
 def outcome_of(row: AskRow) -> AskOutcome:

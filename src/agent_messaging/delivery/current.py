@@ -109,12 +109,16 @@ def current_run(stations: Stations) -> Run | None:
     return run if isinstance(run, Run) and run.station.board is stations else None
 
 
-@contextlib.contextmanager
-def waiting(run: Run | None) -> Iterator[None]:
+_OUTSIDE = contextlib.nullcontext()
+
+
+def waiting(run: Run | None) -> contextlib.AbstractContextManager[None]:
     """Within, the run waits for somebody, as the store knows too: it does not hold its lane."""
-    if run is None:
-        yield
-        return
+    return _OUTSIDE if run is None else _waiting(run)
+
+
+@contextlib.contextmanager
+def _waiting(run: Run) -> Iterator[None]:
     run.begin_waiting()
     try:
         yield

@@ -22,7 +22,7 @@ from ..payloads import Decoder, annotation_of, checksum, encode
 from ..records import dataclass
 from ..single_flight import SingleFlight
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
-from .abandonment import Abandonment
+from .abandonment import Abandonments
 from .asks import Asks
 from .background import Background
 from .claims import STOPPED, Claims
@@ -69,6 +69,7 @@ class Runs(Service):
         self.claims = claims
         self.names = reach.forwarding.names
         self.asks = reach.asks
+        self.abandonments = Abandonments(reach.asks.waiters)
         self.forwarding = reach.forwarding
         self.parts = reach.parts
         self.turns = turns
@@ -179,7 +180,7 @@ class Runs(Service):
         delivery = run.delivery
         task = asyncio.current_task()
         if delivery.ask_timeout is not None and task is not None:
-            run.asker = Abandonment(self.asks, delivery.message_id, partial(_give_up, run, task))
+            run.asker = self.abandonments.watch(delivery.message_id, partial(_give_up, run, task))
         if delivery.kind is Kind.TURN:
             return await self._take_turn(run)
         try:

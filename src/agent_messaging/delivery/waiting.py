@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from ..exceptions import NotInitializedError
@@ -69,8 +69,9 @@ class Waiters(Service, Generic[K, R]):
                     future.result()  # raises what the first that failed has raised
             return {id: future.result() for id, future in mine.items()}
 
-    @contextlib.contextmanager
-    def expect(self, id: K, *, about: Hashable = None, is_stored: bool = True) -> Iterator[asyncio.Future[R]]:
+    def expect(
+        self, id: K, *, about: Hashable = None, is_stored: bool = True
+    ) -> contextlib.AbstractContextManager[asyncio.Future[R], None]:
         """Register within. The caller looks first itself, or knows that nothing can have happened yet.
 
         Args:
@@ -78,27 +79,35 @@ class Waiters(Service, Generic[K, R]):
             about: What else a hint may name it by.
             is_stored: False: the row does not exist yet, and nobody looks before `stored`.
         """
+        return _Expectation(self, id, about, is_stored)
+
+    def enter(self, id: K, about: Hashable, is_stored: bool) -> asyncio.Future[R]:
+        """Register; see `expect`."""
         self.check_open()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._futures.setdefault(id, []).append(future)
+        if (waiting := self._futures.get(id)) is None:
+            self._futures[id] = [future]
+        else:
+            waiting.append(future)
         if about is not None:
             self._about.setdefault(about, []).append(id)
         if not is_stored:
             self._early[id] = False
-        try:
-            yield future
-        finally:
-            future.cancel()
-            self._early.pop(id, None)
-            waiting = self._futures[id]
-            waiting.remove(future)
-            if not waiting:
-                del self._futures[id]
-            if about is not None:
-                ids = self._about[about]
-                ids.remove(id)
-                if not ids:
-                    del self._about[about]
+        return future
+
+    def leave(self, id: K, about: Hashable, future: asyncio.Future[R]) -> None:
+        """Wait no more; see `expect`."""
+        future.cancel()
+        self._early.pop(id, None)
+        waiting = self._futures[id]
+        waiting.remove(future)
+        if not waiting:
+            del self._futures[id]
+        if about is not None:
+            ids = self._about[about]
+            ids.remove(id)
+            if not ids:
+                del self._about[about]
 
     def check_open(self) -> None:
         """Refuse to wait after the end: nobody would look any more.
@@ -163,9 +172,32 @@ class Waiters(Service, Generic[K, R]):
         await self._check(ids)
 
     async def _check(self, ids: Collection[K]) -> None:
+        if not ids:
+            return
         for id in self._early.keys() & set(ids):
             self._early[id] = True
         wanted = [id for id in ids if id in self._futures and id not in self._early]  # others have left meanwhile
         for page in pages(wanted, PAGE):
             for id, result in (await self.find(page)).items():
                 self.tell(id, result)
+
+
+class _Expectation(Generic[K, R]):
+    """What `Waiters.expect` returns. A class, because each waiting caller has one: a generator takes five times as much
+    memory."""
+
+    __slots__ = ("_about", "_future", "_id", "_is_stored", "_waiters")
+
+    def __init__(self, waiters: Waiters[K, R], id: K, about: Hashable, is_stored: bool) -> None:
+        self._waiters = waiters
+        self._id = id
+        self._about = about
+        self._is_stored = is_stored
+        self._future: asyncio.Future[R]
+
+    def __enter__(self) -> asyncio.Future[R]:
+        self._future = self._waiters.enter(self._id, self._about, self._is_stored)
+        return self._future
+
+    def __exit__(self, *_: object) -> None:
+        self._waiters.leave(self._id, self._about, self._future)

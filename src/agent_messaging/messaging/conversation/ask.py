@@ -6,6 +6,8 @@ import asyncio
 import builtins
 import contextlib
 from collections.abc import Awaitable
+from dataclasses import field
+from functools import partial
 from typing import Any, NoReturn
 
 from ...bodies import open_as, open_body
@@ -39,7 +41,7 @@ LOOK_AGAIN = 0.5
 have ended."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ask:
     """A call of `send_and_wait`."""
 
@@ -53,37 +55,57 @@ class Ask:
     """The call that stores it, where `ask_all` has entered it together with others."""
     stored_id: str | None = None
     """The id of the ask, once it is stored: another than that of the draft if this repeats an earlier call."""
-
-    async def run(self, *, wait_for_session: bool) -> AskOutcome:
-        """Store the ask and wait for its end: by its deadline, or half a second later where the store does not answer.
-
-        See `Conversation.send_and_wait` for what it raises.
-        """
-        with self.expect() as answer:
-            return await self.wait(answer, wait_for_session=wait_for_session)
+    _limit: asyncio.Timeout = field(default_factory=partial(asyncio.Timeout, None))
+    """Cancels the call, a little after its deadline. It is armed then."""
+    _is_waiting: bool = False
+    """It is stored, and the answer is waited for."""
+    _is_due: bool = False
+    """Its deadline has come."""
 
     def expect(self) -> contextlib.AbstractContextManager[asyncio.Future[AskOutcome]]:
         """Register for the answer within, before the ask is stored."""
         return self.engine.asks.waiters.expect(self.draft.message_id, is_stored=False)
 
     async def wait(self, answer: asyncio.Future[AskOutcome], *, wait_for_session: bool = False) -> AskOutcome:
-        """Store the ask, and wait for its end; see `run`."""
+        """Store the ask and wait for its end: by its deadline, or half a second later where the store does not answer.
+
+        At the deadline the ask is ended, unless it was answered in that instant.
+
+        See `Conversation.send_and_wait` for what it raises.
+        """
+        asks = self.engine.asks
+        tick = asks.deadlines.add(self, self.deadline)
         try:
-            async with asyncio.timeout_at(self.deadline + GIVING_UP):
+            async with self._limit:
                 try:
                     self.stored_id = await (self.post_in_order() if wait_for_session else self.post())
                     if self.stored_id != self.draft.message_id:
                         return await self.join(self.stored_id)
-                    self.engine.asks.waiters.stored(self.draft.message_id)
-                    return await self.wait_for_end(answer)
-                except BaseException:
+                    asks.waiters.stored(self.stored_id)
+                    with waiting(current_run(self.engine.stations)):
+                        self._is_waiting = True
+                        if self._is_due:
+                            asks.time_out(self.stored_id)
+                        return await answer
+                except BaseException as error:
                     if self.draft.idempotency_key is None:
                         self.give_up()
+                    if self._is_waiting and isinstance(error, DatabaseError | OutcomeUnknownError):
+                        raise self.unknown() from error
                     raise
         except builtins.TimeoutError as error:
             if isinstance(error, AgentMessagingError):
                 raise
             raise self.unknown() from error
+        finally:
+            asks.deadlines.discard(self, tick)
+
+    def fall_due(self) -> None:
+        """Its deadline has come."""
+        self._is_due = True
+        self._limit.reschedule(self.deadline + GIVING_UP)
+        if self._is_waiting:
+            self.engine.asks.time_out(self.draft.message_id)
 
     def stop(self) -> bool:
         """End the ask in the store, unless it has ended: `wait` then says how. False if it is not stored yet."""
@@ -163,16 +185,7 @@ class Ask:
         except AgentNotFoundError:
             pass  # the next try says who is gone
 
-    # --- waiting ------------------------------------------------------------------------------------------------------
-
-    async def wait_for_end(self, answer: asyncio.Future[AskOutcome]) -> AskOutcome:
-        """Wait for the answer; at the deadline the ask is ended, unless it was answered in that instant."""
-        run = current_run(self.engine.stations)
-        with waiting(run), self.engine.asks.ending_at(self.draft.message_id, self.deadline):
-            try:
-                return await answer
-            except (DatabaseError, OutcomeUnknownError) as error:
-                raise self.unknown() from error
+    # --- joining ------------------------------------------------------------------------------------------------------
 
     async def join(self, ask_id: str) -> AskOutcome:
         """Wait for the end of the ask that an earlier call under this key has stored; at the deadline leave it open.

@@ -130,7 +130,8 @@ class ConversationQuestions(ConversationCalls[T]):
             idempotency_key=idempotency_key,
             require_handler=require_handler,
         )
-        outcome = await ask.run(wait_for_session=wait_for_session)
+        with ask.expect() as answer:
+            outcome = await ask.wait(answer, wait_for_session=wait_for_session)
         return ask.open(outcome, response_type, self.payload_type())
 
     @overload
