@@ -39,7 +39,6 @@ ONE_SIDED = {
         "claim_take": "the same",
         "append_insert_asks": "PostgreSQL inserts all that a call with conversations stores in one statement",
         "append_insert_notices": "the same",
-        "answers_find": "one writer: looks first, then writes what is decided",
         "asks_end": "one writer: what is to end is found first, so that one statement ends all",
         "asks_find_claimed": "the same",
         "asks_find_failed": "PostgreSQL finds and ends them in one statement",

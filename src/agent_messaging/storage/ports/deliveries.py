@@ -297,13 +297,21 @@ class Settling(StrEnum):
     @property
     def event(self) -> str | None:
         """The entry that it leaves in the delivery's log; DONE leaves none."""
-        return {Settling.DONE: None, Settling.RETRY: "failed"}.get(self, self.value)
+        return _EVENTS[self]
 
     @property
     def state(self) -> DeliveryState:
         """Where it puts the delivery."""
-        ends = self in (Settling.DONE, Settling.DEAD)
-        return DeliveryState(self.value) if ends else DeliveryState.QUEUED
+        return _STATES[self]
+
+
+_EVENTS = {Settling.DONE: None, Settling.RETRY: "failed", Settling.DEAD: "dead", Settling.RETURNED: "returned"}
+_STATES = {
+    Settling.DONE: DeliveryState.DONE,
+    Settling.RETRY: DeliveryState.QUEUED,
+    Settling.DEAD: DeliveryState.DEAD,
+    Settling.RETURNED: DeliveryState.QUEUED,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,10 +143,7 @@ class Append:
         if planned:
             seqs = {message[0]: first + number for number, message in enumerate(messages)}
             pairs.store(self.connection, planned, seqs, self.owner, self.instant)
-        rows = self._delivery_rows(accepted, first)
-        parameters = {"rows": encode(rows), "owner": self.owner, "at": self.instant.at}
-        self.connection.execute(_SQL["append_insert_deliveries"], parameters)
-        file(self.connection, first, first + len(messages) - 1)
+        store_deliveries(self.connection, first, self._delivery_rows(accepted, first), self.owner, self.instant)
         keys = [
             (*key, group.fingerprint, [delivery.message_id for delivery in group.deliveries])
             for group, _, _ in accepted
@@ -164,36 +161,33 @@ class Append:
             is_done = plan is not None and plan.is_done
             wait = 0 if is_done or group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
             left = None if group.expires_in is None else int(group.expires_in * _SECOND)
-            # Left out for other kinds, which are to cost nothing more.
-            born: tuple[object, ...] = ()
+            # Left out of the others, which are to cost nothing more.
+            rare: tuple[object, ...] = ()
             if plan is not None:
-                born = (group.ask_timeout, 1 if is_done else None, plan.thread, plan.session_id)
+                rare = (wait or None, left, group.ask_timeout, 1 if is_done else None, plan.thread)
+            elif wait or left is not None:
+                rare = (wait or None, left)
+            until = now + int(claim_limit(group.run_limit, group.ask_timeout) * _SECOND)
             for delivery in group.deliveries:
-                until = None
+                is_claimed = False
                 if not wait and not is_done:
                     lane = _lane(group, delivery)
                     if delivery.claim and lane not in busy:
-                        until = now + int(claim_limit(group.run_limit, group.ask_timeout) * _SECOND)
+                        is_claimed = True
                         outcome.claims[delivery.message_id] = Claim(seq, 1, 1)
                     busy.add(lane)
-                rows.append(
-                    (
-                        seq,
-                        delivery.recipient_id,
-                        group.kind,
-                        group.sender_id,
-                        group.max_attempts,
-                        now + wait if wait else 0,
-                        at + wait if wait else None,
-                        now + wait,
-                        None if left is None else now + left,
-                        None if left is None else at + left,
-                        until,
-                        *born,
-                    )
-                )
+                rows.append((group.max_attempts, until if is_claimed else None, *rare))
                 seq += 1
         return rows
+
+
+def store_deliveries(
+    connection: apsw.Connection, first: int, rows: Sequence[tuple[object, ...]], owner: str, instant: Instant
+) -> None:
+    """Store the deliveries of messages that are stored, from `first` on; see append_insert_deliveries for the rows."""
+    parameters = {"first": first, "rows": encode(rows), "owner": owner, "now": instant.due, "at": instant.at}
+    connection.execute(_SQL["append_insert_deliveries"], parameters)
+    file(connection, first, first + len(rows) - 1)
 
 
 def _pieces(messages: list[Message]) -> Iterator[list[Message]]:

@@ -113,9 +113,6 @@ def store(
             new_asks.append(
                 (
                     seq,
-                    plan.session_id,
-                    plan.sender_id,
-                    plan.recipient_id,
                     plan.ask.within,
                     plan.ask.taken_within,
                     int(group.idempotency_key is not None),

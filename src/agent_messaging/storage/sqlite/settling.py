@@ -16,13 +16,12 @@ from ...records import dataclass
 from ..ports import EndedAsk, NewAnswer, Settlement, Settling
 from ..sql import Queries
 from . import asks
+from .append import store_deliveries
 from .clock import Instant
 from .engine import fetch
-from .filing import file
 from .rows import encode
 
 _SQL = Queries(__package__, "deliveries")
-_ASKS = Queries(__package__, "asks")
 _SECOND = 1_000_000
 
 
@@ -41,10 +40,13 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
     ended = Ended()
     if not settlements:
         return ended
-    seqs = encode([settlement.claim.seq for settlement in settlements])
-    found = {row[0]: row for row in fetch(connection, _SQL["settle_find"], {"seqs": seqs})}
-    rows = []
-    answers: list[tuple[int, NewAnswer, bool]] = []
+    wanted = [(one.claim.seq, None if one.answer is None else one.answer.message_id) for one in settlements]
+    found = {}
+    answered = {}
+    for row in fetch(connection, _SQL["settle_find"], {"rows": encode(wanted), "now": instant.due}):
+        *found[row[0]], answered[row[0]] = row
+    rows: list[tuple[Any, ...]] = []
+    answers: list[tuple[int, NewAnswer, bool, list[Any]]] = []
     returned: list[int] = []
     failed_before: list[int] = []
     for settlement in settlements:
@@ -53,12 +55,16 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
             ended.moved.append(False)
             continue
         seq, state, token, origin, event, is_ask = row
-        target, note = settlement.how.state, settlement.how.event
+        how = settlement.how
+        target, note = how.state, how.event
         moves = state == DeliveryState.CLAIMED
         if moves:
-            rows.append(_row(settlement, instant, reads=is_ask and settlement.answer is not None))
-            if is_ask and target is not DeliveryState.DONE:
-                returned.append(seq)
+            if how is Settling.DONE:
+                rows.append((seq, target, 1) if is_ask and settlement.answer is not None else (seq, target))
+            else:
+                rows.append(_row(settlement))
+                if is_ask:
+                    returned.append(seq)
             found[seq] = [seq, target, token, origin, note, is_ask]  # so a second one in this call is a repeat
         elif not _took_effect(note, state, event):
             ended.moved.append(False)
@@ -66,12 +72,12 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
         elif is_ask and target is DeliveryState.DEAD and seq not in returned:
             failed_before.append(seq)
         ended.moved.append(True)
-        if target.is_final and origin is not None:
+        if origin is not None and target is not DeliveryState.QUEUED:
             ended.origins.add(origin)
-        if settlement.answer is not None and settlement.how is Settling.DONE:
-            answers.append((seq, settlement.answer, moves))
+        if settlement.answer is not None and how is Settling.DONE:
+            answers.append((seq, settlement.answer, moves, answered[seq]))
     if rows:
-        connection.execute(_SQL["settle"], {"rows": encode(rows), "at": instant.at})
+        connection.execute(_SQL["settle"], {"rows": encode(rows), "now": instant.due, "at": instant.at})
     if returned:
         failed, origins = asks.follow(connection, returned, instant)
         ended.asks += failed
@@ -91,62 +97,46 @@ def _took_effect(note: str | None, state: str, event: str | None) -> bool:
     return event == note and (note is not None or state == DeliveryState.DONE)
 
 
-def _row(settlement: Settlement, instant: Instant, *, reads: bool) -> tuple[Any, ...]:
-    how, target = settlement.how, settlement.how.state
+def _row(settlement: Settlement) -> tuple[Any, ...]:
+    """One that does not end as done, in the form of settle."""
+    how = settlement.how
     delay = int(settlement.delay * _SECOND) if how is Settling.RETRY else 0
-    return (
-        settlement.claim.seq,
-        target,
-        int(how is Settling.RETURNED),
-        instant.due + delay if delay > 0 else 0,
-        instant.at + delay if delay > 0 else None,
-        instant.due + delay,
-        instant.at if target.is_final else None,
-        how.event,
-        settlement.reason,
-        int(reads and target is DeliveryState.DONE),
-    )
+    uncounted = int(how is Settling.RETURNED)
+    return settlement.claim.seq, how.state, 0, uncounted, delay if delay > 0 else None, how.event, settlement.reason
 
 
 def _answer(
     connection: apsw.Connection,
-    answers: Sequence[tuple[int, NewAnswer, bool]],
+    answers: Sequence[tuple[int, NewAnswer, bool, list[Any]]],
     owner: str,
     instant: Instant,
     ended: Ended,
 ) -> None:
     """Store what the settlements answer, and end the asks that are still open with it.
 
-    An answer comes with the seq of its delivery, and with whether the settlement moved it now. One that did not is a
-    repeat, which stores nothing and only tells again.
+    An answer comes with the seq of its delivery, with whether the settlement moved it now, and with what settle_find
+    says about it. One that did not move is a repeat, which stores nothing and only tells again.
     """
-    wanted = encode([(seq, answer.message_id) for seq, answer, _ in answers])
-    found = fetch(connection, _ASKS["answers_find"], {"rows": wanted, "now": instant.due})
     messages: list[tuple[object, ...]] = []
-    new: list[tuple[int, str, str, str, str, bool]] = []
-    for (seq, answer, moves), row in zip(answers, found, strict=True):
-        ask_id, sender_id, recipient_id, session_id, state, origin, answer_seq, stored_seq, waiters, thread = row
+    deliveries: list[tuple[object, ...]] = []
+    ending: list[tuple[int, int]] = []
+    for seq, answer, moves, row in answers:
+        ask_id, recipient_id, sender_id, session_id, thread, state, origin, answer_seq, stored_seq, waiters = row
         ends = moves and state == AskState.OPEN
         if ends or (stored_seq is not None and stored_seq == answer_seq):
             ended.asks.append(EndedAsk(ask_id, AskState.REPLIED, origin))
         else:
             ended.origins.update(waiters)
         if moves and stored_seq is None:
+            if ends:
+                ending.append((seq, len(messages)))
             head = answer.message_id, Kind.CONVERSATION, sender_id, recipient_id, session_id
             messages.append((*head, answer.content, None, answer.checksum))
-            new.append((seq, sender_id, recipient_id, thread, session_id, ends))
-    if not new:
+            deliveries.append((1, None, None, None, None, int(ends), thread))
+    if not messages:
         return
     connection.execute(_SQL["append_insert_messages"], {"rows": encode(messages), "at": instant.at})
-    first = connection.last_insert_rowid() - len(new) + 1
-    deliveries = []
-    endings: list[asks.Ending] = []
-    for number, (seq, sender_id, recipient_id, thread, session_id, ends) in enumerate(new, first):
-        duty = (number, recipient_id, Kind.CONVERSATION, sender_id, 1, 0, None, instant.due, None, None, None)
-        deliveries.append((*duty, None, int(ends), thread, session_id))
-        if ends:
-            endings.append((seq, AskState.REPLIED, number, None))
-    parameters = {"rows": encode(deliveries), "owner": owner, "at": instant.at}
-    connection.execute(_SQL["append_insert_deliveries"], parameters)
-    file(connection, first, first + len(new) - 1)
+    first = connection.last_insert_rowid() - len(messages) + 1
+    store_deliveries(connection, first, deliveries, owner, instant)
+    endings = [(seq, AskState.REPLIED, first + position, None) for seq, position in ending]
     asks.end_asks(connection, endings, instant)

@@ -109,33 +109,19 @@ select value ->> 0, min(value ->> 1, value ->> 2), max(value ->> 1, value ->> 2)
 from jsonb_each(:rows)
 
 -- name: append_insert_asks
--- :rows are (seq, session, asker, responder, within, taken_within, keyed, timeout in microseconds, seq of the answer if a
--- later group of the call has answered it already).
+-- :rows are (seq of the message, within, taken_within, keyed, timeout in microseconds, seq of the answer if a later group of the
+-- call has answered it already).
 insert into asks (seq, session_id, asker_id, responder_id, within, taken_within, keyed, origin, deadline_due, deadline_at,
   answer_seq, state, ended_at)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, :owner,
-  :now + (value ->> 7), :at + (value ->> 7), value ->> 8, iif(value ->> 8 is null, 'open', 'replied'),
-  iif(value ->> 8 is null, null, :at)
-from jsonb_each(:rows)
+select m.seq, m.session_id, m.sender_id, m.recipient_id, value ->> 1, value ->> 2, value ->> 3, :owner,
+  :now + (value ->> 4), :at + (value ->> 4), value ->> 5, iif(value ->> 5 is null, 'open', 'replied'),
+  iif(value ->> 5 is null, null, :at)
+from jsonb_each(:rows) as new cross join messages as m on m.seq = new.value ->> 0
 
 -- name: append_insert_notices
 -- The third is when it is to be told, where that is later.
 insert into notices (seq, recipient_id, created_due)
 select value ->> 0, value ->> 1, coalesce(value ->> 2, :now) from jsonb_each(:rows)
-
--- name: answers_find
--- For each (seq of a settled delivery, id of its answer): the two agents, the session, the ask, whether the answer is stored
--- already, who waits for it, and the thread.
-select json_group_array(json_array(m.id, d.recipient_id, d.sender_id, m.session_id, a.state, a.origin, a.answer_seq,
-  (select seq from messages where id = wanted.value ->> 1), json((
-    select json_group_array(process_id) from waits
-    where recipient_id = d.sender_id and sender_id = d.recipient_id and (thread is null or thread = d.thread)
-      and is_ended = 0 and (until_due is null or until_due > :now)
-  )), d.thread))
-from jsonb_each(:rows) as wanted
-cross join deliveries as d on d.seq = wanted.value ->> 0
-cross join messages as m on m.seq = d.seq
-left join asks as a on a.seq = d.seq
 
 -- name: asks_end
 -- :rows are (seq, state, seq of the answer, reason).

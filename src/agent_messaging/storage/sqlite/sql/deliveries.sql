@@ -74,17 +74,22 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 from jsonb_each(:rows)
 
 -- name: append_insert_deliveries
--- The last four of a row, left out but for conversations, are the ask's timeout, how it is born (null as a duty, 0 as
--- done, 1 as done and read), the thread, and the session.
-insert into deliveries (seq, recipient_id, kind, sender_id, max_attempts, run_due, run_at, queued_due, expires_due,
-  expires_at, state, token, attempt, owner, claim_until_due, claimed_at, origin, ask_timeout, settled_at, read_at, thread,
-  session_id, filed)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-  value ->> 8, value ->> 9, iif(value ->> 10 is not null, 'claimed', iif(value ->> 12 is null, 'queued', 'done')),
-  value ->> 10 is not null, value ->> 10 is not null, iif(value ->> 10 is null, null, :owner), value ->> 10,
-  iif(value ->> 10 is null, null, :at), :owner, value ->> 11, iif(value ->> 12 is null, null, :at),
-  iif(value ->> 12, :at, null), coalesce(value ->> 13, ''), value ->> 14, 0
-from jsonb_each(:rows)
+-- Of the messages from :first on. :rows are (max_attempts, when the claim ends with which it is born, microseconds until it is
+-- due, microseconds until it expires, the ask's timeout, how it is born, thread); the last ones are left out as a rule. It is
+-- born as a duty (null), as done (0), or as done and read (1).
+insert into deliveries (seq, recipient_id, kind, sender_id, session_id, max_attempts, owner, claim_until_due, token, attempt,
+  claimed_at, run_due, run_at, queued_due, expires_due, expires_at, ask_timeout, state, settled_at, read_at, thread, origin,
+  filed)
+select m.seq, m.recipient_id, m.kind, m.sender_id, m.session_id, max_attempts, iif(until is null, null, :owner), until,
+  until is not null, until is not null, iif(until is null, null, :at), coalesce(:now + wait, 0), :at + wait,
+  :now + coalesce(wait, 0), :now + expiry, :at + expiry, ask_timeout,
+  iif(until is not null, 'claimed', iif(born is null, 'queued', 'done')), iif(born is null, null, :at), iif(born, :at, null),
+  coalesce(new.thread, ''), :owner, 0
+from (
+  select key, value ->> 0 as max_attempts, value ->> 1 as until, value ->> 2 as wait, value ->> 3 as expiry,
+    value ->> 4 as ask_timeout, value ->> 5 as born, value ->> 6 as thread
+  from jsonb_each(:rows)
+) as new cross join messages as m on m.seq = :first + new.key
 
 -- name: file
 -- See filing.py.
@@ -228,33 +233,42 @@ from (select value ->> 0 as seq, value ->> 1 as until from jsonb_each(:rows)) as
 where deliveries.seq = taken.seq
 
 -- name: settle_find
--- The event by which the newest claim ended, if it left one: to redrive is no end of a claim.
+-- :rows are (seq, id of the answer if there is one). With the event by which the newest claim ended, if it left one: to redrive
+-- is no end of a claim. With an answer: the message, the two agents, the session, the thread, the ask, whether the answer is
+-- stored already, and who waits for it.
 select json_group_array(json_array(d.seq, d.state, d.token, d.origin, (
   select e.value ->> 'event' from json_each(iif(json_valid(d.log), d.log, '[]')) as e
   where iif(e.type = 'object', e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven', 0)
   order by e.key desc limit 1
-), d.ask_timeout is not null))
-from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value
+), d.ask_timeout is not null, json((
+  select json_array(m.id, d.sender_id, d.recipient_id, m.session_id, d.thread, a.state, a.origin, a.answer_seq,
+    (select seq from messages where id = wanted.value ->> 1), json((
+      select json_group_array(process_id) from waits
+      where recipient_id = d.sender_id and sender_id = d.recipient_id and (thread is null or thread = d.thread)
+        and is_ended = 0 and (until_due is null or until_due > :now)
+    )))
+  from messages as m left join asks as a on a.seq = m.seq where wanted.value ->> 1 is not null and m.seq = d.seq
+))))
+from jsonb_each(:rows) as wanted cross join deliveries as d on d.seq = wanted.value ->> 0
 
 -- name: settle
--- :rows are (seq, state, 1 to take back the attempt, run_due, run_at, queued_due, settled_at, event, reason, 1 if it is an
--- ask that the run answers, and so has read).
+-- :rows are (seq, state, 1 if it is an ask that the run answers, and so has read, 1 to take back the attempt, microseconds
+-- until it is due again, event, reason); those from the third on are left out as a rule.
 update deliveries set
   state = moved.state,
-  attempt = max(attempt - moved.uncounted, 0),
+  attempt = max(attempt - coalesce(moved.uncounted, 0), 0),
   suspect = 0,
-  run_due = moved.run_due,
-  run_at = moved.run_at,
-  queued_due = moved.queued_due,
+  run_due = coalesce(:now + moved.delay, 0),
+  run_at = :at + moved.delay,
+  queued_due = :now + coalesce(moved.delay, 0),
   claim_until_due = null,
-  settled_at = moved.settled_at,
+  settled_at = iif(moved.state = 'queued', null, :at),
   read_at = iif(moved.reads, coalesce(read_at, :at), read_at),
   log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
     'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
-  select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as uncounted, value ->> 3 as run_due,
-    value ->> 4 as run_at, value ->> 5 as queued_due, value ->> 6 as settled_at, value ->> 7 as event, value ->> 8 as reason,
-    value ->> 9 as reads
+  select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as reads, value ->> 3 as uncounted, value ->> 4 as delay,
+    value ->> 5 as event, value ->> 6 as reason
   from jsonb_each(:rows)
 ) as moved
 where deliveries.seq = moved.seq

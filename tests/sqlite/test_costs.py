@@ -1,0 +1,131 @@
+"""What a note and an ask cost on SQLite, in numbers that do not depend on the machine: a change that doubles one fails.
+
+Pages are those that commits write to the log; each takes 4 KiB there, two calls of the system and its checksum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import pytest
+
+from agent_messaging.ids import uuid7
+from agent_messaging.models import Kind
+from agent_messaging.storage.ports import NewAnswer, NewGroup, Settlement, Settling, Stored
+from agent_messaging.storage.sqlite.store import SQLiteStore
+from tests.conformance.world import World
+
+PAIRS = 64
+CONTENT = '{"text":"The quarterly figures are in; please look at the third table.","number":0,"urgent":false}'
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Of one round of calls, on average."""
+
+    statements: float
+    steps: float
+    """Of SQLite's virtual machine."""
+    pages: float
+
+
+class Traffic:
+    """Pairs of agents that write to each other, each message stored, claimed with it, and settled."""
+
+    def __init__(self, world: World, store: SQLiteStore, pairs: list[tuple[str, str]]) -> None:
+        self.world, self.store, self.pairs = world, store, pairs
+
+    async def _run(self, groups: list[NewGroup], answer: bool) -> None:
+        outcomes = await self.world.append(*groups)
+        settlements = [
+            Settlement(claim, Settling.DONE, answer=NewAnswer(uuid7(), CONTENT, 0) if answer else None)
+            for outcome in outcomes
+            if isinstance(outcome, Stored)
+            for claim in outcome.claims.values()
+        ]
+        assert len(settlements) == len(groups)
+        await self.store.deliveries.settle(settlements, owner=self.world.owner)
+
+    def _groups(self, number: int, **options: Any) -> list[NewGroup]:
+        return [
+            self.world.group(sender, recipient, claim=True, content=CONTENT, **options)
+            for sender, recipient in self.pairs[:number]
+        ]
+
+    async def notes(self, number: int) -> None:
+        """So many, each of another pair."""
+        await self._run(self._groups(number), answer=False)
+
+    async def asks(self, number: int) -> None:
+        """The same, with answers."""
+        groups = self._groups(number, kind=Kind.CONVERSATION, ask_timeout=30.0)
+        await self._run(groups, answer=True)
+
+
+@pytest.fixture
+async def traffic(world: World, store: SQLiteStore) -> Traffic:
+    """With mailboxes that reach over many pages already."""
+    agents = [uuid7() for _ in range(2 * PAIRS)]
+    for agent in agents:
+        await store.directory.add_agent(agent, agent, world.organization_id, "Agent", update_name=False)
+    made = Traffic(world, store, list(zip(agents[:PAIRS], agents[PAIRS:], strict=True)))
+    for _ in range(16):
+        await made.notes(PAIRS)
+        await made.asks(PAIRS)
+    return made
+
+
+async def cost(store: SQLiteStore, call: Callable[[], Awaitable[None]], rounds: int) -> Costs:
+    """Of so many rounds."""
+    connection = await store.engine.write(lambda con: con)
+    statements = steps = 0
+    seen: dict[int, int] = {}
+
+    def add(event: dict[str, Any]) -> None:
+        nonlocal statements, steps
+        total = event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]  # of all runs of the statement since it was prepared
+        statements += 1
+        steps += total - seen.get(event["id"], total)
+        seen[event["id"]] = total
+
+    connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, add)
+    try:
+        for _ in range(9):  # one of them files, so that each statement has a number to count from
+            await call()
+        statements = steps = 0
+        connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)
+        for _ in range(rounds):
+            await call()
+        pages, _ = connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)
+    finally:
+        connection.trace_v2(0, None)
+    return Costs(statements / rounds, steps / rounds, pages / rounds)
+
+
+async def test_what_notes_and_asks_cost(traffic: Traffic, store: SQLiteStore) -> None:
+    """Two commits each, begin and commit among the statements; a filing shows as parts of one.
+
+    Each number has a tenth or two of air above what was counted when it was written. Twelve rounds store 768 notes, or
+    1,536 questions and answers, and file as many. A mailbox index that is entered at birth shows as 128 pages more.
+    """
+    costs = {
+        "64 notes": await cost(store, lambda: traffic.notes(PAIRS), 24),
+        "64 asks": await cost(store, lambda: traffic.asks(PAIRS), 12),
+        "a note": await cost(store, lambda: traffic.notes(1), 64),
+        "an ask": await cost(store, lambda: traffic.asks(1), 64),
+    }
+    most = {
+        "64 notes": Costs(9.5, 50_000, 58),
+        "64 asks": Costs(14.5, 112_000, 170),
+        "a note": Costs(9.1, 950, 10),
+        "an ask": Costs(14.1, 2_000, 22),
+    }
+    over = {
+        name: (one, most[name])
+        for name, one in costs.items()
+        if one.statements > most[name].statements or one.steps > most[name].steps or one.pages > most[name].pages
+    }
+    assert over == {}
