@@ -6,6 +6,7 @@ import click
 
 from .agents import agents
 from .app import App
+from .bench import bench
 from .conversations import ask, forward, reply, sessions
 from .db import db
 from .dead_letters import dead_letters
@@ -75,6 +76,7 @@ for command in (
     run,
     db,
     doctor,
+    bench,
 ):
     main.add_command(command)
 
