@@ -54,6 +54,17 @@ class MessageConformance(StoreFixtures):
         assert await self.listed(world, limit=2, offset=3) == [sent[1], sent[0]]
         assert await self.listed(world, limit=2, offset=5) == []
 
+    async def test_needles_leave_out_messages_whose_metadata_lack_one(self, world: World) -> None:
+        first = await world.send(metadata='{"a":"x","b":1}')
+        await world.send()
+        second = await world.send(metadata='{"a":"x\'%"}')
+        for side in ({}, {"unread_only": True}, {"agent": world.alice, "role": Role.SENDER}):
+            assert await self.listed(world, needles=['"a":"x'], **side) == [second, first]
+            assert await self.listed(world, needles=['"a":"x', '"b":'], **side) == [first]
+            assert await self.listed(world, needles=["'%"], **side) == [second]
+            assert await self.listed(world, needles=["_"], **side) == []
+            assert await self.listed(world, needles=['"a"'], limit=1, offset=1, **side) == [first]
+
     async def test_the_two_sides_and_the_kinds_are_apart(self, world: World) -> None:
         note = await world.send()
         question = await world.send(kind=Kind.CONVERSATION)

@@ -10,7 +10,6 @@ from ..arguments import (
     MISSING_MESSAGE,
     check_external_id,
     check_flag,
-    check_instant,
     check_page,
     check_recipients,
     refuse,
@@ -20,9 +19,9 @@ from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..ids import uuid7
 from ..models import Kind, Record, T
-from ..storage.ports import Duplicate, NewDelivery, NewGroup, Role
+from ..storage.ports import Duplicate, MessageRow, NewDelivery, NewGroup, Role
 from .door import Door
-from .listing import to_records
+from .listing import make_wanted, pick, to_records
 from .notes import make_note
 from .posting import check_options, post
 
@@ -137,6 +136,8 @@ class OneWayMessenger(Door, Generic[T]):
         offset: int = 0,
         date_from: datetime | None = None,
         date_to: datetime | None = None,
+        *,
+        metadata_filter: Mapping[str, Any] | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent sent, newest first.
 
@@ -146,6 +147,7 @@ class OneWayMessenger(Door, Generic[T]):
             offset: So many of the newest are passed over.
             date_from: Sent at or after this aware instant; None is no bound.
             date_to: Sent at or before it.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
 
         Returns:
             Mappings with attribute access: message_id, sender_id, recipient_id (external ids), content (plain JSON),
@@ -156,7 +158,9 @@ class OneWayMessenger(Door, Generic[T]):
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
         """
-        return await self._list(sender_external_id, "sender", limit, offset, date_from, date_to)
+        return await self._list(
+            sender_external_id, "sender", limit, offset, date_from, date_to, metadata_filter=metadata_filter
+        )
 
     async def get_received_messages(
         self,
@@ -166,6 +170,8 @@ class OneWayMessenger(Door, Generic[T]):
         offset: int = 0,
         date_from: datetime | None = None,
         date_to: datetime | None = None,
+        *,
+        metadata_filter: Mapping[str, Any] | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent received, newest first. It neither marks them as read nor settles them.
 
@@ -176,6 +182,7 @@ class OneWayMessenger(Door, Generic[T]):
             offset: So many of the newest are passed over.
             date_from: Sent at or after this aware instant; None is no bound.
             date_to: Sent at or before it.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
 
         Returns:
             Mappings as of `get_sent_messages`.
@@ -186,7 +193,14 @@ class OneWayMessenger(Door, Generic[T]):
         """
         check_flag(include_read, "include_read")
         return await self._list(
-            recipient_external_id, "recipient", limit, offset, date_from, date_to, unread_only=not include_read
+            recipient_external_id,
+            "recipient",
+            limit,
+            offset,
+            date_from,
+            date_to,
+            unread_only=not include_read,
+            metadata_filter=metadata_filter,
         )
 
     async def _list(
@@ -199,25 +213,30 @@ class OneWayMessenger(Door, Generic[T]):
         date_to: datetime | None,
         *,
         unread_only: bool = False,
+        metadata_filter: Mapping[str, Any] | None = None,
     ) -> list[Record]:
         check_page(limit, offset)
-        check_instant(date_from, "date_from")
-        check_instant(date_to, "date_to")
-        rows = await self._look_up(
-            agent_id,
-            role,
-            lambda agent: self.engine.store.messages.list_messages(
-                agent.id,
-                Role(role),
-                Kind.ONE_WAY,
-                limit=limit,
-                offset=offset,
-                unread_only=unread_only,
-                date_from=date_from,
-                date_to=date_to,
-            ),
-        )
-        return await to_records(self.engine.names, rows)
+        wanted = make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter)
+
+        async def look(agent: AgentName) -> list[MessageRow]:
+            async def read(limit: int, offset: int) -> list[MessageRow]:
+                return await self.engine.store.messages.list_messages(
+                    agent.id,
+                    Role(role),
+                    Kind.ONE_WAY,
+                    limit=limit,
+                    offset=offset,
+                    unread_only=unread_only,
+                    date_from=wanted.date_from,
+                    date_to=wanted.date_to,
+                    needles=wanted.needles,
+                )
+
+            if wanted.metadata is None:
+                return await read(limit, offset)
+            return await pick(read, wanted, limit=limit, offset=offset)
+
+        return await to_records(self.engine.names, await self._look_up(agent_id, role, look))
 
     async def mark_messages_read(self, recipient_external_id: str, sender_external_id: str | None = None) -> int:
         """Mark an agent's unread one-way messages as read, all or those of one sender. It settles nothing.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from ...arguments import check_external_id, check_flag, check_thread, parse_id
@@ -11,10 +13,10 @@ from ...bodies import open_or_mark
 from ...delivery.forwarding import agents_of
 from ...delivery.names import AgentName
 from ...exceptions import SessionNotFoundError
-from ...models import Record, SessionStatus, T
+from ...models import MessageType, Record, SessionStatus, T
 from ...storage.ports import MessageRow, SessionRow
 from ..directory import find_agent
-from ..listing import read_all
+from ..listing import make_wanted, read_all
 from .calls import ConversationCalls
 
 SessionId = str | UUID
@@ -63,12 +65,25 @@ class ConversationSessions(ConversationCalls[T]):
 
         return [describe(row) for row in rows]
 
-    async def get_messages_in_session(self, session_id: SessionId, include_read: bool = True) -> list[Record]:
+    async def get_messages_in_session(
+        self,
+        session_id: SessionId,
+        include_read: bool = True,
+        *,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        message_types: Iterable[MessageType | str] | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+    ) -> list[Record]:
         """List a session's messages, oldest first, the SDK's own included. Marks nothing as read.
 
         Args:
             session_id: From `context.session_id` or `get_active_sessions`; ended sessions too.
             include_read: False lists only unread ones.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+            message_types: Of these types alone, such as ["user_defined"]; None is all.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
 
         Returns:
             Mappings with attribute access: message_id, sender_id, sender_name, recipient_id, message_type, content
@@ -80,12 +95,16 @@ class ConversationSessions(ConversationCalls[T]):
 
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.
-            InvalidArgumentError: The id is not a UUID.
+            InvalidArgumentError: The id is not a UUID, or another argument is refused.
         """
         check_flag(include_read, "include_read")
+        wanted = make_wanted(
+            date_from=date_from, date_to=date_to, message_types=message_types, metadata_filter=metadata_filter
+        )
         row = await self._find_session(session_id)
         read = partial(self.engine.store.sessions.list_messages, row.session_id, unread_only=not include_read)
         messages = await read_all(lambda so_far, limit: read(limit=limit, after_seq=so_far[-1].seq if so_far else None))
+        messages = [message for message in messages if wanted.fits(message)]
         names = await self.engine.names.find_by_id({row.agent_a_id, row.agent_b_id})
         ways = await self.engine.forwarding.find_ways([message.message_id for message in messages])
 
@@ -110,9 +129,23 @@ class ConversationSessions(ConversationCalls[T]):
 
         return [describe(message) for message in messages]
 
-    async def get_conversation_history(self, session_id: SessionId) -> list[Record]:
+    async def get_conversation_history(
+        self,
+        session_id: SessionId,
+        *,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        message_types: Iterable[MessageType | str] | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+    ) -> list[Record]:
         """List all of a session's messages, oldest first; see `get_messages_in_session`."""
-        return await self.get_messages_in_session(session_id)
+        return await self.get_messages_in_session(
+            session_id,
+            date_from=date_from,
+            date_to=date_to,
+            message_types=message_types,
+            metadata_filter=metadata_filter,
+        )
 
     async def get_session_info(self, session_id: SessionId) -> Record:
         """Describe a session.

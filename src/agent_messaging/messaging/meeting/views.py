@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from ...arguments import check_page, parse_choice
-from ...models import Meeting, MeetingParticipant, MeetingStatus, ParticipantStatus, Record, T
+from ...models import Meeting, MeetingParticipant, MeetingStatus, MessageType, ParticipantStatus, Record, T
 from ...storage.ports import SeatRow
 from .. import analytics
+from ..listing import make_wanted
 from .arguments import MeetingId
 from .calls import MeetingCalls
 
@@ -93,8 +97,23 @@ class MeetingViews(MeetingCalls[T]):
         row = await self._find_meeting(meeting_id)
         return None if row is None else await analytics.describe_with_seats(self.engine, row)
 
-    async def get_meeting_history(self, meeting_id: MeetingId) -> list[Record]:
+    async def get_meeting_history(
+        self,
+        meeting_id: MeetingId,
+        *,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        message_types: Iterable[MessageType | str] | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+    ) -> list[Record]:
         """List all that was said, oldest first, with the SDK's own notes: joins, leaves, timeouts, the ending.
+
+        Args:
+            meeting_id: Of this meeting.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+            message_types: Of these types alone, such as ["user_defined"]; None is all.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
 
         Returns:
             Mappings with attribute access: id (also message_id), sender (also sender_id), sender_name, message_type,
@@ -103,9 +122,13 @@ class MeetingViews(MeetingCalls[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+            InvalidArgumentError: An argument is refused; names it.
         """
+        wanted = make_wanted(
+            date_from=date_from, date_to=date_to, message_types=message_types, metadata_filter=metadata_filter
+        )
         row = await self._get_meeting(meeting_id)
-        return await analytics.list_history(self.engine, row.meeting_id)
+        return await analytics.list_history(self.engine, row.meeting_id, wanted)
 
     async def get_meeting_details(self, meeting_id: MeetingId) -> Record:
         """Describe a meeting with its counts.

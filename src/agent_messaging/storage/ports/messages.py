@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -56,10 +57,13 @@ class MessageStore(Protocol):
         date_from: datetime | None = None,
         date_to: datetime | None = None,
         after_seq: int | None = None,
+        needles: Sequence[str] = (),
     ) -> list[MessageRow]:
         """A page, newest first; `date_from` and `date_to` are inclusive.
 
-        With `after_seq` the page is oldest first and begins behind that sequence number (for following a mailbox).
+        With `needles`, without the messages whose metadata, as they are stored, lack one of these texts. With
+        `after_seq`, which takes no needles, the page is oldest first and begins behind that sequence number (for
+        following a mailbox).
         """
         ...
 

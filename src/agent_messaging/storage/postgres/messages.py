@@ -7,6 +7,7 @@ before anything that a transaction still in flight might precede, and waits a mo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +43,7 @@ class PostgresMessages:
         date_from: datetime | None = None,
         date_to: datetime | None = None,
         after_seq: int | None = None,
+        needles: Sequence[str] = (),
     ) -> list[MessageRow]:
         values: list[Any] = [agent_id, str(kind), limit, offset, date_from, date_to]
         sent = role is Role.SENDER
@@ -49,7 +51,7 @@ class PostgresMessages:
         if sent:
             values.append(unread_only)
         if after_seq is None:
-            rows = await self._engine.fetch(_SQL[name], *values)
+            rows = await self._engine.fetch(_SQL[name], *values, list(needles) or None)
         else:
             rows = await self._follow(f"{name}_after", role, *values, after_seq)
         return [to_message(row) for row in rows]

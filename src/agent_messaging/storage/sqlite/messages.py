@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..ports import MessageRow, Role
 from ..sql import Queries
 from .clock import StoreClock, to_microseconds
 from .engine import Engine, fetch_page
-from .rows import message_row
+from .rows import encode, message_row
 
 _SQL = Queries(__package__, "messages")
 
@@ -36,6 +37,7 @@ class SQLiteMessages:
         date_from: datetime | None = None,
         date_to: datetime | None = None,
         after_seq: int | None = None,
+        needles: Sequence[str] = (),
     ) -> list[MessageRow]:
         parameters: dict[str, Any] = {
             "agent": agent_id,
@@ -50,7 +52,9 @@ class SQLiteMessages:
             parameters["unread"] = unread_only
         else:
             name = "list_messages_unread" if unread_only else "list_messages_received"
-        if after_seq is not None:
+        if after_seq is None:
+            parameters["needles"] = encode(needles) if needles else None
+        else:
             name += "_after"
             parameters["after_seq"] = after_seq
         rows = await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))

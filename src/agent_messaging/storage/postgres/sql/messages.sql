@@ -8,6 +8,9 @@ from (
   where o.sender_id = $1::text::uuid and o.kind = $2
     and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
     and (not $7::boolean or (select true from deliveries d where d.seq = o.seq and d.read_at is null limit 1))
+    and ($8::text[] is null or not exists (
+      select from unnest($8::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
+    ))
   order by o.xid desc, o.seq desc limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -20,6 +23,9 @@ from (
   select * from messages o
   where o.recipient_id = $1::text::uuid and o.kind = $2
     and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
+    and ($7::text[] is null or not exists (
+      select from unnest($7::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
+    ))
   order by o.xid desc, o.seq desc limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -33,6 +39,9 @@ cross join lateral (
   select * from messages o
   where o.seq = d.seq
     and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
+    and ($7::text[] is null or not exists (
+      select from unnest($7::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
+    ))
   limit 1
 ) m
 where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null

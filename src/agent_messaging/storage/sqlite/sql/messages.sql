@@ -7,6 +7,10 @@ with page as materialized (
     and (not :unread or is_unread)
     and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
     and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+    and (:needles is null or not exists (
+      select 1 from json_each(:needles) as n
+      where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
+    ))
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
@@ -19,6 +23,10 @@ with page as materialized (
   where p.agent_id = :agent and p.kind = :kind
     and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
     and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+    and (:needles is null or not exists (
+      select 1 from json_each(:needles) as n
+      where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
+    ))
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
@@ -31,6 +39,10 @@ with page as materialized (
   where p.agent_id = :agent and p.kind = :kind
     and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
     and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+    and (:needles is null or not exists (
+      select 1 from json_each(:needles) as n
+      where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
+    ))
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
