@@ -293,7 +293,7 @@ def hasten_deaths() -> None:
     from agent_messaging.storage.postgres import presence
 
     presence._EARLY_SIGN = 0.5
-    presence.POLL = presence._POLL_FOR_DEAD = 0.25
+    presence.POLL = presence._LOOK = 0.25
 
 
 def run(main: Main, settings: Settings, output: Path) -> None:

@@ -58,8 +58,9 @@ class Timekeeper(Service):
         blocked = Seldom()
         self.timer.look_in(0)
         next_poll = time.monotonic() + self.presence.poll_interval
+        next_look = time.monotonic() + self.presence.look_interval
         while True:
-            lag = await self.timer.wait(next_poll)
+            lag = await self.timer.wait(min(next_poll, next_look))
             if lag > LAG_WARNING and (times := blocked.happened()):
                 logger.warning(
                     "the event loop was blocked for %.1f s; a handler must not block it%s",
@@ -70,8 +71,10 @@ class Timekeeper(Service):
             try:
                 if now >= self.timer.due_at:
                     await self._advance()
-                if now >= next_poll:
+                if now >= next_look:
                     await self.bury()
+                    next_look = now + self.presence.look_interval
+                if now >= next_poll:
                     next_poll = now + self.presence.poll_interval
                     if await self.presence.has_changed():
                         self.announcer.rang()
@@ -79,10 +82,10 @@ class Timekeeper(Service):
                     attempts.succeeded()
                     self.serving.retry_publication()
             except (DatabaseError, OutcomeUnknownError) as error:
-                next_poll = self._put_off(max(self.presence.poll_interval, attempts.failed(error)))
+                next_poll = next_look = self._put_off(max(self.presence.poll_interval, attempts.failed(error)))
             except Exception:
                 logger.exception("keeping time failed, going on")
-                next_poll = self._put_off(self.presence.poll_interval)
+                next_poll = next_look = self._put_off(self.presence.poll_interval)
 
     def _put_off(self, pause: float) -> float:
         self.timer.clear()

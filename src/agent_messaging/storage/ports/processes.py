@@ -80,7 +80,9 @@ class Presence(Protocol):
     process_id: str
     """The incarnation. Changes only between `on_lost` and its return."""
     poll_interval: float
-    """Seconds until the next of the slow polls that back the wake-ups; `find_dead` makes it fewer while it suspects."""
+    """Seconds between two of the slow polls that back the wake-ups."""
+    look_interval: float
+    """Seconds until the next look for the dead; `find_dead` makes it fewer while it suspects one."""
 
     async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """Appear as a live process and listen. Both callbacks are called on the loop that called `start`.

@@ -37,17 +37,18 @@ _log = logging.getLogger(__name__)
 POLL = 2.0
 POLL_ALONE = 0.5
 """Seconds between polls where no ring comes through."""
-_POLL_FOR_DEAD = 0.5
-"""Seconds between polls while a process is seen without its connection."""
+_LOOK, _LOOK_CLOSELY = 0.5, 0.25
+"""Seconds between looks for processes that are gone, each one short query; the second while one is seen without its
+connection."""
 _QUIET = 0.005
 """Seconds between two rings. All ids of that time are rung together."""
 _PING = 5.0
 """Seconds: the longest time between two statements on the connection, and the time one may take."""
 _STEADY = 5.0
 """Seconds. A connection that worked for less is not worth another line in the log when it is lost."""
-_LONGEST_PAUSE = 1.0
+_LONGEST_PAUSE = 0.5
 """Seconds between two tries to connect; well below _EARLY_SIGN, so that such a process is not taken for dead."""
-_EARLY_SIGN = 3.0
+_EARLY_SIGN = 1.5
 """A process that is seen without its connection for so many seconds counts as dead, ahead of its lease."""
 _STOP = 5.0
 
@@ -69,8 +70,9 @@ class PostgresPresence:
 
     def __init__(self, engine: Engine, lease: float) -> None:
         self.process_id = str(uuid.uuid4())
-        self.poll_interval = POLL
         self._engine = engine
+        self.poll_interval = POLL
+        self.look_interval = _LOOK
         self._lease = lease
         self._thread: _Thread | None = None
         self._started = False
@@ -80,7 +82,7 @@ class PostgresPresence:
         if self._started:  # ids are not used again
             self.process_id = str(uuid.uuid4())
         self._started = True
-        self.poll_interval = self._usual_poll()
+        self.poll_interval = POLL_ALONE if self._engine.pooling is Pooling.TRANSACTION else POLL
         loop = asyncio.get_running_loop()
 
         def on_main(callback: Callable[[], None]) -> None:
@@ -118,9 +120,6 @@ class PostgresPresence:
                 ) from None
             raise
 
-    def _usual_poll(self) -> float:
-        return POLL_ALONE if self._engine.pooling is Pooling.TRANSACTION else POLL
-
     def ring(self, process_ids: Iterable[str]) -> None:
         thread = self._thread
         others = {process_id[-_SHORT:] for process_id in process_ids if process_id != self.process_id}
@@ -133,6 +132,8 @@ class PostgresPresence:
     async def find_dead(self) -> list[str]:
         rows = await self._engine.fetch(_SQL["presence_dead"])
         now = time.monotonic()
+        # After an outage others may still be on their way back, as this process was: nobody is missed meanwhile.
+        may_miss = self._thread is None or self._thread.is_steady(now)
         dead, absences = [], {}
         for row in rows:
             process_id = row["process_id"]
@@ -140,7 +141,7 @@ class PostgresPresence:
                 continue
             if row["over"]:
                 dead.append(process_id)
-            elif row["gone"]:
+            elif row["gone"] and may_miss:
                 backend = (row["backend_pid"], row["backend_start"])
                 known, since = self._absences.get(process_id, (backend, now))
                 if known != backend:
@@ -149,7 +150,7 @@ class PostgresPresence:
                 if now - since >= _EARLY_SIGN:
                     dead.append(process_id)
         self._absences = absences
-        self.poll_interval = _POLL_FOR_DEAD if absences else self._usual_poll()
+        self.look_interval = _LOOK_CLOSELY if absences else _LOOK
         return dead
 
     async def aclose(self) -> None:
@@ -187,6 +188,9 @@ class _Thread(threading.Thread):
         self._lock = threading.Lock()
         self._to_ring: set[str] = set()
         self._wake = asyncio.Event()
+        self._connected = True
+        self._back_at = float("-inf")
+        """When it was connected again, by the monotonic clock."""
         self._stopping = False
         self._retired = False
         self._withdrawn = False
@@ -198,6 +202,10 @@ class _Thread(threading.Thread):
             self._to_ring |= ids
         if first:
             self._signal()
+
+    def is_steady(self, now: float) -> bool:
+        """Whether the connection is up, and has not just been replaced. From any thread."""
+        return self._connected and now - self._back_at >= _STEADY
 
     def stop(self) -> None:
         """From any thread."""
@@ -249,6 +257,7 @@ class _Thread(threading.Thread):
                     level = logging.WARNING if failures == 1 else logging.DEBUG
                     _log.log(level, "The presence connection was lost (%s); opening another", type(error).__name__)
                 finally:
+                    self._connected = False
                     connection.terminate()
             if not self._stopping:
                 pause = min(max(2 * pause, 0.05), _LONGEST_PAUSE)
@@ -261,12 +270,14 @@ class _Thread(threading.Thread):
         if self._engine.pooling is Pooling.NONE:
             (row,) = await self._ask(connection, "presence_backend")
             backend = (row["pid"], row["backend_start"])
+        if is_back := self.ready.done():  # before all else: the others count the seconds
+            await self._renew(connection, backend)
+            self._connected, self._back_at = True, time.monotonic()
         channel = await bounded(connection, connection.fetchval(_SQL["presence_channel"]), _PING)
         channel = channel_of(channel)
         if self._engine.pooling is not Pooling.TRANSACTION:
             await bounded(connection, connection.add_listener(channel, self._heard), _PING)
-        if self.ready.done():
-            await self._renew(connection, backend)
+        if is_back:
             self._on_ring()
         else:
             await self._ask(connection, "presence_prune")

@@ -30,7 +30,7 @@ _KEPT = 7 * 24 * 3600 * 1_000_000
 class SQLitePresence:
     """See ports.Presence. In memory there is nobody else: no row is needed by others, no lock, no doorbell."""
 
-    poll_interval = 0.25
+    poll_interval = look_interval = 0.25
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self.process_id = str(uuid.uuid4())
