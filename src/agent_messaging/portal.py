@@ -1,7 +1,7 @@
 """Code without asyncio uses what is asynchronous through a portal: a thread with an event loop, and what is open in it.
 
-Objects that lease a portal under one key share it: one thread, one loop, one resource, opened at the first call and
-closed when the last of them lets go, at the latest when the interpreter exits. A forked child leases anew.
+Objects that lease a portal under one key share it: one thread, one loop, one resource, which begin with the first call
+and end when the last object lets go, at the latest when the interpreter exits. A forked child leases anew.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Lease(Generic[R]):
         self._closed = False
         self._portal: Portal[R] | None = None
         self._release: weakref.finalize[Any, Any] | None = None
+        self._find_portal()
         _leases.add(self)
 
     def call(self, function: Callable[[R], Awaitable[T]]) -> T:
@@ -125,22 +126,21 @@ class Portal(Generic[R]):
         self.pid = os.getpid()
         self.leases = 0
         self._opening = opening
-        self._loop = asyncio.new_event_loop()
-        self._gate = threading.Lock()
+        self._gate = threading.RLock()  # the garbage collector may end a portal in the middle of a call here
         self._is_open = True
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opened: asyncio.Lock | None = None
         self._exits = contextlib.AsyncExitStack()
         self._resource: list[R] = []
         self._calls: set[asyncio.Task[Any]] = set()
-        self._thread = threading.Thread(target=self._main, name="agent-messaging-portal", daemon=True)
-        self._thread.start()
 
     def run(self, function: Callable[[R], Awaitable[T]]) -> T:
         """Run on the loop and wait."""
         with self._gate:  # a call that came after the loop's last look would wait for ever
             if not self._is_open:
                 raise NotInitializedError("This object was closed meanwhile, or the interpreter is exiting.")
-            future = asyncio.run_coroutine_threadsafe(self._call(function), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._call(function), self._start())
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -151,6 +151,15 @@ class Portal(Generic[R]):
         except BaseException:
             future.cancel()
             raise
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._main, args=[self._loop], name="agent-messaging-portal", daemon=True
+            )
+            self._thread.start()
+        return self._loop
 
     async def _call(self, function: Callable[[R], Awaitable[T]]) -> T:
         task = asyncio.current_task()
@@ -176,24 +185,27 @@ class Portal(Generic[R]):
 
     def end(self) -> None:
         """Ask for the end: calls that run are cancelled, then the resource is closed. Does not wait."""
-        with contextlib.suppress(RuntimeError):  # it has ended already
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        with self._gate:
+            if self._is_open and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            self._is_open = False
 
     def wait_ended(self) -> None:
         """Wait for the end if nobody leases the portal any more, but not for ever."""
-        if self.leases == 0 and threading.current_thread() is not self._thread:
-            self._thread.join(PATIENCE)
+        thread = self._thread
+        if self.leases == 0 and thread is not None and thread is not threading.current_thread():
+            thread.join(PATIENCE)
 
-    def _main(self) -> None:
-        asyncio.set_event_loop(self._loop)
+    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
         try:
-            self._loop.run_forever()
+            loop.run_forever()
         finally:
             with self._gate:
                 self._is_open = False
-            self._loop.run_until_complete(self._leave())
+            loop.run_until_complete(self._leave())
             asyncio.set_event_loop(None)
-            self._loop.close()
+            loop.close()
 
     async def _leave(self) -> None:
         await asyncio.sleep(0)  # the calls that came before the gate closed have begun now
@@ -202,7 +214,7 @@ class Portal(Generic[R]):
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         await self._exits.aclose()
-        await self._loop.shutdown_asyncgens()
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 class _Portals:

@@ -417,6 +417,33 @@ def check_capabilities(capabilities: object, field: str) -> list[str]:
 # --- values and JSON --------------------------------------------------------------------------------------------------
 
 
+def parse_type(value: object, field: str) -> MessageType:
+    """Return the message type that is given as itself or as one of its texts.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    return _choice(MessageType, value, field)
+
+
+def parse_role(value: object, field: str) -> AgentRole:
+    """Return the role that is given as itself or as its text.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    return _choice(AgentRole, value, field)
+
+
+def parse_priority(value: object, field: str) -> MessagePriority:
+    """Return the priority that is given as itself or as its text.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    return _choice(MessagePriority, value, field)
+
+
 def _choice(choices: type[_E], value: object, field: str) -> _E:
     if choices is MessageType and value == "task_request":
         value = MessageType.TASK_ASSIGNMENT.value

@@ -1,0 +1,283 @@
+"""What the blocking classes of one target share: the open store, the claims of this process, and its upkeep.
+
+It lives on the loop of a portal. Objects on the same target have one office, so a message that one of them received can
+be marked as processed by another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..bootstrap import build_coordination_store
+from ..config import Config, StoreLocation
+from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError
+from ..ids import uuid7
+from ..portal import Lease
+from ..storage.ports import (
+    ClaimedQueueMessage,
+    CoordinationStore,
+    NewQueueMessage,
+    Presence,
+    ProcessStore,
+    QueueClaim,
+)
+
+logger = logging.getLogger("agent_messaging.coordination")
+
+T = TypeVar("T")
+
+UPKEEP = 1.0
+"""Seconds between two looks at what time has changed, at most."""
+LOOK = 0.05
+"""Seconds between two looks into a queue by whom nobody rings."""
+LEASE = 30.0
+"""Seconds of a claim where the store does not know whether its owner lives; it is renewed meanwhile."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A message that was received in this process and is not marked yet."""
+
+    claim: QueueClaim
+    sender_id: str
+    type: str
+    until: float
+    """When it is no longer renewed, by the loop's time."""
+
+
+class Office:
+    """The use of a store by this process.
+
+    Args:
+        store: It is open.
+        presence: Of a store that knows processes, and `processes` with it.
+        timeout: Seconds for which a received message is hidden from others, unless its process ends before.
+    """
+
+    def __init__(
+        self,
+        store: CoordinationStore,
+        presence: Presence | None,
+        processes: ProcessStore | None,
+        *,
+        timeout: float,
+    ) -> None:
+        self.store = store
+        self.stale_tasks_handled = 0
+        """Tasks that were taken from whoever had them, since this was last asked."""
+        self._presence = presence
+        self._processes = processes
+        self._own_id = uuid7()
+        self._timeout = timeout
+        self._lease = timeout if presence is not None else min(LEASE, timeout)
+        self._held: dict[tuple[str, str], Held] = {}
+        self._lost: QueueDataLostError | None = None
+        self._listening: set[str] = set()
+        self._news = asyncio.Event()
+        self._upkeep: asyncio.Task[None] | None = None
+        self._beats: dict[str, float] = {}
+
+    @property
+    def owner(self) -> str:
+        """The process, as claims name it."""
+        return self._own_id if self._presence is None else self._presence.process_id
+
+    async def start(self) -> None:
+        """Appear as a live process, and begin the upkeep."""
+        if self._presence is not None:
+            await self._presence.start(self._ring, self._forget_claims)
+        self._upkeep = asyncio.create_task(self._keep_up(), name="agent-messaging-upkeep")
+
+    async def aclose(self) -> None:
+        """Give the claims back, uncounted where the store knows processes, and end."""
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.wait({self._upkeep})
+        with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # then the leases end by themselves
+            if self._presence is not None and self._processes is not None:
+                await self._processes.retire(self._presence.process_id)
+            elif self._held:
+                await self.store.queue.release([self._own_id])
+        if self._presence is not None:
+            await self._presence.aclose()
+
+    async def run(self, work: Callable[[Office], Awaitable[T]]) -> T:
+        """Do what a user asks for, or tell first that data was lost since."""
+        if self._lost is not None:
+            error, self._lost = self._lost, None
+            raise error
+        return await work(self)
+
+    async def is_connected(self) -> bool:
+        """Whether the store answers."""
+        try:
+            await self.store.queue.statistics("")
+        except QueueDataLostError as error:
+            self._lost = error  # the next call tells
+        except (DatabaseError, OutcomeUnknownError):
+            return False
+        return True
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    async def put(self, messages: list[NewQueueMessage]) -> list[bool]:
+        """Store messages, and wake who waits for them."""
+        put = await self.store.queue.put(messages)
+        self.announce(put.listeners)
+        return put.stored
+
+    async def claim(
+        self, agent_id: str, limit: int, types: Collection[str] | None, block: float
+    ) -> list[ClaimedQueueMessage]:
+        """Claim messages; where there are none, wait up to `block` seconds for some."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + block
+        if block:
+            await self._listen(agent_id)
+        while True:
+            self._news.clear()
+            claimed = await self.store.queue.claim(agent_id, limit, owner=self.owner, lease=self._lease, types=types)
+            now = loop.time()
+            for one in claimed:
+                held = Held(one.claim, one.sender_id, one.type, now + self._timeout)
+                self._held[agent_id, one.claim.message_id] = held
+            if claimed or now >= deadline:
+                return claimed
+            await self._wait(min(deadline - now, LOOK if self._presence is None else self._presence.poll_interval))
+
+    def take(self, agent_id: str, message_id: str) -> Held | None:
+        """What this process has of a message, which it is about to settle; it is forgotten."""
+        return self._held.pop((agent_id, message_id), None)
+
+    def announce(self, processes: Collection[str]) -> None:
+        """Wake other processes, and whoever waits in this one, after messages were put."""
+        self.ring(processes)
+        self._ring()
+
+    def ring(self, processes: Collection[str]) -> None:
+        """Wake other processes."""
+        if self._presence is not None and processes:
+            self._presence.ring(processes)
+
+    async def _listen(self, agent_id: str) -> None:
+        if self._presence is not None and agent_id not in self._listening:
+            self._listening.add(agent_id)
+            await self.store.queue.listen(self.owner, self._listening)
+
+    async def _wait(self, timeout: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), timeout)
+
+    def _ring(self) -> None:
+        self._news.set()
+
+    def _forget_claims(self) -> None:
+        self._held.clear()
+        self._listening.clear()
+
+    def is_to_beat(self, agent_id: str, interval: float) -> bool:
+        """Whether the last sign of life of an agent is so many seconds ago; then one is given now."""
+        now = asyncio.get_running_loop().time()
+        if now - self._beats.get(agent_id, -interval) < interval:
+            return False
+        self._beats[agent_id] = now
+        return True
+
+    # --- upkeep -------------------------------------------------------------------------------------------------------
+
+    async def _keep_up(self) -> None:
+        is_told = False
+        while True:
+            try:
+                pause = await self.advance()
+                is_told = False
+            except QueueDataLostError as error:
+                self._lost, pause = error, 0.0  # whoever calls next is told
+                self._forget_claims()
+            except (DatabaseError, OutcomeUnknownError) as error:
+                if not is_told:
+                    logger.warning("The upkeep of %s waits until it can be used: %s", self.store.location, error)
+                is_told, pause = True, UPKEEP
+            except Exception:
+                logger.exception("the upkeep of %s failed, going on", self.store.location)
+                pause = UPKEEP
+            await asyncio.sleep(max(min(pause, UPKEEP), 0.01))
+
+    async def advance(self) -> float:
+        """Let time pass in the store; returns the seconds until something is due."""
+        if self._presence is not None and self._processes is not None:
+            dead = await self._presence.find_dead()
+            if dead and await self._processes.release(dead):
+                self._ring()
+        await self._renew()
+        queue = await self.store.queue.advance()
+        tasks = await self.store.tasks.advance()
+        self.stale_tasks_handled += tasks.released + tasks.expired
+        again = await self.store.tasks.assign_waiting(100)
+        self.ring(again.listeners | again.processes | tasks.processes)
+        if again.outcomes or queue.released or queue.due:
+            self._ring()
+        return min((next_in for next_in in (queue.next_in, tasks.next_in) if next_in is not None), default=UPKEEP)
+
+    async def _renew(self) -> None:
+        """Keep the claims of this process where the store does not know that it lives, but not for ever."""
+        now = asyncio.get_running_loop().time()
+        over = [name for name, held in self._held.items() if held.until <= now]
+        for name in over:
+            del self._held[name]
+        if self._presence is None and self._held:
+            held = list(self._held.items())
+            kept = await self.store.queue.renew([one.claim for _, one in held], lease=self._lease)
+            for (name, _), is_kept in zip(held, kept, strict=True):
+                if not is_kept:
+                    self._held.pop(name, None)
+
+
+class Target:
+    """Where the objects of the coordination work, and under which settings.
+
+    Args:
+        connection_string: The URL of a store; None is the one that the environment names.
+        use_mock: A store in memory, which is this target's own.
+    """
+
+    def __init__(self, connection_string: str | None, use_mock: bool) -> None:
+        self._config = Config()
+        self.settings = self._config.coordination
+        if use_mock:
+            self._location = StoreLocation("sqlite", path=":memory:")
+            self._key: Hashable = object()
+        else:
+            self._location = self._config.locate_coordination(connection_string)
+            self._key = self._location.backend, self._location.path, self._location.dsn
+
+    def __str__(self) -> str:
+        return str(self._location)
+
+    def lease(self, owner: str) -> Lease[Office]:
+        """A use of the office of this target, which is opened at the first call."""
+        return Lease(self._key, self._open, owner=owner, is_inherited=self._location.path != ":memory:")
+
+    @contextlib.asynccontextmanager
+    async def _open(self) -> AsyncIterator[Office]:
+        store = build_coordination_store(self._location, self._config)
+        try:
+            await store.open(initialize=self._config.auto_initialize_schema)
+            office = Office(
+                store,
+                getattr(store, "presence", None),
+                getattr(store, "processes", None),
+                timeout=self.settings.default_timeout,
+            )
+            try:
+                await office.start()
+                yield office
+            finally:
+                await office.aclose()
+        finally:
+            await store.aclose()
