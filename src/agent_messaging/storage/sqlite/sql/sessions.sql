@@ -111,14 +111,14 @@ select json_array(
   (select count(*) from mine),
   (select count(*) from mine where ended_at is null),
   (
-    select count(*) from sent as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
+    select count(*) from sent as own cross join messages as m on m.seq = own.seq
     where own.agent_id = :agent and own.kind = 'conversation' and m.message_type = 'user_defined'
-      and (:thread is null or d.thread = :thread)
+      and (:thread is null or exists (select 1 from deliveries as d where d.seq = own.seq and d.thread = :thread))
   ),
   (
-    select count(*) from received as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
+    select count(*) from received as own cross join messages as m on m.seq = own.seq
     where own.agent_id = :agent and own.kind = 'conversation' and m.message_type = 'user_defined'
-      and (:thread is null or d.thread = :thread)
+      and (:thread is null or exists (select 1 from deliveries as d where d.seq = own.seq and d.thread = :thread))
   ),
   (
     select count(*) from unread as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
