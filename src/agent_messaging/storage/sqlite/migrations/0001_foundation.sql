@@ -57,7 +57,9 @@ create table deliveries (
   sender_id text not null,
   thread text not null default '',          -- of a conversation message; '' is the main one
   lane text generated always as (sender_id || thread) virtual,
-  state text not null check (state in ('queued', 'claimed', 'done', 'dead', 'expired', 'withdrawn')),
+  -- Not `in (…)`: SQLite indexes such a list anew in each statement, a fifth of the time of an insert or a settlement.
+  state text not null check (state = 'claimed' or state = 'done' or state = 'queued' or state = 'dead' or state = 'expired'
+    or state = 'withdrawn'),
   token integer not null default 0,
   attempt integer not null default 0,
   max_attempts integer not null,
@@ -74,7 +76,7 @@ create table deliveries (
   settled_at integer,
   read_at integer,
   is_unread integer generated always as (read_at is null) virtual,
-  filed integer not null default 1 check (filed in (0, 1)),
+  filed integer not null default 1 check (filed = 0 or filed = 1),
   log text                                  -- JSON array of what went wrong so far; null is []
 ) strict;
 

@@ -23,8 +23,8 @@ create table asks (
   session_id text not null,
   asker_id text not null,
   responder_id text not null,
-  state text not null default 'open'
-    check (state in ('open', 'replied', 'timed_out', 'ended', 'failed', 'cancelled')),
+  state text not null default 'open' check (state = 'open' or state = 'replied' or state = 'timed_out' or state = 'ended'
+    or state = 'failed' or state = 'cancelled'),
   within integer,                           -- the message in whose run it was made
   taken_within integer,                     -- where the own code of who was asked took it, by reading or as an answer: the
                                             -- message of the run it was in, 0 outside any; null if it did not

@@ -236,11 +236,11 @@ where deliveries.seq = taken.seq
 -- :rows are (seq, id of the answer if there is one). With the event by which the newest claim ended, if it left one: to redrive
 -- is no end of a claim. With an answer: the message, the two agents, the session, the thread, the ask, whether the answer is
 -- stored already, and who waits for it.
-select json_group_array(json_array(d.seq, d.state, d.token, d.origin, (
+select json_group_array(json_array(d.seq, d.state, d.token, d.origin, iif(d.log is null, null, (
   select e.value ->> 'event' from json_each(iif(json_valid(d.log), d.log, '[]')) as e
   where iif(e.type = 'object', e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven', 0)
   order by e.key desc limit 1
-), d.ask_timeout is not null, json((
+)), d.ask_timeout is not null, json((
   select json_array(m.id, d.sender_id, d.recipient_id, m.session_id, d.thread, a.state, a.origin, a.answer_seq,
     (select seq from messages where id = wanted.value ->> 1), json((
       select json_group_array(process_id) from waits
