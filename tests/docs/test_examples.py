@@ -12,6 +12,7 @@ ELSEWHERE = {"help_desk.py"}
 """Of several processes: `tests/examples/test_programs.py` runs it on both stores."""
 EXAMPLES = sorted(path for path in (Path(__file__).parents[2] / "examples").glob("*.py") if path.name not in ELSEWHERE)
 LAST_LINE = {
+    "coordination_demo.py": "completed 3, failed 1, active 0",
     "correspondence.py": "chapter 1: Shorter, please., chapter 2: Fine.",
     "group_chat.py": "end_when after 5 turns",
     "interview.py": "ended after 7 messages",

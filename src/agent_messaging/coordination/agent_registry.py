@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 from pydantic_core import from_json
 
@@ -15,9 +14,7 @@ from ..payloads import encode_metadata
 from ..storage.ports import AVAILABLE, Beat, NewWorker, WorkerRow
 from .file_logger import get_file_logger
 from .message_protocol import AgentRole, check_capabilities, parse_role
-from .office import Office, Target
-
-T = TypeVar("T")
+from .office import Desk, Office
 
 INTERVALS = 3
 """So many intervals without a heartbeat, and an agent is taken for dead."""
@@ -61,7 +58,7 @@ class RegistryStats(TypedDict):
     current_tasks: int
 
 
-class AgentRegistry:
+class AgentRegistry(Desk):
     """The agents of a target. It is shared like the queues of `MessageQueueManager`, with the same arguments.
 
     An agent is available from its registration until three heartbeat intervals (`AGENT_HEARTBEAT_INTERVAL`, 30 s)
@@ -72,12 +69,6 @@ class AgentRegistry:
         registry.register_agent("builder", AgentRole.WORKER, ["python"], max_concurrent_tasks=3)
         registry.find_best_agent(["python"])
     """
-
-    def __init__(
-        self, connection_string: str | None = None, use_mock: bool = False, *, target: Target | None = None
-    ) -> None:
-        self._target = target or Target(connection_string, use_mock)
-        self._lease = self._target.lease("AgentRegistry")
 
     @property
     def _ttl(self) -> float:
@@ -191,21 +182,6 @@ class AgentRegistry:
             "total_capacity": statistics.capacity,
             "current_tasks": statistics.busy,
         }
-
-    def close(self) -> None:
-        """Let go of the store."""
-        self._lease.close()
-
-    def _run(self, work: Callable[[Office], Awaitable[T]]) -> T:
-        return self._lease.call(lambda office: office.run(work))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 async def remove_stale(office: Office) -> list[str]:

@@ -11,7 +11,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable
 from dataclasses import dataclass
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from ..bootstrap import build_coordination_store
 from ..config import Config, StoreLocation
@@ -281,3 +282,38 @@ class Target:
                 await office.aclose()
         finally:
             await store.aclose()
+
+
+class Desk:
+    """What every blocking class is: a use of a target's office, let go of by `close` or at the end of a `with`.
+
+    Args:
+        connection_string: `redis://…`, `postgresql://…` or `sqlite:///…`. None is the store that the environment
+            names, and without any the SQLite file of the SDK.
+        use_mock: True keeps everything in the memory of this object.
+        target: Share this place of another object of the coordination.
+
+    Raises:
+        ConfigurationError: The connection string cannot be used. Nothing is opened before the first call.
+    """
+
+    def __init__(
+        self, connection_string: str | None = None, use_mock: bool = False, *, target: Target | None = None
+    ) -> None:
+        self._target = target or Target(connection_string, use_mock)
+        self._lease = self._target.lease(type(self).__name__)
+
+    def close(self) -> None:
+        """Let go of the store. With the last object, what was received here and not marked returns to its queue."""
+        self._lease.close()
+
+    def _run(self, work: Callable[[Office], Awaitable[T]]) -> T:
+        return self._lease.call(lambda office: office.run(work))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from types import TracebackType
-from typing import Self, TypedDict, TypeVar
+from collections.abc import AsyncIterator, Iterable
+from typing import TypedDict
 
 from ..arguments import check_external_id, refuse
 from ..exceptions import DatabaseError, OutcomeUnknownError, StorageCorruptError
@@ -14,12 +13,10 @@ from ..storage.ports import Beat, QueueSettlement, Settling, TaskRow
 from ..storage.workload import message_id_of
 from .file_logger import get_file_logger
 from .message_protocol import EVERYBODY, AgentMessage, MessagePriority, MessageType, parse_type
-from .office import Office, Target
+from .office import Desk, Office
 from .stored import from_stored, to_stored
 
 logger = logging.getLogger("agent_messaging.coordination")
-
-T = TypeVar("T")
 
 MOST = 1000
 """Messages of one call."""
@@ -53,7 +50,7 @@ class QueueStats(TypedDict):
     """Of pending messages and those in progress."""
 
 
-class MessageQueueManager:
+class MessageQueueManager(Desk):
     """Queues of messages, one for each agent, on SQLite, PostgreSQL or Redis.
 
     A received message is hidden from others until it is marked as processed, its receiver's process ends, or
@@ -76,12 +73,6 @@ class MessageQueueManager:
         for message in queue.get_messages("b"):
             queue.mark_processed(message.message_id, "b")
     """
-
-    def __init__(
-        self, connection_string: str | None = None, use_mock: bool = False, *, target: Target | None = None
-    ) -> None:
-        self._target = target or Target(connection_string, use_mock)
-        self._lease = self._target.lease("MessageQueueManager")
 
     def send_message(self, message: AgentMessage) -> bool:
         """Store a message in its recipient's queue; when this returns True it is committed.
@@ -173,21 +164,6 @@ class MessageQueueManager:
     def cleanup_expired_messages(self) -> int:
         """Forget the messages that expired before anybody received them; returns how many they were."""
         return self._run(_clean)
-
-    def close(self) -> None:
-        """Let go of the store. With the last object, what was received here and not marked returns to its queue."""
-        self._lease.close()
-
-    def _run(self, work: Callable[[Office], Awaitable[T]]) -> T:
-        return self._lease.call(lambda office: office.run(work))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 async def send(office: Office, message: AgentMessage) -> bool:

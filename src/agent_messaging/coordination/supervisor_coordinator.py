@@ -7,9 +7,8 @@ where it was; several objects of one id, in any process, are one supervisor.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar
+from collections.abc import Iterable
+from typing import Any, TypedDict
 
 from ..arguments import check_external_id, check_timeout
 from ..bodies import open_body
@@ -41,13 +40,11 @@ from .message_protocol import (
     parse_priority,
     parse_type,
 )
-from .office import Office, Target
+from .office import Desk, Office
 from .queue_manager import MessageQueueManager, first_message_of, is_newest, prune, receive, send, settle
 from .stored import to_stored
 
 logger = logging.getLogger("agent_messaging.coordination")
-
-T = TypeVar("T")
 
 TAKEN_IN = [
     MessageType.TASK_RESPONSE,
@@ -116,7 +113,7 @@ class Maintenance(TypedDict):
     """Tasks taken from agents that were dead or took too long, since this was last asked; they go to others."""
 
 
-class SupervisorCoordinator:
+class SupervisorCoordinator(Desk):
     """Hands out tasks, and takes in their results.
 
     A task whose agent dies, or takes longer than `AGENT_DEFAULT_TIMEOUT` (300 s), is given to another one,
@@ -141,10 +138,9 @@ class SupervisorCoordinator:
 
     def __init__(self, supervisor_id: str, connection_string: str | None = None, use_mock: bool = False) -> None:
         self.supervisor_id = check_external_id(supervisor_id, "supervisor_id")
-        self._target = Target(connection_string, use_mock)
+        super().__init__(connection_string, use_mock)
         self.queue_manager = MessageQueueManager(target=self._target)
         self.agent_registry = AgentRegistry(target=self._target)
-        self._lease = self._target.lease("SupervisorCoordinator")
 
     def assign_task(
         self,
@@ -244,11 +240,13 @@ class SupervisorCoordinator:
         """
         return self._run(_maintain)
 
-    def shutdown(self) -> None:
+    def close(self) -> None:
         """Let go of the store. Tasks go on; an object of the same id finds them again."""
         self.queue_manager.close()
         self.agent_registry.close()
-        self._lease.close()
+        super().close()
+
+    shutdown = close
 
     def _new_task(self, request: TaskRequest, timeout: float | None) -> NewTask:
         timeout = self._target.settings.default_timeout if timeout is None else check_timeout(timeout)
@@ -276,17 +274,6 @@ class SupervisorCoordinator:
             run_limit=timeout,
             message=to_stored(message, ""),
         )
-
-    def _run(self, work: Callable[[Office], Awaitable[T]]) -> T:
-        return self._lease.call(lambda office: office.run(work))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.shutdown()
 
 
 async def _assign(office: Office, task: NewTask) -> str | None:
