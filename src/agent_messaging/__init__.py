@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .exceptions import TimeoutError as TimeoutError  # by name, not by `*`
     from .handlers.events import MeetingEventHandler
     from .handlers.registry import *
+    from .handlers.tasks import TaskContext
     from .messaging import *
     from .models import *
 
@@ -23,7 +24,17 @@ __version__ = "0.1.0"
 
 _BY_NAME_ONLY = ("TimeoutError",)
 """Public, but not taken by `from agent_messaging import *`: it would hide the builtin, whose subclass it is."""
-_HOMES = ("exceptions", "models", "event_data", "config", "handlers.registry", "handlers.events", "messaging", "client")
+_HOMES = (
+    "exceptions",
+    "models",
+    "event_data",
+    "config",
+    "handlers.registry",
+    "handlers.tasks",
+    "handlers.events",
+    "messaging",
+    "client",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -154,6 +165,13 @@ __all__ = [
     "T_Conversation",
     "T_Meeting",
     "T_OneWay",
+    "TaskCancelledError",
+    "TaskContext",
+    "TaskError",
+    "TaskExpiredError",
+    "TaskFailedError",
+    "TaskNotFoundError",
+    "TaskState",
     "TimeoutException",
     "TimeoutOccurredEventData",
     "TooManySubscribersError",

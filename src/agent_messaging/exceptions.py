@@ -14,10 +14,12 @@ whether the same call may succeed later unchanged. Every error survives pickling
     ├── IdempotencyConflictError                │   └── ConversationEndedError, PartsRestartedError
     ├── AgentNotFoundError, OrganizationNotFoundError
     │                                           ├── MeetingError
-    ├── MessageNotFoundError                    │   ├── MeetingNotFoundError (ValueError)
+    ├── MessageNotFoundError, TaskNotFoundError │   ├── MeetingNotFoundError (ValueError)
     ├── MailboxFullError                        │   ├── MeetingNotActiveError, MeetingStateError
     ├── ClaimLostError                          │   ├── InvalidMeetingError (ValueError), AgentNotInMeetingError
-    ├── HandlerError                            │   ├── NotYourTurnError
+    ├── TaskError                               │   ├── NotYourTurnError
+    │   └── TaskFailedError, TaskCancelledError, TaskExpiredError
+    ├── HandlerError                            │   │
     │   ├── NoHandlerRegisteredError            │   │   └── TurnLostError
     │   └── HandlerTimeoutError                 │   └── MeetingPermissionError
     ├── TimeoutError (builtins.TimeoutError)    │       ├── NotMeetingHostError
@@ -219,6 +221,15 @@ class MessageNotFoundError(AgentMessagingError):
     )
 
 
+class TaskNotFoundError(AgentMessagingError):
+    """No task has this id. It may have been pruned; check the id that `delegate` returned."""
+
+    code = "task_not_found"
+    exit_code = 4
+    task_id: str = ""
+    problem_text = "No task has the id {0.task_id!r}. It may have been pruned; check the id that `delegate` returned."
+
+
 # --- delivery ---------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +314,39 @@ class HandlerTimeoutError(HandlerError):
     code = "handler_timeout"
     timeout: float = 0.0
     problem_text = "Handler timed out after {0.timeout:g}s. Make it shorter, or raise handler_timeout."
+
+
+class TaskError(AgentMessagingError):
+    """A task ended without a result. Its reason says why; `sdk.tasks.get` shows what was tried."""
+
+    code = "task"
+    task_id: str = ""
+    reason: str = ""
+    problem_text = "Task {0.task_id!r} has no result: {0.reason}. `sdk.tasks.get` shows what was tried."
+
+
+class TaskFailedError(TaskError):
+    """A task failed for good, or at its last attempt. Its reason says why; `sdk.tasks.get` shows what was tried."""
+
+    code = "task_failed"
+    problem_text = "Task {0.task_id!r} failed: {0.reason}. `sdk.tasks.get` shows what was tried."
+
+
+class TaskCancelledError(TaskError):
+    """A task was cancelled. Delegate it again if it is still wanted."""
+
+    code = "task_cancelled"
+    problem_text = "Task {0.task_id!r} was cancelled: {0.reason}. Delegate it again if it is still wanted."
+
+
+class TaskExpiredError(TaskError):
+    """A task's deadline passed before it was done. Give it more time, or see whether its workers are alive."""
+
+    code = "task_expired"
+    problem_text = (
+        "Task {0.task_id!r} has expired: {0.reason}. Give it more time, or see with `sdk.tasks.workers` whether "
+        "somebody can do it."
+    )
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

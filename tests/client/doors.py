@@ -33,6 +33,10 @@ VALUES: dict[str, Any] = {
     "function": lambda so_far: None,
     "meta": {},
     "metadata": {},
+    "task_id": "t",
+    "task_ids": ["t"],
+    "priority": "high",
+    "items": [1],
 }
 GIVEN = {
     "message",
@@ -49,6 +53,7 @@ WITHOUT_ENGINE = {
     # These only write down what is to be called, and may come from any thread.
     *("register_handler", "register_meeting_handler", "register_event_handler", "register_meeting_event_handler"),
     "unregister_handler",
+    *("register_task_handler", "unregister_task_handler"),
     # It says that signals are heard in the main thread alone.
     "run_until_stopped",
 }

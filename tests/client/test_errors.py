@@ -23,6 +23,11 @@ DETAILS: dict[str, dict[str, Any]] = {
     "AgentNotFoundError": {"external_id": "alcie", "suggestions": ("alice",), "role": "sender", "store": "/a.db"},
     "OrganizationNotFoundError": {"external_id": "acmee", "suggestions": ("acme",), "role": "sender", "store": "/a.db"},
     "MessageNotFoundError": {"message_id": "m"},
+    "TaskNotFoundError": {"task_id": "t"},
+    "TaskError": {"task_id": "t", "reason": "no"},
+    "TaskFailedError": {"task_id": "t", "reason": "no"},
+    "TaskCancelledError": {"task_id": "t", "reason": "no"},
+    "TaskExpiredError": {"task_id": "t", "reason": "no"},
     "MailboxFullError": {"recipients": ("bob",), "limit": 5, "topic": "orders.new"},
     "TooManySubscribersError": {"topic": "orders.new", "limit": 500},
     "ClaimLostError": {"message_id": "m"},
@@ -55,7 +60,8 @@ CODES = (
     "not_meeting_host not_your_turn organization_already_exists organization_not_found outcome_unknown "
     "parts_restarted payload queue_data_lost "
     "schema_version session session_lock session_not_found session_state storage_busy storage_corrupt "
-    "storage_foreign storage_full storage_replaced storage_unavailable timeout too_many_subscribers turn_lost"
+    "storage_foreign storage_full storage_replaced storage_unavailable "
+    "task task_cancelled task_expired task_failed task_not_found timeout too_many_subscribers turn_lost"
 )
 """They are for programs: adding one is fine, changing one is not."""
 

@@ -25,8 +25,17 @@ if TYPE_CHECKING:
     from .monitoring import get_performance_metrics, health_check
     from .queue_manager import MessageQueueManager
     from .supervisor_coordinator import SupervisorCoordinator
+    from .tasks import Task, TaskOutcome, Tasks, WorkerInfo
 
-_HOMES = ("message_protocol", "file_logger", "queue_manager", "agent_registry", "supervisor_coordinator", "monitoring")
+_HOMES = (
+    "message_protocol",
+    "file_logger",
+    "queue_manager",
+    "agent_registry",
+    "supervisor_coordinator",
+    "monitoring",
+    "tasks",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -58,8 +67,12 @@ __all__ = [
     "MessageType",
     "StatusUpdate",
     "SupervisorCoordinator",
+    "Task",
+    "TaskOutcome",
     "TaskRequest",
     "TaskResponse",
+    "Tasks",
+    "WorkerInfo",
     "create_broadcast_message",
     "create_heartbeat_message",
     "create_task_request_message",

@@ -285,3 +285,18 @@ class Announcer:
         """Events were recorded."""
         self.events.look()
         self.neighbours.ring_for([""], Kind.EVENTS)
+
+    # --- tasks --------------------------------------------------------------------------------------------------------
+
+    def worked(self, task_ids: Iterable[str], processes: Collection[str]) -> None:
+        """Tasks were stored, or have ended; these processes stored them, run them, or could take some."""
+        self.lots.tasks.hint(task_ids)
+        if self.neighbours.presence.process_id in processes:
+            self.lots.work.look()
+        self.ring(processes)
+
+    def worked_by_time(self, processes: Collection[str]) -> None:
+        """Time, or somebody's death, changed tasks."""
+        self.lots.tasks.look()
+        self.lots.work.look()
+        self.ring(processes)

@@ -9,10 +9,11 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from ..config import MessagingConfig
+from ..config import CoordinationConfig, MessagingConfig
 from ..exceptions import DatabaseError, EventLoopError, OutcomeUnknownError
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
+from ..handlers.tasks import TaskHandlers
 from ..handlers.threads import DaemonThreads
 from ..payloads import Decoder
 from ..storage.ports import Store
@@ -25,6 +26,7 @@ from .events import Events
 from .forwarding import Forwarding
 from .incarnations import Incarnations
 from .indexing import Indexing
+from .labour import Labour
 from .lots import Lots
 from .meetings import Meetings
 from .names import Names
@@ -34,7 +36,7 @@ from .parts import Parts
 from .pulling import Pulling
 from .reading import Reading
 from .recorder import Recorder
-from .retry import describe
+from .retry import RetryPolicy, describe
 from .runs import GIVE_UP_AFTER_CANCEL, Reach, Runs
 from .services import Services
 from .serving import Serving
@@ -43,6 +45,7 @@ from .timekeeper import Timekeeper
 from .timer import Timer
 from .trouble import Trouble
 from .waits import Waits
+from .workforce import Workforce
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -67,6 +70,8 @@ class Engine:
         settings: MessagingConfig,
         handlers: Registry,
         event_handlers: MeetingEventHandler,
+        task_handlers: TaskHandlers,
+        coordination: CoordinationConfig,
         *,
         budget: float,
     ) -> None:
@@ -89,7 +94,7 @@ class Engine:
             self.names, self.serving, concurrency=settings.handler_concurrency, timeout=settings.handler_timeout
         )
         self.claims = Claims(deliveries, presence, self.stations)
-        self.lots = Lots(deliveries, sessions, store.parts)
+        self.lots = Lots(deliveries, sessions, store.parts, store.tasks)
         self.asks = self.lots.asks
         self.notices = Notices(sessions, self.names, self.serving, background, self.decoder, settings)
         self.events = Events(
@@ -114,6 +119,23 @@ class Engine:
         runs = Runs(self.claims, reach, self.meetings.runs, threads, background, self.decoder, settings)
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
         self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
+        labour = Labour(
+            store.tasks,
+            threads,
+            background,
+            self.decoder,
+            RetryPolicy(settings.retry_delay, settings.retry_max_delay),
+            max_bytes=settings.max_payload_bytes,
+        )
+        self.workforce = Workforce(
+            store,
+            task_handlers,
+            labour,
+            self.announcer,
+            self.trouble,
+            interval=coordination.heartbeat_interval,
+            run_limit=coordination.default_timeout,
+        )
         self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)
         self.indexing = Indexing(
             store.search, presence, self.trouble, lambda: not (self.outbox.is_idle and self.dispatcher.is_idle)
@@ -121,9 +143,9 @@ class Engine:
         # They are started in this order and closed in the opposite one: first the parts that bring work, then those
         # that do it, and last those in which callers wait for it.
         self.services.add(self.parts, self.asks, self.meetings, self.reading, self.waits, closing=CLOSING_TIMEOUT)
-        self.services.add(self.lots.receipts, self.lots.parts, self.lots.room, closing=CLOSING_TIMEOUT)
+        self.services.add(self.lots.receipts, self.lots.parts, self.lots.room, self.lots.tasks, closing=CLOSING_TIMEOUT)
         self.services.add(self.serving.neighbours, self.serving, self.commits, closing=CLOSING_TIMEOUT)
-        self.services.add(self.dispatcher, closing=GIVE_UP_AFTER_CANCEL)
+        self.services.add(self.workforce, self.dispatcher, closing=GIVE_UP_AFTER_CANCEL)
         self.services.add(self.outbox, closing=OUTBOX_TIMEOUT)
         self.services.add(self.events, self.notices, runs, self.timekeeper, self.indexing, closing=CLOSING_TIMEOUT)
         self.is_closing = False
@@ -197,6 +219,7 @@ class Engine:
         try:
             async with asyncio.timeout(self.settings.handler_timeout if limit is None else limit) as self._draining:
                 self.dispatcher.begin_draining(take_new=drain)
+                self.workforce.begin_draining()
                 await self.services.drain()
         except TimeoutError:
             if self.claims.running:
@@ -213,6 +236,7 @@ class Engine:
     async def _leave(self) -> None:
         self.is_leaving = True
         self.dispatcher.begin_draining(take_new=False)
+        self.workforce.begin_draining()
         await self.services.aclose()
         await self._say_goodbye()
 
@@ -226,4 +250,5 @@ class Engine:
     def _lost(self) -> None:
         logger.warning("this process was taken for dead: its claims are lost, and it goes on under a new identity")
         self.dispatcher.lose_claims()
+        self.workforce.lose_claims()
         self.serving.forget_publication()

@@ -6,9 +6,11 @@ a hint wakes one caller, and is about no row.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 
-from ..exceptions import AgentNotFoundError, MessageNotFoundError
+from ..exceptions import AgentNotFoundError, MessageNotFoundError, TaskNotFoundError
 from ..storage.parts import has_room
 from ..storage.ports import (
     Claim,
@@ -19,6 +21,8 @@ from ..storage.ports import (
     ReceiptRow,
     SessionStore,
     Stream,
+    TaskRow,
+    TaskStore,
     WaitRow,
 )
 from .arrivals import Arrivals
@@ -29,10 +33,40 @@ PAGE = 1_000
 """Parts read at once for one asker."""
 
 
+class WorkBell:
+    """Wakes the workforce: to go on, or also to look in the store."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self._must_look = False
+
+    def wake(self) -> None:
+        """There is something to do here."""
+        self._rung.set()
+
+    def look(self) -> None:
+        """Anything may have changed in the store."""
+        self._must_look = True
+        self._rung.set()
+
+    def take_look(self) -> bool:
+        """Whether it is to look in the store; the next answer is no, until it is told again."""
+        must_look, self._must_look = self._must_look, False
+        return must_look
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until it is woken, or for so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._rung.wait()
+        self._rung.clear()
+
+
 class Lots:
     """All lots of one SDK object."""
 
-    def __init__(self, deliveries: DeliveryStore, sessions: SessionStore, parts: PartStore) -> None:
+    def __init__(self, deliveries: DeliveryStore, sessions: SessionStore, parts: PartStore, tasks: TaskStore) -> None:
+        self._tasks = tasks
         self._deliveries = deliveries
         self._sessions = sessions
         self._parts = parts
@@ -46,12 +80,20 @@ class Lots:
         """For parts behind a cursor; each is about its ask."""
         self.room = Waiters[tuple[str, Claim], Stream](self._find_room, gone)
         """For room in the stream of an ask (id, claim of the run); each is about its ask."""
+        self.tasks = Waiters[str, TaskRow](self._find_ended, lambda id: TaskNotFoundError(task_id=id))
+        """For tasks to end."""
+        self.work = WorkBell()
+        """For tasks to take."""
         self.arrivals = Arrivals()
         """For messages to pull."""
 
     async def _find_final(self, message_ids: list[str]) -> Mapping[str, ReceiptRow | None]:
         rows = {row.message_id: row for row in await self._deliveries.list_receipts(message_ids)}
         return {id: rows.get(id) for id in message_ids if id not in rows or rows[id].state.is_final}
+
+    async def _find_ended(self, task_ids: list[str]) -> Mapping[str, TaskRow | None]:
+        rows = {row.task_id: row for row in await self._tasks.find_tasks(task_ids)}
+        return {id: rows.get(id) for id in task_ids if id not in rows or rows[id].state.is_final}
 
     async def _find_waits(self, wait_ids: list[str]) -> Mapping[str, WaitRow | None]:
         found = await self._sessions.find_waits(wait_ids)

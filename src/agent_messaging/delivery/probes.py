@@ -14,7 +14,8 @@ def probe(name: str) -> None:
 
 
 def arm(name: str, action: Callable[[], None]) -> None:
-    """Run `action` whenever a point is passed: after_append, after_claim, before_settle, after_settle, before_index."""
+    """Run `action` whenever a point is passed: after_append, after_claim, before_settle, after_settle, before_index,
+    before_tasks_settle, after_tasks_settle."""
     _armed[name] = action
 
 

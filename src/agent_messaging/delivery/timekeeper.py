@@ -18,6 +18,8 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 TURN_POLL = 0.5
 """Seconds between two looks at the turns that end by time, while there are any: who holds one up may die with it."""
+MOST_ASSIGNED = 1_000
+"""Tasks that are assigned again at once."""
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
 
@@ -52,6 +54,8 @@ class Timekeeper(Service):
             released = await self.store.processes.release(dead)
             logger.info("%d processes died; %d messages taken over from them", len(dead), released)
             await self.announcer.died()
+            self.announcer.worked_by_time(())
+            await self._assign_waiting()
 
     async def _keep_time(self) -> None:
         attempts = self.trouble.attempts()
@@ -101,6 +105,22 @@ class Timekeeper(Service):
         if timed_out.next_in is not None:
             self.timer.look_in(TURN_POLL)
         self.announcer.advanced(advanced)
+        await self._advance_work()
+
+    async def _advance_work(self) -> None:
+        """Let time pass for tasks and queues. What was assigned and has returned goes to somebody else."""
+        work = await self.store.tasks.advance()
+        moved = work.released or work.expired or work.due
+        self._look_when_due(work.next_in, moved)
+        if moved:
+            self.announcer.worked_by_time(work.processes)
+            await self._assign_waiting()
+        messages = await self.store.queue.advance()
+        self._look_when_due(messages.next_in, messages.released or messages.expired or messages.due)
+
+    async def _assign_waiting(self) -> None:
+        news = await self.store.tasks.assign_waiting(MOST_ASSIGNED)
+        self.announcer.worked([], news.processes | news.listeners)
 
     def _look_when_due(self, next_in: float | None, moved: object) -> None:
         """Look again when the next thing is due; what is due now, at once, unless nothing moved."""

@@ -13,7 +13,17 @@ from enum import StrEnum
 
 from ..models import DeliveryState, TaskState
 from ..records import dataclass
-from .ports import AVAILABLE, NewQueueMessage, NewTask, Progress, QueueSettlement, Settling, TaskSettlement, WorkerRow
+from .ports import (
+    AVAILABLE,
+    NewQueueMessage,
+    NewTask,
+    Progress,
+    QueueSettlement,
+    Settling,
+    TaskClaim,
+    TaskSettlement,
+    WorkerRow,
+)
 
 LOST = "lost"
 """How a claim ended whose process or worker is dead."""
@@ -317,6 +327,12 @@ def each_once(names: Sequence[str], held: Iterable[HeldTask]) -> list[bool]:
     """Which of these names stand for an open task, each at its first place."""
     open_ones = {task.id for task in held if not task.state.is_final}
     return [name in open_ones and names.index(name) == place for place, name in enumerate(names)]
+
+
+def find_lost(claims: Iterable[TaskClaim], held: Iterable[HeldTask]) -> list[TaskClaim]:
+    """Those of the claims that are over."""
+    open_ones = {(task.id, task.token) for task in held if task.is_held}
+    return [claim for claim in claims if (claim.task_id, claim.token) not in open_ones]
 
 
 def find_progress(reports: Sequence[Progress], held: Iterable[HeldTask]) -> tuple[list[bool], dict[int, Progress]]:

@@ -318,6 +318,8 @@ class TaskRequest:
     """Seconds a run may take, of a task that does not say so itself; its claim ends CLAIM_MARGIN later."""
     types: tuple[str, ...] | None = None
     """Of these types alone."""
+    but: tuple[str, ...] = ()
+    """None of these types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +340,11 @@ class ClaimedTask:
     created_at: datetime
     run_limit: float
     """Seconds it may take, its deadline considered."""
+
+    @property
+    def metadata(self) -> None:
+        """A task has none."""
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +386,10 @@ class TaskPool(TaskStore, Protocol):
     async def list_claims(self, owner: str) -> list[TaskClaim]:
         """What this process runs, in the eyes of the store: to return claims whose answer was lost, and to find those
         that were cancelled."""
+        ...
+
+    async def find_lost(self, claims: Collection[TaskClaim]) -> list[TaskClaim]:
+        """Those of these claims that are over: cancelled, expired, taken over, or settled. A plain read."""
         ...
 
     async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:

@@ -100,14 +100,20 @@ async def find_takeable(
     rows = await connection.fetch(_SQL["tasks_find_takers"], sorted({request.worker_id for request in requests}), owner)
     takers = {row["id"]: row for row in rows}
     wanted = [
-        (number, r.worker_id, None if r.types is None else json.dumps(r.types), json.dumps(takers[r.worker_id][3]))
-        for number, r in enumerate(requests)
-        if r.worker_id in takers
+        (
+            number,
+            request.worker_id,
+            None if request.types is None else json.dumps(request.types),
+            json.dumps(takers[request.worker_id]["capabilities"]),
+            json.dumps(request.but),
+        )
+        for number, request in enumerate(requests)
+        if request.worker_id in takers
     ]
     if not wanted:
         return [], {}
     most = sum(request.limit for request in requests) + spare
-    found = await connection.fetch(_SQL["tasks_find_takeable"], *columns(wanted, 4), most, now)
+    found = await connection.fetch(_SQL["tasks_find_takeable"], *columns(wanted, 5), most, now)
     return [tuple(row) for row in found], {id: row["capacity"] - row["booked"] for id, row in takers.items()}
 
 

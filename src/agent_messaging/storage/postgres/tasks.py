@@ -131,6 +131,10 @@ class PostgresTasks:
     async def list_claims(self, owner: str) -> list[TaskClaim]:
         return [TaskClaim(id, token) for id, token in await self._engine.fetch(_SQL["tasks_list_claims"], owner)]
 
+    async def find_lost(self, claims: Collection[TaskClaim]) -> list[TaskClaim]:
+        ids = [claim.task_id for claim in claims]
+        return workload.find_lost(claims, await self._engine.run(lambda con: find_named(con, ids), write=False))
+
     async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:
         requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in sorted(set(worker_ids))]
         wanted = [(request.worker_id, request.limit) for request in requests]

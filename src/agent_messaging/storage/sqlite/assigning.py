@@ -99,7 +99,7 @@ def find_takeable(
     rows = fetch(connection, _SQL["tasks_find_takers"], {"ids": ids, "owner": owner})
     takers = {id: (capacity - booked, capabilities) for id, capacity, booked, capabilities in rows}
     wanted = [
-        (r.worker_id, r.limit, None if r.types is None else encode(r.types), takers[r.worker_id][1])
+        (r.worker_id, r.limit, None if r.types is None else encode(r.types), takers[r.worker_id][1], encode(r.but))
         if r.worker_id in takers
         else None
         for r in requests

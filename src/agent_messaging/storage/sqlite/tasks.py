@@ -157,6 +157,10 @@ class SQLiteTasks:
         rows = await self._engine.write(lambda con: fetch(con, _SQL["tasks_list_claims"], {"owner": owner}))
         return [TaskClaim(id, token) for id, token in rows]
 
+    async def find_lost(self, claims: Collection[TaskClaim]) -> list[TaskClaim]:
+        ids = [claim.task_id for claim in claims]
+        return workload.find_lost(claims, await self._engine.read(lambda con: find_named(con, ids)))
+
     async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:
         requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in sorted(set(worker_ids))]
         find = partial(assigning.find_takeable, requests=requests, owner=None, instant=self._clock.now(now))

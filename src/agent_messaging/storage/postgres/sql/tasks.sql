@@ -125,7 +125,8 @@ where $2::text is null or not exists (select from processes where id = $2::text:
 -- For each request what is assigned to the worker, then of the pool what it can do. The walk goes from one (needs, type) to
 -- the next by seeking, so a long backlog of one costs nothing.
 with recursive request as materialized (
-  select * from unnest($1::integer[], $2::text[], $3::text[], $4::text[]) as r (number, worker_id, types, capabilities)
+  select * from unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[])
+    as r (number, worker_id, types, capabilities, but)
 ),
 walk as (
   (select t.needs, t.type from tasks t where t.state = 'queued' and t.run_at is null order by t.needs, t.type limit 1)
@@ -141,6 +142,7 @@ walk as (
    select t.priority, t.seq from tasks t
    where t.worker_id = r.worker_id and t.state in ('assigned', 'running') and t.state = 'assigned'
      and (r.types is null or t.type in (select jsonb_array_elements_text(r.types::jsonb)))
+     and t.type not in (select jsonb_array_elements_text(r.but::jsonb))
    offset 0
  ) t)
 union all
@@ -148,11 +150,12 @@ union all
  from request r
  join walk w on w.needs <@ array(select jsonb_array_elements_text(r.capabilities::jsonb))
    and (r.types is null or w.type in (select jsonb_array_elements_text(r.types::jsonb)))
+   and w.type not in (select jsonb_array_elements_text(r.but::jsonb))
  cross join lateral (
    select t.priority, t.seq from tasks t
    where t.needs = w.needs and t.type = w.type and t.state = 'queued' and t.run_at is null
-     and (t.deadline_at is null or t.deadline_at > coalesce($6::timestamptz, store_now()))
-   order by t.priority, t.seq + 0 limit $5
+     and (t.deadline_at is null or t.deadline_at > coalesce($7::timestamptz, store_now()))
+   order by t.priority, t.seq + 0 limit $6
  ) t)
 order by number, rank, priority, seq
 

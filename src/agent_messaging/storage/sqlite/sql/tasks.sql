@@ -107,11 +107,12 @@ from jsonb_each(:ids) as wanted cross join workers as w on w.id = wanted.value
 where :owner is null or not exists (select 1 from processes where id = :owner and ended_at is not null)
 
 -- name: tasks_find_takeable
--- :requests are (worker, how many, types, capabilities). For each what is assigned to the worker, then of the pool what it
+-- :requests are (worker, how many, types, capabilities, other types). For each what is assigned to the worker, then of the pool what it
 -- can do, as (number of the request, 0 if assigned, priority, seq). The walk goes from one (needs, type) to the next by seeking, so a long
 -- backlog of one costs nothing.
-with recursive request (number, worker_id, most, types, capabilities) as materialized (
-  select cast(key as integer), value ->> 0, value ->> 1, value ->> 2, value ->> 3 from jsonb_each(:requests)
+with recursive request (number, worker_id, most, types, capabilities, but) as materialized (
+  select cast(key as integer), value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+  from jsonb_each(:requests)
 ),
 walk (needs, type) as (
   select '', ''
@@ -128,7 +129,8 @@ select json_group_array(json_array(number, rank, priority, seq) order by number,
   select r.number, 0 as rank, t.priority, t.seq
   from request as r cross join tasks as t indexed by tasks_held
     on t.worker_id = r.worker_id and t.state in ('assigned', 'running') and t.state = 'assigned'
-  where r.types is null or t.type in (select value from json_each(r.types))
+  where (r.types is null or t.type in (select value from json_each(r.types)))
+    and t.type not in (select value from json_each(r.but))
   union all
   select r.number, 1, t.priority, t.seq
   from request as r cross join walk as w cross join tasks as t on t.seq in (
@@ -138,6 +140,7 @@ select json_group_array(json_array(number, rank, priority, seq) order by number,
     order by priority, seq limit :most
   )
   where w.needs <> '' and (r.types is null or w.type in (select value from json_each(r.types)))
+    and w.type not in (select value from json_each(r.but))
     and not exists (select value from json_each(w.needs) except select value from json_each(r.capabilities))
 )
 

@@ -1,0 +1,537 @@
+"""The asynchronous calls of supervisors: `sdk.tasks` hands work out, and gets the results."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, overload
+
+from ..arguments import (
+    check_external_id,
+    check_flag,
+    check_instant,
+    check_name,
+    check_page,
+    check_patience,
+    check_timeout,
+    parse_choice,
+    refuse,
+)
+from ..bodies import open_as, open_or_mark
+from ..config import Config
+from ..delivery.engine import Engine
+from ..exceptions import (
+    TaskCancelledError,
+    TaskError,
+    TaskExpiredError,
+    TaskFailedError,
+    TaskNotFoundError,
+    TimeoutError,
+)
+from ..handlers.tasks import check_capabilities
+from ..ids import uuid7
+from ..messaging.door import Door
+from ..models import TaskState
+from ..payloads import MISSING, checksum, encode
+from ..storage.batches import pages
+from ..storage.ports import NewTask, TaskFilter, TaskRow, TaskStatistics, WorkerRow
+from .message_protocol import MessagePriority
+
+MAX_TASKS = 1_000
+"""Tasks that are stored in one commit."""
+_ERRORS = {
+    TaskState.FAILED: TaskFailedError,
+    TaskState.CANCELLED: TaskCancelledError,
+    TaskState.EXPIRED: TaskExpiredError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it is in the store."""
+
+    task_id: str
+    type: str
+    description: str
+    required_capabilities: tuple[str, ...]
+    priority: MessagePriority
+    payload: Any
+    """What it was delegated with, as plain JSON values; None if it is damaged."""
+    supervisor: str | None
+    state: TaskState
+    worker_id: str | None
+    """Who has it, or had it last."""
+    attempt: int
+    max_attempts: int
+    progress: float
+    """0 to 1, as its worker said last."""
+    note: str | None
+    reason: str | None
+    """Why it failed, last or for good, or was cancelled."""
+    created_at: datetime
+    deadline: datetime | None
+    assigned_at: datetime | None
+    settled_at: datetime | None
+    log: builtins.list[dict[str, object]]
+    """What went wrong, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker as the store knows it."""
+
+    worker_id: str
+    role: str
+    capabilities: tuple[str, ...]
+    max_concurrent_tasks: int
+    current_tasks: int
+    status: str
+    is_alive: bool
+    last_heartbeat: datetime
+
+    @property
+    def load(self) -> float:
+        """The share of its places that are taken."""
+        return self.current_tasks / self.max_concurrent_tasks
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """What became of one of the tasks of `map`."""
+
+    index: int
+    """The place of its item."""
+    item: Any
+    task_id: str
+    result: Any = None
+    error: TaskError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A stored body."""
+
+    content: str
+    checksum: int
+    metadata: None = None
+
+
+class Tasks(Door):
+    """`sdk.tasks`: work is handed out to whoever can do it, and has one result.
+
+    A task is stored when `delegate` returns: it is done at least once, settled once, and outlives every process.
+    """
+
+    def __init__(self, find_engine: Callable[[], Engine], config: Config) -> None:
+        super().__init__(find_engine)
+        self.config = config
+
+    # --- handing out --------------------------------------------------------------------------------------------------
+
+    async def delegate(
+        self,
+        task_type: str,
+        payload: Any = None,
+        *,
+        required_capabilities: Iterable[str] | None = None,
+        description: str = "",
+        priority: MessagePriority | str = MessagePriority.MEDIUM,
+        deadline: datetime | None = None,
+        run_timeout: float | None = None,
+        delay: float | None = None,
+        max_attempts: int | None = None,
+        supervisor: str | None = None,
+        task_id: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+        response_type: Any = MISSING,
+    ) -> Any:
+        """Hand a task to whichever worker can do it and has room, now or later.
+
+        When it returns, the task is committed and synced. Nobody need be there yet who can do it: it waits. The most
+        urgent tasks go first, and of equal ones the oldest. A cancelled call has an unknown outcome: repeat it with the
+        same `task_id`, and it is stored once.
+
+        Args:
+            task_type: What is to be done, 1 to 255 characters.
+            payload: What the handler gets; as of `one_way.send`.
+            required_capabilities: What a worker must be able to do, all of it; None is the type itself.
+            description: For people; at most 255 characters.
+            priority: A `MessagePriority` or its text.
+            deadline: An aware instant after which nobody wants the result: the task expires, whoever has it.
+            run_timeout: Seconds a run may take; None is the worker's `timeout`.
+            delay: Seconds before which nobody begins it.
+            max_attempts: Runs before it has failed, 1 to 10,000; None is `coordination.max_retries` and one.
+            supervisor: Who hands it out, for listings.
+            task_id: 1 to 255 characters; made when not given. A repeat under the same id stores nothing.
+            wait: True waits for the result, and returns it.
+            timeout: Seconds to wait; None waits without limit. The task goes on when they are over.
+            response_type: The type as which the result is read; plain JSON values without it.
+
+        Returns:
+            The task's id; with `wait` its result.
+
+        Raises:
+            InvalidArgumentError: An argument is refused; it names the field, the value and the remedy.
+            PayloadError: The payload is not storable JSON.
+            TaskFailedError, TaskCancelledError, TaskExpiredError: With `wait`: it ended so.
+            TimeoutError: With `wait`: it has not ended; it goes on.
+            DatabaseError: The store refused; nothing was stored.
+
+        Example:
+            small = await sdk.tasks.delegate("resize", {"width": 400}, wait=True, timeout=60)
+        """
+        check_flag(wait, "wait")
+        check_patience(timeout)
+        id = uuid7() if task_id is None else check_external_id(task_id, "task_id")
+        task = self._make(
+            id,
+            task_type,
+            payload,
+            required_capabilities=required_capabilities,
+            description=description,
+            priority=priority,
+            deadline=deadline,
+            run_timeout=run_timeout,
+            delay=delay,
+            max_attempts=max_attempts,
+            supervisor=supervisor,
+        )
+        engine = self.engine
+        await engine.commits.run(engine.workforce.submit([task]))
+        return await self.result(id, timeout=timeout, response_type=response_type) if wait else id
+
+    def map(
+        self,
+        task_type: str,
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        response_type: Any = MISSING,
+        **options: Any,
+    ) -> AsyncIterator[TaskOutcome]:
+        """Hand out one task for each item, and yield what became of each as it comes.
+
+        All are stored before the first outcome, 1,000 in one commit. Leaving the loop early leaves the tasks to go on;
+        cancel them with the ids of `sdk.tasks.list` if they are not wanted.
+
+        Args:
+            task_type: What is to be done.
+            items: The payloads.
+            timeout: Seconds for all of them; None waits without limit.
+            response_type: The type as which the results are read; plain JSON values without it.
+            **options: As of `delegate`, but `task_id`, `wait`.
+
+        Yields:
+            A `TaskOutcome` for each item, with its `result`, or its `error`.
+
+        Raises:
+            TimeoutError: Some have not ended; they go on.
+            InvalidArgumentError, PayloadError, DatabaseError: As of `delegate`; nothing of that commit is stored.
+
+        Example:
+            async for outcome in sdk.tasks.map("resize", pictures):
+                print(outcome.index, outcome.error or outcome.result)
+        """
+        check_patience(timeout)
+        given = [*items]
+        tasks = [self._make(uuid7(), task_type, item, **options) for item in given]
+        return self._map(self.engine, tasks, given, timeout, response_type)
+
+    async def _map(
+        self,
+        engine: Engine,
+        tasks: builtins.list[NewTask],
+        given: Sequence[Any],
+        timeout: float | None,
+        response_type: Any,
+    ) -> AsyncIterator[TaskOutcome]:
+        for some in pages(tasks, MAX_TASKS):
+            await engine.commits.run(engine.workforce.submit(some))
+        ids = [task.task_id for task in tasks]
+        async for number, row in self._as_they_end(ids, timeout):
+            outcome: dict[str, Any] = {}
+            try:
+                outcome["result"] = self._open(row, response_type)
+            except TaskError as error:
+                outcome["error"] = error
+            yield TaskOutcome(number, given[number], ids[number], **outcome)
+
+    async def _as_they_end(self, ids: Sequence[str], timeout: float | None) -> AsyncIterator[tuple[int, TaskRow]]:
+        ended: asyncio.Queue[asyncio.Future[TaskRow]] = asyncio.Queue()
+        waiters = self.engine.lots.tasks
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        with ExitStack() as stack:
+            places = {stack.enter_context(waiters.expect(id)): number for number, id in enumerate(ids)}
+            for future in places:
+                future.add_done_callback(ended.put_nowait)
+            waiters.hint(ids)
+            for count in range(len(ids)):
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        future = await ended.get()
+                except builtins.TimeoutError:
+                    raise TimeoutError(f"{len(ids) - count} of {len(ids)} tasks have not ended. They go on.") from None
+                yield places[future], future.result()
+
+    def _make(
+        self,
+        task_id: str,
+        task_type: str,
+        payload: Any,
+        *,
+        required_capabilities: Iterable[str] | None = None,
+        description: str = "",
+        priority: MessagePriority | str = MessagePriority.MEDIUM,
+        deadline: datetime | None = None,
+        run_timeout: float | None = None,
+        delay: float | None = None,
+        max_attempts: int | None = None,
+        supervisor: str | None = None,
+    ) -> NewTask:
+        kind = check_external_id(task_type, "task_type")
+        needs: tuple[str, ...] = (kind,)
+        if required_capabilities is not None:
+            needs = check_capabilities(required_capabilities, "required_capabilities")
+        if description != "":
+            check_name(description, "description")
+        urgency = parse_choice(
+            MessagePriority, priority, "priority", f"is none of {', '.join(map(repr, map(str, MessagePriority)))}."
+        )
+        expires_in = None
+        if check_instant(deadline, "deadline") is not None and deadline is not None:
+            expires_in = (deadline - datetime.now(UTC)).total_seconds()
+            if expires_in <= 0:
+                raise refuse("deadline", deadline, "has passed. Give an instant in the future, or None.")
+        check_timeout(run_timeout, "run_timeout", allow_none=True)
+        wait_for = 0.0 if delay is None or delay == 0 else check_timeout(delay, "delay")
+        most = self.config.coordination.max_retries + 1 if max_attempts is None else max_attempts
+        if type(most) is not int or not 1 <= most <= 10_000:
+            raise refuse("max_attempts", most, "must be a whole number from 1 to 10,000.")
+        if supervisor is not None:
+            check_external_id(supervisor, "supervisor")
+        content = encode(payload, field="payload", limit_bytes=self.config.messaging.max_payload_bytes)
+        return NewTask(
+            task_id,
+            kind,
+            needs,
+            urgency.rank,
+            content,
+            checksum(content, None),
+            most,
+            description,
+            supervisor,
+            run_timeout,
+            wait_for,
+            expires_in,
+        )
+
+    # --- results ------------------------------------------------------------------------------------------------------
+
+    async def result(self, task_id: str, *, timeout: float | None = None, response_type: Any = MISSING) -> Any:
+        """Wait for a task's result, in any process, also long after it was handed out.
+
+        It holds no connection and no thread while it waits. Cancelling it changes nothing in the store.
+
+        Args:
+            task_id: As `delegate` returned it.
+            timeout: Seconds; 0 only looks, None waits without limit.
+            response_type: The type as which the result is read; plain JSON values without it.
+
+        Raises:
+            TaskFailedError, TaskCancelledError, TaskExpiredError: It ended so.
+            TaskNotFoundError: There is no such task (any more).
+            TimeoutError: It has not ended; it goes on.
+            PayloadError: The result is not of the response type.
+            StorageCorruptError: What is stored of it is damaged.
+            NotInitializedError: The SDK was closed meanwhile; the task goes on.
+
+        Example:
+            report = await sdk.tasks.result(task_id, timeout=60)
+        """
+        id = check_external_id(task_id, "task_id")
+        check_patience(timeout)
+        engine = self.engine
+        try:
+            if timeout == 0:
+                row = await self._find(id)
+                if not row.state.is_final:
+                    raise builtins.TimeoutError
+            else:
+                async with asyncio.timeout(timeout):
+                    row = (await engine.lots.tasks.wait([id]))[id]
+        except builtins.TimeoutError as error:
+            if isinstance(error, TimeoutError):
+                raise
+            row = await self._find(id)
+            if not row.state.is_final:
+                raise TimeoutError(f"Task {id!r} has not ended: it is {row.state}. It goes on.") from None
+        return self._open(row, response_type)
+
+    def _open(self, row: TaskRow, response_type: Any) -> Any:
+        if row.state is not TaskState.DONE:
+            raise _ERRORS[row.state](task_id=row.task_id, reason=row.reason or "no reason was given")
+        if row.result is None or row.result_checksum is None:
+            return None
+        sealed = _Sealed(row.result, row.result_checksum)
+        name = f"the result of task {row.task_id}"
+        return open_as(sealed, name, self.engine.decoder, response_type, field="result")
+
+    async def _find(self, task_id: str) -> TaskRow:
+        rows = await self.engine.store.tasks.find_tasks([task_id])
+        if not rows:
+            raise TaskNotFoundError(task_id=task_id)
+        return rows[0]
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> Task:
+        """Look at one task: its state, its progress, and what went wrong.
+
+        Raises:
+            TaskNotFoundError: There is no such task (any more).
+        """
+        return _task(await self._find(check_external_id(task_id, "task_id")))
+
+    async def list(
+        self,
+        *,
+        states: Iterable[TaskState | str] | None = None,
+        task_type: str | None = None,
+        worker_id: str | None = None,
+        supervisor: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> builtins.list[Task]:
+        """List tasks, the newest first.
+
+        Args:
+            states: In these states alone; None is any.
+            task_type: Of this type.
+            worker_id: That this worker has, or had last.
+            supervisor: That were handed out by this one.
+            limit: At most so many, 1 to 1,000.
+            offset: So many are passed over.
+
+        Raises:
+            InvalidArgumentError: An argument is refused.
+
+        Example:
+            running = await sdk.tasks.list(states=["running"])
+        """
+        check_page(limit, offset)
+        for value, field in ((task_type, "task_type"), (worker_id, "worker_id"), (supervisor, "supervisor")):
+            if value is not None:
+                check_external_id(value, field)
+        wanted = None
+        if states is not None:
+            names = [states] if isinstance(states, str) else states
+            reason = f"is none of {', '.join(map(repr, map(str, TaskState)))}."
+            wanted = frozenset(parse_choice(TaskState, state, "states", reason) for state in names)
+        which = TaskFilter(wanted, task_type, worker_id, supervisor)
+        return [_task(row) for row in await self.engine.store.tasks.list_tasks(which, limit, offset)]
+
+    async def workers(self, *, limit: int = 100, offset: int = 0) -> builtins.list[WorkerInfo]:
+        """List the workers that the store knows, in order of their ids; dead ones too.
+
+        Args:
+            limit: At most so many, 1 to 1,000.
+            offset: So many are passed over.
+        """
+        check_page(limit, offset)
+        return [_worker(row) for row in await self.engine.store.workers.list_workers(limit, offset)]
+
+    async def statistics(self, supervisor: str | None = None) -> TaskStatistics:
+        """Count the tasks by their states: of one supervisor, or all."""
+        if supervisor is not None:
+            check_external_id(supervisor, "supervisor")
+        return await self.engine.store.tasks.statistics(supervisor)
+
+    # --- changing -----------------------------------------------------------------------------------------------------
+
+    @overload
+    async def cancel(self, task_ids: str, *, reason: str = ...) -> bool: ...
+    @overload
+    async def cancel(
+        self, task_ids: builtins.list[str] | tuple[str, ...], *, reason: str = ...
+    ) -> builtins.list[bool]: ...
+    async def cancel(
+        self, task_ids: str | builtins.list[str] | tuple[str, ...], *, reason: str = "it was cancelled"
+    ) -> bool | builtins.list[bool]:
+        """End tasks that nobody wants any more. An `async def` handler at work on one is cancelled.
+
+        When it returns the tasks have ended in the store: what their runs return later is refused. Repeat-safe.
+
+        Args:
+            task_ids: One id, or a list of them.
+            reason: For `TaskCancelledError` and listings; at most 255 characters.
+
+        Returns:
+            For each, False if it had ended already, or does not exist.
+
+        Example:
+            await sdk.tasks.cancel(task_id, reason="the customer left")
+        """
+        ids = [task_ids] if isinstance(task_ids, str) else [*task_ids]
+        for id in ids:
+            check_external_id(id, "task_ids")
+        check_name(reason, "reason")
+        engine = self.engine
+        moved = await engine.commits.run(engine.workforce.cancel(ids, reason))
+        return moved[0] if isinstance(task_ids, str) else moved
+
+    async def reprioritise(self, task_id: str, priority: MessagePriority | str) -> bool:
+        """Make a task that still waits more or less urgent; False if it does not wait any more. Repeat-safe.
+
+        Args:
+            task_id: As `delegate` returned it.
+            priority: A `MessagePriority` or its text.
+        """
+        id = check_external_id(task_id, "task_id")
+        reason = f"is none of {', '.join(map(repr, map(str, MessagePriority)))}."
+        urgency = parse_choice(MessagePriority, priority, "priority", reason)
+        return (await self.engine.store.tasks.reprioritise([id], urgency.rank))[0]
+
+
+def _task(row: TaskRow) -> Task:
+    body = open_or_mark(_Sealed(row.content, row.checksum), f"task {row.task_id}")
+    ranks = [*MessagePriority]
+    return Task(
+        task_id=row.task_id,
+        type=row.type,
+        description=row.description,
+        required_capabilities=row.needs,
+        priority=ranks[min(row.priority, len(ranks) - 1)],
+        payload=body.content,
+        supervisor=row.supervisor,
+        state=row.state,
+        worker_id=row.worker_id,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        progress=row.fraction,
+        note=row.note,
+        reason=row.reason,
+        created_at=row.created_at,
+        deadline=row.deadline_at,
+        assigned_at=row.assigned_at,
+        settled_at=row.settled_at,
+        log=row.log,
+    )
+
+
+def _worker(row: WorkerRow) -> WorkerInfo:
+    return WorkerInfo(
+        worker_id=row.worker_id,
+        role=row.role,
+        capabilities=row.capabilities,
+        max_concurrent_tasks=row.capacity,
+        current_tasks=row.busy,
+        status=row.status,
+        is_alive=row.is_alive,
+        last_heartbeat=row.heartbeat_at,
+    )

@@ -1,0 +1,374 @@
+"""The workers of this process: they appear in the store, take tasks, settle them, and give signs of life.
+
+As the dispatcher does for messages, one task exchanges settlements for claims in one commit, and holds no more claims
+than it has free places. Here that is one ledger with three places: running, settling, and what the store alone knows
+(after an answer was lost), which goes back. Lanes, order and asks mean nothing to tasks, so nothing else is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Sequence
+
+from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
+from ..storage.batches import MAX_BYTES, do_apart, is_of_one, take
+from ..storage.ports import (
+    CLAIM_MARGIN,
+    Beat,
+    Exchanged,
+    NewTask,
+    NewWorker,
+    Settling,
+    Store,
+    TaskClaim,
+    TaskNews,
+    TaskRequest,
+    TaskSettlement,
+)
+from .announcer import Announcer
+from .claims import MAX_SETTLEMENTS
+from .labour import Job, Labour
+from .probes import probe
+from .retry import describe
+from .services import Service
+from .trouble import Trouble
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+ROLE = "worker"
+BEATS = 3
+"""A worker is taken for dead after so many intervals without a sign of life."""
+
+
+class Workforce(Service):
+    """The workers of one SDK object."""
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: TaskHandlers,
+        labour: Labour,
+        announcer: Announcer,
+        trouble: Trouble,
+        *,
+        interval: float,
+        run_limit: float,
+    ) -> None:
+        self.tasks = store.tasks
+        self.workers = store.workers
+        self.presence = store.presence
+        self.handlers = handlers
+        self.labour = labour
+        self.announcer = announcer
+        self.trouble = trouble
+        self.bell = announcer.lots.work
+        self.interval = interval
+        """Seconds between two signs of life."""
+        self.run_limit = run_limit
+        """Seconds that a run may take where neither the task nor the handler says it."""
+        self.settling: list[TaskSettlement] = []
+        self._enrolled: dict[str, TaskHandler] = {}
+        """Who has appeared in the store, and as what."""
+        self._enrolled_as: str | None = None
+        self._hungry: set[str] = set()
+        """Those for whom there may be more to take."""
+        self._next_beat = 0.0
+        self._resume_at: float | None = None
+        """When a rate lets another task begin."""
+        self._is_in_doubt = False
+        self._is_draining = False
+        self._quiet = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Appear, if somebody works here."""
+        self._loop = asyncio.get_running_loop()
+        self.handlers.follow(self._handlers_changed)
+        self._appear()
+
+    def _handlers_changed(self) -> None:
+        """In any thread."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._appear)
+
+    def _appear(self) -> None:
+        if self._task is None and len(self.handlers) and not self._is_draining:
+            self._task = asyncio.create_task(self._exchange_forever(), name="agent-messaging-workforce")
+            self._task.add_done_callback(lambda _: self._quiet.set())
+        self.bell.look()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing is to be settled."""
+        if self._task is None or self._task.done() or self.trouble.is_final:
+            return True
+        return not self.labour.running and not self.settling
+
+    async def wait_until_idle(self) -> None:
+        """Wait until it is idle."""
+        while not self.is_idle:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def begin_draining(self) -> None:
+        """Take nothing more."""
+        self._is_draining = True
+        self.bell.wake()
+
+    async def aclose(self, timeout: float) -> None:
+        """Give back what still runs, uncounted; settle; take leave of the store."""
+        self.begin_draining()
+        if self._loop is not None:
+            with contextlib.suppress(ValueError):
+                self.handlers.leave(self._handlers_changed)
+        await self.labour.stop(timeout)
+        if self._task is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                while self.settling and not self._task.done() and not self.trouble.is_final:
+                    self._quiet.clear()
+                    self.bell.wake()
+                    await self._quiet.wait()
+        except TimeoutError:
+            logger.warning("%d ends of tasks could not be stored while closing", len(self.settling))
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        try:
+            async with asyncio.timeout(timeout):
+                for worker_id in self._enrolled:
+                    await self.workers.unregister(worker_id, process_id=self._enrolled_as)
+        except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
+            logger.warning("the workers could not take leave of the store: %s", describe(error))
+
+    def lose_claims(self) -> None:
+        """Others took this incarnation for dead: every claim is lost, so stop its run and settle nothing."""
+        for job in [*self.labour.running.values()]:
+            self.labour.lose(job)
+        self.settling.clear()
+        self.bell.look()
+
+    def look(self) -> None:
+        """Anything may have changed in the store."""
+        if self._task is not None:
+            self.bell.look()
+
+    # --- what supervisors do: each commits, and has it announced ------------------------------------------------------
+
+    async def submit(self, tasks: Sequence[NewTask]) -> list[bool]:
+        """Put tasks into the pool; see `TaskPool.submit`."""
+        news = await self.tasks.submit(tasks, origin=self.presence.process_id)
+        self._keep_time(time for task in tasks for time in (task.delay, task.expires_in))
+        self._tell([task.task_id for task in tasks], news)
+        return news.moved
+
+    async def cancel(self, task_ids: Sequence[str], reason: str) -> list[bool]:
+        """End tasks that are open; see `TaskStore.cancel`."""
+        news = await self.tasks.cancel(task_ids, reason)
+        self._tell(task_ids, news)
+        return news.moved
+
+    def _keep_time(self, seconds: Iterable[float | None]) -> None:
+        """Something becomes due in so many seconds."""
+        for due in seconds:
+            if due:
+                self.announcer.timer.look_in(due)
+
+    def _tell(self, task_ids: Sequence[str], news: TaskNews) -> None:
+        self.announcer.worked(task_ids, news.processes | news.listeners)
+
+    # --- the exchange -------------------------------------------------------------------------------------------------
+
+    async def _exchange_forever(self) -> None:
+        attempts = self.trouble.attempts()
+        while True:
+            self._quiet.set()
+            await self.bell.wait(self._next_look())
+            try:
+                await self._exchange()
+                attempts.succeeded()
+            except (DatabaseError, OutcomeUnknownError) as error:
+                self._is_in_doubt = True
+                await self._pause(attempts.failed(error))
+            except Exception:
+                logger.exception("taking tasks failed, going on")
+                await self._pause(1.0)
+
+    async def _pause(self, seconds: float) -> None:
+        self._quiet.set()
+        await asyncio.sleep(seconds)
+        self.bell.look()
+
+    def _next_look(self) -> float:
+        """Seconds until it looks without being told."""
+        due = self._next_beat if self._resume_at is None else min(self._next_beat, self._resume_at)
+        return max(due - time.monotonic(), 0.0)
+
+    async def _exchange(self) -> None:
+        owner = self.presence.process_id
+        await self._enroll(owner)
+        if self._is_in_doubt:
+            await self._reconcile(owner)
+        if self.bell.take_look():
+            await self._find_lost()
+            await self._find_waiting()
+        batch = take(self.settling, lambda one: one.size, most=MAX_SETTLEMENTS, most_bytes=MAX_BYTES)
+        requests = self._requests()
+        if not batch and not requests:
+            return
+        probe("before_tasks_settle")
+        exchanged = await self._settle(batch, requests, owner)
+        probe("after_tasks_settle")
+        if owner != self.presence.process_id:
+            return  # lost meanwhile: what was taken under the old incarnation is not ours to run
+        del self.settling[: len(batch)]
+        for settlement, moved in zip(batch, exchanged.moved, strict=True):
+            if not moved:
+                logger.warning("the claim on task %s was lost: its result is refused", settlement.claim.task_id)
+        self._keep_time(settlement.delay for settlement in batch)
+        self._keep_time({task.run_limit + CLAIM_MARGIN for task in exchanged.claimed})
+        self._begin(requests, exchanged)
+        self.announcer.worked([settlement.claim.task_id for settlement in batch], exchanged.processes)
+        if self.settling or self._hungry:
+            self.bell.wake()
+
+    def _requests(self) -> list[TaskRequest]:
+        """What those may take who have room, and for whom there may be something."""
+        self._resume_at = None
+        if self._is_draining:
+            return []
+        busy: dict[str, int] = {}
+        for job in self.labour.running.values():
+            busy[job.worker.worker_id] = busy.get(job.worker.worker_id, 0) + 1
+        requests = []
+        for worker_id in sorted(self._hungry):
+            worker = self._enrolled.get(worker_id)
+            if worker is not None:
+                requests += self._requests_of(worker, worker.capacity - busy.get(worker_id, 0))
+        return requests
+
+    def _requests_of(self, worker: TaskHandler, room: int) -> list[TaskRequest]:
+        if worker.rate is not None:
+            room = min(room, self._allowance(worker.rate))
+        if room <= 0:
+            self._hungry.discard(worker.worker_id)  # the end of a run, or the rate, asks again
+            return []
+        run_limit = worker.timeout or self.run_limit
+        limited = [(kind, self._allowance(rate)) for kind, rate in worker.rates.items() if worker.takes(kind)]
+        requests = [
+            TaskRequest(worker.worker_id, min(room, most), run_limit, (kind,)) for kind, most in limited if most
+        ]
+        but = tuple(worker.rates)
+        types = None if worker.types is None else tuple(kind for kind in worker.types if kind not in worker.rates)
+        if types != ():
+            requests.append(TaskRequest(worker.worker_id, room, run_limit, types, but))
+        return requests
+
+    def _allowance(self, rate: Rate) -> int:
+        """How many may begin now; it looks again when another one may."""
+        if not (allowance := rate.allowance()):
+            due = time.monotonic() + rate.pause
+            self._resume_at = due if self._resume_at is None else min(self._resume_at, due)
+        return allowance
+
+    def _begin(self, requests: Sequence[TaskRequest], exchanged: Exchanged) -> None:
+        got: dict[str, int] = {}
+        for task in exchanged.claimed:
+            worker = self._enrolled[task.worker_id]
+            got[task.worker_id] = got.get(task.worker_id, 0) + 1
+            for rate in filter(None, (worker.rate, worker.rates.get(task.type))):
+                rate.spend()
+            self.labour.begin(worker, task, self._ended)
+        for worker_id in {request.worker_id for request in requests}:
+            if not got.get(worker_id):
+                self._hungry.discard(worker_id)
+
+    def _ended(self, job: Job) -> None:
+        """A run is over: its place is free, and its task ends as it says."""
+        if not job.is_moot:
+            self.settling.append(job.settlement)
+        self._hungry.add(job.worker.worker_id)
+        self.bell.wake()
+
+    async def _settle(self, batch: list[TaskSettlement], requests: list[TaskRequest], owner: str) -> Exchanged:
+        """Settle and take in one commit; where one may be to blame that it failed, settle apart and take nothing."""
+        try:
+            return await self.tasks.exchange(batch, requests, owner=owner)
+        except Exception as error:
+            if not batch or not is_of_one(error):
+                raise
+        processes = set[str]()
+
+        async def settle(some: Sequence[TaskSettlement]) -> list[bool]:
+            news = await self.tasks.settle(some)
+            processes.update(news.processes)
+            return news.moved
+
+        answers = await do_apart(settle, batch)
+        for number, (settlement, answer) in enumerate(zip(batch, answers, strict=True)):
+            if isinstance(answer, Exception):
+                logger.error("the end of task %s could not be stored: %s", settlement.claim.task_id, describe(answer))
+                if settlement.result is None:
+                    raise answer
+                # The store refuses this result for good, so the task has none.
+                self.settling.append(TaskSettlement(settlement.claim, Settling.DEAD, reason=describe(answer)))
+                answers[number] = True
+        return Exchanged([answer is True for answer in answers], processes, [])
+
+    # --- looks at the store -------------------------------------------------------------------------------------------
+
+    async def _enroll(self, owner: str) -> None:
+        """Let the store know who works here, and that they live."""
+        if owner != self._enrolled_as:
+            self._enrolled.clear()  # under a new incarnation everybody appears anew
+            self._enrolled_as = owner
+        wanted = {} if self._is_draining else {handler.worker_id: handler for handler in self.handlers}
+        for worker_id in self._enrolled.keys() - wanted.keys() if not self._is_draining else ():
+            del self._enrolled[worker_id]
+            await self.workers.unregister(worker_id, process_id=owner)
+        for worker_id, handler in wanted.items():
+            if self._enrolled.get(worker_id) is not handler:
+                worker = NewWorker(
+                    worker_id, ROLE, handler.capabilities, handler.capacity, self.interval * BEATS, pulls=True
+                )
+                await self.workers.register(worker, process_id=owner)
+                self._enrolled[worker_id] = handler
+                self._hungry.add(worker_id)
+        now = time.monotonic()
+        if now >= self._next_beat:
+            beats = [Beat(worker_id, self.interval * BEATS) for worker_id in self._enrolled]
+            known = await self.workers.heartbeat(beats, process_id=owner)
+            for beat, is_known in zip(beats, known, strict=True):
+                if not is_known:  # others took it for dead and forgot it
+                    del self._enrolled[beat.worker_id]
+                    self.bell.wake()
+            self._next_beat = now + self.interval
+        if self._resume_at is not None and now >= self._resume_at:
+            self._hungry |= self._enrolled.keys()
+
+    async def _find_lost(self) -> None:
+        """Stop the runs whose tasks were cancelled, have expired, or are another's."""
+        jobs = {job.task.claim: job for job in self.labour.running.values() if not job.is_moot}
+        for claim in await self.tasks.find_lost([*jobs]) if jobs else ():
+            self.labour.lose(jobs[claim])
+
+    async def _find_waiting(self) -> None:
+        if not self._is_draining and self._enrolled:
+            self._hungry |= set(await self.tasks.find_waiting([*self._enrolled]))
+
+    async def _reconcile(self, owner: str) -> None:
+        """Give back the claims whose answer was lost: the store knows them, and nobody here does."""
+        known: set[TaskClaim] = {job.task.claim for job in self.labour.running.values()}
+        known |= {settlement.claim for settlement in self.settling}
+        lost = [claim for claim in await self.tasks.list_claims(owner) if claim not in known]
+        reason = "the store's answer was lost"
+        await self.tasks.settle([TaskSettlement(claim, Settling.RETURNED, reason=reason) for claim in lost])
+        self._is_in_doubt = False
