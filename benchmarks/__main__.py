@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import asks, backlog, machine, mailbox, meetings, one_way, startup, takeover, tasks, topics, wakeup
+from . import asks, backlog, growth, machine, mailbox, meetings, one_way, startup, takeover, tasks, topics, wakeup
 from .harness import Bench, Family, Row, merge
 from .output import print_head, print_row, write_json
 from .stores import Backend, PostgreSQL, SQLite
@@ -28,6 +28,7 @@ FAMILIES: dict[str, Family] = {
     "tasks": tasks,
     "startup": startup,
 }
+GROWTH = Path("docs/growth")
 BACKENDS: dict[str, type[Backend]] = {"sqlite": SQLite, "postgres": PostgreSQL}
 
 
@@ -39,23 +40,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, for a first look")
     parser.add_argument("--scale", type=float, help="another share of a whole run, such as 0.01")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="run N times; each figure is the median")
+    parser.add_argument("--growth", metavar="FOLDER", nargs="?", const=GROWTH, type=Path, help=growth.HELP)
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there too")
     options = parser.parse_args(arguments)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     backends = [BACKENDS[name]() for name in options.store or BACKENDS]
     bench = Bench(options.scale or (0.1 if options.quick else 1.0), backends)
     try:
-        asyncio.run(_measure(bench, options.only or list(FAMILIES), options.runs, options.json))
+        if options.growth:
+            asyncio.run(_grow(bench, options.growth))
+        else:
+            asyncio.run(_measure(bench, options.only or list(FAMILIES), options.runs, options.json))
     finally:
         for backend in backends:
             backend.close()
 
 
-async def _measure(bench: Bench, names: Sequence[str], runs: int, file: Path | None) -> None:
-    began = time.perf_counter()
+async def _grow(bench: Bench, folder: Path) -> None:
+    await _describe(bench)
+    await growth.measure(bench, folder)
+    print(f"\nduring   {bench.facts['during']}")
+
+
+async def _describe(bench: Bench) -> None:
     bench.facts |= await machine.describe(bench.backends)
     for name, fact in bench.facts.items():
         print(f"{name:8} {fact}")
+
+
+async def _measure(bench: Bench, names: Sequence[str], runs: int, file: Path | None) -> None:
+    began = time.perf_counter()
+    await _describe(bench)
     found: dict[str, list[list[Row]]] = {name: [] for name in names}
     busy: dict[str, list[float]] = {name: [] for name in names}
     for number in range(1, runs + 1):

@@ -85,14 +85,14 @@ async def _send(url: str, count: int) -> Sent:
 
         await send_all(WARM_UP)
         gc.collect()
-        memory, blocks, began = _resident(), sys.getallocatedblocks(), time.perf_counter()
+        memory, blocks, began = resident(), sys.getallocatedblocks(), time.perf_counter()
         await send_all(count)
         took = time.perf_counter() - began
         gc.collect()
-        return Sent(count / took, _resident() - memory, (sys.getallocatedblocks() - blocks) / count)
+        return Sent(count / took, resident() - memory, (sys.getallocatedblocks() - blocks) / count)
 
 
-def _resident() -> float:
+def resident() -> float:
     """MiB; where the system does not tell what is resident now, the most that ever was."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:

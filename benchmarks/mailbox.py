@@ -39,7 +39,7 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
         async with AsyncExitStack() as stack:
             full_url = await stack.enter_async_context(backend.fresh())
             empty_url = await stack.enter_async_context(backend.fresh())
-            await _fill(full_url, count)
+            await fill_mailbox(full_url, count)
             full = await stack.enter_async_context(started(full_url, [*SENDERS, "full"]))
 
             pages, raw = [], []
@@ -77,7 +77,7 @@ async def _send(sdk: AgentMessaging[Any, Any, Any], recipient: str, count: int) 
     return each * len(SENDERS) / (time.perf_counter() - began)
 
 
-async def _fill(url: str, count: int) -> None:
+async def fill_mailbox(url: str, count: int) -> None:
     """Copies of two messages that the SDK has stored, one handled and one not: by sending it would take minutes."""
     for handled in (True, False):
         async with started(url, [*SENDERS, "full"]) as sdk:

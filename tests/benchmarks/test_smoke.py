@@ -43,3 +43,16 @@ def test_a_family_runs_on_both_stores_and_writes_its_rows(tmp_path: Path) -> Non
 def test_every_family_runs(family: str, store: str, tmp_path: Path) -> None:
     content = bench(tmp_path / "rows.json", "--only", family, "--store", store, "--scale", "0.001")
     assert content["rows"][family] or (family, store) == ("tasks", "sqlite")
+
+
+def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--growth", str(tmp_path), "--store", "sqlite", "--scale", "0.001"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))
+    names = {curve["name"] for curve in content["curves"]}
+    assert names == {path.stem for path in tmp_path.glob("*.svg")}
+    for curve in content["curves"]:
+        assert all(x > 0 and y > 0 for line in curve["series"].values() for x, y in line)
+    [memory] = content["memory"]
+    assert 0 < memory["imported"] < memory["idle"]
