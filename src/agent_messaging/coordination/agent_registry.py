@@ -10,9 +10,9 @@ from typing import Any, TypedDict
 from pydantic_core import from_json
 
 from ..arguments import check_external_id, check_name, refuse
+from ..audit import get_file_logger
 from ..payloads import encode_metadata
 from ..storage.ports import AVAILABLE, Beat, NewWorker, WorkerRow
-from .file_logger import get_file_logger
 from .message_protocol import AgentRole, check_capabilities, parse_role
 from .office import Desk, Office
 

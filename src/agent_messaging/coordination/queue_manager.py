@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TypedDict
 
 from ..arguments import check_external_id, refuse
+from ..audit import get_file_logger
 from ..exceptions import DatabaseError, OutcomeUnknownError, StorageCorruptError
 from ..models import DeliveryState
 from ..storage.ports import Beat, QueueSettlement, Settling, TaskRow
 from ..storage.workload import message_id_of
-from .file_logger import get_file_logger
 from .message_protocol import EVERYBODY, AgentMessage, MessagePriority, MessageType, parse_type
 from .office import Desk, Office
 from .stored import from_stored, to_stored

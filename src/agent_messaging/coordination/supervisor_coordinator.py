@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, TypedDict
 
 from ..arguments import check_external_id, check_timeout
+from ..audit import get_file_logger
 from ..bodies import open_body
 from ..exceptions import StorageCorruptError
 from ..ids import uuid7
@@ -28,7 +29,6 @@ from ..storage.ports import (
     TaskSettlement,
 )
 from .agent_registry import INTERVALS, AgentRegistry, remove_stale
-from .file_logger import get_file_logger
 from .message_protocol import (
     EVERYBODY,
     MAX_MESSAGE_BYTES,

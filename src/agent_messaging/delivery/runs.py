@@ -22,6 +22,7 @@ from ..payloads import Decoder, annotation_of, checksum, encode
 from ..records import dataclass
 from ..single_flight import SingleFlight
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
+from . import auditing
 from .abandonment import Abandonments
 from .asks import Asks
 from .background import Background
@@ -146,6 +147,7 @@ class Runs(Service):
             if settlement is not None and run.is_moot:
                 self.forget_answer(settlement)
             elif settlement is not None:
+                auditing.ended(run.delivery, run.station.agent, self.names, settlement)
                 self.claims.end(settlement, run.delivery)
             self.claims.stations.wake()
 
@@ -178,6 +180,7 @@ class Runs(Service):
         """Run the handler and decide how its delivery ends; None: it has ended already."""
         enter(run)
         delivery = run.delivery
+        auditing.received(delivery, run.station.agent, self.names)
         task = asyncio.current_task()
         if delivery.ask_timeout is not None and task is not None:
             run.asker = self.abandonments.watch(delivery.message_id, partial(_give_up, run, task))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from ..arguments import check_external_id, check_flag, check_name, check_page
+from ..delivery import auditing
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import AgentAlreadyExistsError, OrganizationAlreadyExistsError, OrganizationNotFoundError
@@ -124,6 +125,7 @@ class Directory:
                     external_id=external_id, name=found.name, organization=known.organization if known else ""
                 )
             await engine.adopt([external_id])
+            auditing.registered(external_id, organization_external_id)
             return found.id
 
         return await engine.commits.run(register())

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from ..arguments import check_external_id, refuse
 from ..config import MessagingConfig
+from ..delivery import auditing
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import (
@@ -168,6 +169,8 @@ class Call:
             if repeat is None:
                 raise
             return repeat
+        if isinstance(outcome, Stored):
+            auditing.sent(one.sender, one.targets, one.group, self.engine.names)
         return Posted(one.sender, one.targets, one.group, outcome)
 
     async def wait(self) -> tuple[_Prepared, AppendOutcome]:
