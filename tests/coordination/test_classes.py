@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent_messaging import AgentMessaging, TaskContext
 from agent_messaging.coordination import (
     AgentMessage,
     AgentRegistry,
@@ -421,3 +422,24 @@ async def test_on_an_event_loop_it_warns_and_in_a_thread_it_does_not(closing: Ex
     await asyncio.to_thread(queue.close)
     with pytest.raises(NotInitializedError, match="MessageQueueManager was closed"):
         await asyncio.to_thread(queue.get_messages, "builder")
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgres"], indirect=True)
+async def test_a_supervisor_without_asyncio_and_a_worker_with_it_share_tasks(place: str) -> None:
+    async with AgentMessaging() as sdk:
+
+        @sdk.register_task_handler("builder", capabilities=["python"])
+        async def build(parameters: dict[str, int], context: TaskContext) -> int:
+            return parameters["n"] + 1
+
+        def supervise() -> Any:
+            with SupervisorCoordinator("planner") as supervisor:
+                task_id = eventually_sync(lambda: supervisor.assign_task("build", "", {"n": 1}, ["python"]))
+                ended = eventually_sync(
+                    lambda: supervisor.get_task_status(task_id or ""),
+                    until=lambda status: status is not None and status["completed_at"],
+                )
+                assert ended is not None
+                return ended["status"], ended["result"], ended["agent_id"]
+
+        assert await asyncio.to_thread(supervise) == ("completed", 2, "builder")

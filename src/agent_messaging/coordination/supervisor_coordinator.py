@@ -260,7 +260,7 @@ class SupervisorCoordinator(Desk):
             priority=request.priority,
             max_retries=retries,
         )
-        content = encode(request.to_content(), field="task", limit_bytes=MAX_MESSAGE_BYTES)
+        content = encode(request.parameters, field="parameters", limit_bytes=MAX_MESSAGE_BYTES)
         return NewTask(
             task_id=request.task_id,
             type=request.task_type,
