@@ -320,6 +320,7 @@ class TaskError(AgentMessagingError):
     """A task ended without a result. Its reason says why; `sdk.tasks.get` shows what was tried."""
 
     code = "task"
+    exit_code = 7
     task_id: str = ""
     reason: str = ""
     problem_text = "Task {0.task_id!r} has no result: {0.reason}. `sdk.tasks.get` shows what was tried."

@@ -20,6 +20,7 @@ from .run import run
 from .search import search
 from .send import send
 from .tail import tail
+from .tasks import queue, tasks, workers
 from .topics import topics
 
 
@@ -66,6 +67,9 @@ for command in (
     receipt,
     dead_letters,
     topics,
+    tasks,
+    workers,
+    queue,
     ask,
     reply,
     forward,

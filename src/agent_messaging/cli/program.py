@@ -82,10 +82,11 @@ def _is_ours(file: str) -> bool:
 
 
 def served_by(sdk: AgentMessaging[Any]) -> list[str]:
-    """The agents that the program has handlers for; "*" for those of bare global handlers."""
+    """The agents and workers that the program has handlers for; "*" for those of bare global handlers."""
     from ..handlers.registry import global_registry
 
-    return sorted({agent or EVERY_AGENT for registry in (sdk._handlers, global_registry) for agent, _, _ in registry})
+    agents = {agent or EVERY_AGENT for registry in (sdk._handlers, global_registry) for agent, _, _ in registry}
+    return sorted(agents | {handler.worker_id for handler in sdk._task_handlers})
 
 
 def log_to_stderr(options: Options, label: str, level: int) -> None:

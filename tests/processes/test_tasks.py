@@ -1,0 +1,111 @@
+"""Two hundred jobs, three worker processes, one killed in the middle: all done once, by all three."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_messaging import AgentMessaging, Config
+from agent_messaging.models import TaskState
+from tests.processes.harness import ROOT, SEED
+from tests.support import eventually
+
+JOBS = 200
+CAPACITY = 2
+WORKERS = ("one", "two", "three")
+
+
+class Crew:
+    """Worker processes, and what they wrote."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self.ledger = folder / "ledger.jsonl"
+        self.ledger.touch()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, worker: str) -> None:
+        command = [sys.executable, "-m", "agent_messaging.cli.entry", "run", "tests.processes.jobs:sdk"]
+        given = {
+            "JOBS_URL": self.url,
+            "JOBS_LEDGER": str(self.ledger),
+            "JOBS_WORKER": worker,
+            "JOBS_CAPACITY": str(CAPACITY),
+        }
+        with (self.folder / f"{worker}.txt").open("wb") as output:
+            self.processes[worker] = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | given, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What was written, in order; a last line that is not whole is not there yet."""
+        return [json.loads(line) for line in self.ledger.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@pytest.mark.sampled(1)
+async def test_the_jobs_of_a_killed_worker_are_done_by_the_others(
+    backend: str, database_url: str, tmp_path: Path
+) -> None:
+    crew = Crew(database_url, tmp_path)
+    dice = random.Random(SEED)
+    config = Config(url=database_url, database={"lease": 10.0, "min_pool_size": 1})
+    try:
+        async with AgentMessaging(config) as sdk:
+            for worker in WORKERS:
+                crew.start(worker)
+            await eventually(lambda: sdk.tasks.workers(), 60, until=lambda found: len(found) == len(WORKERS))
+            results = asyncio.create_task(gather(sdk))
+            await eventually(crew.lines, 60, until=lambda lines: len(lines) >= dice.randint(60, 160))
+            victim = crew.processes["two"]
+            victim.kill()
+            killed = victim.pid
+            outcomes = await asyncio.wait_for(results, 90)
+
+            # Lost none: each job has its one result, which says who did it.
+            assert sorted(outcome["job"] for outcome in outcomes) == [*range(JOBS)]
+            assert (await sdk.tasks.statistics()).counts == {TaskState.DONE: JOBS}
+            done_by = Counter(outcome["pid"] for outcome in outcomes)
+            assert set(done_by) == {process.pid for process in crew.processes.values()}
+            workers = {worker.worker_id: worker for worker in await sdk.tasks.workers()}
+            assert workers["two"].status == "offline"
+            assert all(worker.current_tasks == 0 for worker in workers.values())
+    finally:
+        crew.end()
+    judge(crew.lines(), outcomes, killed)
+
+
+async def gather(sdk: AgentMessaging) -> list[Any]:
+    outcomes = [outcome async for outcome in sdk.tasks.map("job", range(JOBS), max_attempts=3)]
+    assert [outcome.error for outcome in outcomes] == [None] * JOBS
+    return [outcome.result for outcome in outcomes]
+
+
+def judge(lines: list[dict[str, Any]], outcomes: list[Any], killed: int) -> None:
+    """The ledger of the workers: a job runs again only where the killed one had it, and nobody has too many at once."""
+    began = Counter(line["job"] for line in lines if line["event"] == "begin")
+    lost = {line["job"] for line in lines if line["event"] == "begin" and line["pid"] == killed}
+    lost -= {outcome["job"] for outcome in outcomes if outcome["pid"] == killed}
+    assert {job for job, times in began.items() if times > 1} <= lost
+    assert len(lost) <= CAPACITY
+    assert all(began[job] == 2 for job in lost)
+    at_work: Counter[int] = Counter()
+    for line in lines:
+        at_work[line["pid"]] += 1 if line["event"] == "begin" else -1
+        assert at_work[line["pid"]] <= CAPACITY
+    assert {pid: number for pid, number in at_work.items() if number and pid != killed} == {}
