@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
@@ -92,7 +93,7 @@ class AgentMessaging(Directory, Search, Generic[T_OneWay, T_Conversation, T_Meet
         self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
         self._topics = Topics[T_OneWay](self._started, settings)
         self._conversation = Conversation[T_Conversation](
-            self._started, settings, lambda: payload_type(self, AgentMessaging, 1)
+            self._started, settings, cache(lambda: payload_type(self, AgentMessaging, 1))
         )
         self._meeting = MeetingManager[T_Meeting](self._started, settings)
 

@@ -128,7 +128,7 @@ class Announcer:
         answered = outcome.answered if isinstance(outcome, Stored) else None
         self.lots.asks.wrote(group.deliveries[0].message_id, answered)
         self.notices.wrote(group, outcome)
-        if not isinstance(outcome, Stored):
+        if not isinstance(outcome, Stored) or (answered is None and not outcome.waiters):
             return True
         waiting = {answered.origin if answered is not None else None, *outcome.waiters} - {None}
         self._wake(waiting, (group.sender_id, group.deliveries[0].recipient_id))

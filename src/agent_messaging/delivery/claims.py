@@ -48,7 +48,7 @@ class Claims:
         self.stations = stations
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
-        self.running: dict[asyncio.Task[None], Run] = {}
+        self.running: dict[Run, None] = {}
         self.settling: list[Ending] = []
         """Ends of runs that the store does not know yet."""
         self.pulled: dict[Claim, asyncio.TimerHandle] = {}
@@ -111,7 +111,7 @@ class Claims:
 
     def turns(self) -> list[TurnRef]:
         """The turns on which turn handlers are at work here."""
-        return [run.turn for run in self.running.values() if run.turn is not None and not run.is_acting]
+        return [run.turn for run in self.running if run.turn is not None and not run.is_acting]
 
     def end_turn(self, turn: TurnRef) -> None:
         """A turn is over: cancel the handler that works on it here, and settle nothing.
@@ -119,11 +119,11 @@ class Claims:
         A handler that has ended it itself, by a call, gets what that call returns and goes on to its end.
         """
         caller = current_run(self.stations)
-        for task, run in self.running.items():
+        for run in self.running:
             if not run.is_acting and run.turn == turn:
                 run.is_moot = True
                 if run is not caller:
-                    task.cancel()
+                    run.cancel()
 
     # --- settling -----------------------------------------------------------------------------------------------------
 
@@ -177,9 +177,9 @@ class Claims:
 
     def lose(self) -> list[Settlement]:
         """Others took this incarnation for dead: stop every run. Returns the settlements that are dropped."""
-        for task, run in self.running.items():
+        for run in self.running:
             run.is_moot = True
-            task.cancel()
+            run.cancel()
         lost = [settlement for settlement, _ in self.settling]
         self.settling.clear()
         self.let_go([*self.pulled])
@@ -198,7 +198,7 @@ class Claims:
         if self.reserved or self.pulling:
             return
         owner = self.owner
-        known = {run.delivery.claim for run in self.running.values()} | {one.claim for one, _ in self.settling}
+        known = {run.delivery.claim for run in self.running} | {one.claim for one, _ in self.settling}
         known.update(self.pulled)
         lost = [claim for claim in await self.deliveries.list_claims(owner) if claim not in known]
         await self.give_back([claim for claim in lost if claim not in self.pulled], "the store's answer was lost")

@@ -5,6 +5,7 @@ A task that has outlived its run is outside.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ class Run:
     delivery: ClaimedDelivery
     station: Station
     since: float = field(default_factory=time.monotonic)
+    task: asyncio.Task[None] | None = None
+    """The one that it has to itself."""
     waits: int = 0
     """Open asks and waits made in it. While there are any, it does not hold its lane."""
     has_ended: bool = False
@@ -43,6 +46,11 @@ class Run:
     """It was cancelled because its asker does not wait any more."""
     has_passed_on: bool = False
     """Its ask is with another agent now, to whom it owes nothing."""
+
+    def cancel(self) -> None:
+        """Cancel its task."""
+        if self.task is not None:
+            self.task.cancel()
 
     def pass_on(self, kept_id: str) -> None:
         """Its ask went to another agent, under its id; the message that stays here has this one."""

@@ -152,7 +152,8 @@ class Lifecycle:
             await asyncio.wait({self._starting})
         if self.engine is None:
             return
-        if asyncio.current_task() in self.engine.claims.running:
+        task = asyncio.current_task()
+        if any(run.task is task for run in self.engine.claims.running):
             raise HandlerError(
                 "close() was called by a handler, for whose end it would wait. Let the handler set an event, and close "
                 "the SDK where it was started."

@@ -83,6 +83,8 @@ class Runs(Service):
         self.decoder = decoder
         self.leaving = asyncio.Event()
         """Set: the SDK is being left, no run of a turn handler begins any more."""
+        self._beginning: dict[asyncio.Task[None], Run] = {}
+        """The tasks that have not taken their first step."""
         self._checking = SingleFlight(self._end_turns, "looking at the turns")
 
     def look(self) -> None:
@@ -104,14 +106,17 @@ class Runs(Service):
         """Run the station's handler on what was claimed."""
         probe("after_claim")
         run = Run(delivery, station)
+        self.claims.running[run] = None
         task = self.background.start(self._work(run), f"agent-messaging-run-{delivery.message_id}")
-        task.add_done_callback(self._never_began)
-        self.claims.running[task] = run
+        if run.task is None:  # otherwise the loop starts tasks eagerly, and it has begun
+            run.task = task
+            self._beginning[task] = run
+            task.add_done_callback(self._never_began)
 
     def _never_began(self, task: asyncio.Task[None]) -> None:
         """A run was cancelled before its first step, so nothing of its own has run, or will."""
-        run = self.claims.running[task]
-        self._ended(run, task, Settlement(run.delivery.claim, Settling.RETURNED, reason=STOPPED))
+        run = self._beginning.pop(task)
+        self._ended(run, Settlement(run.delivery.claim, Settling.RETURNED, reason=STOPPED))
 
     async def _work(self, run: Run) -> None:
         """A run, to its end and what that means, in one task.
@@ -119,9 +124,11 @@ class Runs(Service):
         All ends are told in the last step of the task, and in no callback after it. So a run that waits for nothing has
         left its lane when its sender goes on: what that sends next can be claimed with its append.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        task.remove_done_callback(self._never_began)
+        if run.task is None:
+            run.task = asyncio.current_task()
+        else:
+            run.task.remove_done_callback(self._never_began)
+            del self._beginning[run.task]
         delivery = run.delivery
         settlement: Settlement | None = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         try:
@@ -132,15 +139,16 @@ class Runs(Service):
                 # letter.
                 settlement = self.failure(delivery, error)
             if not isinstance(error, Exception):
-                task.add_done_callback(take_error)
+                if run.task is not None:
+                    run.task.add_done_callback(take_error)
                 raise
         finally:
             if asyncio._get_running_loop() is not None:  # otherwise it was only closed, and its tasks with it
-                self._ended(run, task, settlement)
+                self._ended(run, settlement)
 
-    def _ended(self, run: Run, task: asyncio.Task[None], settlement: Settlement | None) -> None:
+    def _ended(self, run: Run, settlement: Settlement | None) -> None:
         """The run has ended: its slot is free, and its delivery ends as this says."""
-        del self.claims.running[task]
+        del self.claims.running[run]
         try:
             run.end()
         finally:
@@ -158,7 +166,7 @@ class Runs(Service):
 
     async def stop(self) -> None:
         """Cancel all runs. A run that does not end by that is let go, and its delivery goes back all the same."""
-        runs = self.claims.running
+        runs = {run.task: run for run in self.claims.running if run.task is not None}
         for task in runs:
             task.cancel()
         if not runs:
@@ -181,9 +189,8 @@ class Runs(Service):
         enter(run)
         delivery = run.delivery
         auditing.received(delivery, run.station.agent, self.names)
-        task = asyncio.current_task()
-        if delivery.ask_timeout is not None and task is not None:
-            run.asker = self.abandonments.watch(delivery.message_id, partial(_give_up, run, task))
+        if delivery.ask_timeout is not None:
+            run.asker = self.abandonments.watch(delivery.message_id, partial(_give_up, run))
         if delivery.kind is Kind.TURN:
             return await self._take_turn(run)
         try:
@@ -223,7 +230,7 @@ class Runs(Service):
 
     def give_up(self) -> list[Settlement]:
         """The ends of all runs, of a process that ends at once."""
-        return [self.given_up(run) for run in self.claims.running.values() if not run.is_moot]
+        return [self.given_up(run) for run in self.claims.running if not run.is_moot]
 
     def given_up(self, run: Run) -> Settlement:
         """The end of a run that does not end although the SDK does: uncounted, unless it was late already."""
@@ -384,7 +391,7 @@ class Runs(Service):
         )
 
 
-def _give_up(run: Run, task: asyncio.Task[object], is_gone: bool) -> None:
+def _give_up(run: Run, is_gone: bool) -> None:
     """Cancel a run whose asker does not wait any more, if its handler wants that; its delivery may be gone too.
 
     A run that has passed the ask on goes on by itself: its delivery has ended.
@@ -392,7 +399,7 @@ def _give_up(run: Run, task: asyncio.Task[object], is_gone: bool) -> None:
     if run.handler is not None and run.handler.on_abandoned == "cancel" and not run.has_passed_on:
         run.is_given_up = True
         run.is_moot = run.is_moot or is_gone
-        task.cancel()
+        run.cancel()
 
 
 def _is_sent(run: Run, result: object) -> bool:

@@ -60,8 +60,8 @@ class Serving(services.Service, Listener):
         self._followers: list[Callable[[], None]] = []
         self._found: dict[tuple[str, Kind], Handlers | None] = {}
         """What `find_handlers` has found, by agent id and kind, since anything has changed."""
-        self._found_in = (0, 0)
-        """The versions of the two registries in which that was found."""
+        self._found_in = 0
+        """The version of the two registries together in which that was found."""
         self.everyone = False
         self.adopted: set[str] = set()
         """External ids of the bare handlers' agents: registered through this SDK object, or named by `serve`."""
@@ -118,10 +118,10 @@ class Serving(services.Service, Listener):
 
     def find_handlers(self, agent: AgentName, kind: Kind) -> Handlers | None:
         """The handlers that serve the agent here: its own in this SDK object, its own global ones, or the bare ones."""
-        versions = (self.own.version, global_registry.version)  # read before the handlers: they change in any thread
-        if versions != self._found_in or len(self._found) >= CACHE_LIMIT:
+        version = self.own.version + global_registry.version  # read before the handlers: they change in any thread
+        if version != self._found_in or len(self._found) >= CACHE_LIMIT:
             self._found.clear()
-            self._found_in = versions
+            self._found_in = version
         key = (agent.id, kind)
         if key in self._found:
             return self._found[key]

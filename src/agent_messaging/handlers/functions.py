@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from ..exceptions import InvalidArgumentError
@@ -60,7 +61,7 @@ def check_result(result: object) -> None:
     Raises:
         TypeError: It is one.
     """
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+    if isinstance(result, GeneratorType | AsyncGeneratorType):
         raise TypeError(
             f"{result.__qualname__!r} yields instead of returning, so that nothing of it has run. Let the function "
             "return its result, or None."

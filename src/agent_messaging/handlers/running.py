@@ -57,11 +57,11 @@ def make_context(
         UnreadableError: The stored message is damaged.
     """
     try:
-        name = f"message {delivery.message_id}"
-        message_id, metadata = UUID(delivery.message_id), open_metadata(delivery, name)
-        meeting_id = None
+        message_id, metadata, meeting_id = UUID(delivery.message_id), dict[str, Any](), None
+        if delivery.metadata is not None:
+            metadata = open_metadata(delivery, f"message {delivery.message_id}")
         if delivery.kind is Kind.INVITATION:
-            meeting_id = UUID(open_body(delivery, name).content["meeting_id"])
+            meeting_id = UUID(open_body(delivery, f"message {delivery.message_id}").content["meeting_id"])
     except (StorageCorruptError, ValueError, TypeError, LookupError) as error:  # the SDK writes no such message
         raise UnreadableError from error
     return MessageContext(

@@ -88,8 +88,7 @@ async def enter(calls: Sequence[Call]) -> None:
     Cancelled, it has entered none of them.
     """
     first = calls[0]
-    if len(calls) == 1 and first.engine.outbox.locks.is_free(first.sender_id) and first.prepare_now():
-        first.enter()
+    if len(calls) == 1 and first.enter_now():
         return
     async with first.engine.outbox.locks.of(first.sender_id):
         if len(calls) == 1:
@@ -116,9 +115,11 @@ class Call:
     _prepared: _Prepared | AgentMessagingError | None = None
     _stored: asyncio.Future[AppendOutcome] | None = None
 
-    def prepare_now(self) -> bool:
-        """Prepare without asking the store. Returns whether all that is needed is known here."""
+    def enter_now(self) -> bool:
+        """Enter at once, if no call of the sender goes before and nothing is to be asked of the store; else False."""
         names, settings = self.engine.names, self.settings
+        if not self.engine.outbox.locks.is_free(self.sender_id):
+            return False
         sender, targets = names.cached(self.sender_id), names.cached_all(self.recipient_ids)
         if sender is None or targets is None:
             return False
@@ -129,8 +130,8 @@ class Call:
         group = self.make_group(sender, targets)
         if self.require_handler and not self.engine.serving.are_served(targets, group.kind):
             return False
-        self._stored = None
         self._prepared = _Prepared(sender, targets, group, None)
+        self.enter()
         return True
 
     async def prepare(self) -> None:

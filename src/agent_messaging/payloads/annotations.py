@@ -15,6 +15,9 @@ MISSING: Any = inspect.Parameter.empty
 """The annotation of a parameter that has none."""
 
 
+_JSON = frozenset({dict, list, str, int, float, bool, type(None)})
+
+
 class Late:
     """Stands for an annotation that is known only when the first payload comes."""
 
@@ -67,6 +70,8 @@ def _default_of(parameter: Any) -> Any:
 
 def annotation_of(value: object) -> Any:
     """The class as which this value, once stored, is best read again: its own, if JSON alone does not tell it."""
+    if type(value) in _JSON:
+        return MISSING
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return own_type(value)
     return MISSING

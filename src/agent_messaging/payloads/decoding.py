@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any, get_origin
 
 import typing_extensions
@@ -54,8 +53,7 @@ class Decoder:
             except ValueError:
                 raise PayloadError(field=field, reason="is not JSON that can be read.") from None
         # By name too, because that is how it was written, whatever the aliases are.
-        validate = partial(self.adapter(annotation).validate_json, strict=strict)
-        return self._validate(validate, content, annotation, field)
+        return self._validate(self.adapter(annotation).validate_json, content, annotation, field, strict=strict)
 
     def convert(self, values: dict[str, Any], annotation: Any, *, field: str) -> Any:
         """Return what the annotation asks for, made of values that were decoded before; these, if they are of its type.
@@ -71,9 +69,11 @@ class Decoder:
             return values
         return self._validate(self.adapter(annotation).validate_python, values, annotation, field)
 
-    def _validate(self, validate: Callable[..., Any], value: object, annotation: Any, field: str) -> Any:
+    def _validate(
+        self, validate: Callable[..., Any], value: object, annotation: Any, field: str, *, strict: bool | None = None
+    ) -> Any:
         try:
-            return validate(value, by_alias=True, by_name=True)
+            return validate(value, strict=strict, by_alias=True, by_name=True)
         except ValidationError as error:
             raise PayloadError(
                 field=field, reason=f"does not fit {name_of(annotation)}: {problems_of(error)}."

@@ -20,11 +20,11 @@ MAX_BYTES = 8 * 1024 * 1024
 
 def size_of(*texts: str | None) -> int:
     """The bytes of these texts in UTF-8."""
-    return sum(
-        len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        for text in texts
-        if text is not None
-    )
+    size = 0
+    for text in texts:
+        if text is not None:
+            size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return size
 
 
 def take(queue: Iterable[I], size: Callable[[I], int], *, most: int, most_bytes: int) -> list[I]:
