@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +14,7 @@ import pytest
 pytest.register_assert_rewrite("tests.conformance", "tests.support")
 
 pytest_plugins = [
+    "tests.fixtures.covering",
     "tests.fixtures.isolation",
     "tests.fixtures.postgres",
     "tests.fixtures.redis",
@@ -56,7 +58,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The cases that this run leaves out of the tests that are marked as sampled; TESTS_ALL=1 leaves out none."""
+    """The cases that this run leaves out of the tests that are marked as sampled; TESTS_ALL=1 leaves out none.
+
+    Each backend keeps as many of the cases as the others, or one less.
+    """
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("sampled") is not None:
@@ -65,8 +70,13 @@ def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
     for name, several in cases.items():
         [number] = several[0].get_closest_marker("sampled").args  # type: ignore[union-attr]
         if len(several) > number and os.environ.get("TESTS_ALL") != "1":
-            dice = random.Random(f"{os.environ['TESTS_SEED']} {name}")
-            left_out += dice.sample(several, len(several) - number)
+            random.Random(f"{os.environ['TESTS_SEED']} {name}").shuffle(several)
+            before: Counter[str | None] = Counter()
+            turns: list[tuple[int, pytest.Item]] = []
+            for item in several:
+                turns.append((before[_backend(item)], item))
+                before[_backend(item)] += 1
+            left_out += [item for _, item in sorted(turns, key=lambda turn: turn[0])[number:]]
     return left_out
 
 

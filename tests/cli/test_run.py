@@ -44,6 +44,7 @@ def module(tmp_path: Path, acme: str) -> str:
     return "serving_of_bob"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("name", ["sdk", "make"])
 def test_it_serves_until_a_signal_and_leaves_in_order(

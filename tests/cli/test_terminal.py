@@ -142,6 +142,7 @@ INTERRUPTED = [
 NOISE = re.compile(r"Traceback|Exception ignored|never retrieved|was destroyed|never awaited|KeyboardInterrupt|defect")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("line", INTERRUPTED)
 def test_ctrl_c_at_whatever_moment_leaves_no_traceback(line: str, acme: str) -> None:
     """While modules are loaded, the store is opened, the command works, it leaves, and the interpreter ends."""

@@ -84,6 +84,7 @@ async def two(make_sdk: MakeSdk, elsewhere: bool) -> tuple[Sdk, Sdk]:
     return one, await make_sdk() if elsewhere else one
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("how", ENDS)
 async def test_a_run_is_told_that_nobody_waits_for_it(make_sdk: MakeSdk, how: str, elsewhere: bool) -> None:
@@ -105,6 +106,7 @@ async def test_a_run_is_told_that_nobody_waits_for_it(make_sdk: MakeSdk, how: st
     await nothing_is_left(one, other)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("how", ENDS)
 async def test_a_run_is_cancelled_with_its_asker_and_fails_in_no_way(

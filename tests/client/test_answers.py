@@ -99,6 +99,7 @@ class Bob(Desk):
         return None
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "says",
     [
@@ -133,6 +134,7 @@ async def test_a_run_that_has_the_ask_keeps_it_though_the_agents_own_code_reads_
     assert await asking == "the answer"
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("where", ["task", "process", "another run", "after the run"])
 async def test_a_reply_answers_wherever_it_is_made(sdk: Sdk, where: str) -> None:
     async def on_message(message: Any, context: MessageContext) -> None:

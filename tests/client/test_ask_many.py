@@ -57,6 +57,7 @@ class Lag:
             self.worst = max(self.worst, loop.time() - due)
 
 
+@pytest.mark.sampled(1)
 async def test_five_thousand_askers_wait_with_a_pool_of_five_and_all_are_answered(
     make_sdk: MakeSdk, backend: str, url: str, request: pytest.FixtureRequest
 ) -> None:
@@ -81,6 +82,7 @@ async def test_five_thousand_askers_wait_with_a_pool_of_five_and_all_are_answere
     await nothing_is_left(sdk)
 
 
+@pytest.mark.sampled(1)
 async def test_thousands_of_askers_whom_nobody_answers_are_released_by_their_deadlines(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk(max_pool_size=POOL)
     await sdk.add_people("bob")

@@ -299,6 +299,7 @@ async def test_an_answer_that_the_store_refuses_fails_its_ask_alone(make_sdk: Ma
     await nothing_is_left(sdk)
 
 
+@pytest.mark.sampled(1)
 async def test_hundreds_of_mebibytes_at_once_are_stored_with_the_small_notes_beside_them(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk(call_timeout=2.0)
     await sdk.add_people("alice", "bob")

@@ -621,6 +621,7 @@ def test_a_fault_in_the_model_is_found(tmp_path: Path, model: type[ConversationO
     find_a_fault(tmp_path, model)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "plant",
     [

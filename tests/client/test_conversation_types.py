@@ -88,6 +88,7 @@ async def ask_for_an_answer(sdk: Any, url: str) -> tuple[Any, Any]:
     return await asking, await sdk.conversation.wait_for_message("alice", "bob", SOON)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", TYPED)
 async def test_an_answer_becomes_what_the_sdk_is_of(url: str, name: str) -> None:
     async with TYPED[name](make_config(url)) as sdk:
@@ -113,6 +114,7 @@ async def test_what_does_not_fit_the_sdk_is_plain(url: str) -> None:
         assert await sdk.conversation.get_unread_messages("alice") == [plain, Query(text="fits")]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("made", "response_type", "expected"),
     [
@@ -161,6 +163,7 @@ async def test_an_answer_that_does_not_fit_the_response_type_is_an_error_that_sh
     assert told[-1].content == {"text": "s3cret", "at": "never", "id": 3}
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("made", [MADE, Point(1, 2), [1, 2], {"a": 1}, "text"], ids=lambda made: type(made).__name__)
 @pytest.mark.parametrize("how", ["result", "reply"])
 async def test_in_one_process_the_answer_has_the_class_that_was_sent_and_is_a_fresh_object(

@@ -258,6 +258,7 @@ async def test_agents_that_send_it_round_are_stopped(sdk: Sdk) -> None:
     assert "as often as an ask may be" in str(refusal)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("end", ["timeout", "cancelled", "failed", "removed", "ended"])
 async def test_it_ends_as_any_ask_does(make_sdk: MakeSdk, end: str) -> None:
     alice, bob, carol = await three(make_sdk)

@@ -217,6 +217,7 @@ async def test_a_call_that_is_cancelled_ends_its_meeting(sdk: Sdk) -> None:
     assert (await sdk.meeting.wait_until_ended(table.id, SOON)).reason is MeetingEnd.HOST_ENDED
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8, 13, 21, 34])
 async def test_cancelled_anywhere_it_leaves_no_meeting_open(sdk: Sdk, steps: int) -> None:
     sdk.register_meeting_handler("bob")(hang)

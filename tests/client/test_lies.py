@@ -331,6 +331,7 @@ async def everything_goes_on(sdk: Sdk) -> None:
 LIES = chosen()
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("lie", LIES, ids=[f"{lie}-seed{SEED}" for lie in LIES])
 async def test_a_row_that_lies_stops_nothing_but_itself(make_sdk: MakeSdk, url: str, lie: Lie) -> None:
     past = await make_sdk()
@@ -382,6 +383,7 @@ OF_THE_LIVING = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("lie", OF_THE_LIVING, ids=str)
 async def test_what_is_stored_of_living_processes_is_not_believed_blindly(
     make_sdk: MakeSdk, url: str, lie: Lie, tmp_path: Path

@@ -260,6 +260,7 @@ async def test_a_forked_child_is_refused_and_closes_at_once_and_may_start_anew(u
     assert told["messages"] == ["from the child", "from the parent"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", ["initialize", "close"])
 async def test_a_loop_that_was_closed_without_leaving_is_let_go(url: str, how: str) -> None:
     """As by `loop.run_until_complete` and `loop.close()`, which cancel nothing. What was claimed is not counted."""

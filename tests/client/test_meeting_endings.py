@@ -97,6 +97,7 @@ async def test_another_process_ends_it_when_the_hosts_is_gone(make_sdk: MakeSdk)
     assert await reason(table.at(other)) is MeetingEnd.MAX_DURATION
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "bounds",
     [

@@ -231,6 +231,7 @@ async def test_a_stream_is_used_on_the_loop_of_its_sdk(sdk: Sdk) -> None:
     assert len(await rows(sdk, "select * from asks")) == 1
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("how", ["break", "cancel", "close", "with"])
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_whoever_leaves_gives_the_ask_up(make_sdk: MakeSdk, how: str, elsewhere: bool) -> None:
@@ -311,6 +312,7 @@ async def test_an_ask_begun_by_its_answer_has_no_parts(sdk: Sdk) -> None:
         await collect(stream)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_a_run_far_ahead_waits_for_its_reader(make_sdk: MakeSdk, elsewhere: bool) -> None:
     asker, worker = await two(make_sdk, elsewhere)
@@ -331,6 +333,7 @@ async def test_a_run_far_ahead_waits_for_its_reader(make_sdk: MakeSdk, elsewhere
     assert await stream.answer == "all"
 
 
+@pytest.mark.sampled(1)
 async def test_large_parts_are_bounded_by_their_bytes(sdk: Sdk) -> None:
     sent: list[int] = []
 

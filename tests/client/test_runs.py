@@ -90,6 +90,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("head", ["async def", "def"])
 @pytest.mark.parametrize(
     ("error", "exit_code", "attempt", "event"),

@@ -85,6 +85,7 @@ ENDS = {"return": 0, "error": 1, "exit": 3, "wait": -signal.SIGINT}
 """How a program ends that does not close, and its exit code. The last one is ended by one Ctrl-C."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_program_that_does_not_close_ends_and_costs_no_attempt(make_sdk: MakeSdk, url: str, end: str) -> None:
     async with program(url, "note", end) as running:
@@ -98,6 +99,7 @@ async def test_a_program_that_does_not_close_ends_and_costs_no_attempt(make_sdk:
     assert await attempts_until_done(sdk, str(found.message_id)) == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("work", ["ask", "turn", "notification", "event", "selection", "coroutine"])
 async def test_a_program_that_does_not_close_ends_whatever_is_at_work(url: str, work: str) -> None:
@@ -137,6 +139,7 @@ def assert_left(ended: Ended) -> None:
     assert "Traceback" not in ended.errors
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("way", "number"), list(zip(WAYS, STOPS, strict=True)))
 async def test_a_signal_lets_what_runs_end(make_sdk: MakeSdk, url: str, way: str, number: int) -> None:
     sdk, id = await leave_a_message(make_sdk)
@@ -150,6 +153,7 @@ async def test_a_signal_lets_what_runs_end(make_sdk: MakeSdk, url: str, way: str
     assert (receipt.state.value, receipt.attempt) == ("done", 1)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("work", ["note", "coroutine"])
 async def test_what_does_not_end_in_the_drain_timeout_goes_back_uncounted(
@@ -164,6 +168,7 @@ async def test_what_does_not_end_in_the_drain_timeout_goes_back_uncounted(
     assert await attempts_until_done(sdk, str(found.message_id)) == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_handler_that_ignores_its_cancellation_keeps_no_program(make_sdk: MakeSdk, url: str, way: str) -> None:
     sdk, id = await leave_a_message(make_sdk)
@@ -177,6 +182,7 @@ async def test_a_handler_that_ignores_its_cancellation_keeps_no_program(make_sdk
     assert await attempts_until_done(sdk, id) == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_second_signal_ends_the_draining(make_sdk: MakeSdk, url: str, way: str) -> None:
     sdk, id = await leave_a_message(make_sdk)
@@ -190,6 +196,7 @@ async def test_a_second_signal_ends_the_draining(make_sdk: MakeSdk, url: str, wa
     assert await attempts_until_done(sdk, id) == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("pause", [0.0, 0.01])
 async def test_a_signal_that_comes_twice_at_once_is_one(make_sdk: MakeSdk, url: str, way: str, pause: float) -> None:

@@ -59,6 +59,7 @@ def test_every_block_is_of_a_kind_that_is_run_or_is_no_code() -> None:
     assert FRAGMENTS
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
 def test_a_program_runs_twice_and_prints_what_the_page_says(block: Block, tmp_path: Path) -> None:
     program = tmp_path / "program.py"

@@ -26,6 +26,7 @@ def test_every_example_says_what_it_prints() -> None:
     assert {example.name for example in EXAMPLES} == LAST_LINE.keys()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_an_example_runs_twice_in_one_folder(example: Path, tmp_path: Path) -> None:
     for _ in range(2):

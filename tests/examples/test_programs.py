@@ -435,6 +435,7 @@ SPLIT = {
 """The programs with two sides, the one that answers and the one that asks."""
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("example", PROGRAMS)
 def test_a_program_of_the_documents_prints_what_they_say_each_time_it_is_run(
     run_twice: RunProgram, example: str
@@ -447,12 +448,14 @@ def test_e34_a_meeting_word_for_word_in_which_the_host_speaks_by_hand(run_twice:
     assert run_twice(MEETING_AS_IT_STANDS) == ["", ""]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("example", SPLIT)
 def test_a_program_prints_the_same_when_another_process_answers(run_beside: RunBeside, example: str) -> None:
     server, asker, printed = SPLIT[example]
     assert run_beside(server, asker) == [printed, printed]
 
 
+@pytest.mark.sampled(1)
 def test_a_web_service_on_two_servers_answers_twenty_customers_at_once(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

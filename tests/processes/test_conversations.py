@@ -32,6 +32,7 @@ async def sdk_of(lab: Lab) -> AsyncIterator[AgentMessaging[Any]]:
 # --- the asker or the responder dies ----------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(120 + 4 * STRIKES)
 async def test_asks_under_random_kills(make_lab: MakeLab) -> None:
     """Askers and responders are killed, frozen and stopped; every ask that survives returns in time, and truthfully.

@@ -12,6 +12,7 @@ from tests.processes.program import HOLDING
 ALONG = {"bob": "carol", "carol": "dave"}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(120 + 4 * STRIKES)
 async def test_asks_passed_on_under_random_kills(make_lab: MakeLab) -> None:
     async with make_lab(limits={"lease": 5.0, "takeover_kill": None}, seed=SEED) as lab:

@@ -28,6 +28,7 @@ async def test_a_worker_killed_in_the_middle_of_a_handler(make_lab: MakeLab) -> 
         assert len(report.takeovers_after_kill) == 1
 
 
+@pytest.mark.sampled(1)
 async def test_a_sender_killed_right_after_its_call_returned(make_lab: MakeLab) -> None:
     calls = 400
     async with make_lab() as lab:
@@ -92,6 +93,7 @@ async def test_a_worker_frozen_past_the_end_of_its_claim(make_lab: MakeLab, back
         assert len(report.takeovers_after_pause) == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(120 + 4 * STRIKES)
 async def test_random_kills(make_lab: MakeLab) -> None:
     # Nobody is frozen for as long as claims last, so a pause explains no repeat here. How long a take-over lasts is
@@ -123,6 +125,7 @@ async def test_random_kills(make_lab: MakeLab) -> None:
         assert report.takeovers_after_pause == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("together", "end", "count"),

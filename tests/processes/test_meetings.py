@@ -45,6 +45,7 @@ def start_participant(lab: Lab, agent: str, meeting: str, **settings: Any) -> Ch
     return lab.start("participant", agent, agent=agent, meeting=meeting, starts=agent == "alice", **settings)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(120 + 4 * STRIKES)
 async def test_a_meeting_under_random_kills(make_lab: MakeLab) -> None:
     """No turn is lost, doubled or stolen, and each silence ends once, whoever is there to end it."""
@@ -61,6 +62,7 @@ async def test_a_meeting_under_random_kills(make_lab: MakeLab) -> None:
         assert report.reads > 5
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(120 + 4 * STRIKES)
 async def test_turn_handlers_under_random_kills(make_lab: MakeLab) -> None:
     """Two of three take part by turn handlers, which pass and fail too: their runs are taken over, and fenced."""
@@ -198,6 +200,7 @@ async def test_a_turn_that_ran_out_while_nobody_was_there_is_ended_by_the_first_
         assert report.turn_violations == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(120 + 4 * STRIKES)
 async def test_a_meeting_ends_by_itself_under_random_kills(make_lab: MakeLab) -> None:
     """At the first of its bounds, whoever is there to see it."""

@@ -141,6 +141,7 @@ def test_a_child_that_ends_normally_leaves_its_parents_files_alone(sqlite_path: 
     connection.close()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("backend", "method"),
     [
