@@ -56,8 +56,8 @@ $(BENCH): $(READY)
 	fi
 	@touch $(BENCH)
 
-bench: $(BENCH) ## every figure beside its raw limit, measured in the same run
-	@$(BIN)/python -m benchmarks
+bench: $(BENCH) ## every figure beside its raw limit or a peer, in the same run (ARGS="--runs 3 --json run.json")
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(READY) ## put the source in order
 	@$(BIN)/ruff format .

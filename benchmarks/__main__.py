@@ -64,6 +64,8 @@ async def _grow(bench: Bench, folder: Path) -> None:
 
 async def _describe(bench: Bench) -> None:
     bench.facts |= await machine.describe(bench.backends)
+    if bench.scale != 1:
+        bench.facts["scale"] = f"{bench.scale:g} of a whole run, which is for seeing that it works"
     for name, fact in bench.facts.items():
         print(f"{name:8} {fact}")
 

@@ -14,6 +14,8 @@ from .stores import Backend
 
 BUSY = 0.1
 """Cores that other processes may use before a run says that the machine was busy."""
+IN_MEMORY = 20e-6
+"""Seconds of a synced write below which there is no disk."""
 LOOK = 1.0
 """Seconds over which their share is measured before a run."""
 
@@ -24,11 +26,14 @@ async def describe(backends: Sequence[Backend]) -> dict[str, str]:
     await asyncio.sleep(LOOK)
     others = watch.others()
     sync = sync_seconds(tempfile.gettempdir())
+    disk = f"a synced write of 4 KiB in the temporary folder takes {sync * 1e3:.2f} ms ({1 / sync:,.0f}/s)"
+    if sync < IN_MEMORY:
+        disk += ": IT IS IN MEMORY, where commits cost nothing; set TMPDIR to a folder on a disk"
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "stores": "; ".join([await backend.version() for backend in backends]),
-        "disk": f"a synced write of 4 KiB in {tempfile.gettempdir()} takes {sync * 1e3:.2f} ms ({1 / sync:,.0f}/s)",
+        "disk": disk,
         "before": f"load {os.getloadavg()[0]:.1f}; {said(others)}",
     }
 

@@ -16,7 +16,7 @@ from .harness import digits
 from .output import figure_of, read_json
 
 PAGE = Path("docs/performance.md")
-_MACHINE = ("machine", "python", "stores", "disk", "before", "during")
+_MACHINE = ("machine", "python", "stores", "disk", "before", "during", "scale")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

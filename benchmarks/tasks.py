@@ -1,7 +1,7 @@
-"""Tasks: no-op jobs put, claimed and settled; here what others do on the same PostgreSQL.
+"""Tasks: no-op tasks put, claimed and settled, beside what others do on the same PostgreSQL.
 
-A peer puts its jobs as the load says, by so many callers at once or many in one call, and a worker of the same process
-runs them meanwhile, 64 at a time. A rate is counted from the first call until the last job is settled.
+Everybody puts its jobs as the load says, by so many callers at once or many in one call, and a worker of the same
+process runs them meanwhile, 64 at a time. A rate is counted from the first call until the last job is settled.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import asyncio
 import importlib.util
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
-from .harness import Bench, Row, rate
+from agent_messaging import AgentMessaging, Config, TaskContext
+
+from .harness import Bench, Row, at_least, rate
 from .raw import CONNECTIONS, commit_rate
 
 JOBS = 1_000
@@ -30,24 +33,58 @@ Peer = Callable[[str, int, int], Awaitable[float]]
 
 
 async def measure(bench: Bench) -> AsyncIterator[Row]:
-    """Rates of the peers that are installed; the others say that they are absent."""
+    """The SDK's rates, beside those of the peers that are installed; the others say that they are absent."""
+    count = bench.count(JOBS, least=AT_ONCE)
     for backend in bench.backends:
+        peers = {name: peer for name, peer in PEERS.items() if importlib.util.find_spec(name) is not None}
         if backend.name != "PostgreSQL":
-            continue
-        count = bench.count(JOBS, least=AT_ONCE)
-        for name, measured in PEERS.items():
-            for together, how in ((1, f"{AT_ONCE} callers"), (IN_ONE_CALL, f"{IN_ONE_CALL} in one call")):
-                title = f"PostgreSQL, no-op jobs of {name}, {how}"
-                if importlib.util.find_spec(name) is None:
-                    yield Row(title, None, note=f"absent: {name} is not installed")
-                    continue
-                rates, commits = [], []
-                for _ in range(min(3, bench.repetitions)):
+            peers = {}
+        for together, how in ((1, f"{AT_ONCE} callers"), (IN_ONE_CALL, f"{IN_ONE_CALL} in one call")):
+            rates: dict[str, list[float]] = {}
+            for _ in range(min(3, bench.repetitions)):
+                for name, measured in {"the SDK": _own, **peers, "commits": _commits}.items():
                     async with backend.fresh() as url:
-                        rates.append(await measured(url, count, together))
-                        commits.append(await commit_rate(url, count))
-                note = f"raw: one row per synced commit, {CONNECTIONS} connections"
-                yield Row(title, rate(rates), rate(commits), note=note)
+                        rates.setdefault(name, []).append(await measured(url, count, together))
+            mine, commits = rate(rates.pop("the SDK")), rate(rates.pop("commits"))
+            title = f"{backend.name}, no-op tasks, {how}"
+            note = "raw: one row per synced commit"
+            yield Row(title, mine, commits, note=note)
+            for name, theirs in rates.items():
+                yield at_least(1.0, f"{title}, beside {name}", mine, rate(theirs), f"peer: {name}, on the same server")
+            if backend.name == "PostgreSQL":
+                for name in PEERS.keys() - rates.keys():
+                    yield Row(f"{title}, beside {name}", None, note=f"absent: {name} is not installed")
+
+
+async def _own(url: str, count: int, together: int) -> float:
+    sdk: AgentMessaging[Any, Any, Any] = AgentMessaging(Config(url=url, log_level="ERROR"))
+    done, everything, ids = 0, asyncio.Event(), deque[str](maxlen=AT_ONCE)
+
+    @sdk.register_task_handler("worker", capabilities=["nothing"], max_concurrent_tasks=AT_ONCE)
+    async def nothing(payload: dict[str, Any], context: TaskContext) -> None:
+        nonlocal done
+        done += 1
+        if done == count:
+            everything.set()
+
+    async with sdk:
+
+        async def put(size: int) -> None:
+            if size == 1:
+                ids.append(await sdk.tasks.delegate("nothing", {}))
+                return
+            async for outcome in sdk.tasks.map("nothing", [{}] * size):
+                assert outcome.error is None
+
+        began = time.perf_counter()
+        await _put(count, together, put)
+        await everything.wait()
+        await asyncio.gather(*(sdk.tasks.result(id) for id in ids))
+        return count / (time.perf_counter() - began)
+
+
+async def _commits(url: str, count: int, together: int) -> float:
+    return await commit_rate(url, count)
 
 
 async def _put(count: int, together: int, put: Callable[[int], Awaitable[object]]) -> None:
