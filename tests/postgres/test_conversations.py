@@ -370,12 +370,21 @@ async def statements(postgres_dsn: str) -> AsyncIterator[tuple[World, list[str]]
         await store.engine.run(forget, write=False)
 
 
-async def test_an_ask_with_its_claim_takes_five_round_trips(statements: tuple[World, list[str]]) -> None:
+async def test_an_ask_with_its_claim_is_one_statement(statements: tuple[World, list[str]]) -> None:
     world, seen = statements
     stored = await world.stored(world.question(claim=True))
     assert stored.claims
-    assert len(seen) == 5, seen
-    # So does one that answers, and asks back.
+    assert len(seen) == 1, seen
+    # So are many, in as many threads.
+    seen.clear()
+    outcomes = await world.append(*(world.question(thread=f"t{number}", claim=True) for number in range(64)))
+    assert all(outcome.claims for outcome in outcomes)  # type: ignore[union-attr]
+    assert len(seen) == 1, seen
+
+
+async def test_an_ask_that_answers_another_takes_five_round_trips(statements: tuple[World, list[str]]) -> None:
+    world, seen = statements
+    await world.stored(world.question())
     seen.clear()
     stored = await world.stored(world.question(world.bob, world.alice, answers=Answering.REQUIRED, claim=True))
     assert stored.answered

@@ -5,6 +5,10 @@ Most groups need no question first: no key, agents that exist, room in the mailb
 and a foreign key that fails sends the call the long way. What another process changes between the reading and the
 storing is caught by a constraint, and then the whole transaction is run again.
 
+Most conversation messages concern nothing that is open: no ask waits for them, and their recipients wait for nobody.
+That is presumed, so that the rules judge them beforehand, and one function of the server takes the locks, finds out
+whether it is true, and stores them. If it is not, it stores nothing, and the call goes the long way.
+
 Conversation messages take locks first (sql/asks.sql): nothing changes under the decision, because the sessions of all
 pairs are locked, and so is every ask that may be answered. Two asks that could close a circle never miss each other:
 
@@ -94,6 +98,10 @@ class _InOtherThreads(Exception):
         self.threads = threads
 
 
+class _RulesDecide(Exception):
+    """There is more to a conversation message than was presumed."""
+
+
 class _AgentsMissing(Exception):
     """A foreign key failed."""
 
@@ -112,15 +120,19 @@ class Appender:
     async def append(
         self, groups: Sequence[NewGroup], *, owner: str, repeat: bool, budget: float | None, now: datetime | None
     ) -> list[AppendOutcome]:
-        trusting = not repeat
+        trusting = presuming = not repeat
         threads: dict[int, str] = {}
         for _ in range(_TRIES):
-            batch = _Batch(groups, owner, now, self._gauge, repeat=repeat, trusting=trusting, threads=threads)
+            batch = _Batch(
+                groups, owner, now, self._gauge, repeat=repeat, trusting=trusting, presuming=presuming, threads=threads
+            )
             try:
                 # Repeatable: message ids make a second try find what the first may have stored.
                 await self._engine.run(batch.store, write=True, single=batch.is_plain, repeatable=True, budget=budget)
             except _InOtherThreads as error:
                 threads = error.threads
+            except _RulesDecide:
+                presuming = False
             except _AgentsMissing:
                 trusting = False
             except _AlreadyStored:  # an earlier try was committed after all
@@ -156,6 +168,7 @@ class _Batch:
         *,
         repeat: bool,
         trusting: bool,
+        presuming: bool,
         threads: Mapping[int, str],
     ) -> None:
         self.groups = groups
@@ -172,16 +185,39 @@ class _Batch:
         self.has_publications = any(group.publication is not None for group in groups)
         self.has_conversations = any(is_conversation(group) for group in groups)
         self.to_count = gauge.list_to_count(groups)
-
-    @property
-    def is_plain(self) -> bool:
+        needs_more = self.has_keys or self.has_publications or self.to_count or not trusting
+        self.presumed = self._presume() if presuming and self.has_conversations and not needs_more else None
+        """What becomes of the call if the store knows of nothing that concerns its conversation messages."""
+        self.is_plain = not needs_more and (self.presumed is not None or not self.has_conversations)
         """Whether one statement does it."""
-        needs_more = self.has_keys or self.has_conversations or self.has_publications
-        return self.trusting and not (needs_more or self.to_count)
+
+    def _presume(self) -> Admission | None:
+        """Judge the call by itself; None if that is not to be had."""
+        nothing = Found("", None, None, None, False, frozenset(), None, None)
+        view = View(self.owner)
+        view.found = {
+            index: replace(nothing, thread=group.thread)
+            for index, group in enumerate(self.groups)
+            if is_conversation(group)
+        }
+        if any(self.groups[index].only_if_expected or self.groups[index].is_streamed for index in view.found):
+            return None
+        try:
+            admission = admit(self.groups, view)
+        except GraphMissing:
+            return None
+        if len(admission.accepted) < len(self.groups):
+            return None
+        if any(plan is not None and (plan.is_done or plan.answered is not None) for _, _, plan in admission.accepted):
+            return None
+        return admission
 
     async def store(self, connection: Connection) -> None:
         """Decide and insert. When it runs again, the run before may have been committed."""
         self.repeat, again = True, self.repeat
+        if self.presumed is not None and not again:
+            await self._store_presumed(connection, self.presumed)
+            return
         self.view = view = View(self.owner)
         self.opened = {}
         if self.has_publications:
@@ -209,6 +245,54 @@ class _Batch:
             raise _AgentsMissing from None
         except asyncpg.UniqueViolationError:
             raise _AlreadyStored from None
+
+    async def _store_presumed(self, connection: Connection, presumed: Admission) -> None:
+        """Store the call in one statement, which finds out whether the presumption is true."""
+        talks = [number for number, (_, _, plan) in enumerate(presumed.accepted, 1) if plan is not None]
+        groups = [self.groups[number - 1] for number in talks]
+        openers: dict[Talk, tuple[str | None, str]] = {}
+        for group in groups:
+            openers.setdefault((pair_of(group), group.thread), (group.session_id, str(group.session_type)))
+        asked = [
+            (
+                number,
+                group.sender_id,
+                group.deliveries[0].recipient_id,
+                group.thread,
+                group.within,
+                group.ask_timeout is not None,
+            )
+            for number, group in zip(talks, groups, strict=True)
+        ]
+        try:
+            rows = await connection.fetch(
+                _ASKS["append_plain_conversation"],
+                *columns(_list_askers(groups), 2),
+                *columns([(id, *pair, thread, type_) for (pair, thread), (id, type_) in sorted(openers.items())], 5),
+                *columns(asked, 6),
+                *self._values_with_effects(presumed),
+            )
+        except asyncpg.ForeignKeyViolationError:
+            raise _AgentsMissing from None
+        except asyncpg.UniqueViolationError:
+            raise _AlreadyStored from None
+        there = {row["number"]: row for row in rows if row["number"] is not None}
+        if 0 in there:
+            raise _RulesDecide
+        self.admission = Admission(
+            accepted=[
+                (
+                    group,
+                    replace(outcome, session_id=row["session_id"], waiters=frozenset(row["waiters"]))
+                    if (row := there.get(number)) is not None
+                    else outcome,
+                    plan,
+                )
+                for number, (group, outcome, plan) in enumerate(presumed.accepted, 1)
+            ]
+        )
+        self.admission.outcomes = [outcome for _, outcome, _ in self.admission.accepted]
+        self._add_claims(rows)
 
     async def _admit(self, connection: Connection) -> None:
         await self._admit_with_graph(connection)
@@ -260,39 +344,50 @@ class _Batch:
 
     async def _insert(self, connection: Connection) -> None:
         accepted = self.admission.accepted
-        groups = [group for group, _, _ in accepted]
+        if any(plan is not None for _, _, plan in accepted):
+            if streamed := [plan.message_id for group, _, plan in accepted if plan is not None and group.is_streamed]:
+                await parts.begin(connection, streamed, self.owner)
+            values = self._values_with_effects(self.admission)
+            rows = await connection.fetch(_ASKS["append_insert_conversation"], *values)
+        else:
+            values = self._values(self.admission, CLAIM_MARGIN)
+            rows = await connection.fetch(_SQL["append_insert_messages"], *values, _topics(self.admission))
+        self._add_claims(rows)
+
+    def _values(self, admission: Admission, margin: float) -> list[object]:
+        """What every message comes with: for each delivery, and then for each group."""
+        groups = [group for group, _, _ in admission.accepted]
         deliveries = [
             (delivery.message_id, delivery.recipient_id, number, delivery.claim)
             for number, group in enumerate(groups, 1)
             for delivery in group.deliveries
         ]
-        has_plans = any(plan is not None for _, _, plan in accepted)
-        values = [
+        return [
             self.now,
             *columns(deliveries, 4),
             [str(group.kind) for group in groups],
             [group.sender_id for group in groups],
-            [group.session_id if plan is None else plan.session_id for group, _, plan in accepted],
+            [group.session_id if plan is None else plan.session_id for group, _, plan in admission.accepted],
             [group.content for group in groups],
             [group.metadata for group in groups],
             [group.checksum for group in groups],
             [group.max_attempts for group in groups],
-            [group.run_limit if has_plans else group.run_limit + CLAIM_MARGIN for group in groups],
+            [group.run_limit + margin for group in groups],
             [None if group.deliver_at is None else min(group.deliver_at, _LATEST) for group in groups],
             [group.expires_in for group in groups],
             self.owner,
         ]
-        topics_ = [None if group.publication is None else group.publication.topic for group in groups]
-        if has_plans:
-            positions = {message_id: position for position, (message_id, *_) in enumerate(deliveries, 1)}
-            if streamed := [plan.message_id for group, _, plan in accepted if plan is not None and group.is_streamed]:
-                await parts.begin(connection, streamed, self.owner)
-            effects = columns((_effects(group, plan, positions) for group, _, plan in accepted), 9)
-            rows = await connection.fetch(_ASKS["append_insert_conversation"], *values, *effects, CLAIM_MARGIN, topics_)
-        else:
-            rows = await connection.fetch(_SQL["append_insert_messages"], *values, topics_)
-        claims = {row["message_id"]: Claim(row["seq"], 1, 1) for row in rows}
-        for group, outcome, _ in accepted if claims else ():
+
+    def _values_with_effects(self, admission: Admission) -> list[object]:
+        """The same, and what the groups do beside storing their messages, where some are of conversations."""
+        messages = (delivery.message_id for group, _, _ in admission.accepted for delivery in group.deliveries)
+        positions = {message_id: position for position, message_id in enumerate(messages, 1)}
+        effects = columns((_effects(group, plan, positions) for group, _, plan in admission.accepted), 9)
+        return [*self._values(admission, 0.0), *effects, CLAIM_MARGIN, _topics(admission)]
+
+    def _add_claims(self, rows: Sequence[Any]) -> None:
+        claims = {row["message_id"]: Claim(row["seq"], 1, 1) for row in rows if row["message_id"] is not None}
+        for group, outcome, _ in self.admission.accepted if claims else ():
             ids = (delivery.message_id for delivery in group.deliveries)
             outcome.claims.update((id, claims[id]) for id in ids if id in claims)
 
@@ -379,6 +474,10 @@ def _effects(group: NewGroup, plan: Plan | None, positions: Mapping[str, int]) -
         plan.notify,
         plan.thread,
     )
+
+
+def _topics(admission: Admission) -> list[str | None]:
+    return [None if group.publication is None else group.publication.topic for group, _, _ in admission.accepted]
 
 
 def _wanted(group: NewGroup, thread: str) -> tuple[object, ...]:

@@ -97,55 +97,8 @@ alter table services add column slots integer not null default 1;
 
 -- Acts of several statements, as functions of the server; see the end of the migration before.
 
--- Ends claims. Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told
--- by the token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim.
--- Only `done` leaves none: so a delivery that was given back, and was done in another way then, was not done by this claim.
-create function settle(
-  seqs bigint[], tokens integer[], hows text[], delays float8[], reasons text[], events text[], answering boolean[],
-  at timestamptz
-) returns table (place integer, kind text, origin text, final boolean, moves boolean) language plpgsql as $$
-#variable_conflict use_column
-begin
-  return query
-  with moment as materialized (
-    select at as now
-  ),
-  input as materialized (
-    select * from unnest(seqs, tokens, hows, delays, reasons, events, answering)
-      with ordinality as i (seq, token, how, delay, reason, event, answers, position)
-  ),
-  locked as materialized (
-    -- An agent that answers an ask has read it.
-    select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
-      i.how = 'done' and i.answers and d.ask_timeout is not null as reads,
-      case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
-    from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
-    order by d.seq
-    for update of d
-  ),
-  moved as (
-    update deliveries d set
-      state = case l.how when 'done' then 'done' when 'dead' then 'dead' else 'queued' end,
-      attempt = greatest(d.attempt, 1) - (l.how = 'returned')::integer,
-      suspect = false,
-      run_at = case when l.how = 'retry' and l.delay > 0 then l.now + make_interval(secs => l.delay) end,
-      queued_at = case when l.how in ('retry', 'returned') then l.now + make_interval(secs => l.delay) else d.queued_at end,
-      claim_until = null,
-      settled_at = case when l.how in ('done', 'dead') then l.now end,
-      read_at = case when l.reads then coalesce(d.read_at, l.now) else d.read_at end,
-      log = case when l.how = 'done' then d.log else logged(d, l.now, l.event, l.reason) end
-    from locked l
-    where d.seq = l.seq and l.state = 'claimed'
-  )
-  select l.position::integer, l.kind, l.origin::text, l.how in ('done', 'dead') as final, l.state = 'claimed' as moves
-  from locked l
-  where l.state = 'claimed'
-    or case when l.entry -> 'token' = to_jsonb(l.token) then l.entry ->> 'event' = l.event
-      else l.how = 'done' and l.state = 'done' end;
-end $$;
-
 -- Stores answers to these deliveries, and ends what they answer. Messages and deliveries in one statement. The deliveries that
--- they answer are locked, by `settle`. A settlement that did not move one now is a repeat: it stores nothing and is only
+-- they answer are locked, by `exchange`. A settlement that did not move one now is a repeat: it stores nothing and is only
 -- answered again.
 create function answer(
   ids uuid[], seqs bigint[], contents text[], checksums bigint[], moved boolean[], owner_id uuid, at timestamptz
@@ -266,24 +219,59 @@ declare
   others text[];
 begin
   -- Before the deliveries are settled and before any seq is drawn; see append_open_sessions.
-  chosen := array(select p from generate_subscripts(seqs, 1) p where answer_ids[p] is not null and hows[p] = 'done');
-  if cardinality(chosen) > 0 then
+  if cardinality(array_remove(answer_ids, null)) > 0 then
     perform s.id from sessions s
     where s.id in (
-      select m.session_id from messages m where m.seq = any(array(select seqs[p] from unnest(chosen) p))
+      select m.session_id
+      from unnest(seqs, hows, answer_ids) as i (seq, how, answer_id) join messages m on m.seq = i.seq
+      where i.how = 'done' and i.answer_id is not null
     )
     order by s.agent_a_id, s.agent_b_id, s.thread, s.id
     for no key update of s;
   end if;
 
-  select array_agg(e.place), array_agg(distinct e.origin) filter (where e.final and e.origin is not null),
-    array_agg(e.place order by e.place) filter (where e.kind = 'conversation'),
-    array_agg(e.moves order by e.place) filter (where e.kind = 'conversation')
+  -- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
+  -- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
+  -- `done` leaves none: so a delivery that was given back, and was done in another way then, was not done by this claim.
+  with moment as materialized (
+    select at as now
+  ),
+  input as materialized (
+    select * from unnest(seqs, tokens, hows, delays, reasons, events, answer_ids)
+      with ordinality as i (seq, token, how, delay, reason, event, answer_id, position)
+  ),
+  locked as materialized (
+    -- An agent that answers an ask has read it.
+    select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
+      i.how = 'done' and i.answer_id is not null and d.ask_timeout is not null as reads,
+      case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
+    from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
+    order by d.seq
+    for update of d
+  ),
+  moved as (
+    update deliveries d set
+      state = case l.how when 'done' then 'done' when 'dead' then 'dead' else 'queued' end,
+      attempt = greatest(d.attempt, 1) - (l.how = 'returned')::integer,
+      suspect = false,
+      run_at = case when l.how = 'retry' and l.delay > 0 then l.now + make_interval(secs => l.delay) end,
+      queued_at = case when l.how in ('retry', 'returned') then l.now + make_interval(secs => l.delay) else d.queued_at end,
+      claim_until = null,
+      settled_at = case when l.how in ('done', 'dead') then l.now end,
+      read_at = case when l.reads then coalesce(d.read_at, l.now) else d.read_at end,
+      log = case when l.how = 'done' then d.log else logged(d, l.now, l.event, l.reason) end
+    from locked l
+    where d.seq = l.seq and l.state = 'claimed'
+  )
+  select array_agg(l.position::integer),
+    array_agg(distinct l.origin::text) filter (where l.how in ('done', 'dead') and l.origin is not null),
+    array_agg(l.position::integer order by l.position) filter (where l.kind = 'conversation'),
+    array_agg(l.state = 'claimed' order by l.position) filter (where l.kind = 'conversation')
   into settled, told, talks, moved
-  from settle(
-    seqs, tokens, hows, delays, reasons, events,
-    array(select a.id is not null from unnest(answer_ids) with ordinality as a (id, n) order by a.n), at
-  ) e;
+  from locked l
+  where l.state = 'claimed'
+    or case when l.entry -> 'token' = to_jsonb(l.token) then l.entry ->> 'event' = l.event
+      else l.how = 'done' and l.state = 'done' end;
 
   if talks is not null then
     chosen := array(select n::integer from unnest(talks) with ordinality as t (p, n) where hows[p] = 'dead');
@@ -327,4 +315,238 @@ begin
       most_bytes, owner_id, at
     ) c;
   end if;
+end $$;
+
+-- Locks, in a statement of its own, so that the next one sees what their last holders committed. Inputs come sorted.
+-- Agents: of each ask the asker exclusively, the responder shared. So two asks that could be neighbours in a circle (the
+-- responder of one is the asker of the other) come one after the other, while many may ask one agent at the same time.
+-- The agent '' is all: shared, or of a call that would lock too many exclusively and alone.
+-- Sessions: opened where the pair has none in the thread, and locked whoever opened it: `do update … where false` locks the row
+-- also where it was committed after this statement began, and writes no new version. Held until the commit, before any seq is
+-- drawn: within a session the order of seq is the order of commits.
+create function open_sessions(
+  asker_ids text[], asking boolean[], ids uuid[], a_ids uuid[], b_ids uuid[], threads text[], types text[], at timestamptz
+) returns table (opened_id text) language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query
+  with agents as materialized (
+    select case when i.asks
+      then pg_advisory_xact_lock(hashtextextended(i.agent_id, 2))
+      else pg_advisory_xact_lock_shared(hashtextextended(i.agent_id, 2))
+    end
+    from unnest(asker_ids, asking) as i (agent_id, asks)
+  ),
+  opened as (
+    insert into sessions (id, agent_a_id, agent_b_id, thread, session_type, created_at)
+    select i.id, i.agent_a_id, i.agent_b_id, i.thread, i.session_type,
+      at
+    from unnest(ids, a_ids, b_ids, threads, types)
+      as i (id, agent_a_id, agent_b_id, thread, session_type), (select count(*) from agents) locked
+    order by i.agent_a_id, i.agent_b_id, i.thread collate "C"
+    on conflict (agent_a_id, agent_b_id, thread) where ended_at is null
+      do update set session_type = excluded.session_type where false
+    returning id
+  )
+  select o.id::text as opened_id from opened o;
+end $$;
+
+-- All that a call with conversation messages stores. Messages and deliveries as in append_insert_messages; beyond it, an answer
+-- ends its ask and is done from the start, an ask and a notice get their rows. The first arrays have one element per delivery,
+-- those from `kinds` on one per group. An ask that a later message of the same call answers (`replied_bys` has that message's
+-- position) is stored as replied, and done. Arrays of positions are indexed: a join would compare each with each.
+create function store_talks(
+  at timestamptz, ids uuid[], recipient_ids uuid[], group_numbers integer[], wanted boolean[],
+  kinds text[], sender_ids uuid[], session_ids uuid[], contents text[], metadatas text[], checksums bigint[],
+  max_attempts integer[], run_limits float8[], deliver_ats timestamptz[], expires_ins float8[], owner_id uuid,
+  ask_timeouts float8[], are_answers boolean[], answered bigint[], taken_withins bigint[], replied_bys integer[],
+  withins bigint[], are_keyed boolean[], notifies boolean[], threads text[], margin float8, topics text[]
+) returns table (message_id text, seq bigint) language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query
+  with moment as materialized (
+    select at as now
+  ),
+  groups as materialized (
+    select kinds as kind, sender_ids as sender_id, session_ids as session_id, contents as content,
+      metadatas as metadata, checksums as checksum, max_attempts as max_attempts, run_limits as run_limit,
+      deliver_ats as deliver_at, expires_ins as expires_in, owner_id as owner, ask_timeouts as ask_timeout,
+      are_answers as is_answer, answered as answered, taken_withins as taken_within, replied_bys as replied_by,
+      withins as within, are_keyed as keyed, notifies as notify, threads as thread,
+      margin as margin, topics as topic
+  ),
+  input as materialized (
+    select
+      nextval('messages_seq_seq') as seq, i.id, i.recipient_id, i.wanted, i.position,
+      g.kind[i.g] as kind, g.sender_id[i.g] as sender_id, g.session_id[i.g] as session_id, g.content[i.g] as content,
+      g.topic[i.g] as topic, g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
+      greatest(g.run_limit[i.g], g.ask_timeout[i.g]) + g.margin as run_limit,
+      nullif(greatest(g.deliver_at[i.g], m.now), m.now) as run_at,
+      m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner,
+      g.ask_timeout[i.g] as ask_timeout, g.is_answer[i.g] as is_answer, g.answered[i.g] as answered,
+      g.taken_within[i.g] as taken_within, g.replied_by[i.g] as replied_by, g.within[i.g] as within, g.keyed[i.g] as keyed,
+      g.notify[i.g] as notify, g.thread[i.g] as thread, g.is_answer[i.g] or g.replied_by[i.g] is not null as is_done
+    from unnest(ids, recipient_ids, group_numbers, wanted)
+      with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
+  ),
+  seqs as materialized (
+    select array_agg(i.seq order by i.position) as seq from input i
+  ),
+  free as materialized (
+    -- Behind the locks: what free_lanes reads was committed before it began.
+    select f.* from (
+      select array_agg(l.recipient_id) as recipient_ids, array_agg(l.kind) as kinds, array_agg(l.sender_id) as sender_ids,
+        array_agg(l.thread) as threads, min(l.owner::text)::uuid as owner, min(l.now) as now
+      from (
+        select distinct recipient_id, kind, sender_id, thread, owner, now from input
+        where wanted and not is_done and run_at is null
+      ) l
+    ) w, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, w.owner, w.now) f
+    where w.kinds is not null
+  ),
+  decided as materialized (
+    select i.*,
+      i.wanted and not i.is_done and i.run_at is null
+      -- The first of the call in its lane.
+      and row_number() over (
+        partition by i.recipient_id, i.kind, i.sender_id, i.thread, i.is_done or i.run_at is not null order by i.position
+      ) = 1
+      and (i.recipient_id, i.kind, i.sender_id, i.thread) in (
+        select f.recipient_id, f.kind, f.sender_id, f.thread from free f
+      )
+      as taken
+    from input i
+  ),
+  new_messages as (
+    insert into messages (
+      seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at
+    )
+    select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, now
+    from decided order by position
+  ),
+  new_deliveries as (
+    insert into deliveries (
+      seq, recipient_id, kind, sender_id, state, token, attempt, max_attempts, origin, owner, run_at, expires_at,
+      claim_until, queued_at, claimed_at, settled_at, read_at, ask_timeout, thread
+    )
+    select seq, recipient_id, kind, sender_id,
+      case when is_done then 'done' when taken then 'claimed' else 'queued' end, taken::integer,
+      taken::integer, max_attempts, owner, case when taken then owner end, case when not is_done then run_at end, expires_at,
+      case when taken then now + make_interval(secs => run_limit) end, coalesce(run_at, now),
+      case when taken then now end, case when is_done then now end, case when is_done then now end, ask_timeout,
+      thread
+    from decided order by position
+  ),
+  replied as (
+    update asks a set state = 'replied', answer_seq = i.seq, ended_at = i.now
+    from input i where a.seq = i.answered and a.state = 'open'
+    returning a.seq
+  ),
+  settled as (
+    -- Whoever answered it has read it; queued it needs no handler any more.
+    update deliveries d set
+      state = case d.state when 'queued' then 'done' else d.state end,
+      settled_at = case d.state when 'queued' then i.now else d.settled_at end,
+      read_at = coalesce(d.read_at, i.now)
+    from input i where d.seq = i.answered and (d.state = 'queued' or d.read_at is null)
+  ),
+  new_asks as (
+    insert into asks (
+      seq, session_id, asker_id, responder_id, state, within, taken_within, keyed, origin, deadline_at, answer_seq, ended_at
+    )
+    select i.seq, i.session_id, i.sender_id, i.recipient_id, case when i.replied_by is null then 'open' else 'replied' end,
+      i.within, i.taken_within, i.keyed, i.owner, i.now + make_interval(secs => i.ask_timeout), s.seq[i.replied_by],
+      case when i.replied_by is not null then i.now end
+    -- Behind those it may replace: the asker whose ask is answered in this call may ask anew in it.
+    from input i, seqs s, (select count(*) from replied) before where i.ask_timeout is not null order by i.position
+  ),
+  new_notices as (
+    insert into notices (seq, recipient_id, created_at)
+    select seq, recipient_id, coalesce(run_at, now) from input where notify and not is_answer order by position
+  )
+  select id::text as message_id, seq from decided where taken;
+end $$;
+
+-- Opens the sessions of conversation messages and stores them, if nothing else is to be thought of: the recipient does not wait
+-- for an answer of the sender, and the recipient of an ask for none at all, nor does the sender wait for one of this recipient
+-- in the thread, or in the asks that the run it asks in was made for. Otherwise it stores nothing, which a row with the number
+-- 0 tells: then the rules decide (`admission`), and not this function. The first rows tell each message's session and the
+-- processes that wait for it, by the number of its group; those behind them are as of `store_talks`.
+create function store_plain_talks(
+  asker_ids text[], asking boolean[], opening_ids uuid[], a_ids uuid[], b_ids uuid[], opening_threads text[], types text[],
+  numbers integer[], from_ids uuid[], to_ids uuid[], talk_threads text[], within_ids uuid[], are_asks boolean[],
+  at timestamptz, ids uuid[], recipient_ids uuid[], group_numbers integer[], wanted boolean[],
+  kinds text[], sender_ids uuid[], session_ids uuid[], contents text[], metadatas text[], checksums bigint[],
+  max_attempts integer[], run_limits float8[], deliver_ats timestamptz[], expires_ins float8[], owner_id uuid,
+  ask_timeouts float8[], are_answers boolean[], answered bigint[], taken_withins bigint[], replied_bys integer[],
+  withins bigint[], are_keyed boolean[], notifies boolean[], threads text[], margin float8, topics text[]
+) returns table (number integer, session_id text, waiters text[], message_id text, seq bigint) language plpgsql as $$
+#variable_conflict use_column
+declare
+  talk record;
+  opened uuid[] := array(
+    select o.opened_id::uuid
+    from open_sessions(asker_ids, asking, opening_ids, a_ids, b_ids, opening_threads, types, at) o
+  );
+begin
+
+  for talk in
+    select i.number, i.thread, s.id as session_id,
+      (select m.seq from messages m where m.id = i.within_id) as within,
+      array(
+        select distinct w.process_id::text from live_waits w
+        where w.recipient_id = i.to_id and w.sender_id = i.from_id and (w.thread is null or w.thread = i.thread)
+          and (w.until_at is null or w.until_at > at)
+      ) as waiters,
+      (
+        select true from asks a
+        where a.asker_id = i.to_id and a.state = 'open' and (i.is_ask or a.responder_id = i.from_id)
+        limit 1
+      ) is true
+      or i.is_ask and (
+        (
+          select true from asks a
+          where a.asker_id = i.from_id and a.responder_id = i.to_id and a.session_id = s.id and a.state = 'open'
+          limit 1
+        ) is true
+        or i.within_id is not null and exists (
+          with recursive chain as (
+            select a.seq, a.within, a.asker_id, a.responder_id from messages q join asks a on a.seq = q.seq
+            where q.id = i.within_id and a.state = 'open'
+            union
+            select a.seq, a.within, a.asker_id, a.responder_id from chain c join asks a on a.seq = c.within and a.state = 'open'
+          )
+          select from chain c where c.asker_id = i.from_id and c.responder_id = i.to_id
+        )
+      ) as is_special
+    from unnest(numbers, from_ids, to_ids, talk_threads, within_ids, are_asks)
+      as i (number, from_id, to_id, thread, within_id, is_ask)
+    left join lateral (
+      select o.id from sessions o
+      where o.agent_a_id = least(i.from_id, i.to_id) and o.agent_b_id = greatest(i.from_id, i.to_id)
+        and o.thread = i.thread and o.ended_at is null
+      limit 1
+    ) s on true
+  loop
+    if talk.is_special or talk.session_id is null then
+      delete from sessions s where s.id = any(opened);
+      return query select 0, null::text, null::text[], null::text, null::bigint;
+      return;
+    end if;
+    session_ids[talk.number] := talk.session_id;
+    withins[talk.number] := talk.within;
+    notifies[talk.number] := notifies[talk.number] and cardinality(talk.waiters) = 0;
+    return query select talk.number, talk.session_id::text, talk.waiters, null::text, null::bigint;
+  end loop;
+
+  return query
+  select null::integer, null::text, null::text[], t.message_id, t.seq
+  from store_talks(
+    at, ids, recipient_ids, group_numbers, wanted,
+    kinds, sender_ids, session_ids, contents, metadatas, checksums,
+    max_attempts, run_limits, deliver_ats, expires_ins, owner_id,
+    ask_timeouts, are_answers, answered, taken_withins, replied_bys,
+    withins, are_keyed, notifies, threads, margin, topics
+  ) t;
 end $$;

@@ -10,32 +10,11 @@
 -- A wait is live while its session is not ended, its time not over and its process not known to have ended.
 
 -- name: append_open_sessions
--- Locks, in a statement of its own, so that the next one sees what their last holders committed. Inputs come sorted.
--- Agents: of each ask the asker exclusively, the responder shared. So two asks that could be neighbours in a circle (the
--- responder of one is the asker of the other) come one after the other, while many may ask one agent at the same time.
--- The agent '' is all: shared, or of a call that would lock too many exclusively and alone.
--- Sessions: opened where the pair has none in the thread, and locked whoever opened it: `do update … where false` locks the row also
--- where it was committed after this statement began, and writes no new version. Held until the commit, before any seq is
--- drawn: within a session the order of seq is the order of commits.
-with agents as materialized (
-  select case when i.asks
-    then pg_advisory_xact_lock(hashtextextended(i.agent_id, 2))
-    else pg_advisory_xact_lock_shared(hashtextextended(i.agent_id, 2))
-  end
-  from unnest($1::text[], $2::boolean[]) as i (agent_id, asks)
-),
-opened as (
-  insert into sessions (id, agent_a_id, agent_b_id, thread, session_type, created_at)
-  select i.id, i.agent_a_id, i.agent_b_id, i.thread, i.session_type,
-    coalesce($8::timestamptz, store_now())
-  from unnest($3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::text[])
-    as i (id, agent_a_id, agent_b_id, thread, session_type), (select count(*) from agents) locked
-  order by i.agent_a_id, i.agent_b_id, i.thread collate "C"
-  on conflict (agent_a_id, agent_b_id, thread) where ended_at is null
-    do update set session_type = excluded.session_type where false
-  returning id
+-- In a statement of its own, so that the next one sees what the last holders of the locks committed.
+select * from open_sessions(
+  $1::text[], $2::boolean[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::text[],
+  coalesce($8::timestamptz, store_now())
 )
-select o.id::text as opened_id from opened o
 
 -- name: append_correct_sessions
 -- PostgreSQL alone: sessions are opened before it is known what is stored. One opened for what was refused goes away, or
@@ -187,108 +166,24 @@ array(
 from unnest($1::text[]::uuid[]) as i (agent_id)
 
 -- name: append_insert_conversation
--- PostgreSQL alone: all that a call with conversation messages stores, in one statement. Messages and deliveries as in
--- append_insert_messages; beyond it, an answer ends its ask and is done from the start, an ask and a notice get their rows.
--- $17 and on have one element per group too. An ask that a later message of the same call answers ($21 is that message's
--- position) is stored as replied, and done. Arrays of positions are indexed: a join would compare each with each.
-with moment as materialized (
-  select coalesce($1::timestamptz, store_now()) as now
-),
-groups as materialized (
-  select $6::text[] as kind, $7::text[]::uuid[] as sender_id, $8::text[]::uuid[] as session_id, $9::text[] as content,
-    $10::text[] as metadata, $11::bigint[] as checksum, $12::integer[] as max_attempts, $13::float8[] as run_limit,
-    $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::text::uuid as owner, $17::float8[] as ask_timeout,
-    $18::boolean[] as is_answer, $19::bigint[] as answered, $20::bigint[] as taken_within, $21::integer[] as replied_by,
-    $22::bigint[] as within, $23::boolean[] as keyed, $24::boolean[] as notify, $25::text[] as thread,
-    $26::float8 as margin, $27::text[] as topic
-),
-input as materialized (
-  select
-    nextval('messages_seq_seq') as seq, i.id, i.recipient_id, i.wanted, i.position,
-    g.kind[i.g] as kind, g.sender_id[i.g] as sender_id, g.session_id[i.g] as session_id, g.content[i.g] as content,
-    g.topic[i.g] as topic, g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
-    greatest(g.run_limit[i.g], g.ask_timeout[i.g]) + g.margin as run_limit,
-    nullif(greatest(g.deliver_at[i.g], m.now), m.now) as run_at,
-    m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner,
-    g.ask_timeout[i.g] as ask_timeout, g.is_answer[i.g] as is_answer, g.answered[i.g] as answered,
-    g.taken_within[i.g] as taken_within, g.replied_by[i.g] as replied_by, g.within[i.g] as within, g.keyed[i.g] as keyed,
-    g.notify[i.g] as notify, g.thread[i.g] as thread, g.is_answer[i.g] or g.replied_by[i.g] is not null as is_done
-  from unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[])
-    with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
-),
-seqs as materialized (
-  select array_agg(i.seq order by i.position) as seq from input i
-),
-free as materialized (
-  -- Behind the locks: what free_lanes reads was committed before it began.
-  select f.* from (
-    select array_agg(l.recipient_id) as recipient_ids, array_agg(l.kind) as kinds, array_agg(l.sender_id) as sender_ids,
-      array_agg(l.thread) as threads, min(l.owner::text)::uuid as owner, min(l.now) as now
-    from (select distinct recipient_id, kind, sender_id, thread as thread, owner, now from input where wanted and not is_done and run_at is null) l
-  ) w, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, w.owner, w.now) f
-  where w.kinds is not null
-),
-decided as materialized (
-  select i.*,
-    i.wanted and not i.is_done and i.run_at is null
-    -- The first of the call in its lane.
-    and row_number() over (
-      partition by i.recipient_id, i.kind, i.sender_id, i.thread, i.is_done or i.run_at is not null order by i.position
-    ) = 1
-    and (i.recipient_id, i.kind, i.sender_id, i.thread) in (
-      select f.recipient_id, f.kind, f.sender_id, f.thread from free f
-    )
-    as taken
-  from input i
-),
-new_messages as (
-  insert into messages (
-    seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at
-  )
-  select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, now
-  from decided order by position
-),
-new_deliveries as (
-  insert into deliveries (
-    seq, recipient_id, kind, sender_id, state, token, attempt, max_attempts, origin, owner, run_at, expires_at,
-    claim_until, queued_at, claimed_at, settled_at, read_at, ask_timeout, thread
-  )
-  select seq, recipient_id, kind, sender_id,
-    case when is_done then 'done' when taken then 'claimed' else 'queued' end, taken::integer,
-    taken::integer, max_attempts, owner, case when taken then owner end, case when not is_done then run_at end, expires_at,
-    case when taken then now + make_interval(secs => run_limit) end, coalesce(run_at, now),
-    case when taken then now end, case when is_done then now end, case when is_done then now end, ask_timeout,
-    thread
-  from decided order by position
-),
-replied as (
-  update asks a set state = 'replied', answer_seq = i.seq, ended_at = i.now
-  from input i where a.seq = i.answered and a.state = 'open'
-  returning a.seq
-),
-settled as (
-  -- Whoever answered it has read it; queued it needs no handler any more.
-  update deliveries d set
-    state = case d.state when 'queued' then 'done' else d.state end,
-    settled_at = case d.state when 'queued' then i.now else d.settled_at end,
-    read_at = coalesce(d.read_at, i.now)
-  from input i where d.seq = i.answered and (d.state = 'queued' or d.read_at is null)
-),
-new_asks as (
-  insert into asks (
-    seq, session_id, asker_id, responder_id, state, within, taken_within, keyed, origin, deadline_at, answer_seq, ended_at
-  )
-  select i.seq, i.session_id, i.sender_id, i.recipient_id, case when i.replied_by is null then 'open' else 'replied' end,
-    i.within, i.taken_within, i.keyed, i.owner, i.now + make_interval(secs => i.ask_timeout), s.seq[i.replied_by],
-    case when i.replied_by is not null then i.now end
-  -- Behind those it may replace: the asker whose ask is answered in this call may ask anew in it.
-  from input i, seqs s, (select count(*) from replied) before where i.ask_timeout is not null order by i.position
-),
-new_notices as (
-  insert into notices (seq, recipient_id, created_at)
-  select seq, recipient_id, coalesce(run_at, now) from input where notify and not is_answer order by position
+-- PostgreSQL alone: all that a call with conversation messages stores, in one statement.
+select * from store_talks(
+  coalesce($1::timestamptz, store_now()), $2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[],
+  $6::text[], $7::text[]::uuid[], $8::text[]::uuid[], $9::text[], $10::text[], $11::bigint[], $12::integer[],
+  $13::float8[], $14::timestamptz[], $15::float8[], $16::text::uuid, $17::float8[], $18::boolean[], $19::bigint[],
+  $20::bigint[], $21::integer[], $22::bigint[], $23::boolean[], $24::boolean[], $25::text[], $26::float8, $27::text[]
 )
-select id::text as message_id, seq from decided where taken
+
+-- name: append_plain_conversation
+-- PostgreSQL alone: the same, with all that goes before it, where no rule but the usual is asked for.
+select * from store_plain_talks(
+  $1::text[], $2::boolean[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::text[],
+  $8::integer[], $9::text[]::uuid[], $10::text[]::uuid[], $11::text[], $12::text[]::uuid[], $13::boolean[],
+  coalesce($14::timestamptz, store_now()), $15::text[]::uuid[], $16::text[]::uuid[], $17::integer[], $18::boolean[],
+  $19::text[], $20::text[]::uuid[], $21::text[]::uuid[], $22::text[], $23::text[], $24::bigint[], $25::integer[],
+  $26::float8[], $27::timestamptz[], $28::float8[], $29::text::uuid, $30::float8[], $31::boolean[], $32::bigint[],
+  $33::bigint[], $34::integer[], $35::bigint[], $36::boolean[], $37::boolean[], $38::text[], $39::float8, $40::text[]
+)
 
 -- name: asks_fail
 select * from fail_asks($1::bigint[], $2::text[], $3::boolean[], coalesce($4::timestamptz, store_now()))
