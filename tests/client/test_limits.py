@@ -129,7 +129,7 @@ async def test_a_pool_that_stays_used_up_is_waited_for_and_then_reported(make_sd
 
     for seconds in (0.2, 2.0):
         occupied = asyncio.create_task(occupy(seconds))
-        await eventually(lambda: engine._pool.get_idle_size() == 0)
+        await eventually(lambda: engine._pool.used_size == 1)
         started = time.monotonic()
         answers = await asyncio.gather(*(sdk.get_agent("bob") for _ in range(10)), return_exceptions=True)
         assert time.monotonic() - started < 0.5 + 1.0

@@ -253,5 +253,5 @@ async def _length(items: list[str]) -> int:
 
 
 async def _busy(store: PostgresStore) -> int:
-    pool = store.engine._pool
-    return int(pool.get_size() - pool.get_idle_size())
+    assert store.engine._pool is not None
+    return store.engine._pool.used_size

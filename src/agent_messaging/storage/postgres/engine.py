@@ -9,7 +9,6 @@ the same dead link for a minute. A call that is out of time has its connection c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterable
@@ -23,6 +22,7 @@ from ..sql import Queries
 from . import errors, forks, pooler, url
 from .clock import StoreClock
 from .gate import Gate
+from .pool import Pool
 from .pooler import Pooling
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class Engine:
         """The URL's settings for the server, where they cannot be made at the start of a connection."""
         self.connection_check = False
         """The server can notice by itself that a client is gone (the store's `open` finds out)."""
-        self._pool: Any = None
+        self._pool: Pool | None = None
         self._gate = Gate(min_pool_size, max_pool_size, IDLE)
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -192,16 +192,7 @@ class Engine:
 
     async def open(self) -> None:
         """Make the pool, and open the connections that it keeps."""
-        pool = asyncpg.create_pool(
-            self.target.dsn,
-            # Its own minimum leaves tasks behind where it cannot be reached, and logs tracebacks during an outage.
-            min_size=0,
-            max_size=self.max_pool_size,
-            max_inactive_connection_lifetime=IDLE if self.min_pool_size == 1 else IDLE_WHERE_KEPT,
-            max_queries=10**9,  # its renewal of old connections waits for the server without a limit
-            init=self._set_up if self.pooling is Pooling.SESSION else None,
-            **self._arguments(self.pooling),
-        )
+        pool = Pool(self._connect_and_set_up, IDLE if self.min_pool_size == 1 else IDLE_WHERE_KEPT)
         try:
             await self._patiently(lambda: self._fill(pool))
         except BaseException:
@@ -210,15 +201,14 @@ class Engine:
         self._pool, self._pid, self._loop = pool, os.getpid(), asyncio.get_running_loop()
         self._gate = Gate(self.min_pool_size, self.max_pool_size, IDLE)
 
-    async def _fill(self, pool: Any) -> None:
-        await pool
+    async def _fill(self, pool: Pool) -> None:
         connections: list[Connection] = []
         try:
             for _ in range(self.min_pool_size):
-                connections.append(await pool.acquire(timeout=self.connect_timeout))  # noqa: PERF401
+                connections.append(await pool.acquire(self.connect_timeout))  # noqa: PERF401
         finally:
             for connection in connections:
-                await pool.release(connection, timeout=_TIDY_UP)
+                pool.release(connection)
 
     async def aclose(self) -> None:
         """Close the pool: politely if the connections are idle and the server answers, at once otherwise."""
@@ -230,15 +220,7 @@ class Engine:
         if self._loop is not asyncio.get_running_loop():
             return  # its loop was closed: nothing can be done on the connections, which end with their last reference
         self._gate.close()
-        closing = asyncio.ensure_future(pool.close())
-        try:
-            await asyncio.wait({closing}, timeout=_TIDY_UP)
-        finally:
-            if not closing.done():
-                closing.cancel()
-            pool.terminate()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await closing
+        await pool.aclose(_TIDY_UP)
 
     async def run(
         self,
@@ -323,8 +305,7 @@ class Engine:
             try:
                 return await bounded(connection, attempt.work(connection, fn), deadline - loop.time())
             finally:
-                with contextlib.suppress(Exception):
-                    await pool.release(connection, timeout=_TIDY_UP)
+                pool.release(connection)
         finally:
             gate.leave()
 
@@ -339,9 +320,9 @@ class Engine:
                 f"for {timeout:.3g} s; nothing was stored. {more}"
             ) from None
 
-    async def _acquire(self, pool: Any, gate: Gate, deadline: float) -> Connection:
+    async def _acquire(self, pool: Pool, gate: Gate, deadline: float) -> Connection:
         try:
-            return await pool.acquire(timeout=max(deadline - asyncio.get_running_loop().time(), 0.01))
+            return await pool.acquire(max(deadline - asyncio.get_running_loop().time(), 0.01))
         except asyncpg.TooManyConnectionsError:
             gate.refuse()
             raise
