@@ -26,12 +26,13 @@ from typing import Any
 from ...exceptions import NotInitializedError, StorageUnavailableError
 from ...futures import take_error
 from ..sql import Queries
-from . import asks, errors
+from . import asks, errors, horizon
 from .engine import Connection, Engine, bounded
 from .pooler import Pooling
 
 _SQL = Queries(__package__, "processes")
 _ASKS = Queries(__package__, "asks")
+_SCHEMA = Queries(__package__, "schema")
 _log = logging.getLogger(__name__)
 
 POLL = 2.0
@@ -188,6 +189,7 @@ class _Thread(threading.Thread):
         self._lock = threading.Lock()
         self._to_ring: set[str] = set()
         self._wake = asyncio.Event()
+        self._culprits: list[str] = []
         self._connected = True
         self._back_at = float("-inf")
         """When it was connected again, by the monotonic clock."""
@@ -284,7 +286,7 @@ class _Thread(threading.Thread):
             await self._appear(connection, self._process_id, backend)
             self.ready.set_result(None)
         renew_at = self._loop.time() + self._interval
-        ring_at = 0.0
+        ring_at, horizon_at = 0.0, self._loop.time() + horizon.PATIENCE
         while not self._stopping:
             now = self._loop.time()
             if connection.is_closed():
@@ -292,6 +294,9 @@ class _Thread(threading.Thread):
             if now >= renew_at:
                 await self._renew(connection, backend)
                 renew_at = self._loop.time() + self._interval
+                if now >= horizon_at:
+                    await self._look_at_horizon(connection)
+                    horizon_at = now + horizon.PATIENCE
             elif self._to_ring and now >= ring_at:
                 await self._send_rings(connection, channel)
                 ring_at = self._loop.time() + _QUIET
@@ -334,6 +339,16 @@ class _Thread(threading.Thread):
         self._process_id = new
         _log.warning("Process %s was taken for dead by others; it goes on as %s", old, new)
         self._on_lost(new)
+
+    async def _look_at_horizon(self, connection: Connection) -> None:
+        """Say once for each culprit who keeps the server from cleaning up."""
+        values = (horizon.PATIENCE, horizon.MANY)
+        rows: list[Any] = await bounded(connection, connection.fetch(_SCHEMA["find_holder"], *values), _PING)
+        culprits = [row["who"] for row in rows]
+        if culprits != self._culprits:
+            for warning in horizon.describe(rows):
+                _log.warning("PostgreSQL at %s: %s", self._engine.location, warning)
+        self._culprits = culprits
 
     async def _send_rings(self, connection: Connection, channel: str) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from ..batches import MAX_BYTES
 from ..checks import KEYS, RULES, examine, find_damage
 from ..ports import Capabilities, StoreFacts
 from ..sql import Queries
-from . import errors, schema
+from . import errors, horizon, schema
 from .deliveries import PostgresDeliveries
 from .directory import PostgresDirectory
 from .engine import Connection, Engine, bounded
@@ -141,13 +141,14 @@ class PostgresStore:
         server = await self.engine.run(
             lambda connection: schema.inspect(connection, self.engine.location, allow_unsafe_server=True), write=False
         )
+        held = await self.engine.fetch(_SCHEMA["find_holder"], horizon.PATIENCE, horizon.MANY)
         return StoreFacts(
             backend="postgres",
             location=self.engine.location,
             version=f"PostgreSQL {server.version} (asyncpg {asyncpg.__version__})",
             schema_version=self._schema_version,
             durability=server.durability,
-            warnings=(*server.warnings, *self._clock_warnings()),
+            warnings=(*server.warnings, *self._clock_warnings(), *horizon.describe(held)),
         )
 
     def _clock_warnings(self) -> tuple[str, ...]:

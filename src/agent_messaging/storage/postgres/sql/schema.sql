@@ -45,3 +45,24 @@ select set_config(s.name, s.value, $3::boolean) from unnest($1::text[], $2::text
 -- name: use_connection_check
 -- Fails where the operating system cannot tell that a client is gone.
 select set_config('client_connection_check_interval', $1, false)
+
+-- name: find_holder
+-- The oldest snapshot or transaction of this database that is older than $1 seconds, where at least $2 dead rows of deliveries
+-- stay. A role that may not see what others do finds nothing.
+select h.who, h.remedy, h.age, d.dead
+from (select s.n_dead_tup as dead from pg_stat_user_tables s where s.relid = 'deliveries'::regclass) d
+cross join lateral (
+  select format('the session %s of %L (role %L)', a.pid, a.application_name, a.usename) as who,
+    format('select pg_terminate_backend(%s)', a.pid) as remedy,
+    extract(epoch from server_clock() - a.xact_start)::float8 as age,
+    greatest(age(a.backend_xmin), age(a.backend_xid)) as behind
+  from pg_stat_activity a
+  where (a.backend_xmin is not null or a.backend_xid is not null) and a.datname = current_database()
+    and a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
+  union all
+  select format('the prepared transaction %L', p.gid), format('rollback prepared %L', p.gid),
+    extract(epoch from server_clock() - p.prepared)::float8, age(p.transaction)
+  from pg_prepared_xacts p where p.database = current_database()
+  order by behind desc limit 1
+) h
+where h.age >= $1::float8 and d.dead >= $2::bigint
