@@ -84,6 +84,7 @@ async def test_a_backlog_slows_nothing_down(big: World, store: SQLiteStore) -> N
         "page": await cost(store, page),
         "unread page": await cost(store, lambda: page(unread_only=True)),
         "page behind a number": await cost(store, lambda: page(after_seq=MANY // 2)),
+        "dead letters": await cost(store, lambda: store.deliveries.list_dead(None, 50, 0)),
         "unread page behind a number": await cost(store, lambda: page(after_seq=MANY // 2, unread_only=True)),
     }
     assert {name: steps for name, steps in costs.items() if steps > MANY // 4} == {}

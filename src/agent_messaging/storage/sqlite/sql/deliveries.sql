@@ -355,7 +355,7 @@ cross join deliveries as d on d.seq = m.seq
 
 -- name: list_dead
 with page as materialized (
-  select seq from deliveries where state = 'dead' order by seq desc limit :limit offset :offset
+  select seq from deliveries indexed by deliveries_dead where state = 'dead' order by seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.id, d.sender_id, d.recipient_id, d.kind, m.content, m.metadata, m.checksum, d.attempt,
   m.created_at, d.settled_at, d.log, m.topic))
