@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import apsw
 import pytest
 
 from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.ports import Role
+from agent_messaging.storage.sql import parse
 from agent_messaging.storage.sqlite import filing
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance import MessageConformance, SessionConformance, ThreadConformance, WaitConformance
@@ -92,3 +96,20 @@ async def test_a_message_of_nobody_is_found(store: SQLiteStore, world: World) ->
 
     await store.engine.write(remove)
     assert await store.check() == ["A row of messages refers to a row of agents that does not exist."]
+
+
+def test_whoever_stores_deliveries_files() -> None:
+    """A statement that forgets it would write a page for each agent again, or leave more and more rows unfiled."""
+    room = Path(filing.__file__).parent
+    stores = {
+        name: block
+        for path in (room / "sql").glob("*.sql")
+        for name, block in parse(path.read_text(encoding="utf-8")).items()
+        if re.search(r"^insert into deliveries\b", block, re.MULTILINE)
+    }
+    assert len(stores) > 3
+    assert [name for name, block in stores.items() if "filed)" not in block] == []
+    for path in room.glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        if any(f'"{name}"' in source for name in stores):
+            assert re.search(r"\bfile\(", source), path.name

@@ -48,6 +48,7 @@ from ..sql import Queries
 from . import acts, notices
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch, fetch_page
+from .filing import file
 from .rows import encode, message_row, turn_row, turn_row_or_none
 
 A = TypeVar("A", bound=str | None)
@@ -297,6 +298,7 @@ def _invite(connection: apsw.Connection, meeting: NewMeeting, parameters: dict[s
         for seq, invitation in enumerate(invitations, first)
     ]
     connection.execute(_SQL["act_insert_deliveries"], {**parameters, "rows": encode(deliveries)})
+    file(connection, first, first + len(messages) - 1)
     told = [
         (seq, invitation.recipient_id, None) for seq, invitation in enumerate(invitations, first) if invitation.notify
     ]
