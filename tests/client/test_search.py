@@ -200,6 +200,38 @@ async def test_unknown_agents_and_a_closed_sdk_are_told(sdk: Sdk, url: str) -> N
 # --- the index beside the traffic -------------------------------------------------------------------------------------
 
 
+async def test_each_search_beside_many_senders_and_the_index_finds_what_was_sent_before(sdk: Sdk) -> None:
+    left = 12
+
+    async def send(number: int) -> None:
+        nonlocal left
+        for part in range(3):
+            await note(sdk, f"tea {number} part{number}x{part}")
+            assert len(await found(sdk, f"part{number}x{part}")) == 1
+        left -= 1
+
+    async def index() -> None:
+        while left:
+            await take_in(sdk.store.search, sdk.store.presence.process_id, limit=2)
+
+    await asyncio.gather(index(), *(send(number) for number in range(left)))
+    await take_all_in(sdk)
+    assert (await sdk.store.search.progress()).behind == 0
+    assert len(await found(sdk, "tea", limit=100)) == 36
+
+
+async def test_the_beginning_of_a_huge_text_is_searched(sdk: Sdk) -> None:
+    await note(sdk, {"first": "oolong " + "tea " * 250_000, "then": "sencha"})
+    await note(sdk, "tea " * 20)
+    for _ in range(2):
+        assert len(await found(sdk, "oolong tea")) == 1
+        assert len(await found(sdk, "tea")) == 2
+        assert await found(sdk, "sencha") == []  # it stands behind the first 100,000 characters
+        (match,) = await sdk.search_messages("oolong")
+        assert match.snippet.startswith("**oolong** tea")
+        await take_all_in(sdk)
+
+
 async def test_a_batch_that_broke_off_is_taken_in_again(sdk: Sdk) -> None:
     def crash() -> None:
         raise RuntimeError("killed here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -10,6 +11,7 @@ from datetime import datetime
 
 from ..bodies import Body, open_or_mark
 from ..delivery.engine import Engine
+from ..exceptions import StorageCorruptError
 from ..models import Record
 from ..records import dataclass
 from ..search.language import Query, parse
@@ -20,6 +22,8 @@ from ..storage.batches import MAX_BYTES, take
 from ..storage.ports import Candidate, Scope, SearchedMessage
 
 __all__ = ["Searching", "make_filter", "parse"]
+
+logger = logging.getLogger("agent_messaging.messaging")
 
 RANKED = 1_000
 """Matches that are ranked together: of more, the newest thousand comes before the next."""
@@ -106,7 +110,14 @@ class Searching:
         if scope.sender_ids == [] or scope.recipient_ids == []:
             return
         while True:
-            candidates = await self.search.find_candidates(formula, scope, limit=_PAGE, before=before)
+            try:
+                candidates = await self.search.find_candidates(formula, scope, limit=_PAGE, before=before)
+            except StorageCorruptError as error:
+                if formula is None:
+                    raise
+                logger.error("the search index is damaged; run `agent-messaging db reindex`: %s", error)
+                formula = None  # then all messages are candidates, and the index is not asked
+                continue
             left: Sequence[Candidate] = candidates
             while left:
                 batch = take(left, lambda one: one.size_bytes, most=_PAGE, most_bytes=MAX_BYTES)
