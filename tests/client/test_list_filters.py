@@ -55,6 +55,19 @@ async def test_notes_by_metadata_and_their_pages(notes: Sdk, monkeypatch: pytest
     assert await listed(notes, odd, date_to=datetime(2020, 1, 1, tzinfo=UTC)) == []
 
 
+async def test_pages_by_position(notes: Sdk) -> None:
+    first = await notes.one_way.get_received_messages("bob", limit=2)
+    await notes.one_way.send("alice", "bob", "new", require_handler=False)
+    last = first[-1].message_id
+    assert await listed(notes, None, limit=2, before=last) == [3, 2]
+    assert await listed(notes, {"n__exists": True}, before=last) == [1, 0]
+    oldest = (await notes.one_way.get_received_messages("bob"))[-1].message_id
+    assert await listed(notes, None, before=oldest) == []
+    for wrong, said in ((str(uuid7()), "no message"), ("x", "not a UUID")):
+        with pytest.raises(InvalidArgumentError, match=f"before.*{said}"):
+            await notes.one_way.get_sent_messages("alice", before=wrong)
+
+
 KEYS = st.sampled_from(["priority", "n", "tags", "order.id", "order", "%", "'; drop table messages; --", "order.to"])
 ENDS = st.sampled_from(["", "__contains", "__in", "__exists"])
 VALUES = st.sampled_from(["high", "low", 1, True, None, "1", 7, "_", ["low", None], {"id": 7, "to": None}])

@@ -54,6 +54,21 @@ class MessageConformance(StoreFixtures):
         assert await self.listed(world, limit=2, offset=3) == [sent[1], sent[0]]
         assert await self.listed(world, limit=2, offset=5) == []
 
+    async def test_a_page_before_a_message_is_what_is_older(self, world: World) -> None:
+        sent = await world.send_many(5)
+        await world.send(world.carol, content='"another sender"')
+        for side in ({}, {"unread_only": True}, {"agent": world.alice, "role": Role.SENDER}):
+            assert await self.listed(world, before_id=sent[3], **side) == sent[2::-1]
+            assert await self.listed(world, before_id=sent[3], limit=1, offset=1, **side) == [sent[1]]
+            assert await self.listed(world, before_id=sent[0], **side) == []
+            assert await self.listed(world, before_id=new_id(), **side) == []
+        pages, last = [], None
+        while page := await self.listed(world, before_id=last, limit=2):
+            last = page[-1]
+            pages += page
+            await world.send()  # what arrives meanwhile moves nothing
+        assert pages[1:] == sent[::-1]
+
     async def test_needles_leave_out_messages_whose_metadata_lack_one(self, world: World) -> None:
         first = await world.send(metadata='{"a":"x","b":1}')
         await world.send()

@@ -73,6 +73,12 @@ async def test_a_backlog_slows_nothing_down(big: World, store: SQLiteStore) -> N
         options = {"role": Role.RECIPIENT, "kind": Kind.ONE_WAY, "limit": 50, **options}
         assert len(await store.messages.list_messages(big.bob, **options)) == 50
 
+    half = (await store.messages.list_messages(big.bob, Role.RECIPIENT, Kind.ONE_WAY, limit=1, offset=MANY // 2))[0]
+
+    async def sent_page() -> None:
+        sent = store.messages.list_messages(big.alice, Role.SENDER, Kind.ONE_WAY, limit=50, before_id=half.message_id)
+        assert len(await sent) == 50
+
     costs = {
         "claim in order": await cost(store, claim),
         "claim without order": await cost(store, lambda: claim(ordered=False)),
@@ -83,6 +89,9 @@ async def test_a_backlog_slows_nothing_down(big: World, store: SQLiteStore) -> N
         "append to a bounded mailbox": await cost(store, lambda: big.send(big.alice, big.dave, mailbox_limit=10)),
         "page": await cost(store, page),
         "unread page": await cost(store, lambda: page(unread_only=True)),
+        "page before a message": await cost(store, lambda: page(before_id=half.message_id)),
+        "unread page before a message": await cost(store, lambda: page(before_id=half.message_id, unread_only=True)),
+        "sent page before a message": await cost(store, sent_page),
         "page behind a number": await cost(store, lambda: page(after_seq=MANY // 2)),
         "dead letters": await cost(store, lambda: store.deliveries.list_dead(None, 50, 0)),
         "unread page behind a number": await cost(store, lambda: page(after_seq=MANY // 2, unread_only=True)),

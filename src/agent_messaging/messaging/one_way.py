@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from ..arguments import (
     MISSING_MESSAGE,
@@ -12,6 +13,7 @@ from ..arguments import (
     check_flag,
     check_page,
     check_recipients,
+    parse_id,
     refuse,
 )
 from ..config import MessagingConfig
@@ -138,6 +140,7 @@ class OneWayMessenger(Door, Generic[T]):
         date_to: datetime | None = None,
         *,
         metadata_filter: Mapping[str, Any] | None = None,
+        before: UUID | str | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent sent, newest first.
 
@@ -148,6 +151,9 @@ class OneWayMessenger(Door, Generic[T]):
             date_from: Sent at or after this aware instant; None is no bound.
             date_to: Sent at or before it.
             metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
+            before: The id of a message: only older ones, so that a page costs as much however deep it is, and what
+                arrives meanwhile moves nothing. Pass the id of the last one of the page before. None begins at the
+                newest.
 
         Returns:
             Mappings with attribute access: message_id, sender_id, recipient_id (external ids), content (plain JSON),
@@ -159,7 +165,14 @@ class OneWayMessenger(Door, Generic[T]):
             InvalidArgumentError: An argument is out of range.
         """
         return await self._list(
-            sender_external_id, "sender", limit, offset, date_from, date_to, metadata_filter=metadata_filter
+            sender_external_id,
+            "sender",
+            limit,
+            offset,
+            date_from,
+            date_to,
+            metadata_filter=metadata_filter,
+            before=before,
         )
 
     async def get_received_messages(
@@ -172,6 +185,7 @@ class OneWayMessenger(Door, Generic[T]):
         date_to: datetime | None = None,
         *,
         metadata_filter: Mapping[str, Any] | None = None,
+        before: UUID | str | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent received, newest first. It neither marks them as read nor settles them.
 
@@ -183,6 +197,9 @@ class OneWayMessenger(Door, Generic[T]):
             date_from: Sent at or after this aware instant; None is no bound.
             date_to: Sent at or before it.
             metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
+            before: The id of a message: only older ones, so that a page costs as much however deep it is, and what
+                arrives meanwhile moves nothing. Pass the id of the last one of the page before. None begins at the
+                newest.
 
         Returns:
             Mappings as of `get_sent_messages`.
@@ -201,6 +218,7 @@ class OneWayMessenger(Door, Generic[T]):
             date_to,
             unread_only=not include_read,
             metadata_filter=metadata_filter,
+            before=before,
         )
 
     async def _list(
@@ -214,8 +232,10 @@ class OneWayMessenger(Door, Generic[T]):
         *,
         unread_only: bool = False,
         metadata_filter: Mapping[str, Any] | None = None,
+        before: UUID | str | None = None,
     ) -> list[Record]:
         check_page(limit, offset)
+        before_id = None if before is None else parse_id(before, "before")
         wanted = make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter)
 
         async def look(agent: AgentName) -> list[MessageRow]:
@@ -230,13 +250,17 @@ class OneWayMessenger(Door, Generic[T]):
                     date_from=wanted.date_from,
                     date_to=wanted.date_to,
                     needles=wanted.needles,
+                    before_id=before_id,
                 )
 
             if wanted.metadata is None:
                 return await read(limit, offset)
             return await pick(read, wanted, limit=limit, offset=offset)
 
-        return await to_records(self.engine.names, await self._look_up(agent_id, role, look))
+        rows = await self._look_up(agent_id, role, look)
+        if not rows and before_id is not None and not await self.engine.store.deliveries.list_receipts([before_id]):
+            raise refuse("before", before_id, "is the id of no message. Pass that of the last one of the page before.")
+        return await to_records(self.engine.names, rows)
 
     async def mark_messages_read(self, recipient_external_id: str, sender_external_id: str | None = None) -> int:
         """Mark an agent's unread one-way messages as read, all or those of one sender. It settles nothing.

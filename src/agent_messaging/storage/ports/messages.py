@@ -58,12 +58,14 @@ class MessageStore(Protocol):
         date_to: datetime | None = None,
         after_seq: int | None = None,
         needles: Sequence[str] = (),
+        before_id: str | None = None,
     ) -> list[MessageRow]:
         """A page, newest first; `date_from` and `date_to` are inclusive.
 
         With `needles`, without the messages whose metadata, as they are stored, lack one of these texts. With
-        `after_seq`, which takes no needles, the page is oldest first and begins behind that sequence number (for
-        following a mailbox).
+        `before_id` it begins with the message older than that one, however many are newer; it is empty where there is
+        no such message. With `after_seq`, which takes neither, the page is oldest first and begins behind that sequence
+        number (for following a mailbox).
         """
         ...
 

@@ -44,6 +44,7 @@ class PostgresMessages:
         date_to: datetime | None = None,
         after_seq: int | None = None,
         needles: Sequence[str] = (),
+        before_id: str | None = None,
     ) -> list[MessageRow]:
         values: list[Any] = [agent_id, str(kind), limit, offset, date_from, date_to]
         sent = role is Role.SENDER
@@ -51,7 +52,7 @@ class PostgresMessages:
         if sent:
             values.append(unread_only)
         if after_seq is None:
-            rows = await self._engine.fetch(_SQL[name], *values, list(needles) or None)
+            rows = await self._engine.fetch(_SQL[name], *values, list(needles) or None, before_id)
         else:
             rows = await self._follow(f"{name}_after", role, *values, after_seq)
         return [to_message(row) for row in rows]

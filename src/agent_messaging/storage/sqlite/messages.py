@@ -38,6 +38,7 @@ class SQLiteMessages:
         date_to: datetime | None = None,
         after_seq: int | None = None,
         needles: Sequence[str] = (),
+        before_id: str | None = None,
     ) -> list[MessageRow]:
         parameters: dict[str, Any] = {
             "agent": agent_id,
@@ -53,7 +54,7 @@ class SQLiteMessages:
         else:
             name = "list_messages_unread" if unread_only else "list_messages_received"
         if after_seq is None:
-            parameters["needles"] = encode(needles) if needles else None
+            parameters |= {"needles": encode(needles) if needles else None, "before": before_id}
         else:
             name += "_after"
             parameters["after_seq"] = after_seq

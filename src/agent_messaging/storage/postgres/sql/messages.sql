@@ -6,6 +6,12 @@ select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_i
 from (
   select * from messages o
   where o.sender_id = $1::text::uuid and o.kind = $2
+    and (o.xid, o.seq) < (
+      case when $9::text is null then '18446744073709551615'
+        else (select i.xid from messages i where i.id = $9::text::uuid) end,
+      case when $9::text is null then 9223372036854775807
+        else (select i.seq from messages i where i.id = $9::text::uuid) end
+    )
     and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
     and (not $7::boolean or (select true from deliveries d where d.seq = o.seq and d.read_at is null limit 1))
     and ($8::text[] is null or not exists (
@@ -22,6 +28,12 @@ select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_i
 from (
   select * from messages o
   where o.recipient_id = $1::text::uuid and o.kind = $2
+    and (o.xid, o.seq) < (
+      case when $8::text is null then '18446744073709551615'
+        else (select i.xid from messages i where i.id = $8::text::uuid) end,
+      case when $8::text is null then 9223372036854775807
+        else (select i.seq from messages i where i.id = $8::text::uuid) end
+    )
     and ($5::timestamptz is null or o.created_at >= $5) and ($6::timestamptz is null or o.created_at <= $6)
     and ($7::text[] is null or not exists (
       select from unnest($7::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
@@ -45,6 +57,8 @@ cross join lateral (
   limit 1
 ) m
 where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
+  and d.seq + 0 < case when $8::text is null then 9223372036854775807
+    else (select i.seq from messages i where i.id = $8::text::uuid) end
 order by d.seq + 0 desc limit $3 offset $4
 
 -- name: list_messages_sent_after

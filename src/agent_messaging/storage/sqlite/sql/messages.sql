@@ -4,6 +4,7 @@
 with page as materialized (
   select p.seq from sent as p
   where p.agent_id = :agent and p.kind = :kind
+    and p.seq < iif(:before is null, 9223372036854775807, (select seq from messages where id = :before))
     and (not :unread or is_unread)
     and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
     and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
@@ -21,6 +22,7 @@ from page cross join messages as m on m.seq = page.seq left join deliveries as d
 with page as materialized (
   select p.seq from received as p
   where p.agent_id = :agent and p.kind = :kind
+    and p.seq < iif(:before is null, 9223372036854775807, (select seq from messages where id = :before))
     and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
     and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
     and (:needles is null or not exists (
@@ -37,6 +39,7 @@ from page cross join messages as m on m.seq = page.seq left join deliveries as d
 with page as materialized (
   select p.seq from unread as p
   where p.agent_id = :agent and p.kind = :kind
+    and p.seq < iif(:before is null, 9223372036854775807, (select seq from messages where id = :before))
     and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
     and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
     and (:needles is null or not exists (
