@@ -527,6 +527,19 @@ class RunAnswerConformance(StoreFixtures):
         assert await world.ask_state(ask) == AskState.OPEN
         await world.answer()
 
+    async def test_a_claim_that_is_ended_twice_in_a_call_answers_as_it_is_ended_first(self, world: World) -> None:
+        ask = await world.ask()
+        claim = (await world.claim_talk()).claim
+        ends = [
+            Settlement(claim, Settling.DONE, answer=world.result()),
+            Settlement(claim, Settling.RETRY),
+            Settlement(claim, Settling.DONE),
+        ]
+        settled = await world.deliveries.settle(ends, owner=world.owner, now=world.start)
+        assert settled.moved == [True, False, True]
+        assert [ended.ask_id for ended in settled.ended_asks] == [ask]
+        assert await world.ask_state(ask) == AskState.REPLIED
+
     async def test_a_lost_claim_answers_nothing(self, world: World) -> None:
         ask = await world.ask()
         old = await world.claim_talk()

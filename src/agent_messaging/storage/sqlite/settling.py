@@ -44,7 +44,9 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
     found = {}
     answered = {}
     for row in fetch(connection, _SQL["settle_find"], {"rows": encode(wanted), "now": instant.due}):
-        *found[row[0]], answered[row[0]] = row
+        *found[row[0]], answer = row
+        if answer is not None:  # a call may end a claim twice, with an answer and without
+            answered[row[0]] = answer
     rows: list[tuple[Any, ...]] = []
     answers: list[tuple[int, NewAnswer, bool, list[Any]]] = []
     returned: list[int] = []
