@@ -132,10 +132,12 @@ async def test_a_snippet_marks_the_hits_in_a_long_text(sdk: Sdk) -> None:
 
 async def test_dates_and_metadata_narrow_the_search(sdk: Sdk) -> None:
     await note(sdk, "tea one", {"tags": ["a", "b"], "order": {"id": 7}, "urgent": True})
-    between = datetime.now(UTC)
     await note(sdk, "tea two", {"tags": ["b"], "urgent": 1})
-    assert await found(sdk, "tea", date_from=between) == ["tea two"]
-    assert await found(sdk, "tea", date_to=between) == ["tea one"]
+    two, one = await sdk.search_messages("tea")
+    assert one.timestamp < two.timestamp
+    assert await found(sdk, "tea", date_from=two.timestamp) == ["tea two"]
+    assert await found(sdk, "tea", date_to=one.timestamp) == ["tea one"]
+    assert await found(sdk, "tea", date_from=one.timestamp, date_to=two.timestamp) == ["tea two", "tea one"]
     for filter, number in (
         ({"tags__contains": "a"}, 1),
         ({"tags__contains": "b"}, 2),
@@ -272,21 +274,9 @@ SCRIPTS = {
     "hangul": ["한국어", "검색", "데이터"],
     "han": ["機械学習", "東京", "お茶", "データ"],
 }
-QUERIES = ["tea", "TEA*", "arger", "naive", "strasse", "camelcase", "camel", "snake_case", "case", "-tea", "чай"]
-QUERIES += [
-    "ЕЛКА",
-    '"база данных"',
-    "ΤΣΑΙ",
-    "σισυφος",
-    "محمد",
-    "شاي",
-    "한국어",
-    "국어",
-    "검색 데이터",
-    "学習",
-    "東京 お茶",
-]
-QUERIES += ["機", "京 OR tea", "tea database -teapot", '"tea database" OR Привет', "データ OR v2", "absent", "v2 2"]
+QUERIES = ["TEA*", "arger", "strasse", "camelcase", "camel", "snake_case", "-tea", "ЕЛКА", '"база данных"']
+QUERIES += ["ΤΣΑΙ", "σισυφος", "محمد", "국어", "검색 데이터", "学習", "東京 お茶", "京 OR tea", "tea database -teapot"]
+QUERIES += ['"tea database" OR Привет', "absent", "v2 2"]
 
 
 def make_corpus(number: int) -> list[list[str]]:
