@@ -47,6 +47,16 @@ class QueueConformance(CoordinationFixtures):
         assert await crew.claim(types=[]) == []
         assert ids(await crew.claim(types=["heartbeat"])) == ["beat"]
 
+    async def test_what_was_claimed_by_its_type_returns_to_its_place(self, crew: Crew) -> None:
+        await crew.put("first", crew.message("chosen", type="heartbeat"), "last")
+        (chosen,) = await crew.claim(types=["heartbeat"])
+        assert await crew.settle(chosen, Settling.RETURNED)
+        assert ids(await crew.claim(types=["heartbeat", "task_request"])) == ["first", "chosen", "last"]
+        await crew.put("later", crew.message("again", type="heartbeat"))
+        (again,) = await crew.claim(types=["heartbeat"])
+        assert await crew.settle(again, Settling.RETRY)
+        assert ids(await crew.claim()) == ["later", "again"]
+
     async def test_queues_concern_no_other(self, crew: Crew) -> None:
         await crew.put(crew.message("m", "bob"), crew.message("m", "carol"))
         (mine,) = await crew.claim()

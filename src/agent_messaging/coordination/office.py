@@ -26,6 +26,8 @@ from ..storage.ports import (
     Presence,
     ProcessStore,
     QueueClaim,
+    QueueSettlement,
+    Settling,
 )
 
 logger = logging.getLogger("agent_messaging.coordination")
@@ -95,15 +97,16 @@ class Office:
         self._upkeep = asyncio.create_task(self._keep_up(), name="agent-messaging-upkeep")
 
     async def aclose(self) -> None:
-        """Give the claims back, uncounted where the store knows processes, and end."""
+        """Give the claims back, uncounted, and end."""
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.wait({self._upkeep})
         with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # then the leases end by themselves
             if self._presence is not None and self._processes is not None:
                 await self._processes.retire(self._presence.process_id)
-            elif self._held:
-                await self.store.queue.release([self._own_id])
+            else:
+                returned = [QueueSettlement(held.claim, Settling.RETURNED) for held in self._held.values()]
+                await self.store.queue.settle(returned)
         if self._presence is not None:
             await self._presence.aclose()
 

@@ -35,9 +35,33 @@ local function recount(agent, priority, from, to)
   end
 end
 
-local function offer(agent, id, priority, number, expires)
-  call('ZADD', key('again', agent), whole(priority * STEP + number), id)
-  call('ZADD', key('waiting'), whole(number), member_of(agent, id))
+local function parts_of(entry)
+  local milliseconds, number = string.match(entry, '^(%d+)-(%d+)$')
+  return tonumber(milliseconds), tonumber(number)
+end
+
+-- Whether the group has read past the entry. One that was claimed by its type alone may be still to come.
+local function is_behind(stream, entry)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  local group = not groups.err and groups[1]
+  if not group then return false end
+  local last
+  for i = 1, #group, 2 do
+    if group[i] == 'last-delivered-id' then last = group[i + 1] end
+  end
+  local milliseconds, number = parts_of(entry)
+  local last_milliseconds, last_number = parts_of(last)
+  return milliseconds < last_milliseconds or (milliseconds == last_milliseconds and number <= last_number)
+end
+
+-- Makes a message claimable again, in its old place: what is still to be read from the stream comes from there.
+local function offer(agent, id, message)
+  local priority = tonumber(message.priority)
+  if not message.entry or is_behind(stream_of(agent, priority), message.entry) then
+    call('ZADD', key('again', agent), whole(priority * STEP + tonumber(message.number)), id)
+  end
+  local number, expires = message.number, message.expires
+  call('ZADD', key('waiting'), number, member_of(agent, id))
   if expires then call('ZADD', key('expiring'), expires, member_of(agent, id)) end
 end
 
@@ -107,7 +131,7 @@ local function return_message(agent, id, message, ended_as, attempt, delay, reas
     call('ZADD', key('later'), whole(NOW + delay), member_of(agent, id))
     if message.expires then call('ZADD', key('expiring'), message.expires, member_of(agent, id)) end
   else
-    offer(agent, id, tonumber(message.priority), tonumber(message.number), message.expires)
+    offer(agent, id, message)
   end
 end
 
@@ -312,7 +336,8 @@ local function heal(limit)
     elseif not call('ZSCORE', key('again', agent), id) then
       local stream = stream_of(agent, message.priority)
       if not message.entry or #call('XRANGE', stream, message.entry, message.entry) == 0 then
-        offer(agent, id, tonumber(message.priority), tonumber(message.number), message.expires)
+        message.entry = nil
+        offer(agent, id, message)
       end
     end
   end
@@ -333,7 +358,7 @@ function VERBS.advance_queue()
     local message = load(message_key(agent, id), STATE)
     call('ZREM', key('later'), member)
     if message.state == 'queued' then
-      offer(agent, id, tonumber(message.priority), tonumber(message.number), message.expires)
+      offer(agent, id, message)
     end
   end
   heal(20)
@@ -396,7 +421,8 @@ function VERBS.redrive()
       call('HDEL', name, 'expires', 'settled', 'ended_as', 'reason')
       store(name, {state = 'queued', attempt = 0})
       recount(of, message.priority, 'dead', 'queued')
-      offer(of, id, tonumber(message.priority), tonumber(message.number), nil)
+      message.entry, message.expires = nil, nil
+      offer(of, id, message)
       moved = moved + 1
     end
   end
