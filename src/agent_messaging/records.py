@@ -1,8 +1,9 @@
 """Dataclasses that are made quickly: what the SDK's modules use for the values that they pass to each other.
 
 The decorator of the standard library compiles six functions for each frozen class. Here over a hundred classes are made
-at each start, and that was two thirds of the time that the import took. This one compiles the constructor alone, and
-gives all classes the same `__repr__`, `__eq__` and `__hash__`: 0.13 ms a class in place of 0.5 ms.
+at each start, and that was two thirds of the time that the import took. This one gives all classes the same `__repr__`,
+`__eq__` and `__hash__`, and compiles the constructor of a class when its first object is made, which for many is never:
+0.04 ms a class in place of 0.5 ms.
 
 Type checkers see the decorator of the standard library. So `frozen=True` is kept by them, and not while the program
 runs, which makes a constructor four times as fast: 0.2 µs in place of 0.75 µs for six fields. Records that users see
@@ -25,7 +26,9 @@ else:
 
         def decorate(cls: type) -> type:
             own = cls.__dict__
-            made = dataclasses.dataclass(repr=False, eq=False, **options)(cls)
+            made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, **options)(cls)
+            if "__init__" not in own:
+                made.__init__ = _late_constructor(made)
             if "__repr__" not in own:
                 made.__repr__ = _representation(made)
             if eq:
@@ -35,6 +38,41 @@ else:
             return made
 
         return decorate
+
+
+def _late_constructor(cls: Any) -> Any:
+    def construct(self: object, /, *arguments: Any, **named: Any) -> None:
+        cls.__init__ = _constructor(cls)
+        cls.__init__(self, *arguments, **named)
+
+    return construct
+
+
+def _constructor(cls: Any) -> Any:
+    """What the standard library would have compiled."""
+    names: dict[str, Any] = {"_MADE": dataclasses.MISSING}
+    ordered: list[str] = []
+    named: list[str] = []
+    body: list[str] = []
+    for field in dataclasses.fields(cls):
+        name, value, default = field.name, field.name, ""
+        if field.default is not dataclasses.MISSING:
+            names[f"_default_{name}"], default = field.default, f"=_default_{name}"
+        elif field.default_factory is not dataclasses.MISSING:
+            names[f"_make_{name}"], default = field.default_factory, "=_MADE"
+            value = f"_make_{name}() if {name} is _MADE else {name}"
+        if field.init:
+            (named if field.kw_only else ordered).append(name + default)
+            body.append(f"self.{name} = {value}")
+        elif default:
+            body.append(f"self.{name} = {f'_make_{name}()' if default == '=_MADE' else f'_default_{name}'}")
+    if hasattr(cls, "__post_init__"):
+        body.append("self.__post_init__()")
+    parameters = ", ".join(["self", *ordered, *(["*", *named] if named else [])])
+    exec(f"def __init__({parameters}):\n  " + "\n  ".join(body or ["pass"]), names)  # noqa: S102 the names of our fields
+    made = names["__init__"]
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    return made
 
 
 def _representation(cls: type) -> Any:

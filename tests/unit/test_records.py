@@ -94,6 +94,44 @@ def test_records_can_be_copied_and_replaced(again: Callable[[Point], Point]) -> 
             raise AssertionError("not matched by its fields")
 
 
+@records.dataclass(slots=True, kw_only=True)
+class Several:
+    """Fields of every sort."""
+
+    number: int
+    many: list[int] = dataclasses.field(default_factory=list)
+    inner: dict[str, int] = dataclasses.field(default_factory=dict, init=False)
+    place: int = dataclasses.field(default=3, init=False)
+    double: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.double = 2 * self.number
+
+
+def test_the_constructor_takes_what_that_of_the_standard_library_does() -> None:
+    first, second = Several(number=4), Several(number=4)
+    assert (first.number, first.many, first.inner, first.place, first.double) == (4, [], {}, 3, 8)
+    assert first.many is not second.many
+    assert Several(number=1, many=[2]).many == [2]
+    calls: list[tuple[Any, ...]] = [(Several, (4,), {}), (Point, (), {}), (Name, ("a", "b"), {}), (Name, (), {"t": 1})]
+    for kind, arguments, named in calls:
+        with pytest.raises(TypeError, match=r"__init__\(\)"):
+            kind(*arguments, **named)
+
+
+@records.dataclass(frozen=True, slots=True)
+class Longer(Name):
+    """One field more."""
+
+    more: str = "!"
+
+
+def test_a_record_of_another_has_the_fields_of_both() -> None:
+    assert Longer("a") == Longer("a", "!")
+    assert repr(Longer("a")) == "Longer(text='a', more='!')"
+    assert Name("a") == Name("a")
+
+
 def test_what_a_class_defines_itself_is_kept() -> None:
     @records.dataclass(frozen=True, slots=True)
     class Own:

@@ -5,21 +5,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
 from ..arguments import check_external_id, check_timeout, refuse
+from ..records import dataclass
 from .registry import AnyHandler, Handler, make_handler
 
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 RateGiven = float | tuple[float, float]
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class TaskContext:
     """The facts about a task that its handler gets beside the payload.
 
