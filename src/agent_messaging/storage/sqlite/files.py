@@ -11,7 +11,7 @@ import stat
 import sys
 
 from ...exceptions import ConfigurationError, StorageReplacedError, StorageUnavailableError
-from .system import identify
+from .system import Watched, identify
 
 _NETWORK = frozenset(
     {
@@ -135,11 +135,12 @@ class ReplacedGuard:
         self.database = identify(path)
         # Both are there as long as a connection is open. A process without the -shm file that the others use takes no
         # notice of their locks, nor they of its locks.
-        self._watched = [(name, identify(name)) for name in (path, f"{path}-wal", f"{path}-shm")]
+        watched = [Watched(name) for name in (path, f"{path}-wal", f"{path}-shm")]
+        self._watched = [(one.identify, one.identify()) for one in watched]
 
     def holds(self) -> bool:
         """Whether the files are still in place."""
-        return all(identity is not None and identify(name) == identity for name, identity in self._watched)
+        return all(known is not None and find() == known for find, known in self._watched)
 
     def check(self) -> None:
         """Refuse to go on without the files. It is called before each commit and costs a few microseconds.

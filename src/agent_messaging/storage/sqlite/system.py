@@ -31,18 +31,32 @@ _DEVICE_AND_INODE = struct.Struct("@Q96xII")
 """From stx_ino (at 32) to stx_dev_major and stx_dev_minor (at 136), the same on every Linux."""
 
 
+class Watched:
+    """A path that is looked at again and again: what the call needs is made once, which is half of its cost.
+
+    Two threads may look at once: the answer that either of them reads is a true one about the path.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._encoded = os.fsencode(path)
+        self._buffer = ctypes.create_string_buffer(_BUFFER)
+
+    def identify(self) -> Identity | None:
+        """Which file is at the path; None if there is none."""
+        if _STATX is not None and _STATX(_AT_FDCWD, self._encoded, 0, _STATX_INO, self._buffer) == 0:
+            inode, major, minor = _DEVICE_AND_INODE.unpack_from(self._buffer, 32)
+            return os.makedev(major, minor), inode
+        try:  # also to tell why it failed
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 def identify(path: str) -> Identity | None:
     """Which file is at this path; None if there is none."""
-    if _STATX is not None:
-        buffer = ctypes.create_string_buffer(_BUFFER)
-        if _STATX(_AT_FDCWD, os.fsencode(path), 0, _STATX_INO, buffer) == 0:
-            inode, major, minor = _DEVICE_AND_INODE.unpack_from(buffer, 32)
-            return os.makedev(major, minor), inode
-    try:  # also to tell why it failed
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+    return Watched(path).identify()
 
 
 def lock(fd: int) -> None:
