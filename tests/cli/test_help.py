@@ -33,6 +33,7 @@ def test_all_commands_are_there() -> None:
         *("demo", "send", "inbox", "tail", "receipt", "run", "doctor", "search", "bench"),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup", "db reindex"),
         *("tasks assign", "tasks list", "tasks show", "tasks cancel", "tasks watch", "workers list", "queue stats"),
+        "schedules list",
         *("topics list", "topics subscribe", "topics unsubscribe", "topics publish"),
         *("ask", "reply", "forward", "sessions list", "sessions show", "sessions end"),
         *(

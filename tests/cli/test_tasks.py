@@ -94,3 +94,19 @@ def test_a_program_of_task_handlers_alone_is_served_in_several_processes(
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     eventually_sync(lambda: process.poll() == 0)
+
+
+def test_schedules_are_listed(acme: str, cli: Cli) -> None:
+    assert cli("schedules", "list").out.startswith("There are no schedules.")
+
+    async def make() -> None:
+        async with AgentMessaging(acme) as sdk:
+            await sdk.tasks.schedule("nightly", "report", cron="0 3 * * *", timezone="Europe/Berlin")
+            await sdk.tasks.schedule("often", "check", every=3600)
+
+    asyncio.run(make())
+    shown = cli("schedules", "list").out
+    assert "0 3 * * * (Europe/Berlin)" in shown
+    assert "every 1 h" in shown
+    [nightly, often] = cli("schedules", "list", "--json").json["schedules"]
+    assert (nightly["name"], nightly["fired"], often["every"]) == ("nightly", 0, 3600.0)

@@ -37,6 +37,7 @@ VALUES: dict[str, Any] = {
     "task_ids": ["t"],
     "priority": "high",
     "items": [1],
+    "cron": "0 3 * * *",
 }
 GIVEN = {
     "message",
@@ -45,6 +46,7 @@ GIVEN = {
     "meeting_id",
     "recipient_external_ids",
     "agent_external_id",
+    "cron",
     "organizer_external_id",
     "participant_external_ids",
 }

@@ -20,7 +20,7 @@ from .run import run
 from .search import search
 from .send import send
 from .tail import tail
-from .tasks import queue, tasks, workers
+from .tasks import queue, schedules, tasks, workers
 from .topics import topics
 
 
@@ -69,6 +69,7 @@ for command in (
     topics,
     tasks,
     workers,
+    schedules,
     queue,
     ask,
     reply,

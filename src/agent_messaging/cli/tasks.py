@@ -1,4 +1,4 @@
-"""`agent-messaging tasks`, `workers` and `queue`: work that is handed out, who does it, and what waits."""
+"""`agent-messaging tasks`, `workers`, `schedules` and `queue`: work that is handed out, who does it, and what waits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from .values import parse_duration, read_payload
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
-    from ..coordination import Task
-    from ..coordination.tasks import WorkerInfo
+    from ..coordination import Schedule, Task, WorkerInfo
     from ..storage.ports import QueueStatistics
 
 PRIORITIES = ("critical", "high", "medium", "low", "background")
@@ -283,6 +282,47 @@ def list_workers(options: Options, limit: int, offset: int) -> None:
     empty = "There are no workers. A program that registers task handlers is one: agent-messaging run MODULE:NAME"
     heads = ("worker", "role", "status", "tasks", "capabilities", "heartbeat")
     show(options, {"workers": found}, lambda: table(heads, rows, empty=empty))
+
+
+@click.group(cls=Group)
+def schedules() -> None:
+    """See what is handed out again and again.
+
+    \b
+    Example:
+      agent-messaging schedules list
+    """
+
+
+@schedules.command("list")
+@page_options(100)
+@pass_options
+def list_schedules(options: Options, limit: int, offset: int) -> None:
+    """List schedules: their rules, when they fired last, and when they fire next.
+
+    \b
+    Example:
+      agent-messaging schedules list
+    """
+
+    async def look(sdk: AgentMessaging) -> list[Schedule]:
+        return await sdk.tasks.schedules(limit=limit, offset=offset)
+
+    found = use(options, look)
+    rows = [
+        (
+            clean(one.name),
+            clean(one.task_type),
+            f"every {duration(one.every)}" if one.every is not None else clean(f"{one.cron} ({one.timezone})"),
+            instant(one.next_at),
+            instant(one.fired_at),
+            f"{one.fired:,}",
+        )
+        for one in found
+    ]
+    empty = "There are no schedules. A program makes one: await sdk.tasks.schedule(NAME, TYPE, cron='0 3 * * *')"
+    heads = ("name", "type", "rule", "next", "last", "fired")
+    show(options, {"schedules": found}, lambda: table(heads, rows, empty=empty))
 
 
 @click.group(cls=Group)

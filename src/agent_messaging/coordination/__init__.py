@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     )
     from .monitoring import get_performance_metrics, health_check
     from .queue_manager import MessageQueueManager
+    from .records import Schedule, Task, TaskOutcome, WorkerInfo
     from .supervisor_coordinator import SupervisorCoordinator
-    from .tasks import Task, TaskOutcome, Tasks, WorkerInfo
+    from .tasks import Tasks
 
 _HOMES = (
     "message_protocol",
@@ -65,6 +66,7 @@ __all__ = [
     "MessageQueueManager",
     "MessageStatus",
     "MessageType",
+    "Schedule",
     "StatusUpdate",
     "SupervisorCoordinator",
     "Task",

@@ -6,9 +6,10 @@ import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, overload
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..arguments import (
     check_external_id,
@@ -21,9 +22,10 @@ from ..arguments import (
     parse_choice,
     refuse,
 )
-from ..bodies import open_as, open_or_mark
+from ..bodies import open_as
 from ..config import Config
 from ..delivery.engine import Engine
+from ..delivery.schedules import EVERY, next_after
 from ..exceptions import (
     TaskCancelledError,
     TaskError,
@@ -38,9 +40,13 @@ from ..messaging.door import Door
 from ..models import TaskState
 from ..payloads import MISSING, checksum, encode
 from ..storage.batches import pages
-from ..storage.ports import NewTask, TaskFilter, TaskRow, TaskStatistics, WorkerRow
+from ..storage.ports import NewSchedule, NewTask, TaskFilter, TaskRow, TaskStatistics
+from ..storage.workload import dump_task
 from .message_protocol import MessagePriority
+from .records import Schedule, Sealed, Task, TaskOutcome, WorkerInfo, schedule_of, task_of, worker_of
 
+MAX_SCHEDULE_NAME = 200
+"""Characters: the id of a task has the instant behind them."""
 MAX_TASKS = 1_000
 """Tasks that are stored in one commit."""
 _ERRORS = {
@@ -48,76 +54,6 @@ _ERRORS = {
     TaskState.CANCELLED: TaskCancelledError,
     TaskState.EXPIRED: TaskExpiredError,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task as it is in the store."""
-
-    task_id: str
-    type: str
-    description: str
-    required_capabilities: tuple[str, ...]
-    priority: MessagePriority
-    payload: Any
-    """What it was delegated with, as plain JSON values; None if it is damaged."""
-    supervisor: str | None
-    state: TaskState
-    worker_id: str | None
-    """Who has it, or had it last."""
-    attempt: int
-    max_attempts: int
-    progress: float
-    """0 to 1, as its worker said last."""
-    note: str | None
-    reason: str | None
-    """Why it failed, last or for good, or was cancelled."""
-    created_at: datetime
-    deadline: datetime | None
-    assigned_at: datetime | None
-    settled_at: datetime | None
-    log: builtins.list[dict[str, object]]
-    """What went wrong, oldest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker as the store knows it."""
-
-    worker_id: str
-    role: str
-    capabilities: tuple[str, ...]
-    max_concurrent_tasks: int
-    current_tasks: int
-    status: str
-    is_alive: bool
-    last_heartbeat: datetime
-
-    @property
-    def load(self) -> float:
-        """The share of its places that are taken."""
-        return self.current_tasks / self.max_concurrent_tasks
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOutcome:
-    """What became of one of the tasks of `map`."""
-
-    index: int
-    """The place of its item."""
-    item: Any
-    task_id: str
-    result: Any = None
-    error: TaskError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sealed:
-    """A stored body."""
-
-    content: str
-    checksum: int
-    metadata: None = None
 
 
 class Tasks(Door):
@@ -331,6 +267,84 @@ class Tasks(Door):
             expires_in,
         )
 
+    # --- again and again ----------------------------------------------------------------------------------------------
+
+    async def schedule(
+        self,
+        name: str,
+        task_type: str,
+        payload: Any = None,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        timezone: str = "UTC",
+        expires_in: float | None = None,
+        **options: Any,
+    ) -> bool:
+        """Hand out a task again and again, each instant once, whatever number of processes are there.
+
+        The schedule is a row: it outlives every process, and fires while any started SDK object is on the store. A
+        program may make it at each start: under a name that is known it is replaced, and one whose rule stays as it is
+        keeps its next instant. Instants at which no process was there are made up for by one task. The id of a task is
+        the name and the instant in UTC, such as `nightly@2026-05-01T03:00:00.000000`.
+
+        Args:
+            name: 1 to 200 characters.
+            task_type: What is to be done.
+            payload: What the handler gets, each time.
+            cron: Five fields: minute, hour, day of the month, month, day of the week; as Debian's cron reads them.
+            every: Seconds between two instants, from 1; the first one comes after them.
+            timezone: The zone of a cron expression, such as "Europe/Berlin". Where its clocks are put forward, what
+                falls into the hour that is left out comes right after it; where they are put back, it comes once.
+            expires_in: Seconds from its instant after which nobody wants the result of a task.
+            **options: As of `delegate`: required_capabilities, description, priority, run_timeout, max_attempts,
+                supervisor.
+
+        Returns:
+            True if there was none of this name.
+
+        Raises:
+            InvalidArgumentError: An argument is refused; neither or both of `cron` and `every` are given.
+            PayloadError: The payload is not storable JSON.
+
+        Example:
+            await sdk.tasks.schedule("nightly", "report", cron="0 3 * * *", timezone="Europe/Berlin")
+        """
+        if len(check_external_id(name, "name")) > MAX_SCHEDULE_NAME:
+            raise refuse("name", name, f"has {len(name)} characters. At most {MAX_SCHEDULE_NAME} are accepted.")
+        rule = _rule(cron, every)
+        now = datetime.now(UTC)
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+            raise refuse(
+                "timezone", timezone, "is no time zone. Write one such as 'Europe/Berlin', or 'UTC'."
+            ) from None
+        try:
+            next_at = next_after(rule, timezone, now, now)
+        except (ValueError, OverflowError) as error:
+            raise refuse("cron", cron, f"cannot be used: {error}. Write five fields, such as '0 3 * * *'.") from None
+        task = self._make(name, task_type, payload, **options)
+        task = replace(task, expires_in=check_timeout(expires_in, "expires_in", allow_none=True))
+        engine = self.engine
+        is_new = await engine.store.schedules.put(NewSchedule(name, rule, timezone, dump_task(task), next_at))
+        engine.announcer.timer.look_in(max((next_at - now).total_seconds(), 0.0))
+        return is_new
+
+    async def unschedule(self, name: str) -> bool:
+        """End a schedule; False if there was none. Tasks that it has handed out go on. Repeat-safe."""
+        return await self.engine.store.schedules.remove(check_external_id(name, "name"))
+
+    async def schedules(self, *, limit: int = 100, offset: int = 0) -> builtins.list[Schedule]:
+        """List schedules, in order of their names.
+
+        Args:
+            limit: At most so many, 1 to 1,000.
+            offset: So many are passed over.
+        """
+        check_page(limit, offset)
+        return [schedule_of(row) for row in await self.engine.store.schedules.list_schedules(limit, offset)]
+
     # --- results ------------------------------------------------------------------------------------------------------
 
     async def result(self, task_id: str, *, timeout: float | None = None, response_type: Any = MISSING) -> Any:
@@ -378,7 +392,7 @@ class Tasks(Door):
             raise _ERRORS[row.state](task_id=row.task_id, reason=row.reason or "no reason was given")
         if row.result is None or row.result_checksum is None:
             return None
-        sealed = _Sealed(row.result, row.result_checksum)
+        sealed = Sealed(row.result, row.result_checksum)
         name = f"the result of task {row.task_id}"
         return open_as(sealed, name, self.engine.decoder, response_type, field="result")
 
@@ -396,7 +410,7 @@ class Tasks(Door):
         Raises:
             TaskNotFoundError: There is no such task (any more).
         """
-        return _task(await self._find(check_external_id(task_id, "task_id")))
+        return task_of(await self._find(check_external_id(task_id, "task_id")))
 
     async def list(
         self,
@@ -434,7 +448,7 @@ class Tasks(Door):
             reason = f"is none of {', '.join(map(repr, map(str, TaskState)))}."
             wanted = frozenset(parse_choice(TaskState, state, "states", reason) for state in names)
         which = TaskFilter(wanted, task_type, worker_id, supervisor)
-        return [_task(row) for row in await self.engine.store.tasks.list_tasks(which, limit, offset)]
+        return [task_of(row) for row in await self.engine.store.tasks.list_tasks(which, limit, offset)]
 
     async def workers(self, *, limit: int = 100, offset: int = 0) -> builtins.list[WorkerInfo]:
         """List the workers that the store knows, in order of their ids; dead ones too.
@@ -444,7 +458,7 @@ class Tasks(Door):
             offset: So many are passed over.
         """
         check_page(limit, offset)
-        return [_worker(row) for row in await self.engine.store.workers.list_workers(limit, offset)]
+        return [worker_of(row) for row in await self.engine.store.workers.list_workers(limit, offset)]
 
     async def statistics(self, supervisor: str | None = None) -> TaskStatistics:
         """Count the tasks by their states: of one supervisor, or all."""
@@ -498,40 +512,13 @@ class Tasks(Door):
         return (await self.engine.store.tasks.reprioritise([id], urgency.rank))[0]
 
 
-def _task(row: TaskRow) -> Task:
-    body = open_or_mark(_Sealed(row.content, row.checksum), f"task {row.task_id}")
-    ranks = [*MessagePriority]
-    return Task(
-        task_id=row.task_id,
-        type=row.type,
-        description=row.description,
-        required_capabilities=row.needs,
-        priority=ranks[min(row.priority, len(ranks) - 1)],
-        payload=body.content,
-        supervisor=row.supervisor,
-        state=row.state,
-        worker_id=row.worker_id,
-        attempt=row.attempt,
-        max_attempts=row.max_attempts,
-        progress=row.fraction,
-        note=row.note,
-        reason=row.reason,
-        created_at=row.created_at,
-        deadline=row.deadline_at,
-        assigned_at=row.assigned_at,
-        settled_at=row.settled_at,
-        log=row.log,
-    )
-
-
-def _worker(row: WorkerRow) -> WorkerInfo:
-    return WorkerInfo(
-        worker_id=row.worker_id,
-        role=row.role,
-        capabilities=row.capabilities,
-        max_concurrent_tasks=row.capacity,
-        current_tasks=row.busy,
-        status=row.status,
-        is_alive=row.is_alive,
-        last_heartbeat=row.heartbeat_at,
-    )
+def _rule(cron: str | None, every: float | None) -> str:
+    if (cron is None) == (every is None):
+        raise refuse("cron", cron, "and every: give one of them, cron='0 3 * * *' or every=60.")
+    if every is not None:
+        if check_timeout(every, "every") < 1:
+            raise refuse("every", every, "is less than a second. Let one task do several things.")
+        return f"{EVERY}{float(every)!r}"
+    if not isinstance(cron, str):
+        raise refuse("cron", cron, "is no text. Write five fields, such as '0 3 * * *'.")
+    return " ".join(cron.split())

@@ -10,6 +10,7 @@ from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..storage.ports import Store
 from .announcer import Announcer
 from .meetings import Meetings
+from .schedules import Schedules
 from .services import Service
 from .timer import Timer
 from .trouble import Seldom, Trouble
@@ -33,6 +34,7 @@ class Timekeeper(Service):
         self.timer = timer
         self.meetings = meetings
         self.announcer = announcer
+        self.schedules = Schedules(store, announcer)
         self.serving = announcer.serving
         self.trouble = trouble
         self._task: asyncio.Task[None] | None = None
@@ -115,6 +117,8 @@ class Timekeeper(Service):
         if moved:
             self.announcer.worked_by_time(work.processes)
             await self._assign_waiting()
+        if (next_in := await self.schedules.fire()) is not None:
+            self.timer.look_in(next_in)
         messages = await self.store.queue.advance()
         self._look_when_due(messages.next_in, messages.released or messages.expired or messages.due)
 

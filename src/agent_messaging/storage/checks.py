@@ -392,6 +392,16 @@ RULES: dict[str, dict[str, Rule]] = {
         "assigned_at": _maybe(_is_instant),
         "settled_at": _maybe(_is_instant),
     },
+    "schedules": {
+        "name": _is_text,
+        "rule": _is_text,
+        "zone": _is_text,
+        "task": _is_array,
+        "next_at": _is_instant,
+        "fired": _is_count,
+        "fired_at": _maybe(_is_instant),
+        "created_at": _is_instant,
+    },
 }
 """The rules of the columns of each table. Bodies have their checksums instead."""
 
@@ -421,5 +431,6 @@ KEYS = {
     "workers": ("id",),
     "worker_processes": ("worker_id", "process_id"),
     "tasks": ("seq",),
+    "schedules": ("name",),
 }
 """The columns by which a finding names a row."""

@@ -29,6 +29,18 @@ LOST = "lost"
 """How a claim ended whose process or worker is dead."""
 OVERDUE = "overdue"
 """How a claim ended that took too long."""
+_TASK = (
+    "type",
+    "needs",
+    "priority",
+    "content",
+    "checksum",
+    "max_attempts",
+    "description",
+    "supervisor",
+    "run_limit",
+    "expires_in",
+)
 _MESSAGE = (
     "message_id",
     "agent_id",
@@ -428,6 +440,17 @@ def limit_of(own: float | None, asked: float, left: float | None) -> float:
     """Seconds that a run may take: the task's own limit, or the one of who takes it, and not beyond the deadline."""
     limit = asked if own is None else own
     return limit if left is None else max(min(limit, left), 0.0)
+
+
+def dump_task(task: NewTask) -> str:
+    """What a schedule hands out, as it is kept; without an id, and without a message."""
+    return json.dumps([getattr(task, name) for name in _TASK], ensure_ascii=False)
+
+
+def load_task(text: str, task_id: str) -> NewTask:
+    """The task that `dump_task` wrote, under this id."""
+    values = dict(zip(_TASK, json.loads(text), strict=True))
+    return NewTask(task_id, **{**values, "needs": tuple(values["needs"])})
 
 
 def dump_message(message: NewQueueMessage) -> str:

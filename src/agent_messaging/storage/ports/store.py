@@ -14,6 +14,7 @@ from .messages import MessageStore
 from .parts import PartStore
 from .processes import Presence, ProcessStore
 from .queue import QueueStore
+from .schedules import ScheduleStore
 from .search import SearchStore
 from .sessions import SessionStore
 from .tasks import TaskPool
@@ -68,6 +69,8 @@ class Store(Protocol):
     def workers(self) -> WorkerStore: ...
     @property
     def tasks(self) -> TaskPool: ...
+    @property
+    def schedules(self) -> ScheduleStore: ...
     @property
     def processes(self) -> ProcessStore: ...
     @property

@@ -27,6 +27,7 @@ from .pooler import Pooling
 from .presence import POLL_ALONE, PostgresPresence
 from .processes import PostgresProcesses
 from .queue import PostgresQueue
+from .schedules import PostgresSchedules
 from .search import PostgresSearch
 from .sessions import PostgresSessions
 from .tasks import PostgresTasks
@@ -86,6 +87,7 @@ class PostgresStore:
         self.queue = PostgresQueue(self.engine)
         self.workers = PostgresWorkers(self.engine)
         self.tasks = PostgresTasks(self.engine)
+        self.schedules = PostgresSchedules(self.engine)
         self.processes = PostgresProcesses(self.engine)
         self.presence = PostgresPresence(self.engine, lease)
         self._server: schema.Server | None = None

@@ -29,6 +29,7 @@ from .parts import SQLiteParts
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
 from .queue import SQLiteQueue
+from .schedules import SQLiteSchedules
 from .search import SQLiteSearch
 from .sessions import SQLiteSessions
 from .tasks import SQLiteTasks
@@ -69,6 +70,7 @@ class SQLiteStore:
         self.queue = SQLiteQueue(self.engine, self.clock)
         self.workers = SQLiteWorkers(self.engine, self.clock)
         self.tasks = SQLiteTasks(self.engine, self.clock)
+        self.schedules = SQLiteSchedules(self.engine, self.clock)
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)
 

@@ -148,3 +148,20 @@ create index tasks_deadline on tasks (deadline_at)
   where state in ('queued', 'assigned', 'running') and deadline_at is not null;
 create index tasks_settled on tasks (settled_at) where settled_at is not null;
 create index tasks_of_supervisor on tasks (supervisor, (seq + 0)) where supervisor is not null;
+
+create table schedules (
+  name text collate "C" primary key,
+  rule text collate "C" not null,
+  zone text collate "C" not null,
+  task text not null,                       -- JSON: what is handed out
+  next_at timestamptz not null,
+  fired bigint not null default 0,
+  fired_at timestamptz,
+  created_at timestamptz not null,
+  check (
+    least(next_at, fired_at, created_at) >= '0001-01-01 00:00+00'
+    and greatest(next_at, fired_at, created_at) < '10000-01-01 00:00+00'
+  )
+);
+
+create index schedules_due on schedules (next_at);

@@ -89,6 +89,9 @@ select (to_jsonb(t) - 'content' - 'result' - 'message')::text as row from (
   select * from tasks where seq > $2 order by seq limit $1
 ) t order by t.seq
 
+-- name: check_schedules
+select to_jsonb(t)::text as row from (select * from schedules order by name limit $1 offset $2) t
+
 -- name: check_bodies_of_messages
 select m.seq, 'message ' || m.id as name, m.content, m.metadata, m.checksum from (
   select seq, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (

@@ -126,3 +126,17 @@ create index tasks_deadline on tasks (deadline_due)
   where state in ('queued', 'assigned', 'running') and deadline_due is not null;
 create index tasks_settled on tasks (settled_due) where settled_due is not null;
 create index tasks_of_supervisor on tasks (supervisor, seq) where supervisor is not null;
+
+create table schedules (
+  name text primary key,
+  rule text not null,
+  zone text not null,
+  task text not null,                       -- JSON: what is handed out
+  next_at integer not null,
+  next_due integer not null,
+  fired integer not null default 0,
+  fired_at integer,
+  created_at integer not null
+) without rowid, strict;
+
+create index schedules_due on schedules (next_due);

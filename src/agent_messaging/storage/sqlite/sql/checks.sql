@@ -158,6 +158,12 @@ select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'needs',
   select * from tasks where seq > :after_seq order by seq limit :limit
 )
 
+-- name: check_schedules
+select json_group_array(json_object('name', name, 'rule', rule, 'zone', zone, 'task', task, 'next_at', next_at, 'fired',
+  fired, 'fired_at', fired_at, 'created_at', created_at)) from (
+  select * from schedules order by name limit :limit offset :offset
+)
+
 -- name: check_bodies_of_messages
 select json_group_array(json_array(seq, 'message ' || id, content, metadata, checksum)) from (
   select m.* from (

@@ -1,0 +1,88 @@
+"""Schedules: when their rules fire, and the handing out of what is due, each instant once over all processes.
+
+The timekeeper calls it. A schedule whose instants passed while nobody was there fires once, for the oldest of them, and
+goes on with the next one that is still to come.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from ..storage.aside import UNREADABLE
+from ..storage.ports import Firing, ScheduleRow, Store
+from ..storage.workload import load_task
+from .announcer import Announcer
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+EVERY = "every "
+"""Begins a rule that is an interval: `every 30.0`. Any other one is a cron expression."""
+MOST = 100
+"""Schedules that fire in one commit."""
+
+
+def next_after(rule: str, zone: str, at: datetime, now: datetime) -> datetime:
+    """The first instant of a rule behind now, where `at` was one of them.
+
+    Args:
+        rule: An interval (see `EVERY`), or a cron expression.
+        zone: The time zone of a cron expression. Where its clocks are put forward, what would fall into the hour that
+            is left out comes right after it; where they are put back, it comes once.
+        at: An instant of the rule, or its start.
+        now: The instant.
+
+    Raises:
+        ValueError: The rule never fires, or is none.
+    """
+    if rule.startswith(EVERY):
+        seconds = float(rule.removeprefix(EVERY))
+        steps = max(math.floor((now - at).total_seconds() / seconds) + 1, 1)
+        return at + timedelta(seconds=seconds * steps)
+    from cronsim import CronSim, CronSimError  # loaded where cron is used
+
+    try:
+        found = next(CronSim(rule, max(at, now).astimezone(ZoneInfo(zone))), None)
+    except CronSimError as error:
+        raise ValueError(f"{rule!r} is no cron expression: {error}") from error
+    if found is None:
+        raise ValueError(f"{rule!r} never fires")
+    return found.astimezone(UTC)
+
+
+def task_id_of(name: str, at: datetime) -> str:
+    """The id of the task of one instant: the same, whoever fires it."""
+    return f"{name}@{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"
+
+
+class Schedules:
+    """Hands out what is due."""
+
+    def __init__(self, store: Store, announcer: Announcer) -> None:
+        self.schedules = store.schedules
+        self.presence = store.presence
+        self.announcer = announcer
+
+    async def fire(self) -> float | None:
+        """Fire what is due; returns the seconds until something is due again, None if nothing is."""
+        due, next_in = await self.schedules.find_due(MOST)
+        firings = [firing for row in due if (firing := _firing(row)) is not None]
+        if firings:
+            news = await self.schedules.fire(firings, origin=self.presence.process_id)
+            fired = [one.task.task_id for one, moved in zip(firings, news.moved, strict=True) if moved]
+            self.announcer.worked(fired, news.processes)
+            soonest = min((one.next_at - datetime.now(UTC)).total_seconds() for one in firings)
+            next_in = max(soonest if next_in is None else min(next_in, soonest), 0.0)
+        return 0.0 if len(due) == MOST and firings else next_in
+
+
+def _firing(row: ScheduleRow) -> Firing | None:
+    try:
+        task = load_task(row.task, task_id_of(row.name, row.next_at))
+        return Firing(row.name, row.next_at, next_after(row.rule, row.zone, row.next_at, datetime.now(UTC)), task)
+    except UNREADABLE as error:
+        # It stays due, and stops nothing but itself.
+        logger.error("The schedule %r cannot be read and does not fire: %s. Make it anew.", row.name, error)
+        return None

@@ -1,0 +1,37 @@
+-- Each listing selects the columns of a schedule's record, in its order.
+
+-- name: schedules_find
+-- Locked: the first to come fires.
+select s.name, s.rule, s.zone, s.task, s.next_at, s.fired, s.fired_at, s.created_at
+from unnest($1::text[]) as i (name) join schedules s on s.name = i.name
+order by s.name for update of s
+
+-- name: schedules_put
+insert into schedules (name, rule, zone, task, next_at, created_at)
+values ($1, $2, $3, $4, $5::timestamptz, coalesce($6::timestamptz, store_now()))
+on conflict (name) do update set task = excluded.task,
+  next_at = case when schedules.rule = excluded.rule and schedules.zone = excluded.zone then schedules.next_at
+    else excluded.next_at end,
+  rule = excluded.rule, zone = excluded.zone
+returning xmax = 0 as is_new
+
+-- name: schedules_remove
+delete from schedules where name = $1
+
+-- name: schedules_list
+select name, rule, zone, task, next_at, fired, fired_at, created_at from schedules order by name limit $1 offset $2
+
+-- name: schedules_find_due
+select name, rule, zone, task, next_at, fired, fired_at, created_at from schedules
+where next_at <= coalesce($2::timestamptz, store_now()) order by next_at limit $1
+
+-- name: schedules_next
+select extract(epoch from min(s.next_at) - t.now)::float8 as next_in
+from (select coalesce($1::timestamptz, store_now()) as now) t
+join schedules s on s.next_at > t.now
+group by t.now
+
+-- name: schedules_fire
+update schedules s set fired = s.fired + 1, fired_at = s.next_at, next_at = i.next_at
+from unnest($1::text[], $2::timestamptz[]) as i (name, next_at)
+where s.name = i.name
