@@ -37,7 +37,6 @@ VALUES: dict[str, Any] = {
     "task_ids": ["t"],
     "priority": "high",
     "items": [1],
-    "cron": "0 3 * * *",
 }
 GIVEN = {
     "message",
@@ -46,7 +45,6 @@ GIVEN = {
     "meeting_id",
     "recipient_external_ids",
     "agent_external_id",
-    "cron",
     "organizer_external_id",
     "participant_external_ids",
 }

@@ -310,6 +310,7 @@ class Tasks(Door):
         Example:
             await sdk.tasks.schedule("nightly", "report", cron="0 3 * * *", timezone="Europe/Berlin")
         """
+        engine = self.engine
         if len(check_external_id(name, "name")) > MAX_SCHEDULE_NAME:
             raise refuse("name", name, f"has {len(name)} characters. At most {MAX_SCHEDULE_NAME} are accepted.")
         rule = _rule(cron, every)
@@ -326,7 +327,6 @@ class Tasks(Door):
             raise refuse("cron", cron, f"cannot be used: {error}. Write five fields, such as '0 3 * * *'.") from None
         task = self._make(name, task_type, payload, **options)
         task = replace(task, expires_in=check_timeout(expires_in, "expires_in", allow_none=True))
-        engine = self.engine
         is_new = await engine.store.schedules.put(NewSchedule(name, rule, timezone, dump_task(task), next_at))
         engine.announcer.timer.look_in(max((next_at - now).total_seconds(), 0.0))
         return is_new
