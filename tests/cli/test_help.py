@@ -30,7 +30,7 @@ LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, 
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
-        *("demo", "send", "inbox", "tail", "receipt", "run", "doctor", "search", "bench"),
+        *("demo", "coordination demo", "send", "inbox", "tail", "receipt", "run", "doctor", "search", "bench"),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup", "db reindex"),
         *("tasks assign", "tasks list", "tasks show", "tasks cancel", "tasks watch", "workers list", "queue stats"),
         "schedules list",

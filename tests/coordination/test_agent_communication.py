@@ -367,3 +367,20 @@ def test_the_demo_runs_anywhere_and_writes_its_log(place: str, surroundings: dic
         assert (run.returncode, run.stderr) == (0, "")
         assert run.stdout.splitlines()[-1] == "completed 3, failed 1, active 0"
     assert "completed 3, failed 1" in (tmp_path / "agent_communication_demo.log").read_text()
+
+
+def test_the_demo_on_the_command_line(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "agent_messaging.cli",
+        "coordination",
+        "demo",
+        "--url",
+        "sqlite:///demo.db",
+        "--json",
+    ]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert json.loads(run.stdout)["lines"][-1] == "completed 3, failed 1, active 0"
+    assert (tmp_path / "demo.db").exists()

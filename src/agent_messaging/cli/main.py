@@ -8,6 +8,7 @@ from .agents import agents
 from .app import App
 from .bench import bench
 from .conversations import ask, forward, reply, sessions
+from .coordination import coordination
 from .db import db
 from .dead_letters import dead_letters
 from .demo.command import demo
@@ -71,6 +72,7 @@ for command in (
     workers,
     schedules,
     queue,
+    coordination,
     ask,
     reply,
     forward,

@@ -31,15 +31,16 @@ WORK = [
 class _Worker(threading.Thread):
     """An agent that takes what it is given, until it is told to stop."""
 
-    def __init__(self, name: str, capability: str, say: Callable[[str], None]) -> None:
+    def __init__(self, name: str, capability: str, say: Callable[[str], None], place: str | None) -> None:
         super().__init__(name=name)
+        self.place = place
         self.agent_id = name
         self.capability = capability
         self.say = say
         self.stopped = threading.Event()
 
     def run(self) -> None:
-        with AgentRegistry() as registry, MessageQueueManager() as queue:
+        with AgentRegistry(self.place) as registry, MessageQueueManager(self.place) as queue:
             registry.register_agent(self.agent_id, AgentRole.WORKER, [self.capability], max_concurrent_tasks=2)
             while not self.stopped.is_set():
                 for message in queue.get_messages(self.agent_id, block_ms=200):
@@ -58,12 +59,13 @@ class _Worker(threading.Thread):
         return message.create_response(self.agent_id, content)
 
 
-def run_demo(say: Callable[[str], None] = print) -> None:
+def run_demo(say: Callable[[str], None] = print, connection_string: str | None = None) -> None:
     """Hand out five tasks, of which nobody can do one and one fails, and say what becomes of them.
 
     Args:
         say: Gets each line. What the SDK logs, and the lines too, are appended to `agent_communication_demo.log` in
             the working directory.
+        connection_string: Where it runs, as of `SupervisorCoordinator`.
     """
     handler = logging.FileHandler(LOG_FILE, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -75,19 +77,19 @@ def run_demo(say: Callable[[str], None] = print) -> None:
         handler.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None))
 
     try:
-        _play(tell)
+        _play(tell, connection_string)
     finally:
         logger.removeHandler(handler)
         handler.close()
 
 
-def _play(say: Callable[[str], None]) -> None:
+def _play(say: Callable[[str], None], place: str | None) -> None:
     mark = uuid7()[-6:]
     workers = [
-        _Worker(f"{name}-{mark}", capability, say) for name, capability in (("pia", "python"), ("ruth", "react"))
+        _Worker(f"{name}-{mark}", capability, say, place) for name, capability in (("pia", "python"), ("ruth", "react"))
     ]
     with ExitStack() as stack:
-        coordinator = stack.enter_context(SupervisorCoordinator(f"planner-{mark}"))
+        coordinator = stack.enter_context(SupervisorCoordinator(f"planner-{mark}", place))
         for worker in workers:
             worker.start()
             stack.callback(worker.join)
