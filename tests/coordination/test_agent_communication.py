@@ -373,7 +373,7 @@ def test_the_demo_on_the_command_line(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "agent_messaging.cli",
+        "agent_messaging.cli.main",
         "coordination",
         "demo",
         "--url",
