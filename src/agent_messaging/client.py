@@ -1,11 +1,11 @@
-"""`AgentMessaging`: start and stop, handlers, and the doors to the patterns; it inherits the calls of the directory."""
+"""`AgentMessaging`: start and stop, handlers, and the doors to the patterns; it inherits the directory and workers."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing_extensions import TypeForm
 from .arguments import check_external_id, check_flag, check_new_file, check_timeout, refuse
 from .bootstrap import build_store
 from .config import Config
+from .coordination.handling import TaskHandling
 from .delivery.engine import Engine
 from .delivery.lifecycle import Lifecycle
 from .delivery.parting import give_back
@@ -23,7 +24,6 @@ from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
 from .handlers.registry import AnyHandler, OnAbandoned, Registry, make_handler
-from .handlers.tasks import Errors, RateGiven, TaskFunction, TaskHandlers, task_handler_maker
 from .messaging.conversation import Conversation
 from .messaging.directory import Directory
 from .messaging.meeting import MeetingManager
@@ -43,10 +43,9 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 F = TypeVar("F", bound=AnyHandler)
 EventF = TypeVar("EventF", bound=EventHandler)
-TaskF = TypeVar("TaskF", bound=TaskFunction)
 
 
-class AgentMessaging(Directory, Search, Generic[T_OneWay, T_Conversation, T_Meeting]):
+class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conversation, T_Meeting]):
     """The SDK. One object is one process's part in a store, on one event loop.
 
     Use it as `async with AgentMessaging() as sdk:`, or call `initialize` and `close`. Several objects, in one
@@ -84,7 +83,7 @@ class AgentMessaging(Directory, Search, Generic[T_OneWay, T_Conversation, T_Meet
             )
         self.config = config
         self._handlers = Registry()
-        self._task_handlers = TaskHandlers()
+        TaskHandling.__init__(self)
         check_flag(handle_signals, "handle_signals")
         self._lifecycle = Lifecycle(self._build)
         self._signals = self._stop_signals() if handle_signals else None
@@ -303,80 +302,6 @@ class AgentMessaging(Directory, Search, Generic[T_OneWay, T_Conversation, T_Meet
         return self._event_handler
 
     # --- handlers and serving -----------------------------------------------------------------------------------------
-
-    def register_task_handler(
-        self,
-        worker_id: str,
-        *,
-        capabilities: Iterable[str],
-        max_concurrent_tasks: int = 1,
-        types: Iterable[str] | None = None,
-        timeout: float | None = None,
-        retry_on: Errors | None = None,
-        give_up_on: Errors = (),
-        retry_delay: float | None = None,
-        retry_max_delay: float | None = None,
-        rate: RateGiven | None = None,
-        rates: Mapping[str, RateGiven] | None = None,
-    ) -> Callable[[TaskF], TaskF]:
-        """Register, as a decorator, the function with which a worker does its tasks, in this SDK object.
-
-        The worker appears in the store when the SDK is started, gives signs of life by itself, and takes as many tasks
-        as it has room for: those that its capabilities fit, the most urgent first, and of equal ones the oldest. What
-        the function returns is the task's one result. If it raises, the task is tried again with a growing delay, and
-        has failed at its last attempt. If this process dies, another one of the worker, or another worker, does the
-        task; a result that comes too late is refused. An `async def` function is cancelled when its task is.
-
-        A worker may run in several processes at once: they share its places. The function is returned unchanged; the
-        next registration of the same worker replaces it.
-
-        Args:
-            worker_id: 1 to 255 characters, the same in each process of this worker.
-            capabilities: The names of what it can do. A task is for whoever can do all that it needs.
-            max_concurrent_tasks: Tasks that it has at once, over all of its processes.
-            types: Tasks of these types alone; None takes any that it is able to do.
-            timeout: Seconds a run may take, of a task that does not say so itself; None is the setting
-                `coordination.default_timeout` (300).
-            retry_on: Errors, one class or a tuple, that are tried again; others fail the task at once. None is any.
-            give_up_on: Errors that fail the task at once.
-            retry_delay: Seconds; the longest delay after the first failure, doubled with each further one. None is the
-                setting `messaging.retry_delay`.
-            retry_max_delay: Seconds; no delay is longer. None is the setting `messaging.retry_max_delay`.
-            rate: Tasks that it begins in a second, in this process, or (so many, in so many seconds). None is no limit.
-            rates: The same for single types.
-
-        Raises:
-            InvalidArgumentError: An argument is refused, or the function cannot be called with (payload, context).
-
-        Example:
-            @sdk.register_task_handler("worker-1", capabilities=["resize"], max_concurrent_tasks=3)
-            async def resize(picture: dict, context: TaskContext) -> dict:
-                context.progress(0.5, "half of it")
-                return {"width": picture["width"] // 2}
-        """
-        make = task_handler_maker(
-            worker_id,
-            capabilities=capabilities,
-            max_concurrent_tasks=max_concurrent_tasks,
-            types=types,
-            timeout=timeout,
-            retry_on=retry_on,
-            give_up_on=give_up_on,
-            retry_delay=retry_delay,
-            retry_max_delay=retry_max_delay,
-            rate=rate,
-            rates=rates,
-        )
-
-        def register(function: TaskF) -> TaskF:
-            self._task_handlers.register(make(function))
-            return function
-
-        return register
-
-    def unregister_task_handler(self, worker_id: str) -> bool:
-        """Let a worker take nothing more here; what it runs goes on. False if it had no handler here."""
-        return self._task_handlers.unregister(check_external_id(worker_id, field="worker_id"))
 
     def register_handler(
         self,
