@@ -196,6 +196,11 @@ class Portal(Generic[R]):
         if self.leases == 0 and thread is not None and thread is not threading.current_thread():
             thread.join(PATIENCE)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its thread has ended, or never began."""
+        return self._thread is None or not self._thread.is_alive()
+
     def _main(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
@@ -227,6 +232,7 @@ class _Portals:
         # Reentrant: the garbage collector may release a lease in the middle of a call here.
         self._lock = threading.RLock()
         self.by_key: dict[Hashable, Portal[Any]] = {}
+        self._ending: list[Portal[Any]] = []
 
     def lease(self, key: Hashable, opening: Opening[R]) -> Portal[R]:
         with self._lock:
@@ -243,11 +249,12 @@ class _Portals:
             portal.leases -= 1
             if portal.leases == 0 and self.by_key.get(key) is portal:
                 del self.by_key[key]
+                self._ending = [one for one in self._ending if not one.has_ended] + [portal]
                 portal.end()
 
     def close_all(self) -> None:
         with self._lock:
-            portals = list(self.by_key.values())
+            portals = [*self.by_key.values(), *self._ending]  # of objects that were forgotten a moment ago, too
             self.by_key.clear()
         for portal in portals:
             portal.leases = 0

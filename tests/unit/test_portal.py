@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -223,3 +224,41 @@ def test_the_exit_of_the_interpreter_closes_it() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "opened\nresource\nclosed\n"
+
+
+INTERRUPTED = """
+import asyncio, signal
+from contextlib import asynccontextmanager
+from agent_messaging.portal import Lease
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+@asynccontextmanager
+async def opening():
+    yield "resource"
+    print("closed", flush=True)
+
+async def hang(resource):
+    print("waiting", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("cancelled", flush=True)
+
+try:
+    Lease("key", opening).call(hang)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_ends_the_waiting_and_the_call() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert sorted(out.split()) == ["cancelled", "closed", "interrupted"]
