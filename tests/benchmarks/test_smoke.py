@@ -32,7 +32,7 @@ def test_a_family_runs_on_both_stores_and_writes_its_rows(tmp_path: Path) -> Non
     assert {row["name"].split(",")[0] for row in rows} == {"SQLite", "PostgreSQL"}
     measured = [row for row in rows if row["figure"] is not None]
     assert all(row["figure"] > 0 and len(row["figures"]) == 2 for row in measured)
-    assert sum(bool(row["target"]) for row in measured) == 5
+    assert sum(bool(row["target"]) for row in measured) == 7
     assert all(row["ratio"] > 0 for row in measured if row["target"])
     assert {"before", "during", "disk", "machine", "python", "stores"} <= content["machine"].keys()
 
