@@ -16,9 +16,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from agent_messaging.delivery.indexing import take_in
 from agent_messaging.ids import uuid7
 from agent_messaging.kinds import SENT
 from agent_messaging.models import AskState, Kind
+from agent_messaging.search.language import parse
 from agent_messaging.storage.ports import (
     Answering,
     Claim,
@@ -26,6 +28,7 @@ from agent_messaging.storage.ports import (
     Forwarded,
     NewForward,
     NewWait,
+    Scope,
     Settlement,
     Settling,
     Store,
@@ -78,6 +81,8 @@ verbs = st.one_of(
     st.tuples(st.just("withdraw"), numbers),
     st.tuples(st.just("redrive"), numbers),
     st.tuples(st.just("notices"), agents),
+    st.tuples(st.just("index"), st.integers(1, 5)),
+    st.tuples(st.just("search"), st.sampled_from(["hello OR answer", "absent", "-hello"]), st.none() | agents),
 )
 
 
@@ -307,6 +312,22 @@ class Twins:
 
     def unsubscribe(self, agent: int, pattern: str) -> None:
         self.both(lambda side: side.world.store.topics.unsubscribe(self.agent(agent), pattern))
+
+    def index(self, limit: int) -> None:
+        async def take(side: Side) -> bool:
+            return bool(await take_in(side.world.store.search, side.world.owner, limit=limit))
+
+        self.both(take)
+
+    def search(self, query: str, sender: int | None) -> None:
+        ids = None if sender is None else [self.agent(sender)]
+
+        async def find(side: Side) -> Any:
+            search = side.world.store.search
+            found = await search.find_candidates(parse(query).formula, Scope(sender_ids=ids), limit=100)
+            return sorted(await search.load([one.seq for one in found]), key=lambda row: -row.seq)
+
+        self.both(find)
 
     # --- what is there ---
 
