@@ -26,7 +26,6 @@ from agent_messaging import (
 from tests.examples.test_programs import PROGRAMS
 
 LATER = {
-    "search": ["E-12"],
     "coordination, on Redis and on the SDK's store": [f"E-{number}" for number in range(43, 58)],
 }
 """What is not run yet, by the part of the SDK that it waits for."""
@@ -114,6 +113,18 @@ async def test_e10_e11_organizations_and_agents(configured: None) -> None:
             assert await sdk.deregister_organization("org_001") is False
 
 
+async def test_e12_searching_what_a_sender_wrote(twice: Callable[[], Sdks], capsys: pytest.CaptureFixture[str]) -> None:
+    async for sdk in twice():
+        await sdk.one_way.send("alice", ["bob"], "The database migration is done")
+        await sdk.one_way.send("bob", ["alice"], "Which database migration?")
+        results = await sdk.search_messages("database migration", sender_id="alice", limit=20)
+        for msg in results:
+            print(f"Match: {msg['content']} (rank: {msg['ts_rank']})")
+        matches = capsys.readouterr().out.splitlines()
+        assert matches
+        assert all(re.fullmatch(r"Match: The database migration is done \(rank: \d\.\d+\)", line) for line in matches)
+
+
 async def test_e14_e39_one_message_to_three_with_metadata(twice: Callable[[], Sdks]) -> None:
     async for sdk in twice():
         metadata = {"request_id": str(uuid.uuid4()), "priority": "high"}
@@ -127,6 +138,11 @@ async def test_e14_e39_one_message_to_three_with_metadata(twice: Callable[[], Sd
         await sdk.receipts.wait(ids, timeout=10)
         message = {"type": "alert", "text": "System maintenance"}
         assert sorted(received, key=str) == [(name, message, metadata) for name in ("alice", "bob", "charlie")]
+        results = await sdk.search_messages("system", metadata_filter={"request_id": metadata["request_id"]})
+        assert {msg["id"] for msg in results} == set(ids)
+        assert set(ids) <= {
+            msg["id"] for msg in await sdk.search_messages("alert", metadata_filter={"priority": "high"})
+        }
 
 
 def test_e18_the_registering_decorators_are_importable_from_the_top() -> None:
