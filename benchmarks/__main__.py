@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import inspect
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there too")
     options = parser.parse_args(arguments)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and leaves no server behind
     backends = [BACKENDS[name]() for name in options.store or BACKENDS]
     bench = Bench(options.scale or (0.1 if options.quick else 1.0), backends)
     try:
