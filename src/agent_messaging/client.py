@@ -177,6 +177,10 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
 
             asyncio.run(sdk.run_until_stopped())
         """
+        await self._run_until_stopped(on_started)
+
+    async def _run_until_stopped(self, on_started: Callable[[], object] | None) -> bool:
+        """The same; returns whether a signal has ended it, and not the program itself."""
         signals = self._stop_signals()
         signals.install()
         signals.arm()
@@ -190,6 +194,7 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
                 raise
         else:
             await signals.end(None)
+        return signals.has_heard
 
     def _stop_signals(self) -> StopSignals:
         return StopSignals(self._lifecycle.hurry, self._lifecycle.leave, self._give_back)

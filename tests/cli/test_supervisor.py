@@ -170,6 +170,10 @@ def test_a_process_that_dies_is_started_again_and_when_the_supervisor_is_killed_
     assert f"Process 1 of 2 (pid {pids[1]}) was ended by SIGKILL" in told
     assert "It starts again in 0.5 s." in told
     pids |= served.until_started(1)
+    os.kill(pids[2], signal.SIGTERM)  # by somebody who saw it in a list of processes
+    told = served.until("was told to stop")
+    assert f"Process 2 of 2 (pid {pids[2]}) was told to stop, not by this supervisor. It starts again" in told
+    pids |= served.until_started(1)
     id = send(acme, "hang")
     begun = served.until("BEGUN hang")
     assert int(begun.split()[-1]) in pids.values()
@@ -404,9 +408,24 @@ def test_a_process_that_exits_without_having_left_its_sdk_has_died_whatever_its_
     assert "ended with exit code 0 after" in served.until("It starts again in 0.5 s.")
     served.process.send_signal(signal.SIGTERM)
     assert served.end() == 0
-    served = supervise(DIES.replace("os._exit(9)", """os.write(0, b'{"event": "closed"}' + bytes([10]))"""))
+    closes = """os.write(0, b'{"event": "closed", "by_signal": false}' + bytes([10]))"""
+    served = supervise(DIES.replace("os._exit(9)", closes))
     assert served.end() == 0
     assert "has closed its SDK" in served.text
+
+
+def test_one_process_that_is_told_to_stop_comes_again_and_with_the_supervisor_all_end(supervise: Any) -> None:
+    stopped = """os.write(0, b'{"event": "closed", "by_signal": true}' + bytes([10]))"""
+    served = supervise(
+        CHILD.replace("    sys.exit(0)", f"    {stopped}\n    sys.exit(0)").replace('"BEGUN"', "os.getpid()")
+    )
+    for _ in range(2):
+        os.kill(int(served.until("")), signal.SIGTERM)
+        assert "was told to stop, not by this supervisor. It starts again in 0.5 s." in served.until("told to stop")
+    served.until("")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0
+    assert served.text.count("told to stop") == 2
 
 
 def test_pauses_stay_the_longest_however_often_a_process_dies() -> None:

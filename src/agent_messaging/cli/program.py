@@ -100,8 +100,10 @@ def log_to_stderr(options: Options, label: str, level: int) -> None:
     logger.addHandler(handler)
 
 
-def serve(sdk: AgentMessaging[Any], on_started: Callable[[], None]) -> None:
+def serve(sdk: AgentMessaging[Any], on_started: Callable[[], None]) -> bool:
     """Serve until a signal, and return when the SDK is left and all that the program began has ended.
+
+    Returns whether a signal has ended it, and not the program itself.
 
     Bare handlers serve every agent that no other live process serves by name.
 
@@ -116,11 +118,12 @@ def serve(sdk: AgentMessaging[Any], on_started: Callable[[], None]) -> None:
         on_started()
 
     with asyncio.Runner() as runner:
-        runner.run(sdk.run_until_stopped(on_started=begin))
+        by_signal = runner.run(sdk._run_until_stopped(begin))
         # It goes on while the interpreter ends, which waits for threads that are no daemons.
         watch = threading.Timer(ENDS_WITHIN, _end_all_the_same)
         watch.daemon = True
         watch.start()
+    return by_signal
 
 
 def _end_all_the_same() -> None:

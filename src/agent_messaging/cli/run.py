@@ -119,9 +119,9 @@ def _serve(ctx: click.Context, target: str, options: Options, place: str | None,
 
     if channel is not None:
         channel.watch()
-    serve(sdk, started)
+    by_signal = serve(sdk, started)
     if channel is not None:
-        channel.tell_closed()
+        channel.tell_closed(by_signal=by_signal)
 
 
 def check_shared(sdk: AgentMessaging[Any], ctx: click.Context, processes: int) -> None:

@@ -44,9 +44,13 @@ class Channel:
         """The program serves."""
         self._tell(event="ready")
 
-    def tell_closed(self) -> None:
-        """The SDK was left in order: the end of the process is no accident."""
-        self._tell(event="closed")
+    def tell_closed(self, *, by_signal: bool) -> None:
+        """The SDK was left in order: the end of the process is no accident.
+
+        Args:
+            by_signal: A signal has asked for it, and not the program itself.
+        """
+        self._tell(event="closed", by_signal=by_signal)
 
     def tell_files(self, error: BaseException | None = None) -> None:
         """The files of which the program is made, those in which it failed among them."""

@@ -50,6 +50,8 @@ class Process:
     """It serves."""
     has_closed: bool = False
     """It has left its SDK in order."""
+    was_stopped: bool = False
+    """A signal has asked it to."""
     deaths: int = 0
     """In a row, without having lived between them."""
     due_at: float | None = None
@@ -187,7 +189,7 @@ class Supervisor:
                 process.files.setdefault(file, stamp if is_certain else None)
             return
         if fact["event"] == "closed":
-            process.has_closed = True
+            process.has_closed, process.was_stopped = True, fact["by_signal"]
             return
         process.is_ready = True
         if not (self._has_served or self._stops or process.is_outdated):
@@ -230,7 +232,7 @@ class Supervisor:
         process.channel, process.heard = ours, b""
         self._selector.register(ours, selectors.EVENT_READ, process)
         process.started_at, process.began_at_ns, process.due_at = now, began_at_ns, None
-        process.is_ready = process.is_outdated = process.has_closed = False
+        process.is_ready = process.is_outdated = process.has_closed = process.was_stopped = False
         process.before, process.files = process.files, {}
 
     def _send(self, process: Process, number: int) -> None:
@@ -267,6 +269,9 @@ class Supervisor:
                 self._code = self._code or exit_code
         elif process.is_outdated:
             self._begin_anew()
+        elif code == 0 and process.was_stopped:  # a pool does not shrink by it
+            process.due_at = time.monotonic() + FIRST_PAUSE  # in which our own signal comes, if all were told to stop
+            self._tell(f"{who} was told to stop, not by this supervisor. It starts again in {FIRST_PAUSE:g} s.")
         elif code == 0 and process.has_closed:  # a handler that calls `sys.exit()` has not
             self._tell(f"{who} has closed its SDK.")
         elif not self._has_served:

@@ -64,6 +64,11 @@ class StopSignals:
         self._cancelling = 0
         self._has_cancelled = False
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether a signal has come since `install`."""
+        return self._count > 0
+
     def install(self) -> None:
         """Begin to hear them; the first one waits until `arm`.
 
