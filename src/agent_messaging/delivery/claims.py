@@ -79,12 +79,13 @@ class Claims:
         for group in groups:
             if group.deliver_at is not None:
                 continue
+            lane = group.lane
             for delivery in group.deliveries:
-                lane = (delivery.recipient_id, group.kind, group.lane)
-                station = None if lane in lanes else self.stations.find(delivery.recipient_id, group.kind)
-                lanes.add(lane)
-                if station is not None and station.may_claim(group.lane):
-                    station.occupy(group.lane)
+                of_recipient = (delivery.recipient_id, group.kind, lane)
+                station = None if of_recipient in lanes else self.stations.find(delivery.recipient_id, group.kind)
+                lanes.add(of_recipient)
+                if station is not None and station.may_claim(lane):
+                    station.occupy(lane)
                     self.reserved[delivery.message_id] = station
                     delivery.claim = True
                     group.run_limit = max(group.run_limit, station.run_limit)
