@@ -25,8 +25,10 @@ from agent_messaging.delivery.probes import arm, disarm
 from agent_messaging.exceptions import OutcomeUnknownError
 from agent_messaging.handlers.tasks import Rate
 from agent_messaging.models import TaskState
+from agent_messaging.storage.ports import Assigned, NewTask, NewWorker
 from tests.support import eventually
 
+from .damage import execute
 from .support import SOON, MakeSdk, Sdk
 
 
@@ -459,3 +461,25 @@ async def test_tasks_are_listed_by_what_is_known_of_them(make_sdk: MakeSdk) -> N
     assert [task.task_id for task in await sdk.tasks.list(states="done", worker_id="w", supervisor="s")] == ["a"]
     assert [task.task_id for task in await sdk.tasks.list(task_type="other")] == ["b"]
     assert (await sdk.tasks.statistics("s")).counts == {TaskState.DONE: 1}
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_rows_that_lie_stop_nothing_but_themselves(make_sdk: MakeSdk) -> None:
+    """PostgreSQL has types that take no such value."""
+    sdk = await make_sdk()
+    for id in ("lies", "damaged"):
+        await sdk.tasks.delegate("resize", 1, task_id=id, priority="critical")
+    await sdk.store.workers.register(NewWorker("liar", "worker", ("resize",), 9, 90.0))
+    await execute(sdk, "update tasks set needs = 'torn' where id = 'lies'")
+    await execute(sdk, "update tasks set content = 'torn' where id = 'damaged'")
+    await execute(sdk, "update workers set capabilities = '[5' where id = 'liar'")
+    Bench(sdk, opened=True)
+    assert await sdk.tasks.delegate("resize", 2, wait=True, timeout=SOON) == {"did": 2}
+    with pytest.raises(TaskFailedError, match="checksum"):
+        await sdk.tasks.result("damaged", timeout=SOON)
+    assert [worker.worker_id for worker in await sdk.tasks.workers()] == ["w"]
+    news = await sdk.store.tasks.assign([NewTask("t", "x", ("resize",), 2, "1", 0, 1)])
+    assert news.outcomes == [Assigned("t", "w", 1)]
+    found = await sdk.store.check()
+    assert [line for line in found if "tasks" in line and "needs" in line]
+    assert [line for line in found if "workers" in line and "capabilities" in line]

@@ -458,6 +458,9 @@ def dump_message(message: NewQueueMessage) -> str:
     return json.dumps([getattr(message, name) for name in _MESSAGE], ensure_ascii=False)
 
 
-def load_message(text: str) -> NewQueueMessage:
-    """The message that `dump_message` wrote."""
-    return NewQueueMessage(**dict(zip(_MESSAGE, json.loads(text), strict=True)))
+def load_message(text: str | None) -> NewQueueMessage | None:
+    """The message that `dump_message` wrote; None where there is none, or it is unreadable: nobody is told then."""
+    try:
+        return None if text is None else NewQueueMessage(**dict(zip(_MESSAGE, json.loads(text), strict=True)))
+    except (ValueError, TypeError):
+        return None

@@ -212,8 +212,7 @@ async def _tell(
 
 def _waiting(row: Any) -> workload.Waiting:
     seq, id, needs, token, attempt, run_limit, message = row
-    told = None if message is None else workload.load_message(message)
-    return workload.Waiting(seq, id, tuple(needs), token, attempt, run_limit, told)
+    return workload.Waiting(seq, id, tuple(needs), token, attempt, run_limit, workload.load_message(message))
 
 
 def _claimed(row: Any) -> ClaimedTask:

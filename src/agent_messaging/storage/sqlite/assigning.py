@@ -211,8 +211,9 @@ def _tell(
 
 def _waiting(row: list[Any]) -> workload.Waiting:
     seq, id, needs, token, attempt, run_limit, message = row
-    told = None if message is None else workload.load_message(message)
-    return workload.Waiting(seq, id, tuple(json.loads(needs)), token, attempt, run_limit, told)
+    return workload.Waiting(
+        seq, id, tuple(json.loads(needs)), token, attempt, run_limit, workload.load_message(message)
+    )
 
 
 def _claimed(row: list[Any], asked_limit: float, instant: Instant) -> ClaimedTask:

@@ -86,6 +86,7 @@ where tasks.seq = moved.seq
 select json_group_array(json_array(seq, id, needs, token, attempt, run_limit, message)) from (
   select * from tasks indexed by tasks_to_assign
   where state = 'queued' and run_due = 0 and is_assigned = 1 and (deadline_due is null or deadline_due > :now)
+    and json_valid(needs)
   order by priority, seq limit :limit
 )
 
@@ -102,7 +103,7 @@ where tasks.seq = booked.seq
 -- name: tasks_find_takers
 -- Of these workers those that are known, and may be given something by a process that has not ended: (id, capacity, what
 -- they have, capabilities).
-select json_group_array(json_array(w.id, w.capacity, w.booked, w.capabilities))
+select json_group_array(json_array(w.id, w.capacity, w.booked, iif(json_valid(w.capabilities), w.capabilities, '[]')))
 from jsonb_each(:ids) as wanted cross join workers as w on w.id = wanted.value
 where :owner is null or not exists (select 1 from processes where id = :owner and ended_at is not null)
 
@@ -141,7 +142,7 @@ select json_group_array(json_array(number, rank, priority, seq) order by number,
   )
   where w.needs <> '' and (r.types is null or w.type in (select value from json_each(r.types)))
     and w.type not in (select value from json_each(r.but))
-    and not exists (select value from json_each(w.needs) except select value from json_each(r.capabilities))
+    and not exists (select value from json_each(iif(json_valid(w.needs), w.needs, '[null]')) except select value from json_each(r.capabilities))
 )
 
 -- name: tasks_take

@@ -17,7 +17,10 @@ select json_group_array(json_array(id, role, capabilities, capacity, status, 1, 
 from (
   select * from workers as w indexed by workers_in_order
   where status in ('active', 'idle') and alive_until_due > :now
-    and not exists (select value from json_each(:needs) except select value from json_each(w.capabilities))
+    and json_valid(capabilities) and not exists (
+      select value from json_each(:needs)
+      except select value from json_each(iif(json_valid(w.capabilities), w.capabilities, '[]'))
+    )
   order by load, idle_at, id limit :limit
 )
 
@@ -29,7 +32,10 @@ from workers as w where w.id in (
   select first.id from jsonb_each(:needs) as wanted cross join workers as first on first.id in (
     select id from workers as one indexed by workers_in_order
     where one.status in ('active', 'idle') and one.load < 1 and one.alive_until_due > :now
-      and not exists (select value from json_each(wanted.value) except select value from json_each(one.capabilities))
+      and json_valid(one.capabilities) and not exists (
+        select value from json_each(wanted.value)
+        except select value from json_each(iif(json_valid(one.capabilities), one.capabilities, '[]'))
+      )
     order by one.load, one.idle_at, one.id limit :most
   )
 )
