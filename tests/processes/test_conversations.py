@@ -4,6 +4,7 @@ told in time; and what somebody says in one process arrives in the other."""
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +19,8 @@ from agent_messaging.storage.parts import MOST_PARTS
 from agent_messaging.storage.ports import PartCursor
 from tests.processes.asker import DONE
 from tests.processes.harness import DATABASE, SEED, STRIKES, Lab, MakeLab, Nemesis
-from tests.processes.program import HOLDING, READING
+from tests.processes.partner import OPENED
+from tests.processes.program import HOLDING, READING, READY
 from tests.support import eventually
 
 
@@ -27,6 +29,39 @@ async def sdk_of(lab: Lab) -> AsyncIterator[AgentMessaging[Any]]:
     """An SDK object of the test's own process."""
     async with AgentMessaging[Any](Config(url=lab.url, database=DATABASE)) as sdk:
         yield sdk
+
+
+@pytest.mark.sampled(1)
+async def test_two_processes_that_open_a_thread_in_one_instant_open_one_session(make_lab: MakeLab) -> None:
+    threads = [f"thread {number}" for number in range(20)]
+    async with make_lab() as lab:
+        await lab.register("alice", "bob")
+        file = lab.folder / "instants.json"
+        pairs = [("alice", "bob"), ("bob", "alice")]
+        sides = [
+            lab.start("partner", agent, agent=agent, other=other, does="open", instants=str(file))
+            for agent, other in pairs
+        ]
+        for side in sides:
+            await side.wait_for(READY)
+        begin = time.monotonic() + 0.5
+        written = lab.folder / "written.json"
+        written.write_text(json.dumps({thread: begin + 0.03 * n for n, thread in enumerate(threads)}))
+        written.rename(file)
+        for side in sides:
+            await side.wait_for(OPENED)
+            await lab.stop(side)
+        async with sdk_of(lab) as sdk:
+            of_each = [await sdk.conversation.get_active_sessions(agent) for agent in ("alice", "bob")]
+            sessions = {record.session_id: record.thread for record in of_each[0]}
+            assert {record.session_id: record.thread for record in of_each[1]} == sessions
+            assert sorted(sessions.values()) == sorted(threads)
+            for session, thread in sessions.items():
+                said = await sdk.conversation.get_conversation_history(session)
+                assert {(message.sender_id, message.content) for message in said} == {
+                    ("alice", thread),
+                    ("bob", thread),
+                }
 
 
 # --- the asker or the responder dies ----------------------------------------------------------------------------------
