@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from pydantic_core import from_json
 
@@ -15,6 +15,8 @@ from ..payloads import encode_metadata
 from ..storage.ports import AVAILABLE, Beat, NewWorker, WorkerRow
 from .message_protocol import AgentRole, check_capabilities, parse_role
 from .office import Desk, Office
+
+T = TypeVar("T")
 
 INTERVALS = 3
 """So many intervals without a heartbeat, and an agent is taken for dead."""
@@ -105,7 +107,7 @@ class AgentRegistry(Desk):
             ttl=self._ttl,
             metadata=encode_metadata(metadata),
         )
-        self._run(lambda office: office.store.workers.register(worker))
+        self._change(lambda office: office.store.workers.register(worker))
         data = {"agent_role": role.value, "capabilities": list(worker.capabilities)}
         get_file_logger().log_agent_activity(agent_id, "registered", data)
         return True
@@ -142,7 +144,7 @@ class AgentRegistry(Desk):
         if current_tasks is not None and (type(current_tasks) is not int or not 0 <= current_tasks < 2**31):
             raise refuse("current_tasks", current_tasks, "is not a whole number from 0.")
         beat = Beat(check_external_id(agent_id, "agent_id"), self._ttl, status, current_tasks)
-        [known] = self._run(lambda office: office.store.workers.heartbeat([beat]))
+        [known] = self._change(lambda office: office.store.workers.heartbeat([beat]))
         if known:
             data = {"status": status} if current_tasks is None else {"status": status, "current_tasks": current_tasks}
             get_file_logger().log_agent_activity(agent_id, "heartbeat", data)
@@ -161,14 +163,14 @@ class AgentRegistry(Desk):
     def unregister_agent(self, agent_id: str) -> bool:
         """Forget an agent; its open tasks go to others. False where it was not registered."""
         check_external_id(agent_id, "agent_id")
-        known = self._run(lambda office: office.store.workers.unregister(agent_id))
+        known = self._change(lambda office: office.store.workers.unregister(agent_id))
         if known:
             get_file_logger().log_agent_activity(agent_id, "unregistered")
         return known
 
     def cleanup_stale_agents(self) -> int:
         """Forget the agents whose heartbeat is too old; their open tasks go to others. Returns how many they were."""
-        return len(self._run(remove_stale))
+        return len(self._change(remove_stale))
 
     def get_registry_stats(self) -> RegistryStats:
         """Count the agents and their tasks."""
@@ -182,6 +184,17 @@ class AgentRegistry(Desk):
             "total_capacity": statistics.capacity,
             "current_tasks": statistics.busy,
         }
+
+    def _change(self, work: Callable[[Office], Awaitable[T]]) -> T:
+        """Do what may let tasks be assigned that wait for it."""
+
+        async def change(office: Office) -> T:
+            try:
+                return await work(office)
+            finally:
+                office.hurry()
+
+        return self._run(change)
 
 
 async def remove_stale(office: Office) -> list[str]:

@@ -82,6 +82,7 @@ class Office:
         self._lost: QueueDataLostError | None = None
         self._listening: set[str] = set()
         self._news = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
         self._beats: dict[str, float] = {}
 
@@ -152,7 +153,8 @@ class Office:
                 self._held[agent_id, one.claim.message_id] = held
             if claimed or now >= deadline:
                 return claimed
-            await self._wait(min(deadline - now, LOOK if self._presence is None else self._presence.poll_interval))
+            pause = LOOK if self._presence is None else self._presence.poll_interval
+            await _wait(self._news, min(deadline - now, pause))
 
     def take(self, agent_id: str, message_id: str) -> Held | None:
         """What this process has of a message, which it is about to settle; it is forgotten."""
@@ -172,10 +174,6 @@ class Office:
         if self._presence is not None and agent_id not in self._listening:
             self._listening.add(agent_id)
             await self.store.queue.listen(self.owner, self._listening)
-
-    async def _wait(self, timeout: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), timeout)
 
     def _ring(self) -> None:
         self._news.set()
@@ -210,7 +208,13 @@ class Office:
             except Exception:
                 logger.exception("the upkeep of %s failed, going on", self.store.location)
                 pause = UPKEEP
-            await asyncio.sleep(max(min(pause, UPKEEP), 0.01))
+            await asyncio.sleep(0.01)  # at most a hundred times a second
+            await _wait(self._hurry, min(pause, UPKEEP))
+            self._hurry.clear()
+
+    def hurry(self) -> None:
+        """Look at once, because something may be assigned now that waits for it."""
+        self._hurry.set()
 
     async def advance(self) -> float:
         """Let time pass in the store; returns the seconds until something is due."""
@@ -240,6 +244,13 @@ class Office:
             for (name, _), is_kept in zip(held, kept, strict=True):
                 if not is_kept:
                     self._held.pop(name, None)
+
+
+async def _wait(event: asyncio.Event, timeout: float) -> None:
+    # Not `wait_for`, which loses a cancellation that comes in the same moment as the event (Python 3.11).
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await event.wait()
 
 
 class Target:

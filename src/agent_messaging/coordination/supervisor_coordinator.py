@@ -362,6 +362,7 @@ async def _end(office: Office, task: TaskRow, message: AgentMessage) -> str | No
         return None
     news = await office.store.tasks.settle([settlement])
     office.announce(news.listeners | news.processes)
+    office.hurry()  # there is room again, or the task is to be assigned again
     if not news.moved[0]:
         return "the task has ended already"
     _log_end(task, message, settlement)
