@@ -57,7 +57,7 @@ create index messages_received on messages (recipient_id, kind, xid, seq);
 
 -- The duty to handle a message, one row for each message with a recipient; narrow, because it changes often.
 create table deliveries (
-  seq bigint primary key references messages (seq) on delete cascade,
+  seq bigint primary key,
   recipient_id uuid not null,
   kind text collate "C" not null,
   sender_id uuid not null,
@@ -89,6 +89,16 @@ create table deliveries (
   autovacuum_analyze_scale_factor = 0.05,
   autovacuum_vacuum_cost_delay = 0
 );
+
+-- What goes with messages. It is stored with its message by one statement and by no other, so that no foreign key has to look
+-- for the message: that is a query and a lock for each row, an eighth of the time that storing 64 notes takes the server.
+create function remove_deliveries() returns trigger language plpgsql as $$
+begin
+  delete from deliveries d where d.seq = any(array(select g.seq from gone g order by g.seq));
+  return null;
+end $$;
+create trigger remove_deliveries after delete on messages referencing old table as gone
+  for each statement execute function remove_deliveries();
 
 -- `seq + 0` is an order that the primary key cannot offer. Ordered by plain seq, the planner might walk the primary key
 -- through all that is done to find the oldest of a lane.

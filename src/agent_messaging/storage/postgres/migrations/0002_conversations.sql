@@ -23,7 +23,7 @@ create index messages_of_session on messages (session_id, seq) where session_id 
 
 -- A message whose sender waits.
 create table asks (
-  seq bigint primary key references messages (seq) on delete cascade,
+  seq bigint primary key,
   session_id uuid not null references sessions (id) on delete cascade,
   asker_id uuid not null,
   responder_id uuid not null,
@@ -69,7 +69,7 @@ create index waits_of_process on waits (process_id);
 
 -- What notification handlers are still to be told.
 create table notices (
-  seq bigint primary key references messages (seq) on delete cascade,
+  seq bigint primary key,
   recipient_id uuid not null,
   created_at timestamptz not null,
   check (created_at >= '0001-01-01 00:00+00' and created_at < '10000-01-01 00:00+00')
@@ -77,6 +77,16 @@ create table notices (
 
 create index notices_of_recipient on notices (recipient_id, seq);
 create index notices_due on notices (created_at);
+
+-- As remove_deliveries.
+create function remove_asks_and_notices() returns trigger language plpgsql as $$
+begin
+  delete from asks a where a.seq = any(array(select g.seq from gone g order by g.seq));
+  delete from notices n where n.seq = any(array(select g.seq from gone g order by g.seq));
+  return null;
+end $$;
+create trigger remove_asks_and_notices after delete on messages referencing old table as gone
+  for each statement execute function remove_asks_and_notices();
 
 -- Of an ask: the seconds its asker waits, so that its run may take as long.
 alter table deliveries add column ask_timeout float8;
