@@ -25,7 +25,14 @@ from agent_messaging.coordination import (
     get_performance_metrics,
     health_check,
 )
-from agent_messaging.exceptions import ConfigurationError, InvalidArgumentError, NotInitializedError, PayloadError
+from agent_messaging.coordination.office import Office
+from agent_messaging.exceptions import (
+    ConfigurationError,
+    InvalidArgumentError,
+    NotInitializedError,
+    PayloadError,
+    StorageUnavailableError,
+)
 from tests.support import eventually_sync
 
 Make = Callable[[str], SupervisorCoordinator]
@@ -443,3 +450,28 @@ async def test_a_supervisor_without_asyncio_and_a_worker_with_it_share_tasks(pla
                 return ended["status"], ended["result"], ended["agent_id"]
 
         assert await asyncio.to_thread(supervise) == ("completed", 2, "builder")
+
+
+def test_a_failure_of_the_store_leaves_a_message_where_it_was(
+    closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = closing.enter_context(MessageQueueManager(use_mock=True))
+    queue.send_message(message(message_type=MessageType.TASK_ASSIGNMENT, content={"task_id": "t"}))
+
+    async def fail(*arguments: object, **options: object) -> None:
+        raise StorageUnavailableError
+
+    async def find_store(office: Office) -> Any:
+        return office.store
+
+    store = queue._lease.call(find_store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.tasks, "find_tasks", fail)
+        with pytest.raises(StorageUnavailableError):
+            queue.get_messages("builder")
+    assert queue.get_messages("builder")[0].retry_count == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(store.queue, "settle", fail)
+        with pytest.raises(StorageUnavailableError):
+            queue.mark_processed("m", "builder")
+    assert queue.mark_processed("m", "builder")

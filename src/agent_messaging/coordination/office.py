@@ -156,9 +156,20 @@ class Office:
             pause = LOOK if self._presence is None else self._presence.poll_interval
             await _wait(self._news, min(deadline - now, pause))
 
-    def take(self, agent_id: str, message_id: str) -> Held | None:
-        """What this process has of a message, which it is about to settle; it is forgotten."""
-        return self._held.pop((agent_id, message_id), None)
+    def find(self, agent_id: str, message_id: str) -> Held | None:
+        """What this process has of a message."""
+        return self._held.get((agent_id, message_id))
+
+    def forget(self, agent_id: str, message_id: str) -> None:
+        """The message was settled, or is somebody else's."""
+        self._held.pop((agent_id, message_id), None)
+
+    async def give_back(self, agent_id: str, claims: list[QueueClaim]) -> None:
+        """Return messages that nobody was given, uncounted; where that fails their time ends by itself."""
+        for claim in claims:
+            self.forget(agent_id, claim.message_id)
+        with contextlib.suppress(DatabaseError, OutcomeUnknownError):
+            await self.store.queue.settle([QueueSettlement(claim, Settling.RETURNED) for claim in claims])
 
     def announce(self, processes: Collection[str]) -> None:
         """Wake other processes, and whoever waits in this one, after messages were put."""

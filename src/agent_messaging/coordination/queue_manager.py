@@ -196,14 +196,19 @@ async def receive(
     """Take messages out of a queue; what cannot be read, or is about a task that somebody else has, is ended."""
     if office.is_to_beat(agent_id, beat):
         await office.store.workers.heartbeat([Beat(agent_id, 3 * beat)])
+    taken = await office.claim(agent_id, limit, types, block)
     messages: list[AgentMessage] = []
-    for claimed in await office.claim(agent_id, limit, types, block):
-        try:
-            messages.append(from_stored(claimed))
-        except StorageCorruptError as error:
-            logger.warning("%s It is a dead letter now.", error)
-            await settle(office, agent_id, claimed.claim.message_id, "rejected", "it cannot be read")
-    messages = await _without_superseded(office, agent_id, messages)
+    try:
+        for claimed in taken:
+            try:
+                messages.append(from_stored(claimed))
+            except StorageCorruptError as error:
+                logger.warning("%s It is a dead letter now.", error)
+                await settle(office, agent_id, claimed.claim.message_id, "rejected", "it cannot be read")
+        messages = await _without_superseded(office, agent_id, messages)
+    except BaseException:
+        await office.give_back(agent_id, [claimed.claim for claimed in taken])
+        raise
     log = get_file_logger()
     for message in messages:
         log.log_message(
@@ -249,12 +254,13 @@ def is_newest(task: TaskRow, message_id: str) -> bool:
 
 async def settle(office: Office, agent_id: str, message_id: str, status: str, reason: str | None) -> bool:
     """End a message that this process has."""
-    held = office.take(agent_id, message_id)
+    held = office.find(agent_id, message_id)
     if held is None:
         return False
     if ENDS[status] is Settling.DONE:
         reason = (reason or status) if status == "failed" else None
     [moved] = await office.store.queue.settle([QueueSettlement(held.claim, ENDS[status], reason=reason)])
+    office.forget(agent_id, message_id)
     if moved:
         data = {"reason": reason} if reason else None
         get_file_logger().log_message(message_id, held.sender_id, agent_id, held.type, status, data=data)
