@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 import math
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from ..storage.aside import UNREADABLE
 from ..storage.ports import Firing, ScheduleRow, Store
-from ..storage.workload import load_task
 from .announcer import Announcer
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -41,7 +39,9 @@ def next_after(rule: str, zone: str, at: datetime, now: datetime) -> datetime:
         seconds = float(rule.removeprefix(EVERY))
         steps = max(math.floor((now - at).total_seconds() / seconds) + 1, 1)
         return at + timedelta(seconds=seconds * steps)
-    from cronsim import CronSim, CronSimError  # loaded where cron is used
+    from zoneinfo import ZoneInfo  # these are loaded where cron is used
+
+    from cronsim import CronSim, CronSimError
 
     try:
         found = next(CronSim(rule, max(at, now).astimezone(ZoneInfo(zone))), None)
@@ -79,6 +79,8 @@ class Schedules:
 
 
 def _firing(row: ScheduleRow) -> Firing | None:
+    from ..storage.workload import load_task  # loaded with a backend, which the import of the SDK is not to wait for
+
     try:
         task = load_task(row.task, task_id_of(row.name, row.next_at))
         return Firing(row.name, row.next_at, next_after(row.rule, row.zone, row.next_at, datetime.now(UTC)), task)

@@ -36,8 +36,10 @@ class PostgresSchedules:
         return self._engine.aside.all(_row, rows, "a schedule")
 
     async def find_due(self, limit: int, *, now: datetime | None = None) -> tuple[list[ScheduleRow], float | None]:
-        due = await self._engine.fetch(_SQL["schedules_find_due"], limit, now)
         following = await self._engine.fetch(_SQL["schedules_next"], now)
+        if not following or not following[0]["is_any_due"]:
+            return [], following[0]["next_in"] if following else None
+        due = await self._engine.fetch(_SQL["schedules_find_due"], limit, now)
         return self._engine.aside.all(_row, due, "a schedule"), following[0]["next_in"] if following else None
 
     async def fire(

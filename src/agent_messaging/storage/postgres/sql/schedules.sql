@@ -26,10 +26,10 @@ select name, rule, zone, task, next_at, fired, fired_at, created_at from schedul
 where next_at <= coalesce($2::timestamptz, store_now()) order by next_at limit $1
 
 -- name: schedules_next
-select extract(epoch from min(s.next_at) - t.now)::float8 as next_in
+-- Whether one is due, and the seconds until the first that is not.
+select exists (select from schedules s where s.next_at <= t.now) as is_any_due,
+  extract(epoch from (select min(s.next_at) from schedules s where s.next_at > t.now) - t.now)::float8 as next_in
 from (select coalesce($1::timestamptz, store_now()) as now) t
-join schedules s on s.next_at > t.now
-group by t.now
 
 -- name: schedules_fire
 update schedules s set fired = s.fired + 1, fired_at = s.next_at, next_at = i.next_at
