@@ -113,10 +113,13 @@ class Office:
 
     async def run(self, work: Callable[[Office], Awaitable[T]]) -> T:
         """Do what a user asks for, or tell first that data was lost since."""
+        self._tell_what_was_lost()
+        return await work(self)
+
+    def _tell_what_was_lost(self) -> None:
         if self._lost is not None:
             error, self._lost = self._lost, None
             raise error
-        return await work(self)
 
     async def is_connected(self) -> bool:
         """Whether the store answers."""
@@ -155,6 +158,7 @@ class Office:
                 return claimed
             pause = LOOK if self._presence is None else self._presence.poll_interval
             await _wait(self._news, min(deadline - now, pause))
+            self._tell_what_was_lost()
 
     def find(self, agent_id: str, message_id: str) -> Held | None:
         """What this process has of a message."""
