@@ -137,11 +137,13 @@ async def test_a_run_that_has_the_ask_keeps_it_though_the_agents_own_code_reads_
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("where", ["task", "process", "another run", "after the run"])
 async def test_a_reply_answers_wherever_it_is_made(sdk: Sdk, where: str) -> None:
+    answered = asyncio.Event()
+
     async def on_message(message: Any, context: MessageContext) -> None:
         if context.sender_id == "carol":
             await sdk.conversation.reply("bob", "alice", message)
         elif where != "after the run":
-            await asyncio.Event().wait()
+            await answered.wait()
 
     sdk.register_handler("bob", timeout=SOON)(bob := Clerk(on_message))
     asking = ask(sdk, "alice", "bob", "the question", timeout=SOON)
@@ -156,6 +158,7 @@ async def test_a_reply_answers_wherever_it_is_made(sdk: Sdk, where: str) -> None
             await sdk.conversation.send_no_wait("bob", "alice", "a status")
         await begin(sdk.conversation.reply("bob", "alice", "the answer"))
     assert await asking == "the answer"
+    answered.set()
 
 
 async def test_a_reply_in_the_run_of_an_ask_that_is_over_does_not_answer_the_next_one(sdk: Sdk) -> None:
