@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,7 +113,7 @@ class Bench:
 
                 await _repeat(samples, began + seconds, call)
 
-            await asyncio.gather(*(send(pair) for pair in range(pairs)))
+            await _all(send(pair) for pair in range(pairs))
             async with asyncio.timeout(PATIENCE):
                 while handled < sent:
                     changed.clear()
@@ -141,7 +141,7 @@ class Bench:
 
                 await _repeat(samples, began + seconds, call)
 
-            await asyncio.gather(*(ask(pair) for pair in range(pairs)))
+            await _all(ask(pair) for pair in range(pairs))
             samples.elapsed = time.perf_counter() - began
         return samples
 
@@ -149,7 +149,7 @@ class Bench:
     async def _agents(self, role: str, number: int) -> AsyncIterator[list[str]]:
         names = [f"{self.name}-{role}-{one}" for one in range(number)]
         try:
-            await asyncio.gather(*(self.sdk.register_agent(name, self.name, role) for name in names))
+            await _all(self.sdk.register_agent(name, self.name, role) for name in names)
             yield names
         finally:
             for name in names:
@@ -166,3 +166,10 @@ async def _repeat(samples: Samples, until: float, call: Callable[[int], Awaitabl
         before, now = now, time.perf_counter()
         samples.times.append(now - before)
     samples.elapsed = now - began
+
+
+async def _all(calls: Iterable[Awaitable[object]]) -> None:
+    """Wait for all of them; the first error is raised when none runs any more."""
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
