@@ -187,6 +187,18 @@ async def test_a_cancelled_call_leaves_no_answer_for_the_next_one(own_redis: Ser
     assert ids(await store.queue.claim("bob", 1, owner="p", lease=30)) == ["1"]
 
 
+async def test_a_cancellation_at_any_step_of_a_call_is_kept(store: RedisStore) -> None:
+    for steps in range(60):
+        call = asyncio.ensure_future(store.queue.statistics())
+        for _ in range(steps % 15):
+            await asyncio.sleep(0)
+        has_ended = call.done()
+        call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled() != has_ended, steps
+    assert (await store.queue.statistics()).counts == {}
+
+
 async def test_eviction_and_a_wrong_password_are_named(own_redis: Servers, open_store: Open) -> None:
     server = own_redis("--maxmemory-policy", "allkeys-lru", "--requirepass", "secret")
     url = f"redis://:secret@127.0.0.1:{server.port}/0"

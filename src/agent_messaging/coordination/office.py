@@ -99,9 +99,9 @@ class Office:
 
     async def aclose(self) -> None:
         """Give the claims back, uncounted, and end."""
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            await asyncio.wait({self._upkeep})
+        while self._upkeep is not None and not self._upkeep.done():
+            self._upkeep.cancel()  # once more, should a driver have lost it
+            await asyncio.wait({self._upkeep}, timeout=0.5)
         with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # then the leases end by themselves
             if self._presence is not None and self._processes is not None:
                 await self._processes.retire(self._presence.process_id)

@@ -66,6 +66,7 @@ class Engine:
         self._epoch = ""
         self._seen = 0
         self._has_functions = True
+        self._losing = asyncio.Lock()
 
     async def open(self) -> None:
         """Connect, look at the server, and take up what it holds."""
@@ -115,12 +116,14 @@ class Engine:
         """
         if now is not None:
             arguments["now"] = micros(now)
-        answer = await self._execute(lambda sent: self._verb(verb, {**arguments, "repeated": sent}))
-        status, epoch, number = answer[:3]
-        if status != b"ok":
-            raise await self._lost(epoch.decode(), int(number))
-        self._seen = max(self._seen, int(number))
-        return answer[3]
+        while True:
+            known = self._epoch, self._seen
+            answer = await self._execute(lambda sent: self._verb(verb, {**arguments, "repeated": sent}))
+            status, epoch, number = answer[:3]
+            if status == b"ok":
+                self._seen = max(self._seen, int(number))
+                return answer[3]
+            await self._tell_lost(known, epoch.decode(), int(number))
 
     def _verb(self, verb: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
         text = json.dumps(arguments, separators=(",", ":"))
@@ -130,13 +133,14 @@ class Engine:
             how = "EVALSHA", SCRIPT_DIGEST
         return *how, 1, self._key, verb, self._epoch, self._seen, text
 
-    async def _lost(self, epoch: str, changes: int) -> QueueDataLostError:
-        if epoch == self._epoch:
-            error = QueueDataLostError(location=self.location, changes=changes)
-        else:
-            error = QueueDataLostError(location=self.location)
-        await self._take_up()
-        return error
+    async def _tell_lost(self, known: tuple[str, int], epoch: str, changes: int) -> None:
+        """Take up what is left, and raise; but of several calls that find the same loss one tells of it."""
+        async with self._losing:
+            if self._epoch != known[0] or self._seen < known[1]:
+                return
+            is_older = epoch == self._epoch
+            await self._take_up()
+        raise QueueDataLostError(location=self.location, changes=changes if is_older else None)
 
     async def _take_up(self) -> None:
         made = str(uuid.uuid4())
@@ -145,15 +149,19 @@ class Engine:
 
     async def _execute(self, command: Callable[[bool], tuple[Any, ...]]) -> Any:
         """Execute what `command` makes; it is told whether it was sent before, and no answer came."""
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         deadline = loop.time() + self.call_timeout
+        cancelling = 0 if task is None else task.cancelling()
         sent = False
         tries = 0
         while True:
             begun = [False]
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._try(begun, command(sent))
+                    answer = await self._try(begun, command(sent))
+                if task is not None and task.cancelling() > cancelling:
+                    raise asyncio.CancelledError  # the client lost it when it looked whether its connection is good
+                return answer
             except driver.ResponseError as error:
                 if _is_unknown(error):
                     await self._load()
@@ -164,6 +172,8 @@ class Engine:
             except (driver.ConnectionError, driver.TimeoutError, OSError) as error:
                 if isinstance(error, driver.AuthenticationError):
                     raise translate(error, self.location) from error
+                if task is not None and task.cancelling() > cancelling:
+                    raise asyncio.CancelledError from error  # or hid it behind an error of its own
                 sent = sent or begun[0]
                 failure = error
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
