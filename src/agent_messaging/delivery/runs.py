@@ -28,6 +28,7 @@ from .asks import Asks
 from .background import Background
 from .claims import STOPPED, Claims
 from .current import Run, enter
+from .deadlines import GRAIN
 from .forwarding import Forwarding, Passing
 from .meetings import TurnRun, TurnRuns
 from .names import NAMES_MAX_AGE
@@ -305,7 +306,9 @@ class Runs(Service):
     def _limit(self, run: Run) -> float:
         """Seconds that a run of a message may take."""
         own = run.station.run_limit if run.handler is None else run.handler.timeout or self.timeout
-        return max(own, run.delivery.ask_timeout or 0.0)
+        asked = run.delivery.ask_timeout
+        # The asker notices its deadline a little late, and is to be the first: it is told of its own timeout.
+        return own if asked is None else max(own, asked + 2 * GRAIN)
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
