@@ -35,74 +35,11 @@ whether the same call may succeed later unchanged. Every error survives pickling
 from __future__ import annotations
 
 import builtins
-import copy
-import inspect
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
-
-class AgentMessagingError(Exception):
-    """The messaging SDK failed; the subclass says how."""
-
-    code: ClassVar[str] = "agent_messaging"
-    retryable: ClassVar[bool] = False
-    exit_code: ClassVar[int] = 1
-    """The exit code of the command line."""
-    problem_text: ClassVar[str] = ""
-    """The problem, with the details as fields of `{0}`; empty where the docstring says it, or `render` does."""
-    remedy_text: ClassVar[str] = ""
-    """The remedy, likewise."""
-
-    def __init__(self, message: str | None = None, *, remedy: str = "", **details: Any) -> None:
-        for name, value in details.items():
-            if not hasattr(type(self), name):
-                raise TypeError(f"{type(self).__name__} has no detail {name!r}")
-            setattr(self, name, value)
-        self.details = details
-        if message is None:
-            message = self.render() if details else _documentation(type(self))
-            remedy = self.advise() if details else ""
-        self.problem = message
-        """The message without the remedy."""
-        self.remedy = remedy
-        """The next step in code; empty where the problem names it or there is none."""
-        super().__init__(f"{message} {remedy}" if remedy else message)
-
-    def render(self) -> str:
-        """Build the problem from the details."""
-        return self.problem_text.format(self) or _documentation(type(self))
-
-    def advise(self) -> str:
-        """Build the remedy from the details."""
-        return self.remedy_text.format(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.problem, self.remedy, self.details)
-
-
-def _documentation(cls: type[AgentMessagingError]) -> str:
-    return " ".join((inspect.getdoc(cls) or cls.__name__).split())
-
-
-def copy_error(error: Any) -> Any:
-    """Copy an error for one more caller, because raising an error writes a traceback into it.
-
-    Only the SDK's own errors are copied: not every exception can be.
-    """
-    if not isinstance(error, AgentMessagingError):
-        return error
-    copied = copy.copy(error)
-    copied.__cause__ = error.__cause__
-    return copied
-
-
-def _rebuild(cls: type[AgentMessagingError], problem: str, remedy: str, details: dict[str, Any]) -> Any:
-    return cls(problem, remedy=remedy, **details)
-
-
-def _list(values: Iterable[object]) -> str:
-    return ", ".join(repr(value) for value in values)
-
+from .problems import AgentMessagingError as AgentMessagingError
+from .problems import copy_error as copy_error
+from .problems import list_values, shorten
 
 # --- use of the SDK ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +81,7 @@ class InvalidArgumentError(AgentMessagingError, ValueError):
     """The rule that the value breaks, and what is accepted."""
 
     def render(self) -> str:
-        return f"{self.field}: {_shorten(self.value)} {self.reason}"
+        return f"{self.field}: {shorten(self.value)} {self.reason}"
 
 
 class PayloadError(InvalidArgumentError):
@@ -247,8 +184,8 @@ class MailboxFullError(AgentMessagingError):
     def render(self) -> str:
         leave = f", end its subscription to {self.topic!r}" if self.topic else ""
         return (
-            f"The mailbox of {_list(self.recipients)} is full: {self.limit} messages wait to be handled there. Nothing "
-            f"was stored. Send again when it has caught up, serve it with more processes{leave}, or raise "
+            f"The mailbox of {list_values(self.recipients)} is full: {self.limit} messages wait to be handled there. "
+            f"Nothing was stored. Send again when it has caught up, serve it with more processes{leave}, or raise "
             "mailbox_limit."
         )
 
@@ -299,7 +236,7 @@ class NoHandlerRegisteredError(HandlerError):
 
     def render(self) -> str:
         where = f" of the store {self.store}" if self.store else ""
-        nobody = f"No {self.kind} handler registered for {_list(self.agents)}"
+        nobody = f"No {self.kind} handler registered for {list_values(self.agents)}"
         return f"{nobody} in any live process{where}; nothing was stored."
 
     def advise(self) -> str:
@@ -656,8 +593,3 @@ MeetingNotFound = MeetingNotFoundError
 HandlerNotRegistered = NoHandlerRegisteredError
 TimeoutException = TimeoutError
 InvalidOperation = AgentMessagingError
-
-
-def _shorten(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}… ({len(text)} characters)"

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, cast
 from uuid import UUID
 
@@ -18,163 +17,24 @@ from typing_extensions import TypeVar
 
 from .kinds import HandlerContext as HandlerContext
 from .kinds import Kind as Kind
+from .states import AskState as AskState
+from .states import DeliveryState as DeliveryState
+from .states import MeetingEnd as MeetingEnd
+from .states import MeetingEventType as MeetingEventType
+from .states import MeetingStatus as MeetingStatus
+from .states import MessageType as MessageType
+from .states import ParticipantStatus as ParticipantStatus
+from .states import SessionStatus as SessionStatus
+from .states import SessionType as SessionType
+from .states import SpeakerSelection as SpeakerSelection
+from .states import TaskState as TaskState
+from .states import TurnEnd as TurnEnd
 
 T_OneWay = TypeVar("T_OneWay", default=Any)
 """Payload type of one-way messages; the default of the two others."""
 T_Conversation = TypeVar("T_Conversation", default=T_OneWay)
 T_Meeting = TypeVar("T_Meeting", default=T_OneWay)
 T = TypeVar("T", default=Any)
-
-
-class SessionStatus(StrEnum):
-    """`waiting` while one side waits for an answer."""
-
-    ACTIVE = "active"
-    WAITING = "waiting"
-    ENDED = "ended"
-
-
-class SessionType(StrEnum):
-    """The kind of call that opened a session; informational."""
-
-    SYNC = "sync"
-    ASYNC = "async"
-
-
-class MeetingStatus(StrEnum):
-    """`ready` once everybody invited attends."""
-
-    CREATED = "created"
-    READY = "ready"
-    ACTIVE = "active"
-    ENDED = "ended"
-
-
-class ParticipantStatus(StrEnum):
-    """The state of a participant."""
-
-    INVITED = "invited"
-    ATTENDING = "attending"
-    WAITING = "waiting"
-    SPEAKING = "speaking"
-    LEFT = "left"
-
-
-class MessageType(StrEnum):
-    """Who wrote a message: the application, or the SDK about itself."""
-
-    USER_DEFINED = "user_defined"
-    SYSTEM = "system"
-    TIMEOUT = "timeout"
-    ENDING = "ending"
-    FORWARDED = "forwarded"
-    """An ask as it stays with the agent that passed it on. The ask itself, under its id, is with another one."""
-
-
-class SpeakerSelection(StrEnum):
-    """The rule for the next speaker, where the current one names nobody."""
-
-    ROUND_ROBIN = "round_robin"
-    """Turns go round in the order of joining."""
-    HOST = "host"
-    """The host names the next speaker when it speaks; after everybody else the host has the turn."""
-    CUSTOM = "custom"
-    """A function of the host's process names it."""
-
-
-class TurnEnd(StrEnum):
-    """The way in which a turn ended."""
-
-    SPOKE = "spoke"
-    PASSED = "passed"
-    TIMED_OUT = "timed_out"
-    SKIPPED = "skipped"
-    """The host ended it."""
-    LEFT = "left"
-    """Its holder left, was removed, or its agent was deregistered."""
-    MEETING_ENDED = "meeting_ended"
-
-
-class MeetingEnd(StrEnum):
-    """Why a meeting ended."""
-
-    HOST_ENDED = "host_ended"
-    MAX_TURNS = "max_turns"
-    MAX_DURATION = "max_duration"
-    END_WHEN = "end_when"
-    """The function `end_when` of its host's process said so."""
-    NOBODY = "nobody"
-    """The function that chooses its speakers named nobody, or nobody is left who could speak."""
-
-
-class MeetingEventType(StrEnum):
-    """The types of the events of a meeting."""
-
-    MEETING_STARTED = "meeting_started"
-    MEETING_ENDED = "meeting_ended"
-    TURN_CHANGED = "turn_changed"
-    PARTICIPANT_JOINED = "participant_joined"
-    PARTICIPANT_LEFT = "participant_left"
-    TIMEOUT_OCCURRED = "timeout_occurred"
-    PARTICIPANT_STATUS_CHANGED = "participant_status_changed"
-    MESSAGE_POSTED = "message_posted"
-    ERROR_OCCURRED = "error_occurred"
-    """A turn handler failed."""
-
-
-class AskState(StrEnum):
-    """open → replied | timed_out | ended | failed | cancelled. The first to end it wins."""
-
-    OPEN = "open"
-    REPLIED = "replied"
-    TIMED_OUT = "timed_out"
-    ENDED = "ended"
-    """The conversation was ended."""
-    FAILED = "failed"
-    """Its handler failed, or its process died again and again."""
-    CANCELLED = "cancelled"
-    """The asker gave up, its process ended, or the message was withdrawn."""
-
-
-class DeliveryState(StrEnum):
-    """queued → claimed → done | dead | expired | withdrawn. The last four are final; a dead one can be redriven."""
-
-    QUEUED = "queued"
-    CLAIMED = "claimed"
-    DONE = "done"
-    DEAD = "dead"
-    EXPIRED = "expired"
-    WITHDRAWN = "withdrawn"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the duty to handle the message has ended."""
-        return self not in (DeliveryState.QUEUED, DeliveryState.CLAIMED)
-
-
-class TaskState(StrEnum):
-    """queued → assigned → running → done | failed | cancelled | expired. The last four are final."""
-
-    QUEUED = "queued"
-    ASSIGNED = "assigned"
-    """A worker was chosen for it, and no process runs it that the store knows of."""
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    """It failed for good, or at its last attempt."""
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    """Its deadline passed."""
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the task has ended."""
-        return self not in (TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING)
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the task takes room of a worker."""
-        return self in (TaskState.ASSIGNED, TaskState.RUNNING)
 
 
 class _Record(BaseModel):

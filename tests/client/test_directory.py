@@ -18,6 +18,7 @@ from agent_messaging import (
     OrganizationNotFoundError,
     ReceivedMessage,
 )
+from agent_messaging.delivery import names as known_names
 from agent_messaging.delivery import runs
 from agent_messaging.messaging import pulling
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
@@ -213,8 +214,8 @@ async def test_handlers_and_receivers_are_told_the_names_that_agents_were_given_
     [pulled] = await _pull(sdk, "before")
     for name in ("alice", "bob", "carol"):
         await other.register_agent(name, "acme", f"New {name}", exist_ok=True)
-    monkeypatch.setattr(runs, "NAMES_MAX_AGE", 0.0)
-    monkeypatch.setattr(pulling, "NAMES_MAX_AGE", 0.0)
+    for module in (known_names, runs, pulling):
+        monkeypatch.setattr(module, "NAMES_MAX_AGE", 0.0)
     await sdk.wait(await sdk.one_way.send("alice", "bob", "after"))
     await sdk.wait(await other.one_way.send("alice", "bob", "from elsewhere"))
     [again] = await _pull(sdk, "after")

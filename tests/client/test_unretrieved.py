@@ -255,3 +255,9 @@ def test_every_future_fails_in_the_one_place_and_nothing_is_shielded_otherwise()
         if re.search(r"(?<!ready)\.set_exception\(|asyncio\.shield\(|asyncio\.gather\((?!.*return_exceptions)", line)
     ]
     assert elsewhere == []
+
+
+def test_nothing_waits_in_a_way_that_swallows_cancellations() -> None:
+    # Before Python 3.12 `asyncio.wait_for` returns instead, if it is cancelled in the step after its future is done.
+    root = Path(agent_messaging.__file__).parent
+    assert [str(path) for path in root.rglob("*.py") if "asyncio.wait_for(" in path.read_text(encoding="utf-8")] == []

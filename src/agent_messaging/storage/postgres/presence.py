@@ -111,7 +111,8 @@ class PostgresPresence:
         try:
             ready = asyncio.wrap_future(thread.ready)
             ready.add_done_callback(take_error)
-            await asyncio.wait_for(ready, self._engine.connect_timeout + 1)
+            async with asyncio.timeout(self._engine.connect_timeout + 1):
+                await ready
         except BaseException as error:
             thread.withdraw()  # nobody may wait for the lease of a process that never was
             await self.aclose()
@@ -314,7 +315,8 @@ class _Thread(threading.Thread):
         if self._stopping or seconds <= 0:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _appear(self, connection: Connection, process_id: str, backend: Backend) -> None:
         await self._ask(

@@ -188,7 +188,8 @@ class Engine:
         self._threads.append((thread, ended))
         thread.start()
         try:
-            await asyncio.wait_for(connected.future, self.busy_timeout * 2 + 1)
+            async with asyncio.timeout(self.busy_timeout * 2 + 1):
+                await connected.future
         except TimeoutError:
             self._threads.pop()  # a daemon, which ends when it has got through
             raise self._busy() from None

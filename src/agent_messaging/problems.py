@@ -1,0 +1,78 @@
+"""What every error of the SDK has: a problem, a remedy and details. `exceptions` is their tree."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+
+class AgentMessagingError(Exception):
+    """The messaging SDK failed; the subclass says how."""
+
+    code: ClassVar[str] = "agent_messaging"
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+    """The exit code of the command line."""
+    problem_text: ClassVar[str] = ""
+    """The problem, with the details as fields of `{0}`; empty where the docstring says it, or `render` does."""
+    remedy_text: ClassVar[str] = ""
+    """The remedy, likewise."""
+
+    def __init__(self, message: str | None = None, *, remedy: str = "", **details: Any) -> None:
+        for name, value in details.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no detail {name!r}")
+            setattr(self, name, value)
+        self.details = details
+        if message is None:
+            message = self.render() if details else _documentation(type(self))
+            remedy = self.advise() if details else ""
+        self.problem = message
+        """The message without the remedy."""
+        self.remedy = remedy
+        """The next step in code; empty where the problem names it or there is none."""
+        super().__init__(f"{message} {remedy}" if remedy else message)
+
+    def render(self) -> str:
+        """Build the problem from the details."""
+        return self.problem_text.format(self) or _documentation(type(self))
+
+    def advise(self) -> str:
+        """Build the remedy from the details."""
+        return self.remedy_text.format(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.problem, self.remedy, self.details)
+
+
+def _documentation(cls: type[AgentMessagingError]) -> str:
+    return " ".join((inspect.getdoc(cls) or cls.__name__).split())
+
+
+def copy_error(error: Any) -> Any:
+    """Copy an error for one more caller, because raising an error writes a traceback into it.
+
+    Only the SDK's own errors are copied: not every exception can be.
+    """
+    if not isinstance(error, AgentMessagingError):
+        return error
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
+
+
+def _rebuild(cls: type[AgentMessagingError], problem: str, remedy: str, details: dict[str, Any]) -> Any:
+    return cls(problem, remedy=remedy, **details)
+
+
+def list_values(values: Iterable[object]) -> str:
+    """The values as a message lists them."""
+    return ", ".join(repr(value) for value in values)
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """The value as a message shows it, with at most so many characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}… ({len(text)} characters)"

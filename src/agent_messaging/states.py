@@ -1,0 +1,156 @@
+"""The states and types that users see, as words. `models` offers them too."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SessionStatus(StrEnum):
+    """`waiting` while one side waits for an answer."""
+
+    ACTIVE = "active"
+    WAITING = "waiting"
+    ENDED = "ended"
+
+
+class SessionType(StrEnum):
+    """The kind of call that opened a session; informational."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+
+
+class MeetingStatus(StrEnum):
+    """`ready` once everybody invited attends."""
+
+    CREATED = "created"
+    READY = "ready"
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+class ParticipantStatus(StrEnum):
+    """The state of a participant."""
+
+    INVITED = "invited"
+    ATTENDING = "attending"
+    WAITING = "waiting"
+    SPEAKING = "speaking"
+    LEFT = "left"
+
+
+class MessageType(StrEnum):
+    """Who wrote a message: the application, or the SDK about itself."""
+
+    USER_DEFINED = "user_defined"
+    SYSTEM = "system"
+    TIMEOUT = "timeout"
+    ENDING = "ending"
+    FORWARDED = "forwarded"
+    """An ask as it stays with the agent that passed it on. The ask itself, under its id, is with another one."""
+
+
+class SpeakerSelection(StrEnum):
+    """The rule for the next speaker, where the current one names nobody."""
+
+    ROUND_ROBIN = "round_robin"
+    """Turns go round in the order of joining."""
+    HOST = "host"
+    """The host names the next speaker when it speaks; after everybody else the host has the turn."""
+    CUSTOM = "custom"
+    """A function of the host's process names it."""
+
+
+class TurnEnd(StrEnum):
+    """The way in which a turn ended."""
+
+    SPOKE = "spoke"
+    PASSED = "passed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    """The host ended it."""
+    LEFT = "left"
+    """Its holder left, was removed, or its agent was deregistered."""
+    MEETING_ENDED = "meeting_ended"
+
+
+class MeetingEnd(StrEnum):
+    """Why a meeting ended."""
+
+    HOST_ENDED = "host_ended"
+    MAX_TURNS = "max_turns"
+    MAX_DURATION = "max_duration"
+    END_WHEN = "end_when"
+    """The function `end_when` of its host's process said so."""
+    NOBODY = "nobody"
+    """The function that chooses its speakers named nobody, or nobody is left who could speak."""
+
+
+class MeetingEventType(StrEnum):
+    """The types of the events of a meeting."""
+
+    MEETING_STARTED = "meeting_started"
+    MEETING_ENDED = "meeting_ended"
+    TURN_CHANGED = "turn_changed"
+    PARTICIPANT_JOINED = "participant_joined"
+    PARTICIPANT_LEFT = "participant_left"
+    TIMEOUT_OCCURRED = "timeout_occurred"
+    PARTICIPANT_STATUS_CHANGED = "participant_status_changed"
+    MESSAGE_POSTED = "message_posted"
+    ERROR_OCCURRED = "error_occurred"
+    """A turn handler failed."""
+
+
+class AskState(StrEnum):
+    """open → replied | timed_out | ended | failed | cancelled. The first to end it wins."""
+
+    OPEN = "open"
+    REPLIED = "replied"
+    TIMED_OUT = "timed_out"
+    ENDED = "ended"
+    """The conversation was ended."""
+    FAILED = "failed"
+    """Its handler failed, or its process died again and again."""
+    CANCELLED = "cancelled"
+    """The asker gave up, its process ended, or the message was withdrawn."""
+
+
+class DeliveryState(StrEnum):
+    """queued → claimed → done | dead | expired | withdrawn. The last four are final; a dead one can be redriven."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    DONE = "done"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the duty to handle the message has ended."""
+        return self not in (DeliveryState.QUEUED, DeliveryState.CLAIMED)
+
+
+class TaskState(StrEnum):
+    """queued → assigned → running → done | failed | cancelled | expired. The last four are final."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    """A worker was chosen for it, and no process runs it that the store knows of."""
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    """It failed for good, or at its last attempt."""
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    """Its deadline passed."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended."""
+        return self not in (TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the task takes room of a worker."""
+        return self in (TaskState.ASSIGNED, TaskState.RUNNING)
