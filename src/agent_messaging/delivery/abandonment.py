@@ -71,7 +71,7 @@ class Abandonment:
     ) -> None:
         self._all = all
         self._ask_id = ask_id
-        self._on_left = on_left
+        self._on_left: Callable[[bool], None] | None = on_left
         self._loop = loop
         self._has_left = False
         self._left: asyncio.Event | None = None
@@ -127,8 +127,9 @@ class Abandonment:
             self._all.asks.hint([self._ask_id])
 
     def close(self) -> None:
-        """The run has ended."""
+        """The run has ended, and is told nothing more. It is let go: it holds this, and would be kept in a circle."""
         self._is_wanted = True
+        self._on_left = None
         self._all.forget(self)
         if self._following is not None:
             self._following.close()
@@ -142,4 +143,5 @@ class Abandonment:
             self._has_left = True
             if self._left is not None:
                 self._left.set()
-            self._on_left(is_gone)
+            if self._on_left is not None:
+                self._on_left(is_gone)

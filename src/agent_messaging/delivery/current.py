@@ -77,8 +77,12 @@ class Run:
             self.station.enter_lane(self.delivery.lane)
 
     def end(self) -> None:
-        """Give the slot and the lane back."""
+        """Give the slot and the lane back.
+
+        It lets go of its task, whose context holds it: reference counts free both, and no garbage collection has to.
+        """
         self.has_ended = True
+        self.task = None
         if self.asker is not None:
             self.asker.close()
         self.station.vacate(self.delivery.lane, in_lane=self.waits == 0)

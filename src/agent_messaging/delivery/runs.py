@@ -109,7 +109,7 @@ class Runs(Service):
         run = Run(delivery, station)
         self.claims.running[run] = None
         task = self.background.start(self._work(run), f"agent-messaging-run-{delivery.message_id}")
-        if run.task is None:  # otherwise the loop starts tasks eagerly, and it has begun
+        if run.task is None and not run.has_ended:  # otherwise the loop starts tasks eagerly, and it has begun
             run.task = task
             self._beginning[task] = run
             task.add_done_callback(self._never_began)
