@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+import asyncpg
 import pytest
 
 from agent_messaging.exceptions import (
@@ -18,6 +19,7 @@ from agent_messaging.exceptions import (
 )
 from agent_messaging.storage.ports import Duplicate, Stored
 from agent_messaging.storage.postgres.engine import _Attempt
+from agent_messaging.storage.postgres.pool import Pool
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.world import World, ids
 from tests.postgres.conftest import StoreMaker, execute
@@ -248,6 +250,78 @@ async def test_a_forked_child_is_refused(postgres_dsn: str, open_store: StoreMak
     store.engine._pid = os.getpid()
 
 
+async def test_a_call_that_waits_for_its_turn_while_the_store_is_closed_stores_nothing(
+    postgres_dsn: str, open_store: StoreMaker
+) -> None:
+    store = await open_store(postgres_dsn, max_pool_size=1)
+    world = await World.create(store)
+
+    async def dawdle(connection: object) -> None:
+        await connection.execute("select pg_sleep(10)")  # type: ignore[attr-defined]
+
+    first = asyncio.create_task(store.engine.run(dawdle, write=False))
+    await eventually(lambda: _busy(store), until=lambda busy: busy == 1)
+    second = asyncio.create_task(world.send())
+    await eventually(lambda: _waiting(store), until=lambda waiting: waiting == 1)
+    await store.aclose()
+    for call in (first, second):
+        with pytest.raises(NotInitializedError, match=r"closed|not open"):
+            await call
+    assert await execute(postgres_dsn, "select 1 from messages") == []
+
+
+async def test_a_connection_that_opens_while_the_pool_is_closed_is_not_lent(postgres_dsn: str) -> None:
+    may_open = asyncio.Event()
+    opened: list[asyncpg.Connection] = []
+
+    async def connect() -> asyncpg.Connection:
+        await may_open.wait()
+        opened.append(await asyncpg.connect(postgres_dsn))
+        return opened[0]
+
+    pool = Pool(connect, 3.0)
+    borrower = asyncio.create_task(pool.acquire(10.0))
+    await asyncio.sleep(0)
+    await pool.aclose(1.0)
+    may_open.set()
+    with pytest.raises(NotInitializedError, match="closed"):
+        await borrower
+    assert opened[0].is_closed()
+
+
+async def test_closing_the_pool_keeps_a_cancellation_that_comes_in_its_last_step() -> None:
+    class Stubborn:
+        """A connection that takes its time to end."""
+
+        async def close(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                is_ending.set()
+                await may_end.wait()
+
+        def terminate(self) -> None: ...
+        def is_closed(self) -> bool:
+            return False
+
+        def is_in_transaction(self) -> bool:
+            return False
+
+    async def connect() -> Stubborn:
+        return Stubborn()
+
+    is_ending, may_end = asyncio.Event(), asyncio.Event()
+    pool = Pool(connect, 3.0)
+    pool.release(await pool.acquire(1.0))
+    closing = asyncio.create_task(pool.aclose(0.01))
+    await is_ending.wait()
+    closing.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+
+
 async def _length(items: list[str]) -> int:
     return len(items)
 
@@ -255,3 +329,7 @@ async def _length(items: list[str]) -> int:
 async def _busy(store: PostgresStore) -> int:
     assert store.engine._pool is not None
     return store.engine._pool.used_size
+
+
+async def _waiting(store: PostgresStore) -> int:
+    return len(store.engine._gate._waiting)

@@ -156,7 +156,11 @@ class Engine:
     async def _connect_and_set_up(self) -> Connection:
         connection = await self._connect(self.pooling)
         if self.pooling is Pooling.SESSION:
-            await bounded(connection, self._set_up(connection), self.connect_timeout)
+            try:
+                await bounded(connection, self._set_up(connection), self.connect_timeout)
+            except BaseException:
+                connection.terminate()
+                raise
         return connection
 
     async def _connect(self, pooling: Pooling) -> Connection:

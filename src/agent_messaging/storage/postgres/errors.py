@@ -202,8 +202,6 @@ def translate(error: BaseException, location: str, *, doubtful: bool = False) ->
         return error
     if doubtful:
         return OutcomeUnknownError()
-    if isinstance(error, asyncpg.InterfaceError) and "pool is clos" in str(error):
-        return NotInitializedError("The store is closed.")
     rule = find_rule(error)
     return rule.error(rule.text.format(location=location, detail=_describe(error)))
 

@@ -8,9 +8,10 @@ processor with it, 63 µs without; the driver alone takes 30 µs.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from ...exceptions import NotInitializedError
 
 Connection = Any
 
@@ -44,7 +45,12 @@ class Pool:
         return len(self._used)
 
     async def acquire(self, timeout: float) -> Connection:
-        """Take a connection, which goes back by `release`; opens one within `timeout` seconds if none is idle."""
+        """Take a connection, which goes back by `release`; opens one within `timeout` seconds if none is idle.
+
+        Raises:
+            NotInitializedError: The pool is closed, also where that happened while the connection was being opened.
+        """
+        self._require_open()
         while self._idle:
             connection, _ = self._idle.pop()
             if not connection.is_closed():
@@ -52,8 +58,18 @@ class Pool:
                 return connection
         async with asyncio.timeout(timeout):
             connection = await self._connect()
+        try:
+            self._require_open()
+        except NotInitializedError:
+            connection.terminate()
+            raise
         self._used.add(connection)
         return connection
+
+    def _require_open(self) -> None:
+        """A call that waited for its turn while the store was closed must neither store nor open anything."""
+        if self._emptied is not None:
+            raise NotInitializedError("The store is closed.")
 
     def release(self, connection: Connection) -> None:
         """Give it back. One that is inside a transaction after all is closed, which ends that."""
@@ -93,8 +109,7 @@ class Pool:
             self.terminate()
             for task in closing:
                 task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*closing, return_exceptions=True)
+            await asyncio.gather(*closing, return_exceptions=True)
 
     def terminate(self) -> None:
         """Close all at once."""

@@ -92,13 +92,25 @@ create table deliveries (
 
 -- What goes with messages. It is stored with its message by one statement and by no other, so that no foreign key has to look
 -- for the message: that is a query and a lock for each row, an eighth of the time that storing 64 notes takes the server.
+-- The tables are named with their schema, because whoever removes messages by hand may have another search_path: theirs may
+-- lead to no table of this name, or to that of another deployment.
 create function remove_deliveries() returns trigger language plpgsql as $$
 begin
-  delete from deliveries d where d.seq = any(array(select g.seq from gone g order by g.seq));
+  execute format('delete from %I.deliveries d where d.seq = any(array(select g.seq from gone g order by g.seq))', tg_table_schema);
   return null;
 end $$;
 create trigger remove_deliveries after delete on messages referencing old table as gone
   for each statement execute function remove_deliveries();
+
+-- A delivery without its message would be claimed again and again, and would hold its lane. With its numbers restarted, the
+-- next messages would find those of the old ones taken.
+create function remove_all_deliveries() returns trigger language plpgsql as $$
+begin
+  execute format('delete from %I.deliveries', tg_table_schema);
+  return null;
+end $$;
+create trigger remove_all_deliveries after truncate on messages
+  for each statement execute function remove_all_deliveries();
 
 -- `seq + 0` is an order that the primary key cannot offer. Ordered by plain seq, the planner might walk the primary key
 -- through all that is done to find the oldest of a lane.

@@ -81,12 +81,21 @@ create index notices_due on notices (created_at);
 -- As remove_deliveries.
 create function remove_asks_and_notices() returns trigger language plpgsql as $$
 begin
-  delete from asks a where a.seq = any(array(select g.seq from gone g order by g.seq));
-  delete from notices n where n.seq = any(array(select g.seq from gone g order by g.seq));
+  execute format('delete from %I.asks a where a.seq = any(array(select g.seq from gone g order by g.seq))', tg_table_schema);
+  execute format('delete from %I.notices n where n.seq = any(array(select g.seq from gone g order by g.seq))', tg_table_schema);
   return null;
 end $$;
 create trigger remove_asks_and_notices after delete on messages referencing old table as gone
   for each statement execute function remove_asks_and_notices();
+
+create function remove_all_asks_and_notices() returns trigger language plpgsql as $$
+begin
+  execute format('delete from %I.asks', tg_table_schema);
+  execute format('delete from %I.notices', tg_table_schema);
+  return null;
+end $$;
+create trigger remove_all_asks_and_notices after truncate on messages
+  for each statement execute function remove_all_asks_and_notices();
 
 -- Of an ask: the seconds its asker waits, so that its run may take as long.
 alter table deliveries add column ask_timeout float8;

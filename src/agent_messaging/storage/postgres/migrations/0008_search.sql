@@ -17,3 +17,14 @@ create table search_state (
 );
 
 insert into search_state default values;
+
+
+-- Their numbers may be given out again.
+create function forget_all_words() returns trigger language plpgsql as $$
+begin
+  execute format('delete from %I.search_words', tg_table_schema);
+  execute format('update %I.search_state set indexed_to = 0', tg_table_schema);
+  return null;
+end $$;
+create trigger forget_all_words after truncate on messages
+  for each statement execute function forget_all_words();
