@@ -105,6 +105,7 @@ ONE_SIDED = {
         "tasks_lock": "many writers: what was read before the lock may be old",
         "tasks_lock_takeable": "many writers: two must not take one task",
         "tasks_lock_to_assign": "the same",
+        "tasks_submit_moment": "many writers: who stores the same task is waited for only a moment",
         "workers_assign_lock": "many writers: one at a time chooses workers",
         "workers_lock": "many writers: what a worker has is counted while nobody else changes it",
         "topics_lock": "many writers: no subscription changes between a match and its commit",

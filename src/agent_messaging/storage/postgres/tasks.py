@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from ...models import TaskState
+from ...records import dataclass
 from .. import workload
 from ..aside import read_log
 from ..ports import (
@@ -29,19 +31,43 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import assigning
+from .batcher import Batcher
 from .ending import find_held, find_named, lock, release, settle, write
 from .engine import Connection, Engine, columns, count_of
 
 _SQL = Queries(__package__, "tasks")
 _AT_ONCE = 1_000
-"""Rows of one kind that `advance` changes in one transaction."""
+"""Rows of one kind that `advance` changes in one transaction, and tasks of several calls that are stored in one."""
+_MOMENT = 0.25
+"""Seconds for which the tasks of several calls wait together for somebody who is storing one of the same id."""
+
+
+@dataclass(slots=True, eq=False)
+class _Submission:
+    """One call of `submit`."""
+
+    tasks: Sequence[NewTask]
+    origin: str | None
+    now: datetime | None
+    size: int
 
 
 class PostgresTasks:
-    """See ports.TaskPool."""
+    """See ports.TaskPool.
+
+    Calls of `submit` that come while others are stored share the next commit.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._submissions = Batcher(
+            self._submit_together,
+            self._submit_alone,
+            choose=_first_round,
+            budget=engine.call_timeout,
+            at_once=_AT_ONCE,
+            size=attrgetter("size"),
+        )
 
     async def assign(
         self, tasks: Sequence[NewTask], *, origin: str | None = None, now: datetime | None = None
@@ -58,7 +84,29 @@ class PostgresTasks:
     ) -> TaskNews:
         if not tasks:
             return TaskNews([])
-        return await self._engine.run(lambda con: assigning.submit(con, tasks, origin, now), write=True)
+        return await self._submissions(_Submission(tasks, origin, now, sum(task.size for task in tasks)))
+
+    async def _submit_alone(self, call: _Submission, budget: float) -> TaskNews:
+        (news,) = await self._submit_together([call], budget)
+        return news
+
+    async def _submit_together(self, calls: list[_Submission], budget: float) -> list[TaskNews]:
+        """One transaction for the tasks of all calls; each is told of its own."""
+        tasks = [task for call in calls for task in call.tasks]
+        origin, now = calls[0].origin, calls[0].now
+
+        async def work(connection: Connection) -> TaskNews:
+            if len(calls) > 1:
+                await connection.execute(_SQL["tasks_submit_moment"], str(int(_MOMENT * 1000)))
+            return await assigning.submit(connection, tasks, origin, now)
+
+        news = await self._engine.run(work, write=True, budget=budget)
+        all_moved = iter(news.moved)
+        answers = []
+        for call in calls:
+            moved = [next(all_moved) for _ in call.tasks]
+            answers.append(TaskNews(moved, news.processes if any(moved) else set()))
+        return answers
 
     async def exchange(
         self,
@@ -193,6 +241,22 @@ class PostgresTasks:
             return count_of(await connection.execute(_SQL["tasks_prune"], older_than, limit, wanted, now))
 
         return await self._engine.run(work, write=True)
+
+
+def _first_round(calls: Sequence[_Submission]) -> list[int]:
+    """The positions of the calls that go first: each task comes once, and no call overtakes one of the same task."""
+    round: list[int] = []
+    met: set[str] = set()
+    number = 0
+    for position, call in enumerate(calls):
+        number += len(call.tasks)
+        if round and number > _AT_ONCE:
+            break
+        ids = {task.task_id for task in call.tasks}
+        if (call.origin, call.now) == (calls[0].origin, calls[0].now) and met.isdisjoint(ids):
+            round.append(position)
+        met |= ids
+    return round
 
 
 async def _find_interested(connection: Connection, ended: workload.Ended) -> set[str]:

@@ -19,6 +19,11 @@ order by i.position
 on conflict (id) do nothing
 returning id
 
+-- name: tasks_submit_moment
+-- PostgreSQL alone. From here on the transaction waits only a moment ($1, milliseconds) for somebody who is storing a task of
+-- the same id, for whom the other calls would wait with it.
+select set_config('lock_timeout', $1::text, true)
+
 -- name: tasks_find_held
 -- What judging needs, in the order of `workload.held_task`.
 select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text

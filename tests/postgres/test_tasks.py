@@ -1,0 +1,78 @@
+"""Calls that hand out tasks at the same time: they share a commit, and neither answers nor failures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agent_messaging.exceptions import DatabaseError
+from agent_messaging.storage.postgres import assigning
+from agent_messaging.storage.postgres.store import PostgresStore
+from tests.conformance.coordination import Crew
+from tests.postgres.conftest import StoreMaker, execute
+
+_COMMITS = "select count(distinct xmin::text) as count from tasks"
+
+
+@pytest.fixture
+async def store(postgres_dsn: str, open_store: StoreMaker) -> PostgresStore:
+    """An open store."""
+    return await open_store(postgres_dsn)
+
+
+@pytest.fixture
+def crew(store: PostgresStore) -> Crew:
+    """It, with an instant from which a test counts."""
+    return Crew(store)
+
+
+async def test_calls_at_once_share_a_commit(postgres_dsn: str, crew: Crew) -> None:
+    assert await asyncio.gather(*(crew.submit(f"t{n}") for n in range(100))) == [[True]] * 100
+    (row,) = await execute(postgres_dsn, _COMMITS)
+    assert row["count"] <= 2
+    assert [*await crew.states()] == [f"t{n}" for n in reversed(range(100))]
+
+
+async def test_each_call_is_told_of_its_own_tasks(crew: Crew) -> None:
+    """Also where two bring the same task: the first stores it, whatever else they bring."""
+    await crew.submit("old")
+    wanted = [["a", "old"], ["old"], ["b", "c", "a"], ["c"], ["d"]]
+    moved = await asyncio.gather(*(crew.submit(*names) for names in wanted))
+    assert moved == [[True, False], [False], [True, True, False], [False], [True]]
+
+
+async def test_no_commit_grows_beyond_what_one_may_hold(postgres_dsn: str, crew: Crew) -> None:
+    names = [f"t{n}" for n in range(1_600)]
+    await asyncio.gather(*(crew.submit(*names[start : start + 400]) for start in range(0, 1_600, 400)))
+    (row,) = await execute(postgres_dsn, _COMMITS)
+    assert row["count"] == 2
+
+
+async def test_a_task_that_is_refused_refuses_no_other(crew: Crew) -> None:
+    wanted = [crew.task("a"), crew.task("wrong", priority=99_999), crew.task("b")]
+    answers = await asyncio.gather(*(crew.submit(task) for task in wanted), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [list, DatabaseError, list]
+    assert (await crew.states()).keys() == {"a", "b"}
+
+
+async def test_a_task_that_somebody_holds_up_holds_up_its_own_call_alone(
+    postgres_dsn: str, open_store: StoreMaker, crew: Crew
+) -> None:
+    other = await open_store(postgres_dsn)
+    stored, finish = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Any) -> None:
+        await assigning.submit(connection, [crew.task("held")], None, None)
+        stored.set()
+        await finish.wait()
+
+    holding = asyncio.create_task(other.engine.run(hold, write=True))
+    await stored.wait()
+    waiting = asyncio.create_task(crew.submit("held"))
+    assert await asyncio.gather(*(crew.submit(name) for name in "ab")) == [[True], [True]]
+    assert not waiting.done()
+    finish.set()
+    await holding
+    assert await waiting == [False]
