@@ -246,6 +246,8 @@ class PresenceConformance(StoreFixtures):
         for _ in range(3):
             await world.send()
             assert await second_store.presence.has_changed() is True
+            await world.send()
+            assert await second_store.presence.look() == ([], True)
 
     async def test_one_that_gives_no_sign_of_life_any_more_is_found_dead(
         self, store: Store, second_store: Store
@@ -255,6 +257,7 @@ class PresenceConformance(StoreFixtures):
         silent = second_store.presence.process_id
         await second_store.presence.aclose()
         await eventually(store.presence.find_dead, 30.0, until=lambda found: found == [silent])
+        assert (await store.presence.look())[0] == [silent]
         await store.processes.release([silent])
         assert await store.presence.find_dead() == []
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_messaging.models import TaskState
-from agent_messaging.storage.ports import Firing, NewSchedule, Store
+from agent_messaging.storage.ports import Dues, Firing, NewSchedule, Store
 
 from .coordination import CoordinationFixtures, Crew
 
@@ -38,6 +38,18 @@ class ScheduleConformance(CoordinationFixtures):
         due, next_in = await store.schedules.find_due(10, now=crew.at(12))
         assert ([row.name for row in due], next_in) == (["a", "b"], 48)
         assert len((await store.schedules.find_due(1, now=crew.at(12)))[0]) == 1
+
+    async def test_one_question_tells_when_each_kind_of_work_is_due(self, crew: Crew, store: Store) -> None:
+        assert await store.find_dues(crew.start) == Dues(None, None, None, None, None)
+        await store.schedules.put(self.new(crew.at(5)), now=crew.start)
+        await store.schedules.put(self.new(crew.at(9), name="later"), now=crew.start)
+        await crew.put(crew.message("m", expires_in=60.0))
+        await store.tasks.submit([crew.task("t", delay=30.0)], now=crew.start)
+        assert await store.find_dues(crew.start) == Dues(None, None, 30, 5, 60)
+        dues = await store.find_dues(crew.at(7))
+        assert dues.schedules is not None
+        assert dues.schedules <= 0
+        assert dues == Dues(None, None, 23, dues.schedules, 53)
 
     async def test_an_instant_fires_once_and_hands_its_task_out_in_the_same_step(
         self, crew: Crew, store: Store, second_store: Store

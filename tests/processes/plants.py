@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -201,14 +201,22 @@ class _Reusing(Changing):
 # --- the living and the dead ------------------------------------------------------------------------------------------
 
 
+def _find_dead_by(store: ports.Store, find_dead: Callable[[], Awaitable[list[str]]]) -> ports.Store:
+    async def look() -> tuple[list[str], bool]:
+        return await find_dead(), await store.presence.has_changed()
+
+    store.presence.find_dead = find_dead  # type: ignore[method-assign, assignment]
+    store.presence.look = look  # type: ignore[method-assign]
+    return store
+
+
 def deaf_to_death(store: ports.Store) -> ports.Store:
     """Nobody is ever found dead, so nobody's claims are taken over."""
 
     async def find_dead() -> list[str]:
         return []
 
-    store.presence.find_dead = find_dead  # type: ignore[method-assign]
-    return store
+    return _find_dead_by(store, find_dead)
 
 
 def joining(store: ports.Store) -> ports.Store:
@@ -245,8 +253,7 @@ def burying_the_living(store: ports.Store) -> ports.Store:
             if process.ended_at is None and process.process_id != store.presence.process_id
         ]
 
-    store.presence.find_dead = find_dead  # type: ignore[method-assign]
-    return store
+    return _find_dead_by(store, find_dead)
 
 
 # --- asks and sessions ------------------------------------------------------------------------------------------------

@@ -51,7 +51,9 @@ class Timekeeper(Service):
 
     async def bury(self) -> None:
         """Take over from the processes that died."""
-        dead = await self.presence.find_dead()
+        await self._take_over(await self.presence.find_dead())
+
+    async def _take_over(self, dead: list[str]) -> None:
         if dead:
             released = await self.store.processes.release(dead)
             logger.info("%d processes died; %d messages taken over from them", len(dead), released)
@@ -62,6 +64,7 @@ class Timekeeper(Service):
     async def _keep_time(self) -> None:
         attempts = self.trouble.attempts()
         blocked = Seldom()
+        has_changed = False
         self.timer.look_in(0)
         next_poll = time.monotonic() + self.presence.poll_interval
         next_look = time.monotonic() + self.presence.look_interval
@@ -77,12 +80,15 @@ class Timekeeper(Service):
             try:
                 if now >= self.timer.due_at:
                     await self._advance()
-                if now >= next_look:
-                    await self.bury()
+                if now >= min(next_look, next_poll):
+                    dead, is_changed = await self.presence.look()
+                    has_changed = has_changed or is_changed
+                    await self._take_over(dead)
                     next_look = now + self.presence.look_interval
                 if now >= next_poll:
                     next_poll = now + self.presence.poll_interval
-                    if await self.presence.has_changed():
+                    if has_changed:
+                        has_changed = False
                         self.announcer.rang()
                         await self._advance()
                     attempts.succeeded()
@@ -99,26 +105,46 @@ class Timekeeper(Service):
         return time.monotonic() + pause
 
     async def _advance(self) -> None:
+        """Ask once what is due, and let time pass for that alone."""
         self.timer.clear()
+        dues = await self.store.find_dues()
+        for due, advance in (
+            (dues.deliveries, self._advance_deliveries),
+            (dues.turns, self._end_turns),
+            (dues.tasks, self._advance_tasks),
+            (dues.schedules, self._fire_schedules),
+            (dues.queue, self._advance_queue),
+        ):
+            if due is not None and due <= 0:
+                await advance()
+            elif due is not None:
+                self.timer.look_in(due)
+        if dues.turns is not None:
+            self.timer.look_in(TURN_POLL)
+
+    async def _advance_deliveries(self) -> None:
         advanced = await self.store.deliveries.advance()
         self._look_when_due(advanced.next_in, advanced.due or advanced.released or advanced.expired_origins)
+        self.announcer.advanced(advanced)
+
+    async def _end_turns(self) -> None:
         timed_out = await self.meetings.time_out()
         self._look_when_due(timed_out.next_in, timed_out.meetings)
-        if timed_out.next_in is not None:
-            self.timer.look_in(TURN_POLL)
-        self.announcer.advanced(advanced)
-        await self._advance_work()
 
-    async def _advance_work(self) -> None:
-        """Let time pass for tasks and queues. What was assigned and has returned goes to somebody else."""
+    async def _advance_tasks(self) -> None:
+        """Let time pass for tasks. What was assigned and has returned goes to somebody else."""
         work = await self.store.tasks.advance()
         moved = work.released or work.expired or work.due
         self._look_when_due(work.next_in, moved)
         if moved:
             self.announcer.worked_by_time(work.processes)
             await self._assign_waiting()
+
+    async def _fire_schedules(self) -> None:
         if (next_in := await self.schedules.fire()) is not None:
             self.timer.look_in(next_in)
+
+    async def _advance_queue(self) -> None:
         messages = await self.store.queue.advance()
         self._look_when_due(messages.next_in, messages.released or messages.expired or messages.due)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
 from ...records import dataclass
@@ -33,6 +34,17 @@ class StoreFacts:
     schema_version: int
     durability: dict[str, str]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dues:
+    """Seconds until time changes something of each kind: nothing or less where it is due, None where none is known."""
+
+    deliveries: float | None
+    turns: float | None
+    tasks: float | None
+    schedules: float | None
+    queue: float | None
 
 
 class Store(Protocol):
@@ -81,6 +93,13 @@ class Store(Protocol):
 
         `initialize=False` only verifies the schema: `SchemaVersionError` names the command to run. Safe to call from
         many processes at once.
+        """
+        ...
+
+    async def find_dues(self, now: datetime | None = None) -> Dues:
+        """When `advance` of each noun, `time_out` of the meetings and `find_due` of the schedules have something to do.
+
+        One round trip, and a plain read.
         """
         ...
 

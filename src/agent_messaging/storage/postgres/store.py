@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import asyncpg
 from ...exceptions import ConfigurationError, NotInitializedError
 from ..batches import MAX_BYTES
 from ..checks import KEYS, RULES, examine, find_damage
-from ..ports import Capabilities, StoreFacts
+from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import errors, horizon, schema
 from .deliveries import PostgresDeliveries
@@ -37,6 +38,18 @@ from .workers import PostgresWorkers
 _SCHEMA = Queries(__package__, "schema")
 _MESSAGES = Queries(__package__, "messages")
 _CHECKS = Queries(__package__, "checks")
+_NEXT = (
+    ("deliveries", "advance_next", "next_in"),
+    ("meetings", "time_out_next", "next_in"),
+    ("tasks", "tasks_next", "next_in"),
+    ("schedules", "schedules_next", "case when is_any_due then 0 else next_in end"),
+    ("queue", "queue_next", "next_in"),
+)
+_DUES = "select " + ", ".join(  # noqa: S608 - whole blocks of our own inside
+    f"(select {seconds} from (\n{Queries(__package__, noun)[block]}\n) as one)"  # noqa: S608
+    for noun, block, seconds in _NEXT
+)
+"""When something is due, in the order of `Dues`."""
 _PAGE = 500
 _log = logging.getLogger(__name__)
 
@@ -136,6 +149,10 @@ class PostgresStore:
 
     async def _ask(self, connection: Connection, sql: str, *values: object) -> Any:
         return await bounded(connection, connection.fetchrow(sql, *values), self.engine.connect_timeout)
+
+    async def find_dues(self, now: datetime | None = None) -> Dues:
+        (row,) = await self.engine.fetch(_DUES, now)
+        return Dues(*row)
 
     async def describe(self) -> StoreFacts:
         if self._server is None:

@@ -11,7 +11,7 @@ import ctypes
 import ctypes.util
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -99,6 +99,12 @@ def to_datetime(microseconds: int) -> datetime:
 def to_datetime_or_none(microseconds: int | None) -> datetime | None:
     """The same for an instant that may be absent."""
     return None if microseconds is None else to_datetime(microseconds)
+
+
+def seconds_until(dues: Iterable[object], instant: Instant) -> float | None:
+    """Seconds until the first of these; None if there is none. What is no number is never due."""
+    first = min((due for due in dues if isinstance(due, int)), default=None)
+    return None if first is None else (first - instant.due) / 1e6
 
 
 def namespace_offset() -> int:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import apsw
 
@@ -41,6 +42,9 @@ class SQLitePresence:
         self._watching: asyncio.Task[None] | None = None
         self._doorbell: Doorbell | None = None
         self._data_version = 0
+        self._listed: list[Any] = []
+        """The processes that have not ended, and at which version of the data they were read."""
+        self._listed_at: int | None = None
         self._started = False
 
     async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
@@ -50,7 +54,7 @@ class SQLitePresence:
         self._started = True
         if not self._engine.in_memory:
             self._doorbell = Doorbell(self._find_ports, lambda rung: rung == self.process_id, on_ring)
-            self._data_version = await self._read_data_version()
+            self._data_version, self._listed_at = await self._read_data_version(), None
         await self._appear(self.process_id)
         if not self._engine.in_memory:
             self._watching = asyncio.create_task(self._watch(on_lost), name="agent-messaging-presence")
@@ -113,9 +117,22 @@ class SQLitePresence:
 
     async def has_changed(self) -> bool:
         """See the port. True also after commits of this store."""
-        if self._engine.in_memory:
-            return False
-        version = await self._read_data_version()
+        return not self._engine.in_memory and self._note(await self._read_data_version())
+
+    async def find_dead(self) -> list[str]:
+        if self._lock is None:
+            return []
+        dead, _ = await self._engine.read(partial(self._look, lock=self._lock, me=self.process_id), reader=0)
+        return dead
+
+    async def look(self) -> tuple[list[str], bool]:
+        """See the port. One job of one reader: each job wakes a thread, and the loop after it."""
+        if self._lock is None:
+            return [], await self.has_changed()
+        dead, version = await self._engine.read(partial(self._look, lock=self._lock, me=self.process_id), reader=0)
+        return dead, self._note(version)
+
+    def _note(self, version: int) -> bool:
         changed = version != self._data_version
         self._data_version = version
         return changed
@@ -129,20 +146,18 @@ class SQLitePresence:
             self._engine.guard.check()  # who only reads commits nothing, where it would be noticed
         return int(connection.pragma("data_version"))
 
-    async def find_dead(self) -> list[str]:
-        lock, me = self._lock, self.process_id
-        if lock is None:
-            return []
-
-        def find(connection: apsw.Connection) -> list[str]:
-            return [
-                # The lock alone decides: after a reboot all are free, while the names of boots may differ within one.
-                process_id
-                for process_id, lock_name, _ in fetch(connection, _SQL["presence_list"], {})
-                if process_id != me and not lock.is_alive(process_id, self._folder, lock_name)
-            ]
-
-        return await self._engine.read(find)
+    def _look(self, connection: apsw.Connection, lock: ProcessLock, me: str) -> tuple[list[str], int]:
+        """The dead, and the version of the data. The rows are read again only after a commit, the locks each time."""
+        version = self._look_at_version(connection)
+        if version != self._listed_at:
+            self._listed = fetch(connection, _SQL["presence_list"], {})
+            self._listed_at = version  # as it was before the rows were read: they may be newer, and never older
+        return [
+            # The lock alone decides: after a reboot all are free, while the names of boots may differ within one.
+            process_id
+            for process_id, lock_name, _ in self._listed
+            if process_id != me and not lock.is_alive(process_id, self._folder, lock_name)
+        ], version
 
     async def aclose(self) -> None:
         """See the port. The row stays as it is: to retire is ProcessStore's."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,11 @@ import apsw
 
 from ..batches import MAX_BYTES
 from ..checks import RULES, examine, find_damage
-from ..ports import Capabilities, StoreFacts
+from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import schema
 from .backup import Backup
-from .clock import StoreClock
+from .clock import StoreClock, seconds_until
 from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
 from .engine import Engine, fetch, fetch_damaged
@@ -37,6 +38,18 @@ from .topics import SQLiteTopics
 from .workers import SQLiteWorkers
 
 _CHECKS = Queries(__package__, "checks")
+_DUES = tuple(
+    Queries(__package__, noun)[block]
+    for noun, block in (
+        ("deliveries", "advance_next"),
+        ("meetings", "time_out_next"),
+        ("tasks", "tasks_next"),
+        ("schedules", "schedules_next"),
+        ("queue", "queue_next"),
+    )
+)
+"""When something is due, in the order of `Dues`."""
+_BEFORE_ALL = -1
 _PAGE = 500
 _SYNCHRONOUS = {0: "off", 1: "normal", 2: "full", 3: "extra"}
 
@@ -92,6 +105,16 @@ class SQLiteStore:
         except BaseException:
             await self.aclose()
             raise
+
+    async def find_dues(self, now: datetime | None = None) -> Dues:
+        instant = self.clock.now(now)
+
+        def find(connection: apsw.Connection) -> Dues:
+            # The schedules leave out what is due by :now; here it is asked for.
+            found = [fetch(connection, sql, {"now": _BEFORE_ALL}) for sql in _DUES]
+            return Dues(*(seconds_until(dues, instant) for dues in found))
+
+        return await self.engine.read(find)  # one job: each wakes a thread, and the loop after it
 
     async def describe(self) -> StoreFacts:
 
