@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import asyncpg
 import pytest
 
 from agent_messaging.ids import uuid7 as new_id
@@ -287,6 +288,28 @@ async def test_an_ask_that_ends_while_its_message_returns_takes_it_along(sides: 
         assert await first.state(ask) == expected
         states[expected] += 1
     assert len(states) == 2
+
+
+async def test_a_second_try_keeps_its_locks_until_it_has_stored(postgres_dsn: str, sides: Sides) -> None:
+    """The first try, which is one statement, is ended by an administrator; the second takes several."""
+    (world,) = await sides(1)
+    await world.say()
+    holder, other = await asyncpg.connect(postgres_dsn), await asyncpg.connect(postgres_dsn)
+    waiters = f"select pid from ({WAITS_FOR_LOCK.replace('select 1', 'select pid')}) w"
+    try:
+        await holder.execute("begin")
+        await holder.fetch("select from agents where id = $1::text::uuid for update", world.alice)
+        call = asyncio.create_task(world.say())
+        ended = await eventually(lambda: other.fetchval(waiters), until=lambda pid: pid is not None)
+        await other.fetchval("select pg_terminate_backend($1)", ended)
+        await eventually(lambda: other.fetchval(waiters), until=lambda pid: pid not in (None, ended))
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await other.fetch("select from sessions where ended_at is null for no key update nowait")
+        await holder.execute("commit")
+        await call
+    finally:
+        await holder.close()
+        await other.close()
 
 
 async def test_calls_that_concern_the_same_sessions_never_wait_in_a_ring(postgres_dsn: str, sides: Sides) -> None:

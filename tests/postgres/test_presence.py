@@ -138,6 +138,22 @@ async def test_a_killed_process_is_dead_before_its_lease(postgres_dsn: str, open
     assert observer.presence.look_interval == slow
 
 
+async def test_a_look_whose_answer_is_read_late_is_no_longer_absence(postgres_dsn: str, watch: Watch) -> None:
+    """Both looks came within a moment; only the loop of who looks stood still before it read the second answer."""
+    one = await watch(postgres_dsn)
+    await execute(
+        postgres_dsn,
+        "insert into processes (id, host, pid, backend_pid, backend_start, lease_until, started_at)"
+        f" values ('{_SLOW}', 'h', 1, 1, now(), now() + interval '1 hour', now())",
+    )
+    assert await one.store.presence.find_dead() == []
+    look = asyncio.create_task(one.store.presence.find_dead())
+    await asyncio.sleep(0)
+    time.sleep(presence._EARLY_SIGN + 0.1)  # as a handler that blocks, or a process that is stopped
+    assert await look == []
+    await eventually(one.store.presence.find_dead, until=lambda dead: dead == [_SLOW])
+
+
 async def test_a_lease_that_is_over_is_death(postgres_dsn: str, watch: Watch) -> None:
     one = await watch(postgres_dsn)
     await execute(
@@ -169,7 +185,7 @@ async def test_after_an_outage_nobody_is_missed_who_is_still_on_the_way_back(
     own_server: OwnServer, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose own connection is new looks at leases alone: the others may come back later than itself."""
-    monkeypatch.setattr(presence, "_EARLY_SIGN", 0.0)
+    monkeypatch.setattr(presence, "_EARLY_SIGN", float("-inf"))  # one look is enough
     one = await watch(own_server.dsn)
     await execute(
         own_server.dsn,

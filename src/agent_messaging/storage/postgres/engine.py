@@ -241,7 +241,8 @@ class Engine:
             fn: Does the work. Called anew in each try; must change nothing but what its statements change.
             write: False for plain reads, which are repeated after a lost connection. True wraps it in a transaction,
                 which is repeated if it surely did not commit.
-            single: `fn` is one statement: it is its own transaction, two round trips less.
+            single: `fn` is one statement when it is called first: that is its own transaction, two round trips less. A
+                later try gets a transaction, as it may look first what became of those before it.
             repeatable: The write has the same effect and answer when repeated, so it is repeated even if it may have
                 committed.
             budget: None is `call_timeout`. A longer one is told to the server too; it is for the work, and not for
@@ -258,10 +259,11 @@ class Engine:
         pause = _FIRST_PAUSE
         doubtful = False
         """A try may have been committed. The failures of later tries say nothing about that."""
+        is_first = True
         while True:
             attempt = _Attempt(
                 write=write,
-                single=single,
+                single=single and is_first,
                 budget=budget if budget > self.call_timeout else None,
                 set_up=self._set_up_transaction if self.pooling is Pooling.TRANSACTION else None,
             )
@@ -278,6 +280,7 @@ class Engine:
                     errors.reraise(error, self.location, doubtful=doubtful)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, _LONGEST_PAUSE)
+            is_first = False
 
     async def fetch(self, sql: str, *values: object, budget: float | None = None) -> list[Any]:
         """Run one statement that only reads; returns its rows."""

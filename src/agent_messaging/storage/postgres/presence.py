@@ -132,6 +132,9 @@ class PostgresPresence:
         return True  # the server keeps no cheap sign of this; the polls are rare instead
 
     async def find_dead(self) -> list[str]:
+        # The server looks at some instant between these two. An absence counts from the later one of its first look to
+        # the earlier one of its last, because this loop, or the whole process, may stand still in between.
+        asked_at = time.monotonic()
         rows = await self._engine.fetch(_SQL["presence_dead"])
         now = time.monotonic()
         # After an outage others may still be on their way back, as this process was: nobody is missed meanwhile.
@@ -149,7 +152,7 @@ class PostgresPresence:
                 if known != backend:
                     since = now
                 absences[process_id] = (backend, since)
-                if now - since >= _EARLY_SIGN:
+                if asked_at - since >= _EARLY_SIGN:
                     dead.append(process_id)
         self._absences = absences
         self.look_interval = _LOOK_CLOSELY if absences else _LOOK
