@@ -7,6 +7,7 @@ reports it as never retrieved. So every error here is taken at once. A caller th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,6 +24,28 @@ def take_error(future: asyncio.Future[Any]) -> None:
     """Take the error of a future; for `add_done_callback`."""
     if not future.cancelled():
         future.exception()
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[Any]], timeout: float) -> set[asyncio.Task[Any]]:
+    """Cancel tasks that call functions of the user's, and wait so many seconds for their ends.
+
+    A function may ignore its cancellation, and `asyncio.run` would wait for its task, for ever. Such a task is
+    cancelled once more, and the loop ends without it; as long as the loop goes on, so does the task.
+
+    Returns:
+        These tasks. What becomes of them is no longer reported by the loop.
+    """
+    tasks = set(tasks)
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return tasks
+    _, stuck = await asyncio.wait(tasks, timeout=timeout)
+    for task in stuck:
+        task.cancel()
+        asyncio._unregister_task(task)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return stuck
 
 
 async def outlive(task: asyncio.Future[T]) -> T:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from .exceptions import AgentMessagingError, DatabaseError, NotInitializedError, OutcomeUnknownError, copy_error
-from .futures import fail
+from .futures import cancel_all, fail
 
 logger = logging.getLogger("agent_messaging")
 
@@ -79,15 +79,24 @@ class SingleFlight:
         while self._task is not None:
             await asyncio.wait({self._task})
 
-    async def aclose(self, timeout: float = 0.0) -> None:
-        """Take no more requests, let the run in flight end for so many seconds, and cancel it then. Idempotent."""
+    async def aclose(self, timeout: float = 0.0, *, patience: float | None = None) -> None:
+        """Take no more requests, let the run in flight end for so many seconds, and cancel it then. Idempotent.
+
+        Args:
+            timeout: These seconds.
+            patience: Seconds that the cancelled run has to end, for one that calls functions of the user's, which may
+                ignore it; see `cancel_all`. None waits for its end.
+        """
         self.is_closed = True
         self._is_requested = False
         if self._task is not None and timeout > 0:
             await asyncio.wait({self._task}, timeout=timeout)
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            if patience is None:
+                self._task.cancel()
+                await asyncio.wait({self._task})
+            else:
+                await cancel_all([self._task], patience)
             self._end()  # a task that is cancelled before its first step runs nothing of its own
 
     async def _run(self) -> None:

@@ -14,6 +14,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from agent_messaging import (
@@ -71,33 +72,37 @@ async def block(*_: Any) -> None:
 
 
 async def begin(sdk: AgentMessaging[Any], work: str) -> None:
-    """Have a handler at work; return when it may have begun."""
+    """Have a handler at work; return when it may have begun. "ignored-event" is an event whose handler never ends."""
+    work, handler = (work.removeprefix("ignored-"), ignore) if work.startswith("ignored-") else (work, hang)
     await sdk.register_organization("acme", "Acme")
     for name in ("alice", "bob"):
         await sdk.register_agent(name, "acme", name.title())
     by_name = {"coroutine": hang_on_the_loop, "blocking": block}
-    handler = by_name.get(work, hang)
+    handler = by_name.get(work, handler)
     if work in ("note", *by_name):
         sdk.register_handler("bob")(handler)
         await sdk.one_way.send("alice", "bob", "hi")
     elif work == "notification":
-        register_message_notification_handler(agent="bob")(hang)
+        register_message_notification_handler(agent="bob")(handler)
         await sdk.conversation.send_no_wait("alice", "bob", "hi")
+    elif work == "task":
+        sdk.register_task_handler("worker", capabilities=["work"])(handler)
+        await sdk.tasks.delegate("work", {}, required_capabilities=["work"])
     elif work == "ask":
-        sdk.register_handler("bob")(hang)
+        sdk.register_handler("bob")(handler)
         asking = asyncio.create_task(sdk.conversation.send_and_wait("alice", "bob", "hi", timeout=60))
         asking.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.sleep(0)
     else:
-        await begin_meeting(sdk, work)
+        await begin_meeting(sdk, work, handler)
 
 
-async def begin_meeting(sdk: AgentMessaging[Any], work: str) -> None:
+async def begin_meeting(sdk: AgentMessaging[Any], work: str, handler: Callable[..., Any]) -> None:
     if work == "event":
-        sdk.register_event_handler(MeetingEventType.MEETING_STARTED)(hang)
+        sdk.register_event_handler(MeetingEventType.MEETING_STARTED)(handler)
     if work == "turn":
-        sdk.register_meeting_handler("bob")(hang)
-    chosen: dict[str, Any] = {"speaker_selection": hang} if work == "selection" else {}
+        sdk.register_meeting_handler("bob")(handler)
+    chosen: dict[str, Any] = {"speaker_selection": handler} if work == "selection" else {}
     meeting_id = await sdk.meeting.create_meeting("alice", ["bob"], **chosen)
     await sdk.meeting.attend_meeting("bob", meeting_id)
     await sdk.meeting.start_meeting("alice", meeting_id)

@@ -33,6 +33,17 @@ class Order(BaseModel):
     number: int
 
 
+class Iterated:
+    """An awaitable of a plain iterator, which takes no error: of a future that nobody ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.never = loop.create_future()
+
+    def __await__(self) -> Any:
+        self.never._asyncio_future_blocking = True
+        return iter([self.never])
+
+
 def raise_mute() -> None:
     raise Mute
 
@@ -178,6 +189,15 @@ async def test_a_plain_function_that_returns_a_coroutine_has_it_awaited(sdk: Sdk
     sdk.register_handler("bob")(lambda message, context: work(message))
     await sdk.receipts.wait(await sdk.one_way.send("alice", "bob", "hi"), timeout=SOON)
     assert handled == ["hi"]
+
+
+async def test_an_awaitable_that_takes_no_errors_is_timed_out_like_any_other(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk(handler_timeout=0.1, max_attempts=1)
+    await sdk.add_people("alice", "bob")
+    loop = asyncio.get_running_loop()
+    sdk.register_handler("bob")(lambda message, context: Iterated(loop))
+    [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", "hi"))
+    assert receipt.reasons[0].startswith("HandlerTimeoutError")
 
 
 async def test_a_bad_payload_sent_by_a_handler_does_not_condemn_the_message_it_handles(sdk: Sdk) -> None:

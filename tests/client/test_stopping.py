@@ -183,6 +183,18 @@ async def test_a_handler_that_ignores_its_cancellation_keeps_no_program(make_sdk
 
 
 @pytest.mark.sampled(2)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("work", ["task", "notification", "event", "selection"])
+async def test_no_function_that_ignores_its_cancellation_keeps_a_program(url: str, work: str) -> None:
+    async with program(url, f"ignored-{work}", "until:0.2") as running:
+        await running.until("BEGUN")
+        running.send(signal.SIGTERM)
+        ended = await running.end()
+    assert_left(ended)
+    assert ended.errors == ""
+
+
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_second_signal_ends_the_draining(make_sdk: MakeSdk, url: str, way: str) -> None:
     sdk, id = await leave_a_message(make_sdk)

@@ -107,12 +107,11 @@ def enter(run: Run) -> None:
 def calling() -> Iterator[None]:
     """Within, the calling task, and what it starts, is in a call of a handler that works on no delivery."""
     call = Call()
-    token = _current.set(call)
+    _current.set(call)
     try:
         yield
     finally:
-        call.has_ended = True
-        _current.reset(token)
+        call.has_ended = True  # so that it is outside again; a task that is closed after its loop is in no context here
 
 
 def current_run(stations: Stations) -> Run | None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from ..bodies import open_or_mark
 from ..exceptions import StorageCorruptError
-from ..futures import take_error
+from ..futures import cancel_all, take_error
 from ..handlers.events import EventSubscription, MeetingEventHandler
 from ..handlers.threads import DaemonThreads
 from ..models import EventData, MeetingEvent, MeetingEventType
@@ -94,6 +94,8 @@ class Events(Service):
         self._reading = SingleFlight(self._read, "reading events")
         self._queues: dict[EventSubscription, Pending] = {}
         self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+        """Those of handlers, each of which its worker waits for."""
         self._dropped = Seldom()
         self._is_closed = False
 
@@ -196,7 +198,9 @@ class Events(Service):
             try:
                 async with asyncio.timeout(self.timeout):
                     call = self.background.start(self._call(subscription, event), "agent-messaging-event")
+                    self._calls.add(call)
                     call.add_done_callback(take_error)
+                    call.add_done_callback(self._calls.discard)
                     await call
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancellation(error):
@@ -231,11 +235,7 @@ class Events(Service):
         self._is_closed = True
         await self._reading.aclose()
         await self._positioning.aclose()
-        tasks = set(self._workers.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
+        await cancel_all({*self._workers.values(), *self._calls}, 1.0)
 
 
 def _size(row: EventRow) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..bodies import open_as
 from ..exceptions import PayloadError, StorageCorruptError
+from ..futures import cancel_all
 from ..handlers.running import UnreadableError, run_handler
 from ..handlers.tasks import TaskContext, TaskHandler
 from ..handlers.threads import DaemonThreads
@@ -100,15 +101,12 @@ class Labour:
 
     async def stop(self, timeout: float) -> None:
         """Cancel all runs, and wait so many seconds for their ends."""
-        for run in self.running:
-            run.cancel()
         if self.running:
-            _, stuck = await asyncio.wait([*self.running], timeout=timeout)
+            stuck = await cancel_all(self.running, timeout)
             self.threads.abandon()
             for run in stuck:
                 logger.warning("the handler of %s does not end; its task goes back all the same", run.get_name())
                 self.running[run].is_moot = True
-                run.cancel()
         await self._reporting.aclose()
 
     # --- one run ------------------------------------------------------------------------------------------------------

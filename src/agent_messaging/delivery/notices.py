@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..config import MessagingConfig
+from ..futures import cancel_all
 from ..handlers.registry import Handlers
 from ..handlers.running import is_passed_over, make_context, open_for, run_handler
 from ..handlers.threads import DaemonThreads
@@ -127,10 +128,7 @@ class Notices(Service):
         self.threads.abandon()
         self.threads.close()
         await self._looking.aclose()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=1.0)
+        await cancel_all(self._tasks, 1.0)
 
     async def _take(self) -> None:
         messages = await self.sessions.take_notices(self.serving.served_here(Kind.NOTIFICATION), AT_ONCE)

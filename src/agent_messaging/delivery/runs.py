@@ -7,12 +7,11 @@ import logging
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from ..bodies import open_body
 from ..config import MessagingConfig
 from ..exceptions import HandlerError, HandlerTimeoutError, PayloadError
-from ..futures import take_error
+from ..futures import cancel_all, take_error
 from ..handlers.registry import Handler
 from ..handlers.running import UnreadableError, is_passed_over, make_context, open_for, run_handler
 from ..handlers.threads import DaemonThreads
@@ -168,11 +167,9 @@ class Runs(Service):
     async def stop(self) -> None:
         """Cancel all runs. A run that does not end by that is let go, and its delivery goes back all the same."""
         runs = {run.task: run for run in self.claims.running if run.task is not None}
-        for task in runs:
-            task.cancel()
         if not runs:
             return
-        _, stuck = await asyncio.wait([*runs], timeout=GIVE_UP_AFTER_CANCEL)
+        stuck = await cancel_all(runs, GIVE_UP_AFTER_CANCEL)
         self.threads.abandon()
         for task in stuck:
             run = runs[task]
@@ -180,8 +177,6 @@ class Runs(Service):
             if not run.is_moot:
                 self.claims.end(self.given_up(run), run.delivery)
             run.is_moot = True  # what it still says settles nothing
-            task.cancel()
-            _disown(task)
 
     # --- one run ------------------------------------------------------------------------------------------------------
 
@@ -416,12 +411,3 @@ def _is_sent(run: Run, result: object) -> bool:
 def _is_over(run: Run, error: BaseException) -> bool:
     """Whether a run was cut off whose end is settled: it was cancelled, or its loop has ended without it."""
     return run.is_moot and (is_cancellation(error) or isinstance(error, GeneratorExit))
-
-
-def _disown(task: asyncio.Task[Any]) -> None:
-    """Let the loop end without a task that ignores its cancellation: `asyncio.run` would wait for it, for ever.
-
-    The task goes on while the loop does. Its end with the loop has been told by then.
-    """
-    asyncio._unregister_task(task)
-    task._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -228,14 +228,20 @@ async def _await_until(result: Awaitable[object], deadline: float, timeout: floa
 
 @coroutine
 def _go_on(steps: Any, waits_for: object) -> Generator[object, None, object]:
-    """Await the rest of an awaitable that has taken its first step, and waits for this."""
+    """Await the rest of an awaitable that has taken its first step, and waits for this, as `yield from` does.
+
+    A plain iterator has nothing to take an error, or its end: it is left where it is.
+    """
     while True:
         try:
             yield waits_for
         except GeneratorExit:
-            steps.close()
+            if hasattr(steps, "close"):
+                steps.close()
             raise
         except BaseException as error:
+            if not hasattr(steps, "throw"):
+                raise
             try:
                 waits_for = steps.throw(error)
             except StopIteration as end:

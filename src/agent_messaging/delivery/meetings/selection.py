@@ -22,6 +22,8 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 SO_FAR = 1_000
 """The functions are shown at most so many messages, the newest."""
+PATIENCE = 1.0
+"""Seconds that a function which is cancelled has to end."""
 
 Selector = Callable[[Record], str | Awaitable[str | None] | None]
 """It names the next speaker, given the meeting so far; None ends the meeting."""
@@ -87,8 +89,7 @@ class Selection:
     async def aclose(self) -> None:
         """Choose no more."""
         self._is_closed = True
-        for selecting in list(self._selecting.values()):
-            await selecting.aclose()
+        await asyncio.gather(*(selecting.aclose(patience=PATIENCE) for selecting in self._selecting.values()))
 
     async def take_chairs(self) -> None:
         """Sit for the hosts, so that this process is woken when a speaker is to be chosen."""
