@@ -126,9 +126,18 @@ ONE_SIDED = {
 # --- the loader -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_literal_goes_over_a_line(backend: str) -> None:
+    """Indentation is taken off, and lines that begin with two hyphens; in a literal both would be contents."""
+    lines = [
+        line for path in (STORAGE / backend / "sql").glob("*.sql") for line in path.read_text("utf-8").splitlines()
+    ]
+    assert [line for line in lines if line.partition("--")[0].count("'") % 2] == []
+
+
 def test_a_file_is_split_at_its_names() -> None:
     text = "-- About this file.\n\n-- name: first\nselect 1\n\n-- name: second_2  \n-- Why.\nselect 2,\n  3\n"
-    assert parse(text) == {"first": "select 1", "second_2": "-- Why.\nselect 2,\n  3"}
+    assert parse(text) == {"first": "select 1", "second_2": "select 2,\n3"}
 
 
 def test_a_name_inside_a_line_begins_no_block() -> None:

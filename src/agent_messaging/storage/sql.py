@@ -38,5 +38,14 @@ def parse(text: str) -> dict[str, str]:
             raise ValueError(f"the block {name!r} occurs twice")
         if not body.strip():
             raise ValueError(f"the block {name!r} is empty")
-        blocks[name] = body.strip()
+        blocks[name] = _bare(body)
     return blocks
+
+
+def _bare(body: str) -> str:
+    """Drop comments that have lines of their own, and indentation.
+
+    SQLite's driver hashes and compares a statement's whole text each time to find it prepared: 1 µs for 1,200 bytes.
+    """
+    lines = (line.strip() for line in body.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))
