@@ -44,6 +44,8 @@ create table asks (
   )
 ) with (fillfactor = 80);
 
+-- Where an ask is found by its seq, its state is compared as `state || ''`: these indices, which are small when a plan is made,
+-- are otherwise walked through all asks that are open to find it.
 create unique index asks_open on asks (asker_id, responder_id, session_id) where state = 'open';
 create index asks_taken on asks (asker_id, responder_id, seq) where state = 'open' and taken_within = 0;
 create index asks_deadline on asks (deadline_at) where state = 'open';
@@ -146,7 +148,7 @@ begin
   ),
   replied as (
     update asks a set state = 'replied', answer_seq = f.seq, ended_at = f.now
-    from fresh f where a.seq = f.to_seq and a.state = 'open'
+    from fresh f where a.seq = f.to_seq and a.state || '' = 'open'
     returning a.seq
   ),
   new_messages as (
@@ -186,7 +188,7 @@ begin
   ),
   failed as (
     update asks a set state = 'failed', reason = i.reason, ended_at = at
-    from input i where a.seq = i.seq and a.state = 'open'
+    from input i where a.seq = i.seq and a.state || '' = 'open'
     returning a.seq
   )
   select m.id::text as ask_id, a.origin::text
@@ -459,7 +461,7 @@ begin
   ),
   replied as (
     update asks a set state = 'replied', answer_seq = i.seq, ended_at = i.now
-    from input i where a.seq = i.answered and a.state = 'open'
+    from input i where a.seq = i.answered and a.state || '' = 'open'
     returning a.seq
   ),
   settled as (
@@ -534,7 +536,7 @@ begin
             select a.seq, a.within, a.asker_id, a.responder_id from messages q join asks a on a.seq = q.seq
             where q.id = i.within_id and a.state = 'open'
             union
-            select a.seq, a.within, a.asker_id, a.responder_id from chain c join asks a on a.seq = c.within and a.state = 'open'
+            select a.seq, a.within, a.asker_id, a.responder_id from chain c join asks a on a.seq = c.within and a.state || '' = 'open'
           )
           select from chain c where c.asker_id = i.from_id and c.responder_id = i.to_id
         )

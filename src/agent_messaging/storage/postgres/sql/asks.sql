@@ -64,7 +64,7 @@ input as materialized (
 answerable as materialized (
   select i.position, a.seq
   from input i
-  join asks a on a.seq = i.other_seq and a.state = 'open'
+  join asks a on a.seq = i.other_seq and a.state || '' = 'open'
   join deliveries d on d.seq = a.seq
   where i.answers = 'required' or i.answers = 'if_taken' and a.taken_within = 0
   order by a.seq
@@ -95,7 +95,7 @@ select i.position::integer, i.session_id::text,
       select a.seq, a.within, a.asker_id, a.responder_id from messages q join asks a on a.seq = q.seq
       where q.id = i.within_id and a.state = 'open'
       union
-      select a.seq, a.within, a.asker_id, a.responder_id from chain c join asks a on a.seq = c.within and a.state = 'open'
+      select a.seq, a.within, a.asker_id, a.responder_id from chain c join asks a on a.seq = c.within and a.state || '' = 'open'
     )
     select c.seq from chain c where c.asker_id = i.sender_id and c.responder_id = i.recipient_id limit 1
   ) end as chained,
@@ -196,7 +196,7 @@ with late as materialized (
   order by a.deadline_at limit $2::integer
   for update of d skip locked
 )
-update asks a set state = 'timed_out', ended_at = l.now from late l where a.seq = l.seq and a.state = 'open'
+update asks a set state = 'timed_out', ended_at = l.now from late l where a.seq = l.seq and a.state || '' = 'open'
 returning a.seq, a.origin::text
 
 -- name: asks_find_workers
@@ -217,7 +217,7 @@ with held as materialized (
 ),
 ended as (
   update asks a set state = 'cancelled', ended_at = coalesce($2::timestamptz, store_now())
-  from held h where a.seq = h.seq and a.state = 'open'
+  from held h where a.seq = h.seq and a.state || '' = 'open'
   returning a.seq
 )
 select h.seq, h.seq in (select e.seq from ended e) as is_ended from held h

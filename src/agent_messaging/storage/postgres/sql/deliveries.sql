@@ -218,7 +218,7 @@ with chosen as materialized (
   for update of d
 ),
 cancelled as (
-  update asks a set state = 'cancelled', ended_at = store_now() from chosen c where a.seq = c.seq and a.state = 'open'
+  update asks a set state = 'cancelled', ended_at = store_now() from chosen c where a.seq = c.seq and a.state || '' = 'open'
 )
 update deliveries d set state = 'withdrawn', settled_at = store_now() from chosen c where d.seq = c.seq
 returning c.id::text as message_id

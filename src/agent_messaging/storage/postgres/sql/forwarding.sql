@@ -11,9 +11,9 @@ select a.seq, a.asker_id::text, a.responder_id::text, a.state, a.within, d.state
   o.seq as asked_seq, (select q.id::text from messages q where q.seq = o.seq) as asked_id,
   (
     with recursive chain as (
-      select c.seq, c.within, c.asker_id, c.responder_id from asks c where c.seq = a.within and c.state = 'open'
+      select c.seq, c.within, c.asker_id, c.responder_id from asks c where c.seq = a.within and c.state || '' = 'open'
       union
-      select c.seq, c.within, c.asker_id, c.responder_id from chain x join asks c on c.seq = x.within and c.state = 'open'
+      select c.seq, c.within, c.asker_id, c.responder_id from chain x join asks c on c.seq = x.within and c.state || '' = 'open'
     )
     select x.seq from chain x where x.asker_id = a.asker_id and x.responder_id = $2::text::uuid limit 1
   ) as chained,

@@ -14,7 +14,7 @@ from unnest($1::text[]::uuid[], $2::bigint[], $3::integer[]) with ordinality as 
 join streams s on s.ask_id = i.ask_id
 join deliveries d on d.seq = i.seq and d.state = 'claimed' and d.token = i.token
 join messages m on m.seq = d.seq and m.id = s.ask_id
-join asks a on a.seq = d.seq and a.state = 'open'
+join asks a on a.seq = d.seq and a.state || '' = 'open'
 
 -- name: parts_replace
 delete from parts where ask_id = any ($1::text[]::uuid[])

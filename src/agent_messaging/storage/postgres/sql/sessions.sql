@@ -258,7 +258,7 @@ with chosen as materialized (
 ),
 asked as (
   update asks a set taken_within = coalesce((select w.seq from messages w where w.id = $3::text::uuid), 0)
-  from chosen c where a.seq = c.seq and c.state = 'queued' and a.state = 'open'
+  from chosen c where a.seq = c.seq and c.state = 'queued' and a.state || '' = 'open'
 )
 update deliveries d set
   read_at = c.now,
@@ -277,7 +277,7 @@ for update of d
 -- name: return_messages
 -- Settled in the instant in which it was read it was taken from the queue. Whoever has answered an ask has read it.
 with returned as (
-  update asks a set taken_within = null where a.seq = any($1::bigint[]) and a.state = 'open'
+  update asks a set taken_within = null where a.seq = any($1::bigint[]) and a.state || '' = 'open'
 )
 update deliveries d set
   read_at = null,
@@ -453,7 +453,7 @@ with taken as (
 ),
 asked as (
   update asks a set taken_within = coalesce((select w.seq from messages w where w.id = $3::text::uuid), 0)
-  from taken d where a.seq = d.seq and a.state = 'open'
+  from taken d where a.seq = d.seq and a.state || '' = 'open'
 )
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
