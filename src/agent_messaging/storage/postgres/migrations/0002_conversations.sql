@@ -118,28 +118,26 @@ alter table services add column slots integer not null default 1;
 
 -- Acts of several statements, as functions of the server; see the end of the migration before.
 
--- Stores answers to these deliveries, and ends what they answer. Messages and deliveries in one statement. The deliveries that
+-- Stores the answers of the runs at these positions, and ends what they answer. Messages and deliveries in one statement. The deliveries that
 -- they answer are locked, by `exchange`. A settlement that did not move one now is a repeat: it stores nothing and is only
 -- answered again.
 create function answer(
-  ids uuid[], seqs bigint[], contents text[], checksums bigint[], moved boolean[], owner_id uuid, at timestamptz
+  positions integer[], moved boolean[], hows text[], ids uuid[], seqs bigint[], contents text[], checksums bigint[],
+  owner_id uuid, at timestamptz
 ) returns table (ask_id text, origin text, waiter text) language plpgsql as $$
 #variable_conflict use_column
+declare
+  ended integer;
 begin
   return query
-  with moment as materialized (
-    select at as now
-  ),
-  input as materialized (
-    select i.id, i.seq as to_seq, i.content, i.checksum, d.recipient_id as sender_id, d.sender_id as recipient_id,
-      d.max_attempts, d.thread, q.session_id, k.seq as known_seq, i.moves, m.now, i.position
-    from unnest(ids, seqs, contents, checksums, moved)
-      with ordinality as i (id, seq, content, checksum, moves, position)
-    join deliveries d on d.seq = i.seq
-    join messages q on q.seq = i.seq
-    left join messages k on k.id = i.id
-    cross join moment m
-    where d.kind = 'conversation'
+  with input as materialized (
+    select ids[i.p] as id, d.seq as to_seq, i.p, d.recipient_id as sender_id, d.sender_id as recipient_id,
+      d.max_attempts, d.thread, q.id as ask_id, q.session_id, k.seq as known_seq, i.moves, i.position
+    from unnest(positions, moved) with ordinality as i (p, moves, position)
+    join deliveries d on d.seq = seqs[i.p]
+    join messages q on q.seq = seqs[i.p]
+    left join messages k on k.id = ids[i.p]
+    where hows[i.p] = 'done' and ids[i.p] is not null
   ),
   fresh as materialized (
     select i.*, nextval('messages_seq_seq') as seq from (
@@ -147,34 +145,41 @@ begin
     ) i
   ),
   replied as (
-    update asks a set state = 'replied', answer_seq = f.seq, ended_at = f.now
+    update asks a set state = 'replied', answer_seq = f.seq, ended_at = at
     from fresh f where a.seq = f.to_seq and a.state || '' = 'open'
     returning a.seq
   ),
   new_messages as (
     insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, checksum, created_at)
-    select seq, id, 'conversation', sender_id, recipient_id, session_id, content, checksum, now from fresh order by position
+    select seq, id, 'conversation', sender_id, recipient_id, session_id, contents[p], checksums[p], at
+    from fresh order by position
   ),
   new_deliveries as (
     insert into deliveries (
       seq, recipient_id, kind, sender_id, thread, state, max_attempts, origin, queued_at, settled_at, read_at
     )
-    select seq, recipient_id, 'conversation', sender_id, thread, 'done', max_attempts, owner_id, now, now,
-      case when to_seq in (select r.seq from replied r) then now end
+    select seq, recipient_id, 'conversation', sender_id, thread, 'done', max_attempts, owner_id, at, at,
+      case when to_seq in (select r.seq from replied r) then at end
     from fresh order by position
   )
-  select q.id::text as ask_id, a.origin::text, null as waiter
+  select i.ask_id::text, a.origin::text, null
   from input i
   join asks a on a.seq = i.to_seq
-  join messages q on q.seq = i.to_seq
-  where i.to_seq in (select r.seq from replied r) or a.answer_seq = i.known_seq
-  union all
-  select null, null, w.process_id::text
-  from input i
-  join waits w on w.recipient_id = i.recipient_id and w.sender_id = i.sender_id and (w.thread is null or w.thread = i.thread)
-  left join processes p on p.id = w.process_id
-  where (i.to_seq in (select r.seq from replied r)) is false
-    and not w.is_ended and (w.until_at is null or w.until_at > i.now) and p.ended_at is null;
+  where i.to_seq in (select r.seq from replied r) or a.answer_seq = i.known_seq;
+
+  -- Nearly always each has ended an ask, and then nobody waits for one of them.
+  get diagnostics ended = row_count;
+  if ended < cardinality(positions) then
+    return query
+    select null, null, w.process_id::text
+    from unnest(positions) as i (p)
+    join deliveries d on d.seq = seqs[i.p]
+    join live_waits w on w.recipient_id = d.sender_id and w.sender_id = d.recipient_id
+      and (w.thread is null or w.thread = d.thread) and (w.until_at is null or w.until_at > at)
+    where hows[i.p] = 'done' and ids[i.p] is not null and not exists (
+      select from asks a join messages k on k.seq = a.answer_seq where a.seq = d.seq and k.id = ids[i.p]
+    );
+  end if;
 end $$;
 
 -- Ends the open asks of deliveries that are dead; a repeat of the call that made them so is answered again.
@@ -237,10 +242,10 @@ declare
   talks integer[];
   moved boolean[];
   chosen integer[];
-  others text[];
+  has_answers boolean := cardinality(array_remove(answer_ids, null)) > 0;
 begin
   -- Before the deliveries are settled and before any seq is drawn; see append_open_sessions.
-  if cardinality(array_remove(answer_ids, null)) > 0 then
+  if has_answers then
     perform s.id from sessions s
     where s.id in (
       select m.session_id
@@ -254,19 +259,14 @@ begin
   -- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
   -- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
   -- `done` leaves none: so a delivery that was given back, and was done in another way then, was not done by this claim.
-  with moment as materialized (
-    select at as now
-  ),
-  input as materialized (
-    select * from unnest(seqs, tokens, hows, delays, reasons, events, answer_ids)
-      with ordinality as i (seq, token, how, delay, reason, event, answer_id, position)
-  ),
-  locked as materialized (
+  with locked as materialized (
     -- An agent that answers an ask has read it.
-    select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position, m.now,
+    select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position,
       i.how = 'done' and i.answer_id is not null and d.ask_timeout is not null as reads,
       case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
-    from input i join deliveries d on d.seq = i.seq and d.token = i.token, moment m
+    from unnest(seqs, tokens, hows, delays, reasons, events, answer_ids)
+      with ordinality as i (seq, token, how, delay, reason, event, answer_id, position)
+    join deliveries d on d.seq = i.seq and d.token = i.token
     order by d.seq
     for update of d
   ),
@@ -275,12 +275,12 @@ begin
       state = case l.how when 'done' then 'done' when 'dead' then 'dead' else 'queued' end,
       attempt = greatest(d.attempt, 1) - (l.how = 'returned')::integer,
       suspect = false,
-      run_at = case when l.how = 'retry' and l.delay > 0 then l.now + make_interval(secs => l.delay) end,
-      queued_at = case when l.how in ('retry', 'returned') then l.now + make_interval(secs => l.delay) else d.queued_at end,
+      run_at = case when l.how = 'retry' and l.delay > 0 then at + make_interval(secs => l.delay) end,
+      queued_at = case when l.how in ('retry', 'returned') then at + make_interval(secs => l.delay) else d.queued_at end,
       claim_until = null,
-      settled_at = case when l.how in ('done', 'dead') then l.now end,
-      read_at = case when l.reads then coalesce(d.read_at, l.now) else d.read_at end,
-      log = case when l.how = 'done' then d.log else logged(d, l.now, l.event, l.reason) end
+      settled_at = case when l.how in ('done', 'dead') then at end,
+      read_at = case when l.reads then coalesce(d.read_at, at) else d.read_at end,
+      log = case when l.how = 'done' then d.log else logged(d, at, l.event, l.reason) end
     from locked l
     where d.seq = l.seq and l.state = 'claimed'
   )
@@ -295,35 +295,28 @@ begin
       else l.how = 'done' and l.state = 'done' end;
 
   if talks is not null then
-    chosen := array(select n::integer from unnest(talks) with ordinality as t (p, n) where hows[p] = 'dead');
-    if cardinality(chosen) > 0 then
+    if 'dead' = any(hows) then
+      chosen := array(select n::integer from unnest(talks) with ordinality as t (p, n) where hows[p] = 'dead');
       select array_agg(e.ask_id), array_agg('failed'::text), array_agg(e.origin) into ask_ids, ask_states, ask_origins
       from fail_asks(
         array(select seqs[talks[n]] from unnest(chosen) n), array(select reasons[talks[n]] from unnest(chosen) n),
         array(select moved[n] from unnest(chosen) n), at
       ) e;
     end if;
-    chosen := array(
-      select n::integer from unnest(talks) with ordinality as t (p, n) where hows[p] in ('retry', 'returned') and moved[n]
-    );
-    if cardinality(chosen) > 0 then
+    if hows && array['retry', 'returned'] then
+      chosen := array(
+        select n::integer from unnest(talks) with ordinality as t (p, n) where hows[p] in ('retry', 'returned') and moved[n]
+      );
       select told || array_agg(e.origin) filter (where e.origin is not null) into told
       from end_queued(array(select seqs[talks[n]] from unnest(chosen) n), at) e;
     end if;
-    chosen := array(
-      select n::integer from unnest(talks) with ordinality as t (p, n) where hows[p] = 'done' and answer_ids[p] is not null
-    );
-    if cardinality(chosen) > 0 then
+    if has_answers then
       select ask_ids || array_agg(e.ask_id) filter (where e.ask_id is not null),
         ask_states || array_agg('replied'::text) filter (where e.ask_id is not null),
         ask_origins || array_agg(e.origin) filter (where e.ask_id is not null),
         told || array_agg(e.waiter) filter (where e.waiter is not null)
       into ask_ids, ask_states, ask_origins, told
-      from answer(
-        array(select answer_ids[talks[n]] from unnest(chosen) n), array(select seqs[talks[n]] from unnest(chosen) n),
-        array(select contents[talks[n]] from unnest(chosen) n), array(select checksums[talks[n]] from unnest(chosen) n),
-        array(select moved[n] from unnest(chosen) n), owner_id, at
-      ) e;
+      from answer(talks, moved, hows, answer_ids, seqs, contents, checksums, owner_id, at) e;
     end if;
   end if;
   return next;
@@ -347,10 +340,11 @@ end $$;
 -- drawn: within a session the order of seq is the order of commits.
 create function open_sessions(
   asker_ids text[], asking boolean[], ids uuid[], a_ids uuid[], b_ids uuid[], threads text[], types text[], at timestamptz
-) returns table (opened_id text) language plpgsql as $$
+) returns uuid[] language plpgsql as $$
 #variable_conflict use_column
+declare
+  opened uuid[];
 begin
-  return query
   with agents as materialized (
     select case when i.asks
       then pg_advisory_xact_lock(hashtextextended(i.agent_id, 2))
@@ -358,10 +352,9 @@ begin
     end
     from unnest(asker_ids, asking) as i (agent_id, asks)
   ),
-  opened as (
+  fresh as (
     insert into sessions (id, agent_a_id, agent_b_id, thread, session_type, created_at)
-    select i.id, i.agent_a_id, i.agent_b_id, i.thread, i.session_type,
-      at
+    select i.id, i.agent_a_id, i.agent_b_id, i.thread, i.session_type, at
     from unnest(ids, a_ids, b_ids, threads, types)
       as i (id, agent_a_id, agent_b_id, thread, session_type), (select count(*) from agents) locked
     order by i.agent_a_id, i.agent_b_id, i.thread collate "C"
@@ -369,7 +362,8 @@ begin
       do update set session_type = excluded.session_type where false
     returning id
   )
-  select o.id::text as opened_id from opened o;
+  select array_agg(f.id) into opened from fresh f;
+  return opened;
 end $$;
 
 -- All that a call with conversation messages stores. Messages and deliveries as in append_insert_messages; beyond it, an answer
@@ -384,46 +378,43 @@ create function store_talks(
   withins bigint[], are_keyed boolean[], notifies boolean[], threads text[], margin float8, topics text[]
 ) returns table (message_id text, seq bigint) language plpgsql as $$
 #variable_conflict use_column
+declare
+  seqs bigint[];
 begin
+  for n in 1 .. cardinality(ids) loop
+    seqs[n] := nextval('messages_seq_seq');
+  end loop;
+
+  -- Before the asks: the asker whose ask is answered in this call may ask anew in it.
+  if cardinality(array_remove(answered, null)) > 0 then
+    update asks a set state = 'replied', answer_seq = i.seq, ended_at = at
+    from unnest(seqs, group_numbers) as i (seq, g) where a.seq = answered[i.g] and a.state || '' = 'open';
+    -- Whoever answered it has read it; queued it needs no handler any more.
+    update deliveries d set
+      state = case d.state when 'queued' then 'done' else d.state end,
+      settled_at = case d.state when 'queued' then at else d.settled_at end,
+      read_at = coalesce(d.read_at, at)
+    from unnest(group_numbers) as i (g) where d.seq = answered[i.g] and (d.state = 'queued' or d.read_at is null);
+  end if;
+
   return query
-  with moment as materialized (
-    select at as now
-  ),
-  groups as materialized (
-    select kinds as kind, sender_ids as sender_id, session_ids as session_id, contents as content,
-      metadatas as metadata, checksums as checksum, max_attempts as max_attempts, run_limits as run_limit,
-      deliver_ats as deliver_at, expires_ins as expires_in, owner_id as owner, ask_timeouts as ask_timeout,
-      are_answers as is_answer, answered as answered, taken_withins as taken_within, replied_bys as replied_by,
-      withins as within, are_keyed as keyed, notifies as notify, threads as thread,
-      margin as margin, topics as topic
-  ),
-  input as materialized (
-    select
-      nextval('messages_seq_seq') as seq, i.id, i.recipient_id, i.wanted, i.position,
-      g.kind[i.g] as kind, g.sender_id[i.g] as sender_id, g.session_id[i.g] as session_id, g.content[i.g] as content,
-      g.topic[i.g] as topic, g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
-      greatest(g.run_limit[i.g], g.ask_timeout[i.g]) + g.margin as run_limit,
-      nullif(greatest(g.deliver_at[i.g], m.now), m.now) as run_at,
-      m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner,
-      g.ask_timeout[i.g] as ask_timeout, g.is_answer[i.g] as is_answer, g.answered[i.g] as answered,
-      g.taken_within[i.g] as taken_within, g.replied_by[i.g] as replied_by, g.within[i.g] as within, g.keyed[i.g] as keyed,
-      g.notify[i.g] as notify, g.thread[i.g] as thread, g.is_answer[i.g] or g.replied_by[i.g] is not null as is_done
-    from unnest(ids, recipient_ids, group_numbers, wanted)
-      with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
-  ),
-  seqs as materialized (
-    select array_agg(i.seq order by i.position) as seq from input i
+  with input as materialized (
+    select i.seq, i.id, i.recipient_id, i.wanted, i.g, i.position,
+      kinds[i.g] as kind, sender_ids[i.g] as sender_id, threads[i.g] as thread,
+      nullif(greatest(deliver_ats[i.g], at), at) as run_at, are_answers[i.g] or replied_bys[i.g] is not null as is_done
+    from unnest(seqs, ids, recipient_ids, group_numbers, wanted)
+      with ordinality as i (seq, id, recipient_id, g, wanted, position)
   ),
   free as materialized (
     -- Behind the locks: what free_lanes reads was committed before it began.
     select f.* from (
       select array_agg(l.recipient_id) as recipient_ids, array_agg(l.kind) as kinds, array_agg(l.sender_id) as sender_ids,
-        array_agg(l.thread) as threads, min(l.owner::text)::uuid as owner, min(l.now) as now
+        array_agg(l.thread) as threads
       from (
-        select distinct recipient_id, kind, sender_id, thread, owner, now from input
+        select distinct recipient_id, kind, sender_id, thread from input
         where wanted and not is_done and run_at is null
       ) l
-    ) w, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, w.owner, w.now) f
+    ) w, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, owner_id, at) f
     where w.kinds is not null
   ),
   decided as materialized (
@@ -443,7 +434,7 @@ begin
     insert into messages (
       seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at
     )
-    select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, now
+    select seq, id, kind, sender_id, recipient_id, session_ids[g], contents[g], metadatas[g], checksums[g], topics[g], at
     from decided order by position
   ),
   new_deliveries as (
@@ -452,41 +443,31 @@ begin
       claim_until, queued_at, claimed_at, settled_at, read_at, ask_timeout, thread
     )
     select seq, recipient_id, kind, sender_id,
-      case when is_done then 'done' when taken then 'claimed' else 'queued' end, taken::integer,
-      taken::integer, max_attempts, owner, case when taken then owner end, case when not is_done then run_at end, expires_at,
-      case when taken then now + make_interval(secs => run_limit) end, coalesce(run_at, now),
-      case when taken then now end, case when is_done then now end, case when is_done then now end, ask_timeout,
-      thread
+      case when is_done then 'done' when taken then 'claimed' else 'queued' end, taken::integer, taken::integer,
+      max_attempts[g], owner_id, case when taken then owner_id end, case when not is_done then run_at end,
+      at + make_interval(secs => expires_ins[g]),
+      case when taken then at + make_interval(secs => greatest(run_limits[g], ask_timeouts[g]) + margin) end,
+      coalesce(run_at, at), case when taken then at end, case when is_done then at end, case when is_done then at end,
+      ask_timeouts[g], thread
     from decided order by position
-  ),
-  replied as (
-    update asks a set state = 'replied', answer_seq = i.seq, ended_at = i.now
-    from input i where a.seq = i.answered and a.state || '' = 'open'
-    returning a.seq
-  ),
-  settled as (
-    -- Whoever answered it has read it; queued it needs no handler any more.
-    update deliveries d set
-      state = case d.state when 'queued' then 'done' else d.state end,
-      settled_at = case d.state when 'queued' then i.now else d.settled_at end,
-      read_at = coalesce(d.read_at, i.now)
-    from input i where d.seq = i.answered and (d.state = 'queued' or d.read_at is null)
   ),
   new_asks as (
     insert into asks (
       seq, session_id, asker_id, responder_id, state, within, taken_within, keyed, origin, deadline_at, answer_seq, ended_at
     )
-    select i.seq, i.session_id, i.sender_id, i.recipient_id, case when i.replied_by is null then 'open' else 'replied' end,
-      i.within, i.taken_within, i.keyed, i.owner, i.now + make_interval(secs => i.ask_timeout), s.seq[i.replied_by],
-      case when i.replied_by is not null then i.now end
-    -- Behind those it may replace: the asker whose ask is answered in this call may ask anew in it.
-    from input i, seqs s, (select count(*) from replied) before where i.ask_timeout is not null order by i.position
-  ),
-  new_notices as (
-    insert into notices (seq, recipient_id, created_at)
-    select seq, recipient_id, coalesce(run_at, now) from input where notify and not is_answer order by position
+    select seq, session_ids[g], sender_id, recipient_id, case when replied_bys[g] is null then 'open' else 'replied' end,
+      withins[g], taken_withins[g], are_keyed[g], owner_id, at + make_interval(secs => ask_timeouts[g]),
+      seqs[replied_bys[g]], case when replied_bys[g] is not null then at end
+    from input where ask_timeouts[g] is not null order by position
   )
   select id::text as message_id, seq from decided where taken;
+
+  if true = any(notifies) then
+    insert into notices (seq, recipient_id, created_at)
+    select i.seq, i.recipient_id, greatest(deliver_ats[i.g], at)
+    from unnest(seqs, recipient_ids, group_numbers) as i (seq, recipient_id, g)
+    where notifies[i.g] and not are_answers[i.g];
+  end if;
 end $$;
 
 -- Opens the sessions of conversation messages and stores them, if nothing else is to be thought of: the recipient does not wait
@@ -506,12 +487,8 @@ create function store_plain_talks(
 #variable_conflict use_column
 declare
   talk record;
-  opened uuid[] := array(
-    select o.opened_id::uuid
-    from open_sessions(asker_ids, asking, opening_ids, a_ids, b_ids, opening_threads, types, at) o
-  );
+  opened uuid[] := open_sessions(asker_ids, asking, opening_ids, a_ids, b_ids, opening_threads, types, at);
 begin
-
   for talk in
     select i.number, i.thread, s.id as session_id,
       (select m.seq from messages m where m.id = i.within_id) as within,
@@ -552,13 +529,17 @@ begin
   loop
     if talk.is_special or talk.session_id is null then
       delete from sessions s where s.id = any(opened);
-      return query select 0, null::text, null::text[], null::text, null::bigint;
+      number := 0;
+      return next;
       return;
     end if;
     session_ids[talk.number] := talk.session_id;
     withins[talk.number] := talk.within;
     notifies[talk.number] := notifies[talk.number] and cardinality(talk.waiters) = 0;
-    return query select talk.number, talk.session_id::text, talk.waiters, null::text, null::bigint;
+    number := talk.number;
+    session_id := talk.session_id;
+    waiters := talk.waiters;
+    return next;
   end loop;
 
   return query

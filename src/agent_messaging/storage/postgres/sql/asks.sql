@@ -11,10 +11,10 @@
 
 -- name: append_open_sessions
 -- In a statement of its own, so that the next one sees what the last holders of the locks committed.
-select * from open_sessions(
+select unnest(open_sessions(
   $1::text[], $2::boolean[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::text[],
   coalesce($8::timestamptz, store_now())
-)
+))::text as opened_id
 
 -- name: append_correct_sessions
 -- PostgreSQL alone: sessions are opened before it is known what is stored. One opened for what was refused goes away, or
