@@ -118,7 +118,7 @@ async def upgrade(connection: Connection, server: Server, location: str, *, init
                 "or let the owner run `agent-messaging db upgrade`."
             ) from error
         except asyncpg.DuplicateFunctionError as error:
-            raise _foreign(location, "function", re.findall('"(.*?)"', str(error))[0]) from error
+            raise _foreign(location, f"function ({error})") from error  # the server says which, in its language
         finally:
             if not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("rollback")
@@ -142,20 +142,20 @@ async def _list_applied(connection: Connection, known: list[migrations.Migration
     found = {row["table"]: set(row["columns"]) for row in rows}
     record = found.pop("schema_migrations", None)
     if record is not None and record != _OUR_RECORD:
-        raise _foreign(location, "table", "schema_migrations")
+        raise _foreign(location, "table 'schema_migrations'")
     if record is None and found:
-        raise _foreign(location, "table", min(found))
+        raise _foreign(location, f"table {min(found)!r}")
     if record is None:
         return {}
     applied = {row["number"]: row["checksum"] for row in await connection.fetch(_SQL["list_migrations"])}
     if not applied and found:
-        raise _foreign(location, "table", min(found))
+        raise _foreign(location, f"table {min(found)!r}")
     return applied
 
 
-def _foreign(location: str, kind: str, name: str) -> StorageForeignError:
+def _foreign(location: str, thing: str) -> StorageForeignError:
     return StorageForeignError(
-        f"The database at {location} has a {kind} {name!r} that is not ours: it belongs to another program. "
+        f"The database at {location} has a {thing} that is not ours: it belongs to another program. "
         "Point the SDK at a database, or a schema (search_path), of its own."
     )
 
