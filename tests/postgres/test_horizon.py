@@ -49,3 +49,25 @@ async def test_who_keeps_the_server_from_cleaning_up_is_named(
     finally:
         await forgotten.close()
     assert (await store.describe()).warnings == ()
+
+
+async def test_of_those_that_hold_it_back_alike_the_oldest_is_named(
+    own_server: OwnServer, open_store: StoreMaker
+) -> None:
+    """Each snapshot reaches back to the oldest transaction that writes, so all that are open beside it look like it."""
+    store = await open_store(own_server.dsn)
+    world = await World.create(store)
+    connections = [await asyncpg.connect(own_server.dsn) for _ in range(3)]
+    before, forgotten, behind = connections
+    try:
+        await forgotten.execute("begin; select pg_current_xact_id()")
+        for young in (before, behind):
+            await young.execute("begin isolation level repeatable read; select 1")
+        await world.send_many(50)
+        await world.settle(await world.claim(limit=50, ordered=False))
+        await execute(own_server.dsn, "analyze deliveries", "select 1")
+        (warning,) = (await eventually(store.describe, until=lambda facts: len(facts.warnings) > 0)).warnings
+        assert f"session {forgotten.get_server_pid()} of" in warning
+    finally:
+        for connection in connections:
+            await connection.close()

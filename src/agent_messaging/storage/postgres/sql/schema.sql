@@ -63,6 +63,7 @@ cross join lateral (
   select format('the prepared transaction %L', p.gid), format('rollback prepared %L', p.gid),
     extract(epoch from server_clock() - p.prepared)::float8, age(p.transaction)
   from pg_prepared_xacts p where p.database = current_database()
-  order by behind desc limit 1
+  -- A snapshot reaches as far back as the oldest transaction that writes: beside one, all look alike.
+  order by behind desc, age desc nulls last limit 1
 ) h
 where h.age >= $1::float8 and d.dead >= $2::bigint
