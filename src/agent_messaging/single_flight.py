@@ -49,6 +49,11 @@ class SingleFlight:
         """Whether nothing runs and nothing is requested."""
         return not self._is_running
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """That of the run in flight."""
+        return self._task
+
     def request(self) -> None:
         """Have it run: now, or once more after the run in flight. After the end it does nothing."""
         if self.is_closed:

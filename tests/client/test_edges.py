@@ -11,11 +11,14 @@ import pytest
 
 from agent_messaging import (
     AgentNotFoundError,
+    HandlerError,
     InvalidArgumentError,
+    MeetingEventType,
     MessageNotFoundError,
     NotInitializedError,
     StorageBusyError,
     TimeoutError,
+    register_message_notification_handler,
     register_one_way_handler,
 )
 from agent_messaging.ids import uuid7
@@ -215,6 +218,34 @@ async def test_a_handler_that_leaves_the_sdk_is_told_that_it_cannot(make_sdk: Ma
     [receipt] = await sdk.wait(await sdk.one_way.send("alice", "bob", "leave"))
     assert receipt.reasons[0].startswith("HandlerError: close() was called by a handler")
     assert await sdk.state(receipt.message_id) == "dead"
+
+
+@pytest.mark.parametrize("kind", ["task", "notification", "event", "selection"])
+async def test_whatever_function_leaves_the_sdk_is_told_that_it_cannot(sdk: Sdk, kind: str) -> None:
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def leave(*_: Any) -> None:
+        try:
+            await sdk.close()
+        except HandlerError as error:
+            if not told.done():
+                told.set_result(str(error))
+
+    if kind == "task":
+        sdk.register_task_handler("worker", capabilities=["leave"])(leave)
+        await sdk.tasks.delegate("leave")
+    elif kind == "notification":
+        register_message_notification_handler(agent="bob")(leave)
+        await sdk.conversation.send_no_wait("alice", "bob", "hi")
+    else:
+        if kind == "event":
+            sdk.register_event_handler(MeetingEventType.MEETING_STARTED)(leave)
+        chosen: dict[str, Any] = {"speaker_selection": leave} if kind == "selection" else {}
+        meeting_id = await sdk.meeting.create_meeting("alice", ["bob"], **chosen)
+        await sdk.meeting.attend_meeting("bob", meeting_id)
+        await sdk.meeting.start_meeting("alice", meeting_id)
+        await sdk.meeting.speak("alice", meeting_id, "hi")
+    assert (await asyncio.wait_for(told, SOON)).startswith("close() was called by a handler")
 
 
 async def test_a_receipt_can_be_looked_at_without_waiting(sdk: Sdk) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from typing import Any
 
 from ..config import CoordinationConfig, MessagingConfig
 from ..exceptions import DatabaseError, EventLoopError, OutcomeUnknownError
@@ -180,6 +181,11 @@ class Engine:
             here = None
         if here is not self.loop:
             raise EventLoopError
+
+    def is_handler(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether the task runs a function of the user's for this engine: leaving would wait for its end."""
+        calls = (self.workforce.labour.running, self.events.calls, self.notices.tasks, self.meetings.selection.tasks)
+        return any(run.task is task for run in self.claims.running) or any(task in some for some in calls)
 
     def event_handlers_changed(self) -> None:
         """Handlers of events came or went, in whatever thread."""

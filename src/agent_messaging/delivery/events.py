@@ -94,7 +94,7 @@ class Events(Service):
         self._reading = SingleFlight(self._read, "reading events")
         self._queues: dict[EventSubscription, Pending] = {}
         self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self.calls: set[asyncio.Task[None]] = set()
         """Those of handlers, each of which its worker waits for."""
         self._dropped = Seldom()
         self._is_closed = False
@@ -198,9 +198,9 @@ class Events(Service):
             try:
                 async with asyncio.timeout(self.timeout):
                     call = self.background.start(self._call(subscription, event), "agent-messaging-event")
-                    self._calls.add(call)
+                    self.calls.add(call)
                     call.add_done_callback(take_error)
-                    call.add_done_callback(self._calls.discard)
+                    call.add_done_callback(self.calls.discard)
                     await call
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancellation(error):
@@ -235,7 +235,7 @@ class Events(Service):
         self._is_closed = True
         await self._reading.aclose()
         await self._positioning.aclose()
-        await cancel_all({*self._workers.values(), *self._calls}, 1.0)
+        await cancel_all({*self._workers.values(), *self.calls}, 1.0)
 
 
 def _size(row: EventRow) -> int:

@@ -152,8 +152,7 @@ class Lifecycle:
             await asyncio.wait({self._starting})
         if self.engine is None:
             return
-        task = asyncio.current_task()
-        if any(run.task is task for run in self.engine.claims.running):
+        if self.engine.is_handler(asyncio.current_task()):
             raise HandlerError(
                 "close() was called by a handler, for whose end it would wait. Let the handler set an event, and close "
                 "the SDK where it was started."

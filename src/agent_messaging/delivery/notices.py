@@ -55,7 +55,8 @@ class Notices(Service):
         self.decoder = decoder
         self.concurrency = settings.handler_concurrency
         self.timeout = settings.handler_timeout
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Those of handlers, and of what waits for one."""
         self._pending: Counter[str] = Counter()
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._written: dict[str, tuple[AgentName, AgentName]] = {}
@@ -108,8 +109,8 @@ class Notices(Service):
         task = self.background.start(
             self._run(handlers, sender, recipient, message), f"agent-messaging-notice-{message.message_id}"
         )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def look(self) -> None:
         """Others may have left notices for the handlers here."""
@@ -119,8 +120,8 @@ class Notices(Service):
 
     async def wait_until_idle(self) -> None:
         """Wait until the handlers that run have ended."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        while self.tasks:
+            await asyncio.wait(set(self.tasks))
 
     async def aclose(self, timeout: float) -> None:
         """Stop looking and running."""
@@ -128,7 +129,7 @@ class Notices(Service):
         self.threads.abandon()
         self.threads.close()
         await self._looking.aclose()
-        await cancel_all(self._tasks, 1.0)
+        await cancel_all(self.tasks, 1.0)
 
     async def _take(self) -> None:
         messages = await self.sessions.take_notices(self.serving.served_here(Kind.NOTIFICATION), AT_ONCE)

@@ -71,6 +71,11 @@ class Selection:
         """The ids of the meetings that functions of this process direct."""
         return self.selectors.keys() | self.conditions.keys()
 
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Those in which functions decide now."""
+        return {one.task for one in self._selecting.values() if one.task is not None}
+
     def direct(self, meeting_id: str, selector: Selector | None = None, condition: Condition | None = None) -> None:
         """Remember functions that direct a meeting hosted here."""
         if selector is not None:
