@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -252,3 +253,32 @@ async def test_a_record_without_a_name_takes_the_first_one_and_no_name_conflicts
     await sdk.register_organization("globex")
     with pytest.raises(AgentAlreadyExistsError, match="in organization 'initech'"):
         await sdk.register_agent("milton", "globex")
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+async def test_a_cache_that_starts_anew_under_a_look_up_hides_no_agent(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does so at its limit, and forgets an agent that somebody has registered anew."""
+    names = sdk._started().names
+    directory = names.directory
+    by_name, by_id = directory.find_agents, directory.find_agents_by_id
+    alice, bob = [str((await sdk.get_agent(name)).id) for name in ("alice", "bob")]
+
+    async def find(external_ids: Collection[str]) -> list[Agent]:
+        names.clear()
+        return await by_name(external_ids)
+
+    async def find_by_id(ids: Collection[str]) -> list[Agent]:
+        names.clear()
+        return await by_id(ids)
+
+    monkeypatch.setattr(directory, "find_agents", find)
+    monkeypatch.setattr(directory, "find_agents_by_id", find_by_id)
+    for _ in range(2):
+        await names.get("alice")
+        names.forget([bob])
+        assert [one.id for one in await names.get_all(["alice", "bob"])] == [alice, bob]
+        await names.get("alice")
+        names.forget([bob])
+        assert (await names.find_by_id([alice, bob])).keys() == {alice, bob}

@@ -99,27 +99,34 @@ class Names:
 
     async def find_all(self, external_ids: Iterable[str]) -> dict[str, AgentName]:
         """The agents of these names that exist, by name."""
+        # What was known stays known here: while the store is asked, others may forget it, or start the cache anew.
         wanted = list(external_ids)
-        missing = [external_id for external_id in wanted if external_id not in self._by_name]
+        known = {name: self._by_name[name] for name in wanted if name in self._by_name}
+        missing = [name for name in wanted if name not in known]
         if missing:
             await self.remember(await self.directory.find_agents(missing))
-        return {name: self._by_name[name] for name in wanted if name in self._by_name}
+            known |= {name: self._by_name[name] for name in missing if name in self._by_name}
+        return known
 
     async def find_by_id(self, ids: Iterable[str], *, max_age: float = float("inf")) -> dict[str, AgentName]:
         """The agents of these ids, as they were at most `max_age` seconds ago, or as last read if the store fails."""
         wanted = set(ids)
         oldest = time.monotonic() - max_age
-        missing = [id for id in wanted if id not in self._by_id or self._read_at[id] < oldest]
+        known = {id: self._by_id[id] for id in wanted if id in self._by_id}  # see find_all
+        missing = [id for id in wanted if id not in known or self._read_at[id] < oldest]
         if missing:
             try:
                 found = await self.directory.find_agents_by_id(missing)
             except (DatabaseError, OutcomeUnknownError):
-                if not all(id in self._by_id for id in missing):
+                if not all(id in known for id in missing):
                     raise
             else:
                 self.forget(set(missing) - {str(agent.id) for agent in found})
                 await self.remember(found)
-        return {id: self._by_id[id] for id in wanted if id in self._by_id}
+                for id in missing:
+                    known.pop(id, None)
+                known |= {id: self._by_id[id] for id in missing if id in self._by_id}
+        return known
 
     async def remember(self, agents: Iterable[Agent]) -> None:
         """Cache agents that were just read or written."""
