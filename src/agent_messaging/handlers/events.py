@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from ..arguments import parse_choice, parse_id, refuse
 from ..completion import Calls
-from ..event_data import EVENT_DATA_MODELS
 from ..exceptions import InvalidArgumentError
 from ..models import MeetingEvent, MeetingEventPayload, MeetingEventType, ParticipantStatus
 from ..payloads import MISSING, Decoder, Late, problems_of
@@ -232,6 +231,8 @@ class MeetingEventHandler(Calls):
     ) -> None:
         if timestamp is not None:
             fields = {**fields, "timestamp": timestamp}
+        from ..event_data import EVENT_DATA_MODELS  # making its models takes 3 ms of an import
+
         model = EVENT_DATA_MODELS[type]
         try:
             checked = model.model_validate({"timestamp": _EPOCH, **fields})
