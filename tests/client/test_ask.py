@@ -24,6 +24,7 @@ from agent_messaging import (
     SessionStateError,
     register_conversation_handler,
 )
+from agent_messaging.messaging.conversation.ask import GIVING_UP
 from tests.client.conversing import (
     SLACK,
     Clerk,
@@ -37,7 +38,7 @@ from tests.client.conversing import (
     transcript,
     until_waiting,
 )
-from tests.client.support import SOON, Inbox, MakeSdk, Sdk
+from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 from tests.support import eventually
 
 SHORT = 0.2
@@ -499,3 +500,15 @@ async def test_a_failed_ask_does_not_write_payloads_to_the_log(sdk: Sdk, caplog:
     with caplog.at_level(logging.DEBUG), pytest.raises(HandlerError):
         await sdk.conversation.send_and_wait("alice", "bob", "s3cret question")
     assert "s3cret question" not in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+async def test_a_loop_that_was_blocked_beyond_the_deadline_makes_no_secret_of_how_an_ask_ended(sdk: Sdk) -> None:
+    """The store was not asked meanwhile, and answers at once."""
+    sdk.register_handler("bob")(gate := Gate())
+    asking = asyncio.create_task(sdk.conversation.send_and_wait("alice", "bob", "?", timeout=0.2))
+    await eventually(lambda: gate.messages)
+    time.sleep(0.2 + GIVING_UP)
+    with pytest.raises(ConversationTimeoutError):
+        await asking
+    gate.open()

@@ -103,7 +103,8 @@ class Ask:
     def fall_due(self) -> None:
         """Its deadline has come."""
         self._is_due = True
-        self._limit.reschedule(self.deadline + GIVING_UP)
+        # From now on, and not from the deadline: where the loop was blocked the store has not been asked yet.
+        self._limit.reschedule(asyncio.get_running_loop().time() + GIVING_UP)
         if self._is_waiting:
             self.engine.asks.time_out(self.draft.message_id)
 
