@@ -69,6 +69,8 @@ class Session(_Record):
     id: UUID
     agent_a_id: UUID
     agent_b_id: UUID
+    thread: str | None = None
+    """None is the main one."""
     status: SessionStatus
     locked_agent_id: UUID | None = None
     created_at: datetime
@@ -116,6 +118,8 @@ class Message(_Record, Generic[T]):
     sender_id: UUID
     recipient_id: UUID | None = None
     session_id: UUID | None = None
+    thread: str | None = None
+    """Of a conversation; None is the main one."""
     meeting_id: UUID | None = None
     message_type: MessageType
     content: T

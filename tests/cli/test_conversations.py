@@ -128,7 +128,17 @@ async def test_conversations_side_by_side_have_names(acme: str, cli: Cli, start:
     assert "Ask beside it with --thread NAME, or pass --queue" in " ".join(locked.err.split())
     unclear = await invoke(cli, "reply", "bob", "alice", "--text", "at four", check=1)
     assert "waits for 'bob' in several threads ('" in " ".join(unclear.err.split())
+    [waiting] = (await invoke(cli, "inbox", "bob", "--thread", "lunch", "--json")).json["messages"]
+    assert (waiting["content"], waiting["thread"]) == ("lunch", "lunch")
+    assert waiting["reply"] == "agent-messaging reply bob alice --text '…' --thread lunch"
+    assert "lunch: lunch" in (await invoke(cli, "inbox", "bob", "--thread", "lunch")).out
+    assert "no such messages" in (await invoke(cli, "inbox", "bob", "--thread", "dinner")).out
+    following = start("tail", "alice", "--thread", "lunch", "--limit", "1", "--timeout", "60", "--json")
+    assert following.stderr is not None
+    await asyncio.to_thread(following.stderr.readline)  # it has begun
     await invoke(cli, "reply", "bob", "alice", "--text", "at four", "--thread", "lunch")
+    [told] = (await asyncio.to_thread(following.communicate, timeout=30))[0].splitlines()
+    assert (json.loads(told)["content"], json.loads(told)["thread"]) == ("at four", "lunch")
     assert (await asyncio.to_thread(asking[1].communicate, timeout=30))[0] == "at four\n"
     assert "alice and bob, thread lunch" in (await invoke(cli, "sessions", "show", lunch["session_id"])).out
     ended = await invoke(cli, "sessions", "end", "bob", "alice", "--thread", "invoice")

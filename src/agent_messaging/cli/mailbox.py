@@ -23,10 +23,17 @@ def kinds_of(words: Collection[str]) -> list[Kind]:
 
 
 async def read_mailbox(
-    sdk: AgentMessaging, agent_id: str, kinds: Sequence[Kind], *, unread: bool, limit: int, offset: int
+    sdk: AgentMessaging,
+    agent_id: str,
+    kinds: Sequence[Kind],
+    *,
+    unread: bool,
+    limit: int,
+    offset: int,
+    thread: str | None = None,
 ) -> list[dict[str, Any]]:
-    """A page of what an agent received of these kinds, newest first. It changes nothing."""
-    streams = [_Stream(sdk, agent_id, kind, unread) for kind in kinds]
+    """A page of what an agent received of these kinds, newest first; in this thread alone. It changes nothing."""
+    streams = [_Stream(sdk, agent_id, kind, unread, thread) for kind in kinds]
     found: list[MessageRow] = []
     while len(found) < offset + limit:
         for stream in streams:
@@ -41,8 +48,8 @@ async def read_mailbox(
 class _Stream:
     """The messages of one kind, read in pages."""
 
-    def __init__(self, sdk: AgentMessaging, agent_id: str, kind: Kind, unread: bool) -> None:
-        self._sdk, self._agent_id, self._kind, self._unread = sdk, agent_id, kind, unread
+    def __init__(self, sdk: AgentMessaging, agent_id: str, kind: Kind, unread: bool, thread: str | None) -> None:
+        self._sdk, self._agent_id, self._kind, self._unread, self._thread = sdk, agent_id, kind, unread, thread
         self._offset: int | None = 0
         self.rows: list[MessageRow] = []
         """The newest is the last."""
@@ -50,13 +57,17 @@ class _Stream:
     async def fill(self) -> None:
         from ..storage.ports import Role
 
-        if self.rows or self._offset is None:
-            return
-        page = await self._sdk.store.messages.list_messages(
-            self._agent_id, Role.RECIPIENT, self._kind, limit=PAGE, offset=self._offset, unread_only=self._unread
-        )
-        self._offset = self._offset + PAGE if len(page) == PAGE else None
-        self.rows = page[::-1]
+        while not self.rows and self._offset is not None:
+            page = await self._sdk.store.messages.list_messages(
+                self._agent_id, Role.RECIPIENT, self._kind, limit=PAGE, offset=self._offset, unread_only=self._unread
+            )
+            self._offset = self._offset + PAGE if len(page) == PAGE else None
+            self.rows = [row for row in reversed(page) if is_in(row, self._thread)]
+
+
+def is_in(row: MessageRow, thread: str | None) -> bool:
+    """Whether it was said in this thread; None is any."""
+    return thread is None or row.thread == thread
 
 
 async def describe(sdk: AgentMessaging, rows: Sequence[MessageRow]) -> list[dict[str, Any]]:
@@ -88,10 +99,11 @@ async def describe(sdk: AgentMessaging, rows: Sequence[MessageRow]) -> list[dict
                 "content": content,
                 "metadata": metadata,
                 "topic": row.topic,
+                "thread": row.thread or None,
                 "created_at": row.created_at,
                 "read_at": row.read_at,
                 "ask": ask,
-                "reply": reply_command(recipient or "", sender) if ask is AskState.OPEN else None,
+                "reply": reply_command(recipient or "", sender, row.thread) if ask is AskState.OPEN else None,
                 "damage": damage,
             }
         )
@@ -108,9 +120,10 @@ def _open(row: MessageRow) -> tuple[Any, Any, str | None]:
         return None, None, str(error)
 
 
-def reply_command(recipient: str, sender: str) -> str:
-    """The command by which `recipient` answers the ask of `sender`."""
-    return command("reply", recipient, sender, text="…")
+def reply_command(recipient: str, sender: str, thread: str | None = None) -> str:
+    """The command by which `recipient` answers the ask of `sender` in this thread; without one, in the main one."""
+    where = {"thread": thread} if thread else {}
+    return command("reply", recipient, sender, text="…", **where)
 
 
 def word_for(message: dict[str, Any]) -> str:
@@ -129,9 +142,9 @@ def text_of(message: dict[str, Any]) -> Any:
 
 
 def line_of(message: dict[str, Any]) -> str:
-    """The same on one line, behind the topic on which it was published."""
-    text = content(text_of(message))
-    return text if message["topic"] is None else f"{clean(message['topic'])}: {text}"
+    """The same on one line, behind the topic on which it was published, or the thread in which it was said."""
+    text, where = content(text_of(message)), message["topic"] or message["thread"]
+    return text if where is None else f"{clean(where)}: {text}"
 
 
 def waits_for(message: dict[str, Any]) -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..arguments import check_thread
 from ..kinds import KIND_OF_WORD
 from .app import Command
-from .mailbox import describe, kinds_of, line_of, waits_for, word_for
+from .mailbox import describe, is_in, kinds_of, line_of, waits_for, word_for
 from .opening import open_sdk, run
 from .options import Options, get_options
 from .output import clean, note, print_json, say, to_json
@@ -30,11 +31,17 @@ PAGE = 500
 @click.command(cls=Command)
 @click.argument("agent", required=False)
 @click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
+@click.option("--thread", metavar="NAME", help="Only what is said in this thread of a conversation.")
 @click.option("--limit", type=click.IntRange(min=1), help="End after so many messages.")
 @click.option("--timeout", type=parse_duration, metavar="DURATION", help="End after this time: 30, 5m, 1h.")
 @click.pass_context
 def tail(
-    ctx: click.Context, agent: str | None, words: tuple[str, ...], limit: int | None, timeout: float | None
+    ctx: click.Context,
+    agent: str | None,
+    words: tuple[str, ...],
+    thread: str | None,
+    limit: int | None,
+    timeout: float | None,
 ) -> None:
     """Follow what one agent, or every agent, receives from now on, until Ctrl-C: notes, messages of conversations,
     invitations to meetings and turns in them. Looking handles nothing and answers nothing.
@@ -49,15 +56,21 @@ def tail(
     however the following ended.
     """
     options = get_options(ctx)
+    check_thread(thread)
     try:
-        run(options, _follow(options, agent, kinds_of(words), limit, timeout))
+        run(options, _follow(options, agent, kinds_of(words), thread, limit, timeout))
     except KeyboardInterrupt:
         if not options.json:
             note("")
 
 
 async def _follow(
-    options: Options, agent: str | None, kinds: Sequence[Kind], limit: int | None, timeout: float | None
+    options: Options,
+    agent: str | None,
+    kinds: Sequence[Kind],
+    thread: str | None,
+    limit: int | None,
+    timeout: float | None,
 ) -> None:
     import asyncio
 
@@ -65,7 +78,8 @@ async def _follow(
     async with open_sdk(options) as sdk:
         named = None if agent is None else await sdk.get_agent(agent)
         try:
-            async with asyncio.timeout(timeout) as timer, contextlib.aclosing(follow(sdk, named, kinds)) as records:
+            following = contextlib.aclosing(follow(sdk, named, kinds, thread))
+            async with asyncio.timeout(timeout) as timer, following as records:
                 async for record in records:
                     if record is None:
                         _print_begin(options, agent)
@@ -99,7 +113,7 @@ def _print(options: Options, record: dict[str, Any]) -> None:
 
 
 async def follow(
-    sdk: AgentMessaging, agent: Agent | None, kinds: Sequence[Kind]
+    sdk: AgentMessaging, agent: Agent | None, kinds: Sequence[Kind], thread: str | None = None
 ) -> AsyncGenerator[dict[str, Any] | None, None]:
     """The messages of these kinds received from now on, as mappings; None once, when "now" is settled."""
     import asyncio
@@ -118,7 +132,7 @@ async def follow(
             # One that was added meanwhile is followed from its first message.
             while page := await _received(sdk, *place, limit=PAGE, after_seq=newest.get(place, 0)):
                 newest[place] = page[-1].seq
-                rows += page
+                rows += [row for row in page if is_in(row, thread)]
                 if len(page) < PAGE:
                     break
         if not started:

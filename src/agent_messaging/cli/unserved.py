@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kinds import Kind
 from .commands import command
-from .mailbox import read_mailbox, reply_command
+from .mailbox import read_mailbox
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
@@ -74,7 +74,7 @@ async def _conversations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
         for one in page:
             if one["reply"] is not None:
                 asked.add(id)
-                replies.append(reply_command(one["recipient_id"], one["sender_id"]))
+                replies.append(one["reply"])
     found = []
     if asked:
         found.append(
