@@ -94,7 +94,10 @@ class Selection:
     async def aclose(self) -> None:
         """Choose no more."""
         self._is_closed = True
-        await asyncio.gather(*(selecting.aclose(patience=PATIENCE) for selecting in self._selecting.values()))
+        closing = [selecting.aclose(patience=PATIENCE) for selecting in self._selecting.values()]
+        await asyncio.gather(
+            *closing, return_exceptions=True
+        )  # none raises: what a choice meets is logged where it runs
 
     async def take_chairs(self) -> None:
         """Sit for the hosts, so that this process is woken when a speaker is to be chosen."""
