@@ -95,9 +95,8 @@ class Selection:
         """Choose no more."""
         self._is_closed = True
         closing = [selecting.aclose(patience=PATIENCE) for selecting in self._selecting.values()]
-        await asyncio.gather(
-            *closing, return_exceptions=True
-        )  # none raises: what a choice meets is logged where it runs
+        # None raises: what a choice meets is logged where it runs.
+        await asyncio.gather(*closing, return_exceptions=True)
 
     async def take_chairs(self) -> None:
         """Sit for the hosts, so that this process is woken when a speaker is to be chosen."""
