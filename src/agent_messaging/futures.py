@@ -7,7 +7,7 @@ reports it as never retrieved. So every error here is taken at once. A caller th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -46,6 +46,13 @@ async def cancel_all(tasks: Iterable[asyncio.Task[Any]], timeout: float) -> set[
         asyncio._unregister_task(task)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     return stuck
+
+
+async def wait_for_all(calls: Iterable[Awaitable[object]]) -> None:
+    """Wait for all of them; the first error is raised when none runs any more, so that no other is lost meanwhile."""
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 async def outlive(task: asyncio.Future[T]) -> T:

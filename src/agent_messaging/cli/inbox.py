@@ -80,8 +80,8 @@ def inbox(
         empty = f"{agent} has no unread {what}." if unread else f"{agent} has received no {what} yet."
         table(("at", "kind", "from", "", "content", "id"), rows, empty=empty)
         if offset + len(found) < there and len(found) == limit:
-            of = f" of {there:,}" if thread is None else ""
-            note(f"{len(found)}{of}; --limit and --offset show the others.")
+            shown = f"{len(found)} of {there:,}" if thread is None else "There may be more in this thread"
+            note(f"{shown}; --limit and --offset show the others.")
         for one in found:
             if one["reply"] is not None:
                 note(waits_for(one))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import AgentMessaging, Config, MessageContext
 from ..bootstrap import build_store
+from ..futures import wait_for_all
 from ..ids import uuid7
 
 PAYLOAD = {"text": "The quarterly figures are in; please look at the third table.", "number": 0, "urgent": False}
@@ -113,7 +114,7 @@ class Bench:
 
                 await _repeat(samples, began + seconds, call)
 
-            await _all(send(pair) for pair in range(pairs))
+            await wait_for_all(send(pair) for pair in range(pairs))
             async with asyncio.timeout(PATIENCE):
                 while handled < sent:
                     changed.clear()
@@ -141,7 +142,7 @@ class Bench:
 
                 await _repeat(samples, began + seconds, call)
 
-            await _all(ask(pair) for pair in range(pairs))
+            await wait_for_all(ask(pair) for pair in range(pairs))
             samples.elapsed = time.perf_counter() - began
         return samples
 
@@ -149,7 +150,7 @@ class Bench:
     async def _agents(self, role: str, number: int) -> AsyncIterator[list[str]]:
         names = [f"{self.name}-{role}-{one}" for one in range(number)]
         try:
-            await _all(self.sdk.register_agent(name, self.name, role) for name in names)
+            await wait_for_all(self.sdk.register_agent(name, self.name, role) for name in names)
             yield names
         finally:
             for name in names:
@@ -166,10 +167,3 @@ async def _repeat(samples: Samples, until: float, call: Callable[[int], Awaitabl
         before, now = now, time.perf_counter()
         samples.times.append(now - before)
     samples.elapsed = now - began
-
-
-async def _all(calls: Iterable[Awaitable[object]]) -> None:
-    """Wait for all of them; the first error is raised when none runs any more."""
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome

@@ -19,6 +19,7 @@ from ..exceptions import (
     NoHandlerRegisteredError,
     TooManySubscribersError,
 )
+from ..futures import wait_for_all
 from ..records import dataclass
 from ..storage.ports import (
     AppendOutcome,
@@ -94,9 +95,7 @@ async def enter(calls: Sequence[Call]) -> None:
         if len(calls) == 1:
             await first.prepare()
         else:
-            for error in await asyncio.gather(*(call.prepare() for call in calls), return_exceptions=True):
-                if error is not None:
-                    raise error
+            await wait_for_all(call.prepare() for call in calls)
         for call in calls:
             call.enter()
 

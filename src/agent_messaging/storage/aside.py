@@ -7,7 +7,7 @@ handle it makes it a dead letter. Any other row is left out of lists, and is an 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -62,6 +62,10 @@ class Aside:
         except UNREADABLE as error:
             self.tell(f"{what} ({first_of(row)})", error)
             return None
+
+    def counts(self, states: Callable[[str], R], counted: Mapping[str, int]) -> dict[R, int]:
+        """How many rows are in each state, without the unreadable ones."""
+        return dict(self.all(lambda item: (states(item[0]), item[1]), counted.items(), "the count of a state"))
 
 
 def read(make: Callable[[Any], R], row: Any, what: str) -> R:

@@ -15,9 +15,14 @@ from ..models import DeliveryState, TaskState
 from ..records import dataclass
 from .ports import (
     AVAILABLE,
+    Assigned,
+    AssignOutcome,
+    KnownTask,
     NewQueueMessage,
     NewTask,
+    NobodyFits,
     Progress,
+    QueueClaim,
     QueueSettlement,
     Settling,
     TaskClaim,
@@ -29,6 +34,8 @@ LOST = "lost"
 """How a claim ended whose process or worker is dead."""
 OVERDUE = "overdue"
 """How a claim ended that took too long."""
+_DIED = "process died"
+_STOPPED = "the process stopped"
 _TASK = (
     "type",
     "needs",
@@ -196,6 +203,11 @@ def _returned(held: Held, reason: str) -> Change:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
+def held_message(seq: int, state: str, token: int, attempt: int, max_attempts: int, ended_as: str | None) -> Held:
+    """A message as the backends with SQL select what judging needs."""
+    return Held(seq, state == DeliveryState.CLAIMED, token, attempt, max_attempts, ended_as)
+
+
 def settle_messages(
     settlements: Sequence[QueueSettlement], found: Mapping[tuple[str, str], Held]
 ) -> tuple[list[bool], list[Change]]:
@@ -216,9 +228,19 @@ def lose_messages(held: Iterable[Held], how: str, reason: str) -> list[Change]:
     return [_lost(one, how, reason) for one in held]
 
 
-def return_messages(held: Iterable[Held], reason: str) -> list[Change]:
-    """The changes of messages that go back to their queues, uncounted."""
-    return [_returned(one, reason) for one in held]
+def release_messages(held: Iterable[Held], *, counted: bool) -> list[Change]:
+    """The changes of messages whose process died, or stopped, which is no attempt."""
+    return lose_messages(held, LOST, _DIED) if counted else [_returned(one, _STOPPED) for one in held]
+
+
+def renew_messages(claims: Sequence[QueueClaim], found: Mapping[tuple[str, str], Held]) -> tuple[list[bool], list[int]]:
+    """Which of the claims are held, and the seqs of their messages; `found` has these by agent and message id."""
+    held = [found.get((claim.agent_id, claim.message_id)) for claim in claims]
+    kept = [
+        one if one is not None and one.is_held and one.token == claim.token else None
+        for claim, one in zip(claims, held, strict=True)
+    ]
+    return [one is not None for one in kept], [one.seq for one in kept if one is not None]
 
 
 def take_unknown(
@@ -324,6 +346,11 @@ def return_tasks(held: Iterable[HeldTask], reason: str) -> Ended:
     return ended
 
 
+def release_tasks(held: Iterable[HeldTask], *, counted: bool) -> Ended:
+    """What becomes of tasks whose process died, or stopped, which is no attempt."""
+    return lose_tasks(held, LOST, _DIED) if counted else return_tasks(held, _STOPPED)
+
+
 def close_tasks(held: Iterable[HeldTask], end: End, reason: str) -> Ended:
     """End the tasks that are open, from outside; the process of a run is told."""
     ended = Ended()
@@ -395,6 +422,26 @@ def book(tasks: Sequence[NewTask | Waiting], workers: Sequence[WorkerRow]) -> li
         None if worker_id is None else _book(task, worker_id, worker_id in pulling)
         for task, worker_id in zip(tasks, chosen, strict=True)
     ]
+
+
+def answer_assignments(
+    tasks: Sequence[NewTask], known: Mapping[str, KnownTask], booked: Mapping[str, Booking]
+) -> list[AssignOutcome]:
+    """What the call is told of each task: what was known of it, its booking, or that nobody fits.
+
+    Repeats in one call find the first one known.
+    """
+    seen = dict(known)
+    outcomes: list[AssignOutcome] = []
+    for task in tasks:
+        if task.task_id in seen:
+            outcomes.append(seen[task.task_id])
+        elif (booking := booked.get(task.task_id)) is not None:
+            outcomes.append(Assigned(task.task_id, booking.worker_id, booking.token))
+            seen[task.task_id] = KnownTask(TaskState.ASSIGNED, booking.worker_id, booking.token)
+        else:
+            outcomes.append(NobodyFits())
+    return outcomes
 
 
 def _book(task: NewTask | Waiting, worker_id: str, pulls: bool) -> Booking:

@@ -21,7 +21,6 @@ from ..ports import (
     ClaimedTask,
     KnownTask,
     NewTask,
-    NobodyFits,
     TaskClaim,
     TaskNews,
     TaskRequest,
@@ -61,17 +60,8 @@ async def assign(
     stored = await _insert(connection, booked.values(), origin, now)
     if rivals := booked.keys() - stored:  # somebody submitted a task of the same id meanwhile
         known |= await _find_known(connection, rivals)
-    outcomes: list[AssignOutcome] = []
-    for task in tasks:
-        if task.task_id in known:
-            outcomes.append(known[task.task_id])
-        elif task.task_id in stored:
-            _, booking = booked[task.task_id]
-            outcomes.append(Assigned(task.task_id, booking.worker_id, booking.token))
-            known[task.task_id] = KnownTask(TaskState.ASSIGNED, booking.worker_id, booking.token)
-        else:
-            outcomes.append(NobodyFits())
-    return await _tell(connection, outcomes, [found for id, (_, found) in booked.items() if id in stored], now)
+    made = {id: booking for id, (_, booking) in booked.items() if id in stored}
+    return await _tell(connection, workload.answer_assignments(tasks, known, made), [*made.values()], now)
 
 
 async def assign_waiting(connection: Connection, limit: int, now: datetime | None) -> AssignNews:

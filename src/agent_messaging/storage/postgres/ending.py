@@ -78,10 +78,7 @@ async def release(
         counted: They died; otherwise they stopped, which is no attempt.
     """
     held = await find_held(connection, "tasks_find_of_processes", list(owners))
-    if counted:
-        await write(connection, workload.lose_tasks(held, workload.LOST, "process died"), now)
-    else:
-        await write(connection, workload.return_tasks(held, "the process stopped"), now)
+    await write(connection, workload.release_tasks(held, counted=counted), now)
     return len(held)
 
 

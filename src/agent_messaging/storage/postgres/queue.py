@@ -69,12 +69,7 @@ class PostgresQueue:
     async def renew(self, claims: Sequence[QueueClaim], *, lease: float, now: datetime | None = None) -> list[bool]:
         async def work(connection: Connection) -> list[bool]:
             found = await _find(connection, [(claim.agent_id, claim.message_id) for claim in claims])
-            seqs, held = [], []
-            for claim in claims:
-                one = found.get((claim.agent_id, claim.message_id))
-                held.append(one is not None and one.is_held and one.token == claim.token)
-                if one is not None and held[-1]:
-                    seqs.append(one.seq)
+            held, seqs = workload.renew_messages(claims, found)
             await connection.execute(_SQL["queue_renew"], seqs, lease, now)
             return held
 
@@ -92,7 +87,9 @@ class PostgresQueue:
 
         async def work(connection: Connection) -> tuple[int, int, int]:
             rows = await connection.fetch(_SQL["queue_find_overdue"], _AT_ONCE, now)
-            overdue = workload.lose_messages([_held(*row) for row in rows], workload.OVERDUE, "its lease was over")
+            overdue = workload.lose_messages(
+                [workload.held_message(*row) for row in rows], workload.OVERDUE, "its lease was over"
+            )
             await _write(connection, overdue, now)
             expired = count_of(await connection.execute(_SQL["queue_expire"], _AT_ONCE, now))
             return len(rows), expired, count_of(await connection.execute(_SQL["queue_due"], _AT_ONCE, now))
@@ -128,7 +125,7 @@ class PostgresQueue:
         (row,) = await self._engine.fetch(_SQL["queue_statistics"], agent_id, _LATELY, now)
         counts = json.loads(row["counts"] or "{}")
         return QueueStatistics(
-            counts=dict(self._engine.aside.all(_count, counts.items(), "the count of a state")),
+            counts=self._engine.aside.counts(DeliveryState, counts),
             failed=row["failed"],
             by_priority={int(priority): number for priority, number in json.loads(row["by_priority"] or "{}").items()},
             settled_lately=row["settled_lately"],
@@ -172,11 +169,8 @@ async def release(
         counted: They died; otherwise they stopped, which is no attempt.
     """
     await connection.execute(_SQL["queue_listen_clear"], list(owners))
-    held = [_held(*row) for row in await connection.fetch(_SQL["queue_find_claimed"], list(owners))]
-    if counted:
-        await _write(connection, workload.lose_messages(held, workload.LOST, "process died"), now)
-    else:
-        await _write(connection, workload.return_messages(held, "the process stopped"), now)
+    held = [workload.held_message(*row) for row in await connection.fetch(_SQL["queue_find_claimed"], list(owners))]
+    await _write(connection, workload.release_messages(held, counted=counted), now)
     return len(held)
 
 
@@ -184,13 +178,9 @@ async def _execute(connection: Connection, block: str, *values: object) -> int:
     return count_of(await connection.execute(_SQL[block], *values))
 
 
-def _held(seq: int, state: str, token: int, attempt: int, max_attempts: int, ended_as: str | None) -> workload.Held:
-    return workload.Held(seq, state == DeliveryState.CLAIMED, token, attempt, max_attempts, ended_as)
-
-
 async def _find(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], workload.Held]:
     rows = await connection.fetch(_SQL["queue_find"], *columns(sorted(set(names)), 2))
-    return {(agent_id, message_id): _held(*row) for agent_id, message_id, *row in rows}
+    return {(agent_id, message_id): workload.held_message(*row) for agent_id, message_id, *row in rows}
 
 
 async def _write(connection: Connection, changes: Sequence[workload.Change], now: datetime | None) -> None:
@@ -223,8 +213,3 @@ def _claimed(row: Any) -> ClaimedQueueMessage:
 def _row(row: Any) -> QueueMessageRow:
     values = dict(row)
     return QueueMessageRow(**{**values, "state": DeliveryState(values["state"])})
-
-
-def _count(item: tuple[str, int]) -> tuple[DeliveryState, int]:
-    state, number = item
-    return DeliveryState(state), number

@@ -227,7 +227,7 @@ class PostgresTasks:
         (row,) = await self._engine.fetch(_SQL["tasks_statistics"], supervisor, now)
         counts = json.loads(row["counts"] or "{}")
         return TaskStatistics(
-            counts=dict(self._engine.aside.all(_count, counts.items(), "the count of a state")),
+            counts=self._engine.aside.counts(TaskState, counts),
             average_duration=row["duration"],
             oldest_queued_age=None if row["age"] is None else max(row["age"], 0.0),
         )
@@ -262,11 +262,6 @@ def _first_round(calls: Sequence[_Submission]) -> list[int]:
 async def _find_interested(connection: Connection, ended: workload.Ended) -> set[str]:
     """The processes that may want to look: also those that could take what is in the pool again."""
     return ended.processes | (await assigning.find_pullers(connection) if ended.is_any_queued else set())
-
-
-def _count(item: tuple[str, int]) -> tuple[TaskState, int]:
-    state, number = item
-    return TaskState(state), number
 
 
 def _row(row: Any) -> TaskRow:

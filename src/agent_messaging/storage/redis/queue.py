@@ -175,42 +175,36 @@ def _words(states: Collection[DeliveryState] | None) -> list[str] | None:
 
 
 def _read_claimed(agent_id: str, row: list[bytes]) -> ClaimedQueueMessage:
-    sender, kind, priority, content, metadata, checksum, most, created, expires, _, token, attempt, *_, ident = row
-    return ClaimedQueueMessage(
-        claim=QueueClaim(agent_id, text(ident), number(token)),
-        attempt=number(attempt),
-        sender_id=text(sender),
-        type=text(kind),
-        priority=number(priority),
-        content=text(content),
-        metadata=maybe(metadata),
-        checksum=number(checksum),
-        max_attempts=number(most),
-        created_at=instant(created),
-        expires_at=instant(expires) if expires else None,
-    )
+    return ClaimedQueueMessage(claim=QueueClaim(agent_id, text(row[-1]), number(row[10])), **_read_common(row))
 
 
 def _read_row(row: list[bytes]) -> QueueMessageRow:
-    sender, kind, priority, content, metadata, checksum, most, created, expires, state, token, attempt = row[:12]
-    owner, claimed, settled, reason, ident, agent = row[12:]
+    state, token, _, owner, claimed, settled, reason, ident, agent = row[9:]
     return QueueMessageRow(
         agent_id=text(agent),
         message_id=text(ident),
-        sender_id=text(sender),
-        type=text(kind),
-        priority=number(priority),
-        content=text(content),
-        metadata=maybe(metadata),
-        checksum=number(checksum),
         state=DeliveryState(text(state)),
         token=number(token),
-        attempt=number(attempt),
-        max_attempts=number(most),
         owner=maybe(owner),
-        created_at=instant(created),
-        expires_at=instant(expires) if expires else None,
         claimed_at=instant(claimed) if claimed else None,
         settled_at=instant(settled) if settled else None,
         reason=maybe(reason),
+        **_read_common(row),
     )
+
+
+def _read_common(row: list[bytes]) -> dict[str, Any]:
+    """What the records of a message share, from the columns with which its row begins."""
+    sender, kind, priority, content, metadata, checksum, most, created, expires, _, _, attempt = row[:12]
+    return {
+        "sender_id": text(sender),
+        "type": text(kind),
+        "priority": number(priority),
+        "content": text(content),
+        "metadata": maybe(metadata),
+        "checksum": number(checksum),
+        "attempt": number(attempt),
+        "max_attempts": number(most),
+        "created_at": instant(created),
+        "expires_at": instant(expires) if expires else None,
+    }

@@ -22,7 +22,6 @@ from ..ports import (
     KnownTask,
     NewQueueMessage,
     NewTask,
-    NobodyFits,
     TaskClaim,
     TaskNews,
     TaskRequest,
@@ -60,17 +59,8 @@ def assign(connection: apsw.Connection, tasks: Sequence[NewTask], origin: str | 
     bookings = workload.book([*fresh.values()], _find_free(connection, [*fresh.values()], instant))
     booked = {task.task_id: (task, found) for task, found in zip(fresh.values(), bookings, strict=True) if found}
     _insert(connection, booked.values(), origin, instant)
-    outcomes: list[AssignOutcome] = []
-    for task in tasks:
-        if task.task_id in known:
-            outcomes.append(known[task.task_id])
-        elif task.task_id in booked:
-            _, booking = booked[task.task_id]
-            outcomes.append(Assigned(task.task_id, booking.worker_id, booking.token))
-            known[task.task_id] = KnownTask(TaskState.ASSIGNED, booking.worker_id, booking.token)
-        else:
-            outcomes.append(NobodyFits())
-    return _tell(connection, outcomes, [booking for _, booking in booked.values()], instant)
+    made = {id: booking for id, (_, booking) in booked.items()}
+    return _tell(connection, workload.answer_assignments(tasks, known, made), [*made.values()], instant)
 
 
 def assign_waiting(connection: apsw.Connection, limit: int, instant: Instant) -> AssignNews:

@@ -167,7 +167,7 @@ class SQLiteDeliveries:
         instant = self._clock.now(now)
         counts, queued, (claimed_at,) = await self._engine.read(read)
         return DeliveryStatistics(
-            counts=dict(self._engine.aside.all(_count, counts.items(), "the count of a state")),
+            counts=self._engine.aside.counts(DeliveryState, counts),
             oldest_queued_age=None if queued is None else max(0.0, (instant.due - queued[0]) / _SECOND),
             oldest_queued_recipient_id=None if queued is None else queued[1],
             oldest_claim_age=None if claimed_at is None else max(0.0, (instant.at - claimed_at) / _SECOND),
@@ -199,11 +199,6 @@ def _advance(connection: apsw.Connection, instant: Instant) -> tuple[int, set[st
 def _waiting(row: list[Any]) -> tuple[str, Kind]:
     recipient_id, kind = row
     return recipient_id, Kind(kind)
-
-
-def _count(item: tuple[str, int]) -> tuple[DeliveryState, int]:
-    state, number = item
-    return DeliveryState(state), number
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, object]:

@@ -68,10 +68,7 @@ def release(connection: apsw.Connection, owners: Collection[str], instant: Insta
         counted: They died; otherwise they stopped, which is no attempt.
     """
     held = find_held(connection, "tasks_find_of_processes", owners=encode(sorted(owners)))
-    if counted:
-        write(connection, workload.lose_tasks(held, workload.LOST, "process died"), instant)
-    else:
-        write(connection, workload.return_tasks(held, "the process stopped"), instant)
+    write(connection, workload.release_tasks(held, counted=counted), instant)
     return len(held)
 
 

@@ -86,12 +86,7 @@ class SQLiteQueue:
 
         def renew(connection: apsw.Connection) -> list[bool]:
             found = _find(connection, [(claim.agent_id, claim.message_id) for claim in claims])
-            seqs, held = [], []
-            for claim in claims:
-                one = found.get((claim.agent_id, claim.message_id))
-                held.append(one is not None and one.is_held and one.token == claim.token)
-                if one is not None and held[-1]:
-                    seqs.append(one.seq)
+            held, seqs = workload.renew_messages(claims, found)
             until = self._clock.now(now).due + int(lease * _SECOND)
             connection.execute(_SQL["queue_renew"], {"seqs": encode(seqs), "until": until})
             return held
@@ -144,7 +139,7 @@ class SQLiteQueue:
         found = await self._engine.read(lambda con: fetch(con, _SQL["queue_statistics"], parameters))
         counts, failed, by_priority, settled, queued_due = found
         return QueueStatistics(
-            counts=dict(self._engine.aside.all(_count, counts.items(), "the count of a state")),
+            counts=self._engine.aside.counts(DeliveryState, counts),
             failed=failed,
             by_priority={int(priority): number for priority, number in by_priority.items()},
             settled_lately=settled,
@@ -187,21 +182,14 @@ def release(connection: apsw.Connection, owners: Collection[str], instant: Insta
     """
     connection.execute(_SQL["queue_listen_clear"], {"processes": encode(sorted(owners))})
     rows = fetch(connection, _SQL["queue_find_claimed"], {"owners": encode(sorted(owners))})
-    held = [_held(*row) for row in rows]
-    if counted:
-        _write(connection, workload.lose_messages(held, workload.LOST, "process died"), instant)
-    else:
-        _write(connection, workload.return_messages(held, "the process stopped"), instant)
+    held = [workload.held_message(*row) for row in rows]
+    _write(connection, workload.release_messages(held, counted=counted), instant)
     return len(held)
-
-
-def _held(seq: int, state: str, token: int, attempt: int, max_attempts: int, ended_as: str | None) -> workload.Held:
-    return workload.Held(seq, state == DeliveryState.CLAIMED, token, attempt, max_attempts, ended_as)
 
 
 def _find(connection: apsw.Connection, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], workload.Held]:
     rows = fetch(connection, _SQL["queue_find"], {"names": encode(sorted(set(names)))})
-    return {(agent_id, message_id): _held(*row) for agent_id, message_id, *row in rows}
+    return {(agent_id, message_id): workload.held_message(*row) for agent_id, message_id, *row in rows}
 
 
 def _settle(connection: apsw.Connection, settlements: Sequence[QueueSettlement], instant: Instant) -> list[bool]:
@@ -236,7 +224,9 @@ def _next_due(connection: apsw.Connection) -> int | None:
 def _advance(connection: apsw.Connection, instant: Instant) -> tuple[QueueAdvanced, int | None]:
     parameters = {"now": instant.due, "limit": _AT_ONCE}
     rows = fetch(connection, _SQL["queue_find_overdue"], parameters)
-    overdue = workload.lose_messages([_held(*row) for row in rows], workload.OVERDUE, "its lease was over")
+    overdue = workload.lose_messages(
+        [workload.held_message(*row) for row in rows], workload.OVERDUE, "its lease was over"
+    )
     _write(connection, overdue, instant)
     connection.execute(_SQL["queue_expire"], {**parameters, "at": instant.at})
     expired = connection.changes()
@@ -274,8 +264,3 @@ def _row(row: list[Any]) -> QueueMessageRow:
     later = map(to_datetime_or_none, (expires_at, claimed_at, settled_at))
     values: list[Any] = [*body, DeliveryState(state), *counts, to_datetime(created_at), *later, reason]
     return QueueMessageRow(*values)
-
-
-def _count(item: tuple[str, int]) -> tuple[DeliveryState, int]:
-    state, number = item
-    return DeliveryState(state), number

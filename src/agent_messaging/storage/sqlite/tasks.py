@@ -187,7 +187,7 @@ class SQLiteTasks:
         )
         counts, duration, queued_due = await self._engine.read(find)
         return TaskStatistics(
-            counts=dict(self._engine.aside.all(_count, counts.items(), "the count of a state")),
+            counts=self._engine.aside.counts(TaskState, counts),
             average_duration=None if duration is None else duration / _SECOND,
             oldest_queued_age=None if queued_due is None else max(0.0, (instant.due - queued_due) / _SECOND),
         )
@@ -230,11 +230,6 @@ def _advance(connection: apsw.Connection, instant: Instant) -> tuple[TasksAdvanc
     if due or overdue.is_any_queued:
         processes |= assigning.find_pullers(connection)
     return TasksAdvanced(len(held), len(late.changes), due, processes), _next_due(connection)
-
-
-def _count(item: tuple[str, int]) -> tuple[TaskState, int]:
-    state, number = item
-    return TaskState(state), number
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, object]:
