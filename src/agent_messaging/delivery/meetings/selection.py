@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from ...futures import wait_for_all
 from ...handlers.threads import DaemonThreads
 from ...models import MeetingEnd, MeetingStatus, Record
 from ...single_flight import SingleFlight
@@ -94,9 +95,7 @@ class Selection:
     async def aclose(self) -> None:
         """Choose no more."""
         self._is_closed = True
-        closing = [selecting.aclose(patience=PATIENCE) for selecting in self._selecting.values()]
-        # None raises: what a choice meets is logged where it runs.
-        await asyncio.gather(*closing, return_exceptions=True)
+        await wait_for_all(selecting.aclose(patience=PATIENCE) for selecting in self._selecting.values())
 
     async def take_chairs(self) -> None:
         """Sit for the hosts, so that this process is woken when a speaker is to be chosen."""
