@@ -85,15 +85,16 @@ class SingleFlight:
             await asyncio.wait({self._task})
 
     async def aclose(self, timeout: float = 0.0, *, patience: float | None = None) -> None:
-        """Take no more requests, let the run in flight end for so many seconds, and cancel it then. Idempotent.
+        """Take no more requests, let what was requested end for so many seconds, and cancel it then. Idempotent.
 
         Args:
-            timeout: These seconds.
+            timeout: These seconds. Without any, what was requested behind the run in flight does not begin.
             patience: Seconds that the cancelled run has to end, for one that calls functions of the user's, which may
                 ignore it; see `cancel_all`. None waits for its end.
         """
         self.is_closed = True
-        self._is_requested = False
+        if timeout <= 0:
+            self._is_requested = False
         if self._task is not None and timeout > 0:
             await asyncio.wait({self._task}, timeout=timeout)
         if self._task is not None:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from agent_messaging import (
@@ -62,13 +65,18 @@ async def ignore(*_: Any) -> None:
             await asyncio.sleep(60)
 
 
-def block_the_loop(*_: Any) -> None:
+async def block(*_: Any) -> None:
+    """Blocks the loop. It says CAUGHT when the SDK has caught a SIGTERM meanwhile, and the process goes on."""
+    catch = signal.getsignal(signal.SIGTERM)
+    assert callable(catch)
+
+    def catch_and_tell(number: int, frame: FrameType | None) -> None:
+        catch(number, frame)
+        os.write(sys.stdout.fileno(), b"CAUGHT\n")
+
+    signal.signal(signal.SIGTERM, catch_and_tell)
     say("BEGUN")
     time.sleep(60)
-
-
-async def block(*_: Any) -> None:
-    block_the_loop()
 
 
 async def begin(sdk: AgentMessaging[Any], work: str) -> None:

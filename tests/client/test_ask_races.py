@@ -112,6 +112,21 @@ async def test_the_handlers_failure_and_the_timeout_in_the_same_instant_are_one_
     await nothing_is_left(sdk)
 
 
+async def test_an_ask_that_another_process_ended_a_moment_early_times_out_in_its_time(make_sdk: MakeSdk) -> None:
+    """Two processes agree on the time to within a round trip; to the caller a second is a second."""
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob")
+    started = time.monotonic()
+    asking = ask(sdk, "alice", "bob", timeout=0.9)
+    ask_id = await until_waiting(sdk, "alice", "bob")
+    [ended] = await other._started().store.sessions.close_asks([ask_id], AskState.TIMED_OUT)
+    assert ended.state is AskState.TIMED_OUT
+    with pytest.raises(ConversationTimeoutError):
+        await asking
+    assert time.monotonic() - started >= 0.9
+    await nothing_is_left(sdk, other)
+
+
 # --- cancelling -------------------------------------------------------------------------------------------------------
 
 

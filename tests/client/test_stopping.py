@@ -252,6 +252,7 @@ async def test_a_loop_that_is_blocked_does_not_keep_a_second_signal_from_ending_
     async with program(url, "blocking", "until:300") as running:
         await running.until("BEGUN")
         running.send(signal.SIGTERM)
+        await running.until("CAUGHT")
         await asyncio.sleep(0.3)  # two that come at once are one
         running.send(signal.SIGTERM)
         running.send(signal.SIGTERM)
@@ -272,6 +273,7 @@ async def test_a_handler_that_blocks_the_loop_beyond_its_time_is_counted(url: st
         await running.until("BEGUN")
         await asyncio.sleep(0.3)  # the time of its handler is 0.2 s
         running.send(signal.SIGTERM)
+        await running.until("CAUGHT")
         await asyncio.sleep(0.3)
         running.send(signal.SIGTERM)
         assert (await running.end()).code == -signal.SIGTERM

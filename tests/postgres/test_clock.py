@@ -116,6 +116,28 @@ async def test_who_stood_still_follows_the_others(own_server: OwnServer, open_st
     assert await shift_of(own_server.dsn) == timedelta()
 
 
+async def test_an_answer_that_took_long_moves_no_clock_that_is_known_better(own_server: OwnServer) -> None:
+    """A process that is stopped for a moment while it reads the time knows it no better than half of that moment."""
+    clock = StoreClock("here")
+    pause = 0.0
+
+    async def read(sql: str, *values: object) -> dict[str, object]:
+        [row] = await execute(own_server.dsn, "select clock_timestamp() as at")
+        time.sleep(pause)
+        shift, epoch = timedelta(), 0
+        return {"at": row["at"], "shift": shift, "epoch": epoch, "latest": None, "is_anybody": False}
+
+    await clock.adopt(read)
+    known = clock._reading
+    assert known is not None
+    pause = 1.0
+    await clock.compare(read, "process")
+    assert clock._reading is known
+    clock._reading = known._replace(time=known.time + timedelta(seconds=0.9))  # further off than the pause explains
+    await clock.compare(read, "process")
+    assert abs(clock.now() - datetime.now(UTC)) < CLOSE + timedelta(seconds=0.1)
+
+
 def stand_still(clock: StoreClock, time: timedelta) -> None:
     """As if this machine had not counted for so long."""
     reading = clock._reading

@@ -111,17 +111,19 @@ async def test_the_end_releases_whoever_waits_also_before_the_first_step(steps: 
         await service.run()
 
 
-async def test_the_end_lets_a_run_end_by_itself_for_a_while() -> None:
+@pytest.mark.parametrize(("timeout", "runs"), [(10.0, 2), (0.0, 1)])
+async def test_the_end_lets_what_was_requested_end_by_itself_for_a_while(timeout: float, runs: int) -> None:
     work = Work()
     service = SingleFlight(work, "working")
     service.request()
     await work.has_begun.wait()
     service.request()
-    closing = asyncio.ensure_future(service.aclose(timeout=10.0))
+    closing = asyncio.ensure_future(service.aclose(timeout=timeout))
     await asyncio.sleep(0)
+    service.request()
     work.may_end.set()
     await closing
-    assert work.runs == 1, "what was requested and had not begun is not done any more"
+    assert work.runs == runs
 
 
 async def test_a_caller_that_goes_away_stops_nothing() -> None:

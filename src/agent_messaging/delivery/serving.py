@@ -104,13 +104,15 @@ class Serving(services.Service, Listener):
         await self.publish()
 
     async def aclose(self, timeout: float) -> None:
-        """Stop following and publishing.
+        """Stop following, publish what is served at the end, and stop publishing.
 
-        What is being published is let through for so many seconds: for the grace others believe the last word of an
-        ended process, which must not be about handlers that were unregistered before it ended.
+        That is let through for so many seconds: for the grace others believe the last word of an ended process, which
+        must not be about handlers that were unregistered before it ended. The word of a change may not have come here
+        yet, so this publishes whether or not it has.
         """
         global_registry.unsubscribe(self)
         self.own.unsubscribe(self)
+        self._publishing.request()
         await self._publishing.aclose(timeout)
         self._loop = None
         for timer in self._leaving.values():

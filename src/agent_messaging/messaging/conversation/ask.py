@@ -36,6 +36,9 @@ from .drafts import Draft
 
 GIVING_UP = 0.4
 """Seconds after its timeout at which an ask gives up waiting for the store: it has returned within half a second."""
+CLOCKS_DIFFER = 1.0
+"""Seconds by which the clocks of two processes may differ at most. An ask that the store ended earlier than that was
+ended by a clock that somebody has set."""
 LOOK_AGAIN = 0.5
 """Seconds after which a call that queues for its session, or has joined an ask, looks again: another process's ask may
 have ended."""
@@ -86,7 +89,10 @@ class Ask:
                         self._is_waiting = True
                         if self._is_due:
                             asks.time_out(self.stored_id)
-                        return await answer
+                        outcome = await answer
+                    if outcome.state is AskState.TIMED_OUT:
+                        await self.until_due()
+                    return outcome
                 except BaseException as error:
                     if self.draft.idempotency_key is None:
                         self.give_up()
@@ -99,6 +105,12 @@ class Ask:
             raise self.unknown() from error
         finally:
             asks.deadlines.discard(self, tick)
+
+    async def until_due(self) -> None:
+        """Wait for the rest of the time where another process, whose clock is a little ahead, ended the ask early."""
+        left = self.deadline - asyncio.get_running_loop().time()
+        if 0 < left <= CLOCKS_DIFFER:
+            await asyncio.sleep(left)
 
     def fall_due(self) -> None:
         """Its deadline has come."""

@@ -33,6 +33,11 @@ _FRESH = timedelta(seconds=8)
 _SECOND_LOOK = 0.25
 _LOOKS = 28
 """Looks at whether a process that seems to be far behind or ahead renews. Together they take longer than a renewal."""
+_DRIFT = 1e-4
+"""Two clocks that run evenly part by less than this share of the time, as a rule (quartz: half of it)."""
+_FINE = 1_000
+"""An answer that took twice as many microseconds is read again at the start, up to `_READINGS` times."""
+_READINGS = 3
 _PLACE = "store_now()"
 
 Ask = Callable[..., Awaitable[Any]]
@@ -44,8 +49,15 @@ class _Reading(NamedTuple):
 
     time: datetime
     read_at: int
+    doubt: int
+    """Microseconds by which it may be wrong: half of the round trip. A process that was stopped in it knows little."""
     shift: timedelta
     epoch: int
+
+    def teaches(self, known: _Reading, drift: timedelta) -> bool:
+        """Whether this later reading is better than what is counted on from a known one, which differs by `drift`."""
+        counted = known.doubt + round((self.read_at - known.read_at) * _DRIFT)
+        return self.doubt <= counted or abs(drift) > timedelta(microseconds=self.doubt + counted)
 
 
 class StoreClock:
@@ -75,13 +87,16 @@ class StoreClock:
     async def adopt(self, ask: Ask) -> None:
         """Take the time from the store, at the start of this process."""
         for _ in range(_LOOKS):
-            row, reading, _ = await self._read(ask, None)
+            row, reading = await self._read(ask, None)
+            for _ in range(1, _READINGS):
+                if reading.doubt > _FINE:
+                    row, reading = min((row, reading), await self._read(ask, None), key=lambda found: found[1].doubt)
             if not row["is_anybody"]:
                 if not reading.shift:
                     self._reading = reading
                     return
                 if await ask(_SQL["record_offset"], timedelta(), reading.epoch):
-                    self._reading = _Reading(row["at"], reading.read_at, timedelta(), reading.epoch + 1)
+                    self._reading = reading._replace(time=row["at"], shift=timedelta(), epoch=reading.epoch + 1)
                     return
             elif row["latest"] is None or -_TOLERANCE <= reading.time - row["latest"] <= _FRESH:
                 self._reading = reading
@@ -94,18 +109,23 @@ class StoreClock:
         """Set the count right by the store, or the store's offset by the count."""
         mine = self._reading
         assert mine is not None
-        row, reading, doubt = await self._read(ask, process_id)
+        row, reading = await self._read(ask, process_id)
+        doubt = timedelta(microseconds=reading.doubt)
         if doubt > _TOLERANCE:
             return  # so slow an answer tells little
         counted = mine.time + timedelta(microseconds=reading.read_at - mine.read_at)
         drift = reading.time - counted
         am_behind = row["latest"] is not None and row["latest"] > counted + _TOLERANCE
-        if abs(drift) <= _TOLERANCE + doubt or reading.epoch != mine.epoch or am_behind:
+        if reading.epoch != mine.epoch or am_behind:
             self._reading = reading
+            return
+        if abs(drift) <= _TOLERANCE + doubt:
+            if reading.teaches(mine, drift):
+                self._reading = reading
             return
         shift = reading.shift - drift
         if await ask(_SQL["record_offset"], shift, reading.epoch):
-            self._reading = _Reading(counted, reading.read_at, shift, reading.epoch + 1)
+            self._reading = reading._replace(time=counted, shift=shift, epoch=reading.epoch + 1)
             _log.warning(
                 "The clock of PostgreSQL at %s has jumped by %+.1f s. The store goes on by its own, now %+.1f s from "
                 "the server's, until all its processes have stopped. Set the server's clock right.",
@@ -114,13 +134,12 @@ class StoreClock:
                 shift.total_seconds(),
             )
 
-    async def _read(self, ask: Ask, process_id: str | None) -> tuple[Any, _Reading, timedelta]:
-        """Read the row, what it says, and by how much that may be wrong."""
+    async def _read(self, ask: Ask, process_id: str | None) -> tuple[Any, _Reading]:
+        """Read the row, and what it says."""
         before = boot_clock()
         row = await ask(_SQL["find_offset"], process_id)
         half = (boot_clock() - before) // 2
-        reading = _Reading(row["at"] + row["shift"], before + half, row["shift"], row["epoch"])
-        return row, reading, timedelta(microseconds=half)
+        return row, _Reading(row["at"] + row["shift"], before + half, half, row["shift"], row["epoch"])
 
 
 @cache
