@@ -32,7 +32,16 @@ def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
         *("demo", "coordination demo", "send", "inbox", "tail", "receipt", "run", "doctor", "search", "bench"),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup", "db reindex"),
-        *("tasks assign", "tasks list", "tasks show", "tasks cancel", "tasks watch", "workers list", "queue stats"),
+        *(
+            "tasks assign",
+            "tasks list",
+            "tasks show",
+            "tasks cancel",
+            "tasks watch",
+            "tasks redrive",
+            "workers list",
+            "queue stats",
+        ),
         "schedules list",
         *("topics list", "topics subscribe", "topics unsubscribe", "topics publish"),
         *("ask", "reply", "forward", "sessions list", "sessions show", "sessions end"),

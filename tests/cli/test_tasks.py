@@ -41,6 +41,10 @@ def test_a_worker_process_does_what_is_handed_out(acme: str, cli: Cli, start: St
     assert "cannot be done" in shown
     assert cli("tasks", "show", id, "--json").json["task"]["log"][0]["event"] == "dead"
     assert cli("tasks", "assign", "fail", "--wait", "--timeout", "30s", check=7).out == ""
+    assert cli("tasks", "redrive", id).out == "1 task queued again.\n"
+    assert cli("tasks", "watch", id, "--timeout", "30s").out.splitlines()[-1].startswith("failed")
+    assert cli("tasks", "redrive", "--type", "unknown", "--json").json == {"redriven": 0}
+    assert "Say which" in cli("tasks", "redrive", check=2).err
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0

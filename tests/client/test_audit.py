@@ -14,6 +14,8 @@ from agent_messaging import (
     Config,
     MessageContext,
     MessagingConfig,
+    TaskContext,
+    TaskFailedError,
     clear_handlers,
     register_conversation_handler,
     register_one_way_handler,
@@ -75,6 +77,42 @@ async def test_messages_agents_and_errors_are_told_without_payloads(tmp_path: Pa
     assert [one["agent_id"] for one in entries(tmp_path / "logs", "agent_activity")] == ["alice", "bob"]
     assert "secret" not in json.dumps(audit)
     assert "pong" not in json.dumps(audit)
+
+
+async def test_tasks_and_workers_are_told_without_payloads(tmp_path: Path) -> None:
+    enable_file_logging(tmp_path / "logs")
+    async with AgentMessaging(Config(messaging=MessagingConfig(retry_delay=0))) as sdk:
+
+        @sdk.register_task_handler("w", capabilities=["work"], give_up_on=LookupError)
+        async def work(item: dict[str, Any], context: TaskContext) -> str:
+            if item["secret"] == context.attempt == 1:
+                raise ValueError("the printer is on fire")
+            if item["secret"] == 2:
+                raise LookupError("no paper")
+            return "a secret"
+
+        await sdk.tasks.delegate("work", {"secret": 1}, task_id="done", supervisor="s", wait=True, timeout=20)
+        with pytest.raises(TaskFailedError):
+            await sdk.tasks.delegate("work", {"secret": 2}, task_id="failed", wait=True, timeout=20)
+        await sdk.tasks.delegate("other", {"secret": 3}, task_id="waits")
+        await sdk.tasks.cancel("waits")
+    history = entries(tmp_path / "logs", "task_history")
+    told = {id: [one["event"] for one in history if one["task_id"] == id] for id in ("done", "failed", "waits")}
+    assert {id: sorted(events) for id, events in told.items()} == {
+        "done": ["assigned", "assigned", "completed", "retried", "submitted"],
+        "failed": ["assigned", "failed", "submitted"],
+        "waits": ["cancelled", "submitted"],
+    }
+    [completed] = [one for one in history if one["event"] == "completed"]
+    assert completed["agent_id"] == "w"
+    assert completed["data"]["success"]
+    assert completed["data"]["duration_ms"] >= 0
+    [metric] = entries(tmp_path / "logs", "performance")
+    assert (metric["agent_id"], metric["metric"], metric["unit"]) == ("w", "task_duration", "ms")
+    assert [one["data"]["task_id"] for one in entries(tmp_path / "logs", "errors")] == ["done", "failed"]
+    [registered] = entries(tmp_path / "logs", "agent_activity")
+    assert registered["data"] == {"agent_role": "worker", "capabilities": ["work"]}
+    assert "secret" not in json.dumps(history)
 
 
 async def test_payloads_are_told_where_they_were_asked_for_and_nothing_where_it_is_off(tmp_path: Path) -> None:

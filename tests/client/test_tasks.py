@@ -209,6 +209,31 @@ async def test_a_failure_is_tried_again_up_to_the_last_attempt_and_the_reasons_a
     assert [entry["reason"] for entry in task.log] == ["RuntimeError: no 1", "RuntimeError: no 2", "RuntimeError: no 3"]
 
 
+async def test_a_failed_task_is_queued_again_and_its_result_comes(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    cause = {"is there": True}
+
+    @sdk.register_task_handler("w", capabilities=["fail"])
+    async def fail(item: Any, context: TaskContext) -> int:
+        if cause["is there"]:
+            raise ValueError("no")
+        return context.attempt
+
+    ids = [await sdk.tasks.delegate("fail", number, max_attempts=1) for number in range(2)]
+    for id in ids:
+        with pytest.raises(TaskFailedError):
+            await sdk.tasks.result(id, timeout=SOON)
+    cause["is there"] = False
+    assert await sdk.tasks.redrive(ids[0], task_type="other") == 0
+    assert await sdk.tasks.redrive(ids[0]) == 1
+    assert await sdk.tasks.result(ids[0], timeout=SOON) == 1
+    assert await sdk.tasks.redrive(task_type="fail") == 1
+    assert await sdk.tasks.result(ids[1], timeout=SOON) == 1
+    assert await sdk.tasks.redrive(ids) == 0
+    with pytest.raises(InvalidArgumentError, match="both missing"):
+        await sdk.tasks.redrive()
+
+
 async def test_a_worker_says_which_errors_are_worth_another_try(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     attempts: list[int] = []

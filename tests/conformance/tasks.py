@@ -210,6 +210,18 @@ class TaskConformance(CoordinationFixtures):
         assert [entry["event"] for entry in (await crew.find("u")).log] == ["overdue"]
         assert (await crew.worker()).booked == 0
 
+    async def test_what_nobody_can_do_hinders_no_other(self, crew: Crew) -> None:
+        await crew.hire("go", "go", capacity=9)
+        await crew.hire(capacity=9)
+        await crew.assign(*(crew.task(f"go{n}", "go", priority=0) for n in range(3)), "t")
+        for name in ("go", "w"):
+            await crew.store.workers.unregister(name, now=crew.at(1))
+        await crew.hire("w", at=2)
+        assert (await crew.store.tasks.assign_waiting(2, now=crew.at(2))).outcomes == [Assigned("t", "w", 2)]
+        await crew.hire("go", "go", at=3)
+        outcomes = (await crew.store.tasks.assign_waiting(2, now=crew.at(3))).outcomes
+        assert outcomes == [Assigned("go0", "go", 2), Assigned("go1", "go", 2)]
+
     async def test_a_deadline_ends_the_task_whoever_has_it(self, crew: Crew) -> None:
         await crew.hire(capacity=1, ttl=1000.0)
         await crew.assign(crew.task("t", expires_in=20.0))
@@ -376,6 +388,75 @@ class PoolConformance(CoordinationFixtures):
         assert (again.attempt, again.claim.token) == (2, 2)
         assert not await crew.end(claim("t", 1))
         assert await crew.pool.list_claims(dead) == []
+
+    async def test_the_task_that_kills_its_process_is_found_and_the_others_are_not_counted(self, crew: Crew) -> None:
+        await crew.hire(pulls=True, capacity=9)
+        await crew.hire("v", pulls=True, capacity=9)
+        dead, killed, other = new_id(), new_id(), new_id()
+        await crew.submit(*(crew.task(id, max_attempts=9) for id in ("killer", "a", "b")))
+        assert len(await crew.take(owner=dead)) == 3
+        assert await crew.pool.release_tasks([dead], now=crew.at(1)) == 3
+        await crew.submit("fresh", "more")
+        # Of the suspects a process runs one at a time, over all its workers; what is fresh is not held up.
+        taken = await crew.take(owner=killed, at=2)
+        assert [(one.claim.task_id, one.is_suspect) for one in taken] == [
+            ("killer", True),
+            ("fresh", False),
+            ("more", False),
+        ]
+        assert await crew.take("v", owner=killed, at=2) == []
+        (elsewhere,) = await crew.take("v", owner=other, at=2)
+        assert (elsewhere.claim.task_id, elsewhere.attempt) == ("a", 2)
+        assert await crew.pool.release_tasks([killed], now=crew.at(3)) == 3
+        assert {id: (await crew.find(id)).attempt for id in ("killer", "a", "b", "fresh", "more")} == {
+            "killer": 2,
+            "a": 2,
+            "b": 1,
+            "fresh": 0,
+            "more": 0,
+        }
+        # Settling one makes room for the next, in the same step; what was settled is nobody's suspect any more.
+        done = [TaskSettlement(elsewhere.claim, Settling.RETRY)]
+        exchanged = await crew.exchange("v", settlements=done, owner=other, at=4)
+        assert [(one.claim.task_id, one.is_suspect) for one in exchanged.claimed] == [
+            ("killer", True),
+            ("a", False),
+            ("fresh", False),
+            ("more", False),
+        ]
+
+    async def test_what_has_failed_is_queued_again_with_all_its_attempts(self, crew: Crew) -> None:
+        await crew.hire(pulls=True, capacity=9)
+        tasks = crew.task("a", expires_in=50.0), crew.task("b", type="test"), crew.task("c"), crew.task("open")
+        await crew.submit(*tasks)
+        for one in (await crew.take())[:3]:
+            await crew.end(one.claim, Settling.DEAD, reason="no", result='"r"', checksum=1, at=1)
+        await crew.submit("waits")
+        redriven = await crew.pool.redrive(["a", "open", "waits", "nobody"], now=crew.at(2))
+        assert redriven.task_ids == ["a"]
+        row = await crew.find("a")
+        assert (row.state, row.attempt, row.token, row.deadline_at) == (TaskState.QUEUED, 0, 1, None)
+        assert (row.result, row.settled_at, row.log[-1]["event"]) == (None, None, "redriven")
+        assert (await crew.pool.redrive(None, "test", now=crew.at(2))).task_ids == ["b"]
+        assert (await crew.pool.redrive(["c"], "test", now=crew.at(2))).task_ids == []
+        assert (await crew.pool.redrive(None, now=crew.at(2))).task_ids == ["c"]
+        assert (await crew.pool.redrive(None, now=crew.at(2))).task_ids == []
+        assert not await crew.end(claim("a", 9))
+        taken = await crew.take(at=100)
+        assert [(one.claim.task_id, one.claim.token, one.attempt) for one in taken] == [
+            ("a", 2, 1),
+            ("b", 2, 1),
+            ("c", 2, 1),
+            ("waits", 1, 1),
+        ]
+
+    async def test_a_redriven_task_of_a_supervisor_is_assigned_again(self, crew: Crew) -> None:
+        await crew.hire()
+        await crew.assign(crew.task("t", message=crew.message("told", "")))
+        assert await crew.end(claim(), Settling.DEAD, reason="no")
+        assert (await crew.pool.redrive(["t"])).task_ids == ["t"]
+        assert (await crew.store.tasks.assign_waiting(10, now=crew.at(1))).outcomes == [Assigned("t", "w", 2)]
+        assert ids(await crew.claim(agent_id="w", at=1)) == ["told", "told-2"]
 
     async def test_a_run_past_its_hard_end_is_taken_over(self, crew: Crew) -> None:
         await crew.hire(pulls=True)

@@ -23,6 +23,8 @@ def record(event: str, job: int, context: TaskContext) -> None:
 @sdk.register_task_handler(WORKER, capabilities=["job"], max_concurrent_tasks=int(os.environ["JOBS_CAPACITY"]))
 async def work(job: int, context: TaskContext) -> dict[str, int]:
     record("begin", job, context)
+    if job < 0:
+        os._exit(1)
     await asyncio.sleep(0.02)
     record("end", job, context)
     return {"job": job, "pid": os.getpid()}

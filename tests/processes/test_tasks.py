@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import AgentMessaging, Config
+from agent_messaging import AgentMessaging, Config, TaskFailedError
 from agent_messaging.models import TaskState
 from tests.processes.harness import ROOT, SEED
 from tests.support import eventually
@@ -34,13 +34,13 @@ class Crew:
         self.ledger.touch()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, worker: str) -> None:
+    def start(self, worker: str, capacity: int = CAPACITY) -> None:
         command = [sys.executable, "-m", "agent_messaging.cli.entry", "run", "tests.processes.jobs:sdk"]
         given = {
             "JOBS_URL": self.url,
             "JOBS_LEDGER": str(self.ledger),
             "JOBS_WORKER": worker,
-            "JOBS_CAPACITY": str(CAPACITY),
+            "JOBS_CAPACITY": str(capacity),
         }
         with (self.folder / f"{worker}.txt").open("wb") as output:
             self.processes[worker] = subprocess.Popen(
@@ -88,6 +88,29 @@ async def test_the_jobs_of_a_killed_worker_are_done_by_the_others(
     finally:
         crew.end()
     judge(crew.lines(), outcomes, killed)
+
+
+@pytest.mark.sampled(1)
+async def test_the_task_that_kills_its_process_is_found(backend: str, database_url: str, tmp_path: Path) -> None:
+    crew = Crew(database_url, tmp_path)
+    try:
+        async with AgentMessaging(Config(url=database_url, database={"lease": 10.0, "min_pool_size": 1})) as sdk:
+            bystanders = [await sdk.tasks.delegate("job", number, max_attempts=3) for number in range(3)]
+            killer = await sdk.tasks.delegate("job", -1, max_attempts=3)
+            bystanders += [await sdk.tasks.delegate("job", number, max_attempts=3) for number in range(3, 12)]
+            for _ in range(3):
+                crew.start("one", capacity=4)
+                await asyncio.to_thread(crew.processes["one"].wait, 60)
+            with pytest.raises(TaskFailedError, match="process died"):
+                await sdk.tasks.result(killer, timeout=60)
+            crew.start("one", capacity=4)
+            for id in bystanders:
+                await sdk.tasks.result(id, timeout=60)
+            attempts = Counter([(await sdk.tasks.get(id)).attempt for id in bystanders])
+            assert attempts.keys() <= {1, 2}  # the first crash counts for all that ran, the others for the killer
+            assert attempts[2] <= 3
+    finally:
+        crew.end()
 
 
 async def gather(sdk: AgentMessaging) -> list[Any]:

@@ -64,6 +64,8 @@ ONE_SIDED = {
         "queue_claim_find": "one writer: looks first, then writes what is decided",
         "queue_claim_read": "the same",
         "tasks_read_taken": "the same",
+        "tasks_find_failed": "the same",
+        "tasks_find_all_failed": "the same",
         "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
     },
     "postgres": {

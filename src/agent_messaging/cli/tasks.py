@@ -9,7 +9,7 @@ import click
 from .app import Group
 from .opening import use
 from .options import Options, page_options, pass_options, payload_options
-from .output import clean, content, duration, instant, note, print_json, say, show, table, whole
+from .output import clean, content, count, duration, instant, note, print_json, say, show, table, whole
 from .values import parse_duration, read_payload
 
 if TYPE_CHECKING:
@@ -202,6 +202,24 @@ def cancel(options: Options, ids: tuple[str, ...], reason: str) -> None:
             say(f"Task {id} {'is cancelled' if one else 'had ended before, or does not exist'}.")
 
     show(options, document, human)
+
+
+@tasks.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--type", "task_type", metavar="TYPE", help="All that have failed of this type.")
+@pass_options
+def redrive(options: Options, ids: tuple[str, ...], task_type: str | None) -> None:
+    """Queue failed tasks again, with all their attempts before them. Those that have not failed are passed over.
+
+    \b
+    Examples:
+      agent-messaging tasks redrive 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
+      agent-messaging tasks redrive --type resize
+    """
+    if not ids and task_type is None:
+        raise click.UsageError("Say which: ids of tasks, or --type for all of one type.", click.get_current_context())
+    moved = use(options, lambda sdk: sdk.tasks.redrive(list(ids) or None, task_type=task_type))
+    show(options, {"redriven": moved}, lambda: say(f"{count(moved, 'task')} queued again."))
 
 
 @tasks.command()

@@ -499,6 +499,38 @@ class Tasks(Door):
         moved = await engine.commits.run(engine.workforce.cancel(ids, reason))
         return moved[0] if isinstance(task_ids, str) else moved
 
+    async def redrive(
+        self, task_ids: str | builtins.list[str] | tuple[str, ...] | None = None, *, task_type: str | None = None
+    ) -> int:
+        """Queue tasks again that have failed, with all their attempts before them, and without their deadline.
+
+        Those that have not failed are passed over, so it is repeat-safe.
+
+        Args:
+            task_ids: Which, one id or a list of them; None means all of the type.
+            task_type: Of this type alone; one of the two must be given.
+
+        Returns:
+            How many wait again.
+
+        Raises:
+            InvalidArgumentError: Neither was given, or one is no id.
+
+        Example:
+            await sdk.tasks.redrive(task_type="resize")
+        """
+        ids = None
+        if task_ids is not None:
+            ids = [task_ids] if isinstance(task_ids, str) else [*task_ids]
+            for id in ids:
+                check_external_id(id, "task_ids")
+        elif task_type is None:
+            raise refuse("task_ids", None, "and task_type are both missing. Say which failed tasks are to be redriven.")
+        if task_type is not None:
+            check_external_id(task_type, "task_type")
+        engine = self.engine
+        return await engine.commits.run(engine.workforce.redrive(ids, task_type))
+
     async def reprioritise(self, task_id: str, priority: MessagePriority | str) -> bool:
         """Make a task that still waits more or less urgent; False if it does not wait any more. Repeat-safe.
 

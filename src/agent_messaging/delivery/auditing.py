@@ -1,4 +1,4 @@
-"""What the audit log is told of messages: sent, received by a handler, and how that ended.
+"""What the audit log is told of messages and tasks: handed out, received by a handler, and how that ended.
 
 It costs one look at a flag where the log is switched off. Payloads are told as the store has them, and written only
 where they were asked for.
@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..audit import get_file_logger
-from ..storage.ports import ClaimedDelivery, NewGroup, Settlement, Settling
+from ..storage.ports import (
+    ClaimedDelivery,
+    ClaimedTask,
+    NewGroup,
+    NewTask,
+    NewWorker,
+    Settlement,
+    Settling,
+    TaskSettlement,
+)
 from .names import AgentName
 
 EVENTS = {
@@ -20,6 +29,8 @@ EVENTS = {
     Settling.RETURNED: "returned",
 }
 """What the log calls the end of a run."""
+ENDS_OF_TASKS = {**EVENTS, Settling.DONE: "completed"}
+"""The same of a task."""
 
 
 class Known(Protocol):
@@ -74,6 +85,55 @@ def ended(delivery: ClaimedDelivery, agent: AgentName, names: Known, settlement:
 def registered(agent_id: str, organization_id: str) -> None:
     """An agent was registered."""
     get_file_logger().log_agent_activity(agent_id, "registered", {"organization": organization_id})
+
+
+def tasks_submitted(tasks: Sequence[NewTask], stored: Sequence[bool]) -> None:
+    """Tasks were put into the pool, where `stored` says so."""
+    log = get_file_logger()
+    if log.is_enabled:
+        for task, is_new in zip(tasks, stored, strict=True):
+            if is_new:
+                data = {"task_type": task.type, "supervisor": task.supervisor}
+                log.log_task(task.task_id, None, "submitted", data, content=task.content)
+
+
+def task_began(task: ClaimedTask) -> None:
+    """A worker has taken a task."""
+    log = get_file_logger()
+    if log.is_enabled:
+        data = {"task_type": task.type, "supervisor": task.supervisor, "attempt": task.attempt}
+        log.log_task(task.claim.task_id, task.worker_id, "assigned", data, content=task.content)
+
+
+def task_ended(task: ClaimedTask, settlement: TaskSettlement, seconds: float) -> None:
+    """A worker has ended with a task after so many seconds; the commit of it follows."""
+    log = get_file_logger()
+    if not log.is_enabled:
+        return
+    succeeded = settlement.how is Settling.DONE
+    data = {"success": succeeded, "duration_ms": round(seconds * 1000), "attempt": task.attempt}
+    event = ENDS_OF_TASKS[settlement.how]
+    log.log_task(task.claim.task_id, task.worker_id, event, data, content=settlement.result)
+    if succeeded:
+        log.log_performance_metric(task.worker_id, "task_duration", data["duration_ms"], "ms")
+    elif settlement.how is not Settling.RETURNED:
+        failed = {"task_id": task.claim.task_id, "attempt": task.attempt}
+        log.log_error(task.worker_id, "handler_failure", settlement.reason or "", failed)
+
+
+def tasks_cancelled(task_ids: Sequence[str], cancelled: Sequence[bool], reason: str) -> None:
+    """Tasks were ended from outside, where `cancelled` says so."""
+    log = get_file_logger()
+    if log.is_enabled:
+        for task_id, is_cancelled in zip(task_ids, cancelled, strict=True):
+            if is_cancelled:
+                log.log_task(task_id, None, "cancelled", {"reason": reason})
+
+
+def enrolled(worker: NewWorker) -> None:
+    """A worker has appeared."""
+    data = {"agent_role": worker.role, "capabilities": list(worker.capabilities)}
+    get_file_logger().log_agent_activity(worker.worker_id, "registered", data)
 
 
 def _name(names: Known, id: str) -> str:

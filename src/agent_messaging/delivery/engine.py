@@ -37,7 +37,7 @@ from .parts import Parts
 from .pulling import Pulling
 from .reading import Reading
 from .recorder import Recorder
-from .retry import RetryPolicy, describe
+from .retry import describe
 from .runs import GIVE_UP_AFTER_CANCEL, Reach, Runs
 from .services import Services
 from .serving import Serving
@@ -125,7 +125,7 @@ class Engine:
             threads,
             background,
             self.decoder,
-            RetryPolicy(settings.retry_delay, settings.retry_max_delay),
+            runs.retry,
             max_bytes=settings.max_payload_bytes,
         )
         self.workforce = Workforce(
@@ -137,7 +137,7 @@ class Engine:
             interval=coordination.heartbeat_interval,
             run_limit=coordination.default_timeout,
         )
-        self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.announcer, self.trouble)
+        self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.workforce, self.announcer, self.trouble)
         self.indexing = Indexing(
             store.search, presence, self.trouble, lambda: not (self.outbox.is_idle and self.dispatcher.is_idle)
         )
@@ -184,8 +184,10 @@ class Engine:
 
     def is_handler(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether the task runs a function of the user's for this engine: leaving would wait for its end."""
-        calls = (self.workforce.labour.running, self.events.calls, self.notices.tasks, self.meetings.selection.tasks)
-        return any(run.task is task for run in self.claims.running) or any(task in some for some in calls)
+        if any(run.task is task for run in self.claims.running) or self.workforce.labour.is_run(task):
+            return True
+        calls = (self.events.calls, self.notices.tasks, self.meetings.selection.tasks)
+        return any(task in some for some in calls)
 
     def event_handlers_changed(self) -> None:
         """Handlers of events came or went, in whatever thread."""

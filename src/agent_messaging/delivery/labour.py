@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..payloads import Decoder, checksum, encode
 from ..records import dataclass
 from ..single_flight import SingleFlight
 from ..storage.ports import ClaimedTask, Progress, Settling, TaskPool, TaskSettlement
+from . import auditing
 from .background import Background
 from .claims import STOPPED
 from .retry import RetryPolicy, clean_reason, describe, is_cancellation, traceback_of
@@ -37,8 +40,11 @@ class Job:
     context: TaskContext
     settlement: TaskSettlement
     """How it is to end; at first, that nothing has become of it."""
+    since: float = field(default_factory=time.monotonic)
     is_moot: bool = False
     """Its task is another's, or has ended: it settles nothing and counts as no failure."""
+    run: asyncio.Task[None] | None = None
+    """The one that it has to itself."""
 
 
 class Labour:
@@ -61,7 +67,7 @@ class Labour:
         self.retry = retry
         self.max_bytes = max_bytes
         """The largest result."""
-        self.running: dict[asyncio.Task[None], Job] = {}
+        self.running: dict[Job, None] = {}
         self._reports: dict[Job, tuple[float, str | None]] = {}
         self._reporting = SingleFlight(self._write_reports, "writing the progress of tasks")
 
@@ -80,33 +86,40 @@ class Labour:
         )
         job = Job(worker, task, context, TaskSettlement(task.claim, Settling.RETURNED, reason=STOPPED))
         context.report = partial(self._report, asyncio.get_running_loop(), job)
-        run = self.background.start(self._work(job), f"agent-messaging-task-{task.claim.task_id}")
-        self.running[run] = job
-        run.add_done_callback(partial(self._ended, job, ended))
+        auditing.task_began(task)
+        job.run = self.background.start(self._work(job), f"agent-messaging-task-{task.claim.task_id}")
+        self.running[job] = None
+        job.run.add_done_callback(partial(self._ended, job, ended))
 
     def _ended(self, job: Job, ended: Callable[[Job], None], run: asyncio.Task[None]) -> None:
-        del self.running[run]
+        del self.running[job]
         self._reports.pop(job, None)
         job.context.report = None
         if not run.cancelled():
             run.exception()
+        if not job.is_moot:
+            auditing.task_ended(job.task, job.settlement, time.monotonic() - job.since)
         ended(job)
+
+    def is_run(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether a handler runs in it."""
+        return any(job.run is task for job in self.running)
 
     def lose(self, job: Job) -> None:
         """The task of this job is its own no more: stop it."""
         job.is_moot = job.context.is_cancelled = True
-        for run, one in self.running.items():
-            if one is job:
-                run.cancel()
+        if job.run is not None:
+            job.run.cancel()
 
     async def stop(self, timeout: float) -> None:
         """Cancel all runs, and wait so many seconds for their ends."""
         if self.running:
-            stuck = await cancel_all(self.running, timeout)
+            jobs = {job.run: job for job in self.running if job.run is not None}
+            stuck = await cancel_all(jobs, timeout)
             self.threads.abandon()
             for run in stuck:
                 logger.warning("the handler of %s does not end; its task goes back all the same", run.get_name())
-                self.running[run].is_moot = True
+                jobs[run].is_moot = True
         await self._reporting.aclose()
 
     # --- one run ------------------------------------------------------------------------------------------------------
@@ -144,10 +157,7 @@ class Labour:
         self._log(job, error)
         how, delay = Settling.DEAD, 0.0
         if job.worker.is_tried_again(error):
-            own = job.worker.retry_delay, job.worker.retry_max_delay
-            policy = RetryPolicy(
-                self.retry.delay if own[0] is None else own[0], self.retry.max_delay if own[1] is None else own[1]
-            )
+            policy = self.retry.with_own(job.worker.retry_delay, job.worker.retry_max_delay)
             how, delay = policy.after(job.task.attempt, job.task.max_attempts)
         return TaskSettlement(job.task.claim, how, delay=delay, reason=describe(error))
 

@@ -29,6 +29,11 @@ class RetryPolicy:
     max_delay: float
     """Seconds; no delay is longer."""
 
+    def with_own(self, delay: float | None, max_delay: float | None) -> RetryPolicy:
+        """The same with delays of one's own, where they are given."""
+        own = self.delay if delay is None else delay, self.max_delay if max_delay is None else max_delay
+        return self if own == (self.delay, self.max_delay) else RetryPolicy(*own)
+
     def after(self, attempt: int, max_attempts: int) -> tuple[Settling, float]:
         """Decide how a run that failed ends, and in how many seconds its retry is due."""
         if attempt >= max_attempts:

@@ -14,13 +14,12 @@ from .schedules import Schedules
 from .services import Service
 from .timer import Timer
 from .trouble import Seldom, Trouble
+from .workforce import Workforce
 
 logger = logging.getLogger("agent_messaging.delivery")
 
 TURN_POLL = 0.5
 """Seconds between two looks at the turns that end by time, while there are any: who holds one up may die with it."""
-MOST_ASSIGNED = 1_000
-"""Tasks that are assigned again at once."""
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
 
@@ -28,11 +27,20 @@ LAG_WARNING = 1.0
 class Timekeeper(Service):
     """The one task that tells the store that time has passed, whenever the timer says that something is due."""
 
-    def __init__(self, store: Store, timer: Timer, meetings: Meetings, announcer: Announcer, trouble: Trouble) -> None:
+    def __init__(
+        self,
+        store: Store,
+        timer: Timer,
+        meetings: Meetings,
+        workforce: Workforce,
+        announcer: Announcer,
+        trouble: Trouble,
+    ) -> None:
         self.store = store
         self.presence = store.presence
         self.timer = timer
         self.meetings = meetings
+        self.workforce = workforce
         self.announcer = announcer
         self.schedules = Schedules(store, announcer)
         self.serving = announcer.serving
@@ -59,7 +67,7 @@ class Timekeeper(Service):
             logger.info("%d processes died; %d messages taken over from them", len(dead), released)
             await self.announcer.died()
             self.announcer.worked_by_time(())
-            await self._assign_waiting()
+            await self.workforce.assign_waiting()
 
     async def _keep_time(self) -> None:
         attempts = self.trouble.attempts()
@@ -138,7 +146,7 @@ class Timekeeper(Service):
         self._look_when_due(work.next_in, moved)
         if moved:
             self.announcer.worked_by_time(work.processes)
-            await self._assign_waiting()
+            await self.workforce.assign_waiting()
 
     async def _fire_schedules(self) -> None:
         if (next_in := await self.schedules.fire()) is not None:
@@ -147,10 +155,6 @@ class Timekeeper(Service):
     async def _advance_queue(self) -> None:
         messages = await self.store.queue.advance()
         self._look_when_due(messages.next_in, messages.released or messages.expired or messages.due)
-
-    async def _assign_waiting(self) -> None:
-        news = await self.store.tasks.assign_waiting(MOST_ASSIGNED)
-        self.announcer.worked([], news.processes | news.listeners)
 
     def _look_when_due(self, next_in: float | None, moved: object) -> None:
         """Look again when the next thing is due; what is due now, at once, unless nothing moved."""

@@ -29,6 +29,7 @@ from ..storage.ports import (
     TaskRequest,
     TaskSettlement,
 )
+from . import auditing
 from .announcer import Announcer
 from .claims import MAX_SETTLEMENTS
 from .labour import Job, Labour
@@ -40,6 +41,8 @@ from .trouble import Trouble
 logger = logging.getLogger("agent_messaging.delivery")
 
 ROLE = "worker"
+MOST_ASSIGNED = 1_000
+"""Tasks that are assigned again at once."""
 BEATS = 3
 """A worker is taken for dead after so many intervals without a sign of life."""
 
@@ -151,7 +154,7 @@ class Workforce(Service):
 
     def lose_claims(self) -> None:
         """Others took this incarnation for dead: every claim is lost, so stop its run and settle nothing."""
-        for job in [*self.labour.running.values()]:
+        for job in [*self.labour.running]:
             self.labour.lose(job)
         self.settling.clear()
         self.bell.look()
@@ -168,13 +171,28 @@ class Workforce(Service):
         news = await self.tasks.submit(tasks, origin=self.presence.process_id)
         self._keep_time(time for task in tasks for time in (task.delay, task.expires_in))
         self._tell([task.task_id for task in tasks], news)
+        auditing.tasks_submitted(tasks, news.moved)
         return news.moved
 
     async def cancel(self, task_ids: Sequence[str], reason: str) -> list[bool]:
         """End tasks that are open; see `TaskStore.cancel`."""
         news = await self.tasks.cancel(task_ids, reason)
         self._tell(task_ids, news)
+        auditing.tasks_cancelled(task_ids, news.moved, reason)
         return news.moved
+
+    async def redrive(self, task_ids: Sequence[str] | None, type: str | None) -> int:
+        """Queue failed tasks again, and book those that were assigned; returns how many they were."""
+        redriven = await self.tasks.redrive(task_ids, type)
+        self.announcer.worked(redriven.task_ids, redriven.processes)
+        if redriven.task_ids:
+            await self.assign_waiting()
+        return len(redriven.task_ids)
+
+    async def assign_waiting(self) -> None:
+        """Book what was assigned once and has returned to the queue."""
+        news = await self.tasks.assign_waiting(MOST_ASSIGNED)
+        self.announcer.worked([], news.processes | news.listeners)
 
     def _keep_time(self, seconds: Iterable[float | None]) -> None:
         """Something becomes due in so many seconds."""
@@ -246,7 +264,7 @@ class Workforce(Service):
         if self._is_draining:
             return []
         busy: dict[str, int] = {}
-        for job in self.labour.running.values():
+        for job in self.labour.running:
             busy[job.worker.worker_id] = busy.get(job.worker.worker_id, 0) + 1
         requests = []
         for worker_id in sorted(self._hungry):
@@ -296,6 +314,8 @@ class Workforce(Service):
         if not job.is_moot:
             self.settling.append(job.settlement)
         self._hungry.add(job.worker.worker_id)
+        if job.task.is_suspect:
+            self.bell.look()  # another worker may take the next suspect now
         self.bell.wake()
 
     async def _settle(self, batch: list[TaskSettlement], requests: list[TaskRequest], owner: str) -> Exchanged:
@@ -340,6 +360,7 @@ class Workforce(Service):
                     worker_id, ROLE, handler.capabilities, handler.capacity, self.interval * BEATS, pulls=True
                 )
                 await self.workers.register(worker, process_id=owner)
+                auditing.enrolled(worker)
                 self._enrolled[worker_id] = handler
                 self._hungry.add(worker_id)
         now = time.monotonic()
@@ -356,7 +377,7 @@ class Workforce(Service):
 
     async def _find_lost(self) -> None:
         """Stop the runs whose tasks were cancelled, have expired, or are another's."""
-        jobs = {job.task.claim: job for job in self.labour.running.values() if not job.is_moot}
+        jobs = {job.task.claim: job for job in self.labour.running if not job.is_moot}
         for claim in await self.tasks.find_lost([*jobs]) if jobs else ():
             self.labour.lose(jobs[claim])
 
@@ -366,7 +387,7 @@ class Workforce(Service):
 
     async def _reconcile(self, owner: str) -> None:
         """Give back the claims whose answer was lost: the store knows them, and nobody here does."""
-        known: set[TaskClaim] = {job.task.claim for job in self.labour.running.values()}
+        known: set[TaskClaim] = {job.task.claim for job in self.labour.running}
         known |= {settlement.claim for settlement in self.settling}
         lost = [claim for claim in await self.tasks.list_claims(owner) if claim not in known]
         reason = "the store's answer was lost"

@@ -373,6 +373,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "needs": _is_array_of_text,
         "priority": _is_count,
         "is_assigned": _is_flag,
+        "suspect": _is_flag,
         "supervisor": _maybe(_is_text),
         "origin": _maybe(_is_id),
         "state": _word(TaskState),

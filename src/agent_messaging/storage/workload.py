@@ -178,6 +178,8 @@ class Change:
     """The entry that it leaves in the log."""
     result: str | None = None
     checksum: int | None = None
+    suspect: bool = False
+    """Of a task: its process died while it ran, and no run of it was settled since."""
 
 
 def _settled(held: Held, settlement: QueueSettlement | TaskSettlement) -> Change:
@@ -269,6 +271,8 @@ class HeldTask(Held):
     worker_id: str | None
     owner: str | None
     origin: str | None
+    suspect: bool
+    """Its process died while it ran, and no run of it was settled since."""
 
 
 def held_task(
@@ -282,10 +286,24 @@ def held_task(
     worker_id: str | None,
     owner: str | None,
     origin: str | None,
+    suspect: bool | int,
 ) -> HeldTask:
     """A task as all backends select what judging needs."""
     known = TaskState(state)
-    return HeldTask(seq, known.is_held, token, attempt, max_attempts, ended_as, id, known, worker_id, owner, origin)
+    return HeldTask(
+        seq,
+        known.is_held,
+        token,
+        attempt,
+        max_attempts,
+        ended_as,
+        id,
+        known,
+        worker_id,
+        owner,
+        origin,
+        bool(suspect),
+    )
 
 
 @dataclass(slots=True)
@@ -332,7 +350,9 @@ def lose_tasks(held: Iterable[HeldTask], how: str, reason: str) -> Ended:
     """What becomes of tasks whose bookings and runs nobody settled; their processes are told, if they live."""
     ended = Ended()
     for task in held:
-        ended._add(task, _lost(task, how, reason))
+        change = _lost(task, how, reason)
+        change.suspect = task.suspect
+        ended._add(task, change)
         if task.owner is not None:
             ended.processes.add(task.owner)
     return ended
@@ -347,8 +367,23 @@ def return_tasks(held: Iterable[HeldTask], reason: str) -> Ended:
 
 
 def release_tasks(held: Iterable[HeldTask], *, counted: bool) -> Ended:
-    """What becomes of tasks whose process died, or stopped, which is no attempt."""
-    return lose_tasks(held, LOST, _DIED) if counted else return_tasks(held, _STOPPED)
+    """What becomes of tasks whose process died, or stopped, which is no attempt and nobody's fault.
+
+    If a dead process ran suspects, they are to blame; otherwise all that it ran is.
+    """
+    if not counted:
+        return return_tasks(held, _STOPPED)
+    tasks = list(held)
+    convicted = {task.owner for task in tasks if task.suspect}
+    ended = Ended()
+    for task in tasks:
+        is_blamed = task.suspect or task.owner not in convicted
+        change = _lost(task, LOST, _DIED)
+        change.suspect = is_blamed
+        if not is_blamed:
+            change.end, change.attempt = End.AGAIN, attempts_after(Settling.RETURNED, task.attempt)
+        ended._add(task, change)
+    return ended
 
 
 def close_tasks(held: Iterable[HeldTask], end: End, reason: str) -> Ended:
@@ -459,27 +494,34 @@ def message_id_of(message_id: str, token: int) -> str:
 
 
 def share(
-    found: Iterable[Sequence[int]], requests: Sequence[tuple[str, int]], free: Mapping[str, int]
+    found: Iterable[Sequence[int]],
+    requests: Sequence[tuple[str, int]],
+    free: Mapping[str, int],
+    *,
+    has_suspect: bool = False,
 ) -> list[list[int]]:
     """What each request takes of what was found for it: no task twice, and no worker more than it has room for.
 
     Args:
-        found: (number of the request, 0 if it is assigned to the worker, priority, seq), in the order of taking.
+        found: (number of the request, 0 if it is assigned to the worker, priority, seq, 1 if it is a suspect), in the
+            order of taking.
         requests: (worker, how many at most), by number.
         free: The room of each worker that is known; what is assigned to it takes room already.
+        has_suspect: Whoever asks runs a suspect, so no other one is taken.
     """
     room = dict(free)
     left = [limit for _, limit in requests]
     taken: set[int] = set()
     chosen = []
-    for number, rank, priority, seq in found:
+    for number, rank, priority, seq, is_suspect in found:
         worker_id, _ = requests[number]
-        if left[number] <= 0 or seq in taken or (rank > 0 and room[worker_id] <= 0):
+        if left[number] <= 0 or seq in taken or (rank > 0 and room[worker_id] <= 0) or (is_suspect and has_suspect):
             continue
+        has_suspect = has_suspect or bool(is_suspect)
         left[number] -= 1
         room[worker_id] -= rank
         taken.add(seq)
-        chosen.append([number, rank, priority, seq])
+        chosen.append([number, rank, priority, seq, is_suspect])
     return chosen
 
 

@@ -6,10 +6,12 @@
     assigned | running ──retry(delay), give back, worker or process dead, overdue──▶ queued | failed at the last attempt
     queued | assigned | running ──cancel──▶ cancelled
     queued | assigned | running ──its deadline──▶ expired
+    failed ──redrive: attempt 0, token kept──▶ queued
 
 An attempt is counted when a worker that gets its tasks by message is given one, and when a process takes one. The
-capacity of a worker covers what is assigned to it and what it runs. `storage/workload.py` says who is eligible, in
-which order, and what the end of a claim does.
+capacity of a worker covers what is assigned to it and what it runs. A run that its process did not outlive makes its
+task a suspect, of which a process runs one at a time (`TaskPool.exchange`). `storage/workload.py` says who is eligible,
+in which order, and what the end of a claim does.
 
 Two ways lead to a worker. A supervisor *assigns*: it learns at once whom the task was given to, or that nobody fits
 (`TaskStore`, which every backend of the coordination has). Or tasks wait in a *pool*, from which workers take what they
@@ -167,7 +169,7 @@ class TaskRow:
     log: list[dict[str, object]]
     """What went wrong, oldest first: {"at": ISO 8601, "event", "attempt", "worker", "reason"}.
 
-    The event is failed, dead, lost, returned or overdue.
+    The event is failed, dead, lost, returned, overdue or redriven.
     """
 
 
@@ -280,8 +282,10 @@ class TaskStore(Protocol):
     async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:
         """Return what these processes ran, which are known to be dead; at the last attempt it has failed.
 
-        Returns how many they were. Repeat-safe. Where the store knows processes, `ProcessStore.release` does this in
-        its own commit, and `ProcessStore.retire` returns what one that stopped ran, uncounted.
+        Returns how many they were. Repeat-safe. If one of them ran suspects, they alone are blamed; otherwise all that
+        it ran is: it is counted, and suspect from now on, until a run of it is settled. Where the store knows
+        processes, `ProcessStore.release` does this in its own commit, and `ProcessStore.retire` returns what one that
+        stopped ran, uncounted.
         """
         ...
 
@@ -340,6 +344,8 @@ class ClaimedTask:
     created_at: datetime
     run_limit: float
     """Seconds it may take, its deadline considered."""
+    is_suspect: bool = False
+    """A process died that ran it."""
 
     @property
     def metadata(self) -> None:
@@ -355,6 +361,14 @@ class Exchanged:
     processes: set[str]
     """See `TaskNews`."""
     claimed: list[ClaimedTask]
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """Which tasks wait again, in any order, and who could take them."""
+
+    task_ids: list[str]
+    processes: set[str] = field(default_factory=set)
 
 
 class TaskPool(TaskStore, Protocol):
@@ -377,9 +391,20 @@ class TaskPool(TaskStore, Protocol):
         """Settle, and in the same commit take what the requests ask for, also into the room that is free now.
 
         A worker takes what is assigned to it, then of the pool what it is able to do: by priority, oldest first within
-        one. It never has more than its capacity, over all its processes. A worker that is not known, and an owner that
-        is known to have ended, get nothing. Not repeatable with requests: a lost answer leaves claims that return
-        through `release_tasks` or when they are overdue; the owner finds them with `list_claims`.
+        one. It never has more than its capacity, over all its processes. Of the tasks whose process died while it ran
+        them (suspects) an owner runs one at a time, over all its workers: where it dies too, they alone are counted.
+        A worker that is not known, and an owner that is known to have ended, get nothing. Not repeatable with requests:
+        a lost answer leaves claims that return through `release_tasks` or when they are overdue; the owner finds them
+        with `list_claims`.
+        """
+        ...
+
+    async def redrive(
+        self, task_ids: Collection[str] | None, type: str | None = None, *, now: datetime | None = None
+    ) -> Redriven:
+        """Queue again those that have failed, of these ids and this type: attempt 0, token kept, due now, no deadline.
+
+        Repeat-safe: what has not failed is passed over.
         """
         ...
 

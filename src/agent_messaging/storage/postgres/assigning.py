@@ -86,7 +86,10 @@ async def assign_waiting(connection: Connection, limit: int, now: datetime | Non
 async def find_takeable(
     connection: Connection, requests: Sequence[TaskRequest], owner: str | None, now: datetime | None, spare: int = 0
 ) -> tuple[list[tuple[int, ...]], dict[str, int]]:
-    """For each request what its worker may take, as (number, 0 if assigned, priority, seq), in order; and the rooms."""
+    """For each request what its worker may take, in order, and the rooms of the workers.
+
+    What it may take is (number, 0 if assigned to it, priority, seq, 1 if suspect).
+    """
     rows = await connection.fetch(_SQL["tasks_find_takers"], sorted({request.worker_id for request in requests}), owner)
     takers = {row["id"]: row for row in rows}
     wanted = [
@@ -118,14 +121,22 @@ async def take(
     if not found:
         return []
     limits = [(number, request.limit, request.worker_id) for number, request in enumerate(requests)]
-    locked = await connection.fetch(_SQL["tasks_lock_takeable"], *columns(limits, 3), *columns(found, 4))
-    chosen = workload.share(locked, [(request.worker_id, request.limit) for request in requests], room)
+    wanted = [row[:4] for row in found]
+    locked = await connection.fetch(_SQL["tasks_lock_takeable"], *columns(limits, 3), *columns(wanted, 4))
+    has_suspect = any(row["suspect"] for row in locked) and await _has_suspect(connection, owner)
+    asked = [(request.worker_id, request.limit) for request in requests]
+    chosen = workload.share([tuple(row) for row in locked], asked, room, has_suspect=has_suspect)
     if not chosen:
         return []
-    rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq in chosen]
+    rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq, _ in chosen]
     taken = await connection.fetch(_SQL["tasks_take"], *columns(rows, 3), owner, CLAIM_MARGIN, now)
     await count(connection, {worker_id for _, worker_id, _ in rows}, now)
     return [_claimed(row) for row in taken]
+
+
+async def _has_suspect(connection: Connection, owner: str) -> bool:
+    (row,) = await connection.fetch(_SQL["tasks_find_suspect"], owner)
+    return bool(row["has_suspect"])
 
 
 async def find_pullers(connection: Connection) -> set[str]:
@@ -206,6 +217,6 @@ def _waiting(row: Any) -> workload.Waiting:
 
 
 def _claimed(row: Any) -> ClaimedTask:
-    _, id, token, worker_id, *body, created_at, run_limit, asked_limit, left = row
-    rest: list[Any] = [worker_id, *body, created_at, workload.limit_of(run_limit, asked_limit, left)]
+    _, id, token, worker_id, *body, created_at, run_limit, asked_limit, left, suspect = row
+    rest: list[Any] = [worker_id, *body, created_at, workload.limit_of(run_limit, asked_limit, left), suspect]
     return ClaimedTask(TaskClaim(id, token), *rest)

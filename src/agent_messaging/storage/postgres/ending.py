@@ -61,10 +61,11 @@ async def write(connection: Connection, ended: workload.Ended, now: datetime | N
                 change.result,
                 change.checksum,
                 change.end.is_final,
+                change.suspect,
             )
             for change in ended.changes
         ]
-        await connection.execute(_SQL["tasks_end"], *columns(rows, 10), now)
+        await connection.execute(_SQL["tasks_end"], *columns(rows, 11), now)
         await count(connection, ended.workers, now)
     return ended
 

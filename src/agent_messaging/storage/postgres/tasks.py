@@ -20,6 +20,7 @@ from ..ports import (
     Exchanged,
     NewTask,
     Progress,
+    Redriven,
     TaskClaim,
     TaskFilter,
     TaskNews,
@@ -166,6 +167,19 @@ class PostgresTasks:
             return [id in queued for id in ids]
 
         return await self._engine.run(work, write=True, repeatable=True) if ids else []
+
+    async def redrive(
+        self, task_ids: Collection[str] | None, type: str | None = None, *, now: datetime | None = None
+    ) -> Redriven:
+        ids = None if task_ids is None else list(task_ids)
+
+        async def work(connection: Connection) -> Redriven:
+            rows = await connection.fetch(_SQL["tasks_redrive"], ids, type, now)
+            if not rows:
+                return Redriven([])
+            return Redriven([row["id"] for row in rows], await assigning.find_pullers(connection))
+
+        return await self._engine.run(work, write=True)
 
     async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
         rows = await self._engine.fetch(_SQL["tasks_find"], list(task_ids))

@@ -84,7 +84,7 @@ def assign_waiting(connection: apsw.Connection, limit: int, instant: Instant) ->
 def find_takeable(
     connection: apsw.Connection, requests: Sequence[TaskRequest], owner: str | None, instant: Instant
 ) -> list[list[int]]:
-    """For each request what its worker may take, as (number, 0 if it is assigned to it, priority, seq), in order."""
+    """For each request what its worker may take, in order: (number, 0 if assigned, priority, seq, 1 if suspect)."""
     ids = encode(sorted({request.worker_id for request in requests}))
     rows = fetch(connection, _SQL["tasks_find_takers"], {"ids": ids, "owner": owner})
     takers = {id: (capacity - booked, capabilities) for id, capacity, booked, capabilities in rows}
@@ -99,10 +99,13 @@ def find_takeable(
     if not known:
         return []
     parameters = {"requests": encode(known), "most": most, "now": instant.due}
+    found = fetch(connection, _SQL["tasks_find_takeable"], parameters)
+    is_any_suspect = owner is not None and any(row[-1] for row in found)
     return workload.share(
-        fetch(connection, _SQL["tasks_find_takeable"], parameters),
+        found,
         [(r.worker_id, r.limit) for r in requests],
         {worker_id: free for worker_id, (free, _) in takers.items()},
+        has_suspect=is_any_suspect and any(fetch(connection, _SQL["tasks_find_suspect"], {"owner": owner})),
     )
 
 
@@ -113,7 +116,7 @@ def take(
     chosen = find_takeable(connection, requests, owner, instant) if requests else []
     if not chosen:
         return []
-    rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq in chosen]
+    rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq, _ in chosen]
     parameters = {"rows": encode(rows), "owner": owner, "margin": CLAIM_MARGIN, "now": instant.due, "at": instant.at}
     connection.execute(_SQL["tasks_take"], parameters)
     count(connection, {worker_id for _, worker_id, _ in rows}, instant)
@@ -207,8 +210,8 @@ def _waiting(row: list[Any]) -> workload.Waiting:
 
 
 def _claimed(row: list[Any], asked_limit: float, instant: Instant) -> ClaimedTask:
-    id, token, worker_id, attempt, max_attempts, *body, created_at, run_limit, deadline_due = row
+    id, token, worker_id, attempt, max_attempts, *body, created_at, run_limit, deadline_due, suspect = row
     left = None if deadline_due is None else (deadline_due - instant.due) / _SECOND
     limit = workload.limit_of(run_limit, asked_limit, left)
-    rest: list[Any] = [worker_id, attempt, max_attempts, *body, to_datetime(created_at), limit]
+    rest: list[Any] = [worker_id, attempt, max_attempts, *body, to_datetime(created_at), limit, bool(suspect)]
     return ClaimedTask(TaskClaim(id, token), *rest)

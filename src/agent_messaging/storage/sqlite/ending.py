@@ -53,6 +53,7 @@ def write(connection: apsw.Connection, ended: workload.Ended, instant: Instant) 
                 change.result,
                 change.checksum,
                 int(change.end.is_final),
+                int(change.suspect),
             )
             for change in ended.changes
         ]

@@ -21,6 +21,7 @@ from ..ports import (
     Exchanged,
     NewTask,
     Progress,
+    Redriven,
     TaskClaim,
     TaskFilter,
     TaskNews,
@@ -134,6 +135,25 @@ class SQLiteTasks:
             return [id in queued for id in ids]
 
         return await self._engine.write(reprioritise) if ids else []
+
+    async def redrive(
+        self, task_ids: Collection[str] | None, type: str | None = None, *, now: datetime | None = None
+    ) -> Redriven:
+
+        def redrive(connection: apsw.Connection) -> Redriven:
+            instant = self._clock.now(now)
+            if task_ids is None:
+                rows = fetch(connection, _SQL["tasks_find_all_failed"], {"type": type})
+            else:
+                parameters = {"ids": encode(sorted(set(task_ids))), "type": type}
+                rows = fetch(connection, _SQL["tasks_find_failed"], parameters)
+            if not rows:
+                return Redriven([])
+            seqs = encode([seq for seq, _ in rows])
+            connection.execute(_SQL["tasks_redrive"], {"seqs": seqs, "now": instant.due, "at": instant.at})
+            return Redriven([id for _, id in rows], assigning.find_pullers(connection))
+
+        return await self._engine.write(redrive)
 
     async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
         parameters = {"ids": encode(sorted(set(task_ids)))}

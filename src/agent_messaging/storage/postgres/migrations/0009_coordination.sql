@@ -111,6 +111,7 @@ create table tasks (
   max_attempts integer not null,
   worker_id text collate "C",
   owner uuid,
+  suspect boolean not null default false,   -- a process died that ran it
   run_limit float8,
   run_at timestamptz,                       -- null: due; otherwise when it becomes due
   deadline_at timestamptz,
@@ -138,14 +139,15 @@ create table tasks (
   autovacuum_vacuum_cost_delay = 0
 );
 
-create index tasks_ready on tasks (needs, type, priority, (seq + 0)) where state = 'queued' and run_at is null;
-create index tasks_to_assign on tasks (priority, (seq + 0)) where state = 'queued' and run_at is null and is_assigned;
+create index tasks_ready on tasks (needs, type, suspect, priority, (seq + 0)) where state = 'queued' and run_at is null;
+create index tasks_to_assign on tasks (needs, priority, (seq + 0)) where state = 'queued' and run_at is null and is_assigned;
 create index tasks_scheduled on tasks (run_at) where state = 'queued' and run_at is not null;
 create index tasks_held on tasks (worker_id, state) where state in ('assigned', 'running');
-create index tasks_run on tasks (owner) where state = 'running';
+create index tasks_run on tasks (owner, suspect) where state = 'running';
 create index tasks_until on tasks (until_at) where state in ('assigned', 'running') and until_at is not null;
 create index tasks_deadline on tasks (deadline_at)
   where state in ('queued', 'assigned', 'running') and deadline_at is not null;
+create index tasks_failed on tasks (seq) where state = 'failed';
 create index tasks_settled on tasks (settled_at) where settled_at is not null;
 create index tasks_of_supervisor on tasks (supervisor, (seq + 0)) where supervisor is not null;
 

@@ -26,28 +26,28 @@ select set_config('lock_timeout', $1::text, true)
 
 -- name: tasks_find_held
 -- What judging needs, in the order of `workload.held_task`.
-select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
 from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
 
 -- name: tasks_lock
 -- PostgreSQL alone: what was found is locked, and what it was may be old.
-select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
 from unnest($1::bigint[]) as i (seq) join tasks t on t.seq = i.seq
 order by t.seq for update of t
 
 -- name: tasks_find_of_workers
 -- What these workers have, as tasks_find_held.
-select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
 from unnest($1::text[]) as i (id) join tasks t on t.worker_id = i.id and t.state in ('assigned', 'running')
 
 -- name: tasks_find_of_processes
 -- What these processes run, as tasks_find_held.
-select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
 from unnest($1::text[]::uuid[]) as i (owner) join tasks t on t.owner = i.owner and t.state = 'running'
 
 -- name: tasks_find_overdue
 -- Those that take too long, and those that were assigned to a worker that is told of its tasks and is no longer alive.
-select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
 from (
   (select u.seq from tasks u
    where u.state in ('assigned', 'running') and u.until_at is not null
@@ -61,7 +61,7 @@ from (
 
 -- name: tasks_find_late
 -- Those whose deadline has passed, as tasks_find_held.
-select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text
+select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
 from tasks t
 where t.state in ('queued', 'assigned', 'running') and t.deadline_at is not null
   and t.deadline_at <= coalesce($2::timestamptz, store_now())
@@ -86,25 +86,46 @@ update tasks t set queued_at = t.run_at, run_at = null from due where t.seq = du
 
 -- name: tasks_end
 with moment as materialized (
-  select coalesce($11::timestamptz, store_now()) as now
+  select coalesce($12::timestamptz, store_now()) as now
 )
 update tasks t set state = i.state, attempt = i.attempt,
   run_at = case when i.delay > 0 then m.now + make_interval(secs => i.delay) end, until_at = null,
-  queued_at = m.now + make_interval(secs => i.delay), ended_as = i.ended_as, reason = i.reason, result = i.result,
+  suspect = i.suspect, queued_at = m.now + make_interval(secs => i.delay), ended_as = i.ended_as, reason = i.reason, result = i.result,
   result_checksum = i.result_checksum, fraction = case i.state when 'done' then 1.0 else t.fraction end,
   settled_at = case when i.final then m.now end,
   log = case when i.event is null then t.log else coalesce(t.log, '[]') || jsonb_build_array(jsonb_build_object(
     'at', m.now, 'event', i.event, 'attempt', t.attempt, 'worker', t.worker_id, 'reason', i.reason)) end
 from moment m
 cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::float8[], $5::text[], $6::text[], $7::text[], $8::text[],
-  $9::bigint[], $10::boolean[]) as i (seq, state, attempt, delay, ended_as, reason, event, result, result_checksum, final)
+  $9::bigint[], $10::boolean[], $11::boolean[])
+  as i (seq, state, attempt, delay, ended_as, reason, event, result, result_checksum, final, suspect)
 where t.seq = i.seq
 
 -- name: tasks_find_to_assign
-select t.seq, t.id, t.needs, t.token, t.attempt, t.run_limit, t.message from tasks t
-where t.state = 'queued' and t.run_at is null and t.is_assigned
-  and (t.deadline_at is null or t.deadline_at > coalesce($2::timestamptz, store_now()))
-order by t.priority, t.seq + 0 limit $1
+-- The first of those whose needs a free worker covers: so those that nobody can do hinder no other. The walk goes from one set
+-- of needs to the next by seeking.
+with recursive walk as (
+  (select t.needs from tasks t where t.state = 'queued' and t.run_at is null and t.is_assigned order by t.needs limit 1)
+  union all
+  select next.needs from walk w cross join lateral (
+    select t.needs from tasks t
+    where t.needs > w.needs and t.state = 'queued' and t.run_at is null and t.is_assigned
+    order by t.needs limit 1
+  ) next
+)
+select t.seq, t.id, t.needs, t.token, t.attempt, t.run_limit, t.message
+from walk w cross join lateral (
+  select t.* from tasks t
+  where t.needs = w.needs and t.state = 'queued' and t.run_at is null and t.is_assigned
+    and (t.deadline_at is null or t.deadline_at > coalesce($2::timestamptz, store_now()))
+  order by t.priority, t.seq + 0 limit $1
+) t
+where exists (
+  select from workers o
+  where o.status in ('active', 'idle') and o.load < 1 and o.alive_until > coalesce($2::timestamptz, store_now())
+    and o.capabilities @> w.needs
+)
+order by t.priority, t.seq limit $1
 
 -- name: tasks_lock_to_assign
 -- PostgreSQL alone: of what was found what still waits, and nobody else is about to take.
@@ -128,7 +149,8 @@ where $2::text is null or not exists (select from processes where id = $2::text:
 
 -- name: tasks_find_takeable
 -- For each request what is assigned to the worker, then of the pool what it can do. The walk goes from one (needs, type) to
--- the next by seeking, so a long backlog of one costs nothing.
+-- the next by seeking, so a long backlog of one costs nothing. Of suspects one is enough; they do not stand in the way of the
+-- others.
 with recursive request as materialized (
   select * from unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[])
     as r (number, worker_id, types, capabilities, but)
@@ -142,34 +164,35 @@ walk as (
     order by t.needs, t.type limit 1
   ) next
 )
-(select r.number, 0 as rank, t.priority, t.seq
+(select r.number, 0 as rank, t.priority, t.seq, t.suspect
  from request r cross join lateral (
-   select t.priority, t.seq from tasks t
+   select t.priority, t.seq, t.suspect from tasks t
    where t.worker_id = r.worker_id and t.state in ('assigned', 'running') and t.state = 'assigned'
      and (r.types is null or t.type in (select jsonb_array_elements_text(r.types::jsonb)))
      and t.type not in (select jsonb_array_elements_text(r.but::jsonb))
    offset 0
  ) t)
 union all
-(select r.number, 1, t.priority, t.seq
+(select r.number, 1, t.priority, t.seq, t.suspect
  from request r
  join walk w on w.needs <@ array(select jsonb_array_elements_text(r.capabilities::jsonb))
    and (r.types is null or w.type in (select jsonb_array_elements_text(r.types::jsonb)))
    and w.type not in (select jsonb_array_elements_text(r.but::jsonb))
+ cross join (values (false, $6::integer), (true, 1)) as kind (suspect, most)
  cross join lateral (
-   select t.priority, t.seq from tasks t
-   where t.needs = w.needs and t.type = w.type and t.state = 'queued' and t.run_at is null
+   select t.priority, t.seq, t.suspect from tasks t
+   where t.needs = w.needs and t.type = w.type and t.suspect = kind.suspect and t.state = 'queued' and t.run_at is null
      and (t.deadline_at is null or t.deadline_at > coalesce($7::timestamptz, store_now()))
-   order by t.priority, t.seq + 0 limit $6
+   order by t.priority, t.seq + 0 limit kind.most
  ) t)
 order by number, rank, priority, seq
 
 -- name: tasks_lock_takeable
 -- PostgreSQL alone: of what was found for each request the first that nobody else is about to take, no more than it wants.
-select c.number, c.rank, c.priority, c.seq
+select c.number, c.rank, c.priority, c.seq, c.suspect
 from unnest($1::integer[], $2::integer[], $3::text[]) as r (number, most, worker_id)
 cross join lateral (
-  select i.number, i.rank, i.priority, i.seq
+  select i.number, i.rank, i.priority, i.seq, t.suspect
   from unnest($4::integer[], $5::integer[], $6::integer[], $7::bigint[]) with ordinality
     as i (number, rank, priority, seq, position)
   join tasks t on t.seq = i.seq
@@ -181,6 +204,10 @@ cross join lateral (
   for update of t skip locked
 ) c
 order by c.number, c.rank, c.priority, c.seq
+
+-- name: tasks_find_suspect
+-- Whether this process runs a task whose process died before.
+select exists (select from tasks where state = 'running' and owner = $1::text::uuid and suspect) as has_suspect
 
 -- name: tasks_take
 -- A run ends before its deadline.
@@ -196,7 +223,7 @@ taken as (
   where t.seq = i.seq
   returning i.position, t.id, t.token, t.worker_id, t.attempt, t.max_attempts, t.type, t.description, t.priority, t.content,
     t.checksum, t.supervisor, t.origin::text, t.created_at, t.run_limit, i.run_limit as asked_limit,
-    extract(epoch from t.deadline_at - m.now)::float8 as left
+    extract(epoch from t.deadline_at - m.now)::float8 as left, t.suspect
 )
 select * from taken order by position
 
@@ -210,6 +237,22 @@ where t.seq = i.seq
 
 -- name: tasks_reprioritise
 update tasks set priority = $2 where seq = any($1::bigint[])
+
+-- name: tasks_redrive
+with failed as materialized (
+  select t.seq from tasks t
+  where t.state = 'failed' and ($1::text[] is null or t.id = any($1)) and ($2::text is null or t.type = $2)
+  order by t.seq for update of t
+),
+moment as materialized (
+  select coalesce($3::timestamptz, store_now()) as now
+)
+update tasks t set state = 'queued', attempt = 0, suspect = false, run_at = null, queued_at = m.now, deadline_at = null,
+  result = null, result_checksum = null, fraction = 0, note = null, settled_at = null,
+  log = coalesce(t.log, '[]') || jsonb_build_array(jsonb_build_object(
+    'at', m.now, 'event', 'redriven', 'attempt', t.attempt, 'worker', t.worker_id, 'reason', null))
+from failed f cross join moment m where t.seq = f.seq
+returning t.id
 
 -- name: tasks_find
 select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor, t.state, t.worker_id, t.token,

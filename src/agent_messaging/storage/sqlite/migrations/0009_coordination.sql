@@ -97,6 +97,7 @@ create table tasks (
   max_attempts integer not null,
   worker_id text,
   owner text,
+  suspect integer not null default 0,       -- a process died that ran it
   run_limit real,
   run_due integer not null default 0,       -- 0: due; otherwise when it becomes due
   deadline_due integer,
@@ -116,14 +117,15 @@ create table tasks (
   settled_due integer
 ) strict;
 
-create index tasks_ready on tasks (needs, type, priority, seq) where state = 'queued' and run_due = 0;
-create index tasks_to_assign on tasks (priority, seq) where state = 'queued' and run_due = 0 and is_assigned = 1;
+create index tasks_ready on tasks (needs, type, suspect, priority, seq) where state = 'queued' and run_due = 0;
+create index tasks_to_assign on tasks (needs, priority, seq) where state = 'queued' and run_due = 0 and is_assigned = 1;
 create index tasks_scheduled on tasks (run_due) where state = 'queued' and run_due > 0;
 create index tasks_held on tasks (worker_id, state) where state in ('assigned', 'running');
-create index tasks_run on tasks (owner) where state = 'running';
+create index tasks_run on tasks (owner, suspect) where state = 'running';
 create index tasks_until on tasks (until_due) where state in ('assigned', 'running') and until_due is not null;
 create index tasks_deadline on tasks (deadline_due)
   where state in ('queued', 'assigned', 'running') and deadline_due is not null;
+create index tasks_failed on tasks (seq) where state = 'failed';
 create index tasks_settled on tasks (settled_due) where settled_due is not null;
 create index tasks_of_supervisor on tasks (supervisor, seq) where supervisor is not null;
 

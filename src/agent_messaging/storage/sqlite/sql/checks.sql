@@ -152,7 +152,7 @@ select json_group_array(json_object('worker_id', worker_id, 'process_id', proces
 -- name: check_tasks
 select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'needs', needs, 'priority', priority, 'is_assigned',
   is_assigned, 'supervisor', supervisor, 'origin', origin, 'state', state, 'token', token, 'attempt', attempt,
-  'max_attempts', max_attempts, 'worker_id', worker_id, 'owner', owner, 'run_limit', run_limit, 'run_due', run_due,
+  'max_attempts', max_attempts, 'worker_id', worker_id, 'owner', owner, 'suspect', suspect, 'run_limit', run_limit, 'run_due', run_due,
   'deadline_at', deadline_at, 'fraction', fraction, 'log', log, 'created_at', created_at, 'assigned_at', assigned_at,
   'settled_at', settled_at)) from (
   select * from tasks where seq > :after_seq order by seq limit :limit

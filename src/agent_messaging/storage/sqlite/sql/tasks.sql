@@ -10,28 +10,28 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 from jsonb_each(:rows) order by key
 
 -- name: tasks_find_held
--- What judging needs: (id, seq, state, token, attempt, max_attempts, ended_as, worker, owner, origin).
+-- What judging needs: (id, seq, state, token, attempt, max_attempts, ended_as, worker, owner, origin, suspect).
 select json_group_array(json_array(t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id,
-  t.owner, t.origin))
+  t.owner, t.origin, t.suspect))
 from jsonb_each(:ids) as wanted cross join tasks as t on t.id = wanted.value
 
 -- name: tasks_find_of_workers
 -- What these workers have, as tasks_find_held.
 select json_group_array(json_array(t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id,
-  t.owner, t.origin))
+  t.owner, t.origin, t.suspect))
 from jsonb_each(:ids) as wanted
 cross join tasks as t indexed by tasks_held on t.worker_id = wanted.value and t.state in ('assigned', 'running')
 
 -- name: tasks_find_of_processes
 -- What these processes run, as tasks_find_held.
 select json_group_array(json_array(t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id,
-  t.owner, t.origin))
+  t.owner, t.origin, t.suspect))
 from jsonb_each(:owners) as wanted
 cross join tasks as t indexed by tasks_run on t.owner = wanted.value and t.state = 'running'
 
 -- name: tasks_find_overdue
 -- Those that take too long, and those that were assigned to a worker that is told of its tasks and is no longer alive.
-select json_group_array(json_array(id, seq, state, token, attempt, max_attempts, ended_as, worker_id, owner, origin)) from (
+select json_group_array(json_array(id, seq, state, token, attempt, max_attempts, ended_as, worker_id, owner, origin, suspect)) from (
   select * from (
     select * from tasks indexed by tasks_until
     where state in ('assigned', 'running') and until_due is not null and until_due <= :now limit :limit
@@ -46,7 +46,7 @@ select json_group_array(json_array(id, seq, state, token, attempt, max_attempts,
 
 -- name: tasks_find_late
 -- Those whose deadline has passed, as tasks_find_held.
-select json_group_array(json_array(id, seq, state, token, attempt, max_attempts, ended_as, worker_id, owner, origin)) from (
+select json_group_array(json_array(id, seq, state, token, attempt, max_attempts, ended_as, worker_id, owner, origin, suspect)) from (
   select * from tasks indexed by tasks_deadline
   where state in ('queued', 'assigned', 'running') and deadline_due is not null and deadline_due <= :now
   order by deadline_due limit :limit
@@ -68,8 +68,9 @@ update tasks set queued_due = run_due, run_due = 0 where seq in (
 )
 
 -- name: tasks_end
--- :rows are (seq, state, attempt, run_due, how it ended, reason, event, result, its checksum, 1 if that is final).
-update tasks set state = moved.state, attempt = moved.attempt, run_due = moved.run_due, until_due = null,
+-- :rows are (seq, state, attempt, run_due, how it ended, reason, event, result, its checksum, 1 if that is final, suspect).
+update tasks set state = moved.state, attempt = moved.attempt, run_due = moved.run_due, suspect = moved.suspect,
+  until_due = null,
   queued_due = max(:now, moved.run_due), ended_as = moved.ended_as, reason = moved.reason, result = moved.result,
   result_checksum = moved.result_checksum, fraction = iif(moved.state = 'done', 1.0, fraction),
   settled_at = iif(moved.final, :at, null), settled_due = iif(moved.final, :now, null),
@@ -77,17 +78,39 @@ update tasks set state = moved.state, attempt = moved.attempt, run_due = moved.r
     'event', moved.event, 'attempt', tasks.attempt, 'worker', worker_id, 'reason', moved.reason)))
 from (
   select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as attempt, value ->> 3 as run_due, value ->> 4 as ended_as,
-    value ->> 5 as reason, value ->> 6 as event, value ->> 7 as result, value ->> 8 as result_checksum, value ->> 9 as final
+    value ->> 5 as reason, value ->> 6 as event, value ->> 7 as result, value ->> 8 as result_checksum, value ->> 9 as final,
+    value ->> 10 as suspect
   from jsonb_each(:rows)
 ) as moved
 where tasks.seq = moved.seq
 
 -- name: tasks_find_to_assign
+-- The first of those whose needs a free worker covers: so those that nobody can do hinder no other. The walk goes from one set
+-- of needs to the next by seeking.
+with recursive walk (needs) as (
+  select min(needs) from tasks indexed by tasks_to_assign where state = 'queued' and run_due = 0 and is_assigned = 1
+  union all
+  select (
+    select min(t.needs) from tasks as t indexed by tasks_to_assign
+    where t.needs > w.needs and t.state = 'queued' and t.run_due = 0 and t.is_assigned = 1
+  ) from walk as w where w.needs is not null
+)
 select json_group_array(json_array(seq, id, needs, token, attempt, run_limit, message)) from (
-  select * from tasks indexed by tasks_to_assign
-  where state = 'queued' and run_due = 0 and is_assigned = 1 and (deadline_due is null or deadline_due > :now)
-    and json_valid(needs)
-  order by priority, seq limit :limit
+  select t.* from walk as w cross join tasks as t on t.seq in (
+    select seq from tasks indexed by tasks_to_assign
+    where needs = w.needs and state = 'queued' and run_due = 0 and is_assigned = 1
+      and (deadline_due is null or deadline_due > :now)
+    order by priority, seq limit :limit
+  )
+  where json_valid(w.needs) and exists (
+    select 1 from workers as one indexed by workers_in_order
+    where one.status in ('active', 'idle') and one.load < 1 and one.alive_until_due > :now
+      and not exists (
+        select value from json_each(w.needs)
+        except select value from json_each(iif(json_valid(one.capabilities), one.capabilities, '[]'))
+      )
+  )
+  order by t.priority, t.seq limit :limit
 )
 
 -- name: tasks_assign
@@ -109,8 +132,8 @@ where :owner is null or not exists (select 1 from processes where id = :owner an
 
 -- name: tasks_find_takeable
 -- :requests are (worker, how many, types, capabilities, other types). For each what is assigned to the worker, then of the pool what it
--- can do, as (number of the request, 0 if assigned, priority, seq). The walk goes from one (needs, type) to the next by seeking, so a long
--- backlog of one costs nothing.
+-- can do, as (number of the request, 0 if assigned, priority, seq, suspect). The walk goes from one (needs, type) to the next by seeking,
+-- so a long backlog of one costs nothing. Of suspects one is enough; they do not stand in the way of the others.
 with recursive request (number, worker_id, most, types, capabilities, but) as materialized (
   select cast(key as integer), value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
   from jsonb_each(:requests)
@@ -126,19 +149,28 @@ walk (needs, type) as (
     select seq from tasks where needs > w.needs and state = 'queued' and run_due = 0 order by needs, type limit 1
   ))
 )
-select json_group_array(json_array(number, rank, priority, seq) order by number, rank, priority, seq) from (
-  select r.number, 0 as rank, t.priority, t.seq
+select json_group_array(json_array(number, rank, priority, seq, suspect) order by number, rank, priority, seq) from (
+  select r.number, 0 as rank, t.priority, t.seq, t.suspect
   from request as r cross join tasks as t indexed by tasks_held
     on t.worker_id = r.worker_id and t.state in ('assigned', 'running') and t.state = 'assigned'
   where (r.types is null or t.type in (select value from json_each(r.types)))
     and t.type not in (select value from json_each(r.but))
   union all
-  select r.number, 1, t.priority, t.seq
+  select r.number, 1, t.priority, t.seq, t.suspect
   from request as r cross join walk as w cross join tasks as t on t.seq in (
-    select seq from tasks
-    where needs = w.needs and type = w.type and state = 'queued' and run_due = 0
-      and (deadline_due is null or deadline_due > :now)
-    order by priority, seq limit :most
+    select * from (
+      select seq from tasks indexed by tasks_ready
+      where needs = w.needs and type = w.type and suspect = 0 and state = 'queued' and run_due = 0
+        and (deadline_due is null or deadline_due > :now)
+      order by priority, seq limit :most
+    )
+    union all
+    select * from (
+      select seq from tasks indexed by tasks_ready
+      where needs = w.needs and type = w.type and suspect = 1 and state = 'queued' and run_due = 0
+        and (deadline_due is null or deadline_due > :now)
+      order by priority, seq limit 1
+    )
   )
   where w.needs <> '' and (r.types is null or w.type in (select value from json_each(r.types)))
     and w.type not in (select value from json_each(r.but))
@@ -155,9 +187,15 @@ from (
 ) as taken
 where tasks.seq = taken.seq
 
+-- name: tasks_find_suspect
+-- Whether this process runs a task whose process died before.
+select json_array(exists (
+  select 1 from tasks indexed by tasks_run where state = 'running' and owner = :owner and suspect = 1
+))
+
 -- name: tasks_read_taken
 select json_group_array(json_array(id, token, worker_id, attempt, max_attempts, type, description, priority, content,
-  checksum, supervisor, origin, created_at, run_limit, deadline_due))
+  checksum, supervisor, origin, created_at, run_limit, deadline_due, suspect))
 from (
   select t.* from jsonb_each(:seqs) as wanted cross join tasks as t on t.seq = wanted.value order by wanted.key
 )
@@ -173,6 +211,21 @@ where tasks.seq = told.seq
 
 -- name: tasks_reprioritise
 update tasks set priority = :priority where seq in (select value from jsonb_each(:seqs))
+
+-- name: tasks_find_failed
+select json_group_array(json_array(t.seq, t.id)) from jsonb_each(:ids) as wanted cross join tasks as t on t.id = wanted.value
+where t.state = 'failed' and (:type is null or t.type = :type)
+
+-- name: tasks_find_all_failed
+select json_group_array(json_array(seq, id)) from tasks indexed by tasks_failed
+where state = 'failed' and (:type is null or type = :type)
+
+-- name: tasks_redrive
+update tasks set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, deadline_due = null,
+  deadline_at = null, result = null, result_checksum = null, fraction = 0, note = null, settled_at = null, settled_due = null,
+  log = json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', 'redriven', 'attempt', attempt,
+    'worker', worker_id, 'reason', null))
+where seq in (select value from jsonb_each(:seqs))
 
 -- name: tasks_find
 select json_group_array(json_array(t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor,
