@@ -19,11 +19,13 @@ from .kinds import HandlerContext as HandlerContext
 from .kinds import Kind as Kind
 from .states import AskState as AskState
 from .states import DeliveryState as DeliveryState
+from .states import Keeping as Keeping
 from .states import MeetingEnd as MeetingEnd
 from .states import MeetingEventType as MeetingEventType
 from .states import MeetingStatus as MeetingStatus
 from .states import MessageType as MessageType
 from .states import ParticipantStatus as ParticipantStatus
+from .states import Prunable as Prunable
 from .states import SessionStatus as SessionStatus
 from .states import SessionType as SessionType
 from .states import SpeakerSelection as SpeakerSelection

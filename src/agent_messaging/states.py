@@ -154,3 +154,35 @@ class TaskState(StrEnum):
     def is_held(self) -> bool:
         """Whether the task takes room of a worker."""
         return self in (TaskState.ASSIGNED, TaskState.RUNNING)
+
+
+class Prunable(StrEnum):
+    """What retention prunes, each kind by an age of its own."""
+
+    MESSAGES = "messages"
+    """Notes and conversation messages, with their deliveries. What belongs to a meeting goes with the meeting."""
+    DEAD_LETTERS = "dead_letters"
+    """Messages that were given up, also of queues."""
+    SESSIONS = "sessions"
+    """Conversations that have ended, and have no message left."""
+    MEETINGS = "meetings"
+    """Meetings that have ended, with all that was said in them, their turns and events."""
+    IDEMPOTENCY_KEYS = "idempotency_keys"
+    """A key that is pruned is new again: a repeat under it stores its message a second time."""
+    TASKS = "tasks"
+    """Tasks that have ended, with their results."""
+    QUEUE_MESSAGES = "queue_messages"
+    """Messages of queues that were done, or have expired."""
+
+
+class Keeping(StrEnum):
+    """Why something that is old enough is not pruned."""
+
+    OPEN = "open"
+    """It has not ended."""
+    UNREAD = "unread"
+    """No handler of its recipient has handled it, and its recipient has not read it."""
+    AWAITED = "awaited"
+    """Somebody waits for its answer, or is still to be told of it."""
+    REFERRED = "referred"
+    """Something that stays refers to it."""

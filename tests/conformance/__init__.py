@@ -25,6 +25,7 @@ from .messages import MessageConformance
 from .parts import PartConformance
 from .processes import PresenceConformance, ProcessConformance
 from .races import ConversationRaceConformance
+from .retention import RetentionConformance
 from .search import SearchConformance
 from .sessions import SessionConformance
 from .stores import StoreConformance
@@ -51,6 +52,7 @@ __all__ = [
     "PartConformance",
     "PresenceConformance",
     "ProcessConformance",
+    "RetentionConformance",
     "SearchConformance",
     "SessionConformance",
     "StoreConformance",

@@ -9,7 +9,7 @@ import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import DeliveryState
-from agent_messaging.storage.ports import QueueClaim, QueueSettlement, Settling
+from agent_messaging.storage.ports import QueueClaim, QueueSettlement, Settling, Stock
 
 from .coordination import LEASE, CoordinationFixtures, Crew, ids
 
@@ -175,6 +175,10 @@ class QueueConformance(CoordinationFixtures):
         done, _, dead = await crew.claim(3)
         await crew.settle(done, at=1)
         await crew.settle(dead, Settling.DEAD, at=2)
+        assert await crew.store.queue.measure(60, now=crew.at(30)) == Stock(0, 0)
+        stock = await crew.store.queue.measure(60, now=crew.at(100))
+        assert stock.number == 2
+        assert 2 < stock.size_bytes < 2_000
         assert await crew.store.queue.prune(60, 10, now=crew.at(30)) == 0
         assert await crew.store.queue.prune(60, 10, states=[DeliveryState.DEAD], now=crew.at(100)) == 1
         assert await crew.store.queue.prune(60, 10, now=crew.at(100)) == 1

@@ -15,6 +15,7 @@ from agent_messaging.storage.ports import (
     NobodyFits,
     Progress,
     Settling,
+    Stock,
     TaskClaim,
     TaskFilter,
     TaskSettlement,
@@ -288,6 +289,10 @@ class TaskConformance(CoordinationFixtures):
         await crew.assign("t1", "t2", "t3")
         await crew.end(claim("t1"), at=1)
         await crew.store.tasks.cancel(["t2"], "no", now=crew.at(1))
+        assert await crew.store.tasks.measure(60, now=crew.at(30)) == Stock(0, 0)
+        stock = await crew.store.tasks.measure(60, now=crew.at(100))
+        assert stock.number == 2
+        assert 2 < stock.size_bytes < 2_000
         assert await crew.store.tasks.prune(60, 10, now=crew.at(30)) == 0
         assert await crew.store.tasks.prune(60, 10, states=[TaskState.CANCELLED], now=crew.at(100)) == 1
         assert await crew.store.tasks.prune(60, 10, now=crew.at(100)) == 1

@@ -11,8 +11,11 @@ import pytest
 
 import agent_messaging.storage
 from agent_messaging.exceptions import SchemaVersionError
+from agent_messaging.states import Prunable
 from agent_messaging.storage.checks import KEYS, RULES
 from agent_messaging.storage.migrations import Migration, load, pending, require_current
+from agent_messaging.storage.ports import Pruning
+from agent_messaging.storage.retention import WALKED, find_walk
 from agent_messaging.storage.sql import Queries, parse
 
 STORAGE = Path(agent_messaging.storage.__file__).parent
@@ -66,6 +69,7 @@ ONE_SIDED = {
         "tasks_read_taken": "the same",
         "tasks_find_failed": "the same",
         "tasks_find_all_failed": "the same",
+        "release_space": "PostgreSQL keeps freed pages for new rows",
         "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
     },
     "postgres": {
@@ -112,6 +116,10 @@ ONE_SIDED = {
         "workers_lock": "many writers: what a worker has is counted while nobody else changes it",
         "topics_lock": "many writers: no subscription changes between a match and its commit",
         "topics_share": "the same",
+        "prune_messages_lock": "many writers: what was read before the lock may be old",
+        "prune_sessions_lock": "the same",
+        "prune_meetings_lock": "the same",
+        "prune_keys_lock": "the same",
         "search_horizon": "seq is not the order of commits: the index waits for who may still commit a smaller one",
         "search_settings": "how frequent a word is decides the plan; all other statements have one plan",
         "find_server": "the settings of a server are looked at before it is trusted",
@@ -195,9 +203,12 @@ def test_each_block_has_its_twin_in_the_same_file_of_the_other_backend(backend: 
 def test_each_block_is_used(backend: str) -> None:
     source = "\n".join(path.read_text(encoding="utf-8") for path in (STORAGE / backend).glob("*.py"))
     names = {name.removesuffix("_after") if '_after"' in source else name for name in blocks(backend)}
-    checks = {f"check_{table}" for table in RULES}  # named by their tables
-    assert checks <= names
-    assert [name for name in sorted(names - checks) if f'"{name}"' not in source] == []
+    named = {f"check_{table}" for table in RULES}  # by their tables
+    for walk in (find_walk(Pruning(kind, 0)) for kind in Prunable if kind in WALKED):  # by what is walked through
+        steps = ("find", "delete") if backend == "sqlite" else ("find", "delete", "lock")
+        named |= {f"prune_{walk.page}_page", *(f"prune_{walk.noun}_{step}" for step in steps)}
+    assert named <= names
+    assert [name for name in sorted(names - named) if f'"{name}"' not in source] == []
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -22,6 +22,7 @@ from ..models import (
     MeetingStatus,
     MessageType,
     ParticipantStatus,
+    Prunable,
     SessionType,
     SpeakerSelection,
     TaskState,
@@ -285,6 +286,12 @@ RULES: dict[str, dict[str, Rule]] = {
         "until_due": _is_whole,
         "until": _maybe(_is_instant),
     },
+    "retention": {
+        "kind": _word(Prunable),
+        "newest_pruned": _is_text,
+        "turn_due": _is_whole,
+        "turn_at": _maybe(_is_instant),
+    },
     "meetings": {
         "id": _is_id,
         "host_id": _is_id,
@@ -423,6 +430,7 @@ KEYS = {
     "parts": ("ask_id", "number"),
     "subscriptions": ("pattern", "agent_id"),
     "search_state": ("is_one",),
+    "retention": ("kind",),
     "meetings": ("id",),
     "participants": ("id",),
     "turns": ("meeting_id", "number"),

@@ -45,6 +45,7 @@ from .messages import *
 from .parts import *
 from .processes import *
 from .queue import *
+from .retention import *
 from .schedules import *
 from .search import *
 from .sessions import *

@@ -24,6 +24,7 @@ from ...models import DeliveryState
 from ...records import dataclass
 from ..batches import size_of
 from .deliveries import Settling
+from .retention import Stock
 
 PRIORITIES = range(5)
 """0 is taken first (critical), 4 last (background)."""
@@ -251,4 +252,10 @@ class QueueStore(Protocol):
 
         Of these final states, or of any. Never touches an open one. A forgotten id is new again. Repeat-safe.
         """
+        ...
+
+    async def measure(
+        self, older_than: float, *, states: Collection[DeliveryState] | None = None, now: datetime | None = None
+    ) -> Stock:
+        """Count what `prune` would forget without a limit. The bytes are those of the contents, about."""
         ...

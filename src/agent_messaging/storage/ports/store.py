@@ -15,6 +15,7 @@ from .messages import MessageStore
 from .parts import PartStore
 from .processes import Presence, ProcessStore
 from .queue import QueueStore
+from .retention import RetentionStore
 from .schedules import ScheduleStore
 from .search import SearchStore
 from .sessions import SessionStore
@@ -75,6 +76,8 @@ class Store(Protocol):
     def meetings(self) -> MeetingStore: ...
     @property
     def search(self) -> SearchStore: ...
+    @property
+    def retention(self) -> RetentionStore: ...
     @property
     def queue(self) -> QueueStore: ...
     @property

@@ -30,6 +30,7 @@ from ...records import dataclass
 from ..batches import size_of
 from .deliveries import Settling
 from .queue import NewQueueMessage
+from .retention import Stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +310,12 @@ class TaskStore(Protocol):
 
         In these final states, or in any. Never touches an open one. A forgotten id is new again. Repeat-safe.
         """
+        ...
+
+    async def measure(
+        self, older_than: float, *, states: Collection[TaskState] | None = None, now: datetime | None = None
+    ) -> Stock:
+        """Count what `prune` would forget without a limit. The bytes are those of the contents, about."""
         ...
 
 

@@ -19,11 +19,14 @@ from ..ports import (
     QueueMessageRow,
     QueueSettlement,
     QueueStatistics,
+    Stock,
 )
 from ..sql import Queries
 from .engine import Connection, Engine, columns, count_of
 
 _SQL = Queries(__package__, "queue")
+_LONG = 120.0
+"""Seconds that measuring may take."""
 _AT_ONCE = 5_000
 """Rows of one kind that `advance` changes in one transaction."""
 _LATELY = 60.0
@@ -144,6 +147,13 @@ class PostgresQueue:
         return await self._engine.run(
             lambda connection: _execute(connection, "queue_prune", older_than, limit, wanted, now), write=True
         )
+
+    async def measure(
+        self, older_than: float, *, states: Collection[DeliveryState] | None = None, now: datetime | None = None
+    ) -> Stock:
+        wanted = None if states is None else [str(state) for state in states]
+        (row,) = await self._engine.fetch(_SQL["queue_measure"], older_than, wanted, now, budget=_LONG)
+        return Stock(**row)
 
 
 async def put(connection: Connection, messages: Sequence[NewQueueMessage], now: datetime | None) -> Put:

@@ -28,6 +28,7 @@ from .pooler import Pooling
 from .presence import POLL_ALONE, PostgresPresence
 from .processes import PostgresProcesses
 from .queue import PostgresQueue
+from .retention import PostgresRetention
 from .schedules import PostgresSchedules
 from .search import PostgresSearch
 from .sessions import PostgresSessions
@@ -97,6 +98,7 @@ class PostgresStore:
         self.forwarding = PostgresForwarding(self.engine)
         self.meetings = PostgresMeetings(self.engine)
         self.search = PostgresSearch(self.engine)
+        self.retention = PostgresRetention(self.engine)
         self.queue = PostgresQueue(self.engine)
         self.workers = PostgresWorkers(self.engine)
         self.tasks = PostgresTasks(self.engine)

@@ -21,6 +21,7 @@ from ..ports import (
     NewTask,
     Progress,
     Redriven,
+    Stock,
     TaskClaim,
     TaskFilter,
     TaskNews,
@@ -37,6 +38,8 @@ from .ending import find_held, find_named, lock, release, settle, write
 from .engine import Connection, Engine, columns, count_of
 
 _SQL = Queries(__package__, "tasks")
+_LONG = 120.0
+"""Seconds that measuring may take."""
 _AT_ONCE = 1_000
 """Rows of one kind that `advance` changes in one transaction, and tasks of several calls that are stored in one."""
 _MOMENT = 0.25
@@ -255,6 +258,13 @@ class PostgresTasks:
             return count_of(await connection.execute(_SQL["tasks_prune"], older_than, limit, wanted, now))
 
         return await self._engine.run(work, write=True)
+
+    async def measure(
+        self, older_than: float, *, states: Collection[TaskState] | None = None, now: datetime | None = None
+    ) -> Stock:
+        wanted = None if states is None else [str(state) for state in states]
+        (row,) = await self._engine.fetch(_SQL["tasks_measure"], older_than, wanted, now, budget=_LONG)
+        return Stock(**row)
 
 
 def _first_round(calls: Sequence[_Submission]) -> list[int]:

@@ -20,6 +20,7 @@ from ..ports import (
     QueueSettlement,
     QueueStatistics,
     Settling,
+    Stock,
 )
 from .engine import Engine
 from .values import duration, instant, maybe, moved, number, seconds, text
@@ -168,6 +169,15 @@ class RedisQueueStore:
         return int(
             await self._engine.call("prune_queue", now=now, older_than=duration(older_than), limit=limit, states=words)
         )
+
+    async def measure(
+        self, older_than: float, *, states: Collection[DeliveryState] | None = None, now: datetime | None = None
+    ) -> Stock:
+        """See `ports.QueueStore`."""
+        final = [state for state in DeliveryState if state.is_final and (states is None or state in states)]
+        words = [state.value for state in final]
+        found = await self._engine.call("measure_queue", now=now, older_than=duration(older_than), states=words)
+        return Stock(*map(int, found))
 
 
 def _words(states: Collection[DeliveryState] | None) -> list[str] | None:

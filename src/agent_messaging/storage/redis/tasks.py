@@ -17,6 +17,7 @@ from ..ports import (
     NobodyFits,
     Progress,
     Settling,
+    Stock,
     TaskFilter,
     TaskNews,
     TaskRow,
@@ -135,6 +136,14 @@ class RedisTaskStore:
         return int(
             await self._engine.call("prune_tasks", now=now, older_than=duration(older_than), limit=limit, states=words)
         )
+
+    async def measure(
+        self, older_than: float, *, states: Collection[TaskState] | None = None, now: datetime | None = None
+    ) -> Stock:
+        """See `ports.TaskStore`."""
+        words = [state.value for state in TaskState if state.is_final and (states is None or state in states)]
+        found = await self._engine.call("measure_tasks", now=now, older_than=duration(older_than), states=words)
+        return Stock(*map(int, found))
 
 
 def _task_arguments(task: NewTask) -> dict[str, Any]:

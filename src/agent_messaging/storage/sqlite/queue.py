@@ -20,6 +20,7 @@ from ..ports import (
     QueueMessageRow,
     QueueSettlement,
     QueueStatistics,
+    Stock,
 )
 from ..sql import Queries
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
@@ -162,6 +163,13 @@ class SQLiteQueue:
             return connection.changes()
 
         return await self._engine.write(prune)
+
+    async def measure(
+        self, older_than: float, *, states: Collection[DeliveryState] | None = None, now: datetime | None = None
+    ) -> Stock:
+        before = self._clock.now(now).due - int(older_than * _SECOND)
+        parameters = {"before": before, "states": None if states is None else encode(sorted(states))}
+        return Stock(*await self._engine.read(lambda con: fetch(con, _SQL["queue_measure"], parameters)))
 
 
 def put(connection: apsw.Connection, messages: Sequence[NewQueueMessage], instant: Instant) -> Put:

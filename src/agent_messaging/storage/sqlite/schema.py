@@ -61,6 +61,8 @@ def open_writer(
             # One at a time: while one changes the journal mode, others would be refused at once.
             lock = WriteLock(side_folder(location))
         with lock or nullcontext():
+            if not ours:  # it takes effect before the first page is written, and never after
+                connection.pragma("auto_vacuum", "incremental")
             if not in_memory and (mode := connection.pragma("journal_mode", "wal")) != "wal":
                 raise DatabaseError(f"The database {location!r} cannot use WAL but {mode!r}. Move it to a local disk.")
             if name is not None:

@@ -30,6 +30,7 @@ from .parts import SQLiteParts
 from .presence import SQLitePresence
 from .processes import SQLiteProcesses
 from .queue import SQLiteQueue
+from .retention import SQLiteRetention
 from .schedules import SQLiteSchedules
 from .search import SQLiteSearch
 from .sessions import SQLiteSessions
@@ -80,6 +81,7 @@ class SQLiteStore:
         self.forwarding = SQLiteForwarding(self.engine, self.clock)
         self.meetings = SQLiteMeetings(self.engine, self.clock)
         self.search = SQLiteSearch(self.engine, self.clock)
+        self.retention = SQLiteRetention(self.engine, self.clock)
         self.queue = SQLiteQueue(self.engine, self.clock)
         self.workers = SQLiteWorkers(self.engine, self.clock)
         self.tasks = SQLiteTasks(self.engine, self.clock)

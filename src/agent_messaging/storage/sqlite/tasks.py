@@ -22,6 +22,7 @@ from ..ports import (
     NewTask,
     Progress,
     Redriven,
+    Stock,
     TaskClaim,
     TaskFilter,
     TaskNews,
@@ -223,6 +224,13 @@ class SQLiteTasks:
             return connection.changes()
 
         return await self._engine.write(prune)
+
+    async def measure(
+        self, older_than: float, *, states: Collection[TaskState] | None = None, now: datetime | None = None
+    ) -> Stock:
+        before = self._clock.now(now).due - int(older_than * _SECOND)
+        parameters = {"before": before, "states": None if states is None else encode(sorted(states))}
+        return Stock(*await self._engine.read(lambda con: fetch(con, _SQL["tasks_measure"], parameters)))
 
 
 def _find_interested(connection: apsw.Connection, ended: workload.Ended) -> set[str]:

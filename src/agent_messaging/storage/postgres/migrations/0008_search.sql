@@ -1,6 +1,6 @@
 -- The index of words, and how far it reaches.
 
--- Which messages have a word. A row may be left of a message that was removed: it finds nothing.
+-- Which messages have a word.
 create table search_words (
   seq bigint primary key,
   words tsvector not null                   -- without places: phrases are looked for in the texts
@@ -18,6 +18,14 @@ create table search_state (
 
 insert into search_state default values;
 
+-- Whatever removes a message: its agent's removal, or retention. See remove_deliveries.
+create function forget_words() returns trigger language plpgsql as $$
+begin
+  execute format('delete from %I.search_words w where w.seq = any(array(select g.seq from gone g order by g.seq))', tg_table_schema);
+  return null;
+end $$;
+create trigger forget_words after delete on messages referencing old table as gone
+  for each statement execute function forget_words();
 
 -- Their numbers may be given out again.
 create function forget_all_words() returns trigger language plpgsql as $$

@@ -56,6 +56,9 @@ select (to_jsonb(t) - 'content')::text as row from (select * from parts order by
 -- name: check_search_state
 select to_jsonb(t)::text as row from (select * from search_state order by is_one limit $1 offset $2) t
 
+-- name: check_retention
+select to_jsonb(t)::text as row from (select * from retention order by kind limit $1 offset $2) t
+
 -- name: check_meetings
 select to_jsonb(t)::text as row from (select * from meetings order by id limit $1 offset $2) t
 

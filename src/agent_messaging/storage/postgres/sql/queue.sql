@@ -162,3 +162,10 @@ with old as materialized (
   for update of q skip locked
 )
 delete from queue_messages q using old where q.seq = old.seq
+
+-- name: queue_measure
+select count(*) as number, coalesce(sum(octet_length(q.content) + coalesce(octet_length(q.metadata), 0)), 0)::bigint as size_bytes
+from queue_messages q
+where q.settled_at is not null
+  and q.settled_at < coalesce($3::timestamptz, store_now()) - make_interval(secs => $1::float8)
+  and ($2::text[] is null or q.state = any($2))

@@ -86,8 +86,13 @@ returning s.indexed_to
 update search_state set indexed_to = $3::bigint where owner = $1::text::uuid and indexed_to = $2::bigint
 
 -- name: search_insert
+-- Without those that were removed since they were read. None is removed before this is committed, and its removal then forgets it.
+with kept as materialized (
+  select m.seq from messages m where m.seq = any($1::bigint[]) order by m.seq for key share
+)
 insert into search_words (seq, words)
 select e.seq, array_to_tsvector(string_to_array(e.words, ' ')) from unnest($1::bigint[], $2::text[]) e (seq, words)
+join kept k on k.seq = e.seq
 on conflict (seq) do nothing
 
 -- name: search_clear

@@ -293,3 +293,10 @@ with old as materialized (
   for update of t skip locked
 )
 delete from tasks t using old where t.seq = old.seq
+
+-- name: tasks_measure
+select count(*) as number, coalesce(sum(octet_length(t.content) + octet_length(t.description) + coalesce(octet_length(t.result), 0) + coalesce(octet_length(t.log::text), 0)), 0)::bigint as size_bytes
+from tasks t
+where t.settled_at is not null
+  and t.settled_at < coalesce($3::timestamptz, store_now()) - make_interval(secs => $1::float8)
+  and ($2::text[] is null or t.state = any($2))

@@ -108,6 +108,19 @@ local function due(name, limit)
   return call('ZRANGEBYSCORE', name, '-inf', TODAY, 'LIMIT', 0, limit)
 end
 
+-- How many members the sorted sets have that are older, and about how many bytes: of the first of them, taken for all.
+local function measure(names, bytes_of)
+  local before = '(' .. whole(NOW - ARGS.older_than)
+  local number, known, bytes = 0, 0, 0
+  for _, name in ipairs(names) do
+    number = number + call('ZCOUNT', name, '-inf', before)
+    for _, member in ipairs(call('ZRANGEBYSCORE', name, '-inf', before, 'LIMIT', 0, CHUNK)) do
+      known, bytes = known + 1, bytes + bytes_of(member)
+    end
+  end
+  return {number, known > 0 and math.floor(bytes / known * number) or 0}
+end
+
 -- END_OF and ATTEMPTS_AFTER come from the rules in Python (storage/workload.py), as tables.
 local function end_of(how, attempt, most)
   return END_OF[how][attempt >= most and 'last' or 'more']

@@ -479,3 +479,12 @@ function VERBS.prune_queue()
   end
   return pruned
 end
+
+function VERBS.measure_queue()
+  local names = {}
+  for i, state in ipairs(ARGS.states) do names[i] = key('ended', state) end
+  return measure(names, function(member)
+    local name = message_key(split(member))
+    return call('HSTRLEN', name, 'content') + call('HSTRLEN', name, 'metadata')
+  end)
+end

@@ -348,3 +348,13 @@ function VERBS.prune_tasks()
   end
   return pruned
 end
+
+function VERBS.measure_tasks()
+  local names = {}
+  for i, state in ipairs(ARGS.states) do names[i] = key('ended_tasks', state) end
+  return measure(names, function(id)
+    local name, bytes = task_key(id), 0
+    for _, field in ipairs({'content', 'description', 'result', 'log'}) do bytes = bytes + call('HSTRLEN', name, field) end
+    return bytes
+  end)
+end

@@ -1,8 +1,13 @@
 -- The index of words, and how far it reaches.
 
 -- Which messages have a word. It is fed with words of our own, between blanks, so the tokenizer has nothing to decide;
--- the texts stay in messages. A row may be left of a message that was removed: it finds nothing.
+-- the texts stay in messages.
 create virtual table search_words using fts5 (words, content = '', contentless_delete = 1, detail = 'none', tokenize = 'ascii');
+
+-- Whatever removes a message: its agent's removal, or retention.
+create trigger forget_words after delete on messages begin
+  delete from search_words where rowid = old.seq;
+end;
 
 create table search_state (
   is_one integer primary key default 1 check (is_one = 1),

@@ -96,6 +96,10 @@ select json_group_array(json_object('ask_id', ask_id, 'number', number)) from (
 select json_group_array(json_object('is_one', is_one, 'indexed_to', indexed_to, 'owner', owner, 'until_due', until_due))
 from (select * from search_state order by is_one limit :limit offset :offset)
 
+-- name: check_retention
+select json_group_array(json_object('kind', kind, 'newest_pruned', newest_pruned, 'turn_due', turn_due))
+from (select * from retention order by kind limit :limit offset :offset)
+
 -- name: check_meetings
 select json_group_array(json_object('id', id, 'host_id', host_id, 'status', status, 'selection', selection,
   'turn_duration', turn_duration, 'turn', turn, 'max_attempts', max_attempts, 'max_turns', max_turns, 'max_duration',

@@ -126,3 +126,8 @@ delete from queue_messages where seq in (
     and (:states is null or state in (select value from json_each(:states)))
   order by settled_due limit :limit
 )
+
+-- name: queue_measure
+select json_array(count(*), coalesce(sum(octet_length(content) + coalesce(octet_length(metadata), 0)), 0))
+from queue_messages where settled_due is not null and settled_due < :before
+  and (:states is null or state in (select value from json_each(:states)))

@@ -63,7 +63,9 @@ returning indexed_to
 update search_state set indexed_to = :to where owner = :owner and indexed_to = :after
 
 -- name: search_insert
-insert into search_words (rowid, words) select value ->> 0, value ->> 1 from json_each(:entries)
+-- Without those that were removed since they were read.
+insert into search_words (rowid, words)
+select m.seq, e.value ->> 1 from json_each(:entries) as e cross join messages as m on m.seq = e.value ->> 0
 
 -- name: search_clear
 insert into search_words (search_words) values ('delete-all')

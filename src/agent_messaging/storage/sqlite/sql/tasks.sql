@@ -264,3 +264,8 @@ delete from tasks where seq in (
     and (:states is null or state in (select value from json_each(:states)))
   order by settled_due limit :limit
 )
+
+-- name: tasks_measure
+select json_array(count(*), coalesce(sum(octet_length(content) + octet_length(description) + coalesce(octet_length(result), 0) + coalesce(octet_length(log), 0)), 0))
+from tasks where settled_due is not null and settled_due < :before
+  and (:states is null or state in (select value from json_each(:states)))

@@ -1,0 +1,7 @@
+"""Retention, on every backend."""
+
+from tests.conformance import RetentionConformance
+
+
+class TestRetention(RetentionConformance):
+    """Every verb of `RetentionStore`."""
