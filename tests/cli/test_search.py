@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
+from typing import Any
+
 import pytest
 
+from agent_messaging import AgentMessaging
 from tests.cli.conftest import Cli
 
 
@@ -43,6 +48,55 @@ def test_filters_and_pages(notes: None, cli: Cli) -> None:
     assert len({*first.out.splitlines(), *rest.out.splitlines()}) == 4
     assert rest.err == ""
     assert cli("search", "absent").out == "Nothing matches.\n"
+
+
+def test_every_list_takes_filters_and_positions(notes: None, acme: str, cli: Cli) -> None:
+    async def talk() -> list[str]:
+        async with AgentMessaging(acme) as sdk:
+            for number in range(3):
+                await sdk.conversation.send_no_wait("alice", "bob", number, metadata={"n": number})
+            meetings = [str(await sdk.meeting.create_meeting("alice", ["bob"])) for _ in range(2)]
+            await sdk.meeting.attend_meeting("bob", meetings[0])
+            await sdk.meeting.start_meeting("alice", meetings[0], "tea?")
+            await sdk.meeting.speak("bob", meetings[0], "tea", metadata={"n": 2})
+            return meetings
+
+    meetings = asyncio.run(talk())
+
+    def listed(noun: str, *arguments: str) -> list[Any]:
+        return list(cli(*arguments, "--json").json[noun])
+
+    inbox = partial(listed, "messages", "inbox", "bob", "--kind", "note", "--kind", "conversation")
+    newest, *older, oldest = inbox()
+    assert inbox("--before", newest["message_id"]) == [*older, oldest]
+    assert [one["content"] for one in inbox("-m", '{"n__in": [0, 2]}')] == [2, 0]
+    assert inbox("--state", "done") == inbox("--until", "1h") == []
+    first = cli("inbox", "bob", "--limit", "1", "--kind", "conversation")
+    assert f"--before {newest['message_id']} goes on" in first.err
+
+    [session] = listed("sessions", "sessions", "list", "alice")
+    id = session["session_id"]
+    show = partial(listed, "messages", "sessions", "show", id)
+    assert [one["content"] for one in show("--newest", "--limit", "2")] == [2, 1]
+    assert [one["content"] for one in show("--after", older[0]["message_id"])] == [2]
+    assert [one["content"] for one in show("-m", '{"n": 1}', "--type", "user_defined", "--state", "queued")] == [1]
+    assert "--after" in cli("sessions", "show", id, "--limit", "1").err
+    cli("sessions", "end", "alice", "bob")
+    assert listed("sessions", "sessions", "list", "alice") == []
+    [ended] = listed("sessions", "sessions", "list", "alice", "--status", "ended", "--since", "1h")
+    assert (ended["session_id"], ended["status"]) == (id, "ended")
+    assert "has no such session" in cli("sessions", "list", "alice", "--status", "all", "--before", id).out
+
+    history = partial(listed, "messages", "meetings", "history", meetings[0])
+    assert [one["content"] for one in history("-m", '{"n": 2}')] == ["tea"]
+    assert [one["content"] for one in history("--type", "user_defined", "--newest")] == ["tea", "tea?"]
+    assert "Nothing such was said." in cli("meetings", "history", meetings[0], "--until", "1h").out
+    page = partial(listed, "meetings", "meetings", "list")
+    assert [one["meeting_id"] for one in page("--before", meetings[1], "--since", "1h")] == [meetings[0]]
+    assert f"--before {meetings[1]} goes on" in cli("meetings", "list", "--limit", "1").err
+    gone = "01a213a9-26e2-731f-bd6e-7617e4c78203"
+    for where in (["inbox", "bob"], ["sessions", "show", id], ["meetings", "history", meetings[0]]):
+        assert "is the id of no message" in cli(*where, "--before", gone, check=2).err
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,7 @@ async def test_sessions_their_messages_and_the_counts_of_them(sdk: Sdk) -> None:
         "created_at": session.created_at,
         "locked_by": None,
         "thread": None,
+        "ended_at": None,
     }
     history = await conversation.get_conversation_history(session.session_id)
     assert history == await conversation.get_messages_in_session(session.session_id)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +16,6 @@ from hypothesis import strategies as st
 
 from agent_messaging import InvalidArgumentError, PayloadError
 from agent_messaging.ids import uuid7
-from agent_messaging.search.metadata import make_filter
 from tests.client.support import Sdk
 
 METADATA: list[dict[str, Any]] = [
@@ -32,12 +35,44 @@ async def notes(sdk: Sdk) -> Sdk:
     return sdk
 
 
+@dataclass
+class Talks:
+    """The same metadata in notes, in a conversation and in a meeting."""
+
+    sdk: Sdk
+    session_id: str
+    meeting_id: UUID
+
+
+@pytest.fixture
+async def talks(notes: Sdk) -> Talks:
+    for number, metadata in enumerate(METADATA):
+        await notes.conversation.send_no_wait("alice", "bob", number, metadata=metadata)
+    [session] = await notes.conversation.get_active_sessions("alice")
+    meeting = await notes.meeting.create_meeting("alice", ["bob"])
+    await notes.meeting.attend_meeting("bob", meeting)
+    await notes.meeting.start_meeting("alice", meeting)
+    for number, metadata in enumerate(METADATA):
+        await notes.meeting.speak("bob" if number % 2 else "alice", meeting, number, metadata=metadata)
+    return Talks(notes, session.session_id, meeting)
+
+
 async def listed(sdk: Sdk, filter: Any, **page: Any) -> list[Any]:
     sent = await sdk.one_way.get_sent_messages("alice", metadata_filter=filter, **page)
     received = await sdk.one_way.get_received_messages("bob", metadata_filter=filter, **page)
     unread = await sdk.one_way.get_received_messages("bob", include_read=False, metadata_filter=filter, **page)
     assert sent == received == unread
     return [record.content for record in sent]
+
+
+async def said(talks: Talks, filter: Any, **page: Any) -> list[Any]:
+    """What the lists of the conversation and of the meeting have, which is the same."""
+    where = {"metadata_filter": filter, "message_types": ["user_defined"], **page}
+    talk = await talks.sdk.conversation.get_messages_in_session(talks.session_id, **where)
+    assert await talks.sdk.conversation.get_conversation_history(talks.session_id, **where) == talk
+    spoken = await talks.sdk.meeting.get_meeting_history(talks.meeting_id, **where)
+    assert [one.content for one in talk] == [one.content for one in spoken]
+    return [one.content for one in talk]
 
 
 async def test_notes_by_metadata_and_their_pages(notes: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,14 +108,119 @@ ENDS = st.sampled_from(["", "__contains", "__in", "__exists"])
 VALUES = st.sampled_from(["high", "low", 1, True, None, "1", 7, "_", ["low", None], {"id": 7, "to": None}])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.builds(str.__add__, KEYS, ENDS), VALUES, min_size=1, max_size=2))
-async def test_a_model_agrees_whatever_is_asked(notes: Sdk, filter: dict[str, Any]) -> None:
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.builds(str.__add__, KEYS, ENDS), VALUES, min_size=1, max_size=2),
+    st.sampled_from([{}, {"limit": 1}, {"limit": 2, "offset": 1}, {"limit": 3}, {"offset": 1, "limit": 1000}]),
+)
+async def test_a_model_agrees_whatever_is_asked(talks: Talks, filter: dict[str, Any], page: dict[str, int]) -> None:
     with suppress(InvalidArgumentError, PayloadError):
-        made = make_filter(filter)
-        assert made is not None
-        expected = [number for number, metadata in enumerate(METADATA) if made.fits(metadata)]
-        assert await listed(notes, filter) == expected[::-1]
+        notes = await listed(talks.sdk, filter, **page)
+        expected = [number for number, metadata in enumerate(METADATA) if model(filter, metadata)]
+        part = slice(page.get("offset", 0), page.get("offset", 0) + page.get("limit", 1000))
+        assert notes == expected[::-1][part]
+        assert await said(talks, filter, **page) == expected[part]
+        assert await said(talks, filter, newest_first=True, **page) == expected[::-1][part]
+
+
+def model(filter: dict[str, Any], metadata: dict[str, Any]) -> bool:
+    """Whether metadata fit, by another way: the texts of JSON, which keep its types apart."""
+    return all(_holds(key, asked, metadata) for key, asked in filter.items())
+
+
+def _holds(key: str, asked: Any, metadata: dict[str, Any]) -> bool:
+    path, _, end = key.rpartition("__")
+    if end not in ("contains", "in", "exists") or not path:
+        path, end = key, ""
+    found: list[Any] = [metadata[path]] if path in metadata else []
+    if not found:
+        inner, _, last = path.partition(".")
+        box = metadata.get(inner)
+        found = [box[last]] if last and isinstance(box, dict) and last in box else []
+    texts = [json.dumps(one, sort_keys=True) for one in found]
+    if end == "exists":
+        return bool(found) is asked
+    if end == "in":
+        return bool(texts) and texts[0] in [json.dumps(one, sort_keys=True) for one in asked]
+    if end == "contains":
+        return (
+            bool(found)
+            and isinstance(found[0], list)
+            and asked in [one for one in found[0] if type(one) is type(asked)]
+        )
+    return texts == [json.dumps(asked, sort_keys=True)]
+
+
+async def test_pages_of_conversations_and_meetings_by_position(talks: Talks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_messaging.messaging.listing.PAGE", 2)
+    sdk = talks.sdk
+    for read in (
+        partial(sdk.conversation.get_messages_in_session, talks.session_id),
+        partial(sdk.meeting.get_meeting_history, talks.meeting_id, message_types=["user_defined"]),
+    ):
+        whole = await read()
+        ids = [one.message_id for one in whole]
+        for filter, wanted in ((None, ids), ({"n__exists": True}, [ids[0], ids[1], ids[4]])):
+            forward: list[str] = []
+            while page := await read(limit=2, after=forward[-1] if forward else None, metadata_filter=filter):
+                forward += [one.message_id for one in page]
+            back: list[str] = []
+            while page := await read(
+                limit=2, newest_first=True, before=back[-1] if back else None, metadata_filter=filter
+            ):
+                back += [one.message_id for one in page]
+            assert (forward, back) == (wanted, wanted[::-1])
+        between = await read(after=ids[1], before=UUID(ids[4]))
+        assert [one.message_id for one in between] == ids[2:4]
+        for field in ("before", "after"):
+            with pytest.raises(InvalidArgumentError, match=f"{field}.*no message, or of one that was removed"):
+                await read(**{field: str(uuid7())})
+        for wrong in ({"limit": 0}, {"limit": 1001}, {"offset": -1}, {"newest_first": 1}, {"before": "x"}):
+            with pytest.raises(InvalidArgumentError, match=next(iter(wrong))):
+                await read(**wrong)
+
+
+async def test_states_of_deliveries_narrow_the_lists(notes: Sdk) -> None:
+    ids = [one.message_id for one in await notes.one_way.get_sent_messages("alice")]
+    await notes.receipts.withdraw(ids[:2])
+    assert await listed(notes, None, states=["withdrawn"]) == [5, 4]
+    assert await listed(notes, {"n__exists": True}, states=["queued", "dead"]) == [1, 0]
+    assert await listed(notes, None, states=[]) == []
+    await notes.conversation.send_no_wait("alice", "bob", "tea")
+    [session] = await notes.conversation.get_active_sessions("alice")
+    look = partial(notes.conversation.get_conversation_history, session.session_id)
+    assert [one.content for one in await look(states=["queued"])] == ["tea"]
+    assert await look(states=["done"]) == []
+
+
+async def test_sessions_and_meetings_are_listed_by_state_date_and_position(sdk: Sdk) -> None:
+    await sdk.add_people("carol", "dave")
+    for other in ("bob", "carol", "dave"):
+        await sdk.conversation.send_no_wait("alice", other, "tea?", thread="kitchen")
+    await sdk.conversation.end_conversation("alice", "carol", thread="kitchen")
+    look = partial(sdk.conversation.list_sessions, "alice")
+    dave, carol, bob = await look()
+    assert [one.other_agent_id for one in (dave, carol, bob)] == ["dave", "carol", "bob"]
+    assert await look(status="ended") == [carol]
+    assert await look(status="active", thread="kitchen") == await sdk.conversation.get_active_sessions("alice")
+    assert await look(status="waiting") == await look(thread="attic") == []
+    assert await look(limit=1, before=dave.session_id) == await look(limit=1, offset=1) == [carol]
+    assert await look(date_from=carol.created_at, date_to=carol.created_at) == [carol]
+    assert (carol.ended_at is None, dave.ended_at) == (False, None)
+
+    meetings = [str(await sdk.meeting.create_meeting("alice", ["bob"])) for _ in range(3)]
+    listing = partial(sdk.meeting.list_meetings, "alice")
+    new, middle, old = await listing()
+    assert [str(one.meeting_id) for one in (new, middle, old)] == meetings[::-1]
+    for read in (listing, sdk.meeting.list_meetings):
+        assert await read(before=new.meeting_id, limit=1) == [middle]
+        assert await read(date_to=middle.created_at) == [middle, old]
+        assert await read(date_from=middle.created_at, status="created") == [new, middle]
+    for refused, said in ((look, "active, waiting or ended"), (listing, "created, ready, active or ended")):
+        with pytest.raises(InvalidArgumentError, match=said):
+            await refused(status="open")
+        with pytest.raises(InvalidArgumentError, match="before"):
+            await refused(before="x")
 
 
 async def test_conversations_and_meetings_take_the_same(sdk: Sdk) -> None:
@@ -110,6 +250,8 @@ async def test_conversations_and_meetings_take_the_same(sdk: Sdk) -> None:
 async def test_what_is_no_filter_is_refused(sdk: Sdk) -> None:
     with pytest.raises(InvalidArgumentError, match="metadata_filter"):
         await sdk.one_way.get_sent_messages("alice", metadata_filter=["a"])  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="queued, claimed, done"):
+        await sdk.one_way.get_sent_messages("alice", states=["open"])
     with pytest.raises(InvalidArgumentError, match="message_types"):
         await sdk.meeting.get_meeting_history(str(uuid7()), message_types="system")
     with pytest.raises(InvalidArgumentError, match="user_defined, system"):

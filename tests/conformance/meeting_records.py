@@ -11,7 +11,7 @@ import pytest
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind, MeetingEventType, MeetingStatus, MessageType, ParticipantStatus, TurnEnd
 from agent_messaging.storage.assembly.terms import Attend, Leave
-from agent_messaging.storage.ports import EventPage, MeetingStatistics, SpeechCount, Standing
+from agent_messaging.storage.ports import EventPage, MeetingStatistics, Narrowing, SpeechCount, Standing
 
 from .base import StoreFixtures
 from .gathering import DURATION, Feed, Gathering, speech, spoken
@@ -57,6 +57,14 @@ class MeetingListingConformance(StoreFixtures):
         page = await meetings.list_meetings(None, statuses=None, limit=2, offset=1)
         assert [row.meeting_id for row in page] == newest_first[1:3]
         assert await meetings.list_meetings(None, statuses=None, limit=2, offset=4) == []
+        for agent in (None, world.alice):
+            older = await meetings.list_meetings(agent, statuses=None, limit=2, before_id=newest_first[1])
+            assert [row.meeting_id for row in older] == newest_first[2:4]
+            middle = rows[2].created_at
+            dated = await meetings.list_meetings(agent, statuses=None, limit=9, date_from=middle, date_to=middle)
+            assert (
+                [row.meeting_id for row in dated] == [row.meeting_id for row in rows if row.created_at == middle] != []
+            )
 
     async def test_meetings_of_an_agent_are_those_it_hosts_or_has_a_seat_in(self, world: World) -> None:
         hosted = await Gathering.create(world, world.bob, world.carol, at=1)
@@ -159,6 +167,19 @@ class HistoryConformance(StoreFixtures):
         assert await meeting.store.list_messages(meeting.id, limit=2, after_seq=page[-1].seq) == rows[2:4]
         assert await meeting.store.list_messages(meeting.id, limit=2, after_seq=rows[-1].seq) == []
         assert await meeting.store.count_messages(meeting.id) == 5
+        newest = await meeting.store.list_messages(meeting.id, limit=2, offset=1, newest_first=True)
+        assert newest == [rows[3], rows[2]]
+        between = await meeting.store.list_messages(meeting.id, limit=9, after_seq=rows[0].seq, before_seq=rows[3].seq)
+        assert between == rows[1:3]
+        for narrowing, found in (
+            (Narrowing(types=[MessageType.TIMEOUT, MessageType.USER_DEFINED]), rows[2:]),
+            (Narrowing(date_from=rows[3].created_at), rows[3:]),
+            (Narrowing(date_to=rows[2].created_at), rows[:3]),
+            (Narrowing(needles=["%"]), []),
+        ):
+            assert await meeting.store.list_messages(meeting.id, limit=9, narrowing=narrowing) == found
+            back = await meeting.store.list_messages(meeting.id, limit=9, newest_first=True, narrowing=narrowing)
+            assert back == found[::-1]
 
     async def test_the_last_messages_are_those_since_ones_own_last_speech(self, world: World) -> None:
         meeting = await Gathering.active(world)

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import DeliveryState, Kind
-from agent_messaging.storage.ports import MessageRow, Role, Settling
+from agent_messaging.storage.ports import MessageRow, Narrowing, Role, Settling
 
 from .base import StoreFixtures
 from .world import World, ids
@@ -20,7 +20,9 @@ class MessageConformance(StoreFixtures):
         """Ids of what an agent received, or as said; bob's where not said otherwise."""
         options = {"role": Role.RECIPIENT, "kind": Kind.ONE_WAY, "limit": 100, **options}
         role, kind = options.pop("role"), options.pop("kind")
-        rows = await world.store.messages.list_messages(agent or world.bob, role, kind, **options)
+        fields = [field for field in Narrowing.__slots__ if field in options]
+        narrowing = Narrowing(**{field: options.pop(field) for field in fields})
+        rows = await world.store.messages.list_messages(agent or world.bob, role, kind, narrowing=narrowing, **options)
         return [row.message_id for row in rows]
 
     async def row(self, world: World) -> MessageRow:
@@ -79,6 +81,23 @@ class MessageConformance(StoreFixtures):
             assert await self.listed(world, needles=["'%"], **side) == [second]
             assert await self.listed(world, needles=["_"], **side) == []
             assert await self.listed(world, needles=['"a"'], limit=1, offset=1, **side) == [first]
+
+    async def test_states_are_those_of_the_delivery(self, world: World) -> None:
+        first, second = await world.send_many(2)
+        (claimed,) = await world.claim(limit=1)
+        await world.settle([claimed], Settling.DONE)
+        for side in ({}, {"unread_only": True}, {"agent": world.alice, "role": Role.SENDER}):
+            assert await self.listed(world, states=[DeliveryState.DONE], **side) == [first]
+            assert await self.listed(world, states=[DeliveryState.QUEUED, DeliveryState.DONE], **side) == [
+                second,
+                first,
+            ]
+            assert await self.listed(world, states=[], **side) == []
+
+    async def test_a_number_is_found_by_the_id(self, world: World) -> None:
+        (id,) = await world.send_many(1)
+        assert await world.store.messages.find_seq(id) == (await self.row(world)).seq
+        assert await world.store.messages.find_seq(new_id()) is None
 
     async def test_the_two_sides_and_the_kinds_are_apart(self, world: World) -> None:
         note = await world.send()

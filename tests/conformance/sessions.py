@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from agent_messaging.ids import uuid7 as new_id
-from agent_messaging.models import AskState, DeliveryState, Kind, MessageType, SessionType
+from agent_messaging.models import AskState, DeliveryState, Kind, MessageType, SessionStatus, SessionType
 from agent_messaging.payloads import checksum
 from agent_messaging.storage.ports import (
     Answering,
     EndedAsk,
     EndedSession,
     MailboxFull,
+    Narrowing,
     NewEnding,
     NewWait,
     NotWaiting,
@@ -127,6 +128,60 @@ class OpeningConformance(StoreFixtures):
         rows = await world.sessions.list_sessions(world.alice, open_only=False, limit=10)
         assert rows[0] == await world.sessions.find_session(str(opened[2]))
         assert [row.ended_at for row in rows] == [None, world.start, None]
+
+    async def test_sessions_are_listed_by_status_dates_and_place(self, world: World) -> None:
+        opened = []
+        for number, other in enumerate((world.bob, world.carol, world.dave)):
+            group = world.talk(world.alice, other) if number else world.question(world.alice, other)
+            await world.stored(group, now=world.at(10 * number))
+            opened.append(str(group.session_id))
+        await world.end(world.carol, world.alice)
+
+        async def listed(**options: Any) -> list[int]:
+            rows = await world.sessions.list_sessions(world.alice, limit=10, **options)
+            return [opened.index(row.session_id) for row in rows]
+
+        assert await listed() == [2, 1, 0]
+        assert await listed(status=SessionStatus.WAITING) == [0]
+        assert await listed(status=SessionStatus.ENDED) == [1]
+        assert await listed(status=SessionStatus.ACTIVE) == [2]
+        assert await listed(date_from=world.at(10)) == [2, 1]
+        assert await listed(date_to=world.at(10)) == [1, 0]
+        assert await listed(before_id=opened[2]) == [1, 0]
+        assert await listed(before_id=opened[2], offset=1) == [0]
+        assert await listed(before_id=opened[0]) == []
+        assert await listed(open_only=True, before_id=new_id()) == [2, 0]
+
+    async def test_messages_of_a_session_are_listed_as_they_are_narrowed(self, world: World) -> None:
+        session = new_id()
+        for number in range(6):
+            metadata = '{"n":1}' if number % 2 else None
+            await world.say(session_id=session, metadata=metadata, now=world.at(number))
+        whole = await world.sessions.list_messages(session, limit=10)
+        (claimed,) = await world.claim(kind=Kind.CONVERSATION, limit=1)
+        await world.settle([claimed], Settling.DONE)
+
+        async def listed(**options: Any) -> list[int]:
+            fields = [field for field in Narrowing.__slots__ if field in options]
+            narrowing = Narrowing(**{field: options.pop(field) for field in fields})
+            options = {"limit": 10, **options}
+            rows = await world.sessions.list_messages(session, narrowing=narrowing, **options)
+            return [(row.created_at - world.start).seconds for row in rows]
+
+        assert await listed() == [0, 1, 2, 3, 4, 5]
+        assert await listed(newest_first=True) == [5, 4, 3, 2, 1, 0]
+        assert await listed(limit=2, offset=1) == [1, 2]
+        assert await listed(limit=2, offset=1, newest_first=True) == [4, 3]
+        between = {"after_seq": whole[0].seq, "before_seq": whole[4].seq}
+        assert await listed(**between) == [1, 2, 3]
+        assert await listed(**between, limit=2, newest_first=True) == [3, 2]
+        assert await listed(date_from=world.at(2), date_to=world.at(3)) == [2, 3]
+        assert await listed(needles=['"n":1'], newest_first=True) == [5, 3, 1]
+        assert await listed(needles=['"n":1', "'; --"]) == []
+        assert await listed(states=[DeliveryState.DONE]) == [0]
+        assert await listed(states=[DeliveryState.QUEUED], limit=2, newest_first=True) == [5, 4]
+        assert await listed(types=[MessageType.USER_DEFINED], limit=1) == [0]
+        assert await listed(types=[MessageType.ENDING]) == await listed(types=[]) == []
 
     async def test_removing_an_agent_removes_its_conversations(self, world: World) -> None:
         question = world.question(notify=True)

@@ -8,13 +8,15 @@ import click
 
 from .app import Command, Group
 from .errors import explain
+from .narrowing import date_options, history_options, note_more, read_history, state_option
 from .opening import use
-from .options import Options, metadata_option, pass_options, payload_options
-from .output import clean, content, instant, say, show, table, whole
+from .options import Options, metadata_option, page_options, pass_options, payload_options
+from .output import clean, content, instant, note, say, show, table, whole
 from .values import hint_at_text, parse_duration, read_metadata, read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from .. import AgentMessaging, Outcome, Record
 
@@ -163,16 +165,49 @@ def sessions() -> None:
 
 @sessions.command("list")
 @click.argument("agent")
+@click.option(
+    "--status",
+    type=click.Choice(["open", "active", "waiting", "ended", "all"]),
+    default="open",
+    show_default=True,
+    help="Only those in this state; active and waiting ones are open.",
+)
 @only_thread_option
+@date_options("Opened")
+@page_options(100, "so many of the newest")
+@click.option("--before", metavar="ID", help="Only those opened before this one.")
 @pass_options
-def list_(options: Options, agent: str, thread: str | None) -> None:
-    """List an agent's open sessions, newest first, with who waits for whom.
+def list_(
+    options: Options,
+    agent: str,
+    status: str,
+    thread: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    offset: int,
+    before: str | None,
+) -> None:
+    """List an agent's sessions, newest first, with who waits for whom: the open ones, if not said otherwise.
 
     \b
-    Example:
+    Examples:
       agent-messaging sessions list alice
+      agent-messaging sessions list alice --status ended --since 7d
     """
-    found = use(options, lambda sdk: sdk.conversation.get_active_sessions(agent, thread=thread))
+    found = use(
+        options,
+        lambda sdk: sdk.conversation.list_sessions(
+            agent,
+            status=None if status == "all" else status,
+            thread=thread,
+            date_from=since,
+            date_to=until,
+            limit=limit,
+            offset=offset,
+            before=before,
+        ),
+    )
     rows = [
         (
             one.session_id,
@@ -186,25 +221,39 @@ def list_(options: Options, agent: str, thread: str | None) -> None:
     ]
     columns = ("id", "with", "thread", "status", "waits", "since")
     where = "" if thread is None else f" in the thread {thread}"
-    empty = f"{agent} has no open session{where}. Its first conversation message opens one."
-    show(options, {"sessions": found}, lambda: table(columns, rows, empty=empty))
+    if status == "open" and not any((since, until, before, offset)):
+        empty = f"{agent} has no open session{where}. Its first conversation message opens one."
+    else:
+        empty = f"{agent} has no such session{where}."
+
+    def human() -> None:
+        table(columns, rows, empty=empty)
+        if len(found) == limit:
+            note(f"There may be more; --before {found[-1].session_id} goes on from here.")
+
+    show(options, {"sessions": found}, human)
 
 
 @sessions.command("show")
 @click.argument("id")
 @click.option("--unread", is_flag=True, help="Only messages that are unread.")
+@state_option
+@history_options
 @pass_options
-def show_(options: Options, id: str, unread: bool) -> None:
+def show_(options: Options, /, id: str, unread: bool, states: tuple[str, ...], **given: Any) -> None:
     """Show what was said in a session, oldest first; it marks nothing as read.
 
     \b
-    Example:
+    Examples:
       agent-messaging sessions show 01a21376-d11b-7686-85ef-aa97cf6277fe
+      agent-messaging sessions show 01a21376-d11b-7686-85ef-aa97cf6277fe --newest --limit 20 -m priority=high
     """
+    how = read_history(**given)
 
     async def look(sdk: AgentMessaging) -> tuple[Record, list[Record]]:
         info = await sdk.conversation.get_session_info(id)
-        return info, await sdk.conversation.get_messages_in_session(id, include_read=not unread)
+        look = sdk.conversation.get_messages_in_session
+        return info, await look(id, include_read=not unread, states=states or None, **how)
 
     info, messages = use(options, look)
 
@@ -223,6 +272,7 @@ def show_(options: Options, id: str, unread: bool) -> None:
             for one in messages
         ]
         table(("at", "from", "type", "", "content"), rows, empty="No messages.")
+        note_more(messages, how)
 
     show(options, {"session": info, "messages": messages}, human)
 

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..arguments import check_page, check_thread
+from ..arguments import check_page, check_thread, parse_id
 from ..kinds import FACTS, KIND_OF_WORD
 from .app import Command
 from .mailbox import kinds_of, line_of, read_mailbox, waits_for, word_for
+from .narrowing import date_options, filter_option, state_option
 from .opening import use
 from .options import Options, page_options, pass_options
 from .output import clean, count, instant, note, show, table
+from .values import read_metadata
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .. import AgentMessaging
 
 
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
 @click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
 @click.option("--unread", is_flag=True, help="Only notes and conversation messages not marked as read.")
 @click.option("--thread", metavar="NAME", help="Only what was said in this thread of a conversation.")
+@state_option
+@filter_option
+@date_options("Sent")
+@click.option("--before", metavar="ID", help="Only messages older than this one.")
 @click.option("--mark-read", is_flag=True, help="Then mark all of the agent's notes as read, also those not listed.")
 @page_options(20, "so many of the newest")
 @pass_options
@@ -32,6 +40,11 @@ def inbox(
     words: tuple[str, ...],
     unread: bool,
     thread: str | None,
+    states: tuple[str, ...],
+    metadata: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    before: str | None,
     mark_read: bool,
     limit: int,
     offset: int,
@@ -43,18 +56,26 @@ def inbox(
     Examples:
       agent-messaging inbox bob --unread
       agent-messaging inbox bob --kind note --json | jq -r '.messages[].content'
+      agent-messaging inbox bob -m priority=high --since 7d
 
     Under the list stands the command that answers each question whose sender still waits.
     """
     check_page(limit, offset)
     check_thread(thread)
+    position = None if before is None else parse_id(before, "before")
+    filter = read_metadata(metadata)
 
     async def look(sdk: AgentMessaging) -> tuple[list[dict[str, Any]], int, int | None]:
+        from ..messaging.listing import make_wanted, refuse_position
         from ..storage.ports import Role
 
+        wanted = make_wanted(date_from=since, date_to=until, states=states or None, metadata_filter=filter)
+        if position is not None and await sdk.store.messages.find_seq(position) is None:
+            raise refuse_position("before", position)
         kinds = [kind for kind in kinds_of(words) if not unread or FACTS[kind].is_sent]
         id = str((await sdk.get_agent(agent)).id)
-        found = await read_mailbox(sdk, id, kinds, unread=unread, limit=limit, offset=offset, thread=thread)
+        page: dict[str, Any] = {"limit": limit, "offset": offset, "thread": thread, "before": position}
+        found = await read_mailbox(sdk, id, kinds, unread=unread, wanted=wanted, **page)
         counted = sdk.store.messages.count_messages
         there = [await counted(id, Role.RECIPIENT, kind, read=False if unread else None) for kind in kinds]
         return found, sum(there), await sdk.one_way.mark_messages_read(agent) if mark_read else None
@@ -75,13 +96,15 @@ def inbox(
         for one in found
     ]
 
+    is_narrowed = any((thread, states, metadata, since, until, before))
+
     def human() -> None:
-        what = "such messages" if words or thread is not None else "messages"
+        what = "such messages" if words or is_narrowed else "messages"
         empty = f"{agent} has no unread {what}." if unread else f"{agent} has received no {what} yet."
         table(("at", "kind", "from", "", "content", "id"), rows, empty=empty)
         if offset + len(found) < there and len(found) == limit:
-            shown = f"{len(found)} of {there:,}" if thread is None else "There may be more in this thread"
-            note(f"{shown}; --limit and --offset show the others.")
+            shown = "There may be more" if is_narrowed else f"{len(found)} of {there:,}"
+            note(f"{shown}; --before {found[-1]['message_id']} goes on from here.")
         for one in found:
             if one["reply"] is not None:
                 note(waits_for(one))

@@ -12,6 +12,7 @@ from .output import clean, content
 
 if TYPE_CHECKING:
     from .. import AgentMessaging
+    from ..messaging.listing import Wanted
     from ..storage.ports import MessageRow
 
 PAGE = 200
@@ -31,9 +32,19 @@ async def read_mailbox(
     limit: int,
     offset: int,
     thread: str | None = None,
+    wanted: Wanted | None = None,
+    before: str | None = None,
 ) -> list[dict[str, Any]]:
-    """A page of what an agent received of these kinds, newest first; in this thread alone. It changes nothing."""
-    streams = [_Stream(sdk, agent_id, kind, unread, thread) for kind in kinds]
+    """A page of what an agent received of these kinds, newest first; in this thread alone. It changes nothing.
+
+    Args:
+        wanted: What it is narrowed to; None is nothing.
+        before: The id of a message; only older ones.
+    """
+    from ..messaging.listing import make_wanted
+
+    wanted = make_wanted() if wanted is None else wanted
+    streams = [_Stream(sdk, agent_id, kind, unread, thread, wanted, before) for kind in kinds]
     found: list[MessageRow] = []
     while len(found) < offset + limit:
         for stream in streams:
@@ -46,23 +57,39 @@ async def read_mailbox(
 
 
 class _Stream:
-    """The messages of one kind, read in pages."""
+    """The messages of one kind, read in pages by position."""
 
-    def __init__(self, sdk: AgentMessaging, agent_id: str, kind: Kind, unread: bool, thread: str | None) -> None:
+    def __init__(
+        self,
+        sdk: AgentMessaging,
+        agent_id: str,
+        kind: Kind,
+        unread: bool,
+        thread: str | None,
+        wanted: Wanted,
+        before: str | None,
+    ) -> None:
         self._sdk, self._agent_id, self._kind, self._unread, self._thread = sdk, agent_id, kind, unread, thread
-        self._offset: int | None = 0
+        self._wanted, self._before, self._is_read = wanted, before, False
         self.rows: list[MessageRow] = []
         """The newest is the last."""
 
     async def fill(self) -> None:
         from ..storage.ports import Role
 
-        while not self.rows and self._offset is not None:
+        while not self.rows and not self._is_read:
             page = await self._sdk.store.messages.list_messages(
-                self._agent_id, Role.RECIPIENT, self._kind, limit=PAGE, offset=self._offset, unread_only=self._unread
+                self._agent_id,
+                Role.RECIPIENT,
+                self._kind,
+                limit=PAGE,
+                unread_only=self._unread,
+                before_id=self._before,
+                narrowing=self._wanted.narrowing,
             )
-            self._offset = self._offset + PAGE if len(page) == PAGE else None
-            self.rows = [row for row in reversed(page) if is_in(row, self._thread)]
+            self._is_read = len(page) < PAGE
+            self._before = page[-1].message_id if page else None
+            self.rows = [row for row in reversed(page) if is_in(row, self._thread) and self._wanted.fits(row)]
 
 
 def is_in(row: MessageRow, thread: str | None) -> bool:

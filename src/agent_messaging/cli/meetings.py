@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import Group
+from .narrowing import date_options, history_options, note_more, read_history
 from .opening import open_sdk, run, use
 from .options import Options, page_options, pass_options
 from .output import clean, content, duration, instant, note, print_json, say, shorten, show, table
@@ -83,16 +84,30 @@ def create(
 @meetings.command("list")
 @click.argument("agent", required=False)
 @click.option("--status", type=click.Choice(["created", "ready", "active", "ended"]), help="Only those in this state.")
-@page_options(100)
+@date_options("Created")
+@page_options(100, "so many of the newest")
+@click.option("--before", metavar="ID", help="Only those created before this one.")
 @pass_options
-def list_(options: Options, agent: str | None, status: str | None, limit: int, offset: int) -> None:
+def list_(
+    options: Options,
+    /,
+    agent: str | None,
+    status: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    **page: Any,
+) -> None:
     """List meetings, newest first: of an agent, or all.
 
     \b
-    Example:
+    Examples:
       agent-messaging meetings list alice --status active
+      agent-messaging meetings list --since 7d --limit 20
     """
-    found = use(options, lambda sdk: sdk.meeting.list_meetings(agent, status=status, limit=limit, offset=offset))
+    found = use(
+        options,
+        lambda sdk: sdk.meeting.list_meetings(agent, status=status, date_from=since, date_to=until, **page),
+    )
     rows = [
         (
             str(one.meeting_id),
@@ -106,7 +121,13 @@ def list_(options: Options, agent: str | None, status: str | None, limit: int, o
     ]
     columns = ("id", "host", "status", "turn", "speaker", "since")
     empty = "No meetings. To make one: agent-messaging meetings create HOST AGENT..."
-    show(options, {"meetings": found}, lambda: table(columns, rows, empty=empty))
+
+    def human() -> None:
+        table(columns, rows, empty=empty)
+        if found and len(found) == page["limit"]:
+            note(f"There may be more; --before {found[-1].meeting_id} goes on from here.")
+
+    show(options, {"meetings": found}, human)
 
 
 @meetings.command("show")
@@ -140,21 +161,26 @@ def show_(options: Options, id: str) -> None:
 
 @meetings.command()
 @click.argument("id")
+@history_options
 @pass_options
-def history(options: Options, id: str) -> None:
-    """Show all that was said in a meeting, with joins, leaves and timeouts.
+def history(options: Options, /, id: str, **given: Any) -> None:
+    """Show what was said in a meeting, oldest first, with joins, leaves and timeouts.
 
     \b
-    Example:
+    Examples:
       agent-messaging meetings history 01a213a9-26e2-731f-bd6e-7617e4c78203
+      agent-messaging meetings history 01a213a9-26e2-731f-bd6e-7617e4c78203 --type user_defined --newest --limit 20
     """
-    messages = use(options, lambda sdk: sdk.meeting.get_meeting_history(id))
+    how = read_history(**given)
+    narrowed = any(how.values())
+    messages = use(options, lambda sdk: sdk.meeting.get_meeting_history(id, **how))
 
     def human() -> None:
         for one in messages:
             say(_line(one))
         if not messages:
-            say("Nothing was said yet.")
+            say("Nothing was said yet." if not narrowed else "Nothing such was said.")
+        note_more(messages, how)
 
     show(options, {"messages": messages}, human)
 

@@ -9,10 +9,11 @@ import click
 
 from ..arguments import check_page
 from .app import Command
+from .narrowing import date_options, filter_option
 from .opening import use
 from .options import Options, pass_options
 from .output import clean, content, instant, note, say, show
-from .values import parse_past, read_metadata
+from .values import read_metadata
 
 if TYPE_CHECKING:
     from .. import AgentMessaging, Record
@@ -29,15 +30,8 @@ KINDS = {"note": "one_way", "conversation": "conversation", "meeting": "meeting"
 @click.option("--session", metavar="ID", help="Only in this conversation.")
 @click.option("--meeting", metavar="ID", help="Only in this meeting.")
 @click.option("--thread", help="Only in this thread of conversations.")
-@click.option(
-    "-m",
-    "--metadata",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Only with this in the metadata; or a JSON object of conditions. Repeatable.",
-)
-@click.option("--since", type=parse_past, metavar="INSTANT", help="Sent then or later: 2030-01-31T09:00, or 2h (ago).")
-@click.option("--until", type=parse_past, metavar="INSTANT", help="Sent then or before.")
+@filter_option
+@date_options("Sent")
 @click.option("--limit", default=20, show_default=True, help="At most so many, up to 500.")
 @click.option("--offset", default=0, help="Pass over so many of the best.")
 @pass_options

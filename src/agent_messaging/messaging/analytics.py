@@ -14,7 +14,7 @@ from ..models import MeetingEnd, ParticipantStatus, Record, Transcript, TurnEnd
 from ..storage.assembly.terms import Purpose
 from ..storage.ports import EventRow, MeetingRow, MessageRow, SeatRow, TurnRow
 from .directory import find_agent
-from .listing import Wanted, read_all
+from .listing import read_all
 
 __all__ = ["find_agent"]
 
@@ -68,11 +68,6 @@ async def describe_with_seats(engine: Engine, row: MeetingRow) -> Record:
     ]
     described = await describe(engine, row)
     return Record(described, participants=seated, participant_count=len(seated), participant_details=details)
-
-
-async def list_history(engine: Engine, meeting_id: str, wanted: Wanted) -> list[Record]:
-    """List what was said, with the SDK's own notes."""
-    return await engine.meetings.records.describe(filter(wanted.fits, await _all_messages(engine, meeting_id)))
 
 
 async def get_transcript(engine: Engine, row: MeetingRow) -> Transcript:

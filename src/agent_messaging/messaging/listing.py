@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, TypeVar
+from uuid import UUID
 
-from ..arguments import check_instant, parse_choice, refuse
+from ..arguments import check_flag, check_instant, check_page, parse_choice, parse_id, refuse
 from ..bodies import open_or_mark
 from ..delivery.names import Names
-from ..models import MessageType, Record
+from ..exceptions import InvalidArgumentError
+from ..models import DeliveryState, MessageType, Record
 from ..records import dataclass
 from ..search.metadata import MetadataFilter, make_filter
-from ..storage.ports import MessageRow
+from ..storage.ports import MessageRow, MessageStore, Narrowing
 
+E = TypeVar("E", bound=StrEnum)
 R = TypeVar("R")
 DAMAGED = "StorageCorruptError: The stored payload is damaged. Run `agent-messaging doctor --deep`."
 """The reason of a dead letter."""
@@ -35,31 +39,19 @@ async def read_all(read: Callable[[list[R], int], Awaitable[list[R]]]) -> list[R
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which messages of a list are wanted; None is any."""
+    """Which messages of a list are wanted."""
 
-    date_from: datetime | None = None
-    date_to: datetime | None = None
-    """Both inclusive."""
-    message_types: frozenset[MessageType] | None = None
+    narrowing: Narrowing
+    """What the store leaves out."""
     metadata: MetadataFilter | None = None
+    """What is judged here, on what the store has found; None is any."""
 
     def fits(self, row: MessageRow) -> bool:
-        """Whether it is wanted. Nothing is known of the metadata of a damaged message, so no filter fits them."""
-        if self.date_from is not None and row.created_at < self.date_from:
-            return False
-        if self.date_to is not None and row.created_at > self.date_to:
-            return False
-        if self.message_types is not None and row.message_type not in self.message_types:
-            return False
+        """Whether a row that the store has found is wanted. Nothing is known of the metadata of a damaged message."""
         if self.metadata is None:
             return True
         body = open_or_mark(row, f"message {row.message_id}")
         return not body.is_damaged and self.metadata.fits(body.metadata)
-
-    @property
-    def needles(self) -> Sequence[str]:
-        """Texts without which no metadata fit, for the store."""
-        return () if self.metadata is None else self.metadata.needles
 
 
 def make_wanted(
@@ -67,6 +59,7 @@ def make_wanted(
     date_from: datetime | None = None,
     date_to: datetime | None = None,
     message_types: Iterable[MessageType | str] | None = None,
+    states: Iterable[DeliveryState | str] | None = None,
     metadata_filter: Mapping[str, Any] | None = None,
 ) -> Wanted:
     """Check what a caller wants.
@@ -74,41 +67,108 @@ def make_wanted(
     Raises:
         InvalidArgumentError: An argument is refused; names it.
     """
-    types = None
-    if message_types is not None:
-        if isinstance(message_types, str) or not isinstance(message_types, Iterable):
-            raise refuse("message_types", message_types, "must be a list of types, such as ['user_defined'].")
-        reason = f"must be one of {', '.join(MessageType)}."
-        types = frozenset(parse_choice(MessageType, one, "message_types", reason) for one in message_types)
-    return Wanted(
-        check_instant(date_from, "date_from"), check_instant(date_to, "date_to"), types, make_filter(metadata_filter)
+    filter = make_filter(metadata_filter)
+    narrowing = Narrowing(
+        date_from=check_instant(date_from, "date_from"),
+        date_to=check_instant(date_to, "date_to"),
+        types=_parse_words(MessageType, message_types, "message_types", "user_defined"),
+        states=_parse_words(DeliveryState, states, "states", "queued"),
+        needles=() if filter is None else filter.needles,
     )
+    return Wanted(narrowing, filter)
 
 
-async def pick(
-    read: Callable[[int, int], Awaitable[list[MessageRow]]], wanted: Wanted, *, limit: int, offset: int
+def _parse_words(words: type[E], given: Iterable[E | str] | None, field: str, example: str) -> list[E] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise refuse(field, given, f"must be a list, such as [{example!r}].")
+    reason = f"must be one of {', '.join(words)}."
+    return [parse_choice(words, one, field, reason) for one in given]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The part of a list in which a page lies."""
+
+    after_seq: int | None
+    before_seq: int | None
+    newest_first: bool
+
+    def behind(self, row: MessageRow | None) -> dict[str, Any]:
+        """The part of it that follows a row, as stores take it; without a row, all of it."""
+        after, before = self.after_seq, self.before_seq
+        if row is not None:
+            after, before = (after, row.seq) if self.newest_first else (row.seq, before)
+        return {"after_seq": after, "before_seq": before, "newest_first": self.newest_first}
+
+
+async def find_place(
+    messages: MessageStore, before: UUID | str | None, after: UUID | str | None, newest_first: bool
+) -> Place:
+    """Find the part of a list that lies between two messages, neither of them included.
+
+    Raises:
+        InvalidArgumentError: One is the id of no message, or newest_first is no flag.
+    """
+    check_flag(newest_first, "newest_first")
+
+    async def find(id: UUID | str | None, field: str) -> int | None:
+        if id is None:
+            return None
+        seq = await messages.find_seq(parse_id(id, field))
+        if seq is None:
+            raise refuse_position(field, id)
+        return seq
+
+    return Place(await find(after, "after"), await find(before, "before"), newest_first)
+
+
+def refuse_position(field: str, id: UUID | str) -> InvalidArgumentError:
+    """Build the error for a page that would begin at no message."""
+    reason = "is the id of no message, or of one that was removed. Pass that of the last one of the page before."
+    return refuse(field, str(id), reason)
+
+
+def check_part(limit: int | None, offset: int) -> None:
+    """Refuse a limit that is neither None nor of a page, and an offset that is none."""
+    check_page(PAGE if limit is None else limit, offset)
+
+
+async def list_wanted(
+    read: Callable[[int, int, MessageRow | None], Awaitable[list[MessageRow]]],
+    wanted: Wanted,
+    *,
+    limit: int | None,
+    offset: int,
 ) -> list[MessageRow]:
-    """Read the page of a list that the store does not filter to the end.
+    """Read the page of a list; without a limit, all of it.
 
     Args:
-        read: Given a limit and an offset, it answers rows of the list.
+        read: Given a limit, a number of rows to pass over, and the row behind which the page begins (None: where the
+            list begins), it answers rows of the list as the store narrows it.
+        wanted: What the list is narrowed to.
+        limit: At most so many.
+        offset: So many of those wanted are passed over.
     """
-    picked: list[MessageRow] = []
-    seen: set[int] = set()
-    place, passed = 0, 0
-    while len(picked) < limit:
-        page = await read(PAGE, place)
+    judged = wanted.metadata is not None
+    rows: list[MessageRow] = []
+    passed, skipped = (offset, 0) if judged else (0, offset)
+    last: MessageRow | None = None
+    while limit is None or len(rows) < limit:
+        most = PAGE if limit is None or judged else min(PAGE, limit - len(rows))
+        page = await read(most, skipped, last)
         for row in page:
-            if row.seq in seen or not wanted.fits(row):  # what is new meanwhile moves the others on
+            if not wanted.fits(row):
                 continue
-            seen.add(row.seq)
-            passed += 1
-            if offset < passed <= offset + limit:
-                picked.append(row)
-        place += len(page)
-        if len(page) < PAGE:
+            if passed:
+                passed -= 1
+            else:
+                rows.append(row)
+        if len(page) < most:
             break
-    return picked
+        last, skipped = page[-1], 0
+    return rows if limit is None else rows[:limit]
 
 
 async def to_records(names: Names, rows: Sequence[MessageRow]) -> list[Record]:

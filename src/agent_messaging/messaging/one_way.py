@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -20,10 +20,10 @@ from ..config import MessagingConfig
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..ids import uuid7
-from ..models import Kind, Record, T
+from ..models import DeliveryState, Kind, Record, T
 from ..storage.ports import Duplicate, MessageRow, NewDelivery, NewGroup, Role
 from .door import Door
-from .listing import make_wanted, pick, to_records
+from .listing import Wanted, list_wanted, make_wanted, refuse_position, to_records
 from .notes import make_note
 from .posting import check_options, post
 
@@ -141,6 +141,7 @@ class OneWayMessenger(Door, Generic[T]):
         *,
         metadata_filter: Mapping[str, Any] | None = None,
         before: UUID | str | None = None,
+        states: Iterable[DeliveryState | str] | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent sent, newest first.
 
@@ -154,6 +155,7 @@ class OneWayMessenger(Door, Generic[T]):
             before: The id of a message: only older ones, so that a page costs as much however deep it is, and what
                 arrives meanwhile moves nothing. Pass the id of the last one of the page before. None begins at the
                 newest.
+            states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
 
         Returns:
             Mappings with attribute access: message_id, sender_id, recipient_id (external ids), content (plain JSON),
@@ -169,10 +171,8 @@ class OneWayMessenger(Door, Generic[T]):
             "sender",
             limit,
             offset,
-            date_from,
-            date_to,
-            metadata_filter=metadata_filter,
-            before=before,
+            make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter, states=states),
+            before,
         )
 
     async def get_received_messages(
@@ -186,6 +186,7 @@ class OneWayMessenger(Door, Generic[T]):
         *,
         metadata_filter: Mapping[str, Any] | None = None,
         before: UUID | str | None = None,
+        states: Iterable[DeliveryState | str] | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent received, newest first. It neither marks them as read nor settles them.
 
@@ -200,6 +201,7 @@ class OneWayMessenger(Door, Generic[T]):
             before: The id of a message: only older ones, so that a page costs as much however deep it is, and what
                 arrives meanwhile moves nothing. Pass the id of the last one of the page before. None begins at the
                 newest.
+            states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
 
         Returns:
             Mappings as of `get_sent_messages`.
@@ -214,11 +216,9 @@ class OneWayMessenger(Door, Generic[T]):
             "recipient",
             limit,
             offset,
-            date_from,
-            date_to,
+            make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter, states=states),
+            before,
             unread_only=not include_read,
-            metadata_filter=metadata_filter,
-            before=before,
         )
 
     async def _list(
@@ -227,39 +227,33 @@ class OneWayMessenger(Door, Generic[T]):
         role: str,
         limit: int,
         offset: int,
-        date_from: datetime | None,
-        date_to: datetime | None,
+        wanted: Wanted,
+        before: UUID | str | None,
         *,
         unread_only: bool = False,
-        metadata_filter: Mapping[str, Any] | None = None,
-        before: UUID | str | None = None,
     ) -> list[Record]:
         check_page(limit, offset)
         before_id = None if before is None else parse_id(before, "before")
-        wanted = make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter)
+        messages = self.engine.store.messages
 
         async def look(agent: AgentName) -> list[MessageRow]:
-            async def read(limit: int, offset: int) -> list[MessageRow]:
-                return await self.engine.store.messages.list_messages(
+            async def read(limit: int, offset: int, last: MessageRow | None) -> list[MessageRow]:
+                return await messages.list_messages(
                     agent.id,
                     Role(role),
                     Kind.ONE_WAY,
                     limit=limit,
                     offset=offset,
                     unread_only=unread_only,
-                    date_from=wanted.date_from,
-                    date_to=wanted.date_to,
-                    needles=wanted.needles,
-                    before_id=before_id,
+                    before_id=before_id if last is None else last.message_id,
+                    narrowing=wanted.narrowing,
                 )
 
-            if wanted.metadata is None:
-                return await read(limit, offset)
-            return await pick(read, wanted, limit=limit, offset=offset)
+            return await list_wanted(read, wanted, limit=limit, offset=offset)
 
         rows = await self._look_up(agent_id, role, look)
-        if not rows and before_id is not None and not await self.engine.store.deliveries.list_receipts([before_id]):
-            raise refuse("before", before_id, "is the id of no message. Pass that of the last one of the page before.")
+        if not rows and before_id is not None and await messages.find_seq(before_id) is None:
+            raise refuse_position("before", before_id)
         return await to_records(self.engine.names, rows)
 
     async def mark_messages_read(self, recipient_external_id: str, sender_external_id: str | None = None) -> int:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ...arguments import check_external_id, check_flag, check_thread, parse_id
+from ...arguments import check_external_id, check_flag, check_instant, check_page, check_thread, parse_choice, parse_id
 from ...bodies import open_or_mark
 from ...delivery.forwarding import agents_of
 from ...delivery.names import AgentName
 from ...exceptions import SessionNotFoundError
-from ...models import MessageType, Record, SessionStatus, T
+from ...models import DeliveryState, MessageType, Record, SessionStatus, T
 from ...storage.ports import MessageRow, SessionRow
 from ..directory import find_agent
-from ..listing import make_wanted, read_all
+from ..listing import check_part, find_place, list_wanted, make_wanted, read_all
 from .calls import ConversationCalls
 
 SessionId = str | UUID
+OPEN = "open"
+"""The word for sessions that are active or waiting."""
 
 
 class ConversationSessions(ConversationCalls[T]):
@@ -35,7 +37,7 @@ class ConversationSessions(ConversationCalls[T]):
         Returns:
             Mappings with attribute access: session_id, other_agent_id (external), other_agent_name, status ("active",
             or "waiting" while one of the two waits for an answer), created_at, locked_by (who waits, or None), thread
-            (None is the main one).
+            (None is the main one), ended_at (None).
 
         Raises:
             AgentNotFoundError: There is no such agent.
@@ -45,8 +47,66 @@ class ConversationSessions(ConversationCalls[T]):
 
         async def look(agent: AgentName) -> list[SessionRow]:
             read = partial(self.engine.store.sessions.list_sessions, agent.id, open_only=True, thread=thread)
-            return await read_all(lambda so_far, limit: read(limit=limit, offset=len(so_far)))
+            return await read_all(
+                lambda so_far, limit: read(limit=limit, before_id=so_far[-1].session_id if so_far else None)
+            )
 
+        return await self._describe_sessions(agent_external_id, look)
+
+    async def list_sessions(
+        self,
+        agent_external_id: str,
+        *,
+        status: SessionStatus | str | None = None,
+        thread: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        before: SessionId | None = None,
+    ) -> list[Record]:
+        """List an agent's sessions, newest first, ended ones too.
+
+        Args:
+            agent_external_id: Whose.
+            status: Only those that are "active", "waiting" or "ended" now, or "open": active or waiting; None is all.
+            thread: Those of this thread alone; None is all.
+            date_from: Opened at or after this aware instant; None is no bound.
+            date_to: Opened at or before it.
+            limit: At most so many, 1 to 1,000.
+            offset: So many of the newest are passed over.
+            before: The id of a session: only those opened before it, so that a page costs as much however deep it is.
+                Pass the id of the last one of the page before. None begins at the newest.
+
+        Returns:
+            Mappings as of `get_active_sessions`; ended_at is None while it is open. Empty if there are none.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for session in await sdk.conversation.list_sessions("alice", status="ended", limit=20):
+                print(session.other_agent_id, session.ended_at)
+        """
+        check_external_id(agent_external_id, field="agent_external_id")
+        check_page(limit, offset)
+        read = partial(
+            self.engine.store.sessions.list_sessions,
+            open_only=status == OPEN,
+            status=_parse_status(status),
+            limit=limit,
+            offset=offset,
+            thread=check_thread(thread),
+            date_from=check_instant(date_from, "date_from"),
+            date_to=check_instant(date_to, "date_to"),
+            before_id=None if before is None else parse_id(before, "before"),
+        )
+        return await self._describe_sessions(agent_external_id, lambda agent: read(agent.id))
+
+    async def _describe_sessions(
+        self, agent_external_id: str, look: Callable[[AgentName], Awaitable[list[SessionRow]]]
+    ) -> list[Record]:
         rows = await self.engine.names.look_up(agent_external_id, look)
         agent = await self.engine.names.get(agent_external_id)
         names = await self.engine.names.find_by_id(_agents(rows))
@@ -61,6 +121,7 @@ class ConversationSessions(ConversationCalls[T]):
                 created_at=row.created_at,
                 locked_by=_external(names, row.waiting_id),
                 thread=row.thread or None,
+                ended_at=row.ended_at,
             )
 
         return [describe(row) for row in rows]
@@ -74,6 +135,12 @@ class ConversationSessions(ConversationCalls[T]):
         date_to: datetime | None = None,
         message_types: Iterable[MessageType | str] | None = None,
         metadata_filter: Mapping[str, Any] | None = None,
+        states: Iterable[DeliveryState | str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        before: UUID | str | None = None,
+        after: UUID | str | None = None,
+        newest_first: bool = False,
     ) -> list[Record]:
         """List a session's messages, oldest first, the SDK's own included. Marks nothing as read.
 
@@ -84,6 +151,13 @@ class ConversationSessions(ConversationCalls[T]):
             date_to: Sent at or before it.
             message_types: Of these types alone, such as ["user_defined"]; None is all.
             metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
+            states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
+            limit: At most so many, 1 to 1,000; None is all.
+            offset: So many are passed over.
+            before: The id of a message: only older ones. A page by position costs as much however deep it is, and what
+                arrives meanwhile moves nothing.
+            after: The id of a message: only newer ones. Pass the id of the last one of the page before.
+            newest_first: List from the newest on. Then pass the id of the last one of a page as `before`.
 
         Returns:
             Mappings with attribute access: message_id, sender_id, sender_name, recipient_id, message_type, content
@@ -98,13 +172,28 @@ class ConversationSessions(ConversationCalls[T]):
             InvalidArgumentError: The id is not a UUID, or another argument is refused.
         """
         check_flag(include_read, "include_read")
+        check_part(limit, offset)
         wanted = make_wanted(
-            date_from=date_from, date_to=date_to, message_types=message_types, metadata_filter=metadata_filter
+            date_from=date_from,
+            date_to=date_to,
+            message_types=message_types,
+            states=states,
+            metadata_filter=metadata_filter,
         )
+        place = await find_place(self.engine.store.messages, before, after, newest_first)
         row = await self._find_session(session_id)
-        read = partial(self.engine.store.sessions.list_messages, row.session_id, unread_only=not include_read)
-        messages = await read_all(lambda so_far, limit: read(limit=limit, after_seq=so_far[-1].seq if so_far else None))
-        messages = [message for message in messages if wanted.fits(message)]
+
+        async def read(limit: int, offset: int, last: MessageRow | None) -> list[MessageRow]:
+            return await self.engine.store.sessions.list_messages(
+                row.session_id,
+                limit=limit,
+                offset=offset,
+                unread_only=not include_read,
+                narrowing=wanted.narrowing,
+                **place.behind(last),
+            )
+
+        messages = await list_wanted(read, wanted, limit=limit, offset=offset)
         names = await self.engine.names.find_by_id({row.agent_a_id, row.agent_b_id})
         ways = await self.engine.forwarding.find_ways([message.message_id for message in messages])
 
@@ -137,6 +226,12 @@ class ConversationSessions(ConversationCalls[T]):
         date_to: datetime | None = None,
         message_types: Iterable[MessageType | str] | None = None,
         metadata_filter: Mapping[str, Any] | None = None,
+        states: Iterable[DeliveryState | str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        before: UUID | str | None = None,
+        after: UUID | str | None = None,
+        newest_first: bool = False,
     ) -> list[Record]:
         """List all of a session's messages, oldest first; see `get_messages_in_session`."""
         return await self.get_messages_in_session(
@@ -145,6 +240,12 @@ class ConversationSessions(ConversationCalls[T]):
             date_to=date_to,
             message_types=message_types,
             metadata_filter=metadata_filter,
+            states=states,
+            limit=limit,
+            offset=offset,
+            before=before,
+            after=after,
+            newest_first=newest_first,
         )
 
     async def get_session_info(self, session_id: SessionId) -> Record:
@@ -223,6 +324,12 @@ class ConversationSessions(ConversationCalls[T]):
         if row is None:
             raise SessionNotFoundError(session_id=id)
         return row
+
+
+def _parse_status(status: SessionStatus | str | None) -> SessionStatus | None:
+    if status is None or status == OPEN:
+        return None
+    return parse_choice(SessionStatus, status, "status", "must be open, active, waiting or ended.")
 
 
 def _status(row: SessionRow) -> SessionStatus:

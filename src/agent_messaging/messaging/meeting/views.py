@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ...arguments import check_page, parse_choice
+from ...arguments import check_instant, check_page, parse_choice, parse_id
 from ...models import Meeting, MeetingParticipant, MeetingStatus, MessageType, ParticipantStatus, Record, T
-from ...storage.ports import SeatRow
+from ...storage.ports import MessageRow, SeatRow
 from .. import analytics
-from ..listing import make_wanted
+from ..listing import check_part, find_place, list_wanted, make_wanted
 from .arguments import MeetingId
 from .calls import MeetingCalls
 
@@ -56,10 +56,23 @@ class MeetingViews(MeetingCalls[T]):
         agent_external_id: str | None = None,
         *,
         status: MeetingStatus | str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
         limit: int = 100,
         offset: int = 0,
+        before: MeetingId | None = None,
     ) -> list[Record]:
-        """List meetings, newest first: of an agent, hosted ones included, or (None) all; `limit` at most 1,000.
+        """List meetings, newest first: of an agent, hosted ones included, or (None) all.
+
+        Args:
+            agent_external_id: Whose; None is all meetings.
+            status: Only those that are "created", "ready", "active" or "ended" now; None is all.
+            date_from: Created at or after this aware instant; None is no bound.
+            date_to: Created at or before it.
+            limit: At most so many, 1 to 1,000.
+            offset: So many of the newest are passed over.
+            before: The id of a meeting: only those created before it, so that a page costs as much however deep it is.
+                Pass the id of the last one of the page before. None begins at the newest.
 
         Returns:
             Mappings with attribute access as of `get_meeting_status`, without the participants.
@@ -78,7 +91,13 @@ class MeetingViews(MeetingCalls[T]):
         if status is not None:
             statuses = [parse_choice(MeetingStatus, status, "status", "must be created, ready, active or ended.")]
         rows = await self.engine.store.meetings.list_meetings(
-            None if agent is None else agent.id, statuses=statuses, limit=limit, offset=offset
+            None if agent is None else agent.id,
+            statuses=statuses,
+            limit=limit,
+            offset=offset,
+            date_from=check_instant(date_from, "date_from"),
+            date_to=check_instant(date_to, "date_to"),
+            before_id=None if before is None else parse_id(before, "before"),
         )
         return [await analytics.describe(self.engine, row) for row in rows]
 
@@ -105,8 +124,13 @@ class MeetingViews(MeetingCalls[T]):
         date_to: datetime | None = None,
         message_types: Iterable[MessageType | str] | None = None,
         metadata_filter: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        before: UUID | str | None = None,
+        after: UUID | str | None = None,
+        newest_first: bool = False,
     ) -> list[Record]:
-        """List all that was said, oldest first, with the SDK's own notes: joins, leaves, timeouts, the ending.
+        """List what was said, oldest first, with the SDK's own notes: joins, leaves, timeouts, the ending.
 
         Args:
             meeting_id: Of this meeting.
@@ -114,6 +138,12 @@ class MeetingViews(MeetingCalls[T]):
             date_to: Sent at or before it.
             message_types: Of these types alone, such as ["user_defined"]; None is all.
             metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
+            limit: At most so many, 1 to 1,000; None is all.
+            offset: So many are passed over.
+            before: The id of a message: only older ones. A page by position costs as much however deep it is, and what
+                is said meanwhile moves nothing.
+            after: The id of a message: only newer ones. Pass the id of the last one of the page before.
+            newest_first: List from the newest on. Then pass the id of the last one of a page as `before`.
 
         Returns:
             Mappings with attribute access: id (also message_id), sender (also sender_id), sender_name, message_type,
@@ -124,11 +154,20 @@ class MeetingViews(MeetingCalls[T]):
             MeetingNotFoundError: There is no such meeting.
             InvalidArgumentError: An argument is refused; names it.
         """
+        check_part(limit, offset)
         wanted = make_wanted(
             date_from=date_from, date_to=date_to, message_types=message_types, metadata_filter=metadata_filter
         )
+        place = await find_place(self.engine.store.messages, before, after, newest_first)
         row = await self._get_meeting(meeting_id)
-        return await analytics.list_history(self.engine, row.meeting_id, wanted)
+
+        async def read(limit: int, offset: int, last: MessageRow | None) -> list[MessageRow]:
+            return await self.engine.store.meetings.list_messages(
+                row.meeting_id, limit=limit, offset=offset, narrowing=wanted.narrowing, **place.behind(last)
+            )
+
+        rows = await list_wanted(read, wanted, limit=limit, offset=offset)
+        return await self.engine.meetings.records.describe(rows)
 
     async def get_meeting_details(self, meeting_id: MeetingId) -> Record:
         """Describe a meeting with its counts.

@@ -30,7 +30,7 @@ from ...models import MeetingEnd, MeetingEventType, MeetingStatus, ParticipantSt
 from ...records import dataclass
 from ..assembly.terms import Act, Purpose, Refused
 from .deliveries import Claim, Duplicate, KeyConflict, UnknownAgents
-from .messages import MessageRow
+from .messages import EVERYTHING, MessageRow, Narrowing
 
 A = TypeVar("A", bound=str | None)
 """An agent's id, or None for nobody."""
@@ -313,9 +313,21 @@ class MeetingStore(Protocol):
         ...
 
     async def list_meetings(
-        self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
+        self,
+        agent_id: str | None,
+        *,
+        statuses: Collection[MeetingStatus] | None,
+        limit: int,
+        offset: int = 0,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        before_id: str | None = None,
     ) -> list[MeetingRow]:
-        """A page, newest first: of all meetings, or of those that an agent hosts or has a seat in, left ones too."""
+        """A page, newest first: of all meetings, or of those that an agent hosts or has a seat in, left ones too.
+
+        They were created between the dates, and with `before_id` before that one. The order is that of the ids, so it
+        need not exist.
+        """
         ...
 
     async def find_standings(
@@ -330,8 +342,21 @@ class MeetingStore(Protocol):
         """
         ...
 
-    async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:
-        """A page of the history, oldest first, behind that sequence number: speeches and the SDK's own notes."""
+    async def list_messages(
+        self,
+        meeting_id: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        newest_first: bool = False,
+        narrowing: Narrowing = EVERYTHING,
+    ) -> list[MessageRow]:
+        """A page of the history between those sequence numbers, oldest or newest first.
+
+        Speeches and the SDK's own notes. They have no deliveries, so states do not count.
+        """
         ...
 
     async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from ...models import Kind, MessageType
+from ...models import DeliveryState, Kind, MessageType
 from ...records import dataclass
 
 MAIN = ""
@@ -42,8 +42,29 @@ class MessageRow:
     """Of a publication: where it was published."""
 
 
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """The messages of a list that are wanted. All must hold; None is any."""
+
+    date_from: datetime | None = None
+    date_to: datetime | None = None
+    """Both inclusive."""
+    types: Sequence[MessageType] | None = None
+    states: Sequence[DeliveryState] | None = None
+    """Of the delivery. What is said in a meeting has none."""
+    needles: Sequence[str] = ()
+    """Texts that all are in the metadata as they are stored."""
+
+
+EVERYTHING = Narrowing()
+
+
 class MessageStore(Protocol):
     """Messages as records, to read and to mark as read. Reading never acknowledges."""
+
+    async def find_seq(self, message_id: str) -> int | None:
+        """The sequence number of a message, which is its position in the lists; None if there is no such message."""
+        ...
 
     async def list_messages(
         self,
@@ -54,18 +75,16 @@ class MessageStore(Protocol):
         limit: int,
         offset: int = 0,
         unread_only: bool = False,
-        date_from: datetime | None = None,
-        date_to: datetime | None = None,
         after_seq: int | None = None,
-        needles: Sequence[str] = (),
         before_id: str | None = None,
+        narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
-        """A page, newest first; `date_from` and `date_to` are inclusive.
+        """A page, newest first.
 
-        With `needles`, without the messages whose metadata, as they are stored, lack one of these texts. With
-        `before_id` it begins with the message older than that one, however many are newer; it is empty where there is
-        no such message. With `after_seq`, which takes neither, the page is oldest first and begins behind that sequence
-        number (for following a mailbox).
+        With `before_id` it begins with the message older than that one, however many are newer; it is empty where there
+        is no such message. With `after_seq` the page is oldest first and begins behind that sequence number (for
+        following a mailbox); then only the dates of `narrowing` count. Types never do: of a kind that is listed so,
+        agents wrote all.
         """
         ...
 

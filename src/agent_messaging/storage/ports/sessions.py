@@ -33,9 +33,9 @@ from dataclasses import field
 from datetime import datetime
 from typing import Protocol
 
-from ...models import AskState, SessionType
+from ...models import AskState, SessionStatus, SessionType
 from ...records import dataclass
-from .messages import MAIN, MessageRow
+from .messages import EVERYTHING, MAIN, MessageRow, Narrowing
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +181,22 @@ class SessionStore(Protocol):
         ...
 
     async def list_sessions(
-        self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0, thread: str | None = None
+        self,
+        agent_id: str,
+        *,
+        open_only: bool = False,
+        status: SessionStatus | None = None,
+        limit: int,
+        offset: int = 0,
+        thread: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        before_id: str | None = None,
     ) -> list[SessionRow]:
-        """A page of an agent's sessions, newest first."""
+        """A page of an agent's sessions, newest first: those of this status, and opened between the dates.
+
+        With `before_id` those that were opened before that one. The order is that of the ids, so it need not exist.
+        """
         ...
 
     async def end_session(
@@ -204,9 +217,18 @@ class SessionStore(Protocol):
     async def statistics(self, agent_id: str, thread: str | None = None) -> SessionStatistics: ...
 
     async def list_messages(
-        self, session_id: str, *, limit: int, after_seq: int | None = None, unread_only: bool = False
+        self,
+        session_id: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        newest_first: bool = False,
+        unread_only: bool = False,
+        narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
-        """A page of a session's messages, of every type, oldest first, behind that sequence number. Marks nothing."""
+        """A page of a session's messages between those sequence numbers, oldest or newest first. Marks nothing."""
         ...
 
     # --- reading ---

@@ -34,6 +34,7 @@ from ..assembly.rules import decide
 from ..assembly.terms import Act, Changes, TimeOut
 from ..minutes import Minutes, dump, judge
 from ..ports import (
+    EVERYTHING,
     Acted,
     Claim,
     Created,
@@ -42,6 +43,7 @@ from ..ports import (
     MeetingRow,
     MeetingStatistics,
     MessageRow,
+    Narrowing,
     NewMeeting,
     NewSpeech,
     Outcome,
@@ -56,7 +58,7 @@ from ..sql import Queries
 from . import acts
 from .batcher import ALONE, Alone, Batcher, batch_reads
 from .engine import Connection, Engine
-from .messages import to_message
+from .messages import narrow, to_message
 
 T = TypeVar("T")
 A = TypeVar("A", bound=str | None)
@@ -269,13 +271,22 @@ class PostgresMeetings:
         return self._engine.aside.all(_seat, rows, "a participant")
 
     async def list_meetings(
-        self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
+        self,
+        agent_id: str | None,
+        *,
+        statuses: Collection[MeetingStatus] | None,
+        limit: int,
+        offset: int = 0,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        before_id: str | None = None,
     ) -> list[MeetingRow]:
         wanted = [str(status) for status in (MeetingStatus if statuses is None else set(statuses))]
+        page = (wanted, limit, offset, date_from, date_to, before_id)
         if agent_id is None:
-            rows = await self._fetch("list_meetings", wanted, limit, offset)
+            rows = await self._fetch("list_meetings", *page)
         else:
-            rows = await self._fetch("list_meetings_of", wanted, limit, offset, agent_id)
+            rows = await self._fetch("list_meetings_of", *page, agent_id)
         return self._engine.aside.all(_meeting, rows, "a meeting")
 
     async def find_standings(
@@ -290,8 +301,20 @@ class PostgresMeetings:
 
     # --- what was said and done ---
 
-    async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:
-        return [to_message(row) for row in await self._fetch("list_meeting_messages", meeting_id, after_seq, limit)]
+    async def list_messages(
+        self,
+        meeting_id: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        newest_first: bool = False,
+        narrowing: Narrowing = EVERYTHING,
+    ) -> list[MessageRow]:
+        name = "list_meeting_messages_newest" if newest_first else "list_meeting_messages"
+        page = (meeting_id, limit, offset, after_seq, before_seq, *narrow(narrowing))
+        return [to_message(row) for row in await self._fetch(name, *page)]
 
     async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
         return await self._last((meeting_id, agent_id, limit))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from ...models import Kind, MessageType
 from ..aside import damaged_message
-from ..ports import MAIN, MessageRow, Role
+from ..ports import EVERYTHING, MAIN, MessageRow, Narrowing, Role
 from ..sql import Queries
 from .engine import Engine
 
@@ -31,6 +32,10 @@ class PostgresMessages:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    async def find_seq(self, message_id: str) -> int | None:
+        rows = await self._engine.fetch(_SQL["find_seq"], message_id)
+        return rows[0]["seq"] if rows else None
+
     async def list_messages(
         self,
         agent_id: str,
@@ -40,19 +45,18 @@ class PostgresMessages:
         limit: int,
         offset: int = 0,
         unread_only: bool = False,
-        date_from: datetime | None = None,
-        date_to: datetime | None = None,
         after_seq: int | None = None,
-        needles: Sequence[str] = (),
         before_id: str | None = None,
+        narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
-        values: list[Any] = [agent_id, str(kind), limit, offset, date_from, date_to]
+        values: list[Any] = [agent_id, str(kind), limit, offset, narrowing.date_from, narrowing.date_to]
         sent = role is Role.SENDER
         name = "list_messages_sent" if sent else "list_messages_unread" if unread_only else "list_messages_received"
         if sent:
             values.append(unread_only)
         if after_seq is None:
-            rows = await self._engine.fetch(_SQL[name], *values, list(needles) or None, before_id)
+            needles, states = list(narrowing.needles) or None, spell(narrowing.states)
+            rows = await self._engine.fetch(_SQL[name], *values, needles, before_id, states)
         else:
             rows = await self._follow(f"{name}_after", role, *values, after_seq)
         return [to_message(row) for row in rows]
@@ -87,6 +91,16 @@ class PostgresMessages:
         else:
             rows = await self._engine.fetch(_SQL["count_messages_received"], agent_id, str(kind), read)
         return int(rows[0]["count"])
+
+
+def spell(words: Sequence[StrEnum] | None) -> list[str] | None:
+    """Words of an enum as a parameter; None is any."""
+    return None if words is None else [str(word) for word in words]
+
+
+def narrow(narrowing: Narrowing) -> tuple[Any, ...]:
+    """What of a list is wanted, as parameters of the listings of sessions and meetings."""
+    return narrowing.date_from, narrowing.date_to, spell(narrowing.types), list(narrowing.needles) or None
 
 
 def to_message(row: Any) -> MessageRow:

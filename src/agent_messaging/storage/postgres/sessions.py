@@ -9,16 +9,18 @@ from typing import Any
 
 import asyncpg
 
-from ...models import AskState, SessionType
+from ...models import AskState, SessionStatus, SessionType
 from ..aside import ask_state, read
 from ..batches import MAX_BYTES
 from ..ports import (
+    EVERYTHING,
     MAIN,
     AnswerRow,
     AskRow,
     EndedAsk,
     EndedSession,
     MessageRow,
+    Narrowing,
     NewEnding,
     NewWait,
     ReadPage,
@@ -30,7 +32,7 @@ from ..ports import (
 from ..sql import Queries
 from . import asks
 from .engine import Connection, Engine
-from .messages import to_message
+from .messages import narrow, spell, to_message
 
 _SQL = Queries(__package__, "sessions")
 
@@ -54,9 +56,20 @@ class PostgresSessions:
         return read(_session, rows[0], "the session") if rows else None
 
     async def list_sessions(
-        self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0, thread: str | None = None
+        self,
+        agent_id: str,
+        *,
+        open_only: bool = False,
+        status: SessionStatus | None = None,
+        limit: int,
+        offset: int = 0,
+        thread: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        before_id: str | None = None,
     ) -> list[SessionRow]:
-        rows = await self._fetch("list_sessions", agent_id, open_only, limit, offset, thread)
+        wanted = (open_only, limit, offset, thread, status, date_from, date_to, before_id)
+        rows = await self._fetch("list_sessions", agent_id, *wanted)
         return self._engine.aside.all(_session, rows, "a session")
 
     async def end_session(
@@ -102,9 +115,20 @@ class PostgresSessions:
         return SessionStatistics(**row)
 
     async def list_messages(
-        self, session_id: str, *, limit: int, after_seq: int | None = None, unread_only: bool = False
+        self,
+        session_id: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        newest_first: bool = False,
+        unread_only: bool = False,
+        narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
-        rows = await self._fetch("list_messages", session_id, limit, after_seq, unread_only)
+        page = (session_id, limit, offset, after_seq, before_seq, *narrow(narrowing))
+        name = "list_messages_newest" if newest_first else "list_messages"
+        rows = await self._fetch(name, *page, unread_only, spell(narrowing.states))
         return [to_message(row) for row in rows]
 
     # --- reading ---

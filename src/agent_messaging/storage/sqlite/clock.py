@@ -88,6 +88,11 @@ def to_microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND
 
 
+def to_microseconds_or_none(instant: datetime | None) -> int | None:
+    """The same for what may be absent."""
+    return None if instant is None else to_microseconds(instant)
+
+
 def to_datetime(microseconds: int) -> datetime:
     """Aware, in UTC. Instants before or after every calendar become its ends: they are shown, and decide nothing."""
     try:

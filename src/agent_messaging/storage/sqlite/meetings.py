@@ -26,6 +26,7 @@ from ..acts import Wanted, rounds
 from ..aside import read
 from ..assembly.terms import Act, TimeOut
 from ..ports import (
+    EVERYTHING,
     Acted,
     Claim,
     Created,
@@ -34,6 +35,7 @@ from ..ports import (
     MeetingRow,
     MeetingStatistics,
     MessageRow,
+    Narrowing,
     NewMeeting,
     NewSpeech,
     Outcome,
@@ -46,10 +48,10 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import acts, notices
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
+from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds_or_none
 from .engine import Engine, fetch, fetch_page
 from .filing import file
-from .rows import encode, message_row, turn_row, turn_row_or_none
+from .rows import encode, message_row, narrow, turn_row, turn_row_or_none
 
 A = TypeVar("A", bound=str | None)
 
@@ -184,11 +186,20 @@ class SQLiteMeetings:
         return self._engine.aside.all(_seat, rows, "a participant")
 
     async def list_meetings(
-        self, agent_id: str | None, *, statuses: Collection[MeetingStatus] | None, limit: int, offset: int = 0
+        self,
+        agent_id: str | None,
+        *,
+        statuses: Collection[MeetingStatus] | None,
+        limit: int,
+        offset: int = 0,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        before_id: str | None = None,
     ) -> list[MeetingRow]:
         name = "list_meetings" if agent_id is None else "list_meetings_of"
-        wanted = {status.value: statuses is None or status in statuses for status in MeetingStatus}
-        rows = await self._fetch(name, agent=agent_id, limit=limit, offset=offset, **wanted)
+        wanted: dict[str, Any] = {status.value: statuses is None or status in statuses for status in MeetingStatus}
+        wanted |= {"from": to_microseconds_or_none(date_from), "to": to_microseconds_or_none(date_to)}
+        rows = await self._fetch(name, agent=agent_id, before=before_id, limit=limit, offset=offset, **wanted)
         instant = self._clock.now()
         return self._engine.aside.all(partial(_meeting, instant=instant), rows, "a meeting")
 
@@ -209,9 +220,21 @@ class SQLiteMeetings:
 
     # --- messages ---
 
-    async def list_messages(self, meeting_id: str, *, limit: int, after_seq: int | None = None) -> list[MessageRow]:
-        parameters = {"meeting": meeting_id, "limit": limit, "after_seq": after_seq or 0}
-        return [message_row(row) for row in await self._fetch_page("list_meeting_messages", parameters)]
+    async def list_messages(
+        self,
+        meeting_id: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        newest_first: bool = False,
+        narrowing: Narrowing = EVERYTHING,
+    ) -> list[MessageRow]:
+        parameters: dict[str, Any] = {"meeting": meeting_id, "limit": limit, "offset": offset}
+        parameters |= {"after": after_seq, "before": before_seq, **narrow(narrowing)}
+        name = "list_meeting_messages_newest" if newest_first else "list_meeting_messages"
+        return [message_row(row) for row in await self._fetch_page(name, parameters)]
 
     async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
         parameters: dict[str, object] = {"meeting": meeting_id, "agent": agent_id, "limit": limit, "most": limit}
@@ -251,7 +274,7 @@ class SQLiteMeetings:
         return await self._engine.read(partial(fetch, sql=_SQL[name], parameters=parameters))
 
     async def _fetch_page(self, name: str, parameters: Mapping[str, object]) -> list[Any]:
-        return await self._engine.read(partial(fetch_page, sql=_SQL[name], parameters={**parameters, "offset": 0}))
+        return await self._engine.read(partial(fetch_page, sql=_SQL[name], parameters={"offset": 0, **parameters}))
 
 
 def _create(connection: apsw.Connection, meeting: NewMeeting, owner: str, instant: Instant) -> Created | UnknownAgents:

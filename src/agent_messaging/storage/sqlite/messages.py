@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import apsw
 
 from ...models import Kind
-from ..ports import MessageRow, Role
+from ..ports import EVERYTHING, MessageRow, Narrowing, Role
 from ..sql import Queries
-from .clock import StoreClock, to_microseconds
+from .clock import StoreClock
 from .engine import Engine, fetch_page
-from .rows import encode, message_row
+from .rows import message_row, narrow
 
 _SQL = Queries(__package__, "messages")
 
@@ -25,6 +24,10 @@ class SQLiteMessages:
         self._engine = engine
         self._clock = clock
 
+    async def find_seq(self, message_id: str) -> int | None:
+        found: int | None = await self._engine.read(lambda con: con.execute(_SQL["find_seq"], {"id": message_id}).get)
+        return found
+
     async def list_messages(
         self,
         agent_id: str,
@@ -34,28 +37,24 @@ class SQLiteMessages:
         limit: int,
         offset: int = 0,
         unread_only: bool = False,
-        date_from: datetime | None = None,
-        date_to: datetime | None = None,
         after_seq: int | None = None,
-        needles: Sequence[str] = (),
         before_id: str | None = None,
+        narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
         parameters: dict[str, Any] = {
             "agent": agent_id,
             "kind": kind,
             "limit": limit,
             "offset": offset,
-            "from": None if date_from is None else to_microseconds(date_from),
-            "to": None if date_to is None else to_microseconds(date_to),
+            "before": before_id,
+            **narrow(narrowing),
         }
         name = "list_messages_sent"
         if role is Role.SENDER:
             parameters["unread"] = unread_only
         else:
             name = "list_messages_unread" if unread_only else "list_messages_received"
-        if after_seq is None:
-            parameters |= {"needles": encode(needles) if needles else None, "before": before_id}
-        else:
+        if after_seq is not None:
             name += "_after"
             parameters["after_seq"] = after_seq
         rows = await self._engine.read(lambda con: fetch_page(con, _SQL[name], parameters))

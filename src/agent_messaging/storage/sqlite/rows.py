@@ -8,8 +8,8 @@ from typing import Any
 from ...models import Kind, MessageType, TurnEnd
 from ..aside import damaged_message
 from ..assembly.terms import Purpose
-from ..ports import CLAIM_MARGIN, MessageRow, TurnRow, WorkerRow
-from .clock import Instant, to_datetime, to_datetime_or_none
+from ..ports import CLAIM_MARGIN, MessageRow, Narrowing, TurnRow, WorkerRow
+from .clock import Instant, to_datetime, to_datetime_or_none, to_microseconds_or_none
 
 encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 """Rows as one parameter."""
@@ -29,6 +29,18 @@ def claim_limit(run_limit: float, ask_timeout: float | None) -> float:
 def next_number(number: int) -> int:
     """One more, as claim_take counts: up to the greatest number that every reader of JSON keeps exactly."""
     return min(number + 1, _MOST)
+
+
+def narrow(narrowing: Narrowing) -> dict[str, Any]:
+    """What of a list is wanted, as the parameters of every listing of messages."""
+    types, states, needles = narrowing.types, narrowing.states, narrowing.needles
+    return {
+        "from": to_microseconds_or_none(narrowing.date_from),
+        "to": to_microseconds_or_none(narrowing.date_to),
+        "types": None if types is None else encode(list(types)),
+        "states": None if states is None else encode(list(states)),
+        "needles": encode(list(needles)) if needles else None,
+    }
 
 
 def message_row(row: list[Any]) -> MessageRow:

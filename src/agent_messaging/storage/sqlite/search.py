@@ -20,7 +20,7 @@ from ..ports import (
     UnindexedMessage,
 )
 from ..sql import Queries
-from .clock import StoreClock, to_datetime, to_microseconds
+from .clock import StoreClock, to_datetime, to_microseconds_or_none
 from .engine import Engine, fetch
 from .rows import encode
 
@@ -49,8 +49,8 @@ class SQLiteSearch:
             "session": scope.session_id,
             "meeting": scope.meeting_id,
             "thread": scope.thread,
-            "from": None if scope.date_from is None else to_microseconds(scope.date_from),
-            "to": None if scope.date_to is None else to_microseconds(scope.date_to),
+            "from": to_microseconds_or_none(scope.date_from),
+            "to": to_microseconds_or_none(scope.date_to),
             "needles": encode(scope.needles),
             "before": _NEVER if before is None else before,
             "limit": limit,

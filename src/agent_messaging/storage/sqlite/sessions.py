@@ -8,16 +8,18 @@ from typing import Any
 
 import apsw
 
-from ...models import AskState, SessionType
+from ...models import AskState, SessionStatus, SessionType
 from ..aside import ask_state, read
 from ..batches import MAX_BYTES, size_of
 from ..ports import (
+    EVERYTHING,
     MAIN,
     AnswerRow,
     AskRow,
     EndedAsk,
     EndedSession,
     MessageRow,
+    Narrowing,
     NewEnding,
     NewWait,
     ReadPage,
@@ -28,10 +30,10 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import asks, notices
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds
+from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds, to_microseconds_or_none
 from .engine import Engine, fetch, fetch_page
 from .filing import file
-from .rows import encode, message_row
+from .rows import encode, message_row, narrow
 
 _SQL = Queries(__package__, "sessions")
 _SECOND = 1_000_000
@@ -62,10 +64,21 @@ class SQLiteSessions:
         return None if row is None else read(_session, row, "the session")
 
     async def list_sessions(
-        self, agent_id: str, *, open_only: bool, limit: int, offset: int = 0, thread: str | None = None
+        self,
+        agent_id: str,
+        *,
+        open_only: bool = False,
+        status: SessionStatus | None = None,
+        limit: int,
+        offset: int = 0,
+        thread: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        before_id: str | None = None,
     ) -> list[SessionRow]:
-        parameters: dict[str, Any] = {"agent": agent_id, "open_only": open_only, "thread": thread}
-        parameters |= {"limit": limit, "offset": offset}
+        parameters: dict[str, Any] = {"agent": agent_id, "open_only": open_only, "status": status, "thread": thread}
+        parameters |= {"from": to_microseconds_or_none(date_from), "to": to_microseconds_or_none(date_to)}
+        parameters |= {"before": before_id, "limit": limit, "offset": offset}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_sessions"], parameters))
         return self._engine.aside.all(_session, rows, "a session")
 
@@ -107,12 +120,21 @@ class SQLiteSessions:
         return SessionStatistics(*counts)
 
     async def list_messages(
-        self, session_id: str, *, limit: int, after_seq: int | None = None, unread_only: bool = False
+        self,
+        session_id: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        newest_first: bool = False,
+        unread_only: bool = False,
+        narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
-        parameters: dict[str, Any] = {"session": session_id, "offset": 0}
-        parameters |= {"after_seq": after_seq or 0, "unread": unread_only, "limit": limit}
-        rows = await self._engine.read(lambda con: fetch_page(con, _SQL["list_messages"], parameters))
-        return [message_row(row) for row in rows]
+        parameters: dict[str, Any] = {"session": session_id, "limit": limit, "offset": offset, "unread": unread_only}
+        parameters |= {"after": after_seq, "before": before_seq, **narrow(narrowing)}
+        sql = _SQL["list_messages_newest" if newest_first else "list_messages"]
+        return [message_row(row) for row in await self._engine.read(lambda con: fetch_page(con, sql, parameters))]
 
     # --- reading ---
 

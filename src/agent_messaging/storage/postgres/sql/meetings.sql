@@ -340,7 +340,10 @@ select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_
 from (
   select o.* from unnest($1::text[]) as s (status)
   cross join lateral (
-    select * from meetings i where i.status = s.status order by i.id desc limit $2::bigint + $3::bigint
+    select * from meetings i
+    where i.status = s.status and i.id < coalesce($6::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
+      and ($4::timestamptz is null or i.created_at >= $4) and ($5::timestamptz is null or i.created_at <= $5)
+    order by i.id desc limit $2::bigint + $3::bigint
   ) o
   order by o.id desc limit $2 offset $3
 ) m
@@ -356,7 +359,9 @@ select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - store_now())::float8 as turn_left
 from (
   select i.* from participants p join meetings i on i.id = p.meeting_id
-  where p.agent_id = $4::text::uuid and i.status = any($1::text[])
+  where p.agent_id = $7::text::uuid and i.status = any($1::text[])
+    and p.meeting_id < coalesce($6::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
+    and ($4::timestamptz is null or i.created_at >= $4) and ($5::timestamptz is null or i.created_at <= $5)
   order by p.meeting_id desc limit $2::bigint offset $3::bigint
 ) m
 left join turns t on t.meeting_id = m.id and t.number = m.turn
@@ -381,8 +386,27 @@ where not $4::boolean or t.agent_id = p.agent_id and t.purpose = 'speak' or m.st
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, null::timestamptz as read_at, m.session_id::text, m.message_type
 from messages m
-where m.meeting_id = $1::text::uuid and m.kind = 'meeting' and m.seq > coalesce($2::bigint, 0)
-order by m.seq limit $3::bigint
+where m.meeting_id = $1::text::uuid and m.kind = 'meeting'
+  and m.seq > coalesce($4::bigint, 0) and m.seq < coalesce($5::bigint, 9223372036854775807)
+  and ($6::timestamptz is null or m.created_at >= $6) and ($7::timestamptz is null or m.created_at <= $7)
+  and ($8::text[] is null or m.message_type = any($8::text[]))
+  and ($9::text[] is null or not exists (
+    select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
+  ))
+order by m.seq limit $2::bigint offset $3::bigint
+
+-- name: list_meeting_messages_newest
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, null::timestamptz as read_at, m.session_id::text, m.message_type
+from messages m
+where m.meeting_id = $1::text::uuid and m.kind = 'meeting'
+  and m.seq > coalesce($4::bigint, 0) and m.seq < coalesce($5::bigint, 9223372036854775807)
+  and ($6::timestamptz is null or m.created_at >= $6) and ($7::timestamptz is null or m.created_at <= $7)
+  and ($8::text[] is null or m.message_type = any($8::text[]))
+  and ($9::text[] is null or not exists (
+    select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
+  ))
+order by m.seq desc limit $2::bigint offset $3::bigint
 
 -- name: list_last_messages
 -- For each of several agents, of the newest messages those behind its own last speech; all of them if that is not among them.

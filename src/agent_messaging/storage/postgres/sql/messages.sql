@@ -1,5 +1,8 @@
 -- For `seq + 0` and `(select true …)` see deliveries.sql.
 
+-- name: find_seq
+select m.seq from messages m where m.id = $1::text::uuid
+
 -- name: list_messages_sent
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic
@@ -17,6 +20,7 @@ from (
     and ($8::text[] is null or not exists (
       select from unnest($8::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
     ))
+    and ($10::text[] is null or (select d.state = any($10::text[]) from deliveries d where d.seq = o.seq limit 1))
   order by o.xid desc, o.seq desc limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -38,6 +42,7 @@ from (
     and ($7::text[] is null or not exists (
       select from unnest($7::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
     ))
+    and ($9::text[] is null or (select d.state = any($9::text[]) from deliveries d where d.seq = o.seq limit 1))
   order by o.xid desc, o.seq desc limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -59,6 +64,7 @@ cross join lateral (
 where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
   and d.seq + 0 < case when $8::text is null then 9223372036854775807
     else (select i.seq from messages i where i.id = $8::text::uuid) end
+  and ($9::text[] is null or d.state = any($9::text[]))
 order by d.seq + 0 desc limit $3 offset $4
 
 -- name: list_messages_sent_after

@@ -51,16 +51,28 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.threa
     select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
   )) as updated_at, s.ended_at
 from (
-  select * from (
+  select x.* from (
     (select * from sessions i where i.agent_a_id = $1::text::uuid and (not $2::boolean or i.ended_at is null)
-       and ($5::text is null or i.thread = $5)
-     order by i.id desc limit $3::bigint + $4::bigint)
+       and ($5::text is null or i.thread = $5) and i.id < coalesce($9::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid)
     union all
     (select * from sessions i where i.agent_b_id = $1::text::uuid and (not $2 or i.ended_at is null)
-       and ($5 is null or i.thread = $5)
-     order by i.id desc limit $3 + $4)
+       and ($5 is null or i.thread = $5) and i.id < coalesce($9::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid)
   ) x
-  order by x.id desc limit $3 offset $4
+  where ($7::timestamptz is null or x.created_at >= $7) and ($8::timestamptz is null or x.created_at <= $8)
+    and ($6::text is null or $6 = case
+      when x.ended_at is not null then 'ended'
+      when (
+        select true from asks a
+        where a.asker_id = x.agent_a_id and a.responder_id = x.agent_b_id and a.session_id = x.id and a.state = 'open'
+        limit 1
+      ) or (
+        select true from asks a
+        where a.asker_id = x.agent_b_id and a.responder_id = x.agent_a_id and a.session_id = x.id and a.state = 'open'
+        limit 1
+      ) then 'waiting'
+      else 'active'
+    end)
+  order by x.id desc limit $3::bigint offset $4::bigint
 ) s
 order by s.id desc
 
@@ -172,8 +184,29 @@ select
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
 from messages m left join deliveries d on d.seq = m.seq
-where m.session_id = $1::text::uuid and m.seq > coalesce($3::bigint, 0) and (not $4::boolean or d.read_at is null)
-order by m.seq limit $2::bigint
+where m.session_id = $1::text::uuid
+  and m.seq > coalesce($4::bigint, 0) and m.seq < coalesce($5::bigint, 9223372036854775807)
+  and ($6::timestamptz is null or m.created_at >= $6) and ($7::timestamptz is null or m.created_at <= $7)
+  and ($8::text[] is null or m.message_type = any($8::text[]))
+  and ($9::text[] is null or not exists (
+    select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
+  ))
+  and (not $10::boolean or d.read_at is null) and ($11::text[] is null or d.state = any($11::text[]))
+order by m.seq limit $2::bigint offset $3::bigint
+
+-- name: list_messages_newest
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
+from messages m left join deliveries d on d.seq = m.seq
+where m.session_id = $1::text::uuid
+  and m.seq > coalesce($4::bigint, 0) and m.seq < coalesce($5::bigint, 9223372036854775807)
+  and ($6::timestamptz is null or m.created_at >= $6) and ($7::timestamptz is null or m.created_at <= $7)
+  and ($8::text[] is null or m.message_type = any($8::text[]))
+  and ($9::text[] is null or not exists (
+    select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
+  ))
+  and (not $10::boolean or d.read_at is null) and ($11::text[] is null or d.state = any($11::text[]))
+order by m.seq desc limit $2::bigint offset $3::bigint
 
 -- name: read_find
 -- A message that is not due yet is none of them, nor one that expired before anybody began with it.

@@ -226,19 +226,31 @@ select json_group_array(json_array(id, agent_id, join_order, status, joined_at, 
 with page as materialized (
   select id from (
     select * from (
-      select id from meetings where status = 'created' and :created order by id desc limit :limit + :offset
+      select id from meetings
+      where status = 'created' and :created and id < coalesce(:before, '~')
+        and (:from is null or created_at >= :from) and (:to is null or created_at <= :to)
+      order by id desc limit :limit + :offset
     )
     union all
     select * from (
-      select id from meetings where status = 'ready' and :ready order by id desc limit :limit + :offset
+      select id from meetings
+      where status = 'ready' and :ready and id < coalesce(:before, '~')
+        and (:from is null or created_at >= :from) and (:to is null or created_at <= :to)
+      order by id desc limit :limit + :offset
     )
     union all
     select * from (
-      select id from meetings where status = 'active' and :active order by id desc limit :limit + :offset
+      select id from meetings
+      where status = 'active' and :active and id < coalesce(:before, '~')
+        and (:from is null or created_at >= :from) and (:to is null or created_at <= :to)
+      order by id desc limit :limit + :offset
     )
     union all
     select * from (
-      select id from meetings where status = 'ended' and :ended order by id desc limit :limit + :offset
+      select id from meetings
+      where status = 'ended' and :ended and id < coalesce(:before, '~')
+        and (:from is null or created_at >= :from) and (:to is null or created_at <= :to)
+      order by id desc limit :limit + :offset
     )
   ) order by id desc limit :limit offset :offset
 )
@@ -254,6 +266,8 @@ with page as materialized (
   select m.id from participants as p cross join meetings as m on m.id = p.meeting_id
   where p.agent_id = :agent and iif(m.status = 'created', :created, iif(m.status = 'ready', :ready,
     iif(m.status = 'active', :active, :ended)))
+    and p.meeting_id < coalesce(:before, '~')
+    and (:from is null or m.created_at >= :from) and (:to is null or m.created_at <= :to)
   order by p.meeting_id desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.created_at, m.started_at,
@@ -277,8 +291,31 @@ where not :called or t.agent_id = p.agent_id and t.purpose = 'speak' or m.status
 
 -- name: list_meeting_messages
 with page as materialized (
-  select seq from messages
-  where meeting_id = :meeting and kind = 'meeting' and seq > :after_seq order by seq limit :limit offset :offset
+  select p.seq from messages as p
+  where p.meeting_id = :meeting and p.kind = 'meeting'
+    and p.seq > coalesce(:after, 0) and p.seq < coalesce(:before, 9223372036854775807)
+    and (:from is null or p.created_at >= :from) and (:to is null or p.created_at <= :to)
+    and (:types is null or p.message_type in (select value from json_each(:types)))
+    and (:needles is null or not exists (
+      select 1 from json_each(:needles) as n where coalesce(instr(p.metadata, n.value), 0) = 0
+    ))
+  order by p.seq limit :limit offset :offset
+)
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, null, m.session_id, m.message_type))
+from page cross join messages as m on m.seq = page.seq
+
+-- name: list_meeting_messages_newest
+with page as materialized (
+  select p.seq from messages as p
+  where p.meeting_id = :meeting and p.kind = 'meeting'
+    and p.seq > coalesce(:after, 0) and p.seq < coalesce(:before, 9223372036854775807)
+    and (:from is null or p.created_at >= :from) and (:to is null or p.created_at <= :to)
+    and (:types is null or p.message_type in (select value from json_each(:types)))
+    and (:needles is null or not exists (
+      select 1 from json_each(:needles) as n where coalesce(instr(p.metadata, n.value), 0) = 0
+    ))
+  order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, null, m.session_id, m.message_type))

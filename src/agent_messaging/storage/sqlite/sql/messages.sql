@@ -1,5 +1,8 @@
 -- The pages find their sequence numbers in the indexes of the mailboxes first, so that a deep page reads no bodies on its way.
 
+-- name: find_seq
+select seq from messages where id = :id
+
 -- name: list_messages_sent
 with page as materialized (
   select p.seq from sent as p
@@ -12,6 +15,7 @@ with page as materialized (
       select 1 from json_each(:needles) as n
       where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
     ))
+    and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
@@ -29,6 +33,7 @@ with page as materialized (
       select 1 from json_each(:needles) as n
       where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
     ))
+    and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
@@ -46,6 +51,7 @@ with page as materialized (
       select 1 from json_each(:needles) as n
       where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
     ))
+    and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,

@@ -32,11 +32,25 @@ where s.agent_a_id = min(:agent, :other) and s.agent_b_id = max(:agent, :other) 
 -- name: list_sessions
 -- The newest have the greatest ids.
 with page as materialized (
-  select id from (
-    select id from sessions where agent_a_id = :agent and (not :open_only or ended_at is null) and (:thread is null or thread = :thread)
+  select s.id from (
+    select * from sessions where agent_a_id = :agent
     union all
-    select id from sessions where agent_b_id = :agent and (not :open_only or ended_at is null) and (:thread is null or thread = :thread)
-  ) order by id desc limit :limit offset :offset
+    select * from sessions where agent_b_id = :agent
+  ) as s
+  where s.id < coalesce(:before, '~') and (not :open_only or s.ended_at is null) and (:thread is null or s.thread = :thread)
+    and (:from is null or s.created_at >= :from) and (:to is null or s.created_at <= :to)
+    and (:status is null or :status = case
+      when s.ended_at is not null then 'ended'
+      when exists (
+        select 1 from asks as a
+        where a.asker_id = s.agent_a_id and a.responder_id = s.agent_b_id and a.session_id = s.id and a.state = 'open'
+      ) or exists (
+        select 1 from asks as a
+        where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.session_id = s.id and a.state = 'open'
+      ) then 'waiting'
+      else 'active'
+    end)
+  order by s.id desc limit :limit offset :offset
 )
 select json_group_array(json_array(s.id, s.agent_a_id, s.agent_b_id, s.thread, s.session_type, (
   select asker_id from (
@@ -132,8 +146,36 @@ select json_array(
 -- name: list_messages
 with page as materialized (
   select own.seq from session_messages as own cross join deliveries as d on d.seq = own.seq
-  where own.session_id = :session and own.seq > :after_seq and (not :unread or d.read_at is null)
+  where own.session_id = :session and own.seq > coalesce(:after, 0) and own.seq < coalesce(:before, 9223372036854775807)
+    and (not :unread or d.read_at is null)
+    and (:from is null or (select created_at from messages as m where m.seq = own.seq) >= :from)
+    and (:to is null or (select created_at from messages as m where m.seq = own.seq) <= :to)
+    and (:types is null or (select message_type from messages as m where m.seq = own.seq) in (select value from json_each(:types)))
+    and (:states is null or d.state in (select value from json_each(:states)))
+    and (:needles is null or not exists (
+      select 1 from json_each(:needles) as n
+      where coalesce(instr((select metadata from messages as m where m.seq = own.seq), n.value), 0) = 0
+    ))
   order by own.seq limit :limit offset :offset
+)
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id, m.message_type, d.thread))
+from page cross join messages as m on m.seq = page.seq cross join deliveries as d on d.seq = page.seq
+
+-- name: list_messages_newest
+with page as materialized (
+  select own.seq from session_messages as own cross join deliveries as d on d.seq = own.seq
+  where own.session_id = :session and own.seq > coalesce(:after, 0) and own.seq < coalesce(:before, 9223372036854775807)
+    and (not :unread or d.read_at is null)
+    and (:from is null or (select created_at from messages as m where m.seq = own.seq) >= :from)
+    and (:to is null or (select created_at from messages as m where m.seq = own.seq) <= :to)
+    and (:types is null or (select message_type from messages as m where m.seq = own.seq) in (select value from json_each(:types)))
+    and (:states is null or d.state in (select value from json_each(:states)))
+    and (:needles is null or not exists (
+      select 1 from json_each(:needles) as n
+      where coalesce(instr((select metadata from messages as m where m.seq = own.seq), n.value), 0) = 0
+    ))
+  order by own.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type, d.thread))
