@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import apsw
 import pytest
@@ -13,11 +14,13 @@ import pytest
 from agent_messaging.exceptions import DatabaseError, NotInitializedError
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import ClaimRequest, Settlement, Settling
+from agent_messaging.storage.sqlite import engine
+from agent_messaging.storage.sqlite.engine import Writing
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.world import World
 from tests.support import eventually
 
-from .test_scale import FILING
+from .test_scale import without_filing
 
 
 @asynccontextmanager
@@ -101,6 +104,41 @@ async def test_a_write_that_fails_hinders_no_other_of_its_group(store: SQLiteSto
     assert "half" not in await notes(store)
 
 
+async def test_what_a_job_leaves_is_done_behind_the_answers(store: SQLiteStore) -> None:
+    commits = await count_commits(store)
+    answered, fails = threading.Event(), [False]
+
+    def behind(connection: apsw.Connection) -> None:
+        assert answered.wait(10)  # for ever, if it kept the answer back
+        note("behind")(connection)
+        if fails[0]:
+            raise ZeroDivisionError
+
+    def leave(connection: apsw.Connection) -> str:
+        assert isinstance(connection, Writing)
+        connection.behind = behind
+        return note("before")(connection)
+
+    for number, is_stored in ((3, True), (6, False)):
+        assert await store.engine.write(leave) == "before"
+        answered.set()
+        await store.engine.write(lambda con: con.execute("delete from store_clock where boot_id = 'before'"))
+        assert ("behind" in await notes(store)) is is_stored
+        assert len(commits) == number
+        await store.engine.write(lambda con: con.execute("delete from store_clock where boot_id = 'behind'"))
+        answered.clear()
+        fails[0] = True
+
+
+async def test_the_log_begins_anew(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_LOG_PAGES", 20)
+    log = Path(f"{store.path}-wal")
+    before = log.stat().st_size
+    for number in range(200):
+        await store.engine.write(note(str(number)))
+    assert log.stat().st_size <= before + 40 * 4096
+
+
 async def test_who_stops_waiting_stops_no_write(store: SQLiteStore) -> None:
     async with writer_held(store):
         waiting = [asyncio.ensure_future(store.engine.write(note(text))) for text in ("first", "left", "last")]
@@ -125,12 +163,11 @@ async def test_closing_finishes_what_waits(store: SQLiteStore, open_store: Calla
 
 @contextmanager
 def counted(connection: apsw.Connection) -> Iterator[list[str]]:
-    """The statements executed inside the block but for filing, and the rows stepped through, one entry each."""
+    """The statements executed inside the block without filing, and the rows stepped through, one entry each."""
     steps: list[str] = []
 
     def execute(cursor: apsw.Cursor, sql: str, bindings: apsw.Bindings | None) -> bool:
-        if sql != FILING:
-            steps.append(sql)
+        steps.append(sql)
         return True
 
     def row(cursor: apsw.Cursor, values: apsw.SQLiteValues) -> apsw.SQLiteValues:
@@ -139,7 +176,8 @@ def counted(connection: apsw.Connection) -> Iterator[list[str]]:
 
     connection.exec_trace, connection.row_trace = execute, row
     try:
-        yield steps
+        with without_filing():
+            yield steps
     finally:
         connection.exec_trace = connection.row_trace = None
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 
 import apsw
 import pytest
 
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import Role, Settling, Stored, UnknownAgents
-from agent_messaging.storage.sql import Queries
+from agent_messaging.storage.sqlite import filing
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.world import World
 
 MANY = 20_000
-FILING = Queries("agent_messaging.storage.sqlite", "deliveries")["file"]
-"""The statement that runs once in some hundreds of messages, in the commit of whoever stores them."""
+
+
+def without_filing() -> AbstractContextManager[Any]:
+    """Nothing is filed inside the block: that happens once in some hundreds of messages, behind an answer."""
+    return patch.object(filing, "_EVERY", 2**62)
 
 
 async def cost(store: SQLiteStore, call: Callable[[], Awaitable[Any]]) -> int:

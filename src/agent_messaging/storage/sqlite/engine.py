@@ -3,6 +3,8 @@
 A job is a function of a connection. `write` runs it inside a transaction and answers when that is committed and synced;
 jobs that wait together share one commit. So a write job must be repeatable: if one of a group fails, all are rolled
 back and run again, each on its own. No transaction spans an await, and cancelling whoever waits does not stop a job.
+What nobody waits for is done behind the answers, while the event loop works on them: what a job leaves there
+(`Writing.behind`), and the checkpoints of the log.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import json
+import logging
 import os
 import queue
 import threading
@@ -40,11 +43,16 @@ from .jobs import Answer, I, Job, JointJob, T, Waiting, deliver, joint, run_jobs
 from .locks import WriteLock
 from .names import NameLock
 
+logger = logging.getLogger("agent_messaging.storage")
+
 Connect = Callable[[], apsw.Connection]
 
 _READERS = 2
 _GROUP = 256
 """The most jobs that share a commit."""
+_LOG_PAGES = 4_000
+"""Pages of 4 KiB in the log with which a checkpoint is made. Twice as many cost a third less, and are read back longer
+after a crash; each checkpoint waits for the disk twice."""
 _decode = json.JSONDecoder().raw_decode
 """Without a look for white space around the text, where SQLite writes none: half the time of `json.loads`."""
 
@@ -100,6 +108,27 @@ def fetch_page(connection: apsw.Connection, sql: str, parameters: Mapping[str, A
         return rows
 
 
+class Writing(apsw.Connection):
+    """The connection of the writer. Its commits make no checkpoints by themselves."""
+
+    behind: Job[None] | None = None
+    """What a job leaves to be done behind the answers of its commit, in a transaction of its own.
+
+    It is done at most once, and not if the process ends before, so somebody else has to come to the same work later.
+    """
+    log_pages = 0
+    """Pages in the log after the last commit."""
+
+    def take_over_checkpoints(self) -> None:
+        """Note the size of the log at each commit. It replaces SQLite's own hook, which makes the checkpoints."""
+
+        def note(_: apsw.Connection, __: str, pages: int) -> int:
+            self.log_pages = pages
+            return apsw.SQLITE_OK
+
+        self.set_wal_hook(note)
+
+
 class Engine:
     """The threads of one open store.
 
@@ -133,7 +162,7 @@ class Engine:
 
     async def start(
         self,
-        connect_writer: Callable[[], tuple[apsw.Connection, WriteLock | None, NameLock | None]],
+        connect_writer: Callable[[], tuple[Writing, WriteLock | None, NameLock | None]],
         connect_reader: Connect,
     ) -> None:
         """Start the threads; each opens its own connection, the writer first.
@@ -365,9 +394,33 @@ class Engine:
                     answers = [(waiting, None, translate(error, self.location)) for waiting in group]
                 deliver(answers)
                 del group, answers
+                self._follow(connection, inside)
         for lock in (self._write_lock, self._name_lock):
             if lock is not None:
                 lock.close()
+
+    def _follow(self, connection: apsw.Connection, inside: forks.Inside) -> None:
+        """Do what was left for behind the answers. Nobody waits for it, so its failure fails nobody."""
+        assert isinstance(connection, Writing)
+        job, connection.behind = connection.behind, None
+        if job is None and connection.log_pages < _LOG_PAGES:
+            return
+        with suppress(OSError), self._write_lock or nullcontext(), inside:
+            try:
+                if job is not None:
+                    connection.execute("begin immediate")
+                    job(connection)
+                    if self.guard is not None:
+                        self.guard.check()
+                    connection.execute("commit")
+                if connection.log_pages >= _LOG_PAGES:
+                    # With the turn to write, so that nobody lengthens the log meanwhile: it begins anew only when all
+                    # of it is in the database.
+                    connection.log_pages = 0
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except Exception:
+                self._roll_back(connection)
+                logger.debug("what was left for behind a commit failed, a later one comes to it again", exc_info=True)
 
     def _take(self) -> list[Waiting[Any]]:
         return take(self._drawn(), attrgetter("size"), most=_GROUP, most_bytes=self.most_bytes)

@@ -9,9 +9,12 @@ Readers look through the few hundred rows that are not filed yet: the views of t
 
 from __future__ import annotations
 
+from functools import partial
+
 import apsw
 
 from ..sql import Queries
+from .engine import Writing
 
 _SQL = Queries(__package__, "deliveries")
 _EVERY = 512
@@ -21,10 +24,15 @@ _KEPT = 128
 
 
 def file(connection: apsw.Connection, first: int, last: int) -> None:
-    """File the older deliveries, if it is time for that; for whoever has stored those from `first` to `last`.
+    """Have the older deliveries filed, if it is time for that; for whoever has stored those from `first` to `last`.
 
     It is when the numbers pass a multiple of `_EVERY`. So of all processes one does it, and after a rollback whoever
-    stores under that number next.
+    stores under that number next. What a process leaves unfiled that ends in this moment, the next filing finds.
     """
     if (first - 1) // _EVERY != last // _EVERY:
-        connection.execute(_SQL["file"], {"up_to": last - _KEPT})
+        assert isinstance(connection, Writing)
+        connection.behind = partial(_file, up_to=last - _KEPT)
+
+
+def _file(connection: apsw.Connection, up_to: int) -> None:
+    connection.execute(_SQL["file"], {"up_to": up_to})

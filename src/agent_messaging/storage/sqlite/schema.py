@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import nullcontext
 from functools import partial
+from typing import TypeVar
 
 import apsw
 
@@ -13,13 +14,15 @@ from ...exceptions import ConfigurationError, DatabaseError, StorageForeignError
 from .. import migrations
 from ..sql import Queries
 from .clock import StoreClock, wall_clock
-from .engine import fetch
+from .engine import Writing, fetch
 from .files import side_folder
 from .locks import WriteLock, is_in_use
 from .names import NameLock
 
 APPLICATION_ID = 0x41474D53
 """The mark in the header of our files ("AGMS"): another program's database is never written to."""
+
+C = TypeVar("C", bound=apsw.Connection)
 
 _SAFE_WITH_WAL = (3, 51, 3)
 _SQL = Queries(__package__, "schema")
@@ -40,7 +43,7 @@ def check_version(version: str) -> None:
 
 def open_writer(
     location: str, busy_timeout: float, clock: StoreClock, *, initialize: bool
-) -> tuple[apsw.Connection, WriteLock | None, NameLock | None]:
+) -> tuple[Writing, WriteLock | None, NameLock | None]:
     """Open the connection that writes, on a database that is ours and has the current schema.
 
     Raises:
@@ -49,7 +52,7 @@ def open_writer(
         SchemaVersionError: The schema is newer, altered, or (with initialize=False) not current.
     """
     in_memory = location == ":memory:"
-    connection = _connect(location, busy_timeout, create=initialize)
+    connection = _connect(Writing, location, busy_timeout, create=initialize)
     lock = name = None
     try:
         if not in_memory:
@@ -68,6 +71,7 @@ def open_writer(
             if name is not None:
                 name.take()
             _configure(connection, cache_size=32_000)
+            connection.take_over_checkpoints()
             migrate(connection, clock, location, initialize=initialize)
     except BaseException:
         connection.close()
@@ -83,15 +87,15 @@ def open_reader(location: str, busy_timeout: float) -> apsw.Connection:
 
     A read-only connection could not recover the log that a killed process left, so it is opened for writing.
     """
-    connection = _connect(location, busy_timeout, create=False)
+    connection = _connect(apsw.Connection, location, busy_timeout, create=False)
     _configure(connection, cache_size=8_000)
     connection.pragma("query_only", 1)
     return connection
 
 
-def _connect(location: str, busy_timeout: float, *, create: bool) -> apsw.Connection:
+def _connect(cls: type[C], location: str, busy_timeout: float, *, create: bool) -> C:
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
-    connection = apsw.Connection(location, flags=flags, statementcachesize=200)
+    connection = cls(location, flags=flags, statementcachesize=200)
     connection.set_busy_timeout(int(busy_timeout * 1000))
     return connection
 
@@ -105,7 +109,6 @@ def _configure(connection: apsw.Connection, *, cache_size: int) -> None:
     connection.pragma("foreign_keys", 1)
     connection.pragma("temp_store", "memory")
     connection.pragma("cache_size", -cache_size)  # KiB
-    connection.pragma("wal_autocheckpoint", 2_000)
     connection.pragma("journal_size_limit", 64 * 1024 * 1024)
 
 
