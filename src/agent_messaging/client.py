@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import os
@@ -35,6 +36,7 @@ from .messaging.sides import AsyncConversation, SyncConversation
 from .messaging.topics import Topics
 from .models import HandlerContext, MeetingEventType, T_Conversation, T_Meeting, T_OneWay
 from .payloads import payload_type
+from .portal import LoopPortal
 from .storage.ports import Store
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         if self._signals is None:
             await self.initialize()
             return self
-        self._signals.install()
+        self._signals.install(asyncio.get_running_loop())
         try:
             await self.initialize()
         except BaseException:
@@ -115,7 +117,10 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> bool | None:  # not bool: type checkers would think that any block may end early
         if self._signals is not None:
-            return await self._signals.end(exc_type)
+            try:
+                return await self._signals.end(exc_type)
+            finally:
+                self._signals.remove()
         await self._lifecycle.leave(drain=exc_type is None)
         return None
 
@@ -182,7 +187,14 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
     async def _run_until_stopped(self, on_started: Callable[[], object] | None) -> bool:
         """The same; returns whether a signal has ended it, and not the program itself."""
         signals = self._stop_signals()
-        signals.install()
+        signals.install(asyncio.get_running_loop())
+        try:
+            return await self._serve_until_stopped(signals, on_started)
+        finally:
+            signals.remove()
+
+    async def _serve_until_stopped(self, signals: StopSignals, on_started: Callable[[], object] | None) -> bool:
+        """The same, where somebody has begun to hear signals and will stop."""
         signals.arm()
         try:
             await self.initialize()
@@ -205,6 +217,22 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
 
     def _started(self) -> Engine:
         return self._lifecycle.use()
+
+    @property
+    def portal(self) -> LoopPortal:
+        """Calls from other threads, which block until they have ended.
+
+        For code without asyncio beside an SDK that runs on an event loop, such as plain functions that handle messages;
+        for programs without one there is `agent_messaging.sync`.
+
+        Raises:
+            NotInitializedError: The SDK is not started.
+
+        Example:
+            sdk.portal.call(sdk.one_way.send, "alice", "bob", "hi")
+        """
+        self._lifecycle.find()
+        return LoopPortal(self._lifecycle.find_loop, "AgentMessaging")
 
     @property
     def store(self) -> Store:

@@ -17,18 +17,21 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from .exceptions import ConfigurationError, EventLoopError, NotInitializedError
 
 R = TypeVar("R")
 T = TypeVar("T")
+P = ParamSpec("P")
 
 Opening = Callable[[], AbstractAsyncContextManager[R]]
 """Makes what is entered in the loop of the portal, once, and left when the portal ends."""
 
 PATIENCE = 10.0
 """Seconds for which the end of a portal is waited for."""
+_LOOK_AGAIN = 1.0
+"""Seconds after which a call into a loop looks whether that still runs."""
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -38,16 +41,24 @@ class Lease(Generic[R]):
     Args:
         key: Leases of equal keys share the portal.
         opening: How its resource is opened.
-        owner: The class to name in messages, and the package's own way to do the same on an event loop.
+        owner: The class to name in messages.
+        instead: What does the same on an event loop, for messages.
         is_inherited: Whether a forked child may lease anew; not where the resource is in the parent's memory alone.
     """
 
     def __init__(
-        self, key: Hashable, opening: Opening[R], *, owner: str = "This object", is_inherited: bool = True
+        self,
+        key: Hashable,
+        opening: Opening[R],
+        *,
+        owner: str = "This object",
+        instead: str = "`sdk.tasks`",
+        is_inherited: bool = True,
     ) -> None:
         self._key = key
         self._opening = opening
         self._owner = owner
+        self._instead = instead
         self._is_inherited = is_inherited
         self._lock = threading.Lock()
         self._closed = False
@@ -67,15 +78,23 @@ class Lease(Generic[R]):
             NotInitializedError: This object was closed.
         """
         portal = self._find_portal()
-        portal.refuse_own_loop(self._owner)
-        self._warn_of_blocking()
+        portal.refuse_own_loop(self._owner, self._instead)
+        warn_of_blocking(self._owner, self._instead)
         return portal.run(function)
+
+    def submit(self, function: Callable[[R], Awaitable[T]]) -> concurrent.futures.Future[T]:
+        """Run `function(resource)` on the portal's loop without waiting; cancelling the future cancels it.
+
+        Raises:
+            NotInitializedError: This object was closed.
+        """
+        return self._find_portal().submit(function)
 
     def close(self) -> None:
         """Let go of the portal, and wait for its end if nobody else leases it. Closing again does nothing."""
         with self._lock:
             if self._portal is not None:
-                self._portal.refuse_own_loop(self._owner)
+                self._portal.refuse_own_loop(self._owner, self._instead)
             self._closed = True
             portal, self._portal = self._portal, None
             release, self._release = self._release, None
@@ -102,18 +121,6 @@ class Lease(Generic[R]):
                 self._release.atexit = False  # `_portals.close_all` ends them all
             return self._portal
 
-    def _warn_of_blocking(self) -> None:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        warnings.warn(
-            f"{self._owner} was called on a running event loop, which stands still until the call returns. Call it "
-            "with `await asyncio.to_thread(...)`, or use the asynchronous `sdk.tasks`.",
-            RuntimeWarning,
-            stacklevel=_frames_inside(),
-        )
-
     def abandon(self) -> None:
         """Forget, in a forked child, which thread of the parent held the lock."""
         self._lock = threading.Lock()
@@ -137,10 +144,7 @@ class Portal(Generic[R]):
 
     def run(self, function: Callable[[R], Awaitable[T]]) -> T:
         """Run on the loop and wait."""
-        with self._gate:  # a call that came after the loop's last look would wait for ever
-            if not self._is_open:
-                raise NotInitializedError("This object was closed meanwhile, or the interpreter is exiting.")
-            future = asyncio.run_coroutine_threadsafe(self._call(function), self._start())
+        future = self.submit(function)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -151,6 +155,13 @@ class Portal(Generic[R]):
         except BaseException:
             future.cancel()
             raise
+
+    def submit(self, function: Callable[[R], Awaitable[T]]) -> concurrent.futures.Future[T]:
+        """Run on the loop."""
+        with self._gate:  # a call that came after the loop's last look would wait for ever
+            if not self._is_open:
+                raise NotInitializedError("This object was closed meanwhile, or the interpreter is exiting.")
+            return asyncio.run_coroutine_threadsafe(self._call(function), self._start())
 
     def _start(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -175,13 +186,10 @@ class Portal(Generic[R]):
         finally:
             self._calls.discard(task)
 
-    def refuse_own_loop(self, owner: str) -> None:
+    def refuse_own_loop(self, owner: str, instead: str) -> None:
         """Refuse a wait on this portal's loop for this portal's loop."""
         if threading.current_thread() is self._thread:
-            raise EventLoopError(
-                f"{owner} was called on its own event loop, which would wait for itself for ever. "
-                "Call it from another thread, or use the asynchronous `sdk.tasks` here."
-            )
+            raise waits_for_itself(owner, instead)
 
     def end(self) -> None:
         """Ask for the end: calls that run are cancelled, then the resource is closed. Does not wait."""
@@ -220,6 +228,93 @@ class Portal(Generic[R]):
         await asyncio.gather(*calls, return_exceptions=True)
         await self._exits.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+class LoopPortal:
+    """Calls from other threads into an event loop that runs anyway.
+
+    Args:
+        find_loop: Finds the loop, or raises what the caller is to be told.
+        owner: What to name in messages.
+    """
+
+    def __init__(self, find_loop: Callable[[], asyncio.AbstractEventLoop], owner: str) -> None:
+        self._find_loop = find_loop
+        self._owner = owner
+
+    def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(*args, **kwargs)` on the loop, wait, and return or raise what it does.
+
+        Any number of threads may call at once. Ctrl-C ends the waiting and cancels the call, whose outcome is then
+        unknown.
+
+        Raises:
+            EventLoopError: The caller is on that loop, which would wait for itself.
+            NotInitializedError: The SDK is not started, or its loop ended meanwhile.
+
+        Example:
+            answer = sdk.portal.call(sdk.conversation.send_and_wait, "alice", "bob", "Ready?", timeout=10)
+        """
+        loop = self._find_loop()
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is loop:
+            raise waits_for_itself(self._owner, self._owner)
+        warn_of_blocking(self._owner, self._owner)
+
+        async def run() -> T:
+            return await function(*args, **kwargs)
+
+        work = run()
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError:
+            work.close()
+            raise self._has_ended() from None
+        try:
+            while True:
+                try:
+                    return future.result(_LOOK_AGAIN)
+                except concurrent.futures.TimeoutError:
+                    if future.done():
+                        return future.result()  # it may be what the call itself has raised
+                    if loop.is_closed():
+                        raise self._has_ended() from None
+        except concurrent.futures.CancelledError:
+            raise self._has_ended() from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _has_ended(self) -> NotInitializedError:
+        return NotInitializedError(
+            f"The event loop of {self._owner} ended, or the call was cancelled there; whether it took effect is "
+            "unknown. Start the SDK anew, and repeat the call with the same idempotency_key."
+        )
+
+
+def waits_for_itself(owner: str, instead: str) -> EventLoopError:
+    """The error of a blocking call on the loop for which it would wait."""
+    return EventLoopError(
+        f"{owner} was called on its own event loop, which would wait for itself for ever. "
+        f"Call it from another thread, or use the asynchronous {instead} here."
+    )
+
+
+def warn_of_blocking(owner: str, instead: str) -> None:
+    """Warn a caller whose event loop stands still during the call."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    warnings.warn(
+        f"{owner} was called on a running event loop, which stands still until the call returns. Call it "
+        f"with `await asyncio.to_thread(...)`, or use the asynchronous {instead}.",
+        RuntimeWarning,
+        stacklevel=_frames_inside(),
+    )
 
 
 class _Portals:

@@ -18,6 +18,9 @@ from .engine import Engine
 
 logger = logging.getLogger("agent_messaging.delivery")
 
+_inherited: list[asyncio.Task[None]] = []
+"""Tasks of the parents of this process. They never end here, and asyncio complains when such a task is deleted."""
+
 
 class Lifecycle:
     """One start, or one leaving, at a time.
@@ -72,6 +75,18 @@ class Lifecycle:
         engine = self.find()
         engine.check_loop()
         return engine
+
+    def find_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop on which it was started.
+
+        Raises:
+            NotInitializedError: As `find`.
+        """
+        self.find()
+        loop = self._loop
+        if loop is None:  # it was left in this instant
+            raise NotInitializedError
+        return loop
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -221,6 +236,8 @@ class Lifecycle:
         """
         if self._loop is None or not (self._is_forked or self._loop.is_closed()):
             return None
+        if self._is_forked:
+            _inherited.extend(task for task in (self._starting, self._leaving, self._guard) if task is not None)
         gone = None if self._is_forked else self.engine
         self.engine = self._loop = self._starting = self._leaving = self._guard = None
         self._was_left_by_loop = gone is not None

@@ -69,8 +69,11 @@ class StopSignals:
         """Whether a signal has come since `install`."""
         return self._count > 0
 
-    def install(self) -> None:
+    def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to hear them; the first one waits until `arm`.
+
+        Args:
+            loop: On which the task that arms this runs, in whatever thread.
 
         Raises:
             ConfigurationError: This is not the main thread, which alone hears signals.
@@ -82,7 +85,7 @@ class StopSignals:
             )
         if self._before:
             return  # a block inside a block of the same object
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._pid = os.getpid()
         self._count = self._reached = 0
         self._heard_at = -AT_ONCE
@@ -109,7 +112,7 @@ class StopSignals:
             self._cancel()
 
     async def end(self, error: type[BaseException] | None) -> bool:
-        """Leave the SDK: the block of the task that armed this has ended, by this error or none.
+        """Leave the SDK: the block of the task that armed this has ended, by this error or none. `remove` comes next.
 
         Returns:
             Whether the error is the cancellation by a signal and nothing else, and so is not to be raised.
@@ -121,10 +124,7 @@ class StopSignals:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
         self._has_cancelled = False
-        try:
-            await self._leave(drain=error is None or by_signal)
-        finally:
-            self.remove()
+        await self._leave(drain=error is None or by_signal)
         return by_signal and is_done_with
 
     def _hear(self, number: int, frame: FrameType | None) -> None:

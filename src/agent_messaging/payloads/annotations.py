@@ -47,7 +47,8 @@ def payload_type(instance: object, generic: type, position: int) -> Any:
     arguments = dict(zip(parameters, get_args(given), strict=False))
     found = parameters[position]
     while isinstance(found, TypeVar):
-        found = arguments[found] if found in arguments else _default_of(found)
+        given = arguments.get(found, found)
+        found = _default_of(found) if given is found else given
     return MISSING if found is Any or found is object else found
 
 
@@ -60,7 +61,8 @@ def _base_towards(given: Any, generic: type) -> Any:
     if not free:
         return base
     arguments = dict(zip(own.__parameters__, get_args(given), strict=False))
-    return base[tuple(arguments.get(parameter, _default_of(parameter)) for parameter in free)]
+    # One that was not given stays itself: it may be the default of another parameter of the base.
+    return base[tuple(arguments.get(parameter, parameter) for parameter in free)]
 
 
 def _default_of(parameter: Any) -> Any:
