@@ -10,6 +10,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
+from heapq import heapify, heappop, heapreplace
 
 from ..models import DeliveryState, TaskState
 from ..records import dataclass
@@ -78,10 +79,22 @@ def choose(workers: Sequence[WorkerRow], needs: Sequence[Sequence[str]]) -> list
     The tasks are taken in their order, and each booking counts for those behind it.
     """
     known = {worker.worker_id: worker for worker in workers}
+    fitting: dict[tuple[str, ...], list[tuple[float, object, str]]] = {}
     chosen: list[str | None] = []
-    for wanted in needs:
-        fitting = (worker for worker in known.values() if worker.free and is_able(worker, wanted))
-        best = min(fitting, key=rank, default=None)
+    for wanted in map(tuple, needs):
+        if wanted not in fitting:
+            fitting[wanted] = [rank(one) for one in known.values() if one.free and is_able(one, wanted)]
+            heapify(fitting[wanted])
+        queue, best = fitting[wanted], None
+        while queue and best is None:
+            place = queue[0]
+            worker = known[place[2]]
+            if not worker.free:
+                heappop(queue)
+            elif place != rank(worker):
+                heapreplace(queue, rank(worker))  # a task before this one was booked for it
+            else:
+                best = worker
         chosen.append(None if best is None else best.worker_id)
         if best is not None:
             known[best.worker_id] = replace(best, booked=best.booked + 1)

@@ -249,6 +249,7 @@ class TaskStore(Protocol):
         """Book up to `limit` tasks that were assigned once and have returned to the queue, as `assign` does.
 
         In order of priority and age; those for whom nobody fits stay, and hinder no other. Tells of what it booked.
+        Reads first; takes a write lock only if something can be booked.
         """
         ...
 

@@ -81,6 +81,8 @@ class PostgresTasks:
         return await self._engine.run(lambda con: assigning.assign(con, tasks, origin, now), write=True)
 
     async def assign_waiting(self, limit: int, *, now: datetime | None = None) -> AssignNews:
+        if not await self._engine.fetch(_SQL["tasks_find_to_assign"], 1, now):
+            return AssignNews([])
         return await self._engine.run(lambda con: assigning.assign_waiting(con, limit, now), write=True)
 
     async def submit(

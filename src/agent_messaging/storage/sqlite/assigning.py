@@ -65,8 +65,7 @@ def assign(connection: apsw.Connection, tasks: Sequence[NewTask], origin: str | 
 
 def assign_waiting(connection: apsw.Connection, limit: int, instant: Instant) -> AssignNews:
     """Book what was assigned once and has returned."""
-    rows = fetch(connection, _SQL["tasks_find_to_assign"], {"now": instant.due, "limit": limit})
-    waiting = [_waiting(row) for row in rows]
+    waiting = [_waiting(row) for row in find_to_assign(connection, limit, instant)]
     bookings = workload.book(waiting, _find_free(connection, waiting, instant))
     booked = [(task, booking) for task, booking in zip(waiting, bookings, strict=True) if booking is not None]
     moved = [
@@ -79,6 +78,12 @@ def assign_waiting(connection: apsw.Connection, limit: int, instant: Instant) ->
         Assigned(task.task_id, booking.worker_id, booking.token) for task, booking in booked
     ]
     return _tell(connection, outcomes, [booking for _, booking in booked], instant)
+
+
+def find_to_assign(connection: apsw.Connection, limit: int, instant: Instant) -> list[list[Any]]:
+    """What waits to be assigned again, and can be."""
+    found: list[list[Any]] = fetch(connection, _SQL["tasks_find_to_assign"], {"now": instant.due, "limit": limit})
+    return found
 
 
 def find_takeable(

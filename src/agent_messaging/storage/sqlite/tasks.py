@@ -63,6 +63,9 @@ class SQLiteTasks:
         )
 
     async def assign_waiting(self, limit: int, *, now: datetime | None = None) -> AssignNews:
+        find = partial(assigning.find_to_assign, limit=1, instant=self._clock.now(now))
+        if not await self._engine.read(find):
+            return AssignNews([])
         return await self._engine.write(lambda con: assigning.assign_waiting(con, limit, self._clock.now(now)))
 
     async def submit(

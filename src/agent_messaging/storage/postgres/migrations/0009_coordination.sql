@@ -78,7 +78,7 @@ create table workers (
   )
 ) with (fillfactor = 80);
 
-create index workers_in_order on workers (load, idle_at, id) where status in ('active', 'idle');
+create index workers_in_order on workers (capabilities, load, idle_at, id) where status in ('active', 'idle');
 create index workers_alive on workers (alive_until);
 create index workers_told on workers (alive_until) where not pulls and booked > 0;
 

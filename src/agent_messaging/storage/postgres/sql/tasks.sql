@@ -102,9 +102,25 @@ cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::float8[], $5::tex
 where t.seq = i.seq
 
 -- name: tasks_find_to_assign
--- The first of those whose needs a free worker covers: so those that nobody can do hinder no other. The walk goes from one set
--- of needs to the next by seeking.
-with recursive walk as (
+-- The first of those whose needs a free worker covers: so those that nobody can do hinder no other. The walks go from one set of
+-- needs, or of capabilities, to the next by seeking.
+with recursive kind as (
+  (select w.capabilities from workers w where w.status in ('active', 'idle') order by w.capabilities limit 1)
+  union all
+  select next.capabilities from kind k cross join lateral (
+    select w.capabilities from workers w
+    where w.status in ('active', 'idle') and w.capabilities > k.capabilities
+    order by w.capabilities limit 1
+  ) next
+),
+free as materialized (
+  select k.capabilities from kind k where exists (
+    select from workers o
+    where o.status in ('active', 'idle') and o.capabilities = k.capabilities and o.load < 1
+      and o.alive_until > coalesce($2::timestamptz, store_now())
+  )
+),
+walk as (
   (select t.needs from tasks t where t.state = 'queued' and t.run_at is null and t.is_assigned order by t.needs limit 1)
   union all
   select next.needs from walk w cross join lateral (
@@ -120,11 +136,7 @@ from walk w cross join lateral (
     and (t.deadline_at is null or t.deadline_at > coalesce($2::timestamptz, store_now()))
   order by t.priority, t.seq + 0 limit $1
 ) t
-where exists (
-  select from workers o
-  where o.status in ('active', 'idle') and o.load < 1 and o.alive_until > coalesce($2::timestamptz, store_now())
-    and o.capabilities @> w.needs
-)
+where exists (select from free f where f.capabilities @> w.needs)
 order by t.priority, t.seq limit $1
 
 -- name: tasks_lock_to_assign

@@ -11,24 +11,49 @@ select w.id, w.role, w.capabilities, w.capacity, w.status, w.alive_until > coale
 from workers w order by w.id limit $1 offset $2
 
 -- name: workers_find_available
+-- The walk goes from one set of capabilities to the next by seeking, so a thousand workers that cannot do it cost as much as one.
+with recursive kind as (
+  (select w.capabilities from workers w where w.status in ('active', 'idle') order by w.capabilities limit 1)
+  union all
+  select next.capabilities from kind k cross join lateral (
+    select w.capabilities from workers w
+    where w.status in ('active', 'idle') and w.capabilities > k.capabilities
+    order by w.capabilities limit 1
+  ) next
+)
 select w.id, w.role, w.capabilities, w.capacity, w.status, true as is_alive, w.booked, w.reported, w.pulls, w.metadata,
   w.registered_at, w.heartbeat_at, w.idle_at
-from workers w
-where w.status in ('active', 'idle') and w.alive_until > coalesce($3::timestamptz, store_now())
-  and w.capabilities @> $1::text[]
+from kind k cross join lateral (
+  select o.* from workers o
+  where o.status in ('active', 'idle') and o.capabilities = k.capabilities
+    and o.alive_until > coalesce($3::timestamptz, store_now())
+  order by o.load, o.idle_at, o.id limit $2
+) w
+where k.capabilities @> $1::text[]
 order by w.load, w.idle_at, w.id limit $2
 
 -- name: workers_find_free
--- For each set of needs, an array as JSON, those that stand first in the order in which tasks choose. They are looked at
--- again when they are locked (workers_lock).
-select distinct first.id
-from unnest($1::text[]) as i (needs)
-cross join lateral (
-  select w.id from workers w
-  where w.status in ('active', 'idle') and w.load < 1 and w.alive_until > coalesce($3::timestamptz, store_now())
-    and w.capabilities @> array(select jsonb_array_elements_text(i.needs::jsonb))
-  order by w.load, w.idle_at, w.id limit $2
-) first
+-- Of each set of capabilities that covers one of the needs, which are arrays as JSON, those that stand first in the order in
+-- which tasks choose. They are looked at again when they are locked (workers_lock). The walk is that of workers_find_available.
+with recursive kind as (
+  (select w.capabilities from workers w where w.status in ('active', 'idle') order by w.capabilities limit 1)
+  union all
+  select next.capabilities from kind k cross join lateral (
+    select w.capabilities from workers w
+    where w.status in ('active', 'idle') and w.capabilities > k.capabilities
+    order by w.capabilities limit 1
+  ) next
+)
+select w.id from kind k cross join lateral (
+  select o.id from workers o
+  where o.status in ('active', 'idle') and o.capabilities = k.capabilities and o.load < 1
+    and o.alive_until > coalesce($3::timestamptz, store_now())
+  order by o.load, o.idle_at, o.id limit $2
+) w
+where exists (
+  select from unnest($1::text[]) as i (needs)
+  where k.capabilities @> array(select jsonb_array_elements_text(i.needs::jsonb))
+)
 
 -- name: workers_lock
 -- PostgreSQL alone: whoever changes what a worker has locks the worker first, so that what is counted stays true.
@@ -96,7 +121,14 @@ where w.id = held.id and w.booked <> held.number
 
 -- name: workers_find_pullers
 -- The processes that could take what is put into the pool.
-select distinct process_id::text from worker_processes
+with recursive walk as (
+  (select p.process_id from worker_processes p order by p.process_id limit 1)
+  union all
+  select next.process_id from walk w cross join lateral (
+    select p.process_id from worker_processes p where p.process_id > w.process_id order by p.process_id limit 1
+  ) next
+)
+select process_id::text from walk
 
 -- name: workers_find_processes
 select distinct p.process_id::text from unnest($1::text[]) as i (id) join worker_processes p on p.worker_id = i.id

@@ -65,7 +65,7 @@ create table workers (
   idle_at integer not null
 ) without rowid, strict;
 
-create index workers_in_order on workers (load, idle_at, id) where status in ('active', 'idle');
+create index workers_in_order on workers (capabilities, load, idle_at, id) where status in ('active', 'idle');
 create index workers_alive on workers (alive_until_due);
 create index workers_told on workers (alive_until_due) where pulls = 0 and booked > 0;
 

@@ -85,9 +85,24 @@ from (
 where tasks.seq = moved.seq
 
 -- name: tasks_find_to_assign
--- The first of those whose needs a free worker covers: so those that nobody can do hinder no other. The walk goes from one set
--- of needs to the next by seeking.
-with recursive walk (needs) as (
+-- The first of those whose needs a free worker covers: so those that nobody can do hinder no other. The walks go from one set of
+-- needs, or of capabilities, to the next by seeking.
+with recursive kind (capabilities) as (
+  select min(capabilities) from workers indexed by workers_in_order where status in ('active', 'idle')
+  union all
+  select (
+    select min(w.capabilities) from workers as w indexed by workers_in_order
+    where w.status in ('active', 'idle') and w.capabilities > k.capabilities
+  ) from kind as k where k.capabilities is not null
+),
+free (capabilities) as materialized (
+  select k.capabilities from kind as k where json_valid(k.capabilities) and exists (
+    select 1 from workers as one indexed by workers_in_order
+    where one.status in ('active', 'idle') and one.capabilities = k.capabilities and one.load < 1
+      and one.alive_until_due > :now
+  )
+),
+walk (needs) as (
   select min(needs) from tasks indexed by tasks_to_assign where state = 'queued' and run_due = 0 and is_assigned = 1
   union all
   select (
@@ -103,12 +118,9 @@ select json_group_array(json_array(seq, id, needs, token, attempt, run_limit, me
     order by priority, seq limit :limit
   )
   where json_valid(w.needs) and exists (
-    select 1 from workers as one indexed by workers_in_order
-    where one.status in ('active', 'idle') and one.load < 1 and one.alive_until_due > :now
-      and not exists (
-        select value from json_each(w.needs)
-        except select value from json_each(iif(json_valid(one.capabilities), one.capabilities, '[]'))
-      )
+    select 1 from free where not exists (
+      select value from json_each(w.needs) except select value from json_each(free.capabilities)
+    )
   )
   order by t.priority, t.seq limit :limit
 )

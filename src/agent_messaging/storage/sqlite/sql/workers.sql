@@ -12,31 +12,53 @@ select json_group_array(json_array(id, role, capabilities, capacity, status, ali
 from (select * from workers order by id limit :limit offset :offset)
 
 -- name: workers_find_available
+-- The walk goes from one set of capabilities to the next by seeking, so a thousand workers that cannot do it cost as much as one.
+with recursive kind (capabilities) as (
+  select min(capabilities) from workers indexed by workers_in_order where status in ('active', 'idle')
+  union all
+  select (
+    select min(w.capabilities) from workers as w indexed by workers_in_order
+    where w.status in ('active', 'idle') and w.capabilities > k.capabilities
+  ) from kind as k where k.capabilities is not null
+)
 select json_group_array(json_array(id, role, capabilities, capacity, status, 1, booked, reported, pulls, metadata,
   registered_at, heartbeat_at, idle_at))
 from (
-  select * from workers as w indexed by workers_in_order
-  where status in ('active', 'idle') and alive_until_due > :now
-    and json_valid(capabilities) and not exists (
-      select value from json_each(:needs)
-      except select value from json_each(iif(json_valid(w.capabilities), w.capabilities, '[]'))
-    )
-  order by load, idle_at, id limit :limit
+  select w.* from kind as k cross join workers as w on w.id in (
+    select id from workers as one indexed by workers_in_order
+    where one.status in ('active', 'idle') and one.capabilities = k.capabilities and one.alive_until_due > :now
+    order by one.load, one.idle_at, one.id limit :limit
+  )
+  where json_valid(k.capabilities) and not exists (
+    select value from json_each(:needs)
+    except select value from json_each(iif(json_valid(k.capabilities), k.capabilities, '[]'))
+  )
+  order by w.load, w.idle_at, w.id limit :limit
 )
 
 -- name: workers_find_free
--- For each set of needs those that stand first in the order in which tasks choose; no others can be chosen.
+-- Of each set of capabilities that covers one of the needs those that stand first in the order in which tasks choose; no others
+-- can be chosen. The walk is that of workers_find_available.
+with recursive kind (capabilities) as (
+  select min(capabilities) from workers indexed by workers_in_order where status in ('active', 'idle')
+  union all
+  select (
+    select min(w.capabilities) from workers as w indexed by workers_in_order
+    where w.status in ('active', 'idle') and w.capabilities > k.capabilities
+  ) from kind as k where k.capabilities is not null
+)
 select json_group_array(json_array(w.id, w.role, w.capabilities, w.capacity, w.status, 1, w.booked, w.reported, w.pulls,
   w.metadata, w.registered_at, w.heartbeat_at, w.idle_at))
-from workers as w where w.id in (
-  select first.id from jsonb_each(:needs) as wanted cross join workers as first on first.id in (
-    select id from workers as one indexed by workers_in_order
-    where one.status in ('active', 'idle') and one.load < 1 and one.alive_until_due > :now
-      and json_valid(one.capabilities) and not exists (
-        select value from json_each(wanted.value)
-        except select value from json_each(iif(json_valid(one.capabilities), one.capabilities, '[]'))
-      )
-    order by one.load, one.idle_at, one.id limit :most
+from kind as k cross join workers as w on w.id in (
+  select id from workers as one indexed by workers_in_order
+  where one.status in ('active', 'idle') and one.capabilities = k.capabilities and one.load < 1
+    and one.alive_until_due > :now
+  order by one.load, one.idle_at, one.id limit :most
+)
+where json_valid(k.capabilities) and exists (
+  select 1 from jsonb_each(:needs) as wanted where not exists (
+    select value from json_each(wanted.value)
+    except select value from json_each(iif(json_valid(k.capabilities), k.capabilities, '[]'))
   )
 )
 
@@ -101,7 +123,13 @@ where workers.id = held.id and workers.booked <> held.number
 
 -- name: workers_find_pullers
 -- The processes that could take what is put into the pool.
-select json_group_array(process_id) from (select distinct process_id from worker_processes)
+with recursive walk (process_id) as (
+  select min(process_id) from worker_processes
+  union all
+  select (select min(p.process_id) from worker_processes as p where p.process_id > w.process_id)
+  from walk as w where w.process_id is not null
+)
+select json_group_array(process_id) from walk where process_id is not null
 
 -- name: workers_find_processes
 select json_group_array(distinct p.process_id) from jsonb_each(:ids) as wanted
