@@ -93,8 +93,8 @@ def replies_find_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_message_in_a_thread_is_stored_in_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
     find = pairs.find
 
-    def find_main(connection: Any, groups: Any, instant: Any) -> Any:
-        return find(connection, [replace(group, thread=MAIN) for group in groups], instant)
+    def find_main(connection: Any, groups: Any, sessions: Any, instant: Any) -> Any:
+        return find(connection, [replace(group, thread=MAIN) for group in groups], [0] * len(sessions), instant)
 
     monkeypatch.setattr(pairs, "find", find_main)
 

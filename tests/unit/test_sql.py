@@ -23,7 +23,7 @@ BACKENDS = ("sqlite", "postgres")
 
 ONE_SIDED = {
     "sqlite": {
-        "append_find_busy": "one writer: looks first, then writes what is decided",
+        "append_look": "one writer: looks first, then writes what is decided",
         "file": "spread indexes cost SQLite whole pages in each commit; PostgreSQL logs entries",
         "remove_messages": "PostgreSQL's foreign keys do it",
         "find_strays": "the same",
@@ -73,7 +73,7 @@ ONE_SIDED = {
         "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
     },
     "postgres": {
-        "append_find_agents": "SQLite's append_find_busy answers them too",
+        "append_find_agents": "SQLite's append_look answers them too",
         "claim": "one round trip for finding and taking, which are functions of the server",
         "append_lock_asks": "many writers: one at a time looks for circles",
         "append_correct_sessions": "many writers: sessions are locked, or opened, before it is known what is stored",

@@ -76,19 +76,19 @@ class Found:
     """What the store says about a conversation message in a thread, as it was before the call."""
 
     thread: str
-    session_id: str | None
+    session_id: str | None = None
     """The open session of the two agents."""
-    mine: OpenAsk | None
+    mine: OpenAsk | None = None
     """The ask of the sender to the recipient."""
-    theirs: OpenAsk | None
+    theirs: OpenAsk | None = None
     """The ask of the recipient to the sender."""
-    asks_others: bool
+    asks_others: bool = False
     """The recipient has an open ask beside that one, to anybody and in any thread."""
-    waiters: frozenset[str]
+    waiters: frozenset[str] = frozenset()
     """The processes that wait for the message."""
-    within: int | None
+    within: int | None = None
     """The message in whose run the call is made."""
-    asked_by_run: int | None
+    asked_by_run: int | None = None
     """The same, if that is itself an ask of the recipient to the sender."""
     chained: int | None = None
     """The ask of the sender to the recipient, in whatever thread, that the run is made for, however deep."""
@@ -324,8 +324,8 @@ class _Conversations:
         self.open: dict[Talk, OpenAsk | None] = {}
         """By asker and responder, where the call has changed it."""
         self.ended: set[int] = set()
-        self.asked: dict[int, WaitingAsk] = {}
-        """Asks of the call that it has not answered."""
+        self.asked: dict[int, tuple[Pair, OpenAsk, OpenAsk | None]] = {}
+        """Asks of the call that it has not answered, each with the one that it answers."""
         self.askers: Counter[str] = Counter()
         """How many those are, by asker."""
         self.next_seq = -1
@@ -375,7 +375,7 @@ class _Conversations:
                 self.askers[recipient_id] -= 1
         if (ask := plan.ask) is not None:
             self.open[pair, plan.thread] = ask
-            self.asked[ask.seq] = _waiting(pair, ask, answered)
+            self.asked[ask.seq] = (pair, ask, answered)
             self.askers[sender_id] += 1
             self.next_seq -= 1
 
@@ -406,7 +406,8 @@ class _Conversations:
         graph = self.view.graph
         if graph is None:
             raise GraphMissing
-        waiting = {ask.seq: ask for ask in graph.asks if ask.seq not in self.ended} | self.asked
+        waiting = {ask.seq: ask for ask in graph.asks if ask.seq not in self.ended}
+        waiting |= {seq: _waiting(*asked) for seq, asked in self.asked.items()}
         if answered is not None:
             waiting.pop(answered.seq, None)
         if first is None:

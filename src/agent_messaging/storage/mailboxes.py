@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..records import dataclass
 from .ports import NewGroup
@@ -80,8 +80,16 @@ class MailboxGauge:
             return True
         return (reading.added + adding) * _SHARE > limit - reading.count
 
-    def list_to_count(self, groups: Iterable[NewGroup]) -> dict[str, int]:
+    def list_to_count(self, groups: Sequence[NewGroup]) -> dict[str, int]:
         """The recipients of a call whose mailboxes must be counted, and up to how many."""
+        adding = sum(len(group.deliveries) for group in groups)
+        if not any(
+            self.must_count(delivery.recipient_id, group.mailbox_limit, adding)
+            for group in groups
+            if group.mailbox_limit is not None
+            for delivery in group.deliveries
+        ):
+            return {}  # whomever all of it goes to; nobody's share need be known
         return {
             recipient_id: asked.greatest + 1
             for recipient_id, asked in list_asked(groups).items()

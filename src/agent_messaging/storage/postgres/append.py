@@ -193,13 +193,8 @@ class _Batch:
 
     def _presume(self) -> Admission | None:
         """Judge the call by itself; None if that is not to be had."""
-        nothing = Found("", None, None, None, False, frozenset(), None, None)
         view = View(self.owner)
-        view.found = {
-            index: replace(nothing, thread=group.thread)
-            for index, group in enumerate(self.groups)
-            if is_conversation(group)
-        }
+        view.found = {index: Found(group.thread) for index, group in enumerate(self.groups) if is_conversation(group)}
         if any(self.groups[index].only_if_expected or self.groups[index].is_streamed for index in view.found):
             return None
         try:

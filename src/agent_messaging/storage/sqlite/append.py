@@ -59,14 +59,14 @@ class Append:
         """Decide and store."""
         self.connection = connection
         topics.address(connection, self.groups, repeat=self.repeat)
-        self.busy, missing = self._find_busy_and_missing()
+        self.busy, sessions, missing = self._look()
         self.view = View(
             self.owner,
             missing=missing,
             stored=self._find_stored() if self.repeat else {},
             keys=find_keys(connection, [key for group in self.groups if (key := key_of(group))]),
             counts=self._count_mailboxes(),
-            found=pairs.find(connection, self.groups, self.instant),
+            found=pairs.find(connection, self.groups, sessions, self.instant),
         )
         admission = self._admit()
         self._store(admission.accepted)
@@ -103,18 +103,18 @@ class Append:
         self.gauge.counted(counts)
         return counts
 
-    def _find_busy_and_missing(self) -> tuple[set[Lane], list[str]]:
-        """The lanes in which nothing may be claimed now, and the agents that do not exist."""
-        agents = {group.sender_id for group in self.groups}
-        lanes = []
-        for group in self.groups:
-            for delivery in group.deliveries:
-                agents.add(delivery.recipient_id)
-                if delivery.claim:
-                    lanes.append(_lane(group, delivery))
-        parameters = {"lanes": encode(lanes), "agents": encode([*agents]), "owner": self.owner, "now": self.instant.due}
-        busy, missing = fetch(self.connection, _SQL["append_find_busy"], parameters)
-        return {lanes[number] for number in busy}, missing
+    def _look(self) -> tuple[set[Lane], list[str | int | None], set[str]]:
+        """The lanes in which nothing may be claimed now, what `pairs.find` needs, and the agents that do not exist."""
+        rows = [
+            (delivery.recipient_id, group.kind, group.sender_id, group.thread, int(delivery.claim), group.within)
+            for group in self.groups
+            for delivery in group.deliveries
+            # A publication that nobody is subscribed to has a sender all the same.
+            or (NewDelivery("", group.sender_id),)
+        ]
+        parameters = {"rows": encode(rows), "owner": self.owner, "now": self.instant.due}
+        busy, sessions, *missing = fetch(self.connection, _SQL["append_look"], parameters)
+        return {rows[number][:4] for number in busy}, sessions, set[str]().union(*missing)
 
     # --- writes ---
 

@@ -23,15 +23,31 @@ _SECOND = 1_000_000
 _PLACES = {DeliveryState.QUEUED: Place.QUEUED, DeliveryState.CLAIMED: Place.CLAIMED}
 
 
-def find(connection: apsw.Connection, groups: Sequence[NewGroup], instant: Instant) -> dict[int, Found]:
-    """The facts about the conversation messages among these groups, by their index."""
-    own = {index: (group, group.thread) for index, group in enumerate(groups) if is_conversation(group)}
-    if not own:
-        return {}
-    found = _find_in(connection, own, instant)
-    if threads := find_threads(groups, found):
-        there = _find_in(connection, {index: (groups[index], thread) for index, thread in threads.items()}, instant)
-        found.update((index, replace(found[index], there=one)) for index, one in there.items())
+def find(
+    connection: apsw.Connection, groups: Sequence[NewGroup], sessions: Sequence[str | int | None], instant: Instant
+) -> dict[int, Found]:
+    """The facts about the conversation messages among these groups, by their index.
+
+    Args:
+        connection: Where to read.
+        groups: Those of the call.
+        sessions: What append_look answers about these messages.
+        instant: Now.
+    """
+    found: dict[int, Found] = {}
+    rest: dict[int, tuple[NewGroup, str]] = {}
+    concerned = (index for index, group in enumerate(groups) if is_conversation(group))
+    for index, session_id in zip(concerned, sessions, strict=True):
+        group = groups[index]
+        if isinstance(session_id, int):
+            rest[index] = (group, group.thread)
+        else:
+            found[index] = Found(group.thread, session_id)
+    if rest:
+        found |= _find_in(connection, rest, instant)
+        if threads := find_threads(groups, found):
+            there = _find_in(connection, {index: (groups[index], thread) for index, thread in threads.items()}, instant)
+            found.update((index, replace(found[index], there=one)) for index, one in there.items())
     return found
 
 

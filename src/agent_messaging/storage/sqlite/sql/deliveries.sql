@@ -40,30 +40,49 @@ select json_group_object(wanted.value, (
 ))
 from jsonb_each(:ids) as wanted
 
--- name: append_find_busy
--- Lanes are (recipient, kind, sender, thread); it answers those in which nothing may be claimed now: something is due there,
--- another process holds the claim of a run that does not itself wait for an answer, the recipient's own code waits for the
--- message, or the owner was taken for dead by others. And it answers the agents that do not exist, which are none as a rule.
-select json_array(json((
-  select json_group_array(l.key) from jsonb_each(:lanes) as l
-  where exists (
+-- name: append_look
+-- :rows are deliveries (recipient, kind, sender, thread, 1 if it is to be claimed, the message in whose run it is made). It
+-- answers first those that cannot be claimed: something is due in the lane, another process holds the claim of a run that does
+-- not itself wait for an answer, the recipient's own code waits for the message, or the owner was taken for dead by others.
+-- Then, of each conversation message, the open session, or 0 where append_find_pairs has more to say: it is made in a run, the
+-- recipient waits for it or for any answer, or the sender waits for an answer in this session. Last, the agents that do not
+-- exist, which are none as a rule.
+with wanted as materialized (
+  select key, value ->> 0 as recipient_id, value ->> 1 as kind, value ->> 2 as sender_id, value ->> 3 as thread,
+    value ->> 4 as claims, value ->> 5 as within, value ->> 1 = 'conversation' as talks,
+    (value ->> 2) || (value ->> 3) as lane
+  from jsonb_each(:rows)
+)
+select json_array(
+  json_group_array(w.key) filter (where w.claims and (exists (
     select 1 from deliveries
-    where recipient_id = l.value ->> 0 and kind = l.value ->> 1 and lane = (l.value ->> 2) || (l.value ->> 3)
+    where recipient_id = w.recipient_id and kind = w.kind and lane = w.lane
       and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
   ) or exists (
     select 1 from deliveries
-    where recipient_id = l.value ->> 0 and kind = l.value ->> 1 and lane = (l.value ->> 2) || (l.value ->> 3)
-      and state = 'claimed' and owner is not :owner
+    where recipient_id = w.recipient_id and kind = w.kind and lane = w.lane and state = 'claimed' and owner is not :owner
       and not exists (select 1 from waiting_runs where within = deliveries.seq)
-  ) or (l.value ->> 1 = 'conversation' and exists (
+  ) or (w.talks and exists (
     select 1 from waits
-    where recipient_id = l.value ->> 0 and sender_id = l.value ->> 2
-      and (thread is null or thread = l.value ->> 3) and is_ended = 0 and (until_due is null or until_due > :now)
-  )) or exists (select 1 from processes where id = :owner and ended_at is not null)
-)), json((
-  select json_group_array(wanted.value) from jsonb_each(:agents) as wanted
-  where not exists (select 1 from agents where id = wanted.value)
-)))
+    where recipient_id = w.recipient_id and sender_id = w.sender_id
+      and (thread is null or thread = w.thread) and is_ended = 0 and (until_due is null or until_due > :now)
+  )) or exists (select 1 from processes where id = :owner and ended_at is not null))),
+  json_group_array(iif(w.within is null and not exists (
+    select 1 from asks where asker_id = w.recipient_id and state = 'open'
+  ) and not exists (
+    select 1 from asks
+    where asker_id = w.sender_id and responder_id = w.recipient_id and session_id = s.id and state = 'open'
+  ) and not exists (
+    select 1 from waits
+    where recipient_id = w.recipient_id and sender_id = w.sender_id
+      and (thread is null or thread = w.thread) and is_ended = 0 and (until_due is null or until_due > :now)
+  ), s.id, 0)) filter (where w.talks),
+  json_group_array(w.recipient_id) filter (where not exists (select 1 from agents where id = w.recipient_id)),
+  json_group_array(w.sender_id) filter (where not exists (select 1 from agents where id = w.sender_id))
+)
+from wanted as w left join sessions as s
+  on s.agent_a_id = iif(w.talks, min(w.recipient_id, w.sender_id), null)
+  and s.agent_b_id = max(w.recipient_id, w.sender_id) and s.thread = w.thread and s.ended_at is null
 
 -- name: append_insert_messages
 -- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
