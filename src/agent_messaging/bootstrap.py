@@ -18,6 +18,16 @@ def build_store(config: Config) -> Store:
     return _build(config.store, config.database)
 
 
+def build_work_store(config: Config) -> CoordinationStore | None:
+    """Build the store of `sdk.tasks` where that is not the SDK's own; without I/O.
+
+    Raises:
+        ConfigurationError: It needs an extra that is not installed; names it.
+    """
+    location = config.redis
+    return None if location is None else build_coordination_store(location, config)
+
+
 def build_coordination_store(location: StoreLocation, config: Config) -> CoordinationStore:
     """Build the store of queues, workers and tasks at this place; without I/O.
 
@@ -28,7 +38,10 @@ def build_coordination_store(location: StoreLocation, config: Config) -> Coordin
         from .storage.redis.store import RedisStore
 
         assert location.dsn is not None
-        return RedisStore(location.dsn, location=str(location), call_timeout=config.database.call_timeout)
+        database = config.database
+        return RedisStore(
+            location.dsn, location=str(location), call_timeout=database.call_timeout, lease=database.lease
+        )
     return _build(location, config.database)
 
 

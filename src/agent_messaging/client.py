@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 from typing_extensions import TypeForm
 
 from .arguments import check_external_id, check_flag, check_new_file, check_timeout, refuse
-from .bootstrap import build_store
+from .bootstrap import build_store, build_work_store
 from .config import Config
 from .coordination.handling import TaskHandling
 from .delivery.engine import Engine
@@ -145,6 +145,7 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
             self._event_handler,
             self._task_handlers,
             self.config.coordination,
+            work=build_work_store(self.config),
             budget=budget,
         )
 
@@ -213,7 +214,12 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
 
     def _give_back(self) -> None:
         if (engine := self._lifecycle.engine) is not None:
-            give_back(engine, lambda: build_store(self.config))
+            give_back(engine, lambda: build_store(self.config), lambda: build_work_store(self.config))
+
+    def _started_with_tasks(self) -> Engine:
+        engine = self._started()
+        engine.workplace.need()
+        return engine
 
     def _started(self) -> Engine:
         return self._lifecycle.use()
@@ -315,7 +321,7 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         from .coordination.tasks import Tasks
 
         self._lifecycle.find()
-        return Tasks(self._started, self.config)
+        return Tasks(self._started_with_tasks, self.config)
 
     @property
     def receipts(self) -> Receipts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -39,11 +40,21 @@ def no_global_handlers() -> Iterator[None]:
 
 
 @pytest.fixture
-async def make_sdk(url: str) -> AsyncIterator[MakeSdk]:
+def place_of_tasks(backend: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Where tasks are, as settings of the coordination: in the database, but on Redis where the backend says so."""
+    if backend != "redis":
+        return {}
+    namespace = request.getfixturevalue("redis_namespace")
+    return {"redis_url": f"{request.getfixturevalue('redis_server')}?namespace={namespace}"}
+
+
+@pytest.fixture
+async def make_sdk(url: str, place_of_tasks: dict[str, str]) -> AsyncIterator[MakeSdk]:
     """Start SDK objects on this test's database; they are closed when it ends, the last one first."""
     async with AsyncExitStack() as stack:
 
-        async def start(**settings: object) -> Sdk:
+        async def start(**settings: Any) -> Sdk:
+            settings["coordination"] = place_of_tasks | settings.get("coordination", {})
             sdk = Sdk(make_config(url, **settings))
             await stack.enter_async_context(sdk)
             return sdk

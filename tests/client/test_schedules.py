@@ -66,7 +66,7 @@ async def test_a_schedule_hands_its_task_out_again_and_again(make_sdk: MakeSdk) 
     assert len(set(done)) == len(done)
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "redis"], indirect=True)
 async def test_each_instant_fires_once_over_all_processes(make_sdk: MakeSdk) -> None:
     sdks = [await make_sdk() for _ in range(3)]
     for sdk in sdks:
@@ -81,19 +81,20 @@ async def test_each_instant_fires_once_over_all_processes(make_sdk: MakeSdk) -> 
     assert all(later - earlier >= timedelta(seconds=1) for earlier, later in pairwise(instants))
 
 
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "redis"], indirect=True)
 async def test_instants_at_which_nobody_was_there_are_made_up_for_by_one(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     await sdk.tasks.schedule("nightly", "report", cron="0 3 * * *", timezone="Europe/Berlin")
     (schedule,) = await sdk.tasks.schedules()
     assert (schedule.cron, schedule.timezone) == ("0 3 * * *", "Europe/Berlin")
-    row = (await sdk.store.schedules.list_schedules(10, 0))[0]
+    row = (await sdk.tasks.engine.workplace.store.schedules.list_schedules(10, 0))[0]
     await sdk.tasks.unschedule("nightly")
     # As if it had been due three days ago.
     missed = row.next_at - timedelta(days=3)
-    await sdk.store.schedules.put(NewSchedule("nightly", row.rule, row.zone, row.task, missed))
+    await sdk.tasks.engine.workplace.store.schedules.put(NewSchedule("nightly", row.rule, row.zone, row.task, missed))
     async with asyncio.timeout(SOON):
         while not (tasks := await sdk.tasks.list()):
-            await sdk.tasks.engine.timekeeper.schedules.fire()
+            await sdk.tasks.engine.schedules.fire()
     assert [task.task_id for task in tasks] == [task_id_of("nightly", missed)]
     (schedule,) = await sdk.tasks.schedules()
     assert (schedule.fired, schedule.next_at) == (1, row.next_at)

@@ -32,6 +32,12 @@ from .damage import execute
 from .support import SOON, MakeSdk, Sdk
 
 
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Where the tasks are; with those on Redis, messages are in SQLite."""
+    return str(request.param)
+
+
 class Picture(BaseModel):
     """A payload."""
 
@@ -383,7 +389,7 @@ async def test_a_worker_that_was_forgotten_appears_again(make_sdk: MakeSdk) -> N
     sdk = await make_sdk(coordination={"heartbeat_interval": 0.05})
     Bench(sdk, opened=True)
     await eventually(lambda: sdk.tasks.engine.workforce._enrolled, SOON)
-    assert await sdk.store.workers.unregister("w")
+    assert await sdk.tasks.engine.workplace.store.workers.unregister("w")
     assert await sdk.tasks.delegate("resize", 1, wait=True, timeout=SOON) == {"did": 1}
 
 
@@ -494,7 +500,7 @@ async def test_rows_that_lie_stop_nothing_but_themselves(make_sdk: MakeSdk) -> N
     sdk = await make_sdk()
     for id in ("lies", "damaged"):
         await sdk.tasks.delegate("resize", 1, task_id=id, priority="critical")
-    await sdk.store.workers.register(NewWorker("liar", "worker", ("resize",), 9, 90.0))
+    await sdk.tasks.engine.workplace.store.workers.register(NewWorker("liar", "worker", ("resize",), 9, 90.0))
     await execute(sdk, "update tasks set needs = 'torn' where id = 'lies'")
     await execute(sdk, "update tasks set content = 'torn' where id = 'damaged'")
     await execute(sdk, "update workers set capabilities = '[5' where id = 'liar'")

@@ -8,8 +8,10 @@ import pytest
 
 from agent_messaging.storage.redis.store import RedisStore
 from tests.conformance.coordination import CoordinationFixtures, Crew
-from tests.conformance.queue import QueueConformance
-from tests.conformance.tasks import TaskConformance, WorkerConformance
+from tests.conformance.coordination_machine import CoordinationMachine
+from tests.conformance.queue import QueueConformance, QueueOfProcesses
+from tests.conformance.schedules import ScheduleConformance
+from tests.conformance.tasks import PoolConformance, TaskConformance, TasksOfProcesses, WorkerConformance
 
 
 class OnRedis(CoordinationFixtures):
@@ -35,10 +37,24 @@ class OnRedis(CoordinationFixtures):
         finally:
             await store.aclose()
 
+    @pytest.fixture
+    def make_store(self, make_redis_store: Callable[[], RedisStore]) -> Callable[[], RedisStore]:
+        """Builds stores for the tests that open theirs themselves."""
+        return make_redis_store
 
-class TestQueue(OnRedis, QueueConformance):
+    @pytest.fixture
+    async def store(self, coordination: RedisStore) -> RedisStore:
+        """The store of the crew, for the tests of processes."""
+        return coordination
+
+
+class TestQueue(OnRedis, QueueConformance, QueueOfProcesses):
     """Queues."""
 
 
-class TestTasks(OnRedis, WorkerConformance, TaskConformance):
+class TestTasks(OnRedis, WorkerConformance, TaskConformance, PoolConformance, TasksOfProcesses, CoordinationMachine):
     """Workers and tasks."""
+
+
+class TestSchedules(OnRedis, ScheduleConformance):
+    """Schedules."""

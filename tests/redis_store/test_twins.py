@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent_messaging.storage.redis.store import RedisStore
 from agent_messaging.storage.sqlite.store import SQLiteStore
-from tests.conformance.work_twins import play, verbs
+from tests.conformance.work_twins import play, pool_verbs, verbs
 
 EXAMPLES = int(os.environ.get("AGENT_MESSAGING_TEST_COORDINATION", "15"))
 """Programs in one run; read at import, because the environment is emptied for each test."""
@@ -37,7 +37,7 @@ def test_random_programs_are_answered_alike(redis_server: str, redis_namespace: 
     )
     with asyncio.Runner() as runner:
 
-        @given(st.lists(verbs, min_size=5, max_size=40))
+        @given(st.lists(verbs | pool_verbs, min_size=5, max_size=40))
         @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
         def run(program: list[tuple[Any, ...]]) -> None:
             runner.run(play_on(make(), program))

@@ -366,7 +366,7 @@ def stats(options: Options, agent: str | None) -> None:
     """
 
     async def look(sdk: AgentMessaging) -> tuple[QueueStatistics, Any]:
-        return await sdk.store.queue.statistics(agent), await sdk.tasks.statistics()
+        return await sdk.tasks.engine.workplace.store.queue.statistics(agent), await sdk.tasks.statistics()
 
     messages, work = use(options, look)
     document = {

@@ -76,7 +76,7 @@ class DatabaseConfig(Settings):
     caller sooner.
     """
     lease: Seconds = 30.0
-    """PostgreSQL: seconds for which a process owns what it claimed, renewed while it lives.
+    """PostgreSQL and Redis: seconds for which a process owns what it claimed, renewed while it lives.
 
     Less takes over from a dead process sooner, and from a live one that was cut off for that long.
     """
@@ -350,6 +350,14 @@ class Config(Settings):
             return parse_url(self.database.url)
         return StoreLocation("postgres", dsn=self.database.dsn)
 
+    @property
+    def redis(self) -> StoreLocation | None:
+        """The Redis that keeps queues, agents and tasks; None where the SDK's own store keeps them."""
+        mode, redis_url = self.coordination.mode, self.coordination.redis_url
+        if mode == "redis" or (mode is None and redis_url is not None):
+            return parse_redis_url(redis_url or DEFAULT_REDIS_URL)
+        return None
+
     def locate_coordination(self, connection_string: str | None = None) -> StoreLocation:
         """Tell where queues, agents and tasks of the coordination are.
 
@@ -361,11 +369,10 @@ class Config(Settings):
         """
         if connection_string is not None:
             return parse_connection_string(connection_string)
-        mode, redis_url = self.coordination.mode, self.coordination.redis_url
-        if mode == "mock":
+        if self.coordination.mode == "mock":
             return StoreLocation("sqlite", path=":memory:")
-        if mode == "redis" or (mode is None and redis_url is not None):
-            return parse_redis_url(redis_url or DEFAULT_REDIS_URL)
+        if self.redis is not None:
+            return self.redis
         if self._is_default_store and self.coordination.azure_sql_server is not None:
             raise ConfigurationError(
                 "AZURE_SQL_SERVER names a SQL Server, which is not a backend, and nothing else says where the store "

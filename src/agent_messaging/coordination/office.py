@@ -17,14 +17,11 @@ from typing import Self, TypeVar
 from ..bootstrap import build_coordination_store
 from ..config import Config, StoreLocation
 from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError
-from ..ids import uuid7
 from ..portal import Lease
 from ..storage.ports import (
     ClaimedQueueMessage,
     CoordinationStore,
     NewQueueMessage,
-    Presence,
-    ProcessStore,
     QueueClaim,
     QueueSettlement,
     Settling,
@@ -36,10 +33,8 @@ T = TypeVar("T")
 
 UPKEEP = 1.0
 """Seconds between two looks at what time has changed, at most."""
-LOOK = 0.05
-"""Seconds between two looks into a queue by whom nobody rings."""
-LEASE = 30.0
-"""Seconds of a claim where the store does not know whether its owner lives; it is renewed meanwhile."""
+ROUND = 10.0
+"""Seconds between two rounds in which everything is looked after, whether it is due or not."""
 
 
 @dataclass(slots=True)
@@ -50,7 +45,7 @@ class Held:
     sender_id: str
     type: str
     until: float
-    """When it is no longer renewed, by the loop's time."""
+    """When its claim ends, by the loop's time."""
 
 
 class Office:
@@ -58,26 +53,15 @@ class Office:
 
     Args:
         store: It is open.
-        presence: Of a store that knows processes, and `processes` with it.
         timeout: Seconds for which a received message is hidden from others, unless its process ends before.
     """
 
-    def __init__(
-        self,
-        store: CoordinationStore,
-        presence: Presence | None,
-        processes: ProcessStore | None,
-        *,
-        timeout: float,
-    ) -> None:
+    def __init__(self, store: CoordinationStore, *, timeout: float) -> None:
         self.store = store
         self.stale_tasks_handled = 0
         """Tasks that were taken from whoever had them, since this was last asked."""
-        self._presence = presence
-        self._processes = processes
-        self._own_id = uuid7()
+        self._presence = store.presence
         self._timeout = timeout
-        self._lease = timeout if presence is not None else min(LEASE, timeout)
         self._held: dict[tuple[str, str], Held] = {}
         self._lost: QueueDataLostError | None = None
         self._listening: set[str] = set()
@@ -85,16 +69,18 @@ class Office:
         self._hurry = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
         self._beats: dict[str, float] = {}
+        self._is_to_round = True
+        self._round_at = 0.0
+        """When everything is looked after next, due or not."""
 
     @property
     def owner(self) -> str:
         """The process, as claims name it."""
-        return self._own_id if self._presence is None else self._presence.process_id
+        return self._presence.process_id
 
     async def start(self) -> None:
         """Appear as a live process, and begin the upkeep."""
-        if self._presence is not None:
-            await self._presence.start(self._ring, self._forget_claims)
+        await self._presence.start(self._ring, self._forget_claims)
         self._upkeep = asyncio.create_task(self._keep_up(), name="agent-messaging-upkeep")
 
     async def aclose(self) -> None:
@@ -102,14 +88,9 @@ class Office:
         while self._upkeep is not None and not self._upkeep.done():
             self._upkeep.cancel()  # once more, should a driver have lost it
             await asyncio.wait({self._upkeep}, timeout=0.5)
-        with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # then the leases end by themselves
-            if self._presence is not None and self._processes is not None:
-                await self._processes.retire(self._presence.process_id)
-            else:
-                returned = [QueueSettlement(held.claim, Settling.RETURNED) for held in self._held.values()]
-                await self.store.queue.settle(returned)
-        if self._presence is not None:
-            await self._presence.aclose()
+        with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # then others find out
+            await self.store.processes.retire(self._presence.process_id)
+        await self._presence.aclose()
 
     async def run(self, work: Callable[[Office], Awaitable[T]]) -> T:
         """Do what a user asks for, or tell first that data was lost since."""
@@ -149,15 +130,14 @@ class Office:
             await self._listen(agent_id)
         while True:
             self._news.clear()
-            claimed = await self.store.queue.claim(agent_id, limit, owner=self.owner, lease=self._lease, types=types)
+            claimed = await self.store.queue.claim(agent_id, limit, owner=self.owner, lease=self._timeout, types=types)
             now = loop.time()
             for one in claimed:
                 held = Held(one.claim, one.sender_id, one.type, now + self._timeout)
                 self._held[agent_id, one.claim.message_id] = held
             if claimed or now >= deadline:
                 return claimed
-            pause = LOOK if self._presence is None else self._presence.poll_interval
-            await _wait(self._news, min(deadline - now, pause))
+            await _wait(self._news, min(deadline - now, self._presence.poll_interval))
             self._tell_what_was_lost()
 
     def find(self, agent_id: str, message_id: str) -> Held | None:
@@ -182,11 +162,11 @@ class Office:
 
     def ring(self, processes: Collection[str]) -> None:
         """Wake other processes."""
-        if self._presence is not None and processes:
+        if processes:
             self._presence.ring(processes)
 
     async def _listen(self, agent_id: str) -> None:
-        if self._presence is not None and agent_id not in self._listening:
+        if agent_id not in self._listening:
             self._listening.add(agent_id)
             await self.store.queue.listen(self.owner, self._listening)
 
@@ -229,15 +209,23 @@ class Office:
 
     def hurry(self) -> None:
         """Look at once, because something may be assigned now that waits for it."""
+        self._is_to_round = True
         self._hurry.set()
 
     async def advance(self) -> float:
         """Let time pass in the store; returns the seconds until something is due."""
-        if self._presence is not None and self._processes is not None:
-            dead = await self._presence.find_dead()
-            if dead and await self._processes.release(dead):
-                self._ring()
-        await self._renew()
+        dead, _ = await self._presence.look()
+        if dead and await self.store.processes.release(dead):
+            self._ring()
+            self._is_to_round = True
+        self._drop_overdue()
+        now = asyncio.get_running_loop().time()
+        if not self._is_to_round and now < self._round_at:
+            dues = await self.store.find_dues()
+            due = min((one for one in (dues.queue, dues.tasks) if one is not None), default=UPKEEP)
+            if due > 0:
+                return due
+        self._is_to_round, self._round_at = False, now + ROUND
         queue = await self.store.queue.advance()
         tasks = await self.store.tasks.advance()
         self.stale_tasks_handled += tasks.released + tasks.expired
@@ -247,18 +235,10 @@ class Office:
             self._ring()
         return min((next_in for next_in in (queue.next_in, tasks.next_in) if next_in is not None), default=UPKEEP)
 
-    async def _renew(self) -> None:
-        """Keep the claims of this process where the store does not know that it lives, but not for ever."""
+    def _drop_overdue(self) -> None:
         now = asyncio.get_running_loop().time()
-        over = [name for name, held in self._held.items() if held.until <= now]
-        for name in over:
+        for name in [name for name, held in self._held.items() if held.until <= now]:
             del self._held[name]
-        if self._presence is None and self._held:
-            held = list(self._held.items())
-            kept = await self.store.queue.renew([one.claim for _, one in held], lease=self._lease)
-            for (name, _), is_kept in zip(held, kept, strict=True):
-                if not is_kept:
-                    self._held.pop(name, None)
 
 
 async def _wait(event: asyncio.Event, timeout: float) -> None:
@@ -298,12 +278,7 @@ class Target:
         store = build_coordination_store(self._location, self._config)
         try:
             await store.open(initialize=self._config.auto_initialize_schema)
-            office = Office(
-                store,
-                getattr(store, "presence", None),
-                getattr(store, "processes", None),
-                timeout=self.settings.default_timeout,
-            )
+            office = Office(store, timeout=self.settings.default_timeout)
             try:
                 await office.start()
                 yield office

@@ -327,13 +327,15 @@ class Tasks(Door):
             raise refuse("cron", cron, f"cannot be used: {error}. Write five fields, such as '0 3 * * *'.") from None
         task = self._make(name, task_type, payload, **options)
         task = replace(task, expires_in=check_timeout(expires_in, "expires_in", allow_none=True))
-        is_new = await engine.store.schedules.put(NewSchedule(name, rule, timezone, dump_task(task), next_at))
-        engine.announcer.timer.look_in(max((next_at - now).total_seconds(), 0.0))
+        is_new = await self.engine.workplace.store.schedules.put(
+            NewSchedule(name, rule, timezone, dump_task(task), next_at)
+        )
+        engine.workplace.timer.look_in(max((next_at - now).total_seconds(), 0.0))
         return is_new
 
     async def unschedule(self, name: str) -> bool:
         """End a schedule; False if there was none. Tasks that it has handed out go on. Repeat-safe."""
-        return await self.engine.store.schedules.remove(check_external_id(name, "name"))
+        return await self.engine.workplace.store.schedules.remove(check_external_id(name, "name"))
 
     async def schedules(self, *, limit: int = 100, offset: int = 0) -> builtins.list[Schedule]:
         """List schedules, in order of their names.
@@ -343,7 +345,7 @@ class Tasks(Door):
             offset: So many are passed over.
         """
         check_page(limit, offset)
-        return [schedule_of(row) for row in await self.engine.store.schedules.list_schedules(limit, offset)]
+        return [schedule_of(row) for row in await self.engine.workplace.store.schedules.list_schedules(limit, offset)]
 
     # --- results ------------------------------------------------------------------------------------------------------
 
@@ -397,7 +399,7 @@ class Tasks(Door):
         return open_as(sealed, name, self.engine.decoder, response_type, field="result")
 
     async def _find(self, task_id: str) -> TaskRow:
-        rows = await self.engine.store.tasks.find_tasks([task_id])
+        rows = await self.engine.workplace.store.tasks.find_tasks([task_id])
         if not rows:
             raise TaskNotFoundError(task_id=task_id)
         return rows[0]
@@ -448,7 +450,7 @@ class Tasks(Door):
             reason = f"is none of {', '.join(map(repr, map(str, TaskState)))}."
             wanted = frozenset(parse_choice(TaskState, state, "states", reason) for state in names)
         which = TaskFilter(wanted, task_type, worker_id, supervisor)
-        return [task_of(row) for row in await self.engine.store.tasks.list_tasks(which, limit, offset)]
+        return [task_of(row) for row in await self.engine.workplace.store.tasks.list_tasks(which, limit, offset)]
 
     async def workers(self, *, limit: int = 100, offset: int = 0) -> builtins.list[WorkerInfo]:
         """List the workers that the store knows, in order of their ids; dead ones too.
@@ -458,13 +460,13 @@ class Tasks(Door):
             offset: So many are passed over.
         """
         check_page(limit, offset)
-        return [worker_of(row) for row in await self.engine.store.workers.list_workers(limit, offset)]
+        return [worker_of(row) for row in await self.engine.workplace.store.workers.list_workers(limit, offset)]
 
     async def statistics(self, supervisor: str | None = None) -> TaskStatistics:
         """Count the tasks by their states: of one supervisor, or all."""
         if supervisor is not None:
             check_external_id(supervisor, "supervisor")
-        return await self.engine.store.tasks.statistics(supervisor)
+        return await self.engine.workplace.store.tasks.statistics(supervisor)
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
@@ -541,7 +543,7 @@ class Tasks(Door):
         id = check_external_id(task_id, "task_id")
         reason = f"is none of {', '.join(map(repr, map(str, MessagePriority)))}."
         urgency = parse_choice(MessagePriority, priority, "priority", reason)
-        return (await self.engine.store.tasks.reprioritise([id], urgency.rank))[0]
+        return (await self.engine.workplace.store.tasks.reprioritise([id], urgency.rank))[0]
 
 
 def _rule(cron: str | None, every: float | None) -> str:

@@ -23,6 +23,7 @@ from ..storage.ports import (
     Forwarded,
     NewForward,
     NewGroup,
+    Presence,
     Settled,
     Settling,
     Stored,
@@ -42,6 +43,7 @@ class Announcer:
 
     Args:
         services: They look in the store when anything may have changed.
+        work: The doorbell of the store of the tasks, which may be another one.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Announcer:
         lots: Lots,
         notices: Notices,
         events: Events,
+        work: Presence,
     ) -> None:
         self.services = services
         self.serving = serving
@@ -63,6 +66,7 @@ class Announcer:
         self.lots = lots
         self.notices = notices
         self.events = events
+        self.work = work
         serving.follow(self._wake_who_waits_in_vain)
         lots.asks.follow(self.closed)
 
@@ -291,12 +295,12 @@ class Announcer:
     def worked(self, task_ids: Iterable[str], processes: Collection[str]) -> None:
         """Tasks were stored, or have ended; these processes stored them, run them, or could take some."""
         self.lots.tasks.hint(task_ids)
-        if self.neighbours.presence.process_id in processes:
+        if self.work.process_id in processes:
             self.lots.work.look()
-        self.ring(processes)
+        self.work.ring({*processes} - {self.work.process_id})
 
     def worked_by_time(self, processes: Collection[str]) -> None:
         """Time, or somebody's death, changed tasks."""
         self.lots.tasks.look()
         self.lots.work.look()
-        self.ring(processes)
+        self.work.ring({*processes} - {self.work.process_id})

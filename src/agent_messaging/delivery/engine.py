@@ -17,7 +17,7 @@ from ..handlers.registry import Registry
 from ..handlers.tasks import TaskHandlers
 from ..handlers.threads import DaemonThreads
 from ..payloads import Decoder
-from ..storage.ports import Store
+from ..storage.ports import CoordinationStore, Store
 from .announcer import Announcer
 from .background import Background
 from .claims import Claims
@@ -42,11 +42,12 @@ from .runs import GIVE_UP_AFTER_CANCEL, Reach, Runs
 from .services import Services
 from .serving import Serving
 from .stations import Stations
-from .timekeeper import Timekeeper
+from .timekeeper import Duties, MessageDuties, Timekeeper, WorkDuties
 from .timer import Timer
 from .trouble import Trouble
 from .waits import Waits
 from .workforce import Workforce
+from .workplace import Workplace
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -62,6 +63,7 @@ class Engine:
     """Everything between a public call and the store.
 
     Args:
+        work: Where queues, workers and tasks are, if not in the store.
         budget: Seconds for which a call is tried while the store does not answer.
     """
 
@@ -74,6 +76,7 @@ class Engine:
         task_handlers: TaskHandlers,
         coordination: CoordinationConfig,
         *,
+        work: CoordinationStore | None = None,
         budget: float,
     ) -> None:
         self.store = store
@@ -95,14 +98,24 @@ class Engine:
             self.names, self.serving, concurrency=settings.handler_concurrency, timeout=settings.handler_timeout
         )
         self.claims = Claims(deliveries, presence, self.stations)
-        self.lots = Lots(deliveries, sessions, store.parts, store.tasks)
+        self.workplace = Workplace(store, self.timer, self.trouble, is_apart=False)
+        if work is not None:
+            self.workplace = Workplace(work, Timer(), Trouble(), is_apart=True)
+        self.lots = Lots(deliveries, sessions, store.parts, self.workplace.store.tasks)
         self.asks = self.lots.asks
         self.notices = Notices(sessions, self.names, self.serving, background, self.decoder, settings)
         self.events = Events(
             meetings, self.names, event_handlers, threads, background, self.trouble, timeout=settings.handler_timeout
         )
         self.announcer = Announcer(
-            self.services, self.serving, self.timer, self.claims, self.lots, self.notices, self.events
+            self.services,
+            self.serving,
+            self.timer,
+            self.claims,
+            self.lots,
+            self.notices,
+            self.events,
+            self.workplace.presence,
         )
         # These parts commit, and have it announced.
         self.recorder = Recorder(meetings, self.names, self.events, self.commits, self.announcer)
@@ -121,7 +134,7 @@ class Engine:
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
         self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
         labour = Labour(
-            store.tasks,
+            self.workplace.store.tasks,
             threads,
             background,
             self.decoder,
@@ -129,20 +142,29 @@ class Engine:
             max_bytes=settings.max_payload_bytes,
         )
         self.workforce = Workforce(
-            store,
+            self.workplace,
             task_handlers,
             labour,
             self.announcer,
-            self.trouble,
             interval=coordination.heartbeat_interval,
             run_limit=coordination.default_timeout,
         )
-        self.timekeeper = Timekeeper(store, self.timer, self.meetings, self.workforce, self.announcer, self.trouble)
+        work_duties = WorkDuties(self.workforce, self.announcer)
+        self.schedules = work_duties.schedules
+        duties: list[Duties] = [MessageDuties(store, self.timer, self.meetings, self.announcer)]
+        lose = self.workforce.lose_data
+        if (place := self.workplace).is_apart:
+            apart = Timekeeper(place.store, place.timer, place.trouble, work_duties, serving=None, lose=lose)
+            place.equip(work_duties.rang, self.workforce.lose_claims, apart)
+        else:
+            duties.append(work_duties)
+        self.timekeeper = Timekeeper(store, self.timer, self.trouble, *duties, serving=self.serving, lose=lose)
         self.indexing = Indexing(
             store.search, presence, self.trouble, lambda: not (self.outbox.is_idle and self.dispatcher.is_idle)
         )
         # They are started in this order and closed in the opposite one: first the parts that bring work, then those
         # that do it, and last those in which callers wait for it.
+        self.services.add(self.workplace, closing=CLOSING_TIMEOUT)
         self.services.add(self.parts, self.asks, self.meetings, self.reading, self.waits, closing=CLOSING_TIMEOUT)
         self.services.add(self.lots.receipts, self.lots.parts, self.lots.room, self.lots.tasks, closing=CLOSING_TIMEOUT)
         self.services.add(self.serving.neighbours, self.serving, self.commits, closing=CLOSING_TIMEOUT)
@@ -258,5 +280,6 @@ class Engine:
     def _lost(self) -> None:
         logger.warning("this process was taken for dead: its claims are lost, and it goes on under a new identity")
         self.dispatcher.lose_claims()
-        self.workforce.lose_claims()
+        if not self.workplace.is_apart:
+            self.workforce.lose_claims()
         self.serving.forget_publication()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
-from ..exceptions import AgentNotFoundError, MessageNotFoundError, TaskNotFoundError
+from ..exceptions import AgentNotFoundError, MessageNotFoundError, QueueDataLostError, TaskNotFoundError
 from ..storage.parts import has_room
 from ..storage.ports import (
     Claim,
@@ -92,7 +92,11 @@ class Lots:
         return {id: rows.get(id) for id in message_ids if id not in rows or rows[id].state.is_final}
 
     async def _find_ended(self, task_ids: list[str]) -> Mapping[str, TaskRow | None]:
-        rows = {row.task_id: row for row in await self._tasks.find_tasks(task_ids)}
+        try:
+            rows = {row.task_id: row for row in await self._tasks.find_tasks(task_ids)}
+        except QueueDataLostError as error:
+            self.tasks.fail_all(error)  # they may be among what was lost
+            raise
         return {id: rows.get(id) for id in task_ids if id not in rows or rows[id].state.is_final}
 
     async def _find_waits(self, wait_ids: list[str]) -> Mapping[str, WaitRow | None]:

@@ -11,7 +11,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 from ..storage.aside import UNREADABLE
-from ..storage.ports import Firing, ScheduleRow, Store
+from ..storage.ports import CoordinationStore, Firing, ScheduleRow
 from .announcer import Announcer
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -60,7 +60,7 @@ def task_id_of(name: str, at: datetime) -> str:
 class Schedules:
     """Hands out what is due."""
 
-    def __init__(self, store: Store, announcer: Announcer) -> None:
+    def __init__(self, store: CoordinationStore, announcer: Announcer) -> None:
         self.schedules = store.schedules
         self.presence = store.presence
         self.announcer = announcer

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
-from ..exceptions import DatabaseError, OutcomeUnknownError
-from ..storage.ports import Store
+from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError
+from ..storage.ports import CoordinationStore, Dues, Store
 from .announcer import Announcer
 from .meetings import Meetings
 from .schedules import Schedules
 from .services import Service
+from .serving import Serving
 from .timer import Timer
 from .trouble import Seldom, Trouble
 from .workforce import Workforce
@@ -24,27 +27,126 @@ LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
 
 
+Advance = Callable[[], Awaitable[tuple[float | None, object]]]
+"""It lets time pass for one kind: (seconds until the next change of it, whether something moved)."""
+
+
+class Duties(Protocol):
+    """What time changes of some kinds of work."""
+
+    def find(self, dues: Dues) -> Iterable[tuple[float | None, Advance]]:
+        """Each kind, with the seconds until it is due."""
+        ...
+
+    async def died(self) -> None:
+        """Processes died, and what they had was taken over."""
+        ...
+
+    def rang(self) -> None:
+        """Anything may have changed elsewhere."""
+        ...
+
+
+class MessageDuties:
+    """What time changes of messages and meetings."""
+
+    def __init__(self, store: Store, timer: Timer, meetings: Meetings, announcer: Announcer) -> None:
+        self.deliveries = store.deliveries
+        self.timer = timer
+        self.meetings = meetings
+        self.announcer = announcer
+
+    def find(self, dues: Dues) -> Iterable[tuple[float | None, Advance]]:
+        """See `Duties`."""
+        if dues.turns is not None:
+            self.timer.look_in(TURN_POLL)
+        return (dues.deliveries, self._advance), (dues.turns, self._end_turns)
+
+    async def died(self) -> None:
+        """See `Duties`."""
+        await self.announcer.died()
+
+    def rang(self) -> None:
+        """See `Duties`."""
+        self.announcer.rang()
+
+    async def _advance(self) -> tuple[float | None, object]:
+        advanced = await self.deliveries.advance()
+        self.announcer.advanced(advanced)
+        return advanced.next_in, advanced.due or advanced.released or advanced.expired_origins
+
+    async def _end_turns(self) -> tuple[float | None, object]:
+        timed_out = await self.meetings.time_out()
+        return timed_out.next_in, timed_out.meetings
+
+
+class WorkDuties:
+    """What time changes of tasks, schedules and queues."""
+
+    def __init__(self, workforce: Workforce, announcer: Announcer) -> None:
+        self.store = workforce.workplace.store
+        self.workforce = workforce
+        self.announcer = announcer
+        self.schedules = Schedules(self.store, announcer)
+
+    def find(self, dues: Dues) -> Iterable[tuple[float | None, Advance]]:
+        """See `Duties`."""
+        return (
+            (dues.tasks, self._advance),
+            (dues.schedules, self._fire),
+            (dues.queue, self._advance_queue),
+        )
+
+    async def died(self) -> None:
+        """See `Duties`."""
+        self.announcer.worked_by_time(())
+        await self.workforce.assign_waiting()
+
+    def rang(self) -> None:
+        """See `Duties`."""
+        self.announcer.worked_by_time(())
+
+    async def _advance(self) -> tuple[float | None, object]:
+        """Let time pass for tasks. What was assigned and has returned goes to somebody else."""
+        work = await self.store.tasks.advance()
+        moved = work.released or work.expired or work.due
+        if moved:
+            self.announcer.worked_by_time(work.processes)
+            await self.workforce.assign_waiting()
+        return work.next_in, moved
+
+    async def _fire(self) -> tuple[float | None, object]:
+        return await self.schedules.fire(), True
+
+    async def _advance_queue(self) -> tuple[float | None, object]:
+        messages = await self.store.queue.advance()
+        return messages.next_in, messages.released or messages.expired or messages.due
+
+
 class Timekeeper(Service):
-    """The one task that tells the store that time has passed, whenever the timer says that something is due."""
+    """The one task that tells a store that time has passed, whenever its timer says that something is due.
+
+    Args:
+        duties: What is kept in this store.
+        serving: Whose publication is tried again; None where this is not the store of the messages.
+    """
 
     def __init__(
         self,
-        store: Store,
+        store: CoordinationStore,
         timer: Timer,
-        meetings: Meetings,
-        workforce: Workforce,
-        announcer: Announcer,
         trouble: Trouble,
+        *duties: Duties,
+        serving: Serving | None,
+        lose: Callable[[QueueDataLostError], None],
     ) -> None:
         self.store = store
         self.presence = store.presence
         self.timer = timer
-        self.meetings = meetings
-        self.workforce = workforce
-        self.announcer = announcer
-        self.schedules = Schedules(store, announcer)
-        self.serving = announcer.serving
         self.trouble = trouble
+        self.duties = duties
+        self.serving = serving
+        self.lose = lose
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -64,10 +166,9 @@ class Timekeeper(Service):
     async def _take_over(self, dead: list[str]) -> None:
         if dead:
             released = await self.store.processes.release(dead)
-            logger.info("%d processes died; %d messages taken over from them", len(dead), released)
-            await self.announcer.died()
-            self.announcer.worked_by_time(())
-            await self.workforce.assign_waiting()
+            logger.info("%d processes died; %d messages and tasks taken over from them", len(dead), released)
+            for duties in self.duties:
+                await duties.died()
 
     async def _keep_time(self) -> None:
         attempts = self.trouble.attempts()
@@ -78,7 +179,7 @@ class Timekeeper(Service):
         next_look = time.monotonic() + self.presence.look_interval
         while True:
             lag = await self.timer.wait(min(next_poll, next_look))
-            if lag > LAG_WARNING and (times := blocked.happened()):
+            if lag > LAG_WARNING and self.serving is not None and (times := blocked.happened()):
                 logger.warning(
                     "the event loop was blocked for %.1f s; a handler must not block it%s",
                     lag,
@@ -97,11 +198,15 @@ class Timekeeper(Service):
                     next_poll = now + self.presence.poll_interval
                     if has_changed:
                         has_changed = False
-                        self.announcer.rang()
+                        for duties in self.duties:
+                            duties.rang()
                         await self._advance()
                     attempts.succeeded()
-                    self.serving.retry_publication()
+                    if self.serving is not None:
+                        self.serving.retry_publication()
             except (DatabaseError, OutcomeUnknownError) as error:
+                if isinstance(error, QueueDataLostError):
+                    self.lose(error)
                 next_poll = next_look = self._put_off(max(self.presence.poll_interval, attempts.failed(error)))
             except Exception:
                 logger.exception("keeping time failed, going on")
@@ -116,45 +221,12 @@ class Timekeeper(Service):
         """Ask once what is due, and let time pass for that alone."""
         self.timer.clear()
         dues = await self.store.find_dues()
-        for due, advance in (
-            (dues.deliveries, self._advance_deliveries),
-            (dues.turns, self._end_turns),
-            (dues.tasks, self._advance_tasks),
-            (dues.schedules, self._fire_schedules),
-            (dues.queue, self._advance_queue),
-        ):
-            if due is not None and due <= 0:
-                await advance()
-            elif due is not None:
-                self.timer.look_in(due)
-        if dues.turns is not None:
-            self.timer.look_in(TURN_POLL)
-
-    async def _advance_deliveries(self) -> None:
-        advanced = await self.store.deliveries.advance()
-        self._look_when_due(advanced.next_in, advanced.due or advanced.released or advanced.expired_origins)
-        self.announcer.advanced(advanced)
-
-    async def _end_turns(self) -> None:
-        timed_out = await self.meetings.time_out()
-        self._look_when_due(timed_out.next_in, timed_out.meetings)
-
-    async def _advance_tasks(self) -> None:
-        """Let time pass for tasks. What was assigned and has returned goes to somebody else."""
-        work = await self.store.tasks.advance()
-        moved = work.released or work.expired or work.due
-        self._look_when_due(work.next_in, moved)
-        if moved:
-            self.announcer.worked_by_time(work.processes)
-            await self.workforce.assign_waiting()
-
-    async def _fire_schedules(self) -> None:
-        if (next_in := await self.schedules.fire()) is not None:
-            self.timer.look_in(next_in)
-
-    async def _advance_queue(self) -> None:
-        messages = await self.store.queue.advance()
-        self._look_when_due(messages.next_in, messages.released or messages.expired or messages.due)
+        for duties in self.duties:
+            for due, advance in duties.find(dues):
+                if due is not None and due <= 0:
+                    self._look_when_due(*await advance())
+                elif due is not None:
+                    self.timer.look_in(due)
 
     def _look_when_due(self, next_in: float | None, moved: object) -> None:
         """Look again when the next thing is due; what is due now, at once, unless nothing moved."""

@@ -137,6 +137,13 @@ class Waiters(Service, Generic[K, R]):
         for future in self._futures.get(id, ()):
             fail(future, error)
 
+    def fail_all(self, error: BaseException) -> bool:
+        """Raise this in every caller that waits; returns whether there is one."""
+        waiting = [future for futures in self._futures.values() for future in futures if not future.done()]
+        for future in waiting:
+            fail(future, error)
+        return bool(waiting)
+
     def hint(self, ids: Iterable[K]) -> None:
         """Something may have happened to these: look."""
         if self._futures:
@@ -162,8 +169,7 @@ class Waiters(Service, Generic[K, R]):
         """Stop looking, and release the callers that still wait."""
         self._is_closed = True
         await self._looking.aclose()
-        for future in [future for futures in self._futures.values() for future in futures]:
-            fail(future, NotInitializedError(_CLOSED))
+        self.fail_all(NotInitializedError(_CLOSED))
 
     async def _look_once(self) -> None:
         ids = self._futures.keys() if self._looks_at_all else self._futures.keys() & self._ids

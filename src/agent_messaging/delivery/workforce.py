@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
-from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError
 from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
 from ..storage.batches import MAX_BYTES, do_apart, is_of_one, take
 from ..storage.ports import (
@@ -23,7 +23,6 @@ from ..storage.ports import (
     NewTask,
     NewWorker,
     Settling,
-    Store,
     TaskClaim,
     TaskNews,
     TaskRequest,
@@ -36,7 +35,7 @@ from .labour import Job, Labour
 from .probes import probe
 from .retry import describe
 from .services import Service
-from .trouble import Trouble
+from .workplace import Workplace
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -52,22 +51,22 @@ class Workforce(Service):
 
     def __init__(
         self,
-        store: Store,
+        workplace: Workplace,
         handlers: TaskHandlers,
         labour: Labour,
         announcer: Announcer,
-        trouble: Trouble,
         *,
         interval: float,
         run_limit: float,
     ) -> None:
-        self.tasks = store.tasks
-        self.workers = store.workers
-        self.presence = store.presence
+        self.workplace = workplace
+        self.tasks = workplace.store.tasks
+        self.workers = workplace.store.workers
+        self.presence = workplace.presence
         self.handlers = handlers
         self.labour = labour
         self.announcer = announcer
-        self.trouble = trouble
+        self.trouble = workplace.trouble
         self.bell = announcer.lots.work
         self.interval = interval
         """Seconds between two signs of life."""
@@ -104,6 +103,8 @@ class Workforce(Service):
 
     def _appear(self) -> None:
         if self._task is None and len(self.handlers) and not self._is_draining:
+            with contextlib.suppress(QueueDataLostError):  # what was lost there before concerns no worker
+                self.workplace.need()
             self._task = asyncio.create_task(self._exchange_forever(), name="agent-messaging-workforce")
             self._task.add_done_callback(lambda _: self._quiet.set())
         self.bell.look()
@@ -194,11 +195,17 @@ class Workforce(Service):
         news = await self.tasks.assign_waiting(MOST_ASSIGNED)
         self.announcer.worked([], news.processes | news.listeners)
 
+    def lose_data(self, error: QueueDataLostError) -> None:
+        """The store has lost data: whoever waits for a task is told, and else the next caller."""
+        if not self.announcer.lots.tasks.fail_all(error):
+            self.workplace.lost = error
+        self.bell.look()
+
     def _keep_time(self, seconds: Iterable[float | None]) -> None:
         """Something becomes due in so many seconds."""
         for due in seconds:
             if due:
-                self.announcer.timer.look_in(due)
+                self.workplace.timer.look_in(due)
 
     def _tell(self, task_ids: Sequence[str], news: TaskNews) -> None:
         self.announcer.worked(task_ids, news.processes | news.listeners)
@@ -207,6 +214,7 @@ class Workforce(Service):
 
     async def _exchange_forever(self) -> None:
         attempts = self.trouble.attempts()
+        await self.workplace.wait_until_open()
         while True:
             self._quiet.set()
             await self.bell.wait(self._next_look())
@@ -214,6 +222,9 @@ class Workforce(Service):
                 await self._exchange()
                 attempts.succeeded()
             except (DatabaseError, OutcomeUnknownError) as error:
+                if isinstance(error, QueueDataLostError):
+                    self.lose_data(error)
+                    self._enrolled.clear()  # nobody is known there any more
                 self._is_in_doubt = True
                 await self._pause(attempts.failed(error))
             except Exception:

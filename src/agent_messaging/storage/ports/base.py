@@ -16,3 +16,14 @@ class Capabilities:
     """Several processes, and several SDK objects, may share the store."""
     durable: bool
     """What is stored outlives the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dues:
+    """Seconds until time changes something of each kind: nothing or less where it is due, None where none is known."""
+
+    deliveries: float | None
+    turns: float | None
+    tasks: float | None
+    schedules: float | None
+    queue: float | None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
-from .base import Capabilities
+from .base import Capabilities, Dues
+from .processes import Farewells, Presence
 from .queue import QueueStore
-from .tasks import TaskStore
+from .schedules import ScheduleStore
+from .tasks import TaskPool
 from .workers import WorkerStore
 
 
@@ -25,10 +28,23 @@ class CoordinationStore(Protocol):
     @property
     def workers(self) -> WorkerStore: ...
     @property
-    def tasks(self) -> TaskStore: ...
+    def tasks(self) -> TaskPool: ...
+    @property
+    def schedules(self) -> ScheduleStore: ...
+    @property
+    def processes(self) -> Farewells: ...
+    @property
+    def presence(self) -> Presence: ...
 
     async def open(self, *, initialize: bool = True) -> None:
         """Connect, and check that the store is ours and safe. Safe to call from many processes at once."""
+        ...
+
+    async def find_dues(self, now: datetime | None = None) -> Dues:
+        """When `advance` of each noun and `find_due` of the schedules have something to do.
+
+        One round trip, and a plain read.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -40,20 +40,8 @@ class ProcessRow:
     """What it serves, or served when it ended."""
 
 
-class ProcessStore(Protocol):
-    """Who lives, and who serves whom."""
-
-    async def publish(self, process_id: str, services: Collection[Service]) -> None:
-        """Replace what this process says it serves."""
-        ...
-
-    async def list_processes(self, ended_within: float) -> list[ProcessRow]:
-        """The live ones, and those that ended within so many seconds."""
-        ...
-
-    async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
-        """Host and pid of these, by id, alive or ended; without those that are forgotten."""
-        ...
+class Farewells(Protocol):
+    """The ends of processes."""
 
     async def retire(self, process_id: str) -> None:
         """Mark this process as stopped, and return every claim it still holds to the queue, uncounted. Repeat-safe.
@@ -71,6 +59,22 @@ class ProcessStore(Protocol):
 
         Guarded by "not ended": each death is dealt with once. Returns how many claims moved. Repeat-safe.
         """
+        ...
+
+
+class ProcessStore(Farewells, Protocol):
+    """Who lives, and who serves whom."""
+
+    async def publish(self, process_id: str, services: Collection[Service]) -> None:
+        """Replace what this process says it serves."""
+        ...
+
+    async def list_processes(self, ended_within: float) -> list[ProcessRow]:
+        """The live ones, and those that ended within so many seconds."""
+        ...
+
+    async def find_processes(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
+        """Host and pid of these, by id, alive or ended; without those that are forgotten."""
         ...
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from ...records import dataclass
-from .base import Capabilities
+from .base import Capabilities, Dues
 from .deliveries import DeliveryStore
 from .directory import DirectoryStore
 from .forwarding import ForwardingStore
@@ -35,17 +35,6 @@ class StoreFacts:
     schema_version: int
     durability: dict[str, str]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dues:
-    """Seconds until time changes something of each kind: nothing or less where it is due, None where none is known."""
-
-    deliveries: float | None
-    turns: float | None
-    tasks: float | None
-    schedules: float | None
-    queue: float | None
 
 
 class Store(Protocol):

@@ -14,8 +14,7 @@ task a suspect, of which a process runs one at a time (`TaskPool.exchange`). `st
 in which order, and what the end of a claim does.
 
 Two ways lead to a worker. A supervisor *assigns*: it learns at once whom the task was given to, or that nobody fits
-(`TaskStore`, which every backend of the coordination has). Or tasks wait in a *pool*, from which workers take what they
-have room for (`TaskPool`, of the stores that the whole SDK runs on).
+(`TaskStore`). Or tasks wait in a *pool*, from which workers take what they have room for (`TaskPool`).
 """
 
 from __future__ import annotations

@@ -49,34 +49,71 @@ class Engine:
         namespace: What the keys begin with, which is also their hash tag.
         call_timeout: Seconds that a call may take, tries included.
         max_connections: At once; further calls wait for one.
+        is_quiet: Another one warns of what the server would lose.
     """
 
     def __init__(
-        self, dsn: str, *, location: str, namespace: str, call_timeout: float, max_connections: int = 20
+        self,
+        dsn: str,
+        *,
+        location: str,
+        namespace: str,
+        call_timeout: float,
+        max_connections: int = 20,
+        is_quiet: bool = False,
     ) -> None:
         self.location = location
         self.call_timeout = call_timeout
         self.warnings: list[str] = []
         self.version = ""
+        self._is_quiet = is_quiet
+        self.newest = 0
+        """The number of the newest change that was seen. Where the server has a lower one, it has lost some."""
         self._dsn = dsn
+        self._namespace = namespace
         self._gate = asyncio.Semaphore(max_connections)
         self._pool: ConnectionPool | None = None
         self.namespace_key = f"{{{namespace}}}:"
         self._key = self.namespace_key + "epoch"
         self._epoch = ""
-        self._seen = 0
         self._has_functions = True
         self._losing = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self._is_open = self._is_closed = False
+
+    def twin(self) -> Engine:
+        """Another one at the same place, for the loop of another thread. It warns of nothing."""
+        return Engine(
+            self._dsn,
+            location=self.location,
+            namespace=self._namespace,
+            call_timeout=self.call_timeout,
+            max_connections=2,
+            is_quiet=True,
+        )
 
     async def open(self) -> None:
-        """Connect, look at the server, and take up what it holds."""
+        """Connect, look at the server, and take up what it holds. Idempotent; the first call does it otherwise."""
+        async with self._opening:
+            if not self._is_open:
+                await self._open()
+
+    async def _open(self) -> None:
         if self._pool is None:
             self._pool = self._build_pool()
         async with asyncio.timeout(self.call_timeout + 1):
             await self._look()
             await self._take_up()
-        for warning in self.warnings:
+        self._is_open = True
+        for warning in () if self._is_quiet else self.warnings:
             logger.warning("%s", warning)
+
+    async def connect(self) -> AbstractConnection:
+        """Open a connection of the caller's own, which it closes."""
+        assert self._pool is not None
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        await connection.connect()  # type: ignore[no-untyped-call]
+        return connection
 
     def _build_pool(self) -> ConnectionPool:
         try:
@@ -95,6 +132,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._is_closed = True
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.disconnect()
@@ -116,12 +154,14 @@ class Engine:
         """
         if now is not None:
             arguments["now"] = micros(now)
+        if not self._is_open and not self._is_closed:
+            await self.open()
         while True:
-            known = self._epoch, self._seen
+            known = self._epoch, self.newest
             answer = await self._execute(lambda sent: self._verb(verb, {**arguments, "repeated": sent}))
             status, epoch, number = answer[:3]
             if status == b"ok":
-                self._seen = max(self._seen, int(number))
+                self.newest = max(self.newest, int(number))
                 return answer[3]
             await self._tell_lost(known, epoch.decode(), int(number))
 
@@ -131,12 +171,12 @@ class Engine:
             how = "FCALL", NAME_OF_GROWING if verb in GROWING else NAME
         else:
             how = "EVALSHA", SCRIPT_DIGEST
-        return *how, 1, self._key, verb, self._epoch, self._seen, text
+        return *how, 1, self._key, verb, self._epoch, self.newest, text
 
     async def _tell_lost(self, known: tuple[str, int], epoch: str, changes: int) -> None:
         """Take up what is left, and raise; but of several calls that find the same loss one tells of it."""
         async with self._losing:
-            if self._epoch != known[0] or self._seen < known[1]:
+            if self._epoch != known[0] or self.newest < known[1]:
                 return
             is_older = epoch == self._epoch
             await self._take_up()
@@ -145,7 +185,7 @@ class Engine:
     async def _take_up(self) -> None:
         made = str(uuid.uuid4())
         _, epoch, number, _ = await self._execute(lambda _: self._verb("open", {"epoch": made}))
-        self._epoch, self._seen = epoch.decode(), int(number)
+        self._epoch, self.newest = epoch.decode(), int(number)
 
     async def _execute(self, command: Callable[[bool], tuple[Any, ...]]) -> Any:
         """Execute what `command` makes; it is told whether it was sent before, and no answer came."""

@@ -23,7 +23,7 @@ from ..ports import (
     Stock,
 )
 from .engine import Engine
-from .values import duration, instant, maybe, moved, number, seconds, text
+from .values import duration, instant, maybe, moved, names, number, seconds, text
 
 logger = logging.getLogger("agent_messaging.storage")
 
@@ -54,8 +54,10 @@ class RedisQueueStore:
         """See `ports.QueueStore`."""
         if not messages:
             return Put([])
-        answer = await self._engine.call("put", now=now, messages=[message_arguments(one) for one in messages])
-        return Put(moved(answer))
+        stored, listeners = await self._engine.call(
+            "put", now=now, messages=[message_arguments(one) for one in messages]
+        )
+        return Put(moved(stored), names(listeners))
 
     async def claim(
         self,
@@ -127,7 +129,8 @@ class RedisQueueStore:
         return QueueAdvanced(released, expired, due, seconds(next_in))
 
     async def listen(self, process_id: str, agent_ids: Collection[str]) -> None:
-        """See `ports.QueueStore`; here whoever waits looks for himself."""
+        """See `ports.QueueStore`."""
+        await self._engine.call("listen", process=process_id, agents=sorted(set(agent_ids)))
 
     async def list_messages(
         self, agent_id: str | None, states: Collection[DeliveryState] | None, limit: int, offset: int

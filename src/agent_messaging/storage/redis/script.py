@@ -12,7 +12,7 @@ from importlib.resources import files
 from .. import workload
 from ..ports import AVAILABLE, Settling
 
-PARTS = ("common", "queue", "workers", "tasks", "dispatch")
+PARTS = ("common", "queue", "workers", "tasks", "pool", "processes", "dispatch")
 _CASES = {"more": (1, 2), "last": (1, 1)}
 """An attempt, and how many there may be: one with others to come, and the last one."""
 
@@ -48,7 +48,7 @@ NAME = f"agent_messaging_{DIGEST}"
 """Of the library, and of its function. Releases of the package side by side each have their own."""
 NAME_OF_GROWING = f"{NAME}_growing"
 """The function of the verbs that a server refuses while its memory is used up."""
-GROWING = frozenset({"put", "assign", "assign_waiting", "register"})
+GROWING = frozenset({"put", "assign", "assign_waiting", "submit", "fire", "put_schedule", "register"})
 """Those verbs. The others give memory back, or take hardly any, and go on."""
 FUNCTION = f"""#!lua name={NAME}
 {_TEXT}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ...exceptions import ConfigurationError
-from ..ports import Capabilities
+from ..ports import Capabilities, Dues
 from .engine import Engine
+from .presence import RedisPresence
+from .processes import RedisProcesses
 from .queue import RedisQueueStore
+from .schedules import RedisScheduleStore
 from .tasks import RedisTaskStore
+from .values import seconds
 from .workers import RedisWorkerStore
 
 NAMESPACE = "agent_messaging"
@@ -23,17 +28,21 @@ class RedisStore:
             namespace share everything, of two nothing. The others are those of the client.
         location: What is shown of it.
         call_timeout: Seconds that a call may take, tries included.
+        lease: Seconds for which a process owns what it claimed without a sign of life.
     """
 
     capabilities = Capabilities(processes=True, durable=True)
 
-    def __init__(self, dsn: str, *, location: str, call_timeout: float = 10.0) -> None:
+    def __init__(self, dsn: str, *, location: str, call_timeout: float = 10.0, lease: float = 30.0) -> None:
         self.location = location
         dsn, namespace = _split(dsn)
         self.engine = Engine(dsn, location=location, namespace=namespace, call_timeout=call_timeout)
         self.queue = RedisQueueStore(self.engine)
         self.workers = RedisWorkerStore(self.engine)
         self.tasks = RedisTaskStore(self.engine)
+        self.schedules = RedisScheduleStore(self.engine)
+        self.processes = RedisProcesses(self.engine)
+        self.presence = RedisPresence(self.engine, lease)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -44,8 +53,13 @@ class RedisStore:
         """See `ports.CoordinationStore`; there is nothing to initialize here."""
         await self.engine.open()
 
+    async def find_dues(self, now: datetime | None = None) -> Dues:
+        """See `ports.CoordinationStore`."""
+        return Dues(None, None, *map(seconds, await self.engine.call("find_dues", now=now)))
+
     async def aclose(self) -> None:
         """See `ports.CoordinationStore`."""
+        await self.presence.aclose()
         await self.engine.aclose()
 
 

@@ -7,19 +7,27 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from ...ids import uuid7
 from ...models import TaskState
+from .. import workload
 from ..ports import (
+    CLAIM_MARGIN,
     Assigned,
     AssignNews,
     AssignOutcome,
+    ClaimedTask,
+    Exchanged,
     KnownTask,
     NewTask,
     NobodyFits,
     Progress,
+    Redriven,
     Settling,
     Stock,
+    TaskClaim,
     TaskFilter,
     TaskNews,
+    TaskRequest,
     TaskRow,
     TasksAdvanced,
     TaskSettlement,
@@ -27,11 +35,11 @@ from ..ports import (
 )
 from .engine import Engine
 from .queue import message_arguments
-from .values import duration, fraction, instant, maybe, moved, number, seconds, text
+from .values import duration, fraction, instant, maybe, moved, names, number, seconds, text
 
 
 class RedisTaskStore:
-    """Implements `ports.TaskStore`."""
+    """Implements `ports.TaskPool`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -42,37 +50,82 @@ class RedisTaskStore:
         """See `ports.TaskStore`."""
         if not tasks:
             return AssignNews([])
-        answers, processes = await self._engine.call(
-            "assign", now=now, origin=origin, tasks=[_task_arguments(task) for task in tasks]
+        answers, processes, listeners = await self._engine.call(
+            "assign", now=now, origin=origin, tasks=[task_arguments(task) for task in tasks]
         )
         outcomes = [_read_outcome(task.task_id, answer) for task, answer in zip(tasks, answers, strict=True)]
-        return AssignNews(outcomes, _names(processes))
+        return AssignNews(outcomes, names(processes), names(listeners))
 
     async def assign_waiting(self, limit: int, *, now: datetime | None = None) -> AssignNews:
         """See `ports.TaskStore`."""
-        answers, processes = await self._engine.call("assign_waiting", now=now, limit=limit)
-        return AssignNews(
-            [Assigned(text(one), text(by), number(token)) for one, by, token in answers], _names(processes)
+        answers, processes, listeners = await self._engine.call("assign_waiting", now=now, limit=limit)
+        outcomes: list[AssignOutcome] = [Assigned(text(one), text(by), number(token)) for one, by, token in answers]
+        return AssignNews(outcomes, names(processes), names(listeners))
+
+    async def submit(
+        self, tasks: Sequence[NewTask], *, origin: str | None = None, now: datetime | None = None
+    ) -> TaskNews:
+        """See `ports.TaskPool`."""
+        if not tasks:
+            return TaskNews([])
+        given = [task_arguments(task) for task in tasks]
+        return read_news(await self._engine.call("submit", now=now, origin=origin, tasks=given))
+
+    async def exchange(
+        self,
+        settlements: Sequence[TaskSettlement],
+        requests: Sequence[TaskRequest],
+        *,
+        owner: str,
+        now: datetime | None = None,
+    ) -> Exchanged:
+        """See `ports.TaskPool`. Where an answer was lost, the repeat gets what the first try took."""
+        if not settlements and not requests:
+            return Exchanged([], set(), [])
+        given = [
+            {
+                "worker": request.worker_id,
+                "limit": request.limit,
+                "run_limit": duration(request.run_limit),
+                "types": request.types,
+                "but": request.but,
+            }
+            for request in requests
+        ]
+        today, answers, processes, taken = await self._engine.call(
+            "exchange",
+            now=now,
+            call=uuid7(),
+            owner=owner,
+            settlements=[_settlement_arguments(one) for one in settlements],
+            requests=given,
+            margin=duration(CLAIM_MARGIN),
         )
+        return Exchanged(moved(answers), names(processes), [_read_taken(row, number(today)) for row in taken])
+
+    async def list_claims(self, owner: str) -> list[TaskClaim]:
+        """See `ports.TaskPool`."""
+        found = await self._engine.call("list_claims", owner=owner)
+        return [TaskClaim(text(id), number(token)) for id, token in found]
+
+    async def find_lost(self, claims: Collection[TaskClaim]) -> list[TaskClaim]:
+        """See `ports.TaskPool`."""
+        given = [{"id": claim.task_id, "token": claim.token} for claim in claims]
+        answers = moved(await self._engine.call("find_lost", claims=given))
+        return [claim for claim, is_lost in zip(claims, answers, strict=True) if is_lost]
+
+    async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:
+        """See `ports.TaskPool`."""
+        ids = sorted(set(worker_ids))
+        answers = moved(await self._engine.call("find_waiting", now=now, ids=ids))
+        return [id for id, is_waiting in zip(ids, answers, strict=True) if is_waiting]
 
     async def settle(self, settlements: Sequence[TaskSettlement], *, now: datetime | None = None) -> TaskNews:
         """See `ports.TaskStore`."""
         if not settlements:
             return TaskNews([])
-        given = [
-            {
-                "id": one.claim.task_id,
-                "token": one.claim.token,
-                "how": one.how.value,
-                "event": one.how.event,
-                "result": one.result,
-                "checksum": None if one.checksum is None else str(one.checksum),
-                "delay": duration(one.delay) if one.how is Settling.RETRY else 0,
-                "reason": one.reason,
-            }
-            for one in settlements
-        ]
-        return _read_news(await self._engine.call("settle_tasks", now=now, settlements=given))
+        given = [_settlement_arguments(one) for one in settlements]
+        return read_news(await self._engine.call("settle_tasks", now=now, settlements=given))
 
     async def progress(self, reports: Sequence[Progress], *, now: datetime | None = None) -> list[bool]:
         """See `ports.TaskStore`."""
@@ -86,11 +139,19 @@ class RedisTaskStore:
 
     async def cancel(self, task_ids: Collection[str], reason: str, *, now: datetime | None = None) -> TaskNews:
         """See `ports.TaskStore`."""
-        return _read_news(await self._engine.call("cancel", now=now, ids=list(task_ids), reason=reason))
+        return read_news(await self._engine.call("cancel", now=now, ids=list(task_ids), reason=reason))
 
     async def reprioritise(self, task_ids: Collection[str], priority: int) -> list[bool]:
         """See `ports.TaskStore`."""
         return moved(await self._engine.call("reprioritise", ids=list(task_ids), priority=priority))
+
+    async def redrive(
+        self, task_ids: Collection[str] | None, type: str | None = None, *, now: datetime | None = None
+    ) -> Redriven:
+        """See `ports.TaskPool`."""
+        ids = None if task_ids is None else sorted(set(task_ids))
+        redriven, processes = await self._engine.call("redrive_tasks", now=now, ids=ids, type=type)
+        return Redriven([text(id) for id in redriven], names(processes))
 
     async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
         """See `ports.TaskStore`."""
@@ -110,13 +171,13 @@ class RedisTaskStore:
         return [_read_row(row) for row in rows]
 
     async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:
-        """See `ports.TaskStore`; no process runs tasks here, so only its workers are marked as offline."""
+        """See `ports.TaskStore`."""
         return int(await self._engine.call("release_tasks", now=now, owners=sorted(owners)))
 
     async def advance(self, *, now: datetime | None = None) -> TasksAdvanced:
         """See `ports.TaskStore`."""
         released, expired, due, processes, next_in = await self._engine.call("advance_tasks", now=now)
-        return TasksAdvanced(released, expired, due, _names(processes), seconds(next_in))
+        return TasksAdvanced(released, expired, due, names(processes), seconds(next_in))
 
     async def statistics(self, supervisor: str | None = None, *, now: datetime | None = None) -> TaskStatistics:
         """See `ports.TaskStore`."""
@@ -146,7 +207,8 @@ class RedisTaskStore:
         return Stock(*map(int, found))
 
 
-def _task_arguments(task: NewTask) -> dict[str, Any]:
+def task_arguments(task: NewTask) -> dict[str, Any]:
+    """The task as the script takes it."""
     return {
         "id": task.task_id,
         "type": task.type,
@@ -158,18 +220,29 @@ def _task_arguments(task: NewTask) -> dict[str, Any]:
         "checksum": str(task.checksum),
         "supervisor": task.supervisor,
         "max_attempts": task.max_attempts,
+        "delay": duration(task.delay),
         "run_limit": None if task.run_limit is None else duration(task.run_limit),
         "expires_in": None if task.expires_in is None else duration(task.expires_in),
         "message": None if task.message is None else json.dumps(message_arguments(task.message)),
     }
 
 
-def _names(values: list[bytes]) -> set[str]:
-    return {text(value) for value in values}
+def _settlement_arguments(one: TaskSettlement) -> dict[str, Any]:
+    return {
+        "id": one.claim.task_id,
+        "token": one.claim.token,
+        "how": one.how.value,
+        "event": one.how.event,
+        "result": one.result,
+        "checksum": None if one.checksum is None else str(one.checksum),
+        "delay": duration(one.delay) if one.how is Settling.RETRY else 0,
+        "reason": one.reason,
+    }
 
 
-def _read_news(answer: list[Any]) -> TaskNews:
-    return TaskNews(moved(answer[0]), _names(answer[1]))
+def read_news(answer: list[Any]) -> TaskNews:
+    """What the verbs of tasks answer."""
+    return TaskNews(moved(answer[0]), names(answer[1]))
 
 
 def _read_outcome(task_id: str, answer: list[bytes]) -> AssignOutcome:
@@ -185,7 +258,7 @@ def _read_outcome(task_id: str, answer: list[bytes]) -> AssignOutcome:
 def _read_row(row: list[bytes]) -> TaskRow:
     kind, description, needs, priority, content, checksum, supervisor, state, worker, token = row[:10]
     attempt, most, origin, result, result_checksum, reason, share, note, created, deadline = row[10:20]
-    assigned, settled, log, ident = row[20:]
+    assigned, settled, log, owner, ident = row[20:25]
     return TaskRow(
         task_id=text(ident),
         type=text(kind),
@@ -200,7 +273,7 @@ def _read_row(row: list[bytes]) -> TaskRow:
         token=number(token),
         attempt=number(attempt),
         max_attempts=number(most),
-        owner=None,
+        owner=maybe(owner),
         origin=maybe(origin),
         result=maybe(result),
         result_checksum=number(result_checksum) if result_checksum else None,
@@ -212,6 +285,27 @@ def _read_row(row: list[bytes]) -> TaskRow:
         assigned_at=instant(assigned) if assigned else None,
         settled_at=instant(settled) if settled else None,
         log=[_read_entry(*entry) for entry in json.loads(log or b"[]")],
+    )
+
+
+def _read_taken(row: list[bytes], today: int) -> ClaimedTask:
+    task, own, asked = _read_row(row), row[25], row[26]
+    limits = number(asked) / 1e6, None if task.deadline_at is None else (number(row[19]) - today) / 1e6
+    return ClaimedTask(
+        claim=TaskClaim(task.task_id, task.token),
+        worker_id=task.worker_id or "",
+        attempt=task.attempt,
+        max_attempts=task.max_attempts,
+        type=task.type,
+        description=task.description,
+        priority=task.priority,
+        content=task.content,
+        checksum=task.checksum,
+        supervisor=task.supervisor,
+        origin=task.origin,
+        created_at=task.created_at,
+        run_limit=workload.limit_of(number(own) / 1e6 if own else None, *limits),
+        is_suspect=row[27] == b"1",
     )
 
 

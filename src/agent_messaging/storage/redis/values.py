@@ -51,3 +51,8 @@ def duration(given: float) -> int:
 def moved(answers: Sequence[int]) -> list[bool]:
     """An answer for each item."""
     return [answer == 1 for answer in answers]
+
+
+def names(values: Sequence[bytes]) -> set[str]:
+    """The names of a set, such as ids of processes."""
+    return {text(value) for value in values}

@@ -10,8 +10,9 @@ local CHUNK = 200
 -- Of one call; `begin` sets them.
 local PREFIX, VERB, EPOCH, SEEN, ARGS, NOW, TODAY
 local seq  -- The number of the newest change. Whoever has seen a higher one knows that changes were lost.
+local began  -- What it was when the verb began.
 local tallies  -- Counters are added up while the verb runs, and written once.
-local origins  -- The processes that stored the tasks that moved.
+local origins  -- The processes that are to look: they stored or run what moved, or could take it now.
 
 local function call(...)
   return redis.call(...)
@@ -38,6 +39,7 @@ local function begin(keys, arguments)
   NOW = given(ARGS.now) or (tonumber(time[1]) * 1000000 + tonumber(time[2]))
   TODAY = whole(NOW)
   seq = tonumber(call('GET', key('seq')) or '0')
+  began = seq
   tallies, origins = {}, {}
 end
 
@@ -55,7 +57,9 @@ local function tally(name, field, by)
   fields[field] = (fields[field] or 0) + by
 end
 
+-- A verb that has counted something has changed something, which is to be noticed where it gets lost.
 local function write_tallies()
+  if seq == began and next(tallies) then next_seq() end
   for name, fields in pairs(tallies) do
     for field, by in pairs(fields) do
       if by ~= 0 then call('HINCRBY', name, field, by) end
@@ -128,6 +132,18 @@ end
 
 local function attempts_after(how, attempt)
   return math.max(attempt + ATTEMPTS_AFTER[how], 0)
+end
+
+-- Why something returned, or has failed, of which nobody said it.
+local WHY = {
+  lost = 'process died', lease = 'its lease was over', overdue = 'it took too long, or its worker is gone',
+  expired = 'its deadline passed', stopped = 'the process stopped', left = 'the worker left',
+}
+
+local function names_of(set)
+  local names = {}
+  for name in pairs(set) do names[#names + 1] = name end
+  return names
 end
 
 local VERBS = {}

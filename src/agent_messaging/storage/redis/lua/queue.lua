@@ -65,10 +65,13 @@ local function offer(agent, id, message)
   if expires then call('ZADD', key('expiring'), expires, member_of(agent, id)) end
 end
 
+local listeners  -- The processes that wait for messages which were put.
+
 local function put_message(message)
   local agent, id = message.agent, message.id
   local name = message_key(agent, id)
   if call('EXISTS', name) == 1 then return 0 end
+  for _, process in ipairs(call('SMEMBERS', key('listeners', agent))) do listeners[process] = true end
   local entry = call('XADD', stream_of(agent, message.priority), '*', 'id', id)
   local number = next_seq()
   local expires = given(message.expires_in) and whole(NOW + message.expires_in)
@@ -88,8 +91,23 @@ end
 
 function VERBS.put()
   local stored = {}
+  listeners = {}
   for i, message in ipairs(ARGS.messages) do stored[i] = put_message(message) end
-  return stored
+  return {stored, names_of(listeners)}
+end
+
+local function listen(process, agents)
+  for _, agent in ipairs(call('SMEMBERS', key('listens', process))) do call('SREM', key('listeners', agent), process) end
+  call('DEL', key('listens', process))
+  for _, agent in ipairs(agents) do
+    call('SADD', key('listens', process), agent)
+    call('SADD', key('listeners', agent), process)
+  end
+end
+
+function VERBS.listen()
+  if call('EXISTS', key('gone', ARGS.process)) == 0 then listen(ARGS.process, ARGS.agents) end
+  return 1
 end
 
 -- The first write of what settles gives memory back, so that it also works where memory is used up.
@@ -135,12 +153,12 @@ local function return_message(agent, id, message, ended_as, attempt, delay, reas
   end
 end
 
-local function lose_message(agent, id, message, word)
+local function lose_message(agent, id, message, word, reason)
   local attempt, most = tonumber(message.attempt), tonumber(message.max_attempts)
   if LOST_END[attempt >= most and 'last' or 'more'] == 'failed' then
-    end_message(agent, id, message, 'dead', word, word)
+    end_message(agent, id, message, 'dead', word, reason)
   else
-    return_message(agent, id, message, word, attempt, 0, word)
+    return_message(agent, id, message, word, attempt, 0, reason)
   end
 end
 
@@ -309,21 +327,32 @@ function VERBS.renew()
   return answers
 end
 
-function VERBS.release()
+-- Returns what these processes have claimed; `counted` says that they died, and did not stop.
+local function release_messages(owners, counted)
   local moved = 0
-  for _, owner in ipairs(ARGS.owners) do
+  for _, owner in ipairs(owners) do
     for _, member in ipairs(call('SMEMBERS', key('owner', owner))) do
       local agent, id = split(member)
       local message = load(message_key(agent, id), STATE)
       if message.state == 'claimed' and message.owner == owner then
-        lose_message(agent, id, message, 'lost')
+        if counted then
+          lose_message(agent, id, message, 'lost', WHY.lost)
+        else
+          local attempt = attempts_after('returned', tonumber(message.attempt))
+          return_message(agent, id, message, 'returned', attempt, 0, WHY.stopped)
+        end
         moved = moved + 1
       end
     end
     call('DEL', key('owner', owner))
-    call('SET', key('gone', owner), '1', 'EX', 604800)
+    listen(owner, {})
+    call('SET', key('gone', owner), counted and 'died' or 'stopped', 'EX', 604800)
   end
   return moved
+end
+
+function VERBS.release()
+  return release_messages(ARGS.owners, true)
 end
 
 -- A waiting message whose entry a stranger removed from the stream is offered without it.
@@ -343,11 +372,15 @@ local function heal(limit)
   end
 end
 
+local function queue_due_in(more)
+  return next_in(more, {key('claimed'), key('expiring'), key('later')})
+end
+
 function VERBS.advance_queue()
   local overdue, expiring, later = due(key('claimed'), CHUNK), due(key('expiring'), CHUNK), due(key('later'), CHUNK)
   for _, member in ipairs(overdue) do
     local agent, id = split(member)
-    lose_message(agent, id, load(message_key(agent, id), STATE), 'overdue')
+    lose_message(agent, id, load(message_key(agent, id), STATE), 'overdue', WHY.lease)
   end
   for _, member in ipairs(expiring) do
     local agent, id = split(member)
@@ -363,7 +396,7 @@ function VERBS.advance_queue()
   end
   heal(20)
   local more = #overdue == CHUNK or #expiring == CHUNK or #later == CHUNK
-  return {#overdue, #expiring, #later, next_in(more, {key('claimed'), key('expiring'), key('later')})}
+  return {#overdue, #expiring, #later, queue_due_in(more)}
 end
 
 -- A page of a sorted set, highest first, of the members that are wanted.

@@ -1,16 +1,18 @@
 -- Tasks. A task is a hash, which is the truth. What is open and held by a worker is in the set of that worker; sorted
--- sets have what comes due. A task that returned waits in `waiting_tasks`, by priority and order of storing.
+-- sets have what comes due. What waits is in the pool: a sorted set for each type and needs, by priority and order of
+-- storing. What was assigned once and has returned is also in `waiting_tasks`, in the same order.
 
 local HELD = {assigned = true, running = true}
 local OPEN_TASK = {queued = true, assigned = true, running = true}
 local TASK = {
   'type', 'description', 'needs', 'priority', 'content', 'checksum', 'supervisor', 'state', 'worker', 'token',
   'attempt', 'max_attempts', 'origin', 'result', 'result_checksum', 'reason', 'fraction', 'note', 'created',
-  'deadline', 'assigned', 'settled', 'log',
+  'deadline', 'assigned', 'settled', 'log', 'owner',
 }
 local TASK_STATE = {
   'state', 'token', 'attempt', 'max_attempts', 'worker', 'supervisor', 'priority', 'number', 'ended_as', 'origin',
-  'run_limit', 'message', 'needs', 'log', 'assigned',
+  'run_limit', 'message', 'needs', 'type', 'log', 'assigned', 'owner', 'is_assigned', 'deadline',
+  'suspect',
 }
 
 local function task_key(id)
@@ -26,16 +28,50 @@ local function recount_task(task, from, to)
   end
 end
 
+local function group_of(task)
+  return task.needs .. '\n' .. task.type
+end
+
+local function score_of(task)
+  return whole(tonumber(task.priority) * STEP + tonumber(task.number))
+end
+
+local function name_pullers()
+  for _, process in ipairs(call('SMEMBERS', key('pullers'))) do origins[process] = true end
+end
+
+-- Puts the task where workers take it, and supervisors assign it again.
 local function wait_for_worker(id, task)
-  call('ZADD', key('waiting_tasks'), whole(tonumber(task.priority) * STEP + tonumber(task.number)), id)
+  local group = group_of(task)
+  call('ZADD', key(task.suspect and 'suspects' or 'pool', group), score_of(task), id)
+  call('SADD', key(task.suspect and 'suspect_pools' or 'pools'), group)
+  call('ZADD', key('queued_since'), TODAY, id)
+  if task.is_assigned then call('ZADD', key('waiting_tasks'), score_of(task), id) end
+  name_pullers()
+end
+
+local function leave_pool(id, task)
+  local group = group_of(task)
+  for _, names in ipairs({{'pool', 'pools'}, {'suspects', 'suspect_pools'}}) do
+    if call('ZREM', key(names[1], group), id) == 1 and call('EXISTS', key(names[1], group)) == 0 then
+      call('SREM', key(names[2]), group)
+    end
+  end
+  call('ZREM', key('queued_since'), id)
+  if task.is_assigned then call('ZREM', key('waiting_tasks'), id) end
 end
 
 -- Takes the task away from whoever has it, and gives the room back.
 local function let_go_of_task(id, task)
-  call('ZREM', key('waiting_tasks'), id)
-  call('ZREM', key('later_tasks'), id)
+  if not HELD[task.state] then
+    leave_pool(id, task)
+    call('ZREM', key('later_tasks'), id)
+    return
+  end
   call('ZREM', key('overdue'), id)
-  if HELD[task.state] and call('SREM', key('held', task.worker), id) == 1 then
+  call('ZREM', key('given', task.worker), id)
+  if task.state == 'running' then call('ZREM', key('runs', task.owner), id) end
+  if call('SREM', key('held', task.worker), id) == 1 then
     local worker = find_worker(task.worker)
     if worker then book(worker, -1) end
   end
@@ -53,15 +89,19 @@ local function end_task(id, task, state, ended_as, values)
   call('ZREM', key('deadlines'), id)
   if task.origin then origins[task.origin] = true end
   values.state, values.ended_as, values.settled = state, ended_as, TODAY
+  if task.suspect then call('HDEL', task_key(id), 'suspect') end
   store(task_key(id), values)
   call('ZADD', key('ended_tasks', state), TODAY, id)
   if state == 'done' and task.supervisor then call('ZADD', key('done_of', task.supervisor), TODAY, id) end
   recount_task(task, task.state, state)
 end
 
-local function return_task(id, task, ended_as, attempt, delay, reason)
+-- `suspect`: a process died that ran it, and no run of it was settled since.
+local function return_task(id, task, ended_as, attempt, delay, reason, suspect)
   let_go_of_task(id, task)
-  store(task_key(id), {state = 'queued', ended_as = ended_as, attempt = attempt, reason = reason})
+  if task.suspect and not suspect then call('HDEL', task_key(id), 'suspect') end
+  task.suspect = suspect
+  store(task_key(id), {state = 'queued', ended_as = ended_as, attempt = attempt, reason = reason, suspect = suspect})
   recount_task(task, task.state, 'queued')
   if delay > 0 then
     call('ZADD', key('later_tasks'), whole(NOW + delay), id)
@@ -70,24 +110,29 @@ local function return_task(id, task, ended_as, attempt, delay, reason)
   end
 end
 
-local function lose_task(id, task, word)
+local function lose_task(id, task, word, reason, suspect)
   local attempt, most = tonumber(task.attempt), tonumber(task.max_attempts)
-  write_log(id, task, word, nil)
+  write_log(id, task, word, reason)
+  if task.state == 'running' then origins[task.owner] = true end
   if LOST_END[attempt >= most and 'last' or 'more'] == 'failed' then
-    end_task(id, task, 'failed', word, {reason = word})
+    end_task(id, task, 'failed', word, {reason = reason})
   else
-    return_task(id, task, word, attempt, 0, word)
+    return_task(id, task, word, attempt, 0, reason, suspect)
   end
 end
 
-function return_tasks(worker, how)
+local function give_task_back(id, task, reason)
+  write_log(id, task, 'returned', reason)
+  return_task(id, task, 'returned', attempts_after('returned', tonumber(task.attempt)), 0, reason)
+end
+
+function return_tasks(worker, is_lost)
   for _, id in ipairs(call('SMEMBERS', key('held', worker.id))) do
     local task = load(task_key(id), TASK_STATE)
-    if how == 'lost' then
-      lose_task(id, task, 'lost')
+    if is_lost then
+      lose_task(id, task, 'overdue', WHY.overdue, task.suspect)
     else
-      write_log(id, task, how, nil)
-      return_task(id, task, how, attempts_after(how, tonumber(task.attempt)), 0, nil)
+      give_task_back(id, task, WHY.left)
     end
   end
   call('DEL', key('held', worker.id))
@@ -100,9 +145,11 @@ local function assign(id, task, worker)
     state = 'assigned', worker = worker.id, token = token, assigned = TODAY, fraction = '0',
     attempt = tonumber(task.attempt) + (worker.pulls == '1' and 0 or 1),
   })
-  call('HDEL', task_key(id), 'ended_as', 'note')
-  call('ZREM', key('waiting_tasks'), id)
+  call('HDEL', task_key(id), 'ended_as', 'note', 'owner')
+  if token > 1 then leave_pool(id, task) end
   call('SADD', key('held', worker.id), id)
+  call('ZADD', key('given', worker.id), score_of(task), id)
+  for _, process in ipairs(call('SMEMBERS', key('served', worker.id))) do origins[process] = true end
   if task.run_limit then call('ZADD', key('overdue'), whole(NOW + tonumber(task.run_limit)), id) end
   book(worker, 1)
   if task.message and worker.pulls ~= '1' then
@@ -115,36 +162,39 @@ local function assign(id, task, worker)
 end
 
 local function news(answers)
-  local processes = {}
-  for origin in pairs(origins) do processes[#processes + 1] = origin end
-  return {answers, processes}
+  return {answers, names_of(origins), names_of(listeners or {})}
+end
+
+-- Stores a task that is not known, as queued; it is not yet where anybody looks for it.
+local function store_task(one, is_assigned)
+  local task = {
+    type = one.type, description = one.description, needs = one.capabilities, priority = one.priority,
+    content = one.content, checksum = one.checksum, supervisor = given(one.supervisor), state = 'queued', token = 0,
+    attempt = 0, max_attempts = one.max_attempts, origin = given(ARGS.origin), created = TODAY, fraction = '0',
+    run_limit = given(one.run_limit), message = given(one.message), is_assigned = is_assigned,
+    deadline = given(one.expires_in) and NOW + one.expires_in or nil,
+  }
+  store(task_key(one.id), task)
+  task.number = next_seq()
+  call('HSET', task_key(one.id), 'number', task.number)
+  call('ZADD', key('tasks'), task.number, one.id)
+  if task.deadline then call('ZADD', key('deadlines'), whole(task.deadline), one.id) end
+  recount_task(task, nil, is_assigned and 'assigned' or 'queued')
+  return task
 end
 
 function VERBS.assign()
   local answers = {}
+  listeners = {}
   for i, one in ipairs(ARGS.tasks) do
-    local name = task_key(one.id)
-    local known = load(name, {'state', 'worker', 'token'})
+    local known = load(task_key(one.id), {'state', 'worker', 'token'})
     local worker = not known.state and choose(one.needs)
     if known.state then
       answers[i] = {'known', known.state, known.worker or '', known.token}
     elseif not worker then
       answers[i] = {'nobody'}
     else
-      local task = {
-        type = one.type, description = one.description, needs = one.capabilities, priority = one.priority,
-        content = one.content, checksum = one.checksum, supervisor = given(one.supervisor), state = 'queued', token = 0,
-        attempt = 0, max_attempts = one.max_attempts, origin = given(ARGS.origin), created = TODAY, fraction = '0',
-        run_limit = given(one.run_limit), message = given(one.message),
-        deadline = given(one.expires_in) and NOW + one.expires_in or nil,
-      }
-      store(name, task)
-      task.number = next_seq()
-      call('HSET', name, 'number', task.number)
-      call('ZADD', key('tasks'), task.number, one.id)
-      if task.deadline then call('ZADD', key('deadlines'), whole(task.deadline), one.id) end
-      recount_task(task, nil, 'assigned')
-      answers[i] = {'assigned', worker.id, whole(assign(one.id, task, worker))}
+      answers[i] = {'assigned', worker.id, whole(assign(one.id, store_task(one, '1'), worker))}
     end
   end
   return news(answers)
@@ -152,6 +202,7 @@ end
 
 function VERBS.assign_waiting()
   local answers, start, nobody = {}, 0, {}
+  listeners = {}
   while #answers < ARGS.limit do
     local ids = call('ZRANGE', key('waiting_tasks'), start, start + CHUNK - 1)
     if #ids == 0 then break end
@@ -173,9 +224,9 @@ function VERBS.assign_waiting()
   return news(answers)
 end
 
-function VERBS.settle_tasks()
+local function settle_tasks(settlements)
   local answers = {}
-  for i, one in ipairs(ARGS.settlements) do
+  for i, one in ipairs(settlements) do
     local task = load(task_key(one.id), TASK_STATE)
     if not task.token or tonumber(task.token) ~= one.token then
       answers[i] = 0
@@ -185,6 +236,7 @@ function VERBS.settle_tasks()
       local attempt = tonumber(task.attempt)
       local finish = end_of(one.how, attempt, tonumber(task.max_attempts))
       local event = given(one.event)
+      if event then write_log(one.id, task, event, given(one.reason)) end
       if finish == 'again' then
         return_task(one.id, task, one.how, attempts_after(one.how, attempt), one.delay, given(one.reason))
       else
@@ -193,11 +245,14 @@ function VERBS.settle_tasks()
           fraction = finish == 'done' and '1' or nil,
         })
       end
-      if event then write_log(one.id, task, event, given(one.reason)) end
       answers[i] = 1
     end
   end
-  return news(answers)
+  return answers
+end
+
+function VERBS.settle_tasks()
+  return news(settle_tasks(ARGS.settlements))
 end
 
 function VERBS.progress()
@@ -219,7 +274,10 @@ function VERBS.cancel()
   for i, id in ipairs(ARGS.ids) do
     local task = load(task_key(id), TASK_STATE)
     answers[i] = OPEN_TASK[task.state] and 1 or 0
-    if OPEN_TASK[task.state] then end_task(id, task, 'cancelled', 'cancelled', {reason = ARGS.reason}) end
+    if OPEN_TASK[task.state] then
+      if task.state == 'running' then origins[task.owner] = true end
+      end_task(id, task, 'cancelled', 'cancelled', {reason = ARGS.reason})
+    end
   end
   return news(answers)
 end
@@ -227,15 +285,34 @@ end
 function VERBS.reprioritise()
   local answers = {}
   for i, id in ipairs(ARGS.ids) do
-    local task = load(task_key(id), {'state', 'number'})
+    local task = load(task_key(id), {'state', 'number', 'needs', 'type'})
     answers[i] = task.state == 'queued' and 1 or 0
     if task.state == 'queued' then
       call('HSET', task_key(id), 'priority', ARGS.priority)
-      local score = whole(ARGS.priority * STEP + tonumber(task.number))
-      call('ZADD', key('waiting_tasks'), 'XX', score, id)
+      task.priority = ARGS.priority
+      for _, name in ipairs({key('pool', group_of(task)), key('suspects', group_of(task)), key('waiting_tasks')}) do
+        call('ZADD', name, 'XX', score_of(task), id)
+      end
     end
   end
   return answers
+end
+
+function VERBS.redrive_tasks()
+  local redriven, type = {}, given(ARGS.type)
+  for _, id in ipairs(given(ARGS.ids) or call('ZRANGE', key('ended_tasks', 'failed'), 0, -1)) do
+    local task = load(task_key(id), TASK_STATE)
+    if task.state == 'failed' and (not type or type == task.type) then
+      call('ZREM', key('ended_tasks', 'failed'), id)
+      write_log(id, task, 'redriven', nil)
+      call('HDEL', task_key(id), 'suspect', 'deadline', 'result', 'result_checksum', 'note', 'settled')
+      store(task_key(id), {state = 'queued', attempt = 0, fraction = '0'})
+      recount_task(task, 'failed', 'queued')
+      wait_for_worker(id, task)
+      redriven[#redriven + 1] = id
+    end
+  end
+  return {redriven, names_of(origins)}
 end
 
 function VERBS.find_tasks()
@@ -259,30 +336,67 @@ function VERBS.list_tasks()
   return found
 end
 
-function VERBS.release_tasks()
-  for _, process in ipairs(ARGS.owners) do
-    for _, id in ipairs(call('SMEMBERS', key('serves', process))) do
-      call('SREM', key('served', id), process)
+local function runs_suspect(owner)
+  for _, id in ipairs(call('ZRANGE', key('runs', owner), 0, -1)) do
+    if call('HGET', task_key(id), 'suspect') then return true end
+  end
+  return false
+end
+
+-- Returns what these processes ran; `counted` says that they died, and did not stop. Where one ran suspects, they alone
+-- are to blame.
+local function release_runs(owners, counted)
+  local released = 0
+  for _, owner in ipairs(owners) do
+    local convicted = runs_suspect(owner)
+    for _, id in ipairs(call('ZRANGE', key('runs', owner), 0, -1)) do
+      local task = load(task_key(id), TASK_STATE)
+      if counted and (task.suspect or not convicted) then
+        lose_task(id, task, 'lost', WHY.lost, '1')
+      elseif counted then  -- another one is to blame
+        write_log(id, task, 'lost', WHY.lost)
+        return_task(id, task, 'lost', attempts_after('returned', tonumber(task.attempt)), 0, WHY.lost)
+      else
+        give_task_back(id, task, WHY.stopped)
+      end
+      released = released + 1
+    end
+    for _, id in ipairs(call('SMEMBERS', key('serves', owner))) do
+      call('SREM', key('served', id), owner)
       local worker = find_worker(id)
       if worker and call('EXISTS', key('served', id)) == 0 then
+        return_tasks(worker, false)
+        worker = find_worker(id)
         worker.status = 'offline'
         call('HSET', worker_key(id), 'status', 'offline')
         place(worker)
       end
     end
-    call('DEL', key('serves', process))
+    call('DEL', key('serves', owner))
+    call('SREM', key('pullers'), owner)
   end
-  return 0
+  return released
+end
+
+function VERBS.release_tasks()
+  return release_runs(ARGS.owners, true)
+end
+
+local function tasks_due_in(more)
+  return next_in(more, {key('deadlines'), key('overdue'), key('alive'), key('later_tasks')})
 end
 
 function VERBS.advance_tasks()
   local expired, released = due(key('deadlines'), CHUNK), 0
   for _, id in ipairs(expired) do
-    end_task(id, load(task_key(id), TASK_STATE), 'expired', 'expired', {reason = 'expired'})
+    local task = load(task_key(id), TASK_STATE)
+    if task.state == 'running' then origins[task.owner] = true end
+    end_task(id, task, 'expired', 'expired', {reason = WHY.expired})
   end
   local overdue = due(key('overdue'), CHUNK)
   for _, id in ipairs(overdue) do
-    lose_task(id, load(task_key(id), TASK_STATE), 'overdue')
+    local task = load(task_key(id), TASK_STATE)
+    lose_task(id, task, 'overdue', WHY.overdue, task.suspect)
     released = released + 1
   end
   local dead = due(key('alive'), CHUNK)
@@ -291,17 +405,18 @@ function VERBS.advance_tasks()
     call('ZREM', key('alive'), id)
     call('ZADD', key('dead'), worker['until'], id)
     leave_order(worker)
-    released = released + call('SCARD', key('held', id))
-    return_tasks(worker, 'lost')
+    if worker.pulls ~= '1' then  -- what pulls has its tasks for as long as its processes live
+      released = released + call('SCARD', key('held', id))
+      return_tasks(worker, true)
+    end
   end
   local later = due(key('later_tasks'), CHUNK)
   for _, id in ipairs(later) do
     call('ZREM', key('later_tasks'), id)
-    wait_for_worker(id, load(task_key(id), {'priority', 'number'}))
+    wait_for_worker(id, load(task_key(id), TASK_STATE))
   end
   local more = #expired == CHUNK or #overdue == CHUNK or #dead == CHUNK or #later == CHUNK
-  local wait = next_in(more, {key('deadlines'), key('overdue'), key('alive'), key('later_tasks')})
-  return {released, #expired, #later, news({})[2], wait}
+  return {released, #expired, #later, news({})[2], tasks_due_in(more)}
 end
 
 function VERBS.task_statistics()
@@ -317,10 +432,11 @@ function VERBS.task_statistics()
     end
   end
   local oldest
-  for _, id in ipairs(call('ZRANGE', key('waiting_tasks'), 0, 999)) do
-    local task = load(task_key(id), {'created', 'supervisor'})
-    if not supervisor or supervisor == task.supervisor then
-      oldest = math.min(oldest or math.huge, tonumber(task.created))
+  local queued = call('ZRANGE', key('queued_since'), 0, supervisor and 999 or 0, 'WITHSCORES')
+  for i = 1, #queued, 2 do
+    if not supervisor or supervisor == call('HGET', task_key(queued[i]), 'supervisor') then
+      oldest = tonumber(queued[i + 1])
+      break
     end
   end
   return {

@@ -109,9 +109,10 @@ function VERBS.register()
   call('ZADD', key('workers'), 0, one.id)
   call('ZADD', key('alive'), whole(NOW + one.ttl), one.id)
   call('ZREM', key('dead'), one.id)
-  if given(ARGS.process) then
+  if given(ARGS.process) and one.pulls == 1 and call('EXISTS', key('gone', ARGS.process)) == 0 then
     call('SADD', key('serves', ARGS.process), one.id)
     call('SADD', key('served', one.id), ARGS.process)
+    call('SADD', key('pullers'), ARGS.process)
   end
   place(find_worker(one.id))
   return known and 0 or 1
@@ -139,25 +140,27 @@ end
 
 local return_tasks  -- of tasks.lua
 
+local function stop_serving(process, id)
+  call('SREM', key('serves', process), id)
+  call('SREM', key('served', id), process)
+  if call('EXISTS', key('serves', process)) == 0 then call('SREM', key('pullers'), process) end
+end
+
 local function forget_worker(worker)
-  return_tasks(worker, 'returned')
+  return_tasks(worker, false)
   leave_order(find_worker(worker.id))
   call('DEL', worker_key(worker.id))
   call('ZREM', key('workers'), worker.id)
   call('ZREM', key('alive'), worker.id)
   call('ZREM', key('dead'), worker.id)
-  for _, process in ipairs(call('SMEMBERS', key('served', worker.id))) do
-    call('SREM', key('serves', process), worker.id)
-  end
-  call('DEL', key('served', worker.id))
+  for _, process in ipairs(call('SMEMBERS', key('served', worker.id))) do stop_serving(process, worker.id) end
 end
 
 function VERBS.unregister()
   local worker = find_worker(ARGS.id)
   if not worker then return 0 end
   if given(ARGS.process) then
-    call('SREM', key('serves', ARGS.process), ARGS.id)
-    call('SREM', key('served', ARGS.id), ARGS.process)
+    stop_serving(ARGS.process, ARGS.id)
     if call('EXISTS', key('served', ARGS.id)) == 1 then return 1 end
   end
   forget_worker(worker)

@@ -1,0 +1,104 @@
+"""Where queues, workers and tasks are kept: in the store of the messages, or apart from it, on Redis.
+
+A store apart has its own sign of life, timer and outages, so that messages go on while it is away. It is opened once
+somebody needs it: a program that only sends messages never connects to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ..exceptions import AgentMessagingError, DatabaseError, OutcomeUnknownError, QueueDataLostError
+from ..storage.ports import CoordinationStore
+from .retry import describe
+from .services import Service
+from .timer import Timer
+from .trouble import Trouble
+
+logger = logging.getLogger("agent_messaging.delivery")
+
+
+class Workplace(Service):
+    """The store of the tasks as the engine uses it.
+
+    Args:
+        is_apart: It is not the store of the messages, which the engine opens and closes itself.
+    """
+
+    def __init__(self, store: CoordinationStore, timer: Timer, trouble: Trouble, *, is_apart: bool) -> None:
+        self.store = store
+        self.presence = store.presence
+        self.timer = timer
+        self.trouble = trouble
+        self.is_apart = is_apart
+        self.lost: QueueDataLostError | None = None
+        """What was lost, which nobody has been told yet."""
+        self._open = asyncio.Event()
+        if not is_apart:
+            self._open.set()
+        self._services: list[Service] = []
+        self._on_ring: Callable[[], None] = lambda: None
+        self._on_lost: Callable[[], None] = lambda: None
+        self._opening: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def equip(self, on_ring: Callable[[], None], on_lost: Callable[[], None], *services: Service) -> None:
+        """Say what a store apart tells when it is rung, or taken for dead, and what is started with it."""
+        self._on_ring, self._on_lost, self._services = on_ring, on_lost, [*services]
+
+    def need(self) -> None:
+        """Somebody uses it: see that it gets open, in the background.
+
+        Raises:
+            QueueDataLostError: The store has lost data since, and nobody has been told.
+        """
+        if self.is_apart and self._opening is None and not self._is_closed:
+            self._opening = asyncio.create_task(self._keep_opening(), name="agent-messaging-workplace")
+        if self.lost is not None:
+            error, self.lost = self.lost, None
+            raise error
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process counts as alive there."""
+        return self._open.is_set()
+
+    async def wait_until_open(self) -> None:
+        """Wait until this process counts as alive there."""
+        await self._open.wait()
+
+    async def _keep_opening(self) -> None:
+        attempts = self.trouble.attempts()
+        while True:
+            try:
+                await self.store.open()
+                await self.presence.start(self._on_ring, self._on_lost)
+                break
+            except AgentMessagingError as error:  # who calls meanwhile is told by the call
+                await asyncio.sleep(attempts.failed(error))
+        attempts.succeeded()
+        for service in self._services:
+            await service.start()
+        self._open.set()
+
+    async def aclose(self, timeout: float) -> None:
+        """Take leave of a store apart, and close it."""
+        self._is_closed = True
+        if not self.is_apart:
+            return
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+        for service in reversed(self._services):
+            await service.aclose(timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                if self._open.is_set():
+                    await self.store.processes.retire(self.presence.process_id)
+        except (DatabaseError, OutcomeUnknownError, TimeoutError) as error:
+            logger.warning(
+                "could not say goodbye to %s; others will find out: %s", self.store.location, describe(error)
+            )
+        await self.store.aclose()

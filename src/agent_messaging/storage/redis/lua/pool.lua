@@ -1,0 +1,224 @@
+-- The pool: tasks that wait for workers to take them. A worker goes through the groups (types and needs) that it can
+-- do, and takes the first of their heads, so a long backlog of one group costs nothing.
+
+-- The groups of which this worker may take, as {name of the sorted set, how many to pass over, head, its score}. Those
+-- of suspects are groups of their own, of which a process runs one task at a time.
+local function groups_for(worker, types, but)
+  local groups = {}
+  for set, prefix in pairs({pools = 'pool', suspect_pools = 'suspects'}) do
+    for _, group in ipairs(call('SMEMBERS', key(set))) do
+      local needs, type = split(group)
+      if is_wanted(types, type) and not (but and but[type]) and covers(worker, cjson.decode(needs)) then
+        groups[#groups + 1] = {name = key(prefix, group), skip = 0, is_suspect = set == 'suspect_pools'}
+      end
+    end
+  end
+  return groups
+end
+
+-- Looks for the first task of the group that has not expired; `advance_tasks` ends those that have.
+local function find_head(group, passed)
+  while true do
+    local first = call('ZRANGE', group.name, group.skip, group.skip, 'WITHSCORES')
+    group.id, group.score = first[1], tonumber(first[2])
+    if not group.id then return end
+    local is_passed = passed and passed[group.id]
+    local deadline = call('HGET', task_key(group.id), 'deadline')
+    if not is_passed and (not deadline or tonumber(deadline) > NOW) then return end
+    group.skip = group.skip + 1
+  end
+end
+
+-- The most urgent task that these groups have, then the oldest; those in `passed` are left to others.
+local function next_of(groups, has_suspect, passed)
+  local first
+  for _, group in ipairs(groups) do
+    local is_open = not (group.is_suspect and has_suspect)
+    if is_open and group.id == nil then find_head(group, passed) end
+    if is_open and group.id and (not first or group.score < first.score) then first = group end
+  end
+  if not first then return nil end
+  local id = first.id
+  first.id = nil
+  return id, first.is_suspect
+end
+
+local function room_of(worker)
+  return tonumber(worker.capacity) - tonumber(worker.booked)
+end
+
+local function read_taken(id)
+  local more = call('HMGET', task_key(id), 'run_limit', 'asked', 'suspect')
+  return row(task_key(id), TASK, id, more[1] or '', more[2], more[3] or '')
+end
+
+local function take_task(id, worker, request)
+  local task = load(task_key(id), TASK_STATE)
+  if task.state == 'queued' then
+    leave_pool(id, task)
+    call('SADD', key('held', worker.id), id)
+    book(worker, 1)
+  else
+    call('ZREM', key('given', worker.id), id)
+  end
+  local limit = tonumber(task.run_limit) or request.run_limit
+  store(task_key(id), {
+    state = 'running', worker = worker.id, token = tonumber(task.token) + 1, attempt = tonumber(task.attempt) + 1,
+    owner = ARGS.owner, assigned = TODAY, fraction = '0', call = ARGS.call, asked = request.run_limit,
+  })
+  call('HDEL', task_key(id), 'ended_as', 'note')
+  call('ZADD', key('overdue'), whole(NOW + limit + ARGS.margin), id)
+  call('ZADD', key('runs', ARGS.owner), task.number, id)
+  recount_task(task, task.state, 'running')
+  return read_taken(id)
+end
+
+-- What this very call took when its answer was lost.
+local function taken_before()
+  local taken = {}
+  for _, id in ipairs(call('ZRANGE', key('runs', ARGS.owner), 0, -1)) do
+    if call('HGET', task_key(id), 'call') == ARGS.call then taken[#taken + 1] = read_taken(id) end
+  end
+  return taken
+end
+
+local function take(request, taken, has_suspect)
+  local worker = find_worker(request.worker)
+  if not worker then return has_suspect end
+  local types, but, left = set_of(request.types), set_of(request.but), request.limit
+  for _, id in ipairs(call('ZRANGE', key('given', worker.id), 0, -1)) do
+    local task = load(task_key(id), {'type', 'suspect'})
+    local is_held_up = task.suspect and has_suspect
+    if left > 0 and not is_held_up and is_wanted(types, task.type) and not but[task.type] then
+      taken[#taken + 1] = take_task(id, worker, request)
+      left, has_suspect = left - 1, has_suspect or task.suspect
+    end
+  end
+  if left <= 0 or room_of(worker) <= 0 then return has_suspect end
+  local groups = groups_for(worker, types, but)
+  while left > 0 and room_of(worker) > 0 do
+    local id, is_suspect = next_of(groups, has_suspect)
+    if not id then break end
+    taken[#taken + 1] = take_task(id, worker, request)
+    left, has_suspect = left - 1, has_suspect or is_suspect
+  end
+  return has_suspect
+end
+
+function VERBS.submit()
+  local answers = {}
+  for i, one in ipairs(ARGS.tasks) do
+    answers[i] = call('EXISTS', task_key(one.id)) == 0 and 1 or 0
+    if answers[i] == 1 then
+      local task = store_task(one)
+      if one.delay > 0 then
+        call('ZADD', key('later_tasks'), whole(NOW + one.delay), one.id)
+        name_pullers()
+      else
+        wait_for_worker(one.id, task)
+      end
+    end
+  end
+  return news(answers)
+end
+
+function VERBS.exchange()
+  local answers, taken = settle_tasks(ARGS.settlements), ARGS.repeated and taken_before() or {}
+  if #taken == 0 and call('EXISTS', key('gone', ARGS.owner)) == 0 then
+    local has_suspect = runs_suspect(ARGS.owner)
+    for _, request in ipairs(ARGS.requests) do has_suspect = take(request, taken, has_suspect) end
+  end
+  return {TODAY, answers, names_of(origins), taken}
+end
+
+function VERBS.list_claims()
+  local found = {}
+  for i, id in ipairs(call('ZRANGE', key('runs', ARGS.owner), 0, -1)) do
+    found[i] = {id, call('HGET', task_key(id), 'token')}
+  end
+  return found
+end
+
+function VERBS.find_lost()
+  local answers = {}
+  for i, claim in ipairs(ARGS.claims) do
+    local task = load(task_key(claim.id), {'state', 'token'})
+    answers[i] = HELD[task.state] and tonumber(task.token) == claim.token and 0 or 1
+  end
+  return answers
+end
+
+function VERBS.find_waiting()
+  local answers, passed = {}, {}
+  for i, id in ipairs(ARGS.ids) do
+    local worker = find_worker(id)
+    local has = worker and call('EXISTS', key('given', id)) == 1
+    if worker and not has and room_of(worker) > 0 then
+      has = next_of(groups_for(worker), nil, passed)
+      if has then passed[has] = true end
+    end
+    answers[i] = has and 1 or 0
+  end
+  return answers
+end
+
+-- Schedules: a hash for each, a sorted set of their names, and one of the instants at which they fire.
+
+local SCHEDULE = {'rule', 'zone', 'task', 'next', 'fired', 'fired_at', 'created'}
+
+local function schedule_key(name)
+  return key('schedule', name)
+end
+
+function VERBS.put_schedule()
+  local one = ARGS.schedule
+  local name = schedule_key(one.name)
+  local known = load(name, {'rule', 'zone'})
+  local stays = known.rule == one.rule and known.zone == one.zone
+  store(name, {rule = one.rule, zone = one.zone, task = one.task, next = not stays and one.next or nil})
+  call('HSETNX', name, 'created', TODAY)
+  call('HSETNX', name, 'fired', '0')
+  call('ZADD', key('schedules'), 0, one.name)
+  if not stays then call('ZADD', key('firing'), one.next, one.name) end
+  next_seq()
+  return known.rule and 0 or 1
+end
+
+function VERBS.remove_schedule()
+  call('DEL', schedule_key(ARGS.name))
+  call('ZREM', key('firing'), ARGS.name)
+  return call('ZREM', key('schedules'), ARGS.name)
+end
+
+local function schedules_of(names)
+  local found = {}
+  for i, name in ipairs(names) do found[i] = row(schedule_key(name), SCHEDULE, name) end
+  return found
+end
+
+function VERBS.list_schedules()
+  return schedules_of(call('ZRANGE', key('schedules'), ARGS.offset, ARGS.offset + ARGS.limit - 1))
+end
+
+function VERBS.find_due_schedules()
+  local following = call('ZRANGEBYSCORE', key('firing'), '(' .. TODAY, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local wait = following[2] and string.format('%.6f', (tonumber(following[2]) - NOW) / 1000000) or ''
+  return {schedules_of(due(key('firing'), ARGS.limit)), wait}
+end
+
+function VERBS.fire()
+  local answers, fired = {}, {}
+  for i, one in ipairs(ARGS.firings) do
+    local name = schedule_key(one.name)
+    local at = call('HGET', name, 'next')
+    answers[i] = at == whole(one.at) and 1 or 0
+    if answers[i] == 1 then
+      store(name, {next = one.next, fired_at = at})
+      call('HINCRBY', name, 'fired', 1)
+      call('ZADD', key('firing'), one.next, one.name)
+      fired[#fired + 1] = one.task
+    end
+  end
+  ARGS.tasks = fired
+  return {answers, VERBS.submit()[2]}
+end

@@ -1,0 +1,73 @@
+"""Schedules on Redis: see `lua/pool.lua` for what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from ..ports import Firing, NewSchedule, ScheduleRow, TaskNews
+from .engine import Engine, micros
+from .tasks import read_news, task_arguments
+from .values import instant, number, seconds, text
+
+
+class RedisScheduleStore:
+    """Implements `ports.ScheduleStore`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def put(self, schedule: NewSchedule, *, now: datetime | None = None) -> bool:
+        """See `ports.ScheduleStore`."""
+        given = {
+            "name": schedule.name,
+            "rule": schedule.rule,
+            "zone": schedule.zone,
+            "task": schedule.task,
+            "next": str(micros(schedule.next_at)),
+        }
+        return bool(await self._engine.call("put_schedule", now=now, schedule=given))
+
+    async def remove(self, name: str) -> bool:
+        """See `ports.ScheduleStore`."""
+        return bool(await self._engine.call("remove_schedule", name=name))
+
+    async def list_schedules(self, limit: int, offset: int) -> list[ScheduleRow]:
+        """See `ports.ScheduleStore`."""
+        return [_read(row) for row in await self._engine.call("list_schedules", limit=limit, offset=offset)]
+
+    async def find_due(self, limit: int, *, now: datetime | None = None) -> tuple[list[ScheduleRow], float | None]:
+        """See `ports.ScheduleStore`."""
+        rows, following = await self._engine.call("find_due_schedules", now=now, limit=limit)
+        return [_read(row) for row in rows], seconds(following)
+
+    async def fire(
+        self, firings: Sequence[Firing], *, origin: str | None = None, now: datetime | None = None
+    ) -> TaskNews:
+        """See `ports.ScheduleStore`."""
+        if not firings:
+            return TaskNews([])
+        given = [
+            {
+                "name": firing.name,
+                "at": micros(firing.at),
+                "next": str(micros(firing.next_at)),
+                "task": task_arguments(firing.task),
+            }
+            for firing in firings
+        ]
+        return read_news(await self._engine.call("fire", now=now, origin=origin, firings=given))
+
+
+def _read(row: list[bytes]) -> ScheduleRow:
+    rule, zone, task, next_at, fired, fired_at, created, name = row
+    return ScheduleRow(
+        name=text(name),
+        rule=text(rule),
+        zone=text(zone),
+        task=text(task),
+        next_at=instant(next_at),
+        fired=number(fired),
+        fired_at=instant(fired_at) if fired_at else None,
+        created_at=instant(created),
+    )
