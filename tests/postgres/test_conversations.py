@@ -378,6 +378,7 @@ async def statements(postgres_dsn: str) -> AsyncIterator[tuple[World, list[str]]
         await store.open()
         world = await World.create(store)
         await world.say(world.carol, world.dave)  # prepares the statements, and counts the mailbox
+        await world.send(world.carol, world.dave)
 
         def note(record: Any) -> None:
             seen.append(record.query)
@@ -397,6 +398,10 @@ async def test_an_ask_with_its_claim_is_one_statement(statements: tuple[World, l
     world, seen = statements
     stored = await world.stored(world.question(claim=True))
     assert stored.claims
+    assert len(seen) == 1, seen
+    seen.clear()
+    (claim,) = stored.claims.values()
+    assert (await world.settle(claim, answer=world.result())).ended_asks
     assert len(seen) == 1, seen
     # So are many, in as many threads.
     seen.clear()

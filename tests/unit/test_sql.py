@@ -79,6 +79,8 @@ ONE_SIDED = {
         "append_correct_sessions": "many writers: sessions are locked, or opened, before it is known what is stored",
         "append_insert_conversation": "one round trip for all that a call with conversations stores",
         "append_plain_conversation": "the same, of a call that concerns nothing that is open",
+        "append_plain_talk": "the same, of one message: single values are cheaper for the server than arrays",
+        "settle_one": "the same, of one message that is done",
         "forward_lock": "many writers: what was read before the lock may be old",
         "asks_fail": "many writers: finding and ending an ask are one guarded statement",
         "asks_time_out": "the same",

@@ -243,30 +243,12 @@ class _Batch:
 
     async def _store_presumed(self, connection: Connection, presumed: Admission) -> None:
         """Store the call in one statement, which finds out whether the presumption is true."""
-        talks = [number for number, (_, _, plan) in enumerate(presumed.accepted, 1) if plan is not None]
-        groups = [self.groups[number - 1] for number in talks]
-        openers: dict[Talk, tuple[str | None, str]] = {}
-        for group in groups:
-            openers.setdefault((pair_of(group), group.thread), (group.session_id, str(group.session_type)))
-        asked = [
-            (
-                number,
-                group.sender_id,
-                group.deliveries[0].recipient_id,
-                group.thread,
-                group.within,
-                group.ask_timeout is not None,
-            )
-            for number, group in zip(talks, groups, strict=True)
-        ]
         try:
-            rows = await connection.fetch(
-                _ASKS["append_plain_conversation"],
-                *columns(_list_askers(groups), 2),
-                *columns([(id, *pair, thread, type_) for (pair, thread), (id, type_) in sorted(openers.items())], 5),
-                *columns(asked, 6),
-                *self._values_with_effects(presumed),
-            )
+            if len(self.groups) == 1:
+                sql, values = _ASKS["append_plain_talk"], self._values_of_one(presumed)
+            else:
+                sql, values = _ASKS["append_plain_conversation"], self._values_of_presumed(presumed)
+            rows = await connection.fetch(sql, *values)
         except asyncpg.ForeignKeyViolationError:
             raise _AgentsMissing from None
         except asyncpg.UniqueViolationError:
@@ -349,6 +331,57 @@ class _Batch:
             rows = await connection.fetch(_SQL["append_insert_messages"], *values, _topics(self.admission))
         self._add_claims(rows)
 
+    def _values_of_presumed(self, presumed: Admission) -> list[object]:
+        talks = [number for number, (_, _, plan) in enumerate(presumed.accepted, 1) if plan is not None]
+        groups = [self.groups[number - 1] for number in talks]
+        openers: dict[Talk, tuple[str | None, str]] = {}
+        for group in groups:
+            openers.setdefault((pair_of(group), group.thread), (group.session_id, str(group.session_type)))
+        asked = [
+            (
+                number,
+                group.sender_id,
+                group.deliveries[0].recipient_id,
+                group.thread,
+                group.within,
+                group.ask_timeout is not None,
+            )
+            for number, group in zip(talks, groups, strict=True)
+        ]
+        return [
+            *columns(_list_askers(groups), 2),
+            *columns([(id, *pair, thread, type_) for (pair, thread), (id, type_) in sorted(openers.items())], 5),
+            *columns(asked, 6),
+            *self._values_with_effects(presumed),
+        ]
+
+    def _values_of_one(self, presumed: Admission) -> list[object]:
+        """The same of the call's only message, by itself."""
+        ((group, _, plan),) = presumed.accepted
+        (delivery,) = group.deliveries
+        return [
+            group.sender_id,
+            delivery.recipient_id,
+            group.thread,
+            group.session_id,
+            str(group.session_type),
+            group.within,
+            self.now,
+            delivery.message_id,
+            delivery.claim,
+            group.content,
+            group.metadata,
+            group.checksum,
+            group.max_attempts,
+            group.run_limit,
+            _instant(group),
+            group.expires_in,
+            self.owner,
+            group.ask_timeout,
+            plan is not None and plan.notify,
+            CLAIM_MARGIN,
+        ]
+
     def _values(self, admission: Admission, margin: float) -> list[object]:
         """What every message comes with: for each delivery, and then for each group."""
         groups = [group for group, _, _ in admission.accepted]
@@ -368,7 +401,7 @@ class _Batch:
             [group.checksum for group in groups],
             [group.max_attempts for group in groups],
             [group.run_limit + margin for group in groups],
-            [None if group.deliver_at is None else min(group.deliver_at, _LATEST) for group in groups],
+            [_instant(group) for group in groups],
             [group.expires_in for group in groups],
             self.owner,
         ]
@@ -469,6 +502,11 @@ def _effects(group: NewGroup, plan: Plan | None, positions: Mapping[str, int]) -
         plan.notify,
         plan.thread,
     )
+
+
+def _instant(group: NewGroup) -> datetime | None:
+    """When it is due."""
+    return None if group.deliver_at is None else min(group.deliver_at, _LATEST)
 
 
 def _topics(admission: Admission) -> list[str | None]:

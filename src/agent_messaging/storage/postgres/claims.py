@@ -71,10 +71,43 @@ async def exchange(
 ) -> Exchanged:
     """End the claims that are still the newest, and take what the requests may have; their limits are above zero."""
     done = Exchanged()
+    if len(rounds) == 1 and not requests and _is_plain(rounds[0]):
+        (settlement,) = rounds[0]
+        if await _finish(connection, settlement, done, owner, now):
+            return done
     for settlements in rounds[:-1]:
         await _exchange(connection, settlements, (), done, owner, now, most_bytes)
     await _exchange(connection, rounds[-1] if rounds else (), requests, done, owner, now, most_bytes)
     return done
+
+
+def _is_plain(settlements: Sequence[Settlement]) -> bool:
+    """Whether it is one message that is done, which is what an ask alone comes to."""
+    return len(settlements) == 1 and settlements[0].how is Settling.DONE
+
+
+async def _finish(
+    connection: Connection, settlement: Settlement, done: Exchanged, owner: str, now: datetime | None
+) -> bool:
+    """End it as the newest claim; False if it is not, or its answer is there already: then nothing was changed."""
+    claim, answer = settlement.claim, settlement.answer
+    (row,) = await connection.fetch(
+        _SQL["settle_one"],
+        claim.seq,
+        claim.token,
+        answer and answer.message_id,
+        answer and answer.content,
+        answer and answer.checksum,
+        owner,
+        now,
+    )
+    if not row["is_done"]:
+        return False
+    done.moved.add(key_of(settlement))
+    done.origins.update(row["told"])
+    if row["ask_id"] is not None:
+        done.asks.append(EndedAsk(row["ask_id"], AskState.REPLIED, row["ask_origin"]))
+    return True
 
 
 async def _exchange(

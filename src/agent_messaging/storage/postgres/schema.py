@@ -100,7 +100,7 @@ async def upgrade(connection: Connection, server: Server, location: str, *, init
 
     Raises:
         SchemaVersionError: Newer than this release, changed, or missing and not to be initialized.
-        StorageForeignError: The tables, or functions of the same names, belong to another program.
+        StorageForeignError: The tables, or functions or types of the same names, belong to another program.
     """
     known = migrations.load(__package__)
     applied = await _list_applied(connection, known, location)
@@ -117,8 +117,8 @@ async def upgrade(connection: Connection, server: Server, location: str, *, init
                 f"Run: grant create on schema {_quoted(server.schema)} to {_quoted(server.role)}; "
                 "or let the owner run `agent-messaging db upgrade`."
             ) from error
-        except asyncpg.DuplicateFunctionError as error:
-            raise _foreign(location, f"function ({error})") from error  # the server says which, in its language
+        except (asyncpg.DuplicateFunctionError, asyncpg.DuplicateObjectError) as error:
+            raise _foreign(location, f"function or type ({error})") from error  # the server says which, in its language
         finally:
             if not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("rollback")

@@ -6,14 +6,10 @@ create table sessions (
   agent_b_id uuid not null references agents (id) on delete cascade,
   thread text collate "C" not null default '',   -- '' is the main one
   session_type text not null check (session_type in ('sync', 'async')),
-  created_at timestamptz not null,
-  ended_at timestamptz,
+  created_at instant not null,
+  ended_at instant,
   ended_by uuid,
-  check (agent_a_id < agent_b_id),
-  check (
-    least(created_at, ended_at) >= '0001-01-01 00:00+00'
-    and greatest(created_at, ended_at) < '10000-01-01 00:00+00'
-  )
+  check (agent_a_id < agent_b_id)
 );
 
 create unique index sessions_open on sessions (agent_a_id, agent_b_id, thread) where ended_at is null;
@@ -21,27 +17,25 @@ create index sessions_of_a on sessions (agent_a_id, id);
 create index sessions_of_b on sessions (agent_b_id, id);
 create index messages_of_session on messages (session_id, seq) where session_id is not null;
 
+create domain ask_state as text collate "C"
+  check (value in ('open', 'replied', 'timed_out', 'ended', 'failed', 'cancelled'));
+
 -- A message whose sender waits.
 create table asks (
   seq bigint primary key,
   session_id uuid not null references sessions (id) on delete cascade,
   asker_id uuid not null,
   responder_id uuid not null,
-  state text collate "C" not null default 'open'
-    check (state in ('open', 'replied', 'timed_out', 'ended', 'failed', 'cancelled')),
+  state ask_state not null default 'open',
   within bigint,                            -- the message in whose run it was made
   taken_within bigint,                      -- where the own code of who was asked took it, by reading or as an answer: the
                                             -- message of the run it was in, 0 outside any; null if it did not
   keyed boolean not null,                   -- made under an idempotency key: a repeat may join it
   origin uuid,
-  deadline_at timestamptz not null,
+  deadline_at instant not null,
   answer_seq bigint,
   reason text,
-  ended_at timestamptz,
-  check (
-    least(deadline_at, ended_at) >= '0001-01-01 00:00+00'
-    and greatest(deadline_at, ended_at) < '10000-01-01 00:00+00'
-  )
+  ended_at instant
 ) with (fillfactor = 80);
 
 -- Where an ask is found by its seq, its state is compared as `state || ''`: these indices, which are small when a plan is made,
@@ -61,9 +55,8 @@ create table waits (
   sender_id uuid not null references agents (id) on delete cascade,
   thread text collate "C",                  -- null: of any thread
   process_id uuid not null,
-  until_at timestamptz,                     -- null: as long as its process lives
-  is_ended boolean not null default false,
-  check (until_at >= '0001-01-01 00:00+00' and until_at < '10000-01-01 00:00+00')
+  until_at instant,                         -- null: as long as its process lives
+  is_ended boolean not null default false
 );
 
 create index waits_of_lane on waits (recipient_id, sender_id);
@@ -73,8 +66,7 @@ create index waits_of_process on waits (process_id);
 create table notices (
   seq bigint primary key,
   recipient_id uuid not null,
-  created_at timestamptz not null,
-  check (created_at >= '0001-01-01 00:00+00' and created_at < '10000-01-01 00:00+00')
+  created_at instant not null
 );
 
 create index notices_of_recipient on notices (recipient_id, seq);
@@ -551,4 +543,197 @@ begin
     ask_timeouts, are_answers, answered, taken_withins, replied_bys,
     withins, are_keyed, notifies, threads, margin, topics
   ) t;
+end $$;
+
+-- For one message, which is what an ask alone is, the same by itself: a statement costs by its size, so those of single values
+-- are far cheaper than those with arrays, joins and sorts.
+
+-- Stores one conversation message as store_plain_talks does; its one row says all.
+create function store_plain_talk(
+  sender_id uuid, recipient_id uuid, thread text, opening_id uuid, session_type text, within_id uuid, at timestamptz,
+  id uuid, wanted boolean, content text, metadata text, checksum bigint, max_attempts integer, run_limit float8,
+  deliver_at timestamptz, expires_in float8, owner_id uuid, ask_timeout float8, notifies boolean, margin float8,
+  out number integer, out session_id text, out waiters text[], out message_id text, out seq bigint
+) language plpgsql as $$
+#variable_conflict use_column
+declare
+  from_id uuid := sender_id;
+  to_id uuid := recipient_id;
+  a_id uuid := least(sender_id, recipient_id);
+  b_id uuid := greatest(sender_id, recipient_id);
+  of_thread text := thread;
+  is_ask boolean := ask_timeout is not null;
+  due_at timestamptz := nullif(greatest(deliver_at, at), at);
+  locked text;
+  session uuid;
+  opened uuid[];
+  within_seq bigint;
+  is_special boolean;
+  may_wait boolean;
+  is_free boolean := false;
+begin
+  number := 0;
+  if is_ask then  -- see open_sessions
+    locked := pg_advisory_xact_lock_shared(hashtextextended('', 2));
+    locked := case when from_id = a_id then pg_advisory_xact_lock(hashtextextended(a_id::text, 2))
+      else pg_advisory_xact_lock_shared(hashtextextended(a_id::text, 2)) end;
+    locked := case when from_id = b_id then pg_advisory_xact_lock(hashtextextended(b_id::text, 2))
+      else pg_advisory_xact_lock_shared(hashtextextended(b_id::text, 2)) end;
+  end if;
+  select s.id into session from sessions s
+  where s.agent_a_id = a_id and s.agent_b_id = b_id and s.thread = of_thread and s.ended_at is null
+  for no key update;
+  if session is null then
+    opened := open_sessions('{}', '{}', array[opening_id], array[a_id], array[b_id], array[of_thread], array[session_type], at);
+    select s.id into session from sessions s
+    where s.agent_a_id = a_id and s.agent_b_id = b_id and s.thread = of_thread and s.ended_at is null;
+    if session is null then
+      return;
+    end if;
+  end if;
+  if wanted and due_at is null then  -- see free_lanes
+    is_free := pg_try_advisory_xact_lock(hashtextextended(to_id || ' conversation ' || from_id || of_thread, 0));
+  end if;
+
+  -- A statement behind all the locks.
+  select
+    (
+      select true from asks a
+      where a.asker_id = to_id and a.state = 'open' and (is_ask or a.responder_id = from_id)
+      limit 1
+    ) is true
+    or is_ask and (
+      select true from asks a
+      where a.asker_id = from_id and a.responder_id = to_id and a.session_id = session and a.state = 'open'
+      limit 1
+    ) is true,
+    (select true from waits w where w.recipient_id = to_id and w.sender_id = from_id limit 1) is true,
+    is_free and (
+      select true from deliveries d
+      where d.recipient_id = to_id and d.kind = 'conversation' and d.sender_id = from_id and d.thread = of_thread
+        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
+      limit 1
+    ) is null and (
+      select true from deliveries d
+      where d.recipient_id = to_id and d.kind = 'conversation' and d.sender_id = from_id and d.thread = of_thread
+        and d.state = 'claimed' and d.owner <> owner_id
+        and (select true from waiting_runs q where q.within = d.seq limit 1) is null
+      limit 1
+    ) is null and not exists (select from processes p where p.id = owner_id and p.ended_at is not null)
+  into is_special, may_wait, is_free;
+  if within_id is not null then
+    within_seq := (select m.seq from messages m where m.id = within_id);
+    is_special := is_special or is_ask and exists (
+      with recursive chain as (
+        select a.seq, a.within, a.asker_id, a.responder_id from asks a where a.seq = within_seq and a.state || '' = 'open'
+        union
+        select a.seq, a.within, a.asker_id, a.responder_id from chain c join asks a on a.seq = c.within and a.state || '' = 'open'
+      )
+      select from chain c where c.asker_id = from_id and c.responder_id = to_id
+    );
+  end if;
+  if is_special then
+    if opened is not null then
+      delete from sessions s where s.id = any(opened);
+    end if;
+    return;
+  end if;
+  waiters := '{}';
+  if may_wait then
+    waiters := array(
+      select distinct w.process_id::text from live_waits w
+      where w.recipient_id = to_id and w.sender_id = from_id and (w.thread is null or w.thread = of_thread)
+        and (w.until_at is null or w.until_at > at)
+    );
+    is_free := is_free and cardinality(waiters) = 0;
+  end if;
+
+  number := 1;
+  session_id := session;
+  seq := nextval('messages_seq_seq');
+  insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
+  values (seq, id, 'conversation', sender_id, recipient_id, session, content, metadata, checksum, at);
+  insert into deliveries (
+    seq, recipient_id, kind, sender_id, state, token, attempt, max_attempts, origin, owner, run_at, expires_at,
+    claim_until, queued_at, claimed_at, ask_timeout, thread
+  )
+  values (
+    seq, recipient_id, 'conversation', sender_id, case when is_free then 'claimed' else 'queued' end, is_free::integer,
+    is_free::integer, max_attempts, owner_id, case when is_free then owner_id end, due_at, at + make_interval(secs => expires_in),
+    case when is_free then at + make_interval(secs => greatest(run_limit, ask_timeout) + margin) end,
+    coalesce(due_at, at), case when is_free then at end, ask_timeout, thread
+  );
+  if is_ask then
+    insert into asks (seq, session_id, asker_id, responder_id, within, keyed, origin, deadline_at)
+    values (seq, session, sender_id, recipient_id, within_seq, false, owner_id, at + make_interval(secs => ask_timeout));
+  end if;
+  if notifies and cardinality(waiters) = 0 then
+    insert into notices (seq, recipient_id, created_at) values (seq, recipient_id, greatest(deliver_at, at));
+  end if;
+  if is_free then
+    message_id := id;
+  end if;
+end $$;
+
+-- Ends one claim as done, as exchange does, with the answer of its run if that has one. `is_done` is not true if it is not a
+-- claim that is open, or its answer is there: then nothing was changed, and exchange says what it is.
+create function finish(
+  claim_seq bigint, claim_token integer, answer_id uuid, content text, checksum bigint, owner_id uuid, at timestamptz,
+  out is_done boolean, out told text[], out ask_id text, out ask_origin text
+) language plpgsql as $$
+declare
+  asked record;
+  held record;
+  new_seq bigint;
+  is_answer boolean;
+  ended_at timestamptz;
+begin
+  if answer_id is not null then
+    select m.id, m.session_id, (select true from messages k where k.id = answer_id) as is_known into asked
+    from messages m where m.seq = claim_seq;
+    if asked.is_known then
+      return;
+    end if;
+    perform from sessions s where s.id = asked.session_id for no key update;
+  end if;
+  select d.recipient_id, d.kind, d.sender_id, d.thread, d.state, d.max_attempts, d.origin, d.ask_timeout into held
+  from deliveries d where d.seq = claim_seq and d.token = claim_token
+  for update;
+  is_done := held.state = 'claimed';
+  if is_done is not true then
+    return;
+  end if;
+  is_answer := answer_id is not null and held.kind = 'conversation';
+  update deliveries d set
+    state = 'done', attempt = greatest(d.attempt, 1), suspect = false, run_at = null, claim_until = null, settled_at = at,
+    read_at = case when answer_id is not null and d.ask_timeout is not null then coalesce(d.read_at, at) else d.read_at end
+  where d.seq = claim_seq;
+  told := array_remove(array[held.origin::text], null);
+  if not is_answer then
+    return;
+  end if;
+
+  new_seq := nextval('messages_seq_seq');
+  update asks a set state = 'replied', answer_seq = new_seq, ended_at = at
+  where a.seq = claim_seq and a.state || '' = 'open'
+  returning a.origin::text, at into ask_origin, ended_at;
+  insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, checksum, created_at)
+  values (
+    new_seq, answer_id, 'conversation', held.recipient_id, held.sender_id, asked.session_id, finish.content, finish.checksum, at
+  );
+  insert into deliveries (
+    seq, recipient_id, kind, sender_id, thread, state, max_attempts, origin, queued_at, settled_at, read_at
+  )
+  values (
+    new_seq, held.sender_id, 'conversation', held.recipient_id, held.thread, 'done', held.max_attempts, owner_id, at, at, ended_at
+  );
+  if ended_at is not null then
+    ask_id := asked.id;
+  else
+    told := told || array(
+      select w.process_id::text from live_waits w
+      where w.recipient_id = held.sender_id and w.sender_id = held.recipient_id
+        and (w.thread is null or w.thread = held.thread) and (w.until_at is null or w.until_at > at)
+    );
+  end if;
 end $$;

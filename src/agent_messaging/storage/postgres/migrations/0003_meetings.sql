@@ -13,15 +13,11 @@ create table meetings (
   host_speaks boolean not null default true,
   end_when boolean not null default false,  -- the host's process is asked after each turn
   turns_taken integer not null default 0,   -- turns for speaking that have ended
-  deadline_at timestamptz,                  -- of max_duration, from the start
+  deadline_at instant,                      -- of max_duration, from the start
   end_reason text check (end_reason in ('host_ended', 'max_turns', 'max_duration', 'end_when', 'nobody')),
-  created_at timestamptz not null,
-  started_at timestamptz,
-  ended_at timestamptz,
-  check (
-    least(created_at, started_at, ended_at, deadline_at) >= '0001-01-01 00:00+00'
-    and greatest(created_at, started_at, ended_at, deadline_at) < '10000-01-01 00:00+00'
-  )
+  created_at instant not null,
+  started_at instant,
+  ended_at instant
 );
 
 create index meetings_of_host on meetings (host_id, id);
@@ -34,11 +30,10 @@ create table participants (
   join_order integer not null,
   status text not null check (status in ('invited', 'attending', 'waiting', 'speaking', 'left')),
   process_id uuid,                          -- to be woken when the agent gets the turn
-  joined_at timestamptz,
-  left_at timestamptz,
+  joined_at instant,
+  left_at instant,
   unique (meeting_id, join_order),
-  unique (meeting_id, agent_id),
-  check (least(joined_at, left_at) >= '0001-01-01 00:00+00' and greatest(joined_at, left_at) < '10000-01-01 00:00+00')
+  unique (meeting_id, agent_id)
 );
 
 create index participants_of_agent on participants (agent_id, meeting_id);
@@ -49,17 +44,13 @@ create table turns (
   agent_id uuid not null,                   -- stays when the agent is removed: the turn was taken
   purpose text not null check (purpose in ('speak', 'select')),
   next_id uuid,                             -- of one for selecting: who follows unless the host's process says otherwise
-  started_at timestamptz not null,
-  deadline_at timestamptz,
-  ended_at timestamptz,
+  started_at instant not null,
+  deadline_at instant,
+  ended_at instant,
   how text check (how in ('spoke', 'passed', 'timed_out', 'skipped', 'left', 'meeting_ended')),
   delivery_seq bigint,
   message_seq bigint,
-  primary key (meeting_id, number),
-  check (
-    least(started_at, deadline_at, ended_at) >= '0001-01-01 00:00+00'
-    and greatest(started_at, deadline_at, ended_at) < '10000-01-01 00:00+00'
-  )
+  primary key (meeting_id, number)
 );
 
 create unique index turns_current on turns (meeting_id) where ended_at is null;
@@ -76,8 +67,7 @@ create table meeting_events (
   data text not null,                       -- JSON object; text, because its checksum is of the text
   checksum bigint not null,
   message_seq bigint,
-  created_at timestamptz not null,
-  check (created_at >= '0001-01-01 00:00+00' and created_at < '10000-01-01 00:00+00')
+  created_at instant not null
 );
 
 create index meeting_events_of_meeting on meeting_events (meeting_id, seq);

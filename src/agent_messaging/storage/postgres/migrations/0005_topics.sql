@@ -3,9 +3,8 @@
 create table subscriptions (
   pattern text collate "C" not null,
   agent_id uuid not null references agents (id) on delete cascade,
-  created_at timestamptz not null,
-  primary key (pattern, agent_id),
-  check (created_at >= '0001-01-01 00:00+00' and created_at < '10000-01-01 00:00+00')
+  created_at instant not null,
+  primary key (pattern, agent_id)
 );
 
 create index subscriptions_of_agent on subscriptions (agent_id, pattern);

@@ -9,13 +9,9 @@ create table hops (
   to_id uuid not null,
   kept_id uuid not null,                    -- the message as it stays with the one that passed it on
   kept_seq bigint not null,
-  stored_at timestamptz not null,           -- when that message was stored
-  forwarded_at timestamptz not null,
-  primary key (message_id, number),
-  check (
-    least(stored_at, forwarded_at) >= '0001-01-01 00:00+00'
-    and greatest(stored_at, forwarded_at) < '10000-01-01 00:00+00'
-  )
+  stored_at instant not null,               -- when that message was stored
+  forwarded_at instant not null,
+  primary key (message_id, number)
 );
 
 create index hops_of_asker on hops (asker_id);

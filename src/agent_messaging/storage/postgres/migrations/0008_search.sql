@@ -12,8 +12,7 @@ create table search_state (
   is_one boolean primary key default true check (is_one),
   indexed_to bigint not null default 0,     -- every message up to this seq is in the index, and none will follow
   owner uuid,                               -- the process that moves it on
-  until timestamptz                         -- and may do so alone until then
-  check (until >= '0001-01-01 00:00+00' and until < '10000-01-01 00:00+00')
+  until instant                             -- and may do so alone until then
 );
 
 insert into search_state default values;

@@ -18,20 +18,16 @@ create table queue_messages (
   attempt integer not null default 0,
   max_attempts integer not null,
   owner uuid,
-  run_at timestamptz,                       -- null: due; otherwise when it becomes due
-  expires_at timestamptz,
-  claim_until timestamptz,                  -- the end of the lease
+  run_at instant,                           -- null: due; otherwise when it becomes due
+  expires_at instant,
+  claim_until instant,                      -- the end of the lease
   ended_as text,
   reason text,
-  queued_at timestamptz not null,
-  created_at timestamptz not null,
-  claimed_at timestamptz,
-  settled_at timestamptz,
-  unique (agent_id, message_id),
-  check (
-    least(run_at, expires_at, claim_until, queued_at, created_at, claimed_at, settled_at) >= '0001-01-01 00:00+00'
-    and greatest(run_at, expires_at, claim_until, queued_at, created_at, claimed_at, settled_at) < '10000-01-01 00:00+00'
-  )
+  queued_at instant not null,
+  created_at instant not null,
+  claimed_at instant,
+  settled_at instant,
+  unique (agent_id, message_id)
 ) with (
   fillfactor = 80,
   autovacuum_vacuum_scale_factor = 0.02,
@@ -63,19 +59,15 @@ create table workers (
   capabilities text[] collate "C" not null,
   capacity integer not null check (capacity > 0),
   status text collate "C" not null,
-  alive_until timestamptz not null,
+  alive_until instant not null,
   booked integer not null default 0,        -- its tasks that are assigned or running
   reported integer not null default 0,      -- as it says itself
   load float8 generated always as (greatest(booked, reported)::float8 / capacity) stored,
   pulls boolean not null,
   metadata text,
-  registered_at timestamptz not null,
-  heartbeat_at timestamptz not null,
-  idle_at timestamptz not null,
-  check (
-    least(alive_until, registered_at, heartbeat_at, idle_at) >= '0001-01-01 00:00+00'
-    and greatest(alive_until, registered_at, heartbeat_at, idle_at) < '10000-01-01 00:00+00'
-  )
+  registered_at instant not null,
+  heartbeat_at instant not null,
+  idle_at instant not null
 ) with (fillfactor = 80);
 
 create index workers_in_order on workers (capabilities, load, idle_at, id) where status in ('active', 'idle');
@@ -113,9 +105,9 @@ create table tasks (
   owner uuid,
   suspect boolean not null default false,   -- a process died that ran it
   run_limit float8,
-  run_at timestamptz,                       -- null: due; otherwise when it becomes due
-  deadline_at timestamptz,
-  until_at timestamptz,                     -- when the booking or the run is overdue
+  run_at instant,                           -- null: due; otherwise when it becomes due
+  deadline_at instant,
+  until_at instant,                         -- when the booking or the run is overdue
   ended_as text,
   reason text,
   result text,
@@ -123,14 +115,10 @@ create table tasks (
   fraction float8 not null default 0,
   note text,
   log jsonb,                                -- array of what went wrong so far; null is []
-  queued_at timestamptz not null,
-  created_at timestamptz not null,
-  assigned_at timestamptz,
-  settled_at timestamptz,
-  check (
-    least(run_at, deadline_at, until_at, queued_at, created_at, assigned_at, settled_at) >= '0001-01-01 00:00+00'
-    and greatest(run_at, deadline_at, until_at, queued_at, created_at, assigned_at, settled_at) < '10000-01-01 00:00+00'
-  )
+  queued_at instant not null,
+  created_at instant not null,
+  assigned_at instant,
+  settled_at instant
 ) with (
   fillfactor = 80,
   autovacuum_vacuum_scale_factor = 0.02,
@@ -156,14 +144,10 @@ create table schedules (
   rule text collate "C" not null,
   zone text collate "C" not null,
   task text not null,                       -- JSON: what is handed out
-  next_at timestamptz not null,
+  next_at instant not null,
   fired bigint not null default 0,
-  fired_at timestamptz,
-  created_at timestamptz not null,
-  check (
-    least(next_at, fired_at, created_at) >= '0001-01-01 00:00+00'
-    and greatest(next_at, fired_at, created_at) < '10000-01-01 00:00+00'
-  )
+  fired_at instant,
+  created_at instant not null
 );
 
 create index schedules_due on schedules (next_at);

@@ -185,6 +185,14 @@ select * from store_plain_talks(
   $33::bigint[], $34::integer[], $35::bigint[], $36::boolean[], $37::boolean[], $38::text[], $39::float8, $40::text[]
 )
 
+-- name: append_plain_talk
+-- PostgreSQL alone: the same for one message.
+select * from store_plain_talk(
+  $1::text::uuid, $2::text::uuid, $3::text, $4::text::uuid, $5::text, $6::text::uuid, coalesce($7::timestamptz, store_now()),
+  $8::text::uuid, $9::boolean, $10::text, $11::text, $12::bigint, $13::integer, $14::float8, $15::timestamptz, $16::float8,
+  $17::text::uuid, $18::float8, $19::boolean, $20::float8
+)
+
 -- name: asks_fail
 select * from fail_asks($1::bigint[], $2::text[], $3::boolean[], coalesce($4::timestamptz, store_now()))
 

@@ -132,6 +132,12 @@ select * from exchange(
   $17::float8[], $18::integer, $19::float8, $20::bigint, $21::text::uuid, coalesce($22::timestamptz, store_now())
 )
 
+-- name: settle_one
+-- PostgreSQL alone: the same for one that is done, where nothing is claimed.
+select * from finish(
+  $1::bigint, $2::integer, $3::text::uuid, $4::text, $5::bigint, $6::text::uuid, coalesce($7::timestamptz, store_now())
+)
+
 -- name: list_claims
 select seq, token, attempt from deliveries where state = 'claimed' and owner = $1::text::uuid order by seq + 0
 
