@@ -77,6 +77,7 @@ CLASSES = [
     Written("tasks", "coordination.tasks", "Tasks", "Work that is handed out, for code without asyncio."),
     Written("receipts", "messaging.receipts", "Receipts", "Receipts and dead letters, for code without asyncio."),
     Written("receipts", "messaging.receipts", "DeadLetters", ""),
+    Written("retention", "messaging.retention", "Retention", "Pruning what is old, for code without asyncio."),
     Written(
         "events",
         "handlers.events",

@@ -31,6 +31,15 @@ _JOINED = frozenset({"Lo", "Mn", "Mc", "So", "Sk"})
 _CANONICAL = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str) -> float | None:
+    """The seconds that a text such as `90`, `1.5h` or `30d` means; None if it is no such text."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
+    return None if match is None or match[2] not in _UNITS else float(match[1]) * _UNITS[match[2]]
+
+
 # --- names and ids ----------------------------------------------------------------------------------------------------
 
 

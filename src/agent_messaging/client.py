@@ -31,6 +31,7 @@ from .messaging.meeting import MeetingManager
 from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.receipts import DeadLetters, Receipts
+from .messaging.retention import Retention
 from .messaging.search import Search
 from .messaging.sides import AsyncConversation, SyncConversation
 from .messaging.topics import Topics
@@ -334,6 +335,12 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         """Messages that were given up."""
         self._lifecycle.find()
         return DeadLetters(self._started)
+
+    @property
+    def retention(self) -> Retention:
+        """Pruning what is old."""
+        self._lifecycle.find()
+        return Retention(self._started)
 
     @property
     def meeting_events(self) -> MeetingEventHandler:

@@ -146,16 +146,28 @@ class OrganizationNotFoundError(_UnknownNameError):
     method = "register_organization"
 
 
+def _tell_pruned(noun: str, id: str) -> str:
+    return (
+        f"The {noun} {id!r} was pruned: retention has removed what was as old. It does not come back. To keep the next "
+        "ones longer, prune with a greater age, or raise that of MessagingConfig(retention=...)."
+    )
+
+
 class MessageNotFoundError(AgentMessagingError):
-    """No message has this id. It may have been removed with its agent; check the id that `send` returned."""
+    """No message has this id. It was removed with its agent or pruned, or is none that `send` returned; check it."""
 
     code = "message_not_found"
     exit_code = 4
     message_id: str = ""
+    is_pruned: bool = False
+    """Retention has removed what was as old as it."""
     problem_text = (
         "No message has the id {0.message_id!r}. "
         "It may have been removed with its agent; check the id that `send` returned."
     )
+
+    def render(self) -> str:
+        return _tell_pruned("message", self.message_id) if self.is_pruned else super().render()
 
 
 class TaskNotFoundError(AgentMessagingError):
@@ -335,6 +347,11 @@ class SessionNotFoundError(SessionStateError, ValueError):
         "No session has the id {0.session_id!r}. It may have been removed with an agent of it; get_active_sessions "
         "lists the open ones."
     )
+    is_pruned: bool = False
+    """Retention has removed what was as old as it."""
+
+    def render(self) -> str:
+        return _tell_pruned("session", self.session_id) if self.is_pruned else super().render()
 
 
 class SessionLockError(SessionError):
@@ -410,6 +427,11 @@ class MeetingNotFoundError(MeetingError, ValueError):
         "No meeting has the id {0.meeting_id!r}. Use the id that create_meeting returned; a meeting is removed with "
         "its host's agent."
     )
+    is_pruned: bool = False
+    """Retention has removed what was as old as it."""
+
+    def render(self) -> str:
+        return _tell_pruned("meeting", self.meeting_id) if self.is_pruned else super().render()
 
 
 class MeetingNotActiveError(MeetingError):

@@ -130,6 +130,42 @@ class Message(_Record, Generic[T]):
     metadata: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PrunedKind:
+    """What pruning came to, of one kind."""
+
+    kind: Prunable
+    number: int
+    """So many were pruned, or would be."""
+    size_bytes: int
+    """What they took, about."""
+    kept: Mapping[Keeping, int]
+    """Those that are old enough and stay all the same, by the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What a prune came to."""
+
+    kinds: tuple[PrunedKind, ...]
+    is_dry_run: bool
+    """Nothing was pruned, only counted."""
+    released_bytes: int = 0
+    """They went back to the system. What did not is filled by new messages."""
+    advice: str | None = None
+    """What to do where a store that is full of free pages cannot give them back."""
+
+    @property
+    def number(self) -> int:
+        """Of all kinds."""
+        return sum(one.number for one in self.kinds)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all kinds, about."""
+        return sum(one.size_bytes for one in self.kinds)
+
+
 class Asker(Protocol):
     """The one who waits for the answer of a handler's run, as the SDK sees it."""
 

@@ -32,6 +32,7 @@ def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
         *("demo", "coordination demo", "send", "inbox", "tail", "receipt", "run", "doctor", "search", "bench"),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup", "db reindex"),
+        *("db prune", "db compact"),
         *(
             "tasks assign",
             "tasks list",

@@ -30,6 +30,7 @@ from agent_messaging.config import (
     parse_url,
 )
 from agent_messaging.exceptions import ConfigurationError
+from agent_messaging.states import Prunable
 
 SECRET = "hunter2"
 URL = "AGENT_MESSAGING_DATABASE_URL"
@@ -86,6 +87,7 @@ MESSAGING: dict[str, Any] = {
     "drain_timeout": None,
     "max_payload_bytes": 1_048_576,
     "cross_organization": True,
+    "retention": {"idempotency_keys": 604_800.0},
 }
 COORDINATION: dict[str, Any] = {
     "mode": None,
@@ -904,6 +906,47 @@ def test_every_setting_is_documented_with_its_variables_and_its_default() -> Non
         # The page says in words that the older names may stand behind MESSAGING_.
         assert found == {one for one in variables if not (len(variables) > 1 and one.startswith("MESSAGING_"))}, name
         assert shown == default, name
+
+
+# --- the ages of retention --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, {"idempotency_keys": 604_800.0}),
+        ({"messages": 30 * 86_400}, {"idempotency_keys": 604_800.0, "messages": 2_592_000.0}),
+        ({Prunable.MESSAGES: "30d", "idempotency_keys": None}, {"idempotency_keys": None, "messages": 2_592_000.0}),
+        ("messages=30d, sessions=1.5h,idempotency_keys=forever", {"messages": 2_592_000.0, "sessions": 5_400.0}),
+        (None, {}),
+    ],
+)
+def test_the_ages_of_retention_add_to_the_default(given: Any, found: dict[str, float | None]) -> None:
+    ages = MessagingConfig(retention=given).retention
+    assert {kind: age for kind, age in ages.items() if kind in found or age is not None} == found
+    assert all(type(kind) is str for kind in ages)
+
+
+def test_the_ages_of_retention_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESSAGING_RETENTION", "messages=30d")
+    assert Config().messaging.retention["messages"] == 2_592_000.0
+    monkeypatch.setenv("MESSAGING_RETENTION", "none")
+    assert Config().messaging.retention == {"idempotency_keys": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"letters": 5}, "there is no kind 'letters'"),
+        ({"messages": 0}, "the age of messages is seconds above 0"),
+        ({"messages": True}, "the age of messages"),
+        ("messages", "the age of messages"),
+        ("messages=soon", "the age of messages"),
+        (5, "a mapping of kinds"),
+    ],
+)
+def test_an_age_that_is_none_is_refused(given: Any, says: str) -> None:
+    assert says in refusal(lambda: MessagingConfig(retention=given))
 
 
 # --- where the coordination is ----------------------------------------------------------------------------------------

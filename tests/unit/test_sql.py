@@ -69,6 +69,7 @@ ONE_SIDED = {
         "tasks_read_taken": "the same",
         "tasks_find_failed": "the same",
         "tasks_find_all_failed": "the same",
+        "compact": "PostgreSQL has its own tools",
         "release_space": "PostgreSQL keeps freed pages for new rows",
         "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
     },

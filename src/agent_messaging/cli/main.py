@@ -16,6 +16,7 @@ from .doctor import doctor
 from .inbox import inbox
 from .meetings import meetings
 from .organizations import org
+from .prune import prune as _prune  # noqa: F401 - a command of `db`
 from .receipt import receipt
 from .run import run
 from .search import search

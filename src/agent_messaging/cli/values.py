@@ -12,8 +12,6 @@ from typing import Any
 
 import click
 
-_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
 
 def parse_duration(text: str) -> float:
     """Seconds, or a number with a unit: 1.5, 90s, 10m, 2h, 7d.
@@ -21,10 +19,12 @@ def parse_duration(text: str) -> float:
     Raises:
         click.BadParameter: It is not such a text.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
-    if match is None or match[2] not in _UNITS:
+    from ..arguments import seconds_of
+
+    seconds = seconds_of(text)
+    if seconds is None:
         raise click.BadParameter(f"{text!r} is not a duration. Write seconds, or a number with ms, s, m, h or d.")
-    return float(match[1]) * _UNITS[match[2]]
+    return seconds
 
 
 def parse_instant(text: str) -> datetime:

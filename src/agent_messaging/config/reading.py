@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from ..arguments import MAX_SECONDS
+from ..arguments import MAX_SECONDS, seconds_of
 from ..exceptions import ConfigurationError
+from ..states import Prunable
 from .urls import UNPRINTABLE
 
 logger = logging.getLogger("agent_messaging.config")
@@ -74,6 +75,31 @@ def read_port(value: object) -> object:
     return _refuse_bool(value if address is None else address[1])
 
 
+def _read_age(kind: str, value: object) -> float | None:
+    seconds = seconds_of(value) if isinstance(value, str) else value
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("none", "forever")):
+        return None
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= MAX_SECONDS:
+        return float(seconds)
+    raise ValueError(f"the age of {kind} is seconds above 0, a text such as '30d', or None for ever")
+
+
+def read_ages(given: object) -> dict[str, float | None]:
+    """The ages of retention by kind: those given, and the defaults of the rest. A text is `messages=30d,tasks=7d`."""
+    if isinstance(given, str):
+        pairs = [part.partition("=")[::2] for part in given.split(",") if part.strip()]
+        given = {kind.strip(): age.strip() for kind, age in pairs}
+    if given is None:
+        given = dict.fromkeys(DEFAULT_AGES)
+    if not isinstance(given, Mapping):
+        raise ValueError("a mapping of kinds to ages is accepted, or a text such as 'messages=30d,tasks=7d'")
+    if unknown := [kind for kind in given if not (isinstance(kind, str) and kind in list(Prunable))]:
+        raise ValueError(f"there is no kind {unknown[0]!r}, but {', '.join(Prunable)}")
+    return {**DEFAULT_AGES, **{str(kind): _read_age(str(kind), age) for kind, age in given.items()}}
+
+
+DEFAULT_AGES: dict[str, float | None] = {str(Prunable.IDEMPOTENCY_KEYS): 7 * 86_400.0}
+Ages = Annotated[dict[str, float | None], BeforeValidator(read_ages)]
 Number = BeforeValidator(_refuse_bool)
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), Number]
 SecondsOrZero = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False), Number]

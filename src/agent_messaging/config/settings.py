@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_
 from ..exceptions import ConfigurationError
 from .coordination import DEFAULT_REDIS_URL, CoordinationConfig, parse_connection_string
 from .reading import (
+    DEFAULT_AGES,
+    Ages,
     Count,
     LogLevel,
     Number,
@@ -219,6 +221,13 @@ class MessagingConfig(Settings):
     """The largest payload, as UTF-8 JSON. More costs memory in every process that reads a page of messages."""
     cross_organization: Switch = True
     """False: agents reach only agents of their own organization."""
+    retention: Ages = DEFAULT_AGES
+    """What is pruned by itself, and the seconds after which: kinds of `Prunable` with their ages.
+
+    What ended so long ago goes, by and by, while a process is running: `{"messages": 30 * 86_400, "sessions": "90d"}`,
+    as a variable `messages=30d,sessions=90d`. None, and a kind that is not named, is for ever; only idempotency keys
+    are kept for a week unless something else is said. More keeps histories and receipts longer; less saves space.
+    """
 
     @model_validator(mode="after")
     def _check_delays(self) -> Self:

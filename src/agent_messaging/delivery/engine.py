@@ -37,6 +37,7 @@ from .parts import Parts
 from .pulling import Pulling
 from .reading import Reading
 from .recorder import Recorder
+from .retention import Retention
 from .retry import describe
 from .runs import GIVE_UP_AFTER_CANCEL, Reach, Runs
 from .services import Services
@@ -162,6 +163,7 @@ class Engine:
         self.indexing = Indexing(
             store.search, presence, self.trouble, lambda: not (self.outbox.is_idle and self.dispatcher.is_idle)
         )
+        self.retention = Retention(store, self.workplace, settings.retention, self.trouble)
         # They are started in this order and closed in the opposite one: first the parts that bring work, then those
         # that do it, and last those in which callers wait for it.
         self.services.add(self.workplace, closing=CLOSING_TIMEOUT)
@@ -170,7 +172,8 @@ class Engine:
         self.services.add(self.serving.neighbours, self.serving, self.commits, closing=CLOSING_TIMEOUT)
         self.services.add(self.workforce, self.dispatcher, closing=GIVE_UP_AFTER_CANCEL)
         self.services.add(self.outbox, closing=OUTBOX_TIMEOUT)
-        self.services.add(self.events, self.notices, runs, self.timekeeper, self.indexing, closing=CLOSING_TIMEOUT)
+        self.services.add(self.events, self.notices, runs, closing=CLOSING_TIMEOUT)
+        self.services.add(self.timekeeper, self.indexing, self.retention, closing=CLOSING_TIMEOUT)
         self.is_closing = False
         self.is_leaving = False
         self._is_hurried = False

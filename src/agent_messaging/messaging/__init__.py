@@ -5,6 +5,7 @@ from .meeting import MeetingManager
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
+from .retention import Retention
 from .sides import AsyncConversation, SyncConversation
 from .topics import Topics
 
@@ -18,6 +19,7 @@ __all__ = [
     "Outcome",
     "Receipts",
     "ReceivedMessage",
+    "Retention",
     "SyncConversation",
     "Topics",
 ]

@@ -18,6 +18,7 @@ from ..kinds import KIND_OF_WORD
 from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
 from ..storage.ports import DeadRow, ReceiptRow
 from .door import Door
+from .missing import explain_missing
 
 MessageId = str | UUID
 R = TypeVar("R")
@@ -30,13 +31,13 @@ class Receipts(Door):
         """Look at the receipt of one message.
 
         Raises:
-            MessageNotFoundError: There is no such message (any more).
+            MessageNotFoundError: There is no such message (any more); says whether it was pruned.
             InvalidArgumentError: The id is not a UUID.
         """
         id = parse_id(message_id, field="message_id")
         rows = await self.engine.store.deliveries.list_receipts([id])
         if not rows:
-            raise MessageNotFoundError(message_id=id)
+            raise await explain_missing(self.engine, MessageNotFoundError(message_id=id))
         return (await self._receipts(rows))[id]
 
     @overload
@@ -69,6 +70,8 @@ class Receipts(Door):
         check_patience(timeout)
         try:
             rows = await self._look(ids) if timeout == 0 else await self._wait(ids, timeout)
+        except MessageNotFoundError as error:
+            raise await explain_missing(self.engine, error) from None
         except builtins.TimeoutError as error:
             if isinstance(error, TimeoutError):
                 raise

@@ -10,6 +10,7 @@ from .meeting import MeetingManager
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
+from .retention import Retention
 from .sdk import AgentMessaging
 from .sides import AsyncConversation, SyncConversation
 from .streams import AskStream
@@ -27,6 +28,7 @@ __all__ = [
     "OneWayMessenger",
     "Receipts",
     "ReceivedMessage",
+    "Retention",
     "SyncConversation",
     "Tasks",
     "Topics",

@@ -26,6 +26,7 @@ from .meeting import MeetingManager
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
+from .retention import Retention
 from .running import Blocking
 from .sides import AsyncConversation, SyncConversation
 from .tasks import Tasks
@@ -116,6 +117,11 @@ class Calls(
     def dead_letters(self) -> DeadLetters:
         """Messages that were given up."""
         return DeadLetters(self._runner, self._async.dead_letters)
+
+    @property
+    def retention(self) -> Retention:
+        """Pruning what is old."""
+        return Retention(self._runner, self._async.retention)
 
     @property
     def meeting_events(self) -> MeetingEventHandler:

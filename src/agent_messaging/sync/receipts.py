@@ -23,7 +23,7 @@ class Receipts(Blocking[AsyncReceipts]):
         """Look at the receipt of one message.
 
         Raises:
-            MessageNotFoundError: There is no such message (any more).
+            MessageNotFoundError: There is no such message (any more); says whether it was pruned.
             InvalidArgumentError: The id is not a UUID.
         """
         return self._run(lambda: self._async.get(message_id))

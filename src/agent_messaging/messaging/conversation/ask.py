@@ -22,6 +22,7 @@ from ...exceptions import (
     ConversationTimeoutError,
     DatabaseError,
     HandlerError,
+    MessageNotFoundError,
     MutualWaitError,
     OutcomeUnknownError,
     PayloadError,
@@ -31,6 +32,7 @@ from ...models import AskState
 from ...payloads import MISSING
 from ...records import dataclass
 from ...storage.ports import Duplicate, MutualWait, SessionLocked
+from ..missing import explain_missing
 from ..posting import Call
 from .drafts import Draft
 
@@ -219,7 +221,11 @@ class Ask:
                 if ask_id not in found:
                     return AskOutcome(ask_id, AskState.TIMED_OUT)
                 waiters.tell(ask_id, found[ask_id])
-            return await end
+            try:
+                return await end
+            except AgentNotFoundError as error:
+                missing = await explain_missing(self.engine, MessageNotFoundError(message_id=ask_id))
+                raise (missing if missing.is_pruned else error) from None
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from ...models import DeliveryState, MessageType, Record, SessionStatus, T
 from ...storage.ports import MessageRow, SessionRow
 from ..directory import find_agent
 from ..listing import check_part, find_place, list_wanted, make_wanted, read_all
+from ..missing import explain_missing
 from .calls import ConversationCalls
 
 SessionId = str | UUID
@@ -322,7 +323,7 @@ class ConversationSessions(ConversationCalls[T]):
         id = parse_id(session_id, field="session_id")
         row = await self.engine.store.sessions.find_session(id)
         if row is None:
-            raise SessionNotFoundError(session_id=id)
+            raise await explain_missing(self.engine, SessionNotFoundError(session_id=id))
         return row
 
 

@@ -16,6 +16,7 @@ from ...payloads import checksum, encode, encode_metadata
 from ...storage.assembly.terms import Act, Why
 from ...storage.ports import Acted, Duplicate, KeyConflict, MeetingRow, NewSpeech, SeatRow
 from ..door import Door
+from ..missing import explain_missing
 from .arguments import MeetingId
 from .refusals import explain
 
@@ -47,7 +48,7 @@ class MeetingCalls(Door, Generic[T]):
         await self.engine.events.ready()
         outcome = await self.engine.meetings.act(meeting_id, act, speech=speech)
         if outcome is None:
-            raise MeetingNotFoundError(meeting_id=meeting_id)
+            raise await self._missing(meeting_id)
         if isinstance(outcome, KeyConflict):
             raise IdempotencyConflictError
         if isinstance(outcome, Acted | Duplicate):
@@ -74,8 +75,12 @@ class MeetingCalls(Door, Generic[T]):
 
     async def _get_meeting(self, meeting_id: MeetingId) -> MeetingRow:
         if (row := await self._find_meeting(meeting_id)) is None:
-            raise MeetingNotFoundError(meeting_id=parse_id(meeting_id, field="meeting_id"))
+            raise await self._missing(parse_id(meeting_id, field="meeting_id"))
         return row
+
+    async def _missing(self, meeting_id: str) -> MeetingNotFoundError:
+        """The error where there is no such meeting."""
+        return await explain_missing(self.engine, MeetingNotFoundError(meeting_id=meeting_id))
 
     async def _seats(self, row: MeetingRow) -> list[SeatRow]:
         return await self.engine.store.meetings.list_seats(row.meeting_id)

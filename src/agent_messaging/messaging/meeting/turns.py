@@ -16,7 +16,6 @@ from ...exceptions import (
     AgentMessagingError,
     AgentNotInMeetingError,
     InvalidArgumentError,
-    MeetingNotFoundError,
     MeetingTimeoutError,
 )
 from ...models import MeetingStatus, ParticipantStatus, T, Turn
@@ -78,7 +77,7 @@ class MeetingTurns(MeetingCalls[T]):
                 if timeout == 0:
                     found = (await self.engine.store.meetings.find_standings([(id, agent.id)]))[id, agent.id]
                     if found is None:
-                        raise MeetingNotFoundError(meeting_id=id)
+                        raise await self._missing(id)
                     standing = found
                 else:
                     standing = await meetings.wait_for_turn(id, agent)
@@ -365,7 +364,7 @@ class MeetingTurns(MeetingCalls[T]):
         found = await self.engine.store.meetings.find_standings([(meeting_id, agent.id)])
         standing = found[meeting_id, agent.id]
         if standing is None:
-            raise MeetingNotFoundError(meeting_id=meeting_id)
+            raise await self._missing(meeting_id)
         if standing.seat is None or standing.seat == ParticipantStatus.LEFT:
             raise await explain(self.engine.names, Refused(Why.NOT_PARTICIPANT, standing.status, agent.id), agent)
         turn = standing.turn

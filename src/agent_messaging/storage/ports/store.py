@@ -114,6 +114,16 @@ class Store(Protocol):
         """
         ...
 
+    async def compact(self) -> None:
+        """Write the store anew without its free pages, so that from then on freed ones go back to the system.
+
+        Nobody else can write meanwhile, for some seconds a gigabyte. After an error or a crash it is as it was.
+
+        Raises:
+            ConfigurationError: The store is not a file; names the tool.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Give everything back. Idempotent, also after a failed `open`."""
         ...

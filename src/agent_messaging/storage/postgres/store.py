@@ -212,6 +212,12 @@ class PostgresStore:
             "continuous archiving, while everything runs."
         )
 
+    async def compact(self) -> None:
+        raise ConfigurationError(
+            "PostgreSQL keeps freed space for new rows, and its autovacuum finds it. To give it back to the system use "
+            "the server's own tools: VACUUM (FULL) locks each table while it is written anew."
+        )
+
     async def aclose(self) -> None:
         await self.presence.aclose()
         await self.engine.aclose()

@@ -15,6 +15,7 @@ from .. import migrations
 from ..sql import Queries
 from .clock import StoreClock, wall_clock
 from .engine import Writing, fetch
+from .errors import translate
 from .files import side_folder
 from .locks import WriteLock, is_in_use
 from .names import NameLock
@@ -91,6 +92,24 @@ def open_reader(location: str, busy_timeout: float) -> apsw.Connection:
     _configure(connection, cache_size=8_000)
     connection.pragma("query_only", 1)
     return connection
+
+
+def compact(location: str, busy_timeout: float) -> None:
+    """Write the file anew, without free pages and with the setting by which freed ones can be given back."""
+    connection = _connect(apsw.Connection, location, busy_timeout, create=False)
+    turn = WriteLock(side_folder(location))
+    try:
+        _configure(connection, cache_size=32_000)
+        with turn:
+            connection.pragma("temp_store", "file")  # the new file is made in it
+            connection.pragma("auto_vacuum", "incremental")
+            connection.execute(_SQL["compact"])
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.Error as error:
+        raise translate(error, location) from error
+    finally:
+        turn.close()
+        connection.close()
 
 
 def _connect(cls: type[C], location: str, busy_timeout: float, *, create: bool) -> C:

@@ -12,6 +12,7 @@ from typing import Any
 
 import apsw
 
+from ...exceptions import ConfigurationError
 from ..batches import MAX_BYTES
 from ..checks import RULES, examine, find_damage
 from ..ports import Capabilities, Dues, StoreFacts
@@ -163,6 +164,12 @@ class SQLiteStore:
         except asyncio.CancelledError:
             copying.give_up()
             raise
+
+    async def compact(self) -> None:
+        if self.engine.in_memory:
+            raise ConfigurationError("A store in memory has no file that could be made smaller; close it instead.")
+        await self.engine.read(lambda con: None)  # it is open and in place, or says why not
+        await asyncio.to_thread(schema.compact, self.path, self.busy_timeout)
 
     async def _walk(self, block: str) -> AsyncIterator[Any]:
         """All rows of a table, page by page."""

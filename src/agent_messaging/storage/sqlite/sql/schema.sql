@@ -11,3 +11,6 @@ select json_group_array(json_array(number, checksum)) from schema_migrations
 
 -- name: record_migration
 insert into schema_migrations (number, name, checksum, applied_at) values (:number, :name, :checksum, :at)
+
+-- name: compact
+vacuum

@@ -1,0 +1,120 @@
+"""Retention: pruning what is old, when it is asked for. What is pruned by itself, the settings say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+
+from ..arguments import check_flag, check_timeout, parse_choice, refuse
+from ..delivery.retention import LEAST_AGE, release_space, walk
+from ..models import Keeping, Prunable, PrunedKind, PruneReport
+from ..storage.ports import CoordinationStore, Pruning, Store
+from .door import Door
+
+USUAL = tuple(kind for kind in Prunable if kind is not Prunable.DEAD_LETTERS)
+"""The kinds that are pruned where none are named. Dead letters are work that somebody has still to look at."""
+
+
+_WORK = {Prunable.TASKS, Prunable.QUEUE_MESSAGES, Prunable.DEAD_LETTERS}
+"""The kinds that are, also, where the tasks are kept."""
+
+
+class Retention(Door):
+    """`sdk.retention`: nothing is removed unasked but what `MessagingConfig.retention` gives an age."""
+
+    async def prune(
+        self,
+        older_than: float | timedelta,
+        kinds: Iterable[Prunable | str] | None = None,
+        *,
+        unread: bool = False,
+        dry_run: bool = False,
+    ) -> PruneReport:
+        """Remove what has ended and is older than an age, in small steps beside the traffic.
+
+        Nothing goes that is open, unread by its recipient, awaited, or referred to by what stays. A message is had by
+        its recipient if a handler has handled it, or if it was read. What was pruned is gone for good: its receipt,
+        its place in histories and searches, and the answer of an ask; whoever asks for it is told that it was pruned.
+        Nothing younger than a minute goes, whatever age is given.
+
+        It takes as long as there is something to remove, some thousands a second. Cancelling it leaves pruned what was
+        pruned so far. Repeating it is safe, and so is pruning in several processes at once.
+
+        Args:
+            older_than: Seconds, or a `timedelta`, since the last thing that happened to it: it was stored, settled,
+                read or ended.
+            kinds: `"messages"`, `"dead_letters"`, `"sessions"`, `"meetings"`, `"idempotency_keys"`, `"tasks"`,
+                `"queue_messages"`. None is all but the dead letters.
+            unread: True prunes messages, too, that their recipients have not had.
+            dry_run: True only counts.
+
+        Returns:
+            For each kind how many were pruned, their bytes, and how many stayed for which reason.
+
+        Raises:
+            InvalidArgumentError: The age is negative or no number, or a kind is none of these.
+            DatabaseError: The store failed. What was pruned before is pruned.
+
+        Example:
+            report = await sdk.retention.prune(timedelta(days=30), ["messages", "sessions"])
+            print(report.number, "rows,", report.size_bytes, "bytes")
+        """
+        age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        if age != 0 or age is False:
+            check_timeout(age, "older_than")
+        wanted = check_kinds(kinds)
+        check_flag(unread, "unread")
+        check_flag(dry_run, "dry_run")
+        engine, work = self.engine, None
+        if _WORK.intersection(wanted):
+            engine.workplace.need()
+            work = engine.workplace.store
+        return await prune(engine.store, age, wanted, unread=unread, dry_run=dry_run, coordination=work)
+
+
+SHARE = 0.5
+"""Of its time that a prune works, and leaves the store to the traffic for the rest."""
+
+
+def check_kinds(kinds: Iterable[Prunable | str] | None) -> Sequence[Prunable]:
+    """The kinds, each once, in the order in which they are pruned: what refers to others goes before them.
+
+    Raises:
+        InvalidArgumentError: One is no kind.
+    """
+    if kinds is None:
+        return USUAL
+    if isinstance(kinds, str) or not isinstance(kinds, Iterable):
+        raise refuse("kinds", kinds, "must be a list of kinds, such as ['messages'].")
+    reason = f"is none of the kinds that are pruned: {', '.join(repr(str(kind)) for kind in Prunable)}."
+    found = {parse_choice(Prunable, kind, "kinds", reason) for kind in kinds}
+    return [kind for kind in Prunable if kind in found]
+
+
+async def prune(
+    store: Store,
+    age: float,
+    kinds: Sequence[Prunable],
+    *,
+    unread: bool,
+    dry_run: bool,
+    coordination: CoordinationStore | None = None,
+    tell: Callable[[int], object] = lambda number: None,
+) -> PruneReport:
+    """Prune these kinds, and give back the space. `tell` gets the numbers of rows as they go."""
+    found = []
+    for kind in kinds:
+        number = size = 0
+        kept: Counter[Keeping] = Counter()
+        wanted = Pruning(kind, max(age, LEAST_AGE), unread, dry_run)
+        async for page in walk(store, wanted, coordination=coordination, share=SHARE):
+            number, size = number + page.number, size + page.size_bytes
+            kept.update(page.kept)
+            tell(page.number)
+        found.append(PrunedKind(kind, number, size, dict(kept)))
+    report = PruneReport(tuple(found), dry_run)
+    if dry_run or not report.number:
+        return report
+    released = sum([step async for step in release_space(store.retention, share=SHARE)])
+    return PruneReport(report.kinds, dry_run, released, await store.retention.find_space_advice())
