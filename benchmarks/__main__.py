@@ -12,7 +12,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import asks, backlog, growth, machine, mailbox, meetings, one_way, startup, takeover, tasks, topics, wakeup
+from . import (
+    asks,
+    backlog,
+    coordination,
+    growth,
+    machine,
+    mailbox,
+    meetings,
+    one_way,
+    startup,
+    takeover,
+    tasks,
+    topics,
+    wakeup,
+)
 from .harness import Bench, Family, Row, merge
 from .output import print_head, print_row, write_json
 from .stores import Backend, PostgreSQL, SQLite
@@ -27,6 +41,7 @@ FAMILIES: dict[str, Family] = {
     "topics": topics,
     "meetings": meetings,
     "tasks": tasks,
+    "coordination": coordination,
     "startup": startup,
 }
 GROWTH = Path("docs/growth")

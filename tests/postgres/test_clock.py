@@ -6,12 +6,24 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from agent_messaging import AgentMessaging, Config, DatabaseConfig, MessagingConfig
 from agent_messaging.exceptions import ConversationTimeoutError
+from agent_messaging.storage.ports import (
+    NewQueueMessage,
+    NewTask,
+    NewWorker,
+    QueueAdvanced,
+    QueueSettlement,
+    Settling,
+    TaskRequest,
+    TasksAdvanced,
+    TaskSettlement,
+)
 from agent_messaging.storage.postgres.clock import StoreClock
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.postgres.conftest import StoreMaker, execute
@@ -63,6 +75,38 @@ async def test_who_lives_stays_alive(own_server: OwnServer, open_store: StoreMak
         assert abs(store.engine.clock.now() - before - passed) < CLOSE
     assert lost == [[], []]
     assert abs(await shift_of(own_server.dsn) + hour_of(by)) < CLOSE
+
+
+@pytest.mark.parametrize("by", JUMPS)
+async def test_work_stays_with_who_has_it_and_comes_back_in_its_time(
+    own_server: OwnServer, open_store: StoreMaker, by: str
+) -> None:
+    store = await open_store(own_server.dsn, lease=1.2)
+    await started(store)
+    owner = store.presence.process_id
+    worker = NewWorker("w", "worker", ("python",), 2, 60.0, pulls=True)
+    await store.workers.register(worker, process_id=owner)
+    task = NewTask("t", "build", ("python",), 2, "{}", 0, 3)
+    await store.tasks.submit([task, replace(task, task_id="again")])
+    again, mine = (await store.tasks.exchange([], [TaskRequest("w", 2, 60.0)], owner=owner)).claimed[::-1]
+    await store.queue.put([NewQueueMessage("m", "bob", "alice", "job", 2, "{}", None, 0, 3)])
+    (message,) = await store.queue.claim("bob", 1, owner=owner, lease=60.0)
+    await store.tasks.settle([TaskSettlement(again.claim, Settling.RETRY, delay=1.0)])
+    await jump(own_server.dsn, by)
+    while not await shift_of(own_server.dsn):
+        assert lost_nothing(await store.tasks.advance(), await store.queue.advance())
+    due = 0
+    while not due:
+        advanced = await store.tasks.advance()
+        assert lost_nothing(advanced, await store.queue.advance())
+        due = advanced.due
+    assert (await store.workers.find_workers(["w"]))[0].is_alive
+    assert (await store.tasks.settle([TaskSettlement(mine.claim, Settling.DONE)])).moved == [True]
+    assert await store.queue.settle([QueueSettlement(message.claim, Settling.DONE)]) == [True]
+
+
+def lost_nothing(tasks: TasksAdvanced, queue: QueueAdvanced) -> bool:
+    return tasks.released == tasks.expired == queue.released == queue.expired == 0
 
 
 @pytest.mark.parametrize("by", JUMPS)

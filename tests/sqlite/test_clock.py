@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent_messaging.storage.boot import boot_clock
+from agent_messaging.storage.ports import NewWorker, QueueSettlement, Settling, TaskRequest, TaskSettlement
 from agent_messaging.storage.sqlite import clock
 from agent_messaging.storage.sqlite.clock import read_boot_id, to_datetime, to_microseconds, wall_clock
 from agent_messaging.storage.sqlite.store import SQLiteStore
+from tests.conformance.coordination import Crew
 from tests.conformance.world import World
 
 from .conftest import OpenStore
@@ -90,6 +92,29 @@ async def test_where_the_boot_has_no_name_the_clock_is_that_of_whoever_lives(
     monkeypatch.undo()
     fourth = await open_store()
     assert fourth.clock.offset_us == third.clock.offset_us - 2 * HOUR
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_work_stays_with_who_has_it_where_the_wall_clock_jumps(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    crew = Crew(store)
+    worker = NewWorker("w", "worker", ("python",), 2, 60.0, pulls=True)
+    await store.workers.register(worker)
+    await store.tasks.submit([crew.task("t"), crew.task("again")])
+    mine, again = (await store.tasks.exchange([], [TaskRequest("w", 2, 60.0)], owner=crew.owner)).claimed
+    await store.queue.put([crew.message("m")])
+    (message,) = await store.queue.claim("bob", 1, owner=crew.owner, lease=60.0)
+    await store.tasks.settle([TaskSettlement(again.claim, Settling.RETRY, delay=0.05)])
+    monkeypatch.setattr(clock, "wall_clock", lambda: wall_clock() + hours * HOUR)
+    due = 0
+    while not due:
+        advanced, queue = await store.tasks.advance(), await store.queue.advance()
+        assert (advanced.released, advanced.expired, queue.released, queue.expired) == (0, 0, 0, 0)
+        due = advanced.due
+    assert (await store.workers.find_workers(["w"]))[0].is_alive
+    assert (await store.tasks.settle([TaskSettlement(mine.claim, Settling.DONE)])).moved == [True]
+    assert await store.queue.settle([QueueSettlement(message.claim, Settling.DONE)]) == [True]
 
 
 def test_instants_are_exact_to_the_microsecond() -> None:
