@@ -78,6 +78,7 @@ CLASSES = [
     Written("receipts", "messaging.receipts", "Receipts", "Receipts and dead letters, for code without asyncio."),
     Written("receipts", "messaging.receipts", "DeadLetters", ""),
     Written("retention", "messaging.retention", "Retention", "Pruning what is old, for code without asyncio."),
+    Written("archive", "messaging.archive", "Archive", "Moving stores, for code without asyncio."),
     Written(
         "events",
         "handlers.events",

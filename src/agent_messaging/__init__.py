@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .handlers.registry import *
     from .handlers.tasks import TaskContext
     from .messaging import *
+    from .messaging.archive.reports import ExportReport, ImportReport
     from .models import *
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ _HOMES = (
     "messaging",
     "client",
     "event_data",  # its models take 3 ms, which most programs never need
+    "messaging.archive.reports",
 )
 
 
@@ -62,6 +64,8 @@ __all__ = [
     "AgentNotFoundError",
     "AgentNotInMeetingError",
     "AnyHandler",
+    "Archive",
+    "ArchiveError",
     "AskState",
     "AskStream",
     "AsyncConversation",
@@ -80,6 +84,7 @@ __all__ = [
     "ErrorOccurredEventData",
     "EventData",
     "EventLoopError",
+    "ExportReport",
     "FinalAnswer",
     "HandlerContext",
     "HandlerError",
@@ -88,6 +93,7 @@ __all__ = [
     "HandlerTimeoutError",
     "HostCannotLeaveError",
     "IdempotencyConflictError",
+    "ImportReport",
     "InvalidArgumentError",
     "InvalidMeetingError",
     "InvalidMeetingStateError",

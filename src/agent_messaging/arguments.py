@@ -191,14 +191,24 @@ def check_new_file(path: object, field: str) -> str:
     Raises:
         InvalidArgumentError: It is no path, or there is something there.
     """
+    target = check_path(path, field)
+    if os.path.lexists(target):
+        raise refuse(field, path, f"exists already, at {target!r}. Name a new file.")
+    return target
+
+
+def check_path(path: object, field: str) -> str:
+    """Return the absolute path.
+
+    Raises:
+        InvalidArgumentError: It is no path.
+    """
     try:
         target = os.path.abspath(os.fsdecode(cast(str, path)))
     except TypeError:
         target = ""
     if not target or "\0" in target:
         raise refuse(field, path, "must be the path of a file.")
-    if os.path.lexists(target):
-        raise refuse(field, path, f"exists already, at {target!r}. Name a new file.")
     return target
 
 

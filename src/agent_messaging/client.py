@@ -25,6 +25,7 @@ from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
 from .handlers.registry import AnyHandler, OnAbandoned, Registry, make_handler
+from .messaging.archive import Archive
 from .messaging.conversation import Conversation
 from .messaging.directory import Directory
 from .messaging.meeting import MeetingManager
@@ -98,6 +99,7 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
             self._started, settings, cache(lambda: payload_type(self, AgentMessaging, 1))
         )
         self._meeting = MeetingManager[T_Meeting](self._started, settings)
+        self._archive = Archive(self._started)
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
@@ -274,6 +276,16 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         target = check_new_file(path, field="path")
         await engine.store.backup(target)
         return Path(target)
+
+    @property
+    def archive(self) -> Archive:
+        """Moving what is stored into a file, and from a file into a store.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        self._lifecycle.find()
+        return self._archive
 
     # --- the patterns -------------------------------------------------------------------------------------------------
     # Each of these doors raises NotInitializedError, a RuntimeError, unless the SDK is started.

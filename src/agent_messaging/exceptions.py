@@ -506,6 +506,13 @@ class DatabaseError(AgentMessagingError):
     exit_code = 3
 
 
+class ArchiveError(AgentMessagingError):
+    """An archive cannot be imported, and nothing of it was. Get it again from where it was made, or export again."""
+
+    code = "archive"
+    exit_code = 5
+
+
 class OrganizationAlreadyExistsError(DatabaseError):
     """An organization with this external id exists with another name. Pass exist_ok=True to rename it."""
 

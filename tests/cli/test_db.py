@@ -63,6 +63,27 @@ def test_backup_makes_a_store_of_its_own(cli: Cli, sqlite_path: Path, tmp_path: 
     assert "exists already" in cli("db", "backup", str(target), "--url", f"sqlite:///{sqlite_path}", check=None).err
 
 
+def test_export_and_import_carry_an_organization_to_another_store(acme: str, cli: Cli, tmp_path: Path) -> None:
+    cli("send", "alice", "bob", "--text", "hi", "--no-require-handler")
+    path, target = str(tmp_path / "acme.gz"), f"sqlite:///{tmp_path / 'target.db'}"
+    done = cli("db", "export", path, "--org", "acme", "--json").json
+    assert (done["path"], done["organization"], done["counts"]["messages"]) == (path, "acme", 1)
+    assert "exists already" in cli("db", "export", path, check=2).err
+    cli("db", "init", "--url", target)
+    first = cli("db", "import", path, "--url", target)
+    assert f"Imported {done['rows']} rows from {path}, and compared each with the file." in first.out
+    assert "nothing to do" in cli("db", "import", path, "--url", target).out
+    assert cli("db", "import", path, "--url", target, "--json").json["is_repeat"] is True
+    assert "hi" in cli("inbox", "bob", "--url", target).out
+    connection = sqlite3.connect(tmp_path / "target.db")
+    connection.execute("update messages set content = '\"changed\"'")
+    connection.commit()
+    connection.close()
+    skipped = cli("db", "export", str(tmp_path / "less.gz"), "--url", target, check=3)
+    assert "2 damaged rows skipped" in skipped.out
+    assert "has already: organization 'acme'" in cli("db", "import", path, check=5).err
+
+
 def test_check_finds_a_changed_payload(cli: Cli, sqlite_path: Path) -> None:
     url = f"sqlite:///{sqlite_path}"
     cli("org", "add", "acme", "--url", url)

@@ -52,7 +52,7 @@ MADE_BY_THE_SDK = {"Asker", "Passing", "Parts"}
 """Protocols of what a context is given: nobody else makes or names them."""
 
 CODES = (
-    "agent_already_exists agent_messaging agent_not_found agent_not_in_meeting claim_lost configuration "
+    "agent_already_exists agent_messaging agent_not_found agent_not_in_meeting archive claim_lost configuration "
     "conversation_ended conversation_timeout database event_loop handler handler_timeout "
     "host_cannot_leave idempotency_conflict invalid_argument "
     "invalid_meeting mailbox_full meeting meeting_not_active meeting_not_found meeting_permission "

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from agent_messaging.storage.ports import (
     Store,
     Stored,
 )
+from tests.conformance.moving import swap
 from tests.conformance.topics import message_ids, publication
 from tests.conformance.twins import both, opened
 from tests.conformance.world import World
@@ -344,7 +346,10 @@ class Twins:
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
-def test_any_program_is_answered_alike_by_both_stores(backend: str, request: pytest.FixtureRequest) -> None:
+def test_any_program_is_answered_alike_by_both_stores(
+    backend: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """And what it leaves behind can be moved from each of them to the other."""
     stores = [store_factory(name, request, "postgres_dsn")() for name in ("sqlite", "postgres")]
     with asyncio.Runner() as runner, opened(stores, runner):
 
@@ -361,6 +366,7 @@ def test_any_program_is_answered_alike_by_both_stores(backend: str, request: pyt
                 for verb, *arguments in program:
                     getattr(twins, "return_" if verb == "return" else verb)(*arguments)
                 twins.compare()
+                swap(stores, runner, tmp_path, twins.remove)
             finally:
                 twins.remove()
 

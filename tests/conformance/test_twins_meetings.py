@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ from agent_messaging.storage.ports import (
     Store,
 )
 from tests.conformance.gathering import invitation, plan, speech
+from tests.conformance.moving import swap
 from tests.conformance.twins import both, opened
 from tests.conformance.world import World
 from tests.fixtures.stores import store_factory
@@ -543,8 +545,9 @@ class Twins:
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 def test_any_program_of_meetings_names_and_processes_is_answered_alike(
-    backend: str, request: pytest.FixtureRequest
+    backend: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    """And what it leaves behind can be moved from each of them to the other."""
     made = [store_factory(name, request, "postgres_dsn") for name in ("sqlite", "postgres")]
     stores = [make() for make in made]
     others = [[make() for _ in range(2)] for make in made]
@@ -565,6 +568,7 @@ def test_any_program_of_meetings_names_and_processes_is_answered_alike(
                     getattr(twins, verb)(*arguments)
                 twins.compare()
                 twins.reach_the_end_of_the_feed()
+                swap(stores, runner, tmp_path, twins.remove)
                 twins.vanish()
             finally:
                 twins.remove()

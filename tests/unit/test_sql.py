@@ -12,6 +12,7 @@ import pytest
 import agent_messaging.storage
 from agent_messaging.exceptions import SchemaVersionError
 from agent_messaging.states import Prunable
+from agent_messaging.storage.archive import TABLES, TAKEN
 from agent_messaging.storage.checks import KEYS, RULES
 from agent_messaging.storage.migrations import Migration, load, pending, require_current
 from agent_messaging.storage.ports import Pruning
@@ -125,6 +126,7 @@ ONE_SIDED = {
         "prune_keys_lock": "the same",
         "search_horizon": "seq is not the order of commits: the index waits for who may still commit a smaller one",
         "search_settings": "how frequent a word is decides the plan; all other statements have one plan",
+        "lock_imports": "many writers: of two that begin an import, one is first",
         "find_server": "the settings of a server are looked at before it is trusted",
         "find_holder": "SQLite has one writer, and no versions that others keep",
         "use_connection_check": "a setting of the connection",
@@ -210,6 +212,7 @@ def test_each_block_is_used(backend: str) -> None:
     for walk in (find_walk(Pruning(kind, 0)) for kind in Prunable if kind in WALKED):  # by what is walked through
         steps = ("find", "delete") if backend == "sqlite" else ("find", "delete", "lock")
         named |= {f"prune_{walk.page}_page", *(f"prune_{walk.noun}_{step}" for step in steps)}
+    named |= {f"{verb}_{table}" for verb in ("read", "put") for table in TABLES} | {f"taken_{table}" for table in TAKEN}
     assert named <= names
     assert [name for name in sorted(names - named) if f'"{name}"' not in source] == []
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -17,6 +18,7 @@ from .output import count, say, show
 
 if TYPE_CHECKING:
     from .. import Config
+    from ..messaging.archive.reports import ExportReport, ImportReport
     from ..storage.ports import IndexProgress, Store
 
 T = TypeVar("T")
@@ -144,6 +146,93 @@ def backup(options: Options, path: str) -> None:
     _use_store(options, lambda store: store.backup(target))
     size = os.path.getsize(target)
     show(options, {"path": target, "size_bytes": size}, lambda: say(f"Copied the store to {target} ({size:,} bytes)."))
+
+
+@db.command("export")
+@click.argument("path")
+@click.option("--org", "organization", metavar="ID", help="Only this organization, without what it shares with others.")
+@pass_options
+def export_(options: Options, path: str, organization: str | None) -> None:
+    """Write the store, or one organization, into the new file PATH, while everything goes on.
+
+    `db import` puts it into any store: an SQLite file or a PostgreSQL database, empty or with other organizations.
+    The file is compressed JSON lines: gzip, or zstd with the ending .zst. Exit code 3 if damaged rows were skipped.
+
+    \b
+    Example:
+      agent-messaging db export moving.jsonl.gz
+    """
+    from ..arguments import check_external_id, check_new_file
+    from ..messaging.archive.moving import export_store
+
+    if organization is not None:
+        check_external_id(organization, field="organization")
+    target = check_new_file(path, field="path")
+    with _bar(options, "Exporting") as progress:
+        done = _use_store(options, lambda store: export_store(store, target, organization, progress))
+
+    def human() -> None:
+        say(f"Exported {count(done.rows, 'row')} to {done.path} ({done.size_bytes:,} bytes).")
+        for what, number in done.left_out.items():
+            say(f"Left out what is shared with other organizations: {count(number, what.removesuffix('s'))}.")
+        for finding in done.damaged:
+            say(f"- {finding}")
+        if done.damaged:
+            say(f"{count(len(done.damaged), 'damaged row')} skipped: see `agent-messaging doctor --deep`.")
+
+    show(options, _fields(done), human)
+    if done.damaged:
+        click.get_current_context().exit(DAMAGED)
+
+
+@db.command("import")
+@click.argument("path")
+@pass_options
+def import_(options: Options, path: str) -> None:
+    """Put what `db export` has written into this store: all of it, or nothing.
+
+    Nobody sees any of it before all of it is there and compared with the file. If it is cut off, repeat it: it goes on
+    where it was. Make the store with `db init` first.
+
+    \b
+    Example:
+      agent-messaging db import moving.jsonl.gz --url postgresql://agents@localhost/agents
+    """
+    from ..arguments import check_path
+    from ..messaging.archive.moving import import_store
+
+    source = check_path(path, field="path")
+    with _bar(options, "Importing") as progress:
+        done = _use_store(options, lambda store: import_store(store, source, progress))
+
+    def human() -> None:
+        if done.is_repeat:
+            say(f"{done.path} was imported here before; nothing to do.")
+            return
+        if done.resumed_rows:
+            say(f"Went on behind {count(done.resumed_rows, 'row')} that an earlier try had read.")
+        say(f"Imported {count(done.rows, 'row')} from {done.path}, and compared each with the file.")
+
+    show(options, _fields(done), human)
+
+
+def _fields(report: ExportReport | ImportReport) -> dict[str, object]:
+    return {field.name: getattr(report, field.name) for field in fields(report)}
+
+
+@contextmanager
+def _bar(options: Options, label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr; none with --json."""
+    if options.json:
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield progress
 
 
 @db.command()

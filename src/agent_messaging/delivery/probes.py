@@ -15,7 +15,7 @@ def probe(name: str) -> None:
 
 def arm(name: str, action: Callable[[], None]) -> None:
     """Run `action` whenever a point is passed: after_append, after_claim, before_settle, after_settle, before_index,
-    before_tasks_settle, after_tasks_settle."""
+    before_tasks_settle, after_tasks_settle, after_export_page, after_stage, before_import."""
     _armed[name] = action
 
 

@@ -1,5 +1,6 @@
 """The calls of users: one module for each pattern, above the engine in `delivery`."""
 
+from .archive import Archive
 from .conversation import AskStream, Conversation, Outcome
 from .meeting import MeetingManager
 from .one_way import OneWayMessenger
@@ -10,6 +11,7 @@ from .sides import AsyncConversation, SyncConversation
 from .topics import Topics
 
 __all__ = [
+    "Archive",
     "AskStream",
     "AsyncConversation",
     "Conversation",

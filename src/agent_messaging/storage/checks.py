@@ -410,6 +410,13 @@ RULES: dict[str, dict[str, Rule]] = {
         "fired_at": _maybe(_is_instant),
         "created_at": _is_instant,
     },
+    "imports": {
+        "archive": _is_text,
+        "staged": _is_count,
+        "begun_at": _is_instant,
+        "finished_at": _maybe(_is_instant),
+    },
+    "import_rows": {"noun": _is_text, "position": _is_count},
 }
 """The rules of the columns of each table. Bodies have their checksums instead."""
 
@@ -441,5 +448,7 @@ KEYS = {
     "worker_processes": ("worker_id", "process_id"),
     "tasks": ("seq",),
     "schedules": ("name",),
+    "imports": ("archive",),
+    "import_rows": ("noun", "position"),
 }
 """The columns by which a finding names a row."""

@@ -4,6 +4,7 @@ Its classes have the names, calls, arguments, results and errors of the asynchro
 Ctrl-C is cancelled, in the sense of what its asynchronous twin says of cancelling.
 """
 
+from .archive import Archive
 from .conversation import Conversation
 from .events import MeetingEventHandler
 from .meeting import MeetingManager
@@ -19,6 +20,7 @@ from .topics import Topics
 
 __all__ = [
     "AgentMessaging",
+    "Archive",
     "AskStream",
     "AsyncConversation",
     "Conversation",

@@ -20,6 +20,7 @@ from ..handlers.registry import AnyHandler, OnAbandoned
 from ..handlers.tasks import Errors, RateGiven, TaskFunction
 from ..messaging.pulling import DEFAULT_LEASE
 from ..models import Agent, Kind, MeetingEventType, Organization, Record, T_Conversation, T_Meeting, T_OneWay
+from .archive import Archive
 from .conversation import Conversation
 from .events import MeetingEventHandler
 from .meeting import MeetingManager
@@ -68,6 +69,15 @@ class Calls(
             sdk.backup(f"backups/{datetime.now():%Y-%m-%d}.db")
         """
         return self._run(lambda: self._async.backup(path))
+
+    @property
+    def archive(self) -> Archive:
+        """Moving what is stored into a file, and from a file into a store.
+
+        Raises:
+            RuntimeError: The SDK is not initialized.
+        """
+        return Archive(self._runner, self._async.archive)
 
     @property
     def one_way(self) -> OneWayMessenger[T_OneWay]:

@@ -35,6 +35,7 @@ suspects claimed, they alone are blamed: what else it had claimed returns to the
 
 # ruff: noqa: F403 - each name is given once, where it is defined
 
+from .archive import *
 from .base import *
 from .coordination import *
 from .deliveries import *

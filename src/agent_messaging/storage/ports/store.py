@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from ...records import dataclass
+from .archive import ArchiveStore
 from .base import Capabilities, Dues
 from .deliveries import DeliveryStore
 from .directory import DirectoryStore
@@ -75,6 +76,8 @@ class Store(Protocol):
     def tasks(self) -> TaskPool: ...
     @property
     def schedules(self) -> ScheduleStore: ...
+    @property
+    def archive(self) -> ArchiveStore: ...
     @property
     def processes(self) -> ProcessStore: ...
     @property

@@ -9,9 +9,10 @@ the same dead link for a minute. A call that is out of time has its connection c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import asyncpg
@@ -32,6 +33,8 @@ Connection = Any
 
 APPLICATION_NAME = "agent-messaging"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+_BETWEEN_PAGES = 300.0
+"""Seconds that a snapshot may stay unused."""
 _TIDY_UP = 1.0
 """Seconds beyond its budget that a call may need to give its connection back."""
 IDLE, IDLE_WHERE_KEPT = 3.0, 300.0
@@ -225,6 +228,28 @@ class Engine:
             return  # its loop was closed: nothing can be done on the connections, which end with their last reference
         self._gate.close()
         await pool.aclose(_TIDY_UP)
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection outside the pool, in a transaction that sees the store as it is now, and only reads."""
+        connection = await self.connect()
+        try:
+            await bounded(connection, self._begin_snapshot(connection), self.call_timeout)
+            yield connection
+        except Exception as error:
+            if not errors.is_drivers(error):
+                raise
+            errors.reraise(error, self.location)
+        finally:
+            connection.terminate()
+
+    async def _begin_snapshot(self, connection: Connection) -> None:
+        await connection.execute("begin isolation level repeatable read, read only")
+        if self.pooling is Pooling.TRANSACTION:
+            await self._set_up_transaction(connection)
+        # Between two pages their reader writes to its disk, which may be slow.
+        milliseconds = str(int(_BETWEEN_PAGES * 1000))
+        await connection.fetchval("select set_config('idle_in_transaction_session_timeout', $1, true)", milliseconds)
 
     async def run(
         self,

@@ -17,6 +17,7 @@ from ..checks import KEYS, RULES, examine, find_damage
 from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import errors, horizon, schema
+from .archive import PostgresArchive
 from .deliveries import PostgresDeliveries
 from .directory import PostgresDirectory
 from .engine import Connection, Engine, bounded
@@ -103,6 +104,7 @@ class PostgresStore:
         self.workers = PostgresWorkers(self.engine)
         self.tasks = PostgresTasks(self.engine)
         self.schedules = PostgresSchedules(self.engine)
+        self.archive = PostgresArchive(self.engine)
         self.processes = PostgresProcesses(self.engine)
         self.presence = PostgresPresence(self.engine, lease)
         self._server: schema.Server | None = None

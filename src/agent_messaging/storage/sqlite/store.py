@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -18,11 +17,12 @@ from ..checks import RULES, examine, find_damage
 from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import schema
+from .archive import SQLiteArchive
 from .backup import Backup
 from .clock import StoreClock, seconds_until
 from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
-from .engine import Engine, fetch, fetch_damaged
+from .engine import Engine, fetch, fetch_with_damage
 from .files import check_place
 from .forwarding import SQLiteForwarding
 from .meetings import SQLiteMeetings
@@ -87,6 +87,7 @@ class SQLiteStore:
         self.workers = SQLiteWorkers(self.engine, self.clock)
         self.tasks = SQLiteTasks(self.engine, self.clock)
         self.schedules = SQLiteSchedules(self.engine, self.clock)
+        self.archive = SQLiteArchive(self.engine, self.clock, partial(schema.open_reader, self.path, self.busy_timeout))
         self.processes = SQLiteProcesses(self.engine, self.clock)
         self.presence = SQLitePresence(self.engine, self.clock)
 
@@ -179,7 +180,7 @@ class SQLiteStore:
             last = rows[-1] if rows else [0]
             after = last.get("seq") if isinstance(last, dict) else last[0]
             parameters = {"limit": _PAGE, "offset": offset, "after_seq": after, "most_bytes": MAX_BYTES}
-            rows = await self.engine.read(partial(_fetch_all, sql=_CHECKS[block], parameters=parameters))
+            rows = await self.engine.read(partial(fetch_with_damage, sql=_CHECKS[block], parameters=parameters))
             for row in rows:
                 yield row
             offset += _PAGE
@@ -190,16 +191,6 @@ class SQLiteStore:
             return
         await self.presence.aclose()
         await self.engine.aclose()
-
-
-def _fetch_all(connection: apsw.Connection, sql: str, parameters: dict[str, Any]) -> list[Any]:
-    """The rows, in which bytes that are no text differ from every character."""
-    cursor = connection.execute(sql, parameters)
-    try:
-        return json.loads(next(cursor)[0])  # type: ignore[no-any-return]
-    except UnicodeDecodeError:
-        cursor.close(True)
-        return list(fetch_damaged(connection, sql, parameters, "surrogateescape"))
 
 
 def _check_integrity(connection: apsw.Connection) -> list[str]:

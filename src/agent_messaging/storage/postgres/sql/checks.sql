@@ -95,6 +95,12 @@ select (to_jsonb(t) - 'content' - 'result' - 'message')::text as row from (
 -- name: check_schedules
 select to_jsonb(t)::text as row from (select * from schedules order by name limit $1 offset $2) t
 
+-- name: check_imports
+select to_jsonb(t)::text as row from (select * from imports order by archive limit $1 offset $2) t
+
+-- name: check_import_rows
+select (to_jsonb(t) - 'record')::text as row from (select * from import_rows order by noun, position limit $1 offset $2) t
+
 -- name: check_bodies_of_messages
 select m.seq, 'message ' || m.id as name, m.content, m.metadata, m.checksum from (
   select seq, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (

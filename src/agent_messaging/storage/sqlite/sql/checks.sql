@@ -168,6 +168,15 @@ select json_group_array(json_object('name', name, 'rule', rule, 'zone', zone, 't
   select * from schedules order by name limit :limit offset :offset
 )
 
+-- name: check_imports
+select json_group_array(json_object('archive', archive, 'staged', staged, 'begun_at', begun_at, 'finished_at', finished_at))
+from (select * from imports order by archive limit :limit offset :offset)
+
+-- name: check_import_rows
+select json_group_array(json_object('noun', noun, 'position', position)) from (
+  select noun, position from import_rows order by noun, position limit :limit offset :offset
+)
+
 -- name: check_bodies_of_messages
 select json_group_array(json_array(seq, 'message ' || id, content, metadata, checksum)) from (
   select m.* from (
