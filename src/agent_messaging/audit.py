@@ -346,7 +346,8 @@ class _Active:
 
 
 _loggers: weakref.WeakSet[FileLogger] = weakref.WeakSet()
-_active = _Active()
+active = _Active()
+"""The log of this process; `get_file_logger` for those that have not one to ask for each message."""
 
 
 def enable_file_logging(base_dir: str | os.PathLike[str] = "./logs", *, include_payloads: bool = False) -> FileLogger:
@@ -371,9 +372,9 @@ def enable_file_logging(base_dir: str | os.PathLike[str] = "./logs", *, include_
     """
     folder = _check_folder(base_dir)
     made = FileLogger(folder, include_payloads=include_payloads)
-    with _active.lock:
-        _active.logger.close()
-        _active.logger = made
+    with active.lock:
+        active.logger.close()
+        active.logger = made
     try:
         os.makedirs(folder, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -385,18 +386,18 @@ def enable_file_logging(base_dir: str | os.PathLike[str] = "./logs", *, include_
 
 def disable_file_logging() -> None:
     """End the audit log of this process. What was written stays."""
-    with _active.lock:
-        _active.logger.close()
-        _active.logger = FileLogger(None)
+    with active.lock:
+        active.logger.close()
+        active.logger = FileLogger(None)
 
 
 def get_file_logger() -> FileLogger:
     """Return the audit log of this process; before `enable_file_logging` one that writes nothing."""
-    return _active.logger
+    return active.logger
 
 
 def _after_fork() -> None:
-    _active.lock = threading.Lock()
+    active.lock = threading.Lock()
     for one in list(_loggers):
         one.abandon()
 

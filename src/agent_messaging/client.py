@@ -93,12 +93,12 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         self._signals = self._stop_signals() if handle_signals else None
         self._event_handler = MeetingEventHandler(lambda: self._started().recorder, self._events_changed)
         settings = self.config.messaging
-        self._one_way = OneWayMessenger[T_OneWay](self._started, settings)
-        self._topics = Topics[T_OneWay](self._started, settings)
+        self._one_way = OneWayMessenger[T_OneWay](self._lifecycle.use, settings)
+        self._topics = Topics[T_OneWay](self._lifecycle.use, settings)
         self._conversation = Conversation[T_Conversation](
-            self._started, settings, cache(lambda: payload_type(self, AgentMessaging, 1))
+            self._lifecycle.use, settings, cache(lambda: payload_type(self, AgentMessaging, 1))
         )
-        self._meeting = MeetingManager[T_Meeting](self._started, settings)
+        self._meeting = MeetingManager[T_Meeting](self._lifecycle.use, settings)
         self._archive = Archive(self._started)
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ class FinalAnswer(Generic[T]):
     """What a handler that does not yield would return; None answers nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that `make_context` can fill it in one go
 class MessageContext:
     """The facts about a message that a handler gets beside its payload.
 

@@ -116,7 +116,9 @@ class Exchange:
         self.store = Store(*waiting)
         handler = make_handler(lambda message, context: None, ordered=False, concurrency=2, timeout=60.0)
         handlers = Handlers((handler,))
-        serving: Any = SimpleNamespace(invoke=True, find_handlers=lambda agent, kind: handlers, follow=lambda _: None)
+        serving: Any = SimpleNamespace(
+            invoke=True, find_handlers=lambda agent, kind: handlers, follow=lambda _: None, version=None
+        )
         names: Any = SimpleNamespace(cached_by_id={"b": BOB}.get, find_by_id=self.find_by_id)
         self.stations = Stations(names, serving, concurrency=1, timeout=1.0)
         store: Any = self.store

@@ -16,8 +16,11 @@ from ..models import AskState
 from .asks import AskOutcome
 from .waiting import Waiters
 
-FOLLOW_AFTER = 1.0
-"""Seconds after which a run is told also if it did not ask: its handler may look once, at its end."""
+FOLLOW_EVERY = 0.5
+"""Seconds between two looks at the runs.
+
+One that both have seen is told also if it did not ask, so within a second: its handler may look once, at its end.
+"""
 
 
 class Abandonments:
@@ -29,50 +32,37 @@ class Abandonments:
 
     def __init__(self, asks: Waiters[str, AskOutcome]) -> None:
         self.asks = asks
-        self._young: dict[Abandonment, float] = {}
-        """Those that nobody has asked yet, with the time of the loop at which they are told all the same; the oldest
-        first."""
-        self._timer: asyncio.TimerHandle | None = None
+        self.unasked: dict[Abandonment, bool] = {}
+        """Those that nobody has asked yet, with whether the last look has seen them."""
+        self.timer: asyncio.TimerHandle | None = None
 
-    def watch(self, ask_id: str, on_left: Callable[[bool], None]) -> Abandonment:
-        """Begin to watch the asker of one run.
-
-        Args:
-            on_left: Called when it does not wait any more; True: the ask itself is gone, with its agent.
-        """
-        loop = asyncio.get_running_loop()
-        one = Abandonment(self, ask_id, on_left, loop)
-        self._young[one] = due_at = loop.time() + FOLLOW_AFTER
-        if self._timer is None:
-            self._timer = loop.call_at(due_at, self._look, loop)
-        return one
-
-    def forget(self, one: Abandonment) -> None:
-        """It has ended, or is told already."""
-        self._young.pop(one, None)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        now = loop.time()
-        for one, due_at in [*self._young.items()]:
-            if due_at > now:
-                self._timer = loop.call_at(due_at, self._look, loop)
-                return
-            one.want()
+    def look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those that the last look has seen, and look again as long as there are others."""
+        for one, is_seen in [*self.unasked.items()]:
+            if is_seen:
+                one.want()
+            else:
+                self.unasked[one] = True
+        self.timer = loop.call_later(FOLLOW_EVERY, self.look, loop) if self.unasked else None
 
 
 class Abandonment:
-    """Whether the asker of one run waits. See `models.Asker`."""
+    """Whether the asker of one run waits. See `models.Asker`.
+
+    Args:
+        on_left: Called when it does not wait any more; True: the ask itself is gone, with its agent.
+    """
 
     __slots__ = ("_all", "_ask_id", "_following", "_has_left", "_is_wanted", "_left", "_loop", "_on_left")
 
-    def __init__(
-        self, all: Abandonments, ask_id: str, on_left: Callable[[bool], None], loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, all: Abandonments, ask_id: str, on_left: Callable[[bool], None]) -> None:
         self._all = all
         self._ask_id = ask_id
         self._on_left: Callable[[bool], None] | None = on_left
-        self._loop = loop
+        self._loop = loop = asyncio.get_running_loop()
+        all.unasked[self] = False
+        if all.timer is None:
+            all.timer = loop.call_later(FOLLOW_EVERY, all.look, loop)
         self._has_left = False
         self._left: asyncio.Event | None = None
         """Set when it has left; made for the first who waits for that."""
@@ -122,7 +112,7 @@ class Abandonment:
         """Look now, and be told of its end."""
         if not self._is_wanted:
             self._is_wanted = True
-            self._all.forget(self)
+            self._all.unasked.pop(self, None)
             self.follow()
             self._all.asks.hint([self._ask_id])
 
@@ -130,7 +120,7 @@ class Abandonment:
         """The run has ended, and is told nothing more. It is let go: it holds this, and would be kept in a circle."""
         self._is_wanted = True
         self._on_left = None
-        self._all.forget(self)
+        self._all.unasked.pop(self, None)
         if self._following is not None:
             self._following.close()
 

@@ -108,30 +108,33 @@ class Announcer:
     def stored(self, group: NewGroup, outcome: AppendOutcome | None, unclaimed: Collection[str]) -> None:
         """A group was stored, refused, or nobody knows (None); for these recipients it was not claimed with that."""
         stored = isinstance(outcome, Stored)
-        is_later = group.deliver_at is not None and group.deliver_at > datetime.now(UTC)
-        if stored:
+        if stored and (group.deliver_at is not None or group.expires_in is not None):
             self._keep_time(group)
+        elif stored and group.ask_timeout is not None:
+            self.timer.look_in(group.ask_timeout)
         if group.kind is Kind.CONVERSATION:
             stored = self._conversed(group, outcome) and stored
-        if unclaimed and stored and not is_later:
+        if not unclaimed or not stored:
+            return
+        if group.deliver_at is None or group.deliver_at <= datetime.now(UTC):
             for recipient_id in unclaimed:
                 self.stations.queued(recipient_id, group.kind)
             self.neighbours.ring_for(unclaimed, group.kind)
             self.lots.arrivals.arrived([(recipient_id, group.kind) for recipient_id in unclaimed])
 
     def _keep_time(self, group: NewGroup) -> None:
-        """Look when the messages become due or expire, and when an ask times out."""
+        """Look when the messages become due or expire. An ask takes neither."""
         if group.deliver_at is not None:
             self.timer.look_in(max((group.deliver_at - datetime.now(UTC)).total_seconds(), 0.0))
-        for seconds in (group.expires_in, group.ask_timeout):
-            if seconds is not None:
-                self.timer.look_in(seconds)
+        if group.expires_in is not None:
+            self.timer.look_in(group.expires_in)
 
     def _conversed(self, group: NewGroup, outcome: AppendOutcome | None) -> bool:
         """Tell the callers that waited for this message. Returns whether it is left to handlers."""
         answered = outcome.answered if isinstance(outcome, Stored) else None
         self.lots.asks.wrote(group.deliveries[0].message_id, answered)
-        self.notices.wrote(group, outcome)
+        if group.ask_timeout is None:  # handlers are told of messages, not of asks
+            self.notices.wrote(group, outcome)
         if not isinstance(outcome, Stored) or (answered is None and not outcome.waiters):
             return True
         waiting = {answered.origin if answered is not None else None, *outcome.waiters} - {None}

@@ -94,7 +94,7 @@ class Asks(Service):
         if message_id in self._abandoned:
             self._abandoned.discard(message_id)
             self.give_up(message_id)
-        if ended is None or not len(self.waiters):
+        if ended is None:
             return
         if written is not None and ended.state is AskState.REPLIED:
             content, metadata, sum_, annotation = written

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..audit import get_file_logger
+from ..audit import active, get_file_logger
 from ..storage.ports import (
     ClaimedDelivery,
     ClaimedTask,
@@ -43,8 +43,8 @@ class Known(Protocol):
 
 def sent(sender: AgentName, targets: Sequence[AgentName], group: NewGroup, names: Known) -> None:
     """A call's messages were stored."""
-    log = get_file_logger()
-    if not log.is_enabled:
+    log = active.logger
+    if log.base_dir is None:
         return
     known = {target.id: target.external_id for target in targets}
     for delivery in group.deliveries:
@@ -56,8 +56,8 @@ def sent(sender: AgentName, targets: Sequence[AgentName], group: NewGroup, names
 
 def received(delivery: ClaimedDelivery, agent: AgentName, names: Known) -> None:
     """A handler begins with a message."""
-    log = get_file_logger()
-    if log.is_enabled:
+    log = active.logger
+    if log.base_dir is not None:
         log.log_message(
             delivery.message_id,
             _name(names, delivery.sender_id),
@@ -70,8 +70,8 @@ def received(delivery: ClaimedDelivery, agent: AgentName, names: Known) -> None:
 
 def ended(delivery: ClaimedDelivery, agent: AgentName, names: Known, settlement: Settlement) -> None:
     """A handler has ended with a message; the commit of it follows."""
-    log = get_file_logger()
-    if not log.is_enabled:
+    log = active.logger
+    if log.base_dir is None:
         return
     event = EVENTS[settlement.how]
     data = {"attempt": settlement.claim.attempt}
@@ -84,7 +84,7 @@ def ended(delivery: ClaimedDelivery, agent: AgentName, names: Known, settlement:
 
 def registered(agent_id: str, organization_id: str) -> None:
     """An agent was registered."""
-    get_file_logger().log_agent_activity(agent_id, "registered", {"organization": organization_id})
+    active.logger.log_agent_activity(agent_id, "registered", {"organization": organization_id})
 
 
 def tasks_submitted(tasks: Sequence[NewTask], stored: Sequence[bool]) -> None:

@@ -33,4 +33,4 @@ class Background:
 
     def start(self, work: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
         """Start a task in a copy of the context: what it sets there, no other one sees."""
-        return asyncio.create_task(work, name=name, context=self._context.copy())
+        return asyncio.get_running_loop().create_task(work, name=name, context=self._context.copy())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from ..models import Kind
@@ -18,7 +19,6 @@ from ..storage.ports import (
     Claim,
     ClaimedDelivery,
     DeliveryStore,
-    NewDelivery,
     NewGroup,
     Presence,
     Settlement,
@@ -37,6 +37,8 @@ STOPPED = "the process stopped"
 
 Ending = tuple[Settlement, ClaimedDelivery]
 """The end of a run, and of what."""
+_SETTLEMENT = itemgetter(0)
+_SIZE = attrgetter("size")
 
 
 class Claims:
@@ -94,14 +96,35 @@ class Claims:
         self, group: NewGroup, outcome: AppendOutcome | None
     ) -> tuple[list[tuple[Station, ClaimedDelivery]], list[str]]:
         """The deliveries claimed with their append, and the recipients of the others, whose slots are freed."""
-        claims = outcome.claims if isinstance(outcome, Stored) else {}
-        session_id = outcome.session_id if isinstance(outcome, Stored) else None
-        claimed, unclaimed = list[tuple[Station, ClaimedDelivery]](), list[str]()
+        claims: dict[str, Claim] = {}
+        session_id: str | None = None
+        if isinstance(outcome, Stored):
+            claims, session_id = outcome.claims, outcome.session_id
+        claimed: list[tuple[Station, ClaimedDelivery]] = []
+        unclaimed: list[str] = []
         for delivery in group.deliveries:
             station = self.reserved.pop(delivery.message_id, None)
             claim = claims.get(delivery.message_id)
             if claim is not None and station is not None:
-                claimed.append((station, _claimed(group, delivery, claim, self.owner, session_id)))
+                # As if the store had been asked for it: the run sees no difference.
+                brought = ClaimedDelivery(
+                    claim=claim,
+                    message_id=delivery.message_id,
+                    kind=group.kind,
+                    sender_id=group.sender_id,
+                    recipient_id=delivery.recipient_id,
+                    content=group.content,
+                    metadata=group.metadata,
+                    checksum=group.checksum,
+                    max_attempts=group.max_attempts,
+                    created_at=datetime.now(UTC),
+                    origin=self.presence.process_id,
+                    session_id=session_id,
+                    thread=group.thread,
+                    ask_timeout=group.ask_timeout,
+                    is_streamed=group.is_streamed,
+                )
+                claimed.append((station, brought))
                 continue
             unclaimed.append(delivery.recipient_id)
             if station is not None:
@@ -135,7 +158,8 @@ class Claims:
 
     def next_batch(self) -> list[Ending]:
         """The first that wait to be settled, as many as one commit takes."""
-        return take(self.settling, lambda one: one[0].size, most=MAX_SETTLEMENTS, most_bytes=self.most_bytes)
+        first = take(map(_SETTLEMENT, self.settling), _SIZE, most=MAX_SETTLEMENTS, most_bytes=self.most_bytes)
+        return self.settling[: len(first)]
 
     # --- pulled -------------------------------------------------------------------------------------------------------
 
@@ -211,26 +235,3 @@ class Claims:
         for some in pages([*claims], MAX_SETTLEMENTS):
             back = [Settlement(claim, Settling.RETURNED, reason=reason) for claim in some]
             await self.deliveries.settle(back, owner=self.owner)
-
-
-def _claimed(
-    group: NewGroup, delivery: NewDelivery, claim: Claim, owner: str, session_id: str | None
-) -> ClaimedDelivery:
-    """The claim that came with an append, as if the store had been asked for it: the run sees no difference."""
-    return ClaimedDelivery(
-        claim=claim,
-        message_id=delivery.message_id,
-        kind=group.kind,
-        sender_id=group.sender_id,
-        recipient_id=delivery.recipient_id,
-        content=group.content,
-        metadata=group.metadata,
-        checksum=group.checksum,
-        max_attempts=group.max_attempts,
-        created_at=datetime.now(UTC),
-        origin=owner,
-        session_id=session_id,
-        thread=group.thread,
-        ask_timeout=group.ask_timeout,
-        is_streamed=group.is_streamed,
-    )

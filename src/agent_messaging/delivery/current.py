@@ -95,19 +95,15 @@ class Call:
     has_ended: bool = False
 
 
-_current: ContextVar[Run | Call | None] = ContextVar("agent_messaging_run", default=None)
-
-
-def enter(run: Run) -> None:
-    """The calling task, and what it starts, is in this run."""
-    _current.set(run)
+current: ContextVar[Run | Call | None] = ContextVar("agent_messaging_run", default=None)
+"""Set to a run, the calling task, and what it starts, is in that run. To be read by `inside`."""
 
 
 @contextlib.contextmanager
 def calling() -> Iterator[None]:
     """Within, the calling task, and what it starts, is in a call of a handler that works on no delivery."""
     call = Call()
-    _current.set(call)
+    current.set(call)
     try:
         yield
     finally:
@@ -116,20 +112,16 @@ def calling() -> Iterator[None]:
 
 def current_run(stations: Stations) -> Run | None:
     """The run at one of these stations that the caller is in: an SDK object takes no notice of another one's."""
-    run = _in()
+    run = inside()
     return run if isinstance(run, Run) and run.station.board is stations else None
 
 
-_OUTSIDE = contextlib.nullcontext()
-
-
-def waiting(run: Run | None) -> contextlib.AbstractContextManager[None]:
-    """Within, the run waits for somebody, as the store knows too: it does not hold its lane."""
-    return _OUTSIDE if run is None else _waiting(run)
-
-
 @contextlib.contextmanager
-def _waiting(run: Run) -> Iterator[None]:
+def waiting(run: Run | None) -> Iterator[None]:
+    """Within, the run waits for somebody, as the store knows too: it does not hold its lane."""
+    if run is None:
+        yield
+        return
     run.begin_waiting()
     try:
         yield
@@ -139,21 +131,11 @@ def _waiting(run: Run) -> Iterator[None]:
 
 def current_message() -> str | None:
     """The id of the message in whose run the caller is, of whichever SDK object; None outside."""
-    delivery = current_delivery()
-    return None if delivery is None else delivery.message_id
+    run = inside()
+    return run.delivery.message_id if isinstance(run, Run) else None
 
 
-def current_delivery() -> ClaimedDelivery | None:
-    """The delivery in whose run the caller is, of whichever SDK object; None outside."""
-    run = _in()
-    return run.delivery if isinstance(run, Run) else None
-
-
-def is_in_handler() -> bool:
-    """Whether the caller is in a handler of any kind, of whichever SDK object."""
-    return _in() is not None
-
-
-def _in() -> Run | Call | None:
-    run = _current.get()
+def inside() -> Run | Call | None:
+    """The run, or the call, of a handler in which the caller is, of whichever SDK object; None outside."""
+    run = current.get()
     return None if run is None or run.has_ended else run

@@ -72,6 +72,15 @@ class Lifecycle:
             NotInitializedError: As `find`.
             EventLoopError: The caller is not on the loop on which the object was started.
         """
+        engine = self.engine
+        # The checks of `find` and of the loop, in one look where there is nothing to say.
+        if (
+            engine is not None
+            and engine.loop is asyncio._get_running_loop()
+            and self._pid == os.getpid()
+            and not engine.commits.is_closed
+        ):
+            return engine
         engine = self.find()
         engine.check_loop()
         return engine

@@ -60,21 +60,20 @@ class Names:
 
     def cached_all(self, external_ids: Iterable[str]) -> list[AgentName] | None:
         """These agents, in this order, if all of them were looked up before."""
-        known = self._by_name
         try:
-            return [known[external_id] for external_id in external_ids]
+            return [*map(self._by_name.__getitem__, external_ids)]
         except KeyError:
             return None
 
-    def cached_lately(self, *ids: str) -> list[AgentName] | None:
-        """The agents of these ids, if all of them were read a moment ago (`NAMES_MAX_AGE`)."""
+    def cached_lately(self, id: str, other_id: str) -> tuple[AgentName, AgentName] | None:
+        """The agents of these ids, if both were read a moment ago (`NAMES_MAX_AGE`)."""
         oldest = time.monotonic() - NAMES_MAX_AGE
-        by_id, read_at = self._by_id, self._read_at
         try:
-            agents = [by_id[id] for id in ids if read_at[id] >= oldest]
+            if self._read_at[id] >= oldest and self._read_at[other_id] >= oldest:
+                return self._by_id[id], self._by_id[other_id]
         except KeyError:
-            return None
-        return agents if len(agents) == len(ids) else None
+            pass
+        return None
 
     async def get(self, external_id: str, *, role: str = "") -> AgentName:
         """The agent of this name.

@@ -14,9 +14,10 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from operator import attrgetter, itemgetter
+from typing import Any, Protocol
 
 from ..exceptions import (
     AgentMessagingError,
@@ -50,8 +51,10 @@ _CUT_OFF = (
 )
 _NOT_BEGUN = "The SDK was closed before this was stored, and nothing of it was. Open the SDK, and repeat the call."
 
-Entered = tuple[NewGroup, asyncio.Future[AppendOutcome]]
-"""A group, and what its caller waits for."""
+Entered = tuple[NewGroup, asyncio.Future[Any], Callable[[], None] | None]
+"""A group, what its caller waits for, and what is called in its place where more than storing is waited for."""
+_GROUP = itemgetter(0)
+_SIZE = attrgetter("size")
 
 
 class Observer(Protocol):
@@ -92,8 +95,19 @@ class Outbox(Service):
         """Whether everything handed in has been answered."""
         return self._storing.is_idle
 
-    def enter(self, group: NewGroup) -> asyncio.Future[AppendOutcome]:
+    def enter(
+        self,
+        group: NewGroup,
+        future: asyncio.Future[Any] | None = None,
+        on_stored: Callable[[], None] | None = None,
+    ) -> asyncio.Future[AppendOutcome]:
         """Enter a group; the future ends when it is committed, or refused.
+
+        Args:
+            group: What is to be stored.
+            future: One of the caller's, which waits for more than the storing; None makes one.
+            on_stored: Called in place of ending the future where the group is stored, unless nobody waits for that any
+                more.
 
         Raises (from the future):
             StorageUnavailableError, StorageFullError and the other definite errors of the store: nothing was stored.
@@ -101,8 +115,9 @@ class Outbox(Service):
         """
         if self._is_closed:
             raise NotInitializedError
-        future: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((group, future))
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+        self._waiting.append((group, future, on_stored))
         self._storing.request()
         return future
 
@@ -122,31 +137,35 @@ class Outbox(Service):
 
     async def _store_all(self) -> None:
         while self._waiting:
-            batch = take(self._drawn(), lambda one: one[0].size, most=MAX_GROUPS, most_bytes=self.most_bytes)
+            groups = take(map(_GROUP, self._waiting), _SIZE, most=MAX_GROUPS, most_bytes=self.most_bytes)
+            batch = deque(self._waiting.popleft() for _ in groups)
             try:
-                await self._store(batch)
-            finally:  # each has its answer, unless this was cut off
+                await self._store(groups, batch)
+            finally:  # none is left, unless this was cut off
                 _fail_rest(batch, lambda: OutcomeUnknownError(_CUT_OFF))
 
-    async def _store(self, batch: list[Entered]) -> None:
-        groups = [group for group, _ in batch]
+    async def _store(self, groups: list[NewGroup], batch: deque[Entered]) -> None:
+        """Store the groups, and take each out of the batch when its caller has the answer."""
         try:
             self.observer.about_to_append(groups)
         except Exception:  # it is stored all the same, and claimed like any other
             logger.exception("what can be claimed with its append could not be marked")
         outcomes = await do_apart(self._append, groups)
-        for (group, future), outcome in zip(batch, outcomes, strict=True):
+        for group, outcome in zip(groups, outcomes, strict=True):
             try:
                 self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
             except Exception:
                 logger.exception("what became of a call could not be announced")
             finally:  # whatever becomes of the runs here, the caller is told what the store said
-                if not future.done():
-                    _answer(future, outcome)
-
-    def _drawn(self) -> Iterator[Entered]:
-        while self._waiting:
-            yield self._waiting.popleft()
+                _, future, on_stored = batch.popleft()
+                if future.done():
+                    pass
+                elif isinstance(outcome, Exception):
+                    _refuse(future, outcome)
+                elif on_stored is not None and isinstance(outcome, Stored):
+                    on_stored()
+                else:
+                    future.set_result(outcome)
 
     async def _append(self, groups: Sequence[NewGroup]) -> list[AppendOutcome]:
         """Append until the store answers. A lost answer leaves the groups unknown: they are tried again, by id."""
@@ -181,15 +200,12 @@ def _without_claims(outcomes: Sequence[AppendOutcome]) -> list[AppendOutcome]:
 
 
 def _fail_rest(entered: Iterable[Entered], make_error: Callable[[], AgentMessagingError]) -> None:
-    for _, future in entered:
-        if not future.done():  # as a rule each is, so no error is made for any
-            fail(future, make_error())
+    for _, future, _ in entered:
+        fail(future, make_error())
 
 
-def _answer(future: asyncio.Future[AppendOutcome], outcome: AppendOutcome | Exception) -> None:
-    if not isinstance(outcome, Exception):
-        future.set_result(outcome)
-    elif isinstance(outcome, AgentMessagingError):
+def _refuse(future: asyncio.Future[Any], outcome: Exception) -> None:
+    if isinstance(outcome, AgentMessagingError):
         # One failed commit answers many calls: each gets an error of its own, so that tracebacks do not pile up.
         own = copy_error(outcome)
         own.__cause__ = outcome.__cause__ or outcome

@@ -55,9 +55,9 @@ class Parts(Service):
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def sender(self, delivery: ClaimedDelivery) -> Sender | None:
-        """What sends the parts of a run; None where nobody reads them."""
-        return Sender(self, delivery) if delivery.is_streamed else None
+    def sender(self, delivery: ClaimedDelivery) -> Sender:
+        """What sends the parts of a run whose asker reads them."""
+        return Sender(self, delivery)
 
     def request(self, sender: Sender) -> None:
         """Write the sender's parts as soon as its pause is over."""

@@ -17,16 +17,16 @@ from ..handlers.running import UnreadableError, is_passed_over, make_context, op
 from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
 from ..models import Kind
-from ..payloads import Decoder, annotation_of, checksum, encode
+from ..payloads import Decoder, annotation_of, seal
 from ..records import dataclass
 from ..single_flight import SingleFlight
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, NewAnswer, Settlement, Settling
 from . import auditing
-from .abandonment import Abandonments
+from .abandonment import Abandonment, Abandonments
 from .asks import Asks
 from .background import Background
 from .claims import STOPPED, Claims
-from .current import Run, enter
+from .current import Run, current
 from .deadlines import GRAIN
 from .forwarding import Forwarding, Passing
 from .meetings import TurnRun, TurnRuns
@@ -130,11 +130,13 @@ class Runs(Service):
             run.task.remove_done_callback(self._never_began)
             del self._beginning[run.task]
         delivery = run.delivery
-        settlement: Settlement | None = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
+        settlement: Settlement | None = None
         try:
             settlement = await self.handle(run)
         except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+            if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+                settlement = Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
+            else:
                 # Counted, also a SystemExit: a message whose handler ends its process each time must end as a dead
                 # letter.
                 settlement = self.failure(delivery, error)
@@ -157,6 +159,7 @@ class Runs(Service):
             elif settlement is not None:
                 auditing.ended(run.delivery, run.station.agent, self.names, settlement)
                 self.claims.end(settlement, run.delivery)
+                return
             self.claims.stations.wake()
 
     def forget_answer(self, settlement: Settlement) -> None:
@@ -182,16 +185,19 @@ class Runs(Service):
 
     async def handle(self, run: Run) -> Settlement | None:
         """Run the handler and decide how its delivery ends; None: it has ended already."""
-        enter(run)
+        current.set(run)
         delivery = run.delivery
         auditing.received(delivery, run.station.agent, self.names)
         if delivery.ask_timeout is not None:
-            run.asker = self.abandonments.watch(delivery.message_id, partial(_give_up, run))
+            run.asker = Abandonment(self.abandonments, delivery.message_id, partial(_give_up, run))
         if delivery.kind is Kind.TURN:
             return await self._take_turn(run)
         try:
             result = await self._call(run)
-            answer = None if _is_sent(run, result) else self._answer(delivery, result)
+            answer = None
+            if result is not None and delivery.kind is Kind.CONVERSATION and not _is_sent(run, result):
+                answer = self._encode(result)
+                self.asks.writes(answer.message_id, answer.content, None, answer.checksum, annotation_of(result))
         except (KeyboardInterrupt, SystemExit):
             raise  # it ends the loop, and its process as a rule
         except UnreadableError as error:
@@ -241,14 +247,6 @@ class Runs(Service):
             return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
         return None
 
-    def _answer(self, delivery: ClaimedDelivery, result: object) -> NewAnswer | None:
-        """The answer in what the handler of a conversation message returned; None answers nothing."""
-        if delivery.kind is not Kind.CONVERSATION or result is None:
-            return None
-        answer = self._encode(result)
-        self.asks.writes(answer.message_id, answer.content, None, answer.checksum, annotation_of(result))
-        return answer
-
     def _encode(self, result: object) -> NewAnswer:
         """A handler's result as a message.
 
@@ -256,23 +254,23 @@ class Runs(Service):
             UnreadableError: It is not storable JSON. A repeat would not help.
         """
         try:
-            content = encode(result, field="The handler's answer", limit_bytes=self.max_answer_bytes)
+            content, sum_ = seal(result, field="The handler's answer", limit_bytes=self.max_answer_bytes)
         except PayloadError as error:
             raise UnreadableError from error
-        return NewAnswer(uuid7(), content, checksum(content, None))
+        return NewAnswer(uuid7(), content, sum_)
 
     async def _call(self, run: Run) -> object:
         delivery, station = run.delivery, run.station
-        ids = (delivery.sender_id, delivery.recipient_id)
-        if (known := self.names.cached_lately(*ids)) is not None:
+        if (known := self.names.cached_lately(delivery.sender_id, delivery.recipient_id)) is not None:
             sender, recipient = known
         else:
+            ids = (delivery.sender_id, delivery.recipient_id)
             agents = await self.names.find_by_id(ids, max_age=NAMES_MAX_AGE)
             if delivery.sender_id not in agents:
                 raise HandlerError("The sender was removed while its message waited.")
             sender, recipient = agents[delivery.sender_id], agents.get(delivery.recipient_id, station.agent)
         passing = Passing(self.forwarding, run) if delivery.kind is Kind.CONVERSATION else None
-        parts = self.parts.sender(delivery)
+        parts = self.parts.sender(delivery) if delivery.is_streamed else None
         context = make_context(delivery, sender, recipient, asker=run.asker, passing=passing, parts=parts)
         has_attended = delivery.kind is Kind.INVITATION and await self._attend(delivery, station)
         try:

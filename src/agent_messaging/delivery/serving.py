@@ -60,8 +60,10 @@ class Serving(services.Service, Listener):
         self._followers: list[Callable[[], None]] = []
         self._found: dict[tuple[str, Kind], Handlers | None] = {}
         """What `find_handlers` has found, by agent id and kind, since anything has changed."""
-        self._found_in = 0
-        """The version of the two registries together in which that was found."""
+        self._found_in: object = None
+        """The version in which that was found."""
+        self.version: object = None
+        """Another one after each change of what is served here, in whatever thread; None while nobody tells of any."""
         self.everyone = False
         self.adopted: set[str] = set()
         """External ids of the bare handlers' agents: registered through this SDK object, or named by `serve`."""
@@ -79,12 +81,16 @@ class Serving(services.Service, Listener):
         self._loop: asyncio.AbstractEventLoop | None = None
         self.neighbours = Neighbours(processes, presence, self.grace, self._changed, self._follow_agents)
 
+    def _outdate(self) -> None:
+        # An object of its own, and no number: two threads that count up at once could come to the same.
+        self.version = None if self.version is None else object()
+
     def follow(self, follower: Callable[[], None]) -> None:
         """Call this whenever what is served here may have changed, in the order of these calls."""
         self._followers.append(follower)
 
     def _changed(self) -> None:
-        self._found.clear()
+        self._outdate()
         for follower in self._followers:
             follower()
 
@@ -94,11 +100,12 @@ class Serving(services.Service, Listener):
         """The bare handlers of this process are to serve these agents too, once that is published."""
         self.adopted |= set(external_ids)
         self.everyone = self.everyone or everyone
-        self._found.clear()
+        self._outdate()
 
     async def start(self) -> None:
         """Publish what is served and follow the registries."""
         self._loop = asyncio.get_running_loop()
+        self.version = object()
         global_registry.subscribe(self)
         self.own.subscribe(self)
         await self.publish()
@@ -113,6 +120,7 @@ class Serving(services.Service, Listener):
         global_registry.unsubscribe(self)
         self.own.unsubscribe(self)
         self._publishing.request()
+        self.version = None
         await self._publishing.aclose(timeout)
         self._loop = None
         for timer in self._leaving.values():
@@ -120,8 +128,10 @@ class Serving(services.Service, Listener):
 
     def find_handlers(self, agent: AgentName, kind: Kind) -> Handlers | None:
         """The handlers that serve the agent here: its own in this SDK object, its own global ones, or the bare ones."""
-        version = self.own.version + global_registry.version  # read before the handlers: they change in any thread
-        if version != self._found_in or len(self._found) >= CACHE_LIMIT:
+        version = self.version  # read before the handlers: they change in any thread
+        if version is None:
+            return self._find_handlers(agent, kind)
+        if version is not self._found_in or len(self._found) >= CACHE_LIMIT:
             self._found.clear()
             self._found_in = version
         key = (agent.id, kind)
@@ -143,6 +153,7 @@ class Serving(services.Service, Listener):
 
     def handlers_changed(self) -> None:
         """A registry changed, in whatever thread."""
+        self._outdate()
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._republish)
 
@@ -264,7 +275,11 @@ class Serving(services.Service, Listener):
 
     def are_served(self, agents: Iterable[AgentName], kind: Kind) -> bool:
         """Whether somebody serves each of them, as far as is known here."""
-        return all(self.is_served(agent, kind) for agent in agents)
+        known = self._found if self._found_in is self.version is not None else {}
+        for agent in agents:  # noqa: SIM110 - without a generator, whose steps are calls
+            if known.get((agent.id, kind)) is None and not self.is_served(agent, kind):
+                return False
+        return True
 
     async def require_served(self, agents: Sequence[AgentName], kind: Kind) -> None:
         """Check that somebody serves each of them.

@@ -45,6 +45,8 @@ class Station:
     """False: what runs goes on, nothing more is taken."""
     is_requested: bool = False
     """A request is in flight: it may bring a delivery of any lane, so no append may claim one meanwhile."""
+    version: object = None
+    """That of `Serving` for which it was brought up to date."""
 
     @property
     def free(self) -> int:
@@ -58,7 +60,7 @@ class Station:
 
     def may_claim(self, lane: str) -> bool:
         """Whether the next delivery of this lane may be claimed with its append."""
-        if self.free <= 0 or self.is_requested:
+        if self.running >= self.limit or self.is_requested:
             return False
         return not (self.is_ordered and lane in self.lanes)
 
@@ -71,7 +73,7 @@ class Station:
     def occupy(self, lane: str) -> None:
         """Take a slot and the lane."""
         self.running += 1
-        self.enter_lane(lane)
+        self.lanes[lane] = self.lanes.get(lane, 0) + 1
 
     def vacate(self, lane: str, *, in_lane: bool = True) -> None:
         """Give the slot and the lane back."""
@@ -92,7 +94,7 @@ class Station:
             self.lanes[lane] = left
         else:
             del self.lanes[lane]
-        if self.is_hungry:
+        if (self.known or self.maybe) and self.is_hungry:
             self.ask()
 
     def queued_here(self) -> None:
@@ -152,11 +154,15 @@ class Stations:
 
     def find(self, recipient_id: str, kind: Kind) -> Station | None:
         """The station of an agent served here, brought up to date with its handler; None if it is not served here."""
+        station = self._known.get((recipient_id, kind))
+        if station is not None and station.version is self.serving.version is not None:
+            return station if station.is_served else None
         agent = self.names.cached_by_id(recipient_id)
         return self.of(agent, kind) if agent is not None else None
 
     def of(self, agent: AgentName, kind: Kind) -> Station | None:
         """The same for an agent that is known."""
+        version = self.serving.version  # before its answer: handlers change in any thread
         invoked = self.serving.invoke or (agent.id, kind) in self.resumed
         handlers = self.serving.find_handlers(agent, kind) if invoked else None
         station = self._known.get((agent.id, kind))
@@ -172,6 +178,7 @@ class Stations:
             station.run_limit = handlers.limit(self.timeout)
             station.is_ordered = handlers.ordered
         station.is_served = True
+        station.version = version if self.serving.invoke else None
         return station
 
     # --- facts they are told of ---------------------------------------------------------------------------------------

@@ -83,7 +83,8 @@ class Waiters(Service, Generic[K, R]):
 
     def enter(self, id: K, about: Hashable, is_stored: bool) -> asyncio.Future[R]:
         """Register; see `expect`."""
-        self.check_open()
+        if self._is_closed:
+            self.check_open()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         if (waiting := self._futures.get(id)) is None:
             self._futures[id] = [future]

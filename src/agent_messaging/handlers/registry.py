@@ -169,8 +169,6 @@ class Registry:
     def __init__(self) -> None:
         self._handlers: dict[tuple[str | None, HandlerContext], Handlers] = {}
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
-        self.version = 0
-        """Rises with each change, after it."""
 
     def register(self, contexts: tuple[HandlerContext, ...], agent: str | None, handler: Handler) -> None:
         """Take the handler for one agent, or (None) for all that have none of their own.
@@ -226,7 +224,6 @@ class Registry:
         self._listeners.discard(listener)
 
     def _changed(self) -> None:
-        self.version += 1
         for listener in list(self._listeners):
             listener.handlers_changed()
 

@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Generator, Sequence
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import fields, is_dataclass
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from .functions import check_result, function_name
 from .registry import Handler, Handlers
 from .threads import DaemonThreads
 
+_STEPS = (CoroutineType, GeneratorType)
 _logger = logging.getLogger("agent_messaging.delivery")
 
 
@@ -64,7 +66,9 @@ def make_context(
             meeting_id = UUID(open_body(delivery, f"message {delivery.message_id}").content["meeting_id"])
     except (StorageCorruptError, ValueError, TypeError, LookupError) as error:  # the SDK writes no such message
         raise UnreadableError from error
-    return MessageContext(
+    # The constructor of a frozen class sets each field by a call of its own, which takes three times as long: 3 µs.
+    context = object.__new__(MessageContext)
+    context.__dict__.update(
         sender_id=sender.external_id,
         receiver_id=recipient.external_id,
         organization_id=recipient.organization,
@@ -84,6 +88,7 @@ def make_context(
         passing=passing,
         parts=parts,
     )
+    return context
 
 
 def decode_delivery(decoder: Decoder, delivery: ClaimedDelivery, annotation: Any) -> Any:
@@ -109,7 +114,7 @@ def open_for(handlers: Handlers, delivery: ClaimedDelivery, decoder: Decoder) ->
     Raises:
         UnreadableError: The stored payload is damaged, fits none of the types, or several equally well.
     """
-    handler = handlers.newest
+    handler = handlers.all[-1]
     if len(handlers.all) > 1:
         try:
             verify_body(delivery, f"message {delivery.message_id}")
@@ -175,16 +180,25 @@ async def run_handler(
         TypeError: It returned a generator, of which nothing has run.
         BaseException: What the handler raised.
     """
-    deadline = asyncio.get_running_loop().time() + timeout
+    begun = time.monotonic()
     if handler.is_coroutine:
         result = handler.function(payload, context)
     else:
         result = await _run_in_thread(threads.call(handler.function, payload, context), threads)
     if handler.yields and inspect.isasyncgen(result):
         result = _answer_of(result, context)  # type: ignore[arg-type]
-    if inspect.isawaitable(result):
-        result = await _await_until(result, deadline, timeout)
-    check_result(result)
+    if isinstance(result, CoroutineType) or inspect.isawaitable(result):
+        # A timer costs more than most handlers do, so there is none for one that returns in its first step. While that
+        # lasts the loop could not fire it.
+        steps: Any = result if isinstance(result, _STEPS) else result.__await__()
+        try:
+            waits_for = steps.send(None) if hasattr(steps, "send") else next(steps)
+        except StopIteration as end:
+            result = end.value
+        else:
+            result = await _await_within(steps, waits_for, timeout, begun)
+    if isinstance(result, GeneratorType | AsyncGeneratorType):
+        check_result(result)
     return result
 
 
@@ -208,15 +222,8 @@ async def _answer_of(yielded: AsyncGeneratorType[object, None], context: Message
     return parts
 
 
-async def _await_until(result: Awaitable[object], deadline: float, timeout: float) -> object:
-    # A timer costs more than most handlers do, so there is none for one that returns in its first step. While that
-    # lasts the loop could not fire it.
-    steps: Any = result if isinstance(result, CoroutineType | GeneratorType) else result.__await__()
-    try:
-        waits_for = next(steps) if not hasattr(steps, "send") else steps.send(None)
-    except StopIteration as end:
-        return end.value
-    scope = asyncio.timeout_at(deadline)
+async def _await_within(steps: Any, waits_for: object, timeout: float, begun: float) -> object:
+    scope = asyncio.timeout(begun + timeout - time.monotonic())
     try:
         async with scope:
             return await _go_on(steps, waits_for)

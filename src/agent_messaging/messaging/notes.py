@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..arguments import check_given, check_schedule
+from ..arguments import MISSING_MESSAGE, check_given, check_schedule
 from ..config import MessagingConfig
 from ..models import Kind
-from ..payloads import checksum, encode, encode_metadata, fingerprint
+from ..payloads import checksum, encode_metadata, fingerprint, seal
 from ..records import dataclass
 from ..storage.ports import NewDelivery, NewGroup, Publication
 from .posting import check_options
@@ -23,6 +23,7 @@ class Note:
     call: str
     content: str
     metadata: str | None
+    checksum: int
     expires_in: float | None
     deliver_at: datetime | None
     idempotency_key: str | None
@@ -37,7 +38,7 @@ class Note:
             sender_id=sender_id,
             content=self.content,
             metadata=self.metadata,
-            checksum=checksum(self.content, self.metadata),
+            checksum=self.checksum,
             deliveries=deliveries,
             max_attempts=self.settings.max_attempts,
             run_limit=self.settings.handler_timeout,
@@ -70,12 +71,16 @@ def make_note(
     Raises:
         InvalidArgumentError, PayloadError: An argument was refused.
     """
-    check_given(message)
-    content = encode(message, field="message", limit_bytes=settings.max_payload_bytes)
-    encoded = encode_metadata(metadata, field="metadata")
-    deliver_at, expires_in = check_schedule(deliver_at, expires_in)
-    check_options(None, idempotency_key)
+    if message is MISSING_MESSAGE:
+        check_given(message)
+    content, sum_ = seal(message, field="message", limit_bytes=settings.max_payload_bytes)
+    encoded = None
+    if metadata is not None and (encoded := encode_metadata(metadata, field="metadata")) is not None:
+        sum_ = checksum(content, encoded)
+    if deliver_at is not None or expires_in is not None:
+        deliver_at, expires_in = check_schedule(deliver_at, expires_in)
     mark = ""
     if idempotency_key is not None:
+        check_options(None, idempotency_key)
         mark = fingerprint(goals, content, encoded, expires_in=expires_in, deliver_at=deliver_at)
-    return Note(settings, call, content, encoded, expires_in, deliver_at, idempotency_key, mark)
+    return Note(settings, call, content, encoded, sum_, expires_in, deliver_at, idempotency_key, mark)

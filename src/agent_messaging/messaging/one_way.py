@@ -100,7 +100,8 @@ class OneWayMessenger(Door, Generic[T]):
                 )
             recipient_external_ids = recipient_external_id
         recipients = check_recipients(sender_external_id, recipient_external_ids, most=MAX_RECIPIENTS)
-        check_options(require_handler, None)
+        if require_handler is not None:
+            check_options(require_handler, None)
         note = make_note(
             self.settings,
             "send",
@@ -115,7 +116,7 @@ class OneWayMessenger(Door, Generic[T]):
         def make_group(sender: AgentName, targets: Sequence[AgentName]) -> NewGroup:
             return note.make_group(sender.id, [NewDelivery(uuid7(), target.id) for target in targets])
 
-        posted = await post(
+        group, outcome = await post(
             self.engine,
             self.settings,
             sender_external_id,
@@ -123,9 +124,9 @@ class OneWayMessenger(Door, Generic[T]):
             make_group,
             require_handler=self.settings.require_handler if require_handler is None else require_handler,
         )
-        if isinstance(posted.outcome, Duplicate):
-            return posted.outcome.message_ids
-        return [delivery.message_id for delivery in posted.group.deliveries]
+        if isinstance(outcome, Duplicate):
+            return outcome.message_ids
+        return [delivery.message_id for delivery in group.deliveries]
 
     send_message = send
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from dataclasses import field
+from typing import Any, NoReturn
 
 from ..arguments import check_external_id, refuse
 from ..config import MessagingConfig
@@ -41,25 +42,6 @@ MakeGroup = Callable[[AgentName, Sequence[AgentName]], NewGroup]
 Accepted = Stored | Duplicate | NotWaiting | SessionLocked | MutualWait
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    sender: AgentName
-    targets: Sequence[AgentName]
-    group: NewGroup
-    repeat: AppendOutcome | None
-    """Its outcome, where that is known without storing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """The outcome of a call."""
-
-    sender: AgentName
-    targets: Sequence[AgentName]
-    group: NewGroup
-    outcome: Accepted
-
-
 async def post(
     engine: Engine,
     settings: MessagingConfig,
@@ -68,19 +50,23 @@ async def post(
     make_group: MakeGroup,
     *,
     require_handler: bool,
-    on_entered: Callable[[AgentName, Sequence[AgentName]], None] | None = None,
-) -> Posted:
+) -> tuple[NewGroup, Accepted]:
     """Store a call's messages, in the order of its sender's calls.
-
-    Cancelled after `on_entered` was called, the group may be stored all the same.
 
     Raises:
         AgentNotFoundError, NoHandlerRegisteredError, MailboxFullError, IdempotencyConflictError: It was refused.
         OutcomeUnknownError, DatabaseError: See `Outbox.enter`.
     """
-    call = Call(engine, settings, sender_external_id, recipient_external_ids, make_group, require_handler, on_entered)
-    await enter([call])
-    return await call.finish()
+    call = Call(engine, settings, sender_external_id, recipient_external_ids, make_group, require_handler)
+    if call.enter_now():
+        first = await call.stored
+        if isinstance(first, Stored):
+            auditing.sent(call.sender, call.targets, call.group, engine.names)
+            return call.group, first
+    else:
+        await enter([call])
+    outcome = await call.finish()
+    return call.group, outcome
 
 
 async def enter(calls: Sequence[Call]) -> None:
@@ -102,7 +88,13 @@ async def enter(calls: Sequence[Call]) -> None:
 
 @dataclass(slots=True)
 class Call:
-    """One call: `enter` looks up what its group needs, and hands it in; `finish` waits for the outcome."""
+    """One call: `enter` looks up what its group needs, and hands it in; `finish` waits for the outcome.
+
+    Args:
+        on_entered: Called when the group is on its way: cancelled after that, it may be stored all the same.
+        expect: Makes the future of a caller that waits for more than the storing, each time the group is handed in.
+        on_stored: Called in place of ending that where the group is stored, as of `Outbox.enter`.
+    """
 
     engine: Engine
     settings: MessagingConfig
@@ -110,78 +102,88 @@ class Call:
     recipient_ids: Sequence[str]
     make_group: MakeGroup
     require_handler: bool
-    on_entered: Callable[[AgentName, Sequence[AgentName]], None] | None
-    _prepared: _Prepared | AgentMessagingError | None = None
-    _stored: asyncio.Future[AppendOutcome] | None = None
+    on_entered: Callable[[AgentName, Sequence[AgentName]], None] | None = None
+    expect: Callable[[], asyncio.Future[Any]] | None = None
+    on_stored: Callable[[], None] | None = None
+    sender: AgentName = field(init=False)
+    targets: Sequence[AgentName] = field(init=False)
+    group: NewGroup = field(init=False)
+    stored: asyncio.Future[AppendOutcome] = field(init=False)
+    """Of a group that was handed in."""
+    known: AppendOutcome | AgentMessagingError | None = None
+    """How it ends, where that is known without storing."""
 
     def enter_now(self) -> bool:
         """Enter at once, if no call of the sender goes before and nothing is to be asked of the store; else False."""
-        names, settings = self.engine.names, self.settings
-        if not self.engine.outbox.locks.is_free(self.sender_id):
+        engine, settings = self.engine, self.settings
+        agents = engine.names.cached_all((self.sender_id, *self.recipient_ids))
+        if agents is None or not engine.outbox.locks.is_free(self.sender_id):
             return False
-        sender, targets = names.cached(self.sender_id), names.cached_all(self.recipient_ids)
-        if sender is None or targets is None:
-            return False
+        sender, targets = agents[0], agents[1:]
         if not settings.cross_organization and any(
             target.organization_id != sender.organization_id for target in targets
         ):
             return False
         group = self.make_group(sender, targets)
-        if self.require_handler and not self.engine.serving.are_served(targets, group.kind):
+        if self.require_handler and not engine.serving.are_served(targets, group.kind):
             return False
-        self._prepared = _Prepared(sender, targets, group, None)
-        self.enter()
+        self.sender, self.targets, self.group = sender, targets, group
+        self.hand_in()
         return True
 
     async def prepare(self) -> None:
         """Look up what the group needs. An error is kept for `finish`."""
-        self._stored = None
+        self.known = None
         try:
-            sender, targets = await self.resolve()
-            group = self.make_group(sender, targets)
-            repeat = await self.refuse_unserved(group, targets) if self.require_handler else None
-            self._prepared = _Prepared(sender, targets, group, repeat)
+            self.sender, self.targets = await self.resolve()
+            self.group = self.make_group(self.sender, self.targets)
+            if self.require_handler:
+                self.known = await self.refuse_unserved(self.group, self.targets)
         except AgentMessagingError as error:
-            self._prepared = error
+            self.known = error
 
     def enter(self) -> None:
         """Hand in the group, unless its outcome is known already."""
-        if isinstance(one := self._prepared, _Prepared) and one.repeat is None:
-            self._stored = self.engine.outbox.enter(one.group)
-            if self.on_entered is not None:
-                self.on_entered(one.sender, one.targets)
+        if self.known is None:
+            self.hand_in()
 
-    async def finish(self) -> Posted:
+    def hand_in(self) -> None:
+        future = None if self.expect is None else self.expect()
+        self.stored = self.engine.outbox.enter(self.group, future, self.on_stored)
+        if self.on_entered is not None:
+            self.on_entered(self.sender, self.targets)
+
+    async def finish(self) -> Accepted:
         """Wait until it is stored. See `post` for what it raises."""
+        outcome: Accepted = await self.wait()
+        if isinstance(outcome, Stored):
+            auditing.sent(self.sender, self.targets, self.group, self.engine.names)
+        return outcome
+
+    async def wait(self) -> Any:
+        """The same, for a caller that expects more than that, and gets it."""
         try:
-            one, outcome = await self.wait()
+            outcome = await self.await_outcome()
             if isinstance(outcome, UnknownAgents):
                 # A cached agent was removed, and may have been registered anew under its name: look once more.
                 self.engine.names.forget(outcome.ids)
                 await enter([self])
-                one, outcome = await self.wait()
+                outcome = await self.await_outcome()
             match outcome:
                 case KeyConflict() | MailboxFull() | TooManySubscribers() | UnknownAgents() | Unexpected():
-                    await self.refuse(one.targets, one.group, outcome)
+                    await self.refuse(self.targets, self.group, outcome)
         except AgentNotFoundError:
             # A recipient may have been removed since the first call under this key, which is answered all the same.
             repeat = await self.find_answered()
             if repeat is None:
                 raise
             return repeat
-        if isinstance(outcome, Stored):
-            auditing.sent(one.sender, one.targets, one.group, self.engine.names)
-        return Posted(one.sender, one.targets, one.group, outcome)
+        return outcome
 
-    async def wait(self) -> tuple[_Prepared, AppendOutcome]:
-        one = self._prepared
-        if isinstance(one, AgentMessagingError):
-            raise one
-        assert one is not None, "it was entered"
-        if one.repeat is not None:
-            return one, one.repeat
-        assert self._stored is not None
-        return one, await self._stored
+    async def await_outcome(self) -> AppendOutcome:
+        if isinstance(self.known, AgentMessagingError):
+            raise self.known
+        return await self.stored if self.known is None else self.known
 
     async def resolve(self) -> tuple[AgentName, list[AgentName]]:
         names = self.engine.names
@@ -219,17 +221,17 @@ class Call:
             group.only_if_expected = True
         return None
 
-    async def find_answered(self) -> Posted | None:
+    async def find_answered(self) -> Duplicate | None:
         sender = self.engine.names.cached(self.sender_id)
         if sender is None:
             return None
-        group = self.make_group(sender, ())
+        self.group = group = self.make_group(sender, ())
         if group.idempotency_key is None:
             return None
         find = self.engine.store.deliveries.find_repeat
         match await find(sender.id, group.call, group.idempotency_key, group.fingerprint):
             case Duplicate() as duplicate:
-                return Posted(sender, (), group, duplicate)
+                return duplicate
         return None
 
     async def refuse(

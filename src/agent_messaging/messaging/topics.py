@@ -188,10 +188,12 @@ class Topics(Door, Generic[T]):
             is_internal = not self.settings.cross_organization
             return note.make_group(sender.id, [], Publication(first_id, topic, is_internal))
 
-        posted = await post(self.engine, self.settings, sender_external_id, (), make_group, require_handler=False)
-        if isinstance(posted.outcome, Duplicate):
-            return posted.outcome.message_ids
-        return [delivery.message_id for delivery in posted.group.deliveries]
+        group, outcome = await post(
+            self.engine, self.settings, sender_external_id, (), make_group, require_handler=False
+        )
+        if isinstance(outcome, Duplicate):
+            return outcome.message_ids
+        return [delivery.message_id for delivery in group.deliveries]
 
 
 def check_topic(value: str, field: str) -> str:

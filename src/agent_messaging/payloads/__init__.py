@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from .annotations import MISSING, Late, annotation_of, payload_type
 from .decoding import Decoder
-from .encoding import MAX_DEPTH, MAX_METADATA_BYTES, checksum, encode, encode_metadata, fingerprint
+from .encoding import MAX_DEPTH, MAX_METADATA_BYTES, checksum, encode, encode_metadata, fingerprint, seal
 from .matching import find_best, find_clash, identity_of
 from .wording import name_of, problems_of
 
@@ -36,4 +36,5 @@ __all__ = [
     "name_of",
     "payload_type",
     "problems_of",
+    "seal",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any, get_origin
 
 import typing_extensions
@@ -47,13 +46,18 @@ class Decoder:
         """
         if isinstance(annotation, Late):
             annotation = annotation.resolve()
-        if is_plain(annotation):
+        if annotation is MISSING or is_plain(annotation):
             try:
                 return from_json(content)
             except ValueError:
                 raise PayloadError(field=field, reason="is not JSON that can be read.") from None
         # By name too, because that is how it was written, whatever the aliases are.
-        return self._validate(self.adapter(annotation).validate_json, content, annotation, field, strict=strict)
+        try:
+            return self.adapter(annotation).validator.validate_json(content, strict=strict, by_alias=True, by_name=True)
+        except ValidationError as error:
+            raise _misfit(error, annotation, field) from None
+        except PydanticUserError as error:
+            raise _unusable(annotation) from error
 
     def convert(self, values: dict[str, Any], annotation: Any, *, field: str) -> Any:
         """Return what the annotation asks for, made of values that were decoded before; these, if they are of its type.
@@ -67,17 +71,10 @@ class Decoder:
         is_class = isinstance(kind, type) and not typing_extensions.is_typeddict(kind)
         if is_plain(annotation) or (is_class and isinstance(values, kind)):
             return values
-        return self._validate(self.adapter(annotation).validate_python, values, annotation, field)
-
-    def _validate(
-        self, validate: Callable[..., Any], value: object, annotation: Any, field: str, *, strict: bool | None = None
-    ) -> Any:
         try:
-            return validate(value, strict=strict, by_alias=True, by_name=True)
+            return self.adapter(annotation).validator.validate_python(values, by_alias=True, by_name=True)
         except ValidationError as error:
-            raise PayloadError(
-                field=field, reason=f"does not fit {name_of(annotation)}: {problems_of(error)}."
-            ) from None
+            raise _misfit(error, annotation, field) from None
         except PydanticUserError as error:
             raise _unusable(annotation) from error
 
@@ -116,6 +113,10 @@ def _build(annotation: Any) -> TypeAdapter[Any]:
         return TypeAdapter(modernize(annotation) if sys.version_info < (3, 12) else annotation)
     except (PydanticUserError, PydanticUndefinedAnnotation, TypeError, SyntaxError) as error:
         raise _unusable(annotation) from error
+
+
+def _misfit(error: ValidationError, annotation: Any, field: str) -> PayloadError:
+    return PayloadError(field=field, reason=f"does not fit {name_of(annotation)}: {problems_of(error)}.")
 
 
 def _unusable(annotation: Any, field: str = "annotation") -> InvalidArgumentError:

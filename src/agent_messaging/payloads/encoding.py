@@ -8,11 +8,11 @@ import json
 import math
 import re
 import types
-import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 from pydantic import BaseModel
 from pydantic_core import SchemaSerializer, core_schema, from_json, to_json
@@ -46,10 +46,20 @@ def encode(payload: object, *, field: str = "message", limit_bytes: int, depth: 
             too deep (or containing itself), too long, equal keys, a value that does not fit its model's field, or one
             that its own type would read as another.
     """
+    return seal(payload, field=field, limit_bytes=limit_bytes, depth=depth)[0]
+
+
+def seal(payload: object, *, field: str = "message", limit_bytes: int, depth: int = MAX_DEPTH) -> tuple[str, int]:
+    """Return the payload as `encode` does, and its `checksum` without metadata: made of the same bytes, in one go.
+
+    Raises:
+        PayloadError: As `encode`.
+    """
     try:
-        return _dump(payload, limit_bytes, depth).decode()
+        raw = _dump(payload, limit_bytes, depth)
     except _Refusal as refusal:
         raise PayloadError(field=place_of(field, refusal.path), reason=refusal.reason) from refusal.__cause__
+    return raw.decode(), crc32(_END, crc32(raw))
 
 
 def encode_metadata(metadata: Mapping[str, Any] | None, *, field: str = "metadata") -> str | None:
@@ -88,6 +98,8 @@ class _Suspect(Exception):
     """Something is wrong, and its place is still to be found: the fast way keeps no path."""
 
 
+_END = b"\0"
+"""It follows the content in what is summed, so that content and metadata cannot trade characters."""
 _CONTAINERS = (dict, list, tuple)
 _INT_LIMIT = 10**MAX_DIGITS
 _NUL = "holds a NUL character, which not every store keeps. Remove it."
@@ -293,8 +305,8 @@ def _too_big(limit_bytes: int, what: str) -> _Refusal:
 
 def checksum(content: str, metadata: str | None) -> int:
     """Return the crc32 stored beside content and metadata: the stores themselves do not notice a flipped byte."""
-    of_content = zlib.crc32(content.encode() + b"\0")
-    return zlib.crc32(metadata.encode(), of_content) if metadata else of_content
+    of_content = crc32(_END, crc32(content.encode()))
+    return crc32(metadata.encode(), of_content) if metadata else of_content
 
 
 def fingerprint(recipients: Iterable[str], content: str, metadata: str | None, **options: object) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
-from collections.abc import Awaitable
-from dataclasses import field
-from functools import partial
+from collections.abc import Awaitable, Collection
 from typing import Any, NoReturn
 
 from ...bodies import open_as, open_body
 from ...config import MessagingConfig
+from ...delivery import auditing
 from ...delivery.asks import AskOutcome
-from ...delivery.current import current_run, waiting
+from ...delivery.current import Run
 from ...delivery.engine import Engine
 from ...exceptions import (
     AgentMessagingError,
@@ -28,12 +26,13 @@ from ...exceptions import (
     PayloadError,
     SessionLockError,
 )
+from ...futures import fail
 from ...models import AskState
 from ...payloads import MISSING
 from ...records import dataclass
 from ...storage.ports import Duplicate, MutualWait, SessionLocked
 from ..missing import explain_missing
-from ..posting import Call
+from ..posting import Call, enter
 from .drafts import Draft
 
 GIVING_UP = 0.4
@@ -48,7 +47,11 @@ have ended."""
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """A call of `send_and_wait`."""
+    """A call of `send_and_wait`.
+
+    Its caller waits by one future, from the moment in which the ask is handed in: for its end, or for the reason why it
+    is not stored. Nobody wakes the caller to say that it is.
+    """
 
     engine: Engine
     settings: MessagingConfig
@@ -57,56 +60,84 @@ class Ask:
     deadline: float
     """By the loop's clock."""
     entered: Call | None = None
-    """The call that stores it, where `ask_all` has entered it together with others."""
+    """The call that stores it, once it is handed in, until its outcome is known."""
     stored_id: str | None = None
     """The id of the ask, once it is stored: another than that of the draft if this repeats an earlier call."""
-    _limit: asyncio.Timeout = field(default_factory=partial(asyncio.Timeout, None))
-    """Cancels the call, a little after its deadline. It is armed then."""
+    _call: Call | None = None
+    """The newest that stores it."""
+    _end: asyncio.Future[Any] | None = None
+    """Registered where callers wait for the ends of asks."""
+    _late_at: float | None = None
+    """Its deadline has come, and then the call gives up waiting for the store."""
+    _limit: asyncio.Timeout | asyncio.TimerHandle | None = None
+    """Ends the call then."""
+    _is_awaited: bool = False
     _is_waiting: bool = False
     """It is stored, and the answer is waited for."""
-    _is_due: bool = False
-    """Its deadline has come."""
+    _waiter: Run | None = None
+    """The run that waits."""
+    _given_up: Collection[str] = ()
+    """The asks whose callers had gone when it was handed in, and that the store may not have ended by then."""
+    _lock: asyncio.Lock | None = None
+    """Held while it queues for its session."""
 
-    def expect(self) -> contextlib.AbstractContextManager[asyncio.Future[AskOutcome]]:
-        """Register for the answer within, before the ask is stored."""
-        return self.engine.asks.waiters.expect(self.draft.message_id, is_stored=False)
-
-    async def wait(self, answer: asyncio.Future[AskOutcome], *, wait_for_session: bool = False) -> AskOutcome:
+    async def wait(self, *, wait_for_session: bool = False) -> AskOutcome:
         """Store the ask and wait for its end: by its deadline, or half a second later where the store does not answer.
 
         At the deadline the ask is ended, unless it was answered in that instant.
 
         See `Conversation.send_and_wait` for what it raises.
         """
-        asks = self.engine.asks
-        tick = asks.deadlines.add(self, self.deadline)
+        deadlines = self.engine.asks.deadlines
+        tick = deadlines.add(self, self.deadline)
+        self._is_awaited = True
         try:
-            async with self._limit:
-                try:
-                    self.stored_id = await (self.post_in_order() if wait_for_session else self.post())
-                    if self.stored_id != self.draft.message_id:
-                        return await self.join(self.stored_id)
-                    asks.waiters.stored(self.stored_id)
-                    with waiting(current_run(self.engine.stations)):
-                        self._is_waiting = True
-                        if self._is_due:
-                            asks.time_out(self.stored_id)
-                        outcome = await answer
-                    if outcome.state is AskState.TIMED_OUT:
-                        await self.until_due()
-                    return outcome
-                except BaseException as error:
-                    if self.draft.idempotency_key is None:
-                        self.give_up()
-                    if self._is_waiting and isinstance(error, DatabaseError | OutcomeUnknownError):
-                        raise self.unknown() from error
-                    raise
-        except builtins.TimeoutError as error:
-            if isinstance(error, AgentMessagingError):
-                raise
-            raise self.unknown() from error
+            outcome = None
+            if not wait_for_session and self._enter_now():
+                assert self.entered is not None
+                outcome = await self.entered.stored
+            if not isinstance(outcome, AskOutcome):
+                outcome = await self._wait_within(wait_for_session=wait_for_session)
+            if outcome.state is AskState.TIMED_OUT and self._is_waiting:
+                await self.until_due()
+            return outcome
+        except BaseException as error:
+            if self.draft.idempotency_key is None:
+                self.give_up()
+            is_cut_off = isinstance(error, builtins.TimeoutError) and not isinstance(error, AgentMessagingError)
+            if is_cut_off or (self._is_waiting and isinstance(error, DatabaseError | OutcomeUnknownError)):
+                raise self.unknown() from error
+            raise
         finally:
-            asks.deadlines.discard(self, tick)
+            deadlines.discard(self, tick)
+            if isinstance(self._limit, asyncio.TimerHandle):
+                self._limit.cancel()
+            if self._waiter is not None:
+                self._waiter.end_waiting()
+            self.leave()
+            self._call = self.entered = None  # they hold this: no circle is left to the garbage collection
+
+    def _enter_now(self) -> bool:
+        """Whether the store has it, or is about to: nothing is to be looked up before, and the end is all to wait for.
+
+        It can have been handed in before, and even be stored, together with other asks.
+        """
+        if self.entered is None:
+            call = self.make_call()
+            if not call.enter_now():
+                return False
+            self.entered = call
+        elif self.stored_id is not None:
+            self._begin_waiting()
+        return self.entered.known is None
+
+    async def _wait_within(self, *, wait_for_session: bool) -> AskOutcome:
+        """The same where something is to be looked up, or waited for, besides the end."""
+        if isinstance(self._limit, asyncio.TimerHandle):
+            self._limit.cancel()
+        self._limit = asyncio.Timeout(self._late_at)
+        async with self._limit:
+            return await (self.post_in_order() if wait_for_session else self.post())
 
     async def until_due(self) -> None:
         """Wait for the rest of the time where another process, whose clock is a little ahead, ended the ask early."""
@@ -116,11 +147,19 @@ class Ask:
 
     def fall_due(self) -> None:
         """Its deadline has come."""
-        self._is_due = True
         # From now on, and not from the deadline: where the loop was blocked the store has not been asked yet.
-        self._limit.reschedule(asyncio.get_running_loop().time() + GIVING_UP)
+        loop = asyncio.get_running_loop()
+        self._late_at = loop.time() + GIVING_UP
+        if isinstance(self._limit, asyncio.Timeout):
+            self._limit.reschedule(self._late_at)
+        else:
+            self._limit = loop.call_at(self._late_at, self._be_late)
         if self._is_waiting:
             self.engine.asks.time_out(self.draft.message_id)
+
+    def _be_late(self) -> None:
+        if self._end is not None:
+            fail(self._end, builtins.TimeoutError())
 
     def stop(self) -> bool:
         """End the ask in the store, unless it has ended: `wait` then says how. False if it is not stored yet."""
@@ -135,22 +174,64 @@ class Ask:
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
-    async def post(self) -> str:
-        """Store it; the id of the ask, which is an earlier one if this is a repeat."""
-        # A later try of the same call has less time left.
-        self.draft.ask_timeout = max(self.deadline - asyncio.get_running_loop().time(), 0.001)
-        asks = self.engine.asks
-        given_up = asks.list_given_up()
+    def make_call(self) -> Call:
+        """Make the call that stores it, for the run that the caller is in."""
+        self._given_up = self.engine.asks.list_given_up()
+        if self._call is not None:  # this is a later try, with less time left
+            self.draft.ask_timeout = max(self.deadline - asyncio.get_running_loop().time(), 0.001)
+        call = self._call = self.draft.make_call(self.engine, self.settings)
+        call.expect, call.on_stored = self._expect, self._stored
+        return call
+
+    def _expect(self) -> asyncio.Future[Any]:
+        """Register for the end, in the step in which it is handed in."""
+        if self._end is not None:
+            self.leave()
+        self._end = self.engine.asks.waiters.enter(self.draft.message_id, None, False)
+        return self._end
+
+    def leave(self) -> None:
+        """Wait no more for the end. Idempotent."""
+        if self._end is not None:
+            self.engine.asks.waiters.leave(self.draft.message_id, None, self._end)
+            self._end = None
+
+    def _stored(self) -> None:
+        """It is stored: nobody is told, but the caller waits for the answer from now on."""
+        if (call := self._call) is not None:
+            auditing.sent(call.sender, call.targets, call.group, self.engine.names)
+        self.stored_id = self.draft.message_id
+        self.engine.asks.waiters.stored(self.stored_id)
+        if self._lock is not None:
+            self._unlock()
+        if self._is_awaited:
+            self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        self._is_waiting = True
+        run = self.draft.run
+        if run is not None and run.station.board is self.engine.stations:
+            run.begin_waiting()
+            self._waiter = run
+        if self._late_at is not None:
+            self.engine.asks.time_out(self.draft.message_id)
+
+    async def post(self) -> AskOutcome:
+        """Store it, unless it is handed in already, and wait for its end, or for that of the ask that it repeats."""
         call, self.entered = self.entered, None
-        posted = await (self.draft.post(self.engine, self.settings) if call is None else call.finish())
-        match posted.outcome:
+        if call is None:
+            call = self.make_call()
+            await enter([call])
+        match await call.wait():
             case Duplicate([ask_id]):
                 self.draft.is_entered = False
-                return ask_id
+                self.stored_id = ask_id
+                self._unlock()
+                return await self.join(ask_id)
             case SessionLocked(ask_id, thread):
                 self.draft.is_entered = False
-                if ask_id in given_up:  # cancelled by its caller: it is no reason to refuse the next one
-                    await asks.wait_until_ended(ask_id)
+                if ask_id in self._given_up:  # cancelled by its caller: it is no reason to refuse the next one
+                    await self.engine.asks.wait_until_ended(ask_id)
                     return await self.post()
                 raise SessionLockError(
                     sender=self.draft.sender, recipient=self.draft.recipient, ask_id=ask_id, thread=thread or None
@@ -159,12 +240,15 @@ class Ask:
                 self.draft.is_entered = False
                 names = await self.engine.names.find_by_id(path)
                 raise MutualWaitError(path=tuple(names[id].external_id if id in names else id for id in path))
-        return self.draft.message_id
+            case AskOutcome() as outcome:
+                return outcome
+        raise AssertionError("an ask is stored, or refused")
 
-    async def post_in_order(self) -> str:
+    async def post_in_order(self) -> AskOutcome:
         """Store it once the sender no longer waits for this recipient; calls here queue as they came."""
         lock = self.engine.asks.locks.of((self.draft.sender, self.draft.recipient, self.draft.thread))
         await self.queue(lock.acquire())
+        self._lock = lock
         try:
             while True:
                 try:
@@ -174,7 +258,13 @@ class Ask:
                         raise
                     await self.queue(self.wait_until_free(error.ask_id))
         finally:
-            lock.release()
+            self._unlock()
+
+    def _unlock(self) -> None:
+        """The next call that queues for the session may try: this one is stored, or has ended."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     async def queue(self, waiting: Awaitable[object]) -> None:
         """Wait behind earlier asks until the deadline. Of storing it is not the end: the store may be a little late."""

@@ -189,8 +189,7 @@ class ConversationCorrespondence(ConversationCalls[T]):
 
     async def _send(self, draft: Draft) -> str:
         engine = self.engine
-        posted = await draft.post(engine, self.settings)
-        match posted.outcome:
+        match await draft.post(engine, self.settings):
             case Duplicate([message_id]):
                 return message_id
             case NotWaiting(threads=[first, _, *_] as threads):

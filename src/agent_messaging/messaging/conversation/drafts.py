@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
-from ...arguments import check_given, check_pair, check_schedule, check_thread
+from ...arguments import MISSING_MESSAGE, check_given, check_pair, check_schedule, check_thread
 from ...config import MessagingConfig
-from ...delivery.current import current_delivery, current_message, is_in_handler
+from ...delivery.current import Run, inside
 from ...delivery.engine import Engine
 from ...delivery.names import AgentName
 from ...ids import uuid7
 from ...models import Kind, SessionType
-from ...payloads import annotation_of, checksum, encode, encode_metadata, fingerprint
+from ...payloads import annotation_of, checksum, encode_metadata, fingerprint, seal
 from ...records import dataclass
 from ...storage.ports import MAIN, Answering, NewDelivery, NewGroup
-from ..posting import Call, Posted, check_options, enter
+from ..posting import Accepted, Call, check_options, enter
 
 
 @dataclass(slots=True)
@@ -30,6 +29,7 @@ class Draft:
     recipient: str
     content: str
     metadata: str | None
+    checksum: int
     annotation: Any
     """What the payload was made of."""
     idempotency_key: str | None
@@ -47,8 +47,14 @@ class Draft:
     message_id: str = field(default_factory=uuid7)
     is_entered: bool = False
     """It is on its way into the store, or there."""
+    engine: Engine = field(init=False)
+    settings: MessagingConfig = field(init=False)
+    run: Run | None = field(init=False)
+    """The one in which the call is made."""
+    is_meant: bool = field(init=False)
+    """It may be an answer."""
 
-    async def post(self, engine: Engine, settings: MessagingConfig) -> Posted:
+    async def post(self, engine: Engine, settings: MessagingConfig) -> Accepted:
         """Store it. See `posting.post` for what it raises."""
         call = self.make_call(engine, settings)
         await enter([call])
@@ -56,35 +62,31 @@ class Draft:
 
     def make_call(self, engine: Engine, settings: MessagingConfig) -> Call:
         """Make the call that stores it, for the run that the caller is in."""
-        within = current_message()
+        self.engine, self.settings = engine, settings
+        run = inside()
+        self.run = run if isinstance(run, Run) else None
         # Nothing that a handler sends is an answer, but its result and what it replies; nor is a scheduled message.
-        is_meant = self.answers is Answering.REQUIRED or not (is_in_handler() or self.deliver_at)
-        sum_ = checksum(self.content, self.metadata)
+        self.is_meant = self.answers is Answering.REQUIRED or (run is None and self.deliver_at is None)
         # No functions in here: their cells cost a fifth of the garbage collections that asks cause.
-        make_group = partial(self._make_group, engine, settings, sum_, within, is_meant)
-        entered = partial(self._entered, engine, sum_)
-        return Call(engine, settings, self.sender, [self.recipient], make_group, self.require_handler, entered)
+        return Call(
+            engine, settings, self.sender, (self.recipient,), self.make_group, self.require_handler, self.entered
+        )
 
-    def _make_group(
-        self,
-        engine: Engine,
-        settings: MessagingConfig,
-        sum_: int,
-        within: str | None,
-        is_meant: bool,
-        sender: AgentName,
-        targets: Sequence[AgentName],
-    ) -> NewGroup:
-        # The store keeps the notice of a scheduled message until it is due, also for a handler here.
-        notices = engine.notices
-        is_notified = notices.is_notified_elsewhere if self.deliver_at is None else notices.is_notified
+    def make_group(self, sender: AgentName, targets: Sequence[AgentName]) -> NewGroup:
+        """The group that stores it; of no recipient, to look a repeat up."""
+        settings, is_noticed = self.settings, False
+        if self.notify:
+            # The store keeps the notice of a scheduled message until it is due, also for a handler here.
+            notices = self.engine.notices
+            is_notified = notices.is_notified_elsewhere if self.deliver_at is None else notices.is_notified
+            is_noticed = any(map(is_notified, targets))
         return NewGroup(
             kind=Kind.CONVERSATION,
             sender_id=sender.id,
             content=self.content,
             metadata=self.metadata,
-            checksum=sum_,
-            deliveries=[NewDelivery(self.message_id, target.id) for target in targets],
+            checksum=self.checksum,
+            deliveries=[NewDelivery(self.message_id, targets[0].id)] if targets else [],
             max_attempts=settings.max_attempts,
             run_limit=settings.handler_timeout,
             mailbox_limit=settings.mailbox_limit,
@@ -95,20 +97,21 @@ class Draft:
             is_anywhere=self.is_anywhere,
             session_id=uuid7(),
             session_type=SessionType.ASYNC if self.ask_timeout is None else SessionType.SYNC,
-            answers=self.answers if is_meant else None,
+            answers=self.answers if self.is_meant else None,
             ask_timeout=self.ask_timeout,
             is_streamed=self.is_streamed,
-            within=within,
+            within=None if self.run is None else self.run.delivery.message_id,
             deliver_at=self.deliver_at,
             expires_in=self.expires_in,
-            notify=self.notify and any(map(is_notified, targets)),
+            notify=is_noticed,
         )
 
-    def _entered(self, engine: Engine, sum_: int, sender: AgentName, targets: Sequence[AgentName]) -> None:
+    def entered(self, sender: AgentName, targets: Sequence[AgentName]) -> None:
+        """It is on its way into the store."""
         self.is_entered = True
         if self.notify and self.deliver_at is None:
-            engine.notices.writes(self.message_id, sender, targets[0])
-        engine.asks.writes(self.message_id, self.content, self.metadata, sum_, self.annotation)
+            self.engine.notices.writes(self.message_id, sender, targets[0])
+        self.engine.asks.writes(self.message_id, self.content, self.metadata, self.checksum, self.annotation)
 
 
 def make_draft(
@@ -136,12 +139,17 @@ def make_draft(
         InvalidArgumentError, PayloadError: An argument was refused.
     """
     check_pair(sender_external_id, recipient_external_id, fields=("sender_external_id", "recipient_external_id"))
-    check_given(message)
-    content = encode(message, field="message", limit_bytes=settings.max_payload_bytes)
-    encoded_metadata = encode_metadata(metadata, field="metadata")
-    check_options(require_handler, idempotency_key)
-    deliver_at, expires_in = check_schedule(deliver_at, expires_in)
-    named = check_thread(thread)
+    if message is MISSING_MESSAGE:
+        check_given(message)
+    content, sum_ = seal(message, field="message", limit_bytes=settings.max_payload_bytes)
+    encoded_metadata = None
+    if metadata is not None and (encoded_metadata := encode_metadata(metadata, field="metadata")) is not None:
+        sum_ = checksum(content, encoded_metadata)
+    if require_handler is not None or idempotency_key is not None:
+        check_options(require_handler, idempotency_key)
+    if deliver_at is not None or expires_in is not None:
+        deliver_at, expires_in = check_schedule(deliver_at, expires_in)
+    named = None if thread is None else check_thread(thread)
     mark = ""
     if idempotency_key is not None:
         options = {"deliver_at": deliver_at, "expires_in": expires_in, "thread": named}
@@ -155,6 +163,7 @@ def make_draft(
         recipient=recipient_external_id,
         content=content,
         metadata=encoded_metadata,
+        checksum=sum_,
         annotation=annotation_of(message),
         idempotency_key=idempotency_key,
         fingerprint=mark,
@@ -175,7 +184,7 @@ def thread_of_run(*, is_ask: bool = False) -> str:
     The asks of a run are in one that is named after the message, so that runs side by side may ask the same agent,
     also where their askers chose the same name for their threads.
     """
-    delivery = current_delivery()
-    if delivery is None:
+    run = inside()
+    if not isinstance(run, Run):
         return MAIN
-    return delivery.message_id if is_ask else delivery.thread
+    return run.delivery.message_id if is_ask else run.delivery.thread

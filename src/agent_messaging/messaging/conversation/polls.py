@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, overload
@@ -12,7 +11,6 @@ from typing import Any, Generic, TypeVar, overload
 from typing_extensions import TypeForm
 
 from ...arguments import MISSING_MESSAGE, check_recipients, check_timeout, refuse
-from ...delivery.asks import AskOutcome
 from ...exceptions import (
     AgentMessagingError,
     ConversationEndedError,
@@ -170,13 +168,12 @@ class ConversationPolls(ConversationCalls[T]):
         ]
         asks = [Ask(engine, self.settings, draft, timeout, deadline) for draft in drafts]
 
-        async def end(ask: Ask, answer: asyncio.Future[AskOutcome]) -> Any:
-            return ask.open(await ask.wait(answer), response_type, self.payload_type())
+        async def end(ask: Ask) -> Any:
+            return ask.open(await ask.wait(), response_type, self.payload_type())
 
-        with contextlib.ExitStack() as stack:
-            answers = [stack.enter_context(ask.expect()) for ask in asks]
+        try:
             await _enter(asks)
-            ends = [asyncio.ensure_future(end(ask, answer)) for ask, answer in zip(asks, answers, strict=True)]
+            ends = [asyncio.ensure_future(end(ask)) for ask in asks]
             for one in ends:
                 one.add_done_callback(take_error)
             try:
@@ -190,6 +187,9 @@ class ConversationPolls(ConversationCalls[T]):
                 for one in ends:
                     one.cancel()  # gives the ask up, unless it has ended or has a key
                 await asyncio.wait(ends)
+        finally:
+            for ask in asks:
+                ask.leave()  # a task that is cancelled before its first step runs nothing of its own
         return _list_outcomes(recipients, ends, left)
 
 
@@ -204,7 +204,7 @@ async def _enter(asks: Sequence[Ask]) -> None:
                 if isinstance(await find(sender.id, draft.call, key, draft.fingerprint), KeyConflict):
                     raise IdempotencyConflictError(idempotency_key=key)
             await engine.names.find_all([ask.draft.recipient for ask in asks])
-            calls = [ask.draft.make_call(engine, ask.settings) for ask in asks]
+            calls = [ask.make_call() for ask in asks]
             await enter(calls)
     except builtins.TimeoutError as error:
         if isinstance(error, AgentMessagingError):

@@ -130,8 +130,7 @@ class ConversationQuestions(ConversationCalls[T]):
             idempotency_key=idempotency_key,
             require_handler=require_handler,
         )
-        with ask.expect() as answer:
-            outcome = await ask.wait(answer, wait_for_session=wait_for_session)
+        outcome = await ask.wait(wait_for_session=wait_for_session)
         return ask.open(outcome, response_type, self.payload_type())
 
     @overload
@@ -283,7 +282,8 @@ class ConversationQuestions(ConversationCalls[T]):
         """
         timeout = self.settings.default_sync_timeout if timeout is None else check_timeout(timeout)
         deadline = asyncio.get_running_loop().time() + timeout
-        check_flag(wait_for_session, "wait_for_session")
+        if wait_for_session is not False:
+            check_flag(wait_for_session, "wait_for_session")
         draft = make_draft(
             self.settings,
             "send_and_wait",
@@ -297,5 +297,6 @@ class ConversationQuestions(ConversationCalls[T]):
             ask_timeout=timeout,
         )
         engine = self.engine
-        engine.decoder.check(response_type, field="response_type")
+        if response_type is not MISSING:
+            engine.decoder.check(response_type, field="response_type")
         return Ask(engine, self.settings, draft, timeout, deadline)

@@ -170,8 +170,7 @@ class _Answer(Awaitable[R]):
 async def _run(ask: Ask, reader: Reader | None, *, wait_for_session: bool) -> AskOutcome:
     """Ask, and wait for the end; its last parts are read before it is told."""
     try:
-        with ask.expect() as answer:
-            outcome = await ask.wait(answer, wait_for_session=wait_for_session)
+        outcome = await ask.wait(wait_for_session=wait_for_session)
         if reader is not None and outcome.ask_id == ask.draft.message_id:
             loop = asyncio.get_running_loop()
             try:

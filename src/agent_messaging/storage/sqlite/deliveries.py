@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import apsw
@@ -33,6 +34,7 @@ from .engine import Engine, fetch, fetch_page
 from .rows import encode
 
 _SQL = Queries(__package__, "deliveries")
+_SIZE = attrgetter("size")
 _SECOND = 1_000_000
 _AT_ONCE = 5_000
 """Rows of one kind that `advance` changes in one transaction, so that nobody waits long for the turn to write."""
@@ -59,7 +61,7 @@ class SQLiteDeliveries:
             return []
         return await self._engine.write(
             lambda con: Append(groups, owner, repeat, self._clock.now(now), self._gauge).run(con),
-            size=sum(group.size for group in groups),
+            size=sum(map(_SIZE, groups)),
         )
 
     async def find_repeat(
@@ -93,7 +95,7 @@ class SQLiteDeliveries:
 
         if not settlements and not requests:
             return Settled([], set(), [])
-        return await self._engine.write(settle, size=sum(settlement.size for settlement in settlements))
+        return await self._engine.write(settle, size=sum(map(_SIZE, settlements)))
 
     async def list_claims(self, owner: str) -> list[Claim]:
         # The writer answers, because it stands behind every claim that this store has made.
