@@ -333,9 +333,9 @@ def impatient(store: ports.Store) -> ports.Store:
     """Askers give up at half their time."""
     wait = asking.Ask.wait
 
-    async def give_up_early(ask: asking.Ask, answer: Any, **options: Any) -> Any:
+    async def give_up_early(ask: asking.Ask, **options: Any) -> Any:
         ask.deadline -= ask.timeout / 2
-        return await wait(ask, answer, **options)
+        return await wait(ask, **options)
 
     asking.Ask.wait = give_up_early  # type: ignore[method-assign, assignment]
     return store
@@ -346,9 +346,10 @@ def belated(store: ports.Store) -> ports.Store:
     asking.GIVING_UP = 5.0
     wait = asking.Ask.wait
 
-    async def give_up_late(ask: asking.Ask, answer: Any, **options: Any) -> Any:
+    async def give_up_late(ask: asking.Ask, **options: Any) -> Any:
         ask.deadline += 1.0
-        return await wait(ask, answer, **options)
+        ask.draft.ask_timeout = ask.timeout + 1.0
+        return await wait(ask, **options)
 
     asking.Ask.wait = give_up_late  # type: ignore[method-assign, assignment]
     return store

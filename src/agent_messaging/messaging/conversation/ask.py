@@ -92,7 +92,7 @@ class Ask:
         tick = deadlines.add(self, self.deadline)
         self._is_awaited = True
         try:
-            outcome = None
+            outcome: AskOutcome | object = None
             if not wait_for_session and self._enter_now():
                 assert self.entered is not None
                 outcome = await self.entered.stored

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import apsw
 
-from ...exceptions import AgentMessagingError
 from ..sql import Queries
 from .clock import StoreClock
 from .doorbell import Doorbell
@@ -22,8 +19,6 @@ from .locks import ProcessLock, is_held, remove_lock
 from .system import Identity
 
 _SQL = Queries(__package__, "processes")
-_WATCH = 1.0
-"""Seconds between two looks whether others took this process for dead."""
 _KEPT = 7 * 24 * 3600 * 1_000_000
 """Microseconds after its end for which a process's row is kept."""
 
@@ -39,7 +34,7 @@ class SQLitePresence:
         self._clock = clock
         self._folder = f"{engine.location}-am"
         self._lock: ProcessLock | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._on_lost: Callable[[], None] | None = None
         self._doorbell: Doorbell | None = None
         self._data_version = 0
         self._listed: list[Any] = []
@@ -48,7 +43,7 @@ class SQLitePresence:
         self._started = False
 
     async def start(self, on_ring: Callable[[], None], on_lost: Callable[[], None]) -> None:
-        """See the port. It is lost only when somebody removed the file of its lock."""
+        """See the port. It is lost only when somebody removed the file of its lock; `look` sees it."""
         if self._started:  # ids are not used again
             self.process_id = str(uuid.uuid4())
         self._started = True
@@ -56,8 +51,7 @@ class SQLitePresence:
             self._doorbell = Doorbell(self._find_ports, lambda rung: rung == self.process_id, on_ring)
             self._data_version, self._listed_at = await self._read_data_version(), None
         await self._appear(self.process_id)
-        if not self._engine.in_memory:
-            self._watching = asyncio.create_task(self._watch(on_lost), name="agent-messaging-presence")
+        self._on_lost = on_lost
 
     async def _appear(self, process_id: str) -> None:
         lock = None if self._engine.in_memory else ProcessLock.join(self._folder, self._database(), process_id)
@@ -94,14 +88,6 @@ class SQLitePresence:
                 if name != lock.name and not is_held(self._folder, name):
                     remove_lock(self._folder, name)
 
-    async def _watch(self, on_lost: Callable[[], None]) -> None:
-        while True:
-            await asyncio.sleep(_WATCH)
-            with suppress(AgentMessagingError):  # whoever uses the store hears of it
-                if not await self._engine.read(partial(_is_in_force, process_id=self.process_id)):
-                    await self._appear(str(uuid.uuid4()))
-                    on_lost()
-
     def _database(self) -> Identity:
         assert self._engine.guard is not None
         assert self._engine.guard.database is not None
@@ -122,14 +108,21 @@ class SQLitePresence:
     async def find_dead(self) -> list[str]:
         if self._lock is None:
             return []
-        dead, _ = await self._engine.read(partial(self._look, lock=self._lock, me=self.process_id), reader=0)
+        dead, _, _ = await self._engine.read(partial(self._look, lock=self._lock, me=self.process_id), reader=0)
         return dead
 
     async def look(self) -> tuple[list[str], bool]:
-        """See the port. One job of one reader: each job wakes a thread, and the loop after it."""
+        """See the port. One job of one reader: each job wakes a thread, and the loop after it.
+
+        It also sees whether others took this process for dead.
+        """
         if self._lock is None:
             return [], await self.has_changed()
-        dead, version = await self._engine.read(partial(self._look, lock=self._lock, me=self.process_id), reader=0)
+        me = self.process_id
+        dead, version, is_lost = await self._engine.read(partial(self._look, lock=self._lock, me=me), reader=0)
+        if is_lost and me == self.process_id and self._on_lost is not None:
+            await self._appear(str(uuid.uuid4()))
+            self._on_lost()
         return dead, self._note(version)
 
     def _note(self, version: int) -> bool:
@@ -146,27 +139,29 @@ class SQLitePresence:
             self._engine.guard.check()  # who only reads commits nothing, where it would be noticed
         return int(connection.pragma("data_version"))
 
-    def _look(self, connection: apsw.Connection, lock: ProcessLock, me: str) -> tuple[list[str], int]:
-        """The dead, and the version of the data. The rows are read again only after a commit, the locks each time."""
+    def _look(self, connection: apsw.Connection, lock: ProcessLock, me: str) -> tuple[list[str], int, bool]:
+        """The dead, the version of the data, and whether others took this process for dead.
+
+        The rows are read again only after a commit, the locks each time.
+        """
         version = self._look_at_version(connection)
         if version != self._listed_at:
             self._listed = fetch(connection, _SQL["presence_list"], {})
             self._listed_at = version  # as it was before the rows were read: they may be newer, and never older
-        return [
+        dead, is_listed = list[str](), False
+        for process_id, lock_name, _ in self._listed:
+            if process_id == me:
+                is_listed = True
             # The lock alone decides: after a reboot all are free, while the names of boots may differ within one.
-            process_id
-            for process_id, lock_name, _ in self._listed
-            if process_id != me and not lock.is_alive(process_id, self._folder, lock_name)
-        ], version
+            elif not lock.is_alive(process_id, self._folder, lock_name):
+                dead.append(process_id)
+        return dead, version, not (is_listed or _is_in_force(connection, me))
 
     async def aclose(self) -> None:
         """See the port. The row stays as it is: to retire is ProcessStore's."""
         if self._engine.is_forked:
             return  # the child shares the parent's poller: what it removes there the parent would lose
-        watching, self._watching = self._watching, None
-        if watching is not None and watching.get_loop() is asyncio.get_running_loop():  # a closed loop ended its tasks
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        self._on_lost = None
         doorbell, self._doorbell = self._doorbell, None
         if doorbell is not None:
             await doorbell.aclose()
