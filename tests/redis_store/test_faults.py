@@ -23,7 +23,7 @@ from agent_messaging.exceptions import (
     StorageUnavailableError,
 )
 from agent_messaging.models import DeliveryState, TaskState
-from agent_messaging.storage.ports import QueueSettlement, Settling
+from agent_messaging.storage.ports import Assigned, QueueSettlement, Settling, TaskRequest
 from agent_messaging.storage.redis.store import RedisStore
 from tests.fixtures.redis import RedisServer
 from tests.redis_store.support import CONTENT, a_message, a_task, a_worker, done, ids
@@ -323,7 +323,7 @@ async def test_a_damaged_body_is_claimed_as_it_is_so_that_its_checksum_tells(
 
 WORKER = """
 import asyncio, json, sys
-from agent_messaging.storage.ports import QueueSettlement, Settling
+from agent_messaging.storage.ports import Assigned, QueueSettlement, Settling, TaskRequest
 from agent_messaging.storage.redis.store import RedisStore
 
 async def main(url, name, path):
@@ -418,3 +418,21 @@ async def test_a_server_without_functions_gets_the_same_as_a_script(own_redis: S
     server.end()
     server.start()  # a script is forgotten with the server, and sent again
     assert (await store.queue.put([a_message("new")])).stored == [True]
+
+
+async def test_values_that_strangers_wrote_stop_nothing_but_themselves(store: RedisStore, client: redis.Redis) -> None:
+    at = store.engine.namespace_key
+    await store.workers.register(a_worker("w", "build", capacity=9, pulls=True))
+    await store.workers.register(a_worker("liar", "build"))
+    await store.tasks.submit([a_task(id, "build", message=None) for id in ("torn", "whole")])
+    await store.queue.put([a_message("torn"), a_message("whole")])
+    client.hset(f"{at}t:torn", mapping={"created": "a\nb", "log": "[torn"})
+    client.hset(f"{at}w:liar", mapping={"capacity": "many", "capabilities": "[5"})
+    client.hset(f"{at}m:bob\ntorn", "created", "a\nb")
+    client.sadd(f"{at}pools", "[torn\nbuild", "nothing")
+    assert ids(await store.queue.claim("bob", 9, owner="p", lease=30)) == ["whole"]
+    news = await store.tasks.exchange([], [TaskRequest("w", 9, 30.0)], owner="p")
+    assert [one.claim.task_id for one in news.claimed] == ["whole"]
+    assert [row.worker_id for row in await store.workers.find_available(["build"], 9)] == ["w"]
+    assert (await store.tasks.assign([a_task("t", "build", message=None)])).outcomes == [Assigned("t", "w", 1)]
+    assert {row.task_id for row in await store.tasks.find_tasks(["torn", "whole"])} >= {"whole"}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from agent_messaging.exceptions import DatabaseError, OutcomeUnknownError, StorageBusyError, StorageUnavailableError
-from agent_messaging.storage.postgres.batcher import ALONE, Alone, Batcher, batch_reads
+from agent_messaging.storage.batcher import ALONE, Alone, Batcher, batch_reads
 
 
 class Server:

@@ -32,6 +32,7 @@ from ..acts import Wanted, first_round
 from ..aside import read
 from ..assembly.rules import decide
 from ..assembly.terms import Act, Changes, TimeOut
+from ..batcher import ALONE, Alone, Batcher, batch_reads
 from ..minutes import Minutes, dump, judge
 from ..ports import (
     EVERYTHING,
@@ -56,7 +57,6 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import acts
-from .batcher import ALONE, Alone, Batcher, batch_reads
 from .engine import Connection, Engine
 from .messages import narrow, to_message
 

@@ -15,6 +15,7 @@ from ...models import TaskState
 from ...records import dataclass
 from .. import workload
 from ..aside import read_log
+from ..batcher import Batcher
 from ..ports import (
     AssignNews,
     Exchanged,
@@ -33,7 +34,6 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import assigning
-from .batcher import Batcher
 from .ending import find_held, find_named, lock, release, settle, write
 from .engine import Connection, Engine, columns, count_of
 

@@ -28,6 +28,7 @@ from ...exceptions import (
     QueueDataLostError,
     StorageUnavailableError,
 )
+from ..aside import Aside
 from .errors import is_passing, translate
 from .script import FUNCTION, GROWING, NAME, NAME_OF_GROWING, SCRIPT, SCRIPT_DIGEST
 
@@ -65,6 +66,7 @@ class Engine:
         self.location = location
         self.call_timeout = call_timeout
         self.warnings: list[str] = []
+        self.aside = Aside()
         self.version = ""
         self._is_quiet = is_quiet
         self.newest = 0
@@ -137,7 +139,9 @@ class Engine:
         if pool is not None:
             await pool.disconnect()
 
-    async def call(self, verb: str, *, now: datetime | None = None, **arguments: Any) -> Any:
+    async def call(
+        self, verb: str, *, now: datetime | None = None, budget: float | None = None, **arguments: Any
+    ) -> Any:
         """Call a verb of the script, and return its answer: bytes, whole numbers, and lists of them.
 
         It is repeated until its time is over. Where an answer was lost before, the verb is told (`repeated`).
@@ -145,6 +149,7 @@ class Engine:
         Args:
             verb: Its name.
             now: The instant that it is to believe; None is the server's clock.
+            budget: Seconds that it may take; None is the timeout of calls.
             arguments: JSON values.
 
         Raises:
@@ -158,7 +163,7 @@ class Engine:
             await self.open()
         while True:
             known = self._epoch, self.newest
-            answer = await self._execute(lambda sent: self._verb(verb, {**arguments, "repeated": sent}))
+            answer = await self._execute(lambda sent: self._verb(verb, {**arguments, "repeated": sent}), budget)
             status, epoch, number = answer[:3]
             if status == b"ok":
                 self.newest = max(self.newest, int(number))
@@ -187,10 +192,10 @@ class Engine:
         _, epoch, number, _ = await self._execute(lambda _: self._verb("open", {"epoch": made}))
         self._epoch, self.newest = epoch.decode(), int(number)
 
-    async def _execute(self, command: Callable[[bool], tuple[Any, ...]]) -> Any:
+    async def _execute(self, command: Callable[[bool], tuple[Any, ...]], budget: float | None = None) -> Any:
         """Execute what `command` makes; it is told whether it was sent before, and no answer came."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        deadline = loop.time() + self.call_timeout
+        deadline = loop.time() + (self.call_timeout if budget is None else budget)
         cancelling = 0 if task is None else task.cancelling()
         sent = False
         tries = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ...ids import uuid7
@@ -23,6 +24,7 @@ from ..ports import (
     Stock,
 )
 from .engine import Engine
+from .together import Together
 from .values import duration, instant, maybe, moved, names, number, seconds, text
 
 logger = logging.getLogger("agent_messaging.storage")
@@ -49,15 +51,16 @@ class RedisQueueStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._put = Together(engine, "put", "messages")
+        self._settle = Together(engine, "settle", "settlements")
 
     async def put(self, messages: Sequence[NewQueueMessage], *, now: datetime | None = None) -> Put:
         """See `ports.QueueStore`."""
         if not messages:
             return Put([])
-        stored, listeners = await self._engine.call(
-            "put", now=now, messages=[message_arguments(one) for one in messages]
-        )
-        return Put(moved(stored), names(listeners))
+        size = sum(one.size for one in messages)
+        answer = await self._put([message_arguments(one) for one in messages], size=size, now=now)
+        return Put(moved(answer.items), names(answer.rest[0]) if 1 in answer.items else set())
 
     async def claim(
         self,
@@ -89,16 +92,14 @@ class RedisQueueStore:
                 agent_id,
                 self._engine.location,
             )
-        return [_read_claimed(agent_id, row) for row in claimed]
+        return self._engine.aside.all(partial(_read_claimed, agent_id), claimed, "a message of a queue")
 
     async def settle(self, settlements: Sequence[QueueSettlement], *, now: datetime | None = None) -> list[bool]:
         """See `ports.QueueStore`."""
         if not settlements:
             return []
-        answer = await self._engine.call(
-            "settle",
-            now=now,
-            settlements=[
+        answer = await self._settle(
+            [
                 {
                     "agent": one.claim.agent_id,
                     "id": one.claim.message_id,
@@ -109,8 +110,9 @@ class RedisQueueStore:
                 }
                 for one in settlements
             ],
+            now=now,
         )
-        return moved(answer)
+        return moved(answer.items)
 
     async def renew(self, claims: Sequence[QueueClaim], *, lease: float, now: datetime | None = None) -> list[bool]:
         """See `ports.QueueStore`."""
@@ -139,7 +141,7 @@ class RedisQueueStore:
         rows = await self._engine.call(
             "list_messages", agent=agent_id, states=_words(states), limit=limit, offset=offset
         )
-        return [_read_row(row) for row in rows]
+        return self._engine.aside.all(_read_row, rows, "a message of a queue")
 
     async def redrive(self, agent_id: str | None, message_ids: Collection[str] | None) -> int:
         """See `ports.QueueStore`."""
@@ -188,36 +190,43 @@ def _words(states: Collection[DeliveryState] | None) -> list[str] | None:
 
 
 def _read_claimed(agent_id: str, row: list[bytes]) -> ClaimedQueueMessage:
-    return ClaimedQueueMessage(claim=QueueClaim(agent_id, text(row[-1]), number(row[10])), **_read_common(row))
+    content, metadata, sender, kind, numbers, ident = row
+    priority, checksum, most, created, expires, token, attempt = numbers.split(b"\n")
+    return ClaimedQueueMessage(
+        claim=QueueClaim(agent_id, text(ident), number(token)),
+        attempt=number(attempt),
+        sender_id=text(sender),
+        type=text(kind),
+        priority=number(priority),
+        content=text(content),
+        metadata=maybe(metadata),
+        checksum=number(checksum),
+        max_attempts=number(most),
+        created_at=instant(created),
+        expires_at=instant(expires) if expires else None,
+    )
 
 
 def _read_row(row: list[bytes]) -> QueueMessageRow:
-    state, token, _, owner, claimed, settled, reason, ident, agent = row[9:]
+    sender, kind, priority, content, metadata, checksum, most, created, expires, *more = row
+    state, token, attempt, owner, claimed, settled, reason, ident, agent = more
     return QueueMessageRow(
         agent_id=text(agent),
         message_id=text(ident),
+        sender_id=text(sender),
+        type=text(kind),
+        priority=number(priority),
+        content=text(content),
+        metadata=maybe(metadata),
+        checksum=number(checksum),
+        max_attempts=number(most),
+        created_at=instant(created),
+        expires_at=instant(expires) if expires else None,
+        attempt=number(attempt),
         state=DeliveryState(text(state)),
         token=number(token),
         owner=maybe(owner),
         claimed_at=instant(claimed) if claimed else None,
         settled_at=instant(settled) if settled else None,
         reason=maybe(reason),
-        **_read_common(row),
     )
-
-
-def _read_common(row: list[bytes]) -> dict[str, Any]:
-    """What the records of a message share, from the columns with which its row begins."""
-    sender, kind, priority, content, metadata, checksum, most, created, expires, _, _, attempt = row[:12]
-    return {
-        "sender_id": text(sender),
-        "type": text(kind),
-        "priority": number(priority),
-        "content": text(content),
-        "metadata": maybe(metadata),
-        "checksum": number(checksum),
-        "attempt": number(attempt),
-        "max_attempts": number(most),
-        "created_at": instant(created),
-        "expires_at": instant(expires) if expires else None,
-    }

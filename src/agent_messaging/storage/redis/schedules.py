@@ -34,12 +34,13 @@ class RedisScheduleStore:
 
     async def list_schedules(self, limit: int, offset: int) -> list[ScheduleRow]:
         """See `ports.ScheduleStore`."""
-        return [_read(row) for row in await self._engine.call("list_schedules", limit=limit, offset=offset)]
+        rows = await self._engine.call("list_schedules", limit=limit, offset=offset)
+        return self._engine.aside.all(_read, rows, "a schedule")
 
     async def find_due(self, limit: int, *, now: datetime | None = None) -> tuple[list[ScheduleRow], float | None]:
         """See `ports.ScheduleStore`."""
         rows, following = await self._engine.call("find_due_schedules", now=now, limit=limit)
-        return [_read(row) for row in rows], seconds(following)
+        return self._engine.aside.all(_read, rows, "a schedule"), seconds(following)
 
     async def fire(
         self, firings: Sequence[Firing], *, origin: str | None = None, now: datetime | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ...ids import uuid7
@@ -35,6 +36,7 @@ from ..ports import (
 )
 from .engine import Engine
 from .queue import message_arguments
+from .together import Together
 from .values import duration, fraction, instant, maybe, moved, names, number, seconds, text
 
 
@@ -43,6 +45,7 @@ class RedisTaskStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._submit = Together(engine, "submit", "tasks")
 
     async def assign(
         self, tasks: Sequence[NewTask], *, origin: str | None = None, now: datetime | None = None
@@ -68,8 +71,9 @@ class RedisTaskStore:
         """See `ports.TaskPool`."""
         if not tasks:
             return TaskNews([])
-        given = [task_arguments(task) for task in tasks]
-        return read_news(await self._engine.call("submit", now=now, origin=origin, tasks=given))
+        size = sum(task.size for task in tasks)
+        answer = await self._submit([task_arguments(task) for task in tasks], size=size, now=now, origin=origin)
+        return read_news([answer.items, answer.rest[0] if 1 in answer.items else []])
 
     async def exchange(
         self,
@@ -101,7 +105,11 @@ class RedisTaskStore:
             requests=given,
             margin=duration(CLAIM_MARGIN),
         )
-        return Exchanged(moved(answers), names(processes), [_read_taken(row, number(today)) for row in taken])
+        return Exchanged(
+            moved(answers),
+            names(processes),
+            self._engine.aside.all(partial(_read_taken, today=number(today)), taken, "a task"),
+        )
 
     async def list_claims(self, owner: str) -> list[TaskClaim]:
         """See `ports.TaskPool`."""
@@ -155,7 +163,8 @@ class RedisTaskStore:
 
     async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
         """See `ports.TaskStore`."""
-        return [_read_row(row) for row in await self._engine.call("find_tasks", ids=sorted(task_ids))]
+        rows = await self._engine.call("find_tasks", ids=sorted(set(task_ids)))
+        return self._engine.aside.all(_read_row, rows, "a task")
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         """See `ports.TaskStore`."""
@@ -168,7 +177,7 @@ class RedisTaskStore:
             limit=limit,
             offset=offset,
         )
-        return [_read_row(row) for row in rows]
+        return self._engine.aside.all(_read_row, rows, "a task")
 
     async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:
         """See `ports.TaskStore`."""
@@ -289,23 +298,24 @@ def _read_row(row: list[bytes]) -> TaskRow:
 
 
 def _read_taken(row: list[bytes], today: int) -> ClaimedTask:
-    task, own, asked = _read_row(row), row[25], row[26]
-    limits = number(asked) / 1e6, None if task.deadline_at is None else (number(row[19]) - today) / 1e6
+    worker, kind, description, content, supervisor, origin, numbers, ident = row
+    priority, checksum, token, attempt, most, created, deadline, own, asked, suspect = numbers.split(b"\n")
+    left = (number(deadline) - today) / 1e6 if deadline else None
     return ClaimedTask(
-        claim=TaskClaim(task.task_id, task.token),
-        worker_id=task.worker_id or "",
-        attempt=task.attempt,
-        max_attempts=task.max_attempts,
-        type=task.type,
-        description=task.description,
-        priority=task.priority,
-        content=task.content,
-        checksum=task.checksum,
-        supervisor=task.supervisor,
-        origin=task.origin,
-        created_at=task.created_at,
-        run_limit=workload.limit_of(number(own) / 1e6 if own else None, *limits),
-        is_suspect=row[27] == b"1",
+        claim=TaskClaim(text(ident), number(token)),
+        worker_id=text(worker),
+        attempt=number(attempt),
+        max_attempts=number(most),
+        type=text(kind),
+        description=text(description),
+        priority=number(priority),
+        content=text(content),
+        checksum=number(checksum),
+        supervisor=maybe(supervisor),
+        origin=maybe(origin),
+        created_at=instant(created),
+        run_limit=workload.limit_of(number(own) / 1e6 if own else None, number(asked) / 1e6, left),
+        is_suspect=suspect == b"1",
     )
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ..ports import Beat, NewWorker, WorkerRow, WorkerStatistics
@@ -50,17 +51,17 @@ class RedisWorkerStore:
 
     async def find_workers(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[WorkerRow]:
         """See `ports.WorkerStore`."""
-        return _read(await self._engine.call("find_workers", now=now, ids=sorted(worker_ids)))
+        return self._read(await self._engine.call("find_workers", now=now, ids=sorted(worker_ids)))
 
     async def list_workers(self, limit: int, offset: int, *, now: datetime | None = None) -> list[WorkerRow]:
         """See `ports.WorkerStore`."""
-        return _read(await self._engine.call("list_workers", now=now, limit=limit, offset=offset))
+        return self._read(await self._engine.call("list_workers", now=now, limit=limit, offset=offset))
 
     async def find_available(
         self, needs: Collection[str], limit: int, *, now: datetime | None = None
     ) -> list[WorkerRow]:
         """See `ports.WorkerStore`."""
-        return _read(await self._engine.call("find_available", now=now, needs=sorted(needs), limit=limit))
+        return self._read(await self._engine.call("find_available", now=now, needs=sorted(needs), limit=limit))
 
     async def remove_stale(self, limit: int, *, now: datetime | None = None) -> list[str]:
         """See `ports.WorkerStore`."""
@@ -81,10 +82,9 @@ class RedisWorkerStore:
             load=sum(loads) / len(loads) if loads else 0.0,
         )
 
-
-def _read(answer: list[Any]) -> list[WorkerRow]:
-    today, rows = answer
-    return [_read_row(row, number(today)) for row in rows]
+    def _read(self, answer: list[Any]) -> list[WorkerRow]:
+        today, rows = answer
+        return self._engine.aside.all(partial(_read_row, today=number(today)), rows, "a worker")
 
 
 def _read_row(row: list[bytes], today: int) -> WorkerRow:

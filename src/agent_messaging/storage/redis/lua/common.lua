@@ -12,6 +12,7 @@ local PREFIX, VERB, EPOCH, SEEN, ARGS, NOW, TODAY
 local seq  -- The number of the newest change. Whoever has seen a higher one knows that changes were lost.
 local began  -- What it was when the verb began.
 local tallies  -- Counters are added up while the verb runs, and written once.
+local listeners, heard_by  -- The processes that wait for messages which were put; the agents that were looked up.
 local origins  -- The processes that are to look: they stored or run what moved, or could take it now.
 
 local function call(...)
@@ -20,6 +21,12 @@ end
 
 local function whole(number)
   return string.format('%.0f', number)
+end
+
+-- The table of a stored JSON text; empty where a stranger wrote something else.
+local function decode(text)
+  local is_json, value = pcall(cjson.decode, text)
+  return is_json and type(value) == 'table' and value or {}, is_json
 end
 
 local function given(value)
@@ -40,7 +47,7 @@ local function begin(keys, arguments)
   TODAY = whole(NOW)
   seq = tonumber(call('GET', key('seq')) or '0')
   began = seq
-  tallies, origins = {}, {}
+  tallies, origins, listeners, heard_by = {}, {}, {}, {}
 end
 
 local function next_seq()
@@ -89,6 +96,13 @@ local function row(name, fields, ...)
   for i = 1, #fields do values[i] = values[i] or '' end
   for _, extra in ipairs({...}) do values[#values + 1] = extra end
   return values
+end
+
+-- The same with the values of `numbers` as one, a word for each: a client reads few long values faster than many.
+local function packed_row(name, numbers, texts, ...)
+  local values = call('HMGET', name, unpack(numbers))
+  for i = 1, #numbers do values[i] = values[i] or '' end
+  return row(name, texts, table.concat(values, '\n'), ...)
 end
 
 local function head_of(name)

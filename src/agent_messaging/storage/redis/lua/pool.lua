@@ -7,8 +7,9 @@ local function groups_for(worker, types, but)
   local groups = {}
   for set, prefix in pairs({pools = 'pool', suspect_pools = 'suspects'}) do
     for _, group in ipairs(call('SMEMBERS', key(set))) do
-      local needs, type = split(group)
-      if is_wanted(types, type) and not (but and but[type]) and covers(worker, cjson.decode(needs)) then
+      local text, type = split(group)
+      local needs, is_json = decode(text)
+      if is_json and is_wanted(types, type) and not (but and but[type]) and covers(worker, needs) then
         groups[#groups + 1] = {name = key(prefix, group), skip = 0, is_suspect = set == 'suspect_pools'}
       end
     end
@@ -47,9 +48,13 @@ local function room_of(worker)
   return tonumber(worker.capacity) - tonumber(worker.booked)
 end
 
+local TAKEN_NUMBERS = {
+  'priority', 'checksum', 'token', 'attempt', 'max_attempts', 'created', 'deadline', 'run_limit', 'asked', 'suspect',
+}
+local TAKEN_TEXTS = {'worker', 'type', 'description', 'content', 'supervisor', 'origin'}
+
 local function read_taken(id)
-  local more = call('HMGET', task_key(id), 'run_limit', 'asked', 'suspect')
-  return row(task_key(id), TASK, id, more[1] or '', more[2], more[3] or '')
+  return packed_row(task_key(id), TAKEN_NUMBERS, TAKEN_TEXTS, id)
 end
 
 local function take_task(id, worker, request)

@@ -7,6 +7,9 @@ local MESSAGE = {
   'sender', 'type', 'priority', 'content', 'metadata', 'checksum', 'max_attempts', 'created', 'expires', 'state',
   'token', 'attempt', 'owner', 'claimed', 'settled', 'reason',
 }
+local CLAIMED_NUMBERS = {'priority', 'checksum', 'max_attempts', 'created', 'expires', 'token', 'attempt'}
+local CLAIMED_TEXTS = {'content', 'metadata', 'sender', 'type'}
+local CLAIMING = {'state', 'token', 'attempt', 'priority', 'type', 'expires', 'entry', 'owner', 'number'}
 local STATE = {'state', 'token', 'attempt', 'max_attempts', 'priority', 'entry', 'number', 'ended_as', 'owner', 'reason',
   'expires'}
 
@@ -65,13 +68,14 @@ local function offer(agent, id, message)
   if expires then call('ZADD', key('expiring'), expires, member_of(agent, id)) end
 end
 
-local listeners  -- The processes that wait for messages which were put.
-
 local function put_message(message)
   local agent, id = message.agent, message.id
   local name = message_key(agent, id)
   if call('EXISTS', name) == 1 then return 0 end
-  for _, process in ipairs(call('SMEMBERS', key('listeners', agent))) do listeners[process] = true end
+  if not heard_by[agent] then
+    heard_by[agent] = true
+    for _, process in ipairs(call('SMEMBERS', key('listeners', agent))) do listeners[process] = true end
+  end
   local entry = call('XADD', stream_of(agent, message.priority), '*', 'id', id)
   local number = next_seq()
   local expires = given(message.expires_in) and whole(NOW + message.expires_in)
@@ -91,7 +95,6 @@ end
 
 function VERBS.put()
   local stored = {}
-  listeners = {}
   for i, message in ipairs(ARGS.messages) do stored[i] = put_message(message) end
   return {stored, names_of(listeners)}
 end
@@ -169,16 +172,18 @@ local function set_aside(stream, entry, fields)
   call('XADD', key('quarantine'), '*', 'stream', stream, 'entry', entry, unpack(fields))
 end
 
-local function claim_message(agent, id, message, owner, lease)
+local function claim_message(agent, id, message, owner, lease, is_again)
   local member = member_of(agent, id)
   call('ZREM', key('waiting'), member)
-  call('ZREM', key('expiring'), member)
-  call('ZREM', key('again', agent), id)
+  if message.expires then call('ZREM', key('expiring'), member) end
+  if is_again or message.token ~= '0' then
+    call('ZREM', key('again', agent), id)
+    call('HDEL', message_key(agent, id), 'ended_as')
+  end
   store(message_key(agent, id), {
     state = 'claimed', token = tonumber(message.token) + 1, attempt = tonumber(message.attempt) + 1, owner = owner,
     claimed = TODAY, call = ARGS.call,
   })
-  call('HDEL', message_key(agent, id), 'ended_as')
   call('ZADD', key('claimed'), whole(NOW + lease), member)
   call('SADD', key('owner', owner), member)
   recount(agent, message.priority, 'queued', 'claimed')
@@ -188,17 +193,16 @@ local function is_wanted(types, type)
   return not types or types[type]
 end
 
--- The next entry of a stream that no agent has seen; the group is made anew where it is missing.
-local function read_next(stream, owner)
-  local read = redis.pcall('XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', 1, 'STREAMS', stream, '>')
+-- The next entries of a stream that no agent has seen; the group is made anew where it is missing.
+local function read_next(stream, owner, count)
+  local read = redis.pcall('XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', count, 'STREAMS', stream, '>')
   if type(read) == 'table' and read.err then
-    if call('EXISTS', stream) == 0 then return nil end
+    if call('EXISTS', stream) == 0 then return {} end
     redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0')
-    read = call('XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', 1, 'STREAMS', stream, '>')
+    read = call('XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', count, 'STREAMS', stream, '>')
   end
-  if not read then return nil end
   -- A reply is [[stream, [[entry, fields]]]], and from newer servers in RESP 3 a map; scripts get the first.
-  return read[1][2][1]
+  return read and read[1][2] or {}
 end
 
 local function id_of(fields)
@@ -212,7 +216,7 @@ local function claimed_before(agent, owner)
   for _, member in ipairs(call('SMEMBERS', key('owner', owner))) do
     local of, id = split(member)
     if of == agent and call('HGET', message_key(of, id), 'call') == ARGS.call then
-      found[#found + 1] = row(message_key(of, id), MESSAGE, id)
+      found[#found + 1] = packed_row(message_key(of, id), CLAIMED_NUMBERS, CLAIMED_TEXTS, id)
     end
   end
   return found
@@ -236,15 +240,14 @@ function VERBS.claim()
     return #claimed < ARGS.limit and size < ARGS.most_bytes
   end
 
-  local function try(id)
-    local name = message_key(agent, id)
-    local message = load(name, {'state', 'token', 'attempt', 'priority', 'type', 'expires', 'entry', 'owner'})
-    if message.state ~= 'queued' or call('ZSCORE', key('later'), member_of(agent, id)) then return end
+  local function try(id, message, is_again)
+    if message.state ~= 'queued' then return end
+    if message.token ~= '0' and call('ZSCORE', key('later'), member_of(agent, id)) then return end
     local is_expired = message.expires and tonumber(message.expires) <= NOW  -- `advance_queue` ends it
     if not is_expired and is_wanted(types, message.type) then
-      claim_message(agent, id, message, owner, lease)
-      local found = row(name, MESSAGE, id)
-      size = size + #found[4] + #found[5]
+      claim_message(agent, id, message, owner, lease, is_again)
+      local found = packed_row(message_key(agent, id), CLAIMED_NUMBERS, CLAIMED_TEXTS, id)
+      size = size + #found[1] + #found[2]
       claimed[#claimed + 1] = found
     end
   end
@@ -260,20 +263,24 @@ function VERBS.claim()
       local before = call('ZCARD', key('again', agent))
       for _, id in ipairs(again) do
         if not has_room() then break end
-        try(id)
+        try(id, load(message_key(agent, id), CLAIMING), true)
       end
       skipped = skipped + #again - (before - call('ZCARD', key('again', agent)))
     end
     while has_room() and not types do
-      local entry = read_next(stream, owner)
-      if not entry then break end
-      local id = id_of(entry[2])
-      local known = id and call('HGET', message_key(agent, id), 'entry')
-      if known == entry[1] then
-        try(id)
-      elseif known or not id or call('EXISTS', message_key(agent, id)) == 0 then
-        set_aside(stream, entry[1], entry[2] or {})
-        aside = aside + 1
+      local entries = read_next(stream, owner, math.min(ARGS.limit - #claimed, CHUNK))
+      if #entries == 0 then break end
+      for _, entry in ipairs(entries) do
+        local id = id_of(entry[2])
+        local message = id and load(message_key(agent, id), CLAIMING) or {}
+        if not id or message.entry ~= entry[1] and (message.entry or not message.state) then
+          set_aside(stream, entry[1], entry[2] or {})
+          aside = aside + 1
+        elseif message.entry and has_room() then
+          try(id, message)
+        elseif message.state == 'queued' then
+          offer(agent, id, message)  -- it was read, and is not taken: its contents are too large for this call
+        end
       end
     end
     local from = '-'
@@ -285,7 +292,8 @@ function VERBS.claim()
         from = '(' .. entry[1]
         if not has_room() then break end
         local id = id_of(entry[2])
-        if id and call('HGET', message_key(agent, id), 'entry') == entry[1] then try(id) end
+        local message = id and load(message_key(agent, id), CLAIMING) or {}
+        if message.entry == entry[1] then try(id, message) end
       end
     end
   end
@@ -313,7 +321,7 @@ function VERBS.settle()
       answers[i] = 1
     end
   end
-  return answers
+  return {answers}
 end
 
 function VERBS.renew()

@@ -78,7 +78,7 @@ local function let_go_of_task(id, task)
 end
 
 local function write_log(id, task, event, reason)
-  local log = task.log and cjson.decode(task.log) or {}
+  local log = decode(task.log)
   log[#log + 1] = {TODAY, event, task.attempt, task.worker or '', reason or ''}
   task.log = cjson.encode(log)
   call('HSET', task_key(id), 'log', task.log)
@@ -153,16 +153,18 @@ local function assign(id, task, worker)
   if task.run_limit then call('ZADD', key('overdue'), whole(NOW + tonumber(task.run_limit)), id) end
   book(worker, 1)
   if task.message and worker.pulls ~= '1' then
-    local message = cjson.decode(task.message)
+    local message = decode(task.message)
     message.agent = worker.id
-    if token > 1 then message.id = message.id .. '-' .. whole(token) end
-    put_message(message)
+    if message.id then  -- otherwise nobody can be told
+      if token > 1 then message.id = message.id .. '-' .. whole(token) end
+      put_message(message)
+    end
   end
   return token
 end
 
 local function news(answers)
-  return {answers, names_of(origins), names_of(listeners or {})}
+  return {answers, names_of(origins), names_of(listeners)}
 end
 
 -- Stores a task that is not known, as queued; it is not yet where anybody looks for it.
@@ -185,7 +187,6 @@ end
 
 function VERBS.assign()
   local answers = {}
-  listeners = {}
   for i, one in ipairs(ARGS.tasks) do
     local known = load(task_key(one.id), {'state', 'worker', 'token'})
     local worker = not known.state and choose(one.needs)
@@ -202,7 +203,6 @@ end
 
 function VERBS.assign_waiting()
   local answers, start, nobody = {}, 0, {}
-  listeners = {}
   while #answers < ARGS.limit do
     local ids = call('ZRANGE', key('waiting_tasks'), start, start + CHUNK - 1)
     if #ids == 0 then break end
@@ -210,7 +210,8 @@ function VERBS.assign_waiting()
       local task = load(task_key(id), TASK_STATE)
       local worker
       if #answers < ARGS.limit and not nobody[task.needs] then
-        worker = choose(cjson.decode(task.needs))
+        local needs, is_json = decode(task.needs)
+        worker = is_json and choose(needs) or nil
         nobody[task.needs] = not worker
       end
       if worker then
@@ -403,9 +404,9 @@ function VERBS.advance_tasks()
   for _, id in ipairs(dead) do
     local worker = find_worker(id)
     call('ZREM', key('alive'), id)
-    call('ZADD', key('dead'), worker['until'], id)
-    leave_order(worker)
-    if worker.pulls ~= '1' then  -- what pulls has its tasks for as long as its processes live
+    call('ZADD', key('dead'), worker and worker['until'] or TODAY, id)
+    if worker then leave_order(worker) end
+    if worker and worker.pulls ~= '1' then  -- what pulls has its tasks for as long as its processes live
       released = released + call('SCARD', key('held', id))
       return_tasks(worker, true)
     end

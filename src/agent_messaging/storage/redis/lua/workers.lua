@@ -15,9 +15,11 @@ local function find_worker(id)
   local worker = load(worker_key(id), {
     'capabilities', 'capacity', 'status', 'until', 'booked', 'reported', 'pulls', 'idle_since', 'placed',
   })
-  if not worker.capacity then return nil end
+  for _, field in ipairs({'capacity', 'until', 'booked', 'reported', 'idle_since'}) do
+    if not tonumber(worker[field]) then return nil end  -- it is not there, or a stranger wrote it
+  end
   worker.id = id
-  worker.needs = cjson.decode(worker.capabilities)
+  worker.needs = decode(worker.capabilities)
   return worker
 end
 
@@ -148,7 +150,7 @@ end
 
 local function forget_worker(worker)
   return_tasks(worker, false)
-  leave_order(find_worker(worker.id))
+  leave_order(find_worker(worker.id) or worker)
   call('DEL', worker_key(worker.id))
   call('ZREM', key('workers'), worker.id)
   call('ZREM', key('alive'), worker.id)
@@ -196,7 +198,7 @@ function VERBS.remove_stale()
   local removed = {}
   for _, name in ipairs({key('dead'), key('alive')}) do
     for _, id in ipairs(due(name, ARGS.limit - #removed)) do
-      forget_worker(find_worker(id))
+      forget_worker(find_worker(id) or {id = id, needs = {}})
       removed[#removed + 1] = id
     end
   end

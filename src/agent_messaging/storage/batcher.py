@@ -11,11 +11,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
-from ...exceptions import AgentMessagingError, DatabaseError, StorageUnavailableError, copy_error
-from ...futures import fail
-from ...records import dataclass
-from ...single_flight import SingleFlight
-from ..batches import MAX_BYTES, take
+from ..exceptions import (
+    AgentMessagingError,
+    DatabaseError,
+    QueueDataLostError,
+    StorageUnavailableError,
+    copy_error,
+)
+from ..futures import fail
+from ..records import dataclass
+from ..single_flight import SingleFlight
+from .batches import MAX_BYTES, take
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -138,7 +144,7 @@ def batch_reads(read: Callable[[list[A], float], Awaitable[list[R]]], *, budget:
 
 
 def _concerns_all(error: Exception) -> bool:
-    """Whether each item would fail alike: the server is not there, or it is not known what was done."""
+    """Whether each caller is to be told: the server is not there, has lost data, or it is not known what was done."""
     if isinstance(error, DatabaseError):
-        return isinstance(error, StorageUnavailableError)
+        return isinstance(error, StorageUnavailableError | QueueDataLostError)
     return isinstance(error, AgentMessagingError)
