@@ -1,0 +1,53 @@
+"""An agent asks a person before it spends money, and waits; the person answers from another program, or from here.
+
+Run: python examples/human_in_the_loop.py
+To answer as the person, run it in a terminal and type yes or no. Without a terminal, pat answers by a rule.
+"""
+
+import asyncio
+import sys
+
+from agent_messaging import AgentMessaging, ConversationTimeoutError, MessageContext
+from agent_messaging.exceptions import OrganizationAlreadyExistsError
+
+
+def decide(question: str) -> str:
+    """What a person would say; a plain function, so it may take its time without holding anything up."""
+    if sys.stdin.isatty():
+        return input(f"{question} [yes/no] ")
+    return "yes" if "20" in question else "no"
+
+
+async def main() -> None:
+    async with AgentMessaging() as sdk:
+        try:
+            await sdk.register_organization("shop", "The shop")
+            for name, title in (("customer", "Customer"), ("buyer", "Buying agent"), ("pat", "Pat, a person")):
+                await sdk.register_agent(name, "shop", title)
+        except OrganizationAlreadyExistsError:
+            pass  # it ran before, in this folder
+
+        @sdk.register_handler("pat", concurrency=1)
+        def pat(question: str, context: MessageContext) -> str:
+            return decide(question)
+
+        @sdk.register_handler("buyer")
+        async def buyer(order: dict[str, int], context: MessageContext) -> list[str]:
+            bought = []
+            for item, price in order.items():
+                try:
+                    said = await sdk.conversation.send_and_wait(
+                        "buyer", "pat", f"May I buy {item} for {price}?", timeout=120
+                    )
+                except ConversationTimeoutError:
+                    said = "no"  # nobody was there: the safe answer
+                if said == "yes":
+                    bought.append(item)
+            return bought
+
+        order = {"paper": 20, "a printer": 400}
+        print("bought", await sdk.conversation.send_and_wait("customer", "buyer", order, timeout=300))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
