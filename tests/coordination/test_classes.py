@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -418,6 +422,43 @@ def test_a_store_that_is_away_is_told(closing: ExitStack, monkeypatch: pytest.Mo
     assert health_check() == {"database_connected": False, "agents_registered": 0, "queue_operational": False}
     with pytest.raises(ConfigurationError, match="SQL Server"):
         SupervisorCoordinator("planner", "Driver={ODBC Driver 17 for SQL Server};Server=tcp:h,1433;Uid=a;Pwd=b;")
+
+
+LEAVING = """
+import os, sys
+from agent_messaging.coordination import AgentMessage, MessageQueueManager
+def send(id):
+    message = AgentMessage(message_id=id, from_agent="a", to_agent="b", message_type="coordination", content={})
+    queue.send_message(message)
+queue = MessageQueueManager()
+send("m")
+assert len(queue.get_messages("b")) == 1
+if sys.argv[1] == "forks" and os.fork() == 0:
+    assert queue.get_messages("b") == []
+    assert not queue.mark_processed("m", "b")  # its parent has it
+    send("n")
+    queue.close()
+    os._exit(0)
+if sys.argv[1] == "forks":
+    assert os.wait()[1] == 0
+    assert queue.mark_processed("m", "b")
+"""
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("place", ["sqlite", "postgres", "redis"], indirect=True)
+@pytest.mark.parametrize("how", ["leaves", "forks"])
+def test_what_a_program_has_returns_where_it_ends_and_a_forked_child_has_its_own(
+    place: str, surroundings: dict[str, str], how: str, tmp_path: Path, closing: ExitStack
+) -> None:
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", LEAVING, how]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | surroundings, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    queue = closing.enter_context(MessageQueueManager())
+    [found] = queue.get_messages("b")
+    assert (found.message_id, found.retry_count) == ("m" if how == "leaves" else "n", 0)
 
 
 async def test_on_an_event_loop_it_warns_and_in_a_thread_it_does_not(closing: ExitStack) -> None:

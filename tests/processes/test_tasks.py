@@ -27,8 +27,8 @@ WORKERS = ("one", "two", "three")
 class Crew:
     """Worker processes, and what they wrote."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
+    def __init__(self, place: dict[str, str], folder: Path) -> None:
+        self.place = place
         self.folder = folder
         self.ledger = folder / "ledger.jsonl"
         self.ledger.touch()
@@ -37,7 +37,7 @@ class Crew:
     def start(self, worker: str, capacity: int = CAPACITY) -> None:
         command = [sys.executable, "-m", "agent_messaging.cli.entry", "run", "tests.processes.jobs:sdk"]
         given = {
-            "JOBS_URL": self.url,
+            **self.place,
             "JOBS_LEDGER": str(self.ledger),
             "JOBS_WORKER": worker,
             "JOBS_CAPACITY": str(capacity),
@@ -58,15 +58,31 @@ class Crew:
             process.wait()
 
 
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def place(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of worker processes: on Redis their tasks are there, and their messages in SQLite."""
+    if request.param == "postgres":
+        return {"JOBS_URL": request.getfixturevalue("postgres_dsn")}
+    url = f"sqlite:///{request.getfixturevalue('sqlite_path')}"
+    if request.param == "sqlite":
+        return {"JOBS_URL": url}
+    namespace = request.getfixturevalue("redis_namespace")
+    return {"JOBS_URL": url, "REDIS_URL": f"{request.getfixturevalue('redis_server')}?namespace={namespace}"}
+
+
+def supervisor(place: dict[str, str]) -> AgentMessaging:
+    """The SDK object that hands out."""
+    coordination = {"redis_url": place["REDIS_URL"]} if "REDIS_URL" in place else {}
+    settings: dict[str, Any] = {"database": {"lease": 10.0, "min_pool_size": 1}, "coordination": coordination}
+    return AgentMessaging(Config(url=place["JOBS_URL"], **settings))
+
+
 @pytest.mark.sampled(1)
-async def test_the_jobs_of_a_killed_worker_are_done_by_the_others(
-    backend: str, database_url: str, tmp_path: Path
-) -> None:
-    crew = Crew(database_url, tmp_path)
+async def test_the_jobs_of_a_killed_worker_are_done_by_the_others(place: dict[str, str], tmp_path: Path) -> None:
+    crew = Crew(place, tmp_path)
     dice = random.Random(SEED)
-    config = Config(url=database_url, database={"lease": 10.0, "min_pool_size": 1})
     try:
-        async with AgentMessaging(config) as sdk:
+        async with supervisor(place) as sdk:
             for worker in WORKERS:
                 crew.start(worker)
             await eventually(lambda: sdk.tasks.workers(), 60, until=lambda found: len(found) == len(WORKERS))
@@ -91,10 +107,10 @@ async def test_the_jobs_of_a_killed_worker_are_done_by_the_others(
 
 
 @pytest.mark.sampled(1)
-async def test_the_task_that_kills_its_process_is_found(backend: str, database_url: str, tmp_path: Path) -> None:
-    crew = Crew(database_url, tmp_path)
+async def test_the_task_that_kills_its_process_is_found(place: dict[str, str], tmp_path: Path) -> None:
+    crew = Crew(place, tmp_path)
     try:
-        async with AgentMessaging(Config(url=database_url, database={"lease": 10.0, "min_pool_size": 1})) as sdk:
+        async with supervisor(place) as sdk:
             bystanders = [await sdk.tasks.delegate("job", number, max_attempts=3) for number in range(3)]
             killer = await sdk.tasks.delegate("job", -1, max_attempts=3)
             bystanders += [await sdk.tasks.delegate("job", number, max_attempts=3) for number in range(3, 12)]
