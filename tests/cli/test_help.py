@@ -43,6 +43,7 @@ def test_all_commands_are_there() -> None:
             "tasks redrive",
             "workers list",
             "queue stats",
+            "queue redrive",
         ),
         "schedules list",
         *("topics list", "topics subscribe", "topics unsubscribe", "topics publish"),

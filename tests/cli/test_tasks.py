@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_messaging import AgentMessaging
+from agent_messaging.coordination import AgentMessage, MessageQueueManager, MessageType
 from tests.cli.conftest import Cli, Start
 from tests.support import eventually_sync
 
@@ -82,6 +83,27 @@ def test_what_waits_is_listed_counted_and_cancelled(acme: str, cli: Cli) -> None
     assert cli("tasks", "watch", "b", "--timeout", "0.3", check=8).out == "queued\n"
     assert cli("tasks", "show", "nobody", check=4).err.startswith("error: No task has the id 'nobody'")
     assert cli("tasks", "assign", "build", "--timeout", "1s", check=2).out == ""
+
+
+def test_dead_letters_of_queues_are_queued_again(acme: str, cli: Cli) -> None:
+    with MessageQueueManager(acme) as queue:
+        for name in ("a", "b"):
+            queue.send_message(
+                AgentMessage(
+                    message_id=name,
+                    from_agent="x",
+                    to_agent="builder",
+                    message_type=MessageType.COORDINATION,
+                    content={},
+                )
+            )
+        for message in queue.get_messages("builder"):
+            queue.mark_processed(message.message_id, "builder", "rejected")
+        assert cli("queue", "redrive", "a", "--agent", "nobody").out == "0 messages queued again.\n"
+        assert cli("queue", "redrive", "a").out == "1 message queued again.\n"
+        assert cli("queue", "redrive", "--agent", "builder", "--json").json == {"redriven": 1}
+        assert "Say which" in cli("queue", "redrive", check=2).err
+        assert [message.retry_count for message in queue.get_messages("builder")] == [0, 0]
 
 
 def test_a_program_of_task_handlers_alone_is_served_in_several_processes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -173,7 +174,10 @@ def show_(options: Options, id: str) -> None:
         if task.state == "done":
             say(f"result {content(result)}")
         rows = [
-            tuple(clean(str(entry.get(key) or "")) for key in ("at", "event", "attempt", "worker", "reason"))
+            (
+                instant(datetime.fromisoformat(str(entry["at"]))) if "at" in entry else "",
+                *(clean(str(entry.get(key) or "")) for key in ("event", "attempt", "worker", "reason")),
+            )
             for entry in task.log
         ]
         if rows:
@@ -389,6 +393,30 @@ def stats(options: Options, agent: str | None) -> None:
             say(f"{title}: {told}{oldest}")
 
     show(options, document, human)
+
+
+@queue.command("redrive")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--agent", help="Only of this agent's queue; without ids, all dead letters of it.")
+@pass_options
+def redrive_messages(options: Options, ids: tuple[str, ...], agent: str | None) -> None:
+    """Queue dead letters of the queues again, with all their attempts before them. Others are passed over.
+
+    \b
+    Examples:
+      agent-messaging queue redrive --agent worker-1
+      agent-messaging queue redrive task-0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
+    """
+    if not ids and agent is None:
+        raise click.UsageError(
+            "Say which: ids of messages, or --agent for all of one agent.", click.get_current_context()
+        )
+
+    async def redrive(sdk: AgentMessaging) -> int:
+        return await sdk.tasks.engine.workplace.store.queue.redrive(agent, list(ids) or None)
+
+    moved = use(options, redrive)
+    show(options, {"redriven": moved}, lambda: say(f"{count(moved, 'message')} queued again."))
 
 
 def _state(task: Task) -> str:
