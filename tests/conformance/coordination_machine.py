@@ -84,7 +84,7 @@ class Model:
 
     def book(self, task: Task, worker: str) -> None:
         task.state, task.worker, task.token, task.ended_as, task.owner = "assigned", worker, task.token + 1, None, None
-        task.attempt += worker == "told"
+        task.attempt += 1
         self.claims.append(TaskClaim(task.name, task.token))
 
     def lose(self, task: Task, how: str) -> None:
@@ -168,8 +168,9 @@ async def step(crew: Crew, model: Model, owners: list[str], mark: str, verb: str
         worker, limit, owner = values
         expected = model.takeable(worker, limit)
         for task in expected:
+            task.attempt += task.state == "queued"
             task.state, task.worker, task.owner, task.ended_as = "running", worker, owner, None
-            task.token, task.attempt, task.until = task.token + 1, task.attempt + 1, now + LEASE + CLAIM_MARGIN
+            task.token, task.until = task.token + 1, now + LEASE + CLAIM_MARGIN
             model.claims.append(TaskClaim(task.name, task.token))
         taken = await crew.take(worker, limit, owner=owners[owner], at=now)
         assert [(one.claim, one.attempt) for one in taken] == [

@@ -187,6 +187,19 @@ class TaskConformance(CoordinationFixtures):
         assert not await crew.end(claim(token=1))
         assert await crew.end(claim(token=2), at=6)
 
+    async def test_a_booking_that_goes_back_takes_no_other_attempt_away(self, crew: Crew) -> None:
+        for pulls in (False, True):
+            id = f"t{pulls}"
+            await crew.hire(id, pulls=pulls)
+            await crew.assign(id)
+            assert await crew.end(claim(id), Settling.RETRY)
+            assert (await crew.store.tasks.assign_waiting(10, now=crew.at(1))).outcomes == [Assigned(id, id, 2)]
+            assert (await crew.find(id)).attempt == 2
+            assert await crew.store.workers.unregister(id, now=crew.at(2))
+            row = await crew.find(id)
+            assert (row.state, row.attempt) == (TaskState.QUEUED, 1)
+            await crew.store.tasks.cancel([id], "next")
+
     async def test_a_task_of_a_worker_that_is_gone_goes_to_another_and_the_late_result_is_refused(
         self, crew: Crew
     ) -> None:

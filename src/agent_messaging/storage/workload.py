@@ -498,7 +498,7 @@ def _book(task: NewTask | Waiting, worker_id: str, pulls: bool) -> Booking:
     if message is not None:
         id = message_id_of(message.message_id, token + 1)
         message = replace(message, agent_id=worker_id, message_id=id)
-    return Booking(worker_id, token + 1, attempt if pulls else attempt + 1, message)
+    return Booking(worker_id, token + 1, attempt + 1, message)
 
 
 def message_id_of(message_id: str, token: int) -> str:

@@ -8,7 +8,7 @@
     queued | assigned | running ──its deadline──▶ expired
     failed ──redrive: attempt 0, token kept──▶ queued
 
-An attempt is counted when a worker that gets its tasks by message is given one, and when a process takes one. The
+An attempt is counted when a worker is given a task, and when a process takes one that no worker was given. The
 capacity of a worker covers what is assigned to it and what it runs. A run that its process did not outlive makes its
 task a suspect, of which a process runs one at a time (`TaskPool.exchange`). `storage/workload.py` says who is eligible,
 in which order, and what the end of a claim does.

@@ -227,7 +227,8 @@ with moment as materialized (
   select coalesce($6::timestamptz, store_now()) as now
 ),
 taken as (
-  update tasks t set state = 'running', worker_id = i.worker_id, token = t.token + 1, attempt = t.attempt + 1,
+  update tasks t set state = 'running', worker_id = i.worker_id, token = t.token + 1,
+    attempt = t.attempt + (t.state = 'queued')::integer,
     owner = $4::text::uuid, until_at = m.now + make_interval(secs => coalesce(t.run_limit, i.run_limit) + $5::float8),
     ended_as = null, assigned_at = m.now, fraction = 0, note = null
   from moment m

@@ -68,7 +68,7 @@ local function take_task(id, worker, request)
   end
   local limit = tonumber(task.run_limit) or request.run_limit
   store(task_key(id), {
-    state = 'running', worker = worker.id, token = tonumber(task.token) + 1, attempt = tonumber(task.attempt) + 1,
+    state = 'running', worker = worker.id, token = tonumber(task.token) + 1, attempt = tonumber(task.attempt) + (task.state == 'queued' and 1 or 0),
     owner = ARGS.owner, assigned = TODAY, fraction = '0', call = ARGS.call, asked = request.run_limit,
   })
   call('HDEL', task_key(id), 'ended_as', 'note')

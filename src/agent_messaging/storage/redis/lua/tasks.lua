@@ -143,7 +143,7 @@ local function assign(id, task, worker)
   local token = tonumber(task.token) + 1
   store(task_key(id), {
     state = 'assigned', worker = worker.id, token = token, assigned = TODAY, fraction = '0',
-    attempt = tonumber(task.attempt) + (worker.pulls == '1' and 0 or 1),
+    attempt = tonumber(task.attempt) + 1,
   })
   call('HDEL', task_key(id), 'ended_as', 'note', 'owner')
   if token > 1 then leave_pool(id, task) end

@@ -191,7 +191,7 @@ select json_group_array(json_array(number, rank, priority, seq, suspect) order b
 
 -- name: tasks_take
 -- :rows are (seq, worker, seconds that a run may take where the task does not say so). A run ends before its deadline.
-update tasks set state = 'running', worker_id = taken.worker_id, token = token + 1, attempt = attempt + 1, owner = :owner,
+update tasks set state = 'running', worker_id = taken.worker_id, token = token + 1, attempt = attempt + (state = 'queued'), owner = :owner,
   until_due = :now + cast((coalesce(tasks.run_limit, taken.run_limit) + :margin) * 1000000 as integer),
   ended_as = null, assigned_at = :at, fraction = 0, note = null
 from (
