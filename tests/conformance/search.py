@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from agent_messaging.models import Kind
 from agent_messaging.payloads import encode_metadata
 from agent_messaging.search.language import parse
 from agent_messaging.search.words import index_words, strings
-from agent_messaging.storage.ports import IndexEntry, Scope, SearchStore
+from agent_messaging.storage.ports import IndexEntry, Role, Scope, SearchStore
 
 from .base import StoreFixtures
 from .world import World
@@ -164,6 +165,45 @@ class SearchConformance(StoreFixtures):
         assert set(before) < set(await find(search, "database"))
         assert await index_all(search, world.owner, limit=4) == len(texts)
         assert await find(search, "database") == before == ["database", "database migration"]
+
+    async def test_unread_messages_are_counted_wherever_the_index_stands(self, world: World) -> None:
+        search, choose = world.store.search, random.Random(7)
+        kinds = (Kind.ONE_WAY, Kind.CONVERSATION)
+
+        async def check() -> None:
+            for kind in kinds:
+                list_messages, count = world.store.messages.list_messages, world.store.messages.count_messages
+                unread = await list_messages(world.bob, Role.RECIPIENT, kind, limit=5_000, unread_only=True)
+                assert await count(world.bob, Role.RECIPIENT, kind, read=False) == len(unread)
+                whole = await count(world.bob, Role.RECIPIENT, kind)
+                assert await count(world.bob, Role.RECIPIENT, kind, read=True) == whole - len(unread)
+            assert await world.store.check() == []
+
+        for step in range(30):
+            match choose.choice(["send", "send", "index", "read", "mark", "restart"]):
+                case "send":
+                    sender = choose.choice([world.alice, world.carol])
+                    await world.send_many(choose.choice([3, 300]), sender, world.bob, kind=choose.choice(kinds))
+                case "index":
+                    await index_all(search, world.owner, limit=200)
+                case "read":
+                    page = await world.sessions.read_messages(world.bob, limit=choose.choice([1, 50]))
+                    if choose.random() < 0.5:
+                        await world.sessions.return_messages(page.messages)
+                case "mark":
+                    sender_id = choose.choice([None, world.carol])
+                    await world.store.messages.mark_read(world.bob, Kind.ONE_WAY, sender_id=sender_id)
+                case "restart":
+                    await search.restart()
+            if step % 5 == 4:
+                await check()
+        (carol,) = await world.store.directory.find_agents_by_id([world.carol])
+        await index_all(search, world.owner)
+        await world.store.directory.remove_agent(carol.external_id)
+        await check()
+        (bob,) = await world.store.directory.find_agents_by_id([world.bob])
+        await world.store.directory.remove_agent(bob.external_id)
+        assert await world.store.check() == []
 
     async def test_a_removed_message_is_found_no_more(self, world: World) -> None:
         search = world.store.search

@@ -57,35 +57,64 @@ async def test_the_index_waits_for_a_smaller_seq_that_commits_later(
 MANY = 20_000
 FILL = """
 with made as (
-  insert into messages (id, kind, sender_id, recipient_id, content, checksum, created_at)
-  select gen_random_uuid(), 'one_way', $1::text::uuid, $2::text::uuid, '"tea"', 0, now() from generate_series(1, $3) n
-  returning seq
+  insert into messages (id, kind, sender_id, recipient_id, session_id, meeting_id, content, checksum, created_at)
+  select gen_random_uuid(), k.kind, $1::text::uuid, case k.kind when 'meeting' then null else $2::text::uuid end,
+    case k.kind when 'conversation' then case when k.elsewhere then gen_random_uuid() else $3::text::uuid end end,
+    case k.kind when 'meeting' then $3::text::uuid end,
+    '"tea"', 0, now()
+  from generate_series(1, $4) n,
+    (values ('one_way', false), ('conversation', true), ('conversation', false), ('meeting', false)) k (kind, elsewhere)
+  order by n
+  returning seq, kind
 )
 insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, queued_at)
-select seq, $2::text::uuid, 'one_way', $1::text::uuid, 'done', 1, now() from made
+select seq, $2::text::uuid, kind, $1::text::uuid, 'done', 1, now() from made where kind <> 'meeting'
 """
 
 
-async def test_a_deep_page_reads_what_it_shows(postgres_dsn: str, open_store: StoreMaker) -> None:
+async def test_a_deep_page_and_the_count_of_unread_read_what_they_show(
+    postgres_dsn: str, open_store: StoreMaker
+) -> None:
     world = await World.create(store := await open_store(postgres_dsn))
+    alice, bob, place = world.alice, world.bob, new_id()
     filler = await asyncpg.connect(postgres_dsn)
     try:
-        await filler.execute(FILL, world.alice, world.bob, MANY)
-        half = await filler.fetchval("select id::text from messages order by seq offset $1 limit 1", MANY // 2)
+        await filler.execute(FILL, alice, bob, place, MANY)
+        half, seq = await filler.fetchrow("select id::text, seq from messages order by seq offset $1 limit 1", MANY)
+        # As if the index had taken them in.
+        await filler.execute("update search_state set indexed_to = (select max(seq) from messages)")
+        await filler.execute(
+            "insert into unread_counts (agent_id, kind, unread, is_sum) values ($1::text::uuid, 'one_way', $2, true)",
+            *(bob, MANY),
+        )
+        await filler.execute("vacuum analyze")
     finally:
         await filler.close()
-    queries = Queries("agent_messaging.storage.postgres", "messages")
+    queries = {
+        name: text
+        for noun in ("messages", "sessions", "meetings")
+        for name, text in Queries("agent_messaging.storage.postgres", noun).blocks.items()
+    }
 
     def rows_read(plan: dict[str, Any]) -> float:
         removed = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
         read = (plan["Actual Rows"] + removed) * plan["Actual Loops"]
         return float(read + sum(map(rows_read, plan.get("Plans", ()))))
 
-    for name, agent, more in (("sent", world.alice, "false, "), ("received", world.bob, ""), ("unread", world.bob, "")):
-        values = f"'{agent}', 'one_way', 50, 0, null, null, {more}null, '{half}'"
+    page, any_, no = "50, 0", "null", "false"
+    for name, values in (
+        ("list_messages_sent", f"'{alice}', 'one_way', {page}, null, null, false, null, '{half}', null"),
+        ("list_messages_received", f"'{bob}', 'one_way', {page}, null, null, null, '{half}', null"),
+        ("list_messages_unread", f"'{bob}', 'one_way', {page}, null, null, null, '{half}', null"),
+        ("count_messages_unread", f"'{bob}', 'one_way'"),
+        ("list_messages", f"'{place}', {page}, {seq}, {any_}, null, null, null, null, {no}, null"),
+        ("list_messages_newest", f"'{place}', {page}, {any_}, {seq}, null, null, null, null, {no}, null"),
+        ("list_meeting_messages", f"'{place}', {page}, {seq}, {any_}, null, null, null, null"),
+        ("list_meeting_messages_newest", f"'{place}', {page}, {any_}, {seq}, null, null, null, null"),
+    ):
 
         async def explain(connection: Any, name: str = name, values: str = values) -> Any:
-            await connection.execute(f"prepare page_{name} as {queries[f'list_messages_{name}']}")
+            await connection.execute(f"prepare page_{name} as {queries[name]}")
             return await connection.fetchval(f"explain (analyze, format json) execute page_{name}({values})")
 
         (plan,) = json.loads(await store.engine.run(explain, write=True))

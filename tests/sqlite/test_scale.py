@@ -84,6 +84,7 @@ async def test_a_backlog_slows_nothing_down(big: World, store: SQLiteStore) -> N
         sent = store.messages.list_messages(big.alice, Role.SENDER, Kind.ONE_WAY, limit=50, before_id=half.message_id)
         assert len(await sent) == 50
 
+    count = store.messages.count_messages
     costs = {
         "claim in order": await cost(store, claim),
         "claim without order": await cost(store, lambda: claim(ordered=False)),
@@ -97,6 +98,7 @@ async def test_a_backlog_slows_nothing_down(big: World, store: SQLiteStore) -> N
         "page before a message": await cost(store, lambda: page(before_id=half.message_id)),
         "unread page before a message": await cost(store, lambda: page(before_id=half.message_id, unread_only=True)),
         "sent page before a message": await cost(store, sent_page),
+        "count of unread": await cost(store, lambda: count(big.bob, Role.RECIPIENT, Kind.ONE_WAY, read=False)),
         "page behind a number": await cost(store, lambda: page(after_seq=MANY // 2)),
         "dead letters": await cost(store, lambda: store.deliveries.list_dead(None, 50, 0)),
         "unread page behind a number": await cost(store, lambda: page(after_seq=MANY // 2, unread_only=True)),

@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from agent_messaging.ids import uuid7 as new_id
-from agent_messaging.models import AskState, Kind
+from agent_messaging.models import AskState, Kind, SessionStatus
 from agent_messaging.storage.ports import (
     Answering,
     MutualWait,
@@ -103,6 +103,16 @@ async def test_a_long_conversation_slows_nothing_down(long: World, store: SQLite
         "end": await cost(store, end),
         "find": await cost(store, lambda: sessions.find_open_session(world.bob, world.alice)),
         "list sessions": await cost(store, lambda: sessions.list_sessions(world.bob, open_only=True, limit=10)),
+        "list ended sessions": await cost(
+            store, lambda: sessions.list_sessions(world.bob, status=SessionStatus.ENDED, limit=10)
+        ),
+        "list the newest messages": await cost(
+            store, lambda: sessions.list_messages(session.session_id, newest_first=True, limit=10)
+        ),
+        "list messages before one": await cost(
+            store,
+            lambda: sessions.list_messages(session.session_id, before_seq=MANY // 2, newest_first=True, limit=10),
+        ),
         "list messages": await cost(store, lambda: sessions.list_messages(session.session_id, limit=10)),
         "advance": await cost(store, store.deliveries.advance),
         "retire": await cost(store, lambda: store.processes.retire(new_id())),

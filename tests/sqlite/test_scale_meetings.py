@@ -131,6 +131,9 @@ async def test_a_long_meeting_among_many_slows_nothing_down(meeting_id: str, wor
         "list the active": await cost(store, lambda: page(None, MeetingStatus.ACTIVE)),
         "list an agent's": await cost(store, lambda: page(world.bob)),
         "messages": await cost(store, lambda: meetings.list_messages(meeting_id, limit=10)),
+        "newest messages": await cost(
+            store, lambda: meetings.list_messages(meeting_id, before_seq=MANY // 2, newest_first=True, limit=10)
+        ),
         "last messages of a speaker": await cost(store, lambda: last(world.bob)),
         "last messages of one silent for long": await cost(store, lambda: last(world.alice)),
         "last messages of one that never spoke": await cost(store, lambda: last(world.dave)),

@@ -69,6 +69,14 @@ def examine(table: str, row: Mapping[str, Any]) -> list[str]:
     return findings
 
 
+def tell_miscount(agent_id: str, kind: str, counted: int, found: int) -> str:
+    """The finding about a count of unread messages that is wrong."""
+    return (
+        f"Of agent {_printable(agent_id)} {counted} unread messages of the kind {_printable(kind)} are counted, but "
+        f"there are {found}. Run `agent-messaging db reindex`, which counts anew."
+    )
+
+
 def _printable(text: str) -> str:
     return text.encode("ascii" if _has_surrogate(text) else "utf-8", "backslashreplace").decode()
 
@@ -286,6 +294,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "until_due": _is_whole,
         "until": _maybe(_is_instant),
     },
+    "unread_counts": {"agent_id": _is_id, "kind": _word(Kind), "unread": _is_whole},
     "retention": {
         "kind": _word(Prunable),
         "newest_pruned": _is_text,
@@ -437,6 +446,7 @@ KEYS = {
     "parts": ("ask_id", "number"),
     "subscriptions": ("pattern", "agent_id"),
     "search_state": ("is_one",),
+    "unread_counts": ("agent_id", "kind"),
     "retention": ("kind",),
     "meetings": ("id",),
     "participants": ("id",),

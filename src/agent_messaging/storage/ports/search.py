@@ -151,5 +151,8 @@ class SearchStore(Protocol):
         ...
 
     async def restart(self) -> None:
-        """Empty the index; it is made anew from the messages. What searches find stays the same."""
+        """Empty the index; it is made anew from the messages. What searches find stays the same.
+
+        Unread messages are counted anew too.
+        """
         ...

@@ -107,6 +107,7 @@ class PostgresSearch:
             if status.endswith(" 0"):
                 return False
             await connection.execute(_SQL["search_insert"], [seq for seq, _ in rows], [words for _, words in rows])
+            await connection.execute(_SQL["search_count"], after, to)
             return True
 
         return await self._engine.run(write, write=True)
@@ -115,6 +116,8 @@ class PostgresSearch:
         async def write(connection: Connection) -> None:
             await connection.execute(_SQL["search_restart"])
             await connection.execute(_SQL["search_clear"])
+            await connection.execute(_SQL["search_lock"])
+            await connection.execute(_SQL["search_forget"])
 
         await self._engine.run(write, write=True, repeatable=True, budget=_LONG)
 

@@ -13,7 +13,7 @@ import asyncpg
 
 from ...exceptions import ConfigurationError, NotInitializedError
 from ..batches import MAX_BYTES
-from ..checks import KEYS, RULES, examine, find_damage
+from ..checks import KEYS, RULES, examine, find_damage, tell_miscount
 from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import errors, horizon, schema
@@ -189,6 +189,7 @@ class PostgresStore:
         ((orphans,),) = await self.engine.fetch(_MESSAGES["check_claims"])
         if orphans:
             findings.append(f"{orphans} deliveries are claimed by processes that have ended.")
+        findings += [tell_miscount(*row) for row in await self.engine.fetch(_CHECKS["find_miscounts"])]
         for table in RULES:
             offset, after, is_end = 0, 0, False
             while not is_end:

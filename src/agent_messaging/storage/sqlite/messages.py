@@ -73,5 +73,7 @@ class SQLiteMessages:
 
     async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
         name = "count_messages_sent" if role is Role.SENDER else "count_messages_received"
+        if name == "count_messages_received" and read is False:
+            name = "count_messages_unread"
         parameters = {"agent": agent_id, "kind": kind, "read": read}
         return int(await self._engine.read(lambda con: con.execute(_SQL[name], parameters).get))

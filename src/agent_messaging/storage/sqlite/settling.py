@@ -79,7 +79,8 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
         if settlement.answer is not None and how is Settling.DONE:
             answers.append((seq, settlement.answer, moves, answered[seq]))
     if rows:
-        connection.execute(_SQL["settle"], {"rows": encode(rows), "now": instant.due, "at": instant.at})
+        name = "settle_read" if any(len(row) == 3 for row in rows) else "settle"
+        connection.execute(_SQL[name], {"rows": encode(rows), "now": instant.due, "at": instant.at})
     if returned:
         failed, origins = asks.follow(connection, returned, instant)
         ended.asks += failed

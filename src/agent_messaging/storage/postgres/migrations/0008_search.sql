@@ -1,4 +1,4 @@
--- The index of words, and how far it reaches.
+-- The index of words, how far it reaches, and the counts of unread messages.
 
 -- Which messages have a word.
 create table search_words (
@@ -35,3 +35,57 @@ begin
 end $$;
 create trigger forget_all_words after truncate on messages
   for each statement execute function forget_all_words();
+
+
+-- How many of an agent's messages are unread, so that nobody has to count them.
+
+-- The rows of an agent and a kind are added up: they are of the messages up to search_state.indexed_to. Whoever moves the index
+-- on adds those that follow; what is newer is counted. Who reads an older message adds a row, and waits for nobody.
+create table unread_counts (
+  agent_id uuid not null,
+  kind text collate "C" not null,
+  unread bigint not null,
+  is_sum boolean not null default false     -- the others are added to this one when the index moves on
+);
+
+create unique index unread_counts_sums on unread_counts (agent_id, kind) where is_sum;
+create index unread_counts_changes on unread_counts (agent_id, kind) where not is_sum;
+
+-- A transaction that reads or removes a message holds its row. The one that moves the index on has held that row before, and
+-- has committed: then it is seen here. Or it comes after: then it sees what was done to the row.
+create function count_reading() returns trigger language plpgsql set search_path from current as $$
+begin
+  insert into unread_counts (agent_id, kind, unread)
+  select new.recipient_id, new.kind, case when new.read_at is null then 1 else -1 end
+  from search_state s where new.seq <= s.indexed_to;
+  return null;
+end $$;
+create trigger count_reading after update of read_at on deliveries
+  for each row when ((old.read_at is null) <> (new.read_at is null)) execute function count_reading();
+
+create function count_removal() returns trigger language plpgsql set search_path from current as $$
+begin
+  insert into unread_counts (agent_id, kind, unread)
+  select g.recipient_id, g.kind, -count(*)
+  from gone g join search_state s on g.seq <= s.indexed_to join agents a on a.id = g.recipient_id
+  where g.read_at is null
+  group by g.recipient_id, g.kind;
+  return null;
+end $$;
+create trigger count_removal after delete on deliveries referencing old table as gone
+  for each statement execute function count_removal();
+
+create function forget_counts() returns trigger language plpgsql set search_path from current as $$
+begin
+  delete from unread_counts c where c.agent_id = old.id;
+  return null;
+end $$;
+create trigger forget_counts after delete on agents for each row execute function forget_counts();
+
+-- The numbers of messages may be given out again.
+create function forget_all_counts() returns trigger language plpgsql set search_path from current as $$
+begin
+  delete from unread_counts;
+  return null;
+end $$;
+create trigger forget_all_counts after truncate on messages for each statement execute function forget_all_counts();

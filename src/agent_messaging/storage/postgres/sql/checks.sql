@@ -56,6 +56,19 @@ select (to_jsonb(t) - 'content')::text as row from (select * from parts order by
 -- name: check_search_state
 select to_jsonb(t)::text as row from (select * from search_state order by is_one limit $1 offset $2) t
 
+-- name: check_unread_counts
+select to_jsonb(t)::text as row from (
+  select agent_id, kind, unread from unread_counts order by agent_id, kind, is_sum, ctid limit $1 offset $2
+) t
+
+-- name: find_miscounts
+select x.agent_id::text, x.kind, sum(x.unread)::bigint as unread, sum(x.found)::bigint as found from (
+  select c.agent_id, c.kind, c.unread, 0 as found from unread_counts c
+  union all
+  select d.recipient_id, d.kind, 0, 1 from deliveries d, search_state s where d.read_at is null and d.seq <= s.indexed_to
+) x
+group by x.agent_id, x.kind having sum(x.unread) <> sum(x.found) limit 100
+
 -- name: check_retention
 select to_jsonb(t)::text as row from (select * from retention order by kind limit $1 offset $2) t
 

@@ -149,17 +149,26 @@ where m.sender_id = $1::text::uuid and m.kind = $2
   and ($3::boolean is null or (select (d.read_at is not null) = $3 from deliveries d where d.seq = m.seq limit 1))
 
 -- name: count_messages_received
--- Those read are all but the unread, which an index has.
+-- Those read are all but the unread; see count_messages_unread.
 select count(*) - case when $3::boolean then (
+  select coalesce(sum(c.unread), 0) from unread_counts c where c.agent_id = $1::text::uuid and c.kind = $2
+) + (
   select count(*) from deliveries d
   where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
+    and d.seq + 0 > (select s.indexed_to from search_state s)
 ) else 0 end as count
 from messages m
 where m.recipient_id = $1::text::uuid and m.kind = $2
 
 -- name: count_messages_unread
--- PostgreSQL alone: an index has exactly these.
-select count(*) from deliveries where recipient_id = $1::text::uuid and kind = $2 and read_at is null
+-- What the index of words has taken in is counted already.
+select (
+  select coalesce(sum(c.unread), 0) from unread_counts c where c.agent_id = $1::text::uuid and c.kind = $2
+) + (
+  select count(*) from deliveries d
+  where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
+    and d.seq + 0 > (select s.indexed_to from search_state s)
+) as count
 
 -- name: check_claims
 -- Counts the claims of dead processes. They end at their hard end, but only a mistake leaves them there.

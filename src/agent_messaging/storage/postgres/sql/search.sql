@@ -95,6 +95,39 @@ select e.seq, array_to_tsvector(string_to_array(e.words, ' ')) from unnest($1::b
 join kept k on k.seq = e.seq
 on conflict (seq) do nothing
 
+-- name: search_count
+-- PostgreSQL alone: SQLite counts when it files. The unread of a batch, and what was read of others since the last one. The
+-- rows are locked, because one that is read meanwhile would be counted twice, or not at all: see count_reading.
+with batch as materialized (
+  select d.recipient_id, d.kind, d.read_at from deliveries d
+  where d.seq > $1::bigint and d.seq <= $2::bigint
+  order by d.seq
+  for share of d
+),
+changes as (
+  delete from unread_counts c
+  where not c.is_sum and c.ctid = any(array(select o.ctid from unread_counts o where not o.is_sum limit 10000))
+  returning c.agent_id, c.kind, c.unread
+)
+insert into unread_counts as u (agent_id, kind, unread, is_sum)
+select x.agent_id, x.kind, sum(x.unread), true
+from (
+  select b.recipient_id as agent_id, b.kind, 1 as unread from batch b where b.read_at is null
+  union all
+  select c.agent_id, c.kind, c.unread from changes c
+) x
+group by x.agent_id, x.kind
+order by x.agent_id, x.kind
+on conflict (agent_id, kind) where is_sum do update set unread = u.unread + excluded.unread
+
+-- name: search_lock
+-- PostgreSQL alone. Nobody is between reading a message and looking how far the index reaches; until the commit.
+lock table deliveries in share mode
+
+-- name: search_forget
+-- The counts of unread messages begin anew too.
+delete from unread_counts
+
 -- name: search_clear
 delete from search_words
 

@@ -51,28 +51,32 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.threa
     select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
   )) as updated_at, s.ended_at
 from (
-  select x.* from (
-    (select * from sessions i where i.agent_a_id = $1::text::uuid and (not $2::boolean or i.ended_at is null)
-       and ($5::text is null or i.thread = $5) and i.id < coalesce($9::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid)
+  select * from (
+    (select * from sessions i
+     where i.agent_a_id = $1::text::uuid and i.id < coalesce($9::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
+       and (not $2::boolean or i.ended_at is null) and ($5::text is null or i.thread = $5)
+       and ($7::timestamptz is null or i.created_at >= $7) and ($8::timestamptz is null or i.created_at <= $8)
+       and ($6::text is null or ($6 = 'ended') = (i.ended_at is not null))
+       and ($6 is null or $6 = 'ended' or ($6 = 'waiting') = exists (
+         select from asks a
+         where a.session_id = i.id and a.state = 'open'
+           and (a.asker_id, a.responder_id) in ((i.agent_a_id, i.agent_b_id), (i.agent_b_id, i.agent_a_id))
+       ))
+     order by i.id desc limit $3::bigint + $4::bigint)
     union all
-    (select * from sessions i where i.agent_b_id = $1::text::uuid and (not $2 or i.ended_at is null)
-       and ($5 is null or i.thread = $5) and i.id < coalesce($9::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid)
+    (select * from sessions i
+     where i.agent_b_id = $1::text::uuid and i.id < coalesce($9, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
+       and (not $2 or i.ended_at is null) and ($5 is null or i.thread = $5)
+       and ($7 is null or i.created_at >= $7) and ($8 is null or i.created_at <= $8)
+       and ($6 is null or ($6 = 'ended') = (i.ended_at is not null))
+       and ($6 is null or $6 = 'ended' or ($6 = 'waiting') = exists (
+         select from asks a
+         where a.session_id = i.id and a.state = 'open'
+           and (a.asker_id, a.responder_id) in ((i.agent_a_id, i.agent_b_id), (i.agent_b_id, i.agent_a_id))
+       ))
+     order by i.id desc limit $3 + $4)
   ) x
-  where ($7::timestamptz is null or x.created_at >= $7) and ($8::timestamptz is null or x.created_at <= $8)
-    and ($6::text is null or $6 = case
-      when x.ended_at is not null then 'ended'
-      when (
-        select true from asks a
-        where a.asker_id = x.agent_a_id and a.responder_id = x.agent_b_id and a.session_id = x.id and a.state = 'open'
-        limit 1
-      ) or (
-        select true from asks a
-        where a.asker_id = x.agent_b_id and a.responder_id = x.agent_a_id and a.session_id = x.id and a.state = 'open'
-        limit 1
-      ) then 'waiting'
-      else 'active'
-    end)
-  order by x.id desc limit $3::bigint offset $4::bigint
+  order by x.id desc limit $3 offset $4
 ) s
 order by s.id desc
 

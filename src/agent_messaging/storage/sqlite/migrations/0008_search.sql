@@ -1,4 +1,4 @@
--- The index of words, and how far it reaches.
+-- The index of words, how far it reaches, and the counts of unread messages.
 
 -- Which messages have a word. It is fed with words of our own, between blanks, so the tokenizer has nothing to decide;
 -- the texts stay in messages.
@@ -17,3 +17,29 @@ create table search_state (
 ) strict;
 
 insert into search_state (is_one) values (1);
+
+
+-- How many of an agent's messages are unread, so that nobody has to count them.
+
+-- Of the deliveries that are filed; `file` adds those that it files. What is unfiled is few, and is counted. Who inserts rows
+-- that are filed counts anew, by `restart`: a trigger would cost each message of all others.
+create table unread_counts (
+  agent_id text not null,
+  kind text not null,
+  unread integer not null,
+  primary key (agent_id, kind)
+) without rowid, strict;
+
+create trigger unread_counts_delete after delete on deliveries when old.filed = 1 and old.read_at is null begin
+  update unread_counts set unread = unread - 1 where agent_id = old.recipient_id and kind = old.kind;
+end;
+
+create trigger unread_counts_update after update of read_at on deliveries
+when old.filed = 1 and (old.read_at is null) <> (new.read_at is null) begin
+  insert into unread_counts (agent_id, kind, unread) values (new.recipient_id, new.kind, iif(new.read_at is null, 1, -1))
+  on conflict do update set unread = unread + excluded.unread;
+end;
+
+create trigger unread_counts_forget after delete on agents begin
+  delete from unread_counts where agent_id = old.id;
+end;

@@ -96,6 +96,20 @@ select json_group_array(json_object('ask_id', ask_id, 'number', number)) from (
 select json_group_array(json_object('is_one', is_one, 'indexed_to', indexed_to, 'owner', owner, 'until_due', until_due))
 from (select * from search_state order by is_one limit :limit offset :offset)
 
+-- name: check_unread_counts
+select json_group_array(json_object('agent_id', agent_id, 'kind', kind, 'unread', unread)) from (
+  select * from unread_counts order by agent_id, kind limit :limit offset :offset
+)
+
+-- name: find_miscounts
+select json_group_array(json_array(agent_id, kind, unread, found)) from (
+  select agent_id, kind, sum(unread) as unread, sum(found) as found from (
+    select agent_id, kind, unread, 0 as found from unread_counts
+    union all
+    select recipient_id, kind, 0, count(*) from deliveries where filed = 1 and is_unread = 1 group by recipient_id, kind
+  ) group by agent_id, kind having sum(unread) <> sum(found) limit 100
+)
+
 -- name: check_retention
 select json_group_array(json_object('kind', kind, 'newest_pruned', newest_pruned, 'turn_due', turn_due))
 from (select * from retention order by kind limit :limit offset :offset)
@@ -196,6 +210,9 @@ select json_group_array(json_array(seq, 'event ' || seq || ' of meeting ' || mee
   ) as page cross join meeting_events as e on e.seq = page.seq where coalesce(page.before, 0) < :most_bytes
   order by e.seq
 )
+
+-- name: touch_index
+select json_group_array(rowid) from (select rowid from search_words where search_words match '"a"' limit 1)
 
 -- name: find_strays
 -- Messages whose agents do not exist: foreign keys lead to none.

@@ -111,7 +111,11 @@ from (
 ) as new cross join messages as m on m.seq = :first + new.key
 
 -- name: file
--- See filing.py.
+-- See filing.py. The unread among them are counted.
+insert into unread_counts (agent_id, kind, unread)
+select recipient_id, kind, count(*) from deliveries indexed by deliveries_unfiled
+where filed = 0 and seq <= :up_to and is_unread = 1 group by recipient_id, kind
+on conflict do update set unread = unread + excluded.unread;
 update deliveries set filed = 1 where filed = 0 and seq <= :up_to
 
 -- name: append_insert_keys
@@ -272,7 +276,28 @@ from jsonb_each(:rows) as wanted cross join deliveries as d on d.seq = wanted.va
 
 -- name: settle
 -- :rows are (seq, state, 1 if it is an ask that the run answers, and so has read, 1 to take back the attempt, microseconds
--- until it is due again, event, reason); those from the third on are left out as a rule.
+-- until it is due again, event, reason); those from the third on are left out as a rule. Where none was read this one says
+-- nothing of reading: a statement that does runs a trigger for each row, which counts the unread.
+update deliveries set
+  state = moved.state,
+  attempt = max(attempt - coalesce(moved.uncounted, 0), 0),
+  suspect = 0,
+  run_due = coalesce(:now + moved.delay, 0),
+  run_at = :at + moved.delay,
+  queued_due = :now + coalesce(moved.delay, 0),
+  claim_until_due = null,
+  settled_at = iif(moved.state = 'queued', null, :at),
+  log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
+    'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
+from (
+  select value ->> 0 as seq, value ->> 1 as state, value ->> 3 as uncounted, value ->> 4 as delay,
+    value ->> 5 as event, value ->> 6 as reason
+  from jsonb_each(:rows)
+) as moved
+where deliveries.seq = moved.seq
+
+-- name: settle_read
+-- The same where some were read.
 update deliveries set
   state = moved.state,
   attempt = max(attempt - coalesce(moved.uncounted, 0), 0),

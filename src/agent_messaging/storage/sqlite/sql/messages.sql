@@ -112,13 +112,17 @@ select case
 end
 
 -- name: count_messages_received
-select iif(:read is 1, 0, (
-  select count(*) from deliveries indexed by deliveries_received
-  where filed = 1 and recipient_id = :agent and kind = :kind and is_unread = 1
-)) + iif(:read is 0, 0, (
+select (
   select count(*) from deliveries indexed by deliveries_received
   where filed = 1 and recipient_id = :agent and kind = :kind and is_unread = 0
-)) + (
+) + iif(:read is 1, 0, coalesce((select unread from unread_counts where agent_id = :agent and kind = :kind), 0)) + (
   select count(*) from deliveries indexed by deliveries_unfiled
   where filed = 0 and recipient_id = :agent and kind = :kind and (:read is null or is_unread = not :read)
+)
+
+-- name: count_messages_unread
+-- The filed ones are counted already; see filing.py.
+select coalesce((select unread from unread_counts where agent_id = :agent and kind = :kind), 0) + (
+  select count(*) from deliveries indexed by deliveries_unfiled
+  where filed = 0 and recipient_id = :agent and kind = :kind and is_unread = 1
 )

@@ -67,6 +67,15 @@ update search_state set indexed_to = :to where owner = :owner and indexed_to = :
 insert into search_words (rowid, words)
 select m.seq, e.value ->> 1 from json_each(:entries) as e cross join messages as m on m.seq = e.value ->> 0
 
+-- name: search_forget
+-- The counts of unread messages are made anew too.
+delete from unread_counts
+
+-- name: search_recount
+-- SQLite alone: PostgreSQL counts when the index moves on.
+insert into unread_counts (agent_id, kind, unread)
+select recipient_id, kind, count(*) from deliveries where filed = 1 and is_unread = 1 group by recipient_id, kind
+
 -- name: search_clear
 insert into search_words (search_words) values ('delete-all')
 
