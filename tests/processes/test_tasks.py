@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from agent_messaging import AgentMessaging, Config, TaskFailedError
 from agent_messaging.models import TaskState
+from tests.fixtures.redis import RedisServer
 from tests.processes.harness import ROOT, SEED
 from tests.support import eventually
 
@@ -66,8 +68,13 @@ def place(request: pytest.FixtureRequest) -> dict[str, str]:
     url = f"sqlite:///{request.getfixturevalue('sqlite_path')}"
     if request.param == "sqlite":
         return {"JOBS_URL": url}
-    namespace = request.getfixturevalue("redis_namespace")
-    return {"JOBS_URL": url, "REDIS_URL": f"{request.getfixturevalue('redis_server')}?namespace={namespace}"}
+    return {"JOBS_URL": url, "REDIS_URL": request.getfixturevalue("syncing_redis").url}
+
+
+@pytest.fixture
+def syncing_redis(own_redis: Callable[..., RedisServer]) -> RedisServer:
+    """A server that loses nothing that it has acknowledged, when it is killed."""
+    return own_redis("--appendonly", "yes", "--appendfsync", "always")
 
 
 def supervisor(place: dict[str, str]) -> AgentMessaging:
@@ -78,7 +85,10 @@ def supervisor(place: dict[str, str]) -> AgentMessaging:
 
 
 @pytest.mark.sampled(1)
-async def test_the_jobs_of_a_killed_worker_are_done_by_the_others(place: dict[str, str], tmp_path: Path) -> None:
+async def test_the_jobs_of_a_killed_worker_are_done_by_the_others(
+    place: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """On Redis the server is killed too, before the worker."""
     crew = Crew(place, tmp_path)
     dice = random.Random(SEED)
     try:
@@ -87,6 +97,11 @@ async def test_the_jobs_of_a_killed_worker_are_done_by_the_others(place: dict[st
                 crew.start(worker)
             await eventually(lambda: sdk.tasks.workers(), 60, until=lambda found: len(found) == len(WORKERS))
             results = asyncio.create_task(gather(sdk))
+            if "REDIS_URL" in place:
+                server: RedisServer = request.getfixturevalue("syncing_redis")
+                await eventually(crew.lines, 60, until=lambda lines: len(lines) >= dice.randint(10, 50))
+                await asyncio.to_thread(server.end)
+                await asyncio.to_thread(server.start)
             await eventually(crew.lines, 60, until=lambda lines: len(lines) >= dice.randint(60, 160))
             victim = crew.processes["two"]
             victim.kill()
