@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -19,14 +21,17 @@ from agent_messaging.exceptions import (
     ConfigurationError,
     OutcomeUnknownError,
     QueueDataLostError,
+    StorageBusyError,
     StorageFullError,
     StorageUnavailableError,
 )
 from agent_messaging.models import DeliveryState, TaskState
-from agent_messaging.storage.ports import Assigned, QueueSettlement, Settling, TaskRequest
+from agent_messaging.storage.ports import Assigned, QueueSettlement, Settling, TaskRequest, TaskSettlement
+from agent_messaging.storage.redis.errors import translate
 from agent_messaging.storage.redis.store import RedisStore
-from tests.fixtures.redis import RedisServer
+from tests.fixtures.redis import Proxy, RedisServer
 from tests.redis_store.support import CONTENT, a_message, a_task, a_worker, done, ids
+from tests.support import eventually
 
 Servers = Callable[..., RedisServer]
 Open = Callable[..., "asyncio.Future[RedisStore]"]
@@ -114,22 +119,6 @@ async def test_lost_data_is_told_and_the_queue_goes_on(own_redis: Servers, open_
     assert caught.value.changes is None
     await store.queue.put([a_message("after")])
     assert ids(await store.queue.claim("bob", 1, owner="p", lease=30)) == ["after"]
-
-
-async def test_a_promoted_replica_says_how_much_it_lacks(own_redis: Servers, open_store: Open) -> None:
-    server = own_redis()
-    store = await open_store(server)
-    await store.queue.put([a_message("kept")])
-    with redis.Redis(port=server.port) as client:
-        client.save()
-        await store.queue.put([a_message("lost 1"), a_message("lost 2")])
-        await asyncio.to_thread(server.end)  # without its newest changes, as a replica that did not get them
-        await asyncio.to_thread(server.start)
-    with pytest.raises(QueueDataLostError, match="newest 2 changes") as caught:
-        await store.queue.put([a_message("new")])
-    assert caught.value.changes == 2
-    assert (await store.queue.put([a_message("new")])).stored == [True]
-    assert ids(await store.queue.claim("bob", 9, owner="p", lease=30)) == ["kept", "new"]
 
 
 async def test_out_of_memory_a_send_fails_and_settling_goes_on(own_redis: Servers, open_store: Open) -> None:
@@ -323,7 +312,8 @@ async def test_a_damaged_body_is_claimed_as_it_is_so_that_its_checksum_tells(
 
 WORKER = """
 import asyncio, json, sys
-from agent_messaging.storage.ports import Assigned, QueueSettlement, Settling, TaskRequest
+from agent_messaging.storage.ports import Assigned, QueueSettlement, Settling, TaskRequest, TaskSettlement
+from agent_messaging.storage.redis.errors import translate
 from agent_messaging.storage.redis.store import RedisStore
 
 async def main(url, name, path):
@@ -436,3 +426,137 @@ async def test_values_that_strangers_wrote_stop_nothing_but_themselves(store: Re
     assert [row.worker_id for row in await store.workers.find_available(["build"], 9)] == ["w"]
     assert (await store.tasks.assign([a_task("t", "build", message=None)])).outcomes == [Assigned("t", "w", 1)]
     assert {row.task_id for row in await store.tasks.find_tasks(["torn", "whole"])} >= {"whole"}
+
+
+# --- the way to the server, other servers -----------------------------------------------------------------------------
+
+
+async def test_what_was_cut_off_in_the_middle_is_done_once(own_redis: Servers) -> None:
+    server = own_redis("--appendonly", "yes")
+    async with Proxy(server.port) as proxy:
+        store = RedisStore(f"redis://127.0.0.1:{proxy.port}", location="redis")
+        try:
+            await store.open()
+            await store.workers.register(a_worker("w", "build", capacity=9, pulls=True))
+            proxy.loses_answers = True
+            assert (await store.queue.put([a_message("1")])).stored == [False]  # the first try has stored it
+            proxy.loses_answers = True
+            (claimed,) = await store.queue.claim("bob", 9, owner="p", lease=30)
+            proxy.loses_answers = True
+            assert await store.queue.settle([done(claimed)]) == [True]
+            await store.tasks.submit([a_task(f"t{number}", "build", message=None) for number in range(4)])
+            proxy.loses_answers = True
+            taken = (await store.tasks.exchange([], [TaskRequest("w", 3, 30.0)], owner="p")).claimed
+            assert [one.claim.task_id for one in taken] == ["t0", "t1", "t2"]
+            proxy.loses_answers = True
+            ends = [TaskSettlement(one.claim, Settling.DONE, '"r"', 1) for one in taken]
+            exchanged = await store.tasks.exchange(ends, [TaskRequest("w", 9, 30.0)], owner="p")
+            assert exchanged.moved == [True] * 3
+            assert [one.claim.task_id for one in exchanged.claimed] == ["t3"]
+            assert [claim.task_id for claim in await store.tasks.list_claims("p")] == ["t3"]
+            proxy.cut()  # between two calls nobody notices
+            assert (await store.queue.statistics()).counts == {DeliveryState.DONE: 1}
+        finally:
+            await store.aclose()
+
+
+async def test_a_replica_that_takes_over_says_what_it_lacks(own_redis: Servers) -> None:
+    primary = own_redis("--repl-diskless-sync-delay", "0")
+    replica = own_redis("--replicaof", "127.0.0.1", str(primary.port))
+    async with Proxy(primary.port) as proxy:
+        store = RedisStore(f"redis://127.0.0.1:{proxy.port}", location="redis")
+        try:
+            await store.open()
+            await store.queue.put([a_message("kept")])
+            with redis.Redis(port=replica.port) as standby:
+                await eventually(lambda: standby.exists(store.engine.namespace_key + "seq"), 30)
+                direct = RedisStore(replica.url, location="redis")
+                with pytest.raises(StorageUnavailableError, match="is a replica"):
+                    await direct.open()
+                await direct.aclose()
+                standby.execute_command("REPLICAOF", "NO", "ONE")  # the newest changes do not get there any more
+                await store.queue.put([a_message("lost 1"), a_message("lost 2")])
+                await asyncio.to_thread(primary.end)
+                proxy.target = replica.port
+                proxy.cut()
+            with pytest.raises(QueueDataLostError, match="newest 2 changes") as caught:
+                await store.queue.put([a_message("new")])
+            assert caught.value.changes == 2
+            assert (await store.queue.put([a_message("new")])).stored == [True]
+            assert ids(await store.queue.claim("bob", 9, owner="p", lease=30)) == ["kept", "new"]
+        finally:
+            await store.aclose()
+
+
+async def test_everything_of_a_namespace_is_in_one_slot_of_a_cluster(own_redis: Servers, open_store: Open) -> None:
+    server = own_redis("--cluster-enabled", "yes")
+    with redis.Redis(port=server.port) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        await eventually(lambda: client.cluster("info")["cluster_state"] == "ok", 20)
+        store = await open_store(server)
+        await store.workers.register(a_worker("told", "build"))
+        await store.workers.register(a_worker("w", "sql", pulls=True), process_id="p")
+        await store.queue.listen("p", ["told"])
+        news = await store.tasks.assign([a_task("a", "build")])
+        assert news.listeners == {"p"}
+        (claimed,) = await store.queue.claim("told", 9, owner="p", lease=30)
+        assert await store.queue.settle([done(claimed)]) == [True]
+        await store.tasks.submit([a_task("b", "sql", message=None)])
+        assert len((await store.tasks.exchange([], [TaskRequest("w", 1, 30.0)], owner="p")).claimed) == 1
+        await store.presence.start(lambda: None, lambda: None)
+        assert (await store.presence.look())[0] == []
+        store.presence.ring(["p"])
+        await store.queue.advance()
+        await store.tasks.advance()
+        keys = client.keys("*")
+        assert len(keys) > 20
+        assert len({client.execute_command("CLUSTER", "KEYSLOT", key) for key in keys}) == 1
+        client.execute_command("CLUSTER", "DELSLOTSRANGE", "0", "16383")
+        store.engine.call_timeout = 0.3
+        with pytest.raises(StorageBusyError, match="ClusterDown"):
+            await store.queue.put([a_message("1")])
+
+
+def test_another_node_of_a_cluster_is_named() -> None:
+    error = translate(redis.exceptions.MovedError("1234 10.0.0.7:6380"), "redis://one:6379/0")
+    assert isinstance(error, ConfigurationError)
+    assert "10.0.0.7:6380" in str(error)
+
+
+async def test_an_encrypted_connection(own_redis: Servers, tmp_path: Path) -> None:
+    """The server of the wheel is built without TLS, so a proxy before it does that part."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("missing capability: openssl, which makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*make, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = own_redis()
+    async with Proxy(server.port, context) as proxy:
+        url = f"rediss://127.0.0.1:{proxy.port}"
+        store = RedisStore(f"{url}?ssl_ca_certs={certificate}", location="redis")
+        try:
+            await store.open()
+            await store.presence.start(lambda: None, lambda: None)
+            assert (await store.queue.put([a_message("1")])).stored == [True]
+            assert (await store.presence.look())[0] == []
+        finally:
+            await store.aclose()
+        stranger = RedisStore(url, location="redis", call_timeout=1.0)
+        with pytest.raises(StorageUnavailableError, match=r"(?i)certificate"):
+            await stranger.open()
+        await stranger.aclose()

@@ -15,11 +15,18 @@ from ...exceptions import (
 
 AGAIN = ("LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
 """The server answers so while it cannot serve, and has done nothing."""
+AGAIN_CLASSES = (
+    driver.BusyLoadingError,
+    driver.ClusterDownError,
+    driver.MasterDownError,
+    driver.TryAgainError,
+)
+"""The same where the client takes the word for a class of its own."""
 
 
 def is_passing(error: Exception) -> bool:
     """Whether the same call may succeed soon, and has done nothing."""
-    return isinstance(error, driver.BusyLoadingError) or _word(error) in AGAIN
+    return isinstance(error, AGAIN_CLASSES) or _word(error) in AGAIN
 
 
 def translate(error: Exception, location: str) -> Exception:
@@ -42,7 +49,12 @@ def _translate(error: Exception, location: str) -> Exception:
     if isinstance(error, driver.AuthenticationError | driver.NoPermissionError) or word in ("NOAUTH", "WRONGPASS"):
         return ConfigurationError(
             f"{location} refuses this user ({word or type(error).__name__}). Correct the user and password of the URL; "
-            "the user needs the commands of scripts, and all keys of the namespace."
+            "the user needs the commands of scripts, and all keys and channels of the namespace."
+        )
+    if isinstance(error, driver.AskError):  # MOVED is one too
+        return ConfigurationError(
+            f"{location} is a node of a cluster, and the keys of this namespace are at its node "
+            f"{error.host}:{error.port}; nothing was stored. Use the URL of that node."
         )
     if isinstance(error, driver.ReadOnlyError) or word == "READONLY":
         return StorageUnavailableError(

@@ -46,6 +46,8 @@ LONGEST_PAUSE = 0.5
 EARLY_SIGN = 1.5
 """A process that does not listen for so many seconds counts as dead, ahead of its lease."""
 STOP = 5.0
+GRACE = 0.5
+"""Seconds: what is under way when the thread is to stop may take so long."""
 ALIVE, STOPPED = 1, 2
 """What the script says of a process: its lease was renewed, or its own side ended it. 0 is that it counts as dead."""
 
@@ -177,6 +179,7 @@ class _Thread(threading.Thread):
         self._lock = threading.Lock()
         self._to_ring: set[str] = set()
         self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._heard_at = 0.0
         self._is_connected = False
         self._back_at = float("-inf")
@@ -198,7 +201,13 @@ class _Thread(threading.Thread):
     def stop(self) -> None:
         """From any thread."""
         self._is_stopping = True
-        self._signal()
+        with contextlib.suppress(RuntimeError):  # the thread has ended
+            self._loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        self._wake.set()
+        if self._task is not None:
+            self._loop.call_later(GRACE, self._task.cancel)  # a server that is away is not waited for
 
     def _signal(self) -> None:
         with contextlib.suppress(RuntimeError):  # the thread has ended
@@ -207,7 +216,10 @@ class _Thread(threading.Thread):
     def run(self) -> None:
         """See `threading.Thread`."""
         try:
-            self._loop.run_until_complete(self._live())
+            self._task = self._loop.create_task(self._live())
+            self._loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            pass
         except Exception:
             logger.exception("The presence of process %s has ended; others will take it for dead", self._process_id)
         finally:
