@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from agent_messaging import AgentMessaging, MessageContext
@@ -178,3 +179,21 @@ async def test_a_question_is_passed_on_and_its_way_is_shown(acme: str, cli: Cli,
         sessions = (await invoke(cli, "sessions", "list", "alice", "--json")).json["sessions"]
         for one in sessions:
             assert "bob → carol" in (await invoke(cli, "sessions", "show", one["session_id"])).out
+
+
+def test_a_conversation_becomes_a_page(acme: str, cli: Cli, tmp_path: Path) -> None:
+    asked = cli("ask", "alice", "bob", "--text", "Well?", "--no-require-handler", "--timeout", "0.1", check=8)
+    assert asked.out == ""
+    (session,) = cli("sessions", "list", "alice", "--json").json["sessions"]
+    id, target = session["session_id"], tmp_path / "talk.html"
+    assert "> Well?" in cli("sessions", "export", id).out
+    assert "> Well?" in cli("sessions", "export", id, "--json").json["page"]
+    done = cli("sessions", "export", id, "--format", "html", "-o", str(target))
+    assert f"Wrote {target}" in done.out
+    assert ">Well?</div>" in target.read_text(encoding="utf-8")
+    assert "exists already" in cli("sessions", "export", id, "-o", str(target), check=2).err
+    missing = tmp_path / "missing.md"
+    cli("sessions", "export", "01a21376-d11b-7686-85ef-aa97cf6277fe", "-o", str(missing), check=4)
+    assert not missing.exists()
+    meeting = cli("meetings", "create", "alice", "bob", "--json").json["meeting_id"]
+    assert "# Meeting of Alice" in cli("meetings", "export", meeting).out

@@ -33,7 +33,7 @@ def test_all_commands_are_there() -> None:
         *("demo", "coordination demo", "send", "inbox", "tail", "receipt", "run", "doctor", "search", "bench"),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup", "db reindex"),
         *("db prune", "db compact"),
-        *("db export", "db import"),
+        *("db export", "db import", "sessions export", "meetings export"),
         *(
             "tasks assign",
             "tasks list",

@@ -12,6 +12,7 @@ from .narrowing import date_options, history_options, note_more, read_history, s
 from .opening import use
 from .options import Options, metadata_option, page_options, pass_options, payload_options
 from .output import clean, content, instant, note, say, show, table, whole
+from .pages import format_options, write_page
 from .values import hint_at_text, parse_duration, read_metadata, read_payload
 
 if TYPE_CHECKING:
@@ -282,6 +283,22 @@ def _type(message: Record) -> str:
     if message.way:
         return clean(" → ".join(message.way))
     return "" if message.message_type.value == "user_defined" else str(message.message_type.value)
+
+
+@sessions.command()
+@click.argument("id")
+@format_options
+@pass_options
+def export(options: Options, id: str, format: str, target: str | None) -> None:
+    """Write a session as a page for people: Markdown, or one HTML file. It marks nothing as read.
+
+    \b
+    Example:
+      agent-messaging sessions export 01a21376-d11b-7686-85ef-aa97cf6277fe --format html -o talk.html
+    """
+    from ..messaging.transcripts import session_pieces
+
+    write_page(options, lambda sdk: session_pieces(sdk.conversation, id, format), target)
 
 
 @sessions.command()

@@ -15,6 +15,7 @@ from .narrowing import date_options, history_options, note_more, read_history
 from .opening import open_sdk, run, use
 from .options import Options, page_options, pass_options
 from .output import clean, content, duration, instant, note, print_json, say, shorten, show, table
+from .pages import format_options, write_page
 from .values import parse_duration
 
 if TYPE_CHECKING:
@@ -128,6 +129,22 @@ def list_(
             note(f"There may be more; --before {found[-1].meeting_id} goes on from here.")
 
     show(options, {"meetings": found}, human)
+
+
+@meetings.command()
+@click.argument("id")
+@format_options
+@pass_options
+def export(options: Options, id: str, format: str, target: str | None) -> None:
+    """Write a meeting as a page for people: Markdown, or one HTML file.
+
+    \b
+    Example:
+      agent-messaging meetings export 01a213a9-26e2-731f-bd6e-7617e4c78203 --format html -o meeting.html
+    """
+    from ..messaging.transcripts import meeting_pieces
+
+    write_page(options, lambda sdk: meeting_pieces(sdk.meeting, id, format), target)
 
 
 @meetings.command("show")
@@ -337,17 +354,10 @@ def _headline(status: Record) -> str:
         left = "" if status.seconds_left is None else f" for {duration(status.seconds_left)} more"
         text += f"; {status.current_speaker} has turn {status.turn}{left}"
     if status.end_reason is not None:
-        text += f"; it ended: {_ENDS[status.end_reason.value]}"
+        from ..messaging.transcripts.notes import ENDS
+
+        text += f"; it ended: {ENDS[status.end_reason.value]}"
     return clean(text)
-
-
-_ENDS = {
-    "host_ended": "its host ended it",
-    "max_turns": "it has had all its turns",
-    "max_duration": "its time was over",
-    "end_when": "the condition on which it ends was met",
-    "nobody": "nobody was to speak next",
-}
 
 
 def _line(message: Record) -> str:
@@ -358,34 +368,24 @@ def _line(message: Record) -> str:
         )
     if kind == "user_defined":
         return f"{_clock(message.created_at)}  {clean(message.sender or '?')}: {content(message.content)}"
-    return click.style(f"{_clock(message.created_at)}  — {_note(message.content)}", dim=True)
+    return click.style(f"{_clock(message.created_at)}  — {_note(message.content, message.sender or '?')}", dim=True)
 
 
-def _note(what: dict[str, Any]) -> str:
+def _note(what: Any, sender: str) -> str:
     """A note of the SDK's own, as a sentence."""
-    agent = clean(str(what.get("agent") or what.get("timed_out_agent") or what.get("host") or ""))
-    match what.get("type"):
-        case "participant_joined":
-            return f"{agent} joined"
-        case "participant_left":
-            return f"{agent} left" if what.get("how") == "left" else f"{agent} was {what.get('how')}"
-        case "timeout":
-            return f"{agent} was silent until the turn ended"
-        case "turn_skipped":
-            return f"the host skipped {agent}"
-        case "turn_passed":
-            return f"{agent} passed: {clean(str(what.get('reason')))}"
-        case "meeting_ended":
-            reason = what.get("reason", "host_ended")
-            return f"{agent} ended the meeting" if reason == "host_ended" else f"the meeting ended: {_ENDS[reason]}"
-    return content(what)
+    from ..messaging.transcripts.notes import spell
+
+    sentence = spell(what, sender)
+    return content(what) if sentence is None else clean(sentence)
 
 
 def _about(entry: Record) -> str:
+    from ..messaging.transcripts.notes import ENDS
+
     if entry.type == "message":
         return content(entry.content)
     turn, reason = entry.data.get("turn"), entry.data.get("reason")
-    return _ENDS.get(str(reason), "") if turn is None else f"turn {turn}"
+    return ENDS.get(str(reason), "") if turn is None else f"turn {turn}"
 
 
 def _clock(at: datetime) -> str:

@@ -681,6 +681,25 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             )
         )
 
+    def get_transcript(self, meeting_id: MeetingId, *, format: str = "markdown") -> str:
+        """Return what was said in a meeting as a page for people, with who joined, left, passed and was silent.
+
+        See `sdk.conversation.get_transcript` for what the page is like. A meeting that goes on is shown as far as it
+        is.
+
+        Args:
+            meeting_id: Of this meeting.
+            format: "markdown" (or "md") or "html".
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+            InvalidArgumentError: There is no such format.
+
+        Example:
+            print(sdk.meeting.get_transcript(meeting_id))
+        """
+        return self._run(lambda: self._async.get_transcript(meeting_id, format=format))
+
     def get_meeting_details(self, meeting_id: MeetingId) -> Record:
         """Describe a meeting with its counts.
 

@@ -249,6 +249,28 @@ class ConversationSessions(ConversationCalls[T]):
             newest_first=newest_first,
         )
 
+    async def get_transcript(self, session_id: SessionId, *, format: str = "markdown") -> str:
+        """Return what was said in a session as a page for people, with all its messages. Marks nothing as read.
+
+        The HTML page is one file that needs nothing else: it loads and runs nothing, follows the light or dark of the
+        reader's system, and fits a phone. What agents said is shown as it is, whatever it looks like. Instants are UTC.
+
+        Args:
+            session_id: From `context.session_id` or `list_sessions`; ended sessions too.
+            format: "markdown" (or "md") or "html".
+
+        Raises:
+            SessionNotFoundError: There is no such session; a `ValueError`.
+            InvalidArgumentError: The id is not a UUID, or there is no such format.
+
+        Example:
+            page = await sdk.conversation.get_transcript(session_id, format="html")
+            Path("talk.html").write_text(page, encoding="utf-8")
+        """
+        from ..transcripts import join, session_pieces  # few programs need it
+
+        return await join(session_pieces(self, session_id, format))
+
     async def get_session_info(self, session_id: SessionId) -> Record:
         """Describe a session.
 

@@ -169,6 +169,27 @@ class MeetingViews(MeetingCalls[T]):
         rows = await list_wanted(read, wanted, limit=limit, offset=offset)
         return await self.engine.meetings.records.describe(rows)
 
+    async def get_transcript(self, meeting_id: MeetingId, *, format: str = "markdown") -> str:
+        """Return what was said in a meeting as a page for people, with who joined, left, passed and was silent.
+
+        See `sdk.conversation.get_transcript` for what the page is like. A meeting that goes on is shown as far as it
+        is.
+
+        Args:
+            meeting_id: Of this meeting.
+            format: "markdown" (or "md") or "html".
+
+        Raises:
+            MeetingNotFoundError: There is no such meeting.
+            InvalidArgumentError: There is no such format.
+
+        Example:
+            print(await sdk.meeting.get_transcript(meeting_id))
+        """
+        from ..transcripts import join, meeting_pieces  # few programs need it
+
+        return await join(meeting_pieces(self, meeting_id, format))
+
     async def get_meeting_details(self, meeting_id: MeetingId) -> Record:
         """Describe a meeting with its counts.
 
