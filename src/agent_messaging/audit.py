@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import re
@@ -30,8 +29,8 @@ logger = logging.getLogger("agent_messaging.audit")
 KINDS = ("agent_activity", "message_audit", "task_history", "performance", "errors")
 """The files of a day, by what they hold."""
 
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_FILE = re.compile(rf"({'|'.join(KINDS)})_(\d{{4}}-\d{{2}}-\d{{2}})\.jsonl")
+_DAY = r"\d{4}-\d{2}-\d{2}"
+_FILE = rf"({'|'.join(KINDS)})_(\d{{4}}-\d{{2}}-\d{{2}})\.jsonl"
 _PIECE = 64 * 1024
 
 
@@ -224,12 +223,12 @@ class FileLogger:
             return
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for folder in sorted(Path(self.base_dir).iterdir()):
-                if not _DAY.fullmatch(folder.name) or not folder.is_dir():
+                if not re.fullmatch(_DAY, folder.name) or not folder.is_dir():
                     continue
                 with contextlib.suppress(ValueError, FileNotFoundError):
                     date.fromisoformat(folder.name)
                     for path in sorted(folder.iterdir()):
-                        if (named := _FILE.fullmatch(path.name)) and named[2] == folder.name:
+                        if (named := re.fullmatch(_FILE, path.name)) and named[2] == folder.name:
                             yield path
 
     def _write(self, kind: str, entry: dict[str, Any]) -> None:
@@ -239,6 +238,8 @@ class FileLogger:
         entry["timestamp"] = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         try:
             # ASCII alone: no reader takes U+2028 for the end of a line, and no half of a surrogate pair stops one.
+            import json  # few programs write this log
+
             line = json.dumps(entry, default=repr, separators=(", ", ": ")).encode() + b"\n"
             with self._lock:
                 self._append(kind, now.date().isoformat(), line)

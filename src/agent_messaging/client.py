@@ -25,24 +25,24 @@ from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
 from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
 from .handlers.registry import AnyHandler, OnAbandoned, Registry, make_handler
-from .messaging.archive import Archive
 from .messaging.conversation import Conversation
 from .messaging.directory import Directory
-from .messaging.meeting import MeetingManager
 from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
-from .messaging.receipts import DeadLetters, Receipts
-from .messaging.retention import Retention
 from .messaging.search import Search
-from .messaging.sides import AsyncConversation, SyncConversation
-from .messaging.topics import Topics
 from .models import HandlerContext, MeetingEventType, T_Conversation, T_Meeting, T_OneWay
 from .payloads import payload_type
-from .portal import LoopPortal
 from .storage.ports import Store
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what many programs never use is loaded with its first use
     from .coordination.tasks import Tasks
+    from .messaging.archive import Archive
+    from .messaging.meeting import MeetingManager
+    from .messaging.receipts import DeadLetters, Receipts
+    from .messaging.retention import Retention
+    from .messaging.sides import AsyncConversation, SyncConversation
+    from .messaging.topics import Topics
+    from .portal import LoopPortal
 
 R = TypeVar("R")
 F = TypeVar("F", bound=AnyHandler)
@@ -94,12 +94,10 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         self._event_handler = MeetingEventHandler(lambda: self._started().recorder, self._events_changed)
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._lifecycle.use, settings)
-        self._topics = Topics[T_OneWay](self._lifecycle.use, settings)
         self._conversation = Conversation[T_Conversation](
             self._lifecycle.use, settings, cache(lambda: payload_type(self, AgentMessaging, 1))
         )
-        self._meeting = MeetingManager[T_Meeting](self._lifecycle.use, settings)
-        self._archive = Archive(self._started)
+        self._meeting: MeetingManager[T_Meeting] | None = None
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 
@@ -241,6 +239,8 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
             sdk.portal.call(sdk.one_way.send, "alice", "bob", "hi")
         """
         self._lifecycle.find()
+        from .portal import LoopPortal
+
         return LoopPortal(self._lifecycle.find_loop, "AgentMessaging")
 
     @property
@@ -284,8 +284,10 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         Raises:
             RuntimeError: The SDK is not initialized.
         """
+        from .messaging.archive import Archive
+
         self._lifecycle.find()
-        return self._archive
+        return Archive(self._started)
 
     # --- the patterns -------------------------------------------------------------------------------------------------
     # Each of these doors raises NotInitializedError, a RuntimeError, unless the SDK is started.
@@ -303,8 +305,10 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
         Raises:
             RuntimeError: The SDK is not initialized.
         """
+        from .messaging.topics import Topics
+
         self._lifecycle.find()
-        return self._topics
+        return Topics[T_OneWay](self._lifecycle.use, self.config.messaging)
 
     @property
     def conversation(self) -> Conversation[T_Conversation]:
@@ -315,17 +319,25 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
     @property
     def sync_conversation(self) -> SyncConversation[T_Conversation]:
         """The asking side of `conversation`, under names of its own."""
+        from .messaging.sides import SyncConversation
+
         return SyncConversation(self.conversation)
 
     @property
     def async_conversation(self) -> AsyncConversation[T_Conversation]:
         """The corresponding side of `conversation`, under names of its own."""
+        from .messaging.sides import AsyncConversation
+
         return AsyncConversation(self.conversation)
 
     @property
     def meeting(self) -> MeetingManager[T_Meeting]:
         """Meetings with turns."""
         self._lifecycle.find()
+        if self._meeting is None:
+            from .messaging.meeting import MeetingManager
+
+            self._meeting = MeetingManager[T_Meeting](self._lifecycle.use, self.config.messaging)
         return self._meeting
 
     @property
@@ -339,18 +351,24 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
     @property
     def receipts(self) -> Receipts:
         """The receipts of messages."""
+        from .messaging.receipts import Receipts
+
         self._lifecycle.find()
         return Receipts(self._started)
 
     @property
     def dead_letters(self) -> DeadLetters:
         """Messages that were given up."""
+        from .messaging.receipts import DeadLetters
+
         self._lifecycle.find()
         return DeadLetters(self._started)
 
     @property
     def retention(self) -> Retention:
         """Pruning what is old."""
+        from .messaging.retention import Retention
+
         self._lifecycle.find()
         return Retention(self._started)
 

@@ -2,8 +2,9 @@
 
 The decorator of the standard library compiles six functions for each frozen class. Here over a hundred classes are made
 at each start, and that was two thirds of the time that the import took. This one gives all classes the same `__repr__`,
-`__eq__` and `__hash__`, which look at the fields when they are called, and compiles the constructor of a class when its
-first object is made. For many classes that is never: 0.03 ms a class in place of 0.5 ms.
+`__eq__` and `__hash__`, which look at the fields when they are called. It lists the fields of a class, and compiles its
+constructor, when its first object is made. For many classes that is never. A class of six fields takes a sixtieth of
+the time of the standard library's, and a fifth of what it took while its fields were listed at once.
 
 Type checkers see the decorator of the standard library. So `frozen=True` is kept by them, and not while the program
 runs, which makes a constructor four times as fast: 0.2 µs in place of 0.75 µs for six fields. Records that users see
@@ -13,6 +14,7 @@ are frozen in earnest: they are made with the decorator of the standard library,
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any
@@ -21,12 +23,18 @@ if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
 else:
 
-    def dataclass(*, frozen: bool = False, eq: bool = True, **options: bool) -> Any:
+    def dataclass(*, frozen: bool = False, eq: bool = True, slots: bool = False, kw_only: bool = False) -> Any:
         """As `dataclasses.dataclass`, for classes that type checkers have seen."""
 
         def decorate(cls: type) -> type:
-            own = cls.__dict__
-            made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, **options)(cls)
+            own, defaults = cls.__dict__, dict[str, Any]()
+            annotations = {name: kind for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)}
+            for name in annotations.keys() & own.keys():
+                defaults[name] = own[name]
+            made: Any = _with_slots(cls, annotations) if slots else _without_fields(cls, defaults)
+            made.__dataclass_fields__ = _LateFields(made, annotations, defaults, kw_only=kw_only)
+            made.__dataclass_params__ = _PARAMS
+            made.__match_args__ = _match_args(made, () if kw_only else annotations, defaults)
             if "__init__" not in own:
                 made.__init__ = _late_constructor(made)
             if "__repr__" not in own:
@@ -38,6 +46,67 @@ else:
             return made
 
         return decorate
+
+
+class _Like:
+    """A class without fields."""
+
+
+_PARAMS: Any = vars(dataclasses.dataclass(init=False, repr=False, eq=False)(_Like))["__dataclass_params__"]
+"""What the standard library wants to know of the base of one of its own dataclasses."""
+
+
+def _with_slots(cls: type, names: Iterable[str]) -> type:
+    """The class anew, with a slot for each field that no class above it has."""
+    taken = {slot for base in cls.__mro__[1:] for slot in base.__dict__.get("__slots__", ())}
+    namespace = {name: value for name, value in cls.__dict__.items() if name not in names}
+    for name in ("__dict__", "__weakref__"):
+        namespace.pop(name, None)
+    namespace["__slots__"] = tuple(name for name in names if name not in taken)
+    namespace["__qualname__"] = cls.__qualname__
+    return type(cls)(cls.__name__, cls.__bases__, namespace)
+
+
+def _without_fields(cls: type, defaults: Mapping[str, Any]) -> type:
+    """The class, whose attributes are the defaults themselves."""
+    for name, value in defaults.items():
+        if isinstance(value, dataclasses.Field):
+            if value.default is dataclasses.MISSING:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, value.default)
+    return cls
+
+
+def _match_args(cls: type, names: Iterable[str], defaults: Mapping[str, Any]) -> tuple[str, ...]:
+    found = dict.fromkeys(getattr(cls, "__match_args__", ()))
+    for name in names:
+        value = defaults.get(name)
+        if not isinstance(value, dataclasses.Field) or (value.init and value.kw_only is not True):
+            found[name] = None
+    return tuple(found)
+
+
+class _LateFields:
+    """`__dataclass_fields__` of a class, until somebody asks: the standard library makes them of a class like it."""
+
+    def __init__(
+        self, owner: type, annotations: Mapping[str, str], defaults: Mapping[str, Any], *, kw_only: bool
+    ) -> None:
+        self._owner = owner
+        self._kw_only = kw_only
+        self._namespace = {**defaults, "__annotations__": annotations, "__module__": owner.__module__, "__doc__": ""}
+
+    def __get__(self, _: object, cls: type) -> dict[str, Any]:
+        owner: Any = self._owner
+        fields: dict[str, Any] = {}
+        for base in reversed(owner.__mro__[1:]):
+            fields |= getattr(base, "__dataclass_fields__", {})
+        as_usual = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=self._kw_only)
+        like: Any = as_usual(type(owner.__name__, (), self._namespace))
+        fields |= like.__dataclass_fields__
+        owner.__dataclass_fields__ = fields
+        return fields
 
 
 def _late_constructor(cls: Any) -> Any:

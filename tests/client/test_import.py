@@ -27,6 +27,15 @@ LATER = (
     "pydantic.dataclasses",
     "pydantic.experimental",
     "pydantic.v1",
+    # Patterns that many programs never use, and what errors, logs and threads alone need.
+    "agent_messaging.messaging.archive",
+    "agent_messaging.messaging.meeting",
+    "agent_messaging.messaging.receipts",
+    "agent_messaging.messaging.retention",
+    "agent_messaging.messaging.sides",
+    "agent_messaging.messaging.topics",
+    "agent_messaging.portal",
+    "json",
     # Nothing that the SDK has for programs beside it.
     "httpx",
     "fastapi",

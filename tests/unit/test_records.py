@@ -166,3 +166,23 @@ def test_the_modules_that_each_start_loads_make_their_records_quickly() -> None:
                 if isinstance(node, ast.ImportFrom) and node.module == "dataclasses":
                     slow += [name for one in node.names if one.name == "dataclass"]
     assert slow == [], "import `dataclass` from agent_messaging.records: the start of each process waits for it"
+
+
+def test_records_are_matched_by_position_and_extended_by_the_standard_library() -> None:
+    @records.dataclass(slots=True)
+    class Pair:
+        """Two values, and a third that is given by name."""
+
+        first: int
+        second: int = 2
+        third: int = dataclasses.field(default=3, kw_only=True)
+
+    @dataclasses.dataclass
+    class Triple(Pair):
+        fourth: int = 4
+
+    match Pair(1):
+        case Pair(first, second):
+            assert (first, second) == (1, 2)
+    assert Pair.__match_args__ == ("first", "second")
+    assert dataclasses.asdict(Triple(1, third=0)) == {"first": 1, "second": 2, "third": 0, "fourth": 4}

@@ -26,7 +26,7 @@ def _refuse_bool(value: object) -> object:
 
 
 def _clean(value: str) -> str:
-    if not value.strip() or UNPRINTABLE.search(value):
+    if not value.strip() or re.search(UNPRINTABLE, value):
         raise ValueError("text (UTF-8) that is not blank and holds no control characters is accepted")
     return value
 

@@ -19,7 +19,7 @@ URL_FORMS = (
 )
 REDIS_SCHEMES = ("redis", "rediss")
 REDIS_FORMS = "redis://user:password@host:6379/0 or rediss://… (encrypted)"
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+UNPRINTABLE = "[\x00-\x1f\x7f\ud800-\udfff]"
 """Control characters and halves of surrogate pairs (which undecodable bytes in the environment become)."""
 
 
@@ -50,7 +50,7 @@ def parse_url(url: str) -> StoreLocation:
     """
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
-    if UNPRINTABLE.search(url):
+    if re.search(UNPRINTABLE, url):
         raise ConfigurationError(f"The database URL holds control characters or is not UTF-8. Accepted: {URL_FORMS}.")
     if scheme.startswith("mssql") or re.search(r"(?i)\b(driver|server|data source)\s*=", url):
         raise ConfigurationError(
@@ -78,7 +78,7 @@ def parse_url(url: str) -> StoreLocation:
     )
 
 
-_A_PATH = re.compile(r"(?i):memory:|(?:[.~]{0,2}/)[^@=\s?#]*|[^@=:\s?#]+\.(?:db|db3|sqlite|sqlite3)")
+_A_PATH = r"(?i):memory:|(?:[.~]{0,2}/)[^@=\s?#]*|[^@=:\s?#]+\.(?:db|db3|sqlite|sqlite3)"
 """Text that may be shown, because it is a file's name and holds no password."""
 
 
@@ -86,7 +86,7 @@ def _meant_by_path(text: str) -> str:
     """Say which URL was meant, if a file's name was given instead of one, or that it is in quotes."""
     if (bare := text.strip().strip("'\"")) != text and "://" in bare:
         return " Leave out the quotes and blanks around it, which are part of the value here."
-    if not _A_PATH.fullmatch(text) or text.endswith("/"):
+    if not re.fullmatch(_A_PATH, text) or text.endswith("/"):
         return ""
     meant = "sqlite://:memory:" if text == ":memory:" else f"sqlite:///{os.path.expanduser(text)}"
     return f" For this file, write {meant}."
@@ -139,7 +139,7 @@ def parse_redis_url(url: str) -> StoreLocation:
         fits = parts.scheme in REDIS_SCHEMES and parts.netloc.count("@") < 2 and (parts.port is None or parts.port > 0)
     except ValueError:
         fits = False
-    if not fits or UNPRINTABLE.search(url) or not re.fullmatch(r"/?\d*", parts.path) or parts.fragment:
+    if not fits or re.search(UNPRINTABLE, url) or not re.fullmatch(r"/?\d*", parts.path) or parts.fragment:
         raise ConfigurationError(
             "The Redis URL cannot be used: it needs a host, a port from 1 to 65535, and the number of a database. "
             "Characters such as @ : / ? # % in the user or password are written percent-quoted (urllib.parse.quote). "

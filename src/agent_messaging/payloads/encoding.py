@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 import re
 import types
@@ -320,6 +319,8 @@ def fingerprint(recipients: Iterable[str], content: str, metadata: str | None, *
         metadata: The encoded metadata.
         options: Whatever else makes it another call, such as `expires_in`; of JSON, datetime or UUID.
     """
+    import json  # only calls with a key need it
+
     parts = [list(recipients), from_json(content), None if metadata is None else from_json(metadata), options]
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
