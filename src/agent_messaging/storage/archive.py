@@ -222,6 +222,7 @@ LEFT_OUT = {
     "retention": "it tells how far this store was pruned",
     "search_state": "the index is made anew from the messages",
     "search_words": "the index is made anew from the messages",
+    "unread_counts": "they are counted anew",
     "imports": "it tells how far an import of this store has come",
     "import_rows": "they wait to be put into their tables",
 }
