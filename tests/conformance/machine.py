@@ -22,7 +22,8 @@ from hypothesis.stateful import (
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.kinds import SENT
 from agent_messaging.models import DeliveryState, Kind
-from agent_messaging.storage.ports import Claim, Settled, Settlement, Settling, Store, Stored
+from agent_messaging.states import Prunable
+from agent_messaging.storage.ports import Claim, Pruned, Pruning, Settled, Settlement, Settling, Store, Stored
 
 from .base import StoreFactory, StoreFixtures
 from .model import DEAD, Item, Model
@@ -34,6 +35,8 @@ AGENTS = st.integers(0, 2)
 OWNERS = st.integers(0, 2)
 KINDS = st.sampled_from(SENT)
 PICK = st.integers(0, 10**6)
+LONG_AFTER = 10**8
+"""Seconds after the begin, when everything is old."""
 SECONDS = st.sampled_from([1, 5, 40, 130])
 
 
@@ -325,6 +328,21 @@ class DeliveryMachine(StoreMachine[Model]):
         assert sorted(moved) == sorted((other.message_id, other.recipient) for other in expected)
         for other in expected:
             self.model.redrive(other)
+
+    @rule(kind=st.sampled_from([Prunable.MESSAGES, Prunable.DEAD_LETTERS]), limit=st.integers(1, 5))
+    def prune(self, kind: Prunable, limit: int) -> None:
+        """Long after all of it: what has not ended stays, and what has goes with every claim there was on it."""
+        wanted, page, number = Pruning(kind, 0), Pruned(next=()), 0
+        while page.next is not None:
+            after = page.next or None
+            page = self.run(
+                self.stores[0].retention.prune(wanted, after=after, limit=limit, now=self.world.at(LONG_AFTER))
+            )
+            number += page.number
+        gone = self.model.prune(kind is Prunable.DEAD_LETTERS)
+        assert number == len(gone)
+        self.claims = [(id, claim) for id, claim in self.claims if id not in gone]
+        assert self.run(self.world.deliveries.list_receipts(gone)) == []
 
     # --- what holds after each of them ------------------------------------------------------------------------------
 

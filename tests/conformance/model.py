@@ -166,6 +166,12 @@ class Model:
         item.state = DeliveryState.WITHDRAWN
         return True
 
+    def prune(self, dead: bool) -> list[str]:
+        """Forget what has ended: the dead letters, or all else."""
+        gone = [item for item in self.items if item.state.is_final and (item.state is DEAD) is dead]
+        self.items = [item for item in self.items if item not in gone]
+        return [item.message_id for item in gone]
+
     def redrive(self, item: Item) -> bool:
         if item.state is not DEAD:
             return False

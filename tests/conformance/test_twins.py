@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from agent_messaging.ids import uuid7
 from agent_messaging.kinds import SENT
 from agent_messaging.models import AskState, Kind
 from agent_messaging.search.language import parse
+from agent_messaging.states import Prunable
 from agent_messaging.storage.ports import (
     Answering,
     Claim,
@@ -29,12 +31,15 @@ from agent_messaging.storage.ports import (
     Forwarded,
     NewForward,
     NewWait,
+    Pruned,
+    Pruning,
     Scope,
     Settlement,
     Settling,
     Store,
     Stored,
 )
+from agent_messaging.storage.retention import WALKED
 from tests.conformance.moving import swap
 from tests.conformance.topics import message_ids, publication
 from tests.conformance.twins import both, opened
@@ -83,6 +88,7 @@ verbs = st.one_of(
     st.tuples(st.just("withdraw"), numbers),
     st.tuples(st.just("redrive"), numbers),
     st.tuples(st.just("notices"), agents),
+    st.tuples(st.just("prune"), st.sampled_from(sorted(WALKED)), st.booleans(), st.integers(1, 9)),
     st.tuples(st.just("index"), st.integers(1, 5)),
     st.tuples(st.just("search"), st.sampled_from(["hello OR answer", "absent", "-hello"]), st.none() | agents),
 )
@@ -314,6 +320,25 @@ class Twins:
 
     def unsubscribe(self, agent: int, pattern: str) -> None:
         self.both(lambda side: side.world.store.topics.unsubscribe(self.agent(agent), pattern))
+
+    def prune(self, kind: Prunable, unread: bool, limit: int) -> None:
+        """Long after all of it."""
+
+        async def walk(side: Side) -> Any:
+            number, kept, page = 0, Counter[str](), Pruned(next=())
+            while page.next is not None:
+                page = await side.world.store.retention.prune(
+                    Pruning(kind, 0, unread), after=page.next or None, limit=limit, now=side.world.at(10**8)
+                )
+                number += page.number
+                kept.update(page.kept)
+            return number, kept
+
+        self.both(walk)
+        rows = self.both(lambda side: side.world.deliveries.list_receipts(self.messages))[0]
+        left = {row.message_id for row in rows}
+        self.messages = [id for id in self.messages if id in left]
+        self.asks = [id for id in self.asks if id in left]
 
     def index(self, limit: int) -> None:
         async def take(side: Side) -> bool:
