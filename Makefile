@@ -12,7 +12,7 @@ SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint quick collect check bench format clean
+.PHONY: help demo test lint quick collect check bench build smoke format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -64,6 +64,13 @@ $(BENCH): $(READY)
 
 bench: $(BENCH) ## every figure beside its raw limit or a peer, in the same run (ARGS="--runs 3 --json run.json")
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+build: $(READY) ## the sdist and the wheel, in dist/
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build -d dist
+
+smoke: build ## the wheel in clean environments, with each extra: it installs, and the README's program runs
+	@scripts/smoke.sh $(abspath $(BIN)/python)
 
 format: $(READY) ## put the source in order
 	@$(BIN)/ruff format .

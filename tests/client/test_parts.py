@@ -30,7 +30,9 @@ from agent_messaging import (
     register_one_way_handler,
 )
 from agent_messaging.delivery import parts as delivery_parts
+from agent_messaging.delivery.lots import PAGE
 from agent_messaging.storage.parts import MOST_PARTS
+from agent_messaging.storage.ports import PartCursor, PartPage
 from tests.client.conversing import rows
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.client.test_polls import note_statements
@@ -396,6 +398,37 @@ async def test_a_reader_whose_time_is_over_is_told(sdk: Sdk) -> None:
     assert await anext(stream) == "soon"
     with pytest.raises(ConversationTimeoutError):
         await anext(stream)
+
+
+async def test_a_last_look_that_is_slower_than_its_reader_misses_nothing(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it looks for was given and removed by another look meanwhile, and more is left behind that."""
+    parts = sdk._started().parts
+    read = parts.read
+    begun, removed = asyncio.Event(), asyncio.Event()
+    cursors: list[PartCursor] = []
+
+    async def read_late(cursor: PartCursor) -> PartPage | None:
+        cursors.append(cursor)
+        begun.set()
+        await removed.wait()
+        return await read(cursor)
+
+    monkeypatch.setattr(parts, "read", read_late)
+    sdk.register_handler("bob")(count)
+    stream = ask(sdk, {"parts": 5 * PAGE})
+    given = [await anext(stream)]
+    await begun.wait()  # the ask has ended
+    behind = cursors[0].number + PAGE
+    while len(given) <= behind:  # the last of these acknowledges what the late look is to find
+        given.append(await anext(stream))
+    await eventually(
+        lambda: rows(sdk, "select min(number) from parts"), until=lambda found: int(str(found[0][0])) > behind
+    )
+    removed.set()
+    given += await collect(stream)
+    assert given == list(range(5 * PAGE))
 
 
 async def test_an_ask_that_is_refused_is_refused_in_the_loop(sdk: Sdk) -> None:

@@ -319,8 +319,14 @@ class Reader:
     async def finish(self) -> None:
         """The ask has ended: read what is left."""
         try:
-            while not self.is_closed and (page := await self._parts.read(self._cursor)) is not None:
-                self._turn(page)
+            while not self.is_closed:
+                cursor = self._cursor
+                page = await self._parts.read(cursor)
+                if page is not None:
+                    self._turn(page)
+                elif cursor == self._cursor:
+                    break
+                # Otherwise the parts behind this cursor were given, and removed, while it was looked at.
         except (DatabaseError, OutcomeUnknownError) as error:
             self.failure = error
 
