@@ -45,8 +45,8 @@ def __getattr__(name: str) -> Any:
 
         for home in _HOMES:
             module = import_module(f"{__name__}.{home}")
-            if name in vars(module):
-                value = globals()[name] = vars(module)[name]
+            if hasattr(module, name):  # some load it only now
+                value = globals()[name] = getattr(module, name)
                 return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
