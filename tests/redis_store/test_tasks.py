@@ -1,0 +1,105 @@
+"""`sdk.tasks` where Redis loses data, or is away: it is told, messages go on, and so do tasks afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from agent_messaging import AgentMessaging, Config, TaskContext
+from agent_messaging.exceptions import QueueDataLostError, StorageUnavailableError
+from tests.fixtures.redis import RedisServer
+from tests.support import eventually
+
+SOON = 20.0
+
+
+def build(folder: Path, url: str, **coordination: Any) -> AgentMessaging:
+    """An SDK object with its messages in SQLite and its tasks on Redis."""
+    return AgentMessaging(
+        Config(
+            url=f"sqlite:///{folder / 'messages.db'}",
+            database={"call_timeout": 2.0},
+            messaging={"require_handler": False, "drain_timeout": 2.0},
+            coordination={"redis_url": url, **coordination},
+        )
+    )
+
+
+def employ(sdk: AgentMessaging, opened: asyncio.Event) -> None:
+    """A worker whose runs stay until they are opened."""
+
+    @sdk.register_task_handler("w", capabilities=["job"], max_concurrent_tasks=2)
+    async def work(job: int, context: TaskContext) -> int:
+        await opened.wait()
+        return job
+
+
+async def test_lost_data_is_told_to_who_waits_and_work_goes_on(
+    tmp_path: Path, own_redis: Callable[..., RedisServer]
+) -> None:
+    server, opened = own_redis(), asyncio.Event()
+    async with build(tmp_path, server.url, heartbeat_interval=0.5) as sdk:
+        employ(sdk, opened)
+        first = await sdk.tasks.delegate("job", 1)
+        await eventually(lambda: sdk.tasks.get(first), SOON, until=lambda task: task.state == "running")
+        waiting = asyncio.create_task(sdk.tasks.result(first))
+        await asyncio.sleep(0)
+        with redis.Redis(port=server.port) as client:
+            client.flushall()
+        async with asyncio.timeout(SOON):
+            with pytest.raises(QueueDataLostError, match="Put again what you know"):
+                await waiting
+        opened.set()
+        assert await sdk.tasks.delegate("job", 2, wait=True, timeout=SOON) == 2
+        assert [task.payload for task in await sdk.tasks.list()] == [2]
+        # Nobody waits now: the next caller is told, once.
+        with redis.Redis(port=server.port) as client:
+            client.flushall()
+        engine = sdk._lifecycle.use()
+        await eventually(lambda: engine.workplace.lost, SOON)
+        with pytest.raises(QueueDataLostError):
+            await sdk.tasks.list()
+        assert await sdk.tasks.delegate("job", 3, wait=True, timeout=SOON) == 3
+
+
+async def test_messages_go_on_while_redis_is_away_and_tasks_do_afterwards(
+    tmp_path: Path, own_redis: Callable[..., RedisServer]
+) -> None:
+    server, opened = own_redis("--appendonly", "yes", "--appendfsync", "always"), asyncio.Event()
+    opened.set()
+    server.end()
+    async with AsyncExitStack() as stack:
+        sdk = build(tmp_path, server.url)
+        employ(sdk, opened)
+        await stack.enter_async_context(sdk)  # it starts without Redis
+        await sdk.register_organization("acme", "Acme")
+        for name in ("alice", "bob"):
+            await sdk.register_agent(name, "acme", name)
+        assert await sdk.one_way.send("alice", "bob", {"n": 1})
+        with pytest.raises(StorageUnavailableError, match="cannot be reached"):
+            await sdk.tasks.delegate("job", 1)
+        await asyncio.to_thread(server.start)
+        assert await sdk.tasks.delegate("job", 2, wait=True, timeout=SOON) == 2
+        await asyncio.to_thread(server.end)
+        assert await sdk.one_way.send("alice", "bob", {"n": 2})
+        assert len(await sdk.receive("bob", limit=9, timeout=SOON)) == 2
+        await asyncio.to_thread(server.start)
+        assert await sdk.tasks.delegate("job", 3, wait=True, timeout=SOON) == 3
+
+
+async def test_who_only_sends_messages_never_connects(tmp_path: Path, own_redis: Callable[..., RedisServer]) -> None:
+    server = own_redis()
+    with redis.Redis(port=server.port) as client:
+        before = int(client.info("stats")["total_connections_received"])
+        async with build(tmp_path, server.url) as sdk:
+            await sdk.register_organization("acme", "Acme")
+        assert int(client.info("stats")["total_connections_received"]) == before
+        async with build(tmp_path, server.url) as sdk:
+            assert await sdk.tasks.list() == []
+        assert int(client.info("stats")["total_connections_received"]) > before
