@@ -5,7 +5,10 @@ A backend is imported when it is built, so that importing the package loads none
 
 from __future__ import annotations
 
+from typing import Any, NoReturn, Self
+
 from .config import Config, DatabaseConfig, StoreLocation
+from .exceptions import ConfigurationError, copy_error
 from .storage.ports import CoordinationStore, Store
 
 
@@ -18,14 +21,36 @@ def build_store(config: Config) -> Store:
     return _build(config.store, config.database)
 
 
+class _Unusable:
+    """In place of a store that cannot be built: whoever calls anything of it is told why, and nobody else is."""
+
+    def __init__(self, error: ConfigurationError) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Self:
+        return self
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        raise copy_error(self._error)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
 def build_work_store(config: Config) -> CoordinationStore | None:
     """Build the store of `sdk.tasks` where that is not the SDK's own; without I/O.
 
-    Raises:
-        ConfigurationError: It needs an extra that is not installed; names it.
+    Where it needs an extra that is not installed, the calls of tasks say so: `REDIS_URL` may be meant for others.
     """
     location = config.redis
-    return None if location is None else build_coordination_store(location, config)
+    if location is None:
+        return None
+    try:
+        return build_coordination_store(location, config)
+    except ConfigurationError as error:
+        told = ConfigurationError(f"{error} Or set AGENT_COMMUNICATION_MODE=sql, which keeps tasks with the messages.")
+        unusable: Any = _Unusable(told)
+        return unusable  # type: ignore[no-any-return]
 
 
 def build_coordination_store(location: StoreLocation, config: Config) -> CoordinationStore:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -103,3 +106,22 @@ async def test_who_only_sends_messages_never_connects(tmp_path: Path, own_redis:
         async with build(tmp_path, server.url) as sdk:
             assert await sdk.tasks.list() == []
         assert int(client.info("stats")["total_connections_received"]) > before
+
+
+def test_a_missing_client_stops_tasks_alone(tmp_path: Path) -> None:
+    """In a process of its own, where the import fails."""
+    program = (
+        "import asyncio, sys\n"
+        "sys.modules['redis'] = None\n"
+        "from agent_messaging import AgentMessaging, ConfigurationError\n"
+        "async def main():\n"
+        "    async with AgentMessaging('sqlite:///messages.db') as sdk:\n"
+        "        await sdk.register_organization('acme', 'Acme')\n"
+        "        try:\n            await sdk.tasks.delegate('job', 1)\n"
+        "        except ConfigurationError as error:\n"
+        "            assert 'agent-messaging[redis]' in str(error) and 'AGENT_COMMUNICATION_MODE=sql' in str(error)\n"
+        "        else:\n            raise SystemExit(1)\n"
+        "asyncio.run(main())\n"
+    )
+    environment = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1/0"}
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=tmp_path, env=environment)
