@@ -22,11 +22,13 @@ from ..ports import (
     ReceiptRow,
     Settled,
     Settlement,
+    Settling,
 )
 from ..sql import Queries
-from . import asks, claims
+from . import asks, claims, floors
 from .append import Appender
-from .engine import Connection, Engine, count_of
+from .engine import Connection, Engine
+from .floors import Floors
 
 _SQL = Queries(__package__, "deliveries")
 
@@ -43,6 +45,7 @@ class PostgresDeliveries:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._appender = Appender(engine)
+        self._floors = Floors(engine)
         self.most_bytes = MAX_BYTES
 
     async def append(
@@ -80,6 +83,7 @@ class PostgresDeliveries:
         if not settlements and not wanted:
             return Settled([], set(), [])
         rounds = claims.rounds_of(settlements)
+        await self._floors.raise_if_due()
         done = await self._engine.run(
             lambda connection: claims.exchange(connection, rounds, wanted, owner, now, self.most_bytes),
             write=True,
@@ -87,6 +91,7 @@ class PostgresDeliveries:
             # Settling alone answers a repeat as the first time; a claim would be lost by it.
             repeatable=not wanted,
         )
+        self._floors.ended(seq for seq, _, how in done.moved if how in (Settling.DONE, Settling.DEAD))
         moved = [claims.key_of(settlement) in done.moved for settlement in settlements]
         return Settled(moved, done.origins, done.claimed, done.asks)
 
@@ -112,8 +117,9 @@ class PostgresDeliveries:
             origins |= others | {ask.origin for ask in failed if ask.origin is not None}
             expired = await connection.fetch(_SQL["advance_expire"], now, _MOST_CHANGES)
             origins |= {row["origin"] for row in expired if row["origin"] is not None}
-            due = count_of(await connection.execute(_SQL["advance_due"], now, _MOST_CHANGES))
-            return Advanced(due, origins, len(released), None)
+            due = [row["seq"] for row in await connection.fetch(_SQL["advance_due"], now, _MOST_CHANGES)]
+            await floors.lower(connection, due)
+            return Advanced(len(due), origins, len(released), None)
 
         advanced = await self._engine.run(work, write=True)
         return replace(advanced, next_in=await self._find_next(now))
@@ -139,9 +145,13 @@ class PostgresDeliveries:
 
     async def redrive(self, message_ids: Collection[str] | None, recipient_id: str | None) -> list[tuple[str, str]]:
         ids = None if message_ids is None else list(message_ids)
-        rows = await self._engine.run(
-            lambda connection: connection.fetch(_SQL["redrive"], ids, recipient_id), write=True, budget=_LONG
-        )
+
+        async def work(connection: Connection) -> list[Any]:
+            rows: list[Any] = await connection.fetch(_SQL["redrive"], ids, recipient_id)
+            await floors.lower(connection, [row["seq"] for row in rows])
+            return rows
+
+        rows = await self._engine.run(work, write=True, budget=_LONG)
         return [(row["message_id"], row["recipient_id"]) for row in rows]
 
     async def statistics(self, now: datetime | None = None) -> DeliveryStatistics:

@@ -30,7 +30,7 @@ from ..ports import (
     WaitRow,
 )
 from ..sql import Queries
-from . import asks
+from . import asks, floors
 from .engine import Connection, Engine
 from .messages import narrow, spell, to_message
 
@@ -172,6 +172,7 @@ class PostgresSessions:
             held = await connection.fetch(_SQL["return_messages_lock"], *zip(*taken, strict=True))
             seqs = [row["seq"] for row in held]
             await connection.execute(_SQL["return_messages"], seqs)
+            await floors.lower(connection, seqs)
             await asks.settle_deliveries(connection, seqs, now)
             # Of all that were taken: a repeat finds none held any more, and tells the same.
             every = [seq for seq, _ in taken]

@@ -178,6 +178,8 @@ create index services_of_agent on services (agent_id, kind);
 -- was committed before it began, as if it came from outside by itself, so a look after a lock sees what the last holder of
 -- the lock has done. (Plans are kept for each connection. Tables that they name may be created by later migrations.)
 
+-- What they look past is in 0004_waiting_runs.sql: floors.
+
 -- Of these lanes, those in which the next delivery may be claimed at once by this process: nothing of the lane is queued, no
 -- other process has a claim in it, and nobody waits for it. The locks, until the commit, keep two processes from claiming in
 -- one lane at a time; they are tried: who does not get one leaves its delivery queued.
@@ -194,17 +196,20 @@ begin
   return query
   select i.recipient_id, i.kind, i.sender_id, i.thread
   from unnest(recipient_ids, kinds, sender_ids, threads) with ordinality as i (recipient_id, kind, sender_id, thread, position)
+  left join lateral (
+    select f.seq from floors f where f.recipient_id = i.recipient_id and f.kind = i.kind order by f.seq desc limit 1
+  ) f on true
   where i.position = any(locked)
     and (
       select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
-        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
+        and d.seq + 0 > coalesce(f.seq, 0) and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
       limit 1
     ) is null
     and (
       select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
-        and d.state = 'claimed' and d.owner <> owner_id
+        and d.seq + 0 > coalesce(f.seq, 0) and d.state = 'claimed' and d.owner <> owner_id
         and (select true from waiting_runs q where q.within = d.seq limit 1) is null
       limit 1
     ) is null
@@ -428,21 +433,25 @@ begin
   candidate as materialized (
     select d.seq, d.suspect, d.recipient_id, i.run_limit, m.now
     from unnest(seqs, in_order, run_limits, suspects) as i (seq, ordered, run_limit, suspect)
-    join deliveries d on d.seq = i.seq, moment m
+    join deliveries d on d.seq = i.seq
+    left join lateral (
+      select f.seq from floors f where f.recipient_id = d.recipient_id and f.kind = d.kind order by f.seq desc limit 1
+    ) f on true, moment m
     -- Written so that only the primary key fits: an index of the queued ones would be read whole.
     where d.state || '' = 'queued' and (d.run_at is null) is true and (d.expires_at is null or d.expires_at > m.now)
       and (not i.ordered or (
         (
           select true from deliveries c
           where c.recipient_id = d.recipient_id and c.kind = d.kind and c.sender_id = d.sender_id and c.thread = d.thread
-            and c.state = 'claimed'
+            and c.seq + 0 > coalesce(f.seq, 0) and c.state = 'claimed'
             and (select true from waiting_runs q where q.within = c.seq limit 1) is null
           limit 1
         ) is null
         and (
           select true from deliveries e
           where e.recipient_id = d.recipient_id and e.kind = d.kind and e.sender_id = d.sender_id and e.thread = d.thread
-            and e.seq + 0 < d.seq and e.state = 'queued' and e.run_at is null and (e.expires_at is null or e.expires_at > m.now)
+            and e.seq + 0 > coalesce(f.seq, 0) and e.seq + 0 < d.seq and e.state = 'queued' and e.run_at is null
+            and (e.expires_at is null or e.expires_at > m.now)
           limit 1
         ) is null
       ))
@@ -506,17 +515,34 @@ declare
   places integer[];
   steps integer[];
   suspects boolean[];
+  bounds bigint[];
+  unbounded boolean[] := ordered;
 begin
+  if (select true from floors limit 1) then
+    bounds := array(
+      select (select f.seq from floors f where f.recipient_id = r.recipient_id and f.kind = r.kind order by f.seq desc limit 1)
+      from unnest(recipient_ids, kinds) with ordinality as r (recipient_id, kind, place) order by r.place
+    );
+    unbounded := array(
+      select case when bounds[r.place] is null then r.is_ordered end
+      from unnest(ordered) with ordinality as r (is_ordered, place) order by r.place
+    );
+  end if;
   select array_agg(c.seq), array_agg(c.place), array_agg(c.step), array_agg(c.suspect) into seqs, places, steps, suspects
   from (
     select distinct on (f.seq) f.* from (
       select * from find_lanes(
-        recipient_ids, kinds, limits, after_senders, origins, after_threads, ordered, most_candidates, at
-      ) where true = any(ordered)
+        recipient_ids, kinds, limits, after_senders, origins, after_threads, unbounded, most_candidates, at
+      ) where true = any(unbounded)
       union all
       select * from find_any(
-        recipient_ids, kinds, limits, after_senders, origins, after_threads, ordered, most_candidates, at
-      ) where false = any(ordered)
+        recipient_ids, kinds, limits, after_senders, origins, after_threads, unbounded, most_candidates, at
+      ) where false = any(unbounded)
+      union all
+      select b.place::integer, n.* from unnest(bounds) with ordinality as b (floor, place), find_near(
+        recipient_ids[b.place], kinds[b.place], limits[b.place], after_senders[b.place], origins[b.place],
+        after_threads[b.place], ordered[b.place], b.floor, at
+      ) n where b.floor is not null
     ) f
     order by f.seq, f.place
   ) c;

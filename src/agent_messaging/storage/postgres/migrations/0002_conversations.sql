@@ -611,16 +611,22 @@ begin
     is_free and (
       select true from deliveries d
       where d.recipient_id = to_id and d.kind = 'conversation' and d.sender_id = from_id and d.thread = of_thread
-        and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
+        and d.seq + 0 > coalesce(floor, 0) and d.state = 'queued' and d.run_at is null
+        and (d.expires_at is null or d.expires_at > at)
       limit 1
     ) is null and (
       select true from deliveries d
       where d.recipient_id = to_id and d.kind = 'conversation' and d.sender_id = from_id and d.thread = of_thread
-        and d.state = 'claimed' and d.owner <> owner_id
+        and d.seq + 0 > coalesce(floor, 0) and d.state = 'claimed' and d.owner <> owner_id
         and (select true from waiting_runs q where q.within = d.seq limit 1) is null
       limit 1
     ) is null and not exists (select from processes p where p.id = owner_id and p.ended_at is not null)
-  into is_special, may_wait, is_free;
+  into is_special, may_wait, is_free
+  from (
+    select (
+      select f.seq from floors f where f.recipient_id = to_id and f.kind = 'conversation' order by f.seq desc limit 1
+    ) as floor
+  ) f;
   if within_id is not null then
     within_seq := (select m.seq from messages m where m.id = within_id);
     is_special := is_special or is_ask and exists (

@@ -142,28 +142,22 @@ select * from finish(
 select seq, token, attempt from deliveries where state = 'claimed' and owner = $1::text::uuid order by seq + 0
 
 -- name: find_waiting
--- From pair to pair over deliveries_ready. The last step looks for one that has not expired; the limit keeps the planner
--- from reading all of them to join.
-with recursive moment as materialized (
-  select coalesce($1::timestamptz, store_now()) as now
-),
-pair as (
-  (select d.recipient_id, d.kind from deliveries d where d.state = 'queued' and d.run_at is null
-   order by d.recipient_id, d.kind limit 1)
-  union all
-  select n.recipient_id, n.kind from pair p cross join lateral (
-    select d.recipient_id, d.kind from deliveries d
-    where d.state = 'queued' and d.run_at is null and (d.recipient_id, d.kind) > (p.recipient_id, p.kind)
-    order by d.recipient_id, d.kind limit 1
-  ) n
+select w.recipient_id::text, w.kind from find_waiting(coalesce($1::timestamptz, store_now())) w
+
+-- name: lower_floors
+-- PostgreSQL alone: behind what makes deliveries due again that were not open.
+select lower_floors($1::bigint[])
+
+-- name: raise_floors
+-- PostgreSQL alone.
+select bound, before from raise_floors($1::bigint[], $2::bigint, $3::bigint, $4::text[])
+
+-- name: check_floors
+-- PostgreSQL alone. What is open below the floor of its mailbox, where nobody looks for it; somebody has written there by hand.
+select count(*) from deliveries d
+where (d.state = 'claimed' or d.state = 'queued' and d.run_at is null) and d.seq <= (
+  select f.seq from floors f where f.recipient_id = d.recipient_id and f.kind = d.kind order by f.seq desc limit 1
 )
-select p.recipient_id::text, p.kind
-from pair p, moment m cross join lateral (
-  select 1 from deliveries d
-  where d.recipient_id = p.recipient_id and d.kind = p.kind and d.state = 'queued' and d.run_at is null
-    and (d.expires_at is null or d.expires_at > m.now)
-  limit 1
-) one
 
 -- name: advance_next
 select extract(epoch from t.next_at - t.now)::float8 as next_in from (
@@ -215,6 +209,7 @@ with late as materialized (
   for update of d skip locked
 )
 update deliveries d set queued_at = d.run_at, run_at = null from late l where d.seq = l.seq
+returning d.seq
 
 -- name: withdraw
 with chosen as materialized (
@@ -268,7 +263,7 @@ update deliveries d set
   state = 'queued', attempt = 0, suspect = false, run_at = null, expires_at = null, queued_at = c.now, settled_at = null,
   log = logged(d, c.now, 'redriven', null)
 from chosen c where d.seq = c.seq
-returning c.id::text as message_id, d.recipient_id::text
+returning c.id::text as message_id, d.recipient_id::text, d.seq
 
 -- name: statistics_counts
 select state, count(*) as count from deliveries group by state

@@ -49,12 +49,13 @@ from unnest($1::bigint[]) s (seq)
 cross join lateral (select * from messages i where i.seq = s.seq limit 1) m
 
 -- name: search_horizon
--- PostgreSQL alone. The newest message, and the transactions that may still commit one of a smaller seq: a statement that
--- inserts messages holds this lock from before it takes a seq until its transaction ends. (Its number, which a snapshot shows,
--- it has only after that.) Whoever took a smaller seq than a message that is seen here is among them, or has ended.
+-- PostgreSQL alone. The newest message, and the transactions that may still commit one of a smaller seq: whoever draws a seq
+-- holds this lock of the sequence from before it until its transaction ends. (Its number, which a snapshot shows, it has only
+-- after that, and the lock of the table too, where several are drawn before they are stored.) Whoever drew a smaller seq than a
+-- message that is seen here is among them, or has ended.
 select (select coalesce(max(m.seq), 0) from messages m) as newest, array(
   select l.virtualtransaction from pg_locks l
-  where l.locktype = 'relation' and l.relation = 'messages'::regclass and l.mode = 'RowExclusiveLock' and l.granted
+  where l.locktype = 'relation' and l.relation = 'messages_seq_seq'::regclass and l.mode = 'RowExclusiveLock' and l.granted
     and l.database = (select d.oid from pg_database d where d.datname = current_database())
 ) as in_flight
 
