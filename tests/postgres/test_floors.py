@@ -22,8 +22,9 @@ STEPS, EACH = 4, 240
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Floors from the first dead row on."""
+    """Floors from the first dead row on, whether it is in the way or not."""
     monkeypatch.setattr(floors, "MANY", -1)
+    monkeypatch.setattr(floors, "PASSED", -1)
     monkeypatch.setattr(floors, "EVERY", 32)
     monkeypatch.setattr(floors, "EVERY_HELD", 32)
 
@@ -191,6 +192,20 @@ async def test_a_lane_is_held_by_a_claim_behind_the_floor(world: World, store: P
     await world.settle(held, Settling.RETURNED)
     (again,) = await world.claim()
     assert again.message_id == slow
+
+
+async def test_only_what_a_snapshot_keeps_makes_floors(
+    postgres_dsn: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many messages were handled, their entries are passed once where the server may forget them."""
+    monkeypatch.setattr(floors, "PASSED", 100)
+    await world.send_many(300)
+    await handle(world, 300)
+    assert await execute(postgres_dsn, "select * from floors") == []
+    async with snapshot(postgres_dsn):
+        await world.send_many(300)
+        await handle(world, 300)
+        assert await execute(postgres_dsn, "select * from floors") != []
 
 
 async def test_floors_go_when_the_server_has_cleaned_up(

@@ -20,8 +20,9 @@ _log = logging.getLogger(__name__)
 EVERY, EVERY_HELD = 1_024, 64
 """Deliveries that end here before floors are looked at: as a rule, and while there are some. Claims then pass up to
 twice as many of their mailbox; a look is one round trip and takes the server some 5 µs for each of them."""
-MANY = 2_000
-"""Dead rows of deliveries from which on there are floors. Autovacuum removes as many if it may."""
+MANY, PASSED = 2_000, 200
+"""Dead deliveries that the server keeps, and entries that a look into a mailbox passes in vain, from which on the
+mailbox has a floor. On a busy server many are dead and passed once; only beside a snapshot are they passed again."""
 
 
 class Floors:
@@ -32,6 +33,7 @@ class Floors:
         self._ended: list[int] = []
         self._bound: int | None = None
         self._before: list[str] | None = None
+        self._is_held = False
 
     def ended(self, seqs: Iterable[int]) -> None:
         """Take note of deliveries that have ended."""
@@ -39,12 +41,12 @@ class Floors:
 
     async def raise_if_due(self) -> None:
         """Raise them if enough has ended since the last time. It fails for nobody: a floor is only a shorter way."""
-        if len(self._ended) < (EVERY if self._bound is None else EVERY_HELD):
+        if len(self._ended) < (EVERY_HELD if self._is_held else EVERY):
             return
         ended, self._ended = self._ended, []
         try:
-            ((self._bound, self._before),) = await self._engine.change(
-                _SQL["raise_floors"], ended, MANY, self._bound, self._before
+            ((self._bound, self._before, self._is_held),) = await self._engine.change(
+                _SQL["raise_floors"], ended, MANY, PASSED, self._bound, self._before
             )
         except (DatabaseError, OutcomeUnknownError) as error:
             _log.debug("Floors could not be raised: %r", error)

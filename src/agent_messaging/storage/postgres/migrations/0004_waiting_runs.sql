@@ -221,18 +221,24 @@ begin
   return true;
 end $$;
 
--- Raises the floors of the mailboxes of these deliveries while the server keeps more than `most_dead` dead ones, and removes
--- all floors when it does not. `bound` is a seq that had been drawn when the transactions `before` were under way: once they
--- have ended, every message up to it is committed or never will be, because whoever draws a seq holds a lock of the sequence
--- from before that until its transaction ends. Answers both for the next time.
-create function raise_floors(seqs bigint[], most_dead bigint, inout bound bigint, inout before text[]) language plpgsql as $$
+-- Raises the floors of the mailboxes of these deliveries. A mailbox gets its first one when the server keeps more than `most_dead`
+-- dead deliveries, and a look into it passes more than `most_passed` entries in vain; all go when the server has removed the dead.
+-- `bound` is a seq that had been drawn when the transactions `before` were under way: once they have ended, every message up to
+-- it is committed or never will be, because whoever draws a seq holds a lock of the sequence from before that until its
+-- transaction ends. Answers both for the next time, and whether there are floors.
+create function raise_floors(
+  seqs bigint[], most_dead bigint, most_passed integer, inout bound bigint, inout before text[], out is_held boolean
+) language plpgsql as $$
 declare
   newest bigint;
   running text[];
   box record;
   low bigint;
   reach bigint;
+  passed bigint;
+  seen boolean;
 begin
+  is_held := false;
   if pg_stat_get_dead_tuples('deliveries'::regclass) <= most_dead then
     bound := null;
     delete from floors;
@@ -244,15 +250,34 @@ begin
     where l.locktype = 'relation' and l.relation = 'messages_seq_seq'::regclass and l.mode = 'RowExclusiveLock' and l.granted
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
   );
-  if bound is not null and before && running then
-    return;
-  end if;
-  if bound is not null and pg_try_advisory_xact_lock(hashtextextended('floors', 4)) then
-    for box in select distinct d.recipient_id, d.kind from deliveries d where d.seq = any(seqs) loop
+  if bound is not null and not before && running and pg_try_advisory_xact_lock(hashtextextended('floors', 4)) then
+    for box in
+      select distinct on (d.recipient_id, d.kind) d.recipient_id, d.kind, d.sender_id, d.thread
+      from deliveries d where d.seq = any(seqs) order by d.recipient_id, d.kind, d.seq desc
+    loop
       low := (
         select f.seq from floors f where f.recipient_id = box.recipient_id and f.kind = box.kind order by f.seq desc limit 1
       );
       if low is null then
+        -- Twice: what nobody may see any more is passed once, and marked so that the next look does not.
+        for n in 1 .. 2 loop
+          passed := pg_stat_get_xact_tuples_returned('deliveries_ready'::regclass)
+            + pg_stat_get_xact_tuples_returned('deliveries_claimed'::regclass);
+          seen := (
+            select true from deliveries d
+            where d.recipient_id = box.recipient_id and d.kind = box.kind and d.state = 'queued' and d.run_at is null
+            order by d.sender_id, d.thread limit 1
+          );
+          seen := (
+            select true from deliveries d
+            where d.recipient_id = box.recipient_id and d.kind = box.kind and d.sender_id = box.sender_id
+              and d.thread = box.thread and d.state = 'claimed'
+            limit 1
+          );
+          passed := pg_stat_get_xact_tuples_returned('deliveries_ready'::regclass)
+            + pg_stat_get_xact_tuples_returned('deliveries_claimed'::regclass) - passed;
+        end loop;
+        continue when passed <= most_passed;
         -- All that is open, once. Every floor after that is found behind this one.
         reach := least(
           (select min(d.seq + 0) from deliveries d
@@ -282,6 +307,9 @@ begin
       end if;
     end loop;
   end if;
-  bound := newest;
-  before := running;
+  if bound is null or not before && running then
+    bound := newest;
+    before := running;
+  end if;
+  is_held := (select true from floors limit 1) is true;
 end $$;

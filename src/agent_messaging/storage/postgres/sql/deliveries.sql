@@ -150,7 +150,7 @@ select lower_floors($1::bigint[])
 
 -- name: raise_floors
 -- PostgreSQL alone.
-select bound, before from raise_floors($1::bigint[], $2::bigint, $3::bigint, $4::text[])
+select bound, before, is_held from raise_floors($1::bigint[], $2::bigint, $3::integer, $4::bigint, $5::text[])
 
 -- name: check_floors
 -- PostgreSQL alone. What is open below the floor of its mailbox, where nobody looks for it; somebody has written there by hand.
