@@ -23,6 +23,8 @@ from .rows import encode
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
+_HEAD = 6
+"""Values of a row of settle_find that are there without an answer, too."""
 
 
 @dataclass(slots=True)
@@ -41,12 +43,10 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
     if not settlements:
         return ended
     wanted = [(one.claim.seq, None if one.answer is None else one.answer.message_id) for one in settlements]
-    found = {}
-    answered = {}
-    for row in fetch(connection, _SQL["settle_find"], {"rows": encode(wanted), "now": instant.due}):
-        *found[row[0]], answer = row
-        if answer is not None:  # a call may end a claim twice, with an answer and without
-            answered[row[0]] = answer
+    there = fetch(connection, _SQL["settle_find"], {"rows": encode(wanted), "now": instant.due})
+    found = {row[0]: row[:_HEAD] for row in there}
+    # A call may end a claim twice, with an answer and without.
+    answered = {row[0]: row[_HEAD:] for row in there if row[_HEAD] is not None}
     rows: list[tuple[Any, ...]] = []
     answers: list[tuple[int, NewAnswer, bool, list[Any]]] = []
     returned: list[int] = []
@@ -129,7 +129,7 @@ def _answer(
         if ends or (stored_seq is not None and stored_seq == answer_seq):
             ended.asks.append(EndedAsk(ask_id, AskState.REPLIED, origin))
         else:
-            ended.origins.update(waiters)
+            ended.origins.update(waiters or ())  # none of a claim that the call has ended before
         if moves and stored_seq is None:
             if ends:
                 ending.append((seq, len(messages)))

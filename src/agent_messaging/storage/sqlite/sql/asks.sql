@@ -110,13 +110,16 @@ from jsonb_each(:rows)
 
 -- name: append_insert_asks
 -- :rows are (seq of the message, within, taken_within, keyed, timeout in microseconds, seq of the answer if a later group of the
--- call has answered it already).
+-- call has answered it already). For the limit see append_insert_deliveries.
 insert into asks (seq, session_id, asker_id, responder_id, within, taken_within, keyed, origin, deadline_due, deadline_at,
   answer_seq, state, ended_at)
-select m.seq, m.session_id, m.sender_id, m.recipient_id, value ->> 1, value ->> 2, value ->> 3, :owner,
-  :now + (value ->> 4), :at + (value ->> 4), value ->> 5, iif(value ->> 5 is null, 'open', 'replied'),
-  iif(value ->> 5 is null, null, :at)
-from jsonb_each(:rows) as new cross join messages as m on m.seq = new.value ->> 0
+select m.seq, m.session_id, m.sender_id, m.recipient_id, new.within, new.taken_within, new.keyed, :owner, :now + timeout,
+  :at + timeout, new.answer_seq, iif(new.answer_seq is null, 'open', 'replied'), iif(new.answer_seq is null, null, :at)
+from (
+  select value ->> 0 as seq, value ->> 1 as within, value ->> 2 as taken_within, value ->> 3 as keyed,
+    value ->> 4 as timeout, value ->> 5 as answer_seq
+  from jsonb_each(:rows) limit -1
+) as new cross join messages as m on m.seq = new.seq
 
 -- name: append_insert_notices
 -- The third is when it is to be told, where that is later.
