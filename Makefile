@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
+DOCS := $(VENV)/.docs
 # Tests kill processes, never the power: where memory serves as a disk, their syncs cost nothing.
 POOLER := $(VENV)/pgbouncer/.ready
 SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
@@ -12,7 +13,7 @@ SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint quick collect check bench build smoke format clean
+.PHONY: help demo test lint quick collect check bench docs build smoke format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -65,6 +66,18 @@ $(BENCH): $(READY)
 bench: $(BENCH) ## every figure beside its raw limit or a peer, in the same run (ARGS="--runs 3 --json run.json")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+$(DOCS): $(READY)
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv pip install --quiet --python $(BIN)/python -e '.[dev,docs]'; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]'; \
+	fi
+	@touch $(DOCS)
+
+# Its fonts and its search are files of its own: a page asks no other server for anything.
+docs: $(DOCS) ## the documentation as a site, in site/; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 build: $(READY) ## the sdist and the wheel, in dist/
 	@rm -rf dist
 	@$(BIN)/python -m hatchling build -d dist
@@ -77,4 +90,4 @@ format: $(READY) ## put the source in order
 	@$(BIN)/ruff check --fix .
 
 clean: ## remove the environment and everything built
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
+	@rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov

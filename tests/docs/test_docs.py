@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pkgutil
 import re
 import subprocess
 import sys
@@ -103,6 +104,17 @@ def test_the_two_processes_of_the_quick_start_talk(tmp_path: Path) -> None:
     finally:
         server.kill()
         server.communicate()
+
+
+def test_the_site_has_every_page() -> None:
+    """`make docs` builds it; its list of pages is written by hand."""
+    listed = set(re.findall(r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    docs = ROOT / "docs"
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if not path.name[0].isdigit()}
+    assert listed == pages
+    for page in (docs / "reference").glob("*.md"):
+        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            assert pkgutil.resolve_name(name) is not None
 
 
 def test_links_between_pages_lead_somewhere() -> None:

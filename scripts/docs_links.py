@@ -1,0 +1,43 @@
+"""A hook of mkdocs: makes of the pages, as they stand in the repository, pages of a site that has the pages alone.
+
+The home page is the README. The page of decisions gets its list. A link to what is no page, such as a test or a module,
+becomes its path.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Called for each page with its text; returns what is shown."""
+    here = page.file.src_uri
+    if here == "index.md":
+        markdown, here = (ROOT / "README.md").read_text(encoding="utf-8"), "../README.md"
+    if here == "decisions/index.md":
+        markdown += "\n" + "\n".join(_decisions())
+
+    def shown(match: re.Match[str]) -> str:
+        text, target, anchor = match[1], match[2], match[3] or ""
+        path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(here), target))
+        if path == "docs/decisions":
+            path = "docs/decisions/index.md"
+        if path.startswith("docs/") and (ROOT / path).is_file():
+            to = posixpath.relpath(path, posixpath.join("docs", posixpath.dirname(page.file.src_uri)))
+            return f"[{text}]({to}{anchor})"
+        name = text.strip("`")
+        return f"`{path}`" if name in path else f"{text} (`{path}`)"
+
+    return LINK.sub(shown, markdown)
+
+
+def _decisions() -> list[str]:
+    pages = sorted(path for path in (ROOT / "docs" / "decisions").glob("*.md") if path.name[0].isdigit())
+    titles = [path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for path in pages]
+    return [f"- [{title}]({path.name})" for path, title in zip(pages, titles, strict=True)]
