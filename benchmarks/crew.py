@@ -7,7 +7,7 @@ import os
 
 from agent_messaging import AgentMessaging, Config, TaskContext
 
-JOB = 0.05
+JOB = 0.1
 """Seconds that a job takes."""
 
 sdk = AgentMessaging(Config(url=os.environ.get("BENCH_URL"), log_level="ERROR"))

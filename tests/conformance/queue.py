@@ -135,6 +135,24 @@ class QueueConformance(CoordinationFixtures):
         (again,) = await crew.claim(at=2)
         assert again.attempt == 2
 
+    async def test_the_message_that_kills_its_process_is_found_and_the_others_are_not_counted(self, crew: Crew) -> None:
+        dead, killed, other = new_id(), new_id(), new_id()
+        await crew.put(*(crew.message(name, max_attempts=9) for name in ("killer", "a", "b")))
+        assert len(await crew.claim(owner=dead)) == 3
+        assert await crew.store.queue.release([dead], now=crew.at(1)) == 3
+        await crew.put("fresh", crew.message("typed", type="other"))
+        assert ids(await crew.claim(owner=killed, types=["other"], at=2)) == ["typed"]
+        assert ids(await crew.claim(owner=killed, at=2)) == ["killer", "fresh"]
+        assert await crew.claim(owner=killed, at=2) == []
+        (elsewhere,) = await crew.claim(owner=other, at=2)
+        assert (elsewhere.claim.message_id, elsewhere.attempt) == ("a", 2)
+        assert await crew.store.queue.release([killed], now=crew.at(3)) == 3
+        names = ("killer", "a", "b", "fresh", "typed")
+        assert [(await crew.look(name)).attempt for name in names] == [2, 2, 1, 0, 0]
+        # Settling one makes room for the next; what was settled is nobody's suspect any more.
+        assert await crew.settle(elsewhere, Settling.RETRY, at=4)
+        assert ids(await crew.claim(owner=other, at=4)) == ["killer", "a", "fresh", "typed"]
+
     async def test_what_has_expired_is_not_claimed_and_what_is_claimed_does_not_expire(self, crew: Crew) -> None:
         await crew.put(crew.message("gone", priority=4, expires_in=5.0), crew.message("held", expires_in=5.0))
         (held,) = await crew.claim(1)

@@ -113,12 +113,28 @@ def test_only_what_is_given_back_is_not_counted() -> None:
 
 
 def test_only_the_newest_token_moves_and_a_repeat_is_answered_alike() -> None:
-    held, ended = Held(1, True, 3, 1, 3, None), Held(1, False, 3, 1, 3, Settling.DONE)
+    held = Held(1, True, 3, 1, 3, None, None, False)
+    ended = Held(1, False, 3, 1, 3, Settling.DONE, None, False)
     assert held.judge(3, Settling.RETRY) is Verdict.MOVES
     assert held.judge(2, Settling.DONE) is Verdict.REFUSED
     assert ended.judge(3, Settling.DONE) is Verdict.REPEATS
     assert ended.judge(3, Settling.DEAD) is Verdict.REFUSED
-    assert Held(1, False, 3, 1, 3, workload.LOST).judge(3, Settling.DONE) is Verdict.REFUSED
+    assert Held(1, False, 3, 1, 3, workload.LOST, None, False).judge(3, Settling.DONE) is Verdict.REFUSED
+
+
+def test_of_what_a_dead_process_had_its_suspects_are_to_blame_and_all_of_it_where_there_are_none() -> None:
+    one, two = (
+        [Held(seq, True, 1, attempt, 3, None, owner, suspect) for seq, attempt, owner, suspect in found]
+        for found in ([(1, 2, "a", True), (2, 1, "a", False)], [(3, 3, "b", False), (4, 1, "b", False)])
+    )
+    changes = workload.release_messages([*one, *two], counted=True)
+    assert [(one.seq, one.end.value, one.attempt, one.suspect) for one in changes] == [
+        (1, "again", 2, True),
+        (2, "again", 0, False),
+        (3, "failed", 3, True),
+        (4, "again", 1, True),
+    ]
+    assert [one.suspect for one in workload.release_messages([*one], counted=False)] == [False, False]
 
 
 def test_each_assignment_has_a_message_of_its_own() -> None:

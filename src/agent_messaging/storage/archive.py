@@ -183,7 +183,7 @@ TABLES: dict[str, Table] = {
     "queue_messages": Table(
         _columns(
             "agent_id message_id sender_id type priority content metadata checksum state token attempt max_attempts "
-            "owner run_at:due=run_due expires_at:due=expires_due ended_as reason queued_at:due=queued_due "
+            "suspect:flag owner run_at:due=run_due expires_at:due=expires_due ended_as reason queued_at:due=queued_due "
             "created_at:at claimed_at:at settled_at:due=settled_due"
         ),
         ("seq",),
@@ -472,7 +472,7 @@ def _rest_ask(raw: Row, now: datetime) -> None:
 def _rest_message(raw: Row, now: datetime) -> None:
     if raw["state"] == DeliveryState.CLAIMED:
         _give_back(raw)
-        raw |= {"state": DeliveryState.QUEUED.value, "ended_as": _RETURNED}
+        raw |= {"state": DeliveryState.QUEUED.value, "ended_as": _RETURNED, "suspect": False}
 
 
 def _rest_task(raw: Row, now: datetime) -> None:

@@ -360,6 +360,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "attempt": _is_count,
         "max_attempts": _is_count,
         "owner": _maybe(_is_id),
+        "suspect": _is_flag,
         "run_due": _is_whole,
         "run_at": _maybe(_is_instant),
         "expires_at": _maybe(_is_instant),

@@ -7,10 +7,11 @@ and writes what it is answered.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
 from heapq import heapify, heappop, heapreplace
+from typing import TypeVar
 
 from ..models import DeliveryState, TaskState
 from ..records import dataclass
@@ -166,6 +167,10 @@ class Held:
     max_attempts: int
     ended_as: str | None
     """How the newest claim ended: a `Settling`, an `End`, or one of the words of this module; None while it is open."""
+    owner: str | None
+    """The process of the newest claim."""
+    suspect: bool
+    """A process died that had it, and no claim of it was settled since."""
 
     def judge(self, token: int, how: Settling) -> Verdict:
         """What becomes of a settlement under this token."""
@@ -174,6 +179,9 @@ class Held:
         if self.is_held:
             return Verdict.MOVES
         return Verdict.REPEATS if self.ended_as == how else Verdict.REFUSED
+
+
+H = TypeVar("H", bound=Held)
 
 
 @dataclass(slots=True)
@@ -192,7 +200,7 @@ class Change:
     result: str | None = None
     checksum: int | None = None
     suspect: bool = False
-    """Of a task: its process died while it ran, and no run of it was settled since."""
+    """As of `Held`."""
 
 
 def _settled(held: Held, settlement: QueueSettlement | TaskSettlement) -> Change:
@@ -207,7 +215,22 @@ def _settled(held: Held, settlement: QueueSettlement | TaskSettlement) -> Change
 
 def _lost(held: Held, how: str, reason: str) -> Change:
     end = end_of_lost(held.attempt, held.max_attempts)
-    return Change(held.seq, end, held.attempt, how, reason, event=how)
+    return Change(held.seq, end, held.attempt, how, reason, event=how, suspect=held.suspect)
+
+
+def _blame(held: Iterable[H]) -> Iterator[tuple[H, Change]]:
+    """The changes of what processes had that died.
+
+    Of each process, if it had suspects, they are to blame; otherwise all that it had is.
+    """
+    found = list(held)
+    convicted = {one.owner for one in found if one.suspect}
+    for one in found:
+        change = _lost(one, LOST, _DIED)
+        change.suspect = one.suspect or one.owner not in convicted
+        if not change.suspect:
+            change.end, change.attempt = End.AGAIN, attempts_after(Settling.RETURNED, one.attempt)
+        yield one, change
 
 
 def _returned(held: Held, reason: str) -> Change:
@@ -218,9 +241,18 @@ def _returned(held: Held, reason: str) -> Change:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-def held_message(seq: int, state: str, token: int, attempt: int, max_attempts: int, ended_as: str | None) -> Held:
+def held_message(
+    seq: int,
+    state: str,
+    token: int,
+    attempt: int,
+    max_attempts: int,
+    ended_as: str | None,
+    owner: str | None,
+    suspect: bool | int,
+) -> Held:
     """A message as the backends with SQL select what judging needs."""
-    return Held(seq, state == DeliveryState.CLAIMED, token, attempt, max_attempts, ended_as)
+    return Held(seq, state == DeliveryState.CLAIMED, token, attempt, max_attempts, ended_as, owner, bool(suspect))
 
 
 def settle_messages(
@@ -244,8 +276,8 @@ def lose_messages(held: Iterable[Held], how: str, reason: str) -> list[Change]:
 
 
 def release_messages(held: Iterable[Held], *, counted: bool) -> list[Change]:
-    """The changes of messages whose process died, or stopped, which is no attempt."""
-    return lose_messages(held, LOST, _DIED) if counted else [_returned(one, _STOPPED) for one in held]
+    """The changes of messages whose process died, or stopped, which is no attempt and nobody's fault."""
+    return [change for _, change in _blame(held)] if counted else [_returned(one, _STOPPED) for one in held]
 
 
 def renew_messages(claims: Sequence[QueueClaim], found: Mapping[tuple[str, str], Held]) -> tuple[list[bool], list[int]]:
@@ -282,10 +314,7 @@ class HeldTask(Held):
     id: str
     state: TaskState
     worker_id: str | None
-    owner: str | None
     origin: str | None
-    suspect: bool
-    """Its process died while it ran, and no run of it was settled since."""
 
 
 def held_task(
@@ -303,19 +332,9 @@ def held_task(
 ) -> HeldTask:
     """A task as all backends select what judging needs."""
     known = TaskState(state)
+    is_held = known.is_held
     return HeldTask(
-        seq,
-        known.is_held,
-        token,
-        attempt,
-        max_attempts,
-        ended_as,
-        id,
-        known,
-        worker_id,
-        owner,
-        origin,
-        bool(suspect),
+        seq, is_held, token, attempt, max_attempts, ended_as, owner, bool(suspect), id, known, worker_id, origin
     )
 
 
@@ -363,9 +382,7 @@ def lose_tasks(held: Iterable[HeldTask], how: str, reason: str) -> Ended:
     """What becomes of tasks whose bookings and runs nobody settled; their processes are told, if they live."""
     ended = Ended()
     for task in held:
-        change = _lost(task, how, reason)
-        change.suspect = task.suspect
-        ended._add(task, change)
+        ended._add(task, _lost(task, how, reason))
         if task.owner is not None:
             ended.processes.add(task.owner)
     return ended
@@ -380,21 +397,11 @@ def return_tasks(held: Iterable[HeldTask], reason: str) -> Ended:
 
 
 def release_tasks(held: Iterable[HeldTask], *, counted: bool) -> Ended:
-    """What becomes of tasks whose process died, or stopped, which is no attempt and nobody's fault.
-
-    If a dead process ran suspects, they are to blame; otherwise all that it ran is.
-    """
+    """What becomes of tasks whose process died, or stopped, which is no attempt and nobody's fault."""
     if not counted:
         return return_tasks(held, _STOPPED)
-    tasks = list(held)
-    convicted = {task.owner for task in tasks if task.suspect}
     ended = Ended()
-    for task in tasks:
-        is_blamed = task.suspect or task.owner not in convicted
-        change = _lost(task, LOST, _DIED)
-        change.suspect = is_blamed
-        if not is_blamed:
-            change.end, change.attempt = End.AGAIN, attempts_after(Settling.RETURNED, task.attempt)
+    for task, change in _blame(held):
         ended._add(task, change)
     return ended
 

@@ -207,8 +207,10 @@ class QueueStore(Protocol):
     async def release(self, owners: Collection[str], *, now: datetime | None = None) -> int:
         """Return the claims of these processes, which are known to be dead; at the last attempt the message dies.
 
-        Returns how many they were. Repeat-safe. Where the store knows processes, `ProcessStore.release` does this in
-        its own commit, and `ProcessStore.retire` returns the claims of one that stopped, uncounted.
+        Returns how many they were. Repeat-safe. If one of them had suspects, they alone are blamed; otherwise all that
+        it had is: it is counted, and suspect from now on, until a claim of it is settled, and of suspects an owner gets
+        one at a time. Where the store knows processes, `ProcessStore.release` does this in its own commit, and
+        `ProcessStore.retire` returns the claims of one that stopped, uncounted.
         """
         ...
 

@@ -203,11 +203,12 @@ async def _write(connection: Connection, changes: Sequence[workload.Change], now
             str(change.ended_as),
             change.reason,
             change.end.is_final,
+            change.suspect,
         )
         for change in changes
     ]
     if rows:
-        await connection.execute(_SQL["queue_end"], *columns(rows, 7), now)
+        await connection.execute(_SQL["queue_end"], *columns(rows, 8), now)
 
 
 def _new_row(message: NewQueueMessage) -> tuple[object, ...]:

@@ -217,6 +217,7 @@ def _write(connection: apsw.Connection, changes: Sequence[workload.Change], inst
             change.ended_as,
             change.reason,
             int(change.end.is_final),
+            int(change.suspect),
         )
         for change in changes
     ]

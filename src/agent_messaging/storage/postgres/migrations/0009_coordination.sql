@@ -18,6 +18,7 @@ create table queue_messages (
   attempt integer not null default 0,
   max_attempts integer not null,
   owner uuid,
+  suspect boolean not null default false,   -- a process died that had it
   run_at instant,                           -- null: due; otherwise when it becomes due
   expires_at instant,
   claim_until instant,                      -- the end of the lease
@@ -37,6 +38,8 @@ create table queue_messages (
 );
 
 create index queue_ready on queue_messages (agent_id, priority, (seq + 0)) where state = 'queued' and run_at is null;
+create index queue_suspect on queue_messages (agent_id, priority, (seq + 0))
+  where state = 'queued' and run_at is null and suspect;
 create index queue_scheduled on queue_messages (run_at) where state = 'queued' and run_at is not null;
 create index queue_claimed on queue_messages (claim_until) where state = 'claimed';
 create index queue_claimed_by on queue_messages (owner) where state = 'claimed';

@@ -331,15 +331,15 @@ where r.noun = 'workers' order by r.position
 
 -- name: put_queue_messages
 insert into queue_messages (agent_id, message_id, sender_id, type, priority, content, metadata, checksum, state,
-  token, attempt, max_attempts, owner, run_at, expires_at, ended_as, reason, queued_at, created_at, claimed_at,
+  token, attempt, max_attempts, suspect, owner, run_at, expires_at, ended_as, reason, queued_at, created_at, claimed_at,
   settled_at)
 select v.agent_id, v.message_id, v.sender_id, v.type, v.priority, v.content, v.metadata, v.checksum, v.state, v.token,
-  v.attempt, v.max_attempts, v.owner, v.run_at, v.expires_at, v.ended_as, v.reason, v.queued_at, v.created_at,
+  v.attempt, v.max_attempts, v.suspect, v.owner, v.run_at, v.expires_at, v.ended_as, v.reason, v.queued_at, v.created_at,
   v.claimed_at, v.settled_at
 from import_rows r
 cross join lateral json_to_record(r.record::json) as v (agent_id text, message_id text, sender_id text, type text,
   priority smallint, content text, metadata text, checksum bigint, state text, token integer, attempt integer,
-  max_attempts integer, owner uuid, run_at timestamptz, expires_at timestamptz, ended_as text, reason text, queued_at
+  max_attempts integer, suspect boolean, owner uuid, run_at timestamptz, expires_at timestamptz, ended_as text, reason text, queued_at
   timestamptz, created_at timestamptz, claimed_at timestamptz, settled_at timestamptz)
 where r.noun = 'queue_messages' order by r.position
 

@@ -13,7 +13,7 @@ returning agent_id, message_id
 
 -- name: queue_find
 -- Locked: what a message is now it stays until this transaction ends.
-select q.agent_id, q.message_id, q.seq, q.state, q.token, q.attempt, q.max_attempts, q.ended_as
+select q.agent_id, q.message_id, q.seq, q.state, q.token, q.attempt, q.max_attempts, q.ended_as, q.owner::text, q.suspect
 from unnest($1::text[], $2::text[]) as i (agent_id, message_id)
 join queue_messages q on q.agent_id = i.agent_id and q.message_id = i.message_id
 order by q.seq for update of q
@@ -24,7 +24,7 @@ join queue_listeners l on l.agent_id = i.agent_id
 
 -- name: queue_claim
 -- By priority, and oldest first within one. What others are about to claim is passed over. What is behind the message that
--- reaches $5 bytes waits for the next call.
+-- reaches $5 bytes waits for the next call. Of suspects a process has one at a time: the first one, if it has none.
 with moment as materialized (
   select coalesce($7::timestamptz, store_now()) as now
 ),
@@ -34,6 +34,13 @@ candidate as materialized (
   where q.agent_id = $1 and q.state = 'queued' and q.run_at is null and (q.expires_at is null or q.expires_at > m.now)
     and ($6::text[] is null or q.type = any($6))
     and not exists (select from processes p where p.id = $3::text::uuid and p.ended_at is not null)
+    and (not q.suspect or q.seq = (
+      select s.seq from queue_messages s
+      where s.agent_id = $1 and s.state = 'queued' and s.run_at is null and s.suspect
+        and (s.expires_at is null or s.expires_at > m.now) and ($6::text[] is null or s.type = any($6))
+        and not exists (select from queue_messages c where c.state = 'claimed' and c.owner = $3::text::uuid and c.suspect)
+      order by s.priority, s.seq + 0 limit 1
+    ))
   order by q.priority, q.seq + 0 limit $2
   for update of q skip locked
 ),
@@ -54,14 +61,14 @@ from taken order by priority, seq
 
 -- name: queue_end
 with moment as materialized (
-  select coalesce($8::timestamptz, store_now()) as now
+  select coalesce($9::timestamptz, store_now()) as now
 )
 update queue_messages q set state = i.state, attempt = i.attempt,
   run_at = case when i.delay > 0 then m.now + make_interval(secs => i.delay) end, queued_at = m.now, claim_until = null,
-  ended_as = i.ended_as, reason = i.reason, settled_at = case when i.final then m.now end
+  suspect = i.suspect, ended_as = i.ended_as, reason = i.reason, settled_at = case when i.final then m.now end
 from moment m
-cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::float8[], $5::text[], $6::text[], $7::boolean[])
-  as i (seq, state, attempt, delay, ended_as, reason, final)
+cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::float8[], $5::text[], $6::text[], $7::boolean[],
+  $8::boolean[]) as i (seq, state, attempt, delay, ended_as, reason, final, suspect)
 where q.seq = i.seq
 
 -- name: queue_renew
@@ -70,12 +77,12 @@ where seq = any($1::bigint[])
 
 -- name: queue_find_claimed
 -- What these processes have claimed.
-select q.seq, q.state, q.token, q.attempt, q.max_attempts, q.ended_as from queue_messages q
+select q.seq, q.state, q.token, q.attempt, q.max_attempts, q.ended_as, q.owner::text, q.suspect from queue_messages q
 where q.state = 'claimed' and q.owner = any($1::text[]::uuid[])
 order by q.seq + 0 for update of q
 
 -- name: queue_find_overdue
-select q.seq, q.state, q.token, q.attempt, q.max_attempts, q.ended_as from queue_messages q
+select q.seq, q.state, q.token, q.attempt, q.max_attempts, q.ended_as, q.owner::text, q.suspect from queue_messages q
 where q.state = 'claimed' and q.claim_until <= coalesce($2::timestamptz, store_now())
 order by q.claim_until limit $1
 for update of q skip locked
@@ -129,7 +136,7 @@ with dead as materialized (
   where q.state = 'dead' and ($1::text is null or q.agent_id = $1) and ($2::text[] is null or q.message_id = any($2))
   order by q.seq + 0 for update of q
 )
-update queue_messages q set state = 'queued', attempt = 0, run_at = null, queued_at = store_now(), expires_at = null,
+update queue_messages q set state = 'queued', attempt = 0, suspect = false, run_at = null, queued_at = store_now(), expires_at = null,
   settled_at = null, ended_as = null
 from dead where q.seq = dead.seq
 

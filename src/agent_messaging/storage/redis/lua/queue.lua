@@ -9,9 +9,9 @@ local MESSAGE = {
 }
 local CLAIMED_NUMBERS = {'priority', 'checksum', 'max_attempts', 'created', 'expires', 'token', 'attempt'}
 local CLAIMED_TEXTS = {'content', 'metadata', 'sender', 'type'}
-local CLAIMING = {'state', 'token', 'attempt', 'priority', 'type', 'expires', 'entry', 'owner', 'number'}
+local CLAIMING = {'state', 'token', 'attempt', 'priority', 'type', 'expires', 'entry', 'owner', 'number', 'suspect'}
 local STATE = {'state', 'token', 'attempt', 'max_attempts', 'priority', 'entry', 'number', 'ended_as', 'owner', 'reason',
-  'expires'}
+  'expires', 'suspect'}
 
 local function member_of(agent, id)
   return agent .. '\n' .. id
@@ -135,7 +135,7 @@ local function end_message(agent, id, message, state, ended_as, reason)
     call('XDEL', stream, message.entry)
   end
   call('ZADD', key('ended', state), TODAY, member_of(agent, id))
-  call('HDEL', message_key(agent, id), 'entry', 'call')
+  call('HDEL', message_key(agent, id), 'entry', 'call', 'suspect')
   store(message_key(agent, id), {state = state, ended_as = ended_as, settled = TODAY, reason = reason})
   recount(agent, message.priority, message.state, state)
   if state == 'done' and reason then
@@ -144,9 +144,12 @@ local function end_message(agent, id, message, state, ended_as, reason)
   end
 end
 
-local function return_message(agent, id, message, ended_as, attempt, delay, reason)
+-- `suspect`: a process died that had it, and no claim of it was settled since.
+local function return_message(agent, id, message, ended_as, attempt, delay, reason, suspect)
   let_go(agent, id, message)
-  store(message_key(agent, id), {state = 'queued', ended_as = ended_as, attempt = attempt, reason = reason})
+  local name = message_key(agent, id)
+  if message.suspect and not suspect then call('HDEL', name, 'suspect') end
+  store(name, {state = 'queued', ended_as = ended_as, attempt = attempt, reason = reason, suspect = suspect})
   recount(agent, message.priority, 'claimed', 'queued')
   if delay > 0 then
     call('ZADD', key('later'), whole(NOW + delay), member_of(agent, id))
@@ -156,12 +159,12 @@ local function return_message(agent, id, message, ended_as, attempt, delay, reas
   end
 end
 
-local function lose_message(agent, id, message, word, reason)
+local function lose_message(agent, id, message, word, reason, suspect)
   local attempt, most = tonumber(message.attempt), tonumber(message.max_attempts)
   if LOST_END[attempt >= most and 'last' or 'more'] == 'failed' then
     end_message(agent, id, message, 'dead', word, reason)
   else
-    return_message(agent, id, message, word, attempt, 0, reason)
+    return_message(agent, id, message, word, attempt, 0, reason, suspect)
   end
 end
 
@@ -222,6 +225,14 @@ local function claimed_before(agent, owner)
   return found
 end
 
+local function has_suspect(owner)
+  for _, member in ipairs(call('SMEMBERS', key('owner', owner))) do
+    local agent, id = split(member)
+    if call('HGET', message_key(agent, id), 'suspect') then return true end
+  end
+  return false
+end
+
 function VERBS.claim()
   local agent, owner, lease = ARGS.agent, ARGS.owner, ARGS.lease
   if call('EXISTS', key('gone', owner)) == 1 then return {0, {}} end
@@ -234,7 +245,7 @@ function VERBS.claim()
     types = {}
     for _, one in ipairs(ARGS.types) do types[one] = true end
   end
-  local claimed, size, aside = {}, 0, 0
+  local claimed, size, aside, suspected = {}, 0, 0, nil
 
   local function has_room()
     return #claimed < ARGS.limit and size < ARGS.most_bytes
@@ -243,9 +254,17 @@ function VERBS.claim()
   local function try(id, message, is_again)
     if message.state ~= 'queued' then return end
     if message.token ~= '0' and call('ZSCORE', key('later'), member_of(agent, id)) then return end
+    if message.suspect and is_wanted(types, message.type) then  -- of suspects a process has one at a time
+      if suspected == nil then suspected = has_suspect(owner) end
+      if suspected then
+        if not is_again then offer(agent, id, message) end
+        return
+      end
+    end
     local is_expired = message.expires and tonumber(message.expires) <= NOW  -- `advance_queue` ends it
     if not is_expired and is_wanted(types, message.type) then
       claim_message(agent, id, message, owner, lease, is_again)
+      suspected = suspected or (message.suspect and true or nil)
       local found = packed_row(message_key(agent, id), CLAIMED_NUMBERS, CLAIMED_TEXTS, id)
       size = size + #found[1] + #found[2]
       claimed[#claimed + 1] = found
@@ -335,16 +354,21 @@ function VERBS.renew()
   return answers
 end
 
--- Returns what these processes have claimed; `counted` says that they died, and did not stop.
+-- Returns what these processes have claimed; `counted` says that they died, and did not stop. Where one had suspects, they
+-- alone are to blame.
 local function release_messages(owners, counted)
   local moved = 0
   for _, owner in ipairs(owners) do
+    local convicted = has_suspect(owner)
     for _, member in ipairs(call('SMEMBERS', key('owner', owner))) do
       local agent, id = split(member)
       local message = load(message_key(agent, id), STATE)
       if message.state == 'claimed' and message.owner == owner then
-        if counted then
-          lose_message(agent, id, message, 'lost', WHY.lost)
+        if counted and (message.suspect or not convicted) then
+          lose_message(agent, id, message, 'lost', WHY.lost, '1')
+        elseif counted then  -- another one is to blame
+          local attempt = attempts_after('returned', tonumber(message.attempt))
+          return_message(agent, id, message, 'lost', attempt, 0, WHY.lost)
         else
           local attempt = attempts_after('returned', tonumber(message.attempt))
           return_message(agent, id, message, 'returned', attempt, 0, WHY.stopped)
@@ -388,7 +412,8 @@ function VERBS.advance_queue()
   local overdue, expiring, later = due(key('claimed'), CHUNK), due(key('expiring'), CHUNK), due(key('later'), CHUNK)
   for _, member in ipairs(overdue) do
     local agent, id = split(member)
-    lose_message(agent, id, load(message_key(agent, id), STATE), 'overdue', WHY.lease)
+    local message = load(message_key(agent, id), STATE)
+    lose_message(agent, id, message, 'overdue', WHY.lease, message.suspect)
   end
   for _, member in ipairs(expiring) do
     local agent, id = split(member)
@@ -459,7 +484,7 @@ function VERBS.redrive()
       local name = message_key(of, id)
       local message = load(name, STATE)
       call('ZREM', key('ended', 'dead'), member)
-      call('HDEL', name, 'expires', 'settled', 'ended_as', 'reason')
+      call('HDEL', name, 'expires', 'settled', 'ended_as', 'reason', 'suspect')
       store(name, {state = 'queued', attempt = 0})
       recount(of, message.priority, 'dead', 'queued')
       message.entry, message.expires = nil, nil

@@ -18,6 +18,7 @@ create table queue_messages (
   attempt integer not null default 0,
   max_attempts integer not null,
   owner text,
+  suspect integer not null default 0,       -- a process died that had it
   run_due integer not null default 0,       -- 0: due; otherwise when it becomes due
   expires_due integer,
   expires_at integer,
@@ -33,6 +34,8 @@ create table queue_messages (
 ) strict;
 
 create index queue_ready on queue_messages (agent_id, priority, seq) where state = 'queued' and run_due = 0;
+create index queue_suspect on queue_messages (agent_id, priority, seq)
+  where state = 'queued' and run_due = 0 and suspect = 1;
 create index queue_scheduled on queue_messages (run_due) where state = 'queued' and run_due > 0;
 create index queue_claimed on queue_messages (owner, claim_until_due) where state = 'claimed';
 create index queue_expiring on queue_messages (expires_due) where state = 'queued' and expires_due is not null;

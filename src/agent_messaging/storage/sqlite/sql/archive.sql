@@ -183,7 +183,7 @@ select json_group_array(json_object('id', id, 'role', role, 'capabilities', capa
 -- name: read_queue_messages
 select json_group_array(json_object('seq', seq, 'agent_id', agent_id, 'message_id', message_id, 'sender_id',
   sender_id, 'type', type, 'priority', priority, 'content', content, 'metadata', metadata, 'checksum', checksum,
-  'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts, 'owner', owner, 'run_due',
+  'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts, 'suspect', suspect, 'owner', owner, 'run_due',
   run_due, 'expires_at', expires_at, 'expires_due', expires_due, 'ended_as', ended_as, 'reason', reason, 'queued_due',
   queued_due, 'created_at', created_at, 'claimed_at', claimed_at, 'settled_at', settled_at, 'settled_due', settled_due)) from (
   select q.* from (
@@ -339,11 +339,11 @@ from import_rows where noun = 'workers' order by position
 
 -- name: put_queue_messages
 insert into queue_messages (agent_id, message_id, sender_id, type, priority, content, metadata, checksum, state,
-  token, attempt, max_attempts, owner, run_due, expires_at, expires_due, ended_as, reason, queued_due, created_at,
+  token, attempt, max_attempts, suspect, owner, run_due, expires_at, expires_due, ended_as, reason, queued_due, created_at,
   claimed_at, settled_at, settled_due)
 select record ->> 'agent_id', record ->> 'message_id', record ->> 'sender_id', record ->> 'type', record ->>
   'priority', record ->> 'content', record ->> 'metadata', record ->> 'checksum', record ->> 'state', record ->>
-  'token', record ->> 'attempt', record ->> 'max_attempts', record ->> 'owner', coalesce(record ->> 'run_due', 0),
+  'token', record ->> 'attempt', record ->> 'max_attempts', record ->> 'suspect', record ->> 'owner', coalesce(record ->> 'run_due', 0),
   record ->> 'expires_at', record ->> 'expires_due', record ->> 'ended_as', record ->> 'reason', record ->>
   'queued_due', record ->> 'created_at', record ->> 'claimed_at', record ->> 'settled_at', record ->> 'settled_due'
 from import_rows where noun = 'queue_messages' order by position

@@ -145,8 +145,8 @@ select json_group_array(json_object('seq', seq, 'meeting_id', meeting_id, 'type'
 -- name: check_queue_messages
 select json_group_array(json_object('seq', seq, 'agent_id', agent_id, 'message_id', message_id, 'sender_id', sender_id,
   'type', type, 'priority', priority, 'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts,
-  'owner', owner, 'run_due', run_due, 'expires_at', expires_at, 'created_at', created_at, 'claimed_at', claimed_at,
-  'settled_at', settled_at)) from (
+  'owner', owner, 'suspect', suspect, 'run_due', run_due, 'expires_at', expires_at, 'created_at', created_at, 'claimed_at',
+  claimed_at, 'settled_at', settled_at)) from (
   select * from queue_messages where seq > :after_seq order by seq limit :limit
 )
 

@@ -10,7 +10,7 @@ from jsonb_each(:rows) order by key
 -- name: queue_find
 -- :names are (agent, message id).
 select json_group_array(json_array(q.agent_id, q.message_id, q.seq, q.state, q.token, q.attempt, q.max_attempts,
-  q.ended_as))
+  q.ended_as, q.owner, q.suspect))
 from jsonb_each(:names) as wanted
 cross join queue_messages as q on q.agent_id = wanted.value ->> 0 and q.message_id = wanted.value ->> 1
 
@@ -19,13 +19,22 @@ select json_group_array(distinct l.process_id) from jsonb_each(:agents) as wante
 cross join queue_listeners as l on l.agent_id = wanted.value
 
 -- name: queue_claim_find
--- By priority, and oldest first within one. What is behind the message that reaches :most_bytes waits for the next call.
+-- By priority, and oldest first within one. What is behind the message that reaches :most_bytes waits for the next call. Of suspects
+-- a process has one at a time: the first one, if it has none.
 select json_group_array(seq) from (
   select seq, sum(size) over (order by priority, seq rows between unbounded preceding and 1 preceding) as before from (
     select seq, priority, octet_length(content) + octet_length(coalesce(metadata, '')) as size from queue_messages
     where agent_id = :agent and state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now)
       and (:types is null or type in (select value from json_each(:types)))
       and not exists (select 1 from processes where id = :owner and ended_at is not null)
+      and (suspect = 0 or seq = (
+        select seq from queue_messages indexed by queue_suspect
+        where agent_id = :agent and state = 'queued' and run_due = 0 and suspect = 1
+          and (expires_due is null or expires_due > :now)
+          and (:types is null or type in (select value from json_each(:types)))
+          and not exists (select 1 from queue_messages where state = 'claimed' and owner = :owner and suspect = 1)
+        order by priority, seq limit 1
+      ))
     order by priority, seq limit :limit
   )
 ) where coalesce(before, 0) < :most_bytes
@@ -41,13 +50,13 @@ select json_group_array(json_array(agent_id, message_id, token, attempt, sender_
 from queue_messages where seq in (select value from jsonb_each(:seqs))
 
 -- name: queue_end
--- :rows are (seq, state, attempt, run_due, how it ended, reason, 1 if that is final).
+-- :rows are (seq, state, attempt, run_due, how it ended, reason, 1 if that is final, suspect).
 update queue_messages set state = moved.state, attempt = moved.attempt, run_due = moved.run_due, queued_due = :now,
-  claim_until_due = null, ended_as = moved.ended_as, reason = moved.reason,
+  claim_until_due = null, suspect = moved.suspect, ended_as = moved.ended_as, reason = moved.reason,
   settled_at = iif(moved.final, :at, null), settled_due = iif(moved.final, :now, null)
 from (
   select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as attempt, value ->> 3 as run_due, value ->> 4 as ended_as,
-    value ->> 5 as reason, value ->> 6 as final
+    value ->> 5 as reason, value ->> 6 as final, value ->> 7 as suspect
   from jsonb_each(:rows)
 ) as moved
 where queue_messages.seq = moved.seq
@@ -57,11 +66,12 @@ update queue_messages set claim_until_due = :until where seq in (select value fr
 
 -- name: queue_find_claimed
 -- What these processes have claimed.
-select json_group_array(json_array(seq, state, token, attempt, max_attempts, ended_as)) from queue_messages indexed by queue_claimed
+select json_group_array(json_array(seq, state, token, attempt, max_attempts, ended_as, owner, suspect))
+from queue_messages indexed by queue_claimed
 where state = 'claimed' and owner in (select value from jsonb_each(:owners))
 
 -- name: queue_find_overdue
-select json_group_array(json_array(seq, state, token, attempt, max_attempts, ended_as)) from (
+select json_group_array(json_array(seq, state, token, attempt, max_attempts, ended_as, owner, suspect)) from (
   select * from queue_messages indexed by queue_claimed
   where state = 'claimed' and claim_until_due <= :now limit :limit
 )
@@ -100,7 +110,7 @@ select json_group_array(json_array(agent_id, message_id, sender_id, type, priori
 )
 
 -- name: queue_redrive
-update queue_messages set state = 'queued', attempt = 0, run_due = 0, queued_due = :now, expires_due = null,
+update queue_messages set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, expires_due = null,
   expires_at = null, settled_at = null, settled_due = null, ended_as = null
 where state = 'dead' and (:agent is null or agent_id = :agent)
   and (:ids is null or message_id in (select value from json_each(:ids)))
