@@ -204,7 +204,7 @@ async def test_the_settings_prune_by_themselves_and_one_process_at_a_time(
 
 
 async def test_a_cancelled_prune_leaves_pruned_what_it_has_pruned(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_retention, "PAGE", 2)
+    monkeypatch.setattr(type(sdk.store.retention), "page_size", 2)
     await served(sdk, "bob")
     sent = [id for n in range(9) for id in await sdk.one_way.send("alice", "bob", n)]
     await sdk.wait(sent)

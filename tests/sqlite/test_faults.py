@@ -379,6 +379,8 @@ async def test_a_limit_of_the_file_size_is_a_full_store(tmp_path: Path) -> None:
     code = """
 import asyncio, resource, signal, sys
 from agent_messaging.exceptions import StorageFullError
+from agent_messaging.models import Prunable
+from agent_messaging.storage.ports import Pruning
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.world import World
 
@@ -389,6 +391,11 @@ async def main():
     store = SQLiteStore(sys.argv[1])
     await store.open()
     world = await World.create(store)
+    await store.deliveries.withdraw([await world.send() for _ in range(3)])
+
+    async def prune():
+        return (await store.retention.prune(Pruning(Prunable.MESSAGES, 0), limit=1000, now=world.at(10))).number
+
     limit(600_000)
     stored = 0
     try:
@@ -397,10 +404,16 @@ async def main():
             stored += 1
     except StorageFullError:
         pass
+    pruned = 0
+    try:  # all that it was asked for, or nothing
+        pruned = await prune()
+    except StorageFullError:
+        pass
     limit(resource.RLIM_INFINITY)
+    pruned += await prune()
     await world.send()
     found = await world.claim(limit=1000, ordered=False)
-    print(stored + 1, len(found), await store.check())
+    print(stored + 1, len(found) + pruned - 3, await store.check())
     await store.aclose()
 
 asyncio.run(main())

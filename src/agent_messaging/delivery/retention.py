@@ -25,9 +25,9 @@ LEAST_AGE = 60.0
 """Seconds for which everything stays, whatever age is asked: answers that are on their way to askers, and messages that
 a cancelled call gives back, are seldom older than one second."""
 PAGE = 100
-"""Rows that a walk looks at in one transaction, which holds up the traffic for a few milliseconds."""
+"""Tasks or messages of queues that are forgotten at once."""
 COUNTED = 1_000
-"""The same where they are only counted."""
+"""Rows that a walk looks at in one page where they are only counted."""
 SPACE = 1024 * 1024
 """Bytes that one step gives back at most."""
 PAUSE = 30.0
@@ -64,7 +64,7 @@ async def walk(
         page = Pruned(next=())
         while page.next is not None:
             begun = time.monotonic()
-            limit = COUNTED if wanted.dry_run else PAGE
+            limit = COUNTED if wanted.dry_run else store.retention.page_size
             page = await store.retention.prune(wanted, after=page.next or None, limit=limit)
             yield page
             probe("pruned_page")

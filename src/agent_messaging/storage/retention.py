@@ -37,7 +37,7 @@ class OldMessage:
     has_expiry: bool
     """It was worth something until an instant only: expired, nobody reads it."""
     is_awaited: bool
-    """Its ask is open, a notification handler is still to be told, or a run of it waits for somebody."""
+    """Its ask is open, or a notification handler is still to be told."""
     is_referred: bool
     """The way of an ask that was passed on leads over it, or the thread of an open session is named after it."""
     question: int | None

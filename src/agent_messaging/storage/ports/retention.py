@@ -54,6 +54,11 @@ class Stock:
 class RetentionStore(Protocol):
     """Pruning. What may go, `storage/retention.py` decides; what goes, goes with all that hangs on it."""
 
+    @property
+    def page_size(self) -> int:
+        """As many rows as a page had best have, so that it holds up the traffic for a few milliseconds at most."""
+        ...
+
     async def prune(
         self, wanted: Pruning, *, after: Place | None = None, limit: int, now: datetime | None = None
     ) -> Pruned:

@@ -38,6 +38,9 @@ _BEGIN = {"messages": (0,), "dead_letters": ("", 0)}
 class SQLiteRetention:
     """See ports.RetentionStore."""
 
+    page_size = 100
+    """Its transaction is the only one meanwhile: 3 ms."""
+
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
         self._clock = clock

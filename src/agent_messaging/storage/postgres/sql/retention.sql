@@ -42,16 +42,20 @@ select m.seq from messages m join deliveries d on d.seq = m.seq where m.seq = an
 order by m.seq for update of m, d skip locked
 
 -- name: prune_messages_find
--- Of the messages that answer something, those whose question is stored.
+-- Of the messages that answer something, those whose question is stored. Here and below, `limit 1` keeps the planner from
+-- reading a whole table once in place of looking for each row.
 select m.seq, m.id::text, d.state, d.token > 0 as was_handled, d.read_at is not null as is_read,
   d.expires_at is not null as has_expiry,
-  exists (select from asks a where a.seq = m.seq and a.state || '' = 'open')
-    or exists (select from notices n where n.seq = m.seq)
-    or exists (select from waiting_runs r where r.within = m.seq) as is_awaited,
-  exists (select from hops h where h.kept_id = m.id)
-    or exists (
-      select from sessions s where s.thread = m.id::text and s.ended_at is null and length(s.thread) = 36
-    ) as is_referred,
+  coalesce(
+    (select true from asks a where a.seq = m.seq and a.state || '' = 'open' limit 1),
+    (select true from notices n where n.seq = m.seq limit 1),
+    false
+  ) as is_awaited,
+  coalesce(
+    (select true from hops h where h.kept_id = m.id limit 1),
+    (select true from sessions s where s.thread = m.id::text and s.ended_at is null and length(s.thread) = 36 limit 1),
+    false
+  ) as is_referred,
   (select a.seq from asks a where a.answer_seq = m.seq limit 1) as question,
   octet_length(m.content) + coalesce(octet_length(m.metadata), 0) + coalesce(octet_length(d.log::text), 0) as size
 from unnest($1::bigint[]) i (seq)
@@ -87,7 +91,7 @@ select s.id::text from sessions s where s.id = any($1::text[]::uuid[]) order by 
 
 -- name: prune_sessions_find
 select s.id::text as key, s.id::text, s.ended_at is null as is_open,
-  exists (select from messages m where m.session_id = s.id) as has_messages
+  (select true from messages m where m.session_id = s.id limit 1) is true as has_messages
 from unnest($1::text[]::uuid[]) i (id)
 cross join lateral (select * from sessions x where x.id = i.id limit 1) s
 order by s.id
@@ -116,10 +120,10 @@ select g.id::text from meetings g where g.id = any($1::text[]::uuid[]) order by 
 
 -- name: prune_meetings_find
 select g.id::text as key, g.id::text, g.status <> 'ended' as is_open,
-  exists (
-    select from messages m join deliveries d on d.seq = m.seq
-    where m.meeting_id = g.id and d.state || '' in ('queued', 'claimed')
-  ) as has_open_deliveries,
+  (
+    select true from messages m join deliveries d on d.seq = m.seq
+    where m.meeting_id = g.id and d.state || '' in ('queued', 'claimed') limit 1
+  ) is true as has_open_deliveries,
   (
     select coalesce(sum(octet_length(m.content) + coalesce(octet_length(m.metadata), 0) + $2::bigint), 0)
     from messages m where m.meeting_id = g.id
@@ -156,12 +160,13 @@ join idempotency_keys k on k.sender_id = i.sender_id and k.call = i.call and k.k
 for update of k skip locked
 
 -- name: prune_keys_find
-select k.sender_id::text, k.call, k.key, exists (
-    select from unnest(k.message_ids) j (id)
+select k.sender_id::text, k.call, k.key, (
+    select true from unnest(k.message_ids) j (id)
     cross join lateral (select * from messages x where x.id = j.id limit 1) m
     cross join lateral (select * from deliveries x where x.seq = m.seq limit 1) d
-    where d.state in ('queued', 'claimed') or exists (select from asks a where a.seq = m.seq and a.state || '' = 'open')
-  ) as is_open,
+    where d.state in ('queued', 'claimed') or (select true from asks a where a.seq = m.seq and a.state || '' = 'open' limit 1)
+    limit 1
+  ) is true as is_open,
   octet_length(k.key) + octet_length(k.fingerprint) + 16 * cardinality(k.message_ids) as size
 from unnest($1::text[]::uuid[], $2::text[], $3::text[]) i (sender_id, call, key)
 join idempotency_keys k on k.sender_id = i.sender_id and k.call = i.call and k.key = i.key

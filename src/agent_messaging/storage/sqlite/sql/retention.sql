@@ -47,8 +47,7 @@ answers as materialized (
 )
 select json_group_array(json_array(w.seq, w.id, d.state, d.token > 0, d.read_at is not null, d.expires_due is not null,
   exists (select 1 from asks as a where a.seq = w.seq and a.state = 'open')
-    or exists (select 1 from notices as n where n.seq = w.seq)
-    or exists (select 1 from waiting_runs as r where r.within = w.seq),
+    or exists (select 1 from notices as n where n.seq = w.seq),
   exists (select 1 from hops as h where h.kept_id = w.id)
     or exists (
       select 1 from sessions as s indexed by sessions_of_runs
