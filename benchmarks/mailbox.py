@@ -22,6 +22,7 @@ MESSAGES = 1_000_000
 OPEN = 0.05
 """The share that is not handled yet: half of what a mailbox accepts by default. All of them are unread."""
 PAGES = 300
+FILTERS = 10
 PAGE = 100
 PAGE_LIMIT = 10.0
 """Milliseconds, p99."""
@@ -54,18 +55,42 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
             note = "raw: the driver reads as many messages by number"
             yield Row(f"{name}, p50", percentile(pages, 0.5), percentile(raw, 0.5), note=note)
             yield below(PAGE_LIMIT, f"{name}, p99", percentile(pages, 0.99), percentile(raw, 0.99))
+            async for row in _count_and_filter(bench, full, f"{backend.name}, {count:,} messages", count):
+                yield row
 
             empties = [f"empty-{number}" for number in range(bench.repetitions)]
             empty = await stack.enter_async_context(started(empty_url, [*SENDERS, *empties]))
             into_full, into_empty = [], []
             for recipient in empties:
-                into_empty.append(await _send(empty, recipient, bench.count(SENDS, least=64)))
-                into_full.append(await _send(full, "full", bench.count(SENDS, least=64)))
+                into_empty.append(await send_into(empty, recipient, bench.count(SENDS, least=64)))
+                into_full.append(await send_into(full, "full", bench.count(SENDS, least=64)))
             name = f"{backend.name}, sending into it"
             yield at_least(SLOWER, name, rate(into_full), rate(into_empty), "raw: into an empty one, in an empty store")
 
 
-async def _send(sdk: AgentMessaging[Any, Any, Any], recipient: str, count: int) -> float:
+async def _count_and_filter(
+    bench: Bench, sdk: AgentMessaging[Any, Any, Any], name: str, count: int
+) -> AsyncIterator[Row]:
+    counts, filters = [], []
+    for _ in range(bench.count(PAGES, least=5)):
+        began = time.perf_counter()
+        unread = await sdk.one_way.get_message_count("full", read_status=False)
+        counts.append(time.perf_counter() - began)
+        assert unread == count
+    yield Row(f"{name}, count of unread, p50", percentile(counts, 0.5))
+    yield below(PAGE_LIMIT, f"{name}, count of unread, p99", percentile(counts, 0.99))
+    # The one that fits is the oldest but all: every other one is passed over.
+    for _ in range(bench.count(FILTERS, least=2)):
+        began = time.perf_counter()
+        page = await sdk.one_way.get_received_messages("full", metadata_filter={"ticket": 7})
+        filters.append(time.perf_counter() - began)
+        assert len(page) == 1
+    yield Row(f"{name}, list with a filter of metadata that one fits, p50", percentile(filters, 0.5))
+    yield Row(f"{name}, list with a filter of metadata that one fits, p99", percentile(filters, 0.99))
+
+
+async def send_into(sdk: AgentMessaging[Any, Any, Any], recipient: str, count: int) -> float:
+    """Messages per second that all senders together send to one agent."""
     each = max(1, count // len(SENDERS))
 
     async def send(sender: str) -> None:
@@ -86,11 +111,15 @@ async def fill_mailbox(url: str, count: int) -> None:
             sent = await sdk.one_way.send(SENDERS[0], "full", PAYLOAD, require_handler=handled)
             if handled:
                 await sdk.receipts.wait(sent)
+            else:
+                await sdk.one_way.send(SENDERS[0], "full", PAYLOAD, {"ticket": 7}, require_handler=False)
     await fill(url, OTHERS, FILLING)  # after so many, whatever the store does behind the traffic was done to the two
-    first, last = FILLING + 3, FILLING + count
+    first, last = FILLING + 4, FILLING + count
     still_open = int(count * OPEN)
     await multiply(url, seq=1, first=first, last=last - still_open)
     await multiply(url, seq=2, first=last - still_open + 1, last=last)
+    async with started(url, []) as sdk:
+        await sdk.store.search.restart()  # it counts the copies
     if parse_url(url).path is None:
         connection = await asyncpg.connect(url)
         try:

@@ -18,6 +18,7 @@ FAMILIES = (
     "wakeup",
     "takeover",
     "mailbox",
+    "search",
     "topics",
     "meetings",
     "tasks",

@@ -203,23 +203,23 @@ async def test_unknown_agents_and_a_closed_sdk_are_told(sdk: Sdk, url: str) -> N
 
 
 async def test_each_search_beside_many_senders_and_the_index_finds_what_was_sent_before(sdk: Sdk) -> None:
-    left = 12
+    left = 64
 
     async def send(number: int) -> None:
         nonlocal left
-        for part in range(3):
+        for part in range(2):
             await note(sdk, f"tea {number} part{number}x{part}")
             assert len(await found(sdk, f"part{number}x{part}")) == 1
         left -= 1
 
     async def index() -> None:
         while left:
-            await take_in(sdk.store.search, sdk.store.presence.process_id, limit=2)
+            await take_in(sdk.store.search, sdk.store.presence.process_id, limit=8)
 
     await asyncio.gather(index(), *(send(number) for number in range(left)))
     await take_all_in(sdk)
     assert (await sdk.store.search.progress()).behind == 0
-    assert len(await found(sdk, "tea", limit=100)) == 36
+    assert len(await found(sdk, "tea", limit=200)) == 128
 
 
 async def test_the_beginning_of_a_huge_text_is_searched(sdk: Sdk) -> None:
