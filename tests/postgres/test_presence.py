@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
+from agent_messaging.storage import lifesign
 from agent_messaging.storage.ports import Stored
-from agent_messaging.storage.postgres import presence
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.world import World
 from tests.postgres.conftest import StoreMaker, execute
@@ -149,7 +149,7 @@ async def test_a_look_whose_answer_is_read_late_is_no_longer_absence(postgres_ds
     assert await one.store.presence.find_dead() == []
     look = asyncio.create_task(one.store.presence.find_dead())
     await asyncio.sleep(0)
-    time.sleep(presence._EARLY_SIGN + 0.1)  # as a handler that blocks, or a process that is stopped
+    time.sleep(lifesign.EARLY_SIGN + 0.1)  # as a handler that blocks, or a process that is stopped
     assert await look == []
     await eventually(one.store.presence.find_dead, until=lambda dead: dead == [_SLOW])
 
@@ -185,7 +185,7 @@ async def test_after_an_outage_nobody_is_missed_who_is_still_on_the_way_back(
     own_server: OwnServer, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose own connection is new looks at leases alone: the others may come back later than itself."""
-    monkeypatch.setattr(presence, "_EARLY_SIGN", float("-inf"))  # one look is enough
+    monkeypatch.setattr(lifesign, "EARLY_SIGN", float("-inf"))  # one look is enough
     one = await watch(own_server.dsn)
     await execute(
         own_server.dsn,
@@ -198,7 +198,7 @@ async def test_after_an_outage_nobody_is_missed_who_is_still_on_the_way_back(
     await asyncio.to_thread(own_server.start)
     await one.until_rung(before)
     assert await one.store.presence.find_dead() == []
-    monkeypatch.setattr(presence, "_STEADY", 0.0)
+    monkeypatch.setattr(lifesign, "STEADY", 0.0)
     assert await one.store.presence.find_dead() == [_SLOW]
 
 

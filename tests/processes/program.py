@@ -290,10 +290,10 @@ def shorten_claims(margin: float) -> None:
 
 def hasten_deaths() -> None:
     """Let the dead of PostgreSQL be found in a second, where a test is about what follows and not about how soon."""
-    from agent_messaging.storage.postgres import presence
+    from agent_messaging.storage import lifesign
 
-    presence._EARLY_SIGN = 0.5
-    presence.POLL = presence._LOOK = 0.25
+    lifesign.EARLY_SIGN = 0.5
+    lifesign.POLL = lifesign.LOOK = 0.25
 
 
 def run(main: Main, settings: Settings, output: Path) -> None:

@@ -97,7 +97,7 @@ async def test_a_process_that_is_gone_is_missed_long_before_its_lease(live: Live
     exchanged = await gone.store.tasks.exchange([], [TaskRequest("w", 1, 30.0)], owner=gone.id)
     assert len(exchanged.claimed) == 1
     await gone.store.presence.aclose()  # its connections end, as those of a killed one do, and nobody retires it
-    stays.store.presence._thread._back_at = float("-inf")  # type: ignore[union-attr] # it was not away just before
+    stays.store.presence._thread.back_at = float("-inf")  # type: ignore[union-attr] # it was not away just before
     began = time.monotonic()
     dead = await eventually(stays.store.presence.find_dead, LEASE, until=lambda found: gone.id in found)
     assert dead == [gone.id]
