@@ -105,8 +105,8 @@ def test_whoever_stores_deliveries_files() -> None:
         name: block
         for path in (room / "sql").glob("*.sql")
         for name, block in parse(path.read_text(encoding="utf-8")).items()
-        if re.search(r"^insert into deliveries\b", block, re.MULTILINE)
-    }
+        if re.search(r"^insert into deliveries\b", block, re.MULTILINE) and name != "put_deliveries"
+    }  # what an import puts there is many at once, born filed
     assert len(stores) > 3
     assert [name for name, block in stores.items() if "filed)" not in block] == []
     for path in room.glob("*.py"):

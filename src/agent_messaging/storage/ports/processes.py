@@ -109,7 +109,10 @@ class Presence(Protocol):
         ...
 
     async def look(self) -> tuple[list[str], bool]:
-        """`find_dead` and `has_changed` in one, which an idle process asks several times a second."""
+        """`find_dead` and `has_changed` in one, which an idle process asks several times a second.
+
+        A store may notice only here that others took this incarnation for dead (see `start`).
+        """
         ...
 
     async def aclose(self) -> None: ...
