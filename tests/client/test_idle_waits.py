@@ -111,3 +111,18 @@ async def test_an_idle_wait_asks_the_store_a_few_times_a_second_at_most(make_sdk
     assert ended == []
     busy = {name: rate for name, rate in rates.items() if rate > rates["nothing"] + A_FEW}
     assert busy == {}
+
+
+async def test_who_is_alone_looks_for_the_dead_no_more_often_than_it_polls(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    presence: Any = sdk.store.presence
+    look, looks = presence.look, 0
+
+    async def count() -> Any:
+        nonlocal looks
+        looks += 1
+        return await look()
+
+    presence.look = count
+    await asyncio.sleep(WINDOW)
+    assert looks <= WINDOW / presence.poll_interval + 1

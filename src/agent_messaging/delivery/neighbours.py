@@ -97,6 +97,11 @@ class Neighbours(Service):
             await self.read()
             await self.read_again()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process was alive when they were last read."""
+        return not any(row.ended_at is None and row.process_id != self.presence.process_id for row in self._rows)
+
     async def read(self) -> None:
         """Read what the others say now."""
         rows = await self.processes.list_processes(self.grace)

@@ -193,7 +193,9 @@ class Timekeeper(Service):
                     dead, is_changed = await self.presence.look()
                     has_changed = has_changed or is_changed
                     await self._take_over(dead)
-                    next_look = now + self.presence.look_interval
+                    # Where nobody else lives nobody dies; the poll looks all the same, and reads who has come.
+                    alone = self.serving is not None and self.serving.neighbours.is_alone
+                    next_look = now + (self.presence.poll_interval if alone else self.presence.look_interval)
                 if now >= next_poll:
                     next_poll = now + self.presence.poll_interval
                     if has_changed:
