@@ -11,6 +11,7 @@ import pytest
 from agent_messaging.storage.ports import Assigned, NobodyFits, Settling, TaskFilter, TaskRequest, TaskSettlement
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.coordination import LEASE, Crew
+from tests.conformance.world import World
 
 from .test_scale import cost
 
@@ -57,7 +58,7 @@ async def crew(store: SQLiteStore) -> Crew:
     return crew
 
 
-def calls(store: SQLiteStore, crew: Crew) -> dict[str, Call]:
+def calls(store: SQLiteStore, crew: Crew, world: World) -> dict[str, Call]:
     """What is done all the time, each as a call that leaves everything as it was."""
     numbers = iter(range(10**6))
 
@@ -79,7 +80,13 @@ def calls(store: SQLiteStore, crew: Crew) -> dict[str, Call]:
         assert await crew.submit(crew.task(id, "nobody", "at all")) == [True]
         await store.tasks.cancel([id], "no", now=crew.start)
 
+    async def note() -> None:
+        await world.send(world.alice, world.bob)
+        (claimed,) = await world.claim(limit=1)
+        await world.settle([claimed])
+
     return {
+        "a note": note,
         "assign": lambda: assign("kind-07"),
         "assign to the only one": lambda: assign("rare"),
         "assign to nobody": lambda: assign("unknown", fits=False),
@@ -95,9 +102,9 @@ def calls(store: SQLiteStore, crew: Crew) -> dict[str, Call]:
     }
 
 
-async def test_workers_and_tasks_that_do_not_matter_cost_nothing(store: SQLiteStore, crew: Crew) -> None:
+async def test_workers_and_tasks_that_do_not_matter_cost_nothing(store: SQLiteStore, crew: Crew, world: World) -> None:
     await fill(store, crew, KINDS, KINDS)
-    few = {name: await cost(store, call) for name, call in calls(store, crew).items()}
+    few = {name: await cost(store, call) for name, call in calls(store, crew, world).items()}
     await fill(store, crew, WORKERS, TASKS)
-    many = {name: await cost(store, call) for name, call in calls(store, crew).items()}
+    many = {name: await cost(store, call) for name, call in calls(store, crew, world).items()}
     assert {name: (few[name], steps) for name, steps in many.items() if steps > 1.5 * few[name] + 1000} == {}
