@@ -180,6 +180,27 @@ async def test_pages_of_conversations_and_meetings_by_position(talks: Talks, mon
                 await read(**wrong)
 
 
+async def test_a_list_goes_on_where_the_end_of_its_page_was_removed(
+    notes: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await notes.add_people("carol")
+    await notes.one_way.send("carol", "bob", "tea", {"n": 1}, require_handler=False)
+    await notes.one_way.send("alice", "bob", 6, {"n": 1}, require_handler=False)
+    monkeypatch.setattr("agent_messaging.messaging.listing.PAGE", 2)
+    messages = notes.store.messages
+    read = messages.list_messages
+
+    async def remove_carol(*given: Any, **how: Any) -> Any:
+        rows = await read(*given, **how)
+        if how["before_id"] is None:
+            await notes.deregister_agent("carol")
+        return rows
+
+    monkeypatch.setattr(messages, "list_messages", remove_carol)
+    got = await notes.one_way.get_received_messages("bob", metadata_filter={"n__exists": True})
+    assert [one.content for one in got] == [6, "tea", 4, 1, 0]
+
+
 async def test_states_of_deliveries_narrow_the_lists(notes: Sdk) -> None:
     ids = [one.message_id for one in await notes.one_way.get_sent_messages("alice")]
     await notes.receipts.withdraw(ids[:2])
@@ -216,9 +237,9 @@ async def test_sessions_and_meetings_are_listed_by_state_date_and_position(sdk: 
         assert await read(before=new.meeting_id, limit=1) == [middle]
         assert await read(date_to=middle.created_at) == [middle, old]
         assert await read(date_from=middle.created_at, status="created") == [new, middle]
-    for refused, said in ((look, "active, waiting or ended"), (listing, "created, ready, active or ended")):
+    for refused, said in ((look, "open, active, waiting or ended"), (listing, "created, ready, active or ended")):
         with pytest.raises(InvalidArgumentError, match=said):
-            await refused(status="open")
+            await refused(status="shut")
         with pytest.raises(InvalidArgumentError, match="before"):
             await refused(before="x")
 

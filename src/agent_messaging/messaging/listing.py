@@ -135,18 +135,16 @@ def check_part(limit: int | None, offset: int) -> None:
     check_page(PAGE if limit is None else limit, offset)
 
 
-async def list_wanted(
-    read: Callable[[int, int, MessageRow | None], Awaitable[list[MessageRow]]],
-    wanted: Wanted,
-    *,
-    limit: int | None,
-    offset: int,
-) -> list[MessageRow]:
+Read = Callable[[int, int, MessageRow | None], Awaitable[list[MessageRow] | None]]
+"""Given a limit, a number of rows to pass over, and the row behind which the page begins (None: where the list begins),
+it answers rows of the list as the store narrows it; None where that row was removed meanwhile and is needed."""
+
+
+async def list_wanted(read: Read, wanted: Wanted, *, limit: int | None, offset: int) -> list[MessageRow]:
     """Read the page of a list; without a limit, all of it.
 
     Args:
-        read: Given a limit, a number of rows to pass over, and the row behind which the page begins (None: where the
-            list begins), it answers rows of the list as the store narrows it.
+        read: Reads a part of it.
         wanted: What the list is narrowed to.
         limit: At most so many.
         offset: So many of those wanted are passed over.
@@ -154,10 +152,10 @@ async def list_wanted(
     judged = wanted.metadata is not None
     rows: list[MessageRow] = []
     passed, skipped = (offset, 0) if judged else (0, offset)
-    last: MessageRow | None = None
+    page: list[MessageRow] = []
     while limit is None or len(rows) < limit:
         most = PAGE if limit is None or judged else min(PAGE, limit - len(rows))
-        page = await read(most, skipped, last)
+        page = await _read_on(read, page, most, skipped)
         for row in page:
             if not wanted.fits(row):
                 continue
@@ -167,8 +165,16 @@ async def list_wanted(
                 rows.append(row)
         if len(page) < most:
             break
-        last, skipped = page[-1], 0
+        skipped = 0
     return rows if limit is None else rows[:limit]
+
+
+async def _read_on(read: Read, page: list[MessageRow], most: int, skipped: int) -> list[MessageRow]:
+    """The page behind this one: behind its last row that is still there."""
+    for last in reversed(page):
+        if (found := await read(most, 0, last)) is not None:
+            return found
+    return [] if page else await read(most, skipped, None) or []
 
 
 async def to_records(names: Names, rows: Sequence[MessageRow]) -> list[Record]:

@@ -238,8 +238,8 @@ class OneWayMessenger(Door, Generic[T]):
         messages = self.engine.store.messages
 
         async def look(agent: AgentName) -> list[MessageRow]:
-            async def read(limit: int, offset: int, last: MessageRow | None) -> list[MessageRow]:
-                return await messages.list_messages(
+            async def read(limit: int, offset: int, last: MessageRow | None) -> list[MessageRow] | None:
+                rows = await messages.list_messages(
                     agent.id,
                     Role(role),
                     Kind.ONE_WAY,
@@ -249,6 +249,8 @@ class OneWayMessenger(Door, Generic[T]):
                     before_id=before_id if last is None else last.message_id,
                     narrowing=wanted.narrowing,
                 )
+                is_gone = not rows and last is not None and await messages.find_seq(last.message_id) is None
+                return None if is_gone else rows
 
             return await list_wanted(read, wanted, limit=limit, offset=offset)
 
