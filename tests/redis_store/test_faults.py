@@ -396,6 +396,10 @@ async def test_a_server_without_functions_gets_the_same_as_a_script(own_redis: S
     server = own_redis("--appendonly", "yes")
     store = await open_store(server)
     store.engine._has_functions = False
+    assert await store.presence.look() == ([], True)
+    await store.workers.register(a_worker("puller", "sql", pulls=True))
+    await store.tasks.submit([a_task("pooled", "sql", message=None)])
+    assert len((await store.tasks.exchange([], [TaskRequest("puller", 1, 30.0)], owner="p")).claimed) == 1
     await store.workers.register(a_worker("w", "python"))
     await store.tasks.assign([a_task("t", "python")])
     [claimed] = await store.queue.claim("w", 9, owner="p", lease=30)
