@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 
 from agent_messaging import AgentMessaging, Config, TaskContext
+from agent_messaging.cli.main import main
 from agent_messaging.exceptions import QueueDataLostError, StorageUnavailableError
 from tests.fixtures.redis import RedisServer
 from tests.support import eventually
@@ -125,3 +128,28 @@ def test_a_missing_client_stops_tasks_alone(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1/0"}
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=tmp_path, env=environment)
+
+
+async def test_the_doctor_looks_at_redis_too(
+    tmp_path: Path, own_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = own_redis()
+    monkeypatch.setenv("REDIS_URL", server.url)
+    monkeypatch.setenv("POSTGRES_CALL_TIMEOUT", "1")
+    url = f"sqlite:///{tmp_path / 'messages.db'}"
+    async with AgentMessaging(url):
+        pass
+
+    def examine() -> dict[str, Any]:
+        result = CliRunner().invoke(main, ["doctor", "--json", "--url", url])
+        document: dict[str, Any] = json.loads(result.stdout)
+        return document
+
+    document = await asyncio.to_thread(examine)
+    assert document["tasks"]["durability"]["appendonly"] == "no"
+    assert any("keeps no append-only file" in finding["problem"] for finding in document["findings"])
+    await asyncio.to_thread(server.end)
+    document = await asyncio.to_thread(examine)
+    assert "tasks" not in document
+    assert any("cannot be reached" in finding["problem"] for finding in document["findings"])
+    assert "messages" in document

@@ -34,6 +34,8 @@ class Report:
     location: str
     chosen_by: str
     facts: StoreFacts | None = None
+    tasks: StoreFacts | None = None
+    """Of the store of the tasks, where it is another one."""
     statistics: DeliveryStatistics | None = None
     index: IndexProgress | None = None
     services: Services | None = None
@@ -111,8 +113,22 @@ async def _examine(options: Options, report: Report, deep: bool) -> None:
         if oldest is not None:
             found = await sdk.store.directory.find_agents_by_id([oldest])
             report.oldest_recipient = found[0].external_id if found else None
+        await _look_at_tasks(sdk, report)
         report.findings += _look_at_store(sdk, report)
         report.findings += await _look_at_messages(sdk, report)
+
+
+async def _look_at_tasks(sdk: AgentMessaging, report: Report) -> None:
+    """Look at the store of the tasks, where it is another one; the rest is looked at without it too."""
+    place = sdk.tasks.engine.workplace
+    if not place.is_apart:
+        return
+    try:
+        report.tasks = await place.store.describe()
+    except AgentMessagingError as error:
+        report.findings.append(Finding(*_split(str(error))))
+    else:
+        report.findings += [Finding(*_split(warning)) for warning in report.tasks.warnings]
 
 
 def _look_at_store(sdk: AgentMessaging, report: Report) -> list[Finding]:
@@ -224,6 +240,8 @@ def _document(report: Report) -> dict[str, Any]:
         document["search"] = {name: getattr(report.index, name) for name in ("indexed_to", "newest", "behind")}
     if report.damage is not None:
         document["damage"] = report.damage
+    if report.tasks is not None:
+        document["tasks"] = {name: getattr(report.tasks, name) for name in type(report.tasks).__slots__}
     return document
 
 
@@ -240,6 +258,12 @@ def _print(report: Report) -> None:
     if report.index is not None:
         behind = report.index.behind
         _line("search index", f"{count(behind, 'message')} behind" if behind else "up to date")
+    if report.tasks is not None:
+        say()
+        _title("Tasks")
+        _line("location", report.tasks.location)
+        _line("version", report.tasks.version)
+        _line("durability", ", ".join(f"{name} {value}" for name, value in report.tasks.durability.items()))
     if report.statistics is not None:
         _print_messages(report, report.statistics)
     if report.services is not None:

@@ -27,3 +27,17 @@ class Dues:
     tasks: float | None
     schedules: float | None
     queue: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """What `doctor` prints of a store; `warnings` each end with what to do."""
+
+    backend: str
+    location: str
+    """Without a password."""
+    version: str
+    schema_version: int
+    """0 where the store has none."""
+    durability: dict[str, str]
+    warnings: tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from .base import Capabilities, Dues
+from .base import Capabilities, Dues, StoreFacts
 from .processes import Farewells, Presence
 from .queue import QueueStore
 from .schedules import ScheduleStore
@@ -46,6 +46,8 @@ class CoordinationStore(Protocol):
         One round trip, and a plain read.
         """
         ...
+
+    async def describe(self) -> StoreFacts: ...
 
     async def aclose(self) -> None:
         """Give everything back. Idempotent, also after a failed `open`."""

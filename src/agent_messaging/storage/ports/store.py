@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from ...records import dataclass
 from .archive import ArchiveStore
-from .base import Capabilities, Dues
+from .base import Capabilities, Dues, StoreFacts
 from .deliveries import DeliveryStore
 from .directory import DirectoryStore
 from .forwarding import ForwardingStore
@@ -23,19 +22,6 @@ from .sessions import SessionStore
 from .tasks import TaskPool
 from .topics import TopicStore
 from .workers import WorkerStore
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFacts:
-    """What `doctor` prints of a store; `warnings` each end with what to do."""
-
-    backend: str
-    location: str
-    """Without a password."""
-    version: str
-    schema_version: int
-    durability: dict[str, str]
-    warnings: tuple[str, ...]
 
 
 class Store(Protocol):

@@ -66,6 +66,8 @@ class Engine:
         self.location = location
         self.call_timeout = call_timeout
         self.warnings: list[str] = []
+        self.durability: dict[str, str] = {}
+        """What `open` found of how the server keeps what it has."""
         self.aside = Aside()
         self.version = ""
         self._is_quiet = is_quiet
@@ -295,6 +297,11 @@ class Engine:
             raise StorageUnavailableError(f"{self.location} is a replica. Use the URL of the primary.")
         self.warnings = []
         policy = info.get("maxmemory_policy", "noeviction")
+        self.durability = {
+            "appendonly": "yes" if info.get("aof_enabled") == "1" else "no",
+            "maxmemory-policy": policy,
+            "replicas": info.get("connected_slaves", "?"),
+        }
         if policy != "noeviction":
             self.warnings.append(
                 f"{self.location} evicts keys when its memory is full (maxmemory-policy {policy}), so messages and "

@@ -7,7 +7,7 @@ from datetime import datetime
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ...exceptions import ConfigurationError
-from ..ports import Capabilities, Dues
+from ..ports import Capabilities, Dues, StoreFacts
 from .engine import Engine
 from .presence import RedisPresence
 from .processes import RedisProcesses
@@ -56,6 +56,11 @@ class RedisStore:
     async def find_dues(self, now: datetime | None = None) -> Dues:
         """See `ports.CoordinationStore`."""
         return Dues(None, None, *map(seconds, await self.engine.call("find_dues", now=now)))
+
+    async def describe(self) -> StoreFacts:
+        """See `ports.CoordinationStore`."""
+        await self.engine.open()
+        return StoreFacts("redis", self.location, self.engine.version, 0, self.engine.durability, self.warnings)
 
     async def aclose(self) -> None:
         """See `ports.CoordinationStore`."""
