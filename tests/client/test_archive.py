@@ -20,6 +20,7 @@ import pytest
 
 from agent_messaging import (
     ArchiveError,
+    ConfigurationError,
     InvalidArgumentError,
     MessageContext,
     OrganizationNotFoundError,
@@ -272,6 +273,40 @@ async def test_a_damaged_row_is_skipped_with_what_hangs_on_it_and_reported(
     assert (report.counts["messages"], report.counts["deliveries"]) == (1, 1)
     await other.archive.import_(tmp_path / "a.gz")
     assert await other.state(good) == "queued"
+
+
+async def test_instants_are_utc_whatever_the_clock_of_the_boot_says(memory: Sdk, tmp_path: Path) -> None:
+    """The wall clock was set an hour ahead since the store was opened: what it decides by is an hour behind."""
+    await memory.add_people("alice", "bob")
+    clock: Any = memory.store.clock  # type: ignore[attr-defined]
+    clock.offset_us -= 3_600_000_000
+    due = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=90)
+    await memory.one_way.send("alice", "bob", "x", deliver_at=due, require_handler=False)
+    await memory.archive.export(tmp_path / "a.gz")
+    async with Sdk(make_config("sqlite://:memory:")) as right:
+        await right.archive.import_(tmp_path / "a.gz")
+        ((at, decided),) = await fetch(right, "select run_at, run_due from deliveries")
+        assert abs(at - due.timestamp() * 1e6) <= 2_000_000
+        assert at == decided
+
+
+async def test_zstd_is_chosen_by_the_ending(memory: Sdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await memory.add_people("alice")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'agent-messaging\[zstd\]'"):
+        await memory.archive.export(tmp_path / "a.zst")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    pytest.importorskip("zstandard")
+    await memory.archive.export(tmp_path / "a.jsonl.zst")
+    report = await memory.archive.export(tmp_path / "a.jsonl.gz")
+    assert (tmp_path / "a.jsonl.zst").read_bytes()[:4] == b"\x28\xb5\x2f\xfd"
+    await memory.deregister_organization("acme")
+    assert (await memory.archive.import_(tmp_path / "a.jsonl.zst")).sha256 == report.sha256
+    await memory.deregister_organization("acme")
+    (tmp_path / "a.jsonl.zst").write_bytes((tmp_path / "a.jsonl.zst").read_bytes()[:-20])
+    with pytest.raises(ArchiveError, match="damaged"):
+        await memory.archive.import_(tmp_path / "a.jsonl.zst")
 
 
 def spoil_text(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:

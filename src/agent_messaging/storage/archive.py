@@ -18,6 +18,7 @@ from typing import Any
 from ..exceptions import StorageCorruptError
 from ..models import AskState, DeliveryState, TaskState
 from ..records import dataclass
+from .aside import UNREADABLE
 from .checks import KEYS, RULES, examine, find_damage
 
 Row = dict[str, Any]
@@ -46,6 +47,9 @@ class Form(Enum):
     """An instant by which something is decided. SQLite has it by the store's clock, in a column of its own."""
     LIST = "list"
     LOG = "log"
+
+
+_PLAIN = Form.PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +304,10 @@ class Reader:
 
     def restore(self, table: str, raw: Row) -> Row:
         """A row that waits, as it stood in the archive."""
-        return {column.name: self._value(column, raw) for column in TABLES[table].columns}
+        return {
+            column.name: raw.get(column.name) if column.form is _PLAIN else self._value(column, raw)
+            for column in TABLES[table].columns
+        }
 
     def _examine(self, table: str, raw: Row, spec: Table) -> list[str]:
         for column, other in spec.belongs.items():
@@ -371,7 +378,7 @@ class Writer:
                 raise ValueError(f"the {column.name} of its {name_of(table, row)} is not what the SDK writes") from None
         rules = RULES[table]
         for name, value in raw.items():
-            if name in rules and name not in _OPTIONAL and not rules[name](value):
+            if name in rules and not rules[name](value):
                 raise ValueError(f"the {name} of its {name_of(table, row)} is not what the SDK writes")
         return raw
 
@@ -385,13 +392,13 @@ class Writer:
     def _instant(self, column: Column, value: str | None) -> Row:
         at = None if value is None else _microseconds(value)
         if self._as_numbers:
-            due = None if at is None else at - self._shift
+            due = (0 if column.due == _AT_ONCE else None) if at is None else at - self._shift
             return {column.name: at, column.due: due}
         return {column.name: None if at is None else _spell(at - self._shift)}
 
 
-_OPTIONAL = frozenset({"run_due"})
-"""Null stands for 0."""
+_AT_ONCE = "run_due"
+"""The column in which 0 stands for no instant."""
 
 
 class Comparison:
@@ -419,7 +426,7 @@ class Comparison:
 
     def expect(self, raws: Iterable[Row]) -> None:
         """Take in the next rows that were put into the store, as they waited."""
-        self._expected.extend(self._reader.restore(self._table, raw) for raw in raws)
+        self._expected.extend(raws)
         self._go_on()
 
     def see(self, raws: Sequence[Row]) -> None:
@@ -434,13 +441,22 @@ class Comparison:
                 "nothing was imported. Check the store with `agent-messaging db check`, or import into another one."
             )
         self.after = tuple(raws[-1][name] for name in TABLES[self._table].key)
-        self._found = self._reader.take(self._table, raws)
+        self._found = iter(raws)
         self._go_on()
 
     def _go_on(self) -> None:
         while self._expected and (row := next(self._found, None)) is not None:
-            if row == self._expected[0]:
+            if self._are_alike(row, self._expected[0]):
                 self._expected.popleft()
+
+    def _are_alike(self, stored: Row, expected: Row) -> bool:
+        # What waited is in the form of the store, so nearly all rows are alike as they are: a tenth of the time.
+        if all(stored.get(name, value) == value for name, value in expected.items()):
+            return True
+        try:
+            return self._reader.restore(self._table, stored) == self._reader.restore(self._table, expected)
+        except UNREADABLE:  # somebody else's row, that is damaged
+            return False
 
 
 # --- states of rest ---------------------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -32,6 +32,7 @@ from ..records import dataclass
 from .assembly.terms import Purpose
 
 Rule = Callable[[Any], bool]
+_ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MOST = 2**53 - 1
 _LAST_INSTANT = 253_402_300_800_000_000
 """Microseconds from 1970 to the end of the year 9999."""
@@ -93,9 +94,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_id(value: Any) -> bool:
-    with suppress(ValueError, TypeError, AttributeError):
-        return str(UUID(value)) == str(value)
-    return False
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def _is_flag(value: Any) -> bool:

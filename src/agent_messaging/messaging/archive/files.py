@@ -189,6 +189,8 @@ class ArchiveReader:
                     progress(raw.tell())
 
     def _read_head(self, line: bytes) -> None:
+        if not line:
+            raise self._damaged("its end is missing")
         head = self._parse(line) if line.startswith(b"{") else {}
         if head.get("archive") != _MARK:
             raise ArchiveError(

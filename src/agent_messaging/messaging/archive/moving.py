@@ -52,7 +52,7 @@ async def export_store(
                     done += await asyncio.to_thread(writer.write, table, reader.take(table, page))
                     probe("after_export_page")
                     if progress is not None:
-                        progress(min(done, total), total)
+                        progress(done, max(done, total))
             left_out = await snapshot.count_left_out() if organization is not None else {}
         seconds = time.monotonic() - began
         manifest = await asyncio.to_thread(writer.finish)

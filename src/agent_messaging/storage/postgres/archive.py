@@ -143,8 +143,7 @@ class _Snapshot:
         return {"messages": int(row["number"]), "meetings": len(self._foreign)}
 
     async def _fetch(self, block: str, *values: object) -> list[Any]:
-        found: list[Any] = await self._connection.fetch(_SQL[block], *values)
-        return found
+        return await bounded(self._connection, self._connection.fetch(_SQL[block], *values), _LONG)
 
 
 async def _read(

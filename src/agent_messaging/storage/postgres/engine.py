@@ -33,8 +33,8 @@ Connection = Any
 
 APPLICATION_NAME = "agent-messaging"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
-_BETWEEN_PAGES = 300.0
-"""Seconds that a snapshot may stay unused."""
+_PATIENCE = 600.0
+"""Seconds that a snapshot may stay unused, or take for a statement."""
 _TIDY_UP = 1.0
 """Seconds beyond its budget that a call may need to give its connection back."""
 IDLE, IDLE_WHERE_KEPT = 3.0, 300.0
@@ -247,9 +247,9 @@ class Engine:
         await connection.execute("begin isolation level repeatable read, read only")
         if self.pooling is Pooling.TRANSACTION:
             await self._set_up_transaction(connection)
-        # Between two pages their reader writes to its disk, which may be slow.
-        milliseconds = str(int(_BETWEEN_PAGES * 1000))
-        await connection.fetchval("select set_config('idle_in_transaction_session_timeout', $1, true)", milliseconds)
+        # Between two pages their reader writes to its disk, which may be slow. What is counted is not read in pages.
+        names, patience = ["idle_in_transaction_session_timeout", "statement_timeout"], str(int(_PATIENCE * 1000))
+        await connection.fetch(_SQL["use_settings"], names, [patience] * 2, True)
 
     async def run(
         self,
