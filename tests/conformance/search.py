@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Sequence
@@ -204,6 +205,49 @@ class SearchConformance(StoreFixtures):
         (bob,) = await world.store.directory.find_agents_by_id([world.bob])
         await world.store.directory.remove_agent(bob.external_id)
         assert await world.store.check() == []
+
+    async def test_unread_messages_are_counted_beside_all_that_reads_them(self, world: World) -> None:
+        search, messages, left = world.store.search, world.store.messages, 4
+
+        async def send(sender: str) -> None:
+            nonlocal left
+            for _ in range(10):
+                await world.send_many(20, sender, world.bob, kind=Kind.CONVERSATION)
+                await world.send_many(20, sender, world.bob)
+            left -= 1
+
+        async def read(sender: str) -> None:
+            while left:
+                page = await world.sessions.read_messages(world.bob, sender_id=sender, limit=15)
+                await world.sessions.return_messages(page.messages[::2])
+
+        async def mark(sender: str) -> None:
+            while left:
+                await messages.mark_read(world.bob, Kind.ONE_WAY, sender_id=sender)
+
+        async def index() -> None:
+            while left:
+                after = await search.lead(world.owner, LEASE)
+                assert after is not None
+                batch = await search.list_unindexed(after, limit=30, most_bytes=1_000_000)
+                await search.index(world.owner, after, batch.to, [])  # in vain where it was restarted meanwhile
+
+        async def restart() -> None:
+            nonlocal left
+            for _ in range(5):
+                await search.restart()
+                await asyncio.sleep(0)
+            left -= 1
+
+        senders = [world.alice, world.carol, world.dave]
+        calls = [call(sender) for sender in senders for call in (send, read, mark)]
+        await asyncio.gather(*calls, index(), restart())
+        assert await world.store.check() == []
+        await index_all(search, world.owner)
+        assert await world.store.check() == []
+        for kind in (Kind.ONE_WAY, Kind.CONVERSATION):
+            unread = await messages.list_messages(world.bob, Role.RECIPIENT, kind, limit=5_000, unread_only=True)
+            assert await messages.count_messages(world.bob, Role.RECIPIENT, kind, read=False) == len(unread)
 
     async def test_a_removed_message_is_found_no_more(self, world: World) -> None:
         search = world.store.search
