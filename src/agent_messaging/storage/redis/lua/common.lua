@@ -13,6 +13,7 @@ local seq  -- The number of the newest change. Whoever has seen a higher one kno
 local began  -- What it was when the verb began.
 local tallies  -- Counters are added up while the verb runs, and written once.
 local listeners, heard_by  -- The processes that wait for messages which were put; the agents that were looked up.
+local booked_workers  -- Those that were given or let go of tasks. They are written once, by `write_bookings`.
 local origins  -- The processes that are to look: they stored or run what moved, or could take it now.
 
 local function call(...)
@@ -47,7 +48,7 @@ local function begin(keys, arguments)
   TODAY = whole(NOW)
   seq = tonumber(call('GET', key('seq')) or '0')
   began = seq
-  tallies, origins, listeners, heard_by = {}, {}, {}, {}
+  tallies, origins, listeners, heard_by, booked_workers = {}, {}, {}, {}, {}
 end
 
 local function next_seq()

@@ -12,6 +12,7 @@ local function run(keys, arguments)
     return {'lost', epoch or '', whole(SEEN - seq)}
   end
   local answer = VERBS[VERB]()
+  write_bookings()
   write_tallies()
   return {'ok', call('GET', keys[1]), whole(seq), answer}
 end

@@ -12,6 +12,7 @@ local function worker_key(id)
 end
 
 local function find_worker(id)
+  if booked_workers[id] then return booked_workers[id] end
   local worker = load(worker_key(id), {
     'capabilities', 'capacity', 'status', 'until', 'booked', 'reported', 'pulls', 'idle_since', 'placed',
   })
@@ -48,6 +49,14 @@ local function place(worker)
   worker.placed = member
 end
 
+local function write_bookings()
+  for id, worker in pairs(booked_workers) do
+    store(worker_key(id), {booked = worker.booked, idle_since = worker.idle_since})
+    place(worker)
+  end
+  booked_workers = {}
+end
+
 local function covers(worker, needs)
   local has = {}
   for _, capability in ipairs(worker.needs) do has[capability] = true end
@@ -59,6 +68,7 @@ end
 
 -- Goes through the workers that are able, the best first, until `visit` says that it has enough.
 local function each_able(needs, visit)
+  write_bookings()
   local name, size = key('order'), call('ZCARD', key('order'))
   for _, need in ipairs(needs) do
     local number = call('ZCARD', key('order', need))
@@ -91,8 +101,7 @@ end
 local function book(worker, by)
   worker.booked = math.max(tonumber(worker.booked) + by, 0)
   if by < 0 then worker.idle_since = TODAY end
-  store(worker_key(worker.id), {booked = worker.booked, idle_since = worker.idle_since})
-  place(worker)
+  booked_workers[worker.id] = worker
 end
 
 function VERBS.register()
@@ -151,6 +160,7 @@ end
 local function forget_worker(worker)
   return_tasks(worker, false)
   leave_order(find_worker(worker.id) or worker)
+  booked_workers[worker.id] = nil
   call('DEL', worker_key(worker.id))
   call('ZREM', key('workers'), worker.id)
   call('ZREM', key('alive'), worker.id)
