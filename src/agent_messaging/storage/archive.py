@@ -224,6 +224,7 @@ LEFT_OUT = {
     "queue_listeners": "who listens is a process",
     "worker_processes": "who serves a worker is a process",
     "retention": "it tells how far this store was pruned",
+    "floors": "they tell which rows of this server are behind its claims",
     "search_state": "the index is made anew from the messages",
     "search_words": "the index is made anew from the messages",
     "unread_counts": "they are counted anew",
