@@ -150,7 +150,8 @@ async def test_removing_the_side_folder_ends_in_a_new_incarnation(
     os.mkdir(f"{sqlite_path}-am")
     assert child.ask("find_dead") == [old]
     await store.processes.release([old])
-    await eventually(lambda: heard == ["lost"])
+    await store.presence.look()
+    assert heard == ["lost"]
     assert store.presence.process_id != old
     assert child.ask("find_dead") == []
 
