@@ -17,6 +17,7 @@ VALUES: dict[str, Any] = {
     "answer": "hi",
     "name": "Bob",
     "timeout": 5.0,
+    "older_than": 5.0,
     "recipients": ["bob"],
     "message_ids": [str(uuid7())],
     "participant_external_ids": ["bob"],
@@ -42,6 +43,7 @@ GIVEN = {
     "message",
     "payload",
     "message_ids",
+    "task_ids",
     "meeting_id",
     "recipient_external_ids",
     "agent_external_id",
@@ -73,7 +75,7 @@ def value_for(name: str) -> Any:
 def doors_of(sdk: AgentMessaging[Any]) -> dict[str, Any]:
     """The doors, by the names of the properties that return them."""
     found = inspect.getmembers(type(sdk), lambda member: isinstance(member, property))
-    return {name: getattr(sdk, name) for name, _ in found if name != "store"}
+    return {name: getattr(sdk, name) for name, _ in found if name not in ("store", "portal")}
 
 
 def calls_of(owner: object) -> dict[str, Callable[[], Any]]:

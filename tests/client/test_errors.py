@@ -115,11 +115,14 @@ def test_details_are_shown_in_the_message_and_unknown_ones_refused(kind: type[Ag
     details = DETAILS.get(kind.__name__, {})
     hints = {name: hint for base in kind.__mro__ for name, hint in vars(base).get("__annotations__", {}).items()}
     own = {name for name, hint in hints.items() if "ClassVar" not in hint}
-    assert own <= details.keys() | {"value", "kind"}, "each detail is tried here"
+    assert own <= details.keys() | {"value", "kind", "is_pruned"}, "each detail is tried here"
     text = str(kind(**details))
     for value in details.values():
         for part in value if isinstance(value, tuple) else (value,):
             assert str(part).lower() in text.lower()
+    if "is_pruned" in own:
+        assert "was pruned" in str(kind(**details, is_pruned=True))
+        assert "was pruned" not in text
     with pytest.raises(TypeError, match="no detail 'nonsense'"):
         kind(nonsense=1)
 
