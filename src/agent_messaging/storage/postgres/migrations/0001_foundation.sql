@@ -188,28 +188,32 @@ returns table (recipient_id uuid, kind text, sender_id uuid, thread text) langua
 #variable_conflict use_column
 declare
   locked integer[];
+  bounds bigint[];
 begin
   select array_agg(i.position::integer) into locked
   from unnest(recipient_ids, kinds, sender_ids, threads) with ordinality as i (recipient_id, kind, sender_id, thread, position)
   where pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.sender_id || i.thread, 0));
 
+  if (select true from floors limit 1) then
+    bounds := array(
+      select (select f.seq from floors f where f.recipient_id = i.recipient_id and f.kind = i.kind order by f.seq desc limit 1)
+      from unnest(recipient_ids, kinds) with ordinality as i (recipient_id, kind, position) order by i.position
+    );
+  end if;
   return query
   select i.recipient_id, i.kind, i.sender_id, i.thread
   from unnest(recipient_ids, kinds, sender_ids, threads) with ordinality as i (recipient_id, kind, sender_id, thread, position)
-  left join lateral (
-    select f.seq from floors f where f.recipient_id = i.recipient_id and f.kind = i.kind order by f.seq desc limit 1
-  ) f on true
   where i.position = any(locked)
     and (
       select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
-        and d.seq + 0 > coalesce(f.seq, 0) and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
+        and d.seq + 0 > coalesce(bounds[i.position], 0) and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
       limit 1
     ) is null
     and (
       select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
-        and d.seq + 0 > coalesce(f.seq, 0) and d.state = 'claimed' and d.owner <> owner_id
+        and d.seq + 0 > coalesce(bounds[i.position], 0) and d.state = 'claimed' and d.owner <> owner_id
         and (select true from waiting_runs q where q.within = d.seq limit 1) is null
       limit 1
     ) is null

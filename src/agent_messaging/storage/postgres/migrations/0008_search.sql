@@ -55,9 +55,11 @@ create index unread_counts_changes on unread_counts (agent_id, kind) where not i
 -- has committed: then it is seen here. Or it comes after: then it sees what was done to the row.
 create function count_reading() returns trigger language plpgsql set search_path from current as $$
 begin
-  insert into unread_counts (agent_id, kind, unread)
-  select new.recipient_id, new.kind, case when new.read_at is null then 1 else -1 end
-  from search_state s where new.seq <= s.indexed_to;
+  -- Nearly always it is newer: an answer reads its question.
+  if (select s.indexed_to from search_state s) >= new.seq then
+    insert into unread_counts (agent_id, kind, unread)
+    values (new.recipient_id, new.kind, case when new.read_at is null then 1 else -1 end);
+  end if;
   return null;
 end $$;
 create trigger count_reading after update of read_at on deliveries
