@@ -11,6 +11,7 @@ import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import TaskState
+from agent_messaging.payloads import checksum
 from agent_messaging.storage.ports import (
     AssignOutcome,
     ClaimedQueueMessage,
@@ -34,6 +35,7 @@ from agent_messaging.storage.ports import (
 
 from .base import StoreFixtures
 
+SUM = checksum('{"n":1}', None)
 LEASE = 30.0
 TTL = 90.0
 
@@ -60,7 +62,7 @@ class Crew:
             "priority": 2,
             "content": '{"n":1}',
             "metadata": None,
-            "checksum": 7,
+            "checksum": SUM,
             "max_attempts": 3,
         }
         return NewQueueMessage(message_id, agent_id, **(values | options))
@@ -109,7 +111,7 @@ class Crew:
 
     def task(self, task_id: str = "t", *needs: str, **options: Any) -> NewTask:
         """A task that needs python, where not said otherwise."""
-        values: dict[str, Any] = {"priority": 2, "content": '{"n":1}', "checksum": 7, "max_attempts": 3}
+        values: dict[str, Any] = {"priority": 2, "content": '{"n":1}', "checksum": SUM, "max_attempts": 3}
         return NewTask(task_id, options.pop("type", "build"), needs or ("python",), **(values | options))
 
     async def assign(self, *tasks: NewTask | str, at: float = 0.0) -> list[AssignOutcome]:

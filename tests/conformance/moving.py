@@ -21,15 +21,17 @@ async def contents(store: Store, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def swap(stores: Sequence[Store], runner: asyncio.Runner, folder: Path, empty: Callable[[], None]) -> None:
+def swap(
+    stores: Sequence[Store], runner: asyncio.Runner, folder: Path, empty: Callable[[], Sequence[Store] | None]
+) -> None:
     """Give each of two stores what the other has, and look that it comes out as it went in.
 
     Args:
-        empty: Empties both.
+        empty: Empties both, or returns empty ones of the same kinds.
     """
     paths = [folder / "first.gz", folder / "second.gz"]
     before = [runner.run(contents(store, path)) for store, path in zip(stores, paths, strict=True)]
-    empty()
+    stores = empty() or stores
     for store, path in zip(stores, reversed(paths), strict=True):
         runner.run(import_store(store, str(path)))
     after = [runner.run(contents(store, folder / "after.gz")) for store in stores]

@@ -11,7 +11,7 @@ from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import DeliveryState
 from agent_messaging.storage.ports import QueueClaim, QueueSettlement, Settling, Stock
 
-from .coordination import LEASE, CoordinationFixtures, Crew, ids
+from .coordination import LEASE, SUM, CoordinationFixtures, Crew, ids
 
 
 class QueueConformance(CoordinationFixtures):
@@ -30,7 +30,7 @@ class QueueConformance(CoordinationFixtures):
         (claimed,) = await crew.claim(agent_id="b/ö")
         assert claimed.claim == QueueClaim("b/ö", "m 1 é", 1)
         assert (claimed.attempt, claimed.sender_id, claimed.type, claimed.priority) == (1, "alice", "task_request", 4)
-        assert (claimed.content, claimed.metadata, claimed.checksum) == ('{"text":"株"}', '{"a":1}', 7)
+        assert (claimed.content, claimed.metadata, claimed.checksum) == ('{"text":"株"}', '{"a":1}', SUM)
         assert (claimed.created_at, claimed.expires_at) == (crew.start, crew.at(60))
 
     async def test_a_repeat_stores_nothing_also_in_the_same_call_and_after_the_end(self, crew: Crew) -> None:

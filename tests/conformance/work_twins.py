@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from agent_messaging.ids import uuid7
+from agent_messaging.payloads import checksum
 from agent_messaging.storage.ports import (
     Beat,
     CoordinationStore,
@@ -24,6 +25,7 @@ from agent_messaging.storage.ports import (
 
 from .coordination import LEASE, Crew
 
+RESULT = checksum('"r"', None)
 AGENTS = ("w1", "w2")
 NEEDS = ((), ("python",), ("python", "sql"))
 agents = st.sampled_from(AGENTS)
@@ -106,7 +108,9 @@ class Twin:
                 task = crew.task(f"t{number}", *needs, run_limit=30.0, expires_in=expires, message=message)
                 return await crew.assign(task, at=now)
             case "end", number, token, how, delay:
-                settlement = TaskSettlement(TaskClaim(f"t{number}", token), how, result='"r"', checksum=1, delay=delay)
+                settlement = TaskSettlement(
+                    TaskClaim(f"t{number}", token), how, result='"r"', checksum=RESULT, delay=delay
+                )
                 return (await store.tasks.settle([settlement], now=at)).moved
             case "cancel", number:
                 return (await store.tasks.cancel([f"t{number}"], "no", now=at)).moved
