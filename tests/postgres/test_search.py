@@ -72,6 +72,30 @@ select seq, $2::text::uuid, kind, $1::text::uuid, 'done', 1, now() from made whe
 """
 
 
+async def test_the_index_waits_for_a_seq_that_is_drawn_before_its_message_is_stored(
+    postgres_dsn: str, open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the functions of the server do: they have no lock of the table yet."""
+    monkeypatch.setattr(search, "_PATIENCE", 0.0)
+    world = await World.create(await open_store(postgres_dsn))
+    store = world.store.search
+    late = await asyncpg.connect(postgres_dsn)
+    try:
+        await late.execute("begin")
+        seq = await late.fetchval("select nextval('messages_seq_seq')")
+        await world.send(content='"early tea"')
+        assert (await store.list_unindexed(0, limit=10, most_bytes=1000)).messages == []
+        await late.execute(
+            "insert into messages (seq, id, kind, sender_id, recipient_id, content, checksum, created_at)"
+            " values ($1, $2::text::uuid, 'one_way', $3::text::uuid, $4::text::uuid, '1', 0, now())",
+            *(seq, new_id(), world.alice, world.bob),
+        )
+        await late.execute("commit")
+        assert len((await store.list_unindexed(0, limit=10, most_bytes=1000)).messages) == 2
+    finally:
+        await late.close()
+
+
 async def test_a_deep_page_and_the_count_of_unread_read_what_they_show(
     postgres_dsn: str, open_store: StoreMaker
 ) -> None:
