@@ -279,11 +279,7 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
 
     @property
     def archive(self) -> Archive:
-        """Moving what is stored into a file, and from a file into a store.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """Moving what is stored into a file, and from a file into a store."""
         from .messaging.archive import Archive
 
         self._lifecycle.find()
@@ -300,11 +296,7 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
 
     @property
     def topics(self) -> Topics[T_OneWay]:
-        """One-way messages to whoever is subscribed.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """One-way messages to whoever is subscribed."""
         from .messaging.topics import Topics
 
         self._lifecycle.find()

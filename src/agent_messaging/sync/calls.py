@@ -72,11 +72,7 @@ class Calls(
 
     @property
     def archive(self) -> Archive:
-        """Moving what is stored into a file, and from a file into a store.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """Moving what is stored into a file, and from a file into a store."""
         return Archive(self._runner, self._async.archive)
 
     @property
@@ -86,11 +82,7 @@ class Calls(
 
     @property
     def topics(self) -> Topics[T_OneWay]:
-        """One-way messages to whoever is subscribed.
-
-        Raises:
-            RuntimeError: The SDK is not initialized.
-        """
+        """One-way messages to whoever is subscribed."""
         return Topics(self._runner, self._async.topics)
 
     @property
