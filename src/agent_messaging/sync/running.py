@@ -122,17 +122,17 @@ class Sequel:
             self._work.cancel()
 
 
-async def _make(function: Callable[[], Awaitable[Any]], future: concurrent.futures.Future[Any]) -> None:
-    if not future.set_running_or_notify_cancel():
+async def _make(function: Callable[[], Awaitable[Any]], ready: concurrent.futures.Future[Any]) -> None:
+    if not ready.set_running_or_notify_cancel():
         return
     try:
         result = await function()
     except BaseException as error:
-        future.set_exception(error)
+        ready.set_exception(error)
         if isinstance(error, asyncio.CancelledError):
             raise
     else:
-        future.set_result(result)
+        ready.set_result(result)
 
 
 class Blocking(Generic[A]):

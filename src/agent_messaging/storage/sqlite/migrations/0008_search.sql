@@ -5,7 +5,9 @@
 create virtual table search_words using fts5 (words, content = '', contentless_delete = 1, detail = 'none', tokenize = 'ascii');
 
 -- Whatever removes a message: its agent's removal, or retention.
-create trigger forget_words after delete on messages begin
+create trigger forget_words after delete on messages
+  when old.seq <= (select indexed_to from search_state) -- the others have no words there yet
+begin
   delete from search_words where rowid = old.seq;
 end;
 
