@@ -95,6 +95,13 @@ def test_each_says_what_it_asks_and_where_it_is_met_or_why_not() -> None:
             assert len(re.findall(r"\w+", words)) >= 2, f"{row.ids} does not say why"
 
 
+def test_what_is_not_met_is_listed_at_the_top() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for state in ("in part", "not yet", "refused", "none"):
+        [listed] = re.findall(rf"^\| {state} \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+        assert listed.split(", ") == [id for row in rows() if row.state == state for id in ids(row.ids)]
+
+
 def test_every_place_exists() -> None:
     for row in rows():
         for place in places(row.where):
