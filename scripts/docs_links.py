@@ -1,7 +1,8 @@
 """A hook of mkdocs: makes of the pages, as they stand in the repository, pages of a site that has the pages alone.
 
 The home page is the README. The page of decisions gets its list. A link to what is no page, such as a test or a module,
-becomes its path.
+becomes its path. The word behind the language of a block, by which the tests know how to run it, is left out: with it
+the site would take neither the block nor the heading behind it for one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r"^```(\w+) \w+$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -34,7 +36,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         name = text.strip("`")
         return f"`{path}`" if name in path else f"{text} (`{path}`)"
 
-    return LINK.sub(shown, markdown)
+    return LINK.sub(shown, FENCE.sub(r"```\1", markdown))
 
 
 def _decisions() -> list[str]:

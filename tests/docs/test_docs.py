@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import pkgutil
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,6 +117,21 @@ def test_the_site_has_every_page() -> None:
     for page in (docs / "reference").glob("*.md"):
         for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
             assert pkgutil.resolve_name(name) is not None
+
+
+@pytest.mark.parametrize("name", ["guide.md", "quick-start.md", "index.md"])
+def test_the_site_is_given_blocks_that_it_knows(name: str) -> None:
+    """One with two words behind its fence is none to it, nor is the heading that follows."""
+    spec = importlib.util.spec_from_file_location("docs_links", ROOT / "scripts" / "docs_links.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    shown = hook.on_page_markdown(text, SimpleNamespace(file=SimpleNamespace(src_uri=name)), None, None)
+    assert re.findall(r"^```\w+ .*$", shown, re.MULTILINE) == []
+    page = "README.md" if name == "index.md" else f"docs/{name}"
+    assert shown.count("```python\n") == sum(block.language == "python" for block in ALL if block.page == page)
 
 
 def test_links_between_pages_lead_somewhere() -> None:
