@@ -157,6 +157,15 @@ class SearchConformance(StoreFixtures):
         assert (len(rest.messages), rest.to) == (1, (await search.progress()).newest)
         assert (await search.list_unindexed(rest.to, limit=10, most_bytes=1_000_000)).messages == []
 
+    @pytest.mark.parametrize("letter", ["t", "é", "学", "😀"])
+    async def test_a_batch_that_ends_by_size_leaves_the_rest_to_the_next(self, world: World, letter: str) -> None:
+        search = world.store.search
+        await world.send_many(5, content=f'"{letter * 1_000}"')
+        taken, after = 0, 0
+        while (batch := await search.list_unindexed(after, limit=10, most_bytes=2_500)).to > after:
+            taken, after = taken + len(batch.messages), batch.to
+        assert (taken, after) == (5, (await search.progress()).newest)
+
     async def test_emptying_the_index_changes_nothing_that_is_found(self, world: World, texts: Sequence[str]) -> None:
         search = world.store.search
         await index_all(search, world.owner, limit=4)

@@ -81,8 +81,9 @@ class SQLiteSearch:
         parameters = {"after": after, "horizon": horizon, "kinds": encode(SEARCHED), "limit": limit}
         parameters["most_bytes"] = most_bytes
         rows = await self._engine.read(lambda con: fetch(con, _SQL["search_unindexed"], parameters))
-        messages = self._engine.aside.all(lambda row: UnindexedMessage(*row), rows, "a message")
-        is_last = len(rows) < limit and sum(len(message.content) for message in messages) < most_bytes
+        messages = self._engine.aside.all(lambda row: UnindexedMessage(*row[:-1]), rows, "a message")
+        # By the statement's own measure: if it ended by size, there may be others before the horizon.
+        is_last = len(rows) < limit and sum(row[-1] for row in rows) < most_bytes
         return IndexBatch(messages, horizon if is_last or not rows else rows[-1][0])
 
     async def index(self, process_id: str, after: int, to: int, entries: Sequence[IndexEntry]) -> bool:

@@ -40,9 +40,9 @@ select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient
 from json_each(:seqs) as s cross join messages as m on m.seq = s.value
 
 -- name: search_unindexed
--- At most :limit, and none behind the one with which they reach :most_bytes.
-select json_group_array(json_array(m.seq, m.id, m.content, m.metadata, m.checksum)) from (
-  select seq, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (
+-- At most :limit, and none behind the one with which they reach :most_bytes. With the bytes of each.
+select json_group_array(json_array(m.seq, m.id, m.content, m.metadata, m.checksum, w.size)) from (
+  select seq, size, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (
     select seq, octet_length(content) as size from messages
     where seq > :after and seq <= :horizon and kind in (select value from json_each(:kinds))
       and message_type = 'user_defined'
