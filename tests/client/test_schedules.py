@@ -114,6 +114,8 @@ async def test_bad_rules_are_refused(make_sdk: MakeSdk) -> None:
         {"every": 5, "expires_in": 0},
         {"every": 5, "priority": "soon"},
         {"every": 5, "name": "n" * 201},
+        {"every": 5, "deadline": datetime.now(UTC) + timedelta(days=1)},
+        {"every": 5, "delay": 60.0},
     ]
     for one in refused:
         with pytest.raises(InvalidArgumentError):

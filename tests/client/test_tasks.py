@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -212,6 +212,9 @@ async def test_a_failure_is_tried_again_up_to_the_last_attempt_and_the_reasons_a
         await sdk.tasks.delegate("fail", max_attempts=3, wait=True, timeout=SOON)
     assert attempts == [1, 2, 3]
     task = await sdk.tasks.get(caught.value.task_id)
+    mixed = [outcome async for outcome in sdk.tasks.map("half", [0, 2, 4], timeout=SOON, response_type=Literal[0, 2])]
+    assert sorted((outcome.index, type(outcome.error)) for outcome in mixed if outcome.error) == [(1, PayloadError)]
+    assert sorted(outcome.result for outcome in mixed if not outcome.error) == [0, 2]
     assert [entry["reason"] for entry in task.log] == ["RuntimeError: no 1", "RuntimeError: no 2", "RuntimeError: no 3"]
 
 

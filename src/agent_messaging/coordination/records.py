@@ -8,7 +8,7 @@ from typing import Any
 
 from ..bodies import open_or_mark
 from ..delivery.schedules import EVERY
-from ..exceptions import TaskError
+from ..exceptions import AgentMessagingError
 from ..models import TaskState
 from ..storage.ports import ScheduleRow, TaskRow, WorkerRow
 from ..storage.workload import load_task
@@ -73,7 +73,8 @@ class TaskOutcome:
     item: Any
     task_id: str
     result: Any = None
-    error: TaskError | None = None
+    error: AgentMessagingError | None = None
+    """A `TaskError` where it has no result; else why its result cannot be read, or found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from ..config import Config
 from ..delivery.engine import Engine
 from ..delivery.schedules import EVERY, next_after
 from ..exceptions import (
+    PayloadError,
+    StorageCorruptError,
     TaskCancelledError,
     TaskError,
     TaskExpiredError,
@@ -54,6 +56,8 @@ _ERRORS = {
     TaskState.CANCELLED: TaskCancelledError,
     TaskState.EXPIRED: TaskExpiredError,
 }
+_OF_ONE = (TaskError, TaskNotFoundError, PayloadError, StorageCorruptError)
+"""What may be wrong with one task, and stops no other."""
 
 
 class Tasks(Door):
@@ -163,7 +167,8 @@ class Tasks(Door):
             **options: As of `delegate`, but `task_id`, `wait`.
 
         Yields:
-            A `TaskOutcome` for each item, with its `result`, or its `error`.
+            A `TaskOutcome` for each item, with its `result`, or its `error`: why the task has none, or why its result
+            cannot be read, is not of the response type, or was pruned.
 
         Raises:
             TimeoutError: Some have not ended; they go on.
@@ -189,15 +194,17 @@ class Tasks(Door):
         for some in pages(tasks, MAX_TASKS):
             await engine.commits.run(engine.workforce.submit(some))
         ids = [task.task_id for task in tasks]
-        async for number, row in self._as_they_end(ids, timeout):
+        async for number, ended in self._as_they_end(ids, timeout):
             outcome: dict[str, Any] = {}
             try:
-                outcome["result"] = self._open(row, response_type)
-            except TaskError as error:
+                outcome["result"] = self._open(ended.result(), response_type)
+            except _OF_ONE as error:
                 outcome["error"] = error
             yield TaskOutcome(number, given[number], ids[number], **outcome)
 
-    async def _as_they_end(self, ids: Sequence[str], timeout: float | None) -> AsyncIterator[tuple[int, TaskRow]]:
+    async def _as_they_end(
+        self, ids: Sequence[str], timeout: float | None
+    ) -> AsyncIterator[tuple[int, asyncio.Future[TaskRow]]]:
         ended: asyncio.Queue[asyncio.Future[TaskRow]] = asyncio.Queue()
         waiters = self.engine.lots.tasks
         loop = asyncio.get_running_loop()
@@ -213,7 +220,7 @@ class Tasks(Door):
                         future = await ended.get()
                 except builtins.TimeoutError:
                     raise TimeoutError(f"{len(ids) - count} of {len(ids)} tasks have not ended. They go on.") from None
-                yield places[future], future.result()
+                yield places[future], future
 
     def _make(
         self,
@@ -285,8 +292,9 @@ class Tasks(Door):
 
         The schedule is a row: it outlives every process, and fires while any started SDK object is on the store. A
         program may make it at each start: under a name that is known it is replaced, and one whose rule stays as it is
-        keeps its next instant. Instants at which no process was there are made up for by one task. The id of a task is
-        the name and the instant in UTC, such as `nightly@2026-05-01T03:00:00.000000`.
+        keeps its next instant. Instants at which no process was there are made up for by one task. No instant comes
+        twice: where the clock is set back, nothing fires until it has caught up. The id of a task is the name and the
+        instant in UTC, such as `nightly@2026-05-01T03:00:00.000000`.
 
         Args:
             name: 1 to 200 characters.
@@ -325,6 +333,9 @@ class Tasks(Door):
             next_at = next_after(rule, timezone, now, now)
         except (ValueError, OverflowError) as error:
             raise refuse("cron", cron, f"cannot be used: {error}. Write five fields, such as '0 3 * * *'.") from None
+        for other in ("deadline", "delay"):
+            if options.get(other) is not None:
+                raise refuse(other, options[other], "is for single tasks. A schedule has expires_in, and its instants.")
         task = self._make(name, task_type, payload, **options)
         task = replace(task, expires_in=check_timeout(expires_in, "expires_in", allow_none=True))
         is_new = await self.engine.workplace.store.schedules.put(

@@ -120,7 +120,8 @@ class Tasks(Blocking[AsyncTasks]):
             **options: As of `delegate`, but `task_id`, `wait`.
 
         Yields:
-            A `TaskOutcome` for each item, with its `result`, or its `error`.
+            A `TaskOutcome` for each item, with its `result`, or its `error`: why the task has none, or why its result
+            cannot be read, is not of the response type, or was pruned.
 
         Raises:
             TimeoutError: Some have not ended; they go on.
@@ -151,8 +152,9 @@ class Tasks(Blocking[AsyncTasks]):
 
         The schedule is a row: it outlives every process, and fires while any started SDK object is on the store. A
         program may make it at each start: under a name that is known it is replaced, and one whose rule stays as it is
-        keeps its next instant. Instants at which no process was there are made up for by one task. The id of a task is
-        the name and the instant in UTC, such as `nightly@2026-05-01T03:00:00.000000`.
+        keeps its next instant. Instants at which no process was there are made up for by one task. No instant comes
+        twice: where the clock is set back, nothing fires until it has caught up. The id of a task is the name and the
+        instant in UTC, such as `nightly@2026-05-01T03:00:00.000000`.
 
         Args:
             name: 1 to 200 characters.
