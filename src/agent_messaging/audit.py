@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -32,6 +33,8 @@ KINDS = ("agent_activity", "message_audit", "task_history", "performance", "erro
 _DAY = r"\d{4}-\d{2}-\d{2}"
 _FILE = rf"({'|'.join(KINDS)})_(\d{{4}}-\d{{2}}-\d{{2}})\.jsonl"
 _PIECE = 64 * 1024
+_PATIENCE = 1.0
+"""Seconds to wait for another writer, which has a file for microseconds, unless it was stopped just then."""
 
 
 class LogFile(TypedDict):
@@ -240,7 +243,12 @@ class FileLogger:
             # ASCII alone: no reader takes U+2028 for the end of a line, and no half of a surrogate pair stops one.
             import json  # few programs write this log
 
-            line = json.dumps(entry, default=repr, separators=(", ", ": ")).encode() + b"\n"
+            try:
+                text = json.dumps(entry, default=repr, separators=(", ", ": "), allow_nan=False)
+            except ValueError:  # NaN and infinities are no JSON: they are written as text
+                read = json.loads(json.dumps(entry, default=repr), parse_constant=str)
+                text = json.dumps(read, separators=(", ", ": "))
+            line = text.encode() + b"\n"
             with self._lock:
                 self._append(kind, now.date().isoformat(), line)
         except OSError as error:
@@ -262,7 +270,7 @@ class FileLogger:
             descriptor = self._files.get(kind)
             if descriptor is None:
                 descriptor = self._files[kind] = self._open(kind, day)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, 0.0 if self._is_losing else _PATIENCE)
             try:
                 status = os.fstat(descriptor)
                 if status.st_nlink:
@@ -293,6 +301,19 @@ class FileLogger:
                 self.base_dir,
                 reason,
             )
+
+
+def _lock(descriptor: int, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise OSError(None, "another process holds a file, and does not let go of it") from None
+            time.sleep(0.0005)
+        else:
+            return
 
 
 def _append_whole(descriptor: int, size: int, line: bytes) -> None:

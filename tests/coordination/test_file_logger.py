@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import math
 import os
 import resource
 import signal
@@ -18,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from agent_messaging import audit
 from agent_messaging.coordination import FileLogger, disable_file_logging, enable_file_logging, get_file_logger
 from agent_messaging.exceptions import ConfigurationError, InvalidArgumentError
 
@@ -186,6 +189,30 @@ def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path: Path, caplog: py
         log.log_error("a", "b", "d")
         assert "is written again; 3 entries were lost" in caplog.records[-1].message
     assert [entry["message"] for entry in lines(tmp_path / "logs", "errors")] == ["d"]
+
+
+def test_a_writer_that_was_stopped_with_a_file_stops_nobody(
+    tmp_path: Path, made: FileLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_PATIENCE", 0.05)
+    made.log_error("a", "b", "first")
+    [path] = (tmp_path / "logs").glob("*/errors_*.jsonl")
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        made.log_error("a", "b", "lost")
+        made.log_agent_activity("a", "goes on")
+    made.log_error("a", "b", "second")
+    assert made.lost_entries == 1
+    assert [entry["message"] for entry in lines(tmp_path / "logs", "errors")] == ["first", "second"]
+    assert [entry["event"] for entry in lines(tmp_path / "logs", "agent_activity")] == ["goes on"]
+
+
+def test_what_is_no_number_in_json_is_written_as_text(tmp_path: Path, made: FileLogger) -> None:
+    made.log_performance_metric("a", "b", math.nan, "ms")
+    made.log_agent_activity("a", "b", {"most": math.inf})
+    assert lines(tmp_path / "logs", "performance")[0]["value"] == "NaN"
+    assert lines(tmp_path / "logs", "agent_activity")[0]["data"] == {"most": "Infinity"}
+    assert made.lost_entries == 0
 
 
 def test_a_full_disk_leaves_no_piece_of_a_line(tmp_path: Path, made: FileLogger) -> None:
