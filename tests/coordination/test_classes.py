@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -24,6 +25,7 @@ from agent_messaging.coordination import (
     MessageQueueManager,
     MessageType,
     SupervisorCoordinator,
+    agent_registry,
     create_broadcast_message,
     create_heartbeat_message,
     get_performance_metrics,
@@ -37,9 +39,37 @@ from agent_messaging.exceptions import (
     PayloadError,
     StorageUnavailableError,
 )
-from tests.support import eventually_sync
+from tests.support import eventually, eventually_sync
 
 Make = Callable[[str], SupervisorCoordinator]
+
+
+async def test_what_comes_while_several_receivers_look_wakes_all_of_them() -> None:
+    """The second one begins to look when the first one, which has found nothing, is about to wait."""
+    gate, looks = asyncio.Event(), list[str]()
+
+    class Queue:
+        async def listen(self, owner: str, agents: set[str]) -> None:
+            """Nobody is to be told."""
+
+        async def claim(self, agent_id: str, limit: int, **options: Any) -> list[str]:
+            looks.append(agent_id)
+            if looks == ["a"]:
+                await gate.wait()
+            return []
+
+    presence = SimpleNamespace(process_id="p", poll_interval=600.0)
+    office = Office(cast(Any, SimpleNamespace(presence=presence, queue=Queue())), timeout=1.0)
+    first = asyncio.create_task(office.claim("a", 1, None, 600.0))
+    await eventually(lambda: looks)
+    office.announce(())
+    second = asyncio.create_task(office.claim("b", 1, None, 600.0))
+    await eventually(lambda: looks, until=lambda seen: "b" in seen)
+    gate.set()
+    await eventually(lambda: looks, until=lambda seen: seen.count("a") == 2)
+    for one in (first, second):
+        one.cancel()
+    await asyncio.wait([first, second])
 
 
 def message(message_id: str = "m", **changes: Any) -> AgentMessage:
@@ -410,6 +440,22 @@ def test_each_object_with_use_mock_has_a_store_of_its_own(closing: ExitStack) ->
     supervisor.agent_registry.register_agent("builder", AgentRole.WORKER, ["python"])
     assert supervisor.assign_task("build", "", {}, ["python"])
     assert len(supervisor.queue_manager.get_messages("builder")) == 1
+
+
+def test_an_agent_that_cannot_be_read_makes_no_other_come_twice(
+    closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_registry, "PAGE", 2)
+    registry = closing.enter_context(AgentRegistry(use_mock=True))
+    for name in "abcde":
+        registry.register_agent(name, AgentRole.WORKER, ["python"])
+
+    async def damage(office: Office) -> None:
+        workers: Any = office.store.workers
+        await workers._engine.write(lambda con: con.execute("update workers set capabilities = '[5' where id = 'a'"))
+
+    registry._lease.call(damage)
+    assert [agent.agent_id for agent in registry.get_all_agents()] == ["b", "c", "d", "e"]
 
 
 def test_a_store_that_is_away_is_told(closing: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:

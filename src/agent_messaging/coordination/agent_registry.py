@@ -209,8 +209,10 @@ async def remove_stale(office: Office) -> list[str]:
 
 async def _list_all(office: Office) -> list[AgentInfo]:
     found: list[AgentInfo] = []
-    while page := await office.store.workers.list_workers(PAGE, len(found)):
+    offset = 0
+    while page := await office.store.workers.list_workers(PAGE, offset):
         found += [_info(row) for row in page]
+        offset += PAGE  # rows that cannot be read are left out of a page, and count
     return found
 
 

@@ -129,7 +129,7 @@ class Office:
         if block:
             await self._listen(agent_id)
         while True:
-            self._news.clear()
+            news = self._news  # whatever is told from here on sets it
             claimed = await self.store.queue.claim(agent_id, limit, owner=self.owner, lease=self._timeout, types=types)
             now = loop.time()
             for one in claimed:
@@ -137,7 +137,7 @@ class Office:
                 self._held[agent_id, one.claim.message_id] = held
             if claimed or now >= deadline:
                 return claimed
-            await _wait(self._news, min(deadline - now, self._presence.poll_interval))
+            await _wait(news, min(deadline - now, self._presence.poll_interval))
             self._tell_what_was_lost()
 
     def find(self, agent_id: str, message_id: str) -> Held | None:
@@ -171,7 +171,8 @@ class Office:
             await self.store.queue.listen(self.owner, self._listening)
 
     def _ring(self) -> None:
-        self._news.set()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     def _forget_claims(self) -> None:
         self._held.clear()

@@ -187,7 +187,7 @@ async def _everybody(office: Office) -> AsyncIterator[str]:
     while page := await office.store.workers.list_workers(BATCH, offset):
         for worker in page:
             yield worker.worker_id
-        offset += len(page)
+        offset += BATCH  # rows that cannot be read are left out of a page, and count
 
 
 async def receive(

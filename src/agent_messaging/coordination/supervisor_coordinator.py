@@ -400,8 +400,10 @@ def _log_end(task: TaskRow, message: AgentMessage, settlement: TaskSettlement) -
 
 async def _list(office: Office, which: TaskFilter) -> list[TaskRow]:
     found: list[TaskRow] = []
-    while page := await office.store.tasks.list_tasks(which, PAGE, len(found)):
+    offset = 0
+    while page := await office.store.tasks.list_tasks(which, PAGE, offset):
         found += page
+        offset += PAGE  # rows that cannot be read are left out of a page, and count
     return found
 
 
