@@ -21,6 +21,7 @@ from agent_messaging import (
     TimeoutError,
 )
 from agent_messaging.coordination import MessagePriority
+from agent_messaging.delivery import workforce
 from agent_messaging.delivery.probes import arm, disarm
 from agent_messaging.exceptions import OutcomeUnknownError
 from agent_messaging.handlers.tasks import Rate
@@ -166,6 +167,25 @@ async def test_a_worker_never_has_more_than_its_capacity(make_sdk: MakeSdk) -> N
     assert bench.most == 2
 
 
+async def test_a_worker_with_much_room_takes_some_at_a_time(make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workforce, "MOST_TAKEN", 2)
+    sdk = await make_sdk()
+    for number in range(7):
+        await sdk.tasks.delegate("resize", number)
+    store, asked = sdk.tasks.engine.workplace.store.tasks, list[int]()
+    exchange = store.exchange
+
+    async def watched(settlements: Any, requests: Any, **options: Any) -> Any:
+        asked.extend(request.limit for request in requests)
+        return await exchange(settlements, requests, **options)
+
+    monkeypatch.setattr(store, "exchange", watched)
+    bench = Bench(sdk, max_concurrent_tasks=100)
+    await bench.wait_for(7)
+    assert set(asked) == {2}
+    bench.opened.set()
+
+
 async def test_the_same_id_is_stored_once(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     bench = Bench(sdk, opened=True)
@@ -192,6 +212,9 @@ async def test_map_yields_what_became_of_each_item(make_sdk: MakeSdk) -> None:
         else:
             assert (outcome.error, outcome.result) == (None, outcome.item // 2)
     assert [outcome async for outcome in sdk.tasks.map("half", [])] == []
+    mixed = [outcome async for outcome in sdk.tasks.map("half", [0, 2, 4], timeout=SOON, response_type=Literal[0, 2])]
+    assert sorted((outcome.index, type(outcome.error)) for outcome in mixed if outcome.error) == [(1, PayloadError)]
+    assert sorted(outcome.result for outcome in mixed if not outcome.error) == [0, 2]
     with pytest.raises(TimeoutError, match="1 of 1 tasks"):
         [outcome async for outcome in sdk.tasks.map("nobody", [1], timeout=0.05)]
 
@@ -212,9 +235,6 @@ async def test_a_failure_is_tried_again_up_to_the_last_attempt_and_the_reasons_a
         await sdk.tasks.delegate("fail", max_attempts=3, wait=True, timeout=SOON)
     assert attempts == [1, 2, 3]
     task = await sdk.tasks.get(caught.value.task_id)
-    mixed = [outcome async for outcome in sdk.tasks.map("half", [0, 2, 4], timeout=SOON, response_type=Literal[0, 2])]
-    assert sorted((outcome.index, type(outcome.error)) for outcome in mixed if outcome.error) == [(1, PayloadError)]
-    assert sorted(outcome.result for outcome in mixed if not outcome.error) == [0, 2]
     assert [entry["reason"] for entry in task.log] == ["RuntimeError: no 1", "RuntimeError: no 2", "RuntimeError: no 3"]
 
 
@@ -409,6 +429,21 @@ async def test_a_handler_that_goes_takes_nothing_more(make_sdk: MakeSdk) -> None
         await sdk.tasks.delegate("resize", 2, wait=True, timeout=0.1)
 
 
+async def test_what_runs_where_a_handler_goes_goes_on(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    leaves = Bench(sdk, "leaves")
+    id = await sdk.tasks.delegate("resize", 1)
+    await leaves.wait_for(1)
+    stays = Bench(sdk, "stays", opened=True)
+    assert sdk.unregister_task_handler("leaves")
+    assert await sdk.tasks.delegate("resize", 2, wait=True, timeout=SOON) == {"did": 2}
+    leaves.opened.set()
+    assert await sdk.tasks.result(id, timeout=SOON) == {"did": 1}
+    assert (leaves.began, stays.began) == ([1], [2])
+    found = await eventually(lambda: sdk.tasks.workers(), SOON, until=lambda workers: len(workers) == 1)
+    assert [worker.worker_id for worker in found] == ["stays"]
+
+
 # --- rates ------------------------------------------------------------------------------------------------------------
 
 
@@ -423,6 +458,9 @@ def test_a_rate_lets_so_many_begin_in_a_time() -> None:
     assert rate.allowance() == 1
     now = 100.0
     assert rate.allowance() == 2
+    rate.spend(4)  # more than it lets: the next one waits for all of them
+    assert rate.allowance() == 0
+    assert rate.pause == pytest.approx(15)
 
 
 async def test_a_rate_holds_for_a_worker_and_for_one_type(make_sdk: MakeSdk) -> None:
@@ -437,6 +475,28 @@ async def test_a_rate_holds_for_a_worker_and_for_one_type(make_sdk: MakeSdk) -> 
     await sdk.tasks.delegate("c", "last", wait=True, timeout=SOON)
     assert slow.began == ["a0", "a1"]
     assert [name for name in mixed.began if name.startswith("b")] == ["b0"]
+
+
+async def test_what_another_worker_does_leaves_a_rate_as_it_is(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    slow = Bench(sdk, "slow", capabilities=["a"], opened=True, max_concurrent_tasks=9, rate=(1, 0.5))
+    quick = Bench(sdk, "quick", capabilities=["b"])
+    await sdk.tasks.delegate("b", "b0")
+    await quick.wait_for(1)
+    ids = await asyncio.gather(*(sdk.tasks.delegate("a", number) for number in range(3)))
+    await slow.wait_for(1)
+    quick.opened.set()  # its end is settled while the other one waits for its rate
+    for id in ids:
+        await sdk.tasks.result(id, timeout=SOON)
+
+
+async def test_a_worker_that_began_more_than_its_rate_lets_goes_on_later(make_sdk: MakeSdk) -> None:
+    """It asks for each limited type apart, so it may get as many at once as there are types."""
+    sdk = await make_sdk()
+    ids = [await sdk.tasks.delegate(kind, number, required_capabilities=["x"]) for kind in "abcd" for number in "12"]
+    Bench(sdk, capabilities=["x"], opened=True, max_concurrent_tasks=9, rate=(1, 0.05), rates=dict.fromkeys("abc", 9))
+    for id in ids:
+        await sdk.tasks.result(id, timeout=SOON)
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -476,6 +536,8 @@ async def test_bad_arguments_are_refused_before_anything_is_stored(make_sdk: Mak
         {"capabilities": ["a"], "max_concurrent_tasks": 0},
         {"capabilities": ["a"], "retry_on": "OSError"},
         {"capabilities": ["a"], "rate": 0},
+        {"capabilities": ["a"], "rates": [("a", 1)]},
+        {"capabilities": ["a"], "rates": {5: 1}},
     ]
     for one in refused:
         with pytest.raises(InvalidArgumentError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -177,7 +178,8 @@ class Labour:
     def _report(self, loop: asyncio.AbstractEventLoop, job: Job, fraction: float, note: str | None) -> None:
         """In any thread."""
         told = fraction, None if note is None else clean_reason(note)
-        loop.call_soon_threadsafe(self._take_report, job, told)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: a thread has outlived its run
+            loop.call_soon_threadsafe(self._take_report, job, told)
 
     def _take_report(self, job: Job, told: tuple[float, str | None]) -> None:
         if not job.is_moot and job.context.report is not None:

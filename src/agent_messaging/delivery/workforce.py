@@ -42,6 +42,8 @@ logger = logging.getLogger("agent_messaging.delivery")
 ROLE = "worker"
 MOST_ASSIGNED = 1_000
 """Tasks that are assigned again at once."""
+MOST_TAKEN = 256
+"""Tasks that a worker takes in one commit: their payloads are read together, and may be a megabyte each."""
 BEATS = 3
 """A worker is taken for dead after so many intervals without a sign of life."""
 
@@ -78,9 +80,11 @@ class Workforce(Service):
         self._enrolled_as: str | None = None
         self._hungry: set[str] = set()
         """Those for whom there may be more to take."""
+        self._leaving: set[str] = set()
+        """Those without a handler, whose runs go on: the store would give these to others."""
         self._next_beat = 0.0
-        self._resume_at: float | None = None
-        """When a rate lets another task begin."""
+        self._resume_at: dict[str, float] = {}
+        """When a rate lets a worker begin another task."""
         self._is_in_doubt = False
         self._is_draining = False
         self._quiet = asyncio.Event()
@@ -238,8 +242,7 @@ class Workforce(Service):
 
     def _next_look(self) -> float:
         """Seconds until it looks without being told."""
-        due = self._next_beat if self._resume_at is None else min(self._next_beat, self._resume_at)
-        return max(due - time.monotonic(), 0.0)
+        return max(min([self._next_beat, *self._resume_at.values()]) - time.monotonic(), 0.0)
 
     async def _exchange(self) -> None:
         owner = self.presence.process_id
@@ -266,32 +269,34 @@ class Workforce(Service):
         self._keep_time({task.run_limit + CLAIM_MARGIN for task in exchanged.claimed})
         self._begin(requests, exchanged)
         self.announcer.worked([settlement.claim.task_id for settlement in batch], exchanged.processes)
-        if self.settling or self._hungry:
+        if self.settling or self._hungry or (batch and self._leaving):
             self.bell.wake()
 
     def _requests(self) -> list[TaskRequest]:
         """What those may take who have room, and for whom there may be something."""
-        self._resume_at = None
         if self._is_draining:
             return []
         busy: dict[str, int] = {}
         for job in self.labour.running:
             busy[job.worker.worker_id] = busy.get(job.worker.worker_id, 0) + 1
         requests = []
+        self._hungry -= self._leaving
         for worker_id in sorted(self._hungry):
             worker = self._enrolled.get(worker_id)
             if worker is not None:
-                requests += self._requests_of(worker, worker.capacity - busy.get(worker_id, 0))
+                self._resume_at.pop(worker_id, None)
+                room = min(worker.capacity - busy.get(worker_id, 0), MOST_TAKEN)
+                requests += self._requests_of(worker, room)
         return requests
 
     def _requests_of(self, worker: TaskHandler, room: int) -> list[TaskRequest]:
         if worker.rate is not None:
-            room = min(room, self._allowance(worker.rate))
+            room = min(room, self._allowance(worker, worker.rate))
         if room <= 0:
             self._hungry.discard(worker.worker_id)  # the end of a run, or the rate, asks again
             return []
         run_limit = worker.timeout or self.run_limit
-        limited = [(kind, self._allowance(rate)) for kind, rate in worker.rates.items() if worker.takes(kind)]
+        limited = [(kind, self._allowance(worker, rate)) for kind, rate in worker.rates.items() if worker.takes(kind)]
         requests = [
             TaskRequest(worker.worker_id, min(room, most), run_limit, (kind,)) for kind, most in limited if most
         ]
@@ -301,11 +306,11 @@ class Workforce(Service):
             requests.append(TaskRequest(worker.worker_id, room, run_limit, types, but))
         return requests
 
-    def _allowance(self, rate: Rate) -> int:
-        """How many may begin now; it looks again when another one may."""
+    def _allowance(self, worker: TaskHandler, rate: Rate) -> int:
+        """How many may begin now; the worker is asked for again when another one may."""
         if not (allowance := rate.allowance()):
             due = time.monotonic() + rate.pause
-            self._resume_at = due if self._resume_at is None else min(self._resume_at, due)
+            self._resume_at[worker.worker_id] = min(due, self._resume_at.get(worker.worker_id, due))
         return allowance
 
     def _begin(self, requests: Sequence[TaskRequest], exchanged: Exchanged) -> None:
@@ -362,7 +367,10 @@ class Workforce(Service):
             self._enrolled.clear()  # under a new incarnation everybody appears anew
             self._enrolled_as = owner
         wanted = {} if self._is_draining else {handler.worker_id: handler for handler in self.handlers}
-        for worker_id in self._enrolled.keys() - wanted.keys() if not self._is_draining else ():
+        at_work = {job.worker.worker_id for job in self.labour.running}
+        self._leaving = set() if self._is_draining else self._enrolled.keys() - wanted.keys()
+        for worker_id in sorted(self._leaving - at_work) if not self.settling else ():
+            self._leaving.remove(worker_id)
             del self._enrolled[worker_id]
             await self.workers.unregister(worker_id, process_id=owner)
         for worker_id, handler in wanted.items():
@@ -383,8 +391,9 @@ class Workforce(Service):
                     del self._enrolled[beat.worker_id]
                     self.bell.wake()
             self._next_beat = now + self.interval
-        if self._resume_at is not None and now >= self._resume_at:
-            self._hungry |= self._enrolled.keys()
+        for worker_id in [worker_id for worker_id, due in self._resume_at.items() if now >= due]:
+            del self._resume_at[worker_id]
+            self._hungry.add(worker_id)
 
     async def _find_lost(self) -> None:
         """Stop the runs whose tasks were cancelled, have expired, or are another's."""

@@ -69,8 +69,9 @@ class TaskContext:
             raise refuse("fraction", fraction, "must be a number from 0 to 1.")
         if note is not None and not isinstance(note, str):
             raise refuse("note", note, "must be text, or None.")
-        if self.report is not None:
-            self.report(float(fraction), note)
+        report = self.report  # the run may end in its own thread meanwhile
+        if report is not None:
+            report(float(fraction), note)
 
 
 TaskFunction = Callable[[Any, TaskContext], Any]
@@ -127,11 +128,11 @@ class Rate:
         self._at = clock()
 
     def allowance(self) -> int:
-        """How many may begin now."""
+        """How many may begin now; none while more have begun than it lets."""
         now = self.clock()
         self._left = min(self._left + (now - self._at) * self.number / self.seconds, max(self.number, 1.0))
         self._at = now
-        return int(self._left + 1e-9)
+        return max(int(self._left + 1e-9), 0)
 
     def spend(self, count: int = 1) -> None:
         """So many have begun."""
@@ -219,7 +220,7 @@ def task_handler_maker(
         retry_delay=check_timeout(retry_delay, "retry_delay", allow_none=True),
         retry_max_delay=check_timeout(retry_max_delay, "retry_max_delay", allow_none=True),
         rate=None if rate is None else check_rate(rate, "rate"),
-        rates={kind: check_rate(one, "rates") for kind, one in (rates or {}).items()},
+        rates=check_rates({} if rates is None else rates),
     )
 
     def make_of(function: TaskFunction) -> TaskHandler:
@@ -252,6 +253,17 @@ def check_errors(errors: Errors | None, field: str) -> tuple[type[BaseException]
     if not all(isinstance(one, type) and issubclass(one, BaseException) for one in several):
         raise refuse(field, errors, "must be a class of errors, or a tuple of them.")
     return several
+
+
+def check_rates(rates: Mapping[str, RateGiven]) -> dict[str, Rate]:
+    """Make rates by type.
+
+    Raises:
+        InvalidArgumentError: They are no mapping from types of tasks to rates.
+    """
+    if not isinstance(rates, Mapping):
+        raise refuse("rates", rates, "must be a mapping from types of tasks to rates, such as {'resize': 5}.")
+    return {check_external_id(kind, "rates"): check_rate(one, "rates") for kind, one in rates.items()}
 
 
 def check_rate(rate: RateGiven, field: str) -> Rate:
