@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import DatabaseError, HandlerError
+from agent_messaging import DatabaseError, HandlerError, TaskContext
 from agent_messaging.handlers import register_message_notification_handler
 from agent_messaging.ids import uuid7
 from agent_messaging.models import AskState, Kind
@@ -238,6 +238,26 @@ async def test_answers_of_any_sizes_are_looked_up_in_pieces_bounded_by_bytes(mak
     closed = {row.ask_id: row for row in await sessions.close_asks([*ids], AskState.TIMED_OUT)}
     for rows in (found, again, closed):
         assert {id: row and row.answer and json.loads(row.answer.content) for id, row in rows.items()} == ids
+
+
+@on_sqlite
+async def test_results_that_do_not_fit_into_one_text_are_found_in_halves(make_sdk: MakeSdk) -> None:
+    import apsw
+
+    sdk = await make_sdk()
+
+    @sdk.register_task_handler("w", capabilities=["big"])
+    async def big(item: int, context: TaskContext) -> str:
+        return "x" * 100_000
+
+    ids = [await sdk.tasks.delegate("big", number) for number in range(8)]
+    for id in ids:
+        await sdk.tasks.result(id, timeout=SOON)
+    engine: Any = sdk.store.engine  # type: ignore[attr-defined]
+    for number in (0, 1):
+        connection = await engine.read(lambda connection: connection, reader=number)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, 350_000)
+    assert (await sdk.tasks.engine.lots.tasks.wait(ids)).keys() == {*ids}
 
 
 @on_sqlite

@@ -162,6 +162,15 @@ class TaskConformance(CoordinationFixtures):
         assert (row.state, row.result, row.result_checksum, row.settled_at) == ("done", '{"é":1}', 11, crew.at(5))
         assert row.fraction == 1
 
+    async def test_ends_are_found_without_what_was_handed_out(self, crew: Crew) -> None:
+        await crew.hire()
+        await crew.assign(crew.task("t"), crew.task("open"))
+        assert await crew.end(claim(), result='{"ok":1}', checksum=5)
+        rows = {row.task_id: row for row in await crew.store.tasks.find_tasks(["t", "open", "none"], payloads=False)}
+        assert (rows["t"].state, rows["t"].result, rows["t"].result_checksum) == (TaskState.DONE, '{"ok":1}', 5)
+        assert (rows["open"].state, rows["open"].type, rows["open"].token) == (TaskState.ASSIGNED, "build", 1)
+        assert rows.keys() == {"t", "open"}
+
     async def test_a_failure_and_a_last_retry_end_the_task_with_the_reason(self, crew: Crew) -> None:
         await crew.hire("w", capacity=4)
         await crew.assign("t", crew.task("u", max_attempts=1))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent_messaging.models import DeliveryState, TaskState
 from agent_messaging.storage import workload
 from agent_messaging.storage.ports import Settling, WorkerRow
-from agent_messaging.storage.workload import End, Held, Verdict
+from agent_messaging.storage.workload import End, Held, HeldTask, Verdict
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -135,6 +135,25 @@ def test_of_what_a_dead_process_had_its_suspects_are_to_blame_and_all_of_it_wher
         (4, "again", 1, True),
     ]
     assert [one.suspect for one in workload.release_messages([*one], counted=False)] == [False, False]
+
+
+def test_of_many_names_each_is_looked_at_a_few_times() -> None:
+    names = [Name(f"t{number}") for number in range(500)] * 2
+    held = [HeldTask(1, True, 1, 1, 3, None, "p", False, str(name), TaskState.RUNNING, "w", None) for name in names[1:]]
+    Name.compared = 0
+    assert workload.each_once([*names, "unknown"], held) == [True] * 500 + [False] * 501
+    assert Name.compared < 20 * len(names)
+
+
+class Name(str):
+    """It counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return str.__eq__(self, other)
 
 
 def test_each_assignment_has_a_message_of_its_own() -> None:

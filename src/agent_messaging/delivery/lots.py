@@ -93,7 +93,7 @@ class Lots:
 
     async def _find_ended(self, task_ids: list[str]) -> Mapping[str, TaskRow | None]:
         try:
-            rows = {row.task_id: row for row in await self._tasks.find_tasks(task_ids)}
+            rows = {row.task_id: row for row in await self._tasks.find_tasks(task_ids, payloads=False)}
         except QueueDataLostError as error:
             self.tasks.fail_all(error)  # they may be among what was lost
             raise

@@ -420,7 +420,11 @@ def close_tasks(held: Iterable[HeldTask], end: End, reason: str) -> Ended:
 def each_once(names: Sequence[str], held: Iterable[HeldTask]) -> list[bool]:
     """Which of these names stand for an open task, each at its first place."""
     open_ones = {task.id for task in held if not task.state.is_final}
-    return [name in open_ones and names.index(name) == place for place, name in enumerate(names)]
+    answers = []
+    for name in names:
+        answers.append(name in open_ones)
+        open_ones.discard(name)
+    return answers
 
 
 def find_lost(claims: Iterable[TaskClaim], held: Iterable[HeldTask]) -> list[TaskClaim]:

@@ -186,8 +186,8 @@ class PostgresTasks:
 
         return await self._engine.run(work, write=True)
 
-    async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
-        rows = await self._engine.fetch(_SQL["tasks_find"], list(task_ids))
+    async def find_tasks(self, task_ids: Collection[str], *, payloads: bool = True) -> list[TaskRow]:
+        rows = await self._engine.fetch(_SQL["tasks_find"], list(task_ids), payloads)
         return self._engine.aside.all(_row, rows, "a task")
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:

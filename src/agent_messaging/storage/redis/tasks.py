@@ -161,8 +161,8 @@ class RedisTaskStore:
         redriven, processes = await self._engine.call("redrive_tasks", now=now, ids=ids, type=type)
         return Redriven([text(id) for id in redriven], names(processes))
 
-    async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
-        """See `ports.TaskStore`."""
+    async def find_tasks(self, task_ids: Collection[str], *, payloads: bool = True) -> list[TaskRow]:
+        """See `ports.TaskStore`. They come with their payloads: a hash is read as a whole."""
         rows = await self._engine.call("find_tasks", ids=sorted(set(task_ids)))
         return self._engine.aside.all(_read_row, rows, "a task")
 

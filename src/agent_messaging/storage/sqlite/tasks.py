@@ -159,9 +159,9 @@ class SQLiteTasks:
 
         return await self._engine.write(redrive)
 
-    async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
-        parameters = {"ids": encode(sorted(set(task_ids)))}
-        rows = await self._engine.read(lambda con: fetch(con, _SQL["tasks_find"], parameters))
+    async def find_tasks(self, task_ids: Collection[str], *, payloads: bool = True) -> list[TaskRow]:
+        ids = sorted(set(task_ids))
+        rows = await self._engine.read(lambda con: _find(con, ids, payloads))
         return self._engine.aside.all(_row, rows, "a task")
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
@@ -234,6 +234,17 @@ class SQLiteTasks:
         before = self._clock.now(now).due - int(older_than * _SECOND)
         parameters = {"before": before, "states": None if states is None else encode(sorted(states))}
         return Stock(*await self._engine.read(lambda con: fetch(con, _SQL["tasks_measure"], parameters)))
+
+
+def _find(connection: apsw.Connection, ids: Sequence[str], payloads: bool) -> list[Any]:
+    """The rows of these tasks, in pieces where they are too big for one text (a gigabyte)."""
+    try:
+        return list(fetch(connection, _SQL["tasks_find"], {"ids": encode(ids), "payloads": int(payloads)}))
+    except apsw.TooBigError:
+        if len(ids) < 2:
+            raise
+        half = len(ids) // 2
+        return [*_find(connection, ids[:half], payloads), *_find(connection, ids[half:], payloads)]
 
 
 def _find_interested(connection: apsw.Connection, ended: workload.Ended) -> set[str]:

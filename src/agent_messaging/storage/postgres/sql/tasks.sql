@@ -268,9 +268,11 @@ from failed f cross join moment m where t.seq = f.seq
 returning t.id
 
 -- name: tasks_find
-select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor, t.state, t.worker_id, t.token,
-  t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason, t.fraction, t.note,
-  t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log
+-- Without payloads ($2) what is handed out, and the log, are left out.
+select t.id, t.type, t.description, t.needs, t.priority, case when $2::boolean then t.content else '' end as content, t.checksum,
+  t.supervisor, t.state, t.worker_id, t.token, t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result,
+  t.result_checksum, t.reason, t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at,
+  case when $2::boolean then t.log end as log
 from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
 
 -- name: tasks_list

@@ -240,9 +240,10 @@ update tasks set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued
 where seq in (select value from jsonb_each(:seqs))
 
 -- name: tasks_find
-select json_group_array(json_array(t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor,
-  t.state, t.worker_id, t.token, t.attempt, t.max_attempts, t.owner, t.origin, t.result, t.result_checksum, t.reason,
-  t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log))
+-- Without :payloads what is handed out, and the log, are left out.
+select json_group_array(json_array(t.id, t.type, t.description, t.needs, t.priority, iif(:payloads, t.content, ''), t.checksum,
+  t.supervisor, t.state, t.worker_id, t.token, t.attempt, t.max_attempts, t.owner, t.origin, t.result, t.result_checksum,
+  t.reason, t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at, iif(:payloads, t.log, null)))
 from jsonb_each(:ids) as wanted cross join tasks as t on t.id = wanted.value
 
 -- name: tasks_list
