@@ -30,6 +30,7 @@ from agent_messaging.storage.ports import (
     Stored,
 )
 from agent_messaging.storage.postgres.store import PostgresStore
+from tests.conformance.search import index_all
 from tests.conformance.world import World, id_of, ids
 from tests.postgres.conftest import StoreMaker, execute
 from tests.support import eventually
@@ -559,3 +560,31 @@ async def test_an_ask_that_is_passed_on_while_its_end_waits_for_it_is_ended(
     found = (await world.sessions.find_ended_asks([ask]))[ask]
     assert found is not None
     assert found.state is AskState.CANCELLED
+
+
+async def test_passing_on_and_the_index_of_words_never_wait_for_each_other(sides: Sides, postgres_dsn: str) -> None:
+    """Both have the message and its delivery; somebody's lock stops the first one between the two."""
+    world, other = await sides(2)
+    ask = await world.ask()
+    wanted = NewForward(ask, world.bob, world.carol, kept_id=new_id(), session_id=new_id(), claim=None)
+    before = await count_deadlocks(postgres_dsn)
+    waiting = partial(execute, postgres_dsn, WAITS_FOR_LOCK)
+    holder = await asyncpg.connect(postgres_dsn)
+    try:
+        await holder.execute("begin; select from messages for key share")
+        passing = asyncio.create_task(world.store.forwarding.forward(wanted, owner=world.owner, now=world.start))
+        await eventually(waiting, 5.0, until=lambda rows: len(rows) == 1)
+        indexing = asyncio.create_task(index_all(other.store.search, other.owner))
+
+        async def is_stopped_or_done() -> bool:
+            return indexing.done() or len(await waiting()) == 2
+
+        await eventually(is_stopped_or_done, 5.0, until=bool)
+        await holder.execute("rollback")
+        assert isinstance(await passing, Forwarded)
+        assert await indexing > 0
+    finally:
+        await holder.close()
+    await index_all(other.store.search, other.owner)
+    assert await count_deadlocks(postgres_dsn) == before
+    assert await world.store.check() == []

@@ -33,8 +33,8 @@ where m.id = $1::text::uuid
 
 -- name: forward_lock
 -- PostgreSQL alone: whoever changes an ask holds the row of its delivery from before. What is loaded next is what the last
--- holder has left.
-select from deliveries where seq = $1::bigint for update
+-- holder has left. Its message is given another id, and whoever moves the index of words on holds that before the delivery.
+select from messages m join deliveries d on d.seq = m.seq where m.seq = $1::bigint for update
 
 -- name: forward_keep
 update messages set id = $2::text::uuid, message_type = 'forwarded' where seq = $1::bigint
