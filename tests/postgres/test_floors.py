@@ -219,3 +219,39 @@ async def test_floors_go_when_the_server_has_cleaned_up(
     await handle(world, 40)
     await world.claim()
     assert await execute(postgres_dsn, "select * from floors") == []
+
+
+async def test_floors_go_when_the_numbers_begin_anew(postgres_dsn: str, world: World) -> None:
+    """Somebody empties the table of messages by hand: the next ones have numbers below all floors."""
+    await world.send_many(100)
+    await handle(world, 100)
+    assert await execute(postgres_dsn, "select * from floors")
+    await execute(postgres_dsn, "truncate messages restart identity")
+    message_ids = await world.send_many(64)
+    assert ids(await handle(world, 64)) == message_ids
+    ((floor,),) = await execute(postgres_dsn, "select coalesce(max(seq), 0) from floors")
+    assert floor <= 64
+    assert await world.send() in ids(await world.claim())
+
+
+async def test_suspects_behind_a_floor_hold_up_nothing_that_has_no_order(postgres_dsn: str, world: World) -> None:
+    await world.send_many(100)
+    await handle(world, 100)
+    message_ids = await world.send_many(6)
+    await execute(
+        postgres_dsn,
+        "update deliveries set suspect = true"
+        " where seq in (select seq from deliveries order by seq desc limit 4 offset 2)",
+        "select 1",
+    )
+    assert ids(await world.claim(limit=2, ordered=False)) == [message_ids[0], message_ids[4]]
+    assert ids(await world.claim(limit=2, ordered=False)) == [message_ids[5]]
+
+
+async def test_a_process_finds_its_own_messages_behind_a_floor_among_those_of_others(world: World) -> None:
+    await world.send_many(100)
+    await handle(world, 100)
+    for _ in range(3):
+        await world.send(owner=world.dave)
+    own = [await world.send(), await world.send()]
+    assert ids(await world.claim(limit=2, ordered=False, origin=world.owner)) == own

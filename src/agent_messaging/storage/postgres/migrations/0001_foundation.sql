@@ -96,10 +96,11 @@ create trigger remove_deliveries after delete on messages referencing old table 
   for each statement execute function remove_deliveries();
 
 -- A delivery without its message would be claimed again and again, and would hold its lane. With its numbers restarted, the
--- next messages would find those of the old ones taken.
+-- next messages would find those of the old ones taken, or lie below a floor, where nobody looks for them.
 create function remove_all_deliveries() returns trigger language plpgsql as $$
 begin
   execute format('delete from %I.deliveries', tg_table_schema);
+  execute format('delete from %I.floors', tg_table_schema);
   return null;
 end $$;
 create trigger remove_all_deliveries after truncate on messages

@@ -110,10 +110,18 @@ begin
     from near_lanes(box_id, box_kind, floor, after_sender, after_thread) l
     cross join lateral (
       select h.*, row_number() over (order by h.seq) as rank from (
-        select d.seq, d.suspect, d.origin from deliveries d
-        where d.recipient_id = box_id and d.kind = box_kind and d.sender_id = l.sender_id and d.thread = l.thread
-          and d.seq + 0 > floor and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
-        order by d.seq + 0 limit case when is_ordered then 1 else most end
+        -- Suspects are taken one at a time. Without an order nothing waits for them.
+        (select d.seq, d.suspect, d.origin from deliveries d
+         where d.recipient_id = box_id and d.kind = box_kind and d.sender_id = l.sender_id and d.thread = l.thread
+           and d.seq + 0 > floor and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
+           and (is_ordered or not d.suspect and (of_origin is null or d.origin = of_origin))
+         order by d.seq + 0 limit case when is_ordered then 1 else most end)
+        union all
+        (select d.seq, d.suspect, d.origin from deliveries d
+         where not is_ordered and d.recipient_id = box_id and d.kind = box_kind and d.sender_id = l.sender_id
+           and d.thread = l.thread and d.seq + 0 > floor and d.state = 'queued' and d.run_at is null
+           and (d.expires_at is null or d.expires_at > at) and d.suspect and (of_origin is null or d.origin = of_origin)
+         order by d.seq + 0 limit 1)
       ) h
     ) o
     where (of_origin is null or o.origin = of_origin)
@@ -241,7 +249,10 @@ begin
   is_held := false;
   if pg_stat_get_dead_tuples('deliveries'::regclass) <= most_dead then
     bound := null;
-    delete from floors;
+    -- Alone as well: the rows go in another order than where one is lowered or raised.
+    if (select true from floors limit 1) and pg_try_advisory_xact_lock(hashtextextended('floors', 4)) then
+      delete from floors;
+    end if;
     return;
   end if;
   newest := (select s.last_value from messages_seq_seq s);
@@ -250,6 +261,9 @@ begin
     where l.locktype = 'relation' and l.relation = 'messages_seq_seq'::regclass and l.mode = 'RowExclusiveLock' and l.granted
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
   );
+  if bound > newest then  -- the numbers begin anew
+    bound := null;
+  end if;
   if bound is not null and not before && running and pg_try_advisory_xact_lock(hashtextextended('floors', 4)) then
     for box in
       select distinct on (d.recipient_id, d.kind) d.recipient_id, d.kind, d.sender_id, d.thread
