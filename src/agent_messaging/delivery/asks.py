@@ -151,9 +151,10 @@ class Asks(Service):
         if isinstance(error, DatabaseError | OutcomeUnknownError) and error.retryable:
             self._again.later(ask_id)
 
-    def list_given_up(self) -> set[str]:
+    def list_given_up(self) -> Collection[str]:
         """The asks whose callers here have gone, and which the store may not have ended yet."""
-        return self._abandoned | self._given_up.keys()
+        # Each ask that waits keeps this: an empty set is larger than its future.
+        return self._abandoned | self._given_up.keys() if self._abandoned or self._given_up else ()
 
     async def wait_until_ended(self, ask_id: str) -> None:
         """Wait until the store has ended an ask that was given up here."""

@@ -60,7 +60,7 @@ class Ask:
     deadline: float
     """By the loop's clock."""
     entered: Call | None = None
-    """The call that stores it, once it is handed in, until its outcome is known."""
+    """The call that stores it, once it is handed in, until it is stored."""
     stored_id: str | None = None
     """The id of the ask, once it is stored: another than that of the draft if this repeats an earlier call."""
     _call: Call | None = None
@@ -94,8 +94,8 @@ class Ask:
         try:
             outcome: AskOutcome | object = None
             if not wait_for_session and self._enter_now():
-                assert self.entered is not None
-                outcome = await self.entered.stored
+                assert self._end is not None
+                outcome = await self._end
             if not isinstance(outcome, AskOutcome):
                 outcome = await self._wait_within(wait_for_session=wait_for_session)
             if outcome.state is AskState.TIMED_OUT and self._is_waiting:
@@ -122,13 +122,14 @@ class Ask:
 
         It can have been handed in before, and even be stored, together with other asks.
         """
+        if self.stored_id is not None:
+            self._begin_waiting()
+            return True
         if self.entered is None:
             call = self.make_call()
             if not call.enter_now():
                 return False
             self.entered = call
-        elif self.stored_id is not None:
-            self._begin_waiting()
         return self.entered.known is None
 
     async def _wait_within(self, *, wait_for_session: bool) -> AskOutcome:
@@ -197,9 +198,14 @@ class Ask:
             self._end = None
 
     def _stored(self) -> None:
-        """It is stored: nobody is told, but the caller waits for the answer from now on."""
+        """It is stored: nobody is told, but the caller waits for the answer from now on.
+
+        What stored it is let go, as large as all else that an ask keeps while it waits.
+        """
         if (call := self._call) is not None:
             auditing.sent(call.sender, call.targets, call.group, self.engine.names)
+            del call.group  # also where a coroutine still holds the call
+            self._call = self.entered = None
         self.stored_id = self.draft.message_id
         self.engine.asks.waiters.stored(self.stored_id)
         if self._lock is not None:
