@@ -86,7 +86,7 @@ async def test_a_conversation_as_a_page(sdk: Sdk) -> None:
     assert "<script" not in page
     assert len(re.findall("<article>", page)) == 3
     text = await sdk.conversation.get_transcript(session.session_id)
-    assert "> \\</div>\\</main>\\<script>alert(1)" in text
+    assert "> &lt;/div>&lt;/main>&lt;script>alert(1)" in text
     assert "> # bob\n" in text
     assert '> ```json\n> {\n>   "answer": [\n' in text
     assert "bob ended the conversation" in text
@@ -138,3 +138,5 @@ def test_no_text_becomes_markup(content: str, name: str, thread: str) -> None:
         lines = markdown.write(entry).split("\n")
         (place,) = (number for number, line in enumerate(lines) if " · 09:00:00" in line)
         assert [line for line in lines[place + 2 : -1] if not line.startswith(">")] == []
+        if isinstance(entry.content, str):
+            assert "<" not in "".join(lines[place + 2 : -1])

@@ -109,8 +109,9 @@ def _quote(entry: Entry) -> str:
         return "> *The stored message is damaged.*\n"
     text, is_plain = text_of(entry.content)
     if is_plain:
-        # Agents write Markdown; but no HTML, and nothing that is loaded when it is looked at.
-        text = text.replace("<", "\\<").replace("![", "!\\[")
+        # Agents write Markdown; but no HTML, and nothing that is loaded when it is looked at. A backslash before it
+        # would not do: the text may have one there, which takes it away.
+        text = text.replace("<", "&lt;").replace("![", "!\\[")
     else:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
         text = f"{fence}json\n{text}\n{fence}"
