@@ -74,3 +74,8 @@ def test_only_a_file_is_compacted(acme: str, cli: Cli) -> None:
         assert "VACUUM" in cli("db", "compact", check=None).err
     else:
         assert cli("db", "compact", "--json").json["size_bytes"] > 0
+
+
+def test_an_age_that_no_store_has_is_refused(acme: str, cli: Cli) -> None:
+    for age in ("99999999d", "9" * 400):
+        assert "older_than" in cli("db", "prune", "--older-than", age, check=None).err

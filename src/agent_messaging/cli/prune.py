@@ -55,9 +55,9 @@ def prune(options: Options, older_than: str, words: tuple[str, ...], unread: boo
       agent-messaging db prune --older-than 30d --dry-run
       agent-messaging db prune --older-than 7d --kind messages --kind sessions --yes
     """
-    from ..messaging.retention import check_kinds
+    from ..messaging.retention import check_age, check_kinds
 
-    age, kinds = parse_duration(older_than), check_kinds([WORDS[word] for word in words] or None)
+    age, kinds = check_age(parse_duration(older_than)), check_kinds([WORDS[word] for word in words] or None)
 
     def run(report: PruneReport | None) -> PruneReport:
         total = None if report is None or options.json else report.number

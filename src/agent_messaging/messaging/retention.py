@@ -60,9 +60,7 @@ class Retention(Door):
             report = await sdk.retention.prune(timedelta(days=30), ["messages", "sessions"])
             print(report.number, "rows,", report.size_bytes, "bytes")
         """
-        age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        if age != 0 or age is False:
-            check_timeout(age, "older_than")
+        age = check_age(older_than)
         wanted = check_kinds(kinds)
         check_flag(unread, "unread")
         check_flag(dry_run, "dry_run")
@@ -75,6 +73,16 @@ class Retention(Door):
 
 SHARE = 0.5
 """Of its time that a prune works, and leaves the store to the traffic for the rest."""
+
+
+def check_age(older_than: float | timedelta) -> float:
+    """The seconds.
+
+    Raises:
+        InvalidArgumentError: They are negative, no number, or more than any store is old.
+    """
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    return 0.0 if age == 0 and age is not False else check_timeout(age, "older_than")
 
 
 def check_kinds(kinds: Iterable[Prunable | str] | None) -> Sequence[Prunable]:
