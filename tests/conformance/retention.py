@@ -80,6 +80,12 @@ class RetentionConformance(StoreFixtures):
         assert set(ids(left)) == {later, queued, claimed}
         assert await world.store.check() == []
 
+    async def test_what_was_sent_while_the_clock_ran_ahead_holds_nothing_up(self, world: World) -> None:
+        for _ in range(4):
+            await world.send(recipient=world.carol, now=world.at(400 * DAY))
+        await handled(world, 2)
+        assert (await prune(world)).number == 2
+
     async def test_it_is_the_last_thing_that_happened_which_makes_it_old(self, world: World) -> None:
         sent = await world.send()
         await world.settle(await world.claim_one(now=world.at(2 * DAY)), now=world.at(2 * DAY))

@@ -53,6 +53,7 @@ class SQLiteRetention:
         parameters: dict[str, Any] = {
             **dict(zip(names, after or _BEGIN.get(walk.page, ("",) * len(names)), strict=True)),
             "limit": max(limit // walk.share, 1),
+            "now": instant.at,
             "before": instant.at - age,
             "before_due": instant.due - age,
         }

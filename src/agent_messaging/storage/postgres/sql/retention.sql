@@ -5,15 +5,18 @@
 
 -- name: prune_messages_page
 -- Dead letters are a kind of their own, and what belongs to a meeting goes with it. The numbers follow the time roughly, so
--- the walk ends with a page on which all are younger.
+-- the walk ends with a page on which all are younger. It goes on behind instants that have not come, which are of a clock
+-- that ran ahead; and where an archive was taken in, as what it has brought stands behind what was there.
 with page as materialized (
   select m.seq, m.created_at, m.meeting_id from messages m where m.seq > $1::bigint order by m.seq limit $2::bigint
 ),
 moment as materialized (
-  select coalesce($4::timestamptz, store_now()) - make_interval(secs => $3::float8) as before
+  select n.now, n.now - make_interval(secs => $3::float8) as before from (select coalesce($4::timestamptz, store_now()) as now) n
 )
 select
-  case when count(*) < $2 or min(p.created_at) > min(t.before) then null else max(p.seq) end as next,
+  case when count(*) < $2 or (min(p.created_at) > min(t.before) and max(p.created_at) <= min(t.now) and (
+    select i.archive from imports i where i.archive > '' and i.finished_at is not null order by i.archive limit 1
+  ) is null) then null else max(p.seq) end as next,
   array_agg(p.seq order by p.seq) filter (
     where p.meeting_id is null and p.created_at <= t.before and d.state <> 'dead' and d.queued_at <= t.before
       and coalesce(d.settled_at <= t.before, true) and coalesce(d.read_at <= t.before, true)

@@ -5,12 +5,14 @@
 
 -- name: prune_messages_page
 -- Dead letters are a kind of their own, and what belongs to a meeting goes with it. The numbers follow the time roughly, so
--- the walk ends with a page on which all are younger.
+-- the walk ends with a page on which all are younger. It goes on behind instants that have not come, which are of a clock
+-- that ran ahead; and where an archive was taken in, as what it has brought stands behind what was there.
 with page as materialized (
   select seq, created_at, meeting_id from messages where seq > :after order by seq limit :limit
 )
 select json_array(
-  iif(count(*) < :limit or min(p.created_at) > :before, null, max(p.seq)),
+  iif(count(*) < :limit or (min(p.created_at) > :before and max(p.created_at) <= :now
+    and not exists (select 1 from imports where finished_at is not null)), null, max(p.seq)),
   json_group_array(p.seq order by p.seq) filter (
     where p.meeting_id is null and p.created_at <= :before and d.state <> 'dead' and d.queued_due <= :before_due
       and coalesce(d.settled_at, 0) <= :before and coalesce(d.read_at, 0) <= :before
