@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import json
 import os
 import resource
@@ -30,11 +31,11 @@ from agent_messaging import (
 )
 from agent_messaging.delivery.probes import arm, disarm
 from agent_messaging.ids import uuid7
-from agent_messaging.messaging.archive import moving
-from agent_messaging.models import Kind
+from agent_messaging.messaging.archive import files, moving
+from agent_messaging.models import Kind, Prunable
 from agent_messaging.payloads import checksum
 from agent_messaging.storage.archive import TABLES
-from agent_messaging.storage.ports import Claim, ClaimRequest, NewQueueMessage, Settlement, Settling
+from agent_messaging.storage.ports import Claim, ClaimRequest, NewQueueMessage, Pruning, Settlement, Settling
 from tests.client.damage import damage, execute, fetch
 from tests.client.support import SOON, MakeSdk, Sdk, make_config
 
@@ -353,8 +354,6 @@ async def test_a_row_that_no_store_has_is_refused(memory: Sdk, tmp_path: Path) -
     await memory.deregister_organization("acme")
 
     def change(lines: list[bytes]) -> list[bytes]:
-        import hashlib
-
         lines[1] = lines[1].replace(b'"created_at":"2', b'"created_at":"x')
         manifest = json.loads(lines[-1])
         manifest["manifest"]["sha256"] = hashlib.sha256(b"".join(lines[:-1])).hexdigest()
@@ -396,7 +395,7 @@ import asyncio, os, signal, sys
 from agent_messaging.bootstrap import build_store
 from agent_messaging.config import Config
 from agent_messaging.delivery.probes import arm
-from agent_messaging.messaging.archive import moving
+from agent_messaging.messaging.archive import files, moving
 
 url, point, times, verb, path = sys.argv[1:]
 moving._BATCH = 5
@@ -512,3 +511,124 @@ async def test_big_payloads_go_through_in_pieces(
     finally:
         tracemalloc.stop()
     assert report.counts["messages"] == 16
+
+
+async def test_an_organization_moves_without_the_runs_of_others(sdk: Sdk, other: Sdk, tmp_path: Path) -> None:
+    """What its agents asked each other within a run of another's message comes along, and the run does not."""
+    await sdk.add_people("zed", organization="evil")
+
+    @sdk.register_handler("bob")
+    async def bob(message: Any, context: MessageContext) -> Any:
+        return await sdk.conversation.send_and_wait("bob", "carol", message, timeout=SOON)
+
+    @sdk.register_handler("carol")
+    async def carol(message: Any, context: MessageContext) -> Any:
+        return "carol's"
+
+    assert await sdk.conversation.send_and_wait("zed", "bob", "q", timeout=SOON) == "carol's"
+    assert await sdk.conversation.send_and_wait("alice", "bob", "q", timeout=SOON) == "carol's"
+    await sdk.archive.export(tmp_path / "a.gz", organization="acme")
+    await other.archive.import_(tmp_path / "a.gz")
+    rows = await fetch(other, "select within is null from asks order by seq")
+    assert [bool(row[0]) for row in rows] == [True, True, False]
+    again = await other.archive.export(tmp_path / "b.gz", organization="acme")
+    assert Path(again.path).read_bytes() == (tmp_path / "a.gz").read_bytes()
+
+
+async def test_what_refers_to_a_damaged_message_comes_in_without_it(sdk: Sdk, other: Sdk, tmp_path: Path) -> None:
+    await live(sdk)
+    for answer in await fetch(sdk, "select m.id from messages m join asks a on a.answer_seq = m.seq"):
+        await damage(sdk, str(answer[0]), "its checksum does not match")
+    for said in await fetch(sdk, "select m.id from messages m where m.meeting_id is not null"):
+        await damage(sdk, str(said[0]), "its checksum does not match")
+    report = await sdk.archive.export(tmp_path / "a.gz")
+    assert report.damaged
+    await other.archive.import_(tmp_path / "a.gz")
+    assert await other.store.check() == []
+    again = await other.archive.export(tmp_path / "b.gz")
+    assert Path(again.path).read_bytes() == (tmp_path / "a.gz").read_bytes()
+
+
+async def test_what_came_in_is_pruned_though_all_before_it_is_younger(sdk: Sdk, memory: Sdk, tmp_path: Path) -> None:
+    await memory.add_people("zoe", "yan", organization="old")
+    for number in range(3):
+        ended = await memory.one_way.send("zoe", "yan", number, require_handler=False)
+        await memory.store.deliveries.withdraw(ended)
+    await memory.archive.export(tmp_path / "a.gz")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for number in range(4):
+        await sdk.one_way.send("alice", "bob", number, require_handler=False)
+    await sdk.archive.import_(tmp_path / "a.gz")
+    number, after = 0, None
+    while True:
+        page = await sdk.store.retention.prune(Pruning(Prunable.MESSAGES, 3600.0), after=after, limit=2, now=later)
+        number, after = number + page.number, page.next
+        if after is None:
+            break
+    assert number == 3
+
+
+def forge(path: Path, change: Callable[[list[dict[str, Any]]], object], text: bytes = b"") -> None:
+    """Change the rows of an archive, and let its manifest fit."""
+    head, *lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)[:-1]
+    rows = [json.loads(line) for line in lines]
+    change(rows)
+    lines = [head, *(json.dumps(row).encode() + b"\n" for row in rows), *([text] if text else [])]
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["table"]] = counts.get(row["table"], 0) + 1
+    manifest = {"counts": counts, "sha256": hashlib.sha256(b"".join(lines)).hexdigest()}
+    path.write_bytes(gzip.compress(b"".join(lines) + json.dumps({"manifest": manifest}).encode() + b"\n"))
+
+
+def put(table: str, **values: Any) -> Callable[[list[dict[str, Any]]], None]:
+    """Write these values into the rows of a table."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            if row["table"] == table:
+                row.update(values)
+
+    return change
+
+
+def keep_only(*tables: str) -> Callable[[list[dict[str, Any]]], None]:
+    """Leave out the rows of all other tables."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[:] = [row for row in rows if row["table"] in tables]
+
+    return change
+
+
+FORGED: list[tuple[str, Callable[[list[dict[str, Any]]], object], bytes]] = [
+    ("a row of messages belongs to none of its agents", keep_only("messages", "deliveries"), b""),
+    ("a row of subscriptions belongs to none of its agents", keep_only("subscriptions"), b""),
+    ("the state of its row of deliveries", put("deliveries", state="claimed"), b""),
+    ("the state of its row of tasks", put("tasks", state="running"), b""),
+    ("the content of its row of messages", put("messages", content='"never said"'), b""),
+    ("the content of its row of messages", put("messages", content=7), b""),
+    ("the created_at of its row of tasks", put("tasks", created_at="0001-01-01T00:00:00+14:00"), b""),
+    ("a table \\['messages'\\]", put("workers"), b'{"table":["messages"]}\n'),
+    ("a line is no JSON", put("workers"), b'{"table":' + b"[" * 100_000 + b"\n"),
+    ("longer than any row", put("workers"), b" " * 2_000_000),
+]
+
+
+async def test_a_forged_archive_is_refused(
+    sdk: Sdk, other: Sdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hash fits. Nothing of it comes in: nothing by agents of this store, nothing that nobody would ever end."""
+    await live(sdk)
+    whole = tmp_path / "whole.gz"
+    await sdk.archive.export(whole)
+    monkeypatch.setattr(files, "_LONGEST", 1_000_000)
+    for number, (says, change, text) in enumerate(FORGED):
+        path = tmp_path / f"{number}.gz"
+        path.write_bytes(whole.read_bytes())
+        forge(path, change, text)
+        with pytest.raises(ArchiveError, match=says):
+            await other.archive.import_(path)
+        assert await fetch(other, "select * from messages") == []
+    forge(whole, put("workers"))
+    await other.archive.import_(whole)

@@ -144,7 +144,7 @@ TABLES: dict[str, Table] = {
         _columns("message_id number asker_id from_id to_id kept_id stored_at:at forwarded_at:at"),
         ("message_id", "number"),
         (_NIL, 0),
-        {"asker_id": "agents"},
+        {"message_id": "messages", "asker_id": "agents"},
     ),
     "participants": Table(
         _columns("id meeting_id agent_id join_order status joined_at:at left_at:at"),
@@ -253,6 +253,14 @@ BODIES: dict[str, tuple[tuple[str, str | None, str], ...]] = {
     "tasks": (("content", None, "checksum"), ("result", None, "result_checksum")),
 }
 """The bodies of each table: content, metadata, checksum."""
+_REFERENCES: dict[str, dict[str, str | None]] = {
+    "asks": {"within_id": None, "taken_within_id": "", "answer_id": None},
+    "turns": {"delivery_id": None, "message_id": None},
+    "meeting_events": {"message_id": None},
+}
+"""The columns that refer to a message without which the row means something yet, and what stands there then."""
+_AT_WORK = {"deliveries": DeliveryState.CLAIMED, "queue_messages": DeliveryState.CLAIMED, "tasks": TaskState.RUNNING}
+"""The states that no archive has: they are of processes, and nobody would ever end them."""
 _NAMED = {"asks": "message_id", "deliveries": "message_id", "notices": "message_id"}
 """The column that names a row of these for people, in the place of its number."""
 
@@ -296,6 +304,9 @@ class Reader:
                 self._skipped[table].add(raw.get("id", raw.get("message_id")))
                 self.findings += found
             else:
+                for column, nothing in _REFERENCES.get(table, {}).items():
+                    if raw[column] in self._skipped["messages"]:
+                        raw[column] = nothing
                 yield self.read(table, raw)
 
     def read(self, table: str, raw: Row) -> Row:
@@ -381,6 +392,11 @@ class Writer:
         for name, value in raw.items():
             if name in rules and not rules[name](value):
                 raise ValueError(f"the {name} of its {name_of(table, row)} is not what the SDK writes")
+        if raw.get("state") == _AT_WORK.get(table, ...):
+            raise ValueError(f"the state of its {name_of(table, row)} is not what the SDK exports")
+        for content, metadata, checksum in BODIES.get(table, ()):
+            if raw[content] is not None and not _is_sound(raw[content], metadata and raw[metadata], raw[checksum]):
+                raise ValueError(f"the {content} of its {name_of(table, row)} is damaged")
         return raw
 
     def _make(self, column: Column, value: Any) -> Row:
@@ -396,6 +412,11 @@ class Writer:
             due = (0 if column.due == _AT_ONCE else None) if at is None else at - self._shift
             return {column.name: at, column.due: due}
         return {column.name: None if at is None else _spell(at - self._shift)}
+
+
+def _is_sound(content: Any, metadata: Any, checksum: Any) -> bool:
+    is_text = isinstance(content, str) and isinstance(metadata, str | None)
+    return is_text and isinstance(checksum, int) and not find_damage("body", content, metadata, checksum)
 
 
 _AT_ONCE = "run_due"
@@ -416,8 +437,9 @@ class Comparison:
         self._table = table
         self._expected: deque[Row] = deque()
         self._found: Iterator[Row] = iter(())
-        number = before.get("messages" if TABLES[table].belongs.get("message_id") else table)
-        self.after = TABLES[table].start if number is None else (number,)
+        spec = TABLES[table]
+        number = before["messages" if "message_id" in spec.belongs else table] if spec.key == ("seq",) else None
+        self.after = spec.start if number is None else (number,)
         """The key behind which the next page of the store begins."""
 
     @property

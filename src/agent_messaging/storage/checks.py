@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -36,6 +36,8 @@ _ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MOST = 2**53 - 1
 _LAST_INSTANT = 253_402_300_800_000_000
 """Microseconds from 1970 to the end of the year 9999."""
+_FIRST_INSTANT = -62_135_596_800_000_000
+"""To the begin of the year 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,11 @@ def _is_number(value: Any) -> bool:
 
 def _is_instant(value: Any) -> bool:
     if isinstance(value, str):
-        with suppress(ValueError):
-            return bool(datetime.fromisoformat(value).tzinfo)
+        with suppress(ValueError, OverflowError):  # the latter of one that has no UTC
+            at = datetime.fromisoformat(value)
+            return at.tzinfo is not None and bool(at.astimezone(UTC))
         return False
-    return isinstance(value, int) and abs(value) < _LAST_INSTANT
+    return isinstance(value, int) and _FIRST_INSTANT <= value < _LAST_INSTANT
 
 
 def _is_array(value: Any, of: type = object) -> bool:

@@ -17,7 +17,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from ...arguments import refuse
 from ...exceptions import ArchiveError, ConfigurationError, StorageFullError, StorageUnavailableError
@@ -29,6 +29,8 @@ FORMAT = 1
 _MARK = "agent-messaging"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _LEVEL = 6
+_LONGEST = 512 * 1024 * 1024
+"""Bytes of a line at most: a row has two payloads, of up to 64 MiB, which may be written with many backslashes."""
 _DAMAGED = "Get it again from where it was made, or export again."
 
 
@@ -122,6 +124,26 @@ class ArchiveWriter:
         self._file.write(line)
 
 
+class _Owners:
+    """The ids of what else belongs to, as an archive is read: nothing in it is of the agents of the store it goes into.
+
+    Of messages, which are many, whoever puts them in place looks at that.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[str, set[str]] = {"organizations": set(), "agents": set(), "meetings": set()}
+
+    def find_stranger(self, table: str, row: Mapping[str, Any]) -> str | None:
+        """Take a row in; returns the table that has no row to which it belongs."""
+        if table in self._ids and isinstance(row.get("id"), str):
+            self._ids[table].add(row["id"])
+        for column, other in TABLES[table].belongs.items():
+            owner = row.get(column)
+            if other in self._ids and isinstance(owner, str) and owner not in self._ids[other]:
+                return other
+        return None
+
+
 class ArchiveReader:
     """Reads one archive, from its beginning each time.
 
@@ -143,7 +165,7 @@ class ArchiveReader:
         Raises:
             ArchiveError: It is no archive, of a newer form, damaged, or not whole.
         """
-        found, hashed, counts = None, hashlib.sha256(), dict.fromkeys(TABLES, 0)
+        found, hashed, counts, owners = None, hashlib.sha256(), dict.fromkeys(TABLES, 0), _Owners()
         lines = self._lines(progress)
         with _told(self.path, f"The archive {self.path!r} cannot be read"):
             head = next(lines, b"")
@@ -156,9 +178,12 @@ class ArchiveReader:
                 if "manifest" in document:
                     found = document["manifest"]
                     continue
-                if (table := document.get("table")) not in TABLES:
+                table = document.get("table")
+                if not isinstance(table, str) or table not in TABLES:
                     raise self._newer(f"a table {table!r}")
-                counts[cast(str, table)] += 1
+                if (stranger := owners.find_stranger(table, document)) is not None:
+                    raise self._damaged(f"a row of {table} belongs to none of its {stranger}")
+                counts[table] += 1
                 hashed.update(line)
         if not isinstance(found, dict):
             raise self._damaged("its end is missing")
@@ -183,7 +208,9 @@ class ArchiveReader:
 
     def _lines(self, progress: Callable[[int], None] | None) -> Iterator[bytes]:
         with open(self.path, "rb") as raw, _decompress(raw, self.path) as file:
-            for number, line in enumerate(file):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b"")):
+                if len(line) == _LONGEST:
+                    raise self._damaged("a line is longer than any row")
                 yield line
                 if progress is not None and number % 500 == 0:
                     progress(raw.tell())
@@ -203,7 +230,7 @@ class ArchiveReader:
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:
             document = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._damaged("a line is no JSON") from None
         if not isinstance(document, dict):
             raise self._damaged("a line is no row")
@@ -242,7 +269,7 @@ def _compress(raw: BinaryIO, *, is_zstd: bool) -> Any:
 
 
 @contextmanager
-def _decompress(raw: BinaryIO, path: str) -> Iterator[Iterable[bytes]]:
+def _decompress(raw: BinaryIO, path: str) -> Iterator[io.BufferedReader]:
     if raw.read(4) == _ZSTD:
         raw.seek(0)
         module = _zstd()

@@ -63,9 +63,21 @@ select to_json(t)::text as record from (
 ) t
 
 -- name: read_asks
+-- The run in which it was made, or taken, is told where its message comes along: of one organization, another's may not.
 select to_json(t)::text as record from (
-  select k.*, m.id as message_id, (select i.id from messages i where i.seq = k.within) as within_id,
-    case when k.taken_within is not null then coalesce((select i.id from messages i where i.seq = k.taken_within)::text, '') end as taken_within_id,
+  select k.*, m.id as message_id, (
+      select i.id from messages i where i.seq = k.within and ($3::text is null or (
+        (select a.organization_id from agents a where a.id = i.sender_id) = $3::text::uuid
+        and (select a.organization_id from agents a where a.id = i.recipient_id) = $3::text::uuid
+        and (i.meeting_id is null or i.meeting_id <> all($4::text[]::uuid[]))
+      ))
+    ) as within_id, case when k.taken_within is not null then coalesce((
+      select i.id from messages i where i.seq = k.taken_within and ($3::text is null or (
+        (select a.organization_id from agents a where a.id = i.sender_id) = $3::text::uuid
+        and (select a.organization_id from agents a where a.id = i.recipient_id) = $3::text::uuid
+        and (i.meeting_id is null or i.meeting_id <> all($4::text[]::uuid[]))
+      ))
+    )::text, '') end as taken_within_id,
     (select i.id from messages i where i.seq = k.answer_seq) as answer_id
   from asks k join messages m on m.seq = k.seq
   where k.seq > $1::bigint and ($3::text is null or (

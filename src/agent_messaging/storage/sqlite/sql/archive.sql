@@ -76,12 +76,25 @@ select json_group_array(json_object('seq', seq, 'message_id', message_id, 'threa
 )
 
 -- name: read_asks
+-- The run in which it was made, or taken, is told where its message comes along: of one organization, another's may not.
 select json_group_array(json_object('seq', seq, 'message_id', message_id, 'session_id', session_id, 'asker_id',
-  asker_id, 'responder_id', responder_id, 'state', state, 'within_id', (select id from messages where seq = within),
-  'taken_within_id', iif(taken_within is null, null, coalesce((select id from messages where seq = taken_within),
-  '')), 'keyed', keyed, 'origin', origin, 'deadline_at', deadline_at, 'deadline_due', deadline_due, 'answer_id',
-  (select id from messages where seq = answer_seq), 'reason', reason, 'ended_at', ended_at)) from (
-  select a.*, m.id as message_id
+  asker_id, 'responder_id', responder_id, 'state', state, 'within_id', within_id, 'taken_within_id', iif(taken_within
+  is null, null, coalesce(taken_within_id, '')), 'keyed', keyed, 'origin', origin, 'deadline_at', deadline_at,
+  'deadline_due', deadline_due, 'answer_id', (select id from messages where seq = answer_seq), 'reason', reason,
+  'ended_at', ended_at)) from (
+  select a.*, m.id as message_id, (
+      select i.id from messages as i where i.seq = a.within and (:organization is null or (
+        (select organization_id from agents where id = i.sender_id) = :organization
+        and (select organization_id from agents where id = i.recipient_id) = :organization
+        and (i.meeting_id is null or i.meeting_id not in (select value from json_each(:foreign)))
+      ))
+    ) as within_id, (
+      select i.id from messages as i where i.seq = a.taken_within and (:organization is null or (
+        (select organization_id from agents where id = i.sender_id) = :organization
+        and (select organization_id from agents where id = i.recipient_id) = :organization
+        and (i.meeting_id is null or i.meeting_id not in (select value from json_each(:foreign)))
+      ))
+    ) as taken_within_id
   from asks as a cross join messages as m on m.seq = a.seq
   where a.seq > :a and (:organization is null or (
       (select organization_id from agents where id = m.sender_id) = :organization
