@@ -18,8 +18,12 @@ from click.testing import CliRunner
 
 from agent_messaging import AgentMessaging, Config, TaskContext
 from agent_messaging.cli.main import main
-from agent_messaging.exceptions import QueueDataLostError, StorageUnavailableError
+from agent_messaging.exceptions import QueueDataLostError, StorageFullError, StorageUnavailableError
+from agent_messaging.states import Prunable
+from agent_messaging.storage.ports import TaskRequest
+from agent_messaging.storage.redis.store import RedisStore
 from tests.fixtures.redis import RedisServer
+from tests.redis_store.support import a_task, a_worker
 from tests.support import eventually
 
 SOON = 20.0
@@ -109,6 +113,49 @@ async def test_who_only_sends_messages_never_connects(tmp_path: Path, own_redis:
         async with build(tmp_path, server.url) as sdk:
             assert await sdk.tasks.list() == []
         assert int(client.info("stats")["total_connections_received"]) > before
+
+
+async def test_old_tasks_are_pruned_by_who_uses_redis_though_another_has_taken_the_turn(
+    tmp_path: Path, own_redis: Callable[..., RedisServer]
+) -> None:
+    server, opened = own_redis(), asyncio.Event()
+    opened.set()
+    async with build(tmp_path, server.url) as only_sends, build(tmp_path, server.url) as works:
+        employ(works, opened)
+        done = await works.tasks.delegate("job", 1)
+        assert await works.tasks.result(done, timeout=SOON) == 1
+        await eventually(lambda: works._lifecycle.use().workplace.is_open, SOON)
+        with redis.Redis(port=server.port) as client:
+            assert client.zadd("{agent_messaging}:ended_tasks:done", {done: 1}, xx=True, ch=True) == 1  # long ago
+        for sdk in (only_sends, works):
+            retention = sdk._lifecycle.use().retention
+            retention.ages = {Prunable.TASKS: 3_600.0}
+            await retention.prune()
+        assert await works.tasks.list() == []
+
+
+async def test_while_memory_is_used_up_a_schedule_holds_up_nothing_else(
+    tmp_path: Path, own_redis: Callable[..., RedisServer]
+) -> None:
+    server, opened = own_redis(), asyncio.Event()
+    opened.set()
+    async with build(tmp_path, server.url) as sdk:
+        employ(sdk, opened)
+        await sdk.tasks.schedule("often", "job", 1, every=1.0)
+        gone = RedisStore(server.url, location="redis")
+        await gone.presence.start(lambda: None, lambda: None)
+        owner = gone.presence.process_id
+        await gone.workers.register(a_worker("gone", "build", pulls=True), process_id=owner)
+        await gone.tasks.submit([a_task("t", "build", message=None)], origin=owner)
+        assert len((await gone.tasks.exchange([], [TaskRequest("gone", 1, 30.0)], owner=owner)).claimed) == 1
+        with redis.Redis(port=server.port) as client:
+            client.config_set("maxmemory", "1mb")
+            await gone.aclose()  # its connections end, as those of a killed one do
+            with pytest.raises(StorageFullError):
+                await sdk.tasks.delegate("job", 2)
+            await eventually(lambda: sdk.tasks.get("t"), SOON, until=lambda task: task.state == "queued")
+            client.config_set("maxmemory", "0")
+        assert await sdk.tasks.delegate("job", 3, wait=True, timeout=SOON) == 3
 
 
 def test_a_missing_client_stops_tasks_alone(tmp_path: Path) -> None:

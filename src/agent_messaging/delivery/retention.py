@@ -53,14 +53,7 @@ async def walk(
         coordination: Where tasks and queues are; None is the store.
         share: Of its time that it works; it pauses for the rest.
     """
-    elsewhere = store if coordination is None else coordination
-    age = wanted.older_than
-    if wanted.kind is Prunable.TASKS:
-        tasks = elsewhere.tasks
-        async for page in _forget(tasks.measure(age), lambda: tasks.prune(age, PAGE), wanted.dry_run, share):
-            yield page
-        return
-    if wanted.kind is not Prunable.QUEUE_MESSAGES:
+    if wanted.kind not in (Prunable.TASKS, Prunable.QUEUE_MESSAGES):
         page = Pruned(next=())
         while page.next is not None:
             begun = time.monotonic()
@@ -69,8 +62,19 @@ async def walk(
             yield page
             probe("pruned_page")
             await _pause(begun, share)
+    async for page in walk_work(store if coordination is None else coordination, wanted, share=share):
+        yield page
+
+
+async def walk_work(store: CoordinationStore, wanted: Pruning, *, share: float = 1.0) -> AsyncIterator[Pruned]:
+    """The part of a walk that is through tasks and queues; nothing for the kinds of messages alone."""
+    age = wanted.older_than
+    if wanted.kind is Prunable.TASKS:
+        tasks = store.tasks
+        async for page in _forget(tasks.measure(age), lambda: tasks.prune(age, PAGE), wanted.dry_run, share):
+            yield page
     if wanted.kind in (Prunable.QUEUE_MESSAGES, Prunable.DEAD_LETTERS):
-        queue, states = elsewhere.queue, _DEAD if wanted.kind is Prunable.DEAD_LETTERS else _QUEUED
+        queue, states = store.queue, _DEAD if wanted.kind is Prunable.DEAD_LETTERS else _QUEUED
         stock = queue.measure(age, states=states)
         async for page in _forget(stock, lambda: queue.prune(age, PAGE, states=states), wanted.dry_run, share):
             yield page
@@ -151,13 +155,16 @@ class Retention(Service):
             continue
 
     async def prune(self) -> None:
-        """Prune the kinds that have an age, where it is this process's turn."""
+        """Prune the kinds that have an age, where it is this process's turn, and tasks and queues that are apart."""
         number = 0
         for kind, age in self.ages.items():
+            wanted = Pruning(kind, max(age, LEAST_AGE))
             if await self.store.retention.take_turn(kind, TURN):
-                wanted = Pruning(kind, max(age, LEAST_AGE))
-                work = self.workplace.store if self.workplace.is_open else None
-                async for page in walk(self.store, wanted, coordination=work, share=SHARE):
+                async for page in walk(self.store, wanted, share=SHARE):
+                    number += page.number
+            if self.workplace.is_apart and self.workplace.is_open:
+                # Without a turn: a process that never uses tasks may have taken it, and two walks at once do no harm.
+                async for page in walk_work(self.workplace.store, wanted, share=SHARE):
                     number += page.number
         if number:
             logger.info("pruned %d rows that were older than the settings keep them", number)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError
+from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError, StorageFullError
 from ..storage.ports import CoordinationStore, Dues, Store
 from .announcer import Announcer
 from .meetings import Meetings
@@ -116,7 +116,11 @@ class WorkDuties:
         return work.next_in, moved
 
     async def _fire(self) -> tuple[float | None, object]:
-        return await self.schedules.fire(), True
+        try:
+            return await self.schedules.fire(), True
+        except StorageFullError as error:  # what gives room back, and what the dead had, is not to wait for it
+            self.workforce.trouble.note(error)
+            return 0.0, False
 
     async def _advance_queue(self) -> tuple[float | None, object]:
         messages = await self.store.queue.advance()
