@@ -167,3 +167,19 @@ async def test_a_server_that_is_started_again_finds_the_same_processes(
     await eventually(ring, 10)
     assert (one.id, other.id) == names
     assert one.lost == other.lost == []
+
+
+async def test_after_an_outage_nobody_is_missed_who_may_be_on_its_way_back(live: Live) -> None:
+    slow, one = await live(lease=1.0), await live()
+    thread = one.store.presence._thread
+    assert thread is not None
+    await slow.store.presence.aclose()  # it cannot renew its lease, as nobody can while the server is away
+
+    async def is_over() -> bool:
+        return slow.id.encode() in (await one.store.engine.call("look"))[0]
+
+    await eventually(is_over, 10)
+    thread.back_at = time.monotonic() + 1_000  # this process has just come back itself
+    assert await one.store.presence.find_dead() == []
+    thread.back_at = float("-inf")
+    assert await one.store.presence.find_dead() == [slow.id]

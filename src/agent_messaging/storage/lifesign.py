@@ -227,6 +227,13 @@ class Lifesign:
         if self._thread is not None and others:
             self._thread.ring(others)
 
+    def is_steady(self, now: float) -> bool:
+        """Whether others may be taken for dead: after an outage they may still be on their way back, as this one was.
+
+        That holds for leases too. Nobody could renew one while the server was away.
+        """
+        return self._thread is None or self._thread.is_steady(now)
+
     def miss(self, gone: Mapping[str, Hashable], asked_at: float, now: float) -> list[str]:
         """Those that have been seen without their connections for too long.
 
@@ -237,8 +244,7 @@ class Lifesign:
             gone: Those that are seen so now, with what tells this absence from another.
         """
         absences = {}
-        # After an outage others may still be on their way back, as this process was: nobody is missed meanwhile.
-        if self._thread is None or self._thread.is_steady(now):
+        if self.is_steady(now):
             for process_id, which in gone.items():
                 known, since = self._absences.get(process_id, (which, now))
                 absences[process_id] = which, since if known == which else now

@@ -73,7 +73,7 @@ class PostgresPresence(Lifesign):
         rows = await self._engine.fetch(_SQL["presence_dead"])
         now = time.monotonic()
         others = [row for row in rows if row["process_id"] != self.process_id]
-        dead = [row["process_id"] for row in others if row["over"]]
+        dead = [row["process_id"] for row in others if row["over"]] if self.is_steady(now) else []
         gone = {
             row["process_id"]: (row["backend_pid"], row["backend_start"])
             for row in others

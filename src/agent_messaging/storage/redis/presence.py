@@ -46,6 +46,8 @@ class RedisPresence(Lifesign):
         )
         self._engine = engine
         self._seen = -1
+        self._lease = lease
+        self._is_told = False
 
     async def has_changed(self) -> bool:
         """See `ports.Presence`."""
@@ -58,11 +60,19 @@ class RedisPresence(Lifesign):
     async def look(self) -> tuple[list[str], bool]:
         """See `ports.Presence`."""
         asked_at = time.monotonic()
-        over, deaf = await self._engine.call("look")
+        over, deaf, is_refused = await self._engine.call("look")
         now = time.monotonic()
+        if is_refused and not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "The user of %s may not use PUBSUB, so a process that dies is missed only when its lease of %g s is "
+                "over. Allow it with `+pubsub`.",
+                self._engine.location,
+                self._lease,
+            )
         has_changed, self._seen = self._engine.newest != self._seen, self._engine.newest
         gone = dict.fromkeys({text(id) for id in deaf} - {self.process_id})
-        dead = {text(id) for id in over} - {self.process_id}
+        dead = {text(id) for id in over} - {self.process_id} if self.is_steady(now) else set()
         return sorted(dead.union(self.miss(gone, asked_at, now))), has_changed
 
 

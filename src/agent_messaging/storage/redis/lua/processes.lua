@@ -19,13 +19,20 @@ function VERBS.renew_life()
   return call('GET', key('gone', ARGS.process)) == 'stopped' and 2 or 0
 end
 
--- Those whose lease is over, and those that live by it but do not listen; and whether anything has changed.
+-- Those whose lease is over, and those that live by it but do not listen; and 1 if this user may not ask who listens.
 function VERBS.look()
   local over, deaf = due(key('lives'), CHUNK), {}
-  for _, process in ipairs(call('ZRANGEBYSCORE', key('lives'), '(' .. TODAY, '+inf')) do
-    if call('PUBSUB', 'NUMSUB', channel_of(process))[2] == 0 then deaf[#deaf + 1] = process end
+  local alive = call('ZRANGEBYSCORE', key('lives'), '(' .. TODAY, '+inf')
+  for start = 1, #alive, CHUNK do
+    local channels = {}
+    for i = start, math.min(start + CHUNK - 1, #alive) do channels[#channels + 1] = channel_of(alive[i]) end
+    local heard = redis.pcall('PUBSUB', 'NUMSUB', unpack(channels))
+    if heard.err then return {over, {}, 1} end
+    for i = 1, #channels do
+      if heard[2 * i] == 0 then deaf[#deaf + 1] = alive[start + i - 1] end
+    end
   end
-  return {over, deaf}
+  return {over, deaf, 0}
 end
 
 function VERBS.ring()
