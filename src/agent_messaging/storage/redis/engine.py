@@ -22,12 +22,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ...exceptions import (
+    AgentMessagingError,
     ConfigurationError,
     DatabaseError,
     OutcomeUnknownError,
     QueueDataLostError,
     StorageUnavailableError,
+    copy_error,
 )
+from ...futures import outlive
 from ..aside import Aside
 from .errors import is_passing, translate
 from .script import FUNCTION, GROWING, NAME, NAME_OF_GROWING, SCRIPT, SCRIPT_DIGEST
@@ -82,7 +85,7 @@ class Engine:
         self._epoch = ""
         self._has_functions = True
         self._losing = asyncio.Lock()
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
         self._is_open = self._is_closed = False
 
     def twin(self) -> Engine:
@@ -97,17 +100,34 @@ class Engine:
         )
 
     async def open(self) -> None:
-        """Connect, look at the server, and take up what it holds. Idempotent; the first call does it otherwise."""
-        async with self._opening:
-            if not self._is_open:
-                await self._open()
+        """Connect, look at the server, and take up what it holds. Idempotent; the first call does it otherwise.
+
+        All who ask meanwhile wait for one try, and share its outcome: behind each other they would wait for ever longer
+        while the server is away.
+        """
+        if self._is_open:
+            return
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open(), name="agent-messaging opening Redis")
+        opening = self._opening
+        try:
+            await outlive(opening)
+        except AgentMessagingError as error:
+            raise copy_error(error) from error.__cause__
+        except asyncio.CancelledError:
+            if opening.cancelled() and self._is_closed:
+                raise translate(driver.ConnectionError("it was closed"), self.location) from None
+            raise
 
     async def _open(self) -> None:
-        if self._pool is None:
-            self._pool = self._build_pool()
-        async with asyncio.timeout(self.call_timeout + 1):
-            await self._look()
-            await self._take_up()
+        try:
+            if self._pool is None:
+                self._pool = self._build_pool()
+            async with asyncio.timeout(self.call_timeout + 1):
+                await self._look()
+                await self._take_up()
+        except TimeoutError as error:
+            raise translate(error, self.location) from error
         self._is_open = True
         for warning in () if self._is_quiet else self.warnings:
             logger.warning("%s", warning)
@@ -137,6 +157,9 @@ class Engine:
     async def aclose(self) -> None:
         """Close the connections."""
         self._is_closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.disconnect()
@@ -278,12 +301,7 @@ class Engine:
 
     async def _look(self) -> None:
         """Refuse a server that is too old, and say what it would lose."""
-        info: dict[str, str] = {}
-        for section in ("server", "persistence", "memory", "replication"):
-            text = await self._execute(lambda _, section=section: ("INFO", section))  # type: ignore[misc]
-            for line in text.decode(errors="replace").splitlines():
-                name, _, value = line.partition(":")
-                info[name] = value
+        info = await self._read_info()
         version = info.get("redis_version", "0.0")
         product = "Valkey" if "valkey_version" in info else "Redis"
         self.version = f"{product} {info.get('valkey_version', version)}"
@@ -296,6 +314,13 @@ class Engine:
         if info.get("role") == "slave":
             raise StorageUnavailableError(f"{self.location} is a replica. Use the URL of the primary.")
         self.warnings = []
+        if "maxmemory_policy" not in info:
+            self.durability = {}
+            self.warnings.append(
+                f"{self.location} does not let this user see how it keeps what it has (INFO). Allow it with `+info`, "
+                "or see yourself that it has an append-only file and `maxmemory-policy noeviction`."
+            )
+            return
         policy = info.get("maxmemory_policy", "noeviction")
         self.durability = {
             "appendonly": "yes" if info.get("aof_enabled") == "1" else "no",
@@ -312,6 +337,26 @@ class Engine:
                 f"{self.location} keeps no append-only file, so a crash of it loses what came after its last snapshot. "
                 "Set `appendonly yes`, and `appendfsync always` where not even the last second may be lost."
             )
+
+    async def _read_info(self) -> dict[str, str]:
+        info: dict[str, str] = {}
+        try:
+            for section in ("server", "persistence", "memory", "replication"):
+                text = await self._execute(lambda _, section=section: ("INFO", section))  # type: ignore[misc]
+                for line in text.decode(errors="replace").splitlines():
+                    name, _, value = line.partition(":")
+                    info[name] = value
+        except ConfigurationError as error:
+            # INFO counts as dangerous, so users are often refused it; every user may greet.
+            if not isinstance(error.__cause__, driver.NoPermissionError):
+                raise
+            flat = await self._execute(lambda _: ("HELLO", "2"))
+            said = dict(zip(flat[::2], flat[1::2], strict=True))
+            info = {
+                "redis_version": said[b"version"].decode(),
+                "role": "slave" if said[b"role"] == b"replica" else "master",
+            }
+        return info
 
 
 def _is_unknown(error: driver.ResponseError) -> bool:

@@ -24,6 +24,10 @@ AGAIN_CLASSES = (
 """The same where the client takes the word for a class of its own."""
 
 
+REFUSED_INSIDE = ("ACL failure in script", "can't run this command or subcommand")
+"""The server says so where the user may call the script, but not what the script calls."""
+
+
 def is_passing(error: Exception) -> bool:
     """Whether the same call may succeed soon, and has done nothing."""
     return isinstance(error, AGAIN_CLASSES) or _word(error) in AGAIN
@@ -46,7 +50,11 @@ def _translate(error: Exception, location: str) -> Exception:
             f"The memory that {location} may use (`maxmemory`) is used up; nothing was stored. Let messages be settled "
             "and pruned, or raise maxmemory, and try again."
         )
-    if isinstance(error, driver.AuthenticationError | driver.NoPermissionError) or word in ("NOAUTH", "WRONGPASS"):
+    if (
+        isinstance(error, driver.AuthenticationError | driver.NoPermissionError)
+        or word in ("NOAUTH", "WRONGPASS")
+        or any(said in str(error) for said in REFUSED_INSIDE)
+    ):
         return ConfigurationError(
             f"{location} refuses this user ({word or type(error).__name__}). Correct the user and password of the URL; "
             "the user needs the commands of scripts, and all keys and channels of the namespace."

@@ -18,6 +18,8 @@ from .values import seconds
 from .workers import RedisWorkerStore
 
 NAMESPACE = "agent_messaging"
+ABOUT_ANSWERS = ("protocol", "decode_responses", "encoding", "encoding_errors", "health_check_interval")
+"""Parameters that a URL may have for other programs: here answers are bytes, and the connections are looked after."""
 
 
 class RedisStore:
@@ -73,6 +75,8 @@ def _split(dsn: str) -> tuple[str, str]:
     parts = urlsplit(dsn)
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
     namespace = parameters.pop("namespace", NAMESPACE)
+    for name in ABOUT_ANSWERS:
+        parameters.pop(name, None)
     if not re.fullmatch(r"[\w.-]{1,100}", namespace, re.ASCII):
         raise ConfigurationError(
             "The `namespace` of the Redis URL cannot be used: 1 to 100 letters, digits, `_`, `.` and `-` are accepted."

@@ -15,6 +15,7 @@ local tallies  -- Counters are added up while the verb runs, and written once.
 local listeners, heard_by  -- The processes that wait for messages which were put; the agents that were looked up.
 local booked_workers  -- Those that were given or let go of tasks. They are written once, by `write_bookings`.
 local origins  -- The processes that are to look: they stored or run what moved, or could take it now.
+local has_named_pullers  -- Those that could take it are among them.
 
 local function call(...)
   return redis.call(...)
@@ -49,6 +50,7 @@ local function begin(keys, arguments)
   seq = tonumber(call('GET', key('seq')) or '0')
   began = seq
   tallies, origins, listeners, heard_by, booked_workers = {}, {}, {}, {}, {}
+  has_named_pullers = false
 end
 
 local function next_seq()
@@ -79,6 +81,16 @@ local function load(name, fields)
   local values = call('HMGET', name, unpack(fields))
   local loaded = {}
   for i, field in ipairs(fields) do loaded[field] = values[i] or nil end
+  return loaded
+end
+
+-- The same, and nothing at all where one of these numbers is missing: the hash was evicted, or a stranger changed it. It
+-- then has no state, so every verb passes it over, and forgets its name where it comes upon it.
+local function load_whole(name, fields, numbers)
+  local loaded = load(name, fields)
+  for _, field in ipairs(numbers) do
+    if not tonumber(loaded[field]) then return {} end
+  end
   return loaded
 end
 

@@ -10,7 +10,7 @@ local function groups_for(worker, types, but)
       local text, type = split(group)
       local needs, is_json = decode(text)
       if is_json and is_wanted(types, type) and not (but and but[type]) and covers(worker, needs) then
-        groups[#groups + 1] = {name = key(prefix, group), skip = 0, is_suspect = set == 'suspect_pools'}
+        groups[#groups + 1] = {name = key(prefix, group), set = set, of = group, skip = 0, is_suspect = set == 'suspect_pools'}
       end
     end
   end
@@ -25,7 +25,7 @@ local function find_head(group, passed)
     if not group.id then return end
     local is_passed = passed and passed[group.id]
     local deadline = call('HGET', task_key(group.id), 'deadline')
-    if not is_passed and (not deadline or tonumber(deadline) > NOW) then return end
+    if not is_passed and (not deadline or (tonumber(deadline) or 0) > NOW) then return end
     group.skip = group.skip + 1
   end
 end
@@ -41,7 +41,14 @@ local function next_of(groups, has_suspect, passed)
   if not first then return nil end
   local id = first.id
   first.id = nil
-  return id, first.is_suspect
+  return id, first
+end
+
+-- Forgets a task in a group, whose hash is gone.
+local function drop_from_group(group, id)
+  call('ZREM', group.name, id)
+  call('ZREM', key('queued_since'), id)
+  if call('EXISTS', group.name) == 0 then call('SREM', key(group.set), group.of) end
 end
 
 local function room_of(worker)
@@ -58,7 +65,8 @@ local function read_taken(id)
 end
 
 local function take_task(id, worker, request)
-  local task = load(task_key(id), TASK_STATE)
+  local task = load_task(id)
+  if task.state ~= 'queued' and task.state ~= 'assigned' then return nil end
   if task.state == 'queued' then
     leave_pool(id, task)
     call('SADD', key('held', worker.id), id)
@@ -71,7 +79,7 @@ local function take_task(id, worker, request)
     state = 'running', worker = worker.id, token = tonumber(task.token) + 1, attempt = tonumber(task.attempt) + (task.state == 'queued' and 1 or 0),
     owner = ARGS.owner, assigned = TODAY, fraction = '0', call = ARGS.call, asked = request.run_limit,
   })
-  call('HDEL', task_key(id), 'ended_as', 'note')
+  if task.token ~= '0' then call('HDEL', task_key(id), 'ended_as', 'note') end
   call('ZADD', key('overdue'), whole(NOW + limit + ARGS.margin), id)
   call('ZADD', key('runs', ARGS.owner), task.number, id)
   recount_task(task, task.state, 'running')
@@ -95,17 +103,27 @@ local function take(request, taken, has_suspect)
     local task = load(task_key(id), {'type', 'suspect'})
     local is_held_up = task.suspect and has_suspect
     if left > 0 and not is_held_up and is_wanted(types, task.type) and not but[task.type] then
-      taken[#taken + 1] = take_task(id, worker, request)
-      left, has_suspect = left - 1, has_suspect or task.suspect
+      local found = take_task(id, worker, request)
+      if found then
+        taken[#taken + 1] = found
+        left, has_suspect = left - 1, has_suspect or task.suspect
+      else
+        call('ZREM', key('given', worker.id), id)
+      end
     end
   end
   if left <= 0 or room_of(worker) <= 0 then return has_suspect end
   local groups = groups_for(worker, types, but)
   while left > 0 and room_of(worker) > 0 do
-    local id, is_suspect = next_of(groups, has_suspect)
+    local id, group = next_of(groups, has_suspect)
     if not id then break end
-    taken[#taken + 1] = take_task(id, worker, request)
-    left, has_suspect = left - 1, has_suspect or is_suspect
+    local found = take_task(id, worker, request)
+    if found then
+      taken[#taken + 1] = found
+      left, has_suspect = left - 1, has_suspect or group.is_suspect
+    else
+      drop_from_group(group, id)
+    end
   end
   return has_suspect
 end

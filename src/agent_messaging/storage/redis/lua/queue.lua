@@ -9,7 +9,9 @@ local MESSAGE = {
 }
 local CLAIMED_NUMBERS = {'priority', 'checksum', 'max_attempts', 'created', 'expires', 'token', 'attempt'}
 local CLAIMED_TEXTS = {'content', 'metadata', 'sender', 'type'}
-local CLAIMING = {'state', 'token', 'attempt', 'priority', 'type', 'expires', 'entry', 'owner', 'number', 'suspect'}
+local CLAIMING = {
+  'state', 'token', 'attempt', 'max_attempts', 'priority', 'type', 'expires', 'entry', 'owner', 'number', 'suspect',
+}
 local STATE = {'state', 'token', 'attempt', 'max_attempts', 'priority', 'entry', 'number', 'ended_as', 'owner', 'reason',
   'expires', 'suspect'}
 
@@ -23,6 +25,10 @@ end
 
 local function message_key(agent, id)
   return key('m', member_of(agent, id))
+end
+
+local function load_message(agent, id, fields)
+  return load_whole(message_key(agent, id), fields, {'token', 'attempt', 'max_attempts', 'priority', 'number'})
 end
 
 local function stream_of(agent, priority)
@@ -168,11 +174,12 @@ local function lose_message(agent, id, message, word, reason, suspect)
   end
 end
 
--- What strangers wrote into a stream is set aside, with all its fields, and the rest goes on.
+-- What strangers wrote into a stream is set aside, with its first fields, and the rest goes on. Lua passes some 8,000
+-- arguments at once.
 local function set_aside(stream, entry, fields)
   redis.pcall('XACK', stream, GROUP, entry)
   call('XDEL', stream, entry)
-  call('XADD', key('quarantine'), '*', 'stream', stream, 'entry', entry, unpack(fields))
+  call('XADD', key('quarantine'), '*', 'stream', stream, 'entry', entry, unpack(fields, 1, math.min(#fields, 1000)))
 end
 
 local function claim_message(agent, id, message, owner, lease, is_again)
@@ -204,6 +211,7 @@ local function read_next(stream, owner, count)
     redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0')
     read = call('XREADGROUP', 'GROUP', GROUP, owner, 'COUNT', count, 'STREAMS', stream, '>')
   end
+  if read and read[1][2][1] then call('SADD', key('consumes', owner), stream) end
   -- A reply is [[stream, [[entry, fields]]]], and from newer servers in RESP 3 a map; scripts get the first.
   return read and read[1][2] or {}
 end
@@ -282,7 +290,9 @@ function VERBS.claim()
       local before = call('ZCARD', key('again', agent))
       for _, id in ipairs(again) do
         if not has_room() then break end
-        try(id, load(message_key(agent, id), CLAIMING), true)
+        local message = load_message(agent, id, CLAIMING)
+        if not message.state then call('ZREM', key('again', agent), id) end
+        try(id, message, true)
       end
       skipped = skipped + #again - (before - call('ZCARD', key('again', agent)))
     end
@@ -291,7 +301,7 @@ function VERBS.claim()
       if #entries == 0 then break end
       for _, entry in ipairs(entries) do
         local id = id_of(entry[2])
-        local message = id and load(message_key(agent, id), CLAIMING) or {}
+        local message = id and load_message(agent, id, CLAIMING) or {}
         if not id or message.entry ~= entry[1] and (message.entry or not message.state) then
           set_aside(stream, entry[1], entry[2] or {})
           aside = aside + 1
@@ -311,7 +321,7 @@ function VERBS.claim()
         from = '(' .. entry[1]
         if not has_room() then break end
         local id = id_of(entry[2])
-        local message = id and load(message_key(agent, id), CLAIMING) or {}
+        local message = id and load_message(agent, id, CLAIMING) or {}
         if message.entry == entry[1] then try(id, message) end
       end
     end
@@ -322,7 +332,7 @@ end
 function VERBS.settle()
   local answers = {}
   for i, one in ipairs(ARGS.settlements) do
-    local message = load(message_key(one.agent, one.id), STATE)
+    local message = load_message(one.agent, one.id, STATE)
     if not message.token or tonumber(message.token) ~= one.token then
       answers[i] = 0
     elseif message.state ~= 'claimed' then
@@ -362,7 +372,7 @@ local function release_messages(owners, counted)
     local convicted = has_suspect(owner)
     for _, member in ipairs(call('SMEMBERS', key('owner', owner))) do
       local agent, id = split(member)
-      local message = load(message_key(agent, id), STATE)
+      local message = load_message(agent, id, STATE)
       if message.state == 'claimed' and message.owner == owner then
         if counted and (message.suspect or not convicted) then
           lose_message(agent, id, message, 'lost', WHY.lost, '1')
@@ -377,6 +387,10 @@ local function release_messages(owners, counted)
       end
     end
     call('DEL', key('owner', owner))
+    for _, stream in ipairs(call('SMEMBERS', key('consumes', owner))) do
+      redis.pcall('XGROUP', 'DELCONSUMER', stream, GROUP, owner)  -- what it held is in the hashes
+    end
+    call('DEL', key('consumes', owner))
     listen(owner, {})
     call('SET', key('gone', owner), counted and 'died' or 'stopped', 'EX', 604800)
   end
@@ -387,16 +401,27 @@ function VERBS.release()
   return release_messages(ARGS.owners, true)
 end
 
--- A waiting message whose entry a stranger removed from the stream is offered without it.
+-- A waiting message whose entry a stranger removed from the stream, or read with the group, is offered without it. Each
+-- call looks at the next ones, so that messages nobody receives hide none behind them.
 local function heal(limit)
-  for _, member in ipairs(call('ZRANGE', key('waiting'), 0, limit - 1)) do
+  local from = tonumber(call('GET', key('healed')) or '')
+  local begin_at = from and '(' .. whole(from) or '-inf'
+  local members = call('ZRANGEBYSCORE', key('waiting'), begin_at, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
+  if #members == 2 * limit then
+    call('SET', key('healed'), members[#members])
+  elseif from then
+    call('DEL', key('healed'))
+  end
+  for i = 1, #members, 2 do
+    local member = members[i]
     local agent, id = split(member)
-    local message = load(message_key(agent, id), {'state', 'priority', 'number', 'entry', 'expires'})
+    local message = load_message(agent, id, CLAIMING)
     if message.state ~= 'queued' then
       call('ZREM', key('waiting'), member)
     elseif not call('ZSCORE', key('again', agent), id) then
       local stream = stream_of(agent, message.priority)
-      if not message.entry or #call('XRANGE', stream, message.entry, message.entry) == 0 then
+      local entry = message.entry
+      if not entry or #call('XRANGE', stream, entry, entry) == 0 or is_behind(stream, entry) then
         message.entry = nil
         offer(agent, id, message)
       end
@@ -410,26 +435,38 @@ end
 
 function VERBS.advance_queue()
   local overdue, expiring, later = due(key('claimed'), CHUNK), due(key('expiring'), CHUNK), due(key('later'), CHUNK)
+  local lost, ended = 0, 0
   for _, member in ipairs(overdue) do
     local agent, id = split(member)
-    local message = load(message_key(agent, id), STATE)
-    lose_message(agent, id, message, 'overdue', WHY.lease, message.suspect)
+    local message = load_message(agent, id, STATE)
+    if message.state == 'claimed' then
+      lose_message(agent, id, message, 'overdue', WHY.lease, message.suspect)
+      lost = lost + 1
+    else
+      call('ZREM', key('claimed'), member)
+    end
   end
   for _, member in ipairs(expiring) do
     local agent, id = split(member)
-    end_message(agent, id, load(message_key(agent, id), STATE), 'expired', 'expired')
+    local message = load_message(agent, id, STATE)
+    if message.state == 'queued' then
+      end_message(agent, id, message, 'expired', 'expired')
+      ended = ended + 1
+    else
+      call('ZREM', key('expiring'), member)
+    end
   end
   for _, member in ipairs(later) do
     local agent, id = split(member)
-    local message = load(message_key(agent, id), STATE)
+    local message = load_message(agent, id, STATE)
     call('ZREM', key('later'), member)
     if message.state == 'queued' then
       offer(agent, id, message)
     end
   end
-  heal(20)
+  heal(100)
   local more = #overdue == CHUNK or #expiring == CHUNK or #later == CHUNK
-  return {#overdue, #expiring, #later, queue_due_in(more)}
+  return {lost, ended, #later, queue_due_in(more)}
 end
 
 -- A page of a sorted set, highest first, of the members that are wanted.
@@ -482,17 +519,48 @@ function VERBS.redrive()
     local of, id = split(member)
     if (not agent or agent == of) and (not ids or ids[id]) then
       local name = message_key(of, id)
-      local message = load(name, STATE)
+      local message = load_message(of, id, STATE)
       call('ZREM', key('ended', 'dead'), member)
-      call('HDEL', name, 'expires', 'settled', 'ended_as', 'reason', 'suspect')
-      store(name, {state = 'queued', attempt = 0})
-      recount(of, message.priority, 'dead', 'queued')
-      message.entry, message.expires = nil, nil
-      offer(of, id, message)
-      moved = moved + 1
+      if message.state == 'dead' then
+        call('HDEL', name, 'expires', 'settled', 'ended_as', 'reason', 'suspect')
+        store(name, {state = 'queued', attempt = 0})
+        recount(of, message.priority, 'dead', 'queued')
+        message.entry, message.expires = nil, nil
+        offer(of, id, message)
+        moved = moved + 1
+      end
     end
   end
   return moved
+end
+
+-- When the oldest message that waits for this agent was put: the first of a stream that waits, or of those that returned.
+local function oldest_of(agent)
+  local oldest
+  local function look(id)
+    if not call('ZSCORE', key('waiting'), member_of(agent, id)) then return false end
+    local created = tonumber(call('HGET', message_key(agent, id), 'created') or '')
+    if created and (not oldest or created < oldest) then oldest = created end
+    return created
+  end
+  for priority = 0, 4 do
+    local from, found = '-', false
+    while not found do
+      local entries = call('XRANGE', stream_of(agent, priority), from, '+', 'COUNT', CHUNK)
+      if #entries == 0 then break end
+      for _, entry in ipairs(entries) do
+        from = '(' .. entry[1]
+        local id = id_of(entry[2])
+        found = id and look(id)
+        if found then break end
+      end
+    end
+    local low, high = whole(priority * STEP), '(' .. whole((priority + 1) * STEP)
+    for _, id in ipairs(call('ZRANGEBYSCORE', key('again', agent), low, high, 'LIMIT', 0, CHUNK)) do
+      if look(id) then break end
+    end
+  end
+  return oldest
 end
 
 function VERBS.queue_statistics()
@@ -509,17 +577,21 @@ function VERBS.queue_statistics()
       lately = lately + call('ZCOUNT', key('ended', state), since, '+inf')
     end
   end
-  local start = 0
-  while not oldest do
-    local members = call('ZRANGE', key('waiting'), start, start + CHUNK - 1)
-    if #members == 0 then break end
-    start = start + #members
-    for _, member in ipairs(members) do
-      local of, id = split(member)
-      if not oldest and (not agent or agent == of) then oldest = call('HGET', message_key(of, id), 'created') end
-    end
+  if agent then oldest = oldest_of(agent) end
+  for _, member in ipairs(agent and {} or call('ZRANGE', key('waiting'), 0, CHUNK - 1)) do
+    oldest = oldest or tonumber(call('HGET', message_key(split(member)), 'created') or '')
   end
-  return {counts, lately, oldest and string.format('%.6f', (NOW - tonumber(oldest)) / 1000000) or ''}
+  return {counts, lately, oldest and string.format('%.6f', (NOW - oldest) / 1000000) or ''}
+end
+
+-- Nothing stays of an agent that has no message any more, so that agents may come and go under ever new names.
+local function forget_agent(agent)
+  for priority = 0, 4 do
+    local stream = stream_of(agent, priority)
+    if call('EXISTS', stream) == 1 and call('XLEN', stream) == 0 then call('DEL', stream) end
+  end
+  call('DEL', key('again', agent), key('counts', agent))
+  tallies[key('counts', agent)] = nil
 end
 
 function VERBS.prune_queue()
@@ -539,6 +611,7 @@ function VERBS.prune_queue()
         tally(key('counts'), 'failed', -1)
         tally(key('counts', agent), 'failed', -1)
       end
+      if call('EXISTS', key('list', agent)) == 0 then forget_agent(agent) end
       pruned = pruned + 1
     end
     if pruned >= ARGS.limit then break end

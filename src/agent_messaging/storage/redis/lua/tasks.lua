@@ -19,6 +19,11 @@ local function task_key(id)
   return key('t', id)
 end
 
+local function load_task(id)
+  local task = load_whole(task_key(id), TASK_STATE, {'token', 'attempt', 'max_attempts', 'priority', 'number'})
+  return task.needs and task.type and task or {}
+end
+
 local function recount_task(task, from, to)
   local names = {key('task_counts')}
   if task.supervisor then names[2] = key('task_counts', task.supervisor) end
@@ -37,6 +42,8 @@ local function score_of(task)
 end
 
 local function name_pullers()
+  if has_named_pullers then return end
+  has_named_pullers = true
   for _, process in ipairs(call('SMEMBERS', key('pullers'))) do origins[process] = true end
 end
 
@@ -53,8 +60,9 @@ end
 local function leave_pool(id, task)
   local group = group_of(task)
   for _, names in ipairs({{'pool', 'pools'}, {'suspects', 'suspect_pools'}}) do
-    if call('ZREM', key(names[1], group), id) == 1 and call('EXISTS', key(names[1], group)) == 0 then
-      call('SREM', key(names[2]), group)
+    if call('ZREM', key(names[1], group), id) == 1 then
+      if call('EXISTS', key(names[1], group)) == 0 then call('SREM', key(names[2]), group) end
+      break
     end
   end
   call('ZREM', key('queued_since'), id)
@@ -69,8 +77,11 @@ local function let_go_of_task(id, task)
     return
   end
   call('ZREM', key('overdue'), id)
-  call('ZREM', key('given', task.worker), id)
-  if task.state == 'running' then call('ZREM', key('runs', task.owner), id) end
+  if task.state == 'running' then
+    call('ZREM', key('runs', task.owner), id)
+  else
+    call('ZREM', key('given', task.worker), id)
+  end
   if call('SREM', key('held', task.worker), id) == 1 then
     local worker = find_worker(task.worker)
     if worker then book(worker, -1) end
@@ -86,7 +97,7 @@ end
 
 local function end_task(id, task, state, ended_as, values)
   let_go_of_task(id, task)
-  call('ZREM', key('deadlines'), id)
+  if task.deadline then call('ZREM', key('deadlines'), id) end
   if task.origin then origins[task.origin] = true end
   values.state, values.ended_as, values.settled = state, ended_as, TODAY
   if task.suspect then call('HDEL', task_key(id), 'suspect') end
@@ -128,14 +139,17 @@ end
 
 function return_tasks(worker, is_lost)
   for _, id in ipairs(call('SMEMBERS', key('held', worker.id))) do
-    local task = load(task_key(id), TASK_STATE)
-    if is_lost then
+    local task = load_task(id)
+    if HELD[task.state] and is_lost then
       lose_task(id, task, 'overdue', WHY.overdue, task.suspect)
-    else
+    elseif HELD[task.state] then
       give_task_back(id, task, WHY.left)
     end
   end
   call('DEL', key('held', worker.id))
+  call('DEL', key('given', worker.id))
+  local left = find_worker(worker.id)
+  if left and tonumber(left.booked) > 0 then book(left, -tonumber(left.booked)) end  -- for tasks whose hashes are gone
 end
 
 -- Gives the task to the worker, and puts its message into the worker's queue.
@@ -176,9 +190,8 @@ local function store_task(one, is_assigned)
     run_limit = given(one.run_limit), message = given(one.message), is_assigned = is_assigned,
     deadline = given(one.expires_in) and NOW + one.expires_in or nil,
   }
-  store(task_key(one.id), task)
   task.number = next_seq()
-  call('HSET', task_key(one.id), 'number', task.number)
+  store(task_key(one.id), task)
   call('ZADD', key('tasks'), task.number, one.id)
   if task.deadline then call('ZADD', key('deadlines'), whole(task.deadline), one.id) end
   recount_task(task, nil, is_assigned and 'assigned' or 'queued')
@@ -207,9 +220,12 @@ function VERBS.assign_waiting()
     local ids = call('ZRANGE', key('waiting_tasks'), start, start + CHUNK - 1)
     if #ids == 0 then break end
     for _, id in ipairs(ids) do
-      local task = load(task_key(id), TASK_STATE)
+      local task = load_task(id)
       local worker
-      if #answers < ARGS.limit and not nobody[task.needs] then
+      if task.state ~= 'queued' then
+        call('ZREM', key('waiting_tasks'), id)
+        start = start - 1
+      elseif #answers < ARGS.limit and not nobody[task.needs] then
         local needs, is_json = decode(task.needs)
         worker = is_json and choose(needs) or nil
         nobody[task.needs] = not worker
@@ -228,7 +244,7 @@ end
 local function settle_tasks(settlements)
   local answers = {}
   for i, one in ipairs(settlements) do
-    local task = load(task_key(one.id), TASK_STATE)
+    local task = load_task(one.id)
     if not task.token or tonumber(task.token) ~= one.token then
       answers[i] = 0
     elseif not HELD[task.state] then
@@ -273,7 +289,7 @@ end
 function VERBS.cancel()
   local answers = {}
   for i, id in ipairs(ARGS.ids) do
-    local task = load(task_key(id), TASK_STATE)
+    local task = load_task(id)
     answers[i] = OPEN_TASK[task.state] and 1 or 0
     if OPEN_TASK[task.state] then
       if task.state == 'running' then origins[task.owner] = true end
@@ -286,7 +302,7 @@ end
 function VERBS.reprioritise()
   local answers = {}
   for i, id in ipairs(ARGS.ids) do
-    local task = load(task_key(id), {'state', 'number', 'needs', 'type'})
+    local task = load_task(id)
     answers[i] = task.state == 'queued' and 1 or 0
     if task.state == 'queued' then
       call('HSET', task_key(id), 'priority', ARGS.priority)
@@ -302,7 +318,7 @@ end
 function VERBS.redrive_tasks()
   local redriven, type = {}, given(ARGS.type)
   for _, id in ipairs(given(ARGS.ids) or call('ZRANGE', key('ended_tasks', 'failed'), 0, -1)) do
-    local task = load(task_key(id), TASK_STATE)
+    local task = load_task(id)
     if task.state == 'failed' and (not type or type == task.type) then
       call('ZREM', key('ended_tasks', 'failed'), id)
       write_log(id, task, 'redriven', nil)
@@ -337,11 +353,23 @@ function VERBS.list_tasks()
   return found
 end
 
-local function runs_suspect(owner)
-  for _, id in ipairs(call('ZRANGE', key('runs', owner), 0, -1)) do
-    if call('HGET', task_key(id), 'suspect') then return true end
+-- Gives the room back of a run whose task is gone.
+local function forget_run(owner, id)
+  call('ZREM', key('runs', owner), id)
+  for _, worker_id in ipairs(call('SMEMBERS', key('serves', owner))) do
+    local worker = call('SREM', key('held', worker_id), id) == 1 and find_worker(worker_id)
+    if worker then book(worker, -1) end
   end
-  return false
+end
+
+local function runs_suspect(owner)
+  local has_suspect = false
+  for _, id in ipairs(call('ZRANGE', key('runs', owner), 0, -1)) do
+    local task = load(task_key(id), {'state', 'suspect'})
+    if not task.state then forget_run(owner, id) end
+    has_suspect = has_suspect or task.suspect ~= nil
+  end
+  return has_suspect
 end
 
 -- Returns what these processes ran; `counted` says that they died, and did not stop. Where one ran suspects, they alone
@@ -351,8 +379,10 @@ local function release_runs(owners, counted)
   for _, owner in ipairs(owners) do
     local convicted = runs_suspect(owner)
     for _, id in ipairs(call('ZRANGE', key('runs', owner), 0, -1)) do
-      local task = load(task_key(id), TASK_STATE)
-      if counted and (task.suspect or not convicted) then
+      local task = load_task(id)
+      if task.state ~= 'running' then
+        call('ZREM', key('runs', owner), id)
+      elseif counted and (task.suspect or not convicted) then
         lose_task(id, task, 'lost', WHY.lost, '1')
       elseif counted then  -- another one is to blame
         write_log(id, task, 'lost', WHY.lost)
@@ -360,7 +390,7 @@ local function release_runs(owners, counted)
       else
         give_task_back(id, task, WHY.stopped)
       end
-      released = released + 1
+      released = released + (task.state == 'running' and 1 or 0)
     end
     for _, id in ipairs(call('SMEMBERS', key('serves', owner))) do
       call('SREM', key('served', id), owner)
@@ -388,17 +418,26 @@ local function tasks_due_in(more)
 end
 
 function VERBS.advance_tasks()
-  local expired, released = due(key('deadlines'), CHUNK), 0
+  local expired, ended, released = due(key('deadlines'), CHUNK), 0, 0
   for _, id in ipairs(expired) do
-    local task = load(task_key(id), TASK_STATE)
+    local task = load_task(id)
     if task.state == 'running' then origins[task.owner] = true end
-    end_task(id, task, 'expired', 'expired', {reason = WHY.expired})
+    if OPEN_TASK[task.state] then
+      end_task(id, task, 'expired', 'expired', {reason = WHY.expired})
+      ended = ended + 1
+    else
+      call('ZREM', key('deadlines'), id)
+    end
   end
   local overdue = due(key('overdue'), CHUNK)
   for _, id in ipairs(overdue) do
-    local task = load(task_key(id), TASK_STATE)
-    lose_task(id, task, 'overdue', WHY.overdue, task.suspect)
-    released = released + 1
+    local task = load_task(id)
+    if HELD[task.state] then
+      lose_task(id, task, 'overdue', WHY.overdue, task.suspect)
+      released = released + 1
+    else
+      call('ZREM', key('overdue'), id)
+    end
   end
   local dead = due(key('alive'), CHUNK)
   for _, id in ipairs(dead) do
@@ -414,10 +453,11 @@ function VERBS.advance_tasks()
   local later = due(key('later_tasks'), CHUNK)
   for _, id in ipairs(later) do
     call('ZREM', key('later_tasks'), id)
-    wait_for_worker(id, load(task_key(id), TASK_STATE))
+    local task = load_task(id)
+    if task.state == 'queued' then wait_for_worker(id, task) end
   end
   local more = #expired == CHUNK or #overdue == CHUNK or #dead == CHUNK or #later == CHUNK
-  return {released, #expired, #later, news({})[2], tasks_due_in(more)}
+  return {released, ended, #later, news({})[2], tasks_due_in(more)}
 end
 
 function VERBS.task_statistics()
@@ -427,7 +467,7 @@ function VERBS.task_statistics()
   local total, number = 0, 0
   for _, id in ipairs(done) do
     local task = load(task_key(id), {'assigned', 'settled'})
-    if task.assigned and task.settled then
+    if tonumber(task.assigned) and tonumber(task.settled) then
       total = total + tonumber(task.settled) - tonumber(task.assigned)
       number = number + 1
     end
