@@ -22,6 +22,7 @@ from agent_messaging import (
     StorageUnavailableError,
 )
 from agent_messaging.delivery.probes import arm, disarm
+from agent_messaging.messaging.conversation import ask as ask_module
 from agent_messaging.models import AskState
 from tests.client.conversing import (
     SLACK,
@@ -110,6 +111,33 @@ async def test_the_handlers_failure_and_the_timeout_in_the_same_instant_are_one_
     states = Counter(await states_of_asks(sdk))
     assert (states["failed"], states["timed_out"]) == (ends.count(HandlerError), ends.count(ConversationTimeoutError))
     await nothing_is_left(sdk)
+
+
+async def test_an_early_end_that_meets_the_deadline_keeps_no_other_ask_from_timing_out(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop is blocked meanwhile, so both are seen in one step; and deadlines close together share a timer."""
+    monkeypatch.setattr(ask_module, "CLOCKS_DIFFER", 60.0)  # however fast this machine is
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob", "carol")
+    early = ask(sdk, "alice", "bob", timeout=1.5, wait_for_session=True)
+    beside = ask(sdk, "carol", "bob", timeout=1.5)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 1.5
+    failed = list[dict[str, Any]]()
+    loop.set_exception_handler(lambda _, what: failed.append(what))
+    ask_id = await until_waiting(sdk, "alice", "bob")
+    await other._started().store.sessions.close_asks([ask_id], AskState.TIMED_OUT)
+    asks = sdk._started().asks
+    asks.look()
+    await eventually(lambda: all(future.done() for future in asks.waiters._futures[ask_id]))
+    await asyncio.sleep(0.01)
+    time.sleep(max(0.0, deadline + 0.05 - loop.time()))
+    for one in (early, beside):
+        with pytest.raises(ConversationTimeoutError):
+            await asyncio.wait_for(one, SOON)
+    assert failed == []
+    await nothing_is_left(sdk, other)
 
 
 async def test_an_ask_that_another_process_ended_a_moment_early_times_out_in_its_time(make_sdk: MakeSdk) -> None:
@@ -315,6 +343,28 @@ async def test_a_queued_ask_cancelled_at_any_step_lets_the_next_one_through(sdk:
     assert await last == 2
     assert len(await rows(sdk, "select id from messages")) == 4
     await nothing_is_left(sdk)
+
+
+async def test_a_queued_ask_is_stored_with_the_time_that_is_left(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should its process die, nobody is kept waiting, or at work, for longer than its caller wanted."""
+    outbox, left = sdk._started().outbox, list[float]()
+    append = outbox._append
+
+    async def listen(groups: Any) -> Any:
+        left.extend(group.ask_timeout for group in groups if group.ask_timeout is not None)
+        return await append(groups)
+
+    asks = [ask(sdk, "alice", "bob", "first")]
+    await until_waiting(sdk, "alice", "bob")
+    asks += [ask(sdk, "alice", "bob", number, timeout=60, wait_for_session=True) for number in range(2)]
+    await asyncio.sleep(0.3)
+    monkeypatch.setattr(outbox, "_append", listen)
+    for one in asks:
+        await until_waiting(sdk, "alice", "bob")
+        await sdk.conversation.reply("bob", "alice", "!")
+        assert await one == "!"
+    assert all(seconds <= 59.7 for seconds in left)
+    assert len(left) >= 2
 
 
 # --- closing ----------------------------------------------------------------------------------------------------------

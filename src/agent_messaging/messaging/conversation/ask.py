@@ -136,9 +136,12 @@ class Ask:
         """The same where something is to be looked up, or waited for, besides the end."""
         if isinstance(self._limit, asyncio.TimerHandle):
             self._limit.cancel()
-        self._limit = asyncio.Timeout(self._late_at)
-        async with self._limit:
-            return await (self.post_in_order() if wait_for_session else self.post())
+        limit = self._limit = asyncio.Timeout(self._late_at)
+        try:
+            async with limit:
+                return await (self.post_in_order() if wait_for_session else self.post())
+        finally:
+            self._limit = None  # it is over; the deadline may still come
 
     async def until_due(self) -> None:
         """Wait for the rest of the time where another process, whose clock is a little ahead, ended the ask early."""
@@ -178,7 +181,7 @@ class Ask:
     def make_call(self) -> Call:
         """Make the call that stores it, for the run that the caller is in."""
         self._given_up = self.engine.asks.list_given_up()
-        if self._call is not None:  # this is a later try, with less time left
+        if self._call is not None or self._lock is not None:  # a later try, or it has queued: less time is left
             self.draft.ask_timeout = max(self.deadline - asyncio.get_running_loop().time(), 0.001)
         call = self._call = self.draft.make_call(self.engine, self.settings)
         call.expect, call.on_stored = self._expect, self._stored
