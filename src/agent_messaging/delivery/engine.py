@@ -91,6 +91,7 @@ class Engine:
         self.names = Names(store.directory, store.location)
         self.commits = Commits()
         threads, background = DaemonThreads(), Background()
+        self.threads = threads
         # These parts are only told and asked; none knows who tells it.
         self.services = Services()
         self.serving = Serving(store.processes, presence, self.names, handlers, event_handlers, settings, self.trouble)
@@ -213,6 +214,11 @@ class Engine:
             return True
         calls = (self.events.calls, self.notices.tasks, self.meetings.selection.tasks)
         return any(task in some for some in calls)
+
+    @property
+    def is_handler_thread(self) -> bool:
+        """The same of the thread of the caller."""
+        return self.threads.is_current or self.notices.threads.is_current
 
     def event_handlers_changed(self) -> None:
         """Handlers of events came or went, in whatever thread."""

@@ -177,11 +177,17 @@ class Lifecycle:
         if self.engine is None:
             return
         if self.engine.is_handler(asyncio.current_task()):
-            raise HandlerError(
-                "close() was called by a handler, for whose end it would wait. Let the handler set an event, and close "
-                "the SDK where it was started."
-            )
+            raise _waits_for_its_caller()
         await _end_of(self._leave(drain), self.engine.hurry)
+
+    def check_thread(self) -> None:
+        """Refuse a caller that waits for the leaving in a thread, if that runs a plain handler.
+
+        Raises:
+            HandlerError: The leaving would wait for the end of the handler.
+        """
+        if self.engine is not None and self.engine.is_handler_thread:
+            raise _waits_for_its_caller()
 
     def _leave(self, drain: bool) -> asyncio.Task[None]:
         assert self.engine is not None
@@ -251,6 +257,13 @@ class Lifecycle:
         self.engine = self._loop = self._starting = self._leaving = self._guard = None
         self._was_left_by_loop = gone is not None
         return gone
+
+
+def _waits_for_its_caller() -> HandlerError:
+    return HandlerError(
+        "close() was called by a handler, for whose end it would wait. Let the handler set an event, and close the SDK "
+        "where it was started."
+    )
 
 
 async def _take_back(engine: Engine, process_id: str) -> None:

@@ -32,6 +32,12 @@ class DaemonThreads:
         self._is_closed = False
         self._lock = threading.Lock()
         self.is_abandoned = False
+        self._own = threading.local()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is in one of these threads."""
+        return hasattr(self._own, "is_one")
 
     def abandon(self) -> None:
         """Wait for no thread any more: the SDK is closing."""
@@ -50,12 +56,12 @@ class DaemonThreads:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         context = copy_context()
-        self._jobs.put((lambda: context.run(function, *args), future, loop))
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-                return future
-        threading.Thread(target=self._work, name="agent-messaging-handler", daemon=True).start()
+            is_idle = self._idle > 0
+            self._idle -= is_idle
+        if not is_idle:  # before the job is put: where no thread can be started, none is to find it later
+            threading.Thread(target=self._work, name="agent-messaging-handler", daemon=True).start()
+        self._jobs.put((lambda: context.run(function, *args), future, loop))
         return future
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -74,6 +80,7 @@ class DaemonThreads:
         return result
 
     def _work(self) -> None:
+        self._own.is_one = True
         # Each job was counted against one thread, idle or new, so a thread that gave up waiting cannot strand one.
         job: _Job | None = self._jobs.get()
         while job is not None:

@@ -84,7 +84,7 @@ class AgentMessaging(
         back are handled by another process, or after the next start; their attempt is not counted.
 
         Raises:
-            HandlerError: It was called by an `async def` handler of this object, for whose end it would wait.
+            HandlerError: It was called by a handler of this object, for whose end it would wait.
         """
         self._leave(drain=True)
 
@@ -141,6 +141,7 @@ class AgentMessaging(
     def _leave(self, *, drain: bool) -> None:
         if not self._runner.has_loop:
             return
+        self._async._lifecycle.check_thread()
         self._run(lambda: self._async._lifecycle.leave(drain=drain))
         self._runner.end()
 
