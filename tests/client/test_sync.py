@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from agent_messaging import (
     ConfigurationError,
     EventLoopError,
     FinalAnswer,
+    HandlerError,
     InvalidArgumentError,
     MeetingEventPayload,
     MeetingEventType,
@@ -129,6 +131,36 @@ def test_parts_and_the_answer(blocking: sync.AgentMessaging[Any]) -> None:
         assert asked.wait(WAIT)
         break
     assert given_up.wait(WAIT), "whoever leaves the loop gives the ask up"
+
+
+def test_a_stream_keeps_nothing_of_what_it_has_given(blocking: sync.AgentMessaging[Any]) -> None:
+    """It may be read for days."""
+
+    @blocking.register_handler("bob")
+    async def bob(message: Any, context: MessageContext) -> Any:
+        for number in range(5):
+            yield {"text": str(number)}
+
+    with blocking.conversation.ask("alice", "bob", "hi", timeout=WAIT, part_type=Note) as stream:
+        given = [weakref.ref(next(stream)) for _ in range(5)]
+        eventually_sync(lambda: [one() for one in given] == [None] * 5)
+
+
+def test_a_stream_is_closed_after_the_sdk_was(blocking: sync.AgentMessaging[Any]) -> None:
+    with blocking.conversation.ask("alice", "bob", "hi", timeout=WAIT) as stream:
+        blocking.close()
+    with pytest.raises(NotInitializedError):
+        stream.answer  # noqa: B018
+
+
+def test_a_plain_handler_does_not_close_what_would_wait_for_it(blocking: sync.AgentMessaging[Any]) -> None:
+    @blocking.register_handler("bob")
+    def bob(message: Any, context: MessageContext) -> str:
+        with pytest.raises(HandlerError, match="set an event"):
+            blocking.close()
+        return "still here"
+
+    assert blocking.conversation.send_and_wait("alice", "bob", "hi", timeout=WAIT) == "still here"
 
 
 def test_the_types_of_payloads_come_along(url: str, blocking: sync.AgentMessaging[Any]) -> None:
@@ -266,12 +298,14 @@ def forget():
 
 def fork():
     sdk.initialize()
+    stream = sdk.conversation.ask("alice", "bob", "hi", timeout=60)
     child = os.fork()
     if child == 0:
-        try:
-            sdk.list_agents()
-        except RuntimeError as error:
-            print("REFUSED" if "forked" in str(error) else error, flush=True)
+        for call in (sdk.list_agents, lambda: next(stream)):
+            try:
+                call()
+            except RuntimeError as error:
+                print("REFUSED" if "forked" in str(error) else error, flush=True)
         sdk.initialize()
         print("CHILD", len(sdk.list_agents()), flush=True)
         sdk.close()
@@ -327,7 +361,7 @@ def test_a_program_that_forgets_to_close_gives_back_what_it_handles(
 def test_a_forked_child_starts_anew(url: str, blocking: sync.AgentMessaging[Any]) -> None:
     process = run(url, "fork")
     said, errors = process.communicate(timeout=WAIT)
-    assert (said.split("\n"), errors) == (["REFUSED", "CHILD 3", "PARENT 3", ""], "")
+    assert (said.split("\n"), errors) == (["REFUSED", "REFUSED", "CHILD 3", "PARENT 3", ""], "")
 
 
 @pytest.mark.sampled(1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from ..exceptions import NotInitializedError
+from ..exceptions import EventLoopError, NotInitializedError
 from ..portal import Lease
 
 A = TypeVar("A")
@@ -79,47 +80,66 @@ class Runner:
 class Sequel:
     """Calls that are made one after the other in one task of the loop, as an iteration wants it.
 
-    The task ends with `close`, with the last reference, or when a call is interrupted.
+    The task ends with `close`, with the last reference, or when a call is interrupted. A forked child has none.
     """
 
     def __init__(self, runner: Runner) -> None:
         self._calls: asyncio.Queue[Call] = asyncio.Queue()
-        calls = self._calls
+        self._waiting: set[concurrent.futures.Future[Any]] = set()
+        """The calls that have not ended."""
+        self._pid = os.getpid()
+        calls, waiting = self._calls, self._waiting
 
         async def work() -> None:
             while True:
                 await _make(*await calls.get())
 
+        def ended(_: concurrent.futures.Future[None]) -> None:
+            for future in [*waiting]:
+                future.cancel()
+
         self._runner = runner
         self._work = runner.start(work)
+        self._work.add_done_callback(ended)  # one for all calls: it is kept until the end
 
     def run(self, function: Callable[[], Awaitable[T]]) -> T:
         """Call it after the calls before it, and wait for what it returns or raises."""
+        if self._pid != os.getpid():
+            raise EventLoopError(
+                f"This was begun in process {self._pid}, and this is its forked child {os.getpid()}. Make a new one "
+                "here, after `sdk.initialize()`."
+            )
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def enter() -> None:
             self._calls.put_nowait((function, future))
 
-        self._runner.do(enter)
-        self._work.add_done_callback(lambda _: future.cancel())
+        self._waiting.add(future)
         try:
+            self._runner.do(enter)
+            if self._work.done():  # perhaps before this one was among those that wait
+                future.cancel()
             return future.result()
         except concurrent.futures.CancelledError:
             raise NotInitializedError(
                 "This was closed, or the SDK was, while the call ran. Make a new one, after `sdk.initialize()`."
             ) from None
-        except BaseException:
-            if not future.done():
-                self._work.cancel()
+        except BaseException as error:
+            if not isinstance(error, Exception) and not future.done():
+                self.close()
             raise
+        finally:
+            self._waiting.discard(future)
+            future.cancel()  # where it was not even entered, or nobody waits for it any more
 
     def close(self) -> None:
         """End the task, and cancel what it is at."""
-        self._work.cancel()
+        if self._pid == os.getpid():
+            self._work.cancel()
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, RuntimeError):  # it was not begun; its loop is closed
-            self._work.cancel()
+            self.close()
 
 
 async def _make(function: Callable[[], Awaitable[Any]], ready: concurrent.futures.Future[Any]) -> None:

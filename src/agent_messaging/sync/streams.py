@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
+from ..exceptions import NotInitializedError
 from ..messaging.conversation import AskStream as AsyncAskStream
 from .running import Runner, Sequel
 
@@ -88,7 +90,8 @@ class AskStream(Generic[P, R]):
         async def leave() -> None:
             await self._stream().aclose()
 
-        self._sequel.run(leave)
+        with contextlib.suppress(NotInitializedError):  # the SDK was closed, which has given it up
+            self._sequel.run(leave)
 
     def __enter__(self) -> Self:
         return self
