@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import inspect
 import os
 import sys
 import threading
@@ -32,6 +33,7 @@ PATIENCE = 10.0
 """Seconds for which the end of a portal is waited for."""
 _LOOK_AGAIN = 1.0
 """Seconds after which a call into a loop looks whether that still runs."""
+_ASYNCHRONOUS = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -304,10 +306,12 @@ def waits_for_itself(owner: str, instead: str) -> EventLoopError:
 
 
 def warn_of_blocking(owner: str, instead: str) -> None:
-    """Warn a caller whose event loop stands still during the call."""
+    """Warn a caller whose event loop stands still during the call; not a notebook, whose cells hold it up anyway."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        return
+    if _is_in_cell():
         return
     warnings.warn(
         f"{owner} was called on a running event loop, which stands still until the call returns. Call it "
@@ -363,6 +367,20 @@ _portals = _Portals()
 _inherited: list[Portal[Any]] = []
 """Those of the parents of this process. Their loops are never closed: that would stop the loops of the parents, with
 which they share the file that wakes them."""
+
+
+def _is_in_cell() -> bool:
+    """Whether the caller is the code of a notebook's cell, or a plain function that was called there.
+
+    A cell is code of a module, which the notebook's kernel runs in a coroutine of its own.
+    """
+    frame, is_of_module = sys._getframe(1).f_back, False
+    while frame is not None:
+        if frame.f_code.co_flags & _ASYNCHRONOUS:
+            return is_of_module
+        is_of_module = is_of_module or frame.f_code.co_name == "<module>"
+        frame = frame.f_back
+    return False
 
 
 def _frames_inside() -> int:

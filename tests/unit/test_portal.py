@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,17 @@ def test_its_own_loop_is_refused(leases: list[Lease[Resource]]) -> None:
         leases[0].call(close)
 
 
+async def test_the_cell_of_a_notebook_is_not_told_so(leases: list[Lease[Resource]]) -> None:
+    """A kernel runs it in a coroutine. What the cell itself makes asynchronous is told; warnings are errors here."""
+    scope: dict[str, Any] = {"call": lambda: leases[0].call(Resource.thread)}
+    exec(compile("def plain():\n    return call()\nfound = call(), plain()", "<cell>", "exec"), scope)
+    assert scope["found"] == ("agent-messaging-portal",) * 2
+    later = "import asyncio\nasync def coroutine():\n    call()\ntask = asyncio.ensure_future(coroutine())"
+    exec(compile(later, "<cell>", "exec"), scope)
+    with pytest.warns(RuntimeWarning, match="The queue was called on a running event loop"):
+        await scope["task"]
+
+
 async def test_another_loop_is_told_that_it_stands_still(leases: list[Lease[Resource]]) -> None:
     with pytest.warns(RuntimeWarning, match=r"The queue was called on a running event loop.*to_thread") as told:
         assert leases[0].call(Resource.thread) == "agent-messaging-portal"
@@ -202,6 +214,7 @@ def test_a_forked_child_is_refused_what_is_in_the_memory_of_its_parent(resource:
 
 PROGRAM = """
 from contextlib import asynccontextmanager
+from typing import Any
 from agent_messaging.portal import Lease
 
 @asynccontextmanager
@@ -229,6 +242,7 @@ def test_the_exit_of_the_interpreter_closes_it() -> None:
 INTERRUPTED = """
 import asyncio, signal
 from contextlib import asynccontextmanager
+from typing import Any
 from agent_messaging.portal import Lease
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
