@@ -22,7 +22,7 @@ from agent_messaging import (
     register_message_notification_handler,
     register_one_way_handler,
 )
-from agent_messaging.storage.postgres import presence as postgres_presence
+from agent_messaging.storage import lifesign
 from agent_messaging.storage.sqlite.presence import SQLitePresence
 from tests.client.conversing import STEPS, ask, begin, cancel_after, rows, until_registered, until_waiting
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
@@ -35,7 +35,7 @@ NEVER = 3600.0
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """SDK objects that are started from now on hear of nothing but what they are told."""
     monkeypatch.setattr(SQLitePresence, "poll_interval", NEVER)
-    monkeypatch.setattr(postgres_presence, "POLL", NEVER)
+    monkeypatch.setattr(lifesign, "POLL", NEVER)
 
 
 async def cancelled_behind_its_commit(noun: Any, verb: str, call: Coroutine[Any, Any, Any]) -> None:

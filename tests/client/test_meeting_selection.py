@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agent_messaging import InvalidArgumentError, Record
+from agent_messaging.storage import lifesign
 from agent_messaging.storage.assembly import rules
-from agent_messaging.storage.postgres import presence as postgres
 from agent_messaging.storage.sqlite.presence import SQLitePresence
 from tests.client.meeting_support import Table
 from tests.client.support import SOON, MakeSdk, Sdk
@@ -231,7 +231,7 @@ async def test_a_function_that_is_named_after_a_restart_is_asked_at_once_whereve
     """Nobody polls: not the process of the host, not the one that takes its place, not the one of the participants."""
     monkeypatch.setattr(rules, "SELECTION_LIMIT", 10 * SOON)
     monkeypatch.setattr(SQLitePresence, "poll_interval", 10 * SOON)
-    monkeypatch.setattr(postgres, "POLL", 10 * SOON)
+    monkeypatch.setattr(lifesign, "POLL", 10 * SOON)
     sdk, restarted, other = [await make_sdk() for _ in range(3)]
     await sdk.add_people("alice", "bob", "carol")
     table = await Table.open(sdk, "bob", "carol", speaker_selection=lambda so_far: "carol")

@@ -21,8 +21,8 @@ from agent_messaging import (
     NotYourTurnError,
     TurnLostError,
 )
+from agent_messaging.storage import lifesign
 from agent_messaging.storage.ports import TimedOut
-from agent_messaging.storage.postgres import presence as postgres
 from agent_messaging.storage.sqlite.presence import SQLitePresence
 from tests.client.meeting_support import Table, Watcher
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
@@ -82,7 +82,7 @@ async def test_a_turn_that_somebody_holds_up_at_its_end_does_not_wait_for_a_poll
 ) -> None:
     """Another process was about to end it, and died or froze with the lock."""
     monkeypatch.setattr(SQLitePresence, "poll_interval", 10 * SOON)
-    monkeypatch.setattr(postgres, "POLL", 10 * SOON)
+    monkeypatch.setattr(lifesign, "POLL", 10 * SOON)
     sdk = await make_sdk()
     await sdk.add_people("alice", "bob")
     meetings = sdk.store.meetings
@@ -107,7 +107,7 @@ async def test_removing_the_speakers_agent_elsewhere_hands_the_turn_on_without_a
     make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SQLitePresence, "poll_interval", 10 * SOON)
-    monkeypatch.setattr(postgres, "POLL", 10 * SOON)
+    monkeypatch.setattr(lifesign, "POLL", 10 * SOON)
     sdk, other = await make_sdk(), await make_sdk()
     await sdk.add_people("alice", "bob", "carol")
     table = await Table.open(sdk, "carol", "bob")
