@@ -1,4 +1,4 @@
-"""`AgentMessaging`: start and stop, handlers, and the doors to the patterns; it inherits the directory and workers."""
+"""`AgentMessaging`: start and stop, and the doors to the patterns; it inherits the directory, handlers and workers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from .delivery.lifecycle import Lifecycle
 from .delivery.parting import give_back
 from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
-from .handlers.events import EventHandler, MeetingEventHandler, check_event_type
-from .handlers.registry import AnyHandler, OnAbandoned, Registry, make_handler
+from .handlers.events import MeetingEventHandler
+from .handlers.registry import Registry
 from .messaging.conversation import Conversation
 from .messaging.directory import Directory
+from .messaging.handling import Handling
 from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.search import Search
-from .models import HandlerContext, MeetingEventType, T_Conversation, T_Meeting, T_OneWay
+from .models import T_Conversation, T_Meeting, T_OneWay
 from .payloads import payload_type
 from .storage.ports import Store
 
@@ -45,11 +46,9 @@ if TYPE_CHECKING:  # what many programs never use is loaded with its first use
     from .portal import LoopPortal
 
 R = TypeVar("R")
-F = TypeVar("F", bound=AnyHandler)
-EventF = TypeVar("EventF", bound=EventHandler)
 
 
-class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conversation, T_Meeting]):
+class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay, T_Conversation, T_Meeting]):
     """The SDK. One object is one process's part in a store, on one event loop.
 
     Use it as `async with AgentMessaging() as sdk:`, or call `initialize` and `close`. Several objects, in one
@@ -371,121 +370,9 @@ class AgentMessaging(Directory, TaskHandling, Search, Generic[T_OneWay, T_Conver
 
     # --- handlers and serving -----------------------------------------------------------------------------------------
 
-    def register_handler(
-        self,
-        agent_external_id: str,
-        *,
-        ordered: bool = True,
-        concurrency: int | None = None,
-        timeout: float | None = None,
-        on_abandoned: OnAbandoned = "finish",
-    ) -> Callable[[F], F]:
-        """Register, as a decorator, the handler of one agent in this SDK object.
-
-        It gets the agent's one-way messages, conversation messages (what it returns is the answer) and invitations to
-        meetings (`context.is_meeting_message`). It wins over global handlers. It may be registered before the SDK is
-        started and before the agent exists; messages that wait for the agent are then handled. The function is
-        returned unchanged.
-
-        An agent may have several, each with another type for its first parameter: a message goes to the one whose type
-        its payload fits best, and to the one without a type (or with Any) if it fits no other. Of two for the same type
-        the last one counts. They share the agent's slots: the smallest `concurrency` counts, and messages are ordered
-        if any of them asks for it.
-
-        Args:
-            agent_external_id: Whose messages.
-            ordered: One sender's messages run one after the other. False runs them at once, in no promised order.
-            concurrency: Runs at once; None is the setting `handler_concurrency` (10).
-            timeout: Seconds a run may take; None is the setting `handler_timeout` (30).
-            on_abandoned: What becomes of the run of an ask whose asker does not wait any more
-                (`context.is_abandoned`). "finish" lets it end; its answer is kept as an unread message. "cancel"
-                cancels it, with the asks that it waits for; only for `async def` functions.
-
-        Raises:
-            InvalidArgumentError: The id or an option is refused, the function does not take (message, context), or
-                its type cannot be told apart from that of another handler of this agent.
-
-        Example:
-            @sdk.register_handler("bob")
-            async def on_note(message: Note, context: MessageContext) -> None: ...
-        """
-        check_external_id(agent_external_id, field="agent_external_id")
-
-        def register(function: F) -> F:
-            handler = make_handler(
-                function,
-                ordered=ordered,
-                concurrency=concurrency,
-                timeout=timeout,
-                on_abandoned=on_abandoned,
-                may_yield=True,
-            )
-            contexts = (HandlerContext.ONE_WAY, HandlerContext.CONVERSATION, HandlerContext.INVITATION)
-            self._handlers.register(contexts, agent_external_id, handler)
-            return function
-
-        return register
-
-    def register_meeting_handler(
-        self,
-        agent_external_id: str,
-        *,
-        concurrency: int | None = None,
-        timeout: float | None = None,
-        attend: bool = False,
-    ) -> Callable[[F], F]:
-        """Register, as a decorator, the turn handler of one agent in this SDK object; it wins over global ones.
-
-        See `agent_messaging.register_meeting_handler`, for its options too.
-        """
-        check_external_id(agent_external_id, field="agent_external_id")
-
-        def register(function: F) -> F:
-            handler = make_handler(function, ordered=False, concurrency=concurrency, timeout=timeout, attend=attend)
-            self._handlers.register((HandlerContext.MEETING,), agent_external_id, handler)
-            return function
-
-        return register
-
-    def register_event_handler(self, event_type: MeetingEventType) -> Callable[[EventF], EventF]:
-        """Register, as a decorator, a handler of one type of meeting event in this SDK object.
-
-        It is called for every such event of every meeting, whichever process made it: `async def handler(event)` with a
-        `MeetingEventPayload`, or `async def handler(meeting_id, agent_external_id, data)`. Several handlers of one
-        event run at the same time; one that fails or hangs (it is cancelled after `handler_timeout`) disturbs nothing.
-        It may be registered before the SDK is started. The function is returned unchanged. Annotated as
-        `MeetingEvent[TurnChangedEventData]` (or `data: TurnChangedEventData`), it gets the data as that model; where
-        they do not fit, which only events of an application's own can do, it is not called, and the log says why.
-
-        Raises:
-            InvalidArgumentError: The type is not one, or the function takes neither one nor three arguments.
-
-        Example:
-            @sdk.register_event_handler(MeetingEventType.TURN_CHANGED)
-            async def on_turn(event: MeetingEventPayload) -> None:
-                print(event.data.current_speaker_external_id, "has the turn")
-        """
-        type_ = check_event_type(event_type)
-
-        def register(function: EventF) -> EventF:
-            self._event_handler.register_handler(type_, function)
-            return function
-
-        return register
-
-    register_meeting_event_handler = register_event_handler
-
     def _events_changed(self) -> None:
         if (engine := self._lifecycle.engine) is not None:
             engine.event_handlers_changed()
-
-    def unregister_handler(self, agent_external_id: str, handler: AnyHandler | None = None) -> bool:
-        """Forget a handler of one agent in this SDK object, or (None) all of them; False if it had none.
-
-        A run that has begun goes on.
-        """
-        check_external_id(agent_external_id, field="agent_external_id")
-        return self._handlers.unregister(agent_external_id, handler)
 
     async def serve(self, *agent_external_ids: str) -> None:
         """Have this process's bare global handlers serve these agents; `"*"` is every agent of the store.
