@@ -150,9 +150,9 @@ async def test_a_frozen_process_cannot_act_on_an_old_turn(make_lab: MakeLab) -> 
     async with make_lab() as lab:
         meeting = await create_meeting(lab, 1.0, CREW[:2])
         alice = start_participant(lab, "alice", meeting, pace=0.5)
-        bob = start_participant(lab, "bob", meeting, pace=0.05)
+        bob = start_participant(lab, "bob", meeting, pace=0.05, early_sign=True)
         await alice.wait_for(f"{TURN} 1")
-        lab.pause(alice)
+        lab.pause(alice)  # perhaps before it has rung: bob's process must have polled before the turn is over
         # Turn 1 ends by time, bob speaks in turn 2, and turn 3 is alice's.
         await bob.wait_for(f"{SPOKE} 2")
         lab.resume(alice)
