@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from agent_messaging.cli.main import main
 

@@ -69,11 +69,11 @@ class Program:
         build = bootstrap.build_store
 
         def build_recording(config: Config) -> ports.Store:
+            if self.settings.get("early_sign") and self.settings["url"].startswith("postgres"):
+                hasten_deaths()
             store = build(config)
             if "claim_margin" in self.settings:
                 shorten_claims(self.settings["claim_margin"])
-            if self.settings.get("early_sign") and self.settings["url"].startswith("postgres"):
-                hasten_deaths()
             for name in self.settings.get("plants", ()):
                 store = plant(name, store)
             recorded: Any = RecordingStore(store, self.history)
