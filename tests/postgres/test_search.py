@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from agent_messaging.ids import uuid7 as new_id
+from agent_messaging.models import Kind
 from agent_messaging.storage.postgres import search
 from agent_messaging.storage.sql import Queries
 from tests.conformance.search import find, index_all
@@ -17,6 +18,7 @@ from tests.conformance.world import World
 from tests.postgres.conftest import StoreMaker
 from tests.support import eventually
 
+SQL = Queries(search.__package__, "search")
 LATE = """
 with taken as materialized (select nextval('messages_seq_seq') as seq, pg_advisory_xact_lock(42))
 insert into messages (seq, id, kind, sender_id, recipient_id, content, checksum, created_at)
@@ -94,6 +96,33 @@ async def test_the_index_waits_for_a_seq_that_is_drawn_before_its_message_is_sto
         assert len((await store.list_unindexed(0, limit=10, most_bytes=1000)).messages) == 2
     finally:
         await late.close()
+
+
+async def test_no_count_stays_of_an_agent_that_is_removed_while_the_index_moves(
+    postgres_dsn: str, open_store: StoreMaker
+) -> None:
+    world = await World.create(await open_store(postgres_dsn))
+    store, directory = world.store.search, world.store.directory
+    await world.send()
+    await world.store.messages.mark_read(world.bob, Kind.ONE_WAY)
+    await index_all(store, world.owner)  # no sum, because nothing is unread
+    reached = (await store.progress()).indexed_to
+    (bob,) = await directory.find_agents_by_id([world.bob])
+    batch = await asyncpg.connect(postgres_dsn)
+    try:
+        await batch.execute("update deliveries set read_at = null")  # as where what was read is given back
+        await batch.execute("begin")
+        await batch.execute(SQL["search_count"], reached, reached)
+        removal = asyncio.create_task(directory.remove_agent(bob.external_id))
+        await eventually(
+            lambda: batch.fetchval("select count(*) from pg_locks where not granted"), until=lambda count: count == 1
+        )
+        await batch.execute("commit")
+        assert await removal
+        assert await batch.fetchval("select count(*) from unread_counts") == 0
+    finally:
+        await batch.close()
+    assert await world.store.check() == []
 
 
 async def test_a_deep_page_and_the_count_of_unread_read_what_they_show(

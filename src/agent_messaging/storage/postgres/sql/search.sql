@@ -98,22 +98,33 @@ on conflict (seq) do nothing
 
 -- name: search_count
 -- PostgreSQL alone: SQLite counts when it files. The unread of a batch, and what was read of others since the last one. The
--- rows are locked, because one that is read meanwhile would be counted twice, or not at all: see count_reading.
+-- rows are locked, because one that is read meanwhile would be counted twice, or not at all: see count_reading. So are the
+-- agents, after them, as a removal does: of one that is removed meanwhile a sum would stay, which forget_counts does not see.
 with batch as materialized (
   select d.recipient_id, d.kind, d.read_at from deliveries d
   where d.seq > $1::bigint and d.seq <= $2::bigint
   order by d.seq
   for share of d
 ),
+found as materialized (
+  select o.ctid as place, o.agent_id from unread_counts o where not o.is_sum limit 10000
+),
+kept as materialized (
+  select a.id from agents a
+  where a.id = any(array(select b.recipient_id from batch b union select f.agent_id from found f))
+  order by a.id
+  for key share
+),
 changes as (
   delete from unread_counts c
-  where not c.is_sum and c.ctid = any(array(select o.ctid from unread_counts o where not o.is_sum limit 10000))
+  where not c.is_sum and c.ctid = any(array(select f.place from found f join kept k on k.id = f.agent_id))
   returning c.agent_id, c.kind, c.unread
 )
 insert into unread_counts as u (agent_id, kind, unread, is_sum)
 select x.agent_id, x.kind, sum(x.unread), true
 from (
-  select b.recipient_id as agent_id, b.kind, 1 as unread from batch b where b.read_at is null
+  select b.recipient_id as agent_id, b.kind, 1 as unread from batch b join kept k on k.id = b.recipient_id
+  where b.read_at is null
   union all
   select c.agent_id, c.kind, c.unread from changes c
 ) x
