@@ -28,6 +28,7 @@ from agent_messaging.storage.ports import (
     SessionLocked,
     Settling,
     Stored,
+    UnknownAgents,
 )
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.search import index_all
@@ -588,3 +589,21 @@ async def test_passing_on_and_the_index_of_words_never_wait_for_each_other(sides
     await index_all(other.store.search, other.owner)
     assert await count_deadlocks(postgres_dsn) == before
     assert await world.store.check() == []
+
+
+async def test_an_ask_is_not_passed_on_to_an_agent_that_is_being_removed(sides: Sides, postgres_dsn: str) -> None:
+    (world,) = await sides(1)
+    ask = await world.ask()
+    wanted = NewForward(ask, world.bob, world.carol, kept_id=new_id(), session_id=new_id(), claim=None)
+    remover = await asyncpg.connect(postgres_dsn)
+    try:
+        await remover.execute("begin")
+        await remover.execute("delete from agents where id = $1::text::uuid", world.carol)
+        passing = asyncio.create_task(world.store.forwarding.forward(wanted, owner=world.owner, now=world.start))
+        waiting = partial(execute, postgres_dsn, WAITS_FOR_LOCK)
+        await eventually(waiting, 5.0, until=lambda rows: len(rows) == 1)
+        await remover.execute("commit")
+        assert await passing == UnknownAgents([world.carol])
+    finally:
+        await remover.close()
+    assert await world.ask_state(ask) is AskState.OPEN
