@@ -17,6 +17,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures.thread import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -168,6 +169,7 @@ class Portal(Generic[R]):
     def _start(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            self._loop.set_default_executor(_Executor())
             self._thread = threading.Thread(
                 target=self._main, args=[self._loop], name="agent-messaging-portal", daemon=True
             )
@@ -230,6 +232,29 @@ class Portal(Generic[R]):
         await asyncio.gather(*calls, return_exceptions=True)
         await self._exits.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+class _Executor(ThreadPoolExecutor):
+    """That of a portal's loop. It works on after the end of the main thread, as long as other threads call."""
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
+        """Run it in a thread of the pool; after the end of the main thread those begin nothing more."""
+        try:
+            return super().submit(function, *args, **kwargs)
+        except RuntimeError:
+            future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        try:
+            threading.Thread(target=run, name="agent-messaging-portal-last", daemon=True).start()
+        except RuntimeError:  # the interpreter is exiting
+            run()
+        return future
 
 
 class LoopPortal:

@@ -314,6 +314,14 @@ def fork():
     print("PARENT", len(sdk.list_agents()), flush=True)
     sdk.close()
 
+def outlive():
+    sdk.initialize()
+    def work():
+        threading.main_thread().join()
+        sdk.one_way.send("alice", "carol", "words to find", require_handler=False)
+        print("FOUND", len(sdk.search_messages("words", metadata_filter={"a": 1})), len(sdk.search_messages("words")))
+    threading.Thread(target=work).start()
+
 def serve():
     sdk.run_until_stopped(on_started=lambda: print("READY", len(sdk.list_agents()), flush=True))
     print("LEFT", flush=True)
@@ -354,6 +362,13 @@ def test_a_program_that_forgets_to_close_gives_back_what_it_handles(
     [found] = blocking.one_way.get_received_messages("bob")
     receipt = blocking.receipts.get(str(found.message_id))
     assert (receipt.state.value, receipt.attempt) == ("queued", 0)
+
+
+@pytest.mark.sampled(1)
+def test_a_thread_works_on_after_the_end_of_the_main_thread(url: str, blocking: sync.AgentMessaging[Any]) -> None:
+    process = run(url, "outlive")
+    said, errors = process.communicate(timeout=WAIT)
+    assert (said.strip(), errors, process.returncode) == ("FOUND 0 1", "", 0)
 
 
 @pytest.mark.sampled(1)
