@@ -91,6 +91,12 @@ def test_a_snippet_shows_the_first_hits_marked() -> None:
     assert Judge(parse("-absent")).cut([]).marked == ""
 
 
+def test_a_word_that_is_longer_than_a_snippet_is_marked_all_the_same() -> None:
+    cut = Judge(parse("0123*")).cut(["the digest " + "0123456789" * 30 + " and 0123"])
+    assert cut.hits == ((11, SNIPPET),)
+    assert cut.marked == "the digest **" + ("0123456789" * 30)[: SNIPPET - 11] + "**…"
+
+
 WORDS = st.sampled_from(["tea", "teapot", "Oolong", "ärger", "学習", "学", "snake_case", "CamelCase", "at four"])
 TEXTS = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
 

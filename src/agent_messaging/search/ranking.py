@@ -151,9 +151,10 @@ def _cut(text: str, spans: Sequence[tuple[int, int]]) -> Snippet:
     piece = before + text[begin:end].translate(_BLANKS) + after
     shift = len(before) - begin
     hits: list[tuple[int, int]] = []
-    for start, stop in spans:
-        if stop > end:
+    for start, last in spans:
+        if last > end and hits:
             break
+        stop = min(last, end)  # the first one is marked however long it is
         if hits and start + shift <= hits[-1][1]:
             hits[-1] = (hits[-1][0], max(stop + shift, hits[-1][1]))
         else:
