@@ -47,6 +47,8 @@ def test_filters_and_pages(notes: None, cli: Cli) -> None:
     rest = cli("search", "database", "--limit", "1", "--offset", "1")
     assert len({*first.out.splitlines(), *rest.out.splitlines()}) == 4
     assert rest.err == ""
+    assert found("-m", "priority=high") == ["migration"]
+    assert found("-m", '{"priority__exists": false}', "--from", "alice") == ["done"]
     assert cli("search", "absent").out == "Nothing matches.\n"
 
 

@@ -70,6 +70,22 @@ async def test_example_39_filters_by_metadata(sdk: Sdk) -> None:
     assert results[0]["metadata"] == {"request_id": request_id, "priority": "high"}
 
 
+async def test_messages_by_metadata_alone_are_listed_whatever_their_words(sdk: Sdk) -> None:
+    ids = [await note(sdk, {"n": number}, {"ticket": number % 2, "tags": ["a"]}) for number in range(6)]
+    await note(sdk, "without")
+    asked = await sdk.conversation.send_no_wait("bob", "alice", None, metadata={"ticket": 1})
+    assert [one.id for one in await sdk.get_messages_by_metadata({"ticket": 1})] == [str(asked), *ids[5::-2]]
+    assert [one.id for one in await sdk.get_messages_by_metadata({"ticket": 1}, kinds=["one_way"])] == ids[5::-2]
+    assert [one.id for one in await sdk.get_messages_by_metadata({"ticket": 1}, sender_id="bob")] == [str(asked)]
+    page = await sdk.get_messages_by_metadata({"tags__contains": "a", "ticket__in": [0]}, "bob", limit=1, offset=1)
+    assert [(one.id, one.content, one.rank) for one in page] == [(ids[2], {"n": 2}, 0.0)]
+    assert len(await sdk.get_messages_by_metadata({})) == 8
+    assert len(await sdk.get_messages_by_metadata({"ticket__exists": False})) == 1
+    for filter in (None, ["ticket"], {"ticket__in": 1}):
+        with pytest.raises(ValueError, match="metadata_filter"):
+            await sdk.get_messages_by_metadata(filter)  # type: ignore[arg-type]
+
+
 # --- what is found ----------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +115,17 @@ async def test_all_patterns_are_found_with_where_they_were_said(sdk: Sdk) -> Non
     assert await found(sdk, "tea -from:alice") == ["Tea at five"]
     assert await found(sdk, "tea from:nobody") == []
     assert await found(sdk, "tea", sender_id="alice", kinds=["one_way"], recipient_id="carol") == []
+
+
+@pytest.mark.parametrize("name", ["nobody", "a\0b", "a\ud800b", '"a \u200b"', "x" * 900, "josé", "jose\u0301"])
+async def test_a_query_may_name_agents_whom_nobody_can_be(sdk: Sdk, name: str) -> None:
+    await sdk.register_agent("josé", "acme")
+    await note(sdk, "tea")
+    await note(sdk, "tea for José", to="josé")
+    is_there = "jos" in name
+    assert await found(sdk, f"tea to:{name}") == (["tea for José"] if is_there else [])
+    assert await found(sdk, f"tea from:{name}") == []
+    assert await found(sdk, f"tea -to:{name}") == (["tea"] if is_there else ["tea", "tea for José"])
 
 
 async def test_another_process_finds_it_as_soon_as_it_is_sent(sdk: Sdk, make_sdk: MakeSdk) -> None:
@@ -364,7 +391,9 @@ async def test_no_query_and_no_filter_is_an_error_of_the_store(sdk: Sdk, data: s
         await fill(sdk, ["tea \\u0000 ' \" NEAR/2 AND", "\U0001d54b 👩‍💻 مرحبا", "e\u0301 " * 50])
         await take_in(sdk.store.search, sdk.store.presence.process_id)
         await note(sdk, "tea behind")
-    text = data.draw(st.text(max_size=40) | st.text("ab\"'*-()&|!:<>^{}\\ OR~NEAR0", max_size=40))
+    text = data.draw(st.sampled_from(["", "from:", "-to:", "to:"])) + data.draw(
+        st.text(max_size=40) | st.text("ab\"'*-()&|!:<>^{}\\ OR~NEAR0", max_size=40)
+    )
     keys = st.text(max_size=8) | st.sampled_from(["a__in__contains", "a.b", "'; --", "$[0]"])
     filter = data.draw(st.dictionaries(keys, st.none() | st.booleans() | st.text(max_size=5), max_size=3))
     with suppress(InvalidArgumentError, PayloadError):  # it names nothing, or an operator has no such value

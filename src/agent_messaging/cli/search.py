@@ -23,7 +23,7 @@ KINDS = {"note": "one_way", "conversation": "conversation", "meeting": "meeting"
 
 
 @click.command(cls=Command)
-@click.argument("query", nargs=-1, required=True)
+@click.argument("query", nargs=-1)
 @click.option("--from", "sender", metavar="AGENT", help="Sent by this agent.")
 @click.option("--to", "recipient", metavar="AGENT", help="Sent to this agent.")
 @click.option("--kind", "words", type=click.Choice([*KINDS]), multiple=True, help="Only this kind. Repeatable.")
@@ -52,32 +52,35 @@ def search(
 ) -> None:
     """Find messages by their words, the best first: notes, conversations, and what was said in meetings.
 
-    A query is words that all occur, "phrases", OR, -word for what does not occur, begin* and from:AGENT, to:AGENT.
+    A query is words that all occur, "phrases", OR, -word for what does not occur, begin* and from:AGENT, to:AGENT. With
+    --metadata it may be left out: then the newest come first.
 
     \b
     Examples:
       agent-messaging search database migration
       agent-messaging search '"database migration" OR schema' --from alice --since 7d
       agent-messaging search -m priority=high --json -- report -draft
+      agent-messaging search -m '{"ticket__exists": true}' --to bob
     """
     check_page(limit, offset, max_limit=500)
     filter = read_metadata(metadata)
+    narrowing: dict[str, Any] = {
+        "sender_id": sender,
+        "recipient_id": recipient,
+        "session_id": session,
+        "meeting_id": meeting,
+        "limit": limit + (limit < 500),  # one more tells whether there are others
+        "offset": offset,
+        "kinds": [KINDS[word] for word in words] or None,
+        "thread": thread,
+        "date_from": since,
+        "date_to": until,
+    }
 
     async def look(sdk: AgentMessaging) -> list[Record]:
-        return await sdk.search_messages(
-            " ".join(query),
-            sender,
-            recipient,
-            session,
-            meeting,
-            limit + (limit < 500),  # one more tells whether there are others
-            offset,
-            metadata_filter=filter,
-            kinds=[KINDS[word] for word in words] or None,
-            thread=thread,
-            date_from=since,
-            date_to=until,
-        )
+        if filter and not query:
+            return await sdk.get_messages_by_metadata(filter, **narrowing)
+        return await sdk.search_messages(" ".join(query), metadata_filter=filter, **narrowing)
 
     found = use(options, look)
     matches = found[:limit]

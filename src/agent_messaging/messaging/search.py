@@ -1,16 +1,20 @@
-"""Searching messages: the call of the SDK object, and the check of its arguments."""
+"""Searching messages: the calls of the SDK object, and the check of their arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ..arguments import check_external_id, check_instant, check_page, check_thread, parse_choice, parse_id, refuse
 from ..delivery.engine import Engine
 from ..models import Kind, Record
 from ..storage.ports import SEARCHED, Scope
+
+if TYPE_CHECKING:
+    from ..search.language import Query
 
 
 class Search:
@@ -83,25 +87,105 @@ class Search:
             for match in await sdk.search_messages('"database migration" -draft', sender_id="alice", limit=20):
                 print(match.timestamp, match.snippet)
         """
-        from .searching import Searching, make_filter, parse  # a start does not wait for what is loaded with them
+        from .searching import parse  # a start does not wait for what is loaded with it
 
         engine = self._started()
         query = parse(search_query)
         check_page(limit, offset, max_limit=500)
-        filter = make_filter(metadata_filter)
-        scope = Scope(
-            kinds=_check_kinds(kinds),
-            session_id=None if session_id is None else parse_id(session_id, "session_id"),
-            meeting_id=None if meeting_id is None else parse_id(meeting_id, "meeting_id"),
-            thread=check_thread(thread),
-            date_from=check_instant(date_from, "date_from"),
-            date_to=check_instant(date_to, "date_to"),
-            needles=filter.needles if filter is not None else (),
-        )
-        for field, external_id in (("sender_id", sender_id), ("recipient_id", recipient_id)):
-            if external_id is not None:
-                check_external_id(external_id, field=field)
-        return await Searching(engine, query, filter).run(scope, sender_id, recipient_id, limit, offset)
+        scope = _make_scope(kinds, session_id, meeting_id, thread, date_from, date_to)
+        return await _search(engine, query, metadata_filter, scope, sender_id, recipient_id, limit, offset)
+
+    async def get_messages_by_metadata(
+        self,
+        metadata_filter: Mapping[str, Any],
+        recipient_id: str | None = None,
+        sender_id: str | None = None,
+        session_id: UUID | str | None = None,
+        meeting_id: UUID | str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        kinds: Iterable[Kind | str] | None = None,
+        thread: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+    ) -> list[Record]:
+        """List messages by their metadata, whatever their words: notes, conversations and meetings, the newest first.
+
+        It neither marks messages as read nor settles them.
+
+        Args:
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; all must hold. Empty is none.
+            recipient_id: The external id of whom it was sent to; what is said in meetings has no recipient.
+            sender_id: The external id of who sent it.
+            session_id: Of this conversation.
+            meeting_id: Said in this meeting.
+            limit: At most so many, 1 to 500.
+            offset: So many of the newest are passed over.
+            kinds: Of these kinds alone: "one_way", "conversation", "meeting". None is all.
+            thread: Of this thread of a conversation.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+
+        Returns:
+            Mappings as of `search_messages`. All ranks are equal, and the snippet is the beginning of the text. Empty
+            if nothing fits. Damaged messages are left out.
+
+        Raises:
+            InvalidArgumentError: The filter is no mapping, or an argument is out of range; a `ValueError`.
+            AgentNotFoundError: sender_id or recipient_id is not registered; names the closest.
+            NotInitializedError: The SDK is not started; a `RuntimeError`.
+            DatabaseError: The store failed.
+
+        Example:
+            urgent = await sdk.get_messages_by_metadata({"tags__contains": "urgent"}, recipient_id="bob")
+        """
+        from .searching import EVERYTHING
+
+        engine = self._started()
+        if metadata_filter is None:
+            raise refuse("metadata_filter", None, "is no mapping. Pass {} for no condition.")
+        check_page(limit, offset, max_limit=500)
+        scope = _make_scope(kinds, session_id, meeting_id, thread, date_from, date_to)
+        return await _search(engine, EVERYTHING, metadata_filter, scope, sender_id, recipient_id, limit, offset)
+
+
+async def _search(
+    engine: Engine,
+    query: Query,
+    metadata_filter: Mapping[str, Any] | None,
+    scope: Scope,
+    sender_id: str | None,
+    recipient_id: str | None,
+    limit: int,
+    offset: int,
+) -> list[Record]:
+    from .searching import Searching, make_filter
+
+    filter = make_filter(metadata_filter)
+    for field, external_id in (("sender_id", sender_id), ("recipient_id", recipient_id)):
+        if external_id is not None:
+            check_external_id(external_id, field=field)
+    scope = replace(scope, needles=filter.needles if filter is not None else ())
+    return await Searching(engine, query, filter).run(scope, sender_id, recipient_id, limit, offset)
+
+
+def _make_scope(
+    kinds: Iterable[Kind | str] | None,
+    session_id: UUID | str | None,
+    meeting_id: UUID | str | None,
+    thread: str | None,
+    date_from: datetime | None,
+    date_to: datetime | None,
+) -> Scope:
+    return Scope(
+        kinds=_check_kinds(kinds),
+        session_id=None if session_id is None else parse_id(session_id, "session_id"),
+        meeting_id=None if meeting_id is None else parse_id(meeting_id, "meeting_id"),
+        thread=check_thread(thread),
+        date_from=check_instant(date_from, "date_from"),
+        date_to=check_instant(date_to, "date_to"),
+    )
 
 
 def _check_kinds(kinds: Iterable[Kind | str] | None) -> Sequence[Kind]:

@@ -9,22 +9,25 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 
+from ..arguments import check_external_id
 from ..bodies import Body, open_or_mark
 from ..delivery.engine import Engine
-from ..exceptions import StorageCorruptError
+from ..exceptions import InvalidArgumentError, StorageCorruptError
 from ..models import Record
 from ..records import dataclass
-from ..search.language import Query, parse
+from ..search.language import Alternative, Query, parse
 from ..search.metadata import MetadataFilter, make_filter
 from ..search.ranking import Judge, Match
 from ..search.words import strings
 from ..storage.batches import MAX_BYTES, take
 from ..storage.ports import Candidate, Scope, SearchedMessage
 
-__all__ = ["Searching", "make_filter", "parse"]
+__all__ = ["EVERYTHING", "Searching", "make_filter", "parse"]
 
 logger = logging.getLogger("agent_messaging.messaging")
 
+EVERYTHING = Query((Alternative(),))
+"""Matches every message, all equally well."""
 RANKED = 1_000
 """Matches that are ranked together: of more, the newest thousand comes before the next."""
 _PAGE = 1_000
@@ -75,7 +78,8 @@ class Searching:
         """The scope with the agents of the arguments and of the query. What the query names need not exist."""
         query = self.query
         given = [one for one in (sender, recipient) if one is not None]
-        named = {*given, *query.senders, *query.recipients, *query.other_senders, *query.other_recipients}
+        written = (*query.senders, *query.recipients, *query.other_senders, *query.other_recipients)
+        named = {*given, *(name for name in written if _is_external_id(name))}
         await self.names.refresh(named)  # a cached one may have been removed, or registered anew
         ids = {name: agent.id for name, agent in (await self.names.find_all(named)).items()}
 
@@ -177,6 +181,15 @@ class Searching:
             topic=row.topic,
             metadata=body.metadata,
         )
+
+
+def _is_external_id(name: str) -> bool:
+    """Whether an agent may have this name. A query may hold what a store does not even take, such as a NUL."""
+    try:
+        check_external_id(name, field="search_query")
+    except InvalidArgumentError:
+        return False
+    return True
 
 
 def _open(row: SearchedMessage) -> Body:

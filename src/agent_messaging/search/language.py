@@ -8,6 +8,7 @@ the whole query. What is no word separates words.
 from __future__ import annotations
 
 import re
+from unicodedata import normalize
 
 from ..exceptions import InvalidArgumentError
 from ..records import dataclass
@@ -58,7 +59,7 @@ Formula = list[list[Element]]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query. External ids are as they were written; there may be no such agents."""
+    """A query. External ids are as they were written, composed (NFC); there may be no such agents."""
 
     alternatives: tuple[Alternative, ...]
     """One at least."""
@@ -118,7 +119,7 @@ def parse(text: str) -> Query:
     for piece in _PIECE.finditer(text.translate(_QUOTES)):
         is_unwanted = piece["minus"] is not None
         if piece["field"] is not None:
-            name = (piece["quoted"] or piece["word"] or "").strip()
+            name = normalize("NFC", (piece["quoted"] or piece["word"] or "").strip())  # as external ids are
             if name:
                 agents.setdefault((piece["field"], is_unwanted), []).append(name)
         elif piece[0] == "OR":

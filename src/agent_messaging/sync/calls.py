@@ -535,3 +535,64 @@ class Calls(
                 date_to=date_to,
             )
         )
+
+    def get_messages_by_metadata(
+        self,
+        metadata_filter: Mapping[str, Any],
+        recipient_id: str | None = None,
+        sender_id: str | None = None,
+        session_id: UUID | str | None = None,
+        meeting_id: UUID | str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        kinds: Iterable[Kind | str] | None = None,
+        thread: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+    ) -> list[Record]:
+        """List messages by their metadata, whatever their words: notes, conversations and meetings, the newest first.
+
+        It neither marks messages as read nor settles them.
+
+        Args:
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; all must hold. Empty is none.
+            recipient_id: The external id of whom it was sent to; what is said in meetings has no recipient.
+            sender_id: The external id of who sent it.
+            session_id: Of this conversation.
+            meeting_id: Said in this meeting.
+            limit: At most so many, 1 to 500.
+            offset: So many of the newest are passed over.
+            kinds: Of these kinds alone: "one_way", "conversation", "meeting". None is all.
+            thread: Of this thread of a conversation.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+
+        Returns:
+            Mappings as of `search_messages`. All ranks are equal, and the snippet is the beginning of the text. Empty
+            if nothing fits. Damaged messages are left out.
+
+        Raises:
+            InvalidArgumentError: The filter is no mapping, or an argument is out of range; a `ValueError`.
+            AgentNotFoundError: sender_id or recipient_id is not registered; names the closest.
+            NotInitializedError: The SDK is not started; a `RuntimeError`.
+            DatabaseError: The store failed.
+
+        Example:
+            urgent = sdk.get_messages_by_metadata({"tags__contains": "urgent"}, recipient_id="bob")
+        """
+        return self._run(
+            lambda: self._async.get_messages_by_metadata(
+                metadata_filter,
+                recipient_id,
+                sender_id,
+                session_id,
+                meeting_id,
+                limit,
+                offset,
+                kinds=kinds,
+                thread=thread,
+                date_from=date_from,
+                date_to=date_to,
+            )
+        )
