@@ -608,6 +608,7 @@ FORGED: list[tuple[str, Callable[[list[dict[str, Any]]], object], bytes]] = [
     ("the state of its row of tasks", put("tasks", state="running"), b""),
     ("the content of its row of messages", put("messages", content='"never said"'), b""),
     ("the content of its row of messages", put("messages", content=7), b""),
+    ("the queued_at of its row of tasks", put("tasks", queued_at="9999-12-31T23:59:59-12:00"), b""),
     ("the created_at of its row of tasks", put("tasks", created_at="0001-01-01T00:00:00+14:00"), b""),
     ("a table \\['messages'\\]", put("workers"), b'{"table":["messages"]}\n'),
     ("a line is no JSON", put("workers"), b'{"table":' + b"[" * 100_000 + b"\n"),

@@ -25,6 +25,8 @@ Row = dict[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _JUMP = 1_000_000
 """Microseconds by which two clocks of a store may differ without one of them having jumped."""
 _NIL = "00000000-0000-0000-0000-000000000000"
@@ -546,7 +548,12 @@ def _like(raw: Row, now: datetime) -> Any:
 
 
 def _microseconds(value: int | str) -> int:
-    return value if isinstance(value, int) else (datetime.fromisoformat(value) - _EPOCH) // _MICROSECOND
+    if isinstance(value, int):
+        return value
+    found = (datetime.fromisoformat(value) - _EPOCH) // _MICROSECOND
+    if not _FIRST <= found <= _LAST:
+        raise ValueError(f"{value!r} is an instant of no year in UTC")
+    return found
 
 
 def _spell(microseconds: int) -> str:
