@@ -14,7 +14,7 @@ import redis
 
 from agent_messaging.exceptions import ConfigurationError, StorageFullError, StorageUnavailableError
 from agent_messaging.models import DeliveryState
-from agent_messaging.storage.ports import Beat, QueueSettlement, Settling, TaskRequest
+from agent_messaging.storage.ports import Beat, QueueSettlement, Settling, TaskFilter, TaskRequest
 from agent_messaging.storage.redis.store import RedisStore
 from tests.fixtures.redis import RedisServer
 from tests.redis_store.support import a_message, a_task, a_worker, done, ids
@@ -159,6 +159,15 @@ async def test_the_oldest_message_of_an_agent_is_found_without_a_look_at_all_oth
     assert await store.queue.settle([QueueSettlement(first.claim, Settling.RETURNED)]) == [True]
     assert ((await store.queue.statistics("bob")).oldest_queued_age or 0) > 3_500
     assert (await store.queue.statistics("bob")).counts[DeliveryState.QUEUED] == 1
+
+
+async def test_a_list_goes_on_behind_thousands_that_are_not_wanted(store: RedisStore) -> None:
+    await store.tasks.submit([a_task("rare", "build", type="rare", message=None)])
+    for start in range(0, 4_500, 500):
+        await store.tasks.submit([a_task(str(start + one), "build", message=None) for one in range(500)])
+    assert [row.task_id for row in await store.tasks.list_tasks(TaskFilter(type="rare"), 10, 0)] == ["rare"]
+    assert await store.tasks.list_tasks(TaskFilter(type="rare"), 10, 1) == []
+    assert [row.task_id for row in await store.tasks.list_tasks(TaskFilter(), 3, 4_498)] == ["1", "0", "rare"]
 
 
 async def test_a_process_and_an_agent_leave_nothing_behind(store: RedisStore, client: Any) -> None:

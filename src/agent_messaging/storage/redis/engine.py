@@ -195,6 +195,16 @@ class Engine:
                 return answer[3]
             await self._tell_lost(known, epoch.decode(), int(number))
 
+    async def read_page(self, verb: str, limit: int, offset: int, **arguments: Any) -> list[Any]:
+        """A page of what a verb lists. The verb looks at some thousand in one call, and says where it is to go on."""
+        rows: list[Any] = []
+        below = "+inf"
+        while below and len(rows) < limit:
+            found, offset, at = await self.call(verb, limit=limit - len(rows), offset=offset, below=below, **arguments)
+            rows += found
+            below = at.decode()
+        return rows
+
     def _verb(self, verb: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
         text = json.dumps(arguments, separators=(",", ":"))
         if self._has_functions:

@@ -138,9 +138,7 @@ class RedisQueueStore:
         self, agent_id: str | None, states: Collection[DeliveryState] | None, limit: int, offset: int
     ) -> list[QueueMessageRow]:
         """See `ports.QueueStore`."""
-        rows = await self._engine.call(
-            "list_messages", agent=agent_id, states=_words(states), limit=limit, offset=offset
-        )
+        rows = await self._engine.read_page("list_messages", limit, offset, agent=agent_id, states=_words(states))
         return self._engine.aside.all(_read_row, rows, "a message of a queue")
 
     async def redrive(self, agent_id: str | None, message_ids: Collection[str] | None) -> int:

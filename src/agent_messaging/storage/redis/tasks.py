@@ -168,14 +168,14 @@ class RedisTaskStore:
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         """See `ports.TaskStore`."""
-        rows = await self._engine.call(
+        rows = await self._engine.read_page(
             "list_tasks",
+            limit,
+            offset,
             states=None if which.states is None else sorted(state.value for state in which.states),
             type=which.type,
             worker=which.worker_id,
             supervisor=which.supervisor,
-            limit=limit,
-            offset=offset,
         )
         return self._engine.aside.all(_read_row, rows, "a task")
 

@@ -469,24 +469,22 @@ function VERBS.advance_queue()
   return {lost, ended, #later, queue_due_in(more)}
 end
 
--- A page of a sorted set, highest first, of the members that are wanted.
-local function page(name, limit, offset, is_shown)
-  local found, start = {}, 0
-  while #found < limit do
-    local members = call('ZREVRANGE', name, start, start + CHUNK - 1)
-    if #members == 0 then break end
-    start = start + #members
-    for _, member in ipairs(members) do
-      if is_shown(member) then
-        if offset > 0 then
-          offset = offset - 1
-        elseif #found < limit then
-          found[#found + 1] = member
-        end
+-- A page of a sorted set, highest first, of the members that are wanted. It looks at some thousand and then says where it is
+-- to go on, because the server does nothing else meanwhile. Returns what it found, the offset that is left, and that place.
+local function page(name, is_shown)
+  local found, offset, below, looked = {}, ARGS.offset, ARGS.below, 0
+  while #found < ARGS.limit and looked < 10 * CHUNK do
+    local members = call('ZREVRANGEBYSCORE', name, below, '-inf', 'WITHSCORES', 'LIMIT', 0, CHUNK)
+    if #members == 0 then return found, offset, '' end
+    for i = 1, #members, 2 do
+      if #found == ARGS.limit then break end
+      below, looked = '(' .. members[i + 1], looked + 1
+      if is_shown(members[i]) then
+        if offset > 0 then offset = offset - 1 else found[#found + 1] = members[i] end
       end
     end
   end
-  return found
+  return found, offset, below
 end
 
 local function set_of(list)
@@ -502,14 +500,14 @@ function VERBS.list_messages()
     if agent then return agent, member end
     return split(member)
   end
-  local found = page(agent and key('list', agent) or key('list'), ARGS.limit, ARGS.offset, function(member)
+  local found, offset, below = page(agent and key('list', agent) or key('list'), function(member)
     return not states or states[call('HGET', message_key(locate(member)), 'state')]
   end)
   for i, member in ipairs(found) do
     local of, id = locate(member)
     found[i] = row(message_key(of, id), MESSAGE, id, of)
   end
-  return found
+  return {found, offset, below}
 end
 
 function VERBS.redrive()

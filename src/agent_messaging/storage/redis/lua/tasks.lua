@@ -342,7 +342,7 @@ end
 
 function VERBS.list_tasks()
   local states = set_of(ARGS.states)
-  local found = page(key('tasks'), ARGS.limit, ARGS.offset, function(id)
+  local found, offset, below = page(key('tasks'), function(id)
     local task = load(task_key(id), {'state', 'type', 'worker', 'supervisor'})
     return (not states or states[task.state])
       and (not given(ARGS.type) or ARGS.type == task.type)
@@ -350,7 +350,7 @@ function VERBS.list_tasks()
       and (not given(ARGS.supervisor) or ARGS.supervisor == task.supervisor)
   end)
   for i, id in ipairs(found) do found[i] = row(task_key(id), TASK, id) end
-  return found
+  return {found, offset, below}
 end
 
 -- Gives the room back of a run whose task is gone.
