@@ -331,7 +331,8 @@ globals()[sys.argv[2]]()
 
 
 def run(url: str, how: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, url, how]
+    # Since 3.12 Python itself warns of every fork beside threads.
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", PROGRAM, url, how]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
