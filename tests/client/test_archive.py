@@ -424,6 +424,7 @@ async def killed(url: str, point: str, times: int, verb: str, path: Path) -> Non
     assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
 
 
+@pytest.mark.sampled(1)
 async def test_what_is_killed_leaves_nothing_half_and_goes_on(
     sdk: Sdk, url: str, other: Sdk, other_url: str, tmp_path: Path
 ) -> None:
@@ -492,6 +493,7 @@ async def test_an_export_has_what_was_there_when_it_began(sdk: Sdk, make_sdk: Ma
     assert [row["state"] for row in rows["deliveries"]] == ["queued"]
 
 
+@pytest.mark.sampled(1)
 async def test_big_payloads_go_through_in_pieces(
     sdk: Sdk, other: Sdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

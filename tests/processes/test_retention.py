@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_messaging import AgentMessaging, Config, MessageContext, MessagingConfig
 from agent_messaging.delivery.retention import walk
 from agent_messaging.states import Keeping, Prunable
@@ -44,6 +46,7 @@ async def until_pages(process: asyncio.subprocess.Process, number: int) -> None:
         assert line, "it ended by itself"
 
 
+@pytest.mark.sampled(1)
 async def test_prunes_that_are_killed_beside_senders_and_searches_take_nothing_that_is_open(database_url: str) -> None:
     rng = random.Random(SEED)
     handled: Counter[str] = Counter()
