@@ -163,6 +163,17 @@ def test_a_plain_handler_does_not_close_what_would_wait_for_it(blocking: sync.Ag
     assert blocking.conversation.send_and_wait("alice", "bob", "hi", timeout=WAIT) == "still here"
 
 
+def test_many_threads_may_close_at_once(blocking: sync.AgentMessaging[Any]) -> None:
+    def close(number: int) -> None:
+        time.sleep(number / 2000)
+        blocking.close()
+
+    for _ in range(3):
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(close, range(6)))
+        blocking.initialize()
+
+
 def test_the_types_of_payloads_come_along(url: str, blocking: sync.AgentMessaging[Any]) -> None:
     class Typed(sync.AgentMessaging[Note]):
         pass

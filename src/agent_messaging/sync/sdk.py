@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from ..client import AgentMessaging as AsyncAgentMessaging
 from ..config import Config
+from ..exceptions import NotInitializedError
 from ..models import T_Conversation, T_Meeting, T_OneWay
 from ..payloads import MISSING, payload_type
 from ..portal import Lease
@@ -142,7 +143,8 @@ class AgentMessaging(
         if not self._runner.has_loop:
             return
         self._async._lifecycle.check_thread()
-        self._run(lambda: self._async._lifecycle.leave(drain=drain))
+        with suppress(NotInitializedError):  # another thread has closed it meanwhile
+            self._run(lambda: self._async._lifecycle.leave(drain=drain))
         self._runner.end()
 
     @property
