@@ -242,19 +242,19 @@ class _Executor(ThreadPoolExecutor):
         try:
             return super().submit(function, *args, **kwargs)
         except RuntimeError:
-            future: concurrent.futures.Future[T] = concurrent.futures.Future()
+            ready: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def run() -> None:
             try:
-                future.set_result(function(*args, **kwargs))
+                ready.set_result(function(*args, **kwargs))
             except BaseException as error:
-                future.set_exception(error)
+                ready.set_exception(error)
 
         try:
             threading.Thread(target=run, name="agent-messaging-portal-last", daemon=True).start()
         except RuntimeError:  # the interpreter is exiting
             run()
-        return future
+        return ready
 
 
 class LoopPortal:
