@@ -29,7 +29,7 @@ from agent_messaging.models import DeliveryState, TaskState
 from agent_messaging.storage.ports import Assigned, QueueSettlement, Settling, TaskRequest, TaskSettlement
 from agent_messaging.storage.redis.errors import translate
 from agent_messaging.storage.redis.store import RedisStore
-from tests.fixtures.redis import Proxy, RedisServer
+from tests.fixtures.redis import Proxy, RedisServer, free_port
 from tests.redis_store.support import CONTENT, a_message, a_task, a_worker, done, ids
 from tests.support import eventually
 
@@ -493,7 +493,8 @@ async def test_a_replica_that_takes_over_says_what_it_lacks(own_redis: Servers) 
 
 
 async def test_everything_of_a_namespace_is_in_one_slot_of_a_cluster(own_redis: Servers, open_store: Open) -> None:
-    server = own_redis("--cluster-enabled", "yes")
+    # By default the nodes talk on a port that is 10,000 higher, which there may not be.
+    server = own_redis("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with redis.Redis(port=server.port) as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         await eventually(lambda: client.cluster("info")["cluster_state"] == "ok", 20)
