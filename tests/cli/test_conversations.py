@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_messaging import AgentMessaging, MessageContext
 from tests.cli.conftest import Cli, Outcome, Start
 
@@ -110,6 +112,7 @@ async def test_a_person_answers_from_another_shell(acme: str, cli: Cli, start: S
     assert again.error["code"] == "session_not_found"
 
 
+@pytest.mark.sampled(1)
 async def test_conversations_side_by_side_have_names(acme: str, cli: Cli, start: Start) -> None:
     asking = [
         start("ask", "alice", "bob", "--text", name, "--thread", name, "--no-require-handler", "--timeout", "60")
@@ -154,6 +157,7 @@ def test_an_unknown_session(acme: str, cli: Cli) -> None:
     assert json.loads(cli("ask", "alice", "nobody", "--text", "x", "--json", check=4).err)["code"] == "agent_not_found"
 
 
+@pytest.mark.sampled(1)
 async def test_a_question_is_passed_on_and_its_way_is_shown(acme: str, cli: Cli, start: Start) -> None:
     async with AgentMessaging(acme) as sdk:
         await sdk.register_agent("carol", "acme", "Carol")

@@ -39,6 +39,9 @@ from agent_messaging.storage.ports import Claim, ClaimRequest, NewQueueMessage, 
 from tests.client.damage import damage, execute, fetch
 from tests.client.support import SOON, MakeSdk, Sdk, make_config
 
+pytestmark = pytest.mark.sampled(1)
+"""Each of these starts processes or fills stores: a run tries it on one store."""
+
 
 @pytest.fixture
 def other_url(backend: str, request: pytest.FixtureRequest) -> str:

@@ -25,6 +25,9 @@ from agent_messaging.messaging import retention
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.support import eventually
 
+pytestmark = pytest.mark.sampled(1)
+"""Each of these starts processes or fills stores: a run tries it on one store."""
+
 AGED = 0.000_001
 """Seconds after which a test has everything pruned."""
 

@@ -21,6 +21,9 @@ from agent_messaging import AgentMessaging, ConfigurationError, InvalidArgumentE
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk, make_config
 from tests.support import eventually
 
+pytestmark = pytest.mark.sampled(1)
+"""Each of these starts processes or fills stores: a run tries it on one store."""
+
 ROOT = Path(__file__).parents[2]
 IN_TIME = 8.0
 """Seconds: the two that a handler has which does not end, a few for the store, and some for a busy machine."""

@@ -37,6 +37,9 @@ from agent_messaging import (
 from tests.client.support import SOON, make_config
 from tests.support import eventually_sync
 
+pytestmark = pytest.mark.sampled(1)
+"""Each of these starts processes or fills stores: a run tries it on one store."""
+
 WAIT = 30.0
 
 

@@ -66,6 +66,7 @@ async def test_a_sender_killed_in_its_calls_repeats_them(make_lab: MakeLab) -> N
         assert lab.count("h.start") == calls
 
 
+@pytest.mark.sampled(1)
 async def test_a_worker_frozen_past_the_end_of_its_claim(make_lab: MakeLab, backend: str) -> None:
     limits = {"lease": 2.0, "takeover_pause": 20.0}
     claims: dict[str, Any] = {"messaging": {"handler_timeout": 3.0}, "claim_margin": 0.5, "database": DATABASE}
@@ -164,6 +165,7 @@ async def test_order_over_overflowing_slots_and_a_restart(
         assert report.justified_repeats <= slots
 
 
+@pytest.mark.sampled(1)
 async def test_a_message_that_kills_its_process(make_lab: MakeLab) -> None:
     """It ends as a dead letter, and those beside it in the process pay one attempt at most."""
     # A bystander may have to wait until the message that kills is dead.
@@ -208,6 +210,7 @@ async def test_a_worker_told_to_stop_gives_back_what_it_cannot_finish(make_lab: 
         assert report.justified_repeats == 3
 
 
+@pytest.mark.sampled(1)
 async def test_a_busy_process_told_to_stop_leaves_no_claim_behind(make_lab: MakeLab) -> None:
     """Also not those that it was about to make: nobody would know that they can be taken over."""
     senders = [f"sender-{n}" for n in range(8)]

@@ -166,6 +166,7 @@ async def test_a_frozen_process_cannot_act_on_an_old_turn(make_lab: MakeLab) -> 
         assert report.turns["timed_out"] >= 1
 
 
+@pytest.mark.sampled(1)
 async def test_every_process_may_end_a_silent_turn_and_one_does(make_lab: MakeLab) -> None:
     async with make_lab() as lab:
         meeting = await create_meeting(lab, 0.3)
