@@ -77,6 +77,7 @@ async def crossed(lab: Lab) -> None:
     lab.start_sender(to=[["bob"]], bodies=[{"value": "v", "act": "until", "path": str(joined)}], plants=[])
     await lab.wait_for("h.start", p=first.name)
     await lab.start_worker(serves=["bob"])
+    await asyncio.sleep(1.5)  # it has looked for the dead by then; without the bug nothing happens meanwhile
     joined.touch()
 
 
