@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..bodies import open_body
-from ..exceptions import DatabaseError, OutcomeUnknownError, StorageCorruptError, StorageFullError
+from ..exceptions import DatabaseError, StorageCorruptError, StorageFullError
 from ..storage.batches import MAX_BYTES, is_of_one
 from ..storage.ports import IndexBatch, IndexEntry, Presence, SearchStore, UnindexedMessage
 from .probes import probe
-from .services import Service
+from .rounds import Rounds, rest
 from .trouble import Trouble
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -35,7 +35,7 @@ SHARE = 0.1
 """Of its time that a busy process gives to the index."""
 
 
-class Indexing(Service):
+class Indexing(Rounds):
     """Moves the index on.
 
     Args:
@@ -43,39 +43,18 @@ class Indexing(Service):
     """
 
     def __init__(self, search: SearchStore, presence: Presence, trouble: Trouble, is_busy: Callable[[], bool]) -> None:
+        super().__init__("indexing", "moving the index on", pause=PAUSE, trouble=trouble)
         self.search = search
         self.presence = presence
-        self.trouble = trouble
         self.is_busy = is_busy
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin to look, after a pause: a short run of a program does nothing for the index."""
-        self._task = asyncio.create_task(self._work(), name="agent-messaging-indexing")
-
-    async def aclose(self, timeout: float) -> None:
-        """End at once. A batch under way is taken in wholly, or not at all."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _work(self) -> None:
-        while True:
-            await asyncio.sleep(PAUSE)
-            try:
-                await self.catch_up()
-            except (DatabaseError, OutcomeUnknownError) as error:
-                self.trouble.note(error)
-            except Exception:
-                logger.exception("moving the index on failed, trying again")
-
-    async def catch_up(self) -> None:
+    async def round(self) -> None:
         """Move the index on as far as it is worth while."""
         while self._is_worth_it((await self.search.progress()).behind):
             begun = time.monotonic()
             if not await take_in(self.search, self.presence.process_id):
                 return
-            await asyncio.sleep((time.monotonic() - begun) * (1 / SHARE - 1) if self.is_busy() else 0)
+            await rest(begun, SHARE if self.is_busy() else 1.0)
 
     def _is_worth_it(self, behind: int) -> bool:
         return behind >= (FAR if self.is_busy() else ENOUGH)

@@ -6,16 +6,14 @@ not at all, and none depends on another: a walk can be broken off anywhere, and 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..states import DeliveryState, Prunable
 from ..storage.ports import CoordinationStore, Pruned, Pruning, RetentionStore, Stock, Store
 from .probes import probe
-from .services import Service
+from .rounds import Rounds, rest
 from .trouble import Trouble
 from .workplace import Workplace
 
@@ -61,7 +59,7 @@ async def walk(
             page = await store.retention.prune(wanted, after=page.next or None, limit=limit)
             yield page
             probe("pruned_page")
-            await _pause(begun, share)
+            await rest(begun, share)
     async for page in walk_work(store if coordination is None else coordination, wanted, share=share):
         yield page
 
@@ -92,7 +90,7 @@ async def _forget(
     begun = time.monotonic()
     while number := await prune():
         yield Pruned(number, round(number * size))
-        await _pause(begun, share)
+        await rest(begun, share)
         begun = time.monotonic()
 
 
@@ -101,15 +99,11 @@ async def release_space(retention: RetentionStore, *, share: float = 1.0) -> Asy
     begun = time.monotonic()
     while released := await retention.release_space(SPACE):
         yield released
-        await _pause(begun, share)
+        await rest(begun, share)
         begun = time.monotonic()
 
 
-async def _pause(begun: float, share: float) -> None:
-    await asyncio.sleep((time.monotonic() - begun) * (1 / share - 1))
-
-
-class Retention(Service):
+class Retention(Rounds):
     """Prunes by itself what the settings give an age, and ends the sessions of runs that are over.
 
     Tasks and queues that are kept apart are pruned by the processes that use them.
@@ -119,35 +113,18 @@ class Retention(Service):
     """
 
     def __init__(self, store: Store, workplace: Workplace, ages: Mapping[str, float | None], trouble: Trouble) -> None:
+        super().__init__("retention", "pruning what is old", pause=PAUSE, trouble=trouble)
         self.store = store
         self.workplace = workplace
         self.ages = {Prunable(kind): age for kind, age in ages.items() if age is not None}
-        self.trouble = trouble
-        self._task: asyncio.Task[None] | None = None
+        self._next_look = 0.0
 
-    async def start(self) -> None:
-        """Begin to look, after a pause: a short run of a program does nothing for the store."""
-        self._task = asyncio.create_task(self._work(), name="agent-messaging-retention")
-
-    async def aclose(self, timeout: float) -> None:
-        """End at once. A page under way is pruned wholly, or not at all."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _work(self) -> None:
-        next_look = 0.0
-        while True:
-            await asyncio.sleep(PAUSE)
-            try:
-                await self.tidy()
-                if time.monotonic() >= next_look:
-                    next_look = time.monotonic() + LOOK
-                    await self.prune()
-            except (DatabaseError, OutcomeUnknownError) as error:
-                self.trouble.note(error)
-            except Exception:
-                logger.exception("pruning what is old failed, trying again")
+    async def round(self) -> None:
+        """End what is over, and now and then prune."""
+        await self.tidy()
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK
+            await self.prune()
 
     async def tidy(self) -> None:
         """End the sessions in threads that are named after messages whose runs are over."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,8 +11,8 @@ from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError,
 from ..storage.ports import CoordinationStore, Dues, Store
 from .announcer import Announcer
 from .meetings import Meetings
+from .rounds import Endless
 from .schedules import Schedules
-from .services import Service
 from .serving import Serving
 from .timer import Timer
 from .trouble import Seldom, Trouble
@@ -127,7 +126,7 @@ class WorkDuties:
         return messages.next_in, messages.released or messages.expired or messages.due
 
 
-class Timekeeper(Service):
+class Timekeeper(Endless):
     """The one task that tells a store that time has passed, whenever its timer says that something is due.
 
     Args:
@@ -144,6 +143,7 @@ class Timekeeper(Service):
         serving: Serving | None,
         lose: Callable[[QueueDataLostError], None],
     ) -> None:
+        super().__init__("time")
         self.store = store
         self.presence = store.presence
         self.timer = timer
@@ -151,17 +151,6 @@ class Timekeeper(Service):
         self.duties = duties
         self.serving = serving
         self.lose = lose
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._keep_time(), name="agent-messaging-time")
-
-    async def aclose(self, timeout: float) -> None:
-        """End at once."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
 
     async def bury(self) -> None:
         """Take over from the processes that died."""
@@ -174,7 +163,8 @@ class Timekeeper(Service):
             for duties in self.duties:
                 await duties.died()
 
-    async def _keep_time(self) -> None:
+    async def work(self) -> None:
+        """Keep time."""
         attempts = self.trouble.attempts()
         blocked = Seldom()
         has_changed = False
