@@ -283,11 +283,7 @@ class LoopPortal:
             answer = sdk.portal.call(sdk.conversation.send_and_wait, "alice", "bob", "Ready?", timeout=10)
         """
         loop = self._find_loop()
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is loop:
+        if _running_loop() is loop:
             raise waits_for_itself(self._owner, self._owner)
         warn_of_blocking(self._owner, self._owner)
 
@@ -330,13 +326,17 @@ def waits_for_itself(owner: str, instead: str) -> EventLoopError:
     )
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """That of this thread."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def warn_of_blocking(owner: str, instead: str) -> None:
     """Warn a caller whose event loop stands still during the call; not a notebook, whose cells hold it up anyway."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    if _is_in_cell():
+    if _running_loop() is None or _is_in_cell():
         return
     warnings.warn(
         f"{owner} was called on a running event loop, which stands still until the call returns. Call it "
