@@ -55,24 +55,17 @@ check: $(READY) ## what CI runs: format, lint, types, layers, tests
 	@$(MAKE) --no-print-directory --jobs=2 lint collect
 	@$(MAKE) --no-print-directory test
 
-$(BENCH): $(READY)
+# The extra has the name of the mark.
+$(BENCH) $(DOCS): $(VENV)/.%: $(READY)
 	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python -e '.[dev,bench]'; \
+	  uv pip install --quiet --python $(BIN)/python -e '.[dev,$*]'; \
 	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,$*]'; \
 	fi
-	@touch $(BENCH)
+	@touch $@
 
 bench: $(BENCH) ## every figure beside its raw limit or a peer, in the same run (ARGS="--runs 3 --json run.json")
 	@$(BIN)/python -m benchmarks $(ARGS)
-
-$(DOCS): $(READY)
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python -e '.[dev,docs]'; \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]'; \
-	fi
-	@touch $(DOCS)
 
 # Its fonts and its search are files of its own: a page asks no other server for anything.
 docs: $(DOCS) ## the documentation as a site, in site/; a warning is an error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,23 +20,6 @@ from tests.fixtures.redis import RedisServer
 from tests.redis_store.support import a_message, a_task, a_worker, done, ids
 
 Servers = Callable[..., RedisServer]
-
-
-@pytest.fixture
-async def store(make_redis_store: Callable[[], RedisStore]) -> AsyncIterator[RedisStore]:
-    """An open store on the server that the tests share."""
-    store = make_redis_store()
-    try:
-        await store.open()
-        yield store
-    finally:
-        await store.aclose()
-
-
-@pytest.fixture
-def client(redis_server: str) -> Any:
-    """A stranger at that server."""
-    return redis.Redis.from_url(redis_server, protocol=2)
 
 
 # --- hashes that are gone ---------------------------------------------------------------------------------------------

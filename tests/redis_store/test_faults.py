@@ -51,23 +51,6 @@ async def open_store() -> AsyncIterator[Callable[..., object]]:
         yield open_at
 
 
-@pytest.fixture
-async def store(make_redis_store: Callable[[], RedisStore]) -> AsyncIterator[RedisStore]:
-    """An open store on the server that the tests share."""
-    store = make_redis_store()
-    try:
-        await store.open()
-        yield store
-    finally:
-        await store.aclose()
-
-
-@pytest.fixture
-def client(redis_server: str) -> object:
-    """A stranger at that server."""
-    return redis.Redis.from_url(redis_server, protocol=2)
-
-
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
