@@ -13,7 +13,7 @@ SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint quick collect check bench docs build smoke format clean
+.PHONY: help demo test lint quick collect check bench docs build smoke frameworks format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -77,6 +77,10 @@ build: $(READY) ## the sdist and the wheel, in dist/
 
 smoke: build ## the wheel in clean environments, with each extra: it installs, and the README's program runs
 	@scripts/smoke.sh $(abspath $(BIN)/python)
+
+# Each has an environment of its own below $(VENV), because their requirements do not get along in one.
+frameworks: $(READY) ## the examples with LangGraph, pydantic-ai, OpenAI Agents, AutoGen, Flask, Celery (ARGS="langgraph")
+	@$(BIN)/python scripts/run_frameworks.py $(ARGS)
 
 format: $(READY) ## put the source in order
 	@$(BIN)/ruff format .

@@ -9,7 +9,7 @@ from agent_messaging import AgentMessaging, MessageContext, register_message_not
 
 
 @register_message_notification_handler(agent="author")
-async def on_mail(message: dict, context: MessageContext) -> None:
+async def on_mail(message: dict[str, str], context: MessageContext) -> None:
     print(f"(the author's phone: mail from {context.sender_id})")
 
 

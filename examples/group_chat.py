@@ -16,11 +16,11 @@ def seat_everybody(sdk: AgentMessaging) -> None:
     remarks = ["Shorter, please.", f"That is it. {STOP}"]
 
     @sdk.register_meeting_handler("writer")
-    async def write(message: dict, context: MessageContext) -> dict:
+    async def write(message: dict[str, str], context: MessageContext) -> dict[str, str]:
         return {"text": drafts.pop(0)}
 
     @sdk.register_meeting_handler("critic")
-    async def judge(message: dict, context: MessageContext) -> dict:
+    async def judge(message: dict[str, str], context: MessageContext) -> dict[str, str]:
         return {"text": remarks.pop(0)}
 
 

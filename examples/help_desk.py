@@ -86,7 +86,7 @@ async def is_answered(client: httpx.AsyncClient, url: str, customer: str, number
     by, done = ("billing", "paid") if number % 2 else ("support", "solved")
     text = f"{'invoice' if number % 2 else 'printer'} {number}"
     response = await client.post(f"{url}/ask", json={"customer": customer, "text": text})
-    return response.json() == {"text": f"{customer}: {done}, {text}", "by": by}
+    return bool(response.json() == {"text": f"{customer}: {done}, {text}", "by": by})
 
 
 async def visit(urls: list[str]) -> None:

@@ -30,7 +30,7 @@ async def on_question(question: Question, context: MessageContext) -> Answer:
 
 
 async def main() -> None:
-    async with AgentMessaging[dict, Question, dict]() as sdk:
+    async with AgentMessaging[dict[str, str], Question, dict[str, str]]() as sdk:
         await sdk.register_organization("acme", "Acme")
         await sdk.register_agent("interviewer", "acme", "Interviewer")
         await sdk.register_agent("candidate", "acme", "Candidate")

@@ -4,6 +4,7 @@ Run: python examples/meeting.py
 """
 
 import asyncio
+from typing import Any
 
 from agent_messaging import AgentMessaging, MeetingEventPayload, MeetingEventType, MessageContext
 
@@ -13,17 +14,19 @@ def take_part(sdk: AgentMessaging) -> None:
 
     @sdk.register_handler("bob")
     @sdk.register_handler("carol")
-    async def on_invitation(invitation: dict, context: MessageContext) -> None:
-        if context.is_meeting_message:
+    async def on_invitation(invitation: dict[str, Any], context: MessageContext) -> None:
+        if context.meeting_id is not None:
             await sdk.meeting.attend_meeting(context.receiver_id, context.meeting_id)
 
     @sdk.register_meeting_handler("bob")
-    async def for_bob(message: dict, context: MessageContext) -> dict:
+    async def for_bob(message: dict[str, str], context: MessageContext) -> dict[str, str]:
+        assert context.turn is not None  # it is called in a turn
         return {"text": f"I heard {len(context.turn.messages)} of you."}
 
     @sdk.register_meeting_handler("carol")
-    async def for_carol(message: dict, context: MessageContext) -> dict | None:
-        return {"text": "Ship it."} if context.turn.number < 5 else None  # None passes
+    async def for_carol(message: dict[str, str], context: MessageContext) -> dict[str, str] | None:
+        number = context.turn.number if context.turn else None
+        return {"text": "Ship it."} if number is not None and number < 5 else None  # None passes
 
     @sdk.register_event_handler(MeetingEventType.MEETING_ENDED)
     async def on_end(event: MeetingEventPayload) -> None:

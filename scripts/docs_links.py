@@ -1,8 +1,8 @@
 """A hook of mkdocs: makes of the pages, as they stand in the repository, pages of a site that has the pages alone.
 
-The home page is the README. The page of decisions gets its list. A link to what is no page, such as a test or a module,
-becomes its path. The word behind the language of a block, by which the tests know how to run it, is left out: with it
-the site would take neither the block nor the heading behind it for one.
+The home page is the README, and one page is CONTRIBUTING. The page of decisions gets its list. A link to what is no
+page, such as a test or a module, becomes its path. The word behind the language of a block, by which the tests know how
+to run it, is left out: with it the site would take neither the block nor the heading behind it for one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+ELSEWHERE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
+"""Pages that stand at the root of the repository."""
 FENCE = re.compile(r"^```(\w+) \w+$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -20,8 +22,8 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Called for each page with its text; returns what is shown."""
     here = page.file.src_uri
-    if here == "index.md":
-        markdown, here = (ROOT / "README.md").read_text(encoding="utf-8"), "../README.md"
+    if here in ELSEWHERE:
+        markdown, here = (ROOT / ELSEWHERE[here]).read_text(encoding="utf-8"), f"../{ELSEWHERE[here]}"
     if here == "decisions/index.md":
         markdown += "\n" + "\n".join(_decisions())
 
@@ -30,6 +32,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(here), target))
         if path == "docs/decisions":
             path = "docs/decisions/index.md"
+        path = next((f"docs/{name}" for name, file in ELSEWHERE.items() if file == path), path)
         if path.startswith("docs/") and (ROOT / path).is_file():
             to = posixpath.relpath(path, posixpath.join("docs", posixpath.dirname(page.file.src_uri)))
             return f"[{text}]({to}{anchor})"

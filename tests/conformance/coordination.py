@@ -129,6 +129,10 @@ class Crew:
         (row,) = await self.store.tasks.find_tasks([task_id])
         return row
 
+    async def booking(self, task_id: str = "t") -> TaskClaim:
+        """What its worker settles it with."""
+        return TaskClaim(task_id, (await self.find(task_id)).token)
+
     async def states(self) -> dict[str, TaskState]:
         """The states of all tasks."""
         return {row.task_id: row.state for row in await self.store.tasks.list_tasks(TaskFilter(), 1000, 0)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
-import importlib.util
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent_messaging import AgentMessaging
+from tests.support import load_script
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,7 +59,13 @@ def printed_by(block: Block) -> str | None:
 
 def test_every_block_is_of_a_kind_that_is_run_or_is_no_code() -> None:
     assert {block.language for block in ALL} <= {"python", "text", "sh"}
-    assert {block.role for block in ALL if block.language == "python"} <= {"", "fragment", "server", "client"}
+    assert {block.role for block in ALL if block.language == "python"} <= {
+        "",
+        "fragment",
+        "server",
+        "client",
+        "notebook",
+    }
     assert PROGRAMS
     assert FRAGMENTS
 
@@ -87,6 +95,19 @@ async def test_a_fragment_runs_inside_a_started_sdk(block: Block, tmp_path: Path
         for agent in ("alice", "bob", "carol"):
             await sdk.register_agent(agent, "acme", agent.title())
         await asyncio.wait_for(names["fragment"](sdk), 30)  # type: ignore[operator]
+
+
+async def test_the_cells_of_a_notebook_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As IPython runs them: a cell may await, and what it defines is there in the next one."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    cells = [block for block in ALL if block.role == "notebook"]
+    assert len(cells) == 3
+    for cell in cells:
+        code = compile(cell.text, str(cell), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        done = eval(code, names)
+        if inspect.isawaitable(done):
+            await asyncio.wait_for(done, 30)
 
 
 def test_the_two_processes_of_the_quick_start_talk(tmp_path: Path) -> None:
@@ -119,14 +140,10 @@ def test_the_site_has_every_page() -> None:
             assert pkgutil.resolve_name(name) is not None
 
 
-@pytest.mark.parametrize("name", ["guide.md", "quick-start.md", "index.md"])
+@pytest.mark.parametrize("name", ["guide/handlers.md", "quick-start.md", "index.md"])
 def test_the_site_is_given_blocks_that_it_knows(name: str) -> None:
     """One with two words behind its fence is none to it, nor is the heading that follows."""
-    spec = importlib.util.spec_from_file_location("docs_links", ROOT / "scripts" / "docs_links.py")
-    assert spec is not None
-    assert spec.loader is not None
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
+    hook = load_script("docs_links")
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     shown = hook.on_page_markdown(text, SimpleNamespace(file=SimpleNamespace(src_uri=name)), None, None)
     assert re.findall(r"^```\w+ .*$", shown, re.MULTILINE) == []
@@ -146,3 +163,10 @@ def test_every_error_of_the_troubleshooting_page_exists_and_is_exported() -> Non
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     for name in re.findall(r"`(\w+Error)`", text):
         assert hasattr(agent_messaging, name), name
+
+
+@pytest.mark.parametrize("script", ["describe_schema", "draw_states"])
+def test_the_pages_that_a_script_writes_are_what_it_writes(script: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), "--check"]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

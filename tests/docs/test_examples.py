@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import load_script
+
+ROOT = Path(__file__).parents[2]
+
 ELSEWHERE = {"help_desk.py"}
 """Of several processes: `tests/examples/test_programs.py` runs it on both stores."""
-EXAMPLES = sorted(path for path in (Path(__file__).parents[2] / "examples").glob("*.py") if path.name not in ELSEWHERE)
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name not in ELSEWHERE)
 LAST_LINE = {
     "coordination_demo.py": "completed 3, failed 1, active 0",
     "correspondence.py": "chapter 1: Shorter, please., chapter 2: Fine.",
@@ -29,13 +33,11 @@ def test_every_example_says_what_it_prints() -> None:
     assert {example.name for example in EXAMPLES} == LAST_LINE.keys()
 
 
-@pytest.mark.sampled(3)
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_runs_twice_in_one_folder(example: Path, tmp_path: Path) -> None:
+def run_twice(program: Path, folder: Path, last_line: str) -> None:
     for _ in range(2):
         run = subprocess.run(
-            [sys.executable, str(example)],
-            cwd=tmp_path,
+            [sys.executable, str(program)],
+            cwd=folder,
             stdin=subprocess.DEVNULL,  # without a terminal nobody is asked
             capture_output=True,
             text=True,
@@ -43,4 +45,39 @@ def test_an_example_runs_twice_in_one_folder(example: Path, tmp_path: Path) -> N
             check=False,
         )
         assert run.returncode == 0, run.stderr
-        assert run.stdout.splitlines()[-1] == LAST_LINE[example.name]
+        assert run.stdout.splitlines()[-1] == last_line
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_runs_twice_in_one_folder(example: Path, tmp_path: Path) -> None:
+    run_twice(example, tmp_path, LAST_LINE[example.name])
+
+
+FRAMEWORKS = load_script("run_frameworks")
+IMPORTED = {
+    "autogen": "autogen_agentchat",
+    "celery": "celery",
+    "flask": "flask",
+    "langgraph": "langgraph",
+    "openai-agents": "agents",
+    "pydantic-ai": "pydantic_ai",
+}
+
+
+def test_each_framework_has_an_example_its_requirements_and_a_last_line() -> None:
+    """`make lint` reads their types in any case: mypy has examples/ among its files."""
+    programs = {path.name for path in (ROOT / "examples" / "frameworks").glob("*.py")}
+    assert programs == {FRAMEWORKS.example_of(name).name for name in IMPORTED}
+    assert FRAMEWORKS.requirements().keys() == FRAMEWORKS.LAST_LINE.keys() == IMPORTED.keys()
+
+
+@pytest.mark.parametrize("name", IMPORTED)
+def test_an_agent_of_a_framework_works_behind_the_sdk(name: str, tmp_path: Path) -> None:
+    """Where it is not installed, `make frameworks` runs it, in an environment of its own."""
+    program = FRAMEWORKS.example_of(name)
+    compile(program.read_text(encoding="utf-8"), str(program), "exec")
+    pytest.importorskip(
+        IMPORTED[name], reason=f"{IMPORTED[name]} is not installed; `make frameworks` installs and runs it"
+    )
+    run_twice(program, tmp_path, FRAMEWORKS.LAST_LINE[name])
