@@ -131,6 +131,14 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
             DatabaseError: The store cannot be opened; the subclass and the message say why and what to do.
             SchemaVersionError: The schema does not fit, and auto_initialize_schema is off or the store is newer.
             ConfigurationError: An extra is missing, or the server is unsafe.
+
+        Example:
+            sdk = AgentMessaging()
+            await sdk.initialize()
+            try:
+                await sdk.one_way.send("alice", "bob", "hi")
+            finally:
+                await sdk.close()
         """
         await self._lifecycle.start(initialize=self.config.auto_initialize_schema)
 
@@ -157,6 +165,13 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
 
         Raises:
             HandlerError: It was called by a handler of this object, for whose end it would wait.
+
+        Example:
+            await sdk.initialize()
+            try:
+                await sdk.one_way.send("alice", "bob", "hi")
+            finally:
+                await sdk.close()
         """
         await self._lifecycle.leave(drain=True)
 
@@ -382,6 +397,9 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
 
         Raises:
             AgentNotFoundError: One of them is not registered; names the closest.
+
+        Example:
+            await sdk.serve("bob", "carol")
         """
         engine = self._started()
         named = [id for id in agent_external_ids if not (isinstance(id, str) and id == "*")]
@@ -403,6 +421,9 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
 
         Raises:
             TimeoutError: Some are still unserved; names them, and says which are not registered.
+
+        Example:
+            await sdk.wait_until_served(["bob", "carol"], timeout=30)
         """
         engine = self._started()
         if not isinstance(agent_external_ids, Iterable):

@@ -88,5 +88,9 @@ class TaskHandling:
         return register
 
     def unregister_task_handler(self, worker_id: str) -> bool:
-        """Let a worker take nothing more here; what it runs goes on. False if it had no handler here."""
+        """Let a worker take nothing more here; what it runs goes on. False if it had no handler here.
+
+        Example:
+            sdk.unregister_task_handler("worker-1")
+        """
         return self._task_handlers.unregister(check_external_id(worker_id, field="worker_id"))

@@ -345,7 +345,11 @@ class Tasks(Door):
         return is_new
 
     async def unschedule(self, name: str) -> bool:
-        """End a schedule; False if there was none. Tasks that it has handed out go on. Repeat-safe."""
+        """End a schedule; False if there was none. Tasks that it has handed out go on. Repeat-safe.
+
+        Example:
+            was_there = await sdk.tasks.unschedule("nightly")
+        """
         return await self.engine.workplace.store.schedules.remove(check_external_id(name, "name"))
 
     async def schedules(self, *, limit: int = 100, offset: int = 0) -> builtins.list[Schedule]:
@@ -354,6 +358,10 @@ class Tasks(Door):
         Args:
             limit: At most so many, 1 to 1,000.
             offset: So many are passed over.
+
+        Example:
+            for schedule in await sdk.tasks.schedules():
+                print(schedule.name)
         """
         check_page(limit, offset)
         return [schedule_of(row) for row in await self.engine.workplace.store.schedules.list_schedules(limit, offset)]
@@ -422,6 +430,10 @@ class Tasks(Door):
 
         Raises:
             TaskNotFoundError: There is no such task (any more).
+
+        Example:
+            task = await sdk.tasks.get(task_id)
+            print(task.state)
         """
         return task_of(await self._find(check_external_id(task_id, "task_id")))
 
@@ -469,12 +481,21 @@ class Tasks(Door):
         Args:
             limit: At most so many, 1 to 1,000.
             offset: So many are passed over.
+
+        Example:
+            for worker in await sdk.tasks.workers():
+                print(worker.worker_id, worker.capabilities, worker.load)
         """
         check_page(limit, offset)
         return [worker_of(row) for row in await self.engine.workplace.store.workers.list_workers(limit, offset)]
 
     async def statistics(self, supervisor: str | None = None) -> TaskStatistics:
-        """Count the tasks by their states: of one supervisor, or all."""
+        """Count the tasks by their states: of one supervisor, or all.
+
+        Example:
+            statistics = await sdk.tasks.statistics()
+            print(statistics.counts, statistics.oldest_queued_age)
+        """
         if supervisor is not None:
             check_external_id(supervisor, "supervisor")
         return await self.engine.workplace.store.tasks.statistics(supervisor)
@@ -550,6 +571,9 @@ class Tasks(Door):
         Args:
             task_id: As `delegate` returned it.
             priority: A `MessagePriority` or its text.
+
+        Example:
+            await sdk.tasks.reprioritise(task_id, "critical")
         """
         id = check_external_id(task_id, "task_id")
         reason = f"is none of {', '.join(map(repr, map(str, MessagePriority)))}."

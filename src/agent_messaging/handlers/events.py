@@ -98,6 +98,12 @@ class MeetingEventHandler(Calls):
 
         Raises:
             InvalidArgumentError: The type is not one, or the handler takes neither one nor three arguments.
+
+        Example:
+            async def on_end(event):
+                print(event.data.reason)
+
+            sdk.meeting_events.register_handler(MeetingEventType.MEETING_ENDED, on_end)
         """
         type = check_event_type(event_type)
         takes_three = _takes_three(handler)
@@ -106,7 +112,11 @@ class MeetingEventHandler(Calls):
         self._on_change()
 
     def unregister_handler(self, event_type: MeetingEventType, handler: EventHandler) -> bool:
-        """Call it no more; False if it was not registered."""
+        """Call it no more; False if it was not registered.
+
+        Example:
+            sdk.meeting_events.unregister_handler(MeetingEventType.MEETING_ENDED, on_end)
+        """
         type = check_event_type(event_type)
         kept = [one for one in self.subscriptions if not (one.type is type and one.function == handler)]
         was_there = len(kept) < len(self.subscriptions)
@@ -121,6 +131,9 @@ class MeetingEventHandler(Calls):
             MeetingNotFoundError: There is no such meeting.
             InvalidArgumentError: The type is not one, or the data are no mapping.
             PayloadError: The data are not JSON, or larger than 64 KiB.
+
+        Example:
+            await sdk.meeting_events.emit_event(meeting_id, MeetingEventType.ERROR_OCCURRED, {"printer": "on fire"})
         """
         id = parse_id(meeting_id, field="meeting_id")
         if not isinstance(data, Mapping):
@@ -142,12 +155,19 @@ class MeetingEventHandler(Calls):
         Raises:
             InvalidArgumentError: A value does not fit the model; says which, and what it must be.
             MeetingNotFoundError, PayloadError: As `emit_event`.
+
+        Example:
+            await sdk.meeting_events.emit_meeting_started(meeting_id, alice.id, [alice.id, bob.id])
         """
         ids = {"host_id": host_id, "participant_ids": participant_ids}
         await self._emit(meeting_id, MeetingEventType.MEETING_STARTED, ids)
 
     async def emit_meeting_ended(self, meeting_id: UUID | str, host_id: UUID | str) -> None:
-        """Record that a meeting ended; see `emit_meeting_started`."""
+        """Record that a meeting ended; see `emit_meeting_started`.
+
+        Example:
+            await sdk.meeting_events.emit_meeting_ended(meeting_id, alice.id)
+        """
         await self._emit(meeting_id, MeetingEventType.MEETING_ENDED, {"host_id": host_id})
 
     async def emit_turn_changed(
@@ -156,22 +176,38 @@ class MeetingEventHandler(Calls):
         previous_speaker_id: UUID | str | None = None,
         current_speaker_id: UUID | str | None = None,
     ) -> None:
-        """Record that somebody else has the turn; see `emit_meeting_started`."""
+        """Record that somebody else has the turn; see `emit_meeting_started`.
+
+        Example:
+            await sdk.meeting_events.emit_turn_changed(meeting_id, alice.id, bob.id)
+        """
         ids = {"previous_speaker_id": previous_speaker_id, "current_speaker_id": current_speaker_id}
         await self._emit(meeting_id, MeetingEventType.TURN_CHANGED, ids)
 
     async def emit_participant_joined(self, meeting_id: UUID | str, agent_id: UUID | str) -> None:
-        """Record that an agent joined; see `emit_meeting_started`."""
+        """Record that an agent joined; see `emit_meeting_started`.
+
+        Example:
+            await sdk.meeting_events.emit_participant_joined(meeting_id, bob.id)
+        """
         await self._emit(meeting_id, MeetingEventType.PARTICIPANT_JOINED, {"agent_id": agent_id})
 
     async def emit_participant_left(self, meeting_id: UUID | str, agent_id: UUID | str) -> None:
-        """Record that an agent left; see `emit_meeting_started`."""
+        """Record that an agent left; see `emit_meeting_started`.
+
+        Example:
+            await sdk.meeting_events.emit_participant_left(meeting_id, bob.id)
+        """
         await self._emit(meeting_id, MeetingEventType.PARTICIPANT_LEFT, {"agent_id": agent_id})
 
     async def emit_timeout_occurred(
         self, meeting_id: UUID | str, timed_out_agent_id: UUID | str, next_speaker_id: UUID | str | None = None
     ) -> None:
-        """Record that an agent's time was over; see `emit_meeting_started`."""
+        """Record that an agent's time was over; see `emit_meeting_started`.
+
+        Example:
+            await sdk.meeting_events.emit_timeout_occurred(meeting_id, bob.id, carol.id)
+        """
         ids = {"timed_out_agent_id": timed_out_agent_id, "next_speaker_id": next_speaker_id}
         await self._emit(meeting_id, MeetingEventType.TIMEOUT_OCCURRED, ids)
 
@@ -191,6 +227,9 @@ class MeetingEventHandler(Calls):
             sender_id: The speaker.
             content: The speech; JSON, as the payload of a message.
             timestamp: An instant with a time zone; None is now.
+
+        Example:
+            await sdk.meeting_events.emit_message_posted(meeting_id, None, bob.id, {"text": "from the phone"})
         """
         said = {"message_id": message_id, "sender_id": sender_id, "content": content}
         await self._emit(meeting_id, MeetingEventType.MESSAGE_POSTED, said, timestamp)
@@ -202,7 +241,11 @@ class MeetingEventHandler(Calls):
         previous_status: ParticipantStatus | str,
         current_status: ParticipantStatus | str,
     ) -> None:
-        """Record that a participant's status changed; see `emit_meeting_started`."""
+        """Record that a participant's status changed; see `emit_meeting_started`.
+
+        Example:
+            await sdk.meeting_events.emit_participant_status_changed(meeting_id, bob.id, "invited", "attending")
+        """
         change = {"agent_id": agent_id, "previous_status": previous_status, "current_status": current_status}
         await self._emit(meeting_id, MeetingEventType.PARTICIPANT_STATUS_CHANGED, change)
 
@@ -222,6 +265,9 @@ class MeetingEventHandler(Calls):
             error_message: A sentence for people.
             affected_agent_id: The agent that it concerns, if any.
             timestamp: An instant with a time zone; None is now.
+
+        Example:
+            await sdk.meeting_events.emit_error_occurred(meeting_id, "printer", "It is on fire.", bob.id)
         """
         error = {"error_type": error_type, "error_message": error_message, "affected_agent_id": affected_agent_id}
         await self._emit(meeting_id, MeetingEventType.ERROR_OCCURRED, error, timestamp)

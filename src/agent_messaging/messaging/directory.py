@@ -37,6 +37,9 @@ class Directory:
             InvalidArgumentError: The id or the name is empty, too long, or has forbidden characters.
             OrganizationAlreadyExistsError: The id exists with another name.
             DatabaseError: The store failed.
+
+        Example:
+            await sdk.register_organization("acme", "Acme")
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")
@@ -53,13 +56,21 @@ class Directory:
 
         Raises:
             OrganizationNotFoundError: There is none; names the closest.
+
+        Example:
+            organization = await sdk.get_organization("acme")
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")
         return await engine.names.get_organization(external_id)
 
     async def list_organizations(self, *, limit: int = 100, offset: int = 0) -> list[Organization]:
-        """List organizations in order of external id; `limit` at most 1,000."""
+        """List organizations in order of external id; `limit` at most 1,000.
+
+        Example:
+            for organization in await sdk.list_organizations():
+                print(organization.external_id)
+        """
         engine = self._started()
         check_page(limit, offset)
         return await engine.store.directory.list_organizations(limit, offset)
@@ -68,6 +79,9 @@ class Directory:
         """Remove an organization with its agents, their messages and receipts; False if there was none.
 
         Accepted messages of its agents that were not handled yet end with it, without a dead letter.
+
+        Example:
+            was_there = await sdk.deregister_organization("acme")
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")
@@ -103,6 +117,9 @@ class Directory:
             OrganizationNotFoundError: There is no such organization; names the closest.
             AgentAlreadyExistsError: The id exists with another name or in another organization.
             DatabaseError: The store failed.
+
+        Example:
+            await sdk.register_agent("alice", "acme", "Alice")
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")
@@ -135,6 +152,10 @@ class Directory:
 
         Raises:
             AgentNotFoundError: There is none; names the closest.
+
+        Example:
+            agent = await sdk.get_agent("alice")
+            print(agent.id, agent.name)
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")
@@ -152,6 +173,10 @@ class Directory:
 
         Raises:
             OrganizationNotFoundError: There is no such organization.
+
+        Example:
+            for agent in await sdk.list_agents("acme"):
+                print(agent.external_id)
         """
         engine = self._started()
         check_page(limit, offset)
@@ -165,6 +190,9 @@ class Directory:
 
         Accepted messages to it that were not handled yet end with it, without a dead letter. Whoever waits for their
         receipts is told that they do not exist any more.
+
+        Example:
+            was_there = await sdk.deregister_agent("alice")
         """
         engine = self._started()
         check_external_id(external_id, field="external_id")

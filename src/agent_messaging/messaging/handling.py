@@ -86,6 +86,11 @@ class Handling:
         """Register, as a decorator, the turn handler of one agent in this SDK object; it wins over global ones.
 
         See `agent_messaging.register_meeting_handler`, for its options too.
+
+        Example:
+            @sdk.register_meeting_handler("bob", attend=True)
+            async def for_bob(message, context):
+                return {"text": f"I heard {len(context.turn.messages)} of you."}
         """
         check_external_id(agent_external_id, field="agent_external_id")
 
@@ -128,6 +133,9 @@ class Handling:
         """Forget a handler of one agent in this SDK object, or (None) all of them; False if it had none.
 
         A run that has begun goes on.
+
+        Example:
+            sdk.unregister_handler("bob", on_order)
         """
         check_external_id(agent_external_id, field="agent_external_id")
         return self._handlers.unregister(agent_external_id, handler)

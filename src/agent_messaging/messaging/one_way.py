@@ -166,6 +166,10 @@ class OneWayMessenger(Door, Generic[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for record in await sdk.one_way.get_sent_messages("alice", limit=20):
+                print(record.recipient_id, record.content)
         """
         return await self._list(
             sender_external_id,
@@ -210,6 +214,10 @@ class OneWayMessenger(Door, Generic[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for record in await sdk.one_way.get_received_messages("bob", limit=20):
+                print(record.sender_id, record.content)
         """
         check_flag(include_read, "include_read")
         return await self._list(
@@ -267,6 +275,9 @@ class OneWayMessenger(Door, Generic[T]):
 
         Raises:
             AgentNotFoundError: There is no such recipient or sender.
+
+        Example:
+            number = await sdk.one_way.mark_messages_read("bob", "alice")
         """
         mark = self.engine.store.messages.mark_read
         if sender_external_id is None:
@@ -296,6 +307,9 @@ class OneWayMessenger(Door, Generic[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: The role is another word.
+
+        Example:
+            unread = await sdk.one_way.get_message_count("bob", read_status=False)
         """
         if not isinstance(role, str) or role not in ("recipient", "sender"):
             raise refuse("role", role, "must be 'recipient' or 'sender'.")

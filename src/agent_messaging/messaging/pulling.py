@@ -50,6 +50,10 @@ class ReceivedMessage(Generic[T]):
 
         Raises:
             ClaimLostError: The claim is not the newest any more: another run has the message.
+
+        Example:
+            for message in await sdk.receive("bob", limit=10, timeout=5):
+                await message.done()
         """
         await self._settle(Settling.DONE)
 
@@ -58,6 +62,10 @@ class ReceivedMessage(Generic[T]):
 
         Raises:
             ClaimLostError: The claim is not the newest any more.
+
+        Example:
+            [message] = await sdk.receive("bob", timeout=5)
+            await message.retry(after=60, reason="the printer is busy")
         """
         if after != 0:
             check_timeout(after, field="after")
@@ -71,6 +79,10 @@ class ReceivedMessage(Generic[T]):
 
         Raises:
             ClaimLostError: The claim is not the newest any more.
+
+        Example:
+            [message] = await sdk.receive("bob", timeout=5)
+            await message.reject("not mine")
         """
         await self._settle(Settling.DEAD, reason=reason)
 

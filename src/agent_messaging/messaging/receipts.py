@@ -33,6 +33,10 @@ class Receipts(Door):
         Raises:
             MessageNotFoundError: There is no such message (any more); says whether it was pruned.
             InvalidArgumentError: The id is not a UUID.
+
+        Example:
+            receipt = await sdk.receipts.get(message_id)
+            print(receipt.state, receipt.attempt)
         """
         id = parse_id(message_id, field="message_id")
         rows = await self.engine.store.deliveries.list_receipts([id])
@@ -64,6 +68,11 @@ class Receipts(Door):
             TimeoutError: Some have not ended; the messages go on. Says how many, and what state the first is in.
             MessageNotFoundError: One does not exist, or was removed with its agent meanwhile.
             NotInitializedError: The SDK was closed meanwhile; the messages go on.
+
+        Example:
+            ids = await sdk.one_way.send("alice", ["bob", "carol"], "hi")
+            for receipt in await sdk.receipts.wait(ids, timeout=10):
+                print(receipt.recipient_id, receipt.state)
         """
         single = isinstance(message_ids, str | UUID)
         ids = _parse_ids(message_ids)
@@ -98,6 +107,9 @@ class Receipts(Door):
 
         Returns:
             The ids of those that were withdrawn; the others were claimed or had ended already. Repeat-safe.
+
+        Example:
+            taken_back = await sdk.receipts.withdraw(ids)
         """
         ids = _parse_ids(message_ids)
         engine = self.engine
@@ -137,6 +149,10 @@ class DeadLetters(Door):
 
         Raises:
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            for letter in await sdk.dead_letters.list("bob"):
+                print(letter.message_id, letter.reasons[-1])
         """
         check_page(limit, offset)
         rows = await self._look_up(
@@ -160,6 +176,9 @@ class DeadLetters(Door):
         Raises:
             InvalidArgumentError: Neither was given.
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            number = await sdk.dead_letters.redrive(message_id)
         """
         if message_ids is None and recipient_external_id is None:
             raise InvalidArgumentError(

@@ -64,7 +64,11 @@ class SyncConversation(_Side[T]):
         timeout: float | None = None,
         **options: Any,
     ) -> Any:
-        """Ask and wait for the answer; see `Conversation.send_and_wait`."""
+        """Ask and wait for the answer; see `Conversation.send_and_wait`.
+
+        Example:
+            answer = await sdk.sync_conversation.send_and_wait("alice", "bob", "Ready?", timeout=30)
+        """
         return await self.conversation.send_and_wait(
             sender_external_id, recipient_external_id, message, timeout, **options
         )
@@ -78,7 +82,11 @@ class SyncConversation(_Side[T]):
         thread: str | None = None,
         idempotency_key: str | None = None,
     ) -> None:
-        """Answer an agent that waits; see `Conversation.reply`."""
+        """Answer an agent that waits; see `Conversation.reply`.
+
+        Example:
+            await sdk.sync_conversation.reply("bob", "alice", "Yes.")
+        """
         await self.conversation.reply(
             sender_external_id, recipient_external_id, message, thread=thread, idempotency_key=idempotency_key
         )
@@ -86,7 +94,11 @@ class SyncConversation(_Side[T]):
     async def end_conversation(
         self, requester_external_id: str, other_external_id: str, *, thread: str | None = None
     ) -> None:
-        """End the open session of the two; see `Conversation.end_conversation`."""
+        """End the open session of the two; see `Conversation.end_conversation`.
+
+        Example:
+            await sdk.sync_conversation.end_conversation("alice", "bob")
+        """
         await self.conversation.end_conversation(requester_external_id, other_external_id, thread=thread)
 
 
@@ -105,7 +117,11 @@ class AsyncConversation(_Side[T]):
         expires_in: float | None = None,
         deliver_at: datetime | None = None,
     ) -> None:
-        """Send and go on; see `Conversation.send_no_wait`."""
+        """Send and go on; see `Conversation.send_no_wait`.
+
+        Example:
+            await sdk.async_conversation.send("alice", "bob", "Draft 1")
+        """
         await self.conversation.send_no_wait(
             sender_external_id,
             recipient_external_id,
@@ -120,7 +136,12 @@ class AsyncConversation(_Side[T]):
     send_message = send
 
     async def get_unread_messages(self, agent_external_id: str, *, thread: str | None = None) -> list[T]:
-        """Take an agent's unread messages; see `Conversation.get_unread_messages`."""
+        """Take an agent's unread messages; see `Conversation.get_unread_messages`.
+
+        Example:
+            for message in await sdk.async_conversation.get_unread_messages("bob"):
+                print(message)
+        """
         return await self.conversation.get_unread_messages(agent_external_id, thread=thread)
 
     async def get_messages_from_agent(
@@ -131,7 +152,11 @@ class AsyncConversation(_Side[T]):
         *,
         thread: str | None = None,
     ) -> list[T]:
-        """Take the unread messages of one sender; see `Conversation.get_messages_from_agent`."""
+        """Take the unread messages of one sender; see `Conversation.get_messages_from_agent`.
+
+        Example:
+            drafts = await sdk.async_conversation.get_messages_from_agent("bob", "alice")
+        """
         return await self.conversation.get_messages_from_agent(
             recipient_external_id, sender_external_id, mark_read, thread=thread
         )
@@ -144,11 +169,19 @@ class AsyncConversation(_Side[T]):
         *,
         thread: str | None = None,
     ) -> T | None:
-        """Take the next message of one sender; see `Conversation.wait_for_message`."""
+        """Take the next message of one sender; see `Conversation.wait_for_message`.
+
+        Example:
+            message = await sdk.async_conversation.wait_for_message("bob", "alice", timeout=10)
+        """
         return await self.conversation.wait_for_message(
             recipient_external_id, sender_external_id, timeout, thread=thread
         )
 
     async def resume_agent_handler(self, agent_external_id: str) -> None:
-        """Have an agent's handler take up what waits; see `Conversation.resume_agent_handler`."""
+        """Have an agent's handler take up what waits; see `Conversation.resume_agent_handler`.
+
+        Example:
+            await sdk.async_conversation.resume_agent_handler("bob")
+        """
         await self.conversation.resume_agent_handler(agent_external_id)

@@ -77,6 +77,9 @@ class Topics(Door, Generic[T]):
             InvalidArgumentError: The pattern is refused; says what to write.
             AgentNotFoundError: There is no such agent; names the closest.
             DatabaseError: The store failed.
+
+        Example:
+            await sdk.topics.unsubscribe("bob", "orders.*.created")
         """
         check_external_id(agent_external_id, field="agent_external_id")
         check_pattern(pattern, field="pattern")

@@ -138,6 +138,9 @@ class Calls(
 
         Raises:
             AgentNotFoundError: One of them is not registered; names the closest.
+
+        Example:
+            sdk.serve("bob", "carol")
         """
         self._run(lambda: self._async.serve(*agent_external_ids))
 
@@ -153,6 +156,9 @@ class Calls(
 
         Raises:
             TimeoutError: Some are still unserved; names them, and says which are not registered.
+
+        Example:
+            sdk.wait_until_served(["bob", "carol"], timeout=30)
         """
         self._run(lambda: self._async.wait_until_served(agent_external_ids, timeout))
 
@@ -228,6 +234,9 @@ class Calls(
             InvalidArgumentError: The id or the name is empty, too long, or has forbidden characters.
             OrganizationAlreadyExistsError: The id exists with another name.
             DatabaseError: The store failed.
+
+        Example:
+            sdk.register_organization("acme", "Acme")
         """
         return self._run(lambda: self._async.register_organization(external_id, name, exist_ok=exist_ok))
 
@@ -236,17 +245,28 @@ class Calls(
 
         Raises:
             OrganizationNotFoundError: There is none; names the closest.
+
+        Example:
+            organization = sdk.get_organization("acme")
         """
         return self._run(lambda: self._async.get_organization(external_id))
 
     def list_organizations(self, *, limit: int = 100, offset: int = 0) -> list[Organization]:
-        """List organizations in order of external id; `limit` at most 1,000."""
+        """List organizations in order of external id; `limit` at most 1,000.
+
+        Example:
+            for organization in sdk.list_organizations():
+                print(organization.external_id)
+        """
         return self._run(lambda: self._async.list_organizations(limit=limit, offset=offset))
 
     def deregister_organization(self, external_id: str) -> bool:
         """Remove an organization with its agents, their messages and receipts; False if there was none.
 
         Accepted messages of its agents that were not handled yet end with it, without a dead letter.
+
+        Example:
+            was_there = sdk.deregister_organization("acme")
         """
         return self._run(lambda: self._async.deregister_organization(external_id))
 
@@ -270,6 +290,9 @@ class Calls(
             OrganizationNotFoundError: There is no such organization; names the closest.
             AgentAlreadyExistsError: The id exists with another name or in another organization.
             DatabaseError: The store failed.
+
+        Example:
+            sdk.register_agent("alice", "acme", "Alice")
         """
         return self._run(
             lambda: self._async.register_agent(external_id, organization_external_id, name, exist_ok=exist_ok)
@@ -280,6 +303,10 @@ class Calls(
 
         Raises:
             AgentNotFoundError: There is none; names the closest.
+
+        Example:
+            agent = sdk.get_agent("alice")
+            print(agent.id, agent.name)
         """
         return self._run(lambda: self._async.get_agent(external_id))
 
@@ -290,6 +317,10 @@ class Calls(
 
         Raises:
             OrganizationNotFoundError: There is no such organization.
+
+        Example:
+            for agent in sdk.list_agents("acme"):
+                print(agent.external_id)
         """
         return self._run(lambda: self._async.list_agents(organization_external_id, limit=limit, offset=offset))
 
@@ -298,6 +329,9 @@ class Calls(
 
         Accepted messages to it that were not handled yet end with it, without a dead letter. Whoever waits for their
         receipts is told that they do not exist any more.
+
+        Example:
+            was_there = sdk.deregister_agent("alice")
         """
         return self._run(lambda: self._async.deregister_agent(external_id))
 
@@ -354,6 +388,11 @@ class Calls(
         """Register, as a decorator, the turn handler of one agent in this SDK object; it wins over global ones.
 
         See `agent_messaging.register_meeting_handler`, for its options too.
+
+        Example:
+            @sdk.register_meeting_handler("bob", attend=True)
+            def for_bob(message, context):
+                return {"text": f"I heard {len(context.turn.messages)} of you."}
         """
         return self._async.register_meeting_handler(
             agent_external_id, concurrency=concurrency, timeout=timeout, attend=attend
@@ -385,6 +424,9 @@ class Calls(
         """Forget a handler of one agent in this SDK object, or (None) all of them; False if it had none.
 
         A run that has begun goes on.
+
+        Example:
+            sdk.unregister_handler("bob", on_order)
         """
         return self._async.unregister_handler(agent_external_id, handler)
 
@@ -453,7 +495,11 @@ class Calls(
         )
 
     def unregister_task_handler(self, worker_id: str) -> bool:
-        """Let a worker take nothing more here; what it runs goes on. False if it had no handler here."""
+        """Let a worker take nothing more here; what it runs goes on. False if it had no handler here.
+
+        Example:
+            sdk.unregister_task_handler("worker-1")
+        """
         return self._async.unregister_task_handler(worker_id)
 
     def search_messages(

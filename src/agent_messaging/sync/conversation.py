@@ -530,6 +530,9 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
             AgentNotFoundError: One of the two is not registered; names the closest.
             OutcomeUnknownError: The store did not answer in time. Repeating it ends what is still open.
             DatabaseError: The store failed; nothing was ended.
+
+        Example:
+            sdk.conversation.end_conversation("alice", "bob")
         """
         self._run(lambda: self._async.end_conversation(agent_external_id, other_agent_external_id, thread=thread))
 
@@ -557,6 +560,10 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
             OutcomeUnknownError: The store did not answer in time: some may have been marked. See
                 `get_messages_in_session`.
             DatabaseError: The store failed; nothing was marked.
+
+        Example:
+            for message in sdk.conversation.get_unread_messages("bob"):
+                print(message)
         """
         return self._run(lambda: self._async.get_unread_messages(agent_external_id, peek=peek, thread=thread))
 
@@ -576,6 +583,9 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
 
         Raises:
             AgentNotFoundError, OutcomeUnknownError, DatabaseError: As of `get_unread_messages`.
+
+        Example:
+            drafts = sdk.conversation.get_messages_from_agent("bob", "alice")
         """
         return self._run(
             lambda: self._async.get_messages_from_agent(
@@ -594,6 +604,9 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
         """Take agent A's next message from agent B: one that is there already, or the next that comes.
 
         The same as `wait_for_message(a, b, timeout, thread=…)`.
+
+        Example:
+            answer = sdk.conversation.get_or_wait_for_response("alice", "bob", timeout=30)
         """
         return self._run(
             lambda: self._async.get_or_wait_for_response(
@@ -631,6 +644,9 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
             AgentNotFoundError: One of the two is not registered, or was removed meanwhile.
             OutcomeUnknownError, DatabaseError: The store failed.
             NotInitializedError: The SDK was closed meanwhile.
+
+        Example:
+            message = sdk.conversation.wait_for_message("bob", "alice", timeout=10)
         """
         return self._run(
             lambda: self._async.wait_for_message(recipient_external_id, sender_external_id, timeout, thread=thread)
@@ -645,6 +661,9 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             NoHandlerRegisteredError: No conversation handler for it is registered in this process.
+
+        Example:
+            sdk.conversation.resume_agent_handler("bob")
         """
         self._run(lambda: self._async.resume_agent_handler(agent_external_id))
 
@@ -662,6 +681,10 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
 
         Raises:
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            for session in sdk.conversation.get_active_sessions("alice"):
+                print(session.other_agent_id, session.thread, session.status)
         """
         return self._run(lambda: self._async.get_active_sessions(agent_external_id, thread=thread))
 
@@ -758,6 +781,9 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID, or another argument is refused.
+
+        Example:
+            unread = sdk.conversation.get_messages_in_session(session_id, include_read=False)
         """
         return self._run(
             lambda: self._async.get_messages_in_session(
@@ -791,7 +817,12 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
         after: UUID | str | None = None,
         newest_first: bool = False,
     ) -> list[Record]:
-        """List all of a session's messages, oldest first; see `get_messages_in_session`."""
+        """List all of a session's messages, oldest first; see `get_messages_in_session`.
+
+        Example:
+            for said in sdk.conversation.get_conversation_history(session_id, limit=20, newest_first=True):
+                print(said.sender_id, said.content)
+        """
         return self._run(
             lambda: self._async.get_conversation_history(
                 session_id,
@@ -839,6 +870,10 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
+
+        Example:
+            info = sdk.conversation.get_session_info(session_id)
+            print(info.status, info.message_count)
         """
         return self._run(lambda: self._async.get_session_info(session_id))
 
@@ -855,5 +890,9 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
 
         Raises:
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            statistics = sdk.conversation.get_session_statistics("alice")
+            print(statistics.sent_count)
         """
         return self._run(lambda: self._async.get_session_statistics(agent_id, thread=thread))

@@ -31,11 +31,21 @@ class MeetingEventHandler(Blocking[AsyncMeetingEventHandler]):
 
         Raises:
             InvalidArgumentError: The type is not one, or the handler takes neither one nor three arguments.
+
+        Example:
+            def on_end(event):
+                print(event.data.reason)
+
+            sdk.meeting_events.register_handler(MeetingEventType.MEETING_ENDED, on_end)
         """
         return self._async.register_handler(event_type, handler)
 
     def unregister_handler(self, event_type: MeetingEventType, handler: EventHandler) -> bool:
-        """Call it no more; False if it was not registered."""
+        """Call it no more; False if it was not registered.
+
+        Example:
+            sdk.meeting_events.unregister_handler(MeetingEventType.MEETING_ENDED, on_end)
+        """
         return self._async.unregister_handler(event_type, handler)
 
     def emit_event(self, meeting_id: UUID | str, event_type: MeetingEventType, data: dict[str, Any]) -> None:
@@ -45,6 +55,9 @@ class MeetingEventHandler(Blocking[AsyncMeetingEventHandler]):
             MeetingNotFoundError: There is no such meeting.
             InvalidArgumentError: The type is not one, or the data are no mapping.
             PayloadError: The data are not JSON, or larger than 64 KiB.
+
+        Example:
+            sdk.meeting_events.emit_event(meeting_id, MeetingEventType.ERROR_OCCURRED, {"printer": "on fire"})
         """
         self._run(lambda: self._async.emit_event(meeting_id, event_type, data))
 
@@ -63,11 +76,18 @@ class MeetingEventHandler(Blocking[AsyncMeetingEventHandler]):
         Raises:
             InvalidArgumentError: A value does not fit the model; says which, and what it must be.
             MeetingNotFoundError, PayloadError: As `emit_event`.
+
+        Example:
+            sdk.meeting_events.emit_meeting_started(meeting_id, alice.id, [alice.id, bob.id])
         """
         self._run(lambda: self._async.emit_meeting_started(meeting_id, host_id, participant_ids))
 
     def emit_meeting_ended(self, meeting_id: UUID | str, host_id: UUID | str) -> None:
-        """Record that a meeting ended; see `emit_meeting_started`."""
+        """Record that a meeting ended; see `emit_meeting_started`.
+
+        Example:
+            sdk.meeting_events.emit_meeting_ended(meeting_id, alice.id)
+        """
         self._run(lambda: self._async.emit_meeting_ended(meeting_id, host_id))
 
     def emit_turn_changed(
@@ -76,21 +96,37 @@ class MeetingEventHandler(Blocking[AsyncMeetingEventHandler]):
         previous_speaker_id: UUID | str | None = None,
         current_speaker_id: UUID | str | None = None,
     ) -> None:
-        """Record that somebody else has the turn; see `emit_meeting_started`."""
+        """Record that somebody else has the turn; see `emit_meeting_started`.
+
+        Example:
+            sdk.meeting_events.emit_turn_changed(meeting_id, alice.id, bob.id)
+        """
         self._run(lambda: self._async.emit_turn_changed(meeting_id, previous_speaker_id, current_speaker_id))
 
     def emit_participant_joined(self, meeting_id: UUID | str, agent_id: UUID | str) -> None:
-        """Record that an agent joined; see `emit_meeting_started`."""
+        """Record that an agent joined; see `emit_meeting_started`.
+
+        Example:
+            sdk.meeting_events.emit_participant_joined(meeting_id, bob.id)
+        """
         self._run(lambda: self._async.emit_participant_joined(meeting_id, agent_id))
 
     def emit_participant_left(self, meeting_id: UUID | str, agent_id: UUID | str) -> None:
-        """Record that an agent left; see `emit_meeting_started`."""
+        """Record that an agent left; see `emit_meeting_started`.
+
+        Example:
+            sdk.meeting_events.emit_participant_left(meeting_id, bob.id)
+        """
         self._run(lambda: self._async.emit_participant_left(meeting_id, agent_id))
 
     def emit_timeout_occurred(
         self, meeting_id: UUID | str, timed_out_agent_id: UUID | str, next_speaker_id: UUID | str | None = None
     ) -> None:
-        """Record that an agent's time was over; see `emit_meeting_started`."""
+        """Record that an agent's time was over; see `emit_meeting_started`.
+
+        Example:
+            sdk.meeting_events.emit_timeout_occurred(meeting_id, bob.id, carol.id)
+        """
         self._run(lambda: self._async.emit_timeout_occurred(meeting_id, timed_out_agent_id, next_speaker_id))
 
     def emit_message_posted(
@@ -109,6 +145,9 @@ class MeetingEventHandler(Blocking[AsyncMeetingEventHandler]):
             sender_id: The speaker.
             content: The speech; JSON, as the payload of a message.
             timestamp: An instant with a time zone; None is now.
+
+        Example:
+            sdk.meeting_events.emit_message_posted(meeting_id, None, bob.id, {"text": "from the phone"})
         """
         self._run(lambda: self._async.emit_message_posted(meeting_id, message_id, sender_id, content, timestamp))
 
@@ -119,7 +158,11 @@ class MeetingEventHandler(Blocking[AsyncMeetingEventHandler]):
         previous_status: ParticipantStatus | str,
         current_status: ParticipantStatus | str,
     ) -> None:
-        """Record that a participant's status changed; see `emit_meeting_started`."""
+        """Record that a participant's status changed; see `emit_meeting_started`.
+
+        Example:
+            sdk.meeting_events.emit_participant_status_changed(meeting_id, bob.id, "invited", "attending")
+        """
         self._run(
             lambda: self._async.emit_participant_status_changed(meeting_id, agent_id, previous_status, current_status)
         )
@@ -140,6 +183,9 @@ class MeetingEventHandler(Blocking[AsyncMeetingEventHandler]):
             error_message: A sentence for people.
             affected_agent_id: The agent that it concerns, if any.
             timestamp: An instant with a time zone; None is now.
+
+        Example:
+            sdk.meeting_events.emit_error_occurred(meeting_id, "printer", "It is on fire.", bob.id)
         """
         self._run(
             lambda: self._async.emit_error_occurred(meeting_id, error_type, error_message, affected_agent_id, timestamp)

@@ -111,6 +111,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
         Raises:
             MeetingTimeoutError: It has not ended within `timeout` seconds. It goes on.
             MeetingNotFoundError: There is no such meeting (any more).
+
+        Example:
+            transcript = sdk.meeting.wait_until_ended(meeting_id)
+            print(transcript.reason)
         """
         return self._run(lambda: self._async.wait_until_ended(meeting_id, timeout))
 
@@ -200,6 +204,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             InvalidArgumentError: The id is none, or the function cannot be called.
+
+        Example:
+            sdk.meeting.choose_speakers(meeting_id, lambda meeting: meeting.participants[0])
         """
         self._do(lambda: self._async.choose_speakers(meeting_id, function))
 
@@ -210,6 +217,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             InvalidArgumentError: The id is none, or the function cannot be called.
+
+        Example:
+            sdk.meeting.end_when(meeting_id, lambda meeting: len(meeting.messages) > 20)
         """
         self._do(lambda: self._async.end_when(meeting_id, function))
 
@@ -264,6 +274,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             MeetingStateError: The meeting has started or ended without the agent.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
             MeetingTimeoutError: Its turn did not come in time. It attends all the same.
+
+        Example:
+            turn = sdk.meeting.attend_meeting("bob", meeting_id, wait_for_turn=True)
         """
         return self._run(
             lambda: self._any.attend_meeting(agent_external_id, meeting_id, timeout, wait_for_turn=wait_for_turn)
@@ -275,6 +288,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
         Raises:
             MeetingTimeoutError: Some have not attended within `timeout` seconds (None: no limit).
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            sdk.meeting.wait_until_ready(meeting_id, timeout=30)
         """
         return self._run(lambda: self._async.wait_until_ready(meeting_id, timeout))
 
@@ -309,6 +325,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             MeetingStateError: Somebody has not attended (names them), or the meeting has started or ended.
             AgentNotInMeetingError: The next speaker is not a participant.
             MeetingNotFoundError, AgentNotFoundError, PayloadError, InvalidArgumentError: An argument is refused.
+
+        Example:
+            sdk.meeting.start_meeting("alice", meeting_id, {"text": "Shall we ship?"}, max_turns=12)
         """
         self._run(
             lambda: self._async.start_meeting(
@@ -341,6 +360,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             MeetingTimeoutError: The turn did not come in time; a `TimeoutError`.
             AgentNotInMeetingError: The agent is not a participant, or no longer.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent (any more).
+
+        Example:
+            while turn := sdk.meeting.wait_for_turn("bob", meeting_id):
+                sdk.meeting.speak("bob", meeting_id, {"text": "Yes"}, turn=turn)
         """
         return self._run(lambda: self._async.wait_for_turn(agent_external_id, meeting_id, timeout))
 
@@ -477,7 +500,11 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
         next_speaker_external_id: str | None = None,
         turn: int | Turn | None = None,
     ) -> None:
-        """Pass one's turn on without a word; the arguments and errors are those of `speak`."""
+        """Pass one's turn on without a word; the arguments and errors are those of `speak`.
+
+        Example:
+            sdk.meeting.pass_turn("bob", meeting_id)
+        """
         self._run(
             lambda: self._async.pass_turn(
                 agent_external_id, meeting_id, next_speaker_external_id=next_speaker_external_id, turn=turn
@@ -497,6 +524,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             TurnLostError: The turn meant is over.
             MeetingNotActiveError: The meeting has not started, or has ended.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
+
+        Example:
+            sdk.meeting.skip_turn("alice", meeting_id)
         """
         self._run(lambda: self._async.skip_turn(host_external_id, meeting_id, turn=turn))
 
@@ -509,6 +539,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             AgentNotInMeetingError: It is not a participant.
             MeetingNotActiveError: The meeting has ended.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
+
+        Example:
+            sdk.meeting.remove_participant("alice", meeting_id, "bob")
         """
         self._run(lambda: self._async.remove_participant(host_external_id, meeting_id, agent_external_id))
 
@@ -519,6 +552,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             NotMeetingHostError: The agent is not the host; a `MeetingPermissionError`.
             MeetingNotActiveError: It has ended already.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
+
+        Example:
+            sdk.meeting.end_meeting("alice", meeting_id)
         """
         self._run(lambda: self._async.end_meeting(host_external_id, meeting_id))
 
@@ -532,6 +568,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             AgentNotInMeetingError: The agent is not a participant (any more).
             MeetingNotActiveError: The meeting has ended.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
+
+        Example:
+            sdk.meeting.leave_meeting("bob", meeting_id)
         """
         self._run(lambda: self._async.leave_meeting(agent_external_id, meeting_id))
 
@@ -555,11 +594,18 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             MeetingStateError: The meeting's status forbids it.
             AgentNotInMeetingError, HostCannotLeaveError, MeetingNotActiveError, MeetingNotFoundError,
                 AgentNotFoundError: As of those calls.
+
+        Example:
+            sdk.meeting.update_participant_status(meeting_id, "bob", ParticipantStatus.ATTENDING)
         """
         self._run(lambda: self._async.update_participant_status(meeting_id, agent_id, status))
 
     def get_meeting(self, meeting_id: MeetingId) -> Meeting | None:
-        """Look a meeting up; None if there is none."""
+        """Look a meeting up; None if there is none.
+
+        Example:
+            meeting = sdk.meeting.get_meeting(meeting_id)
+        """
         return self._run(lambda: self._async.get_meeting(meeting_id))
 
     def get_participants(self, meeting_id: MeetingId) -> list[MeetingParticipant]:
@@ -569,6 +615,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            for participant in sdk.meeting.get_participants(meeting_id):
+                print(participant.agent_id, participant.status)
         """
         return self._run(lambda: self._async.get_participants(meeting_id))
 
@@ -601,6 +651,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for meeting in sdk.meeting.list_meetings("alice", status="active"):
+                print(meeting.meeting_id)
         """
         return self._run(
             lambda: self._async.list_meetings(
@@ -625,6 +679,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             (external ids in the order of joining, without those who left), participant_count, participant_details
             (agent_id, join_order, status, joined_at, left_at of all), created_at, started_at, ended_at, end_reason
             (host_ended, max_turns, max_duration, end_when, nobody; None before the end).
+
+        Example:
+            status = sdk.meeting.get_meeting_status(meeting_id)
+            print(status.state, status.current_speaker, status.turn)
         """
         return self._run(lambda: self._async.get_meeting_status(meeting_id))
 
@@ -665,6 +723,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
             InvalidArgumentError: An argument is refused; names it.
+
+        Example:
+            for said in sdk.meeting.get_meeting_history(meeting_id):
+                print(said.sender, said.content)
         """
         return self._run(
             lambda: self._async.get_meeting_history(
@@ -710,6 +772,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            details = sdk.meeting.get_meeting_details(meeting_id)
         """
         return self._run(lambda: self._async.get_meeting_details(meeting_id))
 
@@ -722,6 +787,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            history = sdk.meeting.get_participant_history(meeting_id)
         """
         return self._run(lambda: self._async.get_participant_history(meeting_id))
 
@@ -737,6 +805,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            statistics = sdk.meeting.get_meeting_statistics("alice")
+            print(statistics.active_hosted)
         """
         return self._run(lambda: self._async.get_meeting_statistics(agent_id))
 
@@ -752,6 +824,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            analysis = sdk.meeting.get_participation_analysis(meeting_id)
+            print(analysis.by_participant["bob"].message_count)
         """
         return self._run(lambda: self._async.get_participation_analysis(meeting_id))
 
@@ -765,6 +841,10 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            for entry in (sdk.meeting.get_meeting_timeline(meeting_id)).timeline:
+                print(entry.type)
         """
         return self._run(lambda: self._async.get_meeting_timeline(meeting_id))
 
@@ -782,5 +862,9 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            statistics = sdk.meeting.get_turn_statistics(meeting_id)
+            print(statistics.participants_turn_stats["bob"].turns_taken)
         """
         return self._run(lambda: self._async.get_turn_statistics(meeting_id))

@@ -119,6 +119,10 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for record in sdk.one_way.get_sent_messages("alice", limit=20):
+                print(record.recipient_id, record.content)
         """
         return self._run(
             lambda: self._async.get_sent_messages(
@@ -167,6 +171,10 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for record in sdk.one_way.get_received_messages("bob", limit=20):
+                print(record.sender_id, record.content)
         """
         return self._run(
             lambda: self._async.get_received_messages(
@@ -190,6 +198,9 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
 
         Raises:
             AgentNotFoundError: There is no such recipient or sender.
+
+        Example:
+            number = sdk.one_way.mark_messages_read("bob", "alice")
         """
         return self._run(lambda: self._async.mark_messages_read(recipient_external_id, sender_external_id))
 
@@ -206,5 +217,8 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: The role is another word.
+
+        Example:
+            unread = sdk.one_way.get_message_count("bob", read_status=False)
         """
         return self._run(lambda: self._async.get_message_count(agent_external_id, role, read_status))

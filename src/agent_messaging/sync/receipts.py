@@ -25,6 +25,10 @@ class Receipts(Blocking[AsyncReceipts]):
         Raises:
             MessageNotFoundError: There is no such message (any more); says whether it was pruned.
             InvalidArgumentError: The id is not a UUID.
+
+        Example:
+            receipt = sdk.receipts.get(message_id)
+            print(receipt.state, receipt.attempt)
         """
         return self._run(lambda: self._async.get(message_id))
 
@@ -51,6 +55,11 @@ class Receipts(Blocking[AsyncReceipts]):
             TimeoutError: Some have not ended; the messages go on. Says how many, and what state the first is in.
             MessageNotFoundError: One does not exist, or was removed with its agent meanwhile.
             NotInitializedError: The SDK was closed meanwhile; the messages go on.
+
+        Example:
+            ids = sdk.one_way.send("alice", ["bob", "carol"], "hi")
+            for receipt in sdk.receipts.wait(ids, timeout=10):
+                print(receipt.recipient_id, receipt.state)
         """
         return self._run(lambda: self._any.wait(message_ids, timeout=timeout))
 
@@ -59,6 +68,9 @@ class Receipts(Blocking[AsyncReceipts]):
 
         Returns:
             The ids of those that were withdrawn; the others were claimed or had ended already. Repeat-safe.
+
+        Example:
+            taken_back = sdk.receipts.withdraw(ids)
         """
         return self._run(lambda: self._async.withdraw(message_ids))
 
@@ -71,6 +83,10 @@ class DeadLetters(Blocking[AsyncDeadLetters]):
 
         Raises:
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            for letter in sdk.dead_letters.list("bob"):
+                print(letter.message_id, letter.reasons[-1])
         """
         return self._run(lambda: self._async.list(recipient_external_id, limit=limit, offset=offset))
 
@@ -89,5 +105,8 @@ class DeadLetters(Blocking[AsyncDeadLetters]):
         Raises:
             InvalidArgumentError: Neither was given.
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            number = sdk.dead_letters.redrive(message_id)
         """
         return self._run(lambda: self._async.redrive(message_ids, recipient_external_id=recipient_external_id))

@@ -61,7 +61,11 @@ class SyncConversation(Blocking[AsyncSyncConversation[T]], Generic[T]):
         timeout: float | None = None,
         **options: Any,
     ) -> Any:
-        """Ask and wait for the answer; see `Conversation.send_and_wait`."""
+        """Ask and wait for the answer; see `Conversation.send_and_wait`.
+
+        Example:
+            answer = sdk.sync_conversation.send_and_wait("alice", "bob", "Ready?", timeout=30)
+        """
         return self._run(
             lambda: self._any.send_and_wait(sender_external_id, recipient_external_id, message, timeout, **options)
         )
@@ -75,7 +79,11 @@ class SyncConversation(Blocking[AsyncSyncConversation[T]], Generic[T]):
         thread: str | None = None,
         idempotency_key: str | None = None,
     ) -> None:
-        """Answer an agent that waits; see `Conversation.reply`."""
+        """Answer an agent that waits; see `Conversation.reply`.
+
+        Example:
+            sdk.sync_conversation.reply("bob", "alice", "Yes.")
+        """
         self._run(
             lambda: self._async.reply(
                 sender_external_id, recipient_external_id, message, thread=thread, idempotency_key=idempotency_key
@@ -85,7 +93,11 @@ class SyncConversation(Blocking[AsyncSyncConversation[T]], Generic[T]):
     def end_conversation(
         self, requester_external_id: str, other_external_id: str, *, thread: str | None = None
     ) -> None:
-        """End the open session of the two; see `Conversation.end_conversation`."""
+        """End the open session of the two; see `Conversation.end_conversation`.
+
+        Example:
+            sdk.sync_conversation.end_conversation("alice", "bob")
+        """
         self._run(lambda: self._async.end_conversation(requester_external_id, other_external_id, thread=thread))
 
 
@@ -104,7 +116,11 @@ class AsyncConversation(Blocking[AsyncAsyncConversation[T]], Generic[T]):
         expires_in: float | None = None,
         deliver_at: datetime | None = None,
     ) -> None:
-        """Send and go on; see `Conversation.send_no_wait`."""
+        """Send and go on; see `Conversation.send_no_wait`.
+
+        Example:
+            sdk.async_conversation.send("alice", "bob", "Draft 1")
+        """
         self._run(
             lambda: self._async.send(
                 sender_external_id,
@@ -121,13 +137,22 @@ class AsyncConversation(Blocking[AsyncAsyncConversation[T]], Generic[T]):
     send_message = send
 
     def get_unread_messages(self, agent_external_id: str, *, thread: str | None = None) -> list[T]:
-        """Take an agent's unread messages; see `Conversation.get_unread_messages`."""
+        """Take an agent's unread messages; see `Conversation.get_unread_messages`.
+
+        Example:
+            for message in sdk.async_conversation.get_unread_messages("bob"):
+                print(message)
+        """
         return self._run(lambda: self._async.get_unread_messages(agent_external_id, thread=thread))
 
     def get_messages_from_agent(
         self, recipient_external_id: str, sender_external_id: str, mark_read: bool = True, *, thread: str | None = None
     ) -> list[T]:
-        """Take the unread messages of one sender; see `Conversation.get_messages_from_agent`."""
+        """Take the unread messages of one sender; see `Conversation.get_messages_from_agent`.
+
+        Example:
+            drafts = sdk.async_conversation.get_messages_from_agent("bob", "alice")
+        """
         return self._run(
             lambda: self._async.get_messages_from_agent(
                 recipient_external_id, sender_external_id, mark_read, thread=thread
@@ -142,11 +167,19 @@ class AsyncConversation(Blocking[AsyncAsyncConversation[T]], Generic[T]):
         *,
         thread: str | None = None,
     ) -> T | None:
-        """Take the next message of one sender; see `Conversation.wait_for_message`."""
+        """Take the next message of one sender; see `Conversation.wait_for_message`.
+
+        Example:
+            message = sdk.async_conversation.wait_for_message("bob", "alice", timeout=10)
+        """
         return self._run(
             lambda: self._async.wait_for_message(recipient_external_id, sender_external_id, timeout, thread=thread)
         )
 
     def resume_agent_handler(self, agent_external_id: str) -> None:
-        """Have an agent's handler take up what waits; see `Conversation.resume_agent_handler`."""
+        """Have an agent's handler take up what waits; see `Conversation.resume_agent_handler`.
+
+        Example:
+            sdk.async_conversation.resume_agent_handler("bob")
+        """
         self._run(lambda: self._async.resume_agent_handler(agent_external_id))

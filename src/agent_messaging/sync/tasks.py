@@ -185,7 +185,11 @@ class Tasks(Blocking[AsyncTasks]):
         )
 
     def unschedule(self, name: str) -> bool:
-        """End a schedule; False if there was none. Tasks that it has handed out go on. Repeat-safe."""
+        """End a schedule; False if there was none. Tasks that it has handed out go on. Repeat-safe.
+
+        Example:
+            was_there = sdk.tasks.unschedule("nightly")
+        """
         return self._run(lambda: self._async.unschedule(name))
 
     def schedules(self, *, limit: int = 100, offset: int = 0) -> builtins.list[Schedule]:
@@ -194,6 +198,10 @@ class Tasks(Blocking[AsyncTasks]):
         Args:
             limit: At most so many, 1 to 1,000.
             offset: So many are passed over.
+
+        Example:
+            for schedule in sdk.tasks.schedules():
+                print(schedule.name)
         """
         return self._run(lambda: self._async.schedules(limit=limit, offset=offset))
 
@@ -225,6 +233,10 @@ class Tasks(Blocking[AsyncTasks]):
 
         Raises:
             TaskNotFoundError: There is no such task (any more).
+
+        Example:
+            task = sdk.tasks.get(task_id)
+            print(task.state)
         """
         return self._run(lambda: self._async.get(task_id))
 
@@ -271,11 +283,20 @@ class Tasks(Blocking[AsyncTasks]):
         Args:
             limit: At most so many, 1 to 1,000.
             offset: So many are passed over.
+
+        Example:
+            for worker in sdk.tasks.workers():
+                print(worker.worker_id, worker.capabilities, worker.load)
         """
         return self._run(lambda: self._async.workers(limit=limit, offset=offset))
 
     def statistics(self, supervisor: str | None = None) -> TaskStatistics:
-        """Count the tasks by their states: of one supervisor, or all."""
+        """Count the tasks by their states: of one supervisor, or all.
+
+        Example:
+            statistics = sdk.tasks.statistics()
+            print(statistics.counts, statistics.oldest_queued_age)
+        """
         return self._run(lambda: self._async.statistics(supervisor))
 
     @overload
@@ -328,5 +349,8 @@ class Tasks(Blocking[AsyncTasks]):
         Args:
             task_id: As `delegate` returned it.
             priority: A `MessagePriority` or its text.
+
+        Example:
+            sdk.tasks.reprioritise(task_id, "critical")
         """
         return self._run(lambda: self._async.reprioritise(task_id, priority))

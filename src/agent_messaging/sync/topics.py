@@ -62,6 +62,9 @@ class Topics(Blocking[AsyncTopics[T]], Generic[T]):
             InvalidArgumentError: The pattern is refused; says what to write.
             AgentNotFoundError: There is no such agent; names the closest.
             DatabaseError: The store failed.
+
+        Example:
+            sdk.topics.unsubscribe("bob", "orders.*.created")
         """
         return self._run(lambda: self._async.unsubscribe(agent_external_id, pattern))
 

@@ -233,6 +233,9 @@ class ConversationCorrespondence(ConversationCalls[T]):
             AgentNotFoundError: One of the two is not registered; names the closest.
             OutcomeUnknownError: The store did not answer in time. Repeating it ends what is still open.
             DatabaseError: The store failed; nothing was ended.
+
+        Example:
+            await sdk.conversation.end_conversation("alice", "bob")
         """
         check_pair(agent_external_id, other_agent_external_id, fields=("agent_external_id", "other_agent_external_id"))
         named = thread_of_run() if thread is None else check_external_id(thread, field="thread")

@@ -61,6 +61,10 @@ class ConversationMailbox(ConversationCalls[T]):
             OutcomeUnknownError: The store did not answer in time: some may have been marked. See
                 `get_messages_in_session`.
             DatabaseError: The store failed; nothing was marked.
+
+        Example:
+            for message in await sdk.conversation.get_unread_messages("bob"):
+                print(message)
         """
         check_external_id(agent_external_id, field="agent_external_id")
         return await self._read(agent_external_id, None, thread, mark=not check_flag(peek, "peek"))
@@ -86,6 +90,9 @@ class ConversationMailbox(ConversationCalls[T]):
 
         Raises:
             AgentNotFoundError, OutcomeUnknownError, DatabaseError: As of `get_unread_messages`.
+
+        Example:
+            drafts = await sdk.conversation.get_messages_from_agent("bob", "alice")
         """
         check_pair(recipient_external_id, sender_external_id, fields=_LANE)
         mark = check_flag(mark_read, "mark_read")
@@ -166,6 +173,9 @@ class ConversationMailbox(ConversationCalls[T]):
         """Take agent A's next message from agent B: one that is there already, or the next that comes.
 
         The same as `wait_for_message(a, b, timeout, thread=…)`.
+
+        Example:
+            answer = await sdk.conversation.get_or_wait_for_response("alice", "bob", timeout=30)
         """
         fields = ("agent_a_external_id", "agent_b_external_id")
         return await self._wait_for(agent_a_external_id, agent_b_external_id, timeout, thread, fields)
@@ -200,6 +210,9 @@ class ConversationMailbox(ConversationCalls[T]):
             AgentNotFoundError: One of the two is not registered, or was removed meanwhile.
             OutcomeUnknownError, DatabaseError: The store failed.
             NotInitializedError: The SDK was closed meanwhile.
+
+        Example:
+            message = await sdk.conversation.wait_for_message("bob", "alice", timeout=10)
         """
         return await self._wait_for(recipient_external_id, sender_external_id, timeout, thread, _LANE)
 
@@ -244,6 +257,9 @@ class ConversationMailbox(ConversationCalls[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             NoHandlerRegisteredError: No conversation handler for it is registered in this process.
+
+        Example:
+            await sdk.conversation.resume_agent_handler("bob")
         """
         check_external_id(agent_external_id, field="agent_external_id")
         engine = self.engine

@@ -42,6 +42,10 @@ class ConversationSessions(ConversationCalls[T]):
 
         Raises:
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            for session in await sdk.conversation.get_active_sessions("alice"):
+                print(session.other_agent_id, session.thread, session.status)
         """
         check_external_id(agent_external_id, field="agent_external_id")
         check_thread(thread)
@@ -171,6 +175,9 @@ class ConversationSessions(ConversationCalls[T]):
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID, or another argument is refused.
+
+        Example:
+            unread = await sdk.conversation.get_messages_in_session(session_id, include_read=False)
         """
         check_flag(include_read, "include_read")
         check_part(limit, offset)
@@ -234,7 +241,12 @@ class ConversationSessions(ConversationCalls[T]):
         after: UUID | str | None = None,
         newest_first: bool = False,
     ) -> list[Record]:
-        """List all of a session's messages, oldest first; see `get_messages_in_session`."""
+        """List all of a session's messages, oldest first; see `get_messages_in_session`.
+
+        Example:
+            for said in await sdk.conversation.get_conversation_history(session_id, limit=20, newest_first=True):
+                print(said.sender_id, said.content)
+        """
         return await self.get_messages_in_session(
             session_id,
             date_from=date_from,
@@ -282,6 +294,10 @@ class ConversationSessions(ConversationCalls[T]):
         Raises:
             SessionNotFoundError: There is no such session; a `ValueError`.
             InvalidArgumentError: The id is not a UUID.
+
+        Example:
+            info = await sdk.conversation.get_session_info(session_id)
+            print(info.status, info.message_count)
         """
         row = await self._find_session(session_id)
         counts = await self.engine.store.sessions.count_messages(row.session_id)
@@ -321,6 +337,10 @@ class ConversationSessions(ConversationCalls[T]):
 
         Raises:
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            statistics = await sdk.conversation.get_session_statistics("alice")
+            print(statistics.sent_count)
         """
         agent = await find_agent(self.engine, agent_id)
         found = await self.engine.store.sessions.statistics(agent.id, check_thread(thread))

@@ -155,6 +155,10 @@ class MeetingHolding(MeetingPreparation[T]):
         Raises:
             MeetingTimeoutError: It has not ended within `timeout` seconds. It goes on.
             MeetingNotFoundError: There is no such meeting (any more).
+
+        Example:
+            transcript = await sdk.meeting.wait_until_ended(meeting_id)
+            print(transcript.reason)
         """
         id = parse_id(meeting_id, field="meeting_id")
         check_timeout(timeout, allow_none=True)

@@ -173,6 +173,9 @@ class MeetingPreparation(MeetingTurns[T]):
 
         Raises:
             InvalidArgumentError: The id is none, or the function cannot be called.
+
+        Example:
+            sdk.meeting.choose_speakers(meeting_id, lambda meeting: meeting.participants[0])
         """
         self._direct(meeting_id, function, selector=function)
 
@@ -183,6 +186,9 @@ class MeetingPreparation(MeetingTurns[T]):
 
         Raises:
             InvalidArgumentError: The id is none, or the function cannot be called.
+
+        Example:
+            sdk.meeting.end_when(meeting_id, lambda meeting: len(meeting.messages) > 20)
         """
         self._direct(meeting_id, function, condition=function)
 
@@ -243,6 +249,9 @@ class MeetingPreparation(MeetingTurns[T]):
             MeetingStateError: The meeting has started or ended without the agent.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
             MeetingTimeoutError: Its turn did not come in time. It attends all the same.
+
+        Example:
+            turn = await sdk.meeting.attend_meeting("bob", meeting_id, wait_for_turn=True)
         """
         check_wait(timeout)
         id, agent = await self._agent_in(agent_external_id, meeting_id)
@@ -257,6 +266,9 @@ class MeetingPreparation(MeetingTurns[T]):
         Raises:
             MeetingTimeoutError: Some have not attended within `timeout` seconds (None: no limit).
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            await sdk.meeting.wait_until_ready(meeting_id, timeout=30)
         """
         id = parse_id(meeting_id, field="meeting_id")
         check_timeout(timeout, allow_none=True)
@@ -318,6 +330,9 @@ class MeetingPreparation(MeetingTurns[T]):
             MeetingStateError: Somebody has not attended (names them), or the meeting has started or ended.
             AgentNotInMeetingError: The next speaker is not a participant.
             MeetingNotFoundError, AgentNotFoundError, PayloadError, InvalidArgumentError: An argument is refused.
+
+        Example:
+            await sdk.meeting.start_meeting("alice", meeting_id, {"text": "Shall we ship?"}, max_turns=12)
         """
         speech = None
         if initial_message is not MISSING_MESSAGE and initial_message is not None:

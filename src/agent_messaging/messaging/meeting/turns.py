@@ -66,6 +66,10 @@ class MeetingTurns(MeetingCalls[T]):
             MeetingTimeoutError: The turn did not come in time; a `TimeoutError`.
             AgentNotInMeetingError: The agent is not a participant, or no longer.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent (any more).
+
+        Example:
+            while turn := await sdk.meeting.wait_for_turn("bob", meeting_id):
+                await sdk.meeting.speak("bob", meeting_id, {"text": "Yes"}, turn=turn)
         """
         check_wait(timeout)
         if timeout is None:
@@ -247,7 +251,11 @@ class MeetingTurns(MeetingCalls[T]):
         next_speaker_external_id: str | None = None,
         turn: int | Turn | None = None,
     ) -> None:
-        """Pass one's turn on without a word; the arguments and errors are those of `speak`."""
+        """Pass one's turn on without a word; the arguments and errors are those of `speak`.
+
+        Example:
+            await sdk.meeting.pass_turn("bob", meeting_id)
+        """
         number = check_turn(turn)
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         following = await self._find_next(next_speaker_external_id)
@@ -273,6 +281,9 @@ class MeetingTurns(MeetingCalls[T]):
             TurnLostError: The turn meant is over.
             MeetingNotActiveError: The meeting has not started, or has ended.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
+
+        Example:
+            await sdk.meeting.skip_turn("alice", meeting_id)
         """
         number = check_turn(turn)
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
@@ -291,6 +302,9 @@ class MeetingTurns(MeetingCalls[T]):
             AgentNotInMeetingError: It is not a participant.
             MeetingNotActiveError: The meeting has ended.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
+
+        Example:
+            await sdk.meeting.remove_participant("alice", meeting_id, "bob")
         """
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         check_external_id(agent_external_id, field="agent_external_id")
@@ -305,6 +319,9 @@ class MeetingTurns(MeetingCalls[T]):
             NotMeetingHostError: The agent is not the host; a `MeetingPermissionError`.
             MeetingNotActiveError: It has ended already.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
+
+        Example:
+            await sdk.meeting.end_meeting("alice", meeting_id)
         """
         id, host = await self._agent_in(host_external_id, meeting_id, field="host_external_id")
         await self._act(id, End(host.id), host)
@@ -320,6 +337,9 @@ class MeetingTurns(MeetingCalls[T]):
             AgentNotInMeetingError: The agent is not a participant (any more).
             MeetingNotActiveError: The meeting has ended.
             MeetingNotFoundError, AgentNotFoundError: There is no such meeting or agent.
+
+        Example:
+            await sdk.meeting.leave_meeting("bob", meeting_id)
         """
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         await self._act(id, Leave(agent.id), agent)
@@ -345,6 +365,9 @@ class MeetingTurns(MeetingCalls[T]):
             MeetingStateError: The meeting's status forbids it.
             AgentNotInMeetingError, HostCannotLeaveError, MeetingNotActiveError, MeetingNotFoundError,
                 AgentNotFoundError: As of those calls.
+
+        Example:
+            await sdk.meeting.update_participant_status(meeting_id, "bob", ParticipantStatus.ATTENDING)
         """
         id = parse_id(meeting_id, field="meeting_id")
         wanted = parse_choice(ParticipantStatus, status, "status", "is not a status of participants.")

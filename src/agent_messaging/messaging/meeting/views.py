@@ -20,7 +20,11 @@ class MeetingViews(MeetingCalls[T]):
     """The calls that look at meetings."""
 
     async def get_meeting(self, meeting_id: MeetingId) -> Meeting | None:
-        """Look a meeting up; None if there is none."""
+        """Look a meeting up; None if there is none.
+
+        Example:
+            meeting = await sdk.meeting.get_meeting(meeting_id)
+        """
         row = await self._find_meeting(meeting_id)
         if row is None:
             return None
@@ -47,6 +51,10 @@ class MeetingViews(MeetingCalls[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            for participant in await sdk.meeting.get_participants(meeting_id):
+                print(participant.agent_id, participant.status)
         """
         row = await self._get_meeting(meeting_id)
         return [_participant(row.meeting_id, seat) for seat in await self._seats(row)]
@@ -80,6 +88,10 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             AgentNotFoundError: There is no such agent.
             InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for meeting in await sdk.meeting.list_meetings("alice", status="active"):
+                print(meeting.meeting_id)
         """
         check_page(limit, offset)
         agent = (
@@ -112,6 +124,10 @@ class MeetingViews(MeetingCalls[T]):
             (external ids in the order of joining, without those who left), participant_count, participant_details
             (agent_id, join_order, status, joined_at, left_at of all), created_at, started_at, ended_at, end_reason
             (host_ended, max_turns, max_duration, end_when, nobody; None before the end).
+
+        Example:
+            status = await sdk.meeting.get_meeting_status(meeting_id)
+            print(status.state, status.current_speaker, status.turn)
         """
         row = await self._find_meeting(meeting_id)
         return None if row is None else await analytics.describe_with_seats(self.engine, row)
@@ -153,6 +169,10 @@ class MeetingViews(MeetingCalls[T]):
         Raises:
             MeetingNotFoundError: There is no such meeting.
             InvalidArgumentError: An argument is refused; names it.
+
+        Example:
+            for said in await sdk.meeting.get_meeting_history(meeting_id):
+                print(said.sender, said.content)
         """
         check_part(limit, offset)
         wanted = make_wanted(
@@ -200,6 +220,9 @@ class MeetingViews(MeetingCalls[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            details = await sdk.meeting.get_meeting_details(meeting_id)
         """
         return await analytics.get_details(self.engine, await self._get_meeting(meeting_id))
 
@@ -212,6 +235,9 @@ class MeetingViews(MeetingCalls[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            history = await sdk.meeting.get_participant_history(meeting_id)
         """
         row = await self._get_meeting(meeting_id)
         return await analytics.list_participants(self.engine, row, await self._seats(row))
@@ -228,6 +254,10 @@ class MeetingViews(MeetingCalls[T]):
 
         Raises:
             AgentNotFoundError: There is no such agent.
+
+        Example:
+            statistics = await sdk.meeting.get_meeting_statistics("alice")
+            print(statistics.active_hosted)
         """
         return await analytics.get_statistics(self.engine, agent_id)
 
@@ -243,6 +273,10 @@ class MeetingViews(MeetingCalls[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            analysis = await sdk.meeting.get_participation_analysis(meeting_id)
+            print(analysis.by_participant["bob"].message_count)
         """
         row = await self._get_meeting(meeting_id)
         return await analytics.analyse_participation(self.engine, row, await self._seats(row))
@@ -257,6 +291,10 @@ class MeetingViews(MeetingCalls[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            for entry in (await sdk.meeting.get_meeting_timeline(meeting_id)).timeline:
+                print(entry.type)
         """
         return await analytics.get_timeline(self.engine, await self._get_meeting(meeting_id))
 
@@ -274,6 +312,10 @@ class MeetingViews(MeetingCalls[T]):
 
         Raises:
             MeetingNotFoundError: There is no such meeting.
+
+        Example:
+            statistics = await sdk.meeting.get_turn_statistics(meeting_id)
+            print(statistics.participants_turn_stats["bob"].turns_taken)
         """
         return await analytics.get_turn_statistics(self.engine, await self._get_meeting(meeting_id))
 
