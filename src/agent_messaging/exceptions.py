@@ -40,6 +40,18 @@ from typing import ClassVar
 from .problems import AgentMessagingError as AgentMessagingError
 from .problems import copy_error as copy_error
 from .problems import list_values, shorten
+from .store_errors import AgentAlreadyExistsError as AgentAlreadyExistsError
+from .store_errors import ArchiveError as ArchiveError
+from .store_errors import DatabaseError as DatabaseError
+from .store_errors import OrganizationAlreadyExistsError as OrganizationAlreadyExistsError
+from .store_errors import QueueDataLostError as QueueDataLostError
+from .store_errors import SchemaVersionError as SchemaVersionError
+from .store_errors import StorageBusyError as StorageBusyError
+from .store_errors import StorageCorruptError as StorageCorruptError
+from .store_errors import StorageForeignError as StorageForeignError
+from .store_errors import StorageFullError as StorageFullError
+from .store_errors import StorageReplacedError as StorageReplacedError
+from .store_errors import StorageUnavailableError as StorageUnavailableError
 
 # --- use of the SDK ---------------------------------------------------------------------------------------------------
 
@@ -494,120 +506,6 @@ class MeetingTimeoutError(TimeoutError, MeetingError):
     """The turn, the attendance or the end of the meeting did not come within the timeout."""
 
     code = "meeting_timeout"
-
-
-# --- storage ----------------------------------------------------------------------------------------------------------
-
-
-class DatabaseError(AgentMessagingError):
-    """The store failed."""
-
-    code = "database"
-    exit_code = 3
-
-
-class ArchiveError(AgentMessagingError):
-    """An archive cannot be imported, and nothing of it was. Get it again from where it was made, or export again."""
-
-    code = "archive"
-    exit_code = 5
-
-
-class OrganizationAlreadyExistsError(DatabaseError):
-    """An organization with this external id exists with another name. Pass exist_ok=True to rename it."""
-
-    code = "organization_already_exists"
-    exit_code = 5
-    external_id: str = ""
-    name: str = ""
-    problem_text = "Organization {0.external_id!r} already exists with the name {0.name!r}."
-    remedy_text = "Use another external id, or pass exist_ok=True to rename it."
-
-
-class AgentAlreadyExistsError(DatabaseError):
-    """An agent with this external id exists with another name or organization. Pass exist_ok=True to rename it."""
-
-    code = "agent_already_exists"
-    exit_code = 5
-    external_id: str = ""
-    name: str = ""
-    organization: str = ""
-    problem_text = (
-        "Agent {0.external_id!r} already exists in organization {0.organization!r} with the name {0.name!r}. External "
-        "ids are unique over all organizations."
-    )
-    remedy_text = "Use another one, or, to rename it within its organization, pass exist_ok=True."
-
-
-class StorageUnavailableError(DatabaseError):
-    """The store cannot be reached; nothing was stored. Check that it runs and its URL (`agent-messaging doctor`)."""
-
-    code = "storage_unavailable"
-    retryable = True
-
-
-class StorageBusyError(DatabaseError):
-    """The store stayed busy for as long as the call may wait; nothing was stored. Try again later."""
-
-    code = "storage_busy"
-    retryable = True
-
-
-class StorageFullError(DatabaseError):
-    """The disk, or the size the store may have, is used up; nothing was stored. Make room and try again."""
-
-    code = "storage_full"
-    retryable = True
-
-
-class StorageCorruptError(DatabaseError):
-    """The store holds damaged data. Stop writing, run `agent-messaging doctor`, and restore from a backup."""
-
-    code = "storage_corrupt"
-
-
-class StorageReplacedError(DatabaseError):
-    """The database file was removed or replaced while open; nothing more is stored in it. Restart the process."""
-
-    code = "storage_replaced"
-
-
-class StorageForeignError(DatabaseError):
-    """The database belongs to another program. Point the SDK at a database of its own."""
-
-    code = "storage_foreign"
-
-
-class QueueDataLostError(DatabaseError):
-    """Redis has lost changes that it had acknowledged. Put again what is known elsewhere, and switch persistence on."""
-
-    code = "queue_data_lost"
-    location: str = ""
-    changes: int | None = None
-    """How many are known to be lost; None: all that was there."""
-    remedy_text = (
-        "Queues are usable again, with what is left. Put again what you know from elsewhere; and set `appendonly yes`, "
-        "`appendfsync always`, `maxmemory-policy noeviction` and replicas that are waited for, so that it stays the "
-        "only time."
-    )
-
-    def render(self) -> str:
-        if self.changes is None:
-            return (
-                f"{self.location} has lost its queues, agents and tasks, all that this object had seen there: it was "
-                "emptied (FLUSHALL), restarted without an append-only file, or replaced."
-            )
-        return (
-            f"{self.location} has lost its newest {self.changes:,} changes of queues, agents and tasks: it was "
-            "restarted with an older state, or a replica was promoted that had not received them."
-        )
-
-
-class SchemaVersionError(DatabaseError):
-    """The schema of the store does not fit this release. Run `agent-messaging db upgrade`, or upgrade the package."""
-
-    code = "schema_version"
-    exit_code = 2
 
 
 # --- names of the older documents -------------------------------------------------------------------------------------

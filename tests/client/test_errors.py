@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import agent_messaging
-from agent_messaging import AgentMessagingError, InvalidArgumentError, exceptions
+from agent_messaging import AgentMessagingError, InvalidArgumentError, exceptions, store_errors
 
 DETAILS: dict[str, dict[str, Any]] = {
     "InvalidArgumentError": {"field": "limit", "value": 0, "reason": "is too small."},
@@ -70,7 +70,7 @@ def tree(kind: type[AgentMessagingError]) -> Iterator[type[AgentMessagingError]]
     if not kind.__name__.startswith("_"):
         yield kind
     for child in kind.__subclasses__():
-        if child.__module__ == exceptions.__name__:
+        if child.__module__ in (exceptions.__name__, store_errors.__name__):
             yield from tree(child)
 
 
