@@ -10,7 +10,6 @@ Payloads are left out unless they are asked for.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any, TypedDict
 
 from .arguments import check_flag, refuse
 from .exceptions import ConfigurationError
+from .system import BINARY, after_fork
 
 logger = logging.getLogger("agent_messaging.audit")
 
@@ -277,7 +277,7 @@ class FileLogger:
                     _append_whole(descriptor, status.st_size, line)
                     return
             finally:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                _unlock(descriptor)
             os.close(self._files.pop(kind))  # it was deleted, or moved away and deleted: nobody would see the entry
         raise OSError(None, "the file is deleted again and again")
 
@@ -285,7 +285,7 @@ class FileLogger:
         folder = os.path.join(self.base_dir or "", day)
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, f"{kind}_{day}.jsonl")
-        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | BINARY, 0o640)
 
     def _close_files(self) -> None:
         while self._files:
@@ -304,21 +304,24 @@ class FileLogger:
 
 
 def _lock(descriptor: int, patience: float) -> None:
+    from .system.native import try_lock  # few programs write this log
+
     deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise OSError(None, "another process holds a file, and does not let go of it") from None
-            time.sleep(0.0005)
-        else:
-            return
+    while not try_lock(descriptor):
+        if time.monotonic() >= deadline:
+            raise OSError(None, "another process holds a file, and does not let go of it")
+        time.sleep(0.0005)
+
+
+def _unlock(descriptor: int) -> None:
+    from .system.native import unlock
+
+    unlock(descriptor)
 
 
 def _append_whole(descriptor: int, size: int, line: bytes) -> None:
     """Append the line, or nothing of it. The caller holds the lock of the file."""
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+    if size and _read_at(descriptor, size - 1, 1) != b"\n":
         size = _end_of_last_line(descriptor, size)  # a writer was killed in the middle of a line
         os.ftruncate(descriptor, size)
     try:
@@ -331,10 +334,15 @@ def _append_whole(descriptor: int, size: int, line: bytes) -> None:
     raise OSError(None, "the disk is full")
 
 
+def _read_at(descriptor: int, start: int, size: int) -> bytes:
+    os.lseek(descriptor, start, os.SEEK_SET)  # which writing, always at the end, does not mind
+    return os.read(descriptor, size)
+
+
 def _end_of_last_line(descriptor: int, size: int) -> int:
     while size:
         start = max(0, size - _PIECE)
-        if (found := os.pread(descriptor, size - start, start).rfind(b"\n")) >= 0:
+        if (found := _read_at(descriptor, start, size - start).rfind(b"\n")) >= 0:
             return start + found + 1
         size = start
     return 0
@@ -424,4 +432,4 @@ def _after_fork() -> None:
         one.abandon()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from .system import after_fork
+
 
 class Uuid7Source:
     """Rising UUIDv7s: a millisecond clock that never goes back, and under it a counter that starts at random.
@@ -64,6 +66,6 @@ class Uuid7Source:
 
 
 _source = Uuid7Source()
-os.register_at_fork(after_in_child=_source.reset)
+after_fork(_source.reset)
 uuid7 = _source.next
 """The ids of this process, of which each message has two or three: without a function around this."""

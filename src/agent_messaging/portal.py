@@ -22,6 +22,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from .exceptions import ConfigurationError, EventLoopError, NotInitializedError
+from .system import after_fork
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -263,11 +264,18 @@ class LoopPortal:
     Args:
         find_loop: Finds the loop, or raises what the caller is to be told.
         owner: What to name in messages.
+        check: Called with each function, in the caller's thread; it refuses what would wait for the caller.
     """
 
-    def __init__(self, find_loop: Callable[[], asyncio.AbstractEventLoop], owner: str) -> None:
+    def __init__(
+        self,
+        find_loop: Callable[[], asyncio.AbstractEventLoop],
+        owner: str,
+        check: Callable[[Callable[..., object]], None] = lambda function: None,
+    ) -> None:
         self._find_loop = find_loop
         self._owner = owner
+        self._check = check
 
     def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(*args, **kwargs)` on the loop, wait, and return or raise what it does.
@@ -278,6 +286,7 @@ class LoopPortal:
         Raises:
             EventLoopError: The caller is on that loop, which would wait for itself.
             NotInitializedError: The SDK is not started, or its loop ended meanwhile.
+            HandlerError: A plain handler would close the SDK, which waits for its end.
 
         Example:
             answer = sdk.portal.call(sdk.conversation.send_and_wait, "alice", "bob", "Ready?", timeout=10)
@@ -285,6 +294,7 @@ class LoopPortal:
         loop = self._find_loop()
         if _running_loop() is loop:
             raise waits_for_itself(self._owner, self._owner)
+        self._check(function)
         warn_of_blocking(self._owner, self._owner)
 
         async def run() -> T:
@@ -424,4 +434,4 @@ def _after_fork() -> None:
 
 
 atexit.register(_portals.close_all)
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -147,13 +147,14 @@ async def test_removing_the_side_folder_ends_in_a_new_incarnation(
     old = store.presence.process_id
     child = start_child()
     shutil.rmtree(f"{sqlite_path}-am")
-    os.mkdir(f"{sqlite_path}-am")
     assert child.ask("find_dead") == [old]
     await store.processes.release([old])
     await store.presence.look()
     assert heard == ["lost"]
     assert store.presence.process_id != old
     assert child.ask("find_dead") == []
+    assert store.engine._write_lock is not None
+    assert os.path.samestat(os.fstat(store.engine._write_lock._fd), os.stat(f"{sqlite_path}-am/write.lock"))
 
 
 async def test_rings_reach_another_process_and_the_last_one_is_never_merged_away(

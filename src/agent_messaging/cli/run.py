@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..system import IS_WINDOWS
 from .app import Command
 from .options import Options, get_options
 from .output import clean, tell, to_json
@@ -59,6 +60,12 @@ def run(ctx: click.Context, target: str, processes: int | None, reload: bool, pl
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         ctx.call_on_close(lambda: signal.signal(signal.SIGINT, before))
     if place is None and (processes is not None or reload):
+        if IS_WINDOWS:
+            raise click.UsageError(
+                "--processes and --reload pass signals on to other processes, which Windows does not do. Start "
+                "`agent-messaging run` once for each process.",
+                ctx,
+            )
         from .supervisor import Supervisor
 
         def tell_of(line: str) -> None:

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""SIGHUP too: a terminal that is closed is a stop."""
+from ..system import STOPS
+
 AT_ONCE = 0.2
 """Seconds. Signals that come so soon after another one say the same, as in `delivery/signals.py`."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0

@@ -1,5 +1,7 @@
 """SIGINT, SIGTERM and SIGHUP, while an SDK object has been asked to hear them: a stop is no crash.
 
+On Windows SIGBREAK takes the place of SIGHUP, and SIGTERM is heard from the process itself alone.
+
 `signal.signal` and not the loop's own handlers: it works with every loop and system, and also while something blocks
 the loop.
 """
@@ -18,11 +20,10 @@ from types import FrameType
 from typing import Any, Protocol
 
 from ..exceptions import ConfigurationError
+from ..system import STOPS
 
 logger = logging.getLogger("agent_messaging.delivery")
 
-HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""SIGHUP, which a terminal sends when it is closed, only where nobody else hears it: it means other things to some."""
 AT_ONCE = 0.2
 """Seconds. A signal that comes so soon after another one says the same: a terminal and a runner that passes on what it
 hears, or a supervisor that tells the group and then the process, mean one stop and not two."""
@@ -89,11 +90,12 @@ class StopSignals:
         self._pid = os.getpid()
         self._count = self._reached = 0
         self._heard_at = -AT_ONCE
-        for number in HEARD:
+        for number in STOPS:
             before = signal.getsignal(number)
             is_free = before is signal.SIG_DFL or isinstance(getattr(before, "__self__", None), StopSignals)
-            # What is ignored, as in a job in the background, stays ignored.
-            if before is not signal.SIG_IGN and (is_free or number != signal.SIGHUP):
+            # What is ignored, as in a job in the background, stays ignored; and that of a closed terminal is heard only
+            # where nobody else hears it: it means other things to some.
+            if before is not signal.SIG_IGN and (is_free or number in (signal.SIGINT, signal.SIGTERM)):
                 self._before[number] = signal.signal(number, self._hear)
 
     def remove(self) -> None:

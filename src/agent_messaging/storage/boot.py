@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import time
-
-_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
+from collections.abc import Callable
+from functools import partial
 
 
 def boot_clock() -> int:
     """Microseconds since boot, time asleep included where the system can tell."""
-    nanoseconds = time.monotonic_ns() if _BOOT_CLOCK is None else time.clock_gettime_ns(_BOOT_CLOCK)
-    return nanoseconds // 1000
+    return _uptime_ns() // 1000
+
+
+def _choose() -> Callable[[], int]:
+    """The clock of this system, which all its processes share.
+
+    Python's monotonic clock stands still while a Mac sleeps, and on Windows differs between releases of Python.
+    """
+    if sys.platform == "win32":
+        from ..system.windows import uptime_ns
+
+        return uptime_ns
+    name = "CLOCK_MONOTONIC_RAW" if sys.platform == "darwin" else "CLOCK_BOOTTIME"
+    number = getattr(time, name, None)
+    return time.monotonic_ns if number is None else partial(time.clock_gettime_ns, number)
+
+
+_uptime_ns = _choose()

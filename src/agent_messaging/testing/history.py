@@ -118,6 +118,7 @@ from ..exceptions import (
 )
 from ..models import Kind, Receipt
 from ..storage import ports
+from ..system import BINARY
 
 Event = dict[str, Any]
 
@@ -132,7 +133,7 @@ class History:
         self.path = Path(path)
         self.process = process
         self._calls = itertools.count(1)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o644)
 
     def record(self, event: str, **fields: object) -> None:
         """Append one event; fields that are None are left out."""

@@ -7,10 +7,14 @@ is closed: so it also ends when the demo is killed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import select
+import os
 import sys
+import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ... import AgentMessaging, MessageContext
@@ -25,8 +29,33 @@ def tell(event: str, **facts: Any) -> None:
     print(json.dumps({"event": event, **facts}), flush=True)
 
 
-async def serve(path: str) -> None:
-    """Serve until stdin is closed."""
+class Parent:
+    """The demo, as its worker sees it: its end closes our stdin, on which it never writes.
+
+    A thread waits for that, because event loops on Windows can wait for sockets alone.
+    """
+
+    def __init__(self) -> None:
+        self.is_gone = threading.Event()
+        self._tell: Callable[[], object] = lambda: None
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        os.read(sys.stdin.fileno(), 1)
+        self.is_gone.set()
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._tell()
+
+    async def wait_until_gone(self) -> None:
+        """Return once it has ended."""
+        gone = asyncio.Event()
+        self._tell = partial(asyncio.get_running_loop().call_soon_threadsafe, gone.set)
+        if not self.is_gone.is_set():
+            await gone.wait()
+
+
+async def serve(path: str, parent: Parent) -> None:
+    """Serve until the demo has ended."""
     sdk: AgentMessaging[dict[str, Any]] = AgentMessaging(config_for(path))
 
     async def handle(payload: dict[str, Any], context: MessageContext) -> None:
@@ -49,20 +78,16 @@ async def serve(path: str) -> None:
         sdk.register_meeting_handler(agent)(speak)
     async with sdk:
         tell("ready", process=sdk.store.presence.process_id)
-        loop = asyncio.get_running_loop()
-        closed = asyncio.Event()
-        # Nothing is ever written to it: readable means closed.
-        loop.add_reader(sys.stdin.fileno(), closed.set)
-        await closed.wait()
-        loop.remove_reader(sys.stdin.fileno())
+        await parent.wait_until_gone()
 
 
 def main() -> None:
     """Serve. A demo that was interrupted has perhaps removed the store already: what fails then is told to nobody."""
+    parent = Parent()
     try:
-        asyncio.run(serve(sys.argv[1]))
+        asyncio.run(serve(sys.argv[1], parent))
     except Exception:
-        if not select.select([sys.stdin], [], [], 0)[0]:  # as above: readable means closed
+        if not parent.is_gone.wait(1):
             raise
 
 

@@ -23,6 +23,7 @@ from ...arguments import refuse
 from ...exceptions import ArchiveError, ConfigurationError, StorageFullError, StorageUnavailableError
 from ...records import dataclass
 from ...storage.archive import TABLES, to_line
+from ...system import BINARY, publish
 
 FORMAT = 1
 """The number of the form. A reader refuses those of newer releases."""
@@ -74,7 +75,7 @@ class ArchiveWriter:
         """Make the file, under a name of its own until it is whole."""
         with self._lock, _told(self.path):
             # An archive has all that was ever said: it is for nobody else's eyes.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
             self._raw = os.fdopen(os.open(self._part, flags, 0o600), "wb")
             self._file = _compress(self._raw, is_zstd=self.path.endswith(".zst"))
             self._write({"archive": _MARK, "format": FORMAT, "organization": self._organization})
@@ -97,13 +98,9 @@ class ArchiveWriter:
             self._write({"manifest": {"counts": manifest.counts, "rows": manifest.rows, "sha256": manifest.sha256}})
             self._file.close()
             assert self._raw is not None
-            self._raw.flush()
-            os.fsync(self._raw.fileno())
             self.size_bytes = self._raw.tell()
             self._raw.close()
-            os.link(self._part, self.path)  # which replaces nothing
-            os.unlink(self._part)
-            _sync(os.path.dirname(self.path))
+            publish(self._part, self.path)
         return manifest
 
     def give_up(self) -> None:
@@ -294,11 +291,3 @@ def _zstd() -> Any:
             "use gzip, with the ending .gz."
         ) from error
     return zstandard
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

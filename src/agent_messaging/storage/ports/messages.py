@@ -40,6 +40,8 @@ class MessageRow:
     thread: str = MAIN
     topic: str | None = None
     """Of a publication: where it was published."""
+    meeting_id: str | None = None
+    """Where it was said. `find_message` alone tells it: whoever lists what was said in a meeting knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,10 @@ class MessageStore(Protocol):
 
     async def find_seq(self, message_id: str) -> int | None:
         """The sequence number of a message, which is its position in the lists; None if there is no such message."""
+        ...
+
+    async def find_message(self, message_id: str) -> MessageRow | None:
+        """A message of any kind; None if there is no such message."""
         ...
 
     async def list_messages(

@@ -10,6 +10,8 @@ import os
 import weakref
 from typing import Any
 
+from ...system import after_fork
+
 _transports: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 """Of each open connection. A child inherits them, so this is the process's own by nature."""
 
@@ -22,7 +24,7 @@ def remember(connection: Any, transport: Any) -> None:
 def _let_go() -> None:
     # Put in place of the socket, not only closed, because the objects that the child inherits close the number again
     # some day. Closing the child's descriptor says nothing to the server and takes nothing from the parent's poller.
-    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    nothing = os.open(os.devnull, os.O_RDWR)
     for transport in list(_transports.values()):
         socket = transport.get_extra_info("socket")
         if socket is not None and socket.fileno() >= 0:
@@ -31,5 +33,4 @@ def _let_go() -> None:
     _transports.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+after_fork(_let_go)

@@ -36,6 +36,10 @@ class PostgresMessages:
         rows = await self._engine.fetch(_SQL["find_seq"], message_id)
         return rows[0]["seq"] if rows else None
 
+    async def find_message(self, message_id: str) -> MessageRow | None:
+        rows = await self._engine.fetch(_SQL["find_message"], message_id)
+        return to_message(rows[0]) if rows else None
+
     async def list_messages(
         self,
         agent_id: str,

@@ -14,6 +14,7 @@ from contextlib import suppress
 import apsw
 
 from ...exceptions import StorageCorruptError
+from ...system import publish
 from . import forks
 from .errors import translate
 
@@ -109,22 +110,12 @@ class Backup:
                 f"The backup to {self.path!r} was given up: the database is damaged ({'; '.join(found)}). Stop writing "
                 "to it, run `agent-messaging doctor`, and restore it from an older backup."
             )
-        _sync(self._part)
         self._refuse_what_is_there()
         if self._is_given_up.is_set():
             return
-        os.rename(self._part, self.path)
-        _sync(os.path.dirname(self.path))
+        publish(self._part, self.path)
 
     def _remove_part(self) -> None:
         for suffix in ("", "-wal", "-shm", "-journal"):
             with suppress(OSError):
                 os.unlink(f"{self._part}{suffix}")
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -19,6 +19,7 @@ _MERGE = 0.002
 _REMEMBERED = 10_000
 """Processes whose doorbell, or lack of one, is remembered."""
 _LAST_PORT = 65_535
+_CLOSED = -1
 
 
 class Doorbell:
@@ -51,7 +52,22 @@ class Doorbell:
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         forks.add(self)
-        self._loop.add_reader(self._socket, self._hear)
+        self._listening: asyncio.Task[None] | None = None
+        try:
+            self._loop.add_reader(self._socket, self._hear)
+        except NotImplementedError:  # the loop of Windows waits for data, not for sockets
+            self._listening = self._loop.create_task(self._listen(), name="hear the doorbell")
+
+    async def _listen(self) -> None:
+        """Hear each ring by itself. Our own ring to a closed port comes back as an error, which says nothing."""
+        while self._socket.fileno() != _CLOSED:
+            try:
+                rung = await self._loop.sock_recv(self._socket, 64)
+            except OSError:
+                await asyncio.sleep(_MERGE)
+            else:
+                if self._is_mine(rung.decode("ascii", "replace")):
+                    self._on_ring()
 
     def _hear(self) -> None:
         rung = False
@@ -104,6 +120,10 @@ class Doorbell:
         """Hear and ring no more. Another loop than its own calls this only after the own one was closed."""
         if self._loop is asyncio.get_running_loop():
             await self._learning.aclose()
-        if not self._loop.is_closed():
+        if self._listening is not None:
+            self._listening.cancel()
+            if not self._loop.is_closed():
+                await asyncio.wait([self._listening])
+        elif not self._loop.is_closed():
             self._loop.remove_reader(self._socket)
         self._socket.close()

@@ -317,6 +317,11 @@ class Engine:
         self._reads[reader].put(waiting)
         return await waiting.future
 
+    def renew_write_lock(self) -> None:
+        """The file of the turn to write was removed: take turns with those who have the one in its place."""
+        if self._write_lock is not None:
+            self._write_lock.renew()
+
     @property
     def is_forked(self) -> bool:
         """Whether this is a child of the process that opened the store."""

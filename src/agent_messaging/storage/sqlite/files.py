@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 from ...exceptions import ConfigurationError, StorageReplacedError, StorageUnavailableError
-from .system import Watched, identify
+from ...system.identity import Watched, identify
+from ...system.native import find_remote
 
 _NETWORK = frozenset(
     {
@@ -27,22 +27,15 @@ def check_place(path: str, *, create: bool) -> None:
     """Refuse a place in which the database cannot work, before anything is made there.
 
     Raises:
-        ConfigurationError: A folder, a network file system, a file mounted alone, several hard links, or a system
-            without the locks we need.
+        ConfigurationError: A folder, a network file system, a file mounted alone, or several hard links.
         StorageUnavailableError: Missing parent folder, or no permission to write.
     """
-    if sys.platform == "win32":
-        raise ConfigurationError(
-            "SQLite files are not supported on Windows. Use PostgreSQL (AGENT_MESSAGING_DATABASE_URL=postgresql://…), "
-            "or sqlite://:memory: for tests."
-        )
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         raise StorageUnavailableError(
             f"The folder {folder!r} of the database {path!r} does not exist. Create it first."
         )
-    kind = find_file_system(folder)
-    if kind in _NETWORK:
+    if kind := find_network(folder):
         raise ConfigurationError(
             f"The database {path!r} is on a network file system ({kind}), where SQLite cannot keep it safe. "
             "Move it to a local disk, or use PostgreSQL for several machines."
@@ -78,9 +71,10 @@ def check_place(path: str, *, create: bool) -> None:
         )
 
 
-def find_file_system(folder: str) -> str:
-    """The type of the file system a folder is on; "" where the system does not tell."""
-    return match_mount(os.path.realpath(folder), _read_mounts())
+def find_network(folder: str) -> str:
+    """The type of the file system a folder is on, if another machine may be on it too; "" where nothing tells."""
+    kind = match_mount(os.path.realpath(folder), _read_mounts())
+    return kind if kind in _NETWORK else find_remote(folder)
 
 
 def is_mount(path: str) -> bool:

@@ -1,29 +1,21 @@
 """Locks between processes, on files of our own: the turn to write, and the sign of life of a process.
 
-The turn to write is a flock: SQLite's own waiting is unfair, one writer can starve all others. The sign of life is a
-POSIX lock (lockf), which a forked child does not inherit and which others can look at without taking it (F_GETLK).
+The turn to write: SQLite's own waiting is unfair, one writer can starve all others. The sign of life: the system frees
+a lock with the process that has it. `system` has the locks of each operating system.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import struct
-import sys
 import threading
 import uuid
 from contextlib import suppress
 
-try:
-    import fcntl
-except ImportError:  # Windows; files.check_place refuses file stores there
-    fcntl = None  # type: ignore[assignment]
-
+from ...system import BINARY, after_fork
+from ...system.identity import Identity, identify
+from ...system.native import is_marked, lock, mark, unlock
 from . import forks
-from .system import Identity, identify, lock, unlock
-
-_FLOCK = "qqihh0q" if sys.platform == "darwin" else "hhqqi0q"
-"""struct flock: (start, length, pid, type, whence) on macOS, (type, whence, start, length, pid) on Linux."""
 
 _CLOSED = -1
 _NAME = re.compile(r"[0-9a-f-]{36}\.lock")
@@ -33,10 +25,23 @@ class WriteLock:
     """One writer at a time on one database file, in about the order of asking."""
 
     def __init__(self, folder: str) -> None:
-        self._fd = os.open(os.path.join(folder, "write.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._path = os.path.join(folder, "write.lock")
+        self._fd = self._open()
+        self._is_outdated = False
         forks.add(self)
 
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
+
+    def renew(self) -> None:
+        """Somebody removed the file: from the next turn on it is the one that is there now. In any thread."""
+        self._is_outdated = True
+
     def __enter__(self) -> None:
+        if self._is_outdated:
+            self._is_outdated = False
+            removed, self._fd = self._fd, self._open()
+            os.close(removed)
         lock(self._fd)
 
     def __exit__(self, *exception: object) -> None:
@@ -57,9 +62,9 @@ class WriteLock:
 class ProcessLock:
     """The sign of life of this operating system process towards the others on one database file.
 
-    There is one for each process and database file, however many stores are open on it: POSIX locks belong to the
-    process, and closing any second descriptor of the lock file would free the lock. Hence the registry, the one piece
-    of state that is the process's own by nature; a forked child begins with an empty one.
+    There is one for each process and database file, however many stores are open on it: but for Windows, such locks
+    belong to the process, and closing any second descriptor of the lock file would free the lock. Hence the registry,
+    the one piece of state that is the process's own by nature; a forked child begins with an empty one.
     """
 
     _registry: dict[Identity, ProcessLock] = {}  # noqa: RUF012 - see above
@@ -70,8 +75,9 @@ class ProcessLock:
         self.living: set[str] = set()
         """The process ids (incarnations) of the open stores."""
         self._path = os.path.join(folder, self.name)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
+        mark(self._fd)
+        self._identity = identify(self._path)
 
     @classmethod
     def abandon_all(cls) -> None:
@@ -108,13 +114,12 @@ class ProcessLock:
                 return
             for key in [key for key, held in self._registry.items() if held is self]:
                 del self._registry[key]
+            os.close(self._fd)  # Windows removes no file that is open
             remove_file(self._path)
-            os.close(self._fd)
 
     def is_in_place(self) -> bool:
         """Whether others can still see the lock."""
-        found = os.fstat(self._fd)
-        return identify(self._path) == (found.st_dev, found.st_ino)
+        return self._identity is not None and identify(self._path) == self._identity
 
     def is_alive(self, process_id: str, folder: str, lock_name: str) -> bool:
         """Whether the process behind another's, or our own, row lives."""
@@ -123,8 +128,7 @@ class ProcessLock:
         return is_held(folder, lock_name)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=ProcessLock.abandon_all)
+after_fork(ProcessLock.abandon_all)
 
 
 def is_in_use(folder: str, lock_name: str) -> bool:
@@ -140,32 +144,13 @@ def is_held(folder: str, lock_name: str) -> bool:
     if _NAME.fullmatch(lock_name) is None:
         return False
     try:
-        fd = os.open(os.path.join(folder, lock_name), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(os.path.join(folder, lock_name), os.O_RDONLY | BINARY)
     except FileNotFoundError:
         return False
     try:
-        return find_holder(fd, 0, 0) is not None
+        return is_marked(fd)
     finally:
         os.close(fd)
-
-
-def find_holder(fd: int, start: int, length: int) -> int | None:
-    """The id of another process with a POSIX lock on these bytes (length 0: to the end); None if there is none.
-
-    The id is 0 or less where this process cannot see the other one, as from inside a container.
-    """
-    if sys.platform == "darwin":
-        asked = struct.pack(_FLOCK, start, length, 0, fcntl.F_WRLCK, os.SEEK_SET)
-        _, _, pid, kind, _ = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    else:
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    return None if kind == fcntl.F_UNLCK else int(pid)
-
-
-def share_byte(fd: int, at: int, *, hold: bool = True) -> None:
-    """Hold the POSIX lock on one byte of a file, which others may hold too, or give it up."""
-    fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB if hold else fcntl.LOCK_UN, 1, at)
 
 
 def remove_lock(folder: str, lock_name: str) -> None:

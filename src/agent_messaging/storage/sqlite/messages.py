@@ -11,7 +11,7 @@ from ...models import Kind
 from ..ports import EVERYTHING, MessageRow, Narrowing, Role
 from ..sql import Queries
 from .clock import StoreClock
-from .engine import Engine, fetch_page
+from .engine import Engine, fetch, fetch_page
 from .rows import message_row, narrow
 
 _SQL = Queries(__package__, "messages")
@@ -27,6 +27,10 @@ class SQLiteMessages:
     async def find_seq(self, message_id: str) -> int | None:
         found: int | None = await self._engine.read(lambda con: con.execute(_SQL["find_seq"], {"id": message_id}).get)
         return found
+
+    async def find_message(self, message_id: str) -> MessageRow | None:
+        rows = await self._engine.read(lambda con: fetch(con, _SQL["find_message"], {"id": message_id}))
+        return message_row(rows[0]) if rows else None
 
     async def list_messages(
         self,

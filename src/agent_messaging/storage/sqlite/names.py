@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
+import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
 
 from ...exceptions import ConfigurationError
-from .locks import find_holder, share_byte
-from .system import Identity, identify
+from ...system import after_fork
+from ...system.identity import Identity, identify
+from ...system.native import find_holder, open_beside, share_byte
 
 _BEGIN = 1 << 60
 """The first of the bytes that stand for names, far behind any database and behind SQLite's own locks."""
@@ -29,8 +32,9 @@ class NameLock:
     """The lock that a store holds for the name under which it opened its database.
 
     A descriptor of its own would drop SQLite's locks when closed. So the lock is taken through one of SQLite's
-    descriptors, and goes when SQLite closes the last of them in this process. It is made, and taken for the first time,
-    when SQLite has just opened the file, before it reads.
+    descriptors, and goes when SQLite closes the last of them in this process. On Windows, where closing drops no other
+    locks, it is taken through one of its own. It is made, and taken for the first time, when SQLite has just opened the
+    file, before it reads.
     """
 
     _held: dict[Identity, list[NameLock]] = {}  # noqa: RUF012 - a process sees no locks of its own, so it keeps a list
@@ -40,7 +44,13 @@ class NameLock:
         self.path = path
         self.byte = _byte_of(path)
         self.database = identify(path)
-        self.take()
+        self._own = open_beside(path)
+        self._is_held = False
+        try:
+            self.take()
+        except BaseException:
+            self._let_go()
+            raise
         if self.database is not None:
             with self._guard:
                 self._held.setdefault(self.database, []).append(self)
@@ -55,26 +65,34 @@ class NameLock:
             ConfigurationError: The database is in use under another name.
         """
         with self._guard:
-            fd = _find_descriptor(self.database)
+            fd = _find_descriptor(self.database) if self._own is None else self._own
             if self.database is None or fd is None:
                 return  # removed meanwhile, which the guard of the open store reports
             mine = self._held.get(self.database, [])
             if any(held.byte != self.byte for held in mine):
                 raise _refuse(self.path, "this process")
-            share_byte(fd, self.byte)
+            if self._own is None or not self._is_held:  # Windows counts how often it is taken
+                share_byte(fd, self.byte)
+                self._is_held = True
             # Of two that come at once, each has its lock before it looks for the other's.
             for begin, end in ((_BEGIN, self.byte), (self.byte + 1, _BEGIN + _SPAN)):
                 holder = find_holder(fd, begin, end - begin) if begin < end else None
                 if holder is not None:
                     if mine in ([], [self]):
                         share_byte(fd, self.byte, hold=False)
-                    raise _refuse(self.path, f"process {holder}" if holder > 0 else "a process of another container")
+                    raise _refuse(self.path, f"process {holder}" if holder > 0 else "a process that cannot be seen")
 
     def close(self) -> None:
         """Forget the store. Idempotent."""
         if self.database is not None:
             with self._guard, suppress(ValueError):
                 self._held.get(self.database, []).remove(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            os.close(own)
 
     @classmethod
     def abandon_all(cls) -> None:
@@ -83,13 +101,14 @@ class NameLock:
         cls._held.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=NameLock.abandon_all)
+after_fork(NameLock.abandon_all)
 
 
 def _byte_of(path: str) -> int:
     folder, name = os.path.split(path)
     found = os.stat(folder)
+    if sys.platform in ("win32", "darwin"):  # file systems there take these for one name, and so for one log
+        name = unicodedata.normalize("NFC", name).casefold()
     text = os.fsencode(f"{found.st_dev}:{found.st_ino}:{name}")
     return _BEGIN + int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % _SPAN
 

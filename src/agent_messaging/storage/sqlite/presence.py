@@ -11,12 +11,13 @@ from typing import Any
 
 import apsw
 
+from ...system.identity import Identity
 from ..sql import Queries
 from .clock import StoreClock
 from .doorbell import Doorbell
 from .engine import Engine, fetch
+from .files import side_folder
 from .locks import ProcessLock, is_held, remove_lock
-from .system import Identity
 
 _SQL = Queries(__package__, "processes")
 _KEPT = 7 * 24 * 3600 * 1_000_000
@@ -121,6 +122,8 @@ class SQLitePresence:
         me = self.process_id
         dead, version, is_lost = await self._engine.read(partial(self._look, lock=self._lock, me=me), reader=0)
         if is_lost and me == self.process_id and self._on_lost is not None:
+            side_folder(self._engine.location)
+            self._engine.renew_write_lock()  # what removed the one lock has as a rule removed all
             await self._appear(str(uuid.uuid4()))
             self._on_lost()
         return dead, self._note(version)

@@ -3,6 +3,13 @@
 -- name: find_seq
 select m.seq from messages m where m.id = $1::text::uuid
 
+-- name: find_message
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic, m.meeting_id::text
+from messages m
+left join deliveries d on d.seq = m.seq
+where m.id = $1::text::uuid
+
 -- name: list_messages_sent
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic

@@ -3,6 +3,12 @@
 -- name: find_seq
 select seq from messages where id = :id
 
+-- name: find_message
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id, m.message_type, coalesce(d.thread, ''), m.topic, m.meeting_id))
+from messages as m left join deliveries as d on d.seq = m.seq
+where m.id = :id
+
 -- name: list_messages_sent
 with page as materialized (
   select p.seq from sent as p

@@ -1,8 +1,8 @@
-"""System calls that never wait, made without giving up Python's lock.
+"""Which file is at a path, asked without giving up Python's lock.
 
 Python gives up its lock around every system call, and beside a busy thread takes 5 ms (the switch interval) to get it
-back. The writer makes four such calls around each commit; through ctypes.PyDLL they keep the lock. Where the C library
-lacks one of them, Python's own is used.
+back. The writer of a store asks before each commit; through ctypes.PyDLL it keeps the lock. Where the C library lacks
+the call, Python's own is used.
 """
 
 from __future__ import annotations
@@ -12,17 +12,10 @@ import os
 import struct
 import sys
 
-try:
-    import fcntl
-except ImportError:  # Windows; files.check_place refuses file stores there
-    fcntl = None  # type: ignore[assignment]
-
 Identity = tuple[int, int]
-"""Device and inode of a file."""
+"""Device and inode of a file; on Windows the numbers of its volume and of the file on it."""
 
-_LIBRARY = ctypes.PyDLL(None) if sys.platform == "linux" else None
-_STATX = getattr(_LIBRARY, "statx", None)
-_FLOCK = getattr(_LIBRARY, "flock", None)
+_STATX = getattr(ctypes.PyDLL(None), "statx", None) if sys.platform == "linux" else None
 
 _AT_FDCWD = -100
 _STATX_INO = 0x100
@@ -57,15 +50,3 @@ class Watched:
 def identify(path: str) -> Identity | None:
     """Which file is at this path; None if there is none."""
     return Watched(path).identify()
-
-
-def lock(fd: int) -> None:
-    """Take the flock on an open file, waiting for it if another has it; only the waiting gives up Python's lock."""
-    if _FLOCK is None or _FLOCK(fd, fcntl.LOCK_EX | fcntl.LOCK_NB) != 0:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-
-
-def unlock(fd: int) -> None:
-    """Give the flock back."""
-    if _FLOCK is None or _FLOCK(fd, fcntl.LOCK_UN) != 0:
-        fcntl.flock(fd, fcntl.LOCK_UN)
