@@ -75,7 +75,7 @@ build: $(READY) ## the sdist and the wheel, in dist/
 	@rm -rf dist
 	@$(BIN)/python -m hatchling build -d dist
 
-smoke: build ## the wheel in clean environments, with each extra: it installs, and the README's program runs
+smoke: build ## wheel and sdist in clean environments, with each extra and each Python: they install, and the README's program runs
 	@scripts/smoke.sh $(abspath $(BIN)/python)
 
 # Each has an environment of its own below $(VENV), because their requirements do not get along in one.

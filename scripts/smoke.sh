@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the built wheel as users do, with each extra, each in a clean environment, and runs the README's program.
+# Installs what was built as users do, and runs the README's program: the wheel alone, with each of its extras, and on
+# each Python from 3.11 to 3.14 that is on the PATH; and the sdist. Each has a clean environment.
 #
 #   scripts/smoke.sh PYTHON [dist]
 set -euo pipefail
@@ -7,6 +8,7 @@ python=$1
 dist=${2:-dist}
 root=$(cd "$(dirname "$0")/.." && pwd)
 wheel=$(ls "$root/$dist"/agent_messaging-*.whl)
+sdist=$(ls "$root/$dist"/agent_messaging-*.tar.gz)
 most=15  # packages of a base install
 
 work=$(mktemp -d)
@@ -16,28 +18,43 @@ import re, sys
 print(re.search(r"^```python\n(.*?)^```$", open(sys.argv[1]).read(), re.M | re.S)[1])
 PROGRAM
 
-for extra in "" postgres redis zstd; do
-  environment=$work/env-${extra:-base}
-  folder=$work/run-${extra:-base}
+# Those of users: the others are for work on the package itself.
+extras=$("$python" - "$wheel" <<'PROGRAM'
+import email, sys, zipfile
+wheel = zipfile.ZipFile(sys.argv[1])
+[name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+found = email.message_from_bytes(wheel.read(name)).get_all("Provides-Extra")
+print(*(extra for extra in found if extra not in ("bench", "dev", "docs")))
+PROGRAM
+)
+
+# try NAME PYTHON WHAT-TO-INSTALL
+try() {
+  local environment=$work/env-$1 folder=$work/run-$1 count
   mkdir "$folder"
   if command -v uv > /dev/null 2>&1; then
-    uv venv --quiet --python "$python" "$environment"
-    uv pip install --quiet --python "$environment/bin/python" "$wheel${extra:+[$extra]}"
+    uv venv --quiet --python "$2" "$environment"
+    uv pip install --quiet --python "$environment/bin/python" "$3"
     count=$(uv pip list --quiet --python "$environment/bin/python" --format freeze | wc -l)
   else
-    "$python" -m venv "$environment"
-    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$wheel${extra:+[$extra]}"
+    "$2" -m venv "$environment"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$3"
     count=$("$environment/bin/python" -m pip list --format freeze | grep -cvE '^(pip|setuptools)==')
   fi
   for _ in 1 2; do (cd "$folder" && "$environment/bin/python" "$work/first.py"); done
   (cd "$folder" && "$environment/bin/agent-messaging" inbox bob > /dev/null)
-  for driver in asyncpg redis zstandard; do
-    "$environment/bin/python" -c "import $driver" 2> /dev/null && drivers="${drivers:-} $driver" || true
-  done
-  echo "${extra:-base}: $count packages; drivers:${drivers:- none}"
-  drivers=
-  if [ -z "$extra" ] && [ "$count" -gt "$most" ]; then
+  echo "$1: $count packages, $("$environment/bin/python" --version)"
+  if [ "$3" = "$wheel" ] && [ "$count" -gt "$most" ]; then
     echo "The base install has $count packages, and may have $most." >&2
     exit 1
   fi
+  rm -rf "$environment"
+}
+
+try base "$python" "$wheel"
+for extra in $extras; do try "$extra" "$python" "$wheel[$extra]"; done
+try sdist "$python" "$sdist"
+for version in 3.11 3.12 3.13 3.14; do
+  other=$(command -v "python$version") || continue
+  try "python$version" "$other" "$wheel"
 done

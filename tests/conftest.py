@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -50,11 +51,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out := _sample(items):
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
-    items.sort(key=lambda item: not item.path.is_relative_to(_HERE / "processes"))
     for item in items:
         if item.path.is_relative_to(_HERE):
-            unit = item.path.is_relative_to(_HERE / "unit")
-            item.add_marker(pytest.mark.unit if unit else pytest.mark.integration)
+            for mark in _marks(item.path.relative_to(_HERE)):
+                item.add_marker(mark)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def _marks(path: Path) -> Iterator[str]:
+    """The marks of the tests in this file."""
+    folder, name = path.parts[0], path.stem
+    yield "unit" if folder == "unit" else "integration"
+    if folder in ("processes", "cli"):
+        yield "e2e"
+    if folder == "processes":
+        yield "slow"
+    if folder == "benchmarks" or name in ("test_costs", "test_plans") or name.startswith("test_scale"):
+        yield "performance"
 
 
 def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
