@@ -255,7 +255,11 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         self._lifecycle.find()
         from .portal import LoopPortal
 
-        return LoopPortal(self._lifecycle.find_loop, "AgentMessaging")
+        def check(function: Callable[..., object]) -> None:
+            if function == self.close:
+                self._lifecycle.check_thread()
+
+        return LoopPortal(self._lifecycle.find_loop, "AgentMessaging", check)
 
     @property
     def store(self) -> Store:

@@ -17,6 +17,7 @@ from typing_extensions import TypeVar
 
 from .kinds import HandlerContext as HandlerContext
 from .kinds import Kind as Kind
+from .states import AgentStatus as AgentStatus
 from .states import AskState as AskState
 from .states import DeliveryState as DeliveryState
 from .states import Keeping as Keeping
@@ -372,6 +373,44 @@ class Record(dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(f"no key {name!r}; the keys are {', '.join(self)}") from None
+
+
+class MeetingStatusResponse(Record):
+    """How a meeting stands: what `get_meeting_status` returns.
+
+    It is a mapping; the names below are keys and attributes alike. `state`, `host_id` and `current_speaker` are other
+    names of what stands before them. Agents are external ids.
+    """
+
+    meeting_id: UUID
+    status: MeetingStatus
+    state: MeetingStatus
+    host_external_id: str | None
+    host_id: str | None
+    current_speaker_external_id: str | None
+    current_speaker: str | None
+    participants: list[str | None]
+    """In the order of joining, the host first, without those who left."""
+    participant_count: int
+    participant_details: list[Record]
+    """Of all of them: agent_id, join_order, status, joined_at, left_at."""
+    turn: int | None
+    turn_duration: float | None
+    turn_started_at: datetime | None
+    turn_deadline: datetime | None
+    seconds_left: float | None
+    """Of the turn, when it was asked."""
+    turns_taken: int
+    max_turns: int | None
+    max_duration: float | None
+    """Seconds from the start."""
+    deadline: datetime | None
+    host_speaks: bool
+    speaker_selection: SpeakerSelection
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    end_reason: MeetingEnd | None
 
 
 class Invitation(_Record):

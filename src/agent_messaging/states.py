@@ -5,6 +5,17 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+class AgentStatus(StrEnum):
+    """Whether somebody serves an agent."""
+
+    ONLINE = "online"
+    """A process that lives has a handler for it, or pulls for it."""
+    AWAY = "away"
+    """None does now, and one did within the setting `handler_grace`: what is sent to the agent is stored."""
+    OFFLINE = "offline"
+    """None does, nor did a moment ago."""
+
+
 class SessionStatus(StrEnum):
     """`waiting` while one side waits for an answer."""
 

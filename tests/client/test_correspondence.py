@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -14,12 +15,16 @@ from agent_messaging import (
     InvalidArgumentError,
     MailboxFullError,
     MessageContext,
+    MessageNotFoundError,
+    MessageType,
     NoHandlerRegisteredError,
     SessionNotFoundError,
+    SessionStatus,
     register_conversation_handler,
     register_message_notification_handler,
 )
 from tests.client.conversing import Clerk, ask, begin, nothing_is_left, rows, session_of, until_waiting
+from tests.client.meeting_support import Table
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 from tests.support import eventually
 
@@ -176,6 +181,34 @@ async def test_more_unread_messages_than_one_page_are_read_whole_and_in_order(sd
 
 
 # --- what the sessions show -------------------------------------------------------------------------------------------
+
+
+async def test_a_message_and_its_session_are_looked_up_as_records(sdk: Sdk) -> None:
+    alice, bob = [(await sdk.get_agent(name)).id for name in ("alice", "bob")]
+    ids = [await sdk.conversation.send_no_wait("alice", "bob", {"n": 1}, {"m": 1}, thread="orders")]
+    ids += await sdk.one_way.send("alice", "bob", "a note", require_handler=False)
+    said, note = [await sdk.get_message(id) for id in ids]
+    assert (str(said.id), said.sender_id, said.recipient_id) == (ids[0], alice, bob)
+    assert (said.content, said.metadata, said.thread, said.meeting_id) == ({"n": 1}, {"m": 1}, "orders", None)
+    assert (said.message_type, said.read_at) == (MessageType.USER_DEFINED, None)
+    assert (note.content, note.session_id, note.thread) == ("a note", None, None)
+    assert said.session_id is not None
+    session = await sdk.conversation.get_session(said.session_id)
+    assert {session.agent_a_id, session.agent_b_id} == {alice, bob}
+    assert (session.id, session.thread, session.locked_agent_id) == (said.session_id, "orders", None)
+    assert (session.status, session.ended_at) == (SessionStatus.ACTIVE, None)
+    await sdk.conversation.end_conversation("alice", "bob", thread="orders")
+    session = await sdk.conversation.get_session(str(session.id))
+    assert session.status is SessionStatus.ENDED
+    assert session.ended_at is not None
+    assert session.ended_at >= session.created_at
+    table = await Table.open(sdk, "bob")
+    spoken = await sdk.get_message(await table.speak("alice", "hear me"))
+    assert (spoken.meeting_id, spoken.recipient_id, spoken.content) == (table.id, None, "hear me")
+    with pytest.raises(MessageNotFoundError):
+        await sdk.get_message(uuid4())
+    with pytest.raises(SessionNotFoundError):
+        await sdk.conversation.get_session(uuid4())
 
 
 async def test_sessions_their_messages_and_the_counts_of_them(sdk: Sdk) -> None:

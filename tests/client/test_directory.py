@@ -13,6 +13,7 @@ from agent_messaging import (
     Agent,
     AgentAlreadyExistsError,
     AgentNotFoundError,
+    AgentStatus,
     MessageNotFoundError,
     Organization,
     OrganizationAlreadyExistsError,
@@ -45,6 +46,22 @@ async def test_what_was_registered_can_be_looked_up(make_sdk: MakeSdk) -> None:
     assert agent.organization_id == organization_id
     for instant in (organization.created_at, organization.updated_at, agent.created_at, agent.updated_at):
         assert abs((instant - before).total_seconds()) < SOON
+
+
+async def test_an_agent_is_online_while_a_process_serves_it_then_away_and_at_last_offline(make_sdk: MakeSdk) -> None:
+    sdk, impatient = await make_sdk(handler_grace=60), await make_sdk(handler_grace=0)
+    await sdk.add_people("alice", "bob")
+    assert await sdk.get_agent_status("bob") is AgentStatus.OFFLINE
+    worker = await make_sdk()
+    worker.register_handler("bob")(Inbox())
+    await sdk.wait_until_served("bob", timeout=SOON)
+    assert [await one.get_agent_status("bob") for one in (worker, sdk)] == [AgentStatus.ONLINE] * 2
+    await worker.close()
+    assert await sdk.get_agent_status("bob") is AgentStatus.AWAY
+    assert await impatient.get_agent_status("bob") is AgentStatus.OFFLINE
+    assert await sdk.get_agent_status("alice") is AgentStatus.OFFLINE
+    with pytest.raises(AgentNotFoundError, match="'bib'"):
+        await sdk.get_agent_status("bib")
 
 
 async def test_registering_the_same_again_returns_the_same_id(sdk: Sdk) -> None:

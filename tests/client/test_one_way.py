@@ -200,6 +200,8 @@ async def test_counts_are_of_what_was_received_or_of_what_was_sent(sdk: Sdk) -> 
     await sdk.one_way.mark_messages_read("bob")
     assert await sdk.one_way.get_message_count("alice", role="sender", read_status=True) == 2
     assert await sdk.one_way.get_message_count("alice", role="sender", read_status=False) == 0
+    with pytest.raises(ValueError, match="role must be 'recipient' or 'sender'"):
+        await sdk.one_way.get_message_count("alice", role="reader")
 
 
 async def test_handling_a_message_does_not_mark_it_as_read(sdk: Sdk) -> None:

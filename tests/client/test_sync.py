@@ -432,6 +432,8 @@ async def test_another_thread_calls_through_the_portal(url: str) -> None:
         @sdk.register_handler("bob")
         def bob(message: str, context: MessageContext) -> str:
             asked = portal.call(sdk.conversation.send_and_wait, "bob", "carol", message, timeout=WAIT)
+            with pytest.raises(HandlerError, match="set an event"):
+                portal.call(sdk.close)  # which would wait for this handler
             return f"carol says {asked}"
 
         @sdk.register_handler("carol")

@@ -99,6 +99,13 @@ class MessageConformance(StoreFixtures):
         assert await world.store.messages.find_seq(id) == (await self.row(world)).seq
         assert await world.store.messages.find_seq(new_id()) is None
 
+    async def test_a_message_is_found_by_its_id_as_it_is_listed(self, world: World) -> None:
+        id = await world.send(content='{"é":1.50}', metadata='{"m":[]}', session_id=new_id(), checksum=7)
+        await world.send()
+        listed = await world.store.messages.list_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, limit=2)
+        assert await world.store.messages.find_message(id) == listed[1]
+        assert await world.store.messages.find_message(new_id()) is None
+
     async def test_the_two_sides_and_the_kinds_are_apart(self, world: World) -> None:
         note = await world.send()
         question = await world.send(kind=Kind.CONVERSATION)

@@ -43,6 +43,19 @@ async def test_each_call_of_a_door_has_an_example() -> None:
             assert isinstance(tree, ast.AST)
             named = re.findall(r"\bsdk\.(\w+)(?:\.(\w+))?\(", example)
             assert [one for one in named if not _exists(sdk, *one)] == [], name
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and (called := _find_call(sdk, node.func)) is not None:
+                    keywords = {one.arg: None for one in node.keywords if one.arg is not None}
+                    inspect.signature(called).bind_partial(*node.args, **keywords)
+
+
+def _find_call(sdk: object, node: ast.expr) -> Any:
+    """What an expression such as `sdk.meeting.speak` names; None for anything else."""
+    if isinstance(node, ast.Name):
+        return sdk if node.id == "sdk" else None
+    if not isinstance(node, ast.Attribute) or (owner := _find_call(sdk, node.value)) is None:
+        return None
+    return getattr(owner, node.attr) if node.attr not in NO_CALLS else None
 
 
 def _exists(sdk: object, first: str, second: str) -> bool:

@@ -129,6 +129,8 @@ def test_defaults() -> None:
         ("DEFAULT_MEETING_TIMEOUT", "7", "messaging.default_meeting_timeout", 7.0),
         ("HANDLER_TIMEOUT", "1", "messaging.handler_timeout", 1.0),
         ("MESSAGING_DEFAULT_SYNC_TIMEOUT", "12.5", "messaging.default_sync_timeout", 12.5),
+        ("DEFAULT_CONVERSATION_TIMEOUT", "12.5", "messaging.default_sync_timeout", 12.5),
+        ("DEFAULT_TURN_DURATION", "7", "messaging.default_meeting_turn_duration", 7.0),
         ("MESSAGING_DEFAULT_MEETING_TURN_DURATION", "7", "messaging.default_meeting_turn_duration", 7.0),
         ("MESSAGING_HANDLER_TIMEOUT", "1", "messaging.handler_timeout", 1.0),
         ("MESSAGING_MAILBOX_LIMIT", "10", "messaging.mailbox_limit", 10),

@@ -158,18 +158,16 @@ class MessagingConfig(Settings):
     """The delivery of messages, and the time that things may take. Durations are seconds."""
 
     prefix = "MESSAGING_"
-    shared = frozenset(
-        {"DEFAULT_SYNC_TIMEOUT", "DEFAULT_MEETING_TURN_DURATION", "DEFAULT_MEETING_TIMEOUT", "HANDLER_TIMEOUT"}
-    )
     variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        name: (f"MESSAGING_{name.upper()}", name.upper())
-        for name in (
-            "default_sync_timeout",
-            "default_meeting_turn_duration",
-            "default_meeting_timeout",
-            "handler_timeout",
+        name: (f"MESSAGING_{name.upper()}", name.upper(), *older)
+        for name, *older in (
+            ("default_sync_timeout", "DEFAULT_CONVERSATION_TIMEOUT"),
+            ("default_meeting_turn_duration", "DEFAULT_TURN_DURATION"),
+            ("default_meeting_timeout",),
+            ("handler_timeout",),
         )
     }
+    shared = frozenset(name for names in variables.values() for name in names[1:])
 
     default_sync_timeout: Seconds = 30.0
     """The time that an ask waits for its answer when the call names no timeout."""

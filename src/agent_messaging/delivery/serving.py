@@ -15,7 +15,7 @@ from ..exceptions import AgentMessagingError, NoHandlerRegisteredError, TimeoutE
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Handlers, Listener, Registry, global_registry
 from ..kinds import CONTEXT_OF_KIND
-from ..models import HandlerContext, Kind
+from ..models import AgentStatus, HandlerContext, Kind
 from ..single_flight import SingleFlight
 from ..storage.ports import Presence, ProcessStore, Service
 from . import services
@@ -295,6 +295,14 @@ class Serving(services.Service, Listener):
             raise NoHandlerRegisteredError(
                 agents=unserved, kind=kind.value.replace("_", "-"), store=self.names.location
             )
+
+    async def find_status(self, agent: AgentName) -> AgentStatus:
+        """Whether somebody serves the agent, for at least one kind of messages, as the store says now."""
+        await self.neighbours.read()
+        if any(self.is_served(agent, kind, live_only=True) for kind in CONTEXT_OF_KIND):
+            return AgentStatus.ONLINE
+        is_recent = any(self.is_served(agent, kind) for kind in CONTEXT_OF_KIND)
+        return AgentStatus.AWAY if is_recent else AgentStatus.OFFLINE
 
     async def wait_until_served(self, external_ids: Sequence[str], timeout: float | None) -> None:
         """Wait until a live process serves each of them, for at least one kind of messages.

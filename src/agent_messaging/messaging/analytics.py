@@ -10,7 +10,7 @@ from uuid import UUID
 from ..delivery.engine import Engine
 from ..delivery.events import OpenEvent, agents_of, event_data, kept_names, open_events
 from ..delivery.names import AgentName
-from ..models import MeetingEnd, ParticipantStatus, Record, Transcript, TurnEnd
+from ..models import MeetingEnd, MeetingStatusResponse, ParticipantStatus, Record, Transcript, TurnEnd
 from ..storage.assembly.terms import Purpose
 from ..storage.ports import EventRow, MeetingRow, MessageRow, SeatRow, TurnRow
 from .directory import find_agent
@@ -51,7 +51,7 @@ async def describe(engine: Engine, row: MeetingRow) -> Record:
     )
 
 
-async def describe_with_seats(engine: Engine, row: MeetingRow) -> Record:
+async def describe_with_seats(engine: Engine, row: MeetingRow) -> MeetingStatusResponse:
     """Describe a meeting as it stands."""
     seats = await engine.store.meetings.list_seats(row.meeting_id)
     names = await engine.names.find_by_id({seat.agent_id for seat in seats})
@@ -67,7 +67,9 @@ async def describe_with_seats(engine: Engine, row: MeetingRow) -> Record:
         for seat in seats
     ]
     described = await describe(engine, row)
-    return Record(described, participants=seated, participant_count=len(seated), participant_details=details)
+    return MeetingStatusResponse(
+        described, participants=seated, participant_count=len(seated), participant_details=details
+    )
 
 
 async def get_transcript(engine: Engine, row: MeetingRow) -> Transcript:

@@ -10,7 +10,7 @@ from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import AgentAlreadyExistsError, OrganizationAlreadyExistsError, OrganizationNotFoundError
 from ..ids import uuid7
-from ..models import Agent, Organization
+from ..models import Agent, AgentStatus, Organization
 
 
 class Directory:
@@ -165,6 +165,22 @@ class Directory:
         engine.names.clear()
         await engine.names.get(external_id)  # raises, with suggestions
         return (await engine.store.directory.find_agents([external_id]))[0]
+
+    async def get_agent_status(self, external_id: str) -> AgentStatus:
+        """Tell whether somebody serves an agent now, in whatever process.
+
+        It is what a `send` to the agent goes by: to one that is online or away a message is stored, to one that is
+        offline only with `require_handler=False`. A moment later it may be otherwise.
+
+        Raises:
+            AgentNotFoundError: There is no such agent; names the closest.
+
+        Example:
+            if await sdk.get_agent_status("bob") is not AgentStatus.ONLINE:
+                print("bob will see it later")
+        """
+        engine = self._started()
+        return await engine.serving.find_status(await find_agent(engine, external_id, field="external_id"))
 
     async def list_agents(
         self, organization_external_id: str | None = None, *, limit: int = 100, offset: int = 0

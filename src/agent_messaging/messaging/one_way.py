@@ -312,7 +312,7 @@ class OneWayMessenger(Door, Generic[T]):
             unread = await sdk.one_way.get_message_count("bob", read_status=False)
         """
         if not isinstance(role, str) or role not in ("recipient", "sender"):
-            raise refuse("role", role, "must be 'recipient' or 'sender'.")
+            raise refuse("role", role, "is refused: role must be 'recipient' or 'sender'.")
         if read_status is not None and not isinstance(read_status, bool):
             raise refuse("read_status", read_status, "must be True, False or None.")
         return await self._look_up(

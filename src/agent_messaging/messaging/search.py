@@ -1,4 +1,4 @@
-"""Searching messages: the calls of the SDK object, and the check of their arguments."""
+"""Finding messages again, by their ids, words and metadata: the calls of the SDK object, and their arguments."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ..arguments import check_external_id, check_instant, check_page, check_thread, parse_choice, parse_id, refuse
+from ..bodies import open_body
 from ..delivery.engine import Engine
-from ..models import Kind, Record
+from ..exceptions import MessageNotFoundError
+from ..models import Kind, Message, Record
 from ..storage.ports import SEARCHED, Scope
+from .missing import explain_missing
 
 if TYPE_CHECKING:
     from ..search.language import Query
@@ -23,6 +26,46 @@ class Search:
     def _started(self) -> Engine:
         """The engine that is started now."""
         raise NotImplementedError
+
+    async def get_message(self, message_id: UUID | str) -> Message[Any]:
+        """Look a message up: a note, a message of a conversation, or what was said in a meeting.
+
+        All ids are UUIDs. It neither marks the message as read nor settles it; `sdk.receipts.get` tells its life.
+
+        Args:
+            message_id: As `send` returned it, or `context.message_id`.
+
+        Returns:
+            The message, with its content as plain JSON.
+
+        Raises:
+            MessageNotFoundError: There is no such message; says whether it was pruned.
+            StorageCorruptError: What is stored is not what was sent.
+            InvalidArgumentError: The id is not a UUID.
+
+        Example:
+            message = await sdk.get_message(message_id)
+            print(message.created_at, message.content)
+        """
+        engine = self._started()
+        id = parse_id(message_id, "message_id")
+        row = await engine.store.messages.find_message(id)
+        if row is None:
+            raise await explain_missing(engine, MessageNotFoundError(message_id=id))
+        body = open_body(row, f"message {id}")
+        return Message(
+            id=UUID(row.message_id),
+            sender_id=UUID(row.sender_id),
+            recipient_id=_uuid_or_none(row.recipient_id),
+            session_id=_uuid_or_none(row.session_id),
+            thread=row.thread or None,
+            meeting_id=_uuid_or_none(row.meeting_id),
+            message_type=row.message_type,
+            content=body.content,
+            read_at=row.read_at,
+            created_at=row.created_at,
+            metadata=body.metadata,
+        )
 
     async def search_messages(
         self,
@@ -148,6 +191,10 @@ class Search:
         check_page(limit, offset, max_limit=500)
         scope = _make_scope(kinds, session_id, meeting_id, thread, date_from, date_to)
         return await _search(engine, EVERYTHING, metadata_filter, scope, sender_id, recipient_id, limit, offset)
+
+
+def _uuid_or_none(text: str | None) -> UUID | None:
+    return None if text is None else UUID(text)
 
 
 async def _search(

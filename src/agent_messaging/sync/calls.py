@@ -19,7 +19,18 @@ from ..handlers.events import EventHandler
 from ..handlers.registry import AnyHandler, OnAbandoned
 from ..handlers.tasks import Errors, RateGiven, TaskFunction
 from ..messaging.pulling import DEFAULT_LEASE
-from ..models import Agent, Kind, MeetingEventType, Organization, Record, T_Conversation, T_Meeting, T_OneWay
+from ..models import (
+    Agent,
+    AgentStatus,
+    Kind,
+    MeetingEventType,
+    Message,
+    Organization,
+    Record,
+    T_Conversation,
+    T_Meeting,
+    T_OneWay,
+)
 from .archive import Archive
 from .conversation import Conversation
 from .events import MeetingEventHandler
@@ -310,6 +321,21 @@ class Calls(
         """
         return self._run(lambda: self._async.get_agent(external_id))
 
+    def get_agent_status(self, external_id: str) -> AgentStatus:
+        """Tell whether somebody serves an agent now, in whatever process.
+
+        It is what a `send` to the agent goes by: to one that is online or away a message is stored, to one that is
+        offline only with `require_handler=False`. A moment later it may be otherwise.
+
+        Raises:
+            AgentNotFoundError: There is no such agent; names the closest.
+
+        Example:
+            if sdk.get_agent_status("bob") is not AgentStatus.ONLINE:
+                print("bob will see it later")
+        """
+        return self._run(lambda: self._async.get_agent_status(external_id))
+
     def list_agents(
         self, organization_external_id: str | None = None, *, limit: int = 100, offset: int = 0
     ) -> list[Agent]:
@@ -501,6 +527,28 @@ class Calls(
             sdk.unregister_task_handler("worker-1")
         """
         return self._async.unregister_task_handler(worker_id)
+
+    def get_message(self, message_id: UUID | str) -> Message[Any]:
+        """Look a message up: a note, a message of a conversation, or what was said in a meeting.
+
+        All ids are UUIDs. It neither marks the message as read nor settles it; `sdk.receipts.get` tells its life.
+
+        Args:
+            message_id: As `send` returned it, or `context.message_id`.
+
+        Returns:
+            The message, with its content as plain JSON.
+
+        Raises:
+            MessageNotFoundError: There is no such message; says whether it was pruned.
+            StorageCorruptError: What is stored is not what was sent.
+            InvalidArgumentError: The id is not a UUID.
+
+        Example:
+            message = sdk.get_message(message_id)
+            print(message.created_at, message.content)
+        """
+        return self._run(lambda: self._async.get_message(message_id))
 
     def search_messages(
         self,

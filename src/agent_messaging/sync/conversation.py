@@ -16,7 +16,7 @@ from ..arguments import MISSING_MESSAGE
 from ..messaging.conversation import Conversation as AsyncConversation
 from ..messaging.conversation.polls import Outcome
 from ..messaging.conversation.sessions import SessionId
-from ..models import DeliveryState, MessageType, Record, SessionStatus, T
+from ..models import DeliveryState, MessageType, Record, Session, SessionStatus, T
 from ..payloads import MISSING
 from .running import Blocking
 from .streams import AskStream
@@ -858,6 +858,20 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
             Path("talk.html").write_text(page, encoding="utf-8")
         """
         return self._run(lambda: self._async.get_transcript(session_id, format=format))
+
+    def get_session(self, session_id: SessionId) -> Session:
+        """Look a session up.
+
+        `locked_agent_id` is who waits for an answer. Ids are UUIDs; `get_session_info` has external ids and counts.
+
+        Raises:
+            SessionNotFoundError: There is no such session; a `ValueError`.
+            InvalidArgumentError: The id is not a UUID.
+
+        Example:
+            session = sdk.conversation.get_session(context.session_id)
+        """
+        return self._run(lambda: self._async.get_session(session_id))
 
     def get_session_info(self, session_id: SessionId) -> Record:
         """Describe a session.

@@ -18,6 +18,7 @@ from ..models import (
     Meeting,
     MeetingParticipant,
     MeetingStatus,
+    MeetingStatusResponse,
     MessageType,
     ParticipantStatus,
     Record,
@@ -646,7 +647,7 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
                 Pass the id of the last one of the page before. None begins at the newest.
 
         Returns:
-            Mappings with attribute access as of `get_meeting_status`, without the participants.
+            Mappings with attribute access as of `get_meeting_status`, without what is about participants.
 
         Raises:
             AgentNotFoundError: There is no such agent.
@@ -668,17 +669,11 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
             )
         )
 
-    def get_meeting_status(self, meeting_id: MeetingId) -> Record | None:
+    def get_meeting_status(self, meeting_id: MeetingId) -> MeetingStatusResponse | None:
         """Describe how a meeting stands; None if there is none.
 
         Returns:
-            A mapping with attribute access: meeting_id, status (also state), host_id (external; also
-            host_external_id), current_speaker and current_speaker_external_id (external id, or None), turn (its
-            number, or None), turn_duration, turn_started_at, turn_deadline, seconds_left, turns_taken, max_turns,
-            max_duration, deadline (of the meeting, from its start), host_speaks, speaker_selection, participants
-            (external ids in the order of joining, without those who left), participant_count, participant_details
-            (agent_id, join_order, status, joined_at, left_at of all), created_at, started_at, ended_at, end_reason
-            (host_ended, max_turns, max_duration, end_when, nobody; None before the end).
+            A mapping with attribute access; `MeetingStatusResponse` names its keys.
 
         Example:
             status = sdk.meeting.get_meeting_status(meeting_id)

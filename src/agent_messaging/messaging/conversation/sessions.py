@@ -13,7 +13,7 @@ from ...bodies import open_or_mark
 from ...delivery.forwarding import agents_of
 from ...delivery.names import AgentName
 from ...exceptions import SessionNotFoundError
-from ...models import DeliveryState, MessageType, Record, SessionStatus, T
+from ...models import DeliveryState, MessageType, Record, Session, SessionStatus, T
 from ...storage.ports import MessageRow, SessionRow
 from ..directory import find_agent
 from ..listing import check_part, find_place, list_wanted, make_wanted, read_all
@@ -282,6 +282,32 @@ class ConversationSessions(ConversationCalls[T]):
         from ..transcripts import join, session_pieces  # few programs need it
 
         return await join(session_pieces(self, session_id, format))
+
+    async def get_session(self, session_id: SessionId) -> Session:
+        """Look a session up.
+
+        `locked_agent_id` is who waits for an answer. Ids are UUIDs; `get_session_info` has external ids and counts.
+
+        Raises:
+            SessionNotFoundError: There is no such session; a `ValueError`.
+            InvalidArgumentError: The id is not a UUID.
+
+        Example:
+            session = await sdk.conversation.get_session(context.session_id)
+        """
+        row = await self._find_session(session_id)
+        return Session(
+            id=UUID(row.session_id),
+            agent_a_id=UUID(row.agent_a_id),
+            agent_b_id=UUID(row.agent_b_id),
+            thread=row.thread or None,
+            status=_status(row),
+            locked_agent_id=None if row.waiting_id is None else UUID(row.waiting_id),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            ended_at=row.ended_at,
+            session_type=row.session_type,
+        )
 
     async def get_session_info(self, session_id: SessionId) -> Record:
         """Describe a session.

@@ -82,7 +82,15 @@ class AskStream(Generic[P, R]):
         return _Answer(self._wait)
 
     async def aclose(self) -> None:
-        """Give the ask up, unless it has ended; if it was not sent yet, it is not sent any more. Idempotent."""
+        """Give the ask up, unless it has ended; if it was not sent yet, it is not sent any more. Idempotent.
+
+        Example:
+            stream = sdk.conversation.ask("alice", "bob", "Tell me a story")
+            async for part in stream:
+                if "dragon" in part:
+                    break
+            await stream.aclose()
+        """
         self._ask.engine.check_loop()
         self._is_closed = True
         task = self._give_up()

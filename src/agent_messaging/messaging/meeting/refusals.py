@@ -64,7 +64,7 @@ async def explain(
     [holder] = await external_ids(names, [refused.agent_id]) if refused.agent_id else [None]
     match refused.why:
         case Why.NOT_HOST:
-            return NotMeetingHostError(f"{name!r} is not the host of this meeting; only its host may do this.")
+            return NotMeetingHostError(f"Agent {name!r} is not the host of this meeting; only its host may do this.")
         case Why.HOST_LEAVES:
             return HostCannotLeaveError(f"{(other or agent).external_id!r} is the host and cannot leave: end_meeting.")
         case Why.NOT_PARTICIPANT:

@@ -8,7 +8,16 @@ from typing import Any
 from uuid import UUID
 
 from ...arguments import check_instant, check_page, parse_choice, parse_id
-from ...models import Meeting, MeetingParticipant, MeetingStatus, MessageType, ParticipantStatus, Record, T
+from ...models import (
+    Meeting,
+    MeetingParticipant,
+    MeetingStatus,
+    MeetingStatusResponse,
+    MessageType,
+    ParticipantStatus,
+    Record,
+    T,
+)
 from ...storage.ports import MessageRow, SeatRow
 from .. import analytics
 from ..listing import check_part, find_place, list_wanted, make_wanted
@@ -83,7 +92,7 @@ class MeetingViews(MeetingCalls[T]):
                 Pass the id of the last one of the page before. None begins at the newest.
 
         Returns:
-            Mappings with attribute access as of `get_meeting_status`, without the participants.
+            Mappings with attribute access as of `get_meeting_status`, without what is about participants.
 
         Raises:
             AgentNotFoundError: There is no such agent.
@@ -113,17 +122,11 @@ class MeetingViews(MeetingCalls[T]):
         )
         return [await analytics.describe(self.engine, row) for row in rows]
 
-    async def get_meeting_status(self, meeting_id: MeetingId) -> Record | None:
+    async def get_meeting_status(self, meeting_id: MeetingId) -> MeetingStatusResponse | None:
         """Describe how a meeting stands; None if there is none.
 
         Returns:
-            A mapping with attribute access: meeting_id, status (also state), host_id (external; also
-            host_external_id), current_speaker and current_speaker_external_id (external id, or None), turn (its
-            number, or None), turn_duration, turn_started_at, turn_deadline, seconds_left, turns_taken, max_turns,
-            max_duration, deadline (of the meeting, from its start), host_speaks, speaker_selection, participants
-            (external ids in the order of joining, without those who left), participant_count, participant_details
-            (agent_id, join_order, status, joined_at, left_at of all), created_at, started_at, ended_at, end_reason
-            (host_ended, max_turns, max_duration, end_when, nobody; None before the end).
+            A mapping with attribute access; `MeetingStatusResponse` names its keys.
 
         Example:
             status = await sdk.meeting.get_meeting_status(meeting_id)
