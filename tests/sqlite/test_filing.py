@@ -54,7 +54,11 @@ async def count(store: SQLiteStore, sql: str) -> int:
     return int(await store.engine.read(lambda con: con.execute(sql).get))
 
 
-async def test_what_is_not_filed_stays_bounded(store: SQLiteStore, world: World) -> None:
+async def test_what_is_not_filed_stays_bounded(
+    store: SQLiteStore, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filing, "_EVERY", 512)
+
     async def unfiled() -> int:
         return await count(store, "select count(*) from deliveries where filed = 0")
 
@@ -72,7 +76,10 @@ async def test_what_is_not_filed_stays_bounded(store: SQLiteStore, world: World)
     assert await store.check() == []
 
 
-async def test_an_agent_takes_what_is_filed_and_what_is_not_along(store: SQLiteStore, world: World) -> None:
+async def test_an_agent_takes_what_is_filed_and_what_is_not_along(
+    store: SQLiteStore, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filing, "_EVERY", 512)
     stays = [await world.send(world.bob, world.carol)]
     await world.send_many(filing._EVERY, world.alice, world.bob)
     await world.send_many(filing._EVERY, world.bob, world.alice)

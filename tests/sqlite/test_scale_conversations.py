@@ -23,6 +23,7 @@ from agent_messaging.storage.ports import (
     Stored,
     lane_of,
 )
+from agent_messaging.storage.sqlite import filing
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.world import World
 
@@ -37,8 +38,12 @@ def talk(world: World, sender: str, recipient: str, **options: Any) -> NewGroup:
 
 
 @pytest.fixture
-async def long(world: World, store: SQLiteStore) -> World:
-    """Alice has asked bob many times, and was answered; he has not read it. Carol's notes to him nobody has handled."""
+async def long(world: World, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Alice has asked bob many times, and was answered; he has not read it. Carol's notes to him nobody has handled.
+
+    Nearly all of it is filed. What is not is as much however long a conversation is; `test_filing` bounds it.
+    """
+    monkeypatch.setattr(filing, "_EVERY", 512)
     for _ in range(MANY // 1000):
         groups = []
         for _ in range(1000):

@@ -16,8 +16,8 @@ from agent_messaging.storage.ports import AppendOutcome, Claim, NewDelivery, New
 SOON = 5.0
 
 
-def group(content: str) -> NewGroup:
-    return NewGroup(Kind.ONE_WAY, "alice", content, None, 0, [NewDelivery(content, "bob")], 5, 60.0)
+def group(content: str, sender: str = "alice") -> NewGroup:
+    return NewGroup(Kind.ONE_WAY, sender, content, None, 0, [NewDelivery(content, "bob")], 5, 60.0)
 
 
 class Deliveries:
@@ -67,10 +67,10 @@ class Observer:
 class Post:
     """An outbox with its store and its observer."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: int = 1) -> None:
         self.store, self.observer = Deliveries(), Observer()
         deliveries: Any = self.store
-        self.outbox = Outbox(deliveries, lambda: "me", self.observer, budget=SOON)
+        self.outbox = Outbox(deliveries, lambda: "me", self.observer, budget=SOON, lines=lines)
 
 
 async def test_what_arrives_during_a_commit_goes_out_together_with_the_next_one() -> None:
@@ -85,6 +85,24 @@ async def test_what_arrives_during_a_commit_goes_out_together_with_the_next_one(
     await post.outbox.aclose(SOON)
     with pytest.raises(NotInitializedError):
         post.outbox.enter(group("5"))
+
+
+async def test_senders_stand_in_two_lines_and_each_keeps_its_order() -> None:
+    post = Post(lines=2)
+    names = [f"sender-{number}" for number in range(40)]
+    stored = [post.outbox.enter(group(f"{name} {turn}", name)) for turn in range(3) for name in names]
+    await post.store.has_begun.wait()
+    await asyncio.sleep(0)  # the other line's first step
+    late = [post.outbox.enter(group(f"{name} 3", name)) for name in names]
+    assert not post.outbox.is_idle
+    post.store.may_answer.set()
+    await asyncio.wait_for(asyncio.gather(*stored, *late), SOON)
+    assert len(post.store.commits) == 4, "two of each line: what came meanwhile goes together"
+    in_order = [content.split() for commit in post.store.commits for content in commit]
+    for name in names:
+        assert [turn for sender, turn in in_order if sender == name] == ["0", "1", "2", "3"]
+    await post.outbox.aclose(SOON)
+    assert post.outbox.is_idle
 
 
 async def test_a_lost_answer_is_doubted_and_the_repeat_brings_no_claims() -> None:

@@ -134,7 +134,8 @@ class Engine:
         reach = Reach(self.asks, self.forwarding, self.parts)
         runs = Runs(self.claims, reach, self.meetings.runs, threads, background, self.decoder, settings)
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
-        self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget)
+        lines = store.capabilities.appends_at_once
+        self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget, lines=lines)
         labour = Labour(
             self.workplace.store.tasks,
             threads,

@@ -1,9 +1,9 @@
 """The way into the store: concurrent sends are coalesced into one commit.
 
 An idle store commits at once. Calls that arrive while a commit is in flight go out together with the next one, as far
-as their number and the bytes of their contents allow. There is one commit in flight per SDK object, so the order of
-calls is the order in the store. A call that the store refuses fails alone. A cancelled sender only detaches: its
-message is stored all the same.
+as their number and the bytes of their contents allow. Each sender has its line, which has one commit in flight, so the
+order of a sender's calls is the order in the store. A call that the store refuses fails alone. A cancelled sender only
+detaches: its message is stored all the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import Any, Protocol
@@ -65,35 +65,44 @@ class Observer(Protocol):
     def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None: ...
 
 
+class _Line:
+    """Groups that wait for each other, and the task that stores them."""
+
+    def __init__(self, store: Callable[[deque[Entered]], Awaitable[None]]) -> None:
+        self.waiting: deque[Entered] = deque()
+        self.storing = SingleFlight(lambda: store(self.waiting), "storing what was sent")
+
+
 class Outbox(Service):
-    """Waiting groups and the task that stores them.
+    """Waiting groups, in as many lines as the store takes appends at once.
 
     Args:
+        lines: How many. More than one is for a store whose server works while this process does: what one line has
+            stored is handled meanwhile.
         budget: Seconds for which a group is tried while the store does not answer.
     """
 
     def __init__(
-        self, deliveries: DeliveryStore, owner: Callable[[], str], observer: Observer, *, budget: float
+        self, deliveries: DeliveryStore, owner: Callable[[], str], observer: Observer, *, budget: float, lines: int = 1
     ) -> None:
         self.deliveries = deliveries
         self.owner = owner
         self.observer = observer
         self.budget = budget
         self.most_bytes = MAX_BYTES
-        self._waiting: deque[Entered] = deque()
+        self._lines = [_Line(self._store_all) for _ in range(lines)]
         self.locks = Locks[str]()
         """Those under which the calls of a sender look things up and enter their groups.
 
         Calls that have to ask the store before they can enter would overtake each other; so each holds its sender's
         lock from its first step to `enter`. Uncontended, and with nothing to ask, that suspends nobody.
         """
-        self._storing = SingleFlight(self._store_all, "storing what was sent")
         self._is_closed = False
 
     @property
     def is_idle(self) -> bool:
         """Whether everything handed in has been answered."""
-        return self._storing.is_idle
+        return all(line.storing.is_idle for line in self._lines)
 
     def enter(
         self,
@@ -117,28 +126,32 @@ class Outbox(Service):
             raise NotInitializedError
         if future is None:
             future = asyncio.get_running_loop().create_future()
-        self._waiting.append((group, future, on_stored))
-        self._storing.request()
+        line = self._lines[hash(group.sender_id) % len(self._lines)]
+        line.waiting.append((group, future, on_stored))
+        line.storing.request()
         return future
 
     async def wait_until_idle(self) -> None:
         """Wait until everything handed in has been answered."""
-        await self._storing.wait_until_idle()
+        while not self.is_idle:
+            for line in self._lines:
+                await line.storing.wait_until_idle()
 
     async def aclose(self, timeout: float) -> None:
         """Take nothing more; wait until what was handed in has been answered, or its outcome stays unknown."""
         self._is_closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._storing.wait_until_idle()
-        await self._storing.aclose()
-        _fail_rest(self._waiting, lambda: NotInitializedError(_NOT_BEGUN))
-        self._waiting.clear()
+                await self.wait_until_idle()
+        for line in self._lines:
+            await line.storing.aclose()
+            _fail_rest(line.waiting, lambda: NotInitializedError(_NOT_BEGUN))
+            line.waiting.clear()
 
-    async def _store_all(self) -> None:
-        while self._waiting:
-            groups = take(map(_GROUP, self._waiting), _SIZE, most=MAX_GROUPS, most_bytes=self.most_bytes)
-            batch = deque(self._waiting.popleft() for _ in groups)
+    async def _store_all(self, waiting: deque[Entered]) -> None:
+        while waiting:
+            groups = take(map(_GROUP, waiting), _SIZE, most=MAX_GROUPS, most_bytes=self.most_bytes)
+            batch = deque(waiting.popleft() for _ in groups)
             try:
                 await self._store(groups, batch)
             finally:  # none is left, unless this was cut off

@@ -16,6 +16,8 @@ class Capabilities:
     """Several processes, and several SDK objects, may share the store."""
     durable: bool
     """What is stored outlives the process."""
+    appends_at_once: int = 1
+    """Appends of one process that are worth having in flight together: more than one where a server does the work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class PostgresStore:
         allow_unsafe_server: Accept a server with `fsync = off`.
     """
 
-    capabilities = Capabilities(processes=True, durable=True)
+    capabilities = Capabilities(processes=True, durable=True, appends_at_once=2)
 
     def __init__(
         self,
