@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -23,6 +24,7 @@ from agent_messaging import (
     ArchiveError,
     ConfigurationError,
     InvalidArgumentError,
+    MeetingNotFoundError,
     MessageContext,
     OrganizationNotFoundError,
     StorageBusyError,
@@ -76,6 +78,14 @@ def probes() -> Iterator[None]:
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows at a time, so that there are many steps."""
     monkeypatch.setattr(moving, "_BATCH", 5)
+
+
+async def prune_a_meeting(sdk: Sdk, host: str, guest: str) -> UUID:
+    """Prune a meeting that has just ended, and return its id."""
+    meeting = await sdk.meeting.create_meeting(host, [guest])
+    await sdk.meeting.end_meeting(host, meeting)
+    assert (await sdk.store.retention.prune(Pruning(Prunable.MEETINGS, 0.0), limit=100)).number == 1
+    return meeting
 
 
 async def live(sdk: Sdk) -> list[str]:
@@ -153,6 +163,7 @@ async def seen(sdk: Sdk, ids: list[str]) -> list[Any]:
 async def test_a_store_moves_to_the_other_kind_and_on_as_it_was(
     sdk: Sdk, other: Sdk, memory: Sdk, tmp_path: Path
 ) -> None:
+    pruned = await prune_a_meeting(sdk, "alice", "bob")
     ids = await live(sdk)
     report = await sdk.archive.export(tmp_path / "first.gz")
     assert set(report.counts) >= set(TABLES) - {"notices"}
@@ -164,6 +175,9 @@ async def test_a_store_moves_to_the_other_kind_and_on_as_it_was(
     assert steps[-1][0] == steps[-1][1]
     assert (imported.counts, imported.sha256, imported.is_repeat) == (report.counts, report.sha256, False)
     assert await seen(other, ids) == await seen(sdk, ids)
+    for place in (sdk, other):
+        with pytest.raises(MeetingNotFoundError, match="was pruned"):
+            await place.meeting.get_meeting_history(pruned)
     again = await other.archive.export(tmp_path / "second.gz")
     await memory.archive.import_(again.path)
     last = await memory.archive.export(tmp_path / "third.gz")
@@ -559,6 +573,7 @@ async def test_what_came_in_is_pruned_though_all_before_it_is_younger(sdk: Sdk, 
     for number in range(3):
         ended = await memory.one_way.send("zoe", "yan", number, require_handler=False)
         await memory.store.deliveries.withdraw(ended)
+    pruned = [await prune_a_meeting(memory, "zoe", "yan"), await prune_a_meeting(sdk, "alice", "bob")]
     await memory.archive.export(tmp_path / "a.gz")
     later = datetime.now(UTC) + timedelta(hours=1)
     for number in range(4):
@@ -571,6 +586,9 @@ async def test_what_came_in_is_pruned_though_all_before_it_is_younger(sdk: Sdk, 
         if after is None:
             break
     assert number == 3
+    for meeting in pruned:  # the greater of the two marks holds
+        with pytest.raises(MeetingNotFoundError, match="was pruned"):
+            await sdk.meeting.get_meeting_history(meeting)
 
 
 def forge(path: Path, change: Callable[[list[dict[str, Any]]], object], text: bytes = b"") -> None:
@@ -614,6 +632,7 @@ FORGED: list[tuple[str, Callable[[list[dict[str, Any]]], object], bytes]] = [
     ("the content of its row of messages", put("messages", content='"never said"'), b""),
     ("the content of its row of messages", put("messages", content=7), b""),
     ("the queued_at of its row of tasks", put("tasks", queued_at="9999-12-31T23:59:59-12:00"), b""),
+    ("the newest_pruned of its row of retention", put("retention", newest_pruned="zzz"), b""),
     ("the created_at of its row of tasks", put("tasks", created_at="0001-01-01T00:00:00+14:00"), b""),
     ("a table \\['messages'\\]", put("workers"), b'{"table":["messages"]}\n'),
     ("a line is no JSON", put("workers"), b'{"table":' + b"[" * 100_000 + b"\n"),
@@ -625,6 +644,7 @@ async def test_a_forged_archive_is_refused(
     sdk: Sdk, other: Sdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its hash fits. Nothing of it comes in: nothing by agents of this store, nothing that nobody would ever end."""
+    await prune_a_meeting(sdk, "alice", "bob")
     await live(sdk)
     whole = tmp_path / "whole.gz"
     await sdk.archive.export(whole)

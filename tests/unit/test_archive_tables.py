@@ -22,6 +22,8 @@ ELSEWHERE = {
     "load": "the store computes it",
     "lane": "the store computes it",
     "is_unread": "the store computes it",
+    "turn_at": "it is the turn of a process of this store",
+    "turn_due": "it is the turn of a process of this store",
 }
 """Columns of exported tables that are in no archive, with the reason."""
 OF_THE_MESSAGE = {"deliveries": {"recipient_id", "kind", "sender_id", "session_id"}}

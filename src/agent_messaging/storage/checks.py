@@ -99,6 +99,10 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
+def _is_id_or_empty(value: Any) -> bool:
+    return value == "" or _is_id(value)
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, int) and value in (0, 1)
 
@@ -299,7 +303,7 @@ RULES: dict[str, dict[str, Rule]] = {
     "unread_counts": {"agent_id": _is_id, "kind": _word(Kind), "unread": _is_whole},
     "retention": {
         "kind": _word(Prunable),
-        "newest_pruned": _is_text,
+        "newest_pruned": _is_id_or_empty,
         "turn_due": _is_whole,
         "turn_at": _maybe(_is_instant),
     },

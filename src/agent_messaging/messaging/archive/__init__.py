@@ -27,10 +27,11 @@ class Archive(Door):
 
         The file has JSON lines, compressed, and a manifest with counts and a hash at its end. It has everything that
         outlives processes: organizations, agents, messages of all kinds with their receipts, sessions, asks, meetings
-        with their turns and events, subscriptions, idempotency keys, dead letters, and, of a whole store, workers,
-        queues, tasks and schedules. Ids and states stay as they are. The processes do not come along, so what they have
-        claimed is in the file as if they had stopped: queued, with the attempt uncounted and the claim's token past.
-        An ask whose asker waits in a process is cancelled in it, unless it has an idempotency key.
+        with their turns and events, subscriptions, idempotency keys, dead letters, how far it was pruned, and, of a
+        whole store, workers, queues, tasks and schedules. Ids and states stay as they are. The processes do not come
+        along, so what they have claimed is in the file as if they had stopped: queued, with the attempt uncounted and
+        the claim's token past. An ask whose asker waits in a process is cancelled in it, unless it has an idempotency
+        key.
 
         When it returns the file is whole and synced; after an error, a crash or a cancellation there is none under this
         name. It holds one snapshot of the store, and reads it in pages: memory stays bounded.

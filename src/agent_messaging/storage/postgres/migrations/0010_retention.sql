@@ -1,7 +1,7 @@
 -- Retention: how far each kind was pruned, and when it is somebody's turn to prune it.
 
 create table retention (
-  kind text primary key,
+  kind text collate "C" primary key,
   newest_pruned text collate "C" not null default '',   -- the greatest id that was ever pruned
   turn_at timestamptz,                      -- from then on a process may prune it by itself
   check (turn_at >= '0001-01-01 00:00+00' and turn_at < '10000-01-01 00:00+00')

@@ -193,6 +193,14 @@ select to_json(t)::text as record from (
   select s.* from schedules s where s.name > $1::text and $3::text is null order by s.name limit $2
 ) t
 
+-- name: read_retention
+-- How far each kind was pruned, so that who asks for what has gone is told so after the move, too; of one organization ($3), too.
+select to_json(t)::text as record from (
+  select r.kind, r.newest_pruned from retention r
+  where r.kind > $1 and r.newest_pruned <> '' and ($3::text is null or true)
+  order by r.kind limit $2
+) t
+
 -- The rows wait in import_rows, by their positions. Those of messages get new numbers, in that order.
 
 -- name: put_organizations
@@ -379,6 +387,12 @@ from import_rows r
 cross join lateral json_to_record(r.record::json) as v (name text, rule text, zone text, task text, next_at
   timestamptz, fired bigint, fired_at timestamptz, created_at timestamptz)
 where r.noun = 'schedules' order by r.position
+
+-- name: put_retention
+update retention t set newest_pruned = greatest(t.newest_pruned, v.newest_pruned collate "C")
+from import_rows r
+cross join lateral json_to_record(r.record::json) as v (kind text, newest_pruned text)
+where r.noun = 'retention' and v.kind = t.kind
 
 -- name: find_foreign_meetings
 -- The meetings of the organization that agents of others are in, and theirs that it is in.

@@ -232,6 +232,12 @@ select json_group_array(json_object('name', name, 'rule', rule, 'zone', zone, 't
   select * from schedules where name > :a and :organization is null order by name limit :limit
 )
 
+-- name: read_retention
+-- How far each kind was pruned, so that who asks for what has gone is told so after the move, too; of one organization, too.
+select json_group_array(json_object('kind', kind, 'newest_pruned', newest_pruned)) from (
+  select * from retention where kind > :a and newest_pruned <> '' order by kind limit :limit
+)
+
 -- The rows wait in import_rows, by their positions. Those of messages get new numbers, in that order.
 
 -- name: put_organizations
@@ -381,6 +387,10 @@ insert into schedules (name, rule, zone, task, next_at, next_due, fired, fired_a
 select record ->> 'name', record ->> 'rule', record ->> 'zone', record ->> 'task', record ->> 'next_at', record ->>
   'next_due', record ->> 'fired', record ->> 'fired_at', record ->> 'created_at'
 from import_rows where noun = 'schedules' order by position
+
+-- name: put_retention
+update retention set newest_pruned = max(newest_pruned, r.record ->> 'newest_pruned')
+from import_rows as r where r.noun = 'retention' and r.record ->> 'kind' = kind
 
 -- name: find_foreign_meetings
 -- The meetings of the organization that agents of others are in, and theirs that it is in.
