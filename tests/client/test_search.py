@@ -249,8 +249,10 @@ async def test_each_search_beside_many_senders_and_the_index_finds_what_was_sent
     assert len(await found(sdk, "tea", limit=200)) == 128
 
 
-async def test_the_beginning_of_a_huge_text_is_searched(sdk: Sdk) -> None:
-    await note(sdk, {"first": "oolong " + "tea " * 250_000, "then": "sencha"})
+async def test_the_beginning_of_a_huge_text_is_searched(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk(max_payload_bytes=2**23)
+    await sdk.add_people("alice", "bob")
+    await note(sdk, {"first": "oolong " + "tea " * 1_000_000, "then": "sencha"})
     await note(sdk, "tea " * 20)
     for _ in range(2):
         assert len(await found(sdk, "oolong tea")) == 1
@@ -409,6 +411,9 @@ from agent_messaging.delivery.probes import arm
 
 async def main() -> None:
     async with AgentMessaging(sys.argv[1]) as sdk:
+        while await take_in(sdk.store.search, sdk.store.presence.process_id):
+            pass
+        await sdk.store.search.restart()  # as `db reindex` does
         await take_in(sdk.store.search, sdk.store.presence.process_id, limit=3)
         arm("before_index", lambda: os.kill(os.getpid(), signal.SIGKILL))
         await take_in(sdk.store.search, sdk.store.presence.process_id, limit=3)

@@ -79,10 +79,19 @@ class SearchConformance(StoreFixtures):
             ("学習 OR teapot", {"機械学習 😀", "teapot"}),
             ("tea* OR 😀", {"機械学習 😀", "teapot"}),
             ("snake", {"a snake_case name"}),
+            ("database -migration", {"database"}),
+            ("tea* OR database -mig* -absent", {"teapot", "database"}),
             ("absent", set()),
         ):
-            assert await find(search, query) == behind + [text for text in taken if text in words]
-        assert await find(search, "-database") == list(texts)[::-1]
+            assert await find(search, query) == behind + [text for text in taken if text in words], query
+        for query, left_out in (
+            ("-database", {"database migration", "database"}),
+            ("-学 -tea*", {"機械学習 😀", "teapot"}),
+            ("-database -snake OR -database", {"database migration", "database"}),
+            ('-"database migration"', set()),
+            ("-absent", set()),
+        ):
+            assert await find(search, query) == behind + [text for text in taken if text not in left_out], query
         assert await find(search, "database", limit=2) == (behind + [t for t in taken if "database" in t])[:2]
         progress = await search.progress()
         assert progress.behind >= len(behind)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_messaging import InvalidArgumentError
-from agent_messaging.search.language import MAX_QUERY, Query, Term, parse
+from agent_messaging.search.language import MAX_QUERY, Element, Query, Term, parse
 
 
 def spell(term: Term) -> str:
@@ -53,15 +53,26 @@ def test_agents_hold_for_the_whole_query() -> None:
 
 
 def test_an_index_is_asked_for_whole_words_and_never_for_too_little() -> None:
-    def asked(text: str) -> list[list[str]] | None:
-        formula = parse(text).formula
-        return None if formula is None else [[one.word + "*" * one.is_prefix for one in words] for words in formula]
+    def words(elements: tuple[Element, ...]) -> str:
+        return " ".join(one.word + "*" * one.is_prefix for one in elements)
 
-    assert asked('one "two three" OR four* -five') == [["one", "two", "three"], ["four*"]]
-    assert asked("機械学習") == [["機械", "械学", "学習"]]
+    def asked(text: str) -> list[str] | None:
+        formula = parse(text).formula
+        if formula is None:
+            return None
+        found = [" -".join(filter(None, (words(one.wanted), words(one.unwanted)))) for one in formula.clauses]
+        return found or [f"-{words(formula.without)}"]
+
+    assert asked('one "two three" OR four* -five') == ["one two three", "four* -five"]
+    assert asked('one -"two three" -four -fi*') == ["one -four fi*"]
+    assert asked("機械学習 -学") == ["機械 械学 学習 -学*"]
     assert asked("one OR -two") is None
+    assert asked('-one -"two three" -four* OR -one -four -four*') == ["-one four*"]
+    assert asked('-"one two"') is None
     assert asked("from:alice") is None
-    assert len((asked(" ".join(f"w{n}" for n in range(50))) or [[]])[0]) == 16
+    assert asked("from:alice -one") == ["-one"]
+    assert len((asked(" ".join(f"w{n}" for n in range(50))) or [""])[0].split()) == 16
+    assert len((asked(" ".join(f"-w{n}" for n in range(50))) or [""])[0].split()) == 16
 
 
 @pytest.mark.parametrize("text", ["", "  ", '""', "-", "OR", "*", "!?", 'from:""', "\u0301", "x" * (MAX_QUERY + 1)])

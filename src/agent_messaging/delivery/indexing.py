@@ -26,7 +26,7 @@ PAUSE = 5.0
 """Seconds between two looks at how far behind the index is."""
 ENOUGH, FAR = 1_000, 20_000
 """Messages behind the index: from so many an idle process moves it on, and from so many a busy one. A search looks
-through a thousand in some 0.05 s."""
+through a thousand in some 0.05 s. Corrections of the counts of unread messages are added up from ENOUGH on."""
 BATCH = 250
 """Messages in one batch. It shares a commit with sends, which it holds up for a few milliseconds."""
 LEASE = 15.0
@@ -49,15 +49,15 @@ class Indexing(Rounds):
         self.is_busy = is_busy
 
     async def round(self) -> None:
-        """Move the index on as far as it is worth while."""
-        while self._is_worth_it((await self.search.progress()).behind):
-            begun = time.monotonic()
-            if not await take_in(self.search, self.presence.process_id):
+        """Move the index on as far as it is worth while; or only add up what was read, where that has become much."""
+        process_id = self.presence.process_id
+        while True:
+            begun, progress = time.monotonic(), await self.search.progress()
+            is_far = progress.behind >= (FAR if self.is_busy() else ENOUGH)
+            is_done = is_far and await take_in(self.search, process_id) > 0
+            if not is_done and (progress.unsummed < ENOUGH or not await add_up(self.search, process_id)):
                 return
             await rest(begun, SHARE if self.is_busy() else 1.0)
-
-    def _is_worth_it(self, behind: int) -> bool:
-        return behind >= (FAR if self.is_busy() else ENOUGH)
 
 
 async def take_in(search: SearchStore, process_id: str, *, limit: int = BATCH) -> int:
@@ -86,6 +86,12 @@ async def take_in(search: SearchStore, process_id: str, *, limit: int = BATCH) -
         logger.error("%s stays out of the index, because the store refuses its words: %s", _names(batch), error)
         is_done = await search.index(process_id, after, batch.to, [])
     return batch.to - after if is_done else 0
+
+
+async def add_up(search: SearchStore, process_id: str) -> bool:
+    """Add up what was read since the last batch, without one; False if another process moves the index on."""
+    after = await search.lead(process_id, LEASE)
+    return after is not None and await search.index(process_id, after, after, [])
 
 
 def _names(batch: IndexBatch) -> str:

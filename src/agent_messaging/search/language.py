@@ -8,6 +8,7 @@ the whole query. What is no word separates words.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from unicodedata import normalize
 
 from ..exceptions import InvalidArgumentError
@@ -44,6 +45,11 @@ class Term:
         elements = [element for _, element in self.elements]
         return [element for element in elements if not element.is_prefix] or elements
 
+    @property
+    def is_one_word(self) -> bool:
+        """Whether a text has it if it has the word: then an index alone says so."""
+        return len(self.elements) == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -53,8 +59,23 @@ class Alternative:
     unwanted: tuple[Term, ...] = ()
 
 
-Formula = list[list[Element]]
-"""For an index: the messages that have all words of one of these lists. Among them are all that match."""
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """Messages that have all of some words, and none of others."""
+
+    wanted: tuple[Element, ...]
+    """One at least."""
+    unwanted: tuple[Element, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """For an index, which knows words and no places. Among the messages that it describes are all that match."""
+
+    clauses: tuple[Clause, ...] = ()
+    """The messages of each of these."""
+    without: tuple[Element, ...] = ()
+    """Where there are no clauses: all messages but those that have one of these words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +103,27 @@ class Query:
 
     @property
     def formula(self) -> Formula | None:
-        """What an index is asked for; None where a message may match without having any word of the query."""
-        if not all(one.wanted for one in self.alternatives):
-            return None
-        return [
-            list(dict.fromkeys(element for term in one.wanted for element in term.for_index))[:_MOST_IN_INDEX]
-            for one in self.alternatives
-        ]
+        """What an index is asked for; None where it can leave nothing out.
+
+        Of what must not occur an index knows the single words. Where an alternative asks for no word at all, it can
+        leave out the words that no alternative lets occur.
+        """
+        unwanted = [_choose(term.for_index for term in one.unwanted if term.is_one_word) for one in self.alternatives]
+        if all(one.wanted for one in self.alternatives):
+            return Formula(
+                tuple(
+                    Clause(_choose(term.for_index for term in one.wanted), words)
+                    for one, words in zip(self.alternatives, unwanted, strict=True)
+                )
+            )
+        first, *others = unwanted
+        without = tuple(word for word in first if all(word in words for words in others))
+        return Formula(without=without) if without else None
+
+
+def _choose(terms: Iterable[Sequence[Element]]) -> tuple[Element, ...]:
+    """The words for which an index is asked, each once."""
+    return tuple(dict.fromkeys(element for words in terms for element in words))[:_MOST_IN_INDEX]
 
 
 def parse(text: str) -> Query:

@@ -94,6 +94,8 @@ class IndexProgress:
     """A seq."""
     newest: int
     """The greatest seq of a message."""
+    unsummed: int = 0
+    """Corrections of the counts of unread messages that wait to be added up; no more than 1,000 are counted."""
 
     @property
     def behind(self) -> int:
@@ -117,8 +119,8 @@ class SearchStore(Protocol):
     ) -> list[Candidate]:
         """Messages of the scope, those of the greatest seq first, before this one.
 
-        Among them are all that have the words of the formula (None: all). Every message is there that was committed
-        when the call began.
+        Among them are all that the formula describes (None: all). Every message is there that was committed when the
+        call began.
         """
         ...
 
@@ -143,7 +145,9 @@ class SearchStore(Protocol):
         ...
 
     async def index(self, process_id: str, after: int, to: int, entries: Sequence[IndexEntry]) -> bool:
-        """Take a batch into the index, all or nothing.
+        """Take a batch into the index, all or nothing, and add up corrections of the counts of unread messages.
+
+        A batch that ends where it begins, and has no messages, only adds up.
 
         Returns:
             False if this process does not move the index any more, or it does not reach to `after`: nothing is done.

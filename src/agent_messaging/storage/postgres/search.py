@@ -22,7 +22,7 @@ from ..sql import Queries
 from .engine import Connection, Engine
 
 if TYPE_CHECKING:
-    from ...search.language import Element, Formula
+    from ...search.language import Clause, Element, Formula
 
 _SQL = Queries(__package__, "search")
 _NEVER = 2**63 - 1
@@ -44,7 +44,7 @@ class PostgresSearch:
         self, formula: Formula | None, scope: Scope, *, limit: int, before: int | None = None
     ) -> list[Candidate]:
         values = (
-            None if formula is None else _spell(formula),
+            None if formula is None else " | ".join(map(_spell, formula.clauses)) or None,
             _NEVER if before is None else before,
             [str(kind) for kind in scope.kinds],
             scope.sender_ids,
@@ -56,6 +56,7 @@ class PostgresSearch:
             scope.date_to,
             list(scope.needles),
             limit,
+            None if formula is None else _join(" | ", formula.without) or None,
         )
 
         async def find(connection: Connection) -> Any:
@@ -126,10 +127,12 @@ def _message(row: Any) -> SearchedMessage:
     return SearchedMessage(**{**row, "kind": Kind(row["kind"])})
 
 
-def _spell(formula: Formula) -> str:
-    """The formula as a tsquery. Words are letters and digits, so nothing in one ends its quotes."""
+def _spell(clause: Clause) -> str:
+    """A clause as a tsquery."""
+    wanted = f"({_join(' & ', clause.wanted)})"
+    return f"({wanted} & !({_join(' | ', clause.unwanted)}))" if clause.unwanted else wanted
 
-    def spell(element: Element) -> str:
-        return f"'{element.word}':*" if element.is_prefix else f"'{element.word}'"
 
-    return " | ".join("(" + " & ".join(map(spell, words)) + ")" for words in formula)
+def _join(between: str, elements: Sequence[Element]) -> str:
+    """Words as a tsquery has them. They are letters and digits, so nothing in one ends its quotes."""
+    return between.join(f"'{one.word}':*" if one.is_prefix else f"'{one.word}'" for one in elements)

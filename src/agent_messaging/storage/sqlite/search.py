@@ -25,7 +25,7 @@ from .engine import Engine, fetch
 from .rows import encode
 
 if TYPE_CHECKING:
-    from ...search.language import Element, Formula
+    from ...search.language import Clause, Element, Formula
 
 _SQL = Queries(__package__, "search")
 _NEVER = 2**63 - 1
@@ -42,7 +42,8 @@ class SQLiteSearch:
         self, formula: Formula | None, scope: Scope, *, limit: int, before: int | None = None
     ) -> list[Candidate]:
         parameters = {
-            "words": None if formula is None else _spell(formula),
+            "words": None if formula is None else " OR ".join(map(_spell, formula.clauses)) or None,
+            "without": None if formula is None else _join(" OR ", formula.without) or None,
             "kinds": encode(scope.kinds),
             "senders": None if scope.sender_ids is None else encode(scope.sender_ids),
             "recipients": None if scope.recipient_ids is None else encode(scope.recipient_ids),
@@ -116,10 +117,12 @@ def _message(row: list[Any]) -> SearchedMessage:
     return SearchedMessage(seq, id, Kind(kind), *agents, *place, content, metadata, checksum, to_datetime(created_at))
 
 
-def _spell(formula: Formula) -> str:
-    """The formula as FTS5 reads it. Words are letters and digits, so nothing in one ends its quotes."""
+def _spell(clause: Clause) -> str:
+    """A clause as FTS5 reads it."""
+    wanted = f"({_join(' AND ', clause.wanted)})"
+    return f"({wanted} NOT ({_join(' OR ', clause.unwanted)}))" if clause.unwanted else wanted
 
-    def spell(element: Element) -> str:
-        return f'"{element.word}"*' if element.is_prefix else f'"{element.word}"'
 
-    return " OR ".join("(" + " AND ".join(map(spell, words)) + ")" for words in formula)
+def _join(between: str, elements: Sequence[Element]) -> str:
+    """Words as FTS5 reads them. They are letters and digits, so nothing in one ends its quotes."""
+    return between.join(f'"{one.word}"*' if one.is_prefix else f'"{one.word}"' for one in elements)

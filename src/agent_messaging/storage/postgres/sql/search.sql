@@ -8,7 +8,7 @@ select set_config('enable_bitmapscan', 'on', true), set_config('plan_cache_mode'
   set_config('random_page_cost', '1.1', true), set_config('max_parallel_workers_per_gather', '0', true)
 
 -- name: search_find
--- Without words ($1), all messages. $2 is a seq. With `w.seq + 0` the planner does not take the state of the index for a narrow
+-- Without words ($1), all messages; but of those in the index none that has one of the words of $13. $2 is a seq. With `w.seq + 0` the planner does not take the state of the index for a narrow
 -- range: it would walk that range in place of looking for a rare word.
 select c.seq, c.size from (
   (
@@ -22,6 +22,9 @@ select c.seq, c.size from (
       and ($8::text is null or (select d.thread from deliveries d where d.seq = m.seq) = $8)
       and ($9::timestamptz is null or m.created_at >= $9) and ($10::timestamptz is null or m.created_at <= $10)
       and not exists (select from unnest($11::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0)
+      and ($13::text is null or not exists (
+        select from search_words u where u.seq = m.seq and u.words @@ $13::text::tsquery
+      ))
     order by m.seq desc limit $12::bigint
   )
   union all
@@ -75,7 +78,8 @@ order by m.seq
 
 -- name: search_progress
 select coalesce((select s.indexed_to from search_state s), 0) as indexed_to,
-  coalesce((select max(m.seq) from messages m), 0) as newest
+  coalesce((select max(m.seq) from messages m), 0) as newest,
+  (select count(*) from (select from unread_counts c where not c.is_sum limit 1000) o) as unsummed
 
 -- name: search_lead
 update search_state s set owner = $1::text::uuid, until = t.now + make_interval(secs => $2::float8)

@@ -1,7 +1,7 @@
 -- Candidates are the messages that the index finds, and all that it has not taken in yet. Both are walked from the newest on.
 
 -- name: search_find
--- Without words, all messages. :before is a seq.
+-- Without :words, all messages; but of those in the index none that has one of the words of :without. :before is a seq.
 select json_group_array(json_array(seq, size)) from (
   select * from (
     select m.seq, octet_length(m.content) as size from messages as m
@@ -13,6 +13,9 @@ select json_group_array(json_array(seq, size)) from (
       and (:thread is null or (select thread from deliveries as d where d.seq = m.seq) = :thread)
       and (:from is null or m.created_at >= :from) and (:to is null or m.created_at <= :to)
       and not exists (select 1 from json_each(:needles) as n where coalesce(instr(m.metadata, n.value), 0) = 0)
+      and (:without is null or m.seq not in (
+        select rowid from search_words where search_words match coalesce(:without, '""') and rowid < :before
+      ))
     order by m.seq desc limit :limit
   )
   union all
