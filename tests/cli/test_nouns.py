@@ -60,7 +60,9 @@ def test_send_and_inbox(acme: str, cli: Cli) -> None:
     assert (got["sender_id"], got["content"], got["metadata"]) == ("alice", "Tea at four?", {"urgent": "no"})
     assert got["read_at"] is None
     assert datetime.fromisoformat(got["created_at"]).tzinfo is not None
-    assert "Tea at four?" in cli("inbox", "bob").out
+    assert "Tea at four?" in cli("inbox", "bob", "--from", "alice").out
+    assert "no such messages" in cli("inbox", "bob", "--from", "carol").out
+    cli("inbox", "bob", "--from", "nobody", check=4)
 
 
 def test_a_message_nobody_serves_is_stored_and_said_so(acme: str, cli: Cli) -> None:
@@ -220,9 +222,11 @@ def test_dead_letters_are_listed_with_reasons_and_redriven(
 ) -> None:
     monkeypatch.setenv("MESSAGING_MAX_ATTEMPTS", "1")
     assert cli("dead-letters", "list").out == "No dead letters.\n"
-    [sent] = cli("send", "alice", "bob", "--text", "hi", "--json").json["messages"]
+    [sent] = cli("send", "alice", "bob", "--text", "hi", "-m", "n=1", "--json").json["messages"]
     asyncio.run(handle_first(acme, fail=True))
-    [dead] = cli("dead-letters", "list", "--agent", "bob", "--json").json["dead_letters"]
+    narrowed = ["--agent", "bob", "--kind", "note", "-m", "n=1", "--since", "1h", "--json"]
+    [dead] = cli("dead-letters", "list", *narrowed).json["dead_letters"]
+    assert cli("dead-letters", "list", "-m", "n=2").out == "No dead letters.\n"
     assert dead["message_id"] == sent["message_id"]
     assert "printer is on fire" in dead["reasons"][0]
     human = cli("dead-letters", "list")

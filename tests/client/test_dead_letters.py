@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import AgentNotFoundError, MessageContext
+from agent_messaging import AgentNotFoundError, InvalidArgumentError, MessageContext
 from tests.client.support import SOON, Inbox, MakeSdk
 from tests.support import eventually
 
@@ -113,7 +113,7 @@ async def test_dead_letters_are_listed_newest_first_of_one_agent_or_of_all(make_
         sdk.register_handler(name)(Inbox(fail))
     ids = []
     for number in range(4):
-        ids += await sdk.one_way.send("alice", "bob", number)
+        ids += await sdk.one_way.send("alice", "bob", number, {"n": number % 2})
         await sdk.wait(ids)
     await sdk.wait(await sdk.one_way.send("alice", "carol", 9))
 
@@ -124,8 +124,16 @@ async def test_dead_letters_are_listed_newest_first_of_one_agent_or_of_all(make_
     assert await contents("bob") == [3, 2, 1, 0]
     assert await contents("bob", limit=2, offset=1) == [2, 1]
     assert await contents("alice") == []
+    assert await contents(metadata_filter={"n": 1}) == [3, 1]
+    assert await contents("bob", metadata_filter={"n__exists": True}, limit=1, offset=2) == [1]
+    assert await contents(kinds=["one_way"], metadata_filter={"n": 0}) == [2, 0]
+    assert await contents(kinds=["conversation"]) == []
+    third = (await sdk.dead_letters.list("bob"))[2].created_at
+    assert await contents(date_from=third, date_to=third) == [1]
     with pytest.raises(AgentNotFoundError, match="'bobb'"):
         await sdk.dead_letters.list("bobb")
+    with pytest.raises(InvalidArgumentError, match="kinds"):
+        await sdk.dead_letters.list(kinds=["letter"])
 
 
 async def test_redriving_gives_a_message_all_its_attempts_again(make_sdk: MakeSdk) -> None:

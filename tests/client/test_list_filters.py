@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_messaging import InvalidArgumentError, PayloadError
+from agent_messaging import AgentNotFoundError, InvalidArgumentError, PayloadError
 from agent_messaging.ids import uuid7
 from tests.client.support import Sdk
 
@@ -212,6 +212,80 @@ async def test_states_of_deliveries_narrow_the_lists(notes: Sdk) -> None:
     look = partial(notes.conversation.get_conversation_history, session.session_id)
     assert [one.content for one in await look(states=["queued"])] == ["tea"]
     assert await look(states=["done"]) == []
+
+
+async def test_notes_of_one_sender_and_what_is_counted(notes: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await notes.add_people("carol")
+    for number in range(3):
+        await notes.one_way.send("carol", "bob", f"c{number}", {"n": number}, require_handler=False)
+        await notes.one_way.send("alice", "carol", f"a{number}", require_handler=False)
+    monkeypatch.setattr("agent_messaging.messaging.listing.PAGE", 2)
+    look = partial(notes.one_way.get_received_messages, "bob", include_read=False, sender_external_id="carol")
+    c2, c1, c0 = await look()
+    assert [one.content for one in (c2, c1, c0)] == ["c2", "c1", "c0"]
+    assert await look(limit=1, before=c2.message_id) == await look(limit=1, offset=1) == [c1]
+    assert await look(metadata_filter={"n": 1}) == [c1]
+    to_carol = await notes.one_way.get_sent_messages("alice", recipient_external_id="carol")
+    assert [one.content for one in to_carol] == ["a2", "a1", "a0"]
+
+    count = notes.one_way.get_message_count
+    assert await notes.one_way.mark_messages_read("bob", "carol") == 3
+    await notes.receipts.withdraw([c0.message_id])
+    assert await look() == []
+    for how, number in (
+        ({}, 9),
+        ({"read_status": False}, 6),
+        ({"other_external_id": "carol"}, 3),
+        ({"other_external_id": "carol", "read_status": True}, 3),
+        ({"other_external_id": "carol", "read_status": False}, 0),
+        ({"other_external_id": "alice", "read_status": False, "date_to": c0.created_at}, 6),
+        ({"date_from": c1.created_at}, 2),
+        ({"states": ["withdrawn"]}, 1),
+        ({"states": ["withdrawn"], "read_status": False}, 0),
+        ({"metadata_filter": {"n": 1}}, 2),
+        ({"metadata_filter": {"n": 1}, "read_status": True}, 1),
+        ({"metadata_filter": {"n__exists": True}, "read_status": False}, 3),
+        ({"metadata_filter": {"n__exists": True}, "other_external_id": "carol", "states": ["queued"]}, 2),
+    ):
+        assert await count("bob", **how) == number, how
+    assert await count("alice", "sender", other_external_id="carol") == 3
+    assert await count("alice", "sender", True, other_external_id="bob") == 0
+    assert await count("alice", "sender", False, date_from=to_carol[-1].created_at) == 3
+    for refused in (
+        look(sender_external_id="carl"),
+        notes.one_way.get_sent_messages("alice", recipient_external_id="carl"),
+        count("alice", other_external_id="carl"),
+    ):
+        with pytest.raises(AgentNotFoundError, match=r"'carl'.*carol"):
+            await refused
+
+
+async def test_what_two_agents_have_sent_to_each_other(sdk: Sdk) -> None:
+    await sdk.add_people("carol")
+    await sdk.one_way.send("alice", "bob", "note", {"n": 1}, require_handler=False)
+    await sdk.conversation.send_no_wait("bob", "alice", "talk")
+    await sdk.conversation.end_conversation("bob", "alice")
+    await sdk.conversation.send_no_wait("alice", "bob", "attic", metadata={"n": 1}, thread="attic")
+    await sdk.conversation.send_no_wait("alice", "carol", "secret")
+    await sdk.topics.subscribe("alice", "news")
+    await sdk.topics.publish("alice", "news", "to herself")
+    look = sdk.get_messages_between_agents
+
+    async def said(one: str, other: str, **how: Any) -> list[Any]:
+        return [found.content for found in await look(one, other, **how)]
+
+    assert await said("alice", "bob") == await said("bob", "alice") == ["attic", "talk", "note"]
+    assert await said("alice", "bob", limit=1, offset=1) == ["talk"]
+    assert await said("alice", "bob", thread="attic") == await said("alice", "bob", kinds=["conversation"], limit=1)
+    assert await said("alice", "bob", metadata_filter={"n": 1}) == ["attic", "note"]
+    assert await said("bob", "carol") == []
+    talk = (await look("alice", "bob"))[1]
+    assert (talk.sender, talk.recipient, talk.kind) == ("bob", "alice", "conversation")
+    assert await said("alice", "bob", date_from=talk.timestamp, date_to=talk.timestamp) == ["talk"]
+    with pytest.raises(InvalidArgumentError, match="the same agent"):
+        await look("alice", "alice")
+    with pytest.raises(AgentNotFoundError, match=r"'bop'.*bob"):
+        await look("alice", "bop")
 
 
 async def test_sessions_and_meetings_are_listed_by_state_date_and_position(sdk: Sdk) -> None:

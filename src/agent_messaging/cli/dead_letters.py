@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from ..kinds import KIND_OF_WORD
 from .app import Group
+from .narrowing import date_options, filter_option
 from .opening import use
 from .options import Options, page_options, pass_options
 from .output import clean, content, count, instant, note, say, show, table
+from .values import read_metadata
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 @click.group("dead-letters", cls=Group)
@@ -22,16 +30,36 @@ def dead_letters() -> None:
 
 @dead_letters.command("list")
 @click.option("--agent", help="Only those sent to this agent.")
+@click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
+@filter_option
+@date_options("Sent")
 @page_options(20, "so many of the newest")
 @pass_options
-def list_(options: Options, agent: str | None, limit: int, offset: int) -> None:
+def list_(
+    options: Options,
+    agent: str | None,
+    words: tuple[str, ...],
+    metadata: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    offset: int,
+) -> None:
     """List dead letters, newest first, each with the last reason; with --json all reasons.
 
     \b
     Example:
-      agent-messaging dead-letters list --agent bob --json
+      agent-messaging dead-letters list --agent bob --since 7d --json
     """
-    found = use(options, lambda sdk: sdk.dead_letters.list(agent, limit=limit, offset=offset))
+    how: dict[str, Any] = {
+        "kinds": [KIND_OF_WORD[word] for word in words] or None,
+        "metadata_filter": read_metadata(metadata),
+        "date_from": since,
+        "date_to": until,
+        "limit": limit,
+        "offset": offset,
+    }
+    found = use(options, lambda sdk: sdk.dead_letters.list(agent, **how))
     rows = [
         (
             instant(one.died_at),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.argument("agent")
 @click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
 @click.option("--unread", is_flag=True, help="Only notes and conversation messages not marked as read.")
+@click.option("--from", "sender", metavar="AGENT", help="Only what this agent sent.")
 @click.option("--thread", metavar="NAME", help="Only what was said in this thread of a conversation.")
 @state_option
 @filter_option
@@ -39,6 +40,7 @@ def inbox(
     agent: str,
     words: tuple[str, ...],
     unread: bool,
+    sender: str | None,
     thread: str | None,
     states: tuple[str, ...],
     metadata: tuple[str, ...],
@@ -54,7 +56,7 @@ def inbox(
 
     \b
     Examples:
-      agent-messaging inbox bob --unread
+      agent-messaging inbox bob --unread --from alice
       agent-messaging inbox bob --kind note --json | jq -r '.messages[].content'
       agent-messaging inbox bob -m priority=high --since 7d
 
@@ -74,8 +76,9 @@ def inbox(
             raise refuse_position("before", position)
         kinds = [kind for kind in kinds_of(words) if not unread or FACTS[kind].is_sent]
         id = str((await sdk.get_agent(agent)).id)
+        sender_id = None if sender is None else str((await sdk.get_agent(sender)).id)
         page: dict[str, Any] = {"limit": limit, "offset": offset, "thread": thread, "before": position}
-        found = await read_mailbox(sdk, id, kinds, unread=unread, wanted=wanted, **page)
+        found = await read_mailbox(sdk, id, kinds, unread=unread, wanted=wanted, sender_id=sender_id, **page)
         counted = sdk.store.messages.count_messages
         there = [await counted(id, Role.RECIPIENT, kind, read=False if unread else None) for kind in kinds]
         return found, sum(there), await sdk.one_way.mark_messages_read(agent) if mark_read else None
@@ -96,7 +99,7 @@ def inbox(
         for one in found
     ]
 
-    is_narrowed = any((thread, states, metadata, since, until, before))
+    is_narrowed = any((sender, thread, states, metadata, since, until, before))
 
     def human() -> None:
         what = "such messages" if words or is_narrowed else "messages"

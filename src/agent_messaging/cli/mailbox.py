@@ -34,17 +34,19 @@ async def read_mailbox(
     thread: str | None = None,
     wanted: Wanted | None = None,
     before: str | None = None,
+    sender_id: str | None = None,
 ) -> list[dict[str, Any]]:
     """A page of what an agent received of these kinds, newest first; in this thread alone. It changes nothing.
 
     Args:
         wanted: What it is narrowed to; None is nothing.
         before: The id of a message; only older ones.
+        sender_id: Only what this agent sent; None is any.
     """
     from ..messaging.listing import make_wanted
 
     wanted = make_wanted() if wanted is None else wanted
-    streams = [_Stream(sdk, agent_id, kind, unread, thread, wanted, before) for kind in kinds]
+    streams = [_Stream(sdk, agent_id, kind, unread, thread, wanted, before, sender_id) for kind in kinds]
     found: list[MessageRow] = []
     while len(found) < offset + limit:
         for stream in streams:
@@ -68,9 +70,10 @@ class _Stream:
         thread: str | None,
         wanted: Wanted,
         before: str | None,
+        sender_id: str | None,
     ) -> None:
         self._sdk, self._agent_id, self._kind, self._unread, self._thread = sdk, agent_id, kind, unread, thread
-        self._wanted, self._before, self._is_read = wanted, before, False
+        self._wanted, self._before, self._sender_id, self._is_read = wanted, before, sender_id, False
         self.rows: list[MessageRow] = []
         """The newest is the last."""
 
@@ -85,6 +88,7 @@ class _Stream:
                 limit=PAGE,
                 unread_only=self._unread,
                 before_id=self._before,
+                other_id=self._sender_id,
                 narrowing=self._wanted.narrowing,
             )
             self._is_read = len(page) < PAGE

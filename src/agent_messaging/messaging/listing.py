@@ -15,7 +15,7 @@ from ..exceptions import InvalidArgumentError
 from ..models import DeliveryState, MessageType, Record
 from ..records import dataclass
 from ..search.metadata import MetadataFilter, make_filter
-from ..storage.ports import MessageRow, MessageStore, Narrowing
+from ..storage.ports import DeadRow, MessageRow, MessageStore, Narrowing
 
 E = TypeVar("E", bound=StrEnum)
 R = TypeVar("R")
@@ -46,7 +46,7 @@ class Wanted:
     metadata: MetadataFilter | None = None
     """What is judged here, on what the store has found; None is any."""
 
-    def fits(self, row: MessageRow) -> bool:
+    def fits(self, row: MessageRow | DeadRow) -> bool:
         """Whether a row that the store has found is wanted. Nothing is known of the metadata of a damaged message."""
         if self.metadata is None:
             return True
@@ -71,14 +71,19 @@ def make_wanted(
     narrowing = Narrowing(
         date_from=check_instant(date_from, "date_from"),
         date_to=check_instant(date_to, "date_to"),
-        types=_parse_words(MessageType, message_types, "message_types", "user_defined"),
-        states=_parse_words(DeliveryState, states, "states", "queued"),
+        types=parse_words(MessageType, message_types, "message_types", "user_defined"),
+        states=parse_words(DeliveryState, states, "states", "queued"),
         needles=() if filter is None else filter.needles,
     )
     return Wanted(narrowing, filter)
 
 
-def _parse_words(words: type[E], given: Iterable[E | str] | None, field: str, example: str) -> list[E] | None:
+def parse_words(words: type[E], given: Iterable[E | str] | None, field: str, example: str) -> list[E] | None:
+    """The words of a list that a caller gave; None is any.
+
+    Raises:
+        InvalidArgumentError: It is no list, or one is none of these.
+    """
     if given is None:
         return None
     if isinstance(given, str) or not isinstance(given, Iterable):
@@ -167,6 +172,15 @@ async def list_wanted(read: Read, wanted: Wanted, *, limit: int | None, offset: 
             break
         skipped = 0
     return rows if limit is None else rows[:limit]
+
+
+async def count_wanted(read: Read, wanted: Wanted, counts: Callable[[MessageRow], bool]) -> int:
+    """Count the messages of a list that are wanted and count, page by page."""
+    number, page = 0, await _read_on(read, [], PAGE, 0)
+    while page:
+        number += sum(1 for row in page if counts(row) and wanted.fits(row))
+        page = await _read_on(read, page, PAGE, 0) if len(page) == PAGE else []
+    return number
 
 
 async def _read_on(read: Read, page: list[MessageRow], most: int, skipped: int) -> list[MessageRow]:

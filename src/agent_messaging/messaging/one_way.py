@@ -23,7 +23,7 @@ from ..ids import uuid7
 from ..models import DeliveryState, Kind, Record, T
 from ..storage.ports import Duplicate, MessageRow, NewDelivery, NewGroup, Role
 from .door import Door
-from .listing import Wanted, list_wanted, make_wanted, refuse_position, to_records
+from .listing import Read, Wanted, count_wanted, list_wanted, make_wanted, refuse_position, to_records
 from .notes import make_note
 from .posting import check_options, post
 
@@ -143,6 +143,7 @@ class OneWayMessenger(Door, Generic[T]):
         metadata_filter: Mapping[str, Any] | None = None,
         before: UUID | str | None = None,
         states: Iterable[DeliveryState | str] | None = None,
+        recipient_external_id: str | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent sent, newest first.
 
@@ -157,6 +158,7 @@ class OneWayMessenger(Door, Generic[T]):
                 arrives meanwhile moves nothing. Pass the id of the last one of the page before. None begins at the
                 newest.
             states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
+            recipient_external_id: Only those to this agent; None is any.
 
         Returns:
             Mappings with attribute access: message_id, sender_id, recipient_id (external ids), content (plain JSON),
@@ -178,6 +180,7 @@ class OneWayMessenger(Door, Generic[T]):
             offset,
             make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter, states=states),
             before,
+            other_id=recipient_external_id,
         )
 
     async def get_received_messages(
@@ -192,6 +195,7 @@ class OneWayMessenger(Door, Generic[T]):
         metadata_filter: Mapping[str, Any] | None = None,
         before: UUID | str | None = None,
         states: Iterable[DeliveryState | str] | None = None,
+        sender_external_id: str | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent received, newest first. It neither marks them as read nor settles them.
 
@@ -207,6 +211,7 @@ class OneWayMessenger(Door, Generic[T]):
                 arrives meanwhile moves nothing. Pass the id of the last one of the page before. None begins at the
                 newest.
             states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
+            sender_external_id: Only those from this agent; None is any.
 
         Returns:
             Mappings as of `get_sent_messages`.
@@ -227,6 +232,7 @@ class OneWayMessenger(Door, Generic[T]):
             offset,
             make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter, states=states),
             before,
+            other_id=sender_external_id,
             unread_only=not include_read,
         )
 
@@ -239,33 +245,49 @@ class OneWayMessenger(Door, Generic[T]):
         wanted: Wanted,
         before: UUID | str | None,
         *,
+        other_id: str | None,
         unread_only: bool = False,
     ) -> list[Record]:
         check_page(limit, offset)
         before_id = None if before is None else parse_id(before, "before")
-        messages = self.engine.store.messages
 
-        async def look(agent: AgentName) -> list[MessageRow]:
-            async def read(limit: int, offset: int, last: MessageRow | None) -> list[MessageRow] | None:
-                rows = await messages.list_messages(
-                    agent.id,
-                    Role(role),
-                    Kind.ONE_WAY,
-                    limit=limit,
-                    offset=offset,
-                    unread_only=unread_only,
-                    before_id=before_id if last is None else last.message_id,
-                    narrowing=wanted.narrowing,
-                )
-                is_gone = not rows and last is not None and await messages.find_seq(last.message_id) is None
-                return None if is_gone else rows
-
+        async def look(agent: AgentName, other: AgentName | None) -> list[MessageRow]:
+            read = self._reader(Role(role), agent, other, wanted, before_id, unread_only=unread_only)
             return await list_wanted(read, wanted, limit=limit, offset=offset)
 
-        rows = await self._look_up(agent_id, role, look)
-        if not rows and before_id is not None and await messages.find_seq(before_id) is None:
+        rows = await self._look_up_both(agent_id, role, other_id, look)
+        if not rows and before_id is not None and await self.engine.store.messages.find_seq(before_id) is None:
             raise refuse_position("before", before_id)
         return await to_records(self.engine.names, rows)
+
+    def _reader(
+        self,
+        role: Role,
+        agent: AgentName,
+        other: AgentName | None,
+        wanted: Wanted,
+        before_id: str | None = None,
+        *,
+        unread_only: bool,
+    ) -> Read:
+        messages = self.engine.store.messages
+
+        async def read(limit: int, offset: int, last: MessageRow | None) -> list[MessageRow] | None:
+            rows = await messages.list_messages(
+                agent.id,
+                role,
+                Kind.ONE_WAY,
+                limit=limit,
+                offset=offset,
+                unread_only=unread_only,
+                before_id=before_id if last is None else last.message_id,
+                other_id=None if other is None else other.id,
+                narrowing=wanted.narrowing,
+            )
+            is_gone = not rows and last is not None and await messages.find_seq(last.message_id) is None
+            return None if is_gone else rows
+
+        return read
 
     async def mark_messages_read(self, recipient_external_id: str, sender_external_id: str | None = None) -> int:
         """Mark an agent's unread one-way messages as read, all or those of one sender. It settles nothing.
@@ -279,34 +301,43 @@ class OneWayMessenger(Door, Generic[T]):
         Example:
             number = await sdk.one_way.mark_messages_read("bob", "alice")
         """
-        mark = self.engine.store.messages.mark_read
-        if sender_external_id is None:
-            return await self._look_up(
-                recipient_external_id, "recipient", lambda recipient: mark(recipient.id, Kind.ONE_WAY)
-            )
-        return await self._look_up(
-            recipient_external_id,
-            "recipient",
-            lambda recipient: self._look_up(
-                sender_external_id,
-                "sender",
-                lambda sender: mark(recipient.id, Kind.ONE_WAY, sender_id=sender.id),
-            ),
-        )
+
+        async def mark(recipient: AgentName, sender: AgentName | None) -> int:
+            sender_id = None if sender is None else sender.id
+            return await self.engine.store.messages.mark_read(recipient.id, Kind.ONE_WAY, sender_id=sender_id)
+
+        return await self._look_up_both(recipient_external_id, "recipient", sender_external_id, mark)
 
     async def get_message_count(
-        self, agent_external_id: str, role: str = "recipient", read_status: bool | None = None
+        self,
+        agent_external_id: str,
+        role: str = "recipient",
+        read_status: bool | None = None,
+        *,
+        other_external_id: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+        states: Iterable[DeliveryState | str] | None = None,
     ) -> int:
         """Count an agent's one-way messages.
+
+        To count all that are unread costs the same in every mailbox. With conditions the messages are counted one by
+        one, and with conditions on the metadata those are read that may fit.
 
         Args:
             agent_external_id: Whose.
             role: "recipient" counts what it received, "sender" what it sent.
             read_status: True counts those read, False those unread, None all.
+            other_external_id: Only those from this agent, or as "sender" those to it; None is any.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
+            states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
 
         Raises:
             AgentNotFoundError: There is no such agent.
-            InvalidArgumentError: The role is another word.
+            InvalidArgumentError: The role is another word, or another argument is refused; names it.
 
         Example:
             unread = await sdk.one_way.get_message_count("bob", read_status=False)
@@ -315,12 +346,39 @@ class OneWayMessenger(Door, Generic[T]):
             raise refuse("role", role, "is refused: role must be 'recipient' or 'sender'.")
         if read_status is not None and not isinstance(read_status, bool):
             raise refuse("read_status", read_status, "must be True, False or None.")
+        wanted = make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter, states=states)
+
+        def counts(row: MessageRow) -> bool:
+            return read_status is None or (row.read_at is not None) == read_status
+
+        async def count(agent: AgentName, other: AgentName | None) -> int:
+            if wanted.metadata is not None:
+                read = self._reader(Role(role), agent, other, wanted, unread_only=read_status is False)
+                return await count_wanted(read, wanted, counts)
+            return await self.engine.store.messages.count_messages(
+                agent.id,
+                Role(role),
+                Kind.ONE_WAY,
+                read=read_status,
+                other_id=None if other is None else other.id,
+                narrowing=wanted.narrowing,
+            )
+
+        return await self._look_up_both(agent_external_id, role, other_external_id, count)
+
+    async def _look_up_both(
+        self,
+        agent_id: str,
+        role: str,
+        other_id: str | None,
+        look: Callable[[AgentName, AgentName | None], Awaitable[R]],
+    ) -> R:
+        """Look with an agent and, if one is named, the other side of its messages."""
+        if other_id is None:
+            return await self._look_up(agent_id, role, lambda agent: look(agent, None))
+        other_role = "recipient" if role == "sender" else "sender"
         return await self._look_up(
-            agent_external_id,
-            role,
-            lambda agent: self.engine.store.messages.count_messages(
-                agent.id, Role(role), Kind.ONE_WAY, read=read_status
-            ),
+            agent_id, role, lambda agent: self._look_up(other_id, other_role, lambda other: look(agent, other))
         )
 
     async def _look_up(self, external_id: str, role: str, look: Callable[[AgentName], Awaitable[R]]) -> R:

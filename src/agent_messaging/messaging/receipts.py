@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
@@ -18,6 +18,7 @@ from ..kinds import KIND_OF_WORD
 from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
 from ..storage.ports import DeadRow, ReceiptRow
 from .door import Door
+from .listing import PAGE, make_wanted, parse_words
 from .missing import explain_missing
 
 MessageId = str | UUID
@@ -143,21 +144,60 @@ class DeadLetters(Door):
     """`sdk.dead_letters`: messages that were given up, kept with their reasons until they are redriven."""
 
     async def list(
-        self, recipient_external_id: str | None = None, *, limit: int = 100, offset: int = 0
+        self,
+        recipient_external_id: str | None = None,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        kinds: Iterable[Kind | str] | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
     ) -> list[DeadLetter]:
         """List dead letters, newest first: of one recipient, or (None) all.
 
+        Args:
+            recipient_external_id: Sent to this agent; None is any.
+            limit: At most so many, 1 to 1,000.
+            offset: So many of the newest are passed over.
+            kinds: Of these kinds alone, such as ["one_way"]; None is all.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
+
         Raises:
             AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An argument is refused; names it.
 
         Example:
             for letter in await sdk.dead_letters.list("bob"):
                 print(letter.message_id, letter.reasons[-1])
         """
         check_page(limit, offset)
-        rows = await self._look_up(
-            recipient_external_id, lambda id: self.engine.store.deliveries.list_dead(id, limit, offset)
-        )
+        words = parse_words(Kind, kinds, "kinds", "one_way")
+        wanted = make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter)
+        first, last = wanted.narrowing.date_from, wanted.narrowing.date_to
+
+        def fits(row: DeadRow) -> bool:
+            in_time = (first is None or row.created_at >= first) and (last is None or row.created_at <= last)
+            return in_time and (words is None or row.kind in words) and wanted.fits(row)
+
+        async def look(recipient_id: str | None) -> Sequence[DeadRow]:
+            found: list[DeadRow] = []
+            place = 0
+            while len(found) < offset + limit:  # there are few of them, so they are narrowed here
+                page = await self.engine.store.deliveries.list_dead(recipient_id, PAGE, place)
+                found += filter(fits, page)
+                place += PAGE
+                if len(page) < PAGE:
+                    break
+            return found[offset : offset + limit]
+
+        async def look_at_page(recipient_id: str | None) -> Sequence[DeadRow]:
+            return await self.engine.store.deliveries.list_dead(recipient_id, limit, offset)
+
+        is_narrowed = words is not None or wanted != make_wanted()
+        rows = await self._look_up(recipient_external_id, look if is_narrowed else look_at_page)
         names = await self.engine.names.find_by_id({id for row in rows for id in (row.sender_id, row.recipient_id)})
         return [_dead_letter(row, names) for row in rows]
 

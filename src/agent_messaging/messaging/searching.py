@@ -54,12 +54,23 @@ class Searching:
         self.judge = Judge(query)
         self._other_senders: set[str] = set()
         self._other_recipients: set[str] = set()
+        self._to_itself = True
+        """Whether what an agent sent to itself is among what is looked for."""
 
     async def run(
         self, scope: Scope, sender: str | None, recipient: str | None, limit: int, offset: int
     ) -> list[Record]:
         """Find the page."""
-        scope = await self._name_agents(scope, sender, recipient)
+        return await self._run(await self._name_agents(scope, sender, recipient), limit, offset)
+
+    async def run_between(self, scope: Scope, pair: tuple[str, str], limit: int, offset: int) -> list[Record]:
+        """Find the page of what two agents have sent to each other."""
+        await self.names.refresh(pair)
+        agents = [(await self.names.get(name)).id for name in pair]
+        self._to_itself = False
+        return await self._run(replace(scope, sender_ids=agents, recipient_ids=agents), limit, offset)
+
+    async def _run(self, scope: Scope, limit: int, offset: int) -> list[Record]:
         page: list[tuple[_Found, float]] = []
         left = offset
         together: list[_Found] = []
@@ -137,6 +148,8 @@ class Searching:
         found = []
         for row in sorted(rows, key=lambda row: -row.seq):
             if row.sender_id in self._other_senders or row.recipient_id in self._other_recipients:
+                continue
+            if row.sender_id == row.recipient_id and not self._to_itself:
                 continue
             body = _open(row)
             if body.is_damaged or (self.filter is not None and not self.filter.fits(body.metadata)):

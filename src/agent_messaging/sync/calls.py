@@ -690,3 +690,59 @@ class Calls(
                 date_to=date_to,
             )
         )
+
+    def get_messages_between_agents(
+        self,
+        agent_a_external_id: str,
+        agent_b_external_id: str,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        metadata_filter: Mapping[str, Any] | None = None,
+        kinds: Iterable[Kind | str] | None = None,
+        thread: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+    ) -> list[Record]:
+        """List all that two agents have sent to each other, notes and conversations of all sessions, the newest first.
+
+        It neither marks messages as read nor settles them. It walks the messages of the store, so where the two wrote
+        little among a million others it takes half a second.
+
+        Args:
+            agent_a_external_id: The one.
+            agent_b_external_id: The other.
+            limit: At most so many, 1 to 500.
+            offset: So many of the newest are passed over.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
+            kinds: Of these kinds alone: "one_way", "conversation". None is both.
+            thread: Of this thread of their conversation.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+
+        Returns:
+            Mappings as of `get_messages_by_metadata`. Empty if there are none.
+
+        Raises:
+            InvalidArgumentError: The two are the same, or an argument is out of range; a `ValueError`.
+            AgentNotFoundError: One of the two is not registered; names the closest.
+            NotInitializedError: The SDK is not started; a `RuntimeError`.
+            DatabaseError: The store failed.
+
+        Example:
+            for message in sdk.get_messages_between_agents("alice", "bob", kinds=["conversation"]):
+                print(message.timestamp, message.sender, message.content)
+        """
+        return self._run(
+            lambda: self._async.get_messages_between_agents(
+                agent_a_external_id,
+                agent_b_external_id,
+                limit,
+                offset,
+                metadata_filter=metadata_filter,
+                kinds=kinds,
+                thread=thread,
+                date_from=date_from,
+                date_to=date_to,
+            )
+        )

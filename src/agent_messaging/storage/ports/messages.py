@@ -83,14 +83,15 @@ class MessageStore(Protocol):
         unread_only: bool = False,
         after_seq: int | None = None,
         before_id: str | None = None,
+        other_id: str | None = None,
         narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
-        """A page, newest first.
+        """A page, newest first. `other_id` is the other side of each: whom it was sent to, or who sent it; None is any.
 
         With `before_id` it begins with the message older than that one, however many are newer; it is empty where there
         is no such message. With `after_seq` the page is oldest first and begins behind that sequence number (for
-        following a mailbox); then only the dates of `narrowing` count. Types never do: of a kind that is listed so,
-        agents wrote all.
+        following a mailbox); then, of all that narrows, only the dates of `narrowing` count. Types never do: of a kind
+        that is listed so, agents wrote all.
         """
         ...
 
@@ -100,6 +101,18 @@ class MessageStore(Protocol):
         """Mark all unread ones as read and return how many they were."""
         ...
 
-    async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
-        """How many there are: all, those read (True) or those unread (False)."""
+    async def count_messages(
+        self,
+        agent_id: str,
+        role: Role,
+        kind: Kind,
+        *,
+        read: bool | None = None,
+        other_id: str | None = None,
+        narrowing: Narrowing = EVERYTHING,
+    ) -> int:
+        """How many there are: all, those read (True) or those unread (False); narrowed as `list_messages` is.
+
+        What has every text of `narrowing.needles` counts, whatever it means in its metadata.
+        """
         ...

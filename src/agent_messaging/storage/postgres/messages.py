@@ -19,6 +19,12 @@ from ..sql import Queries
 from .engine import Engine
 
 _SQL = Queries(__package__, "messages")
+_COUNTS = {
+    "sent": ("count_messages_sent", "count_narrowed_sent"),
+    "received": ("count_messages_received", "count_narrowed_received"),
+    "unread": ("count_messages_unread", "count_narrowed_unread"),
+}
+"""The blocks that count, and those that count what is narrowed."""
 
 _LONG = 120.0
 _PATIENCE = 1.0
@@ -51,6 +57,7 @@ class PostgresMessages:
         unread_only: bool = False,
         after_seq: int | None = None,
         before_id: str | None = None,
+        other_id: str | None = None,
         narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
         values: list[Any] = [agent_id, str(kind), limit, offset, narrowing.date_from, narrowing.date_to]
@@ -60,7 +67,7 @@ class PostgresMessages:
             values.append(unread_only)
         if after_seq is None:
             needles, states = list(narrowing.needles) or None, spell(narrowing.states)
-            rows = await self._engine.fetch(_SQL[name], *values, needles, before_id, states)
+            rows = await self._engine.fetch(_SQL[name], *values, needles, before_id, states, other_id)
         else:
             rows = await self._follow(f"{name}_after", role, *values, after_seq)
         return [to_message(row) for row in rows]
@@ -87,13 +94,27 @@ class PostgresMessages:
         )
         return int(status.rpartition(" ")[2])
 
-    async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
-        if role is Role.SENDER:
-            rows = await self._engine.fetch(_SQL["count_messages_sent"], agent_id, str(kind), read)
-        elif read is False:
-            rows = await self._engine.fetch(_SQL["count_messages_unread"], agent_id, str(kind))
+    async def count_messages(
+        self,
+        agent_id: str,
+        role: Role,
+        kind: Kind,
+        *,
+        read: bool | None = None,
+        other_id: str | None = None,
+        narrowing: Narrowing = EVERYTHING,
+    ) -> int:
+        which = "sent" if role is Role.SENDER else "unread" if read is False else "received"
+        whole, narrowed = _COUNTS[which]
+        values: list[Any] = [agent_id, str(kind)]
+        if other_id is not None or narrowing != EVERYTHING:
+            dates, needles = (narrowing.date_from, narrowing.date_to), list(narrowing.needles) or None
+            values += [read, *dates, needles, spell(narrowing.states), other_id]
+            rows = await self._engine.fetch(_SQL[narrowed], *values, budget=_LONG)
         else:
-            rows = await self._engine.fetch(_SQL["count_messages_received"], agent_id, str(kind), read)
+            if which != "unread":
+                values.append(read)
+            rows = await self._engine.fetch(_SQL[whole], *values)
         return int(rows[0]["count"])
 
 

@@ -15,6 +15,12 @@ from .engine import Engine, fetch, fetch_page
 from .rows import message_row, narrow
 
 _SQL = Queries(__package__, "messages")
+_COUNTS = {
+    "sent": ("count_messages_sent", "count_narrowed_sent"),
+    "received": ("count_messages_received", "count_narrowed_received"),
+    "unread": ("count_messages_unread", "count_narrowed_unread"),
+}
+"""The blocks that count, and those that count what is narrowed."""
 
 
 class SQLiteMessages:
@@ -43,6 +49,7 @@ class SQLiteMessages:
         unread_only: bool = False,
         after_seq: int | None = None,
         before_id: str | None = None,
+        other_id: str | None = None,
         narrowing: Narrowing = EVERYTHING,
     ) -> list[MessageRow]:
         parameters: dict[str, Any] = {
@@ -51,6 +58,7 @@ class SQLiteMessages:
             "limit": limit,
             "offset": offset,
             "before": before_id,
+            "other": other_id,
             **narrow(narrowing),
         }
         name = "list_messages_sent"
@@ -75,9 +83,18 @@ class SQLiteMessages:
 
         return await self._engine.write(mark)
 
-    async def count_messages(self, agent_id: str, role: Role, kind: Kind, *, read: bool | None = None) -> int:
-        name = "count_messages_sent" if role is Role.SENDER else "count_messages_received"
-        if name == "count_messages_received" and read is False:
-            name = "count_messages_unread"
-        parameters = {"agent": agent_id, "kind": kind, "read": read}
+    async def count_messages(
+        self,
+        agent_id: str,
+        role: Role,
+        kind: Kind,
+        *,
+        read: bool | None = None,
+        other_id: str | None = None,
+        narrowing: Narrowing = EVERYTHING,
+    ) -> int:
+        which = "sent" if role is Role.SENDER else "unread" if read is False else "received"
+        whole, narrowed = _COUNTS[which]
+        name = whole if other_id is None and narrowing == EVERYTHING else narrowed
+        parameters = {"agent": agent_id, "kind": kind, "read": read, "other": other_id, **narrow(narrowing)}
         return int(await self._engine.read(lambda con: con.execute(_SQL[name], parameters).get))

@@ -28,6 +28,7 @@ from (
       select from unnest($8::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
     ))
     and ($10::text[] is null or (select d.state = any($10::text[]) from deliveries d where d.seq = o.seq limit 1))
+    and ($11::text is null or o.recipient_id = $11::text::uuid)
   order by o.xid desc, o.seq desc limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -50,6 +51,7 @@ from (
       select from unnest($7::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
     ))
     and ($9::text[] is null or (select d.state = any($9::text[]) from deliveries d where d.seq = o.seq limit 1))
+    and ($10::text is null or o.sender_id = $10::text::uuid)
   order by o.xid desc, o.seq desc limit $3 offset $4
 ) m
 left join deliveries d on d.seq = m.seq
@@ -72,6 +74,7 @@ where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
   and d.seq + 0 < case when $8::text is null then 9223372036854775807
     else (select i.seq from messages i where i.id = $8::text::uuid) end
   and ($9::text[] is null or d.state = any($9::text[]))
+  and ($10::text is null or d.sender_id = $10::text::uuid)
 order by d.seq + 0 desc limit $3 offset $4
 
 -- name: list_messages_sent_after
@@ -176,6 +179,40 @@ select (
   where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
     and d.seq + 0 > (select s.indexed_to from search_state s)
 ) as count
+
+-- What is narrowed is counted one by one.
+
+-- name: count_narrowed_sent
+select count(*) from messages o
+where o.sender_id = $1::text::uuid and o.kind = $2
+  and ($3::boolean is null or (select (d.read_at is not null) = $3 from deliveries d where d.seq = o.seq limit 1))
+  and ($4::timestamptz is null or o.created_at >= $4) and ($5::timestamptz is null or o.created_at <= $5)
+  and ($6::text[] is null or not exists (
+    select from unnest($6::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
+  ))
+  and ($7::text[] is null or (select d.state = any($7::text[]) from deliveries d where d.seq = o.seq limit 1))
+  and ($8::text is null or o.recipient_id = $8::text::uuid)
+
+-- name: count_narrowed_received
+select count(*) from messages o
+where o.recipient_id = $1::text::uuid and o.kind = $2
+  and ($3::boolean is null or (select (d.read_at is not null) = $3 from deliveries d where d.seq = o.seq limit 1))
+  and ($4::timestamptz is null or o.created_at >= $4) and ($5::timestamptz is null or o.created_at <= $5)
+  and ($6::text[] is null or not exists (
+    select from unnest($6::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
+  ))
+  and ($7::text[] is null or (select d.state = any($7::text[]) from deliveries d where d.seq = o.seq limit 1))
+  and ($8::text is null or o.sender_id = $8::text::uuid)
+
+-- name: count_narrowed_unread
+select count(*) from deliveries d join messages o on o.seq = d.seq
+where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null and ($3::boolean is null or not $3)
+  and ($4::timestamptz is null or o.created_at >= $4) and ($5::timestamptz is null or o.created_at <= $5)
+  and ($6::text[] is null or not exists (
+    select from unnest($6::text[]) n (needle) where coalesce(strpos(o.metadata, n.needle), 0) = 0
+  ))
+  and ($7::text[] is null or d.state = any($7::text[]))
+  and ($8::text is null or d.sender_id = $8::text::uuid)
 
 -- name: check_claims
 -- Counts the claims of dead processes. They end at their hard end, but only a mistake leaves them there.

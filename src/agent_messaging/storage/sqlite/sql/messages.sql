@@ -22,6 +22,7 @@ with page as materialized (
       where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
     ))
     and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
+    and (:other is null or (select recipient_id from deliveries as d where d.seq = p.seq) = :other)
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
@@ -40,6 +41,7 @@ with page as materialized (
       where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
     ))
     and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
+    and (:other is null or (select sender_id from deliveries as d where d.seq = p.seq) = :other)
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
@@ -58,6 +60,7 @@ with page as materialized (
       where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
     ))
     and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
+    and (:other is null or (select sender_id from deliveries as d where d.seq = p.seq) = :other)
   order by p.seq desc limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
@@ -132,3 +135,42 @@ select coalesce((select unread from unread_counts where agent_id = :agent and ki
   select count(*) from deliveries indexed by deliveries_unfiled
   where filed = 0 and recipient_id = :agent and kind = :kind and is_unread = 1
 )
+
+-- What is narrowed is counted one by one.
+
+-- name: count_narrowed_sent
+select count(*) from sent as p
+where p.agent_id = :agent and p.kind = :kind and (:read is null or p.is_unread = not :read)
+  and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+  and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  and (:needles is null or not exists (
+    select 1 from json_each(:needles) as n
+    where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
+  ))
+  and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
+  and (:other is null or (select recipient_id from deliveries as d where d.seq = p.seq) = :other)
+
+-- name: count_narrowed_received
+select count(*) from received as p
+where p.agent_id = :agent and p.kind = :kind
+  and (:read is null or (select is_unread from deliveries as d where d.seq = p.seq) = not :read)
+  and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+  and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  and (:needles is null or not exists (
+    select 1 from json_each(:needles) as n
+    where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
+  ))
+  and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
+  and (:other is null or (select sender_id from deliveries as d where d.seq = p.seq) = :other)
+
+-- name: count_narrowed_unread
+select count(*) from unread as p
+where p.agent_id = :agent and p.kind = :kind
+  and (:from is null or (select created_at from messages as m where m.seq = p.seq) >= :from)
+  and (:to is null or (select created_at from messages as m where m.seq = p.seq) <= :to)
+  and (:needles is null or not exists (
+    select 1 from json_each(:needles) as n
+    where coalesce(instr((select metadata from messages as m where m.seq = p.seq), n.value), 0) = 0
+  ))
+  and (:states is null or (select state from deliveries as d where d.seq = p.seq) in (select value from json_each(:states)))
+  and (:other is null or (select sender_id from deliveries as d where d.seq = p.seq) = :other)
