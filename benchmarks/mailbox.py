@@ -28,6 +28,8 @@ PAGE_LIMIT = 10.0
 """Milliseconds, p99."""
 OTHERS, FILLING = Load("others", senders=1, recipients=1, at_once=1), 1_024
 SENDS = 4_000
+SINGLE = 1_000
+"""Sends whose time is taken one by one."""
 SENDERS = [f"sender-{number}" for number in range(64)]
 SLOWER = 0.8
 """What still counts as not slower: two rates on one machine differ by chance."""
@@ -64,8 +66,16 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
             for recipient in empties:
                 into_empty.append(await send_into(empty, recipient, bench.count(SENDS, least=64)))
                 into_full.append(await send_into(full, "full", bench.count(SENDS, least=64)))
-            name = f"{backend.name}, sending into it"
-            yield at_least(SLOWER, name, rate(into_full), rate(into_empty), "raw: into an empty one, in an empty store")
+            name, note = f"{backend.name}, sending into it", "raw: into an empty one, in an empty store"
+            yield at_least(SLOWER, f"{name}, 64 senders", rate(into_full), rate(into_empty), note)
+            single = bench.count(SINGLE, least=20)
+            alone_empty, alone_full = (
+                await _send_each(empty, empties[0], single),
+                await _send_each(full, "full", single),
+            )
+            for share, shown in ((0.5, "p50"), (0.99, "p99")):
+                figure, raw = percentile(alone_full, share), percentile(alone_empty, share)
+                yield Row(f"{name}, one call after the other, {shown}", figure, raw, note=note)
 
 
 async def _count_and_filter(
@@ -87,6 +97,14 @@ async def _count_and_filter(
         assert len(page) == 1
     yield Row(f"{name}, list with a filter of metadata that one fits, p50", percentile(filters, 0.5))
     yield Row(f"{name}, list with a filter of metadata that one fits, p99", percentile(filters, 0.99))
+
+
+async def _send_each(sdk: AgentMessaging[Any, Any, Any], recipient: str, count: int) -> list[float]:
+    """Seconds of each of so many sends, one after the other."""
+    return [
+        await timed(lambda: sdk.one_way.send(SENDERS[0], recipient, PAYLOAD, require_handler=False))
+        for _ in range(count)
+    ]
 
 
 async def send_into(sdk: AgentMessaging[Any, Any, Any], recipient: str, count: int) -> float:
@@ -120,10 +138,15 @@ async def fill_mailbox(url: str, count: int) -> None:
     await multiply(url, seq=2, first=last - still_open + 1, last=last)
     async with started(url, []) as sdk:
         await sdk.store.search.restart()  # it counts the copies
+    await tidy(url)
+
+
+async def tidy(url: str) -> None:
+    """Let a server look at its tables as its autovacuum would have by then."""
     if parse_url(url).path is None:
         connection = await asyncpg.connect(url)
         try:
-            await connection.execute("vacuum (analyze)")  # as its autovacuum would have done by then
+            await connection.execute("vacuum (analyze)")
         finally:
             await connection.close()
 

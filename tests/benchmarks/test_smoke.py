@@ -18,6 +18,7 @@ FAMILIES = (
     "wakeup",
     "takeover",
     "mailbox",
+    "retention",
     "search",
     "topics",
     "meetings",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
 import pytest
 
-from agent_messaging import AgentMessaging, Config, DatabaseConfig, MessagingConfig
+from agent_messaging import AgentMessaging, Config, DatabaseConfig, MessagingConfig, Prunable
+from agent_messaging.delivery.indexing import take_in
 from agent_messaging.exceptions import ConfigurationError, StorageUnavailableError
+from agent_messaging.storage.ports import Pruning
 from agent_messaging.storage.postgres.pooler import Pooling, settings_of
 from tests.postgres.conftest import StoreMaker, execute
 from tests.postgres.poolers import find_program, pgbouncer
@@ -68,6 +71,39 @@ async def test_two_processes_work_behind_it(
                 assert turn.number == 2
                 assert not await one.store.presence.find_dead()
         assert sum("transaction mode" in record.message for record in caplog.records) == 2 * (mode == "transaction")
+
+
+@needs_pgbouncer
+async def test_a_store_moves_through_it_and_is_searched_and_pruned_there(own_server: OwnServer, tmp_path: Path) -> None:
+    """Into a database and out of it again, in either mode: with transactions that are long, and one snapshot."""
+    async with AgentMessaging("sqlite://:memory:") as there:
+        await there.register_organization("acme", "Acme")
+        for name in ("alice", "bob"):
+            await there.register_agent(name, "acme", name)
+        for number in range(6):
+            await there.one_way.send("alice", "bob", f"tea {number}", {"n": number}, require_handler=False)
+        await there.conversation.send_no_wait("alice", "bob", "x" * 100_000)
+        first = await there.archive.export(tmp_path / "first.gz")
+    for mode in ("session", "transaction"):
+        await execute(own_server.dsn, "drop schema public cascade", "create schema public")
+        async with pgbouncer(own_server, mode) as dsn, AgentMessaging(dsn) as here:
+            assert (await here.archive.import_(first.path)).counts == first.counts
+            again = await here.archive.export(tmp_path / f"{mode}.gz")
+            assert Path(again.path).read_bytes() == Path(first.path).read_bytes()
+            assert (await here.archive.import_(first.path)).is_repeat
+            search, process_id = here.store.search, here.store.presence.process_id
+            for _ in range(2):
+                while await take_in(search, process_id):
+                    pass
+                assert (await search.progress()).behind == 0
+                assert len(await here.search_messages("tea -3")) == 5
+                await search.restart()
+            assert await here.one_way.get_message_count("bob", read_status=False) == 6
+            kinds = [Pruning(kind, 0.0, unread=True) for kind in (Prunable.MESSAGES, Prunable.SESSIONS)]
+            (message, *_) = await here.receive("bob", limit=1)
+            await message.done()
+            assert [(await here.store.retention.prune(kind, limit=100)).number for kind in kinds] == [1, 0]
+            assert await here.store.check() == []
 
 
 @needs_pgbouncer

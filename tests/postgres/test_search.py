@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import pytest
 
+from agent_messaging.delivery import indexing
+from agent_messaging.delivery.indexing import Indexing
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind
+from agent_messaging.storage.ports import Role
 from agent_messaging.storage.postgres import search
 from agent_messaging.storage.sql import Queries
 from tests.conformance.search import find, index_all
@@ -125,6 +129,27 @@ async def test_no_count_stays_of_an_agent_that_is_removed_while_the_index_moves(
     assert await world.store.check() == []
 
 
+async def test_what_was_read_is_added_up_though_no_message_follows(
+    postgres_dsn: str, open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mailbox that is marked as read leaves a row for each message, which each count would read."""
+    world = await World.create(await open_store(postgres_dsn))
+    store, messages = world.store.search, world.store.messages
+    await world.send_many(5, world.alice, world.bob)
+    await index_all(store, world.owner)
+    assert await messages.mark_read(world.bob, Kind.ONE_WAY) == 5
+    assert (await store.progress()).unsummed == 5
+    presence: Any = SimpleNamespace(process_id=world.owner)
+    service = Indexing(store, presence, trouble=presence, is_busy=lambda: False)
+    await service.round()
+    assert (await store.progress()).unsummed == 5
+    monkeypatch.setattr(indexing, "ENOUGH", 5)
+    await service.round()
+    assert (await store.progress()).unsummed == 0
+    assert await messages.count_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, read=False) == 0
+    assert await world.store.check() == []
+
+
 async def test_a_deep_page_and_the_count_of_unread_read_what_they_show(
     postgres_dsn: str, open_store: StoreMaker
 ) -> None:
@@ -156,9 +181,9 @@ async def test_a_deep_page_and_the_count_of_unread_read_what_they_show(
 
     page, any_, no = "50, 0", "null", "false"
     for name, values in (
-        ("list_messages_sent", f"'{alice}', 'one_way', {page}, null, null, false, null, '{half}', null"),
-        ("list_messages_received", f"'{bob}', 'one_way', {page}, null, null, null, '{half}', null"),
-        ("list_messages_unread", f"'{bob}', 'one_way', {page}, null, null, null, '{half}', null"),
+        ("list_messages_sent", f"'{alice}', 'one_way', {page}, null, null, false, null, '{half}', null, null"),
+        ("list_messages_received", f"'{bob}', 'one_way', {page}, null, null, null, '{half}', null, null"),
+        ("list_messages_unread", f"'{bob}', 'one_way', {page}, null, null, null, '{half}', null, null"),
         ("count_messages_unread", f"'{bob}', 'one_way'"),
         ("list_messages", f"'{place}', {page}, {seq}, {any_}, null, null, null, null, {no}, null"),
         ("list_messages_newest", f"'{place}', {page}, {any_}, {seq}, null, null, null, null, {no}, null"),

@@ -16,6 +16,7 @@ from agent_messaging.ids import uuid7
 from agent_messaging.models import Kind
 from agent_messaging.storage.ports import NewAnswer, NewGroup, Settlement, Settling, Stored
 from agent_messaging.storage.sqlite.store import SQLiteStore
+from tests.conformance.search import index_all
 from tests.conformance.world import World
 
 PAIRS = 64
@@ -134,3 +135,12 @@ async def test_what_notes_and_asks_cost(traffic: Traffic, store: SQLiteStore) ->
         if one.statements > most[name].statements or one.steps > most[name].steps or one.pages > most[name].pages
     }
     assert over == {}
+
+
+async def test_a_full_index_of_words_costs_a_send_nothing(traffic: Traffic, store: SQLiteStore) -> None:
+    """Not a statement or step of it. With the mailboxes grow the pages that are filed, as much as without the index."""
+    empty = await cost(store, lambda: traffic.notes(PAIRS), 16)
+    assert await index_all(store.search, traffic.world.owner, limit=500) > 4_000
+    full = await cost(store, lambda: traffic.notes(PAIRS), 16)
+    assert (full.statements, full.steps) == (empty.statements, empty.steps)
+    assert full.pages < 1.2 * empty.pages, (full, empty)

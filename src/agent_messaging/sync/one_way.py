@@ -96,6 +96,7 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
         metadata_filter: Mapping[str, Any] | None = None,
         before: UUID | str | None = None,
         states: Iterable[DeliveryState | str] | None = None,
+        recipient_external_id: str | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent sent, newest first.
 
@@ -110,6 +111,7 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
                 arrives meanwhile moves nothing. Pass the id of the last one of the page before. None begins at the
                 newest.
             states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
+            recipient_external_id: Only those to this agent; None is any.
 
         Returns:
             Mappings with attribute access: message_id, sender_id, recipient_id (external ids), content (plain JSON),
@@ -134,6 +136,7 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
                 metadata_filter=metadata_filter,
                 before=before,
                 states=states,
+                recipient_external_id=recipient_external_id,
             )
         )
 
@@ -149,6 +152,7 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
         metadata_filter: Mapping[str, Any] | None = None,
         before: UUID | str | None = None,
         states: Iterable[DeliveryState | str] | None = None,
+        sender_external_id: str | None = None,
     ) -> list[Record]:
         """List the one-way messages an agent received, newest first. It neither marks them as read nor settles them.
 
@@ -164,6 +168,7 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
                 arrives meanwhile moves nothing. Pass the id of the last one of the page before. None begins at the
                 newest.
             states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
+            sender_external_id: Only those from this agent; None is any.
 
         Returns:
             Mappings as of `get_sent_messages`.
@@ -187,6 +192,7 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
                 metadata_filter=metadata_filter,
                 before=before,
                 states=states,
+                sender_external_id=sender_external_id,
             )
         )
 
@@ -205,20 +211,48 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
         return self._run(lambda: self._async.mark_messages_read(recipient_external_id, sender_external_id))
 
     def get_message_count(
-        self, agent_external_id: str, role: str = "recipient", read_status: bool | None = None
+        self,
+        agent_external_id: str,
+        role: str = "recipient",
+        read_status: bool | None = None,
+        *,
+        other_external_id: str | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+        states: Iterable[DeliveryState | str] | None = None,
     ) -> int:
         """Count an agent's one-way messages.
+
+        To count all that are unread costs the same in every mailbox. With conditions the messages are counted one by
+        one, and with conditions on the metadata those are read that may fit.
 
         Args:
             agent_external_id: Whose.
             role: "recipient" counts what it received, "sender" what it sent.
             read_status: True counts those read, False those unread, None all.
+            other_external_id: Only those from this agent, or as "sender" those to it; None is any.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
+            states: Whose delivery is in one of these states, such as ["queued", "dead"]; None is any.
 
         Raises:
             AgentNotFoundError: There is no such agent.
-            InvalidArgumentError: The role is another word.
+            InvalidArgumentError: The role is another word, or another argument is refused; names it.
 
         Example:
             unread = sdk.one_way.get_message_count("bob", read_status=False)
         """
-        return self._run(lambda: self._async.get_message_count(agent_external_id, role, read_status))
+        return self._run(
+            lambda: self._async.get_message_count(
+                agent_external_id,
+                role,
+                read_status,
+                other_external_id=other_external_id,
+                date_from=date_from,
+                date_to=date_to,
+                metadata_filter=metadata_filter,
+                states=states,
+            )
+        )

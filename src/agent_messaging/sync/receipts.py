@@ -5,14 +5,15 @@ Written by scripts/generate_sync.py from `agent_messaging.messaging.receipts`: c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, overload
 from uuid import UUID
 
 from ..messaging.receipts import DeadLetters as AsyncDeadLetters
 from ..messaging.receipts import MessageId
 from ..messaging.receipts import Receipts as AsyncReceipts
-from ..models import DeadLetter, Receipt
+from ..models import DeadLetter, Kind, Receipt
 from .running import Blocking
 
 
@@ -78,17 +79,47 @@ class Receipts(Blocking[AsyncReceipts]):
 class DeadLetters(Blocking[AsyncDeadLetters]):
     """`sdk.dead_letters`: messages that were given up, kept with their reasons until they are redriven."""
 
-    def list(self, recipient_external_id: str | None = None, *, limit: int = 100, offset: int = 0) -> list[DeadLetter]:
+    def list(
+        self,
+        recipient_external_id: str | None = None,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        kinds: Iterable[Kind | str] | None = None,
+        date_from: datetime | None = None,
+        date_to: datetime | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+    ) -> list[DeadLetter]:
         """List dead letters, newest first: of one recipient, or (None) all.
+
+        Args:
+            recipient_external_id: Sent to this agent; None is any.
+            limit: At most so many, 1 to 1,000.
+            offset: So many of the newest are passed over.
+            kinds: Of these kinds alone, such as ["one_way"]; None is all.
+            date_from: Sent at or after this aware instant; None is no bound.
+            date_to: Sent at or before it.
+            metadata_filter: Conditions on the metadata, as `search_messages` takes them; None is none.
 
         Raises:
             AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An argument is refused; names it.
 
         Example:
             for letter in sdk.dead_letters.list("bob"):
                 print(letter.message_id, letter.reasons[-1])
         """
-        return self._run(lambda: self._async.list(recipient_external_id, limit=limit, offset=offset))
+        return self._run(
+            lambda: self._async.list(
+                recipient_external_id,
+                limit=limit,
+                offset=offset,
+                kinds=kinds,
+                date_from=date_from,
+                date_to=date_to,
+                metadata_filter=metadata_filter,
+            )
+        )
 
     def redrive(
         self, message_ids: MessageId | Sequence[MessageId] | None = None, *, recipient_external_id: str | None = None
