@@ -87,6 +87,13 @@ CLASSES = [
         direct=frozenset({"register_handler", "unregister_handler"}),
     ),
     Written(
+        "observers",
+        "observing.observers",
+        "Observers",
+        "Observers, for code without asyncio.",
+        direct=frozenset({"add", "remove"}),
+    ),
+    Written(
         "calls",
         "client",
         "AgentMessaging",

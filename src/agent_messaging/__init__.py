@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .messaging import *
     from .messaging.archive.reports import ExportReport, ImportReport
     from .models import *
+    from .observing import *
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOMES = (
     "handlers.events",
     "messaging",
     "client",
+    "observing",
     "event_data",  # its models take 3 ms, which most programs never need
     "messaging.archive.reports",
 )
@@ -86,6 +88,9 @@ __all__ = [
     "EventData",
     "EventLoopError",
     "ExportReport",
+    "Fact",
+    "FactSubject",
+    "FactType",
     "FinalAnswer",
     "HandlerContext",
     "HandlerError",
@@ -135,6 +140,8 @@ __all__ = [
     "NotInitializedError",
     "NotMeetingHostError",
     "NotYourTurnError",
+    "Observer",
+    "Observers",
     "OneWayMessenger",
     "Organization",
     "OrganizationAlreadyExistsError",
@@ -147,6 +154,8 @@ __all__ = [
     "ParticipantStatusChangedEventData",
     "PartsRestartedError",
     "PayloadError",
+    "PoolFigures",
+    "ProcessFigures",
     "Prunable",
     "PruneReport",
     "PrunedKind",
@@ -167,6 +176,7 @@ __all__ = [
     "SessionStatus",
     "SessionType",
     "SpeakerSelection",
+    "Statistics",
     "StorageBusyError",
     "StorageCorruptError",
     "StorageForeignError",

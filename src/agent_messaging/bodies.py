@@ -1,7 +1,7 @@
 """Stored bodies: the one place that opens what a store gave back of a message, an answer or an event.
 
 A body is JSON text, perhaps with metadata, and the checksum under which both were stored. Nothing else reads such a
-text, so a damaged body is never shown as if it were genuine.
+text, so a damaged body is never shown as if it were genuine. What observers have a message carry is taken out here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from pydantic_core import from_json
 
 from .exceptions import PayloadError, StorageCorruptError
+from .observing.carrying import KEY as CARRIED
 from .payloads import MISSING, Decoder, checksum
 from .records import dataclass
 
@@ -122,6 +123,7 @@ def _read_metadata(text: str, name: str) -> dict[str, Any]:
         metadata = None
     if not isinstance(metadata, dict):
         raise _damaged(name, "its metadata are no JSON object")
+    metadata.pop(CARRIED, None)
     return metadata
 
 

@@ -32,6 +32,8 @@ from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.search import Search
 from .models import T_Conversation, T_Meeting, T_OneWay
+from .observing.figures import ProcessFigures, Statistics
+from .observing.observers import Ears, Observers
 from .payloads import payload_type
 from .storage.ports import Store
 
@@ -91,6 +93,8 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         self._lifecycle = Lifecycle(self._build)
         self._signals = self._stop_signals() if handle_signals else None
         self._event_handler = MeetingEventHandler(lambda: self._started().recorder, self._events_changed)
+        self._ears = Ears()
+        self._observers = Observers(self._ears, self._find_figures)
         settings = self.config.messaging
         self._one_way = OneWayMessenger[T_OneWay](self._lifecycle.use, settings)
         self._conversation = Conversation[T_Conversation](
@@ -144,17 +148,15 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
 
     def _build(self) -> Engine:
         _set_level("DEBUG" if self.config.debug else self.config.log_level)
-        store = build_store(self.config)
-        budget = self.config.database.call_timeout
+        self._ears.look()
         return Engine(
-            store,
-            self.config.messaging,
+            build_store(self.config),
+            self.config,
             self._handlers,
             self._event_handler,
             self._task_handlers,
-            self.config.coordination,
+            self._ears,
             work=build_work_store(self.config),
-            budget=budget,
         )
 
     async def close(self) -> None:
@@ -386,6 +388,47 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
     def meeting_events(self) -> MeetingEventHandler:
         """The meeting events of this SDK object: their handlers, and the `emit_…` calls for an application's own."""
         return self._event_handler
+
+    # --- observing ----------------------------------------------------------------------------------------------------
+
+    @property
+    def observers(self) -> Observers:
+        """Those who are told of what happens in this SDK object, before its start too."""
+        return self._observers
+
+    def figures(self) -> ProcessFigures:
+        """What this SDK object has and does at this moment: connections, handlers, claims, callers that wait.
+
+        It asks nobody and costs some microseconds, so a monitor may call it often, in any thread.
+
+        Raises:
+            NotInitializedError: The SDK is not started.
+
+        Example:
+            if sdk.figures().pool.waiting > 100:
+                shed_load()
+        """
+        return self._lifecycle.find().figures()
+
+    def _find_figures(self) -> ProcessFigures | None:
+        engine = self._lifecycle.engine
+        return None if engine is None or engine.is_closed else engine.figures()
+
+    async def statistics(self) -> Statistics:
+        """The figures of this SDK object, and those of its store: messages and tasks by state, ages, who is alive.
+
+        The store counts: with a million messages that takes some tenths of a second, so once in 15 s is often enough.
+
+        Raises:
+            DatabaseError: The store failed.
+
+        Example:
+            statistics = await sdk.statistics()
+            print(statistics.deliveries.get(DeliveryState.QUEUED, 0), statistics.process.pool.in_use)
+        """
+        from .messaging.statistics import read_statistics
+
+        return await read_statistics(self._started())
 
     # --- handlers and serving -----------------------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ WITHOUT_ENGINE = {
     *("register_handler", "register_meeting_handler", "register_event_handler", "register_meeting_event_handler"),
     "unregister_handler",
     *("register_task_handler", "unregister_task_handler"),
+    # Observers are told from before the start on; figures are read in any thread.
+    *("add", "remove", "figures"),
     # It says that signals are heard in the main thread alone.
     "run_until_stopped",
 }

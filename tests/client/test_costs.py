@@ -118,6 +118,29 @@ async def test_an_ask_costs_the_loop_a_task_a_future_and_no_timer(sdk: Sdk) -> N
     )
 
 
+async def test_while_nobody_listens_no_fact_is_made_and_only_time_looks_at_the_log(sdk: Sdk) -> None:
+    async def answer(message: dict[str, Any], context: MessageContext) -> dict[str, Any]:
+        return message
+
+    for n in range(SIDE_BY_SIDE):
+        sdk.register_handler(f"recipient-{n}")(answer)
+    observing = Counter[str]()
+
+    def called(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and ("/observing/" in frame.f_code.co_filename or "facts.py" in frame.f_code.co_filename):
+            observing[frame.f_code.co_name] += 1
+
+    sys.setprofile(called)
+    try:
+        for send in (sdk.one_way.send, sdk.conversation.send_and_wait):
+            await asyncio.gather(*(send(f"sender-{n}", f"recipient-{n}", PAYLOAD) for n in range(SIDE_BY_SIDE)))
+            await sdk._started().dispatcher.wait_until_idle()
+    finally:
+        sys.setprofile(None)
+    assert observing.keys() <= {"look"}, "which the timekeeper does when it polls"
+    assert observing["look"] < 10
+
+
 async def test_notes_and_asks_leave_no_circles_to_the_garbage_collection(sdk: Sdk) -> None:
     """Reference counts free what they needed: tasks, contexts and claims that waited for a collection cost a tenth."""
 

@@ -490,9 +490,9 @@ def test_the_end_of_the_loop_ends_a_call_through_the_portal(url: str) -> None:
 
 
 def test_each_class_has_the_calls_of_its_twin() -> None:
-    from agent_messaging import client, coordination, handlers, messaging
+    from agent_messaging import client, coordination, handlers, messaging, observing
 
-    homes: list[Any] = [messaging, client, coordination.tasks, handlers.events]
+    homes: list[Any] = [messaging, client, coordination.tasks, handlers.events, observing]
     homes += [messaging.conversation, messaging.pulling]
     renamed = {"aclose": "close"}
     by_hand = {"engine", "store", "portal", "find_engine", "conversation"}

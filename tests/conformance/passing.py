@@ -45,8 +45,10 @@ class AdvanceConformance(StoreFixtures):
         id = await world.send(expires_in=60, owner=origin)
         assert (await world.receipt(id)).expires_at == world.at(60)
         assert (await world.deliveries.advance(world.at(59))).expired_origins == set()
-        assert (await world.deliveries.advance(world.at(61))).expired_origins == {origin}
-        assert (await world.deliveries.advance(world.at(61))).expired_origins == set()
+        advanced = await world.deliveries.advance(world.at(61))
+        assert (advanced.expired_origins, advanced.expired) == ({origin}, [id])
+        again = await world.deliveries.advance(world.at(61))
+        assert (again.expired_origins, [*again.expired]) == (set(), [])
         receipt = await world.receipt(id)
         assert (receipt.state, receipt.settled_at) == (DeliveryState.EXPIRED, world.at(61))
         assert receipt.attempt == 0

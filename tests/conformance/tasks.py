@@ -360,13 +360,14 @@ class PoolConformance(CoordinationFixtures):
 
     async def test_what_is_assigned_comes_first_and_counts_once(self, crew: Crew) -> None:
         await crew.hire(pulls=True)
-        await crew.submit(crew.task("pool", priority=0))
+        await crew.submit(crew.task("pool", priority=0, trace='{"traceparent":"x"}'))
         assert await crew.assign(crew.task("mine", priority=4, message=crew.message("told", ""))) == [
             Assigned("mine", "w", 1)
         ]
         assert await crew.claim(agent_id="w") == []  # who pulls is not told
         taken = await crew.take()
         assert ids(taken) == ["mine", "pool"]
+        assert [one.trace for one in taken] == [None, '{"traceparent":"x"}']
         assert [(one.claim.token, one.attempt) for one in taken] == [(2, 1), (1, 1)]
         assert not await crew.end(claim("mine", 1))
         assert (await crew.find("mine")).state is TaskState.RUNNING

@@ -24,6 +24,7 @@ LAST_LINE = {
     "meeting.py": "alice ended it",
     "newsroom.py": "ben heard: storm leads with: A storm is coming.",
     "notifications.py": "alice done, bob done, carol done",
+    "tracing.py": "Billing says: it is paid.",
     "task_pipeline.py": "filed contract, invoice, letter, minutes",
     "work_queue.py": "finished [0, 1, 2, 3, 4, 5]",
 }

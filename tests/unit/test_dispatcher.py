@@ -10,12 +10,14 @@ from typing import Any
 
 from agent_messaging.delivery.claims import Claims, Ending
 from agent_messaging.delivery.dispatcher import Dispatcher
+from agent_messaging.delivery.facts import Facts
 from agent_messaging.delivery.names import AgentName
 from agent_messaging.delivery.stations import Station, Stations
 from agent_messaging.delivery.trouble import Trouble
 from agent_messaging.exceptions import OutcomeUnknownError
 from agent_messaging.handlers.registry import Handlers, make_handler
 from agent_messaging.models import Kind
+from agent_messaging.observing.observers import Ears
 from agent_messaging.storage.ports import (
     Claim,
     ClaimedDelivery,
@@ -123,7 +125,7 @@ class Exchange:
         self.stations = Stations(names, serving, concurrency=1, timeout=1.0)
         store: Any = self.store
         presence: Any = SimpleNamespace(process_id="me")
-        self.claims = Claims(store, presence, self.stations)
+        self.claims = Claims(store, presence, self.stations, Facts(Ears(), names))
         self.runs, self.announcer = Runs(self.claims), Announcer()
         runs: Any = self.runs
         announcer: Any = self.announcer

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from agent_messaging.delivery.facts import Facts
 from agent_messaging.delivery.outbox import Outbox
 from agent_messaging.exceptions import NotInitializedError, OutcomeUnknownError, StorageFullError
 from agent_messaging.models import Kind
+from agent_messaging.observing.observers import Ears
 from agent_messaging.storage.ports import AppendOutcome, Claim, NewDelivery, NewGroup, Stored
 
 SOON = 5.0
@@ -46,7 +48,7 @@ class Observer:
     def __init__(self) -> None:
         self.marked: list[str] = []
         self.doubts = 0
-        self.told: list[tuple[str, AppendOutcome | None]] = []
+        self.told: list[tuple[str, AppendOutcome | Exception]] = []
         self.error: Exception | None = None
         self.fault_before: Exception | None = None
 
@@ -58,7 +60,7 @@ class Observer:
     def doubted(self) -> None:
         self.doubts += 1
 
-    def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None:
+    def appended(self, group: NewGroup, outcome: AppendOutcome | Exception) -> None:
         self.told.append((group.content, outcome))
         if self.error is not None:
             raise self.error
@@ -70,7 +72,9 @@ class Post:
     def __init__(self, lines: int = 1) -> None:
         self.store, self.observer = Deliveries(), Observer()
         deliveries: Any = self.store
-        self.outbox = Outbox(deliveries, lambda: "me", self.observer, budget=SOON, lines=lines)
+        nobody: Any = None
+        facts = Facts(Ears(), nobody)
+        self.outbox = Outbox(deliveries, lambda: "me", self.observer, facts, budget=SOON, lines=lines)
 
 
 async def test_what_arrives_during_a_commit_goes_out_together_with_the_next_one() -> None:
@@ -116,13 +120,14 @@ async def test_a_lost_answer_is_doubted_and_the_repeat_brings_no_claims() -> Non
     await post.outbox.aclose(SOON)
 
 
-async def test_a_refused_group_is_told_as_one_of_which_nothing_is_known_to_be_stored() -> None:
+async def test_a_group_that_the_store_could_not_take_is_told_with_the_error() -> None:
     post = Post()
     post.store.errors = [StorageFullError("full")]
     post.store.may_answer.set()
     with pytest.raises(StorageFullError):
         await asyncio.wait_for(post.outbox.enter(group("1")), SOON)
-    assert post.observer.told == [("1", None)]
+    [(name, outcome)] = post.observer.told
+    assert (name, type(outcome)) == ("1", StorageFullError)
     await post.outbox.aclose(SOON)
 
 

@@ -12,17 +12,20 @@ from datetime import UTC, datetime
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..models import AskState, Kind
-from ..storage.assembly.terms import Purpose
+from ..observing.facts import FactType
+from ..storage.assembly.terms import Act, Purpose
 from ..storage.ports import (
     Acted,
     Advanced,
     AppendOutcome,
     AskRow,
+    ClaimedDelivery,
     EndedAsk,
     EndedSession,
     Forwarded,
     NewForward,
     NewGroup,
+    NewSpeech,
     Presence,
     Settled,
     Settling,
@@ -63,6 +66,7 @@ class Announcer:
         self.timer = timer
         self.claims = claims
         self.stations = claims.stations
+        self.facts = claims.facts
         self.lots = lots
         self.notices = notices
         self.events = events
@@ -143,6 +147,8 @@ class Announcer:
 
     def forwarded(self, forward: NewForward, done: Forwarded) -> None:
         """An open ask went on to another agent."""
+        if self.facts.ears.is_heard:
+            self.facts.forwarded(forward, done)
         self.lots.receipts.hint([forward.message_id])
         self.timer.look_in(max(done.left, 0.0))
         self._wake(done.waiters, (done.asker_id, forward.to_id))
@@ -151,6 +157,11 @@ class Announcer:
             self.neighbours.ring_for([forward.to_id], Kind.CONVERSATION)
             self.lots.arrivals.arrived([(forward.to_id, Kind.CONVERSATION)])
 
+    def redriven(self, message_ids: Iterable[str]) -> None:
+        """Dead letters were queued again; `queued` says whose."""
+        if self.facts.ears.is_heard:
+            self.facts.of_messages(FactType.REDRIVEN, message_ids)
+
     def queued(self, recipient_ids: Collection[str], kind: Kind) -> None:
         """Messages of these agents were queued again."""
         self.neighbours.ring_for(recipient_ids, kind)
@@ -158,6 +169,8 @@ class Announcer:
 
     def settled(self, endings: Sequence[Ending], settled: Settled) -> None:
         """Claims have ended, or were lost to others."""
+        if self.facts.ears.is_heard:
+            self.facts.settled(endings, settled)
         for (settlement, _), moved in zip(endings, settled.moved, strict=True):
             # Messages that are due at once are not announced by time.
             if moved and settlement.how is Settling.RETRY and settlement.delay > 0:
@@ -186,6 +199,12 @@ class Announcer:
         self.lots.asks.waiters.hint(doubtful)
         self.lots.asks.ended(ended.values())
 
+    def pulled(self, deliveries: Iterable[ClaimedDelivery]) -> None:
+        """An agent's own code has claimed these."""
+        if self.facts.ears.is_heard:
+            for delivery in deliveries:
+                self.facts.claimed(delivery, how="pulled")
+
     def claimed(self, lease: float) -> None:
         """Something was claimed for so many seconds; then it is free for others."""
         self.timer.look_in(lease)
@@ -194,8 +213,10 @@ class Announcer:
         """For these (recipient id, kind) pairs the store has something that nobody has claimed."""
         self.lots.arrivals.arrived(waiting)
 
-    def read(self, message_ids: Iterable[str]) -> None:
+    def read(self, message_ids: Collection[str]) -> None:
         """A caller has taken these."""
+        if self.facts.ears.is_heard:
+            self.facts.of_messages(FactType.READ, message_ids)
         self.lots.receipts.hint(message_ids)
 
     def returned(self, recipient_ids: Collection[str], waiting: Collection[str]) -> None:
@@ -205,12 +226,17 @@ class Announcer:
 
     def rejected(self, message_ids: Collection[str], asks: Collection[EndedAsk]) -> None:
         """Messages became dead letters, and the asks failed with them."""
+        if self.facts.ears.is_heard:
+            self.facts.of_messages(FactType.DEAD, message_ids)
+            self.facts.asks_ended(asks)
         self.lots.receipts.hint(message_ids)
         self.lots.asks.ended(asks)
         self.ring(ask.origin for ask in asks)
 
     def withdrawn(self, message_ids: Collection[str]) -> None:
         """Their senders withdrew these."""
+        if self.facts.ears.is_heard:
+            self.facts.of_messages(FactType.WITHDRAWN, message_ids)
         self.lots.receipts.hint(message_ids)
         self.lots.asks.waiters.hint(message_ids)
 
@@ -218,12 +244,16 @@ class Announcer:
 
     def ended(self, session: EndedSession) -> None:
         """A conversation was ended."""
+        if self.facts.ears.is_heard:
+            self.facts.conversation_ended(session)
         self.lots.asks.ended(session.asks)
         self.lots.waits.look()
         self.ring([*session.processes, *(ask.origin for ask in session.asks)])
 
     def closed(self, asks: Collection[AskRow]) -> None:
         """Callers here have ended their asks. `Asks`, which did it, tells the runs that are at work on them here."""
+        if self.facts.ears.is_heard:  # what else ended them was told where that was committed
+            self.facts.asks_ended(ask for ask in asks if ask.state in (AskState.TIMED_OUT, AskState.CANCELLED))
         self.ring(ask.worker for ask in asks)
 
     def sent_parts(self, readers: Mapping[str, str | None]) -> None:
@@ -243,6 +273,11 @@ class Announcer:
         self.neighbours.ring_for(recipient_ids, kind)
         self.stations.look()
 
+    def taken_over(self, process_ids: Collection[str], count: int) -> None:
+        """So many messages and tasks of these processes, which are dead, are queued again."""
+        if self.facts.ears.is_heard:
+            self.facts.taken_over(count, process_ids)
+
     async def died(self) -> None:
         """Processes died: their messages and lanes are free, and others may be at work on what they asked."""
         self.rang()
@@ -259,6 +294,10 @@ class Announcer:
 
     def advanced(self, advanced: Advanced) -> None:
         """Time has passed in the store."""
+        if self.facts.ears.is_heard:
+            self.facts.of_messages(FactType.EXPIRED, advanced.expired)
+            if advanced.released:
+                self.facts.taken_over(advanced.released)
         if advanced.due or advanced.released:
             self.look()
         if advanced.expired_origins:
@@ -275,8 +314,13 @@ class Announcer:
         self.stations.look()
         self.notices.look()
 
-    def acted(self, meeting_id: str, acted: Acted) -> None:
-        """A meeting has changed. `Meetings`, which made the act, tells the callers here that wait in it."""
+    def acted(self, meeting_id: str, acted: Acted, act: Act | None, speech: NewSpeech | None) -> None:
+        """A meeting has changed, by an act or (None) by time.
+
+        `Meetings`, which made the act, tells the callers here that wait in it.
+        """
+        if self.facts.ears.is_heard:
+            self.facts.acted(meeting_id, acted, act, speech)
         if acted.ended_turn is not None:
             self.claims.end_turn(TurnRef(meeting_id, acted.ended_turn))
         self.ring(acted.processes)

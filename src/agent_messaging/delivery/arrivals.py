@@ -73,6 +73,11 @@ class Arrivals:
     def __init__(self) -> None:
         self._queues: dict[Key, Queue] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many callers wait, or look; in any thread."""
+        return sum(len(queue.idle) + len(queue.looking) for queue in list(self._queues.values()))
+
     @contextlib.contextmanager
     def place(self, key: Key) -> Iterator[Caller]:
         """Have a place in the queue within. A block that ends by an exception hands its hint on."""

@@ -27,6 +27,7 @@ from ..storage.ports import (
     TurnRef,
 )
 from .current import Run, current_run
+from .facts import Facts
 from .stations import Station, Stations
 
 MAX_SETTLEMENTS = 1_000
@@ -42,12 +43,17 @@ _SIZE = attrgetter("size")
 
 
 class Claims:
-    """The claims of one SDK object."""
+    """The claims of one SDK object.
 
-    def __init__(self, deliveries: DeliveryStore, presence: Presence, stations: Stations) -> None:
+    Args:
+        facts: What observers are told of them, by those who make and end them.
+    """
+
+    def __init__(self, deliveries: DeliveryStore, presence: Presence, stations: Stations, facts: Facts) -> None:
         self.deliveries = deliveries
         self.presence = presence
         self.stations = stations
+        self.facts = facts
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
         self.running: dict[Run, None] = {}
@@ -206,6 +212,8 @@ class Claims:
             run.is_moot = True
             run.cancel()
         lost = [settlement for settlement, _ in self.settling]
+        if self.facts.ears.is_heard:
+            self.facts.dropped(self.settling)
         self.settling.clear()
         self.let_go([*self.pulled])
         return lost

@@ -51,6 +51,7 @@ class Dispatcher(Service):
         self.runs = runs
         self.names = names
         self.announcer = announcer
+        self.facts = claims.facts
         self.trouble = trouble
         self._quiet = asyncio.Event()
         self._is_stopping = False
@@ -148,14 +149,17 @@ class Dispatcher(Service):
         """The answer to an append was lost."""
         self.claims.doubt()
 
-    def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None:
+    def appended(self, group: NewGroup, outcome: AppendOutcome | Exception) -> None:
         """Run what was claimed with its append, and have the rest announced."""
-        if outcome is None:
+        if self.facts.ears.is_heard:
+            self.facts.appended(group, outcome)
+        answer = None if isinstance(outcome, Exception) else outcome
+        if answer is None:
             self.claims.doubt()  # it may be stored, and claimed, all the same
-        claimed, unclaimed = self.claims.redeem(group, outcome)
+        claimed, unclaimed = self.claims.redeem(group, answer)
         for station, delivery in claimed:
             self.runs.begin(station, delivery)
-        self.announcer.stored(group, outcome, unclaimed)
+        self.announcer.stored(group, answer, unclaimed)
 
     # --- the exchange -------------------------------------------------------------------------------------------------
 

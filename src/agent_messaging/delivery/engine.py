@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sized
 from typing import Any
 
-from ..config import CoordinationConfig, MessagingConfig
+from ..config import Config
 from ..exceptions import DatabaseError, EventLoopError, OutcomeUnknownError
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.tasks import TaskHandlers
 from ..handlers.threads import DaemonThreads
+from ..observing.figures import ProcessFigures
+from ..observing.observers import Ears
 from ..payloads import Decoder
 from ..storage.ports import CoordinationStore, Store
 from .announcer import Announcer
@@ -24,6 +26,7 @@ from .claims import Claims
 from .commits import Commits
 from .dispatcher import Dispatcher
 from .events import Events
+from .facts import Facts
 from .forwarding import Forwarding
 from .incarnations import Incarnations
 from .indexing import Indexing
@@ -43,6 +46,7 @@ from .runs import GIVE_UP_AFTER_CANCEL, Reach, Runs
 from .services import Services
 from .serving import Serving
 from .stations import Stations
+from .task_facts import TaskFacts
 from .timekeeper import Duties, MessageDuties, Timekeeper, WorkDuties
 from .timer import Timer
 from .trouble import Trouble
@@ -64,24 +68,23 @@ class Engine:
     """Everything between a public call and the store.
 
     Args:
+        ears: Those who are told of what happens.
         work: Where queues, workers and tasks are, if not in the store.
-        budget: Seconds for which a call is tried while the store does not answer.
     """
 
     def __init__(
         self,
         store: Store,
-        settings: MessagingConfig,
+        config: Config,
         handlers: Registry,
         event_handlers: MeetingEventHandler,
         task_handlers: TaskHandlers,
-        coordination: CoordinationConfig,
+        ears: Ears,
         *,
         work: CoordinationStore | None = None,
-        budget: float,
     ) -> None:
         self.store = store
-        self.settings = settings
+        self.settings = settings = config.messaging
         self.loop: asyncio.AbstractEventLoop | None = None
         """On which it was started, and all of it runs."""
         deliveries, sessions, meetings, presence = store.deliveries, store.sessions, store.meetings, store.presence
@@ -99,7 +102,8 @@ class Engine:
         self.stations = Stations(
             self.names, self.serving, concurrency=settings.handler_concurrency, timeout=settings.handler_timeout
         )
-        self.claims = Claims(deliveries, presence, self.stations)
+        facts = Facts(ears, self.names)
+        self.claims = Claims(deliveries, presence, self.stations, facts)
         self.workplace = Workplace(store, self.timer, self.trouble, is_apart=False)
         if work is not None:
             self.workplace = Workplace(work, Timer(), Trouble(), is_apart=True)
@@ -134,14 +138,21 @@ class Engine:
         reach = Reach(self.asks, self.forwarding, self.parts)
         runs = Runs(self.claims, reach, self.meetings.runs, threads, background, self.decoder, settings)
         self.dispatcher = Dispatcher(self.claims, runs, self.names, self.announcer, self.trouble)
-        lines = store.capabilities.appends_at_once
-        self.outbox = Outbox(deliveries, lambda: presence.process_id, self.dispatcher, budget=budget, lines=lines)
+        self.outbox = Outbox(
+            deliveries,
+            lambda: presence.process_id,
+            self.dispatcher,
+            facts,
+            budget=config.database.call_timeout,
+            lines=store.capabilities.appends_at_once,
+        )
         labour = Labour(
             self.workplace.store.tasks,
             threads,
             background,
             self.decoder,
             runs.retry,
+            TaskFacts(ears),
             max_bytes=settings.max_payload_bytes,
         )
         self.workforce = Workforce(
@@ -149,19 +160,21 @@ class Engine:
             task_handlers,
             labour,
             self.announcer,
-            interval=coordination.heartbeat_interval,
-            run_limit=coordination.default_timeout,
+            interval=config.coordination.heartbeat_interval,
+            run_limit=config.coordination.default_timeout,
         )
         work_duties = WorkDuties(self.workforce, self.announcer)
         self.schedules = work_duties.schedules
         duties: list[Duties] = [MessageDuties(store, self.timer, self.meetings, self.announcer)]
         lose = self.workforce.lose_data
         if (place := self.workplace).is_apart:
-            apart = Timekeeper(place.store, place.timer, place.trouble, work_duties, serving=None, lose=lose)
+            apart = Timekeeper(place.store, place.timer, place.trouble, work_duties, ears=ears, serving=None, lose=lose)
             place.equip(work_duties.rang, self.workforce.lose_claims, apart)
         else:
             duties.append(work_duties)
-        self.timekeeper = Timekeeper(store, self.timer, self.trouble, *duties, serving=self.serving, lose=lose)
+        self.timekeeper = Timekeeper(
+            store, self.timer, self.trouble, *duties, ears=ears, serving=self.serving, lose=lose
+        )
         self.indexing = Indexing(
             store.search, presence, self.trouble, lambda: not (self.outbox.is_idle and self.dispatcher.is_idle)
         )
@@ -232,6 +245,27 @@ class Engine:
         else:
             self.events.follow()
         self.serving.handlers_changed()
+
+    def figures(self) -> ProcessFigures:
+        """What it has and does at this moment. It waits for nothing, and may be read in any thread."""
+        stations, lots, meetings = self.stations.count(), self.lots, self.meetings
+        of_rows: list[Sized] = [lots.receipts, lots.waits, lots.parts, lots.room, lots.tasks]
+        of_rows += [meetings.waiters, meetings.readiness, meetings.endings]
+        return ProcessFigures(
+            process_id=self.store.presence.process_id,
+            pool=self.store.measure_pool(),
+            outbox=self.outbox.depth,
+            slots=stations[0],
+            slots_used=stations[1],
+            running=len(self.claims.running),
+            settling=len(self.claims.settling),
+            pulled=len(self.claims.pulled),
+            asks=len(lots.asks.waiters),
+            waits=sum(map(len, of_rows)) + lots.arrivals.waiting,
+            tasks_running=len(self.workforce.labour.running),
+            tasks_settling=len(self.workforce.settling),
+            neighbours=self.serving.neighbours.alive,
+        )
 
     async def adopt(self, external_ids: Collection[str], *, everyone: bool = False) -> None:
         """The bare handlers of this process are to serve these agents too."""

@@ -25,6 +25,7 @@ from . import auditing
 from .background import Background
 from .claims import STOPPED
 from .retry import RetryPolicy, clean_reason, describe, is_cancellation, traceback_of
+from .task_facts import TaskFacts
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -58,10 +59,12 @@ class Labour:
         background: Background,
         decoder: Decoder,
         retry: RetryPolicy,
+        facts: TaskFacts,
         *,
         max_bytes: int,
     ) -> None:
         self.tasks = tasks
+        self.facts = facts
         self.threads = threads
         self.background = background
         self.decoder = decoder
@@ -88,6 +91,8 @@ class Labour:
         job = Job(worker, task, context, TaskSettlement(task.claim, Settling.RETURNED, reason=STOPPED))
         context.report = partial(self._report, asyncio.get_running_loop(), job)
         auditing.task_began(task)
+        if self.facts.ears.is_heard:
+            self.facts.claimed(task)
         job.run = self.background.start(self._work(job), f"agent-messaging-task-{task.claim.task_id}")
         self.running[job] = None
         job.run.add_done_callback(partial(self._ended, job, ended))
@@ -100,6 +105,8 @@ class Labour:
             run.exception()
         if not job.is_moot:
             auditing.task_ended(job.task, job.settlement, time.monotonic() - job.since)
+        if self.facts.ears.is_heard:
+            self.facts.handled(job.task, None if job.is_moot else job.settlement, job.since)
         ended(job)
 
     def is_run(self, task: asyncio.Task[Any] | None) -> bool:
@@ -126,6 +133,8 @@ class Labour:
     # --- one run ------------------------------------------------------------------------------------------------------
 
     async def _work(self, job: Job) -> None:
+        if self.facts.ears.watchers:
+            self.facts.begin(job.task)
         try:
             result = await self._call(job)
             content = encode(result, field="The task's result", limit_bytes=self.max_bytes)

@@ -98,8 +98,13 @@ class Neighbours(Service):
             await self.read_again()
 
     @property
+    def alive(self) -> int:
+        """How many other processes were alive when they were last read."""
+        return sum(row.ended_at is None and row.process_id != self.presence.process_id for row in self._rows)
+
+    @property
     def is_alone(self) -> bool:
-        """Whether no other process was alive when they were last read."""
+        """Whether no other process was alive then."""
         return not any(row.ended_at is None and row.process_id != self.presence.process_id for row in self._rows)
 
     async def read(self) -> None:

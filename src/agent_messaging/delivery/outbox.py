@@ -31,6 +31,7 @@ from ..futures import fail
 from ..single_flight import SingleFlight
 from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
+from .facts import Facts
 from .locks import Locks
 from .probes import probe
 from .services import Service
@@ -62,7 +63,7 @@ class Observer(Protocol):
 
     def about_to_append(self, groups: list[NewGroup]) -> None: ...
     def doubted(self) -> None: ...
-    def appended(self, group: NewGroup, outcome: AppendOutcome | None) -> None: ...
+    def appended(self, group: NewGroup, outcome: AppendOutcome | Exception) -> None: ...
 
 
 class _Line:
@@ -77,17 +78,26 @@ class Outbox(Service):
     """Waiting groups, in as many lines as the store takes appends at once.
 
     Args:
+        facts: They may have a group carry something along, from the step in which it is handed in.
         lines: How many. More than one is for a store whose server works while this process does: what one line has
             stored is handled meanwhile.
         budget: Seconds for which a group is tried while the store does not answer.
     """
 
     def __init__(
-        self, deliveries: DeliveryStore, owner: Callable[[], str], observer: Observer, *, budget: float, lines: int = 1
+        self,
+        deliveries: DeliveryStore,
+        owner: Callable[[], str],
+        observer: Observer,
+        facts: Facts,
+        *,
+        budget: float,
+        lines: int = 1,
     ) -> None:
         self.deliveries = deliveries
         self.owner = owner
         self.observer = observer
+        self.facts = facts
         self.budget = budget
         self.most_bytes = MAX_BYTES
         self._lines = [_Line(self._store_all) for _ in range(lines)]
@@ -98,6 +108,11 @@ class Outbox(Service):
         lock from its first step to `enter`. Uncontended, and with nothing to ask, that suspends nobody.
         """
         self._is_closed = False
+
+    @property
+    def depth(self) -> int:
+        """Calls that wait for a commit; without those of the ones in flight."""
+        return sum(len(line.waiting) for line in self._lines)
 
     @property
     def is_idle(self) -> bool:
@@ -126,6 +141,8 @@ class Outbox(Service):
             raise NotInitializedError
         if future is None:
             future = asyncio.get_running_loop().create_future()
+        if self.facts.ears.carriers:
+            self.facts.send(group)
         line = self._lines[hash(group.sender_id) % len(self._lines)]
         line.waiting.append((group, future, on_stored))
         line.storing.request()
@@ -166,7 +183,7 @@ class Outbox(Service):
         outcomes = await do_apart(self._append, groups)
         for group, outcome in zip(groups, outcomes, strict=True):
             try:
-                self.observer.appended(group, None if isinstance(outcome, Exception) else outcome)
+                self.observer.appended(group, outcome)
             except Exception:
                 logger.exception("what became of a call could not be announced")
             finally:  # whatever becomes of the runs here, the caller is told what the store said

@@ -56,6 +56,7 @@ class Pulling:
         if claimed:
             lease = request.run_limit + CLAIM_MARGIN
             self.claims.hold(claimed, lease)
+            self.announcer.pulled(claimed)
             self.announcer.claimed(lease)
         return claimed
 

@@ -68,6 +68,7 @@ class Runs(Service):
         settings: MessagingConfig,
     ) -> None:
         self.claims = claims
+        self.facts = claims.facts
         self.names = reach.forwarding.names
         self.asks = reach.asks
         self.abandonments = Abandonments(reach.asks.waiters)
@@ -105,6 +106,8 @@ class Runs(Service):
     def begin(self, station: Station, delivery: ClaimedDelivery) -> None:
         """Run the station's handler on what was claimed."""
         probe("after_claim")
+        if self.facts.ears.is_heard:
+            self.facts.claimed(delivery)
         run = Run(delivery, station)
         self.claims.running[run] = None
         task = self.background.start(self._work(run), f"agent-messaging-run-{delivery.message_id}")
@@ -146,6 +149,8 @@ class Runs(Service):
                 raise
         finally:
             if asyncio._get_running_loop() is not None:  # otherwise it was only closed, and its tasks with it
+                if self.facts.ears.is_heard:
+                    self.facts.handled(run.delivery, None if run.is_moot else settlement, run.since)
                 self._ended(run, settlement)
 
     def _ended(self, run: Run, settlement: Settlement | None) -> None:
@@ -192,6 +197,8 @@ class Runs(Service):
             run.asker = Abandonment(self.abandonments, delivery.message_id, partial(_give_up, run))
         if delivery.kind is Kind.TURN:
             return await self._take_turn(run)
+        if self.facts.ears.watchers:
+            self.facts.begin(delivery)
         try:
             result = await self._call(run)
             answer = None
@@ -327,6 +334,8 @@ class Runs(Service):
             turn = await self._brake(run, turn)
             if turn is None:
                 return Settlement(delivery.claim, Settling.RETURNED, reason=STOPPED)
+            if self.facts.ears.watchers:
+                self.facts.begin(turn.delivery)
             run.handler, speech = open_for(run.station.handlers, turn.delivery, self.decoder)
             limit = self._turn_limit(run.handler, turn)
             result = await run_handler(run.handler, speech, turn.context, timeout=limit, threads=self.threads)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from ..storage.aside import UNREADABLE
 from ..storage.ports import CoordinationStore, Firing, ScheduleRow
 from .announcer import Announcer
+from .task_facts import TaskFacts
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -60,7 +61,8 @@ def task_id_of(name: str, at: datetime) -> str:
 class Schedules:
     """Hands out what is due."""
 
-    def __init__(self, store: CoordinationStore, announcer: Announcer) -> None:
+    def __init__(self, store: CoordinationStore, announcer: Announcer, facts: TaskFacts) -> None:
+        self.facts = facts
         self.schedules = store.schedules
         self.presence = store.presence
         self.announcer = announcer
@@ -71,8 +73,10 @@ class Schedules:
         firings = [firing for row in due if (firing := _firing(row)) is not None]
         if firings:
             news = await self.schedules.fire(firings, origin=self.presence.process_id)
-            fired = [one.task.task_id for one, moved in zip(firings, news.moved, strict=True) if moved]
-            self.announcer.worked(fired, news.processes)
+            fired = [one.task for one, moved in zip(firings, news.moved, strict=True) if moved]
+            if self.facts.ears.is_heard:
+                self.facts.submitted(fired, [True] * len(fired))
+            self.announcer.worked([task.task_id for task in fired], news.processes)
             soonest = min((one.next_at - datetime.now(UTC)).total_seconds() for one in firings)
             next_in = max(soonest if next_in is None else min(next_in, soonest), 0.0)
         return 0.0 if len(due) == MOST and firings else next_in

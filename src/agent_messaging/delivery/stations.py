@@ -181,6 +181,11 @@ class Stations:
         station.version = version if self.serving.invoke else None
         return station
 
+    def count(self) -> tuple[int, int]:
+        """The slots of all that are served, and those of them that are in use; in any thread."""
+        served = [station for station in list(self._known.values()) if station.is_served]
+        return sum(station.limit for station in served), sum(station.running for station in served)
+
     # --- facts they are told of ---------------------------------------------------------------------------------------
 
     def wake(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError, StorageFullError
+from ..observing.facts import FactType
+from ..observing.observers import Ears
 from ..storage.ports import CoordinationStore, Dues, Store
 from .announcer import Announcer
 from .meetings import Meetings
@@ -37,8 +39,8 @@ class Duties(Protocol):
         """Each kind, with the seconds until it is due."""
         ...
 
-    async def died(self) -> None:
-        """Processes died, and what they had was taken over."""
+    async def died(self, process_ids: Collection[str], count: int) -> None:
+        """These processes died, and what they had was taken over, so many messages and tasks."""
         ...
 
     def rang(self) -> None:
@@ -61,8 +63,9 @@ class MessageDuties:
             self.timer.look_in(TURN_POLL)
         return (dues.deliveries, self._advance), (dues.turns, self._end_turns)
 
-    async def died(self) -> None:
+    async def died(self, process_ids: Collection[str], count: int) -> None:
         """See `Duties`."""
+        self.announcer.taken_over(process_ids, count)
         await self.announcer.died()
 
     def rang(self) -> None:
@@ -86,7 +89,7 @@ class WorkDuties:
         self.store = workforce.workplace.store
         self.workforce = workforce
         self.announcer = announcer
-        self.schedules = Schedules(self.store, announcer)
+        self.schedules = Schedules(self.store, announcer, workforce.facts)
 
     def find(self, dues: Dues) -> Iterable[tuple[float | None, Advance]]:
         """See `Duties`."""
@@ -96,8 +99,10 @@ class WorkDuties:
             (dues.queue, self._advance_queue),
         )
 
-    async def died(self) -> None:
-        """See `Duties`."""
+    async def died(self, process_ids: Collection[str], count: int) -> None:
+        """See `Duties`. Where it is the store of the messages too, these tell of it."""
+        if self.workforce.workplace.is_apart:
+            self.announcer.taken_over(process_ids, count)
         self.announcer.worked_by_time(())
         await self.workforce.assign_waiting()
 
@@ -110,6 +115,10 @@ class WorkDuties:
         work = await self.store.tasks.advance()
         moved = work.released or work.expired or work.due
         if moved:
+            facts = self.workforce.facts
+            if facts.ears.is_heard:
+                facts.counted(FactType.TAKEN_OVER, work.released)
+                facts.counted(FactType.EXPIRED, work.expired)
             self.announcer.worked_by_time(work.processes)
             await self.workforce.assign_waiting()
         return work.next_in, moved
@@ -131,6 +140,7 @@ class Timekeeper(Endless):
 
     Args:
         duties: What is kept in this store.
+        ears: They look now and then whether the log wants to be told.
         serving: Whose publication is tried again; None where this is not the store of the messages.
     """
 
@@ -140,6 +150,7 @@ class Timekeeper(Endless):
         timer: Timer,
         trouble: Trouble,
         *duties: Duties,
+        ears: Ears,
         serving: Serving | None,
         lose: Callable[[QueueDataLostError], None],
     ) -> None:
@@ -149,6 +160,7 @@ class Timekeeper(Endless):
         self.timer = timer
         self.trouble = trouble
         self.duties = duties
+        self.ears = ears
         self.serving = serving
         self.lose = lose
 
@@ -161,7 +173,7 @@ class Timekeeper(Endless):
             released = await self.store.processes.release(dead)
             logger.info("%d processes died; %d messages and tasks taken over from them", len(dead), released)
             for duties in self.duties:
-                await duties.died()
+                await duties.died(dead, released)
 
     async def work(self) -> None:
         """Keep time."""
@@ -179,6 +191,7 @@ class Timekeeper(Endless):
                     lag,
                     f" ({times} times since this was last said)" if times > 1 else "",
                 )
+            self.ears.look()
             now = time.monotonic()
             try:
                 if now >= self.timer.due_at:

@@ -13,8 +13,9 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
-from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError
+from ..exceptions import AgentMessagingError, DatabaseError, OutcomeUnknownError, QueueDataLostError
 from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
+from ..observing.facts import FactType
 from ..storage.batches import MAX_BYTES, do_apart, is_of_one, take
 from ..storage.ports import (
     CLAIM_MARGIN,
@@ -68,6 +69,7 @@ class Workforce(Service):
         self.handlers = handlers
         self.labour = labour
         self.announcer = announcer
+        self.facts = labour.facts
         self.trouble = workplace.trouble
         self.bell = announcer.lots.work
         self.interval = interval
@@ -173,7 +175,17 @@ class Workforce(Service):
 
     async def submit(self, tasks: Sequence[NewTask]) -> list[bool]:
         """Put tasks into the pool; see `TaskPool.submit`."""
-        news = await self.tasks.submit(tasks, origin=self.presence.process_id)
+        facts = self.facts
+        if facts.ears.carriers:
+            tasks = facts.send(tasks)
+        try:
+            news = await self.tasks.submit(tasks, origin=self.presence.process_id)
+        except AgentMessagingError as error:
+            if facts.ears.is_heard:
+                facts.refused(tasks, error)
+            raise
+        if facts.ears.is_heard:
+            facts.submitted(tasks, news.moved)
         self._keep_time(time for task in tasks for time in (task.delay, task.expires_in))
         self._tell([task.task_id for task in tasks], news)
         auditing.tasks_submitted(tasks, news.moved)
@@ -182,6 +194,8 @@ class Workforce(Service):
     async def cancel(self, task_ids: Sequence[str], reason: str) -> list[bool]:
         """End tasks that are open; see `TaskStore.cancel`."""
         news = await self.tasks.cancel(task_ids, reason)
+        if self.facts.ears.is_heard:
+            self.facts.of_tasks(FactType.WITHDRAWN, task_ids, news.moved)
         self._tell(task_ids, news)
         auditing.tasks_cancelled(task_ids, news.moved, reason)
         return news.moved
@@ -189,6 +203,8 @@ class Workforce(Service):
     async def redrive(self, task_ids: Sequence[str] | None, type: str | None) -> int:
         """Queue failed tasks again, and book those that were assigned; returns how many they were."""
         redriven = await self.tasks.redrive(task_ids, type)
+        if self.facts.ears.is_heard:
+            self.facts.of_tasks(FactType.REDRIVEN, redriven.task_ids, [True] * len(redriven.task_ids))
         self.announcer.worked(redriven.task_ids, redriven.processes)
         if redriven.task_ids:
             await self.assign_waiting()
@@ -262,6 +278,10 @@ class Workforce(Service):
         if owner != self.presence.process_id:
             return  # lost meanwhile: what was taken under the old incarnation is not ours to run
         del self.settling[: len(batch)]
+        if self.facts.ears.is_heard:
+            again = {settlement.claim for settlement in self.settling}  # the store refuses their results for good
+            ends = zip(batch, exchanged.moved, strict=True)
+            self.facts.settled((one, moved) for one, moved in ends if one.claim not in again)
         for settlement, moved in zip(batch, exchanged.moved, strict=True):
             if not moved:
                 logger.warning("the claim on task %s was lost: its result is refused", settlement.claim.task_id)

@@ -231,6 +231,7 @@ class DeadLetters(Door):
 
         async def redrive(recipient_id: str | None) -> int:
             moved = await engine.store.deliveries.redrive(ids, recipient_id)
+            engine.announcer.redriven(message_id for message_id, _ in moved)
             for kind in KIND_OF_WORD.values():
                 engine.announcer.queued({recipient_id for _, recipient_id in moved}, kind)
             return len(moved)

@@ -8,6 +8,7 @@ from .archive import Archive
 from .conversation import Conversation
 from .events import MeetingEventHandler
 from .meeting import MeetingManager
+from .observers import Observers
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
@@ -27,6 +28,7 @@ __all__ = [
     "DeadLetters",
     "MeetingEventHandler",
     "MeetingManager",
+    "Observers",
     "OneWayMessenger",
     "Receipts",
     "ReceivedMessage",

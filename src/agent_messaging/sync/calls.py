@@ -31,10 +31,12 @@ from ..models import (
     T_Meeting,
     T_OneWay,
 )
+from ..observing.figures import ProcessFigures, Statistics
 from .archive import Archive
 from .conversation import Conversation
 from .events import MeetingEventHandler
 from .meeting import MeetingManager
+from .observers import Observers
 from .one_way import OneWayMessenger
 from .pulling import ReceivedMessage
 from .receipts import DeadLetters, Receipts
@@ -140,6 +142,39 @@ class Calls(
     def meeting_events(self) -> MeetingEventHandler:
         """The meeting events of this SDK object: their handlers, and the `emit_…` calls for an application's own."""
         return MeetingEventHandler(self._runner, self._async.meeting_events)
+
+    @property
+    def observers(self) -> Observers:
+        """Those who are told of what happens in this SDK object, before its start too."""
+        return Observers(self._runner, self._async.observers)
+
+    def figures(self) -> ProcessFigures:
+        """What this SDK object has and does at this moment: connections, handlers, claims, callers that wait.
+
+        It asks nobody and costs some microseconds, so a monitor may call it often, in any thread.
+
+        Raises:
+            NotInitializedError: The SDK is not started.
+
+        Example:
+            if sdk.figures().pool.waiting > 100:
+                shed_load()
+        """
+        return self._do(lambda: self._async.figures())
+
+    def statistics(self) -> Statistics:
+        """The figures of this SDK object, and those of its store: messages and tasks by state, ages, who is alive.
+
+        The store counts: with a million messages that takes some tenths of a second, so once in 15 s is often enough.
+
+        Raises:
+            DatabaseError: The store failed.
+
+        Example:
+            statistics = sdk.statistics()
+            print(statistics.deliveries.get(DeliveryState.QUEUED, 0), statistics.process.pool.in_use)
+        """
+        return self._run(lambda: self._async.statistics())
 
     def serve(self, *agent_external_ids: str) -> None:
         """Have this process's bare global handlers serve these agents; `"*"` is every agent of the store.

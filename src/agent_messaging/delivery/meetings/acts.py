@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...exceptions import MeetingNotFoundError
+from ...exceptions import AgentMessagingError, MeetingNotFoundError
 from ...handlers.threads import DaemonThreads
 from ...models import MeetingStatus, ParticipantStatus, Turn
 from ...single_flight import SingleFlight
@@ -46,6 +46,7 @@ class Meetings(Service):
         self.meetings = meetings
         self.presence = presence
         self.announcer = announcer
+        self.facts = announcer.facts
         self.commits = commits
         self.waiters = Waiters[tuple[str, str], Standing](
             self._find, lambda key: MeetingNotFoundError(meeting_id=key[0])
@@ -70,21 +71,30 @@ class Meetings(Service):
         self, meeting_id: str, act: Act, *, speech: NewSpeech | None = None, claim: Claim | None = None
     ) -> Outcome:
         """Have the store decide an act. Those who wait for its changes are woken, even if the caller is cancelled."""
-        owner = self.presence.process_id
+        owner, facts = self.presence.process_id, self.facts
+        if speech is not None and facts.ears.carriers:
+            speech = facts.speak(meeting_id, act, speech)
 
         async def commit() -> Outcome:
-            outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
+            try:
+                outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
+            except AgentMessagingError as error:
+                if facts.ears.is_heard:
+                    facts.act_refused(meeting_id, error, act, speech)
+                raise
             if isinstance(outcome, Acted):
-                self.acted(meeting_id, outcome)
+                self.acted(meeting_id, outcome, act, speech)
                 if isinstance(act, Leave | Remove):
                     self.waiters.hint_about(meeting_id)
+            elif facts.ears.is_heard:
+                facts.act_refused(meeting_id, outcome, act, speech)
             return outcome
 
         return await self.commits.run(commit())
 
-    def acted(self, meeting_id: str, acted: Acted) -> None:
-        """Tell everybody of a change to a meeting that was committed here."""
-        self.announcer.acted(meeting_id, acted)
+    def acted(self, meeting_id: str, acted: Acted, act: Act | None = None, speech: NewSpeech | None = None) -> None:
+        """Tell everybody of a change to a meeting that was committed here; without an act it came by time."""
+        self.announcer.acted(meeting_id, acted, act, speech)
         self.readiness.hint([meeting_id])
         turn = acted.turn
         if turn is not None:

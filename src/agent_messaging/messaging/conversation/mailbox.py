@@ -109,7 +109,7 @@ class ConversationMailbox(ConversationCalls[T]):
         with engine.reading.call() as taking:
             take = partial(self._take_all, taking, sender, thread)
             rows = await engine.names.look_up(recipient_id, take, role="recipient")
-            engine.announcer.read(row.message_id for row in rows)
+            engine.announcer.read([row.message_id for row in rows])
             return await self._open_or_reject(rows)
 
     async def _peek(self, sender_id: str | None, thread: str | None, recipient: AgentName) -> list[MessageRow]:

@@ -373,6 +373,8 @@ class Advanced:
     """Claims past their hard end that returned to the queue or died."""
     next_in: float | None
     """Seconds until the next change of this kind; None if none is known."""
+    expired: Collection[str] = ()
+    """The ids of the messages that nobody had begun with in time."""
 
 
 @dataclass(frozen=True, slots=True)

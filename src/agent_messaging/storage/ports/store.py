@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
+from ...observing.figures import PoolFigures
 from .archive import ArchiveStore
 from .base import Capabilities, Dues, StoreFacts
 from .deliveries import DeliveryStore
@@ -85,6 +86,10 @@ class Store(Protocol):
         ...
 
     async def describe(self) -> StoreFacts: ...
+
+    def measure_pool(self) -> PoolFigures:
+        """How the connections stand at this moment, without I/O; in any thread, also where it is not open."""
+        ...
 
     async def check(self) -> list[str]:
         """Look for damage: the integrity of the store, the checksum of every body, the values of every row.

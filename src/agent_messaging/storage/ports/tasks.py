@@ -59,6 +59,8 @@ class NewTask:
     message: NewQueueMessage | None = None
     """Put into the queue of the worker that it is assigned to, in the same step, unless that worker pulls. It is kept:
     each later assignment puts it again, under an id of its own (`workload.message_id_of`)."""
+    trace: str | None = None
+    """What observers have it carry to its runs, as text; stored, returned, never interpreted."""
 
     @property
     def size(self) -> int:
@@ -359,6 +361,8 @@ class ClaimedTask:
     """Seconds it may take, its deadline considered."""
     is_suspect: bool = False
     """A process died that ran it."""
+    trace: str | None = None
+    """See `NewTask`."""
 
     @property
     def metadata(self) -> None:

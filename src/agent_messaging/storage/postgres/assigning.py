@@ -171,7 +171,7 @@ async def _insert(
     rows = [_new_row(task, booking) for task, booking in tasks]
     if not rows:
         return set()
-    return {row["id"] for row in await connection.fetch(_SQL["tasks_insert"], *columns(rows, 18), origin, now)}
+    return {row["id"] for row in await connection.fetch(_SQL["tasks_insert"], *columns(rows, 19), origin, now)}
 
 
 def _new_row(task: NewTask, booking: workload.Booking | None) -> tuple[object, ...]:
@@ -194,6 +194,7 @@ def _new_row(task: NewTask, booking: workload.Booking | None) -> tuple[object, .
         0 if booking is None else booking.token,
         0 if booking is None else booking.attempt,
         None if booking is None else booking.worker_id,
+        task.trace,
     )
 
 
@@ -217,6 +218,6 @@ def _waiting(row: Any) -> workload.Waiting:
 
 
 def _claimed(row: Any) -> ClaimedTask:
-    _, id, token, worker_id, *body, created_at, run_limit, asked_limit, left, suspect = row
-    rest: list[Any] = [worker_id, *body, created_at, workload.limit_of(run_limit, asked_limit, left), suspect]
+    _, id, token, worker_id, *body, created_at, run_limit, asked_limit, left, suspect, trace = row
+    rest: list[Any] = [worker_id, *body, created_at, workload.limit_of(run_limit, asked_limit, left), suspect, trace]
     return ClaimedTask(TaskClaim(id, token), *rest)

@@ -119,7 +119,7 @@ class PostgresDeliveries:
             origins |= {row["origin"] for row in expired if row["origin"] is not None}
             due = [row["seq"] for row in await connection.fetch(_SQL["advance_due"], now, _MOST_CHANGES)]
             await floors.lower(connection, due)
-            return Advanced(len(due), origins, len(released), None)
+            return Advanced(len(due), origins, len(released), None, [row["message_id"] for row in expired])
 
         advanced = await self._engine.run(work, write=True)
         return replace(advanced, next_in=await self._find_next(now))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from ...exceptions import NotInitializedError, OutcomeUnknownError, StorageBusyError
+from ...observing.figures import PoolFigures
 from ..aside import Aside
 from ..sql import Queries
 from . import errors, forks, pooler, url
@@ -207,6 +208,14 @@ class Engine:
             raise
         self._pool, self._pid, self._loop = pool, os.getpid(), asyncio.get_running_loop()
         self._gate = Gate(self.min_pool_size, self.max_pool_size, IDLE)
+
+    def measure(self) -> PoolFigures:
+        """How the connections stand. Those outside the pool, of presence and of backups, are not among them."""
+        pool = self._pool
+        in_use, idle = (0, 0) if pool is None else (pool.used_size, pool.idle_size)
+        return PoolFigures(
+            max_size=self.max_pool_size, size=in_use + idle, in_use=in_use, available=idle, waiting=self._gate.waiting
+        )
 
     async def _fill(self, pool: Pool) -> None:
         connections: list[Connection] = []

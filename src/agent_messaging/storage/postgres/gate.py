@@ -50,6 +50,11 @@ class Gate:
         """Whether the server had no connection left a moment ago."""
         return asyncio.get_running_loop().time() - self._refused_at < _REFUSED
 
+    @property
+    def waiting(self) -> int:
+        """How many callers wait."""
+        return sum(not admitted.done() for admitted, _ in list(self._waiting))
+
     async def enter(self, timeout: float) -> None:
         """Wait until the caller may use a connection; it calls `leave` when it has done so.
 

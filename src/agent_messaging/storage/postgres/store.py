@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from ...exceptions import ConfigurationError, NotInitializedError
+from ...observing.figures import PoolFigures
 from ..batches import MAX_BYTES
 from ..checks import KEYS, RULES, examine, find_damage, tell_miscount
 from ..ports import Capabilities, Dues, StoreFacts
@@ -183,6 +184,9 @@ class PostgresStore:
             f"the server's clock has jumped, and is {-shift.total_seconds():+.1f} s from that of the store until all "
             "its processes have stopped. Set it right.",
         )
+
+    def measure_pool(self) -> PoolFigures:
+        return self.engine.measure()
 
     async def check(self) -> list[str]:
         """See the port. The pages of PostgreSQL itself are `pg_amcheck`'s to check."""

@@ -233,6 +233,7 @@ def task_arguments(task: NewTask) -> dict[str, Any]:
         "run_limit": None if task.run_limit is None else duration(task.run_limit),
         "expires_in": None if task.expires_in is None else duration(task.expires_in),
         "message": None if task.message is None else json.dumps(message_arguments(task.message)),
+        "trace": task.trace,
     }
 
 
@@ -298,7 +299,7 @@ def _read_row(row: list[bytes]) -> TaskRow:
 
 
 def _read_taken(row: list[bytes], today: int) -> ClaimedTask:
-    worker, kind, description, content, supervisor, origin, numbers, ident = row
+    worker, kind, description, content, supervisor, origin, trace, numbers, ident = row
     priority, checksum, token, attempt, most, created, deadline, own, asked, suspect = numbers.split(b"\n")
     left = (number(deadline) - today) / 1e6 if deadline else None
     return ClaimedTask(
@@ -316,6 +317,7 @@ def _read_taken(row: list[bytes], today: int) -> ClaimedTask:
         created_at=instant(created),
         run_limit=workload.limit_of(number(own) / 1e6 if own else None, number(asked) / 1e6, left),
         is_suspect=suspect == b"1",
+        trace=maybe(trace),
     )
 
 

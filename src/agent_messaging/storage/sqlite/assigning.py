@@ -188,6 +188,7 @@ def _new_row(task: NewTask, booking: workload.Booking | None, instant: Instant) 
         0 if booking is None else booking.attempt,
         None if booking is None else booking.worker_id,
         None if booking is None else _until(task.run_limit, instant),
+        task.trace,
     )
 
 
@@ -215,8 +216,8 @@ def _waiting(row: list[Any]) -> workload.Waiting:
 
 
 def _claimed(row: list[Any], asked_limit: float, instant: Instant) -> ClaimedTask:
-    id, token, worker_id, attempt, max_attempts, *body, created_at, run_limit, deadline_due, suspect = row
+    id, token, worker_id, attempt, max_attempts, *body, created_at, run_limit, deadline_due, suspect, trace = row
     left = None if deadline_due is None else (deadline_due - instant.due) / _SECOND
     limit = workload.limit_of(run_limit, asked_limit, left)
-    rest: list[Any] = [worker_id, attempt, max_attempts, *body, to_datetime(created_at), limit, bool(suspect)]
+    rest: list[Any] = [worker_id, attempt, max_attempts, *body, to_datetime(created_at), limit, bool(suspect), trace]
     return ClaimedTask(TaskClaim(id, token), *rest)

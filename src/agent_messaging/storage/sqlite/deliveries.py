@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -110,11 +111,11 @@ class SQLiteDeliveries:
     async def advance(self, now: datetime | None = None) -> Advanced:
         instant = self._clock.now(now)
         next_due = await self._engine.read(_next_due)
-        due, expired, released = 0, set[str](), 0
+        advanced = Advanced(0, set(), 0, None)
         if next_due is not None and next_due <= instant.due:
-            due, expired, released, next_due = await self._engine.write(lambda con: _advance(con, instant))
+            advanced, next_due = await self._engine.write(lambda con: _advance(con, instant))
         next_in = None if next_due is None else max(0.0, (next_due - instant.due) / _SECOND)
-        return Advanced(due=due, expired_origins=expired, released=released, next_in=next_in)
+        return replace(advanced, next_in=next_in)
 
     async def withdraw(self, message_ids: Collection[str]) -> list[str]:
         ids = encode(sorted(set(message_ids)))
@@ -181,7 +182,7 @@ def _next_due(connection: apsw.Connection) -> int | None:
     return min((due for due in found if isinstance(due, int)), default=None)  # what is no number is never due
 
 
-def _advance(connection: apsw.Connection, instant: Instant) -> tuple[int, set[str], int, int | None]:
+def _advance(connection: apsw.Connection, instant: Instant) -> tuple[Advanced, int | None]:
     # In the order that the port names.
     parameters = {"now": instant.due, "at": instant.at, "limit": _AT_ONCE}
     origins = asks.time_out(connection, instant, _AT_ONCE)
@@ -195,7 +196,7 @@ def _advance(connection: apsw.Connection, instant: Instant) -> tuple[int, set[st
         origins.update(origin for origin in expired["origins"] if origin is not None)
     connection.execute(_SQL["advance_due"], parameters)
     due = connection.changes()
-    return due, origins, len(released["seqs"]), _next_due(connection)
+    return Advanced(due, origins, len(released["seqs"]), None, expired["ids"]), _next_due(connection)
 
 
 def _waiting(row: list[Any]) -> tuple[str, Kind]:

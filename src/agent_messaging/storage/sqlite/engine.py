@@ -34,6 +34,7 @@ from ...exceptions import (
     copy_error,
 )
 from ...futures import fail
+from ...observing.figures import PoolFigures
 from ..aside import Aside
 from ..batches import MAX_BYTES, take
 from . import forks
@@ -166,6 +167,8 @@ class Engine:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._reads: list[queue.SimpleQueue[Waiting[Any] | None]] = []
         self._next_reader = 0
+        self._at_work: dict[int, bool] = {}
+        """The threads that work on something just now: the writer is 0, the readers follow."""
         self._watch: asyncio.TimerHandle | None = None
 
     # --- start and stop ---
@@ -196,8 +199,16 @@ class Engine:
         for number in range(_READERS):
             reads: queue.SimpleQueue[Waiting[Any] | None] = queue.SimpleQueue()
             self._reads.append(reads)
-            await self._start_thread(f"reader-{number}", connect_reader, partial(self._run_reader, reads))
+            await self._start_thread(f"reader-{number}", connect_reader, partial(self._run_reader, number + 1, reads))
         self.guard = ReplacedGuard(self.location)
+
+    def measure(self) -> PoolFigures:
+        """How the connections stand; each has a thread."""
+        size = len(self._threads)
+        in_use = min(sum(self._at_work.values()), size)
+        waiting = len(self._writes) + sum(reads.qsize() for reads in list(self._reads))
+        most = 1 if self.in_memory else 1 + _READERS
+        return PoolFigures(max_size=most, size=size, in_use=in_use, available=size - in_use, waiting=waiting)
 
     async def _start_thread(
         self, name: str, connect: Connect, run: Callable[[apsw.Connection, forks.Inside], None]
@@ -365,10 +376,15 @@ class Engine:
     # --- the threads ---
 
     def _run_reader(
-        self, reads: queue.SimpleQueue[Waiting[Any] | None], connection: apsw.Connection, inside: forks.Inside
+        self,
+        number: int,
+        reads: queue.SimpleQueue[Waiting[Any] | None],
+        connection: apsw.Connection,
+        inside: forks.Inside,
     ) -> None:
         following: list[Waiting[Any] | None] = []
         while (waiting := following.pop() if following else reads.get()) is not None:
+            self._at_work[number] = True
             group = [waiting]
             if waiting.joint is not None:
                 with suppress(queue.Empty):
@@ -380,6 +396,7 @@ class Engine:
                             following.append(another)
             with inside:
                 answers = self._look_up(connection, group)
+            self._at_work[number] = False
             deliver(answers)
             del waiting, group, answers  # while it waits a thread keeps nothing alive
 
@@ -399,6 +416,7 @@ class Engine:
         while self._open or self._writes:
             self._bell.get()
             self._awake = False  # before looking: who puts a job later rings again
+            self._at_work[0] = True
             while self._writes:
                 try:
                     with self._write_lock or nullcontext(), inside:
@@ -410,6 +428,7 @@ class Engine:
                 deliver(answers)
                 del group, answers
                 self._follow(connection, inside)
+            self._at_work[0] = False
         for lock in (self._write_lock, self._name_lock):
             if lock is not None:
                 lock.close()

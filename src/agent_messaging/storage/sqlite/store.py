@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 
 from ...exceptions import ConfigurationError
+from ...observing.figures import PoolFigures
 from ..batches import MAX_BYTES
 from ..checks import RULES, examine, find_damage, tell_miscount
 from ..ports import Capabilities, Dues, StoreFacts
@@ -142,6 +143,9 @@ class SQLiteStore:
             durability=durability,
             warnings=tuple(warnings),
         )
+
+    def measure_pool(self) -> PoolFigures:
+        return self.engine.measure()
 
     async def check(self) -> list[str]:
         findings = await self.engine.read(_check_integrity)

@@ -96,6 +96,7 @@ create table tasks (
   content text not null,
   checksum bigint not null,
   message text,                             -- JSON: what its worker is told, if it was assigned
+  trace text,                               -- JSON: what observers have it carry
   is_assigned boolean not null,             -- it was handed out to a worker, and not put into the pool
   supervisor text collate "C",
   origin uuid,

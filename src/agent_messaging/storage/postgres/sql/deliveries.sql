@@ -198,7 +198,7 @@ late as materialized (
   for update of d skip locked
 )
 update deliveries d set state = 'expired', settled_at = l.now from late l where d.seq = l.seq
-returning d.origin::text
+returning d.origin::text, (select m.id::text from messages m where m.seq = d.seq) as message_id
 
 -- name: advance_due
 with late as materialized (

@@ -1,20 +1,21 @@
 -- name: tasks_insert
 with moment as materialized (
-  select coalesce($20::timestamptz, store_now()) as now
+  select coalesce($21::timestamptz, store_now()) as now
 )
 insert into tasks (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor, max_attempts,
-  run_limit, run_at, deadline_at, state, token, attempt, worker_id, until_at, origin, queued_at, created_at, assigned_at)
+  run_limit, run_at, deadline_at, state, token, attempt, worker_id, until_at, trace, origin, queued_at, created_at, assigned_at)
 select i.id, i.type, i.description, array(select jsonb_array_elements_text(i.needs::jsonb)), i.priority, i.content,
   i.checksum, i.message, i.is_assigned, i.supervisor, i.max_attempts, i.run_limit,
   case when i.delay > 0 then m.now + make_interval(secs => i.delay) end, m.now + make_interval(secs => i.expires_in),
   i.state, i.token, i.attempt, i.worker_id,
-  case when i.worker_id is not null then m.now + make_interval(secs => i.run_limit) end, $19::text::uuid,
+  case when i.worker_id is not null then m.now + make_interval(secs => i.run_limit) end, i.trace, $20::text::uuid,
   m.now + make_interval(secs => greatest(i.delay, 0)), m.now, case when i.worker_id is not null then m.now end
 from moment m
 cross join unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::text[],
   $9::boolean[], $10::text[], $11::integer[], $12::float8[], $13::float8[], $14::float8[], $15::text[], $16::integer[],
-  $17::integer[], $18::text[]) with ordinality as i (id, type, description, needs, priority, content, checksum, message,
-  is_assigned, supervisor, max_attempts, run_limit, delay, expires_in, state, token, attempt, worker_id, position)
+  $17::integer[], $18::text[], $19::text[]) with ordinality as i (id, type, description, needs, priority, content, checksum,
+  message, is_assigned, supervisor, max_attempts, run_limit, delay, expires_in, state, token, attempt, worker_id, trace,
+  position)
 order by i.position
 on conflict (id) do nothing
 returning id
@@ -236,7 +237,7 @@ taken as (
   where t.seq = i.seq
   returning i.position, t.id, t.token, t.worker_id, t.attempt, t.max_attempts, t.type, t.description, t.priority, t.content,
     t.checksum, t.supervisor, t.origin::text, t.created_at, t.run_limit, i.run_limit as asked_limit,
-    extract(epoch from t.deadline_at - m.now)::float8 as left, t.suspect
+    extract(epoch from t.deadline_at - m.now)::float8 as left, t.suspect, t.trace
 )
 select * from taken order by position
 

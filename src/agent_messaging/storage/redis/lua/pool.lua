@@ -58,7 +58,7 @@ end
 local TAKEN_NUMBERS = {
   'priority', 'checksum', 'token', 'attempt', 'max_attempts', 'created', 'deadline', 'run_limit', 'asked', 'suspect',
 }
-local TAKEN_TEXTS = {'worker', 'type', 'description', 'content', 'supervisor', 'origin'}
+local TAKEN_TEXTS = {'worker', 'type', 'description', 'content', 'supervisor', 'origin', 'trace'}
 
 local function read_taken(id)
   return packed_row(task_key(id), TAKEN_NUMBERS, TAKEN_TEXTS, id)

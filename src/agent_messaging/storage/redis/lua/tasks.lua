@@ -187,7 +187,7 @@ local function store_task(one, is_assigned)
     type = one.type, description = one.description, needs = one.capabilities, priority = one.priority,
     content = one.content, checksum = one.checksum, supervisor = given(one.supervisor), state = 'queued', token = 0,
     attempt = 0, max_attempts = one.max_attempts, origin = given(ARGS.origin), created = TODAY, fraction = '0',
-    run_limit = given(one.run_limit), message = given(one.message), is_assigned = is_assigned,
+    run_limit = given(one.run_limit), message = given(one.message), trace = given(one.trace), is_assigned = is_assigned,
     deadline = given(one.expires_in) and NOW + one.expires_in or nil,
   }
   task.number = next_seq()

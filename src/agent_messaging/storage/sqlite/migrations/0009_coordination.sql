@@ -91,6 +91,7 @@ create table tasks (
   content text not null,
   checksum integer not null,
   message text,                             -- JSON: what its worker is told, if it was assigned
+  trace text,                               -- JSON: what observers have it carry
   is_assigned integer not null,             -- it was handed out to a worker, and not put into the pool
   supervisor text,
   origin text,

@@ -369,9 +369,11 @@ update deliveries set
 where seq in (select value from jsonb_each(:seqs))
 
 -- name: advance_expire_find
-select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct origin)) from (
+select json_object('seqs', json_group_array(d.seq), 'origins', json_group_array(distinct d.origin),
+  'ids', json_group_array(m.id) filter (where m.id is not null))
+from (
   select seq, origin from deliveries where state = 'queued' and expires_due <= :now order by expires_due limit :limit
-)
+) as d left join messages as m on m.seq = d.seq
 
 -- name: advance_expire
 update deliveries set state = 'expired', settled_at = :at where seq in (select value from jsonb_each(:seqs))

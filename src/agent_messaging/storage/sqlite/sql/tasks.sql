@@ -1,12 +1,12 @@
 -- name: tasks_insert
 -- :rows are (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor, max_attempts,
--- run_limit, run_due, deadline_due, deadline_at, state, token, attempt, worker, until_due), in the order of the call.
+-- run_limit, run_due, deadline_due, deadline_at, state, token, attempt, worker, until_due, trace), in the order of the call.
 insert into tasks (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor, max_attempts,
-  run_limit, run_due, deadline_due, deadline_at, state, token, attempt, worker_id, until_due, origin, queued_due, created_at,
-  assigned_at)
+  run_limit, run_due, deadline_due, deadline_at, state, token, attempt, worker_id, until_due, trace, origin, queued_due,
+  created_at, assigned_at)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
   value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17,
-  value ->> 18, value ->> 19, :origin, max(:now, value ->> 12), :at, iif(value ->> 18 is null, null, :at)
+  value ->> 18, value ->> 19, value ->> 20, :origin, max(:now, value ->> 12), :at, iif(value ->> 18 is null, null, :at)
 from jsonb_each(:rows) order by key
 
 -- name: tasks_find_held
@@ -207,7 +207,7 @@ select json_array(exists (
 
 -- name: tasks_read_taken
 select json_group_array(json_array(id, token, worker_id, attempt, max_attempts, type, description, priority, content,
-  checksum, supervisor, origin, created_at, run_limit, deadline_due, suspect))
+  checksum, supervisor, origin, created_at, run_limit, deadline_due, suspect, trace))
 from (
   select t.* from jsonb_each(:seqs) as wanted cross join tasks as t on t.seq = wanted.value order by wanted.key
 )
