@@ -241,7 +241,11 @@ class Observers(Calls):
         return observer
 
     def remove(self, observer: Observer | Callable[..., object]) -> None:
-        """Tell this one no more. Nothing happens if it was never added."""
+        """Tell this one no more. Nothing happens if it was never added.
+
+        Example:
+            sdk.observers.remove(see)
+        """
         if self.ears.remove(observer) and isinstance(observer, Observer):
             observer.detached(self.figures)
 

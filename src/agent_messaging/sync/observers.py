@@ -42,5 +42,9 @@ class Observers(Blocking[AsyncObservers]):
         return self._async.add(observer)
 
     def remove(self, observer: Observer | Callable[..., object]) -> None:
-        """Tell this one no more. Nothing happens if it was never added."""
+        """Tell this one no more. Nothing happens if it was never added.
+
+        Example:
+            sdk.observers.remove(see)
+        """
         return self._async.remove(observer)
