@@ -32,7 +32,7 @@ async def main() -> None:
 
     @sdk.register_handler("desk")
     async def desk(question: str, context: MessageContext) -> str:
-        return "Billing says: " + await sdk.conversation.send_and_wait("desk", "billing", question)
+        return "Billing says: " + await sdk.conversation.send_and_wait("desk", "billing", question, response_type=str)
 
     @sdk.register_handler("billing")
     async def billing(question: str, context: MessageContext) -> str:
