@@ -69,7 +69,7 @@ bench: $(BENCH) ## every figure beside its raw limit or a peer, in the same run 
 
 # Its fonts and its search are files of its own: a page asks no other server for anything.
 docs: $(DOCS) ## the documentation as a site, in site/; a warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 build: $(READY) ## the sdist and the wheel, in dist/
 	@rm -rf dist

@@ -170,3 +170,12 @@ def test_the_pages_that_a_script_writes_are_what_it_writes(script: str) -> None:
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_site_shows_examples_as_code_and_a_row_for_each_argument() -> None:
+    pytest.importorskip("griffe", reason="griffe is not installed; `make docs` installs it")
+    docstrings = load_script("docs_docstrings")
+    text = "Do it.\n\nArgs:\n    a: One.\n    b, c: Two,\n        and three.\n\nExample:\n    do(1)\n"
+    shown = "Do it.\n\nArgs:\n    a: One.\n    b: Two,\n        and three.\n    c: Two,\n        and three.\n\n"
+    shown += "Example:\n    ```python\n    do(1)\n    ```\n"
+    assert docstrings.parted(docstrings.fenced(text)) == shown

@@ -174,8 +174,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
         Raises:
             SessionStateError: The ask is over, or is none; another agent has it; a handler of this agent is at work on
                 it; or it was passed on 16 times. Says which.
-            ClaimLostError, MutualWaitError, SessionLockError, AgentNotFoundError, NoHandlerRegisteredError,
-            MailboxFullError, InvalidArgumentError: As of `MessageContext.forward`.
+            ClaimLostError, MutualWaitError, SessionLockError, AgentNotFoundError: As of `MessageContext.forward`.
+            NoHandlerRegisteredError, MailboxFullError, InvalidArgumentError: The same.
             OutcomeUnknownError: The store did not answer in time. Repeat the call.
             DatabaseError: The store failed; nothing was changed.
 

@@ -363,8 +363,8 @@ class MeetingTurns(MeetingCalls[T]):
             InvalidArgumentError: There is no such status.
             TurnLostError, NotYourTurnError: The turn changed meanwhile; nothing was changed by this call.
             MeetingStateError: The meeting's status forbids it.
-            AgentNotInMeetingError, HostCannotLeaveError, MeetingNotActiveError, MeetingNotFoundError,
-                AgentNotFoundError: As of those calls.
+            AgentNotInMeetingError, HostCannotLeaveError, MeetingNotActiveError: As of those calls.
+            MeetingNotFoundError, AgentNotFoundError: The same.
 
         Example:
             await sdk.meeting.update_participant_status(meeting_id, "bob", ParticipantStatus.ATTENDING)
