@@ -14,6 +14,7 @@ from enum import Enum, StrEnum
 from typing import Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
+from .clock import utc_now
 from .exceptions import InvalidArgumentError
 
 E = TypeVar("E", bound=StrEnum)
@@ -244,7 +245,7 @@ def check_schedule(deliver_at: datetime | None, expires_in: float | None) -> tup
     deliver_at = check_instant(deliver_at, "deliver_at")
     if expires_in is None or deliver_at is None:
         return deliver_at, expires_in
-    if (deliver_at - datetime.now(UTC)).total_seconds() >= expires_in:
+    if (deliver_at - utc_now()).total_seconds() >= expires_in:
         raise InvalidArgumentError(
             field="expires_in",
             value=expires_in,

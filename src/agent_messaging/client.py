@@ -150,7 +150,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         _set_level("DEBUG" if self.config.debug else self.config.log_level)
         self._ears.look()
         return Engine(
-            build_store(self.config),
+            self._build_store(),
             self.config,
             self._handlers,
             self._event_handler,
@@ -158,6 +158,10 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
             self._ears,
             work=build_work_store(self.config),
         )
+
+    def _build_store(self) -> Store:
+        """The seam of the tools for tests, which put something between the engine and the store."""
+        return build_store(self.config)
 
     async def close(self) -> None:
         """Handle what this object sent to agents it serves, give back the rest, and let go of the store. Idempotent.

@@ -7,7 +7,7 @@ import builtins
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -23,6 +23,7 @@ from ..arguments import (
     refuse,
 )
 from ..bodies import open_as
+from ..clock import utc_now
 from ..config import Config
 from ..delivery.engine import Engine
 from ..delivery.schedules import EVERY, next_after
@@ -248,7 +249,7 @@ class Tasks(Door):
         )
         expires_in = None
         if check_instant(deadline, "deadline") is not None and deadline is not None:
-            expires_in = (deadline - datetime.now(UTC)).total_seconds()
+            expires_in = (deadline - utc_now()).total_seconds()
             if expires_in <= 0:
                 raise refuse("deadline", deadline, "has passed. Give an instant in the future, or None.")
         check_timeout(run_timeout, "run_timeout", allow_none=True)
@@ -322,7 +323,7 @@ class Tasks(Door):
         if len(check_external_id(name, "name")) > MAX_SCHEDULE_NAME:
             raise refuse("name", name, f"has {len(name)} characters. At most {MAX_SCHEDULE_NAME} are accepted.")
         rule = _rule(cron, every)
-        now = datetime.now(UTC)
+        now = utc_now()
         try:
             ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 
+from ..clock import utc_now
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..models import AskState, Kind
 from ..observing.facts import FactType
@@ -120,7 +120,7 @@ class Announcer:
             stored = self._conversed(group, outcome) and stored
         if not unclaimed or not stored:
             return
-        if group.deliver_at is None or group.deliver_at <= datetime.now(UTC):
+        if group.deliver_at is None or group.deliver_at <= utc_now():
             for recipient_id in unclaimed:
                 self.stations.queued(recipient_id, group.kind)
             self.neighbours.ring_for(unclaimed, group.kind)
@@ -129,7 +129,7 @@ class Announcer:
     def _keep_time(self, group: NewGroup) -> None:
         """Look when the messages become due or expire. An ask takes neither."""
         if group.deliver_at is not None:
-            self.timer.look_in(max((group.deliver_at - datetime.now(UTC)).total_seconds(), 0.0))
+            self.timer.look_in(max((group.deliver_at - utc_now()).total_seconds(), 0.0))
         if group.expires_in is not None:
             self.timer.look_in(group.expires_in)
 

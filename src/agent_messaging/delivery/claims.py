@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from ..clock import utc_now
 from ..models import Kind
 from ..storage.batches import MAX_BYTES, pages, take
 from ..storage.ports import (
@@ -123,7 +123,7 @@ class Claims:
                     metadata=group.metadata,
                     checksum=group.checksum,
                     max_attempts=group.max_attempts,
-                    created_at=datetime.now(UTC),
+                    created_at=utc_now(),
                     origin=self.presence.process_id,
                     session_id=session_id,
                     thread=group.thread,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import field, replace
 
+from ..clock import monotonic
 from ..handlers.registry import Handler
 from ..models import Kind
 from ..records import dataclass
@@ -26,7 +26,7 @@ class Run:
 
     delivery: ClaimedDelivery
     station: Station
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=monotonic)
     task: asyncio.Task[None] | None = None
     """The one that it has to itself."""
     waits: int = 0

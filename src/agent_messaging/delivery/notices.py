@@ -7,8 +7,8 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 
+from ..clock import utc_now
 from ..config import MessagingConfig
 from ..futures import cancel_all
 from ..handlers.registry import Handlers
@@ -207,7 +207,7 @@ def _as_row(group: NewGroup, session_id: str | None) -> MessageRow:
         content=group.content,
         metadata=group.metadata,
         checksum=group.checksum,
-        created_at=datetime.now(UTC),
+        created_at=utc_now(),
         read_at=None,
         session_id=session_id,
         thread=group.thread,

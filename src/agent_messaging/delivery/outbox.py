@@ -12,13 +12,13 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import Any, Protocol
 
+from ..clock import monotonic
 from ..exceptions import (
     AgentMessagingError,
     DatabaseError,
@@ -199,12 +199,12 @@ class Outbox(Service):
 
     async def _append(self, groups: Sequence[NewGroup]) -> list[AppendOutcome]:
         """Append until the store answers. A lost answer leaves the groups unknown: they are tried again, by id."""
-        deadline = time.monotonic() + self.budget
+        deadline = monotonic() + self.budget
         pause = FIRST_PAUSE
         unknown = False
         while True:
             try:
-                left = max(deadline - time.monotonic(), FIRST_PAUSE)
+                left = max(deadline - monotonic(), FIRST_PAUSE)
                 # The store bounds its own calls and says what happened; this only catches one that does not.
                 async with asyncio.timeout(left + STORE_GRACE):
                     outcomes = await self.deliveries.append(groups, owner=self.owner(), repeat=unknown, budget=left)
@@ -213,10 +213,10 @@ class Outbox(Service):
             except (OutcomeUnknownError, TimeoutError) as error:
                 unknown = True
                 self.observer.doubted()
-                if time.monotonic() + pause > deadline:
+                if monotonic() + pause > deadline:
                     raise OutcomeUnknownError from error
             except DatabaseError as error:
-                if not isinstance(error, StorageUnavailableError) or time.monotonic() + pause > deadline:
+                if not isinstance(error, StorageUnavailableError) or monotonic() + pause > deadline:
                     if unknown:  # what this try met says nothing about those before it
                         raise OutcomeUnknownError from error
                     raise

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+from ..clock import monotonic
 from ..states import DeliveryState, Prunable
 from ..storage.ports import CoordinationStore, Pruned, Pruning, RetentionStore, Stock, Store
 from .probes import probe
@@ -122,8 +123,8 @@ class Retention(Rounds):
     async def round(self) -> None:
         """End what is over, and now and then prune."""
         await self.tidy()
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + LOOK
+        if monotonic() >= self._next_look:
+            self._next_look = monotonic() + LOOK
             await self.prune()
 
     async def tidy(self) -> None:

@@ -51,13 +51,13 @@ class Rounds(Endless):
     def __init__(self, name: str, does: str, *, pause: float, trouble: Trouble) -> None:
         super().__init__(name)
         self._does = does
-        self._pause = pause
+        self.pause = pause
         self.trouble = trouble
 
     async def work(self) -> None:
         """See `Endless`."""
         while True:
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self.pause)
             try:
                 await self.round()
             except (DatabaseError, OutcomeUnknownError) as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import replace
 from functools import partial
 
 from ..bodies import open_body
+from ..clock import monotonic
 from ..config import MessagingConfig
 from ..exceptions import HandlerError, HandlerTimeoutError, PayloadError
 from ..futures import cancel_all, take_error
@@ -244,7 +244,7 @@ class Runs(Service):
     def given_up(self, run: Run) -> Settlement:
         """The end of a run that does not end although the SDK does: uncounted, unless it was late already."""
         limit = self._limit(run)
-        if time.monotonic() - run.since > limit and run.delivery.kind is not Kind.TURN:
+        if monotonic() - run.since > limit and run.delivery.kind is not Kind.TURN:
             return self.failure(run.delivery, HandlerTimeoutError(timeout=limit))
         return Settlement(run.delivery.claim, Settling.RETURNED, reason=STOPPED)
 

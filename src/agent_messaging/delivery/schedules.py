@@ -10,6 +10,7 @@ import logging
 import math
 from datetime import UTC, datetime, timedelta
 
+from ..clock import utc_now
 from ..storage.aside import UNREADABLE
 from ..storage.ports import CoordinationStore, Firing, ScheduleRow
 from .announcer import Announcer
@@ -77,7 +78,7 @@ class Schedules:
             if self.facts.ears.is_heard:
                 self.facts.submitted(fired, [True] * len(fired))
             self.announcer.worked([task.task_id for task in fired], news.processes)
-            soonest = min((one.next_at - datetime.now(UTC)).total_seconds() for one in firings)
+            soonest = min((one.next_at - utc_now()).total_seconds() for one in firings)
             next_in = max(soonest if next_in is None else min(next_in, soonest), 0.0)
         return 0.0 if len(due) == MOST and firings else next_in
 
@@ -87,7 +88,7 @@ def _firing(row: ScheduleRow) -> Firing | None:
 
     try:
         task = load_task(row.task, task_id_of(row.name, row.next_at))
-        return Firing(row.name, row.next_at, next_after(row.rule, row.zone, row.next_at, datetime.now(UTC)), task)
+        return Firing(row.name, row.next_at, next_after(row.rule, row.zone, row.next_at, utc_now()), task)
     except UNREADABLE as error:
         # It stays due, and stops nothing but itself.
         logger.error("The schedule %r cannot be read and does not fire: %s. Make it anew.", row.name, error)

@@ -6,7 +6,7 @@ Nothing here asks the store. The stations are told of what happens, and wake the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import field
 
 from ..handlers.registry import Handlers
@@ -151,6 +151,9 @@ class Stations:
         """Set: there may be something to exchange."""
         self._known: dict[tuple[str, Kind], Station] = {}
         serving.follow(self.review)
+
+    def __iter__(self) -> Iterator[Station]:
+        return iter(self._known.values())
 
     def find(self, recipient_id: str, kind: Kind) -> Station | None:
         """The station of an agent served here, brought up to date with its handler; None if it is not served here."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
+from ..clock import monotonic
 from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError, StorageFullError
 from ..observing.facts import FactType
 from ..observing.observers import Ears
@@ -181,8 +181,8 @@ class Timekeeper(Endless):
         blocked = Seldom()
         has_changed = False
         self.timer.look_in(0)
-        next_poll = time.monotonic() + self.presence.poll_interval
-        next_look = time.monotonic() + self.presence.look_interval
+        next_poll = monotonic() + self.presence.poll_interval
+        next_look = monotonic() + self.presence.look_interval
         while True:
             lag = await self.timer.wait(min(next_poll, next_look))
             if lag > LAG_WARNING and self.serving is not None and (times := blocked.happened()):
@@ -192,7 +192,7 @@ class Timekeeper(Endless):
                     f" ({times} times since this was last said)" if times > 1 else "",
                 )
             self.ears.look()
-            now = time.monotonic()
+            now = monotonic()
             try:
                 if now >= self.timer.due_at:
                     await self._advance()
@@ -224,7 +224,7 @@ class Timekeeper(Endless):
     def _put_off(self, pause: float) -> float:
         self.timer.clear()
         self.timer.look_in(pause)
-        return time.monotonic() + pause
+        return monotonic() + pause
 
     async def _advance(self) -> None:
         """Ask once what is due, and let time pass for that alone."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 
+from ..clock import monotonic
+
 
 class Timer:
     """The next instant at which the store is to be told that time has passed. It begins due."""
 
     def __init__(self) -> None:
-        self.due_at = time.monotonic()
+        self.due_at = monotonic()
         """By the monotonic clock; infinity where nothing is known to become due."""
         self._sooner = asyncio.Event()
 
     def look_in(self, seconds: float) -> None:
         """Something becomes due in so many seconds."""
-        due_at = time.monotonic() + seconds
+        due_at = monotonic() + seconds
         if due_at < self.due_at:
             self.due_at = due_at
             self._sooner.set()
@@ -28,7 +30,8 @@ class Timer:
     async def wait(self, until: float) -> float:
         """Wait until something is due, or until this instant. Returns by how many seconds the loop is late."""
         wake_at = min(until, self.due_at)
-        pause = wake_at - time.monotonic()
+        pause = wake_at - monotonic()
+        began = time.monotonic()
         if pause > 0:
             try:
                 async with asyncio.timeout(pause):
@@ -36,4 +39,4 @@ class Timer:
             except TimeoutError:
                 pass
         self._sooner.clear()
-        return time.monotonic() - wake_at if pause > 0 else 0.0
+        return time.monotonic() - began - pause if pause > 0 else 0.0

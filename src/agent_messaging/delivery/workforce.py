@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Iterable, Sequence
 
+from ..clock import monotonic
 from ..exceptions import AgentMessagingError, DatabaseError, OutcomeUnknownError, QueueDataLostError
 from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
 from ..observing.facts import FactType
@@ -258,7 +258,7 @@ class Workforce(Service):
 
     def _next_look(self) -> float:
         """Seconds until it looks without being told."""
-        return max(min([self._next_beat, *self._resume_at.values()]) - time.monotonic(), 0.0)
+        return max(min([self._next_beat, *self._resume_at.values()]) - monotonic(), 0.0)
 
     async def _exchange(self) -> None:
         owner = self.presence.process_id
@@ -329,7 +329,7 @@ class Workforce(Service):
     def _allowance(self, worker: TaskHandler, rate: Rate) -> int:
         """How many may begin now; the worker is asked for again when another one may."""
         if not (allowance := rate.allowance()):
-            due = time.monotonic() + rate.pause
+            due = monotonic() + rate.pause
             self._resume_at[worker.worker_id] = min(due, self._resume_at.get(worker.worker_id, due))
         return allowance
 
@@ -402,7 +402,7 @@ class Workforce(Service):
                 auditing.enrolled(worker)
                 self._enrolled[worker_id] = handler
                 self._hungry.add(worker_id)
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._next_beat:
             beats = [Beat(worker_id, self.interval * BEATS) for worker_id in self._enrolled]
             known = await self.workers.heartbeat(beats, process_id=owner)

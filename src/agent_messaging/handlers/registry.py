@@ -1,7 +1,8 @@
 """The registries of handlers: the global one with its decorators, and one for each SDK object.
 
 `handlers/running.py` runs handlers, and `delivery/serving.py` knows which process serves whom. The global registry is
-the one piece of module-level state in the package; the public API demands it.
+the one piece of module-level state in the package, beside two seams of tests (`clock.py`, `delivery/probes.py`); the
+public API demands it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import fields, is_dataclass
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
@@ -19,6 +18,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from ..bodies import open_as, open_body, open_metadata, verify_body
+from ..clock import monotonic
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
 from ..kinds import CONTEXT_OF_KIND, FACTS
 from ..models import Asker, FinalAnswer, Invitation, Kind, MessageContext, Parts, Passing
@@ -180,7 +180,7 @@ async def run_handler(
         TypeError: It returned a generator, of which nothing has run.
         BaseException: What the handler raised.
     """
-    begun = time.monotonic()
+    begun = monotonic()
     if handler.is_coroutine:
         result = handler.function(payload, context)
     else:
@@ -223,7 +223,7 @@ async def _answer_of(yielded: AsyncGeneratorType[object, None], context: Message
 
 
 async def _await_within(steps: Any, waits_for: object, timeout: float, begun: float) -> object:
-    scope = asyncio.timeout(begun + timeout - time.monotonic())
+    scope = asyncio.timeout(begun + timeout - monotonic())
     try:
         async with scope:
             return await _go_on(steps, waits_for)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from datetime import datetime
@@ -14,6 +13,7 @@ from functools import partial
 from typing import Any, cast
 
 from ..arguments import check_external_id, check_timeout, refuse
+from ..clock import monotonic
 from ..records import dataclass
 from .registry import AnyHandler, Handler, make_handler
 
@@ -120,7 +120,7 @@ class Rate:
         seconds: In this time.
     """
 
-    def __init__(self, number: float, seconds: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, number: float, seconds: float = 1.0, clock: Callable[[], float] = monotonic) -> None:
         self.number = number
         self.seconds = seconds
         self.clock = clock

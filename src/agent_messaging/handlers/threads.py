@@ -33,6 +33,8 @@ class DaemonThreads:
         self._lock = threading.Lock()
         self.is_abandoned = False
         self._own = threading.local()
+        self.calls: set[asyncio.Future[Any]] = set()
+        """Those that nobody has the results of yet."""
 
     @property
     def is_current(self) -> bool:
@@ -61,6 +63,8 @@ class DaemonThreads:
             self._idle -= is_idle
         if not is_idle:  # before the job is put: where no thread can be started, none is to find it later
             threading.Thread(target=self._work, name="agent-messaging-handler", daemon=True).start()
+        self.calls.add(future)
+        future.add_done_callback(self.calls.discard)
         self._jobs.put((lambda: context.run(function, *args), future, loop))
         return future
 

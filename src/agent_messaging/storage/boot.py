@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from ..clock import get_ahead
+
 
 def boot_clock() -> int:
     """Microseconds since boot, time asleep included where the system can tell."""
-    return _uptime_ns() // 1000
+    return _uptime_ns() // 1000 + get_ahead()
 
 
 def _choose() -> Callable[[], int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ...arguments import MISSING_MESSAGE, check_given, check_pair, check_schedule, check_thread
+from ...clock import utc_now
 from ...config import MessagingConfig
 from ...delivery.current import Run, inside
 from ...delivery.engine import Engine
@@ -155,7 +156,7 @@ def make_draft(
         options = {"deliver_at": deliver_at, "expires_in": expires_in, "thread": named}
         given = {name: value for name, value in options.items() if value is not None}
         mark = fingerprint([recipient_external_id], content, encoded_metadata, **given)
-    if deliver_at is not None and deliver_at <= datetime.now(UTC):
+    if deliver_at is not None and deliver_at <= utc_now():
         deliver_at = None  # it is due, and so like any other
     return Draft(
         call=call,

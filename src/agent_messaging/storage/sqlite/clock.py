@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import apsw
 
+from ...clock import get_ahead
 from ..boot import boot_clock
 from ..sql import Queries
 from .engine import fetch
@@ -80,7 +81,7 @@ class StoreClock:
 
 def wall_clock() -> int:
     """Microseconds since 1970."""
-    return time.time_ns() // 1000
+    return time.time_ns() // 1000 + get_ahead()
 
 
 def to_microseconds(instant: datetime) -> int:
