@@ -13,7 +13,7 @@ SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint quick collect check bench docs build smoke frameworks format clean
+.PHONY: help demo test lint quick collect check pythons bench docs build smoke frameworks format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -54,6 +54,9 @@ collect: $(READY)
 check: $(READY) ## what CI runs: format, lint, types, layers, tests
 	@$(MAKE) --no-print-directory --jobs=2 lint collect
 	@$(MAKE) --no-print-directory test
+
+pythons: $(READY) ## a sample of the tests on each Python from 3.11 to 3.14 that is found here
+	@$(SCRATCH) scripts/pythons.sh
 
 # The extra has the name of the mark.
 $(BENCH) $(DOCS): $(VENV)/.%: $(READY)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -33,6 +37,12 @@ ELSEWHERE = {
 }
 """Why it is not run here, or where it is."""
 NUMBERS = {f"E-{number:02}" for number in range(1, 68)}
+ROOT = Path(__file__).parents[2]
+
+
+def copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
 
 
 class Notification(TypedDict):
@@ -81,11 +91,35 @@ def test_each_example_is_run_here_or_listed_with_the_reason() -> None:
     assert run | ELSEWHERE.keys() == NUMBERS
 
 
-def test_e06_the_documented_ways_of_running_the_tests_work(request: pytest.FixtureRequest) -> None:
-    assert request.node.get_closest_marker("integration") is not None
-    markers = [line.partition(":")[0] for line in request.config.getini("markers")]
-    assert {"unit", "integration"} <= set(markers)
-    assert request.config.pluginmanager.hasplugin("pytest_cov")
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(
+    ("command", "left_out"),
+    [
+        ("pytest", 0),
+        ("pytest --cov=agent_messaging --cov-report=html", 0),
+        ("pytest -m unit", 1),
+        ("pytest -m integration", 1),
+    ],
+)
+def test_e06_the_documented_ways_of_running_the_tests_work(command: str, left_out: int, tmp_path: Path) -> None:
+    """The commands as they are printed, in a clone that has two modules of tests."""
+    tests = ("unit/__init__.py", "unit/test_ids.py", "search/__init__.py", "search/test_words.py")
+    for name in ("__init__.py", "conftest.py", "support.py", "fixtures", *tests):
+        copy(ROOT / "tests" / name, tmp_path / "tests" / name)
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    # So few tests cover little, and a report of all modules takes as long as this whole test.
+    settings = settings.replace("fail_under = 80", "fail_under = 1")
+    settings = settings.replace("[tool.coverage.run]", '[tool.coverage.run]\nomit = ["*/agent_messaging/*/*"]')
+    (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    modules = set(re.findall(r"^tests/\w+/(\w+)\.py \.+", done.stdout, re.MULTILINE))
+    assert len(modules) == 2 - left_out
+    assert ("test_words" if command.endswith("integration") else "test_ids") in modules
+    assert (tmp_path / "htmlcov" / "index.html").exists() == ("html" in command)
 
 
 def test_e09_e58_constructing_does_not_connect() -> None:
