@@ -65,6 +65,7 @@ def test_every_block_is_of_a_kind_that_is_run_or_is_no_code() -> None:
         "server",
         "client",
         "notebook",
+        "test",
     }
     assert PROGRAMS
     assert FRAGMENTS
@@ -108,6 +109,26 @@ async def test_the_cells_of_a_notebook_run_one_after_the_other(tmp_path: Path, m
         done = eval(code, names)
         if inspect.isawaitable(done):
             await asyncio.wait_for(done, 30)
+
+
+def test_the_tests_of_the_pages_pass(tmp_path: Path) -> None:
+    """In one run, of pytest as it is installed: those for pytest-asyncio, for anyio and for unittest."""
+    tests = [block for block in ALL if block.role == "test"]
+    for number, block in enumerate(tests):
+        (tmp_path / f"test_{number}.py").write_text(block.text, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8"
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    number = sum(len(re.findall(r"^ *(?:async )?def test_", block.text, re.MULTILINE)) for block in tests)
+    assert (run.returncode, run.stdout.splitlines()[-1].partition(" in ")[0]) == (0, f"{number} passed"), run.stdout
 
 
 def test_the_two_processes_of_the_quick_start_talk(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, assert_type
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from agent_messaging import (
 )
 from agent_messaging.handlers import AnyHandler, get_handler
 from agent_messaging.models import HandlerContext
+from agent_messaging.testing import NEVER, HandContext, Heard, MessagingKit, make_context
 
 
 class Note(BaseModel):
@@ -233,3 +235,13 @@ def registering(sdk: AgentMessaging, context: MessageContext) -> None:
     async def two(meeting_id: UUID, data: Any) -> None: ...
 
     sdk.register_event_handler("meeting_ended")  # type: ignore[arg-type]
+
+
+async def test_with_the_kit() -> None:
+    async with MessagingKit(messaging={"max_attempts": 2}) as kit:
+        bob = await kit.script("bob", answers=["yes", NEVER], takes=Note)
+        assert_type(await bob.wait_for(1), list[Heard])
+        assert_type(kit.clock.now(), datetime)
+        assert_type(make_context("alice", "bob"), HandContext)
+        await kit.clock.advance("60")  # type: ignore[arg-type]
+        kit.faults.lose_answer("swim")  # type: ignore[arg-type]

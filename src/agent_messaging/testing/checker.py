@@ -100,6 +100,8 @@ class _Judge:
     def lost(self, message: Message) -> None:
         if message.state in (None, "missing"):
             text = "it was stored, and is not in the store"
+        elif message.final is not None and message.final.get("waits"):
+            return
         elif message.state in OPEN_STATES:
             text = f"it is still {message.state} although the run was drained"
         elif message.state == "done" and not message.starts and _is_note(message):

@@ -9,13 +9,13 @@ from datetime import datetime
 
 from ..models import MeetingEventType, MessageType
 from ..storage import ports
-from .history import History, hash_body
+from .history import Chronicle, hash_body
 
 ALL = 100_000
 """A limit that no run reaches."""
 
 
-async def record_asks(history: History, sessions: ports.SessionStore, message_ids: Collection[str]) -> None:
+async def record_asks(history: Chronicle, sessions: ports.SessionStore, message_ids: Collection[str]) -> None:
     """Dump the asks among these messages."""
     ids = list(message_ids)
     for start in range(0, len(ids), 500):
@@ -24,11 +24,16 @@ async def record_asks(history: History, sessions: ports.SessionStore, message_id
             history.record("ask.final", message=ask.ask_id, state=ask.state.value, answer=answer, reason=ask.reason)
 
 
-async def record_hops(history: History, store: ports.Store, message_ids: Collection[str]) -> list[str]:
-    """Dump which way those of these messages went that are asks; returns the ids of what stayed behind."""
+async def record_hops(
+    history: Chronicle, store: ports.Store, message_ids: Collection[str], *, by_name: bool = True
+) -> list[str]:
+    """Dump which way those of these messages went that are asks; returns the ids of what stayed behind.
+
+    `by_name` says whether the history names agents by their external ids, or by the ids of the store.
+    """
     hops = await store.forwarding.list_hops(message_ids)
-    agents = await store.directory.find_agents_by_id({id for hop in hops for id in (hop.from_id, hop.to_id)})
-    names = {str(agent.id): agent.external_id for agent in agents}
+    ids = {id for hop in hops for id in (hop.from_id, hop.to_id)} if by_name else ()
+    names = {str(agent.id): agent.external_id for agent in await store.directory.find_agents_by_id(ids)}
     for hop in hops:
         history.record(
             "hop",
@@ -42,7 +47,7 @@ async def record_hops(history: History, store: ports.Store, message_ids: Collect
     return [hop.kept_id for hop in hops]
 
 
-async def record_sessions(history: History, sessions: ports.SessionStore, agent_ids: Collection[str]) -> None:
+async def record_sessions(history: Chronicle, sessions: ports.SessionStore, agent_ids: Collection[str]) -> None:
     """Dump every session of these agents."""
     seen: set[str] = set()
     for agent_id in agent_ids:
@@ -64,7 +69,7 @@ async def record_sessions(history: History, sessions: ports.SessionStore, agent_
             )
 
 
-async def record_meetings(history: History, store: ports.Store) -> None:
+async def record_meetings(history: Chronicle, store: ports.Store) -> None:
     """Dump every meeting: its seats, turns, transcript and the events of its time."""
     for meeting in await store.meetings.list_meetings(None, statuses=None, limit=1_000):
         id = meeting.meeting_id

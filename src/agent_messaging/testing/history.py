@@ -34,7 +34,8 @@ before it began, while `t` is the time after it was answered.
     withdraw      a store        message, since
     redrive       a store        message, since: a dead letter is queued again with attempt 0
     depth         anybody        recipient, depth: a sample of the open deliveries of a mailbox
-    final         the test       message, state, attempt, token, max_attempts, reasons; state "missing": no such row
+    final         the test       message, state, attempt, token, max_attempts, reasons, [waits]: rightly open; state
+                                 "missing": no such row, "removed": rightly none
     torn          `read_events`  a line that its writer could not finish
 
     ask.try       an asker       n, instance, value, sender, to, kind, hash, timeout, expires, [key] [org] [expect]
@@ -103,7 +104,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -126,21 +127,22 @@ _DECODER = json.JSONDecoder()
 _EVENT_START = '{"t":'
 
 
-class History:
-    """The history that one process writes, from any of its threads."""
+class Chronicle:
+    """What one process tells of a run, from any of its threads. `History` keeps it in a file."""
 
-    def __init__(self, path: str | os.PathLike[str], process: str) -> None:
-        self.path = Path(path)
+    def __init__(self, process: str) -> None:
         self.process = process
         self._calls = itertools.count(1)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o644)
 
     def record(self, event: str, **fields: object) -> None:
         """Append one event; fields that are None are left out."""
-        record = {"t": time.monotonic_ns(), "p": self.process, "e": event}
+        raise NotImplementedError
+
+    def make(self, event: str, fields: Mapping[str, object]) -> Event:
+        """Make an event of now."""
+        record: Event = {"t": time.monotonic_ns(), "p": self.process, "e": event}
         record.update((name, value) for name, value in fields.items() if value is not None)
-        line = json.dumps(record, separators=(",", ":"), default=str) + "\n"
-        os.write(self._fd, line.encode())
+        return record
 
     def sending(
         self,
@@ -253,6 +255,20 @@ class History:
             raise
         self.record("h.end", **run, how="ok", answer=running.result)
 
+
+class History(Chronicle):
+    """The history that one process writes into a file."""
+
+    def __init__(self, path: str | os.PathLike[str], process: str) -> None:
+        super().__init__(process)
+        self.path = Path(path)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o644)
+
+    def record(self, event: str, **fields: object) -> None:
+        """See `Chronicle`."""
+        line = json.dumps(self.make(event, fields), separators=(",", ":"), default=str) + "\n"
+        os.write(self._fd, line.encode())
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -268,7 +284,7 @@ class History:
 class Sending:
     """One call that sends."""
 
-    def __init__(self, history: History, call: dict[str, object]) -> None:
+    def __init__(self, history: Chronicle, call: dict[str, object]) -> None:
         self._history = history
         self._call = call
         self._ended = False
@@ -398,7 +414,7 @@ def known_ids(events: Iterable[Event]) -> list[str]:
 ListReceipts = Callable[[Collection[str]], Awaitable[Iterable[Receipt | ports.ReceiptRow]]]
 
 
-async def record_final(history: History, message_ids: Collection[str], list_receipts: ListReceipts) -> None:
+async def record_final(history: Chronicle, message_ids: Collection[str], list_receipts: ListReceipts) -> None:
     """Dump the final state of these messages, once the run is drained.
 
     `list_receipts` returns the receipts of those that exist: a store's `deliveries.list_receipts`, or a function around

@@ -12,7 +12,7 @@ from ..kinds import FACTS
 from ..storage import ports
 from ..storage.assembly.terms import Act, Refused
 from .dumping import value_of
-from .history import History, Sending
+from .history import Chronicle, Sending
 
 P = TypeVar("P")
 
@@ -20,7 +20,7 @@ P = TypeVar("P")
 class _Recorder(Generic[P]):
     """A part of the store that writes some of its calls to a history, and passes on the others."""
 
-    def __init__(self, inner: P, history: History) -> None:
+    def __init__(self, inner: P, history: Chronicle) -> None:
         self._inner = inner
         self._history = history
 
@@ -35,7 +35,7 @@ class RecordingDeliveries(_Recorder[ports.DeliveryStore]):
     the callers log their own calls.
     """
 
-    def __init__(self, deliveries: ports.DeliveryStore, history: History, *, sends: bool = False) -> None:
+    def __init__(self, deliveries: ports.DeliveryStore, history: Chronicle, *, sends: bool = False) -> None:
         super().__init__(deliveries, history)
         self._sends = sends
         self._claimed: dict[int, str] = {}
@@ -124,7 +124,7 @@ class RecordingDeliveries(_Recorder[ports.DeliveryStore]):
             kind=group.kind.value,
             ids=[delivery.message_id for delivery in group.deliveries],
             scheduled=group.deliver_at is not None,
-            expires=group.expires_in is not None,
+            expires=group.expires_in is not None or group.ask_timeout is not None,
         )
 
     @staticmethod
@@ -242,7 +242,7 @@ class RecordingSessions(_Recorder[ports.SessionStore]):
 class RecordingStore(_Recorder[ports.Store]):
     """A store whose deliveries, waits and meetings are recorded; everything else is passed on."""
 
-    def __init__(self, store: ports.Store, history: History, *, sends: bool = False) -> None:
+    def __init__(self, store: ports.Store, history: Chronicle, *, sends: bool = False) -> None:
         super().__init__(store, history)
         self.deliveries = RecordingDeliveries(store.deliveries, history, sends=sends)
 
