@@ -5,11 +5,10 @@ The place that knows of it asks `ears.is_heard` first: while nobody listens noth
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from ..clock import monotonic, utc_now
 from ..exceptions import AgentMessagingError
 from ..ids import uuid7
 from ..models import AskState, Kind, MeetingStatus
@@ -60,7 +59,7 @@ class Facts:
 
     def tell(self, type: FactType, subject: FactSubject, **said: Any) -> None:
         """Tell a fact."""
-        self.ears.tell(Fact(type=type, subject=subject, at=datetime.now(UTC), **said))
+        self.ears.tell(Fact(type=type, subject=subject, at=utc_now(), **said))
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
@@ -71,7 +70,7 @@ class Facts:
         fact = Fact(
             type=FactType.SENDING,
             subject=_subject(group.ask_timeout),
-            at=datetime.now(UTC),
+            at=utc_now(),
             message_id=first,
             recipient=self._name(single),
             count=len(group.deliveries) or 1,
@@ -124,7 +123,7 @@ class Facts:
         fact = Fact(
             type=FactType.CLAIMED,
             subject=_subject(delivery.ask_timeout),
-            at=datetime.now(UTC),
+            at=utc_now(),
             **self._of_delivery(delivery),
         )
         self.ears.begin(fact, unpack(delivery.metadata))
@@ -134,7 +133,7 @@ class Facts:
         self.tell(
             FactType.HANDLED,
             _subject(delivery.ask_timeout),
-            seconds=time.monotonic() - since,
+            seconds=monotonic() - since,
             how=None if settlement is None else settlement.how.value,
             reason=None if settlement is None else settlement.reason,
             **self._of_delivery(delivery),
@@ -215,7 +214,7 @@ class Facts:
         fact = Fact(
             type=FactType.SENDING,
             subject=FactSubject.MESSAGE,
-            at=datetime.now(UTC),
+            at=utc_now(),
             **self._of_speech(meeting_id, act, speech),
         )
         if carried := self.ears.ask(fact):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import field
 from functools import partial
 from typing import Any
 
 from ..bodies import open_as
+from ..clock import monotonic
 from ..exceptions import PayloadError, StorageCorruptError
 from ..futures import cancel_all
 from ..handlers.running import UnreadableError, run_handler
@@ -42,7 +42,7 @@ class Job:
     context: TaskContext
     settlement: TaskSettlement
     """How it is to end; at first, that nothing has become of it."""
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=monotonic)
     is_moot: bool = False
     """Its task is another's, or has ended: it settles nothing and counts as no failure."""
     run: asyncio.Task[None] | None = None
@@ -104,7 +104,7 @@ class Labour:
         if not run.cancelled():
             run.exception()
         if not job.is_moot:
-            auditing.task_ended(job.task, job.settlement, time.monotonic() - job.since)
+            auditing.task_ended(job.task, job.settlement, monotonic() - job.since)
         if self.facts.ears.is_heard:
             self.facts.handled(job.task, None if job.is_moot else job.settlement, job.since)
         ended(job)

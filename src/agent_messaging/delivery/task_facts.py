@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
+from ..clock import monotonic, utc_now
 from ..observing.carrying import TRACEPARENT, read, write
 from ..observing.facts import Fact, FactSubject, FactType
 from ..observing.observers import Ears
@@ -23,14 +22,14 @@ class TaskFacts:
 
     def tell(self, type: FactType, **said: Any) -> None:
         """Tell a fact."""
-        self.ears.tell(Fact(type=type, subject=FactSubject.TASK, at=datetime.now(UTC), **said))
+        self.ears.tell(Fact(type=type, subject=FactSubject.TASK, at=utc_now(), **said))
 
     def send(self, tasks: Sequence[NewTask]) -> list[NewTask]:
         """Tasks are about to be stored, in their sender's task: observers give along what travels with each."""
         return [self._send(task) for task in tasks]
 
     def _send(self, task: NewTask) -> NewTask:
-        fact = Fact(type=FactType.SENDING, subject=FactSubject.TASK, at=datetime.now(UTC), **_of_new(task))
+        fact = Fact(type=FactType.SENDING, subject=FactSubject.TASK, at=utc_now(), **_of_new(task))
         carried = self.ears.ask(fact)
         return replace(task, trace=write(carried)) if carried else task
 
@@ -50,14 +49,14 @@ class TaskFacts:
 
     def begin(self, task: ClaimedTask) -> None:
         """In the task of a run, before its handler is called."""
-        fact = Fact(type=FactType.CLAIMED, subject=FactSubject.TASK, at=datetime.now(UTC), **_of_claimed(task))
+        fact = Fact(type=FactType.CLAIMED, subject=FactSubject.TASK, at=utc_now(), **_of_claimed(task))
         self.ears.begin(fact, read(task.trace))
 
     def handled(self, task: ClaimedTask, settlement: TaskSettlement | None, since: float) -> None:
         """A run that began then, by the clock that is monotonic, has ended; a settlement is going to be committed."""
         self.tell(
             FactType.HANDLED,
-            seconds=time.monotonic() - since,
+            seconds=monotonic() - since,
             how=None if settlement is None else settlement.how.value,
             reason=None if settlement is None else settlement.reason,
             **_of_claimed(task),
