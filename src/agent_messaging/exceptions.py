@@ -284,31 +284,31 @@ class TaskError(AgentMessagingError):
     exit_code = 7
     task_id: str = ""
     reason: str = ""
-    problem_text = "Task {0.task_id!r} has no result: {0.reason}. `sdk.tasks.get` shows what was tried."
+    problem_text = "Task {0.task_id!r} has no result: {0.reason}."
+    remedy_text = "`sdk.tasks.get` shows what was tried."
 
 
 class TaskFailedError(TaskError):
     """A task failed for good, or at its last attempt. Its reason says why; `sdk.tasks.get` shows what was tried."""
 
     code = "task_failed"
-    problem_text = "Task {0.task_id!r} failed: {0.reason}. `sdk.tasks.get` shows what was tried."
+    problem_text = "Task {0.task_id!r} failed: {0.reason}."
 
 
 class TaskCancelledError(TaskError):
     """A task was cancelled. Delegate it again if it is still wanted."""
 
     code = "task_cancelled"
-    problem_text = "Task {0.task_id!r} was cancelled: {0.reason}. Delegate it again if it is still wanted."
+    problem_text = "Task {0.task_id!r} was cancelled: {0.reason}."
+    remedy_text = "Delegate it again if it is still wanted."
 
 
 class TaskExpiredError(TaskError):
     """A task's deadline passed before it was done. Give it more time, or see whether its workers are alive."""
 
     code = "task_expired"
-    problem_text = (
-        "Task {0.task_id!r} has expired: {0.reason}. Give it more time, or see with `sdk.tasks.workers` whether "
-        "somebody can do it."
-    )
+    problem_text = "Task {0.task_id!r} has expired: {0.reason}."
+    remedy_text = "Give it more time, or see with `sdk.tasks.workers` whether somebody can do it."
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -435,15 +435,16 @@ class MeetingNotFoundError(MeetingError, ValueError):
     code = "meeting_not_found"
     exit_code = 4
     meeting_id: str = ""
-    problem_text = (
-        "No meeting has the id {0.meeting_id!r}. Use the id that create_meeting returned; a meeting is removed with "
-        "its host's agent."
-    )
+    problem_text = "No meeting has the id {0.meeting_id!r}."
+    remedy_text = "Use the id that create_meeting returned; a meeting is removed with its host's agent."
     is_pruned: bool = False
     """Retention has removed what was as old as it."""
 
     def render(self) -> str:
         return _tell_pruned("meeting", self.meeting_id) if self.is_pruned else super().render()
+
+    def advise(self) -> str:
+        return "" if self.is_pruned else super().advise()
 
 
 class MeetingNotActiveError(MeetingError):

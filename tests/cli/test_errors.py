@@ -14,12 +14,17 @@ from agent_messaging import (
     AgentMessagingError,
     AgentNotFoundError,
     ConfigurationError,
+    InvalidArgumentError,
+    MeetingNotFoundError,
     NoHandlerRegisteredError,
     OrganizationAlreadyExistsError,
     OrganizationNotFoundError,
     SessionLockError,
     SessionNotFoundError,
     SessionStateError,
+    TaskCancelledError,
+    TaskExpiredError,
+    TaskFailedError,
 )
 from agent_messaging.cli.errors import report_error
 from tests.cli.conftest import Cli, Start
@@ -43,7 +48,12 @@ on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
             SessionNotFoundError("No session.", remedy="Use that."),
             "See who waits with `agent-messaging sessions list`.",
         ),
-        (SessionStateError("No.", remedy="Use that call."), "See who waits with `agent-messaging sessions list`."),
+        (SessionStateError("No.", remedy="Use that call."), "A message of its own is `agent-messaging write`."),
+        (MeetingNotFoundError(meeting_id="x"), "See the ids with `agent-messaging meetings list`."),
+        (InvalidArgumentError("No.", remedy="Pass one.", field="next_speaker_external_id"), "Name one with --next."),
+        (TaskFailedError(task_id="x", reason="y"), "`agent-messaging tasks show` shows what was tried."),
+        (TaskCancelledError(task_id="x", reason="y"), "Hand it out again if it is still wanted."),
+        (TaskExpiredError(task_id="x", reason="y"), "with `agent-messaging workers list` whether somebody can do it."),
         (ConfigurationError("No.", remedy="Correct it."), "No. Correct it."),
         (AgentNotFoundError("just this"), "just this"),
     ],
@@ -169,9 +179,11 @@ def test_a_foreign_file_is_left_alone(cli: Cli, tmp_path: Path) -> None:
 
 
 @on_sqlite
-def test_tracebacks_only_with_v(cli: Cli, acme: str) -> None:
+def test_tracebacks_only_when_asked_for(cli: Cli, acme: str) -> None:
     assert "Traceback" not in cli("inbox", "nobody", check=4).err
-    assert "Traceback" in cli("inbox", "nobody", "-v", check=4).err
+    for option in ("-v", "--debug"):
+        assert "Traceback" in cli("inbox", "nobody", option, check=4).err
+    assert "Traceback" in cli("inbox", "--nonsense", "--debug", check=2).err
 
 
 @on_sqlite

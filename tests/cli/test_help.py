@@ -31,6 +31,18 @@ LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, 
 def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
         *("demo", "coordination demo", "send", "inbox", "tail", "receipt", "run", "doctor", "search", "bench"),
+        *("init", "completion", "write", "receive", "sessions watch", "agents show", "org show", "schedules remove"),
+        *(
+            "meetings attend",
+            "meetings start",
+            "meetings wait",
+            "meetings speak",
+            "meetings pass",
+            "meetings skip",
+            "meetings leave",
+            "meetings remove",
+            "meetings end",
+        ),
         *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup", "db reindex"),
         *("db prune", "db compact"),
         *("db export", "db import", "sessions export", "meetings export"),
@@ -66,7 +78,7 @@ def test_help_says_what_it_does_with_an_example(path: tuple[str, ...], cli: Cli)
     first = (COMMANDS[path].help or "").strip().splitlines()[0]
     assert first.endswith((".", ":")) or len(first) > 20, "no first sentence"
     assert f"agent-messaging {' '.join(path)}".strip() in text.partition("\n")[2], "no example"
-    for option in ("--url", "--json", "--verbose"):
+    for option in ("--url", "--json", "--verbose", "--debug"):
         assert option in text
     for param in COMMANDS[path].params:
         if isinstance(param, click.Option):
@@ -76,6 +88,11 @@ def test_help_says_what_it_does_with_an_example(path: tuple[str, ...], cli: Cli)
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path not in LEAVES], ids=" ".join)
 def test_a_group_alone_prints_its_help(path: tuple[str, ...], cli: Cli) -> None:
     assert cli(*path).out == cli(*path, "--help").out
+
+
+def test_the_reference_page_has_the_help_of_every_command() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "generate_cli.py"
+    subprocess.run([sys.executable, str(script), "--check"], check=True)
 
 
 def test_version(cli: Cli) -> None:

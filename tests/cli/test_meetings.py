@@ -32,7 +32,7 @@ async def test_a_meeting_from_its_creation_to_its_end(acme: str, cli: Cli) -> No
     said = (await invoke(cli, "meetings", "history", str(id))).out.splitlines()
     assert [line.split("  ", 1)[1] for line in said] == [
         "— bob joined",
-        'alice: {"text": "Shall we?"}',
+        "alice: Shall we?",
         "bob: We shall.",
         "— alice ended the meeting",
     ]

@@ -62,6 +62,33 @@ def test_it_ends_cleanly(number: signal.Signals, exit_code: int, acme: str, star
     assert asyncio.run(reasons()) == {"stopped"}
 
 
+@pytest.mark.sampled(1)
+def test_what_is_followed_is_narrowed(acme: str, cli: Cli, start: Start) -> None:
+    id = cli("meetings", "create", "alice", "bob").out.strip()
+    cli("meetings", "attend", "bob", id)
+    narrowed = start("tail", "--from", "alice", "-m", "priority=high", "--limit", "1", "--timeout", "60", "--json")
+    about = start("tail", "bob", "--meeting", id, "--limit", "4", "--timeout", "60")
+    begun(narrowed)
+    begun(about)
+    cli("send", "alice", "bob", "--text", "low", "-m", "priority=low")
+    cli("send", "carol", "bob", "--text", "theirs", "-m", "priority=high")
+    cli("send", "alice", "carol", "--text", "high", "-m", "priority=high")
+    assert json.loads(narrowed.communicate(timeout=60)[0])["content"] == "high"
+    cli("meetings", "create", "carol", "bob")
+    cli("meetings", "start", "alice", id, "--text", "Well?")
+    cli("meetings", "speak", "bob", id, "--text", "Quite.")
+    cli("meetings", "end", "alice", id)
+    out, err = about.communicate(timeout=60)
+    assert (err, about.returncode) == ("", 0)
+    assert sorted(line.split(maxsplit=1)[1] for line in out.splitlines()) == [
+        "ending      alice  alice ended the meeting",
+        "speech      alice  Well?",
+        "speech      bob  Quite.",
+        f"turn        alice → bob  turn 2 of meeting {id}",
+    ]
+    assert "Give one of them" in cli("tail", "--meeting", id, "--thread", "x", check=2).err
+
+
 def test_the_timeout_ends_it(acme: str, cli: Cli) -> None:
     assert cli("tail", "bob", "--timeout", "10ms", "--json").out == ""
 

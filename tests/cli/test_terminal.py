@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -85,6 +86,21 @@ def test_tables_are_drawn_and_text_is_shown_as_it_is(acme: str, cli: Cli) -> Non
     assert "[bold]not markup[/bold]" in screen
     assert sent["message_id"] in screen
     assert "────" not in cli("inbox", "bob").out
+
+
+def test_no_colours_where_none_are_wanted(acme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b[" in at_a_terminal("inbox", "nobody")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    for line in (["inbox", "nobody"], ["org", "list"], ["doctor"]):
+        assert "\x1b[" not in at_a_terminal(*line)[1]
+
+
+def test_progress_is_shown_on_a_terminal_alone(acme: str, cli: Cli, tmp_path: Path) -> None:
+    code, screen = at_a_terminal("db", "export", str(tmp_path / "one.gz"))
+    assert (code, "Exporting" in screen) == (0, True)
+    assert cli("db", "export", str(tmp_path / "two.gz")).err == ""
+    code, screen = at_a_terminal("db", "check")
+    assert (code, "Checking" in screen) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -174,14 +174,22 @@ class AgentConformance(StoreFixtures):
         for name, organization in (("c", acme), ("a", other), ("d", acme), ("b", acme)):
             await add_agent(store, name, organization)
 
-        async def names(organization_id: str | None, limit: int, offset: int) -> list[str]:
-            page = await store.directory.list_agents(organization_id, limit, offset)
+        async def names(organization_id: str | None, limit: int, offset: int, starting_with: str = "") -> list[str]:
+            page = await store.directory.list_agents(organization_id, limit, offset, starting_with=starting_with)
             return [agent.external_id for agent in page]
 
         assert await names(str(acme.id), 10, 0) == ["b", "c", "d"]
         assert await names(None, 3, 0) == ["a", "b", "c"]
         assert await names(None, 3, 3) == ["d"]
         assert await names(new_id(), 10, 0) == []
+        for name, organization in (("ca", other), ("c%_", acme), ("cé", acme), ("C", acme)):
+            await add_agent(store, name, organization)
+        assert await names(None, 10, 0, "c") == ["c", "c%_", "ca", "cé"]
+        assert await names(None, 2, 1, "c") == ["c%_", "ca"]
+        assert await names(str(acme.id), 10, 0, "c") == ["c", "c%_", "cé"]
+        assert await names(None, 10, 0, "c%") == ["c%_"]
+        assert await names(None, 10, 0, "cé") == ["cé"]
+        assert await names(None, 10, 0, "x") == []
 
     async def test_removing_an_agent_removes_what_it_sent_and_received(self, store: Store, world: World) -> None:
         received, sent = await world.send(world.alice, world.bob), await world.send(world.bob, world.carol)

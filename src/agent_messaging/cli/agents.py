@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..kinds import CONTEXT_OF_KIND, SENT
 from .app import Group
 from .confirming import confirm
+from .names import AGENT, ORGANIZATION
 from .opening import use
 from .options import Options, page_options, pass_options
-from .output import count, instant, say, show, table
+from .output import clean, count, instant, say, show, table
+from .services import read_services
 from .values import check_renaming
+from .waiting import Duty, read_duties
 
 if TYPE_CHECKING:
     from .. import Agent, AgentMessaging, Organization
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def agents() -> None:
-    """Add, list and remove agents: those who send and receive.
+    """Add, show, list and remove agents: those who send and receive.
 
     \b
     Example:
@@ -30,7 +34,7 @@ def agents() -> None:
 
 @agents.command()
 @click.argument("id")
-@click.option("--org", required=True, metavar="ORG", help="The id of its organization.")
+@click.option("--org", required=True, metavar="ORG", type=ORGANIZATION, help="The id of its organization.")
 @click.option("--name", help="For people. Left out, it bears its id until a program or this command names it.")
 @click.option("--rename", is_flag=True, help="Give an existing agent of this organization --name.")
 @pass_options
@@ -53,7 +57,7 @@ def add(options: Options, id: str, org: str, name: str | None, rename: bool) -> 
 
 
 @agents.command("list")
-@click.option("--org", metavar="ORG", help="Only those of this organization.")
+@click.option("--org", metavar="ORG", type=ORGANIZATION, help="Only those of this organization.")
 @page_options(100)
 @pass_options
 def list_(options: Options, org: str | None, limit: int, offset: int) -> None:
@@ -81,8 +85,49 @@ def list_(options: Options, org: str | None, limit: int, offset: int) -> None:
     show(options, {"agents": documents}, lambda: table(columns, rows, empty=empty))
 
 
+@agents.command("show")
+@click.argument("id", type=AGENT)
+@pass_options
+def show_(options: Options, id: str) -> None:
+    """Show an agent: who serves it, what it has not read, and what waits for it, with the command that does it.
+
+    \b
+    Example:
+      agent-messaging agents show alice
+    """
+
+    async def look(sdk: AgentMessaging) -> tuple[dict[str, Any], list[Duty]]:
+        from ..storage.ports import Role
+
+        found = await sdk.get_agent(id)
+        [home] = await sdk.store.directory.find_organizations_by_id({str(found.organization_id)})
+        services, own = await read_services(sdk), str(found.id)
+        counted = sdk.store.messages.count_messages
+        facts: dict[str, Any] = {
+            **found.model_dump(),
+            "organization": home.external_id,
+            "served": [kind.value for kind in CONTEXT_OF_KIND if services.is_served(own, kind)],
+            "unread": {kind.value: await counted(own, Role.RECIPIENT, kind, read=False) for kind in SENT},
+            "sessions": len(await sdk.store.sessions.list_sessions(own, open_only=True, limit=1000)),
+        }
+        return facts, await read_duties(sdk, found)
+
+    facts, duties = use(options, look)
+
+    def human() -> None:
+        say(f"{id} ({clean(facts['name'])}) of {facts['organization']}, since {instant(facts['created_at'])}")
+        say(f"served: {', '.join(facts['served']).replace('_', '-') or 'by no live process'}")
+        notes, messages = facts["unread"].values()
+        said = f"{count(notes, 'note')} and {count(messages, 'message')} of conversations"
+        say(f"unread: {said}; in {count(facts['sessions'], 'open conversation')}")
+        for duty in duties:
+            say(str(duty))
+
+    show(options, {"agent": facts, "waiting": duties}, human)
+
+
 @agents.command()
-@click.argument("id")
+@click.argument("id", type=AGENT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_options
 def remove(options: Options, id: str, yes: bool) -> None:

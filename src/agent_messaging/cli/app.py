@@ -2,7 +2,7 @@
 
 A command raises what went wrong. Here it becomes one line on stderr (with `--json` one JSON object) and an exit code:
 0 done, 2 wrong use or setting, the error's own `exit_code` where the SDK raised it, 130 interrupted, 141 the reader of
-a pipe has gone. A traceback is shown with `-v` alone.
+a pipe has gone. A traceback is shown with `--debug` (`-v`) alone.
 """
 
 from __future__ import annotations
@@ -80,14 +80,16 @@ class App(Group):
     ) -> NoReturn:
         """Run one command line and exit."""
         arguments = list(sys.argv[1:] if args is None else args)
+        color = False if os.environ.get("NO_COLOR") else None  # None: on a terminal; click itself does not look
         options = Options()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no error
         try:
             with _interruptible():
+                extra = {"obj": options, "color": color, **extra}
                 code = super().main(
-                    arguments, prog_name or "agent-messaging", complete_var, standalone_mode=False, obj=options, **extra
+                    arguments, prog_name or "agent-messaging", complete_var, standalone_mode=False, **extra
                 )
                 sys.stdout.flush()
         except BrokenPipeError:
@@ -97,8 +99,8 @@ class App(Group):
             code = INTERRUPTED
         except Exception as error:
             # A usage error may precede the place at which --json was to be read.
-            code = report_error(error, as_json=options.json or "--json" in arguments)
-            if options.verbose:
+            code = report_error(error, as_json=options.json or "--json" in arguments, color=color)
+            if options.verbose or "--debug" in arguments:
                 traceback.print_exception(error)
         sys.exit(code if isinstance(code, int) else 0)
 

@@ -1,4 +1,4 @@
-"""`agent-messaging ask`, `reply`, `forward` and `sessions`: conversations of two agents."""
+"""`agent-messaging ask`, `reply`, `write` and `forward`: what agents say to each other in conversations."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import Command, Group
+from ..kinds import Kind
+from .app import Command
 from .errors import explain
-from .narrowing import date_options, history_options, note_more, read_history, state_option
+from .names import AGENT
 from .opening import use
-from .options import Options, metadata_option, page_options, pass_options, payload_options
-from .output import clean, content, instant, note, say, show, table, whole
-from .pages import format_options, write_page
+from .options import Options, metadata_option, pass_options, payload_options, thread_option
+from .output import clean, content, say, show, table, whole
+from .send import Sent, find_out, note_options, report
 from .values import hint_at_text, parse_duration, read_metadata, read_payload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from .. import AgentMessaging, Outcome, Record
-
-thread_option = click.option("--thread", metavar="NAME", help="The name of the conversation; the main one if left out.")
-only_thread_option = click.option("--thread", metavar="NAME", help="Only what is said in this thread.")
+    from .. import AgentMessaging, Outcome
+    from ..storage.ports import MessageRow
 
 
 @click.command(cls=Command)
-@click.argument("sender", metavar="FROM")
-@click.argument("recipients", metavar="TO...", nargs=-1, required=True)
+@click.argument("sender", metavar="FROM", type=AGENT)
+@click.argument("recipients", metavar="TO...", nargs=-1, required=True, type=AGENT)
 @payload_options("The question")
 @metadata_option
 @click.option("--key", help="Idempotency key: repeating the command with it joins the open ask, or tells how it ended.")
@@ -106,9 +105,10 @@ def _show_outcomes(options: Options, outcomes: Sequence[Outcome], wanted: int) -
 
 
 @click.command(cls=Command)
-@click.argument("sender", metavar="FROM")
-@click.argument("recipient", metavar="TO")
+@click.argument("sender", metavar="FROM", type=AGENT)
+@click.argument("recipient", metavar="TO", type=AGENT)
 @payload_options("The answer")
+@metadata_option
 @click.option("--key", help="Idempotency key: repeating the command with it answers once.")
 @click.option("--thread", metavar="NAME", help="The thread in which it waits, where it waits in several.")
 @pass_options
@@ -118,27 +118,140 @@ def reply(
     recipient: str,
     text: str | None,
     payload: str | None,
+    metadata: tuple[str, ...],
     key: str | None,
     thread: str | None,
 ) -> None:
-    """Answer an agent that waits, as the one it asked.
+    """Answer an agent that waits, as the one it asked; or answer any message, by its id.
 
     \b
-    Example:
+    Examples:
       agent-messaging reply bob alice --text 'At four.'
+      agent-messaging reply bob alice --thread lunch --text 'At noon.'
+      agent-messaging reply bob 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11 --text 'At four.'
 
-    Who waits for whom is in `agent-messaging sessions list`.
+    What waits for an agent is in `agent-messaging inbox`, with the ids. The answer to a question is what its asker
+    waits for; that to a message is written in the thread in which it was said; that to a note is a note.
     """
-    message = read_payload(text, payload)
-    how: dict[str, Any] = {"thread": thread, "idempotency_key": key}
-    id = use(options, lambda sdk: sdk.conversation.reply(sender, recipient, message, **how))
-    show(options, {"message_id": id}, lambda: say(f"{id}  to {recipient}"))
+    message, extra, ctx = read_payload(text, payload), read_metadata(metadata), click.get_current_context()
+
+    async def answer(sdk: AgentMessaging) -> tuple[str, str]:
+        received = await _find_received(sdk, sender, recipient)
+        if received is None:
+            how: dict[str, Any] = {"thread": thread, "idempotency_key": key}
+            return await sdk.conversation.reply(sender, recipient, message, extra, **how), recipient
+        if thread is not None:
+            raise click.UsageError("--thread goes with the name of an agent: a message has a thread of its own.", ctx)
+        return await _answer(sdk, sender, received, message, extra, key)
+
+    id, to = use(options, answer)
+    show(options, {"message_id": id, "recipient_id": to}, lambda: say(f"{id}  to {clean(to)}"))
+
+
+async def _find_received(sdk: AgentMessaging, agent: str, id: str) -> MessageRow | None:
+    """The message that an agent has received under this id; None where that is the name of an agent, or no id.
+
+    Raises:
+        MessageNotFoundError: The agent has received none of this id.
+    """
+    from .. import InvalidArgumentError, MessageNotFoundError
+    from ..arguments import parse_id
+    from ..storage.ports import Role
+
+    try:
+        wanted = parse_id(id, "recipient")
+    except InvalidArgumentError:
+        return None
+    if await sdk.store.directory.find_agents([id]):
+        return None
+    recipient = str((await sdk.get_agent(agent)).id)
+    seq = await sdk.store.messages.find_seq(wanted)
+    if seq is not None:
+        for kind in (Kind.CONVERSATION, Kind.ONE_WAY):
+            look = sdk.store.messages.list_messages
+            rows = await look(recipient, Role.RECIPIENT, kind, limit=1, after_seq=seq - 1)
+            if rows and rows[0].message_id == wanted:
+                return rows[0]
+    raise MessageNotFoundError(message_id=wanted)
+
+
+async def _answer(
+    sdk: AgentMessaging, agent: str, received: MessageRow, message: Any, metadata: Any, key: str | None
+) -> tuple[str, str]:
+    """Answer a message in the way in which it was said. Return the id of the answer, and who gets it."""
+    from .. import AgentNotFoundError, AskState, SessionStateError
+
+    senders = await sdk.store.directory.find_agents_by_id([received.sender_id])
+    if not senders:
+        raise AgentNotFoundError(f"The sender of message {received.message_id} was removed: nobody can be answered.")
+    to = senders[0].external_id
+    if received.kind is Kind.ONE_WAY:
+        how: dict[str, Any] = {"idempotency_key": key, "require_handler": False}
+        [id] = await sdk.one_way.send(agent, [to], message, metadata, **how)
+        return id, to
+    where: dict[str, Any] = {"thread": received.thread or None, "idempotency_key": key}
+    asks = await sdk.store.sessions.find_asks([received.message_id])
+    if not asks:
+        return await sdk.conversation.send_no_wait(agent, to, message, metadata, **where), to
+    if asks[0].state is not AskState.OPEN:
+        ended = asks[0].state.value.replace("_", " ")
+        raise SessionStateError(
+            f"{to!r} does not wait for the answer to message {received.message_id} any more: it is {ended}."
+        )
+    return await sdk.conversation.reply(agent, to, message, metadata, **where), to
 
 
 @click.command(cls=Command)
-@click.argument("agent")
+@click.argument("sender", metavar="FROM", type=AGENT)
+@click.argument("recipient", metavar="TO", type=AGENT)
+@thread_option
+@note_options
+@pass_options
+def write(
+    options: Options,
+    sender: str,
+    recipient: str,
+    thread: str | None,
+    text: str | None,
+    payload: str | None,
+    metadata: tuple[str, ...],
+    key: str | None,
+    expires_in: float | None,
+    deliver_at: datetime | None,
+    wait: float | None,
+) -> None:
+    """Write to an agent in the conversation of the two, and go on; it answers some time, or never.
+
+    \b
+    Examples:
+      agent-messaging write alice bob --text 'The draft is on its way.'
+      agent-messaging write alice bob --thread lunch --text 'The usual place?'
+
+    `agent-messaging sessions watch` follows the conversation. An agent that waits for this sender, because it has asked
+    it, has `agent-messaging reply`.
+    """
+    message, extra = read_payload(text, payload), read_metadata(metadata)
+
+    async def work(sdk: AgentMessaging) -> Sent:
+        id = await sdk.conversation.send_no_wait(
+            sender,
+            recipient,
+            message,
+            extra,
+            thread=thread,
+            idempotency_key=key,
+            expires_in=expires_in,
+            deliver_at=deliver_at,
+        )
+        return await find_out(sdk, {id: recipient}, wait, Kind.CONVERSATION)
+
+    report(options, use(options, work))
+
+
+@click.command(cls=Command)
+@click.argument("agent", type=AGENT)
 @click.argument("id")
-@click.argument("to")
+@click.argument("to", type=AGENT)
 @pass_options
 def forward(options: Options, agent: str, id: str, to: str) -> None:
     """Pass an open question on to another agent, whose answer the asker gets.
@@ -152,168 +265,3 @@ def forward(options: Options, agent: str, id: str, to: str) -> None:
     """
     way = use(options, lambda sdk: sdk.conversation.forward(agent, id, to))
     show(options, {"message_id": id, "way": way}, lambda: say(f"{id}  {clean(' → '.join(way))}"))
-
-
-@click.group(cls=Group)
-def sessions() -> None:
-    """Look at conversations, and end them.
-
-    \b
-    Example:
-      agent-messaging sessions list alice
-    """
-
-
-@sessions.command("list")
-@click.argument("agent")
-@click.option(
-    "--status",
-    type=click.Choice(["open", "active", "waiting", "ended", "all"]),
-    default="open",
-    show_default=True,
-    help="Only those in this state; active and waiting ones are open.",
-)
-@only_thread_option
-@date_options("Opened")
-@page_options(100, "so many of the newest")
-@click.option("--before", metavar="ID", help="Only those opened before this one.")
-@pass_options
-def list_(
-    options: Options,
-    agent: str,
-    status: str,
-    thread: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    limit: int,
-    offset: int,
-    before: str | None,
-) -> None:
-    """List an agent's sessions, newest first, with who waits for whom: the open ones, if not said otherwise.
-
-    \b
-    Examples:
-      agent-messaging sessions list alice
-      agent-messaging sessions list alice --status ended --since 7d
-    """
-    found = use(
-        options,
-        lambda sdk: sdk.conversation.list_sessions(
-            agent,
-            status=None if status == "all" else status,
-            thread=thread,
-            date_from=since,
-            date_to=until,
-            limit=limit,
-            offset=offset,
-            before=before,
-        ),
-    )
-    rows = [
-        (
-            one.session_id,
-            clean(one.other_agent_id or ""),
-            clean(one.thread or ""),
-            one.status.value,
-            one.locked_by or "",
-            instant(one.created_at),
-        )
-        for one in found
-    ]
-    columns = ("id", "with", "thread", "status", "waits", "since")
-    where = "" if thread is None else f" in the thread {thread}"
-    if status == "open" and not any((since, until, before, offset)):
-        empty = f"{agent} has no open session{where}. Its first conversation message opens one."
-    else:
-        empty = f"{agent} has no such session{where}."
-
-    def human() -> None:
-        table(columns, rows, empty=empty)
-        if len(found) == limit:
-            note(f"There may be more; --before {found[-1].session_id} goes on from here.")
-
-    show(options, {"sessions": found}, human)
-
-
-@sessions.command("show")
-@click.argument("id")
-@click.option("--unread", is_flag=True, help="Only messages that are unread.")
-@state_option
-@history_options
-@pass_options
-def show_(options: Options, /, id: str, unread: bool, states: tuple[str, ...], **given: Any) -> None:
-    """Show what was said in a session, oldest first; it marks nothing as read.
-
-    \b
-    Examples:
-      agent-messaging sessions show 01a21376-d11b-7686-85ef-aa97cf6277fe
-      agent-messaging sessions show 01a21376-d11b-7686-85ef-aa97cf6277fe --newest --limit 20 -m priority=high
-    """
-    how = read_history(**given)
-
-    async def look(sdk: AgentMessaging) -> tuple[Record, list[Record]]:
-        info = await sdk.conversation.get_session_info(id)
-        look = sdk.conversation.get_messages_in_session
-        return info, await look(id, include_read=not unread, states=states or None, **how)
-
-    info, messages = use(options, look)
-
-    def human() -> None:
-        waits = f", {info.locked_by} waits" if info.locked_by else ""
-        thread = "" if info.thread is None else f", thread {clean(info.thread)}"
-        say(f"{info.agent_a.id} and {info.agent_b.id}{thread}: {info.status.value}{waits}, {info.unread_count} unread")
-        rows = [
-            (
-                instant(one.created_at),
-                clean(one.sender_id or ""),
-                _type(one),
-                "" if one.is_read else "unread",
-                content(one.content),
-            )
-            for one in messages
-        ]
-        table(("at", "from", "type", "", "content"), rows, empty="No messages.")
-        note_more(messages, how)
-
-    show(options, {"session": info, "messages": messages}, human)
-
-
-def _type(message: Record) -> str:
-    """Who has had it, of an ask that was passed on; else who wrote it, if that is not the application."""
-    if message.way:
-        return clean(" → ".join(message.way))
-    return "" if message.message_type.value == "user_defined" else str(message.message_type.value)
-
-
-@sessions.command()
-@click.argument("id")
-@format_options
-@pass_options
-def export(options: Options, id: str, format: str, target: str | None) -> None:
-    """Write a session as a page for people: Markdown, or one HTML file. It marks nothing as read.
-
-    \b
-    Example:
-      agent-messaging sessions export 01a21376-d11b-7686-85ef-aa97cf6277fe --format html -o talk.html
-    """
-    from ..messaging.transcripts import session_pieces
-
-    write_page(options, lambda sdk: session_pieces(sdk.conversation, id, format), target)
-
-
-@sessions.command()
-@click.argument("agent")
-@click.argument("other")
-@thread_option
-@pass_options
-def end(options: Options, agent: str, other: str, thread: str | None) -> None:
-    """End the open session of two agents in a thread; whoever waits in it is told.
-
-    \b
-    Example:
-      agent-messaging sessions end alice bob
-    """
-    use(options, lambda sdk: sdk.conversation.end_conversation(agent, other, thread=thread))
-    where = "" if thread is None else f" in the thread {clean(thread)}"
-    ended = {"ended": [agent, other], "thread": thread}
-    show(options, ended, lambda: say(f"The conversation of {agent} and {other}{where} is ended."))

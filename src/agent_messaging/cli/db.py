@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from .app import Group
+from .names import ORGANIZATION
 from .opening import IN_MEMORY, check_exists, load_config, run
 from .options import Options, pass_options
 from .output import count, say, show
+from .progress import bar, sign_of_life
 
 if TYPE_CHECKING:
     from .. import Config
@@ -131,7 +131,7 @@ def upgrade(options: Options) -> None:
 
 
 @db.command()
-@click.argument("path")
+@click.argument("path", type=click.Path())
 @pass_options
 def backup(options: Options, path: str) -> None:
     """Copy the store to the new SQLite file PATH while everything goes on. The copy is checked and synced.
@@ -143,14 +143,21 @@ def backup(options: Options, path: str) -> None:
     from ..arguments import check_new_file
 
     target = check_new_file(path, field="path")
-    _use_store(options, lambda store: store.backup(target))
+    with sign_of_life(options, "Copying"):
+        _use_store(options, lambda store: store.backup(target))
     size = os.path.getsize(target)
     show(options, {"path": target, "size_bytes": size}, lambda: say(f"Copied the store to {target} ({size:,} bytes)."))
 
 
 @db.command("export")
-@click.argument("path")
-@click.option("--org", "organization", metavar="ID", help="Only this organization, without what it shares with others.")
+@click.argument("path", type=click.Path())
+@click.option(
+    "--org",
+    "organization",
+    metavar="ID",
+    type=ORGANIZATION,
+    help="Only this organization, without what it shares with others.",
+)
 @pass_options
 def export_(options: Options, path: str, organization: str | None) -> None:
     """Write the store, or one organization, into the new file PATH, while everything goes on.
@@ -168,7 +175,7 @@ def export_(options: Options, path: str, organization: str | None) -> None:
     if organization is not None:
         check_external_id(organization, field="organization")
     target = check_new_file(path, field="path")
-    with _bar(options, "Exporting") as progress:
+    with bar(options, "Exporting") as progress:
         done = _use_store(options, lambda store: export_store(store, target, organization, progress))
 
     def human() -> None:
@@ -186,7 +193,7 @@ def export_(options: Options, path: str, organization: str | None) -> None:
 
 
 @db.command("import")
-@click.argument("path")
+@click.argument("path", type=click.Path())
 @pass_options
 def import_(options: Options, path: str) -> None:
     """Put what `db export` has written into this store: all of it, or nothing.
@@ -202,7 +209,7 @@ def import_(options: Options, path: str) -> None:
     from ..messaging.archive.moving import import_store
 
     source = check_path(path, field="path")
-    with _bar(options, "Importing") as progress:
+    with bar(options, "Importing") as progress:
         done = _use_store(options, lambda store: import_store(store, source, progress))
 
     def human() -> None:
@@ -220,21 +227,6 @@ def _fields(report: ExportReport | ImportReport) -> dict[str, object]:
     return {field.name: getattr(report, field.name) for field in fields(report)}
 
 
-@contextmanager
-def _bar(options: Options, label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr; none with --json."""
-    if options.json:
-        yield None
-        return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.length = max(total, 1)
-            bar.update(done - bar.pos)
-
-        yield progress
-
-
 @db.command()
 @pass_options
 def reindex(options: Options) -> None:
@@ -246,15 +238,15 @@ def reindex(options: Options) -> None:
     Example:
       agent-messaging db reindex
     """
-    done = _use_store(options, lambda store: _reindex(store, show_progress=not options.json))
+    with bar(options, "Indexing") as progress:
+        done = _use_store(options, lambda store: _reindex(store, progress))
     document = {"indexed_to": done.indexed_to, "newest": done.newest, "behind": done.behind}
     said = "has all messages" if not done.behind else f"is {count(done.behind, 'message')} behind, which others take in"
     show(options, document, lambda: say(f"Made the search index anew: it {said}."))
 
 
-async def _reindex(store: Store, *, show_progress: bool) -> IndexProgress:
+async def _reindex(store: Store, tell: Callable[[int, int], None]) -> IndexProgress:
     import asyncio
-    from contextlib import nullcontext
 
     from ..delivery.indexing import take_in
     from ..ids import uuid7
@@ -262,15 +254,13 @@ async def _reindex(store: Store, *, show_progress: bool) -> IndexProgress:
     process_id, search = uuid7(), store.search
     await search.restart()
     goal = (await search.progress()).newest
-    bar = click.progressbar(length=goal, label="Indexing", file=sys.stderr) if show_progress else nullcontext()
-    with bar as shown:
-        patience = REINDEX_PATIENCE
-        while (done := await search.progress()).indexed_to < goal and patience > 0:
-            moved = await take_in(search, process_id, limit=REINDEX_BATCH)
-            if shown is not None:
-                shown.update(moved)
-            patience = REINDEX_PATIENCE if moved else patience - 1
-            await asyncio.sleep(0 if moved else 1.0)  # another process does it, or has a transaction that goes on
+    patience, taken = REINDEX_PATIENCE, 0
+    while (done := await search.progress()).indexed_to < goal and patience > 0:
+        moved = await take_in(search, process_id, limit=REINDEX_BATCH)
+        taken += moved
+        tell(taken, goal)
+        patience = REINDEX_PATIENCE if moved else patience - 1
+        await asyncio.sleep(0 if moved else 1.0)  # another process does it, or has a transaction that goes on
     return done
 
 
@@ -286,7 +276,8 @@ def compact(options: Options) -> None:
       agent-messaging db compact
     """
     before = _size_of_file(options)
-    _use_store(options, lambda store: store.compact())
+    with sign_of_life(options, "Writing the store anew"):
+        _use_store(options, lambda store: store.compact())
     after = _size_of_file(options)
     document = {"size_bytes": after, "released_bytes": max(before - after, 0)}
     show(options, document, lambda: say(f"Wrote the store anew: {before:,} bytes before, {after:,} now."))
@@ -306,7 +297,8 @@ def check(options: Options) -> None:
     Example:
       agent-messaging db check
     """
-    findings = _use_store(options, lambda store: store.check())
+    with sign_of_life(options, "Checking"):
+        findings = _use_store(options, lambda store: store.check())
 
     def human() -> None:
         for finding in findings:

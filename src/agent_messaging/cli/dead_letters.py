@@ -8,6 +8,7 @@ import click
 
 from ..kinds import KIND_OF_WORD
 from .app import Group
+from .names import AGENT
 from .narrowing import date_options, filter_option
 from .opening import use
 from .options import Options, page_options, pass_options
@@ -29,7 +30,7 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--agent", help="Only those sent to this agent.")
+@click.option("--agent", type=AGENT, help="Only those sent to this agent.")
 @click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
 @filter_option
 @date_options("Sent")
@@ -83,7 +84,7 @@ def list_(
 
 @dead_letters.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--agent", help="All those sent to this agent.")
+@click.option("--agent", type=AGENT, help="All those sent to this agent.")
 @pass_options
 def redrive(options: Options, ids: tuple[str, ...], agent: str | None) -> None:
     """Queue dead letters again, with all their attempts before them. Those that are not dead are passed over.

@@ -14,6 +14,7 @@ from .commands import command
 from .opening import load_config, open_sdk, run
 from .options import Options, get_options
 from .output import count, duration, instant, say, show, table
+from .progress import sign_of_life
 from .services import EVERY_AGENT, Services, read_services
 from .unserved import NAMED, Finding, look_at_unserved, name_agents
 
@@ -103,7 +104,8 @@ async def _examine(options: Options, report: Report, deep: bool) -> None:
     async with open_sdk(options) as sdk:
         report.facts = await sdk.store.describe()
         if deep:
-            report.damage = await sdk.store.check()
+            with sign_of_life(options, "Checking"):
+                report.damage = await sdk.store.check()
         report.statistics = await sdk.store.deliveries.statistics()
         report.index = await sdk.store.search.progress()
         report.services = await read_services(sdk)

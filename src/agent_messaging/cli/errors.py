@@ -10,11 +10,20 @@ from ..exceptions import (
     AgentAlreadyExistsError,
     AgentMessagingError,
     AgentNotFoundError,
+    HostCannotLeaveError,
+    InvalidArgumentError,
+    MeetingNotFoundError,
+    MeetingStateError,
+    MeetingTimeoutError,
     NoHandlerRegisteredError,
+    NotYourTurnError,
     OrganizationAlreadyExistsError,
     OrganizationNotFoundError,
     SessionLockError,
     SessionStateError,
+    TaskCancelledError,
+    TaskError,
+    TaskExpiredError,
 )
 from .output import clean, to_json
 
@@ -22,13 +31,17 @@ INTERNAL_ERROR = 70
 """The exit code of a mistake of ours (EX_SOFTWARE)."""
 
 
-def report_error(error: Exception, *, as_json: bool) -> int:
-    """Print an error to stderr; returns the exit code."""
+def report_error(error: Exception, *, as_json: bool, color: bool | None = None) -> int:
+    """Print an error to stderr; returns the exit code.
+
+    Args:
+        color: False prints without colours; None with them on a terminal.
+    """
     code, message, details, exit_code = explain(error)
     if as_json:
         click.echo(to_json({"code": code, "message": message, "details": details}), err=True)
     else:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {clean(message)}", err=True)
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {clean(message)}", err=True, color=color)
     return exit_code
 
 
@@ -49,7 +62,12 @@ def explain(error: Exception) -> tuple[str, str, dict[str, Any], int]:
     if isinstance(error, OSError):
         return "os", str(error), {}, 1
     text = f"{type(error).__name__}: {error}"
-    return "internal", f"This is a defect of agent-messaging: {text}. -v shows where it happened.", {}, INTERNAL_ERROR
+    return (
+        "internal",
+        f"This is a defect of agent-messaging: {text}. --debug shows where it happened.",
+        {},
+        INTERNAL_ERROR,
+    )
 
 
 def _remedy(error: AgentMessagingError) -> str:
@@ -70,5 +88,25 @@ def _remedy(error: AgentMessagingError) -> str:
         case SessionLockError() if error.sender:  # and not where one was to be passed on
             return "Ask beside it with --thread NAME, or pass --queue to queue behind it."
         case SessionStateError():
-            return "See who waits with `agent-messaging sessions list`."
+            return (
+                "See who waits with `agent-messaging sessions list`. A message of its own is `agent-messaging write`."
+            )
+        case MeetingNotFoundError():
+            return "See the ids with `agent-messaging meetings list`."
+        case NotYourTurnError():
+            return "Wait for it with `agent-messaging meetings wait`."
+        case HostCannotLeaveError():
+            return "End the meeting with `agent-messaging meetings end`."
+        case MeetingStateError():
+            return "Wait for them with --wait, or remove who will not come with `agent-messaging meetings remove`."
+        case MeetingTimeoutError():
+            return "See how it stands with `agent-messaging meetings show`."
+        case InvalidArgumentError(field="next_speaker_external_id"):
+            return "Name one with --next."
+        case TaskExpiredError():
+            return "Give it more time, or see with `agent-messaging workers list` whether somebody can do it."
+        case TaskCancelledError():
+            return "Hand it out again if it is still wanted."
+        case TaskError():
+            return "`agent-messaging tasks show` shows what was tried."
     return error.remedy

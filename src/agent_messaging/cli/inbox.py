@@ -9,24 +9,31 @@ import click
 from ..arguments import check_page, check_thread, parse_id
 from ..kinds import FACTS, KIND_OF_WORD
 from .app import Command
-from .mailbox import kinds_of, line_of, read_mailbox, waits_for, word_for
+from .commands import command
+from .mailbox import kinds_of, line_of, read_mailbox, word_for
+from .names import AGENT
 from .narrowing import date_options, filter_option, state_option
 from .opening import use
 from .options import Options, page_options, pass_options
-from .output import clean, count, instant, note, show, table
+from .output import clean, count, instant, note, say, show, table
 from .values import read_metadata
+from .waiting import Duty, read_duties
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from .. import AgentMessaging
 
+SHOWN = 5
+"""Of what waits, so many lines stand under the list."""
+
 
 @click.command(cls=Command)
-@click.argument("agent")
+@click.argument("agent", type=AGENT)
 @click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
 @click.option("--unread", is_flag=True, help="Only notes and conversation messages not marked as read.")
-@click.option("--from", "sender", metavar="AGENT", help="Only what this agent sent.")
+@click.option("--from", "sender", metavar="AGENT", type=AGENT, help="Only what this agent sent.")
+@click.option("--waiting", is_flag=True, help="Only what waits for the agent to act, with the command that does it.")
 @click.option("--thread", metavar="NAME", help="Only what was said in this thread of a conversation.")
 @state_option
 @filter_option
@@ -41,6 +48,7 @@ def inbox(
     words: tuple[str, ...],
     unread: bool,
     sender: str | None,
+    waiting: bool,
     thread: str | None,
     states: tuple[str, ...],
     metadata: tuple[str, ...],
@@ -57,17 +65,21 @@ def inbox(
     \b
     Examples:
       agent-messaging inbox bob --unread --from alice
+      agent-messaging inbox bob --waiting
       agent-messaging inbox bob --kind note --json | jq -r '.messages[].content'
       agent-messaging inbox bob -m priority=high --since 7d
 
-    Under the list stands the command that answers each question whose sender still waits.
+    Under the list stands what waits for the agent, each with the command that does it: questions whose senders still
+    wait, invitations, meetings that it can start, and turns that it has.
     """
     check_page(limit, offset)
     check_thread(thread)
+    if waiting and any((unread, sender, states, metadata, since, until, before, mark_read)):
+        raise click.UsageError("--waiting goes with --kind and --thread alone.", click.get_current_context())
     position = None if before is None else parse_id(before, "before")
     filter = read_metadata(metadata)
 
-    async def look(sdk: AgentMessaging) -> tuple[list[dict[str, Any]], int, int | None]:
+    async def look(sdk: AgentMessaging) -> tuple[list[dict[str, Any]], list[Duty], int, int | None]:
         from ..messaging.listing import make_wanted, refuse_position
         from ..storage.ports import Role
 
@@ -75,16 +87,22 @@ def inbox(
         if position is not None and await sdk.store.messages.find_seq(position) is None:
             raise refuse_position("before", position)
         kinds = [kind for kind in kinds_of(words) if not unread or FACTS[kind].is_sent]
-        id = str((await sdk.get_agent(agent)).id)
+        owner = await sdk.get_agent(agent)
+        id, duties = str(owner.id), await read_duties(sdk, owner, kinds_of(words), thread=thread)
         sender_id = None if sender is None else str((await sdk.get_agent(sender)).id)
+        if waiting:
+            return [], duties, 0, None
         page: dict[str, Any] = {"limit": limit, "offset": offset, "thread": thread, "before": position}
         found = await read_mailbox(sdk, id, kinds, unread=unread, wanted=wanted, sender_id=sender_id, **page)
         counted = sdk.store.messages.count_messages
         there = [await counted(id, Role.RECIPIENT, kind, read=False if unread else None) for kind in kinds]
-        return found, sum(there), await sdk.one_way.mark_messages_read(agent) if mark_read else None
+        return found, duties, sum(there), await sdk.one_way.mark_messages_read(agent) if mark_read else None
 
-    found, there, marked = use(options, look)
-    document: dict[str, Any] = {"messages": found}
+    found, duties, there, marked = use(options, look)
+    if waiting:
+        show(options, {"waiting": duties}, lambda: _print_waiting(agent, duties))
+        return
+    document: dict[str, Any] = {"messages": found, "waiting": duties}
     if marked is not None:
         document["marked_read"] = marked
     rows = [
@@ -108,13 +126,21 @@ def inbox(
         if offset + len(found) < there and len(found) == limit:
             shown = "There may be more" if is_narrowed else f"{len(found)} of {there:,}"
             note(f"{shown}; --before {found[-1]['message_id']} goes on from here.")
-        for one in found:
-            if one["reply"] is not None:
-                note(waits_for(one))
+        for duty in duties[:SHOWN]:
+            note(str(duty))
+        if len(duties) > SHOWN:
+            note(f"{len(duties) - SHOWN:,} more wait for {agent}: {command('inbox', agent)} --waiting")
         if marked is not None:
             note(f"Marked {count(marked, 'note')} as read.")
 
     show(options, document, human)
+
+
+def _print_waiting(agent: str, duties: list[Duty]) -> None:
+    for duty in duties:
+        say(str(duty))
+    if not duties:
+        say(f"Nothing waits for {agent}.")
 
 
 def _state(message: dict[str, Any]) -> str:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from ..exceptions import StorageCorruptError
 from ..kinds import FACTS, KIND_OF_WORD, Kind
 from .commands import command
-from .output import clean, content
+from .output import clean, content, note, say
+from .spoken import clock, sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .. import AgentMessaging
     from ..messaging.listing import Wanted
     from ..storage.ports import MessageRow
@@ -157,27 +160,40 @@ def reply_command(recipient: str, sender: str, thread: str | None = None) -> str
     return command("reply", recipient, sender, text="…", **where)
 
 
-def word_for(message: dict[str, Any]) -> str:
+def word_for(message: Mapping[str, Any]) -> str:
     """The word that people use for it."""
     if message["ask"] is not None:
         return "question"
-    if message["kind"] is Kind.CONVERSATION:
-        type_ = message["message_type"].value
-        return "message" if type_ == "user_defined" else str(type_)
+    if message["kind"] in (Kind.CONVERSATION, Kind.MEETING):
+        type_, word = message["message_type"].value, "message" if message["kind"] is Kind.CONVERSATION else "speech"
+        return word if type_ == "user_defined" else str(type_)
     return str(FACTS[message["kind"]].word)
 
 
-def text_of(message: dict[str, Any]) -> Any:
-    """Its content, or why there is none."""
-    return message["content"] if message["damage"] is None else f"[{message['damage']}]"
+def line_of(message: Mapping[str, Any]) -> str:
+    """Its content on one line, behind the topic on which it was published, or the thread in which it was said."""
+    where = message["topic"] or message["thread"]
+    return _text_of(message) if where is None else f"{clean(where)}: {_text_of(message)}"
 
 
-def line_of(message: dict[str, Any]) -> str:
-    """The same on one line, behind the topic on which it was published, or the thread in which it was said."""
-    text, where = content(text_of(message)), message["topic"] or message["thread"]
-    return text if where is None else f"{clean(where)}: {text}"
+def _text_of(message: Mapping[str, Any]) -> str:
+    if message["damage"] is not None:
+        return clean(f"[{message['damage']}]")
+    said = message["content"]
+    match message["kind"], said:
+        case Kind.INVITATION, {"meeting_id": id, "participants": list(participants)}:
+            return clean(f"meeting {id} with {', '.join(map(str, participants[1:])) or 'nobody else'}")
+        case Kind.TURN, {"meeting_id": id, "turn": number}:
+            return clean(f"turn {number} of meeting {id}")
+    if message["message_type"].value in ("user_defined", "forwarded"):
+        return content(said)
+    return sentence(said, message["sender_id"] or "?")
 
 
-def waits_for(message: dict[str, Any]) -> str:
-    """Say who waits for the answer to it, and the command that gives it."""
-    return clean(f"{message['sender_id']} waits for the answer: {message['reply']}")
+def print_message(message: Mapping[str, Any]) -> None:
+    """Print a message on one line, with the time of day; under a question that waits, on stderr, how to answer it."""
+    to = "" if message["recipient_id"] is None else f" → {clean(message['recipient_id'])}"
+    who = f"{clean(message['sender_id'])}{to}"
+    say(f"{clock(message['created_at'])}  {word_for(message):<10}  {who}  {line_of(message)}")
+    if message["reply"] is not None:
+        note(clean(f"{'':14}{message['sender_id']} waits for the answer: {message['reply']}"))

@@ -7,23 +7,29 @@ import click
 from .agents import agents
 from .app import App
 from .bench import bench
-from .conversations import ask, forward, reply, sessions
+from .completion import completion
+from .conversations import ask, forward, reply, write
 from .coordination import coordination
 from .db import db
 from .dead_letters import dead_letters
 from .demo.command import demo
 from .doctor import doctor
 from .inbox import inbox
+from .init import init
 from .meetings import meetings
 from .organizations import org
 from .prune import prune as _prune  # noqa: F401 - a command of `db`
 from .receipt import receipt
+from .receive import receive
 from .run import run
 from .search import search
 from .send import send
+from .sessions import sessions
 from .tail import tail
+from .taking_part import attend as _attend  # noqa: F401 - with its neighbours, commands of `meetings`
 from .tasks import queue, schedules, tasks, workers
 from .topics import topics
+from .watching import watch_meeting as _watch  # noqa: F401 - a command of `meetings`, and one of `sessions`
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -62,8 +68,10 @@ def main() -> None:
 
 for command in (
     demo,
+    init,
     send,
     inbox,
+    receive,
     tail,
     search,
     receipt,
@@ -76,6 +84,7 @@ for command in (
     coordination,
     ask,
     reply,
+    write,
     forward,
     sessions,
     meetings,
@@ -85,6 +94,7 @@ for command in (
     db,
     doctor,
     bench,
+    completion,
 ):
     main.add_command(command)
 

@@ -54,7 +54,12 @@ def global_options() -> list[click.Parameter]:
             **shared,
         ),
         GlobalOption(["--json"], is_flag=True, help="Print JSON, for programs; errors too.", **shared),
-        GlobalOption(["-v", "--verbose"], is_flag=True, help="Show the SDK's log, and tracebacks of errors.", **shared),
+        GlobalOption(
+            ["verbose", "-v", "--verbose", "--debug"],
+            is_flag=True,
+            help="Show the SDK's log, and tracebacks of errors.",
+            **shared,
+        ),
     ]
 
 
@@ -87,13 +92,14 @@ metadata_option = click.option(
     "-m", "--metadata", multiple=True, metavar="KEY=VALUE", help="Travels along; or a JSON object. Repeatable."
 )
 """Read by `read_metadata`."""
+thread_option = click.option("--thread", metavar="NAME", help="The name of the conversation; the main one if left out.")
 
 
 def write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
     """Write a command's own options, then the shared ones."""
     sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Options of every command": []}
     for param in command.get_params(ctx):
-        record = param.get_help_record(ctx)
+        record = param.get_help_record(ctx) if isinstance(param, click.Option) else None  # the usage has the arguments
         if record is not None:
             sections["Options of every command" if isinstance(param, GlobalOption) else "Options"].append(record)
     for title, records in sections.items():

@@ -8,18 +8,19 @@ import click
 
 from .app import Group
 from .confirming import confirm
+from .names import ORGANIZATION
 from .opening import use
 from .options import Options, page_options, pass_options
-from .output import count, instant, say, show, table
+from .output import clean, count, instant, note, say, show, table
 from .values import check_renaming
 
 if TYPE_CHECKING:
-    from .. import AgentMessaging, Organization
+    from .. import Agent, AgentMessaging, Organization
 
 
 @click.group(cls=Group)
 def org() -> None:
-    """Add, list and remove organizations: every agent belongs to one.
+    """Add, show, list and remove organizations: every agent belongs to one.
 
     \b
     Example:
@@ -66,8 +67,36 @@ def list_(options: Options, limit: int, offset: int) -> None:
     show(options, {"organizations": found}, lambda: table(("organization", "name", "since"), rows, empty=empty))
 
 
+@org.command("show")
+@click.argument("id", type=ORGANIZATION)
+@pass_options
+def show_(options: Options, id: str) -> None:
+    """Show an organization, with its agents.
+
+    \b
+    Example:
+      agent-messaging org show acme
+    """
+
+    async def look(sdk: AgentMessaging) -> tuple[Organization, list[Agent]]:
+        return await sdk.get_organization(id), await sdk.list_agents(id, limit=1000)
+
+    found, agents = use(options, look)
+
+    def human() -> None:
+        say(f"{id} ({clean(found.name)}), since {instant(found.created_at)}")
+        rows = [(agent.external_id, agent.name, instant(agent.created_at)) for agent in agents]
+        table(
+            ("agent", "name", "since"), rows, empty=f"No agents. Add one: agent-messaging agents add alice --org {id}"
+        )
+        if len(agents) == 1000:
+            note(f"There may be more: agent-messaging agents list --org {id} --offset 1000")
+
+    show(options, {"organization": found, "agents": agents}, human)
+
+
 @org.command()
-@click.argument("id")
+@click.argument("id", type=ORGANIZATION)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_options
 def remove(options: Options, id: str, yes: bool) -> None:

@@ -105,14 +105,22 @@ def clean(text: str, keep: str = "") -> str:
 
 
 def content(value: Any, limit: int = MAX_CONTENT) -> str:
-    """A payload for people: text as it is, anything else as JSON; cut if long."""
-    text = clean(value if isinstance(value, str) else to_json(value))
+    """A payload for people: what is one text alone as that text, anything else as JSON; cut if long."""
+    text = _lone_text(value)
+    text = clean(to_json(value) if text is None else text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def whole(value: Any) -> str:
     """A payload that is what was asked for: text with its lines as they are, anything else as JSON; never cut."""
-    return clean(value, keep="\n\t") if isinstance(value, str) else clean(to_json(value))
+    text = _lone_text(value)
+    return clean(to_json(value)) if text is None else clean(text, keep="\n\t")
+
+
+def _lone_text(value: Any) -> str | None:
+    from ..messaging.transcripts.pages import lone_text
+
+    return lone_text(value)
 
 
 def shorten(text: str, width: int) -> str:
@@ -162,7 +170,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) 
 def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
 
-    console = Console()
+    context = click.get_current_context(silent=True)
+    plain = context is not None and context.color is False
+    console = Console(color_system=None if plain else "auto")
     headings, texts = list(columns), [list(row) for row in rows]
     widths = _widths(headings, texts, console.width)
     if widths is None and "id" in columns and "content" in columns:

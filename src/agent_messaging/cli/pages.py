@@ -27,7 +27,12 @@ def format_options(command: F) -> F:
         "--format", type=click.Choice(["md", "html"]), default="md", show_default=True, help="The form of the page."
     )
     target = click.option(
-        "-o", "--output", "target", metavar="PATH", help="Write to this new file; stdout if left out."
+        "-o",
+        "--output",
+        "target",
+        metavar="PATH",
+        type=click.Path(),
+        help="Write to this new file; stdout if left out.",
     )
     return form(target(command))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +15,7 @@ from .db import _use_store, db
 from .opening import load_config
 from .options import Options, pass_options
 from .output import count, note, say, show, table
+from .progress import bar
 from .values import parse_duration
 
 if TYPE_CHECKING:
@@ -59,9 +59,21 @@ def prune(options: Options, older_than: str, words: tuple[str, ...], unread: boo
 
     age, kinds = check_age(parse_duration(older_than)), check_kinds([WORDS[word] for word in words] or None)
 
-    def run(report: PruneReport | None) -> PruneReport:
-        total = None if report is None or options.json else report.number
-        return _use_store(options, lambda store: _prune(options, store, age, kinds, unread, total, report is None))
+    def run(counted: PruneReport | None) -> PruneReport:
+        def call(tell: Callable[[int], None]) -> PruneReport:
+            return _use_store(options, lambda store: _prune(options, store, age, kinds, unread, tell, counted is None))
+
+        if counted is None:
+            return call(lambda number: None)
+        with bar(options, "Pruning") as progress:
+            done = 0
+
+            def tell(number: int) -> None:
+                nonlocal done
+                done += number
+                progress(done, counted.number)
+
+            return call(tell)
 
     counted = run(None)
     if not options.json:
@@ -81,17 +93,14 @@ async def _prune(
     age: float,
     kinds: Sequence[Prunable],
     unread: bool,
-    total: int | None,
+    tell: Callable[[int], None],
     dry_run: bool,
 ) -> PruneReport:
     from ..messaging.retention import prune
 
-    bar = nullcontext() if total is None else click.progressbar(length=total, label="Pruning", file=sys.stderr)
     async with AsyncExitStack() as closing:
         coordination = await _find_coordination(options, closing)
-        with bar as shown:
-            tell = (lambda number: None) if shown is None else shown.update
-            return await prune(store, age, kinds, unread=unread, dry_run=dry_run, coordination=coordination, tell=tell)
+        return await prune(store, age, kinds, unread=unread, dry_run=dry_run, coordination=coordination, tell=tell)
 
 
 async def _find_coordination(options: Options, closing: AsyncExitStack) -> CoordinationStore | None:

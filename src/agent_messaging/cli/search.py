@@ -9,6 +9,7 @@ import click
 
 from ..arguments import check_page
 from .app import Command
+from .names import AGENT, MEETING
 from .narrowing import date_options, filter_option
 from .opening import use
 from .options import Options, pass_options
@@ -24,11 +25,11 @@ KINDS = {"note": "one_way", "conversation": "conversation", "meeting": "meeting"
 
 @click.command(cls=Command)
 @click.argument("query", nargs=-1)
-@click.option("--from", "sender", metavar="AGENT", help="Sent by this agent.")
-@click.option("--to", "recipient", metavar="AGENT", help="Sent to this agent.")
+@click.option("--from", "sender", metavar="AGENT", type=AGENT, help="Sent by this agent.")
+@click.option("--to", "recipient", metavar="AGENT", type=AGENT, help="Sent to this agent.")
 @click.option("--kind", "words", type=click.Choice([*KINDS]), multiple=True, help="Only this kind. Repeatable.")
 @click.option("--session", metavar="ID", help="Only in this conversation.")
-@click.option("--meeting", metavar="ID", help="Only in this meeting.")
+@click.option("--meeting", metavar="ID", type=MEETING, help="Only in this meeting.")
 @click.option("--thread", help="Only in this thread of conversations.")
 @filter_option
 @date_options("Sent")

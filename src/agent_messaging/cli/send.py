@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..kinds import Kind
 from .app import Command
+from .names import AGENT
 from .opening import use
 from .options import Options, metadata_option, pass_options, payload_options
 from .output import count, note, say, show
@@ -63,8 +65,8 @@ def note_options(command: F) -> F:
 
 
 @click.command(cls=Command)
-@click.argument("sender", metavar="FROM")
-@click.argument("recipients", metavar="TO...", nargs=-1, required=True)
+@click.argument("sender", metavar="FROM", type=AGENT)
+@click.argument("recipients", metavar="TO...", nargs=-1, required=True, type=AGENT)
 @note_options
 @click.option(
     "--require-handler/--no-require-handler",
@@ -120,9 +122,12 @@ def send(
     report(options, use(options, work))
 
 
-async def find_out(sdk: AgentMessaging, recipients: dict[str, str], wait: float | None) -> Sent:
-    """What became of messages, after so many seconds at most."""
-    return Sent(recipients, await find_unserved(sdk, [*recipients.values()]), *(await _wait(sdk, [*recipients], wait)))
+async def find_out(
+    sdk: AgentMessaging, recipients: dict[str, str], wait: float | None, kind: Kind = Kind.ONE_WAY
+) -> Sent:
+    """What became of messages of a kind, after so many seconds at most."""
+    unserved = await find_unserved(sdk, [*recipients.values()], kind)
+    return Sent(recipients, unserved, *(await _wait(sdk, [*recipients], wait)))
 
 
 def report(options: Options, sent: Sent) -> None:
@@ -149,15 +154,11 @@ def report(options: Options, sent: Sent) -> None:
         click.get_current_context().exit(NOT_HANDLED)
 
 
-async def find_unserved(sdk: AgentMessaging, external_ids: Sequence[str]) -> list[str]:
-    """Return those of these agents that no live process serves."""
-    from .. import Kind
-
+async def find_unserved(sdk: AgentMessaging, external_ids: Sequence[str], kind: Kind) -> list[str]:
+    """Return those of these agents that no live process serves, for messages of this kind."""
     services = await read_services(sdk)
     agents = {agent.external_id: agent for agent in await sdk.store.directory.find_agents(external_ids)}
-    return [
-        name for name in external_ids if name in agents and not services.is_served(str(agents[name].id), Kind.ONE_WAY)
-    ]
+    return [name for name in external_ids if name in agents and not services.is_served(str(agents[name].id), kind)]
 
 
 async def _wait(

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..arguments import check_thread
-from ..kinds import KIND_OF_WORD
+from ..kinds import FACTS, KIND_OF_WORD, Kind
 from .app import Command
-from .mailbox import describe, is_in, kinds_of, line_of, waits_for, word_for
+from .mailbox import describe, is_in, kinds_of, print_message
+from .names import AGENT, MEETING
+from .narrowing import filter_option
 from .opening import open_sdk, run
 from .options import Options, get_options
-from .output import clean, note, print_json, say, to_json
-from .values import parse_duration
+from .output import note, print_json, to_json
+from .values import parse_duration, read_metadata
 
 if TYPE_CHECKING:
     from .. import Agent, AgentMessaging
-    from ..models import Kind
+    from ..messaging.listing import Wanted
     from ..storage.ports import MessageRow
 
 PAUSE = 0.2
@@ -28,10 +31,49 @@ PAUSE = 0.2
 PAGE = 500
 
 
+@dataclass(slots=True)
+class Followed:
+    """Which messages are followed."""
+
+    wanted: Wanted
+    """By their metadata."""
+    kinds: Sequence[Kind]
+    """Of an agent's mailbox."""
+    agent: Agent | None = None
+    """Who receives them; None is every agent."""
+    sender: Agent | None = None
+    thread: str | None = None
+    meeting: str | None = None
+    """The id of a meeting: what is about it, and what is said in it."""
+    newest: dict[tuple[str, Kind], int] = field(default_factory=dict)
+    """The sequence number behind which each agent is followed, and the meeting."""
+
+    def fits(self, row: MessageRow) -> bool:
+        """Whether a message that was received is among them."""
+        if self.sender is not None and row.sender_id != str(self.sender.id):
+            return False
+        if self.meeting is not None and row.kind is not Kind.MEETING and _meeting_of(row) != self.meeting:
+            return False
+        return is_in(row, self.thread) and self.wanted.fits(row)
+
+
+def _meeting_of(row: MessageRow) -> str | None:
+    """The meeting that an invitation or a turn is about."""
+    from ..bodies import open_or_mark
+
+    content = open_or_mark(row, f"message {row.message_id}").content if FACTS[row.kind].is_of_meeting else None
+    return content.get("meeting_id") if isinstance(content, dict) else None
+
+
 @click.command(cls=Command)
-@click.argument("agent", required=False)
+@click.argument("agent", required=False, type=AGENT)
 @click.option("--kind", "words", type=click.Choice([*KIND_OF_WORD]), multiple=True, help="Only this kind. Repeatable.")
+@click.option("--from", "sender", metavar="AGENT", type=AGENT, help="Only what this agent sends.")
 @click.option("--thread", metavar="NAME", help="Only what is said in this thread of a conversation.")
+@click.option(
+    "--meeting", metavar="ID", type=MEETING, help="Only of this meeting: invitations, turns, and what is said in it."
+)
+@filter_option
 @click.option("--limit", type=click.IntRange(min=1), help="End after so many messages.")
 @click.option("--timeout", type=parse_duration, metavar="DURATION", help="End after this time: 30, 5m, 1h.")
 @click.pass_context
@@ -39,7 +81,10 @@ def tail(
     ctx: click.Context,
     agent: str | None,
     words: tuple[str, ...],
+    sender: str | None,
     thread: str | None,
+    meeting: str | None,
+    metadata: tuple[str, ...],
     limit: int | None,
     timeout: float | None,
 ) -> None:
@@ -50,6 +95,8 @@ def tail(
     Examples:
       agent-messaging tail
       agent-messaging tail bob --limit 1 --timeout 30 --json
+      agent-messaging tail --from alice --kind note -m priority=high
+      agent-messaging tail --meeting 01a213a9-26e2-731f-bd6e-7617e4c78203
 
     When it has begun it says so on stderr: what is sent from then on is shown. Under a question whose sender waits
     stands, on stderr, the command that answers it. With --json each message is one line of JSON. The exit code is 0
@@ -57,8 +104,26 @@ def tail(
     """
     options = get_options(ctx)
     check_thread(thread)
+    if meeting is not None and thread is not None:
+        raise click.UsageError("--thread is of conversations, and --meeting of meetings. Give one of them.", ctx)
+
+    async def find(sdk: AgentMessaging) -> Followed:
+        from ..messaging.listing import make_wanted
+        from .meetings import status_of
+
+        id = None if meeting is None else str((await status_of(sdk, meeting)).meeting_id)
+        wanted = make_wanted(metadata_filter=read_metadata(metadata))
+        return Followed(
+            wanted,
+            kinds_of(words),
+            agent=None if agent is None else await sdk.get_agent(agent),
+            sender=None if sender is None else await sdk.get_agent(sender),
+            thread=thread,
+            meeting=id,
+        )
+
     try:
-        run(options, _follow(options, agent, kinds_of(words), thread, limit, timeout))
+        run(options, _follow(options, find, limit, timeout))
     except KeyboardInterrupt:
         if not options.json:
             note("")
@@ -66,9 +131,7 @@ def tail(
 
 async def _follow(
     options: Options,
-    agent: str | None,
-    kinds: Sequence[Kind],
-    thread: str | None,
+    find: Callable[[AgentMessaging], Awaitable[Followed]],
     limit: int | None,
     timeout: float | None,
 ) -> None:
@@ -76,15 +139,18 @@ async def _follow(
 
     seen = 0
     async with open_sdk(options) as sdk:
-        named = None if agent is None else await sdk.get_agent(agent)
+        followed = await find(sdk)
         try:
-            following = contextlib.aclosing(follow(sdk, named, kinds, thread))
+            following = contextlib.aclosing(follow(sdk, followed))
             async with asyncio.timeout(timeout) as timer, following as records:
                 async for record in records:
                     if record is None:
-                        _print_begin(options, agent)
+                        _print_begin(options, followed)
                         continue
-                    _print(options, record)
+                    if options.json:
+                        print_json(record)
+                    else:
+                        print_message(record)
                     seen += 1
                     if seen == limit:
                         return
@@ -93,46 +159,36 @@ async def _follow(
                 raise
 
 
-def _print_begin(options: Options, agent: str | None) -> None:
+def _print_begin(options: Options, followed: Followed) -> None:
     """Say on stderr that messages from now on will be shown."""
+    agent = None if followed.agent is None else followed.agent.external_id
     if options.json:
         note(to_json({"following": agent}))
     else:
         note(f"Following {agent or 'every agent'} from now on; Ctrl-C ends it.")
 
 
-def _print(options: Options, record: dict[str, Any]) -> None:
-    if options.json:
-        print_json(record)
-        return
-    at = f"{record['created_at'].astimezone():%H:%M:%S.%f}"[:-3]
-    who = f"{clean(record['sender_id'])} → {clean(record['recipient_id'])}"
-    say(f"{at}  {word_for(record):<10}  {who}  {line_of(record)}")
-    if record["reply"] is not None:
-        note(f"{'':14}{waits_for(record)}")
-
-
-async def follow(
-    sdk: AgentMessaging, agent: Agent | None, kinds: Sequence[Kind], thread: str | None = None
-) -> AsyncGenerator[dict[str, Any] | None, None]:
-    """The messages of these kinds received from now on, as mappings; None once, when "now" is settled."""
+async def follow(sdk: AgentMessaging, followed: Followed) -> AsyncGenerator[dict[str, Any] | None, None]:
+    """The messages that are received from now on, as mappings; None once, when "now" is settled."""
     import asyncio
 
-    newest: dict[tuple[str, Kind], int] = {}
-    """The sequence number behind which each agent is followed."""
+    newest = followed.newest
     started = False
     while True:
         begun = time.monotonic()
-        found = [agent] if agent is not None else await _every_agent(sdk)
+        agents = [followed.agent] if followed.agent is not None else await _every_agent(sdk)
         rows: list[MessageRow] = []
-        for place in [(str(one.id), kind) for one in found for kind in kinds]:
+        places = [(str(one.id), kind) for one in agents for kind in followed.kinds]
+        if followed.meeting is not None:
+            places.append((followed.meeting, Kind.MEETING))
+        for place in places:
             if not started:
                 newest[place] = await _newest(sdk, *place)
                 continue
             # One that was added meanwhile is followed from its first message.
             while page := await _received(sdk, *place, limit=PAGE, after_seq=newest.get(place, 0)):
                 newest[place] = page[-1].seq
-                rows += [row for row in page if is_in(row, thread)]
+                rows += filter(followed.fits, page)
                 if len(page) < PAGE:
                     break
         if not started:
@@ -146,15 +202,19 @@ async def follow(
         await asyncio.sleep(max(PAUSE, 2 * (time.monotonic() - begun)))
 
 
-async def _newest(sdk: AgentMessaging, agent_id: str, kind: Kind) -> int:
-    rows = await _received(sdk, agent_id, kind, limit=1)
+async def _newest(sdk: AgentMessaging, id: str, kind: Kind) -> int:
+    how: dict[str, Any] = {"newest_first": True} if kind is Kind.MEETING else {}
+    rows = await _received(sdk, id, kind, limit=1, **how)
     return rows[0].seq if rows else 0
 
 
-async def _received(sdk: AgentMessaging, agent_id: str, kind: Kind, **how: Any) -> list[MessageRow]:
+async def _received(sdk: AgentMessaging, id: str, kind: Kind, **how: Any) -> list[MessageRow]:
+    """What an agent received of a kind, or what was said in a meeting."""
     from ..storage.ports import Role
 
-    return await sdk.store.messages.list_messages(agent_id, Role.RECIPIENT, kind, **how)
+    if kind is Kind.MEETING:
+        return await sdk.store.meetings.list_messages(id, **how)
+    return await sdk.store.messages.list_messages(id, Role.RECIPIENT, kind, **how)
 
 
 async def _every_agent(sdk: AgentMessaging) -> list[Agent]:

@@ -308,7 +308,7 @@ def list_workers(options: Options, limit: int, offset: int) -> None:
 
 @click.group(cls=Group)
 def schedules() -> None:
-    """See what is handed out again and again.
+    """See what is handed out again and again, and end it.
 
     \b
     Example:
@@ -345,6 +345,21 @@ def list_schedules(options: Options, limit: int, offset: int) -> None:
     empty = "There are no schedules. A program makes one: await sdk.tasks.schedule(NAME, TYPE, cron='0 3 * * *')"
     heads = ("name", "type", "rule", "next", "last", "fired")
     show(options, {"schedules": found}, lambda: table(heads, rows, empty=empty))
+
+
+@schedules.command("remove")
+@click.argument("name")
+@pass_options
+def remove_schedule(options: Options, name: str) -> None:
+    """End a schedule. Tasks that it has handed out go on.
+
+    \b
+    Example:
+      agent-messaging schedules remove nightly
+    """
+    removed = use(options, lambda sdk: sdk.tasks.unschedule(name))
+    said = f"Schedule {clean(name)} is removed." if removed else f"There is no schedule {clean(name)}."
+    show(options, {"name": name, "removed": removed}, lambda: say(said))
 
 
 @click.group(cls=Group)

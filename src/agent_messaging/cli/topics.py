@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .app import Group
+from .names import AGENT
 from .opening import use
 from .options import Options, page_options, pass_options
 from .output import instant, note, say, show, table
@@ -30,7 +31,7 @@ def topics() -> None:
 
 
 @topics.command("list")
-@click.argument("agent", required=False)
+@click.argument("agent", required=False, type=AGENT)
 @click.option("--topic", metavar="TOPIC", help="Only those that match it: who would get what is published there.")
 @page_options(100)
 @pass_options
@@ -54,7 +55,7 @@ def list_(options: Options, agent: str | None, topic: str | None, limit: int, of
 
 
 @topics.command()
-@click.argument("agent")
+@click.argument("agent", type=AGENT)
 @click.argument("pattern")
 @pass_options
 def subscribe(options: Options, agent: str, pattern: str) -> None:
@@ -74,7 +75,7 @@ def subscribe(options: Options, agent: str, pattern: str) -> None:
 
 
 @topics.command()
-@click.argument("agent")
+@click.argument("agent", type=AGENT)
 @click.argument("pattern")
 @pass_options
 def unsubscribe(options: Options, agent: str, pattern: str) -> None:
@@ -97,7 +98,7 @@ def unsubscribe(options: Options, agent: str, pattern: str) -> None:
 
 
 @topics.command()
-@click.argument("sender", metavar="FROM")
+@click.argument("sender", metavar="FROM", type=AGENT)
 @click.argument("topic")
 @note_options
 @pass_options

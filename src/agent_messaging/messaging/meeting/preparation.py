@@ -294,8 +294,9 @@ class MeetingPreparation(MeetingTurns[T]):
         missing = ", ".join(repr(agent.external_id) for agent in names.values())
         unserved = f" No live process has a handler for {', '.join(alone)}." if alone else ""
         return MeetingTimeoutError(
-            f"After {seconds} seconds {missing} had not attended.{unserved} Let them attend (attend_meeting, or "
-            "attend=True at register_meeting_handler), or remove them with remove_participant."
+            f"After {seconds} seconds {missing} had not attended.{unserved}",
+            remedy="Let them attend (attend_meeting, or attend=True at register_meeting_handler), or remove them with "
+            "remove_participant.",
         )
 
     @by_name

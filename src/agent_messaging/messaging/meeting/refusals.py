@@ -66,7 +66,8 @@ async def explain(
         case Why.NOT_HOST:
             return NotMeetingHostError(f"Agent {name!r} is not the host of this meeting; only its host may do this.")
         case Why.HOST_LEAVES:
-            return HostCannotLeaveError(f"{(other or agent).external_id!r} is the host and cannot leave: end_meeting.")
+            host = (other or agent).external_id
+            return HostCannotLeaveError(f"{host!r} is the host and cannot leave.", remedy="Call end_meeting instead.")
         case Why.NOT_PARTICIPANT:
             who = other.external_id if other is not None and other.id == refused.agent_id else name
             return AgentNotInMeetingError(f"{who!r} is not a participant of this meeting (any more).")
@@ -74,25 +75,27 @@ async def explain(
             return AgentNotInMeetingError(f"{holder!r} cannot have the next turn: it is not a participant (any more).")
         case Why.NEXT_MISSING:
             return InvalidArgumentError(
-                "next_speaker_external_id: in this meeting the host names the next speaker. Pass one.",
+                "next_speaker_external_id: in this meeting the host names the next speaker.",
+                remedy="Pass one.",
                 field="next_speaker_external_id",
             )
         case Why.NOT_READY:
             missing = ", ".join(map(repr, await external_ids(names, list(refused.missing))))
             have = "has" if len(refused.missing) == 1 else "have"
             return MeetingStateError(
-                f"The meeting is not ready: {missing} {have} not attended. Wait with wait_until_ready, or remove "
-                "who will not come with remove_participant."
+                f"The meeting is not ready: {missing} {have} not attended.",
+                remedy="Wait with wait_until_ready, or remove who will not come with remove_participant.",
             )
         case Why.NOT_YOUR_TURN:
             whose = f"{holder!r} has turn {refused.number}" if holder else "the next speaker is being chosen"
             return NotYourTurnError(
-                f"It's not {name}'s turn: {whose}. Before speaking, wait for it with sdk.meeting.wait_for_turn(...)."
+                f"It's not {name}'s turn: {whose}.",
+                remedy="Before speaking, wait for it with sdk.meeting.wait_for_turn(...).",
             )
     assert refused.why is Why.TURN_LOST, refused
     return TurnLostError(
-        f"The turn this was meant for is over; turn {refused.number} is current. Nothing was stored. Before speaking, "
-        "wait for the next one with sdk.meeting.wait_for_turn(...)."
+        f"The turn this was meant for is over; turn {refused.number} is current. Nothing was stored.",
+        remedy="Before speaking, wait for the next one with sdk.meeting.wait_for_turn(...).",
     )
 
 

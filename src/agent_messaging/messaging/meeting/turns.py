@@ -101,8 +101,8 @@ class MeetingTurns(MeetingCalls[T]):
     @staticmethod
     def _no_turn(agent_external_id: str, timeout: float) -> MeetingTimeoutError:
         return MeetingTimeoutError(
-            f"{agent_external_id!r} did not get the turn within {timeout:g} seconds. Wait longer, or see who has it "
-            "with get_meeting_status."
+            f"{agent_external_id!r} did not get the turn within {timeout:g} seconds.",
+            remedy="Wait longer, or see who has it with get_meeting_status.",
         )
 
     @overload

@@ -50,14 +50,19 @@ class Head:
     """Names and values."""
 
 
-def text_of(content: Any) -> tuple[str, bool]:
-    """The content as it is shown, and whether that is plain text: a text, or an object that is one text alone."""
+def lone_text(content: Any) -> str | None:
+    """The text that a content is: a text, or an object that is one text alone. None if it is anything else."""
     if isinstance(content, Mapping) and len(content) == 1:
-        (value,) = content.values()
-        if isinstance(value, str) and next(iter(content)) in ("text", "message", "content"):
-            content = value
-    if isinstance(content, str):
-        return _visible(content), True
+        [(name, value)] = content.items()
+        return value if isinstance(value, str) and name in ("text", "message", "content") else None
+    return content if isinstance(content, str) else None
+
+
+def text_of(content: Any) -> tuple[str, bool]:
+    """The content as it is shown, and whether that is plain text."""
+    text = lone_text(content)
+    if text is not None:
+        return _visible(text), True
     return _visible(json.dumps(content, ensure_ascii=False, indent=2)), False
 
 

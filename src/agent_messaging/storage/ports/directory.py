@@ -54,8 +54,10 @@ class DirectoryStore(Protocol):
         """Those that exist, in any order."""
         ...
 
-    async def list_agents(self, organization_id: str | None, limit: int, offset: int) -> list[Agent]:
-        """A page in order of external id, of one organization or of all."""
+    async def list_agents(
+        self, organization_id: str | None, limit: int, offset: int, *, starting_with: str = ""
+    ) -> list[Agent]:
+        """A page in order of external id, of one organization or of all: those whose external id starts so."""
         ...
 
     async def remove_agent(self, external_id: str) -> bool:

@@ -64,11 +64,13 @@ class PostgresDirectory:
     async def find_agents_by_id(self, ids: Collection[str]) -> list[Agent]:
         return [_agent(row) for row in await self._engine.fetch(_SQL["find_agents_by_id"], list(ids))]
 
-    async def list_agents(self, organization_id: str | None, limit: int, offset: int) -> list[Agent]:
+    async def list_agents(
+        self, organization_id: str | None, limit: int, offset: int, *, starting_with: str = ""
+    ) -> list[Agent]:
         if organization_id is None:
-            rows = await self._engine.fetch(_SQL["list_agents"], limit, offset)
+            rows = await self._engine.fetch(_SQL["list_agents"], limit, offset, starting_with)
         else:
-            rows = await self._engine.fetch(_SQL["list_agents_of"], organization_id, limit, offset)
+            rows = await self._engine.fetch(_SQL["list_agents_of"], organization_id, limit, offset, starting_with)
         return [_agent(row) for row in rows]
 
     async def remove_agent(self, external_id: str) -> bool:

@@ -56,9 +56,12 @@ class SQLiteDirectory:
     async def find_agents_by_id(self, ids: Collection[str]) -> list[Agent]:
         return self._agents(await self._read("find_agents_by_id", ids=_array(ids)))
 
-    async def list_agents(self, organization_id: str | None, limit: int, offset: int) -> list[Agent]:
+    async def list_agents(
+        self, organization_id: str | None, limit: int, offset: int, *, starting_with: str = ""
+    ) -> list[Agent]:
         name = "list_agents" if organization_id is None else "list_agents_of"
-        return self._agents(await self._read(name, organization_id=organization_id, limit=limit, offset=offset))
+        page = {"limit": limit, "offset": offset, "starting_with": starting_with}
+        return self._agents(await self._read(name, organization_id=organization_id, **page))
 
     async def remove_agent(self, external_id: str) -> bool:
         return await self._remove("remove_agent", external_id, agent=external_id)

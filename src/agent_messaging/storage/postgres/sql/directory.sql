@@ -57,11 +57,12 @@ from agents where id = any($1::text[]::uuid[])
 
 -- name: list_agents
 select id::text, external_id, organization_id::text, name, created_at, updated_at
-from agents order by external_id limit $1 offset $2
+from agents where external_id >= $3 and starts_with(external_id, $3) order by external_id limit $1 offset $2
 
 -- name: list_agents_of
 select id::text, external_id, organization_id::text, name, created_at, updated_at
-from agents where organization_id = $1::text::uuid order by external_id limit $2 offset $3
+from agents where organization_id = $1::text::uuid and external_id >= $4 and starts_with(external_id, $4)
+order by external_id limit $2 offset $3
 
 -- name: remove_agent_lock
 -- PostgreSQL alone: until the commit it gets no seat in a new meeting. Not `for update`: see meetings.sql.

@@ -52,12 +52,17 @@ from jsonb_each(:ids) as wanted cross join agents as a on a.id = wanted.value
 
 -- name: list_agents
 select json_group_array(json_array(id, external_id, organization_id, name, created_at, updated_at)) from (
-  select * from agents order by external_id limit :limit offset :offset
+  select * from agents
+  where external_id >= :starting_with and substr(external_id, 1, length(:starting_with)) = :starting_with
+  order by external_id limit :limit offset :offset
 )
 
 -- name: list_agents_of
 select json_group_array(json_array(id, external_id, organization_id, name, created_at, updated_at)) from (
-  select * from agents where organization_id = :organization_id order by external_id limit :limit offset :offset
+  select * from agents
+  where organization_id = :organization_id
+    and external_id >= :starting_with and substr(external_id, 1, length(:starting_with)) = :starting_with
+  order by external_id limit :limit offset :offset
 )
 
 -- name: remove_agent

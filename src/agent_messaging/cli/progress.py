@@ -1,0 +1,43 @@
+"""How far a long work is: a bar or a sign of life on stderr, where that is a terminal and people read it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from .options import Options
+
+
+def is_shown(options: Options) -> bool:
+    """Whether a person looks: neither a file nor a program is to read of progress."""
+    return not options.json and sys.stderr.isatty()
+
+
+@contextmanager
+def bar(options: Options, label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar. It gives the function that tells how much is done, of how much."""
+    if not is_shown(options):
+        yield lambda done, total: None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as shown:
+
+        def tell(done: int, total: int) -> None:
+            shown.length = max(total, 1)
+            shown.update(min(done, shown.length) - shown.pos)
+
+        yield tell
+
+
+@contextmanager
+def sign_of_life(options: Options, label: str) -> Iterator[None]:
+    """A sign that moves, for a work of which nobody knows how far it is."""
+    if not is_shown(options):
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(label):
+        yield

@@ -1,0 +1,129 @@
+"""What waits for an agent to act: questions, invitations, meetings to be started, turns. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..kinds import Kind
+from .commands import command
+from .mailbox import reply_command
+from .output import clean, duration
+
+if TYPE_CHECKING:
+    from .. import Agent, AgentMessaging
+    from ..storage.ports import MessageRow
+
+PAGE = 200
+"""Meetings, and conversations in which somebody waits, that are looked at; and messages of each conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Something that waits for an agent."""
+
+    kind: str
+    """question, invitation, start (of a meeting that it hosts) or turn."""
+    id: str
+    """Of the message that asks, or of the meeting."""
+    by: str
+    """The external id of the one that waits: the asker, or the host of the meeting."""
+    seconds_left: float | None
+    """Until it is too late; None: that has no end."""
+    command: str
+    """The command that does it."""
+    thread: str | None = None
+    """Of a question; None is the main one."""
+    content: Any = None
+    """Of a question."""
+    turn: int | None = None
+    """The number of the turn."""
+
+    @property
+    def message_kind(self) -> Kind:
+        """The kind of messages that tell of it."""
+        return {"question": Kind.CONVERSATION, "turn": Kind.TURN}.get(self.kind, Kind.INVITATION)
+
+    def __str__(self) -> str:
+        left = "" if self.seconds_left is None else f" ({duration(max(self.seconds_left, 0.0))} left)"
+        match self.kind:
+            case "question":
+                text = f"{self.by} waits for the answer"
+            case "invitation":
+                text = f"{self.by} invites to a meeting"
+            case "start":
+                text = "all attend, and the meeting can be started"
+            case _:
+                text = f"turn {self.turn} of {self.by}'s meeting is current"
+        return clean(f"{text}{left}: {self.command}")
+
+
+async def read_duties(
+    sdk: AgentMessaging, agent: Agent, kinds: Sequence[Kind] = tuple(Kind), *, thread: str | None = None
+) -> list[Duty]:
+    """What waits for an agent, the turns first, then what is of these kinds of messages.
+
+    Args:
+        kinds: CONVERSATION has the questions, INVITATION the invitations and what is to be started, TURN the turns.
+        thread: Only questions of this thread; None is any.
+    """
+    found: list[Duty] = []
+    if thread is None and not {Kind.INVITATION, Kind.TURN}.isdisjoint(kinds):
+        found += [duty for duty in await _of_meetings(sdk, agent) if duty.message_kind in kinds]
+    if Kind.CONVERSATION in kinds:
+        found += await _questions(sdk, agent, thread)
+    return sorted(found, key=lambda duty: duty.kind != "turn")
+
+
+async def _of_meetings(sdk: AgentMessaging, agent: Agent) -> list[Duty]:
+    from ..states import MeetingStatus, ParticipantStatus
+
+    id, meetings = str(agent.id), sdk.store.meetings
+    statuses = {MeetingStatus.CREATED, MeetingStatus.READY, MeetingStatus.ACTIVE}
+    rows = await meetings.list_meetings(id, statuses=statuses, limit=PAGE)
+    standings = await meetings.find_standings([(row.meeting_id, id) for row in rows])
+    names = await _names(sdk, {row.host_id for row in rows})
+    duties = []
+    for row in rows:
+        meeting, host = row.meeting_id, names.get(row.host_id, row.host_id)
+        standing, turn = standings[meeting, id], row.speaking_turn
+        if turn is not None and turn.agent_id == id:
+            speak = command("meetings speak", agent.external_id, meeting, text="…")
+            duties.append(Duty("turn", meeting, host, turn.left, speak, turn=turn.number))
+        elif row.status is MeetingStatus.READY and row.host_id == id:
+            start = command("meetings start", agent.external_id, meeting)
+            duties.append(Duty("start", meeting, host, None, start))
+        elif standing is not None and standing.seat is ParticipantStatus.INVITED:
+            attend = command("meetings attend", agent.external_id, meeting)
+            duties.append(Duty("invitation", meeting, host, None, attend))
+    return duties
+
+
+async def _questions(sdk: AgentMessaging, agent: Agent, thread: str | None) -> list[Duty]:
+    """The open asks of others, in the order in which they were asked."""
+    from ..bodies import open_or_mark
+    from ..states import AskState, SessionStatus
+
+    id, sessions = str(agent.id), sdk.store.sessions
+    rows: dict[str, MessageRow] = {}
+    for session in await sessions.list_sessions(id, status=SessionStatus.WAITING, limit=PAGE, thread=thread):
+        page = await sessions.list_messages(session.session_id, limit=PAGE, newest_first=True)
+        rows |= {row.message_id: row for row in page if row.recipient_id == id}
+    asks = [ask for ask in await sessions.find_asks(list(rows)) if ask.state is AskState.OPEN] if rows else []
+    names = await _names(sdk, {ask.asker_id for ask in asks})
+    duties = []
+    for ask in sorted(asks, key=lambda ask: rows[ask.ask_id].seq):
+        row, asker = rows[ask.ask_id], names.get(ask.asker_id, ask.asker_id)
+        left = (ask.deadline_at - datetime.now(UTC)).total_seconds()
+        answer = reply_command(agent.external_id, asker, row.thread)
+        body = open_or_mark(row, f"message {row.message_id}")
+        duties.append(Duty("question", row.message_id, asker, left, answer, row.thread or None, body.content))
+    return duties
+
+
+async def _names(sdk: AgentMessaging, ids: set[str]) -> dict[str, str]:
+    """External ids by id."""
+    agents = await sdk.store.directory.find_agents_by_id(ids) if ids else []
+    return {str(one.id): one.external_id for one in agents}
