@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from ..records import dataclass
 from .app import Group
 from .names import ORGANIZATION
 from .opening import IN_MEMORY, check_exists, load_config, run

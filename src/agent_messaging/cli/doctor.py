@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..exceptions import AgentMessagingError
+from ..records import dataclass
 from .app import Command
 from .commands import command
 from .opening import load_config, open_sdk, run

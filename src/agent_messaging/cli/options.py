@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import click
+
+from ..records import dataclass
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,8 +44,9 @@ pass_options = click.make_pass_decorator(Options, ensure=True)
 """Gives a command the shared options, as its first argument."""
 
 
+@cache
 def global_options() -> list[click.Parameter]:
-    """The shared options, for one command."""
+    """The shared options: the same objects for every command, because making hundreds delays each start."""
     shared: dict[str, Any] = {"expose_value": False, "callback": _keep, "is_eager": True}
     return [
         GlobalOption(

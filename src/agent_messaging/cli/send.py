@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..kinds import Kind
+from ..records import dataclass
 from .app import Command
 from .names import AGENT
 from .opening import use

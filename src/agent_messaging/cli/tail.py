@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..arguments import check_thread
 from ..kinds import FACTS, KIND_OF_WORD, Kind
+from ..records import dataclass
 from .app import Command
 from .mailbox import describe, is_in, kinds_of, print_message
 from .names import AGENT, MEETING

@@ -6,10 +6,10 @@ Each next step can be carried out as it stands: a command of this program, or a 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..kinds import Kind
+from ..records import dataclass
 from .commands import command
 from .mailbox import read_mailbox
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..kinds import Kind
+from ..records import dataclass
 from .commands import command
 from .mailbox import reply_command
 from .output import clean, duration

@@ -7,11 +7,11 @@ import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..records import dataclass
 from .mailbox import describe, print_message
 from .meetings import meetings, status_of
 from .names import AGENT, MEETING
@@ -115,7 +115,7 @@ def watch_session(options: Options, id: str, other: str | None, thread: str | No
             rows = await _read_behind(sdk.store.sessions.list_messages, session.session_id, seen)
             seen = rows[-1].seq if rows else seen
             waits = None if row is None or row.waiting_id is None else names.get(row.waiting_id)
-            now = "  nobody waits" if waits is None else f"  {clean(waits)} waits for an answer"
+            now = "  open; nobody waits for an answer" if waits is None else f"  {clean(waits)} waits for an answer"
             return Look(await describe(sdk, rows), _one_line(now), row is None or row.ended_at is not None)
 
         return look
