@@ -34,7 +34,7 @@ def test_what_is_old_is_counted_then_pruned(acme: str, cli: Cli, monkeypatch: py
     assert cli("db", "prune", "--older-than", "0s", "--dry-run", "--json").json["number"] == 5
     done = cli("db", "prune", "--older-than", "0s", "--kind", "messages", "--yes")
     assert "Pruned 5 rows" in done.out
-    assert "Pruning" in done.err
+    assert "Pruning" not in done.err, "progress is for terminals"
     document = cli("db", "prune", "--older-than", "0s", "--yes", "--json").json
     assert (document["number"], document["dry_run"]) == (0, False)
     assert next(iter(document["kinds"])) == "messages"
