@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from agent_messaging import InvalidArgumentError, TaskContext
 from agent_messaging.delivery.schedules import next_after, task_id_of
 from agent_messaging.storage.ports import NewSchedule
+from agent_messaging.storage.sqlite import clock
 from tests.support import eventually
 
 from .support import SOON, MakeSdk
@@ -28,7 +30,8 @@ def at(text: str) -> datetime:
     [
         ("every 60.0", "UTC", "2026-03-28T12:00:00", "2026-03-28T12:01:00"),
         ("every 60.0", "UTC", "2026-03-28T12:03:30", "2026-03-28T12:04:00"),  # what was missed is passed over
-        ("every 0.5", "UTC", "2026-03-28T11:00:00", "2026-03-28T12:00:00.500000"),
+        ("every 0.5", "UTC", "2026-03-28T11:00:00", "2026-03-28T11:00:00.500000"),  # the clock was set back
+        ("*/15 * * * *", "UTC", "2026-03-28T11:07:00", "2026-03-28T12:15:00"),  # these wait until it has caught up
         ("*/15 * * * *", "UTC", "2026-03-28T12:07:00", "2026-03-28T12:15:00"),
         ("0 3 * * mon", "UTC", "2026-03-28T12:00:00", "2026-03-30T03:00:00"),
         ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00", "2026-03-29T01:00:00"),  # the hour that is left out
@@ -98,6 +101,40 @@ async def test_instants_at_which_nobody_was_there_are_made_up_for_by_one(make_sd
     assert [task.task_id for task in tasks] == [task_id_of("nightly", missed)]
     (schedule,) = await sdk.tasks.schedules()
     assert (schedule.fired, schedule.next_at) == (1, row.next_at)
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)  # on servers the store's clock does not jump
+async def test_an_interval_goes_on_where_the_clock_is_set_back(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = await make_sdk()
+    await sdk.tasks.schedule("often", "report", every=1)
+
+    async def fired() -> int:
+        return (await sdk.tasks.schedules())[0].fired
+
+    await eventually(fired, SOON)
+    monkeypatch.setattr(clock, "wall_clock", lambda: time.time_ns() // 1000 - 3_600_000_000)
+    seen = await fired()
+    await eventually(fired, SOON, until=lambda number: number >= seen + 2)
+    names = [task.task_id for task in await sdk.tasks.list()]
+    assert len(set(names)) == len(names) >= seen + 2
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "redis"], indirect=True)
+async def test_an_interval_goes_on_where_the_clock_was_set_back_while_nobody_was_there(make_sdk: MakeSdk) -> None:
+    sdk = await make_sdk()
+    await sdk.tasks.schedule("often", "report", every=60)
+    schedules = sdk.tasks.engine.workplace.store.schedules
+    (row,) = await schedules.list_schedules(10, 0)
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    await schedules.put(NewSchedule("hidden", row.rule, row.zone, row.task, ahead, ahead - timedelta(seconds=60)))
+    await sdk.tasks.engine.schedules.fire()
+    found = {one.name: one for one in await sdk.tasks.schedules()}
+    assert found["hidden"].next_at < ahead - timedelta(minutes=50)
+    assert found["hidden"].fired == 0
+    assert await sdk.tasks.list() == []
 
 
 async def test_bad_rules_are_refused(make_sdk: MakeSdk) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_messaging.models import TaskState
-from agent_messaging.storage.ports import Dues, Firing, NewSchedule
+from agent_messaging.storage.ports import Dues, DueSchedules, Firing, NewSchedule
 
 from .coordination import CoordinationFixtures, Crew
 
@@ -30,14 +30,30 @@ class ScheduleConformance(CoordinationFixtures):
         assert await schedules.list_schedules(10, 0) == []
 
     async def test_what_is_due_is_found_with_the_time_until_the_next(self, crew: Crew) -> None:
-        assert await crew.store.schedules.find_due(10, now=crew.start) == ([], None)
+        assert await crew.store.schedules.find_due(10, now=crew.start) == DueSchedules([], [], crew.start, None)
         for name, seconds in (("a", 5), ("b", 10), ("c", 60)):
             await crew.store.schedules.put(self.new(crew.at(seconds), name=name), now=crew.start)
-        due, next_in = await crew.store.schedules.find_due(10, now=crew.at(4))
-        assert (due, next_in) == ([], 1)
-        due, next_in = await crew.store.schedules.find_due(10, now=crew.at(12))
-        assert ([row.name for row in due], next_in) == (["a", "b"], 48)
-        assert len((await crew.store.schedules.find_due(1, now=crew.at(12)))[0]) == 1
+        assert await crew.store.schedules.find_due(10, now=crew.at(4)) == DueSchedules([], [], crew.at(4), 1)
+        found = await crew.store.schedules.find_due(10, now=crew.at(12))
+        assert ([row.name for row in found.due], found.next_in) == (["a", "b"], 48)
+        assert len((await crew.store.schedules.find_due(1, now=crew.at(12))).due) == 1
+
+    async def test_an_interval_that_has_yet_to_begin_stands_still_until_it_is_moved(self, crew: Crew) -> None:
+        """As after the clock was set back by an hour, while nobody was there."""
+        schedules = crew.store.schedules
+        await schedules.put(self.new(crew.at(3610), since_at=crew.at(3600)), now=crew.at(3600))
+        found = await schedules.find_due(10, now=crew.start)
+        assert ([row.name for row in found.stalled], found.due) == (["s é"], [])
+        assert ((await crew.store.find_dues(crew.start)).schedules or 0) <= 0
+        moved = Firing("s é", crew.at(3610), crew.at(10), None, crew.start)
+        assert (await schedules.fire([moved], now=crew.start)).moved == [True]
+        assert (await schedules.fire([moved], now=crew.start)).moved == [False]
+        assert await crew.states() == {}
+        (row,) = await schedules.list_schedules(10, 0)
+        assert (row.next_at, row.fired, row.fired_at) == (crew.at(10), 0, None)
+        assert await schedules.find_due(10, now=crew.start) == DueSchedules([], [], crew.start, 10)
+        assert (await crew.store.find_dues(crew.start)).schedules == 10
+        assert [one.name for one in (await schedules.find_due(10, now=crew.at(10))).due] == ["s é"]
 
     async def test_one_question_tells_when_each_kind_of_work_is_due(self, crew: Crew) -> None:
         assert await crew.store.find_dues(crew.start) == Dues(None, None, None, None, None)

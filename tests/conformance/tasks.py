@@ -166,10 +166,12 @@ class TaskConformance(CoordinationFixtures):
         await crew.hire()
         await crew.assign(crew.task("t"), crew.task("open"))
         assert await crew.end(claim(), result='{"ok":1}', checksum=5)
-        rows = {row.task_id: row for row in await crew.store.tasks.find_tasks(["t", "open", "none"], payloads=False)}
-        assert (rows["t"].state, rows["t"].result, rows["t"].result_checksum) == (TaskState.DONE, '{"ok":1}', 5)
-        assert (rows["open"].state, rows["open"].type, rows["open"].token) == (TaskState.ASSIGNED, "build", 1)
-        assert rows.keys() == {"t", "open"}
+        ended = await crew.store.tasks.find_ended(["t", "open", "none"])
+        assert ended.keys() == {"t", "none"}
+        assert ended["none"] is None
+        row = ended["t"]
+        assert row is not None
+        assert (row.state, row.result, row.result_checksum, row.content) == (TaskState.DONE, '{"ok":1}', 5, "")
 
     async def test_a_failure_and_a_last_retry_end_the_task_with_the_reason(self, crew: Crew) -> None:
         await crew.hire("w", capacity=4)
@@ -291,9 +293,21 @@ class TaskConformance(CoordinationFixtures):
         assert await find() == ["t3", "t2", "t1"]
         assert await find(1, 1) == ["t2"]
         assert await find(states=frozenset([TaskState.DONE])) == ["t1"]
+        assert await find(states=frozenset(TaskState)) == ["t3", "t2", "t1"]
+        assert await find(1, 1, states=frozenset([TaskState.DONE, TaskState.ASSIGNED])) == ["t2"]
         assert await find(type="test") == ["t2"]
         assert await find(worker_id="b") == ["t3"]
         assert await find(supervisor="s", states=frozenset([TaskState.ASSIGNED])) == []
+        assert await find(supervisor="s", states=frozenset([TaskState.ASSIGNED, TaskState.DONE])) == ["t1"]
+        await crew.submit(
+            crew.task("t4", supervisor="s"), crew.task("t5", delay=60.0), crew.task("t6", "go", supervisor="s")
+        )
+        assert await find(states=frozenset([TaskState.QUEUED])) == ["t6", "t5", "t4"]
+        assert await find(supervisor="s", states=frozenset([TaskState.QUEUED, TaskState.RUNNING])) == ["t6", "t4"]
+        await crew.store.tasks.cancel(["t4"], "no")
+        assert await find(supervisor="s", states=frozenset([TaskState.QUEUED])) == ["t6"]
+        assert await find(supervisor="s") == ["t6", "t4", "t1"]
+        assert await find(1, 1, supervisor="s") == ["t4"]
 
     async def test_the_statistics_count_what_there_is(self, crew: Crew) -> None:
         assert (await crew.store.tasks.statistics()).counts == {}
@@ -304,7 +318,22 @@ class TaskConformance(CoordinationFixtures):
         statistics = await crew.store.tasks.statistics("s", now=crew.at(5))
         assert statistics.counts == {TaskState.DONE: 2}
         assert statistics.average_duration == pytest.approx(3)
+        assert statistics.oldest_queued_age is None
         assert (await crew.store.tasks.statistics()).counts == {TaskState.DONE: 2, TaskState.ASSIGNED: 1}
+        await crew.submit(crew.task("t4", delay=600.0), at=6)
+        await crew.submit(crew.task("t5", "go", priority=4), at=10)
+        await crew.submit(crew.task("t6", priority=0, supervisor="s"), at=20)
+        statistics = await crew.store.tasks.statistics(now=crew.at(30))
+        assert statistics.counts == {TaskState.DONE: 2, TaskState.ASSIGNED: 1, TaskState.QUEUED: 3}
+        assert statistics.average_duration == pytest.approx(3)
+        assert statistics.oldest_queued_age == pytest.approx(20, abs=0.5)
+        statistics = await crew.store.tasks.statistics("s", now=crew.at(30))
+        assert statistics.counts == {TaskState.DONE: 2, TaskState.QUEUED: 1}
+        assert statistics.oldest_queued_age == pytest.approx(10, abs=0.5)
+        assert await crew.store.tasks.prune(60, 10, now=crew.at(100)) == 2
+        await crew.store.tasks.cancel(["t6"], "no", now=crew.at(100))
+        assert (await crew.store.tasks.statistics("s")).counts == {TaskState.CANCELLED: 1}
+        assert (await crew.store.tasks.statistics("s")).average_duration is None
 
     async def test_only_what_has_ended_is_forgotten(self, crew: Crew) -> None:
         await crew.hire(capacity=9)

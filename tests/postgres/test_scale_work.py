@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import asyncpg
 
+from agent_messaging.models import TaskState
 from agent_messaging.storage.sql import Queries
 from tests.conformance.coordination import Crew
 from tests.postgres.conftest import StoreMaker
 
 WORKERS = 10_000
-TASKS = 50_000
+TASKS = 1_000_000 if os.environ.get("TESTS_ALL") == "1" else 50_000
 KINDS = 100
 SQL = {
     name: Queries("agent_messaging.storage.postgres", noun)[name]
     for noun, names in {
         "workers": ("workers_find_free", "workers_find_available", "workers_find_pullers"),
-        "tasks": ("tasks_find_to_assign", "tasks_find_takeable", "tasks_next", "tasks_find_suspect"),
+        "tasks": (
+            "tasks_find_to_assign",
+            "tasks_find_takeable",
+            "tasks_next",
+            "tasks_find_suspect",
+            "tasks_insert",
+            "tasks_take",
+            "tasks_end",
+            "tasks_list",
+            "tasks_statistics",
+            "tasks_find_ended",
+            "tasks_redrive",
+        ),
     }.items()
     for name in names
 }
@@ -62,12 +76,38 @@ async def pages(connection: Any) -> dict[str, int]:
         "tasks_next": [None],
         "tasks_find_suspect": ["00000000-0000-7000-8000-000000000000"],
     }
-    found = {}
-    for name, values in given.items():
-        plan = await connection.fetchval(f"explain (analyze, buffers, format json) {SQL[name]}", *values)
-        (told,) = json.loads(plan)
-        found[name] = told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"]
+    found = {name: await _read(connection, name, values) for name, values in given.items()}
+    for states in (["queued"], ["running", "failed"]):
+        values = [states, None, None, None, "states", 50, 0]
+        found[f"tasks_list of {states}"] = await _read(connection, "tasks_list", values)
+    found["tasks_list of a supervisor"] = await _read(
+        connection, "tasks_list", [["queued"], None, None, "s", "open", 50, 0]
+    )
+    for supervisor in (None, "s"):
+        found[f"tasks_statistics of {supervisor}"] = await _read(connection, "tasks_statistics", [supervisor, None])
+    return found | await _write(connection)
+
+
+async def _write(connection: Any) -> dict[str, int]:
+    """The same of a task that is put, taken and settled; nothing of it stays."""
+    id, owner = "one", "00000000-0000-7000-8000-000000000000"
+    task = [id, "build", "", '["kind-50"]', 0, "{}", 0, None, False, "s", 3, 60.0, 0.0, None, "queued", 0, 0, None]
+    await connection.execute("savepoint before")
+    found = {"tasks_insert": await _read(connection, "tasks_insert", [*[[one] for one in task], owner, None])}
+    seq = await connection.fetchval("select seq from tasks where id = $1", id)
+    found["tasks_take"] = await _read(connection, "tasks_take", [[seq], ["puller"], [60.0], owner, 60.0, None])
+    end = [seq, "done", 1, 0.0, "done", None, None, "1", 0, True, False]
+    found["tasks_end"] = await _read(connection, "tasks_end", [*[[one] for one in end], None])
+    found["tasks_find_ended"] = await _read(connection, "tasks_find_ended", [[id, "none"]])
+    found["tasks_redrive"] = await _read(connection, "tasks_redrive", [None, None, None])
+    await connection.execute("rollback to savepoint before")
     return found
+
+
+async def _read(connection: Any, name: str, values: list[Any]) -> int:
+    plan = await connection.fetchval(f"explain (analyze, buffers, format json) {SQL[name]}", *values)
+    (told,) = json.loads(plan)
+    return int(told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"])
 
 
 async def test_workers_and_tasks_that_do_not_matter_cost_nothing(postgres_dsn: str, open_store: StoreMaker) -> None:
@@ -83,5 +123,6 @@ async def test_workers_and_tasks_that_do_not_matter_cost_nothing(postgres_dsn: s
         many = await store.engine.run(pages, write=True)
     finally:
         await connection.close()
+    assert (await store.tasks.statistics()).counts == {TaskState.QUEUED: TASKS}
     # A tree may have become a level deeper, and a kind has more workers than are wanted.
     assert {name: (few[name], seen) for name, seen in many.items() if seen > 2 * few[name] + 200} == {}

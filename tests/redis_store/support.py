@@ -1,7 +1,9 @@
-"""Messages and tasks, made shortly."""
+"""Messages and tasks, made shortly, and processes that live."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent_messaging.payloads import checksum
@@ -13,7 +15,10 @@ from agent_messaging.storage.ports import (
     QueueSettlement,
     Settling,
 )
+from agent_messaging.storage.redis.store import RedisStore
 
+LEASE = 20.0
+"""Seconds; far more than a test takes."""
 CONTENT = '{"task":"process_data"}'
 
 
@@ -59,3 +64,37 @@ def done(claimed: ClaimedQueueMessage) -> QueueSettlement:
 def ids(claimed: list[ClaimedQueueMessage]) -> list[str]:
     """The ids of the messages, in their order."""
     return [one.claim.message_id for one in claimed]
+
+
+class Process:
+    """A store whose presence was started."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self.store = store
+        self.rings = 0
+        self.rung = asyncio.Event()
+        self.lost: list[str] = []
+
+    @property
+    def id(self) -> str:
+        """Its name in the store."""
+        return self.store.presence.process_id
+
+    async def start(self) -> None:
+        """Appear."""
+        await self.store.open()
+        await self.store.presence.start(self._ring, lambda: self.lost.append(self.id))
+
+    def _ring(self) -> None:
+        self.rings += 1
+        self.rung.set()
+
+    async def wait_for_ring(self) -> None:
+        """Wait until it is rung."""
+        async with asyncio.timeout(10):
+            await self.rung.wait()
+        self.rung.clear()
+
+
+Live = Callable[..., Awaitable[Process]]
+"""Makes a live process, at the server of this URL or at the one that the tests share, with a lease."""

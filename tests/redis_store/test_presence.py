@@ -4,63 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-
-import pytest
+from collections.abc import Callable
+from typing import Any
 
 from agent_messaging.storage.ports import TaskRequest
 from agent_messaging.storage.redis.store import RedisStore
 from tests.fixtures.redis import RedisServer
-from tests.redis_store.support import a_message, a_task, a_worker
+from tests.redis_store.support import LEASE, Live, a_message, a_task, a_worker
 from tests.support import eventually
-
-LEASE = 20.0
-"""Seconds; far more than a test takes."""
-
-
-class Process:
-    """A store whose presence was started."""
-
-    def __init__(self, store: RedisStore) -> None:
-        self.store = store
-        self.rings = 0
-        self.rung = asyncio.Event()
-        self.lost: list[str] = []
-
-    @property
-    def id(self) -> str:
-        return self.store.presence.process_id
-
-    async def start(self) -> None:
-        await self.store.open()
-        await self.store.presence.start(self._ring, lambda: self.lost.append(self.id))
-
-    def _ring(self) -> None:
-        self.rings += 1
-        self.rung.set()
-
-    async def wait_for_ring(self) -> None:
-        async with asyncio.timeout(10):
-            await self.rung.wait()
-        self.rung.clear()
-
-
-Live = Callable[..., Awaitable[Process]]
-
-
-@pytest.fixture
-async def live(redis_server: str, redis_namespace: str) -> AsyncIterator[Live]:
-    """Makes live processes, on a server that is given or on the one that the tests share."""
-    async with AsyncExitStack() as stack:
-
-        async def start(url: str = redis_server, lease: float = LEASE) -> Process:
-            process = Process(RedisStore(f"{url}?namespace={redis_namespace}", location="redis", lease=lease))
-            stack.push_async_callback(process.store.aclose)
-            await process.start()
-            return process
-
-        yield start
 
 
 async def test_who_waits_is_rung(live: Live) -> None:
@@ -121,7 +72,7 @@ async def test_a_blocked_loop_loses_no_claim(live: Live) -> None:
         await other.open()
         dead: set[str] = set()
         while time.monotonic() < until:
-            dead |= {id.decode() for id in (await other.engine.call("look"))[0]}
+            dead |= {id.decode() for id in (await other.engine.call("look", process=""))[0]}
             await asyncio.sleep(0.05)
         await other.aclose()
         return dead
@@ -176,10 +127,31 @@ async def test_after_an_outage_nobody_is_missed_who_may_be_on_its_way_back(live:
     await slow.store.presence.aclose()  # it cannot renew its lease, as nobody can while the server is away
 
     async def is_over() -> bool:
-        return slow.id.encode() in (await one.store.engine.call("look"))[0]
+        return slow.id.encode() in (await one.store.engine.call("look", process=""))[0]
 
     await eventually(is_over, 10)
     thread.back_at = time.monotonic() + 1_000  # this process has just come back itself
     assert await one.store.presence.find_dead() == []
     thread.back_at = float("-inf")
     assert await one.store.presence.find_dead() == [slow.id]
+
+
+async def test_each_looks_at_its_neighbour_alone_and_past_one_that_does_not_look(live: Live, client: Any) -> None:
+    processes = sorted([await live() for _ in range(4)], key=lambda process: process.id)
+    looked = processes[0].store.engine.namespace_key + "looked"
+    await processes[2].store.presence.aclose()  # it is gone, and nobody retires it
+
+    async def see() -> list[list[str]]:
+        """Those that each process sees without their connections."""
+        return [[id.decode() for id in (await one.store.engine.call("look", process=one.id))[1]] for one in processes]
+
+    def say_when(number: int, instant: int) -> None:
+        client.hset(looked, processes[number].id, instant)
+
+    for number in range(4):
+        say_when(number, 2**52)  # lately, however slow this test is
+    gone = [processes[2].id]
+    assert await eventually(see, until=lambda seen: any(seen)) == [[], gone, [], []]
+    say_when(1, 1)  # its loop is blocked
+    one = processes[0]
+    assert (await one.store.engine.call("look", process=one.id))[1] == [processes[2].id.encode()]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import apsw
 import pytest
 
+from agent_messaging.models import TaskState
 from agent_messaging.storage.ports import Assigned, NobodyFits, Settling, TaskFilter, TaskRequest, TaskSettlement
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.coordination import LEASE, Crew
@@ -16,7 +18,7 @@ from tests.conformance.world import World
 from .test_scale import cost
 
 WORKERS = 10_000
-TASKS = 100_000
+TASKS = 1_000_000 if os.environ.get("TESTS_ALL") == "1" else 100_000
 KINDS = 100
 FILL_WORKERS = """
 with recursive n (value) as (select 1 union all select value + 1 from n where value < :number)
@@ -97,6 +99,13 @@ def calls(store: SQLiteStore, crew: Crew, world: World) -> dict[str, Call]:
         "advance": lambda: store.tasks.advance(now=crew.start),
         "due": lambda: store.find_dues(crew.start),
         "page": lambda: store.tasks.list_tasks(TaskFilter(), 50, 0),
+        "page of those that wait": lambda: store.tasks.list_tasks(TaskFilter(frozenset([TaskState.QUEUED])), 50, 0),
+        "page of those that run": lambda: store.tasks.list_tasks(TaskFilter(frozenset([TaskState.RUNNING])), 50, 0),
+        "open ones of a supervisor": lambda: store.tasks.list_tasks(
+            TaskFilter(frozenset([TaskState.QUEUED]), supervisor="s"), 50, 0
+        ),
+        "statistics": lambda: store.tasks.statistics(now=crew.start),
+        "statistics of a supervisor": lambda: store.tasks.statistics("s", now=crew.start),
         "redrive": lambda: store.tasks.redrive(None, now=crew.start),
         "find available": lambda: store.workers.find_available(["kind-07"], 10, now=crew.start),
     }

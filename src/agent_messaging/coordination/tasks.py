@@ -26,7 +26,7 @@ from ..bodies import open_as
 from ..clock import utc_now
 from ..config import Config
 from ..delivery.engine import Engine
-from ..delivery.schedules import EVERY, next_after
+from ..delivery.schedules import EVERY, next_after, since_of
 from ..exceptions import (
     PayloadError,
     StorageCorruptError,
@@ -294,8 +294,9 @@ class Tasks(Door):
         The schedule is a row: it outlives every process, and fires while any started SDK object is on the store. A
         program may make it at each start: under a name that is known it is replaced, and one whose rule stays as it is
         keeps its next instant. Instants at which no process was there are made up for by one task. No instant comes
-        twice: where the clock is set back, nothing fires until it has caught up. The id of a task is the name and the
-        instant in UTC, such as `nightly@2026-05-01T03:00:00.000000`.
+        twice: where the clock is set back, a cron expression waits until it has caught up, and an interval goes on, at
+        most its own length from then. The id of a task is the name and the instant in UTC, such as
+        `nightly@2026-05-01T03:00:00.000000`.
 
         Args:
             name: 1 to 200 characters.
@@ -340,7 +341,7 @@ class Tasks(Door):
         task = self._make(name, task_type, payload, **options)
         task = replace(task, expires_in=check_timeout(expires_in, "expires_in", allow_none=True))
         is_new = await self.engine.workplace.store.schedules.put(
-            NewSchedule(name, rule, timezone, dump_task(task), next_at)
+            NewSchedule(name, rule, timezone, dump_task(task), next_at, since_of(rule, next_at))
         )
         engine.workplace.timer.look_in(max((next_at - now).total_seconds(), 0.0))
         return is_new

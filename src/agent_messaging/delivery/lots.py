@@ -93,11 +93,10 @@ class Lots:
 
     async def _find_ended(self, task_ids: list[str]) -> Mapping[str, TaskRow | None]:
         try:
-            rows = {row.task_id: row for row in await self._tasks.find_tasks(task_ids, payloads=False)}
+            return await self._tasks.find_ended(task_ids)
         except QueueDataLostError as error:
             self.tasks.fail_all(error)  # they may be among what was lost
             raise
-        return {id: rows.get(id) for id in task_ids if id not in rows or rows[id].state.is_final}
 
     async def _find_waits(self, wait_ids: list[str]) -> Mapping[str, WaitRow | None]:
         found = await self._sessions.find_waits(wait_ids)

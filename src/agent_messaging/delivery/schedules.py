@@ -1,18 +1,19 @@
 """Schedules: when their rules fire, and the handing out of what is due, each instant once over all processes.
 
 The timekeeper calls it. A schedule whose instants passed while nobody was there fires once, for the oldest of them, and
-goes on with the next one that is still to come.
+goes on with the next one that is still to come. Where the clock is set back, a cron expression waits until the clock
+has caught up, because it is about the clock; an interval goes on, at most its own length from then.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from ..clock import utc_now
 from ..storage.aside import UNREADABLE
-from ..storage.ports import CoordinationStore, Firing, ScheduleRow
+from ..storage.ports import CoordinationStore, Firing, NewTask, ScheduleRow
 from .announcer import Announcer
 from .task_facts import TaskFacts
 
@@ -37,10 +38,10 @@ def next_after(rule: str, zone: str, at: datetime, now: datetime) -> datetime:
     Raises:
         ValueError: The rule never fires, or is none.
     """
-    if rule.startswith(EVERY):
-        seconds = float(rule.removeprefix(EVERY))
-        steps = max(math.floor((now - at).total_seconds() / seconds) + 1, 1)
-        return at + timedelta(seconds=seconds * steps)
+    if (seconds := interval_of(rule)) is not None:
+        if now < at:  # the clock was set back
+            return now + timedelta(seconds=seconds)
+        return at + timedelta(seconds=seconds * (math.floor((now - at).total_seconds() / seconds) + 1))
     from zoneinfo import ZoneInfo  # these are loaded where cron is used
 
     from cronsim import CronSim, CronSimError
@@ -52,6 +53,21 @@ def next_after(rule: str, zone: str, at: datetime, now: datetime) -> datetime:
     if found is None:
         raise ValueError(f"{rule!r} never fires")
     return found.astimezone(UTC)
+
+
+def interval_of(rule: str) -> float | None:
+    """The seconds of an interval; None of a cron expression.
+
+    Raises:
+        ValueError: The interval is no number.
+    """
+    return float(rule.removeprefix(EVERY)) if rule.startswith(EVERY) else None
+
+
+def since_of(rule: str, next_at: datetime) -> datetime | None:
+    """The instant from which an interval runs to its next one; None of a cron expression."""
+    seconds = interval_of(rule)
+    return None if seconds is None else next_at - timedelta(seconds=seconds)
 
 
 def task_id_of(name: str, at: datetime) -> str:
@@ -70,25 +86,37 @@ class Schedules:
 
     async def fire(self) -> float | None:
         """Fire what is due; returns the seconds until something is due again, None if nothing is."""
-        due, next_in = await self.schedules.find_due(MOST)
-        firings = [firing for row in due if (firing := _firing(row)) is not None]
+        found = await self.schedules.find_due(MOST)
+        next_in = found.next_in
+        firings = [*filter(None, (_firing(row, found.now) for row in found.due))]
+        firings += filter(None, (_moved(row, found.now) for row in found.stalled))
         if firings:
             news = await self.schedules.fire(firings, origin=self.presence.process_id)
-            fired = [one.task for one, moved in zip(firings, news.moved, strict=True) if moved]
+            fired = [one.task for one, moved in zip(firings, news.moved, strict=True) if moved and one.task]
             if self.facts.ears.is_heard:
                 self.facts.submitted(fired, [True] * len(fired))
             self.announcer.worked([task.task_id for task in fired], news.processes)
-            soonest = min((one.next_at - utc_now()).total_seconds() for one in firings)
+            soonest = min((one.next_at - found.now).total_seconds() for one in firings)
             next_in = max(soonest if next_in is None else min(next_in, soonest), 0.0)
-        return 0.0 if len(due) == MOST and firings else next_in
+        return 0.0 if MOST in (len(found.due), len(found.stalled)) and firings else next_in
 
 
-def _firing(row: ScheduleRow) -> Firing | None:
+def _firing(row: ScheduleRow, now: datetime) -> Firing | None:
+    """The firing of a schedule that is due."""
     from ..storage.workload import load_task  # loaded with a backend, which the import of the SDK is not to wait for
 
+    return _read(row, now, lambda: load_task(row.task, task_id_of(row.name, row.next_at)))
+
+
+def _moved(row: ScheduleRow, now: datetime) -> Firing | None:
+    """The change of an interval that stands still: it begins now."""
+    return _read(row, now, lambda: None)
+
+
+def _read(row: ScheduleRow, now: datetime, load: Callable[[], NewTask | None]) -> Firing | None:
     try:
-        task = load_task(row.task, task_id_of(row.name, row.next_at))
-        return Firing(row.name, row.next_at, next_after(row.rule, row.zone, row.next_at, utc_now()), task)
+        next_at = next_after(row.rule, row.zone, row.next_at, now)
+        return Firing(row.name, row.next_at, next_at, load(), since_of(row.rule, next_at))
     except UNREADABLE as error:
         # It stays due, and stops nothing but itself.
         logger.error("The schedule %r cannot be read and does not fire: %s. Make it anew.", row.name, error)

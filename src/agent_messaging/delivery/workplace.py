@@ -38,15 +38,15 @@ class Workplace(Service):
         self._open = asyncio.Event()
         if not is_apart:
             self._open.set()
-        self._services: list[Service] = []
+        self._timekeeper: Service | None = None
         self._on_ring: Callable[[], None] = lambda: None
         self._on_lost: Callable[[], None] = lambda: None
         self._opening: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    def equip(self, on_ring: Callable[[], None], on_lost: Callable[[], None], *services: Service) -> None:
-        """Say what a store apart tells when it is rung, or taken for dead, and what is started with it."""
-        self._on_ring, self._on_lost, self._services = on_ring, on_lost, [*services]
+    def equip(self, on_ring: Callable[[], None], on_lost: Callable[[], None], timekeeper: Service) -> None:
+        """Say what a store apart tells when it is rung, or taken for dead, and who keeps its time."""
+        self._on_ring, self._on_lost, self._timekeeper = on_ring, on_lost, timekeeper
 
     def need(self) -> None:
         """Somebody uses it: see that it gets open, in the background.
@@ -79,8 +79,8 @@ class Workplace(Service):
             except AgentMessagingError as error:  # who calls meanwhile is told by the call
                 await asyncio.sleep(attempts.failed(error))
         attempts.succeeded()
-        for service in self._services:
-            await service.start()
+        if self._timekeeper is not None:
+            await self._timekeeper.start()
         self._open.set()
 
     async def aclose(self, timeout: float) -> None:
@@ -91,8 +91,8 @@ class Workplace(Service):
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait({self._opening})
-        for service in reversed(self._services):
-            await service.aclose(timeout)
+        if self._timekeeper is not None:
+            await self._timekeeper.aclose(timeout)
         try:
             async with asyncio.timeout(timeout):
                 if self._open.is_set():

@@ -209,7 +209,9 @@ TABLES: dict[str, Table] = {
         (0,),
     ),
     "schedules": Table(
-        _columns("name rule zone task next_at:due=next_due fired fired_at:at created_at:at"), ("name",), ("",)
+        _columns("name rule zone task next_at:due=next_due since_at:due=since_due fired fired_at:at created_at:at"),
+        ("name",),
+        ("",),
     ),
     "retention": Table(_columns("kind newest_pruned"), ("kind",), ("",), greatest="newest_pruned"),
 }
@@ -232,6 +234,8 @@ LEFT_OUT = {
     "search_state": "the index is made anew from the messages",
     "search_words": "the index is made anew from the messages",
     "unread_counts": "they are counted anew",
+    "queue_counts": "they are counted anew",
+    "task_counts": "they are counted anew",
     "imports": "it tells how far an import of this store has come",
     "import_rows": "they wait to be put into their tables",
 }

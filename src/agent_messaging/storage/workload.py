@@ -17,6 +17,7 @@ from ..models import DeliveryState, TaskState
 from ..records import dataclass
 from .ports import (
     AVAILABLE,
+    PRIORITIES,
     Assigned,
     AssignOutcome,
     KnownTask,
@@ -28,6 +29,7 @@ from .ports import (
     QueueSettlement,
     Settling,
     TaskClaim,
+    TaskFilter,
     TaskSettlement,
     WorkerRow,
 )
@@ -36,6 +38,9 @@ LOST = "lost"
 """How a claim ended whose process or worker is dead."""
 OVERDUE = "overdue"
 """How a claim ended that took too long."""
+FAILED = "failed"
+"""Beside the states of messages, the stores count those that are done with a reason under this word."""
+_OPEN = frozenset({TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING})
 _DIED = "process died"
 _STOPPED = "the process stopped"
 _TASK = (
@@ -304,7 +309,21 @@ def take_unknown(
     return stored, new
 
 
+def read_counts(counts: Mapping[str, int]) -> tuple[dict[str, int], int, dict[int, int]]:
+    """What the stores count of messages, apart: by state; those that failed; and those that are open, by priority."""
+    words = {f"p{priority}": priority for priority in PRIORITIES}
+    states = {what: number for what, number in counts.items() if what not in words and what != FAILED}
+    return states, counts.get(FAILED, 0), {words[what]: number for what, number in counts.items() if what in words}
+
+
 # --- tasks ------------------------------------------------------------------------------------------------------------
+
+
+def way_of(which: TaskFilter) -> str:
+    """By which of its indexes a store lists tasks: those that a filter leaves out should cost nothing."""
+    if which.supervisor is not None:
+        return "open" if which.states is not None and which.states <= _OPEN else "supervisor"
+    return "all" if which.states is None else "states"
 
 
 @dataclass(slots=True)

@@ -153,8 +153,9 @@ class Tasks(Blocking[AsyncTasks]):
         The schedule is a row: it outlives every process, and fires while any started SDK object is on the store. A
         program may make it at each start: under a name that is known it is replaced, and one whose rule stays as it is
         keeps its next instant. Instants at which no process was there are made up for by one task. No instant comes
-        twice: where the clock is set back, nothing fires until it has caught up. The id of a task is the name and the
-        instant in UTC, such as `nightly@2026-05-01T03:00:00.000000`.
+        twice: where the clock is set back, a cron expression waits until it has caught up, and an interval goes on, at
+        most its own length from then. The id of a task is the name and the instant in UTC, such as
+        `nightly@2026-05-01T03:00:00.000000`.
 
         Args:
             name: 1 to 200 characters.

@@ -22,6 +22,8 @@ class NewSchedule:
     task: str
     """JSON text of what is handed out (`workload.dump_task`)."""
     next_at: datetime
+    since_at: datetime | None = None
+    """Of an interval: the instant from which it runs to `next_at`. Before it, the clock was set back (`find_due`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,29 @@ class ScheduleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DueSchedules:
+    """What `ScheduleStore.find_due` found."""
+
+    due: list[ScheduleRow]
+    stalled: list[ScheduleRow]
+    """Intervals that have yet to begin, because the clock was set back since: each stands still until it is moved."""
+    now: datetime
+    """The instant by which the next ones are reckoned."""
+    next_in: float | None
+    """Seconds until another one is due; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Firing:
     """One instant of a schedule, at which its task is handed out."""
 
     name: str
     at: datetime
     next_at: datetime
-    task: NewTask
+    task: NewTask | None
+    """None hands nothing out: the schedule is moved to another instant."""
+    since_at: datetime | None = None
+    """As of `NewSchedule`."""
 
 
 class ScheduleStore(Protocol):
@@ -68,8 +86,8 @@ class ScheduleStore(Protocol):
         """A page in order of name."""
         ...
 
-    async def find_due(self, limit: int, *, now: datetime | None = None) -> tuple[list[ScheduleRow], float | None]:
-        """Up to `limit` that are due, and the seconds until the next one is; None if there is none. A plain read."""
+    async def find_due(self, limit: int, *, now: datetime | None = None) -> DueSchedules:
+        """Up to `limit` that are due, as many that stand still, and when the next one is due. A plain read."""
         ...
 
     async def fire(

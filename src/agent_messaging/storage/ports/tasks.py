@@ -274,13 +274,14 @@ class TaskStore(Protocol):
         """Change the priority of those that are queued. Repeat-safe."""
         ...
 
-    async def find_tasks(self, task_ids: Collection[str], *, payloads: bool = True) -> list[TaskRow]:
-        """Those that exist, in any order.
+    async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
+        """Those that exist, in any order."""
+        ...
 
-        Args:
-            task_ids: Which.
-            payloads: False lets the store leave out what is handed out, and the log: whoever waits for the ends of a
-                thousand tasks looks at them again and again.
+    async def find_ended(self, task_ids: Collection[str]) -> dict[str, TaskRow | None]:
+        """Of these those that have ended, without what was handed out and the log; None for those that do not exist.
+
+        Those that are open are left out: whoever waits for the ends of a thousand tasks looks at them again and again.
         """
         ...
 

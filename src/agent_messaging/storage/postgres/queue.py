@@ -95,6 +95,8 @@ class PostgresQueue:
             )
             await _write(connection, overdue, now)
             expired = count_of(await connection.execute(_SQL["queue_expire"], _AT_ONCE, now))
+            await connection.execute(_SQL["queue_fold_counts"])
+            await connection.execute(_SQL["queue_forget_counts"])
             return len(rows), expired, count_of(await connection.execute(_SQL["queue_due"], _AT_ONCE, now))
 
         released, expired, due = await self._engine.run(work, write=True)
@@ -126,11 +128,11 @@ class PostgresQueue:
 
     async def statistics(self, agent_id: str | None = None, *, now: datetime | None = None) -> QueueStatistics:
         (row,) = await self._engine.fetch(_SQL["queue_statistics"], agent_id, _LATELY, now)
-        counts = json.loads(row["counts"] or "{}")
+        states, failed, by_priority = workload.read_counts(json.loads(row["counts"] or "{}"))
         return QueueStatistics(
-            counts=self._engine.aside.counts(DeliveryState, counts),
-            failed=row["failed"],
-            by_priority={int(priority): number for priority, number in json.loads(row["by_priority"] or "{}").items()},
+            counts=self._engine.aside.counts(DeliveryState, states),
+            failed=failed,
+            by_priority=by_priority,
             settled_lately=row["settled_lately"],
             oldest_queued_age=None if row["age"] is None else max(row["age"], 0.0),
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from ..ports import Firing, NewSchedule, ScheduleRow, TaskNews
+from ..ports import DueSchedules, Firing, NewSchedule, ScheduleRow, TaskNews
 from ..sql import Queries
 from . import assigning
 from .engine import Connection, Engine, columns, count_of
@@ -21,7 +21,7 @@ class PostgresSchedules:
         self._engine = engine
 
     async def put(self, schedule: NewSchedule, *, now: datetime | None = None) -> bool:
-        values = schedule.name, schedule.rule, schedule.zone, schedule.task, schedule.next_at, now
+        values = schedule.name, schedule.rule, schedule.zone, schedule.task, schedule.next_at, schedule.since_at, now
         (row,) = await self._engine.change(_SQL["schedules_put"], *values)
         return bool(row["is_new"])
 
@@ -35,12 +35,15 @@ class PostgresSchedules:
         rows = await self._engine.fetch(_SQL["schedules_list"], limit, offset)
         return self._engine.aside.all(_row, rows, "a schedule")
 
-    async def find_due(self, limit: int, *, now: datetime | None = None) -> tuple[list[ScheduleRow], float | None]:
-        following = await self._engine.fetch(_SQL["schedules_next"], now)
-        if not following or not following[0]["is_any_due"]:
-            return [], following[0]["next_in"] if following else None
-        due = await self._engine.fetch(_SQL["schedules_find_due"], limit, now)
-        return self._engine.aside.all(_row, due, "a schedule"), following[0]["next_in"] if following else None
+    async def find_due(self, limit: int, *, now: datetime | None = None) -> DueSchedules:
+        (following,) = await self._engine.fetch(_SQL["schedules_next"], now)
+        due: list[ScheduleRow] = []
+        stalled: list[ScheduleRow] = []
+        if following["is_any_due"]:
+            for rows, block in ((due, "schedules_find_due"), (stalled, "schedules_find_stalled")):
+                found = await self._engine.fetch(_SQL[block], limit, now)
+                rows += self._engine.aside.all(_row, found, "a schedule")
+        return DueSchedules(due, stalled, following["now"], following["next_in"])
 
     async def fire(
         self, firings: Sequence[Firing], *, origin: str | None = None, now: datetime | None = None
@@ -56,8 +59,9 @@ class PostgresSchedules:
                     fired.append(firing)
             if not fired:
                 return TaskNews(moved)
-            await connection.execute(_SQL["schedules_fire"], *columns([(one.name, one.next_at) for one in fired], 2))
-            news = await assigning.submit(connection, [one.task for one in fired], origin, now)
+            rows = [(one.name, one.next_at, one.since_at, one.task is not None) for one in fired]
+            await connection.execute(_SQL["schedules_fire"], *columns(rows, 4))
+            news = await assigning.submit(connection, [one.task for one in fired if one.task is not None], origin, now)
             return TaskNews(moved, news.processes)
 
         return await self._engine.run(work, write=True) if firings else TaskNews([])

@@ -186,13 +186,18 @@ class PostgresTasks:
 
         return await self._engine.run(work, write=True)
 
-    async def find_tasks(self, task_ids: Collection[str], *, payloads: bool = True) -> list[TaskRow]:
-        rows = await self._engine.fetch(_SQL["tasks_find"], list(task_ids), payloads)
+    async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
+        rows = await self._engine.fetch(_SQL["tasks_find"], list(task_ids))
         return self._engine.aside.all(_row, rows, "a task")
+
+    async def find_ended(self, task_ids: Collection[str]) -> dict[str, TaskRow | None]:
+        rows = [tuple(row) for row in await self._engine.fetch(_SQL["tasks_find_ended"], sorted(set(task_ids)))]
+        known = self._engine.aside.all(_row, [row for _, *row in rows if row[0] is not None], "a task")
+        return {id: None for id, *_ in rows} | {row.task_id: row for row in known}
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         states = None if which.states is None else [str(state) for state in which.states]
-        values = states, which.type, which.worker_id, which.supervisor, limit, offset
+        values = states, which.type, which.worker_id, which.supervisor, workload.way_of(which), limit, offset
         return self._engine.aside.all(_row, await self._engine.fetch(_SQL["tasks_list"], *values), "a task")
 
     async def list_claims(self, owner: str) -> list[TaskClaim]:
@@ -230,6 +235,8 @@ class PostgresTasks:
             overdue = workload.lose_tasks(held, workload.OVERDUE, "it took too long, or its worker is gone")
             await write(connection, overdue, now)
             due = count_of(await connection.execute(_SQL["tasks_due"], _AT_ONCE, now))
+            await connection.execute(_SQL["tasks_fold_counts"])
+            await connection.execute(_SQL["tasks_forget_counts"])
             processes = expired.processes | overdue.processes
             if due or overdue.is_any_queued:
                 processes |= await assigning.find_pullers(connection)

@@ -32,6 +32,8 @@ from ...exceptions import (
 )
 from ...futures import outlive
 from ..aside import Aside
+from ..boot import boot_clock
+from .clock import StoreClock
 from .errors import is_passing, translate
 from .script import FUNCTION, GROWING, NAME, NAME_OF_GROWING, SCRIPT, SCRIPT_DIGEST
 
@@ -54,6 +56,7 @@ class Engine:
         call_timeout: Seconds that a call may take, tries included.
         max_connections: At once; further calls wait for one.
         is_quiet: Another one warns of what the server would lose.
+        clock: The count of store time that it shares with another one of this process.
     """
 
     def __init__(
@@ -65,7 +68,9 @@ class Engine:
         call_timeout: float,
         max_connections: int = 20,
         is_quiet: bool = False,
+        clock: StoreClock | None = None,
     ) -> None:
+        self.clock = clock or StoreClock()
         self.location = location
         self.call_timeout = call_timeout
         self.warnings: list[str] = []
@@ -97,6 +102,7 @@ class Engine:
             call_timeout=self.call_timeout,
             max_connections=2,
             is_quiet=True,
+            clock=self.clock,
         )
 
     async def open(self) -> None:
@@ -188,12 +194,37 @@ class Engine:
             await self.open()
         while True:
             known = self._epoch, self.newest
-            answer = await self._execute(lambda sent: self._verb(verb, {**arguments, "repeated": sent}), budget)
-            status, epoch, number = answer[:3]
+            (status, epoch, number, answer, time), *instants = await self._ask(verb, arguments, budget)
+            if not self.clock.learn(int(time), *instants):
+                await self._compare_clocks()
             if status == b"ok":
                 self.newest = max(self.newest, int(number))
-                return answer[3]
+                return answer
             await self._tell_lost(known, epoch.decode(), int(number))
+
+    async def _ask(self, verb: str, arguments: Mapping[str, Any], budget: float | None = None) -> tuple[Any, int, int]:
+        """What the script answers, and when this machine's clock said that it was asked, and that it answered."""
+        asked_at = 0
+
+        def command(sent: bool) -> tuple[Any, ...]:
+            nonlocal asked_at
+            asked_at = boot_clock()
+            return self._verb(verb, {**arguments, "repeated": sent}, self.clock.count(asked_at))
+
+        return await self._execute(command, budget), asked_at, boot_clock()
+
+    async def _compare_clocks(self) -> None:
+        """A clock has jumped, the server's or this machine's count: the script says which, and this process follows."""
+        with contextlib.suppress(DatabaseError, OutcomeUnknownError):  # the next call finds it again
+            (_, _, _, by, time), *instants = await self._ask("set_clock", {})
+            self.clock.follow(int(time), *instants)
+            if shift := int(by or 0):
+                logger.warning(
+                    "The clock of %s has jumped by %+.1f s. The store goes on by its own until all its processes have "
+                    "stopped. Set the server's clock right.",
+                    self.location,
+                    -shift / 1e6,
+                )
 
     async def read_page(self, verb: str, limit: int, offset: int, **arguments: Any) -> list[Any]:
         """A page of what a verb lists. The verb looks at some thousand in one call, and says where it is to go on."""
@@ -205,13 +236,13 @@ class Engine:
             below = at.decode()
         return rows
 
-    def _verb(self, verb: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _verb(self, verb: str, arguments: Mapping[str, Any], counted: int | None) -> tuple[Any, ...]:
         text = json.dumps(arguments, separators=(",", ":"))
         if self._has_functions:
             how = "FCALL", NAME_OF_GROWING if verb in GROWING else NAME
         else:
             how = "EVALSHA", SCRIPT_DIGEST
-        return *how, 1, self._key, verb, self._epoch, self.newest, text
+        return *how, 1, self._key, verb, self._epoch, self.newest, text, "" if counted is None else counted
 
     async def _tell_lost(self, known: tuple[str, int], epoch: str, changes: int) -> None:
         """Take up what is left, and raise; but of several calls that find the same loss one tells of it."""
@@ -224,7 +255,8 @@ class Engine:
 
     async def _take_up(self) -> None:
         made = str(uuid.uuid4())
-        _, epoch, number, _ = await self._execute(lambda _: self._verb("open", {"epoch": made}))
+        (_, epoch, number, _, time), *instants = await self._ask("open", {"epoch": made})
+        self.clock.follow(int(time), *instants)
         self._epoch, self.newest = epoch.decode(), int(number)
 
     async def _execute(self, command: Callable[[bool], tuple[Any, ...]], budget: float | None = None) -> Any:

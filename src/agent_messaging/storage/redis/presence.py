@@ -60,7 +60,7 @@ class RedisPresence(Lifesign):
     async def look(self) -> tuple[list[str], bool]:
         """See `ports.Presence`."""
         asked_at = time.monotonic()
-        over, deaf, is_refused = await self._engine.call("look")
+        over, deaf, is_refused = await self._engine.call("look", process=self.process_id)
         now = time.monotonic()
         if is_refused and not self._is_told:
             self._is_told = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ..ports import Firing, NewSchedule, ScheduleRow, TaskNews
+from ..ports import DueSchedules, Firing, NewSchedule, ScheduleRow, TaskNews
 from .engine import Engine, micros
 from .tasks import read_news, task_arguments
 from .values import instant, number, seconds, text
@@ -25,6 +25,7 @@ class RedisScheduleStore:
             "zone": schedule.zone,
             "task": schedule.task,
             "next": str(micros(schedule.next_at)),
+            "since": _since(schedule),
         }
         return bool(await self._engine.call("put_schedule", now=now, schedule=given))
 
@@ -37,10 +38,15 @@ class RedisScheduleStore:
         rows = await self._engine.call("list_schedules", limit=limit, offset=offset)
         return self._engine.aside.all(_read, rows, "a schedule")
 
-    async def find_due(self, limit: int, *, now: datetime | None = None) -> tuple[list[ScheduleRow], float | None]:
+    async def find_due(self, limit: int, *, now: datetime | None = None) -> DueSchedules:
         """See `ports.ScheduleStore`."""
-        rows, following = await self._engine.call("find_due_schedules", now=now, limit=limit)
-        return self._engine.aside.all(_read, rows, "a schedule"), seconds(following)
+        due, stalled, today, following = await self._engine.call("find_due_schedules", now=now, limit=limit)
+        return DueSchedules(
+            self._engine.aside.all(_read, due, "a schedule"),
+            self._engine.aside.all(_read, stalled, "a schedule"),
+            instant(today),
+            seconds(following),
+        )
 
     async def fire(
         self, firings: Sequence[Firing], *, origin: str | None = None, now: datetime | None = None
@@ -53,11 +59,16 @@ class RedisScheduleStore:
                 "name": firing.name,
                 "at": micros(firing.at),
                 "next": str(micros(firing.next_at)),
-                "task": task_arguments(firing.task),
+                "since": _since(firing),
+                "task": None if firing.task is None else task_arguments(firing.task),
             }
             for firing in firings
         ]
         return read_news(await self._engine.call("fire", now=now, origin=origin, firings=given))
+
+
+def _since(one: NewSchedule | Firing) -> str | None:
+    return None if one.since_at is None else str(micros(one.since_at))
 
 
 def _read(row: list[bytes]) -> ScheduleRow:

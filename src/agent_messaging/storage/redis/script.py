@@ -57,7 +57,7 @@ redis.register_function{{function_name = '{NAME_OF_GROWING}', callback = run}}
 """
 """The library, for servers that keep functions: there a call costs 20 µs, where a script makes all of this anew
 in each of its calls, in 170 µs."""
-SUSTAINING = frozenset({"appear", "renew_life", "renew", "heartbeat", "reprioritise"})
+SUSTAINING = frozenset({"appear", "renew_life", "look", "set_clock", "renew", "heartbeat", "reprioritise"})
 """Verbs that take a little memory before they give any back, and yet have to go on while it is used up."""
 SCRIPT = f"""{_TEXT}
 -- A script cannot say that it may go on while memory is used up; but one that has deleted something may.

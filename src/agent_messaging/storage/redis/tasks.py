@@ -161,10 +161,17 @@ class RedisTaskStore:
         redriven, processes = await self._engine.call("redrive_tasks", now=now, ids=ids, type=type)
         return Redriven([text(id) for id in redriven], names(processes))
 
-    async def find_tasks(self, task_ids: Collection[str], *, payloads: bool = True) -> list[TaskRow]:
-        """See `ports.TaskStore`. They come with their payloads: a hash is read as a whole."""
+    async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
+        """See `ports.TaskStore`."""
         rows = await self._engine.call("find_tasks", ids=sorted(set(task_ids)))
         return self._engine.aside.all(_read_row, rows, "a task")
+
+    async def find_ended(self, task_ids: Collection[str]) -> dict[str, TaskRow | None]:
+        """See `ports.TaskStore`."""
+        missing, rows = await self._engine.call("find_ended", ids=sorted(set(task_ids)))
+        known = self._engine.aside.all(_read_row, rows, "a task")
+        ids = [text(id) for id in missing] + [text(row[-1]) for row in rows]
+        return dict.fromkeys(ids) | {row.task_id: row for row in known}
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         """See `ports.TaskStore`."""
@@ -172,6 +179,7 @@ class RedisTaskStore:
             "list_tasks",
             limit,
             offset,
+            way=workload.way_of(which),
             states=None if which.states is None else sorted(state.value for state in which.states),
             type=which.type,
             worker=which.worker_id,

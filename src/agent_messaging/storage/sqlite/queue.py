@@ -138,13 +138,14 @@ class SQLiteQueue:
         instant = self._clock.now(now)
         parameters = {"agent": agent_id, "since": instant.due - _LATELY}
         found = await self._engine.read(lambda con: fetch(con, _SQL["queue_statistics"], parameters))
-        counts, failed, by_priority, settled, queued_due = found
+        counts, settled, created_at = found
+        states, failed, by_priority = workload.read_counts(counts)
         return QueueStatistics(
-            counts=self._engine.aside.counts(DeliveryState, counts),
+            counts=self._engine.aside.counts(DeliveryState, states),
             failed=failed,
-            by_priority={int(priority): number for priority, number in by_priority.items()},
+            by_priority=by_priority,
             settled_lately=settled,
-            oldest_queued_age=None if queued_due is None else max(0.0, (instant.due - queued_due) / _SECOND),
+            oldest_queued_age=None if created_at is None else max(0.0, (instant.at - created_at) / _SECOND),
         )
 
     async def prune(

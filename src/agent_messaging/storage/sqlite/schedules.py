@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 
-from ..ports import Firing, NewSchedule, ScheduleRow, TaskNews
+from ..ports import DueSchedules, Firing, NewSchedule, ScheduleRow, TaskNews
 from ..sql import Queries
 from . import assigning
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds
@@ -37,6 +37,7 @@ class SQLiteSchedules:
                 "task": schedule.task,
                 "next_at": to_microseconds(schedule.next_at),
                 "next_due": _due(schedule.next_at, instant),
+                "since_due": _due_or_none(schedule.since_at, instant),
                 "at": instant.at,
             }
             connection.execute(_SQL["schedules_put"], parameters)
@@ -57,17 +58,23 @@ class SQLiteSchedules:
         rows = await self._engine.read(lambda con: fetch(con, _SQL["schedules_list"], parameters))
         return self._engine.aside.all(_row, rows, "a schedule")
 
-    async def find_due(self, limit: int, *, now: datetime | None = None) -> tuple[list[ScheduleRow], float | None]:
+    async def find_due(self, limit: int, *, now: datetime | None = None) -> DueSchedules:
         instant = self._clock.now(now)
 
-        def find(connection: apsw.Connection) -> tuple[list[Any], int | None]:
-            due = fetch(connection, _SQL["schedules_find_due"], {"now": instant.due, "limit": limit})
-            (following,) = fetch(connection, _SQL["schedules_next"], {"now": instant.due})
-            return due, following
+        def find(connection: apsw.Connection) -> tuple[list[Any], list[Any], int | None]:
+            parameters = {"now": instant.due, "at": instant.due, "limit": limit}
+            due = fetch(connection, _SQL["schedules_find_due"], parameters)
+            stalled = fetch(connection, _SQL["schedules_find_stalled"], parameters)
+            following, _ = fetch(connection, _SQL["schedules_next"], parameters)
+            return due, stalled, following
 
-        due, following = await self._engine.read(find)
-        next_in = None if following is None else (following - instant.due) / 1e6
-        return self._engine.aside.all(_row, due, "a schedule"), next_in
+        due, stalled, following = await self._engine.read(find)
+        return DueSchedules(
+            self._engine.aside.all(_row, due, "a schedule"),
+            self._engine.aside.all(_row, stalled, "a schedule"),
+            to_datetime(instant.at),
+            None if following is None else (following - instant.due) / 1e6,
+        )
 
     async def fire(
         self, firings: Sequence[Firing], *, origin: str | None = None, now: datetime | None = None
@@ -83,9 +90,18 @@ class SQLiteSchedules:
                 if moved[-1]:
                     found[firing.name] = None
                     fired.append(firing)
-            rows = [(one.name, to_microseconds(one.next_at), _due(one.next_at, instant)) for one in fired]
+            rows = [
+                (
+                    one.name,
+                    to_microseconds(one.next_at),
+                    _due(one.next_at, instant),
+                    _due_or_none(one.since_at, instant),
+                    int(one.task is not None),
+                )
+                for one in fired
+            ]
             connection.execute(_SQL["schedules_fire"], {"rows": encode(rows)})
-            news = assigning.submit(connection, [one.task for one in fired], origin, instant)
+            news = assigning.submit(connection, [one.task for one in fired if one.task is not None], origin, instant)
             return TaskNews(moved, news.processes)
 
         return await self._engine.write(fire) if firings else TaskNews([])
@@ -94,6 +110,10 @@ class SQLiteSchedules:
 def _due(at: datetime, instant: Instant) -> int:
     """The same instant in store time, which does not jump with the wall clock."""
     return instant.due + to_microseconds(at) - instant.at
+
+
+def _due_or_none(at: datetime | None, instant: Instant) -> int | None:
+    return None if at is None else _due(at, instant)
 
 
 def _row(row: list[Any]) -> ScheduleRow:

@@ -117,7 +117,7 @@ class SQLiteStore:
 
         def find(connection: apsw.Connection) -> Dues:
             # The schedules leave out what is due by :now; here it is asked for.
-            found = [fetch(connection, sql, {"now": _BEFORE_ALL}) for sql in _DUES]
+            found = [fetch(connection, sql, {"now": _BEFORE_ALL, "at": instant.due}) for sql in _DUES]
             return Dues(*(seconds_until(dues, instant) for dues in found))
 
         return await self.engine.read(find)  # one job: each wakes a thread, and the loop after it

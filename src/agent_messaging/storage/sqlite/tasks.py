@@ -159,13 +159,20 @@ class SQLiteTasks:
 
         return await self._engine.write(redrive)
 
-    async def find_tasks(self, task_ids: Collection[str], *, payloads: bool = True) -> list[TaskRow]:
+    async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
         ids = sorted(set(task_ids))
-        rows = await self._engine.read(lambda con: _find(con, ids, payloads))
+        rows = await self._engine.read(lambda con: _find(con, "tasks_find", ids))
         return self._engine.aside.all(_row, rows, "a task")
+
+    async def find_ended(self, task_ids: Collection[str]) -> dict[str, TaskRow | None]:
+        ids = sorted(set(task_ids))
+        rows = await self._engine.read(lambda con: _find(con, "tasks_find_ended", ids))
+        known = self._engine.aside.all(_row, [row for _, *row in rows if row[0] is not None], "a task")
+        return {id: None for id, *_ in rows} | {row.task_id: row for row in known}
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         parameters = {
+            "way": workload.way_of(which),
             "states": None if which.states is None else encode(sorted(which.states)),
             "type": which.type,
             "worker": which.worker_id,
@@ -209,11 +216,11 @@ class SQLiteTasks:
         find: Callable[[apsw.Connection], Any] = partial(
             fetch, sql=_SQL["tasks_statistics"], parameters={"supervisor": supervisor}
         )
-        counts, duration, queued_due = await self._engine.read(find)
+        counts, duration, created_at = await self._engine.read(find)
         return TaskStatistics(
             counts=self._engine.aside.counts(TaskState, counts),
             average_duration=None if duration is None else duration / _SECOND,
-            oldest_queued_age=None if queued_due is None else max(0.0, (instant.due - queued_due) / _SECOND),
+            oldest_queued_age=None if created_at is None else max(0.0, (instant.at - created_at) / _SECOND),
         )
 
     async def prune(
@@ -236,15 +243,15 @@ class SQLiteTasks:
         return Stock(*await self._engine.read(lambda con: fetch(con, _SQL["tasks_measure"], parameters)))
 
 
-def _find(connection: apsw.Connection, ids: Sequence[str], payloads: bool) -> list[Any]:
+def _find(connection: apsw.Connection, block: str, ids: Sequence[str]) -> list[Any]:
     """The rows of these tasks, in pieces where they are too big for one text (a gigabyte)."""
     try:
-        return list(fetch(connection, _SQL["tasks_find"], {"ids": encode(ids), "payloads": int(payloads)}))
+        return list(fetch(connection, _SQL[block], {"ids": encode(ids)}))
     except apsw.TooBigError:
         if len(ids) < 2:
             raise
         half = len(ids) // 2
-        return [*_find(connection, ids[:half], payloads), *_find(connection, ids[half:], payloads)]
+        return [*_find(connection, block, ids[:half]), *_find(connection, block, ids[half:])]
 
 
 def _find_interested(connection: apsw.Connection, ended: workload.Ended) -> set[str]:

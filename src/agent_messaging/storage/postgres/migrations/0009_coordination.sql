@@ -47,6 +47,58 @@ create index queue_expiring on queue_messages (expires_at) where state = 'queued
 create index queue_dead on queue_messages (agent_id, (seq + 0)) where state = 'dead';
 create index queue_settled on queue_messages (settled_at) where settled_at is not null;
 
+-- How many messages of an agent are in each state, have failed (they are done, with a reason), and are open by priority (p0 to
+-- p4), so that nobody has to count them. Triggers keep them, so no statement can forget them. Each statement adds rows of its
+-- own and waits for nobody; whoever lets time pass adds them to the sums.
+create table queue_counts (
+  agent_id text collate "C" not null,
+  what text collate "C" not null,
+  number bigint not null,
+  is_sum boolean not null default false
+) with (
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_cost_delay = 0
+);
+
+create unique index queue_counts_sums on queue_counts (agent_id, what) where is_sum;
+create index queue_counts_changes on queue_counts (agent_id, what) where not is_sum;
+
+create function counted_of(state text, priority smallint, reason text) returns setof text language sql immutable as $$
+  select what from (values (state), (case when state in ('queued', 'claimed') then 'p' || priority end),
+    (case when state = 'done' and reason is not null then 'failed' end)) as one (what) where what is not null
+$$;
+
+create function count_messages() returns trigger language plpgsql set search_path from current as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into queue_counts (agent_id, what, number)
+    select n.agent_id, c.what, count(*) from added n, counted_of(n.state, n.priority, n.reason) as c (what) group by 1, 2;
+  elsif tg_op = 'DELETE' then
+    insert into queue_counts (agent_id, what, number)
+    select o.agent_id, c.what, -count(*) from gone o, counted_of(o.state, o.priority, o.reason) as c (what) group by 1, 2;
+  elsif tg_op = 'UPDATE' then
+    insert into queue_counts (agent_id, what, number)
+    select x.agent_id, c.what, sum(x.by)
+    from (
+      select o.agent_id, o.state, o.priority, o.reason, -1 as by from gone o
+      union all
+      select n.agent_id, n.state, n.priority, n.reason, 1 from added n
+    ) x, counted_of(x.state, x.priority, x.reason) as c (what)
+    group by 1, 2 having sum(x.by) <> 0;
+  else
+    delete from queue_counts;
+  end if;
+  return null;
+end $$;
+create trigger count_put after insert on queue_messages referencing new table as added
+  for each statement execute function count_messages();
+create trigger count_moved after update on queue_messages referencing old table as gone new table as added
+  for each statement execute function count_messages();
+create trigger count_pruned after delete on queue_messages referencing old table as gone
+  for each statement execute function count_messages();
+create trigger count_none after truncate on queue_messages for each statement execute function count_messages();
+
 -- The processes that wait for messages of an agent.
 create table queue_listeners (
   agent_id text collate "C" not null,
@@ -139,9 +191,58 @@ create index tasks_run on tasks (owner, suspect) where state = 'running';
 create index tasks_until on tasks (until_at) where state in ('assigned', 'running') and until_at is not null;
 create index tasks_deadline on tasks (deadline_at)
   where state in ('queued', 'assigned', 'running') and deadline_at is not null;
-create index tasks_failed on tasks (seq) where state = 'failed';
-create index tasks_settled on tasks (settled_at) where settled_at is not null;
+-- Its order is another expression, so that nobody who looks for the oldest takes it for the index of what waits.
+create index tasks_listed on tasks (state, (-seq)) where state not in ('assigned', 'running');
+create index tasks_settled on tasks (state, settled_at) where settled_at is not null;
 create index tasks_of_supervisor on tasks (supervisor, (seq + 0)) where supervisor is not null;
+create index tasks_open_of on tasks (supervisor, (seq + 0))
+  where supervisor is not null and state in ('queued', 'assigned', 'running');
+create index tasks_done_of on tasks (supervisor, settled_at) where supervisor is not null and state = 'done';
+
+-- How many tasks of a supervisor ('' is none) are in each state, kept as queue_counts.
+create table task_counts (
+  supervisor text collate "C" not null,
+  state text collate "C" not null,
+  number bigint not null,
+  is_sum boolean not null default false
+) with (
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_cost_delay = 0
+);
+
+create unique index task_counts_sums on task_counts (supervisor, state) where is_sum;
+create index task_counts_changes on task_counts (supervisor, state) where not is_sum;
+
+create function count_tasks() returns trigger language plpgsql set search_path from current as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into task_counts (supervisor, state, number)
+    select coalesce(n.supervisor, ''), n.state, count(*) from added n group by 1, 2;
+  elsif tg_op = 'DELETE' then
+    insert into task_counts (supervisor, state, number)
+    select coalesce(o.supervisor, ''), o.state, -count(*) from gone o group by 1, 2;
+  elsif tg_op = 'UPDATE' then
+    insert into task_counts (supervisor, state, number)
+    select x.supervisor, x.state, sum(x.by)
+    from (
+      select coalesce(o.supervisor, '') as supervisor, o.state, -1 as by from gone o
+      union all
+      select coalesce(n.supervisor, ''), n.state, 1 from added n
+    ) x
+    group by 1, 2 having sum(x.by) <> 0;
+  else
+    delete from task_counts;
+  end if;
+  return null;
+end $$;
+create trigger count_stored after insert on tasks referencing new table as added
+  for each statement execute function count_tasks();
+create trigger count_moved after update on tasks referencing old table as gone new table as added
+  for each statement execute function count_tasks();
+create trigger count_pruned after delete on tasks referencing old table as gone
+  for each statement execute function count_tasks();
+create trigger count_none after truncate on tasks for each statement execute function count_tasks();
 
 create table schedules (
   name text collate "C" primary key,
@@ -149,9 +250,11 @@ create table schedules (
   zone text collate "C" not null,
   task text not null,                       -- JSON: what is handed out
   next_at instant not null,
+  since_at instant,                         -- of an interval: from when it runs to next_at
   fired bigint not null default 0,
   fired_at instant,
   created_at instant not null
 );
 
 create index schedules_due on schedules (next_at);
+create index schedules_since on schedules (since_at) where since_at is not null;

@@ -381,11 +381,11 @@ cross join lateral json_to_record(r.record::json) as v (id text, type text, desc
 where r.noun = 'tasks' order by r.position
 
 -- name: put_schedules
-insert into schedules (name, rule, zone, task, next_at, fired, fired_at, created_at)
-select v.name, v.rule, v.zone, v.task, v.next_at, v.fired, v.fired_at, v.created_at
+insert into schedules (name, rule, zone, task, next_at, since_at, fired, fired_at, created_at)
+select v.name, v.rule, v.zone, v.task, v.next_at, v.since_at, v.fired, v.fired_at, v.created_at
 from import_rows r
 cross join lateral json_to_record(r.record::json) as v (name text, rule text, zone text, task text, next_at
-  timestamptz, fired bigint, fired_at timestamptz, created_at timestamptz)
+  timestamptz, since_at timestamptz, fired bigint, fired_at timestamptz, created_at timestamptz)
 where r.noun = 'schedules' order by r.position
 
 -- name: put_retention

@@ -105,6 +105,16 @@ select (to_jsonb(t) - 'content' - 'result' - 'message')::text as row from (
   select * from tasks where seq > $2 order by seq limit $1
 ) t order by t.seq
 
+-- name: check_queue_counts
+select to_jsonb(t)::text as row from (
+  select agent_id, what, number from queue_counts order by agent_id, what, is_sum, ctid limit $1 offset $2
+) t
+
+-- name: check_task_counts
+select to_jsonb(t)::text as row from (
+  select supervisor, state, number from task_counts order by supervisor, state, is_sum, ctid limit $1 offset $2
+) t
+
 -- name: check_schedules
 select to_jsonb(t)::text as row from (select * from schedules order by name limit $1 offset $2) t
 

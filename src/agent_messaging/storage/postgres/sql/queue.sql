@@ -88,10 +88,13 @@ order by q.claim_until limit $1
 for update of q skip locked
 
 -- name: queue_next
+-- Many changes of the counts wait to be added to the sums: then it is time too.
 select extract(epoch from least(
   (select min(claim_until) from queue_messages where state = 'claimed'),
   (select min(expires_at) from queue_messages where state = 'queued' and expires_at is not null),
-  (select min(run_at) from queue_messages where state = 'queued' and run_at is not null)
+  (select min(run_at) from queue_messages where state = 'queued' and run_at is not null),
+  (select coalesce($1::timestamptz, store_now()) from (select from queue_counts where not is_sum limit 1001) as changes
+   having count(*) > 1000)
 ) - coalesce($1::timestamptz, store_now()))::float8 as next_in
 
 -- name: queue_expire
@@ -140,22 +143,42 @@ update queue_messages q set state = 'queued', attempt = 0, suspect = false, run_
   settled_at = null, ended_as = null
 from dead where q.seq = dead.seq
 
+-- name: queue_fold_counts
+-- PostgreSQL alone: on SQLite nobody waits for a row of counts. Adds the newest changes to the sums.
+with changes as (
+  delete from queue_counts c
+  where c.ctid = any(array(select o.ctid from queue_counts o where not o.is_sum limit 10000 for update skip locked))
+  returning c.agent_id, c.what, c.number
+)
+insert into queue_counts as s (agent_id, what, number, is_sum)
+select c.agent_id, c.what, sum(c.number), true from changes c
+group by c.agent_id, c.what having sum(c.number) <> 0
+order by c.agent_id, c.what
+on conflict (agent_id, what) where is_sum do update set number = s.number + excluded.number
+
+-- name: queue_forget_counts
+-- PostgreSQL alone: a trigger of SQLite does it.
+delete from queue_counts where is_sum and number = 0
+
 -- name: queue_statistics
+-- The counts are kept; the oldest that waits is the first of an agent and a priority.
 select
-  (select jsonb_object_agg(c.state, c.number) from (
-    select state, count(*) as number from queue_messages where $1::text is null or agent_id = $1 group by state
+  (select jsonb_object_agg(c.what, c.number) from (
+    select what, sum(number) as number from queue_counts where $1::text is null or agent_id = $1
+    group by what having sum(number) <> 0
   ) c)::text as counts,
   (select count(*) from queue_messages
-   where ($1::text is null or agent_id = $1) and state = 'done' and reason is not null) as failed,
-  (select jsonb_object_agg(c.priority, c.number) from (
-    select priority, count(*) as number from queue_messages
-    where ($1::text is null or agent_id = $1) and state in ('queued', 'claimed') group by priority
-  ) c)::text as by_priority,
-  (select count(*) from queue_messages
-   where ($1::text is null or agent_id = $1) and settled_at > t.now - make_interval(secs => $2::float8)) as settled_lately,
+   where settled_at is not null and settled_at > t.now - make_interval(secs => $2::float8)
+     and ($1::text is null or agent_id = $1)) as settled_lately,
   extract(epoch from t.now - (
-    select min(queued_at) from queue_messages
-    where ($1::text is null or agent_id = $1) and state = 'queued' and run_at is null
+    select min(q.created_at)
+    from (select distinct agent_id from queue_counts where what = 'queued' and ($1::text is null or agent_id = $1)) c
+    cross join generate_series(0, 4) as level (priority)
+    cross join lateral (
+      select m.created_at from queue_messages m
+      where m.agent_id = c.agent_id and m.priority = level.priority and m.state = 'queued' and m.run_at is null
+      order by m.seq + 0 limit 1
+    ) q
   ))::float8 as age
 from (select coalesce($3::timestamptz, store_now()) as now) t
 

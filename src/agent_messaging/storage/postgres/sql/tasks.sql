@@ -69,11 +69,14 @@ where t.state in ('queued', 'assigned', 'running') and t.deadline_at is not null
 order by t.deadline_at limit $1
 
 -- name: tasks_next
+-- Many changes of the counts wait to be added to the sums: then it is time too.
 select extract(epoch from least(
   (select min(until_at) from tasks where state in ('assigned', 'running') and until_at is not null),
   (select min(deadline_at) from tasks where state in ('queued', 'assigned', 'running') and deadline_at is not null),
   (select min(run_at) from tasks where state = 'queued' and run_at is not null),
-  (select min(alive_until) from workers where not pulls and booked > 0)
+  (select min(alive_until) from workers where not pulls and booked > 0),
+  (select coalesce($1::timestamptz, store_now()) from (select from task_counts where not is_sum limit 1001) as changes
+   having count(*) > 1000)
 ) - coalesce($1::timestamptz, store_now()))::float8 as next_in
 
 -- name: tasks_due
@@ -256,7 +259,7 @@ update tasks set priority = $2 where seq = any($1::bigint[])
 with failed as materialized (
   select t.seq from tasks t
   where t.state = 'failed' and ($1::text[] is null or t.id = any($1)) and ($2::text is null or t.type = $2)
-  order by t.seq for update of t
+  order by t.seq + 0 for update of t
 ),
 moment as materialized (
   select coalesce($3::timestamptz, store_now()) as now
@@ -269,43 +272,128 @@ from failed f cross join moment m where t.seq = f.seq
 returning t.id
 
 -- name: tasks_find
--- Without payloads ($2) what is handed out, and the log, are left out.
-select t.id, t.type, t.description, t.needs, t.priority, case when $2::boolean then t.content else '' end as content, t.checksum,
-  t.supervisor, t.state, t.worker_id, t.token, t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result,
-  t.result_checksum, t.reason, t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at,
-  case when $2::boolean then t.log end as log
-from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
-
--- name: tasks_list
 select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor, t.state, t.worker_id, t.token,
   t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason, t.fraction, t.note,
   t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log
-from tasks t
-where ($1::text[] is null or t.state = any($1)) and ($2::text is null or t.type = $2)
-  and ($3::text is null or t.worker_id = $3) and ($4::text is null or t.supervisor = $4)
-order by t.seq desc limit $5 offset $6
+from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
+
+-- name: tasks_find_ended
+-- Each id with the row, as tasks_find, of one that has ended, and with nulls for one that does not exist. What is handed out,
+-- and the log, are left out.
+select i.id as wanted, t.id, t.type, t.description, t.needs, t.priority, '' as content, t.checksum, t.supervisor, t.state,
+  t.worker_id, t.token, t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason,
+  t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at, null as log
+from unnest($1::text[]) as i (id) left join tasks t on t.id = i.id
+where t.id is null or t.state in ('done', 'failed', 'cancelled', 'expired')
+
+-- name: tasks_list
+-- $5 is what `workload.way_of` says. Of each state the newest are found by an index, so those of others cost nothing.
+with newest as (
+  (select t.seq from tasks t
+   where $5 = 'all' and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+   order by t.seq desc limit $6::bigint + $7)
+  union all
+  (select s.seq from unnest($1::text[]) as wanted (state) cross join lateral (
+     select t.seq from tasks t
+     where $5 = 'states' and t.state not in ('assigned', 'running') and t.state = wanted.state
+       and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+     order by -t.seq limit $6::bigint + $7
+   ) s)
+  union all
+  (select t.seq from tasks t
+   where $5 = 'states' and t.state in ('assigned', 'running') and t.state = any($1)
+     and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+   order by t.seq + 0 desc limit $6::bigint + $7)
+  union all
+  (select t.seq from tasks t
+   where $5 = 'supervisor' and t.supervisor = $4 and ($1::text[] is null or t.state = any($1))
+     and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+   order by t.seq + 0 desc limit $6::bigint + $7)
+  union all
+  (select t.seq from tasks t
+   where $5 = 'open' and t.supervisor = $4 and t.state in ('queued', 'assigned', 'running') and t.state = any($1)
+     and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+   order by t.seq + 0 desc limit $6::bigint + $7)
+)
+select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor, t.state, t.worker_id, t.token,
+  t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason, t.fraction, t.note,
+  t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log
+from (select seq from newest order by seq desc limit $6 offset $7) page join tasks t on t.seq = page.seq
+order by t.seq desc
+
+-- name: tasks_fold_counts
+-- PostgreSQL alone: on SQLite nobody waits for a row of counts. Adds the newest changes to the sums.
+with changes as (
+  delete from task_counts c
+  where c.ctid = any(array(select o.ctid from task_counts o where not o.is_sum limit 10000 for update skip locked))
+  returning c.supervisor, c.state, c.number
+)
+insert into task_counts as s (supervisor, state, number, is_sum)
+select c.supervisor, c.state, sum(c.number), true from changes c
+group by c.supervisor, c.state having sum(c.number) <> 0
+order by c.supervisor, c.state
+on conflict (supervisor, state) where is_sum do update set number = s.number + excluded.number
+
+-- name: tasks_forget_counts
+-- PostgreSQL alone: a trigger of SQLite does it.
+delete from task_counts where is_sum and number = 0
 
 -- name: tasks_statistics
+-- It reads no more where there are more tasks: the counts are kept, the newest ends come by an index, and the oldest that
+-- waits is the first of a group and priority.
+with recursive walk as (
+  (select t.needs, t.type from tasks t where $1::text is null and t.state = 'queued' and t.run_at is null
+   order by t.needs, t.type limit 1)
+  union all
+  select next.needs, next.type from walk w cross join lateral (
+    select t.needs, t.type from tasks t
+    where (t.needs, t.type) > (w.needs, w.type) and t.state = 'queued' and t.run_at is null
+    order by t.needs, t.type limit 1
+  ) next
+),
+kind (suspect, priority) as (select s, p from (values (false), (true)) a (s), generate_series(0, 4) p)
 select
   (select jsonb_object_agg(c.state, c.number) from (
-    select state, count(*) as number from tasks where $1::text is null or supervisor = $1 group by state
+    select state, sum(number) as number from task_counts where $1::text is null or supervisor = $1
+    group by state having sum(number) <> 0
   ) c)::text as counts,
   (select extract(epoch from avg(d.settled_at - d.assigned_at))::float8 from (
-    select settled_at, assigned_at from tasks
-    where state = 'done' and assigned_at is not null and ($1::text is null or supervisor = $1)
-    order by seq desc limit 1000
+    (select settled_at, assigned_at from tasks
+     where $1::text is null and state = 'done' and settled_at is not null and assigned_at is not null
+     order by settled_at desc limit 1000)
+    union all
+    (select settled_at, assigned_at from tasks
+     where supervisor = $1 and state = 'done' and settled_at is not null and assigned_at is not null
+     order by settled_at desc limit 1000)
   ) d) as duration,
   extract(epoch from coalesce($2::timestamptz, store_now()) - (
-    select min(queued_at) from tasks where state = 'queued' and run_at is null and ($1::text is null or supervisor = $1)
+    select min(x.created_at) from (
+      select t.created_at from walk w cross join kind k cross join lateral (
+        select q.created_at from tasks q
+        where q.needs = w.needs and q.type = w.type and q.suspect = k.suspect and q.priority = k.priority
+          and q.state = 'queued' and q.run_at is null
+        order by q.seq + 0 limit 1
+      ) t
+      union all
+      (select q.created_at from tasks q
+       where q.supervisor = $1 and q.state in ('queued', 'assigned', 'running') and q.state = 'queued' and q.run_at is null
+       order by q.seq + 0 limit 1)
+    ) x
   ))::float8 as age
 
 -- name: tasks_prune
 with old as materialized (
   select t.seq from tasks t
-  where t.settled_at is not null
-    and t.settled_at < coalesce($4::timestamptz, store_now()) - make_interval(secs => $1::float8)
-    and ($3::text[] is null or t.state = any($3))
-  order by t.settled_at limit $2
+  where t.seq = any(array(
+    select s.seq from unnest(array['done', 'failed', 'cancelled', 'expired']) as final (state) cross join lateral (
+      select o.seq, o.settled_at from tasks o
+      where o.state = final.state and o.settled_at is not null
+        and o.settled_at < coalesce($4::timestamptz, store_now()) - make_interval(secs => $1::float8)
+      order by o.settled_at limit $2
+    ) s
+    where $3::text[] is null or final.state = any($3)
+    order by s.settled_at limit $2
+  ))
   for update of t skip locked
 )
 delete from tasks t using old where t.seq = old.seq
@@ -313,6 +401,6 @@ delete from tasks t using old where t.seq = old.seq
 -- name: tasks_measure
 select count(*) as number, coalesce(sum(octet_length(t.content) + octet_length(t.description) + coalesce(octet_length(t.result), 0) + coalesce(octet_length(t.log::text), 0)), 0)::bigint as size_bytes
 from tasks t
-where t.settled_at is not null
+where t.settled_at is not null and t.state in ('done', 'failed', 'cancelled', 'expired')
   and t.settled_at < coalesce($3::timestamptz, store_now()) - make_interval(secs => $1::float8)
   and ($2::text[] is null or t.state = any($2))

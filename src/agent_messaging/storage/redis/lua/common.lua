@@ -6,9 +6,12 @@
 
 local STEP = 1125899906842624  -- 2^50: scores are a priority times this, plus a number in order of storing
 local CHUNK = 200
+local TOLERANCE = 1000000  -- Microseconds. Two clocks that differ by more have jumped; less is followed.
+local FRESH = 8000000  -- A process that lives has renewed its life within these.
 
 -- Of one call; `begin` sets them.
 local PREFIX, VERB, EPOCH, SEEN, ARGS, NOW, TODAY
+local server_time  -- The server's clock, and the shift that makes up for its jumps.
 local seq  -- The number of the newest change. Whoever has seen a higher one knows that changes were lost.
 local began  -- What it was when the verb began.
 local tallies  -- Counters are added up while the verb runs, and written once.
@@ -40,12 +43,23 @@ local function key(...)
   return PREFIX .. table.concat({...}, ':')
 end
 
+-- Store time. The caller has counted on since its last answer; where it comes to another time than the server, the server's
+-- clock was set, or the caller stood still. In the second case the others, who renew their lives, are with the server.
+local function read_clock(counted)
+  local time, clock = call('TIME'), call('HMGET', key('clock'), 'shift', 'last')
+  server_time = tonumber(time[1]) * 1000000 + tonumber(time[2]) + (tonumber(clock[1] or '') or 0)
+  if not counted or math.abs(counted - server_time) <= TOLERANCE then return server_time end
+  local last = tonumber(clock[2] or '')
+  local is_one_of_many = last and last >= server_time - FRESH and last <= server_time + TOLERANCE
+  return is_one_of_many and server_time or counted
+end
+
 local function begin(keys, arguments)
   PREFIX = string.sub(keys[1], 1, -6)  -- without "epoch"
   VERB, EPOCH, SEEN = arguments[1], arguments[2], tonumber(arguments[3])
   ARGS = cjson.decode(arguments[4])
-  local time = call('TIME')
-  NOW = given(ARGS.now) or (tonumber(time[1]) * 1000000 + tonumber(time[2]))
+  NOW = read_clock(tonumber(arguments[5]))
+  NOW = given(ARGS.now) or NOW
   TODAY = whole(NOW)
   seq = tonumber(call('GET', key('seq')) or '0')
   began = seq

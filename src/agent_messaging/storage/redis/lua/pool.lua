@@ -47,7 +47,6 @@ end
 -- Forgets a task in a group, whose hash is gone.
 local function drop_from_group(group, id)
   call('ZREM', group.name, id)
-  call('ZREM', key('queued_since'), id)
   if call('EXISTS', group.name) == 0 then call('SREM', key(group.set), group.of) end
 end
 
@@ -82,7 +81,7 @@ local function take_task(id, worker, request)
   if task.token ~= '0' then call('HDEL', task_key(id), 'ended_as', 'note') end
   call('ZADD', key('overdue'), whole(NOW + limit + ARGS.margin), id)
   call('ZADD', key('runs', ARGS.owner), task.number, id)
-  recount_task(task, task.state, 'running')
+  move_task(id, task, task.state, 'running')
   return read_taken(id)
 end
 
@@ -193,6 +192,13 @@ local function schedule_key(name)
   return key('schedule', name)
 end
 
+-- When the schedule fires; and of an interval from when it runs until then: before that the clock was set back.
+local function set_firing(name, at, since)
+  call('ZADD', key('firing'), at, name)
+  call('ZREM', key('firing_since'), name)
+  if since then call('ZADD', key('firing_since'), since, name) end
+end
+
 function VERBS.put_schedule()
   local one = ARGS.schedule
   local name = schedule_key(one.name)
@@ -202,7 +208,7 @@ function VERBS.put_schedule()
   call('HSETNX', name, 'created', TODAY)
   call('HSETNX', name, 'fired', '0')
   call('ZADD', key('schedules'), 0, one.name)
-  if not stays then call('ZADD', key('firing'), one.next, one.name) end
+  if not stays then set_firing(one.name, one.next, given(one.since)) end
   next_seq()
   return known.rule and 0 or 1
 end
@@ -210,6 +216,7 @@ end
 function VERBS.remove_schedule()
   call('DEL', schedule_key(ARGS.name))
   call('ZREM', key('firing'), ARGS.name)
+  call('ZREM', key('firing_since'), ARGS.name)
   return call('ZREM', key('schedules'), ARGS.name)
 end
 
@@ -226,7 +233,8 @@ end
 function VERBS.find_due_schedules()
   local following = call('ZRANGEBYSCORE', key('firing'), '(' .. TODAY, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   local wait = following[2] and string.format('%.6f', (tonumber(following[2]) - NOW) / 1000000) or ''
-  return {schedules_of(due(key('firing'), ARGS.limit)), wait}
+  local stalled = call('ZREVRANGEBYSCORE', key('firing_since'), '+inf', '(' .. TODAY, 'LIMIT', 0, ARGS.limit)
+  return {schedules_of(due(key('firing'), ARGS.limit)), schedules_of(stalled), TODAY, wait}
 end
 
 function VERBS.fire()
@@ -236,10 +244,13 @@ function VERBS.fire()
     local at = call('HGET', name, 'next')
     answers[i] = at == whole(one.at) and 1 or 0
     if answers[i] == 1 then
-      store(name, {next = one.next, fired_at = at})
-      call('HINCRBY', name, 'fired', 1)
-      call('ZADD', key('firing'), one.next, one.name)
-      fired[#fired + 1] = one.task
+      store(name, {next = one.next})
+      set_firing(one.name, one.next, given(one.since))
+      if given(one.task) then
+        store(name, {fired_at = at})
+        call('HINCRBY', name, 'fired', 1)
+        fired[#fired + 1] = one.task
+      end
     end
   end
   ARGS.tasks = fired

@@ -469,18 +469,34 @@ function VERBS.advance_queue()
   return {lost, ended, #later, queue_due_in(more)}
 end
 
--- A page of a sorted set, highest first, of the members that are wanted. It looks at some thousand and then says where it is
--- to go on, because the server does nothing else meanwhile. Returns what it found, the offset that is left, and that place.
-local function page(name, is_shown)
+-- The next members of these sorted sets together, highest first, as {member, score as text, score}.
+local function next_below(names, below, many)
+  local found, floor = {}, nil
+  for _, name in ipairs(names) do
+    local members = call('ZREVRANGEBYSCORE', name, below, '-inf', 'WITHSCORES', 'LIMIT', 0, many)
+    for i = 1, #members, 2 do found[#found + 1] = {members[i], members[i + 1], tonumber(members[i + 1])} end
+    local last = #members == 2 * many and tonumber(members[#members])
+    if last and (not floor or last > floor) then floor = last end
+  end
+  table.sort(found, function(one, other) return one[3] > other[3] end)
+  while floor and found[#found][3] < floor do found[#found] = nil end  -- behind it another set may have more
+  return found
+end
+
+-- A page of sorted sets together, highest first, of the members that are shown, which are most of them unless they are few. It
+-- looks at some thousand and then says where it is to go on, because the server does nothing else meanwhile. Returns what it
+-- found, the offset that is left, and that place.
+local function page(names, are_few, is_shown)
   local found, offset, below, looked = {}, ARGS.offset, ARGS.below, 0
   while #found < ARGS.limit and looked < 10 * CHUNK do
-    local members = call('ZREVRANGEBYSCORE', name, below, '-inf', 'WITHSCORES', 'LIMIT', 0, CHUNK)
+    local many = are_few and CHUNK or math.min(offset + ARGS.limit - #found, CHUNK)
+    local members = next_below(names, below, many)
     if #members == 0 then return found, offset, '' end
-    for i = 1, #members, 2 do
+    for _, one in ipairs(members) do
       if #found == ARGS.limit then break end
-      below, looked = '(' .. members[i + 1], looked + 1
-      if is_shown(members[i]) then
-        if offset > 0 then offset = offset - 1 else found[#found + 1] = members[i] end
+      below, looked = '(' .. one[2], looked + 1
+      if is_shown(one[1]) then
+        if offset > 0 then offset = offset - 1 else found[#found + 1] = one[1] end
       end
     end
   end
@@ -500,7 +516,7 @@ function VERBS.list_messages()
     if agent then return agent, member end
     return split(member)
   end
-  local found, offset, below = page(agent and key('list', agent) or key('list'), function(member)
+  local found, offset, below = page({agent and key('list', agent) or key('list')}, states, function(member)
     return not states or states[call('HGET', message_key(locate(member)), 'state')]
   end)
   for i, member in ipairs(found) do

@@ -1,6 +1,7 @@
--- Tasks. A task is a hash, which is the truth. What is open and held by a worker is in the set of that worker; sorted
--- sets have what comes due. What waits is in the pool: a sorted set for each type and needs, by priority and order of
--- storing. What was assigned once and has returned is also in `waiting_tasks`, in the same order.
+-- Tasks. A task is a hash, which is the truth. A sorted set for each state has the ids in order of storing. What is open
+-- and held by a worker is in the set of that worker; sorted sets have what comes due. What waits is in the pool: a sorted
+-- set for each type and needs, by priority and order of storing. What was assigned once and has returned is also in one
+-- for its needs alone (`waiting_tasks`), in the same order.
 
 local HELD = {assigned = true, running = true}
 local OPEN_TASK = {queued = true, assigned = true, running = true}
@@ -8,6 +9,11 @@ local TASK = {
   'type', 'description', 'needs', 'priority', 'content', 'checksum', 'supervisor', 'state', 'worker', 'token',
   'attempt', 'max_attempts', 'origin', 'result', 'result_checksum', 'reason', 'fraction', 'note', 'created',
   'deadline', 'assigned', 'settled', 'log', 'owner',
+}
+local ENDED_TASK = {  -- The same; what was handed out, and the log, are read as nothing.
+  'type', 'description', 'needs', 'priority', '', 'checksum', 'supervisor', 'state', 'worker', 'token',
+  'attempt', 'max_attempts', 'origin', 'result', 'result_checksum', 'reason', 'fraction', 'note', 'created',
+  'deadline', 'assigned', 'settled', '', 'owner',
 }
 local TASK_STATE = {
   'state', 'token', 'attempt', 'max_attempts', 'worker', 'supervisor', 'priority', 'number', 'ended_as', 'origin',
@@ -33,6 +39,20 @@ local function recount_task(task, from, to)
   end
 end
 
+-- Lists and counts the task under another state; nil is none.
+local function move_task(id, task, from, to)
+  if from == to then return end
+  if from then call('ZREM', key('tasks', from), id) end
+  if to then call('ZADD', key('tasks', to), task.number, id) end
+  local was_open, is_open = from and OPEN_TASK[from], to and OPEN_TASK[to]
+  if task.supervisor and is_open and not was_open then
+    call('ZADD', key('open_of', task.supervisor), task.number, id)
+  elseif task.supervisor and was_open and not is_open then
+    call('ZREM', key('open_of', task.supervisor), id)
+  end
+  recount_task(task, from, to)
+end
+
 local function group_of(task)
   return task.needs .. '\n' .. task.type
 end
@@ -52,8 +72,10 @@ local function wait_for_worker(id, task)
   local group = group_of(task)
   call('ZADD', key(task.suspect and 'suspects' or 'pool', group), score_of(task), id)
   call('SADD', key(task.suspect and 'suspect_pools' or 'pools'), group)
-  call('ZADD', key('queued_since'), TODAY, id)
-  if task.is_assigned then call('ZADD', key('waiting_tasks'), score_of(task), id) end
+  if task.is_assigned then
+    call('ZADD', key('waiting_tasks', task.needs), score_of(task), id)
+    call('SADD', key('waiting_needs'), task.needs)
+  end
   name_pullers()
 end
 
@@ -65,8 +87,7 @@ local function leave_pool(id, task)
       break
     end
   end
-  call('ZREM', key('queued_since'), id)
-  if task.is_assigned then call('ZREM', key('waiting_tasks'), id) end
+  if task.is_assigned then call('ZREM', key('waiting_tasks', task.needs), id) end
 end
 
 -- Takes the task away from whoever has it, and gives the room back.
@@ -104,7 +125,7 @@ local function end_task(id, task, state, ended_as, values)
   store(task_key(id), values)
   call('ZADD', key('ended_tasks', state), TODAY, id)
   if state == 'done' and task.supervisor then call('ZADD', key('done_of', task.supervisor), TODAY, id) end
-  recount_task(task, task.state, state)
+  move_task(id, task, task.state, state)
 end
 
 -- `suspect`: a process died that ran it, and no run of it was settled since.
@@ -113,7 +134,7 @@ local function return_task(id, task, ended_as, attempt, delay, reason, suspect)
   if task.suspect and not suspect then call('HDEL', task_key(id), 'suspect') end
   task.suspect = suspect
   store(task_key(id), {state = 'queued', ended_as = ended_as, attempt = attempt, reason = reason, suspect = suspect})
-  recount_task(task, task.state, 'queued')
+  move_task(id, task, task.state, 'queued')
   if delay > 0 then
     call('ZADD', key('later_tasks'), whole(NOW + delay), id)
   else
@@ -192,9 +213,8 @@ local function store_task(one, is_assigned)
   }
   task.number = next_seq()
   store(task_key(one.id), task)
-  call('ZADD', key('tasks'), task.number, one.id)
   if task.deadline then call('ZADD', key('deadlines'), whole(task.deadline), one.id) end
-  recount_task(task, nil, is_assigned and 'assigned' or 'queued')
+  move_task(one.id, task, nil, is_assigned and 'assigned' or 'queued')
   return task
 end
 
@@ -214,28 +234,38 @@ function VERBS.assign()
   return news(answers)
 end
 
+-- The first of those whose needs a free worker covers. Each set of needs is tried until nobody fits, so a long backlog of
+-- one that nobody can do costs nothing.
 function VERBS.assign_waiting()
-  local answers, start, nobody = {}, 0, {}
+  local answers, groups = {}, {}
+  for _, text in ipairs(call('SMEMBERS', key('waiting_needs'))) do
+    local needs, is_json = decode(text)
+    if is_json then groups[#groups + 1] = {text = text, needs = needs} end
+  end
   while #answers < ARGS.limit do
-    local ids = call('ZRANGE', key('waiting_tasks'), start, start + CHUNK - 1)
-    if #ids == 0 then break end
-    for _, id in ipairs(ids) do
-      local task = load_task(id)
-      local worker
-      if task.state ~= 'queued' then
-        call('ZREM', key('waiting_tasks'), id)
-        start = start - 1
-      elseif #answers < ARGS.limit and not nobody[task.needs] then
-        local needs, is_json = decode(task.needs)
-        worker = is_json and choose(needs) or nil
-        nobody[task.needs] = not worker
+    local first
+    for _, group in ipairs(groups) do
+      if not group.id and not group.is_done then
+        local head = call('ZRANGE', key('waiting_tasks', group.text), 0, 0, 'WITHSCORES')
+        group.id, group.score = head[1], tonumber(head[2])
+        if not group.id then
+          group.is_done = true
+          call('SREM', key('waiting_needs'), group.text)
+        end
       end
-      if worker then
-        recount_task(task, 'queued', 'assigned')
-        answers[#answers + 1] = {id, worker.id, whole(assign(id, task, worker))}
-      else
-        start = start + 1
-      end
+      if group.id and (not first or group.score < first.score) then first = group end
+    end
+    if not first then break end
+    local id, task = first.id, load_task(first.id)
+    first.id = nil
+    local worker = task.state == 'queued' and choose(first.needs)
+    if worker then
+      move_task(id, task, 'queued', 'assigned')
+      answers[#answers + 1] = {id, worker.id, whole(assign(id, task, worker))}
+    elseif task.state == 'queued' then
+      first.is_done = true
+    else
+      call('ZREM', key('waiting_tasks', first.text), id)
     end
   end
   return news(answers)
@@ -307,7 +337,8 @@ function VERBS.reprioritise()
     if task.state == 'queued' then
       call('HSET', task_key(id), 'priority', ARGS.priority)
       task.priority = ARGS.priority
-      for _, name in ipairs({key('pool', group_of(task)), key('suspects', group_of(task)), key('waiting_tasks')}) do
+      local group = group_of(task)
+      for _, name in ipairs({key('pool', group), key('suspects', group), key('waiting_tasks', task.needs)}) do
         call('ZADD', name, 'XX', score_of(task), id)
       end
     end
@@ -324,7 +355,7 @@ function VERBS.redrive_tasks()
       write_log(id, task, 'redriven', nil)
       call('HDEL', task_key(id), 'suspect', 'deadline', 'result', 'result_checksum', 'note', 'settled')
       store(task_key(id), {state = 'queued', attempt = 0, fraction = '0'})
-      recount_task(task, 'failed', 'queued')
+      move_task(id, task, 'failed', 'queued')
       wait_for_worker(id, task)
       redriven[#redriven + 1] = id
     end
@@ -340,14 +371,42 @@ function VERBS.find_tasks()
   return found
 end
 
+function VERBS.find_ended()
+  local missing, found = {}, {}
+  for _, id in ipairs(ARGS.ids) do
+    local state = call('HGET', task_key(id), 'state')
+    if not state then
+      missing[#missing + 1] = id
+    elseif not OPEN_TASK[state] then
+      found[#found + 1] = row(task_key(id), ENDED_TASK, id)
+    end
+  end
+  return {missing, found}
+end
+
+local STATES = {'queued', 'assigned', 'running', 'done', 'failed', 'cancelled', 'expired'}
+
+-- The sets that have what is asked for; see `workload.way_of`.
+local function lists_of(states)
+  if ARGS.way == 'open' then return {key('open_of', ARGS.supervisor)} end
+  local names = {}
+  for _, state in ipairs(STATES) do
+    if not states or states[state] then names[#names + 1] = key('tasks', state) end
+  end
+  return names
+end
+
 function VERBS.list_tasks()
-  local states = set_of(ARGS.states)
-  local found, offset, below = page(key('tasks'), function(id)
+  local states, supervisor = set_of(ARGS.states), given(ARGS.supervisor)
+  local type, worker = given(ARGS.type), given(ARGS.worker)
+  local found, offset, below = page(lists_of(states), type or worker or supervisor, function(id)
     local task = load(task_key(id), {'state', 'type', 'worker', 'supervisor'})
-    return (not states or states[task.state])
-      and (not given(ARGS.type) or ARGS.type == task.type)
-      and (not given(ARGS.worker) or ARGS.worker == task.worker)
-      and (not given(ARGS.supervisor) or ARGS.supervisor == task.supervisor)
+    if not task.state then  -- it was evicted
+      for _, state in ipairs(STATES) do call('ZREM', key('tasks', state), id) end
+      return false
+    end
+    return (not states or states[task.state]) and (not type or type == task.type)
+      and (not worker or worker == task.worker) and (not supervisor or supervisor == task.supervisor)
   end)
   for i, id in ipairs(found) do found[i] = row(task_key(id), TASK, id) end
   return {found, offset, below}
@@ -472,12 +531,19 @@ function VERBS.task_statistics()
       number = number + 1
     end
   end
+  -- The first in order of storing that is due. What is to wait is passed over, some thousand at most.
   local oldest
-  local queued = call('ZRANGE', key('queued_since'), 0, supervisor and 999 or 0, 'WITHSCORES')
-  for i = 1, #queued, 2 do
-    if not supervisor or supervisor == call('HGET', task_key(queued[i]), 'supervisor') then
-      oldest = tonumber(queued[i + 1])
-      break
+  local list, start = supervisor and key('open_of', supervisor) or key('tasks', 'queued'), 0
+  while not oldest and start < 10 * CHUNK do
+    local ids = call('ZRANGE', list, start, start + CHUNK - 1)
+    if #ids == 0 then break end
+    start = start + #ids
+    for _, id in ipairs(ids) do
+      local task = load(task_key(id), {'state', 'created'})
+      if task.state == 'queued' and tonumber(task.created) and not call('ZSCORE', key('later_tasks'), id) then
+        oldest = tonumber(task.created)
+        break
+      end
     end
   end
   return {
@@ -496,9 +562,8 @@ function VERBS.prune_tasks()
       local task = load(task_key(id), {'supervisor'})
       call('ZREM', name, id)
       if task.supervisor then call('ZREM', key('done_of', task.supervisor), id) end
-      call('ZREM', key('tasks'), id)
       call('DEL', task_key(id))
-      recount_task(task, state, nil)
+      move_task(id, task, state, nil)
       pruned = pruned + 1
     end
     if pruned >= ARGS.limit then break end

@@ -42,6 +42,42 @@ create index queue_expiring on queue_messages (expires_due) where state = 'queue
 create index queue_dead on queue_messages (agent_id, seq) where state = 'dead';
 create index queue_settled on queue_messages (settled_due) where settled_due is not null;
 
+-- How many messages of an agent are in each state, have failed (they are done, with a reason), and are open by priority (p0 to
+-- p4), so that nobody has to count them. Triggers keep them, so no statement can forget them.
+create table queue_counts (
+  agent_id text not null,
+  what text not null,
+  number integer not null,
+  primary key (agent_id, what)
+) without rowid, strict;
+
+create trigger queue_counts_insert after insert on queue_messages begin
+  insert into queue_counts (agent_id, what, number)
+  select new.agent_id, value, 1 from json_each(json_array(new.state,
+    iif(new.state in ('queued', 'claimed'), 'p' || new.priority, null),
+    iif(new.state = 'done' and new.reason is not null, 'failed', null))) where value is not null
+  on conflict (agent_id, what) do update set number = number + 1;
+end;
+
+create trigger queue_counts_update after update of state on queue_messages when old.state <> new.state begin
+  update queue_counts set number = number - 1 where agent_id = old.agent_id and what = old.state;
+  insert into queue_counts (agent_id, what, number) values (new.agent_id, new.state, 1)
+  on conflict (agent_id, what) do update set number = number + 1;
+  update queue_counts set number = number + iif(new.state in ('queued', 'claimed'), 1, -1)
+  where agent_id = new.agent_id and what = 'p' || new.priority
+    and (new.state in ('queued', 'claimed')) <> (old.state in ('queued', 'claimed'));
+  insert into queue_counts (agent_id, what, number)
+  select new.agent_id, 'failed', 1 where new.state = 'done' and new.reason is not null
+  on conflict (agent_id, what) do update set number = number + 1;
+end;
+
+create trigger queue_counts_delete after delete on queue_messages begin
+  update queue_counts set number = number - 1 where agent_id = old.agent_id and (what = old.state
+    or (what = 'p' || old.priority and old.state in ('queued', 'claimed'))
+    or (what = 'failed' and old.state = 'done' and old.reason is not null));
+  delete from queue_counts where agent_id = old.agent_id and number = 0;
+end;
+
 -- The processes that wait for messages of an agent.
 create table queue_listeners (
   agent_id text not null,
@@ -129,9 +165,36 @@ create index tasks_run on tasks (owner, suspect) where state = 'running';
 create index tasks_until on tasks (until_due) where state in ('assigned', 'running') and until_due is not null;
 create index tasks_deadline on tasks (deadline_due)
   where state in ('queued', 'assigned', 'running') and deadline_due is not null;
-create index tasks_failed on tasks (seq) where state = 'failed';
-create index tasks_settled on tasks (settled_due) where settled_due is not null;
+create index tasks_listed on tasks (state, seq) where state not in ('assigned', 'running');
+create index tasks_settled on tasks (state, settled_due) where settled_due is not null;
 create index tasks_of_supervisor on tasks (supervisor, seq) where supervisor is not null;
+create index tasks_open_of on tasks (supervisor, seq)
+  where supervisor is not null and state in ('queued', 'assigned', 'running');
+create index tasks_done_of on tasks (supervisor, settled_due) where supervisor is not null and state = 'done';
+
+-- How many tasks of a supervisor ('' is none) are in each state, kept as queue_counts.
+create table task_counts (
+  supervisor text not null,
+  state text not null,
+  number integer not null,
+  primary key (supervisor, state)
+) without rowid, strict;
+
+create trigger task_counts_insert after insert on tasks begin
+  insert into task_counts (supervisor, state, number) values (coalesce(new.supervisor, ''), new.state, 1)
+  on conflict (supervisor, state) do update set number = number + 1;
+end;
+
+create trigger task_counts_update after update of state on tasks when old.state <> new.state begin
+  update task_counts set number = number - 1 where supervisor = coalesce(old.supervisor, '') and state = old.state;
+  insert into task_counts (supervisor, state, number) values (coalesce(new.supervisor, ''), new.state, 1)
+  on conflict (supervisor, state) do update set number = number + 1;
+end;
+
+create trigger task_counts_delete after delete on tasks begin
+  update task_counts set number = number - 1 where supervisor = coalesce(old.supervisor, '') and state = old.state;
+  delete from task_counts where supervisor = coalesce(old.supervisor, '') and number = 0;
+end;
 
 create table schedules (
   name text primary key,
@@ -140,9 +203,11 @@ create table schedules (
   task text not null,                       -- JSON: what is handed out
   next_at integer not null,
   next_due integer not null,
+  since_due integer,                        -- of an interval: from when it runs to next_due
   fired integer not null default 0,
   fired_at integer,
   created_at integer not null
 ) without rowid, strict;
 
 create index schedules_due on schedules (next_due);
+create index schedules_since on schedules (since_due) where since_due is not null;

@@ -228,7 +228,7 @@ select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'descrip
 
 -- name: read_schedules
 select json_group_array(json_object('name', name, 'rule', rule, 'zone', zone, 'task', task, 'next_at', next_at,
-  'next_due', next_due, 'fired', fired, 'fired_at', fired_at, 'created_at', created_at)) from (
+  'next_due', next_due, 'since_due', since_due, 'fired', fired, 'fired_at', fired_at, 'created_at', created_at)) from (
   select * from schedules where name > :a and :organization is null order by name limit :limit
 )
 
@@ -383,9 +383,9 @@ select record ->> 'id', record ->> 'type', record ->> 'description', record ->> 
 from import_rows where noun = 'tasks' order by position
 
 -- name: put_schedules
-insert into schedules (name, rule, zone, task, next_at, next_due, fired, fired_at, created_at)
+insert into schedules (name, rule, zone, task, next_at, next_due, since_due, fired, fired_at, created_at)
 select record ->> 'name', record ->> 'rule', record ->> 'zone', record ->> 'task', record ->> 'next_at', record ->>
-  'next_due', record ->> 'fired', record ->> 'fired_at', record ->> 'created_at'
+  'next_due', record ->> 'since_due', record ->> 'fired', record ->> 'fired_at', record ->> 'created_at'
 from import_rows where noun = 'schedules' order by position
 
 -- name: put_retention

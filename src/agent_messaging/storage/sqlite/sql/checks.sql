@@ -176,6 +176,16 @@ select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'needs',
   select * from tasks where seq > :after_seq order by seq limit :limit
 )
 
+-- name: check_queue_counts
+select json_group_array(json_object('agent_id', agent_id, 'what', what, 'number', number)) from (
+  select * from queue_counts order by agent_id, what limit :limit offset :offset
+)
+
+-- name: check_task_counts
+select json_group_array(json_object('supervisor', supervisor, 'state', state, 'number', number)) from (
+  select * from task_counts order by supervisor, state limit :limit offset :offset
+)
+
 -- name: check_schedules
 select json_group_array(json_object('name', name, 'rule', rule, 'zone', zone, 'task', task, 'next_at', next_at, 'fired',
   fired, 'fired_at', fired_at, 'created_at', created_at)) from (

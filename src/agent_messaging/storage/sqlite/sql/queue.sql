@@ -116,18 +116,21 @@ where state = 'dead' and (:agent is null or agent_id = :agent)
   and (:ids is null or message_id in (select value from json_each(:ids)))
 
 -- name: queue_statistics
+-- The counts are kept; the oldest that waits is the first of an agent and a priority.
+with level (priority) as (values (0), (1), (2), (3), (4))
 select json_array(
-  json((select json_group_object(state, number) from (
-    select state, count(*) as number from queue_messages where :agent is null or agent_id = :agent group by state
+  json((select json_group_object(what, number) from (
+    select what, sum(number) as number from queue_counts where :agent is null or agent_id = :agent
+    group by what having sum(number) <> 0
   ))),
-  (select count(*) from queue_messages where (:agent is null or agent_id = :agent) and state = 'done' and reason is not null),
-  json((select json_group_object(priority, number) from (
-    select priority, count(*) as number from queue_messages
-    where (:agent is null or agent_id = :agent) and state in ('queued', 'claimed') group by priority
-  ))),
-  (select count(*) from queue_messages where (:agent is null or agent_id = :agent) and settled_due > :since),
-  (select min(queued_due) from queue_messages
-   where (:agent is null or agent_id = :agent) and state = 'queued' and run_due = 0)
+  (select count(*) from queue_messages indexed by queue_settled
+   where settled_due is not null and settled_due > :since and (:agent is null or agent_id = :agent)),
+  (select min(q.created_at) from queue_counts as c cross join level as l cross join queue_messages as q on q.seq = (
+     select seq from queue_messages indexed by queue_ready
+     where agent_id = c.agent_id and priority = l.priority and state = 'queued' and run_due = 0
+     order by seq limit 1
+   )
+   where c.what = 'queued' and c.number > 0 and (:agent is null or c.agent_id = :agent))
 )
 
 -- name: queue_prune

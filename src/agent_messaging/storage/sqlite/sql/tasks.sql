@@ -229,8 +229,8 @@ select json_group_array(json_array(t.seq, t.id)) from jsonb_each(:ids) as wanted
 where t.state = 'failed' and (:type is null or t.type = :type)
 
 -- name: tasks_find_all_failed
-select json_group_array(json_array(seq, id)) from tasks indexed by tasks_failed
-where state = 'failed' and (:type is null or type = :type)
+select json_group_array(json_array(seq, id)) from tasks indexed by tasks_listed
+where state not in ('assigned', 'running') and state = 'failed' and (:type is null or type = :type)
 
 -- name: tasks_redrive
 update tasks set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, deadline_due = null,
@@ -240,45 +240,130 @@ update tasks set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued
 where seq in (select value from jsonb_each(:seqs))
 
 -- name: tasks_find
--- Without :payloads what is handed out, and the log, are left out.
-select json_group_array(json_array(t.id, t.type, t.description, t.needs, t.priority, iif(:payloads, t.content, ''), t.checksum,
-  t.supervisor, t.state, t.worker_id, t.token, t.attempt, t.max_attempts, t.owner, t.origin, t.result, t.result_checksum,
-  t.reason, t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at, iif(:payloads, t.log, null)))
+select json_group_array(json_array(t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor,
+  t.state, t.worker_id, t.token, t.attempt, t.max_attempts, t.owner, t.origin, t.result, t.result_checksum, t.reason,
+  t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log))
 from jsonb_each(:ids) as wanted cross join tasks as t on t.id = wanted.value
 
+-- name: tasks_find_ended
+-- Each id with the row, as tasks_find, of one that has ended, and with nulls for one that does not exist. What is handed out,
+-- and the log, are left out.
+select json_group_array(json_array(wanted.value, t.id, t.type, t.description, t.needs, t.priority, '', t.checksum, t.supervisor,
+  t.state, t.worker_id, t.token, t.attempt, t.max_attempts, t.owner, t.origin, t.result, t.result_checksum, t.reason,
+  t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at, null))
+from jsonb_each(:ids) as wanted left join tasks as t on t.id = wanted.value
+where t.id is null or t.state in ('done', 'failed', 'cancelled', 'expired')
+
 -- name: tasks_list
+-- :way is what `workload.way_of` says. Of each state the newest are found by an index, so those of others cost nothing.
 select json_group_array(json_array(id, type, description, needs, priority, content, checksum, supervisor, state, worker_id,
   token, attempt, max_attempts, owner, origin, result, result_checksum, reason, fraction, note, created_at, deadline_at,
   assigned_at, settled_at, log))
 from (
-  select * from tasks
-  where (:states is null or state in (select value from json_each(:states))) and (:type is null or type = :type)
-    and (:worker is null or worker_id = :worker) and (:supervisor is null or supervisor = :supervisor)
+  select * from tasks where seq in (
+    select * from (
+      select seq from tasks
+      where :way = 'all' and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
+      order by seq desc limit :limit + :offset
+    )
+    union all
+    select t.seq from json_each(:states) as wanted cross join tasks as t on t.seq in (
+      select seq from tasks indexed by tasks_listed
+      where :way = 'states' and state not in ('assigned', 'running') and state = wanted.value
+        and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
+      order by seq desc limit :limit + :offset
+    )
+    union all
+    select * from (
+      select seq from tasks indexed by tasks_held
+      where :way = 'states' and state in ('assigned', 'running') and state in (select value from json_each(:states))
+        and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
+      order by seq desc limit :limit + :offset
+    )
+    union all
+    select * from (
+      select seq from tasks indexed by tasks_of_supervisor
+      where :way = 'supervisor' and supervisor is not null and supervisor = :supervisor
+        and (:states is null or state in (select value from json_each(:states)))
+        and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
+      order by seq desc limit :limit + :offset
+    )
+    union all
+    select * from (
+      select seq from tasks indexed by tasks_open_of
+      where :way = 'open' and supervisor is not null and supervisor = :supervisor
+        and state in ('queued', 'assigned', 'running') and state in (select value from json_each(:states))
+        and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
+      order by seq desc limit :limit + :offset
+    )
+  )
   order by seq desc limit :limit offset :offset
 )
 
 -- name: tasks_statistics
+-- It reads no more where there are more tasks: the counts are kept, the newest ends come by an index, and the oldest that
+-- waits is the first of a group and priority.
+with recursive walk (needs, type) as (
+  select '', '' where :supervisor is null
+  union all
+  select next.needs, next.type
+  from walk as w cross join tasks as next on next.seq = coalesce((
+    select seq from tasks where needs = w.needs and type > w.type and state = 'queued' and run_due = 0
+    order by type limit 1
+  ), (
+    select seq from tasks where needs > w.needs and state = 'queued' and run_due = 0 order by needs, type limit 1
+  ))
+),
+kind (suspect, priority) as (values (0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4))
 select json_array(
   json((select json_group_object(state, number) from (
-    select state, count(*) as number from tasks where :supervisor is null or supervisor = :supervisor group by state
+    select state, sum(number) as number from task_counts where :supervisor is null or supervisor = :supervisor
+    group by state having sum(number) <> 0
   ))),
   (select avg(settled_at - assigned_at) from (
-    select settled_at, assigned_at from tasks
-    where state = 'done' and assigned_at is not null and (:supervisor is null or supervisor = :supervisor)
-    order by seq desc limit 1000
+    select * from (
+      select settled_at, assigned_at from tasks indexed by tasks_settled
+      where :supervisor is null and state = 'done' and settled_due is not null and assigned_at is not null
+      order by settled_due desc limit 1000
+    )
+    union all
+    select * from (
+      select settled_at, assigned_at from tasks indexed by tasks_done_of
+      where supervisor = :supervisor and supervisor is not null and state = 'done' and assigned_at is not null
+      order by settled_due desc limit 1000
+    )
   )),
-  (select min(queued_due) from tasks
-   where state = 'queued' and run_due = 0 and (:supervisor is null or supervisor = :supervisor))
+  (select min(created_at) from (
+    select t.created_at from walk as w cross join kind as k cross join tasks as t on t.seq = (
+      select seq from tasks indexed by tasks_ready
+      where needs = w.needs and type = w.type and suspect = k.suspect and priority = k.priority and state = 'queued'
+        and run_due = 0
+      order by seq limit 1
+    )
+    where w.needs <> ''
+    union all
+    select * from (
+      select created_at from tasks indexed by tasks_open_of
+      where supervisor = :supervisor and supervisor is not null and state in ('queued', 'assigned', 'running')
+        and state = 'queued' and run_due = 0
+      order by seq limit 1
+    )
+  ))
 )
 
 -- name: tasks_prune
+with final (state) as (values ('done'), ('failed'), ('cancelled'), ('expired'))
 delete from tasks where seq in (
-  select seq from tasks where settled_due is not null and settled_due < :before
-    and (:states is null or state in (select value from json_each(:states)))
-  order by settled_due limit :limit
+  select t.seq from final as f cross join tasks as t on t.seq in (
+    select seq from tasks indexed by tasks_settled
+    where state = f.state and settled_due is not null and settled_due < :before
+    order by settled_due limit :limit
+  )
+  where :states is null or f.state in (select value from json_each(:states))
+  order by t.settled_due limit :limit
 )
 
 -- name: tasks_measure
 select json_array(count(*), coalesce(sum(octet_length(content) + octet_length(description) + coalesce(octet_length(result), 0) + coalesce(octet_length(log), 0)), 0))
-from tasks where settled_due is not null and settled_due < :before
+from tasks where settled_due is not null and settled_due < :before and state in ('done', 'failed', 'cancelled', 'expired')
   and (:states is null or state in (select value from json_each(:states)))
