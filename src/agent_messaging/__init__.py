@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .messaging.archive.reports import ExportReport, ImportReport
     from .models import *
     from .observing import *
+    from .observing.figures import *
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _HOMES = (
     "messaging",
     "client",
     "observing",
+    "observing.figures",
     "event_data",  # its models take 3 ms, which most programs never need
     "messaging.archive.reports",
 )

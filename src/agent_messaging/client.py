@@ -32,7 +32,6 @@ from .messaging.one_way import OneWayMessenger
 from .messaging.pulling import DEFAULT_LEASE, ReceivedMessage, receive
 from .messaging.search import Search
 from .models import T_Conversation, T_Meeting, T_OneWay
-from .observing.figures import ProcessFigures, Statistics
 from .observing.observers import Ears, Observers
 from .payloads import payload_type
 from .storage.ports import Store
@@ -45,6 +44,7 @@ if TYPE_CHECKING:  # what many programs never use is loaded with its first use
     from .messaging.retention import Retention
     from .messaging.sides import AsyncConversation, SyncConversation
     from .messaging.topics import Topics
+    from .observing.figures import ProcessFigures, Statistics
     from .portal import LoopPortal
 
 R = TypeVar("R")

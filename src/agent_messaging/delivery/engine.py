@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sized
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..exceptions import DatabaseError, EventLoopError, OutcomeUnknownError
@@ -16,7 +16,6 @@ from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.tasks import TaskHandlers
 from ..handlers.threads import DaemonThreads
-from ..observing.figures import ProcessFigures
 from ..observing.observers import Ears
 from ..payloads import Decoder
 from ..storage.ports import CoordinationStore, Store
@@ -53,6 +52,9 @@ from .trouble import Trouble
 from .waits import Waits
 from .workforce import Workforce
 from .workplace import Workplace
+
+if TYPE_CHECKING:
+    from ..observing.figures import ProcessFigures
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -248,6 +250,8 @@ class Engine:
 
     def figures(self) -> ProcessFigures:
         """What it has and does at this moment. It waits for nothing, and may be read in any thread."""
+        from ..observing.figures import ProcessFigures  # few programs read them
+
         stations, lots, meetings = self.stations.count(), self.lots, self.meetings
         of_rows: list[Sized] = [lots.receipts, lots.waits, lots.parts, lots.room, lots.tasks]
         of_rows += [meetings.waiters, meetings.readiness, meetings.endings]

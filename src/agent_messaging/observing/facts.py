@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any
+
+from ..records import dataclass
 
 
 class FactType(StrEnum):
@@ -64,6 +66,9 @@ class FactSubject(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """Something that has happened. What does not apply, or is not known where it happened, is None.
+
+    All observers are given the same object. Type checkers keep it frozen; made so in earnest it would take three times
+    as long, and five are made for a note.
 
     Example:
         @sdk.observers.add

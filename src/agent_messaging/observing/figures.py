@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ..states import DeliveryState, TaskState
 
+__all__ = ["PoolFigures", "ProcessFigures", "Statistics"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolFigures:

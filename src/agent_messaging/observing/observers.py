@@ -11,13 +11,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..completion import Calls
 from ..exceptions import InvalidArgumentError
 from . import carrying
 from .facts import Fact
-from .figures import ProcessFigures
+
+if TYPE_CHECKING:
+    from .figures import ProcessFigures
 
 logger = logging.getLogger("agent_messaging.observing")
 log = logging.getLogger("agent_messaging.facts")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ...observing.figures import PoolFigures
 from .archive import ArchiveStore
 from .base import Capabilities, Dues, StoreFacts
 from .deliveries import DeliveryStore
@@ -23,6 +22,9 @@ from .sessions import SessionStore
 from .tasks import TaskPool
 from .topics import TopicStore
 from .workers import WorkerStore
+
+if TYPE_CHECKING:
+    from ...observing.figures import PoolFigures
 
 
 class Store(Protocol):

@@ -13,12 +13,11 @@ import contextlib
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
 from ...exceptions import NotInitializedError, OutcomeUnknownError, StorageBusyError
-from ...observing.figures import PoolFigures
 from ..aside import Aside
 from ..sql import Queries
 from . import errors, forks, pooler, url
@@ -26,6 +25,9 @@ from .clock import StoreClock
 from .gate import Gate
 from .pool import Pool
 from .pooler import Pooling
+
+if TYPE_CHECKING:
+    from ...observing.figures import PoolFigures
 
 T = TypeVar("T")
 _SQL = Queries(__package__, "schema")
@@ -211,6 +213,8 @@ class Engine:
 
     def measure(self) -> PoolFigures:
         """How the connections stand. Those outside the pool, of presence and of backups, are not among them."""
+        from ...observing.figures import PoolFigures  # few programs read them
+
         pool = self._pool
         in_use, idle = (0, 0) if pool is None else (pool.used_size, pool.idle_size)
         return PoolFigures(

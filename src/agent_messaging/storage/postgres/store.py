@@ -7,12 +7,11 @@ import json
 import logging
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from ...exceptions import ConfigurationError, NotInitializedError
-from ...observing.figures import PoolFigures
 from ..batches import MAX_BYTES
 from ..checks import KEYS, RULES, examine, find_damage, tell_miscount
 from ..ports import Capabilities, Dues, StoreFacts
@@ -37,6 +36,9 @@ from .sessions import PostgresSessions
 from .tasks import PostgresTasks
 from .topics import PostgresTopics
 from .workers import PostgresWorkers
+
+if TYPE_CHECKING:
+    from ...observing.figures import PoolFigures
 
 _SCHEMA = Queries(__package__, "schema")
 _DELIVERIES = Queries(__package__, "deliveries")

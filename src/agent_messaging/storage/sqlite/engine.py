@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -34,7 +34,6 @@ from ...exceptions import (
     copy_error,
 )
 from ...futures import fail
-from ...observing.figures import PoolFigures
 from ..aside import Aside
 from ..batches import MAX_BYTES, take
 from . import forks
@@ -43,6 +42,9 @@ from .files import ReplacedGuard
 from .jobs import Answer, I, Job, JointJob, T, Waiting, deliver, joint, run_jobs
 from .locks import WriteLock
 from .names import NameLock
+
+if TYPE_CHECKING:
+    from ...observing.figures import PoolFigures
 
 logger = logging.getLogger("agent_messaging.storage")
 
@@ -204,6 +206,8 @@ class Engine:
 
     def measure(self) -> PoolFigures:
         """How the connections stand; each has a thread."""
+        from ...observing.figures import PoolFigures  # few programs read them
+
         size = len(self._threads)
         in_use = min(sum(self._at_work.values()), size)
         waiting = len(self._writes) + sum(reads.qsize() for reads in list(self._reads))

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from ...exceptions import ConfigurationError
-from ...observing.figures import PoolFigures
 from ..batches import MAX_BYTES
 from ..checks import RULES, examine, find_damage, tell_miscount
 from ..ports import Capabilities, Dues, StoreFacts
@@ -40,6 +39,9 @@ from .sessions import SQLiteSessions
 from .tasks import SQLiteTasks
 from .topics import SQLiteTopics
 from .workers import SQLiteWorkers
+
+if TYPE_CHECKING:
+    from ...observing.figures import PoolFigures
 
 _CHECKS = Queries(__package__, "checks")
 _DUES = tuple(
