@@ -121,6 +121,10 @@ async def test_workers_and_tasks_that_do_not_matter_cost_nothing(postgres_dsn: s
         few = await store.engine.run(pages, write=True)
         await fill(connection, WORKERS, TASKS)
         many = await store.engine.run(pages, write=True)
+        # What is found is locked: of all kinds together as many as are wanted, not of each.
+        needs = ['["kind-7"]', '["kind-8"]', "[]"]
+        found = await store.engine.run(lambda own: own.fetch(SQL["workers_find_free"], needs, 9, None), write=False)
+        assert 2 * 9 < len(found) <= 3 * 9
     finally:
         await connection.close()
     assert (await store.tasks.statistics()).counts == {TaskState.QUEUED: TASKS}

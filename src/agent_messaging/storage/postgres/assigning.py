@@ -35,6 +35,8 @@ _SQL = Queries(__package__, "tasks")
 _WORKERS = Queries(__package__, "workers")
 _SPARE = 64
 """More candidates than are wanted: others may be about to take the first ones."""
+_SPARE_WORKERS = 8
+"""The same of workers, which are all locked; more are looked at where so many were lost."""
 
 
 async def submit(
@@ -156,10 +158,15 @@ async def _find_free(
     needs = sorted({json.dumps(task.needs) for task in tasks})
     if not needs:
         return []
-    rows = await connection.fetch(_WORKERS["workers_find_free"], needs, len(tasks) + _SPARE, now)
-    ids = [row["id"] for row in rows]
-    await connection.execute(_WORKERS["workers_lock"], ids)
-    return [worker_row(row) for row in await connection.fetch(_WORKERS["workers_find"], ids, now)]
+    spare = _SPARE_WORKERS
+    while True:
+        found = await connection.fetch(_WORKERS["workers_find_free"], needs, len(tasks) + spare, now)
+        ids = [row["id"] for row in found]
+        await connection.execute(_WORKERS["workers_lock"], ids)
+        workers = [worker_row(row) for row in await connection.fetch(_WORKERS["workers_find"], ids, now)]
+        if len(ids) - sum(worker.free > 0 for worker in workers) <= spare:
+            return workers
+        spare *= 16
 
 
 async def _insert(

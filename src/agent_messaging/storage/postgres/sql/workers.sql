@@ -33,8 +33,9 @@ where k.capabilities @> $1::text[]
 order by w.load, w.idle_at, w.id limit $2
 
 -- name: workers_find_free
--- Of each set of capabilities that covers one of the needs, which are arrays as JSON, those that stand first in the order in
--- which tasks choose. They are looked at again when they are locked (workers_lock). The walk is that of workers_find_available.
+-- For each of the needs, which are arrays as JSON, those of its workers that stand first in the order in which tasks choose.
+-- They are looked at again when they are locked (workers_lock). The walk is that of workers_find_available: the first of each
+-- set of capabilities are the only ones that can be the first of all.
 with recursive kind as (
   (select w.capabilities from workers w where w.status in ('active', 'idle') order by w.capabilities limit 1)
   union all
@@ -43,17 +44,22 @@ with recursive kind as (
     where w.status in ('active', 'idle') and w.capabilities > k.capabilities
     order by w.capabilities limit 1
   ) next
+),
+need as materialized (
+  select array(select jsonb_array_elements_text(i.needs::jsonb)) as capabilities from unnest($1::text[]) as i (needs)
+),
+head as materialized (
+  select k.capabilities, o.* from kind k cross join lateral (
+    select w.id, w.load, w.idle_at from workers w
+    where w.status in ('active', 'idle') and w.capabilities = k.capabilities and w.load < 1
+      and w.alive_until > coalesce($3::timestamptz, store_now())
+    order by w.load, w.idle_at, w.id limit $2
+  ) o
+  where exists (select from need n where k.capabilities @> n.capabilities)
 )
-select w.id from kind k cross join lateral (
-  select o.id from workers o
-  where o.status in ('active', 'idle') and o.capabilities = k.capabilities and o.load < 1
-    and o.alive_until > coalesce($3::timestamptz, store_now())
-  order by o.load, o.idle_at, o.id limit $2
+select distinct w.id from need n cross join lateral (
+  select h.id from head h where h.capabilities @> n.capabilities order by h.load, h.idle_at, h.id limit $2
 ) w
-where exists (
-  select from unnest($1::text[]) as i (needs)
-  where k.capabilities @> array(select jsonb_array_elements_text(i.needs::jsonb))
-)
 
 -- name: workers_lock
 -- PostgreSQL alone: whoever changes what a worker has locks the worker first, so that what is counted stays true.

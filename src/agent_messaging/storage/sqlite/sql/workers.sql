@@ -37,8 +37,8 @@ from (
 )
 
 -- name: workers_find_free
--- Of each set of capabilities that covers one of the needs those that stand first in the order in which tasks choose; no others
--- can be chosen. The walk is that of workers_find_available.
+-- For each of the needs those of its workers that stand first in the order in which tasks choose; no others can be chosen. The
+-- walk is that of workers_find_available: the first of each set of capabilities are the only ones that can be the first of all.
 with recursive kind (capabilities) as (
   select min(capabilities) from workers indexed by workers_in_order where status in ('active', 'idle')
   union all
@@ -46,21 +46,26 @@ with recursive kind (capabilities) as (
     select min(w.capabilities) from workers as w indexed by workers_in_order
     where w.status in ('active', 'idle') and w.capabilities > k.capabilities
   ) from kind as k where k.capabilities is not null
-)
-select json_group_array(json_array(w.id, w.role, w.capabilities, w.capacity, w.status, 1, w.booked, w.reported, w.pulls,
-  w.metadata, w.registered_at, w.heartbeat_at, w.idle_at))
-from kind as k cross join workers as w on w.id in (
-  select id from workers as one indexed by workers_in_order
-  where one.status in ('active', 'idle') and one.capabilities = k.capabilities and one.load < 1
-    and one.alive_until_due > :now
-  order by one.load, one.idle_at, one.id limit :most
-)
-where json_valid(k.capabilities) and exists (
-  select 1 from jsonb_each(:needs) as wanted where not exists (
-    select value from json_each(wanted.value)
+),
+able as materialized (
+  select k.capabilities, need.key as need from kind as k cross join jsonb_each(:needs) as need
+  where json_valid(k.capabilities) and not exists (
+    select value from json_each(need.value)
     except select value from json_each(iif(json_valid(k.capabilities), k.capabilities, '[]'))
   )
-)
+),
+head as materialized (
+  select a.need, w.id, w.load, w.idle_at from able as a cross join workers as w on w.id in (
+    select id from workers as one indexed by workers_in_order
+    where one.status in ('active', 'idle') and one.capabilities = a.capabilities and one.load < 1
+      and one.alive_until_due > :now
+    order by one.load, one.idle_at, one.id limit :most
+  )
+),
+place as (select id, row_number() over (partition by need order by load, idle_at, id) as number from head)
+select json_group_array(json_array(w.id, w.role, w.capabilities, w.capacity, w.status, 1, w.booked, w.reported, w.pulls,
+  w.metadata, w.registered_at, w.heartbeat_at, w.idle_at))
+from (select distinct id from place where number <= :most) as p cross join workers as w on w.id = p.id
 
 -- name: workers_register
 insert into workers (id, role, capabilities, capacity, status, alive_until_due, pulls, metadata, registered_at,
