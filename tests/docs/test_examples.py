@@ -16,6 +16,7 @@ ELSEWHERE = {"help_desk.py"}
 """Of several processes: `tests/examples/test_programs.py` runs it on both stores."""
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name not in ELSEWHERE)
 LAST_LINE = {
+    "brainstorming.py": "nobody after 9 turns",
     "coordination_demo.py": "completed 3, failed 1, active 0",
     "correspondence.py": "chapter 1: Shorter, please., chapter 2: Fine.",
     "group_chat.py": "end_when after 5 turns",
@@ -25,6 +26,7 @@ LAST_LINE = {
     "newsroom.py": "ben heard: storm leads with: A storm is coming.",
     "notifications.py": "alice done, bob done, carol done",
     "tracing.py": "Billing says: it is paid.",
+    "supervisor.py": "done 3 of 4",
     "task_pipeline.py": "filed contract, invoice, letter, minutes",
     "work_queue.py": "finished [0, 1, 2, 3, 4, 5]",
 }
