@@ -21,6 +21,17 @@ def build_store(config: Config) -> Store:
     return _build(config.store, config.database)
 
 
+def write_schema() -> str:
+    """The schema of a PostgreSQL store as one script, with the record of its migrations; without I/O.
+
+    Raises:
+        ConfigurationError: The extra for PostgreSQL is not installed.
+    """
+    from .storage.postgres.schema import write_script
+
+    return write_script()
+
+
 class _Unusable:
     """In place of a store that cannot be built: whoever calls anything of it is told why, and nobody else is."""
 

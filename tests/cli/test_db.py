@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import runpy
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.cli.conftest import Cli
@@ -31,6 +33,17 @@ def test_the_schema_is_made_once(verb: str, empty_url: str, cli: Cli) -> None:
     second = cli("db", verb, "--url", empty_url)
     assert "already has schema" in second.out
     cli("db", "check", "--url", empty_url)
+
+
+async def test_the_schema_as_a_script_does_the_same(empty_postgres_dsn: str, cli: Cli) -> None:
+    connection = await asyncpg.connect(empty_postgres_dsn)
+    try:
+        await connection.execute(cli("db", "schema").out)
+    finally:
+        await connection.close()
+    for words in (["init"], ["check"]):
+        done = await asyncio.to_thread(cli, "db", *words, "--url", empty_postgres_dsn)
+        assert "already has schema" in done.out or "No damage found" in done.out
 
 
 def test_the_script_does_the_same(empty_url: str) -> None:

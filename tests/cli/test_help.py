@@ -43,7 +43,16 @@ def test_all_commands_are_there() -> None:
             "meetings remove",
             "meetings end",
         ),
-        *("dead-letters list", "dead-letters redrive", "db init", "db upgrade", "db check", "db backup", "db reindex"),
+        *(
+            "dead-letters list",
+            "dead-letters redrive",
+            "db init",
+            "db upgrade",
+            "db schema",
+            "db check",
+            "db backup",
+            "db reindex",
+        ),
         *("db prune", "db compact"),
         *("db export", "db import", "sessions export", "meetings export"),
         *(

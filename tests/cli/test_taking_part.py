@@ -174,7 +174,7 @@ def test_an_agent_and_an_organization_are_shown(acme: str, cli: Cli) -> None:
     id = cli("meetings", "create", "alice", "bob").out.strip()
     shown = cli("agents", "show", "bob").out
     assert shown.startswith("bob (Bob) of acme, since ")
-    assert "served: by no live process\nunread: 1 note and 0 messages of conversations; in 0 open con" in shown
+    assert "offline: no live process serves it\nunread: 1 note and 0 messages of conversations; in 0 open con" in shown
     assert f"alice invites to a meeting: agent-messaging meetings attend bob {id}" in shown
     found = cli("agents", "show", "bob", "--json").json
     assert (found["agent"]["unread"], found["waiting"][0]["kind"]) == ({"one_way": 1, "conversation": 0}, "invitation")

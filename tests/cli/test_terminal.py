@@ -154,6 +154,8 @@ INTERRUPTED = [
     "ask alice bob --text hi --no-require-handler",
     "db check",
     "org list",
+    "receive bob --timeout 60",
+    "meetings list --status active",
 ]
 NOISE = re.compile(r"Traceback|Exception ignored|never retrieved|was destroyed|never awaited|KeyboardInterrupt|defect")
 

@@ -106,6 +106,7 @@ def show_(options: Options, id: str) -> None:
         facts: dict[str, Any] = {
             **found.model_dump(),
             "organization": home.external_id,
+            "status": await sdk.get_agent_status(id),
             "served": [kind.value for kind in CONTEXT_OF_KIND if services.is_served(own, kind)],
             "unread": {kind.value: await counted(own, Role.RECIPIENT, kind, read=False) for kind in SENT},
             "sessions": len(await sdk.store.sessions.list_sessions(own, open_only=True, limit=1000)),
@@ -116,7 +117,9 @@ def show_(options: Options, id: str) -> None:
 
     def human() -> None:
         say(f"{id} ({clean(facts['name'])}) of {facts['organization']}, since {instant(facts['created_at'])}")
-        say(f"served: {', '.join(facts['served']).replace('_', '-') or 'by no live process'}")
+        served = ", ".join(facts["served"]).replace("_", "-")
+        by = f"a live process serves its {served}" if served else "no live process serves it"
+        say(f"{facts['status'].value}: {by}")
         notes, messages = facts["unread"].values()
         said = f"{count(notes, 'note')} and {count(messages, 'message')} of conversations"
         say(f"unread: {said}; in {count(facts['sessions'], 'open conversation')}")

@@ -135,7 +135,7 @@ async def _find_meetings(
     hosts = await store.directory.find_agents_by_id({row.host_id for row in rows})
     names = {str(one.id): one.external_id for one in hosts}
     return [
-        (row.meeting_id, f"{names.get(row.host_id, '?')}'s meeting, {row.status.value}")
+        (row.meeting_id, f"{names.get(row.host_id, '?')}'s {row.status.value} meeting")
         for row in rows
         if row.meeting_id.startswith(incomplete)
     ]

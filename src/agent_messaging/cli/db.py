@@ -97,7 +97,7 @@ def _upgrade(options: Options) -> None:
 
 @click.group(cls=Group)
 def db() -> None:
-    """Make, upgrade and check the store.
+    """Make, upgrade, check, copy, move and prune the store.
 
     \b
     Example:
@@ -129,6 +129,24 @@ def upgrade(options: Options) -> None:
       pip install -U agent-messaging && agent-messaging db upgrade
     """
     _upgrade(options)
+
+
+@db.command()
+@pass_options
+def schema(options: Options) -> None:
+    """Print the schema of a PostgreSQL store as one SQL script, for those who make tables by a role of their own.
+
+    \b
+    Example:
+      agent-messaging db schema | psql -v ON_ERROR_STOP=1 agents
+
+    Applied to an empty database it does what `db init` does there. The store is not opened. An SQLite file is made by
+    `db init` alone.
+    """
+    from ..bootstrap import write_schema
+
+    script = write_schema()
+    show(options, {"sql": script}, lambda: say(script.rstrip("\n")))
 
 
 @db.command()

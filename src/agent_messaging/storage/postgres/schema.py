@@ -126,6 +126,16 @@ async def upgrade(connection: Connection, server: Server, location: str, *, init
     return known[-1].number
 
 
+def write_script() -> str:
+    """All that `upgrade` does in an empty database, as one transaction for any client of the server."""
+    parts = ["begin", _SQL["create_migrations"]]
+    for migration in migrations.load(__package__):
+        record = _SQL["record_migration"].replace("$1", str(migration.number))
+        record = record.replace("$2", f"'{migration.name}'").replace("$3", f"'{migration.checksum}'")
+        parts += [migration.sql.strip().removesuffix(";"), record]
+    return ";\n\n".join([*parts, "commit"]) + ";\n"
+
+
 async def _migrate(connection: Connection, known: list[migrations.Migration], location: str) -> None:
     applied = await _list_applied(connection, known, location)  # again: another starter may have been first
     if not applied and not await _has_record(connection):
