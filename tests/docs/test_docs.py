@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent_messaging import AgentMessaging
+from tests.docs.pages import anchors_of
 from tests.support import load_script
 
 ROOT = Path(__file__).parents[2]
@@ -176,6 +177,13 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_anchors_that_are_linked_to_are_headings() -> None:
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            linked = (page.parent / target) if target else page
+            assert anchor in anchors_of(linked), f"{page.relative_to(ROOT)} links to {target}#{anchor}"
 
 
 def test_every_error_of_the_troubleshooting_page_exists_and_is_exported() -> None:

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.docs.pages import anchors_of
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "requirements.md"
 LAST = {
@@ -59,14 +61,6 @@ def names_in(path: Path) -> set[str]:
             methods = (one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
             found |= {f"{node.name}::{method.name}" for method in methods}
     return found
-
-
-@cache
-def anchors_of(page: Path) -> set[str]:
-    """The anchors of its headings, as mkdocs makes them."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 
 def links(text: str) -> list[tuple[Path, str]]:
