@@ -94,6 +94,15 @@ def test_help_says_what_it_does_with_an_example(path: tuple[str, ...], cli: Cli)
             assert param.help, f"{param.opts} has no help"
 
 
+def test_the_help_lists_every_command_by_a_whole_clause(cli: Cli) -> None:
+    for path in COMMANDS:
+        if path not in LEAVES:
+            text = cli(*path, "--help").out
+            assert "..." not in text.partition("\nOptions:")[0].replace("TO...", "").replace("[ARGS]...", "")
+            for name in COMMANDS[path].commands:  # type: ignore[attr-defined]
+                assert f"\n  {name} " in text
+
+
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path not in LEAVES], ids=" ".join)
 def test_a_group_alone_prints_its_help(path: tuple[str, ...], cli: Cli) -> None:
     assert cli(*path).out == cli(*path, "--help").out

@@ -25,7 +25,26 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 
-class Command(click.Command):
+BREAKS = (":", ";", ",")
+"""Where a sentence is cut that is too long for a list of commands, the first of them that does."""
+
+
+class Listed(click.Command):
+    """A command as lists of commands show it: by its first sentence, which is cut where it pauses."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The first sentence, or what stands before a break of it."""
+        sentence = " ".join((self.help or "").split()).partition(".")[0]
+        if len(sentence) <= limit:
+            return sentence
+        for mark in BREAKS:
+            at = sentence.rfind(mark, 0, limit + 1)
+            if at > 0:
+                return sentence[:at]
+        return super().get_short_help_str(limit)
+
+
+class Command(Listed):
     """A command with the shared options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -37,7 +56,7 @@ class Command(click.Command):
         write_options(self, ctx, formatter)
 
 
-class Group(click.Group):
+class Group(Listed, click.Group):
     """Commands about one noun, listed in the order in which they were written; alone it prints its help."""
 
     command_class = Command
@@ -69,6 +88,25 @@ class App(Group):
     """The program."""
 
     group_class = Group
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sections: dict[str, Sequence[click.Command]] = {}
+
+    def add_section(self, title: str, commands: Sequence[click.Command]) -> None:
+        """Add commands, which the help lists together."""
+        self._sections[title] = commands
+        for command in commands:
+            self.add_command(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by their sections."""
+        width = max(len(name) for name in self.commands)
+        limit = formatter.width - 6 - width
+        for title, commands in self._sections.items():
+            with formatter.section(title):
+                rows = [((one.name or "").ljust(width), one.get_short_help_str(limit)) for one in commands]
+                formatter.write_dl(rows)
 
     def main(
         self,

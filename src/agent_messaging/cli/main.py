@@ -66,37 +66,15 @@ def main() -> None:
     """
 
 
-for command in (
-    demo,
-    init,
-    send,
-    inbox,
-    receive,
-    tail,
-    search,
-    receipt,
-    dead_letters,
-    topics,
-    tasks,
-    workers,
-    schedules,
-    queue,
-    coordination,
-    ask,
-    reply,
-    write,
-    forward,
-    sessions,
-    meetings,
-    org,
-    agents,
-    run,
-    db,
-    doctor,
-    bench,
-    completion,
-):
-    main.add_command(command)
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "To begin": (demo, init, doctor),
+    "Notes, and all messages": (send, inbox, receive, tail, search, receipt, dead_letters, topics),
+    "Conversations and meetings": (ask, reply, write, forward, sessions, meetings),
+    "Work": (tasks, workers, schedules, queue, coordination),
+    "Who there is, and the store": (org, agents, run, db, bench, completion),
+}
+for title, commands in SECTIONS.items():
+    main.add_section(title, commands)
 
 
 if __name__ == "__main__":
