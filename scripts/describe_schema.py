@@ -59,10 +59,12 @@ TABLES = {
     },
     "Coordination": {
         "queue_messages": "Messages of queues, for the blocking classes of coordination.",
+        "queue_counts": "How many messages of a queue are in each state, so that nobody has to count them.",
         "queue_listeners": "Which process waits for messages of which queue.",
         "workers": "Who takes tasks: capabilities, room, signs of life.",
         "worker_processes": "The processes that serve a worker which pulls.",
         "tasks": "Work that is handed out, with its result ([states](state-machines.md#task)).",
+        "task_counts": "How many tasks of a supervisor are in each state, so that nobody has to count them.",
         "schedules": "Rules by which tasks are handed out again and again.",
     },
     "Keeping": {
@@ -202,6 +204,12 @@ COLUMNS = {
     "workers.registered_at": "when it was registered",
     "workers.heartbeat_at": "its last sign of life",
     "workers.idle_at": "since when it has had nothing",
+    "queue_counts.what": "a state; `failed`; or `p0` to `p4`, what is open of a priority",
+    "queue_counts.number": "how many; on PostgreSQL the rows of a queue and a word are added up",
+    "queue_counts.is_sum": "the others are added to this one when time passes",
+    "task_counts.supervisor": "who handed them out; `''` is nobody",
+    "task_counts.number": "how many; on PostgreSQL the rows of a supervisor and a state are added up",
+    "task_counts.is_sum": "the others are added to this one when time passes",
     "tasks.id": "its name, of its supervisor's making or a UUID",
     "tasks.description": "for people",
     "tasks.needs": "the capabilities that it needs, in order",
@@ -291,6 +299,10 @@ INDEXES = {
     "queue_expiring": "what expires next",
     "queue_dead": "the dead letters of a queue",
     "queue_settled": "what ended when, for retention and statistics",
+    "queue_counts_sums": "the sum of a queue and a state",
+    "queue_counts_changes": "what is still to be added to it",
+    "task_counts_sums": "the sum of a supervisor and a state",
+    "task_counts_changes": "what is still to be added to it",
     "queue_listeners_of": "the queues that a process waits for",
     "workers_in_order": "the least loaded worker of each set of capabilities",
     "workers_alive": "who is missed next",
@@ -303,10 +315,13 @@ INDEXES = {
     "tasks_run": "what a process runs",
     "tasks_until": "which booking or run is overdue next",
     "tasks_deadline": "which task expires next",
-    "tasks_failed": "failed tasks, the newest first",
+    "tasks_listed": "the tasks of a state, page by page",
+    "tasks_open_of": "the open tasks of a supervisor",
+    "tasks_done_of": "the newest tasks of a supervisor that are done, for statistics",
     "tasks_settled": "what ended when, for retention",
     "tasks_of_supervisor": "the tasks of a supervisor",
     "schedules_due": "which schedule fires next",
+    "schedules_since": "intervals whose clock was set back",
 }
 
 HEAD = """# Database schema
@@ -352,6 +367,8 @@ class Schema:
     """Views, functions, triggers and domains by name, with the first sentence of the comment above each."""
 
 
+PROBLEMS: list[str] = []
+"""What the words of this script lack, or have too much."""
 COLUMN = re.compile(r"^  (\w+) (.*)$")
 KEY = re.compile(r"(primary key|unique|check|foreign key)\b")
 
@@ -458,7 +475,8 @@ def _meaning(table: str, column: str, schemas: dict[str, Schema]) -> str:
 def _describe(table: str, words: str, schemas: dict[str, Schema]) -> list[str]:
     having = {store: schema.tables[table] for store, schema in schemas.items() if table in schema.tables}
     if not having:
-        raise SystemExit(f"There is no table {table} any more: take it out of TABLES of this script.")
+        PROBLEMS.append(f"There is no table {table} any more: take it out of TABLES.")
+        return []
     lines = [
         f"### {table}",
         "",
@@ -482,9 +500,9 @@ def _describe(table: str, words: str, schemas: dict[str, Schema]) -> list[str]:
         lines += ["", f"| index | {' | '.join(having)} | finds |", "|---|" + "---|" * len(having) + "---|"]
     for name in names:
         if name not in INDEXES:
-            raise SystemExit(f"The index {name} of {table} has no word: write an entry in INDEXES of this script.")
+            PROBLEMS.append(f"The index {name} of {table} has no word: write an entry in INDEXES.")
         shown = [f"`{one.indexes[name]}`" if name in one.indexes else "" for one in having.values()]
-        lines.append(f"| `{name}` | {' | '.join(shown)} | {INDEXES[name]} |")
+        lines.append(f"| `{name}` | {' | '.join(shown)} | {INDEXES.get(name)} |")
     return [*lines, ""]
 
 
@@ -493,11 +511,11 @@ def page() -> str:
     schemas = {store: read(package) for store, package in STORES.items()}
     known = {table for schema in schemas.values() for table in schema.tables}
     described = {table for tables in TABLES.values() for table in tables}
-    if known - described:
-        raise SystemExit(f"{', '.join(sorted(known - described))}: write an entry in TABLES of this script.")
+    PROBLEMS.extend(f"The table {table} has no word: write an entry in TABLES." for table in sorted(known - described))
     indexes = {name for schema in schemas.values() for table in schema.tables.values() for name in table.indexes}
-    if INDEXES.keys() - indexes:
-        raise SystemExit(f"There is no index {', '.join(sorted(INDEXES.keys() - indexes))} any more.")
+    PROBLEMS.extend(
+        f"There is no index {name} any more: take it out of INDEXES." for name in sorted(INDEXES.keys() - indexes)
+    )
     lines = [HEAD]
     for title, tables in TABLES.items():
         lines += [f"## {title}", ""]
@@ -515,6 +533,9 @@ def page() -> str:
 def main() -> int:
     """Write the page, or compare it."""
     text = page()
+    if PROBLEMS:
+        print("\n".join(PROBLEMS), "In scripts/describe_schema.py.", sep="\n")
+        return 1
     if "--check" in sys.argv[1:]:
         if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
             print("docs/schema.md is not what scripts/describe_schema.py writes. Run it, and commit that.")
