@@ -18,6 +18,7 @@ local tallies  -- Counters are added up while the verb runs, and written once.
 local listeners, heard_by  -- The processes that wait for messages which were put; the agents that were looked up.
 local booked_workers  -- Those that were given or let go of tasks. They are written once, by `write_bookings`.
 local origins  -- The processes that are to look: they stored or run what moved, or could take it now.
+local known_groups  -- Groups of tasks that are in the pool as this verb has left it.
 local has_named_pullers  -- Those that could take it are among them.
 
 local function call(...)
@@ -63,7 +64,7 @@ local function begin(keys, arguments)
   TODAY = whole(NOW)
   seq = tonumber(call('GET', key('seq')) or '0')
   began = seq
-  tallies, origins, listeners, heard_by, booked_workers = {}, {}, {}, {}, {}
+  tallies, origins, listeners, heard_by, booked_workers, known_groups = {}, {}, {}, {}, {}, {}
   has_named_pullers = false
 end
 

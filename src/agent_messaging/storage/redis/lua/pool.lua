@@ -22,7 +22,13 @@ local function find_head(group, passed)
   while true do
     local first = call('ZRANGE', group.name, group.skip, group.skip, 'WITHSCORES')
     group.id, group.score = first[1], tonumber(first[2])
-    if not group.id then return end
+    if not group.id then
+      if group.skip == 0 then  -- the last one was taken
+        call('SREM', key(group.set), group.of)
+        known_groups[group.of] = nil
+      end
+      return
+    end
     local is_passed = passed and passed[group.id]
     local deadline = call('HGET', task_key(group.id), 'deadline')
     if not is_passed and (not deadline or (tonumber(deadline) or 0) > NOW) then return end
@@ -34,7 +40,7 @@ end
 local function next_of(groups, has_suspect, passed)
   local first
   for _, group in ipairs(groups) do
-    local is_open = not (group.is_suspect and has_suspect)
+    local is_open = not (group.is_suspect and has_suspect and has_suspect())
     if is_open and group.id == nil then find_head(group, passed) end
     if is_open and group.id and (not first or group.score < first.score) then first = group end
   end
@@ -59,59 +65,84 @@ local TAKEN_NUMBERS = {
 }
 local TAKEN_TEXTS = {'worker', 'type', 'description', 'content', 'supervisor', 'origin', 'trace'}
 
-local function read_taken(id)
-  return packed_row(task_key(id), TAKEN_NUMBERS, TAKEN_TEXTS, id)
+local TAKING = {
+  'state', 'token', 'attempt', 'max_attempts', 'worker', 'supervisor', 'priority', 'number', 'origin', 'run_limit',
+  'needs', 'type', 'is_assigned', 'deadline', 'suspect', 'checksum', 'created', 'description', 'content', 'trace',
+  'asked', 'call',
+}
+
+-- The task as its taker gets it; a client reads few long values faster than many, so the numbers are one.
+local function taken_row(id, task)
+  local row, numbers = {}, {}
+  for i, field in ipairs(TAKEN_TEXTS) do row[i] = task[field] or '' end
+  for i, field in ipairs(TAKEN_NUMBERS) do numbers[i] = task[field] or '' end
+  row[#row + 1] = table.concat(numbers, '\n')
+  row[#row + 1] = id
+  return row
 end
 
 local function take_task(id, worker, request)
-  local task = load_task(id)
-  if task.state ~= 'queued' and task.state ~= 'assigned' then return nil end
-  if task.state == 'queued' then
-    leave_pool(id, task)
+  local task = load_whole(task_key(id), TAKING, {'token', 'attempt', 'max_attempts', 'priority', 'number'})
+  local was, is_new = task.state, task.token == '0'
+  if not task.needs or not task.type or was ~= 'queued' and was ~= 'assigned' then return nil end
+  if was == 'queued' then
+    leave_pool(id, task, true)
     call('SADD', key('held', worker.id), id)
     book(worker, 1)
   else
     call('ZREM', key('given', worker.id), id)
   end
   local limit = tonumber(task.run_limit) or request.run_limit
+  task.worker, task.token, task.asked = worker.id, whole(tonumber(task.token) + 1), whole(request.run_limit)
+  task.attempt = whole(tonumber(task.attempt) + (was == 'queued' and 1 or 0))
   store(task_key(id), {
-    state = 'running', worker = worker.id, token = tonumber(task.token) + 1, attempt = tonumber(task.attempt) + (task.state == 'queued' and 1 or 0),
-    owner = ARGS.owner, assigned = TODAY, fraction = '0', call = ARGS.call, asked = request.run_limit,
+    state = 'running', worker = task.worker, token = task.token, attempt = task.attempt, owner = ARGS.owner,
+    assigned = TODAY, fraction = '0', call = ARGS.call, asked = task.asked,
   })
-  if task.token ~= '0' then call('HDEL', task_key(id), 'ended_as', 'note') end
+  if not is_new then call('HDEL', task_key(id), 'ended_as', 'note') end
   call('ZADD', key('overdue'), whole(NOW + limit + ARGS.margin), id)
   call('ZADD', key('runs', ARGS.owner), task.number, id)
-  move_task(id, task, task.state, 'running')
-  return read_taken(id)
+  move_task(id, task, was, 'running')
+  return taken_row(id, task)
 end
 
 -- What this very call took when its answer was lost.
 local function taken_before()
   local taken = {}
   for _, id in ipairs(call('ZRANGE', key('runs', ARGS.owner), 0, -1)) do
-    if call('HGET', task_key(id), 'call') == ARGS.call then taken[#taken + 1] = read_taken(id) end
+    local task = load(task_key(id), TAKING)
+    if task.call == ARGS.call then taken[#taken + 1] = taken_row(id, task) end
   end
   return taken
 end
 
-local function take(request, taken, has_suspect)
+-- Whether this process runs a suspect, which is looked for once a suspect is found that it could take.
+local runs_one
+
+local function has_suspect()
+  if runs_one == nil then runs_one = runs_suspect(ARGS.owner) end
+  return runs_one
+end
+
+local function take(request, taken)
   local worker = find_worker(request.worker)
-  if not worker then return has_suspect end
+  if not worker then return end
   local types, but, left = set_of(request.types), set_of(request.but), request.limit
   for _, id in ipairs(call('ZRANGE', key('given', worker.id), 0, -1)) do
     local task = load(task_key(id), {'type', 'suspect'})
-    local is_held_up = task.suspect and has_suspect
+    local is_held_up = task.suspect and has_suspect()
     if left > 0 and not is_held_up and is_wanted(types, task.type) and not but[task.type] then
       local found = take_task(id, worker, request)
       if found then
         taken[#taken + 1] = found
-        left, has_suspect = left - 1, has_suspect or task.suspect
+        left, runs_one = left - 1, task.suspect and true or runs_one
       else
         call('ZREM', key('given', worker.id), id)
       end
     end
   end
-  if left <= 0 or room_of(worker) <= 0 then return has_suspect end
+  if room_of(worker) <= 0 then runs_one = runs_suspect(ARGS.owner) end
+  if left <= 0 or room_of(worker) <= 0 then return end
   local groups = groups_for(worker, types, but)
   while left > 0 and room_of(worker) > 0 do
     local id, group = next_of(groups, has_suspect)
@@ -119,12 +150,11 @@ local function take(request, taken, has_suspect)
     local found = take_task(id, worker, request)
     if found then
       taken[#taken + 1] = found
-      left, has_suspect = left - 1, has_suspect or group.is_suspect
+      left, runs_one = left - 1, group.is_suspect or runs_one
     else
       drop_from_group(group, id)
     end
   end
-  return has_suspect
 end
 
 function VERBS.submit()
@@ -147,8 +177,10 @@ end
 function VERBS.exchange()
   local answers, taken = settle_tasks(ARGS.settlements), ARGS.repeated and taken_before() or {}
   if #taken == 0 and call('EXISTS', key('gone', ARGS.owner)) == 0 then
-    local has_suspect = runs_suspect(ARGS.owner)
-    for _, request in ipairs(ARGS.requests) do has_suspect = take(request, taken, has_suspect) end
+    -- It also gives the room back of runs that are gone. Who settles has other things to do, unless a worker is full.
+    runs_one = nil
+    if #ARGS.settlements == 0 then has_suspect() end
+    for _, request in ipairs(ARGS.requests) do take(request, taken) end
   end
   return {TODAY, answers, names_of(origins), taken}
 end

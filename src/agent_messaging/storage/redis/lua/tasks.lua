@@ -71,7 +71,10 @@ end
 local function wait_for_worker(id, task)
   local group = group_of(task)
   call('ZADD', key(task.suspect and 'suspects' or 'pool', group), score_of(task), id)
-  call('SADD', key(task.suspect and 'suspect_pools' or 'pools'), group)
+  if task.suspect or not known_groups[group] then
+    call('SADD', key(task.suspect and 'suspect_pools' or 'pools'), group)
+    known_groups[group] = not task.suspect
+  end
   if task.is_assigned then
     call('ZADD', key('waiting_tasks', task.needs), score_of(task), id)
     call('SADD', key('waiting_needs'), task.needs)
@@ -79,11 +82,15 @@ local function wait_for_worker(id, task)
   name_pullers()
 end
 
-local function leave_pool(id, task)
+-- `keeps_group`: whoever takes from the group finds out that it is empty.
+local function leave_pool(id, task, keeps_group)
   local group = group_of(task)
   for _, names in ipairs({{'pool', 'pools'}, {'suspects', 'suspect_pools'}}) do
     if call('ZREM', key(names[1], group), id) == 1 then
-      if call('EXISTS', key(names[1], group)) == 0 then call('SREM', key(names[2]), group) end
+      if not keeps_group and call('EXISTS', key(names[1], group)) == 0 then
+        call('SREM', key(names[2]), group)
+        known_groups[group] = nil
+      end
       break
     end
   end
