@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any, Literal, TypeVar, cast, overload
@@ -57,6 +58,19 @@ def parse_id(value: UUID | str, field: str) -> str:
     raise refuse(
         field, value, "is not a UUID. Pass the id that the SDK returned, such as " + repr(str(UUID(int=0))) + "."
     )
+
+
+def parse_ids(values: UUID | str | Iterable[UUID | str], field: str) -> list[str]:
+    """Return canonical UUID texts of one id, or of several.
+
+    Raises:
+        InvalidArgumentError: One is no UUID, or it is no list of them.
+    """
+    if isinstance(values, str | UUID):
+        return [parse_id(values, field)]
+    if not isinstance(values, Iterable):
+        raise refuse(field, values, "is neither an id nor a list of ids.")
+    return [parse_id(value, f"{field}[{position}]") for position, value in enumerate(values)]
 
 
 def check_external_id(value: str, field: str) -> str:

@@ -121,7 +121,7 @@ class AskState(StrEnum):
     ENDED = "ended"
     """The conversation was ended."""
     FAILED = "failed"
-    """Its handler failed, or its process died again and again."""
+    """Its handler failed, its process died again and again, or who was asked has refused it."""
     CANCELLED = "cancelled"
     """The asker gave up, its process ended, or the message was withdrawn."""
 

@@ -10,6 +10,7 @@ from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import AskState, DeliveryState, Kind
 from agent_messaging.storage.ports import (
     CLAIM_MARGIN,
+    MAIN,
     Answering,
     AnswerRow,
     AskRow,
@@ -672,6 +673,39 @@ class AskEndConformance(StoreFixtures):
         rows = await world.sessions.close_asks([replied, open_, nothing], AskState.TIMED_OUT, now=world.start)
         assert {row.ask_id: row.state for row in rows} == {replied: AskState.REPLIED, open_: AskState.TIMED_OUT}
         assert await world.sessions.close_asks([], AskState.CANCELLED) == []
+
+    async def test_an_agent_refuses_what_it_has_and_nothing_else(self, world: World) -> None:
+        close = world.sessions.close_asks
+        ask, other = await world.ask(), await world.ask(world.carol)
+        (row,) = await close([ask], AskState.FAILED, responder_id=world.carol, reason="no", now=world.at(2))
+        assert (row.state, row.reason) == (AskState.OPEN, None)
+        (row,) = await close([ask], AskState.FAILED, responder_id=world.bob, reason="no", now=world.at(3))
+        assert row == await world.asked(ask)
+        assert (row.state, row.reason, row.answer) == (AskState.FAILED, "no", None)
+        assert await world.state(ask) is DeliveryState.EXPIRED
+        (again,) = await close([ask], AskState.FAILED, responder_id=world.bob, reason="never", now=world.at(4))
+        assert again == row
+        assert await world.ask_state(other) is AskState.OPEN
+
+    async def test_open_ones_are_listed_oldest_first_with_their_messages(self, world: World) -> None:
+        first = await world.ask(timeout=9)
+        second = await world.ask(world.carol, thread="side")
+        await world.claim(kind=Kind.CONVERSATION)
+        elsewhere = await world.ask(world.alice, world.dave)
+        found = await world.sessions.list_open_asks(world.bob, limit=9)
+        assert [(one.message.message_id, one.message.sender_id, one.message.thread) for one in found] == [
+            (first, world.alice, MAIN),
+            (second, world.carol, "side"),
+        ]
+        assert found[0].deadline_at == (await world.asked(first)).deadline_at
+        assert found[0].message.session_id == (await world.session()).session_id
+        assert ids([one.message for one in await world.sessions.list_open_asks(world.bob, limit=1, offset=1)]) == [
+            second
+        ]
+        for ask in (first, elsewhere):
+            await world.close(ask, AskState.TIMED_OUT)
+        assert ids([one.message for one in await world.sessions.list_open_asks(world.bob, limit=9)]) == [second]
+        assert await world.sessions.list_open_asks(world.dave, limit=9) == []
 
     @pytest.mark.parametrize("state", CLOSINGS)
     async def test_a_claimed_one_is_left_to_its_run(self, world: World, state: AskState) -> None:

@@ -166,6 +166,21 @@ class MessageConformance(StoreFixtures):
         assert await self.listed(world, kind=Kind.CONVERSATION, unread_only=True) == [other_question, question]
         assert await self.listed(world, world.dave, unread_only=True) == [elsewhere]
 
+    async def test_marking_can_be_of_single_messages_and_keeps_to_their_recipient(self, world: World) -> None:
+        mine, other, read = await world.send_many(3)
+        elsewhere = await world.send(recipient=world.dave)
+        talk = await world.send(kind=Kind.CONVERSATION)
+        mark = world.store.messages.mark_read
+        assert await mark(world.bob, Kind.ONE_WAY, message_ids=[read], now=world.at(4)) == 1
+        named = [mine, read, elsewhere, talk, new_id()]
+        assert await mark(world.bob, Kind.ONE_WAY, message_ids=named, now=world.at(5)) == 1
+        assert await mark(world.bob, Kind.ONE_WAY, message_ids=[]) == 0
+        rows = await world.store.messages.list_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, limit=9)
+        found = {row.message_id: row.read_at for row in rows}
+        assert found == {mine: world.at(5), other: None, read: world.at(4)}
+        assert await self.listed(world, world.dave, unread_only=True) == [elsewhere]
+        assert await self.listed(world, kind=Kind.CONVERSATION, unread_only=True) == [talk]
+
     async def test_unread_ones_are_paged_and_dated_like_all(self, world: World) -> None:
         await world.send()
         await world.store.messages.mark_read(world.bob, Kind.ONE_WAY)

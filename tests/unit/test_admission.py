@@ -252,6 +252,10 @@ def test_a_reply_answers_whoever_has_the_ask_but_in_a_run_only_its_own(
     taken_within: int | None, asked_by_run: int | None, answers: bool
 ) -> None:
     assert is_answer(Answering.REQUIRED, open_ask(taken_within=taken_within), asked_by_run=asked_by_run) is answers
+    is_bound = is_answer(
+        Answering.REQUIRED, open_ask(taken_within=taken_within), asked_by_run=asked_by_run, answers_within=True
+    )
+    assert is_bound is (asked_by_run == 7), "one that names its ask answers no other one"
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

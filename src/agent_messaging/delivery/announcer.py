@@ -233,6 +233,12 @@ class Announcer:
         self.lots.asks.ended(asks)
         self.ring(ask.origin for ask in asks)
 
+    def refused(self, ask: AskRow) -> None:
+        """The agent that had an ask has refused it."""
+        self.lots.receipts.hint([ask.ask_id])
+        self.lots.asks.waiters.hint([ask.ask_id])
+        self.ring([ask.origin, ask.worker])
+
     def withdrawn(self, message_ids: Collection[str]) -> None:
         """Their senders withdrew these."""
         if self.facts.ears.is_heard:

@@ -50,13 +50,14 @@ from .current import Run, current_run
 from .names import AgentName, Names
 from .serving import Serving
 
-_ENDS = {
+ENDS = {
     AskState.REPLIED: "was answered",
     AskState.TIMED_OUT: "has timed out",
     AskState.ENDED: "has ended with its conversation",
     AskState.FAILED: "has failed",
     AskState.CANCELLED: "was given up",
 }
+"""How an ask ended, in words."""
 
 
 class Step(NamedTuple):
@@ -226,7 +227,7 @@ class Forwarding:
                     f"{holder.external_id!r} has passed the ask {message_id} on already: it is with {has!r}."
                 )
             case Obstacle.ENDED:
-                end = _ENDS.get(refusal.state or AskState.ENDED, "has ended")
+                end = ENDS.get(refusal.state or AskState.ENDED, "has ended")
                 return SessionStateError(f"The ask {message_id} {end}; there is nothing to pass on.")
             case Obstacle.AT_WORK:
                 return SessionStateError(

@@ -14,6 +14,7 @@ from ..arguments import (
     check_page,
     check_recipients,
     parse_id,
+    parse_ids,
     refuse,
 )
 from ..config import MessagingConfig
@@ -289,22 +290,41 @@ class OneWayMessenger(Door, Generic[T]):
 
         return read
 
-    async def mark_messages_read(self, recipient_external_id: str, sender_external_id: str | None = None) -> int:
-        """Mark an agent's unread one-way messages as read, all or those of one sender. It settles nothing.
+    async def mark_messages_read(
+        self,
+        recipient_external_id: str,
+        sender_external_id: str | None = None,
+        *,
+        message_ids: UUID | str | Iterable[UUID | str] | None = None,
+    ) -> int:
+        """Mark an agent's unread one-way messages as read: all, those of one sender, or these. It settles nothing.
+
+        Args:
+            recipient_external_id: Who received them.
+            sender_external_id: Only those of this sender; None is all.
+            message_ids: Only these: one id, or several. Those that are read already, or are no one-way messages of
+                this recipient, are passed over. None is all.
 
         Returns:
             How many were marked.
 
         Raises:
             AgentNotFoundError: There is no such recipient or sender.
+            InvalidArgumentError: An id is no UUID, or a sender was given beside ids.
 
         Example:
             number = await sdk.one_way.mark_messages_read("bob", "alice")
         """
+        ids = None
+        if message_ids is not None:
+            if sender_external_id is not None:
+                raise refuse("message_ids", message_ids, "was given beside sender_external_id; give one of them.")
+            ids = parse_ids(message_ids, "message_ids")
 
         async def mark(recipient: AgentName, sender: AgentName | None) -> int:
+            mark_read = self.engine.store.messages.mark_read
             sender_id = None if sender is None else sender.id
-            return await self.engine.store.messages.mark_read(recipient.id, Kind.ONE_WAY, sender_id=sender_id)
+            return await mark_read(recipient.id, Kind.ONE_WAY, sender_id=sender_id, message_ids=ids)
 
         return await self._look_up_both(recipient_external_id, "recipient", sender_external_id, mark)
 

@@ -271,7 +271,9 @@ def pair_of(group: NewGroup) -> Pair:
     return (group.sender_id, recipient_id) if group.sender_id < recipient_id else (recipient_id, group.sender_id)
 
 
-def is_answer(how: Answering | None, ask: OpenAsk | None, *, asked_by_run: int | None) -> bool:
+def is_answer(
+    how: Answering | None, ask: OpenAsk | None, *, asked_by_run: int | None, answers_within: bool = False
+) -> bool:
     """Whether a message answers its recipient's open ask to its sender.
 
     Only what is meant as the answer is the answer. Of an ask that a run has taken, that is the run's result, which
@@ -284,11 +286,12 @@ def is_answer(how: Answering | None, ask: OpenAsk | None, *, asked_by_run: int |
         ask: The open ask; None if there is none.
         asked_by_run: The message in whose run the call is made, where that is itself an ask of the recipient to the
             sender. A reply in there is meant for that ask, and not for a later one that is open now.
+        answers_within: It is meant for that ask alone, and for nothing where there is none.
     """
     if ask is None or how is None:
         return False
     if how is Answering.REQUIRED:
-        return asked_by_run in (None, ask.seq)
+        return asked_by_run == ask.seq or (asked_by_run is None and not answers_within)
     return ask.taken_within == OUTSIDE
 
 
@@ -383,7 +386,10 @@ class _Conversations:
         theirs = self.open.get((pair[::-1], found.thread), found.theirs)
         if theirs is not None and theirs.seq > 0 and not found.is_answerable:
             return None
-        return theirs if is_answer(group.answers, theirs, asked_by_run=found.asked_by_run) else None
+        is_meant = is_answer(
+            group.answers, theirs, asked_by_run=found.asked_by_run, answers_within=group.answers_within
+        )
+        return theirs if is_meant else None
 
     def _refuse(
         self, pair: Pair, found: Found, ask: OpenAsk, theirs: OpenAsk | None, answered: OpenAsk | None

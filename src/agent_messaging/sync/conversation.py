@@ -437,6 +437,7 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
         metadata: Mapping[str, Any] | None = None,
         *,
         thread: str | None = None,
+        message_id: UUID | str | None = None,
         idempotency_key: str | None = None,
     ) -> str:
         """Answer an agent that waits, inside or outside the handler of its ask.
@@ -452,6 +453,8 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
             message: The answer's payload.
             metadata: Small JSON mapping that is stored with the answer.
             thread: The name of the conversation in which the recipient waits.
+            message_id: The ask that it answers, by the id of its message (`list_open_asks`), and no other one, should
+                that be over. None: as said above.
             idempotency_key: 1 to 255 characters, among this sender's calls of `reply`.
 
         Returns:
@@ -460,7 +463,8 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
         Raises:
             SessionNotFoundError: The two have no open session.
             SessionStateError: The recipient does not wait for the sender (any more), or not for this answer, or in
-                several threads of which none was named; nothing was stored.
+                several threads of which none was named; or the ask that is named is over, or another agent's. Nothing
+                was stored.
             AgentNotFoundError: One of the two is not registered; names the closest.
             InvalidArgumentError, PayloadError, IdempotencyConflictError: As of `one_way.send`.
             OutcomeUnknownError: The store did not answer in time. Repeat with the same idempotency_key.
@@ -478,9 +482,35 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
                 message,
                 metadata,
                 thread=thread,
+                message_id=message_id,
                 idempotency_key=idempotency_key,
             )
         )
+
+    def refuse(self, agent_external_id: str, message_id: UUID | str, reason: str) -> None:
+        """Refuse an open ask: its asker gets a `HandlerError` with the reason, at once.
+
+        It is for people, and for an agent's own code; a handler refuses by raising an error. A handler that is at work
+        on the ask goes on, and its answer is kept as an unread message. Repeating the call changes nothing. Cancelled,
+        its outcome is unknown, and a repeat tells.
+
+        Args:
+            agent_external_id: Who was asked.
+            message_id: The ask, by the id of its message.
+            reason: A sentence for the asker, 1 to 255 characters on one line.
+
+        Raises:
+            SessionStateError: The ask is over, or is none, or another agent has it. Says which.
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: The id is none, or the reason is no such text.
+            OutcomeUnknownError: The store did not answer in time. Repeat the call.
+            DatabaseError: The store failed; nothing was changed.
+
+        Example:
+            for ask in sdk.conversation.list_open_asks("alice"):
+                sdk.conversation.refuse("alice", ask.message_id, "I am on holiday until Monday.")
+        """
+        self._run(lambda: self._async.refuse(agent_external_id, message_id, reason))
 
     def forward(self, agent_external_id: str, message_id: str | UUID, to_external_id: str) -> tuple[str, ...]:
         """Pass an open ask on to another agent, whose answer its asker gets as if it had asked that one.
@@ -592,6 +622,27 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
                 recipient_external_id, sender_external_id, mark_read, thread=thread
             )
         )
+
+    def mark_messages_read(self, recipient_external_id: str, message_ids: UUID | str | Iterable[UUID | str]) -> int:
+        """Mark conversation messages as read, as a screen does that has shown them. It takes and settles nothing.
+
+        Args:
+            recipient_external_id: Who received them.
+            message_ids: One id, or several; those that are read already, or are no conversation messages of this
+                recipient, are passed over.
+
+        Returns:
+            How many were marked.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An id is no UUID.
+            DatabaseError: The store failed; nothing was marked.
+
+        Example:
+            sdk.conversation.mark_messages_read("alice", context.message_id)
+        """
+        return self._run(lambda: self._async.mark_messages_read(recipient_external_id, message_ids))
 
     def get_or_wait_for_response(
         self,
@@ -736,6 +787,32 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
                 before=before,
             )
         )
+
+    def list_open_asks(self, agent_external_id: str, *, limit: int = 100, offset: int = 0) -> list[Record]:
+        """List the open asks that wait for an agent's answer, oldest first. It marks, takes and answers nothing.
+
+        It is for screens, and for code that answers later than its handler returned: `reply` with the id of the message
+        answers one, `refuse` refuses it, and `forward` passes it on. One that a handler is at work on is among them.
+
+        Args:
+            agent_external_id: Who was asked.
+            limit: At most so many, 1 to 1,000.
+            offset: So many of the oldest are passed over.
+
+        Returns:
+            Mappings with attribute access: message_id, sender_id (external; who waits), content (plain JSON), metadata,
+            is_damaged (True: the stored payload is not what was sent, and the content is None), thread (None is the
+            main one), session_id, created_at, deadline (when the asker stops waiting). Empty if nobody waits.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for ask in sdk.conversation.list_open_asks("alice"):
+                print(ask.sender_id, "waits until", ask.deadline)
+        """
+        return self._run(lambda: self._async.list_open_asks(agent_external_id, limit=limit, offset=offset))
 
     def get_messages_in_session(
         self,

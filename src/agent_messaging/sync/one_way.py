@@ -196,19 +196,34 @@ class OneWayMessenger(Blocking[AsyncOneWayMessenger[T]], Generic[T]):
             )
         )
 
-    def mark_messages_read(self, recipient_external_id: str, sender_external_id: str | None = None) -> int:
-        """Mark an agent's unread one-way messages as read, all or those of one sender. It settles nothing.
+    def mark_messages_read(
+        self,
+        recipient_external_id: str,
+        sender_external_id: str | None = None,
+        *,
+        message_ids: UUID | str | Iterable[UUID | str] | None = None,
+    ) -> int:
+        """Mark an agent's unread one-way messages as read: all, those of one sender, or these. It settles nothing.
+
+        Args:
+            recipient_external_id: Who received them.
+            sender_external_id: Only those of this sender; None is all.
+            message_ids: Only these: one id, or several. Those that are read already, or are no one-way messages of
+                this recipient, are passed over. None is all.
 
         Returns:
             How many were marked.
 
         Raises:
             AgentNotFoundError: There is no such recipient or sender.
+            InvalidArgumentError: An id is no UUID, or a sender was given beside ids.
 
         Example:
             number = sdk.one_way.mark_messages_read("bob", "alice")
         """
-        return self._run(lambda: self._async.mark_messages_read(recipient_external_id, sender_external_id))
+        return self._run(
+            lambda: self._async.mark_messages_read(recipient_external_id, sender_external_id, message_ids=message_ids)
+        )
 
     def get_message_count(
         self,

@@ -34,6 +34,7 @@ from ...storage.ports import Duplicate, MutualWait, SessionLocked
 from ..missing import explain_missing
 from ..posting import Call, enter
 from .drafts import Draft
+from .held import REFUSED
 
 GIVING_UP = 0.4
 """Seconds after its timeout at which an ask gives up waiting for the store: it has returned within half a second."""
@@ -362,6 +363,8 @@ class Ask:
                 )
             case AskState.FAILED:
                 reason = (outcome.reason or "it gave no reason").rstrip(".")
+                if reason.startswith(REFUSED):
+                    raise HandlerError(f"{recipient!r} refused to answer: {reason.removeprefix(REFUSED)}.")
                 raise HandlerError(
                     f"The handler of {recipient!r} failed on this ask: {reason}. "
                     "Its process has the traceback in its log."

@@ -7,15 +7,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ...arguments import MISSING_MESSAGE, check_external_id, check_pair, parse_id
+from ...arguments import MISSING_MESSAGE, check_external_id, check_name, check_pair, parse_id
 from ...delivery.current import current_run
 from ...exceptions import SessionNotFoundError, SessionStateError
 from ...ids import uuid7
-from ...models import T
+from ...models import AskState, T
 from ...payloads import checksum, encode
-from ...storage.ports import Answering, Duplicate, EndedSession, NewEnding, NotWaiting
+from ...storage.ports import Answering, AskRow, Duplicate, EndedSession, NewEnding, NotWaiting
 from .calls import ConversationCalls
 from .drafts import Draft, make_draft, thread_of_run
+from .held import REFUSED, explain_end, get_open_ask
 
 _ENDING = encode({"type": "conversation_ended", "reason": "explicit_end"}, limit_bytes=1_000)
 _SEND_INSTEAD = "Use send_no_wait for a message of its own."
@@ -94,6 +95,7 @@ class ConversationCorrespondence(ConversationCalls[T]):
         metadata: Mapping[str, Any] | None = None,
         *,
         thread: str | None = None,
+        message_id: UUID | str | None = None,
         idempotency_key: str | None = None,
     ) -> str:
         """Answer an agent that waits, inside or outside the handler of its ask.
@@ -109,6 +111,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
             message: The answer's payload.
             metadata: Small JSON mapping that is stored with the answer.
             thread: The name of the conversation in which the recipient waits.
+            message_id: The ask that it answers, by the id of its message (`list_open_asks`), and no other one, should
+                that be over. None: as said above.
             idempotency_key: 1 to 255 characters, among this sender's calls of `reply`.
 
         Returns:
@@ -117,7 +121,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
         Raises:
             SessionNotFoundError: The two have no open session.
             SessionStateError: The recipient does not wait for the sender (any more), or not for this answer, or in
-                several threads of which none was named; nothing was stored.
+                several threads of which none was named; or the ask that is named is over, or another agent's. Nothing
+                was stored.
             AgentNotFoundError: One of the two is not registered; names the closest.
             InvalidArgumentError, PayloadError, IdempotencyConflictError: As of `one_way.send`.
             OutcomeUnknownError: The store did not answer in time. Repeat with the same idempotency_key.
@@ -139,8 +144,72 @@ class ConversationCorrespondence(ConversationCalls[T]):
             answers=Answering.REQUIRED,
             idempotency_key=idempotency_key,
         )
-        self._refuse_passed_on(sender_external_id, recipient_external_id)
+        if message_id is None:
+            self._refuse_passed_on(sender_external_id, recipient_external_id)
+        else:
+            draft.answered_id = parse_id(message_id, field="message_id")
+            draft.thread, draft.is_anywhere = await self._find_thread(draft), False
         return await self._send(draft)
+
+    async def _find_thread(self, draft: Draft) -> str:
+        """The thread of the ask that it answers. A repeat under its key is answered as the first time."""
+        engine = self.engine
+        assert draft.answered_id is not None
+        sender, recipient = await engine.names.get_all([draft.sender, draft.recipient])
+        found = await engine.store.sessions.find_asks([draft.answered_id])
+        is_theirs = bool(found) and found[0].asker_id == recipient.id
+        if not is_theirs or draft.idempotency_key is None:
+            ask = await get_open_ask(engine, sender, draft.answered_id)
+            if ask.asker_id != recipient.id:
+                raise SessionStateError(
+                    f"The ask {draft.answered_id} is not {draft.recipient!r}'s. Nothing was stored."
+                )
+            found = [ask]
+        session = await engine.store.sessions.find_session(found[0].session_id)
+        return draft.thread if session is None else session.thread
+
+    async def refuse(self, agent_external_id: str, message_id: UUID | str, reason: str) -> None:
+        """Refuse an open ask: its asker gets a `HandlerError` with the reason, at once.
+
+        It is for people, and for an agent's own code; a handler refuses by raising an error. A handler that is at work
+        on the ask goes on, and its answer is kept as an unread message. Repeating the call changes nothing. Cancelled,
+        its outcome is unknown, and a repeat tells.
+
+        Args:
+            agent_external_id: Who was asked.
+            message_id: The ask, by the id of its message.
+            reason: A sentence for the asker, 1 to 255 characters on one line.
+
+        Raises:
+            SessionStateError: The ask is over, or is none, or another agent has it. Says which.
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: The id is none, or the reason is no such text.
+            OutcomeUnknownError: The store did not answer in time. Repeat the call.
+            DatabaseError: The store failed; nothing was changed.
+
+        Example:
+            for ask in await sdk.conversation.list_open_asks("alice"):
+                await sdk.conversation.refuse("alice", ask.message_id, "I am on holiday until Monday.")
+        """
+        check_external_id(agent_external_id, field="agent_external_id")
+        id = parse_id(message_id, field="message_id")
+        why = REFUSED + check_name(reason, field="reason")
+        engine = self.engine
+        await engine.names.refresh([agent_external_id])
+        agent = await engine.names.get(agent_external_id)
+
+        async def refuse() -> list[AskRow]:
+            close = engine.store.sessions.close_asks
+            rows = await close([id], AskState.FAILED, responder_id=agent.id, reason=why)
+            for row in rows:
+                engine.announcer.refused(row)
+            return rows
+
+        rows = await engine.commits.run(refuse())
+        if not rows:
+            await get_open_ask(engine, agent, id)
+        elif rows[0].responder_id != agent.id or rows[0].reason != why:
+            raise await explain_end(engine, agent, rows[0])
 
     def _refuse_passed_on(self, sender: str, recipient: str) -> None:
         """Raise in a run that has passed the recipient's ask on: another open ask of it is not what is meant."""

@@ -45,6 +45,8 @@ class Draft:
     notify: bool = False
     deliver_at: datetime | None = None
     expires_in: float | None = None
+    answered_id: str | None = None
+    """The ask that it answers, and no other one; None: the call and its run tell."""
     message_id: str = field(default_factory=uuid7)
     is_entered: bool = False
     """It is on its way into the store, or there."""
@@ -101,7 +103,8 @@ class Draft:
             answers=self.answers if self.is_meant else None,
             ask_timeout=self.ask_timeout,
             is_streamed=self.is_streamed,
-            within=None if self.run is None else self.run.delivery.message_id,
+            within=self.answered_id or (None if self.run is None else self.run.delivery.message_id),
+            answers_within=self.answered_id is not None,
             deliver_at=self.deliver_at,
             expires_in=self.expires_in,
             notify=is_noticed,

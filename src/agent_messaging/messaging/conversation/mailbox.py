@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import partial
+from uuid import UUID
 
-from ...arguments import check_external_id, check_flag, check_pair, check_patience, check_thread
+from ...arguments import check_external_id, check_flag, check_pair, check_patience, check_thread, parse_ids
 from ...bodies import open_body
 from ...delivery.current import current_run
 from ...delivery.names import AgentName
@@ -161,6 +162,36 @@ class ConversationMailbox(ConversationCalls[T]):
                 logger.warning("%s", error)
                 damaged.append(row)
         return payloads, damaged
+
+    async def mark_messages_read(
+        self, recipient_external_id: str, message_ids: UUID | str | Iterable[UUID | str]
+    ) -> int:
+        """Mark conversation messages as read, as a screen does that has shown them. It takes and settles nothing.
+
+        Args:
+            recipient_external_id: Who received them.
+            message_ids: One id, or several; those that are read already, or are no conversation messages of this
+                recipient, are passed over.
+
+        Returns:
+            How many were marked.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An id is no UUID.
+            DatabaseError: The store failed; nothing was marked.
+
+        Example:
+            await sdk.conversation.mark_messages_read("alice", context.message_id)
+        """
+        check_external_id(recipient_external_id, field="recipient_external_id")
+        ids = parse_ids(message_ids, "message_ids")
+        mark = self.engine.store.messages.mark_read
+        return await self.engine.names.look_up(
+            recipient_external_id,
+            lambda recipient: mark(recipient.id, Kind.CONVERSATION, message_ids=ids),
+            role="recipient",
+        )
 
     async def get_or_wait_for_response(
         self,

@@ -14,7 +14,7 @@ from ...delivery.forwarding import agents_of
 from ...delivery.names import AgentName
 from ...exceptions import SessionNotFoundError
 from ...models import DeliveryState, MessageType, Record, Session, SessionStatus, T
-from ...storage.ports import MessageRow, SessionRow
+from ...storage.ports import MessageRow, SessionRow, WaitingQuestion
 from ..directory import find_agent
 from ..listing import check_part, find_place, list_wanted, make_wanted, read_all
 from ..missing import explain_missing
@@ -130,6 +130,52 @@ class ConversationSessions(ConversationCalls[T]):
             )
 
         return [describe(row) for row in rows]
+
+    async def list_open_asks(self, agent_external_id: str, *, limit: int = 100, offset: int = 0) -> list[Record]:
+        """List the open asks that wait for an agent's answer, oldest first. It marks, takes and answers nothing.
+
+        It is for screens, and for code that answers later than its handler returned: `reply` with the id of the message
+        answers one, `refuse` refuses it, and `forward` passes it on. One that a handler is at work on is among them.
+
+        Args:
+            agent_external_id: Who was asked.
+            limit: At most so many, 1 to 1,000.
+            offset: So many of the oldest are passed over.
+
+        Returns:
+            Mappings with attribute access: message_id, sender_id (external; who waits), content (plain JSON), metadata,
+            is_damaged (True: the stored payload is not what was sent, and the content is None), thread (None is the
+            main one), session_id, created_at, deadline (when the asker stops waiting). Empty if nobody waits.
+
+        Raises:
+            AgentNotFoundError: There is no such agent.
+            InvalidArgumentError: An argument is out of range.
+
+        Example:
+            for ask in await sdk.conversation.list_open_asks("alice"):
+                print(ask.sender_id, "waits until", ask.deadline)
+        """
+        check_external_id(agent_external_id, field="agent_external_id")
+        check_page(limit, offset)
+        read = partial(self.engine.store.sessions.list_open_asks, limit=limit, offset=offset)
+        found = await self.engine.names.look_up(agent_external_id, lambda agent: read(agent.id))
+        names = await self.engine.names.find_by_id({one.message.sender_id for one in found})
+
+        def describe(one: WaitingQuestion) -> Record:
+            body = open_or_mark(one.message, f"message {one.message.message_id}")
+            return Record(
+                message_id=one.message.message_id,
+                sender_id=_external(names, one.message.sender_id),
+                content=body.content,
+                metadata=body.metadata,
+                is_damaged=body.is_damaged,
+                thread=one.message.thread or None,
+                session_id=one.message.session_id,
+                created_at=one.message.created_at,
+                deadline=one.deadline_at,
+            )
+
+        return [describe(one) for one in found]
 
     async def get_messages_in_session(
         self,

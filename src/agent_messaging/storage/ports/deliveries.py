@@ -101,6 +101,8 @@ class NewGroup:
     """Of an ask: its asker reads parts, so a stream begins with it (see `PartStore`)."""
     within: str | None = None
     """The id of the message in whose run the call is made."""
+    answers_within: bool = False
+    """Of one that `answers`: it answers the ask `within`, and no other one."""
     only_if_expected: bool = False
     """Of an ask whose recipient nobody serves: refuse it with Unexpected, unless the recipient waits for it by an open
     ask that it answers, or a registered wait."""

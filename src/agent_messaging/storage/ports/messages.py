@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -96,9 +96,15 @@ class MessageStore(Protocol):
         ...
 
     async def mark_read(
-        self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
+        self,
+        recipient_id: str,
+        kind: Kind,
+        *,
+        sender_id: str | None = None,
+        message_ids: Collection[str] | None = None,
+        now: datetime | None = None,
     ) -> int:
-        """Mark all unread ones as read and return how many they were."""
+        """Mark all unread ones as read, or those of a sender, or these, and return how many they were."""
         ...
 
     async def count_messages(

@@ -8,7 +8,7 @@ An *ask* is a conversation message whose sender waits. Its life, one guarded cha
     open ──answered: append or settle──▶ replied
     open ──its deadline, by the asker or by `advance`──▶ timed_out
     open ──end_session──▶ ended
-    open ──its delivery became dead──▶ failed
+    open ──its delivery became dead, or its responder refused it──▶ failed
     open ──its asker gave up, its process ended, or it was withdrawn──▶ cancelled
 
 Whoever loses the race changes nothing and reports what the row says. An agent has at most one open ask to another one
@@ -104,6 +104,14 @@ class AskRow:
     """Where it failed: why, as the delivery's log says it."""
     worker: str | None = None
     """The process at work on its message; `find_ended_asks` does not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingQuestion:
+    """An ask that waits for an agent's answer."""
+
+    message: MessageRow
+    deadline_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,11 +299,22 @@ class SessionStore(Protocol):
         """Of these, the ones that are not open any more; None for those that do not exist (any more)."""
         ...
 
-    async def close_asks(
-        self, ask_ids: Collection[str], state: AskState, *, now: datetime | None = None
-    ) -> list[AskRow]:
-        """End those that are still open as `timed_out` or `cancelled`; answer all that exist as they are then.
+    async def list_open_asks(self, responder_id: str, *, limit: int, offset: int = 0) -> list[WaitingQuestion]:
+        """Those that wait for this agent's answer, oldest first, whoever has begun with them."""
+        ...
 
+    async def close_asks(
+        self,
+        ask_ids: Collection[str],
+        state: AskState,
+        *,
+        responder_id: str | None = None,
+        reason: str | None = None,
+        now: datetime | None = None,
+    ) -> list[AskRow]:
+        """End those that are still open as `timed_out`, `cancelled` or `failed`; answer all that exist as they are.
+
+        With `responder_id` only those that this agent has are ended. The reason is kept with those that end.
         With `cancelled`, the answer of one that was replied already becomes unread: its asker has not seen it.
         Repeat-safe: what was read since, in another way, stays read.
         """

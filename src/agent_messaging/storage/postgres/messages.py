@@ -7,7 +7,7 @@ before anything that a transaction still in flight might precede, and waits a mo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -85,10 +85,20 @@ class PostgresMessages:
             await asyncio.sleep(_GLANCE)
 
     async def mark_read(
-        self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
+        self,
+        recipient_id: str,
+        kind: Kind,
+        *,
+        sender_id: str | None = None,
+        message_ids: Collection[str] | None = None,
+        now: datetime | None = None,
     ) -> int:
+        values: tuple[Any, ...] = (recipient_id, str(kind), sender_id, now)
+        name = "mark_read"
+        if message_ids is not None:
+            name, values = "mark_read_these", (recipient_id, str(kind), list(message_ids), now)
         status = await self._engine.run(
-            lambda connection: connection.execute(_SQL["mark_read"], recipient_id, str(kind), sender_id, now),
+            lambda connection: connection.execute(_SQL[name], *values),
             write=True,
             budget=_LONG,
         )

@@ -27,6 +27,7 @@ from ..ports import (
     SessionCounts,
     SessionRow,
     SessionStatistics,
+    WaitingQuestion,
     WaitRow,
 )
 from ..sql import Queries
@@ -214,8 +215,19 @@ class PostgresSessions:
         rows = await self._engine.run(work, write=False)
         return {row["asked_id"]: None if row["state"] is None else _ask(row) for row in rows}
 
+    async def list_open_asks(self, responder_id: str, *, limit: int, offset: int = 0) -> list[WaitingQuestion]:
+        rows = await self._fetch("list_open_asks", responder_id, limit, offset)
+        found = [dict(row) for row in rows]
+        return [WaitingQuestion(deadline_at=row.pop("deadline_at"), message=to_message(row)) for row in found]
+
     async def close_asks(
-        self, ask_ids: Collection[str], state: AskState, *, now: datetime | None = None
+        self,
+        ask_ids: Collection[str],
+        state: AskState,
+        *,
+        responder_id: str | None = None,
+        reason: str | None = None,
+        now: datetime | None = None,
     ) -> list[AskRow]:
         if not ask_ids:
             return []
@@ -225,15 +237,18 @@ class PostgresSessions:
             found: list[Any] = []
             left = ids
             while left:
-                closed = await connection.fetch(_SQL["close_asks"], left, str(state), now)
+                closed = await connection.fetch(_SQL["close_asks"], left, str(state), now, reason, responder_id)
                 await asks.settle_deliveries(connection, [row["seq"] for row in closed], now)
                 rest = list(set(left) - {row["ask_id"] for row in closed})
                 if rest and state is AskState.CANCELLED:
                     await connection.execute(_SQL["close_asks_unread"], rest)
                 before = await self._fetch_asks(connection, "find_asks", "ask_id", rest)
-                found += [*closed, *(row for row in before if row["state"] != AskState.OPEN)]
                 # Passed on while this waited for its delivery, it has another one now.
-                left = [row["ask_id"] for row in before if row["state"] == AskState.OPEN]
+                again = [row for row in before if row["state"] == AskState.OPEN]
+                if responder_id is not None:
+                    again = [row for row in again if row["responder_id"] == responder_id]
+                left = [row["ask_id"] for row in again]
+                found += [*closed, *(row for row in before if row not in again)]
             return [_ask(row) for row in found]
 
         return await self._engine.run(work, write=True, repeatable=True)

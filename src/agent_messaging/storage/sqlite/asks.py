@@ -31,9 +31,11 @@ def settle_deliveries(connection: apsw.Connection, seqs: Sequence[int], instant:
         connection.execute(_SQL["asks_settle_deliveries"], {"seqs": encode(seqs), "at": instant.at})
 
 
-def give_up(connection: apsw.Connection, seqs: Sequence[int], state: AskState, instant: Instant) -> None:
+def give_up(
+    connection: apsw.Connection, seqs: Sequence[int], state: AskState, instant: Instant, reason: str | None = None
+) -> None:
     """End those that are open without an answer, and what is queued for them."""
-    end_asks(connection, [(seq, state, None, None) for seq in seqs], instant)
+    end_asks(connection, [(seq, state, None, reason) for seq in seqs], instant)
     settle_deliveries(connection, seqs, instant)
 
 

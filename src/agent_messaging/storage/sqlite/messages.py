@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..ports import EVERYTHING, MessageRow, Narrowing, Role
 from ..sql import Queries
 from .clock import StoreClock
 from .engine import Engine, fetch, fetch_page
-from .rows import message_row, narrow
+from .rows import encode, message_row, narrow
 
 _SQL = Queries(__package__, "messages")
 _COUNTS = {
@@ -73,12 +74,24 @@ class SQLiteMessages:
         return [message_row(row) for row in rows]
 
     async def mark_read(
-        self, recipient_id: str, kind: Kind, *, sender_id: str | None = None, now: datetime | None = None
+        self,
+        recipient_id: str,
+        kind: Kind,
+        *,
+        sender_id: str | None = None,
+        message_ids: Collection[str] | None = None,
+        now: datetime | None = None,
     ) -> int:
-        parameters = {"recipient": recipient_id, "kind": kind, "sender": sender_id, "at": self._clock.now(now).at}
+        parameters = {"recipient": recipient_id, "kind": kind, "at": self._clock.now(now).at}
+        if message_ids is None:
+            sql = _SQL["mark_read"]
+            parameters["sender"] = sender_id
+        else:
+            sql = _SQL["mark_read_these"]
+            parameters["ids"] = encode([*message_ids])
 
         def mark(connection: apsw.Connection) -> int:
-            connection.execute(_SQL["mark_read"], parameters)
+            connection.execute(sql, parameters)
             return connection.changes()
 
         return await self._engine.write(mark)

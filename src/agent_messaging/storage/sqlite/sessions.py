@@ -26,6 +26,7 @@ from ..ports import (
     SessionCounts,
     SessionRow,
     SessionStatistics,
+    WaitingQuestion,
     WaitRow,
 )
 from ..sql import Queries
@@ -208,15 +209,27 @@ class SQLiteSessions:
         rows = await self._engine.read(lambda con: _fetch_many(con, _SQL["find_ended_asks"], list(ask_ids)))
         return {row[0]: None if row[1] is None else _ask(row) for row in rows}
 
+    async def list_open_asks(self, responder_id: str, *, limit: int, offset: int = 0) -> list[WaitingQuestion]:
+        parameters = {"responder": responder_id, "limit": limit, "offset": offset}
+        rows = await self._engine.read(lambda con: fetch_page(con, _SQL["list_open_asks"], parameters))
+        return [WaitingQuestion(message_row(row), to_datetime(deadline_at)) for *row, deadline_at in rows]
+
     async def close_asks(
-        self, ask_ids: Collection[str], state: AskState, *, now: datetime | None = None
+        self,
+        ask_ids: Collection[str],
+        state: AskState,
+        *,
+        responder_id: str | None = None,
+        reason: str | None = None,
+        now: datetime | None = None,
     ) -> list[AskRow]:
         ids = sorted(set(ask_ids))
 
         def close(connection: apsw.Connection) -> list[AskRow]:
             instant = self._clock.now(now)
-            found = fetch(connection, _SQL["close_asks_find"], {"ids": encode(ids)})
-            asks.give_up(connection, [seq for seq, was, _ in found if was == AskState.OPEN], state, instant)
+            parameters = {"ids": encode(ids), "responder": responder_id}
+            found = fetch(connection, _SQL["close_asks_find"], parameters)
+            asks.give_up(connection, [seq for seq, was, _ in found if was == AskState.OPEN], state, instant, reason)
             answers = [answer_seq for _, was, answer_seq in found if was == AskState.REPLIED]
             if answers and state is AskState.CANCELLED:
                 connection.execute(_SQL["close_asks_unread"], {"seqs": encode(answers)})

@@ -153,6 +153,18 @@ update deliveries d set read_at = t.now
 from chosen c, (select coalesce($4::timestamptz, store_now()) as now) t
 where d.seq = c.seq
 
+-- name: mark_read_these
+with chosen as materialized (
+  select d.seq from deliveries d
+  where d.seq = any(array(select m.seq from unnest($3::text[]::uuid[]) as i (id) join messages m on m.id = i.id))
+    and d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
+  order by d.seq + 0
+  for update of d
+)
+update deliveries d set read_at = t.now
+from chosen c, (select coalesce($4::timestamptz, store_now()) as now) t
+where d.seq = c.seq
+
 -- name: count_messages_sent
 select count(*) from messages m
 where m.sender_id = $1::text::uuid and m.kind = $2

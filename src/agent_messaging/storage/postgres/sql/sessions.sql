@@ -392,6 +392,18 @@ from (
   ) i
 ) p
 
+-- name: list_open_asks
+-- The index of open asks is read whole: it is as long as there are callers that wait.
+select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic, a.deadline_at
+from (
+  select a.seq, a.deadline_at from asks a
+  where a.responder_id = $1::text::uuid and a.state = 'open' order by a.seq limit $2::integer offset $3::integer
+) a
+cross join lateral (select * from messages o where o.seq = a.seq limit 1) m
+cross join lateral (select * from deliveries o where o.seq = a.seq limit 1) d
+order by m.seq
+
 -- name: close_asks
 -- Thousands at once, also where the server has no statistics yet: by their keys, however few it takes the others for.
 with held as materialized (
@@ -400,8 +412,9 @@ with held as materialized (
   order by d.seq
   for update of d
 )
-update asks a set state = $2, ended_at = coalesce($3::timestamptz, store_now())
+update asks a set state = $2, ended_at = coalesce($3::timestamptz, store_now()), reason = $4
 where a.seq = any(array(select h.seq from held h)) and a.state || '' = 'open'
+  and ($5::text is null or a.responder_id = $5::text::uuid)
 returning a.seq, (select m.id::text from messages m where m.seq = a.seq) as ask_id, a.session_id::text,
   a.asker_id::text, a.responder_id::text, a.state, a.origin::text, a.deadline_at, a.reason,
   (select h.worker from held h where h.seq = a.seq) as worker, null as answer_id

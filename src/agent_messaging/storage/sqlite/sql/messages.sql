@@ -108,6 +108,11 @@ from page cross join messages as m on m.seq = page.seq cross join deliveries as 
 update deliveries set read_at = :at
 where seq in (select seq from unread where agent_id = :recipient and kind = :kind) and (:sender is null or sender_id = :sender)
 
+-- name: mark_read_these
+update deliveries set read_at = :at
+where seq in (select m.seq from jsonb_each(:ids) as wanted cross join messages as m on m.id = wanted.value)
+  and recipient_id = :recipient and kind = :kind and read_at is null
+
 -- name: count_messages_sent
 select case
   when :read is null then (

@@ -301,10 +301,20 @@ left join asks as a on a.seq = m.seq
 left join messages as r on r.seq = a.answer_seq
 where a.state is not 'open'
 
+-- name: list_open_asks
+-- The index of open asks is read whole: it is as long as there are callers that wait.
+select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
+  m.created_at, d.read_at, m.session_id, m.message_type, d.thread, m.topic, a.deadline_at) order by m.seq)
+from (
+  select seq, deadline_at from asks indexed by asks_open
+  where responder_id = :responder and state = 'open' order by seq limit :limit offset :offset
+) as a cross join messages as m on m.seq = a.seq cross join deliveries as d on d.seq = a.seq
+
 -- name: close_asks_find
 select json_group_array(json_array(a.seq, a.state, a.answer_seq)) from jsonb_each(:ids) as wanted
 cross join messages as m on m.id = wanted.value
 cross join asks as a on a.seq = m.seq
+where :responder is null or a.responder_id = :responder
 
 -- name: close_asks_unread
 -- Read since it was stored, by the call that has given up now. What its recipient read later, in another way, stays read.
