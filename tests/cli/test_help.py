@@ -30,7 +30,7 @@ LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, 
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
-        *("demo", "coordination demo", "send", "inbox", "tail", "receipt", "run", "doctor", "search", "bench"),
+        *("demo", "coordination demo", "send", "inbox", "me", "tail", "receipt", "run", "doctor", "search", "bench"),
         *("init", "completion", "write", "receive", "sessions watch", "agents show", "org show", "schedules remove"),
         *(
             "meetings attend",
@@ -136,7 +136,7 @@ def test_help_comes_at_once(tmp_path: Path) -> None:
 def test_help_imports_neither_pydantic_nor_a_backend() -> None:
     code = (
         "import sys, agent_messaging.cli.main;"
-        "print([name for name in ('pydantic', 'asyncio', 'apsw', 'asyncpg', 'rich') if name in sys.modules])"
+        "print([name for name in ('pydantic', 'asyncio', 'apsw', 'asyncpg', 'rich', 'textual') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout == "[]\n"

@@ -16,6 +16,7 @@ from .demo.command import demo
 from .doctor import doctor
 from .inbox import inbox
 from .init import init
+from .me.command import me
 from .meetings import meetings
 from .organizations import org
 from .prune import prune as _prune  # noqa: F401 - a command of `db`
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "To begin": (demo, init, doctor),
+    "To begin": (demo, init, doctor, me),
     "Notes, and all messages": (send, inbox, receive, tail, search, receipt, dead_letters, topics),
     "Conversations and meetings": (ask, reply, write, forward, sessions, meetings),
     "Work": (tasks, workers, schedules, queue, coordination),

@@ -1,0 +1,1 @@
+"""`agent-messaging me`: a person takes part as an agent, at a full-screen terminal program."""

@@ -1,0 +1,115 @@
+"""The command: what it needs, the SDK of the program, and what ends it. The screen is loaded with its first use."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from ..app import Command
+from ..names import AGENT
+from ..opening import check_exists, load_config
+from ..options import Options, pass_options
+from ..output import note
+
+if TYPE_CHECKING:
+    from ... import Config
+
+KEPT = 1_000
+"""Lines of the log that are kept until the screen is gone."""
+LEAVES_WITHIN = 1.0
+"""Seconds for what is under way when a person leaves. Nothing waits for the person, so there is hardly anything."""
+
+
+@click.command(cls=Command)
+@click.argument("agent", type=AGENT)
+@pass_options
+def me(options: Options, agent: str) -> None:
+    """Take part as an agent, at a full-screen program: its inbox, the questions that wait for its answer, its meetings,
+    what it has sent, and search.
+
+    \b
+    Example:
+      agent-messaging me alice
+
+    While it is open the agent is served: agents may ask it, and wait until you answer, refuse, or their time is over.
+    What comes while it is closed is there when it opens. A message counts as read when you have opened it. ? shows the
+    keys, q leaves. It needs textual: pip install 'agent-messaging[terminal]'.
+    """
+    if importlib.util.find_spec("textual") is None:
+        raise click.ClickException(
+            "This program needs textual, which is not installed. Run: pip install 'agent-messaging[terminal]'"
+        )
+    if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError(
+            "This program needs a terminal, and has no --json. In a script use `agent-messaging inbox`, `tail`, "
+            "`reply` and `send`."
+        )
+    config = load_config(options)
+    check_exists(config)
+    import asyncio
+
+    with _kept_log(options), asyncio.Runner() as runner:
+        runner.run(_sit(config, agent))
+
+
+def config_of_a_person(config: Config) -> Config:
+    """The configuration with which a person takes part: whoever leaves waits for nothing."""
+    return config.model_copy(update={"messaging": config.messaging.model_copy(update={"drain_timeout": LEAVES_WITHIN})})
+
+
+async def _sit(config: Config, agent: str) -> None:
+    import asyncio
+    import signal
+
+    from ... import AgentMessaging
+    from .desk import Desk
+    from .screen import Me
+
+    async with AgentMessaging(config_of_a_person(config)) as sdk:
+        program = Me(await Desk.open(sdk, agent))
+        loop = asyncio.get_running_loop()
+        # A terminal that is closed sends SIGHUP. Each of them leaves as the key does, and so gives back in order.
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        for number in numbers:
+            loop.add_signal_handler(number, program.exit)
+        try:
+            await program.run_async()
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _kept_log(options: Options) -> Iterator[None]:
+    """Within, the SDK's log is kept, because the screen belongs to the program; the newest of it is printed then.
+
+    With -v it is all of it, otherwise errors.
+    """
+    import logging
+
+    kept: deque[str] = deque(maxlen=KEPT)
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kept.append(self.format(record))
+
+    logger = logging.getLogger("agent_messaging")
+    keeper = Keeper(logging.DEBUG if options.verbose else logging.ERROR)
+    keeper.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    propagate, level = logger.propagate, logger.level
+    logger.addHandler(keeper)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(keeper)
+        logger.propagate = propagate
+        logger.setLevel(level)
+        for line in kept:
+            note(line)

@@ -1,0 +1,609 @@
+"""The program: a list for each tab, what is open beside it, and the keys. `desk` reads the store.
+
+The store is looked at by one task, again and again. Where it fails that is said on the line above the keys, and the
+looking goes on: nothing that was read before goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+from uuid import UUID
+
+from rich.text import Text
+from textual import on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Footer, Static, Tab, Tabs
+
+from ...exceptions import AgentMessagingError, ConversationEndedError, ConversationTimeoutError
+from ...kinds import Kind
+from ...models import MeetingStatus, ParticipantStatus, Record
+from ..output import clean
+from .desk import PAUSE, Desk
+from .forms import Confirming, Help, Naming, Writing, Written, reason_of
+from .lists import EMPTY, MEETING, lines_of
+from .opened import OpenLetter, OpenMeeting
+from .rows import Rows
+from .words import Page, is_text_object, joined, number, one_line, plain
+
+TABS = {"inbox": "Inbox", "questions": "Questions", "meetings": "Meetings", "sent": "Sent", "found": "Found"}
+DEPENDENT = (
+    *("answer", "refuse", "forward", "reply", "attend", "speak", "pass_turn", "leave", "begin", "end", "back"),
+)
+"""The actions that depend on what is open, or under the cursor."""
+
+
+class Me(App[None]):
+    """A person as an agent."""
+
+    TITLE = "agent-messaging"
+    CSS_PATH = "me.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - as the toolkit declares it
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(place), f"tab('{tab}')", name, show=False) for place, (tab, name) in enumerate(TABS.items(), 1)),
+        Binding("r", "answer", "Answer"),
+        Binding("x", "refuse", "Refuse"),
+        Binding("f", "forward", "Pass on"),
+        Binding("r", "reply", "Reply"),
+        Binding("t", "attend", "Attend"),
+        Binding("s", "speak", "Speak"),
+        Binding("p", "pass_turn", "Pass"),
+        Binding("l", "leave", "Leave it"),
+        Binding("b", "begin", "Begin it"),
+        Binding("e", "end", "End it"),
+        Binding("n", "note", "Note"),
+        Binding("a", "ask", "Ask"),
+        Binding("slash", "search", "Search", key_display="/"),
+        Binding("escape", "back", "Back"),
+        Binding("question_mark,f1", "keys", "Keys", key_display="?"),
+        Binding("q", "leave_program", "Quit"),
+        Binding("ctrl+c,ctrl+q", "leave_program", show=False),
+    ]
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self.desk = desk
+        self.tab = "inbox"
+        self.opened: OpenLetter | OpenMeeting | None = None
+        self.found: list[Record] = []
+        self.query_text = ""
+        self.trouble = ""
+        self.drafts: dict[str, str] = {}
+        """What was written and not sent, by what it was about."""
+        self.asking: dict[str, str] = {}
+        """Whom the questions went to whose answers are waited for, by their keys."""
+        self._cursors: dict[str, str | None] = {}
+        self._is_paging = False
+        self._shown = ("", "")
+        self._offered: tuple[object, ...] = ()
+
+    # --- the screen ---------------------------------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="head")
+        yield Tabs(*(Tab(name, id=tab) for tab, name in TABS.items()), id="tabs")
+        with Horizontal(id="desk"):
+            yield Rows(id="rows")
+            with VerticalScroll(id="page"):
+                yield Static(id="about")
+                yield Static(id="said")
+        yield Static(id="state")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        self.query_one(Tabs).can_focus = False
+        self.rows.focus()
+        self.show_page()
+        self.refresh_lists()
+        self.run_worker(self._watch(), name="watch")
+        self.set_interval(1.0, self._tick)
+
+    @property
+    def rows(self) -> Rows:
+        """The list."""
+        return self.screen_stack[0].query_one(Rows)
+
+    @property
+    def page_view(self) -> VerticalScroll:
+        """What is open beside it."""
+        return self.screen_stack[0].query_one("#page", VerticalScroll)
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether there is still a screen: what was under way when the program ends comes to its end without one."""
+        return bool(self.screen_stack) and bool(self.screen_stack[0].query("#head"))
+
+    async def _watch(self) -> None:
+        """Look at the store until the program ends."""
+        while True:
+            self.desk.arrived.clear()
+            try:
+                await self.desk.look(self.tab)
+                if self.opened is not None:
+                    await self.opened.load()
+                self.trouble = ""
+            except AgentMessagingError as error:
+                self.trouble = reason_of(error)
+            self.refresh_lists()
+            self.show_page()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE):
+                    await self.desk.arrived.wait()
+
+    def _tick(self) -> None:
+        """Times run out."""
+        self.refresh_lists()
+        self.show_page()
+
+    def refresh_lists(self, *, key: str | None = None) -> None:
+        """Show what is known."""
+        if not self.is_seen:
+            return
+        base, desk = self.screen_stack[0], self.desk
+        turns = sum(one.current_speaker == desk.agent for one in desk.meetings)
+        invited = sum(one.seat is ParticipantStatus.INVITED for one in desk.meetings)
+        counts = {"inbox": desk.inbox.unread, "questions": len(desk.questions), "meetings": turns + invited}
+        counts |= {"sent": len(self.asking), "found": len(self.found)}
+        head = Text(f" {clean(desk.agent)}", style="bold")
+        waiting = [
+            f"{desk.inbox.unread:,} unread" if desk.inbox.unread else "",
+            f"{number(len(desk.questions), 'question')} for you" if desk.questions else "",
+            "your turn" if turns else "",
+            number(invited, "invitation") if invited else "",
+            f"waiting for {number(len(self.asking), 'answer')}" if self.asking else "",
+        ]
+        head.append(
+            f"  {joined(waiting) or 'nothing waits for you'}", style="not bold" if any(waiting) else "not bold dim"
+        )
+        base.query_one("#head", Static).update(head, layout=False)
+        tabs = base.query_one(Tabs)
+        for place, (tab, name) in enumerate(TABS.items(), 1):
+            label = f"{place} {name}" + (f" {counts[tab]:,}" if counts[tab] else "")
+            found = tabs.query_one(f"#{tab}", Tab)
+            if found.label_text != label:
+                found.label = label
+        lines = lines_of(self.tab, desk, self.found)
+        empty = f"Nothing matches {self.query_text!r}." if self.tab == "found" and self.query_text else EMPTY[self.tab]
+        self.rows.set(lines, empty=clean(empty), key=key)
+        state = base.query_one("#state", Static)
+        state.set_class(bool(self.trouble), "-trouble")
+        state.update(Text(clean(self._state()), no_wrap=True, overflow="ellipsis"), layout=False)
+        self._offer()
+
+    def _offer(self) -> None:
+        """Show other keys at the bottom, where others can be used now."""
+        offered = tuple(self.check_action(one, ()) for one in DEPENDENT)
+        if offered != self._offered:
+            self._offered = offered
+            self.refresh_bindings()
+
+    def _state(self) -> str:
+        if self.trouble:
+            return f" {self.trouble}"
+        if self.desk.others:
+            who = "Another process serves" if self.desk.others == 1 else f"{self.desk.others} other processes serve"
+            return f" {who} {self.desk.agent} too: what arrives may be handled there."
+        return ""
+
+    def show_page(self, *, is_new: bool = False) -> None:
+        """Show what is open, as it is now."""
+        if not self.is_seen:
+            return
+        base, view, opened = self.screen_stack[0], self.page_view, self.opened
+        base.set_class(opened is not None, "-reading")
+        if opened is None:
+            page = Page("")
+            page.say("Enter opens what is under the cursor.\n? shows the keys.", "dim")
+        else:
+            page = opened.page()
+        shown, self._shown = self._shown, (page.head.plain, page.body.plain)
+        if self._shown[0] != shown[0] or is_new:
+            base.query_one("#about", Static).update(page.head)
+        if self._shown[1] == shown[1] and not is_new:
+            return
+        was_at_end = view.max_scroll_y - view.scroll_y < 2
+        base.query_one("#said", Static).update(page.body)
+        if opened is not None and opened.is_followed and (is_new or was_at_end):
+            view.scroll_end(animate=False)
+        elif is_new:
+            view.scroll_home(animate=False)
+
+    # --- what is meant ------------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> str | None:
+        """The key of what the keys are about: what is open where the person reads it, else what the cursor is on."""
+        is_read = self.opened is not None and not self.rows.has_focus
+        if is_read and isinstance(self.opened, OpenMeeting):
+            return f"{MEETING}{self.opened.key}"
+        if is_read and self.opened is not None:
+            return self.opened.key
+        return self.rows.key
+
+    @property
+    def question(self) -> Record | None:
+        """The open question that is meant."""
+        return next((one for one in self.desk.questions if one.message_id == self.key), None)
+
+    @property
+    def letter(self) -> OpenLetter | None:
+        """The letter that is read, if somebody else has sent it and there is no question left in it."""
+        opened = self.opened
+        if not isinstance(opened, OpenLetter) or opened.key != self.key or self.question is not None:
+            return None
+        return opened if opened.letter.sender != self.desk.agent and opened.letter.kind is not Kind.MEETING else None
+
+    @property
+    def meeting(self) -> Record | None:
+        """The meeting that is meant."""
+        key = self.key or ""
+        return next((one for one in self.desk.meetings if f"{MEETING}{one.meeting_id}" == key), None)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer what can be done with what is meant."""
+        meeting = self.meeting
+        has_turn = meeting is not None and meeting.current_speaker == self.desk.agent
+        is_host = meeting is not None and meeting.host_id == self.desk.agent
+        is_on = meeting is not None and meeting.status is not MeetingStatus.ENDED
+        match action:
+            case "answer" | "refuse" | "forward":
+                return self.question is not None
+            case "reply":
+                return self.letter is not None
+            case "attend":
+                return meeting is not None and meeting.seat is ParticipantStatus.INVITED
+            case "speak" | "pass_turn":
+                return has_turn
+            case "leave":
+                return is_on and not is_host and meeting is not None and meeting.seat is not ParticipantStatus.LEFT
+            case "begin":
+                return is_host and meeting is not None and meeting.status is MeetingStatus.READY
+            case "end":
+                return is_host and is_on
+            case "back":
+                return self.opened is not None
+        return True
+
+    # --- moving about -------------------------------------------------------------------------------------------------
+
+    def action_tab(self, tab: str) -> None:
+        """Show another tab."""
+        self.query_one(Tabs).active = tab
+
+    @on(Tabs.TabActivated)
+    def _show_tab(self, event: Tabs.TabActivated) -> None:
+        tab = event.tab.id or "inbox"
+        if tab == self.tab:
+            return
+        self._cursors[self.tab] = self.rows.key
+        self.tab = tab
+        if self.opened is not None and self.screen_stack[0].has_class("-narrow"):
+            self.opened = None
+            self.show_page(is_new=True)
+        self.rows.focus()
+        self.refresh_lists(key=self._cursors.get(tab) or "")
+        self.desk.look_soon()
+
+    @on(Rows.Moved)
+    def _moved(self) -> None:
+        self._offer()
+
+    @on(Rows.Reached)
+    async def _read_on(self) -> None:
+        if self.tab != "inbox" or self.desk.inbox.is_whole or self._is_paging:
+            return
+        self._is_paging = True
+        self.run_worker(self._load_more(), name="page")
+
+    async def _load_more(self) -> None:
+        try:
+            await self.desk.inbox.load_more()
+        except AgentMessagingError as error:
+            self.trouble = reason_of(error)
+        finally:
+            self._is_paging = False
+        self.refresh_lists()
+
+    @on(Rows.Opened)
+    def _open_chosen(self) -> None:
+        if self.rows.key is not None:
+            self.run_worker(self.open(self.rows.key), name="open", exclusive=True, group="open")
+
+    async def open(self, key: str) -> None:
+        """Open a message, which then counts as read, or a meeting."""
+        desk = self.desk
+        try:
+            opened: OpenLetter | OpenMeeting
+            if key.startswith(MEETING):
+                opened = OpenMeeting(desk, UUID(key.removeprefix(MEETING)))
+            else:
+                letter = await desk.read(key)
+                place = letter.meeting_id
+                if letter.kind is Kind.INVITATION and isinstance(letter.content, dict):
+                    place = letter.content.get("meeting_id")
+                opened = OpenLetter(desk, letter) if place is None else OpenMeeting(desk, UUID(str(place)))
+            await opened.load()
+            self.opened = opened
+            self.show_page(is_new=True)
+            self.page_view.focus()
+            if isinstance(opened, OpenLetter):
+                await desk.mark_read(opened.letter)
+        except AgentMessagingError as error:
+            self.say(reason_of(error), is_bad=True)
+        self.refresh_lists()
+
+    async def action_back(self) -> None:
+        """Back to the list."""
+        self.opened = None
+        self.rows.focus()
+        self.show_page(is_new=True)
+        self.refresh_lists()
+
+    def action_keys(self) -> None:
+        """Show the keys."""
+        self.push_screen(Help())
+
+    def action_leave_program(self) -> None:
+        """Leave, after a question where something would be lost."""
+        if not self.asking:
+            self.exit()
+            return
+        who = ", ".join(sorted({*self.asking.values()}))
+        question = f"You wait for {number(len(self.asking), 'answer')} ({who}). Leave, and give up?"
+        self.push_screen(Confirming(question), lambda yes: self.exit() if yes else None)
+
+    async def action_quit(self) -> None:
+        """As `action_leave_program`; the toolkit calls it so."""
+        self.action_leave_program()
+
+    def say(self, text: str, *, is_bad: bool = False) -> None:
+        """Tell the person something for some seconds."""
+        self.notify(clean(text), severity="error" if is_bad else "information", timeout=8, markup=False)
+
+    # --- questions and messages ---------------------------------------------------------------------------------------
+
+    def action_answer(self) -> None:
+        """Answer the question."""
+        ask = self.question
+        if ask is None:
+            return
+        conversation, agent = self.desk.sdk.conversation, self.desk.agent
+
+        async def answer(written: Written) -> None:
+            await conversation.reply(
+                agent, ask.sender_id, written.payload, message_id=ask.message_id, idempotency_key=written.key
+            )
+
+        self._write(
+            ask.message_id,
+            f"Answer to {ask.sender_id}",
+            answer,
+            f"{ask.sender_id} has your answer.",
+            until=ask.deadline,
+            quote=plain(ask.content),
+            is_text_object=is_text_object(ask.content),
+        )
+
+    def action_refuse(self) -> None:
+        """Refuse the question."""
+        ask = self.question
+        if ask is None:
+            return
+        conversation, agent = self.desk.sdk.conversation, self.desk.agent
+
+        async def refuse(written: Written) -> None:
+            await conversation.refuse(agent, ask.message_id, written.to)
+
+        dialog = Naming(
+            f"Refuse the question of {ask.sender_id}", refuse, label="Say why", verb="refuse", until=ask.deadline
+        )
+        self._push(dialog, f"{ask.sender_id} was told.")
+
+    async def action_forward(self) -> None:
+        """Pass the question on."""
+        ask = self.question
+        if ask is None:
+            return
+        await self._read_names()
+        conversation, agent = self.desk.sdk.conversation, self.desk.agent
+
+        async def forward(written: Written) -> None:
+            await conversation.forward(agent, ask.message_id, written.to)
+
+        names = [name for name in self.desk.names if name != ask.sender_id]
+        dialog = Naming(
+            f"Pass on the question of {ask.sender_id}",
+            forward,
+            label="Name an agent",
+            verb="pass on",
+            names=names,
+            until=ask.deadline,
+        )
+        self._push(dialog, "The question was passed on.")
+
+    def action_reply(self) -> None:
+        """Write to who sent the message."""
+        opened = self.letter
+        if opened is None:
+            return
+        letter = opened.letter
+        is_talk = letter.kind is Kind.CONVERSATION
+
+        async def reply(written: Written) -> None:
+            if is_talk:
+                await self.desk.sdk.conversation.send_no_wait(
+                    self.desk.agent, letter.sender, written.payload, thread=letter.thread, idempotency_key=written.key
+                )
+            else:
+                await self._send_note(written, letter.sender)
+
+        self._write(
+            letter.message_id,
+            f"{'Message' if is_talk else 'Note'} to {letter.sender}",
+            reply,
+            f"Sent to {letter.sender}.",
+            quote=plain(letter.content),
+            is_text_object=is_text_object(letter.content),
+        )
+
+    async def action_note(self) -> None:
+        """Write a note."""
+        await self._read_names()
+
+        async def send(written: Written) -> None:
+            await self._send_note(written, written.to)
+
+        self._write("note", "A note", send, "Sent.", names=self.desk.names)
+
+    async def _send_note(self, written: Written, to: str) -> None:
+        sdk = self.desk.sdk
+        # As `agent-messaging send`: it is kept for an agent that nobody serves, unless the user decided otherwise.
+        required = None if "require_handler" in sdk.config.messaging.model_fields_set else False
+        await sdk.one_way.send(
+            self.desk.agent, to, written.payload, idempotency_key=written.key, require_handler=required
+        )
+
+    async def action_ask(self) -> None:
+        """Ask an agent."""
+        await self._read_names()
+
+        async def ask(written: Written) -> None:
+            await self.desk.sdk.get_agent(written.to)
+            self.asking[written.key] = written.to
+            self.run_worker(self._wait_for_answer(written), name="ask")
+
+        self._write("ask", "A question", ask, "Asked.", names=self.desk.names, is_question=True)
+
+    async def _wait_for_answer(self, written: Written) -> None:
+        ask = self.desk.sdk.conversation.send_and_wait
+        try:
+            answer = await ask(self.desk.agent, written.to, written.payload, written.wait, wait_for_session=True)
+        except AgentMessagingError as error:
+            self.say(reason_of(error), is_bad=True)
+            if not isinstance(error, ConversationTimeoutError | ConversationEndedError):
+                self.drafts.setdefault("ask", written.text)  # it may be asked again
+        else:
+            self.say(f"{written.to} answers: {one_line(answer)}")
+        finally:
+            del self.asking[written.key]
+            self.desk.look_soon()
+
+    # --- meetings -----------------------------------------------------------------------------------------------------
+
+    def action_attend(self) -> None:
+        """Attend the meeting."""
+        if (one := self.meeting) is not None:
+            self._do(self.desk.sdk.meeting.attend_meeting(self.desk.agent, one.meeting_id), "You attend.")
+
+    def action_begin(self) -> None:
+        """Begin the meeting."""
+        if (one := self.meeting) is not None:
+            self._do(self.desk.sdk.meeting.start_meeting(self.desk.agent, one.meeting_id), "The meeting has begun.")
+
+    def action_pass_turn(self) -> None:
+        """Pass without a word."""
+        if (one := self.meeting) is not None:
+            passing = self.desk.sdk.meeting.pass_turn(self.desk.agent, one.meeting_id, turn=one.turn)
+            self._do(passing, "You passed.")
+
+    def action_leave(self) -> None:
+        """Leave the meeting."""
+        if (one := self.meeting) is not None:
+            leave = self.desk.sdk.meeting.leave_meeting
+            self._confirm("Leave this meeting?", lambda: leave(self.desk.agent, one.meeting_id), "You left.")
+
+    def action_end(self) -> None:
+        """End the meeting."""
+        if (one := self.meeting) is not None:
+            end = self.desk.sdk.meeting.end_meeting
+            self._confirm("End this meeting?", lambda: end(self.desk.agent, one.meeting_id), "The meeting has ended.")
+
+    async def action_speak(self) -> None:
+        """Speak."""
+        one = self.meeting
+        if one is None:
+            return
+        meeting = OpenMeeting(self.desk, one.meeting_id)
+        try:
+            await meeting.load()
+        except AgentMessagingError as error:
+            self.say(reason_of(error), is_bad=True)
+            return
+
+        async def speak(written: Written) -> None:
+            await self.desk.sdk.meeting.speak(
+                self.desk.agent,
+                one.meeting_id,
+                written.payload,
+                next_speaker_external_id=written.to or None,
+                turn=one.turn,
+                idempotency_key=written.key,
+            )
+
+        self._write(
+            f"{one.meeting_id} {one.turn}",
+            f"Your turn in the meeting of {one.host_id}",
+            speak,
+            "You spoke.",
+            until=one.turn_deadline,
+            names=meeting.others,
+            label="Next speaker; leave it empty for the order of the meeting",
+        )
+
+    # --- doing --------------------------------------------------------------------------------------------------------
+
+    async def _read_names(self) -> None:
+        with contextlib.suppress(AgentMessagingError):  # completion then knows those from before
+            await self.desk.list_names()
+
+    def _write(self, about: str, title: str, act: Callable[[Written], Awaitable[None]], done: str, **how: Any) -> None:
+        """Have something written. What is not sent is there when the same is written again."""
+        dialog = Writing(title, act, text=self.drafts.get(about, ""), **how)
+
+        def closed(is_sent: bool | None) -> None:
+            self.drafts.pop(about, None)
+            if not is_sent and dialog.text.strip():
+                self.drafts[about] = dialog.text
+
+        self._push(dialog, done, closed)
+
+    def _push(self, dialog: Writing | Naming, done: str, closed: Callable[[bool | None], None] | None = None) -> None:
+        def after(is_done: bool | None) -> None:
+            if closed is not None:
+                closed(is_done)
+            if is_done:
+                self.say(done)
+                self.desk.look_soon()
+
+        self.push_screen(dialog, after)
+
+    def _confirm(self, question: str, act: Callable[[], Awaitable[object]], done: str) -> None:
+        self.push_screen(Confirming(question), lambda yes: self._do(act(), done) if yes else None)
+
+    def _do(self, act: Awaitable[object], done: str) -> None:
+        async def work() -> None:
+            try:
+                await act
+            except AgentMessagingError as error:
+                self.say(reason_of(error), is_bad=True)
+            else:
+                self.say(done)
+            self.desk.look_soon()
+
+        self.run_worker(work(), name="act")
+
+    async def action_search(self) -> None:
+        """Search."""
+
+        async def search(written: Written) -> None:
+            self.found = await self.desk.search(written.to)
+            self.query_text = written.to
+
+        dialog = Naming("Search", search, label='Words, "phrases", OR, -not, begin*, from:bob', verb="search")
+        self.push_screen(dialog, lambda is_done: self.action_tab("found") if is_done else None)
