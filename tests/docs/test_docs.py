@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 
 from agent_messaging import AgentMessaging
+from agent_messaging.cli.main import main
 from tests.docs.pages import anchors_of
 from tests.support import load_script
 
@@ -130,6 +133,34 @@ def test_the_tests_of_the_pages_pass(tmp_path: Path) -> None:
     )
     number = sum(len(re.findall(r"^ *(?:async )?def test_", block.text, re.MULTILINE)) for block in tests)
     assert (run.returncode, run.stdout.splitlines()[-1].partition(" in ")[0]) == (0, f"{number} passed"), run.stdout
+
+
+def commands() -> list[tuple[Block, list[str]]]:
+    """The lines of the blocks that call our command."""
+    found = []
+    for block in ALL:
+        for line in block.text.splitlines() if block.language in ("sh", "text") else ():
+            words = shlex.split(line.removeprefix("$ "), comments=True) if "agent-messaging " in line[:18] else []
+            if words[:1] == ["agent-messaging"]:
+                ends = [words.index(word) for word in words if word in ("|", ">", "||", "&&", ";")]
+                found.append((block, words[1 : min(ends, default=len(words))]))
+    return found
+
+
+def test_the_commands_of_the_pages_exist_with_their_options() -> None:
+    assert len(commands()) > 20
+    for block, words in commands():
+        at: click.Command = main
+        known = {name for parameter in main.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        rest = list(words)
+        while isinstance(at, click.Group) and rest and not rest[0].startswith("-"):
+            inner = at.get_command(click.Context(at), rest.pop(0))
+            assert inner is not None, f"{block}: {words}"
+            at = inner
+            known |= {name for parameter in at.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert not isinstance(at, click.Group) or "--help" in rest, f"{block}: {words}"
+        options = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)} - {"--help"}
+        assert options <= known, f"{block}: {words} has {options - known}"
 
 
 def test_the_two_processes_of_the_quick_start_talk(tmp_path: Path) -> None:
