@@ -114,7 +114,8 @@ async def test_an_ask_costs_the_loop_a_task_a_future_and_no_timer(sdk: Sdk) -> N
         sdk.register_handler(f"recipient-{n}")(answer)
     check(
         await count_each(sdk, lambda sender, recipient: sdk.conversation.send_and_wait(sender, recipient, PAYLOAD)),
-        {"tasks": 1.2, "futures": 1.2, "timers": 0.1, "callbacks": 2.6, "calls": 165},
+        # Four of the calls are looks at the clock that a test may move.
+        {"tasks": 1.2, "futures": 1.2, "timers": 0.1, "callbacks": 2.6, "calls": 170},
     )
 
 
