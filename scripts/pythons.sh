@@ -8,27 +8,12 @@ cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- 3.11 3.12 3.13 3.14
 sample=(tests/unit tests/conformance tests/client/test_kit.py tests/client/test_sync.py tests/processes/test_topics.py)
 
-is_version() { # a shim of pyenv is there for versions that are not switched on, and fails
-  [ "$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null)" = "$2" ]
-}
-
-# By its name, by uv, and among the versions of pyenv; nothing is downloaded.
-find_python() {
-  local found
-  for found in "python$1" \
-    "$(UV_PYTHON_DOWNLOADS=never uv python find "$1" 2> /dev/null || true)" \
-    "$(pyenv prefix "$(pyenv latest "$1" 2> /dev/null)" 2> /dev/null || true)/bin/python"; do
-    if [ -n "$found" ] && is_version "$found" "$1"; then
-      command -v "$found"
-      return
-    fi
-  done
-  return 1
-}
+found=$(scripts/find_pythons.sh)
 
 failed=
 for version in "$@"; do
-  if ! python=$(find_python "$version"); then
+  python=$(sed -n "s/^$version //p" <<< "$found")
+  if [ -z "$python" ]; then
     echo "Python $version: not on this machine, skipped"
     continue
   fi

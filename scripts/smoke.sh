@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what was built as users do, and runs the README's program: the wheel alone, with each of its extras, and on
-# each Python from 3.11 to 3.14 that is on the PATH; and the sdist. Each has a clean environment.
+# each Python that is here; and the sdist. Each has a clean environment.
 #
 #   scripts/smoke.sh PYTHON [dist]
 set -euo pipefail
@@ -54,7 +54,5 @@ try() {
 try base "$python" "$wheel"
 for extra in $extras; do try "$extra" "$python" "$wheel[$extra]"; done
 try sdist "$python" "$sdist"
-for version in 3.11 3.12 3.13 3.14; do
-  other=$(command -v "python$version") || continue
-  try "python$version" "$other" "$wheel"
-done
+found=$("$root/scripts/find_pythons.sh")
+while read -r version other; do try "python$version" "$other" "$wheel" < /dev/null; done <<< "$found"

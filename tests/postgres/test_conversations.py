@@ -563,6 +563,31 @@ async def test_an_ask_that_is_passed_on_while_its_end_waits_for_it_is_ended(
     assert found.state is AskState.CANCELLED
 
 
+async def test_agents_that_wrote_to_each_other_are_removed_at_once(sides: Sides, postgres_dsn: str) -> None:
+    """Each begins with the messages that its own agent sent; somebody's locks stop both before they have the others."""
+    first, second = await sides(2)
+    for sender, recipient in ((first.alice, first.bob), (first.bob, first.alice)):
+        await first.send_many(3, sender, recipient)
+    found = await first.store.directory.find_agents_by_id([first.alice, first.bob])
+    before = await count_deadlocks(postgres_dsn)
+    waiting = partial(execute, postgres_dsn, WAITS_FOR_LOCK)
+    holder = await asyncpg.connect(postgres_dsn)
+    try:
+        await holder.execute("begin; select from messages where seq % 3 = 0 for key share")
+        removals = [
+            asyncio.create_task(each.store.directory.remove_agent(agent.external_id))
+            for each, agent in zip((first, second), found, strict=True)
+        ]
+        await eventually(waiting, 5.0, until=lambda rows: len(rows) == 2)
+        await holder.execute("rollback")
+        assert await asyncio.gather(*removals) == [True, True]
+    finally:
+        await holder.close()
+    assert await count_deadlocks(postgres_dsn) == before
+    (row,) = await execute(postgres_dsn, "select count(*) from messages")
+    assert row["count"] == 0
+
+
 async def test_passing_on_and_the_index_of_words_never_wait_for_each_other(sides: Sides, postgres_dsn: str) -> None:
     """Both have the message and its delivery; somebody's lock stops the first one between the two."""
     world, other = await sides(2)

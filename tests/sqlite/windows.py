@@ -35,7 +35,7 @@ GONE = {
     os: (
         *("register_at_fork", "fork", "forkpty", "pread", "pwrite", "preadv", "killpg", "getpgid", "setsid", "sysconf"),
         *("O_CLOEXEC", "O_NONBLOCK", "O_DIRECTORY", "O_NOFOLLOW", "WNOHANG", "waitid", "getuid", "geteuid", "chown"),
-        *("mkfifo", "uname", "statvfs", "sched_getaffinity", "fchmod", "posix_fallocate"),
+        *("mkfifo", "uname", "statvfs", "fchmod", "posix_fallocate"),
     ),
     signal: ("SIGHUP", "SIGCHLD", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE", "SIGSTOP", "SIGCONT"),
     time: ("clock_gettime", "clock_gettime_ns", "CLOCK_BOOTTIME", "CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW"),

@@ -40,6 +40,7 @@ class PostgresDirectory:
 
     async def remove_organization(self, external_id: str) -> bool:
         async def work(connection: Connection) -> bool:
+            await _take_turn(connection)
             found = await connection.fetch(_SQL["remove_organization_lock"], external_id)
             if not found:
                 return False
@@ -75,6 +76,7 @@ class PostgresDirectory:
 
     async def remove_agent(self, external_id: str) -> bool:
         async def work(connection: Connection) -> bool:
+            await _take_turn(connection)
             found = await connection.fetch(_SQL["remove_agent_lock"], external_id)
             if not found:
                 return False
@@ -83,6 +85,14 @@ class PostgresDirectory:
             return True
 
         return await self._engine.run(work, write=True, budget=_LONG)
+
+
+async def _take_turn(connection: Connection) -> None:
+    """Wait until no other removal is under way: as long as a removal may take, and not as long as a lock of a row."""
+    usual = await connection.fetchval(_SQL["remove_patience"])
+    await connection.execute(_SQL["remove_be_patient"], str(int(_LONG * 1000)))
+    await connection.execute(_SQL["remove_take_turn"])
+    await connection.execute(_SQL["remove_be_patient"], usual)
 
 
 def _organization(row: Any) -> Organization:

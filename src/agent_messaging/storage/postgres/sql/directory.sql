@@ -20,6 +20,19 @@ select id::text, external_id, name, created_at, updated_at from organizations wh
 select id::text, external_id, name, created_at, updated_at
 from organizations order by external_id limit $1 offset $2
 
+-- name: remove_patience
+-- PostgreSQL alone: see remove_take_turn.
+select current_setting('lock_timeout')
+
+-- name: remove_be_patient
+-- PostgreSQL alone: see remove_take_turn.
+select set_config('lock_timeout', $1, true)
+
+-- name: remove_take_turn
+-- PostgreSQL alone: one removal at a time. Two agents that have written to each other take the same messages with them, each
+-- its own first, so their removals would wait for each other in a circle, which takes the server a second to find.
+select pg_advisory_xact_lock(hashtextextended('agent-messaging removals ' || current_schema(), 0))
+
 -- name: remove_organization_lock
 -- PostgreSQL alone: until the commit it gets no more agents, which would be removed without having left their meetings.
 select id::text from organizations where external_id = $1 for update
