@@ -93,16 +93,15 @@ class PostgresMessages:
         message_ids: Collection[str] | None = None,
         now: datetime | None = None,
     ) -> int:
-        values: tuple[Any, ...] = (recipient_id, str(kind), sender_id, now)
-        name = "mark_read"
-        if message_ids is not None:
+        values: tuple[Any, ...]
+        if message_ids is None:
+            name, values = "mark_read", (recipient_id, str(kind), sender_id, now)
+        else:
             name, values = "mark_read_these", (recipient_id, str(kind), list(message_ids), now)
-        status = await self._engine.run(
-            lambda connection: connection.execute(_SQL[name], *values),
-            write=True,
-            budget=_LONG,
+        rows = await self._engine.run(
+            lambda connection: connection.fetch(_SQL[name], *values), write=True, budget=_LONG
         )
-        return int(status.rpartition(" ")[2])
+        return int(rows[0]["number"])
 
     async def count_messages(
         self,

@@ -63,7 +63,31 @@ begin
   return null;
 end $$;
 create trigger count_reading after update of read_at on deliveries
-  for each row when ((old.read_at is null) <> (new.read_at is null)) execute function count_reading();
+  for each row when (
+    (old.read_at is null) <> (new.read_at is null) and current_setting('agent_messaging.counting', true) is distinct from 'off'
+  ) execute function count_reading();
+
+-- Marks what is unread as read, and returns how many. It may be a million: they are counted by one row, and not by one each.
+create function mark_read(recipient uuid, of_kind text, sender uuid, at timestamptz) returns bigint
+language plpgsql set search_path from current as $$
+declare
+  seqs bigint[];
+begin
+  -- Locked first: whoever moves the index on has passed them by then, and is seen below, or waits until the end.
+  seqs := array(
+    select d.seq from deliveries d
+    where d.recipient_id = recipient and d.kind = of_kind and d.read_at is null and (sender is null or d.sender_id = sender)
+    order by d.seq + 0
+    for update
+  );
+  perform set_config('agent_messaging.counting', 'off', true);
+  update deliveries d set read_at = at where d.seq = any(seqs);
+  perform set_config('agent_messaging.counting', '', true);
+  insert into unread_counts (agent_id, kind, unread)
+  select recipient, of_kind, -count(*) from unnest(seqs) u (seq) join search_state s on s.indexed_to >= u.seq
+  having count(*) > 0;
+  return cardinality(seqs);
+end $$;
 
 create function count_removal() returns trigger language plpgsql set search_path from current as $$
 begin

@@ -142,16 +142,8 @@ select $2::text = 'sender' and exists (
 ) as held_back
 
 -- name: mark_read
-with chosen as materialized (
-  select d.seq from deliveries d
-  where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
-    and ($3::text is null or d.sender_id = $3::text::uuid)
-  order by d.seq + 0
-  for update of d
-)
-update deliveries d set read_at = t.now
-from chosen c, (select coalesce($4::timestamptz, store_now()) as now) t
-where d.seq = c.seq
+-- By a function of the server, which counts them: see 0008_search.sql.
+select mark_read($1::text::uuid, $2, $3::text::uuid, coalesce($4::timestamptz, store_now())) as number
 
 -- name: mark_read_these
 with chosen as materialized (
@@ -160,10 +152,14 @@ with chosen as materialized (
     and d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
   order by d.seq + 0
   for update of d
+),
+marked as (
+  update deliveries d set read_at = t.now
+  from chosen c, (select coalesce($4::timestamptz, store_now()) as now) t
+  where d.seq = c.seq
+  returning true
 )
-update deliveries d set read_at = t.now
-from chosen c, (select coalesce($4::timestamptz, store_now()) as now) t
-where d.seq = c.seq
+select count(*) as number from marked
 
 -- name: count_messages_sent
 select count(*) from messages m
