@@ -19,7 +19,7 @@ from agent_messaging.storage.postgres import search
 from agent_messaging.storage.sql import Queries
 from tests.conformance.search import find, index_all
 from tests.conformance.world import World
-from tests.postgres.conftest import StoreMaker
+from tests.postgres.conftest import StoreMaker, execute
 from tests.support import eventually
 
 SQL = Queries(search.__package__, "search")
@@ -127,6 +127,18 @@ async def test_no_count_stays_of_an_agent_that_is_removed_while_the_index_moves(
     finally:
         await batch.close()
     assert await world.store.check() == []
+
+
+async def test_the_server_learns_of_frequent_words_while_the_index_grows(
+    postgres_dsn: str, open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await World.create(await open_store(postgres_dsn))
+    monkeypatch.setattr(search, "_FEW", 3)
+    known = "select 'tea' = any(most_common_elems::text::text[]) from pg_stats where attname = 'words'"
+    for number, is_known in ((2, []), (2, [True])):
+        await world.send_many(number, world.alice, world.bob, content='"tea"')
+        await index_all(world.store.search, world.owner)
+        assert [row[0] for row in await execute(postgres_dsn, known)] == is_known
 
 
 async def test_what_was_read_is_added_up_though_no_message_follows(

@@ -109,6 +109,7 @@ ONE_SIDED = {
         "forget_xids": "the same",
         "list_messages_held_back": "the same",
         "search_count": "SQLite counts when it files",
+        "search_analyze": "SQLite chooses no plan by how frequent a word is",
         "search_lock": "one writer: nobody is in the middle of reading a message",
         "check_claims": "a lease may end while a claim is being committed; a lock of SQLite's processes does not end",
         "presence_backend": "signs of life are leases and connections, which the server keeps",

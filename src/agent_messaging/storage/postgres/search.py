@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ...exceptions import DatabaseError
 from ...models import Kind
 from ..ports import (
     SEARCHED,
@@ -32,6 +34,8 @@ _PATIENCE = 1.0
 _GLANCE = 0.01
 _LONG = 120.0
 """Seconds that emptying the index may take."""
+_FEW = 10_000
+"""Messages, of which the server needs no statistics: it reads them all in no time."""
 
 
 class PostgresSearch:
@@ -111,7 +115,11 @@ class PostgresSearch:
             await connection.execute(_SQL["search_count"], after, to)
             return True
 
-        return await self._engine.run(write, write=True)
+        is_done = await self._engine.run(write, write=True)
+        if is_done and to >= _FEW and to.bit_length() > after.bit_length():  # twice as many as when it was done last
+            with suppress(DatabaseError):  # the server does it itself, a minute or two later
+                await self._engine.run(lambda con: con.execute(_SQL["search_analyze"]), write=False, budget=_LONG)
+        return is_done
 
     async def restart(self) -> None:
         async def write(connection: Connection) -> None:
