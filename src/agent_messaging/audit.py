@@ -66,9 +66,9 @@ class FileLogger:
     """
 
     def __init__(self, base_dir: str | os.PathLike[str] | None, *, include_payloads: bool = False) -> None:
-        self.base_dir = None if base_dir is None else _check_folder(base_dir)
-        self.include_payloads = check_flag(include_payloads, "include_payloads")
-        self.lost_entries = 0
+        self.base_dir: str | None = None if base_dir is None else _check_folder(base_dir)
+        self.include_payloads: bool = check_flag(include_payloads, "include_payloads")
+        self.lost_entries: int = 0
         self._reset()
         self._is_losing = False
         _loggers.add(self)

@@ -10,7 +10,7 @@ not known any more.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -20,7 +20,7 @@ from .models import MeetingEnd, MeetingEventType, ParticipantStatus
 
 class _Data(BaseModel):
     # Built at first use, so that importing the package stays quick.
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, defer_build=True)
 
 
 class MeetingStartedEventData(_Data):

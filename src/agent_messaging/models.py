@@ -42,7 +42,7 @@ T = TypeVar("T", default=Any)
 
 class _Record(BaseModel):
     # Built at first use, so that importing the package stays quick.
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, defer_build=True)
 
 
 class Organization(_Record):
@@ -420,7 +420,7 @@ class Invitation(_Record):
     other messages, and `context.meeting_id` is what `attend_meeting` takes.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     meeting_id: UUID
     host: str
     """External id."""

@@ -1,8 +1,10 @@
-"""What mypy and pyright say of `examples.py`: the types that it asserts, and an error in each line that is marked."""
+"""What mypy and pyright say of `examples.py`, the types that it asserts and the marked errors, and of the package."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -53,3 +55,34 @@ def test_a_type_checker_knows_what_calls_give_and_refuses_what_does_not_work(
     errors = errors_of(program)
     assert [error for error in errors if error[0] not in wrong] == []
     assert wrong - {line for line, _ in errors} == set(), "lines that are to be refused"
+
+
+PUBLIC = ("agent_messaging", "agent_messaging.coordination", "agent_messaging.sync", "agent_messaging.testing")
+"""Whose exported names are the public surface."""
+UNSAID = ("Type is missing type annotation", "Ambiguous base class override")
+"""What pyright says where it has to infer a type, which another checker may infer otherwise."""
+
+
+@pytest.mark.timeout(600)
+def test_every_type_of_the_package_is_known_to_pyright_and_those_of_the_public_classes_are_written(
+    tmp_path: Path,
+) -> None:
+    names = Path(sys.executable).parent
+    command = [str(names / "basedpyright"), "--verifytypes", "agent_messaging", "--ignoreexternal", "--outputjson"]
+    environment = {**os.environ, "PATH": f"{names}{os.pathsep}{os.environ['PATH']}"}  # it asks the first python there
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    found = json.loads(done.stdout)["typeCompleteness"]
+    assert found["exportedSymbolCounts"]["withKnownType"] > 5_000
+    assert found["exportedSymbolCounts"]["withUnknownType"] == 0
+    exported = [getattr(module, name) for module in map(importlib.import_module, PUBLIC) for name in module.__all__]
+    public = {f"{one.__module__}.{one.__qualname__}" for one in exported if isinstance(one, type)}
+    assert len(public) > 100
+    unsaid = [
+        (symbol["name"], said["message"])
+        for symbol in found["symbols"]
+        for said in symbol["diagnostics"]
+        if said["message"].startswith(UNSAID) and symbol["name"].rpartition(".")[0] in public
+    ]
+    assert unsaid == []

@@ -28,8 +28,10 @@ class CoordinationConfig(Settings):
         "redis_url": ("REDIS_URL",),
         "azure_sql_server": ("AZURE_SQL_SERVER",),
     }
-    secrets = frozenset({"redis_url"})
-    shared = frozenset({"AGENT_DEFAULT_TIMEOUT", "AGENT_MAX_RETRIES", "AGENT_HEARTBEAT_INTERVAL"})
+    secrets: ClassVar[frozenset[str]] = frozenset({"redis_url"})
+    shared: ClassVar[frozenset[str]] = frozenset(
+        {"AGENT_DEFAULT_TIMEOUT", "AGENT_MAX_RETRIES", "AGENT_HEARTBEAT_INTERVAL"}
+    )
 
     mode: Annotated[Literal["sql", "redis", "mock"] | None, BeforeValidator(_lower)] = None
     """`"sql"` is the SDK's own store, `"redis"` is Redis, `"mock"` is memory, which all of this process share.

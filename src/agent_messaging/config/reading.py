@@ -131,7 +131,7 @@ def _environment() -> tuple[dict[str, str], str | None]:
 
 class Settings(BaseModel):
     # Built at first use, so that importing the package stays quick.
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         defer_build=True,
         extra="forbid",

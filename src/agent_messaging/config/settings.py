@@ -44,7 +44,7 @@ class DatabaseConfig(Settings):
         "url": ("AGENT_MESSAGING_DATABASE_URL",),
         "database": ("POSTGRES_DATABASE", "POSTGRES_DB"),
     }
-    secrets = frozenset({"password", "url"})
+    secrets: ClassVar[frozenset[str]] = frozenset({"password", "url"})
     _everywhere: ClassVar[frozenset[str]] = frozenset({"url", "call_timeout"})
     """The fields that count whichever store is chosen."""
     _in_url: ClassVar[frozenset[str]] = frozenset({"host", "port", "user", "password", "database"})
@@ -167,7 +167,7 @@ class MessagingConfig(Settings):
             ("handler_timeout",),
         )
     }
-    shared = frozenset(name for names in variables.values() for name in names[1:])
+    shared: ClassVar[frozenset[str]] = frozenset(name for names in variables.values() for name in names[1:])
 
     default_sync_timeout: Seconds = 30.0
     """The time that an ask waits for its answer when the call names no timeout."""
@@ -301,7 +301,7 @@ class Config(Settings):
         ConfigurationError: A setting is unknown or its value is not accepted.
     """
 
-    shared = frozenset({"DEBUG", "LOG_LEVEL"})
+    shared: ClassVar[frozenset[str]] = frozenset({"DEBUG", "LOG_LEVEL"})
 
     database: DatabaseConfig
     messaging: MessagingConfig

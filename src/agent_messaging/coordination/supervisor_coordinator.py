@@ -137,10 +137,10 @@ class SupervisorCoordinator(Desk):
     """
 
     def __init__(self, supervisor_id: str, connection_string: str | None = None, use_mock: bool = False) -> None:
-        self.supervisor_id = check_external_id(supervisor_id, "supervisor_id")
+        self.supervisor_id: str = check_external_id(supervisor_id, "supervisor_id")
         super().__init__(connection_string, use_mock)
-        self.queue_manager = MessageQueueManager(target=self._target)
-        self.agent_registry = AgentRegistry(target=self._target)
+        self.queue_manager: MessageQueueManager = MessageQueueManager(target=self._target)
+        self.agent_registry: AgentRegistry = AgentRegistry(target=self._target)
 
     def assign_task(
         self,

@@ -51,7 +51,7 @@ class AgentMessaging(
     def __init__(self, config: Config | str | None = None) -> None:
         asynchronous = AsyncAgentMessaging[Any, Any, Any](config)
         super().__init__(Runner(lambda: _lease(asynchronous)), asynchronous)
-        self.config = asynchronous.config
+        self.config: Config = asynchronous.config
 
     def __enter__(self) -> Self:
         self.initialize()

@@ -65,8 +65,8 @@ class MessagingKit:
         calls = Calls()
         self.sdk: AgentMessaging[Any, Any, Any] = _Sdk(_make_config(config, settings), self)
         """The SDK, started while the kit is open."""
-        self.clock = HandClock(calls)
-        self.faults = Faults(self._crash)
+        self.clock: HandClock = HandClock(calls)
+        self.faults: Faults = Faults(self._crash)
         self._calls = calls
         self._history = _Notebook()
         self._store: ports.Store | None = None
