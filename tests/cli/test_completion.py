@@ -12,39 +12,35 @@ from pathlib import Path
 
 import pytest
 
+from agent_messaging.cli.completion import VARIABLE
+from agent_messaging.cli.main import main
 from tests.cli.conftest import Cli
 
 Complete = Callable[..., list[str]]
 
 
 @pytest.fixture
-def complete(tmp_path: Path) -> Complete:
+def complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complete:
     """What a shell would offer behind these words; nothing may go to stderr."""
+    monkeypatch.chdir(tmp_path)
 
     def offered(*words: str, shell: str = "zsh") -> list[str]:
-        line = shlex.join(["agent-messaging", *words])
-        ran = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "agent_messaging.cli.entry"],
-            env={
-                **os.environ,
-                "_AGENT_MESSAGING_COMPLETE": f"{shell}_complete",
-                "COMP_WORDS": line,
-                "COMP_CWORD": str(len(words)),
-            },
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        assert ran.stderr == ""
-        lines = ran.stdout.splitlines()
+        monkeypatch.setenv(VARIABLE, f"{shell}_complete")
+        monkeypatch.setenv("COMP_WORDS", shlex.join(["agent-messaging", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([], prog_name="agent-messaging")
+        out, err = capsys.readouterr()
+        assert (ended.value.code, err) == (0, "")
+        lines = out.splitlines()
         return lines[1::3] if shell == "zsh" else [line.partition(",")[2] for line in lines if line]
 
     return offered
 
 
-def test_names_are_those_of_the_store(acme: str, complete: Complete, cli: Cli) -> None:
+@pytest.mark.sampled(1)
+def test_names_are_those_of_the_store(acme: str, complete: Complete, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     cli("agents", "add", "a friend", "--org", "acme")
     cli("agents", "add", "$(reboot)", "--org", "acme")
     id = cli("meetings", "create", "alice", "bob").out.strip()
@@ -55,6 +51,7 @@ def test_names_are_those_of_the_store(acme: str, complete: Complete, cli: Cli) -
     assert complete("agents", "list", "--org", "") == ["acme"]
     assert complete("meetings", "attend", "bob", "") == complete("tail", "--meeting", id[:4]) == [id]
     assert complete("meetings", "attend", "carol", "") == []
+    monkeypatch.delenv(VARIABLE)
     cli("meetings", "end", "alice", id)
     assert complete("meetings", "speak", "alice", "") == []
     assert complete("meetings", "show", "") == [id]
