@@ -200,7 +200,7 @@ TABLES: dict[str, Table] = {
     "tasks": Table(
         _columns(
             "id type description needs:list priority content checksum message is_assigned:flag supervisor origin state "
-            "token attempt max_attempts suspect:flag worker_id owner run_limit:seconds run_at:due=run_due "
+            "trace token attempt max_attempts suspect:flag worker_id owner run_limit:seconds run_at:due=run_due "
             "deadline_at:due=deadline_due until_at:due=until_due ended_as reason result result_checksum "
             "fraction:seconds note log:log queued_at:due=queued_due created_at:at assigned_at:at "
             "settled_at:due=settled_due"

@@ -366,18 +366,18 @@ where r.noun = 'queue_messages' order by r.position
 -- name: put_tasks
 insert into tasks (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor,
   origin, state, token, attempt, max_attempts, suspect, worker_id, owner, run_limit, run_at, deadline_at, until_at,
-  ended_as, reason, result, result_checksum, fraction, note, log, queued_at, created_at, assigned_at, settled_at)
+  ended_as, reason, result, result_checksum, fraction, note, log, queued_at, created_at, assigned_at, settled_at, trace)
 select v.id, v.type, v.description, v.needs, v.priority, v.content, v.checksum, v.message, v.is_assigned,
   v.supervisor, v.origin, v.state, v.token, v.attempt, v.max_attempts, v.suspect, v.worker_id, v.owner, v.run_limit,
   v.run_at, v.deadline_at, v.until_at, v.ended_as, v.reason, v.result, v.result_checksum, v.fraction, v.note, v.log,
-  v.queued_at, v.created_at, v.assigned_at, v.settled_at
+  v.queued_at, v.created_at, v.assigned_at, v.settled_at, v.trace
 from import_rows r
 cross join lateral json_to_record(r.record::json) as v (id text, type text, description text, needs text[], priority
   smallint, content text, checksum bigint, message text, is_assigned boolean, supervisor text, origin uuid, state
   text, token integer, attempt integer, max_attempts integer, suspect boolean, worker_id text, owner uuid, run_limit
   float8, run_at timestamptz, deadline_at timestamptz, until_at timestamptz, ended_as text, reason text, result text,
   result_checksum bigint, fraction float8, note text, log jsonb, queued_at timestamptz, created_at timestamptz,
-  assigned_at timestamptz, settled_at timestamptz)
+  assigned_at timestamptz, settled_at timestamptz, trace text)
 where r.noun = 'tasks' order by r.position
 
 -- name: put_schedules

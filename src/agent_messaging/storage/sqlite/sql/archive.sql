@@ -211,7 +211,7 @@ select json_group_array(json_object('seq', seq, 'agent_id', agent_id, 'message_i
 -- name: read_tasks
 select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'description', description, 'needs', needs,
   'priority', priority, 'content', content, 'checksum', checksum, 'message', message, 'is_assigned', is_assigned,
-  'supervisor', supervisor, 'origin', origin, 'state', state, 'token', token, 'attempt', attempt, 'max_attempts',
+  'supervisor', supervisor, 'origin', origin, 'trace', trace, 'state', state, 'token', token, 'attempt', attempt, 'max_attempts',
   max_attempts, 'suspect', suspect, 'worker_id', worker_id, 'owner', owner, 'run_limit', run_limit, 'run_due',
   run_due, 'deadline_at', deadline_at, 'deadline_due', deadline_due, 'until_due', until_due, 'ended_as', ended_as,
   'reason', reason, 'result', result, 'result_checksum', result_checksum, 'fraction', fraction, 'note', note, 'log',
@@ -371,7 +371,7 @@ from import_rows where noun = 'queue_messages' order by position
 insert into tasks (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor,
   origin, state, token, attempt, max_attempts, suspect, worker_id, owner, run_limit, run_due, deadline_at,
   deadline_due, until_due, ended_as, reason, result, result_checksum, fraction, note, log, queued_due, created_at,
-  assigned_at, settled_at, settled_due)
+  assigned_at, settled_at, settled_due, trace)
 select record ->> 'id', record ->> 'type', record ->> 'description', record ->> 'needs', record ->> 'priority', record
   ->> 'content', record ->> 'checksum', record ->> 'message', record ->> 'is_assigned', record ->> 'supervisor',
   record ->> 'origin', record ->> 'state', record ->> 'token', record ->> 'attempt', record ->> 'max_attempts', record
@@ -379,7 +379,7 @@ select record ->> 'id', record ->> 'type', record ->> 'description', record ->> 
   0), record ->> 'deadline_at', record ->> 'deadline_due', record ->> 'until_due', record ->> 'ended_as', record ->>
   'reason', record ->> 'result', record ->> 'result_checksum', record ->> 'fraction', record ->> 'note', record ->>
   'log', record ->> 'queued_due', record ->> 'created_at', record ->> 'assigned_at', record ->> 'settled_at', record
-  ->> 'settled_due'
+  ->> 'settled_due', record ->> 'trace'
 from import_rows where noun = 'tasks' order by position
 
 -- name: put_schedules
