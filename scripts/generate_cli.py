@@ -22,7 +22,7 @@ WIDTH = 100
 
 def contexts(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
     settings = command.context_settings
-    context = click.Context(
+    context = command.context_class(
         command, parent=parent, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH, **settings
     )
     yield context

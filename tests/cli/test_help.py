@@ -103,6 +103,11 @@ def test_the_help_lists_every_command_by_a_whole_clause(cli: Cli) -> None:
                 assert f"\n  {name} " in text
 
 
+def test_no_line_of_a_help_ends_in_the_middle_of_a_word(cli: Cli) -> None:
+    for path in COMMANDS:
+        assert not [line for line in cli(*path, "--help").out.splitlines() if line.endswith("-")]
+
+
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path not in LEAVES], ids=" ".join)
 def test_a_group_alone_prints_its_help(path: tuple[str, ...], cli: Cli) -> None:
     assert cli(*path).out == cli(*path, "--help").out

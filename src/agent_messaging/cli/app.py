@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -29,8 +29,39 @@ BREAKS = (":", ";", ",")
 """Where a sentence is cut that is too long for a list of commands, the first of them that does."""
 
 
+KEPT = "\ue000"
+"""Stands for a hyphen while lines are broken: at one they would be, in the middle of a command that is to be copied."""
+
+
+class Formatter(click.HelpFormatter):
+    """Breaks lines between words alone."""
+
+    def write_text(self, text: str) -> None:
+        """Write a text, broken into lines."""
+        at = len(self.buffer)
+        super().write_text(text.replace("-", KEPT))
+        self._put_back(at)
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of terms and texts, broken into lines."""
+        at = len(self.buffer)
+        super().write_dl([(term, text.replace("-", KEPT)) for term, text in rows], col_max, col_spacing)
+        self._put_back(at)
+
+    def _put_back(self, at: int) -> None:
+        self.buffer[at:] = [part.replace(KEPT, "-") for part in self.buffer[at:]]
+
+
+class Context(click.Context):
+    """The context of a command."""
+
+    formatter_class = Formatter
+
+
 class Listed(click.Command):
     """A command as lists of commands show it: by its first sentence, which is cut where it pauses."""
+
+    context_class = Context
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """The first sentence, or what stands before a break of it."""
