@@ -141,6 +141,7 @@ _ASK = Machine(
     _ASK_PLACES,
     (
         Move(START, _A.OPEN, "asked", "`send_and_wait`, `ask` or `ask_many` stored it.", dot=(60, 170), at=(125, 162)),
+        Move(START, _A.REPLIED, "in one commit", "It is stored in one commit with its answer: two agents play by asks alone, and their calls were stored together.", dot=(660, 8), at=(712, 20)),
         *_fan(_A.OPEN, [
             (_A.REPLIED, "answered", "The run that has it returned, or `reply`, or the next message of an agent whose own code has read it."),
             (_A.TIMED_OUT, "deadline", "Its timeout has passed; a later answer is an unread message."),
@@ -210,6 +211,7 @@ _TURN = Machine(
     _TURN_PLACES,
     (
         Move(START, CURRENT, "begun", "The meeting has started, or the turn before has ended.", dot=(60, 200), at=(122, 192)),
+        Move(START, _T.SPOKE, "an opening", "The host started the meeting with an opening message, which is turn 1.", dot=(660, 8), at=(706, 20)),
         *_fan(CURRENT, [
             (_T.SPOKE, "speak", "Its holder spoke, or its turn handler returned something."),
             (_T.PASSED, "pass", "`pass_turn`; its turn handler returned `None` or raised; or, in a turn for choosing, the host's process has chosen."),

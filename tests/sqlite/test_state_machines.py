@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from agent_messaging import MessageContext
-from agent_messaging.storage.ports import Settling
+from agent_messaging.storage.ports import Answering, Settling
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.client.meeting_support import Table
 from tests.client.support import SOON, Sdk, make_config
 from tests.conformance.coordination import TTL, Crew
+from tests.conformance.world import World
 from tests.support import load_script
 
 Moves = set[tuple[str, str, str]]
@@ -40,8 +41,7 @@ async def watch(store: Any) -> Callable[[], Any]:
     """Let triggers record every move; what is returned reads them."""
     script = "create table moves (noun text, source text, target text, unique (noun, source, target));"
     for noun, (table, column) in COLUMNS.items():
-        begin = f"'{DRAWING.CURRENT}'" if noun == "turn" else f"new.{column}"
-        before = f"coalesce(old.{column}, '{DRAWING.CURRENT}')"
+        begin, before = (f"coalesce({row}.{column}, '{DRAWING.CURRENT}')" for row in ("new", "old"))
         script += f"""
             create trigger begins_{noun} after insert on {table} begin
               insert or ignore into moves values ('{noun}', '{DRAWING.START}', {begin});
@@ -74,7 +74,7 @@ async def sdk() -> Any:
         yield started
 
 
-async def test_deliveries_and_asks_move_as_they_are_drawn(sdk: Sdk) -> None:
+async def test_deliveries_and_asks_move_as_they_are_drawn(sdk: Sdk, world: World) -> None:
     read = await watch(sdk.store)
     started, holding = asyncio.Event(), asyncio.Event()
 
@@ -142,7 +142,17 @@ async def test_deliveries_and_asks_move_as_they_are_drawn(sdk: Sdk) -> None:
     await sdk.meeting.skip_turn("alice", table.id)
     await table.end()
     holding.set()
-    compare({move for move in await read() if move[0] in ("delivery", "ask")}, "delivery", "ask")
+    made: Moves = await read()
+    # In one commit, as calls are stored that come at once: an ask, and another one that answers it.
+    read = await watch(world.store)
+    await world.ask()
+    answering = [
+        world.question(world.bob, world.alice, answers=Answering.REQUIRED),
+        world.question(world.alice, world.bob, answers=Answering.IF_TAKEN),
+    ]
+    await world.append(*answering)
+    made |= await read()
+    compare({move for move in made if move[0] in ("delivery", "ask")}, "delivery", "ask")
 
 
 async def test_meetings_and_their_turns_move_as_they_are_drawn(sdk: Sdk) -> None:
@@ -166,6 +176,9 @@ async def test_meetings_and_their_turns_move_as_they_are_drawn(sdk: Sdk) -> None
     timed = await Table.open(sdk, "bob", turn_duration=0.05)
     assert (await timed.wait("bob")).number == 2
     await timed.end()
+    opened = await Table.gather(sdk, "bob")
+    await sdk.meeting.start_meeting("alice", opened.id, "welcome")
+    await opened.end()
     compare({move for move in await read() if move[0] in ("meeting", "turn")}, "meeting", "turn")
 
 
