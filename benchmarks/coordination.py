@@ -45,7 +45,7 @@ IN_ONE_CALL = 500
 WORKERS = (100, 10_000)
 """Of a hundred kinds."""
 BACKLOGS = (1_000, 1_000_000)
-AT_ONCE = 5_000
+AT_ONCE = 1_000
 """Tasks that are copied by one call."""
 TIMES = 300
 NOT_SLOWER = 2.0

@@ -91,7 +91,8 @@ async def pages(connection: Any) -> dict[str, int]:
 async def _write(connection: Any) -> dict[str, int]:
     """The same of a task that is put, taken and settled; nothing of it stays."""
     id, owner = "one", "00000000-0000-7000-8000-000000000000"
-    task = [id, "build", "", '["kind-50"]', 0, "{}", 0, None, False, "s", 3, 60.0, 0.0, None, "queued", 0, 0, None]
+    task = [id, "build", "", '["kind-50"]', 0, "{}", 0, None, False, "s", 3, 60.0, 0.0, None, "queued", 0, 0]
+    task += [None, None]  # its worker, and its trace
     await connection.execute("savepoint before")
     found = {"tasks_insert": await _read(connection, "tasks_insert", [*[[one] for one in task], owner, None])}
     seq = await connection.fetchval("select seq from tasks where id = $1", id)

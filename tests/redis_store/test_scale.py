@@ -15,7 +15,7 @@ from tests.redis_store.support import a_message, a_task, a_worker, done
 TASKS = 1_000_000 if os.environ.get("TESTS_ALL") == "1" else 10_000
 WORKERS = 10_000 if os.environ.get("TESTS_ALL") == "1" else 2_000
 KINDS = 100
-AT_ONCE = 5_000
+AT_ONCE = 1_000
 Call = Callable[[], Awaitable[Any]]
 FILL_TASKS = """
 -- For each number one that is in the pool, for one kind, and one that was assigned and waits for who is not there.
