@@ -18,13 +18,14 @@ import re, sys
 print(re.search(r"^```python\n(.*?)^```$", open(sys.argv[1]).read(), re.M | re.S)[1])
 PROGRAM
 
-# Those of users: the others are for work on the package itself.
-extras=$("$python" - "$wheel" <<'PROGRAM'
+# Those of users: the others are for work on the package itself, or for the examples that `make frameworks` runs.
+extras=$("$python" - "$wheel" $(basename -s .py "$root"/examples/frameworks/*.py) <<'PROGRAM'
 import email, sys, zipfile
 wheel = zipfile.ZipFile(sys.argv[1])
 [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
 found = email.message_from_bytes(wheel.read(name)).get_all("Provides-Extra")
-print(*(extra for extra in found if extra not in ("bench", "dev", "docs")))
+examples = {name.partition("with_")[2] for name in sys.argv[2:]}
+print(*(extra for extra in found if extra not in ("bench", "dev", "docs") and extra.replace("-", "_") not in examples))
 PROGRAM
 )
 

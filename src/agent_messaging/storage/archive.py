@@ -1,8 +1,7 @@
 """The tables of an archive: which columns go into it, in what form, and in what state an open claim goes. Pure.
 
 A backend reads rows as they are stored ("raw") and writes them again; `Reader` makes rows of the archive of them, which
-are the same whatever the backend, and `Writer` makes raw rows of those. Messages are referred to by id, because their
-numbers (`seq`) are each store's own.
+are the same whatever the backend, and `Writer` makes raw rows of those. Messages are named by ids: `seq` is a store's.
 """
 
 from __future__ import annotations
@@ -199,8 +198,8 @@ TABLES: dict[str, Table] = {
     ),
     "tasks": Table(
         _columns(
-            "id type description needs:list priority content checksum message is_assigned:flag supervisor origin state "
-            "trace token attempt max_attempts suspect:flag worker_id owner run_limit:seconds run_at:due=run_due "
+            "id type description needs:list priority content checksum message is_assigned:flag supervisor origin "
+            "state trace token attempt max_attempts suspect:flag worker_id owner run_limit:seconds run_at:due=run_due "
             "deadline_at:due=deadline_due until_at:due=until_due ended_as reason result result_checksum "
             "fraction:seconds note log:log queued_at:due=queued_due created_at:at assigned_at:at "
             "settled_at:due=settled_due"
