@@ -17,12 +17,10 @@ from agent_messaging import AgentMessaging
 from agent_messaging.config import parse_url
 from agent_messaging.delivery import indexing
 from agent_messaging.delivery.indexing import take_in
-from agent_messaging.search.words import index_words, strings
 from agent_messaging.storage.ports import IndexProgress
 
 from .harness import Bench, Figure, Row, at_least, below, percentile, rate, timed
-from .mailbox import FILLING, MESSAGES, SENDERS, fill_mailbox, send_into, tidy
-from .raw import PAYLOAD
+from .mailbox import FILLING, MESSAGES, SENDERS, fill_mailbox, index_copies, send_into, tidy
 from .rows import open_sqlite
 from .team import started
 
@@ -38,30 +36,6 @@ SLOWER = 0.9
 """What sends may lose to the index."""
 TAKEN = 100_000
 """Messages that a process takes into the index while it is measured. The others are copies."""
-_COPIES_SQLITE = """
-begin immediate;
-insert into search_words (rowid, words)
-with recursive n (n) as (
-  select indexed_to + 1 from search_state where indexed_to < :to union all select n + 1 from n where n < :to
-)
-select n, :words from n;
-update search_state set indexed_to = max(indexed_to, :to), owner = null;
-commit
-"""
-_COPIES_POSTGRES = """
-with copies as (
-  insert into search_words (seq, words)
-  select n, array_to_tsvector(string_to_array($2, ' '))
-  from search_state s, generate_series(s.indexed_to + 1, $1::bigint) n
-),
-counts as (
-  insert into unread_counts as u (agent_id, kind, unread, is_sum)
-  select d.recipient_id, d.kind, count(*), true from search_state s join deliveries d on d.seq > s.indexed_to
-  where d.seq <= $1::bigint and d.read_at is null group by d.recipient_id, d.kind
-  on conflict (agent_id, kind) where is_sum do update set unread = u.unread + excluded.unread
-)
-update search_state set indexed_to = greatest(indexed_to, $1::bigint), owner = null
-"""
 
 
 async def measure(bench: Bench) -> AsyncIterator[Row]:
@@ -85,7 +59,7 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
                     moved = (await sdk.store.search.progress()).indexed_to - first
                     took = time.perf_counter() - began
                     yield Row(f"{name}, an idle process takes messages into the index", rate([moved / took]))
-            await _index_copies(url, FILLING + count)
+            await index_copies(url, FILLING + count)
             with _index_off():
                 async with started(url, [*SENDERS, "full"], mailbox_limit=None) as sdk:
                     while await take_in(sdk.store.search, sdk.store.presence.process_id):
@@ -187,22 +161,6 @@ def _has_caught_up(progress: IndexProgress) -> bool:
 async def _until(sdk: AgentMessaging[Any, Any, Any], is_far: Callable[[IndexProgress], bool]) -> None:
     while not is_far(await sdk.store.search.progress()):
         await asyncio.sleep(0.05)
-
-
-async def _index_copies(url: str, to: int) -> None:
-    """Write into the index what a process would, for the copies of messages up to a number: by it, it takes minutes."""
-    words = " ".join(sorted(index_words(strings(PAYLOAD))))
-    path = parse_url(url).path
-    if path is not None:
-        file = open_sqlite(path)
-        file.execute(_COPIES_SQLITE, {"to": to, "words": words})
-        file.close()
-        return
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(_COPIES_POSTGRES, to, words)
-    finally:
-        await connection.close()
 
 
 @contextmanager
