@@ -135,6 +135,33 @@ async def test_what_is_refused_repeated_withdrawn_pulled_read_and_redriven(make_
     assert witness.story(str(said)) == ["stored", "read"]
 
 
+async def test_a_publication_an_ask_that_is_passed_on_and_a_conversation_that_is_ended(
+    sdk: Sdk, witness: Witness
+) -> None:
+    for name in ("bob", "carol"):
+        await sdk.topics.subscribe(name, "news.*")
+    sent = await sdk.topics.publish("alice", "news.today", "extra")
+    assert {fact.message_id for fact in witness.facts if fact.topic == "news.today"} == {*map(str, sent)}
+    assert await sdk.topics.publish("alice", "other", 1) == []
+    assert (witness.facts[-1].type, witness.facts[-1].count) == (FactType.STORED, 0)
+
+    @sdk.register_handler("bob")
+    async def pass_on(message: Any, context: MessageContext) -> None:
+        if context.requires_reply:
+            await context.forward("carol")
+
+    @sdk.register_handler("carol")
+    async def answer(message: Any, context: MessageContext) -> str | None:
+        return "from carol" if context.requires_reply else None
+
+    assert await sdk.conversation.send_and_wait("alice", "bob", "?", timeout=SOON) == "from carol"
+    [passed] = [fact for fact in witness.facts if fact.type is FactType.FORWARDED]
+    assert (passed.sender, passed.recipient) == ("bob", "carol")
+    await sdk.conversation.end_conversation("alice", "carol")
+    [ended] = [fact for fact in witness.facts if fact.subject is FactSubject.CONVERSATION]
+    assert ended.type is FactType.ENDED
+
+
 async def test_what_expires_and_what_a_dead_process_had(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     await sdk.add_people("alice", "bob", "carol")
