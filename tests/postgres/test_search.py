@@ -129,6 +129,44 @@ async def test_no_count_stays_of_an_agent_that_is_removed_while_the_index_moves(
     assert await world.store.check() == []
 
 
+@pytest.mark.parametrize("first", ["the batch", "the marking"])
+async def test_what_is_marked_as_read_while_it_is_counted_is_counted_once(
+    first: str, postgres_dsn: str, open_store: StoreMaker
+) -> None:
+    """Whoever comes second waits for the other's rows, and sees what it did."""
+    world = await World.create(store := await open_store(postgres_dsn))
+    await world.send_many(5, world.alice, world.bob)
+    to = (await store.search.progress()).newest
+    holder, other = await asyncpg.connect(postgres_dsn), await asyncpg.connect(postgres_dsn)
+
+    async def count(connection: Any) -> None:
+        await connection.execute("update search_state set indexed_to = $1", to)
+        await connection.execute(SQL["search_count"], 0, to)
+
+    async def mark(connection: Any) -> None:
+        marked = "select mark_read($1::text::uuid, 'one_way', null, clock_timestamp())"
+        assert await connection.fetchval(marked, world.bob) == 5
+
+    async def within_a_transaction(do: Any) -> None:
+        async with other.transaction():
+            await do(other)
+
+    try:
+        before, after = (count, mark) if first == "the batch" else (mark, count)
+        await holder.execute("begin")
+        await before(holder)
+        second = asyncio.create_task(within_a_transaction(after))
+        waiting = "select count(*) from pg_locks where not granted"
+        await eventually(lambda: holder.fetchval(waiting), until=lambda number: number == 1)
+        await holder.execute("commit")
+        await second
+    finally:
+        await holder.close()
+        await other.close()
+    assert await store.messages.count_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, read=False) == 0
+    assert await store.check() == []
+
+
 async def test_the_server_learns_of_frequent_words_while_the_index_grows(
     postgres_dsn: str, open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
