@@ -1,14 +1,16 @@
 """A hook of mkdocs: makes of the pages, as they stand in the repository, pages of a site that has the pages alone.
 
 The home page is the README, and one page is CONTRIBUTING. The page of decisions gets its list. A link to what is no
-page, such as a test or a module, becomes its path. The word behind the language of a block, by which the tests know how
-to run it, is left out: with it the site would take neither the block nor the heading behind it for one.
+page, such as a test or a module, becomes its path; where a link to an example is a paragraph of its own, it becomes the
+program, folded. The word behind the language of a block, by which the tests know how to run it, is left out: with it
+the site would take neither the block nor the heading behind it for one.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
 """Pages that stand at the root of the repository."""
 FENCE = re.compile(r"^```(\w+) \w+$", re.MULTILINE)
+PROGRAM = re.compile(r"^`(examples/\S+\.py)`$", re.MULTILINE)
+"""The link to one, once it has become its path."""
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -39,7 +43,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         name = text.strip("`")
         return f"`{path}`" if name in path else f"{text} (`{path}`)"
 
-    return LINK.sub(shown, FENCE.sub(r"```\1", markdown))
+    return PROGRAM.sub(_program, LINK.sub(shown, FENCE.sub(r"```\1", markdown)))
+
+
+def _program(match: re.Match[str]) -> str:
+    code = (ROOT / match[1]).read_text(encoding="utf-8").rstrip()
+    return f'??? example "{match[1]}"\n' + textwrap.indent(f"```python\n{code}\n```", "    ")
 
 
 def _decisions() -> list[str]:

@@ -377,7 +377,7 @@ def draw(machine: Machine) -> str:
 
 HEAD = """# State machines
 
-What each noun of the store can be, and what moves it on. The states are the words of `agent_messaging.states`; a state with a grey frame is an end. A move is one guarded update in the store: whoever comes second finds the state gone, and changes nothing. A test records every move that a store makes, and compares it with these tables.
+What each noun of the store can be, and what moves it on. The states are the words of `agent_messaging.states`; a state with a grey frame is an end. A move is one guarded update in the store: whoever comes second finds the state gone, and changes nothing. A test records every move that a store makes, and compares it with these tables. (The import of an archive puts rows in as they were.)
 
 This page and its drawings are written by `scripts/draw_states.py`.
 """

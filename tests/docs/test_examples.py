@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,13 @@ LAST_LINE = {
 
 def test_every_example_says_what_it_prints() -> None:
     assert {example.name for example in EXAMPLES} == LAST_LINE.keys()
+
+
+def test_the_site_shows_every_example() -> None:
+    """`make docs` puts each in the place of a link that is a paragraph of its own."""
+    pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("examples.md", "recipes.md"))
+    shown = re.findall(r"^\[(\S+)\]\(\.\./\1\)$", pages, re.MULTILINE)
+    assert sorted(shown) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "examples").rglob("*.py"))
 
 
 def run_twice(program: Path, folder: Path, last_line: str) -> None:
