@@ -524,6 +524,10 @@ async def test_bad_arguments_are_refused_before_anything_is_stored(make_sdk: Mak
             await sdk.tasks.delegate(**({"task_type": "resize"} | one))
     with pytest.raises(PayloadError):
         await sdk.tasks.delegate("resize", float("nan"))
+    number: Any = 5
+    for call in (sdk.tasks.list(states=number), sdk.tasks.cancel(number), sdk.tasks.redrive(number)):
+        with pytest.raises(InvalidArgumentError, match="list of texts"):
+            await call
     assert await sdk.tasks.list() == []
     with pytest.raises(TaskNotFoundError):
         await sdk.tasks.result("nobody", timeout=SOON)

@@ -267,6 +267,7 @@ class TestAgents:
             ("a", "boss", []),
             ("a", "worker", "x"),
             ("a", "worker", [], 0),
+            ("*", "worker", []),
         ]
         for arguments in refused:
             with pytest.raises(InvalidArgumentError):
@@ -305,6 +306,13 @@ def registered(supervisor: SupervisorCoordinator, name: str) -> bool:
 
 @pytest.mark.usefixtures("place")
 class TestSupervisors:
+    def test_what_is_not_accepted_is_named(self, supervisor: SupervisorCoordinator) -> None:
+        with pytest.raises(InvalidArgumentError, match="stands for every agent"):
+            SupervisorCoordinator("*", use_mock=True)
+        for number in (-1, 1.5, True, "all"):
+            with pytest.raises(InvalidArgumentError, match="max_messages"):
+                supervisor.process_incoming_messages(number)  # type: ignore[arg-type]
+
     def test_a_task_goes_its_way(self, supervisor: SupervisorCoordinator, queue: MessageQueueManager) -> None:
         assert supervisor.assign_task("build", "", {}, ["python"]) is None
         supervisor.agent_registry.register_agent("builder", AgentRole.WORKER, ["python"])

@@ -6,6 +6,8 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import TaskState
 from agent_messaging.storage.ports import Assigned, NobodyFits, Settling, TaskFilter, TaskRequest, TaskSettlement
@@ -113,6 +115,7 @@ def _count(client: Any) -> int:
     return sum(int(one["calls"]) for name, one in stats.items() if name != "cmdstat_info")
 
 
+@pytest.mark.timeout(600)  # a million tasks, where all are wanted
 async def test_workers_and_tasks_that_do_not_matter_cost_nothing(store: RedisStore, client: Any) -> None:
     await store.workers.register(a_worker("puller", "kind-50", capacity=2, pulls=True))
     await store.workers.register(a_worker("runner", "only", pulls=True))

@@ -13,13 +13,14 @@ from ..arguments import check_external_id, check_name, refuse
 from ..audit import get_file_logger
 from ..payloads import encode_metadata
 from ..storage.ports import AVAILABLE, Beat, NewWorker, WorkerRow
-from .message_protocol import AgentRole, check_capabilities, parse_role
+from .message_protocol import AgentRole, check_agent, check_capabilities, parse_role
 from .office import Desk, Office
 
 T = TypeVar("T")
 
 INTERVALS = 3
 """So many intervals without a heartbeat, and an agent is taken for dead."""
+MOST_TASKS = 2**31 - 1
 PAGE = 500
 
 
@@ -90,17 +91,18 @@ class AgentRegistry(Desk):
             agent_id: 1 to 255 characters.
             agent_role: An `AgentRole` or its text.
             capabilities: What it can do.
-            max_concurrent_tasks: How many tasks it may have at once.
+            max_concurrent_tasks: How many tasks it may have at once, up to 2,147,483,647.
             metadata: What JSON can hold, with text keys.
 
         Returns:
             True.
         """
         role = parse_role(agent_role, "agent_role")
-        if type(max_concurrent_tasks) is not int or not 1 <= max_concurrent_tasks < 2**31:
-            raise refuse("max_concurrent_tasks", max_concurrent_tasks, "is not a whole number from 1.")
+        if type(max_concurrent_tasks) is not int or not 1 <= max_concurrent_tasks <= MOST_TASKS:
+            reason = f"is not a whole number from 1 to {MOST_TASKS:,}."
+            raise refuse("max_concurrent_tasks", max_concurrent_tasks, reason)
         worker = NewWorker(
-            worker_id=check_external_id(agent_id, "agent_id"),
+            worker_id=check_agent(agent_id, "agent_id"),
             role=role.value,
             capabilities=tuple(check_capabilities(capabilities, "capabilities")),
             capacity=max_concurrent_tasks,

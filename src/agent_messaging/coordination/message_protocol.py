@@ -130,7 +130,7 @@ class AgentMessage:
 
     def __post_init__(self) -> None:
         check_external_id(self.message_id, "message_id")
-        check_external_id(self.from_agent, "from_agent")
+        check_agent(self.from_agent, "from_agent")
         check_external_id(self.to_agent, "to_agent")
         self.message_type = _choice(MessageType, self.message_type, "message_type")
         if not isinstance(self.content, Mapping):
@@ -455,6 +455,17 @@ def _instant(value: object, field: str) -> datetime:
     if instant is None:
         raise refuse(field, value, "must be a datetime with a time zone.")
     return instant
+
+
+def check_agent(value: str, field: str) -> str:
+    """Check the name of one agent, and return it.
+
+    Raises:
+        InvalidArgumentError: It cannot be used.
+    """
+    if value == EVERYBODY:
+        raise refuse(field, value, "stands for every agent. Give this one a name of its own.")
+    return check_external_id(value, field)
 
 
 def _count(value: int, field: str) -> int:

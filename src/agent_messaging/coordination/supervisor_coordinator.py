@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from ..arguments import check_external_id, check_timeout
+from ..arguments import check_external_id, check_timeout, refuse
 from ..audit import get_file_logger
 from ..bodies import open_body
 from ..exceptions import StorageCorruptError
@@ -36,6 +36,7 @@ from .message_protocol import (
     MessagePriority,
     MessageType,
     TaskRequest,
+    check_agent,
     check_capabilities,
     parse_priority,
     parse_type,
@@ -137,7 +138,7 @@ class SupervisorCoordinator(Desk):
     """
 
     def __init__(self, supervisor_id: str, connection_string: str | None = None, use_mock: bool = False) -> None:
-        self.supervisor_id: str = check_external_id(supervisor_id, "supervisor_id")
+        self.supervisor_id: str = check_agent(supervisor_id, "supervisor_id")
         super().__init__(connection_string, use_mock)
         self.queue_manager: MessageQueueManager = MessageQueueManager(target=self._target)
         self.agent_registry: AgentRegistry = AgentRegistry(target=self._target)
@@ -194,9 +195,17 @@ class SupervisorCoordinator(Desk):
         progress), an `ERROR_REPORT` ends it as failed, unless its content says `"retry": true`: then another agent gets
         it. Of a task that was given to somebody else meanwhile, the result is refused.
 
+        Args:
+            max_messages: At most so many.
+
         Returns:
             How many messages were taken in; 0 where there were none.
+
+        Raises:
+            InvalidArgumentError: `max_messages` is no whole number.
         """
+        if type(max_messages) is not int or max_messages < 0:
+            raise refuse("max_messages", max_messages, "is not a whole number from 0.")
         types = [one.value for one in TAKEN_IN]
         beat = self._target.settings.heartbeat_interval
         return self._run(lambda office: _take_in(office, self.supervisor_id, max_messages, types, beat))

@@ -471,9 +471,8 @@ class Tasks(Door):
                 check_external_id(value, field)
         wanted = None
         if states is not None:
-            names = [states] if isinstance(states, str) else states
             reason = f"is none of {', '.join(map(repr, map(str, TaskState)))}."
-            wanted = frozenset(parse_choice(TaskState, state, "states", reason) for state in names)
+            wanted = frozenset(parse_choice(TaskState, state, "states", reason) for state in _several(states, "states"))
         which = TaskFilter(wanted, task_type, worker_id, supervisor)
         return [task_of(row) for row in await self.engine.workplace.store.tasks.list_tasks(which, limit, offset)]
 
@@ -527,7 +526,7 @@ class Tasks(Door):
         Example:
             await sdk.tasks.cancel(task_id, reason="the customer left")
         """
-        ids = [task_ids] if isinstance(task_ids, str) else [*task_ids]
+        ids = _several(task_ids, "task_ids")
         for id in ids:
             check_external_id(id, "task_ids")
         check_name(reason, "reason")
@@ -557,7 +556,7 @@ class Tasks(Door):
         """
         ids = None
         if task_ids is not None:
-            ids = [task_ids] if isinstance(task_ids, str) else [*task_ids]
+            ids = _several(task_ids, "task_ids")
             for id in ids:
                 check_external_id(id, "task_ids")
         elif task_type is None:
@@ -581,6 +580,15 @@ class Tasks(Door):
         reason = f"is none of {', '.join(map(repr, map(str, MessagePriority)))}."
         urgency = parse_choice(MessagePriority, priority, "priority", reason)
         return (await self.engine.workplace.store.tasks.reprioritise([id], urgency.rank))[0]
+
+
+def _several(given: Any, field: str) -> builtins.list[Any]:
+    """What may be one text, or several, as a list."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise refuse(field, given, "must be a text, or a list of texts.")
+    return [*given]
 
 
 def _rule(cron: str | None, every: float | None) -> str:
