@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -75,28 +76,18 @@ async def seated(url: str, agent: str = "alice", size: tuple[int, int] = (80, 24
 
 
 @pytest.fixture
-async def bob(acme: str) -> AsyncIterator[AgentMessaging[Any]]:
+async def bob(url: str) -> AsyncIterator[AgentMessaging[Any]]:
     """Another process, in which bob and carol are."""
-    async with AgentMessaging(acme) as sdk:
+    async with AgentMessaging(url) as sdk:
+        await sdk.register_organization("acme", "Acme")
+        for name in ("alice", "bob", "carol"):
+            await sdk.register_agent(name, "acme", name.title())
         yield sdk
 
 
-@pytest.fixture
-def acme(url: str) -> str:
-    """The same as for commands, made without a loop of its own."""
-    program = (
-        "import asyncio, sys\nfrom agent_messaging import AgentMessaging\n"
-        "async def add():\n async with AgentMessaging(sys.argv[1]) as sdk:\n"
-        "  await sdk.register_organization('acme', 'Acme')\n"
-        "  for name in ('alice', 'bob', 'carol'): await sdk.register_agent(name, 'acme', name.title())\n"
-        "asyncio.run(add())"
-    )
-    subprocess.run([sys.executable, "-c", program, url], check=True)
-    return url
-
-
-async def test_a_question_is_answered_in_its_shape_and_another_refused(acme: str, bob: AgentMessaging[Any]) -> None:
-    async with seated(acme) as seat:
+@pytest.mark.sampled(1)
+async def test_a_question_is_answered_in_its_shape_and_another_refused(url: str, bob: AgentMessaging[Any]) -> None:
+    async with seated(url) as seat:
         await bob.wait_until_served("alice")
         asking = asyncio.create_task(bob.conversation.send_and_wait("bob", "alice", {"text": "When do we ship?"}, 60))
         await seat.see("1 question for you", "◆", "When do we ship?")
@@ -122,13 +113,13 @@ async def test_a_question_is_answered_in_its_shape_and_another_refused(acme: str
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_a_question_can_be_answered_at_either_of_two_screens_and_passed_on(
-    acme: str, bob: AgentMessaging[Any]
+    url: str, bob: AgentMessaging[Any]
 ) -> None:
     @bob.register_handler("carol")
     async def on_question(message: Any, context: Any) -> str:
         return f"carol knows {message}"
 
-    async with seated(acme) as one, seated(acme) as other:
+    async with seated(url) as one, seated(url) as other:
         await bob.wait_until_served(["alice", "carol"])
         for seat in (one, other):
             asking = asyncio.create_task(bob.conversation.send_and_wait("bob", "alice", "tea?", 60))
@@ -148,8 +139,9 @@ async def test_a_question_can_be_answered_at_either_of_two_screens_and_passed_on
         assert await asyncio.wait_for(asking, SOON) == "carol knows the way"
 
 
+@pytest.mark.sampled(1)
 async def test_what_comes_while_it_is_closed_is_there_and_only_what_was_opened_is_read(
-    acme: str, bob: AgentMessaging[Any]
+    url: str, bob: AgentMessaging[Any]
 ) -> None:
     async def unread() -> int:
         return await bob.one_way.get_message_count("alice", read_status=False)
@@ -157,7 +149,7 @@ async def test_what_comes_while_it_is_closed_is_there_and_only_what_was_opened_i
     [first] = await bob.one_way.send("bob", "alice", "the first\nof two lines", require_handler=False)
     [second] = await bob.one_way.send("bob", "alice", {"n": 2}, {"k": "v"}, require_handler=False)
     talk = await bob.conversation.send_no_wait("bob", "alice", "a message", thread="plans")
-    async with seated(acme) as seat:
+    async with seated(url) as seat:
         seen = await seat.see("3 unread", "the first of two lines", "plans · a message")
         assert seen.index("a message") < seen.index('"n"') < seen.index("the first")
         await bob.receipts.wait([first, second, talk], timeout=SOON)
@@ -184,8 +176,9 @@ async def test_what_comes_while_it_is_closed_is_there_and_only_what_was_opened_i
     assert (receipt.state.value, receipt.read_at is not None) == ("done", True)
 
 
+@pytest.mark.sampled(1)
 async def test_a_note_and_a_question_are_sent_with_completed_names_and_their_fate_is_seen(
-    acme: str, bob: AgentMessaging[Any]
+    url: str, bob: AgentMessaging[Any]
 ) -> None:
     answer = asyncio.Event()
 
@@ -195,7 +188,7 @@ async def test_a_note_and_a_question_are_sent_with_completed_names_and_their_fat
             await answer.wait()
         return {"text": f"about {message}"}
 
-    async with seated(acme) as seat:
+    async with seated(url) as seat:
         await seat.press("n")
         await seat.see("A note")
         await seat.write("")
@@ -205,6 +198,7 @@ async def test_a_note_and_a_question_are_sent_with_completed_names_and_their_fat
         await seat.see("bob")
         await seat.press("tab", "tab")
         await seat.write("hello bob")
+        await seat.see("Sent.")
         await seat.press("4")
         await seat.see("hello bob", "sent")
         await seat.press("enter")
@@ -224,12 +218,13 @@ async def test_a_note_and_a_question_are_sent_with_completed_names_and_their_fat
         await seat.see("bob answers: about what?", "answered")
 
 
-async def test_a_meeting_is_attended_spoken_in_and_left(acme: str, bob: AgentMessaging[Any]) -> None:
+@pytest.mark.sampled(1)
+async def test_a_meeting_is_attended_spoken_in_and_left(url: str, bob: AgentMessaging[Any]) -> None:
     meeting = bob.meeting
-    async with seated(acme, size=(100, 30)) as seat:
+    async with seated(url, size=(100, 30)) as seat:
         id = await meeting.create_meeting("bob", ["alice", "carol"], 60)
         await meeting.attend_meeting("carol", id)
-        await seat.see("1 invitation", "you are invited to a meeting")
+        await seat.see("1 invitation", "you are invited to a meeting with carol")
         await seat.press("3")
         await seat.see("you are invited")
         await seat.press("enter")
@@ -240,6 +235,7 @@ async def test_a_meeting_is_attended_spoken_in_and_left(acme: str, bob: AgentMes
         await seat.see("Shall we?", "your turn", "yours")
         await seat.press("s")
         await seat.see("Your turn in the meeting of bob")
+        seat.program.screen.query_one("#name").focus()
         await seat.press(*"bo", "tab", "tab")
         await seat.write("Yes, ⟨wide⟩ 日本語.")
         turn = await meeting.wait_for_turn("bob", id, SOON)
@@ -264,42 +260,33 @@ HOSTILE = "[red]m[/] \x1b[31mred\x1b[0m \x1b]0;title\x07 \u202eright \x9b2J \ud7
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("size", [(60, 20), (140, 40)], ids=str)
 async def test_hostile_wide_and_long_texts_are_shown_and_never_obeyed(
-    acme: str, bob: AgentMessaging[Any], size: tuple[int, int]
+    url: str, bob: AgentMessaging[Any], size: tuple[int, int]
 ) -> None:
-    for payload in (
-        HOSTILE,
-        {"[bold]": HOSTILE},
-        "漢字" * 300,
-        "é\u0301👩\u200d👩\u200d👧" * 50,
-        "y" * 300_000,
-        "",
-        None,
-    ):
+    wide = "漢字" * 300 + "é\u0301👩\u200d👩\u200d👧" * 50
+    for payload in ({"[bold]": HOSTILE}, wide, "y" * 150_000):
         await bob.one_way.send("bob", "alice", payload, {"[blink]": "[/]"}, require_handler=False)
     await bob.register_agent("[red]eve", "acme", "[/]")
-    await bob.one_way.send("[red]eve", "alice", "hi", require_handler=False)
     await bob.conversation.send_no_wait("[red]eve", "alice", HOSTILE, thread="[link=x]t")
-    async with seated(acme, size=size) as seat:
-        await seat.see("9 unread", "[red]m[/]", "[red]eve"[:8])
-        for _ in range(9):
+    async with seated(url, size=size) as seat:
+        await seat.see("4 unread", "[red]m[/]", "[red]eve")
+        seen = ""
+        for _ in range(4):
             await seat.press("enter")
-            seen = await seat.see("esc Back")
-            assert not any((ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 or c == "\u202e" for c in seen)
+            seen += await seat.see("esc Back")
             await seat.press("end", "escape", "down")
-        await seat.press("5", "slash")
-        await seat.press(*"[red]m", "enter")
+        assert not any((ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 or c == "\u202e" for c in seen)
+        assert all(text in seen for text in ("[red]m[/]", "[link=x]t", '"[blink]"', "漢字"))
+        await seat.press("5", "slash", *"[red]m", "enter")
         await seat.see("[red]m[/]")
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-async def test_ten_thousand_messages_are_read_in_pages(acme: str, bob: AgentMessaging[Any]) -> None:
-    for start in range(0, 10_000, 2_500):
-        await asyncio.gather(
-            *(bob.one_way.send("bob", "alice", f"note {n}", require_handler=False) for n in range(start, start + 2_500))
-        )
-    async with seated(acme) as seat:
+async def test_many_messages_are_read_in_pages(url: str, bob: AgentMessaging[Any]) -> None:
+    send = partial(bob.one_way.send, "bob", "alice", require_handler=False)
+    await asyncio.gather(*(send(message=f"note {n}") for n in range(1_000)))
+    async with seated(url) as seat:
         inbox = seat.program.desk.inbox
-        await seat.see("10,000 unread", "note 9999")
+        await seat.see("1,000 unread", "note 999")
         assert len(inbox.items) == 100
         await seat.press("end")
         await eventually(lambda: len(inbox.items), SOON, until=lambda number: number == 200)
@@ -307,13 +294,14 @@ async def test_ten_thousand_messages_are_read_in_pages(acme: str, bob: AgentMess
         await eventually(lambda: inbox.items[0]["line"], SOON, until=lambda line: line == "the newest")
         chosen = seat.program.rows.chosen
         assert chosen is not None
-        assert chosen.text == "note 9900", "the cursor stays on its line"
+        assert chosen.text == "note 900", "the cursor stays on its line"
 
 
+@pytest.mark.sampled(1)
 async def test_a_store_that_fails_is_told_of_and_seen_again_when_it_is_back(
-    acme: str, bob: AgentMessaging[Any], monkeypatch: pytest.MonkeyPatch
+    url: str, bob: AgentMessaging[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with seated(acme) as seat:
+    async with seated(url) as seat:
         messages = seat.program.desk.sdk.store.messages
         await bob.one_way.send("bob", "alice", "before", require_handler=False)
         await seat.see("before")
@@ -329,8 +317,8 @@ async def test_a_store_that_fails_is_told_of_and_seen_again_when_it_is_back(
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-async def test_what_was_written_and_not_sent_is_kept_and_the_help_is_whole(acme: str) -> None:
-    async with seated(acme, size=(60, 20)) as seat:
+async def test_what_was_written_and_not_sent_is_kept_and_the_help_is_whole(url: str, bob: AgentMessaging[Any]) -> None:
+    async with seated(url, size=(60, 20)) as seat:
         await seat.press("n")
         await seat.see("A note")
         await seat.press(*"bob", "tab", *"draft", "escape", "n")

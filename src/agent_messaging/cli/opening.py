@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .options import Options
 
 if TYPE_CHECKING:
+    import logging
+
     from .. import AgentMessaging, Config
 
 T = TypeVar("T")
@@ -92,8 +94,10 @@ def run(options: Options, work: Coroutine[Any, Any, T]) -> T:
     try:
         import asyncio
         import inspect
+        import logging
 
-        with _logging(options), contextlib.ExitStack() as closing, asyncio.Runner() as runner:
+        log = log_through(logging.StreamHandler(sys.stderr), options)
+        with log, contextlib.ExitStack() as closing, asyncio.Runner() as runner:
             try:
                 return runner.run(main)
             finally:
@@ -148,12 +152,11 @@ async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextlib.contextmanager
-def _logging(options: Options) -> Iterator[None]:
-    """The SDK's log to stderr: all of it with -v, otherwise errors, because a command says itself what happened."""
+def log_through(handler: logging.Handler, options: Options) -> Iterator[None]:
+    """The SDK's log to a handler: all of it with -v, otherwise errors, because a command says itself what happened."""
     import logging
 
     logger = logging.getLogger("agent_messaging")
-    handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.DEBUG if options.verbose else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     propagate, level = logger.propagate, logger.level

@@ -13,7 +13,7 @@ import click
 
 from ..app import Command
 from ..names import AGENT
-from ..opening import check_exists, load_config
+from ..opening import check_exists, load_config, log_through
 from ..options import Options, pass_options
 from ..output import note
 
@@ -87,10 +87,7 @@ async def _sit(config: Config, agent: str) -> None:
 
 @contextlib.contextmanager
 def _kept_log(options: Options) -> Iterator[None]:
-    """Within, the SDK's log is kept, because the screen belongs to the program; the newest of it is printed then.
-
-    With -v it is all of it, otherwise errors.
-    """
+    """Within, the SDK's log is kept, because the screen belongs to the program; the newest of it is printed then."""
     import logging
 
     kept: deque[str] = deque(maxlen=KEPT)
@@ -99,17 +96,9 @@ def _kept_log(options: Options) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             kept.append(self.format(record))
 
-    logger = logging.getLogger("agent_messaging")
-    keeper = Keeper(logging.DEBUG if options.verbose else logging.ERROR)
-    keeper.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    propagate, level = logger.propagate, logger.level
-    logger.addHandler(keeper)
-    logger.propagate = False
     try:
-        yield
+        with log_through(Keeper(), options):
+            yield
     finally:
-        logger.removeHandler(keeper)
-        logger.propagate = propagate
-        logger.setLevel(level)
         for line in kept:
             note(line)

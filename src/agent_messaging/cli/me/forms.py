@@ -234,7 +234,7 @@ class Writing(Dialog):
         super().on_mount()
         area = self.query_one("#text", TextArea)
         area.move_cursor(area.document.end)
-        if self._names is None or self._to:
+        if self._names is None or self._to or self._label != "To":
             area.focus()
 
     @on(TextArea.Changed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from ...kinds import SENT, Kind
 from ...models import AskState
 from ...storage.ports import Role
 from ..mailbox import describe, read_mailbox
-from .words import is_text_object, one_line
+from .words import one_line
 
 if TYPE_CHECKING:
     from ... import AgentMessaging
@@ -142,7 +142,17 @@ class Inbox:
         """Messages without their payloads, of which the beginning is kept as one line."""
         items = []
         for one in described:
-            content = one["content"] if one["damage"] is None else f"[{one['damage']}]"
             kept = {name: value for name, value in one.items() if name not in ("content", "metadata")}
-            items.append(kept | {"line": one_line(content), "is_text_object": is_text_object(content)})
+            items.append(kept | {"line": _line(one)})
         return items
+
+
+def _line(message: Mapping[str, Any]) -> str:
+    """What is kept of a message; of an invitation, who else is to be there."""
+    if message["damage"] is not None:
+        return one_line(f"[{message['damage']}]")
+    match message["kind"], message["content"]:
+        case Kind.INVITATION, {"participants": list(participants)}:
+            others = [str(name) for name in participants if name not in (message["sender_id"], message["recipient_id"])]
+            return one_line(f"with {', '.join(others)}") if others else ""
+    return one_line(message["content"])

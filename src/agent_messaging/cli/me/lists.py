@@ -10,7 +10,7 @@ from ...kinds import Kind
 from ...models import AskState, MeetingStatus, ParticipantStatus, Record
 from ..mailbox import word_for
 from .desk import Desk
-from .words import DIM, NEW, URGENT, Line, Lines, clock, joined, left, one_line, seconds_until
+from .words import DIM, NEW, URGENT, Line, Lines, clock, joined, left, number, one_line, seconds_until
 
 EMPTY = {
     "inbox": "Nothing has come yet.",
@@ -45,7 +45,7 @@ def _received(one: dict[str, Any]) -> Line:
     tone = URGENT if is_open else NEW if one["read_at"] is None and is_sent else DIM
     text = joined([str(one["topic"] or one["thread"] or ""), str(one["line"])])
     if one["kind"] is Kind.INVITATION:
-        text = "you are invited to a meeting"
+        text = f"you are invited to a meeting {one['line']}".strip()
     return Line(one["message_id"], clock(one["created_at"]), one["sender_id"] or "?", word_for(one), text, tone)
 
 
@@ -70,7 +70,7 @@ def _meeting(agent: str, one: Record) -> Line:
         text = "everybody is there; b begins it"
     else:
         text = ""
-    text = joined([text, f"{one.turns_taken} turns taken" if one.turns_taken else ""])
+    text = joined([text, f"{number(one.turns_taken, 'turn')} taken" if one.turns_taken else ""])
     return Line(f"{MEETING}{one.meeting_id}", clock(one.created_at), one.host_id or "?", one.status.value, text, tone)
 
 

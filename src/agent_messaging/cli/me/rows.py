@@ -86,26 +86,25 @@ class Rows(ScrollView, can_focus=True):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        width, base = self.size.width, self.rich_style
         place = y + self.scroll_offset.y
         if not len(self._lines) and y == 0:
-            return self._strip(
-                [Segment(f"  {self._empty}", self.get_component_rich_style("rows--empty", partial=True))]
-            )
+            return self._strip([Segment(f"  {self._empty}", base + self._style("empty"))])
         if place >= len(self._lines):
-            return Strip.blank(width)
+            return Strip.blank(width, base)
         line = self._lines.make(place)
-        tone = self.get_component_rich_style(f"rows--{line.tone}", partial=True) if line.tone else Style()
-        styles = {name: self.get_component_rich_style(f"rows--{name}", partial=True) for name in ("at", "who")}
-        cursor = Style()
+        last = self._style(line.tone) if line.tone else Style()
         if place == self.cursor:
-            cursor = self.get_component_rich_style("rows--cursor" if self.has_focus else "rows--blurred", partial=True)
+            last += self._style("cursor" if self.has_focus else "blurred")
+        styles = {name: self._style(name) for name in ("at", "who")}
         cells = columns(line, width)
-        return self._strip([Segment(text, styles.get(name, Style()) + tone + cursor) for name, text in cells])
+        return self._strip([Segment(text, base + styles.get(name, Style()) + last) for name, text in cells])
+
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(f"rows--{name}", partial=True)
 
     def _strip(self, segments: list[Segment]) -> Strip:
-        style = segments[-1].style
-        return Strip(segments).adjust_cell_length(self.size.width, style)
+        return Strip(segments).adjust_cell_length(self.size.width, segments[-1].style)
 
     def action_move(self, by: int) -> None:
         """Move the cursor by so many lines."""

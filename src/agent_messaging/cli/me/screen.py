@@ -67,6 +67,7 @@ class Me(App[None]):
 
     def __init__(self, desk: Desk) -> None:
         super().__init__()
+        self.animation_level = "none"
         self.desk = desk
         self.tab = "inbox"
         self.opened: OpenLetter | OpenMeeting | None = None
@@ -80,6 +81,7 @@ class Me(App[None]):
         self._cursors: dict[str, str | None] = {}
         self._is_paging = False
         self._shown = ("", "")
+        self._said = ""
         self._offered: tuple[object, ...] = ()
 
     # --- the screen ---------------------------------------------------------------------------------------------------
@@ -93,7 +95,7 @@ class Me(App[None]):
                 yield Static(id="about")
                 yield Static(id="said")
         yield Static(id="state")
-        yield Footer(show_command_palette=False)
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -150,7 +152,7 @@ class Me(App[None]):
         invited = sum(one.seat is ParticipantStatus.INVITED for one in desk.meetings)
         counts = {"inbox": desk.inbox.unread, "questions": len(desk.questions), "meetings": turns + invited}
         counts |= {"sent": len(self.asking), "found": len(self.found)}
-        head = Text(f" {clean(desk.agent)}", style="bold")
+        head = Text(f" {clean(desk.agent)}", style="bold", no_wrap=True, overflow="ellipsis")
         waiting = [
             f"{desk.inbox.unread:,} unread" if desk.inbox.unread else "",
             f"{number(len(desk.questions), 'question')} for you" if desk.questions else "",
@@ -171,9 +173,11 @@ class Me(App[None]):
         lines = lines_of(self.tab, desk, self.found)
         empty = f"Nothing matches {self.query_text!r}." if self.tab == "found" and self.query_text else EMPTY[self.tab]
         self.rows.set(lines, empty=clean(empty), key=key)
-        state = base.query_one("#state", Static)
-        state.set_class(bool(self.trouble), "-trouble")
-        state.update(Text(clean(self._state()), no_wrap=True, overflow="ellipsis"), layout=False)
+        if (said := self._state()) != self._said:
+            self._said = said
+            state = base.query_one("#state", Static)
+            state.set_class(bool(self.trouble), "-trouble")
+            state.update(Text(clean(said)))
         self._offer()
 
     def _offer(self) -> None:
@@ -185,10 +189,10 @@ class Me(App[None]):
 
     def _state(self) -> str:
         if self.trouble:
-            return f" {self.trouble}"
+            return self.trouble
         if self.desk.others:
             who = "Another process serves" if self.desk.others == 1 else f"{self.desk.others} other processes serve"
-            return f" {who} {self.desk.agent} too: what arrives may be handled there."
+            return f"{who} {self.desk.agent} too: what arrives may be handled there."
         return ""
 
     def show_page(self, *, is_new: bool = False) -> None:
@@ -197,6 +201,7 @@ class Me(App[None]):
             return
         base, view, opened = self.screen_stack[0], self.page_view, self.opened
         base.set_class(opened is not None, "-reading")
+        base.query_one("#about").display = opened is not None
         if opened is None:
             page = Page("")
             page.say("Enter opens what is under the cursor.\n? shows the keys.", "dim")
