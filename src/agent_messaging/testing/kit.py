@@ -66,7 +66,9 @@ class MessagingKit:
         self.sdk: AgentMessaging[Any, Any, Any] = _Sdk(_make_config(config, settings), self)
         """The SDK, started while the kit is open."""
         self.clock: HandClock = HandClock(calls)
+        """The time of the test."""
         self.faults: Faults = Faults(self._crash)
+        """What goes wrong at the next commits."""
         self._calls = calls
         self._history = _Notebook()
         self._store: ports.Store | None = None
