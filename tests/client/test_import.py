@@ -60,3 +60,12 @@ def test_the_root_alone_loads_none_of_its_modules() -> None:
     code = "import sys, agent_messaging; print(*[name for name in sys.modules if name.startswith('agent_messaging')])"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout.split() == ["agent_messaging"]
+
+
+def test_each_run_of_pytest_loads_the_plugin_and_nothing_else() -> None:
+    code = (
+        "import sys, agent_messaging.testing.plugin\n"
+        "print(*sorted(name for name in sys.modules if name.startswith(('agent_messaging', 'pydantic', 'apsw'))))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == ["agent_messaging", "agent_messaging.testing", "agent_messaging.testing.plugin"]

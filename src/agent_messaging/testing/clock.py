@@ -23,9 +23,10 @@ EXACT_STEPS = 2_000
 """Steps that go from one timer to the next. An hour has some thousand, in which the SDK looks after its own."""
 COARSE_STEPS = 1_000
 """Steps in which the rest of the time passes at most: what is due nearly together is done together."""
-LATE = 2 * GRAIN
+LATE = 1.5 * GRAIN
 """Seconds that pass beside those that are asked for: a deadline may be noticed so late, and clocks differ in the last
-digits. So what is due in a minute has happened in a minute."""
+digits. So what is due in a minute has happened in a minute. It is less than the two grains by which the run of an ask
+outlives its asker's deadline."""
 MOST_TURNS = 100_000
 """Turns of the event loop after which something is believed to turn it for ever."""
 PATIENCE = 1.0
