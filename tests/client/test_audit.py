@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from agent_messaging import (
     register_one_way_handler,
 )
 from agent_messaging.audit import disable_file_logging, enable_file_logging
+from agent_messaging.delivery.probes import arm, disarm
 from tests.support import eventually
 
 
@@ -60,6 +62,27 @@ async def play(sdk: AgentMessaging[Any, Any, Any]) -> str:
     await sdk.conversation.send_and_wait("alice", "bob", {"secret": 3}, timeout=20)
     await sdk.receipts.wait([message_id, failing], timeout=20)
     return message_id
+
+
+async def test_a_message_is_told_of_although_its_caller_was_cancelled_while_it_was_stored(tmp_path: Path) -> None:
+    enable_file_logging(tmp_path / "logs")
+    async with AgentMessaging(Config(messaging=MessagingConfig(require_handler=False))) as sdk:
+        await sdk.register_organization("acme", "Acme")
+        for name in ("alice", "bob"):
+            await sdk.register_agent(name, "acme", name)
+        sending = asyncio.create_task(sdk.one_way.send("alice", "bob", "hi"))
+
+        def cancel() -> None:
+            sending.cancel()
+
+        arm("after_append", cancel)
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+        finally:
+            disarm()
+    [told] = entries(tmp_path / "logs", "message_audit")
+    assert (told["event"], told["from_agent"], told["to_agent"]) == ("sent", "alice", "bob")
 
 
 async def test_messages_agents_and_errors_are_told_without_payloads(tmp_path: Path) -> None:

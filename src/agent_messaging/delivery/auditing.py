@@ -41,17 +41,15 @@ class Known(Protocol):
         ...
 
 
-def sent(sender: AgentName, targets: Sequence[AgentName], group: NewGroup, names: Known) -> None:
+def sent(group: NewGroup, names: Known) -> None:
     """A call's messages were stored."""
     log = active.logger
     if log.base_dir is None:
         return
-    known = {target.id: target.external_id for target in targets}
+    sender = _name(names, group.sender_id)
     for delivery in group.deliveries:
-        recipient = known.get(delivery.recipient_id) or _name(names, delivery.recipient_id)
-        log.log_message(
-            delivery.message_id, sender.external_id, recipient, group.kind.value, "sent", content=group.content
-        )
+        recipient = _name(names, delivery.recipient_id)
+        log.log_message(delivery.message_id, sender, recipient, group.kind.value, "sent", content=group.content)
 
 
 def received(delivery: ClaimedDelivery, agent: AgentName, names: Known) -> None:

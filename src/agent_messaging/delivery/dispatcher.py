@@ -24,7 +24,9 @@ from ..storage.ports import (
     Settled,
     Settlement,
     Settling,
+    Stored,
 )
+from . import auditing
 from .announcer import Announcer
 from .claims import STOPPED, Claims, Ending
 from .names import NAMES_MAX_AGE, Names
@@ -153,6 +155,8 @@ class Dispatcher(Service):
         """Run what was claimed with its append, and have the rest announced."""
         if self.facts.ears.is_heard:
             self.facts.appended(group, outcome)
+        if isinstance(outcome, Stored):
+            auditing.sent(group, self.names)
         answer = None if isinstance(outcome, Exception) else outcome
         if answer is None:
             self.claims.doubt()  # it may be stored, and claimed, all the same

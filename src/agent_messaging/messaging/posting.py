@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 from ..arguments import check_external_id, refuse
 from ..config import MessagingConfig
-from ..delivery import auditing
 from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import (
@@ -61,7 +60,6 @@ async def post(
     if call.enter_now():
         first = await call.stored
         if isinstance(first, Stored):
-            auditing.sent(call.sender, call.targets, call.group, engine.names)
             return call.group, first
     else:
         await enter([call])
@@ -156,8 +154,6 @@ class Call:
     async def finish(self) -> Accepted:
         """Wait until it is stored. See `post` for what it raises."""
         outcome: Accepted = await self.wait()
-        if isinstance(outcome, Stored):
-            auditing.sent(self.sender, self.targets, self.group, self.engine.names)
         return outcome
 
     async def wait(self) -> Any:

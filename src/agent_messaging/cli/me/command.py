@@ -65,24 +65,25 @@ def config_of_a_person(config: Config) -> Config:
 
 async def _sit(config: Config, agent: str) -> None:
     import asyncio
-    import signal
 
     from ... import AgentMessaging
+    from ...system import STOPS
     from .desk import Desk
     from .screen import Me
 
     async with AgentMessaging(config_of_a_person(config)) as sdk:
         program = Me(await Desk.open(sdk, agent))
         loop = asyncio.get_running_loop()
-        # A terminal that is closed sends SIGHUP. Each of them leaves as the key does, and so gives back in order.
-        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-        for number in numbers:
-            loop.add_signal_handler(number, program.exit)
+        # Each of them leaves as the key does, and so gives back in order.
+        with contextlib.suppress(NotImplementedError):  # the loop of Windows hears none
+            for number in STOPS:
+                loop.add_signal_handler(number, program.exit)
         try:
             await program.run_async()
         finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
+            with contextlib.suppress(NotImplementedError):
+                for number in STOPS:
+                    loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 from ...bodies import open_as, open_body
 from ...config import MessagingConfig
-from ...delivery import auditing
 from ...delivery.asks import AskOutcome
 from ...delivery.current import Run
 from ...delivery.engine import Engine
@@ -207,7 +206,6 @@ class Ask:
         What stored it is let go, as large as all else that an ask keeps while it waits.
         """
         if (call := self._call) is not None:
-            auditing.sent(call.sender, call.targets, call.group, self.engine.names)
             del call.group  # also where a coroutine still holds the call
             self._call = self.entered = None
         self.stored_id = self.draft.message_id
