@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..kinds import CONTEXT_OF_KIND, SENT
+from ..kinds import CONTEXT_OF_KIND, FACTS, SENT
 from .app import Group
 from .confirming import confirm
 from .names import AGENT, ORGANIZATION
@@ -107,7 +107,7 @@ def show_(options: Options, id: str) -> None:
             **found.model_dump(),
             "organization": home.external_id,
             "status": await sdk.get_agent_status(id),
-            "served": [kind.value for kind in CONTEXT_OF_KIND if services.is_served(own, kind)],
+            "served": [kind for kind in CONTEXT_OF_KIND if services.is_served(own, kind)],
             "unread": {kind.value: await counted(own, Role.RECIPIENT, kind, read=False) for kind in SENT},
             "sessions": len(await sdk.store.sessions.list_sessions(own, open_only=True, limit=1000)),
         }
@@ -117,7 +117,7 @@ def show_(options: Options, id: str) -> None:
 
     def human() -> None:
         say(f"{id} ({clean(facts['name'])}) of {facts['organization']}, since {instant(facts['created_at'])}")
-        served = ", ".join(facts["served"]).replace("_", "-")
+        served = ", ".join(f"{FACTS[kind].word or kind.value}s" for kind in facts["served"])
         by = f"a live process serves its {served}" if served else "no live process serves it"
         say(f"{facts['status'].value}: {by}")
         notes, messages = facts["unread"].values()
