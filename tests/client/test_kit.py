@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from agent_messaging import (
+    AgentMessaging,
     Config,
     ConfigurationError,
     HandlerContext,
@@ -409,6 +410,23 @@ async def test_kits_are_made_with_settings_and_are_apart(
     for wrong in ({"url": "sqlite:///file.db"}, {"coordination": {"mode": "redis"}}, {"config": Config()}):
         with pytest.raises(ConfigurationError, match="in memory"):
             MessagingKit(**wrong)
+
+
+async def test_an_sdk_object_of_the_programs_own_is_taken_before_it_is_started() -> None:
+    sdk = AgentMessaging[Note]("sqlite://:memory:")
+    async with MessagingKit(sdk=sdk) as kit:
+        assert kit.sdk is sdk
+        await kit.register("alice")
+        bob = await kit.script("bob", notes=[ValueError()], takes=Note)
+        kit.faults.lose_answer("send")
+        await sdk.one_way.send("alice", "bob", Note(text="hi"))
+        await kit.clock.advance(2)
+        assert bob.contents == [Note(text="hi")] * 2
+        assert (await kit.assert_no_lost()).justified_repeats == 1
+        with pytest.raises(ValueError, match="is started"):
+            MessagingKit(sdk=sdk)
+    with pytest.raises(ValueError, match="or the settings"):
+        MessagingKit(sdk=sdk, debug=True)
 
 
 async def test_a_context_by_hand_tells_what_a_handler_did_with_it() -> None:

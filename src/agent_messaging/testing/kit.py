@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
@@ -48,11 +49,14 @@ class MessagingKit:
 
     Args:
         config: The settings; the store has to be `sqlite://:memory:`. None is made of the keywords.
+        sdk: An SDK object of the program under test, which is not started, and whose store is in memory. None makes one
+            of the settings.
         settings: Keywords of `Config`, such as `messaging={"max_attempts": 2}`. Tasks are in memory too, whatever
             `REDIS_URL` says.
 
     Raises:
         ConfigurationError: The store is not in memory, or a setting is refused.
+        ValueError: The SDK object is started, or comes with settings.
 
     Example:
         async with MessagingKit() as kit:
@@ -61,9 +65,22 @@ class MessagingKit:
             assert await kit.sdk.conversation.send_and_wait("alice", "bob", "Shall we?") == "yes"
     """
 
-    def __init__(self, config: Config | None = None, **settings: Unpack[ConfigKeywords]) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        sdk: AgentMessaging[Any, Any, Any] | None = None,
+        **settings: Unpack[ConfigKeywords],
+    ) -> None:
         calls = Calls()
-        self.sdk: AgentMessaging[Any, Any, Any] = _Sdk(_make_config(config, settings), self)
+        if sdk is None:
+            sdk = AgentMessaging[Any, Any, Any](_make_config(config, settings))
+        elif config is not None or settings:
+            raise ValueError("Give a kit an SDK object, or the settings of one.")
+        elif sdk._lifecycle.engine is not None:
+            raise ValueError("The SDK object is started. Give it to the kit first: the kit starts it.")
+        _check_place(sdk.config)
+        self.sdk: AgentMessaging[Any, Any, Any] = sdk
         """The SDK, started while the kit is open."""
         self.clock: HandClock = HandClock(calls)
         """The time of the test."""
@@ -97,12 +114,14 @@ class MessagingKit:
                 "with unittest, use IsolatedAsyncioTestCase."
             ) from None
         self.clock.take_hold(self._list_threads)
+        self.sdk._build_store = partial(self._watch, self.sdk._build_store)  # type: ignore[method-assign]
         try:
             self._history.record("start", serves=["*"])
             await self.sdk.initialize()
+            self._follow(self._open_engine())
             self._history.record("ready")
         except BaseException:
-            self.clock.let_go()
+            self._let_go()
             raise
 
     async def aclose(self, *, failed: bool = False) -> None:
@@ -118,7 +137,7 @@ class MessagingKit:
             self.sdk._lifecycle.hurry()
             await self.sdk._lifecycle.leave(drain=False)
         finally:
-            self.clock.let_go()
+            self._let_go()
         if not failed and (missed := self.faults.list_missed()):
             raise AssertionError(f"planted, and never happened: {', '.join(missed)}")
 
@@ -250,16 +269,20 @@ class MessagingKit:
         engine.stations.look()
         return ports.Settled([False] * len(lost), set(), [])
 
+    def _let_go(self) -> None:
+        self.clock.let_go()
+        vars(self.sdk).pop("_build_store", None)
+
     # --- between the SDK and its store --------------------------------------------------------------------------------
 
-    def watch(self, store: ports.Store) -> ports.Store:
+    def _watch(self, build: Callable[[], ports.Store]) -> ports.Store:
         """Put the kit between the SDK and its store."""
-        self._store = store
+        self._store = store = build()
         watched = cast(ports.Store, WatchedStore(store, self._calls, self.faults.meet))
         return cast(ports.Store, RecordingStore(watched, self._history, sends=True))
 
-    def follow(self, engine: Engine) -> None:
-        """Record the runs of an engine that is about to start, and let its housekeeping make few steps of the time."""
+    def _follow(self, engine: Engine) -> None:
+        """Record the runs of an engine, and let its housekeeping make few steps of the time."""
         self._engine = engine
         for rounds in (engine.indexing, engine.retention):
             rounds.pause = POLL
@@ -294,22 +317,6 @@ class MessagingKit:
         return self._open_engine().store
 
 
-class _Sdk(AgentMessaging[Any, Any, Any]):
-    """The SDK of a kit."""
-
-    def __init__(self, config: Config, kit: MessagingKit) -> None:
-        super().__init__(config)
-        self._kit = kit
-
-    def _build_store(self) -> ports.Store:
-        return self._kit.watch(super()._build_store())
-
-    def _build(self) -> Engine:
-        engine = super()._build()
-        self._kit.follow(engine)
-        return engine
-
-
 class _Notebook(Chronicle):
     """A history in memory."""
 
@@ -336,12 +343,15 @@ def _make_config(config: Config | None, settings: ConfigKeywords) -> Config:
             settings["coordination"] = {"mode": "sql", **coordination}
         settings.setdefault("url", URL)
         config = Config(**settings)
+    return config
+
+
+def _check_place(config: Config) -> None:
     if config.store.path != ":memory:" or config.redis is not None:
         raise ConfigurationError(
             f"A kit has everything in memory, and the configuration names {config.redis or config.store}. Give it "
             f"Config(url={URL!r}, coordination={{'mode': 'sql'}}), or the other settings as keywords."
         )
-    return config
 
 
 def _find_work(engine: Engine) -> list[str]:
