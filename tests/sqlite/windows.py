@@ -29,6 +29,7 @@ import tempfile
 import time
 import types
 import zoneinfo
+from collections.abc import Sequence
 from typing import Any
 
 GONE = {
@@ -53,6 +54,7 @@ LOADED = (
     zoneinfo,
 )
 """Parts of the standard library that ask for the system when they are loaded; so must third parties be."""
+USED_BY_A_STORE = ("apsw", "dotenv", "pydantic.main")
 THIRD_PARTIES = (
     *("apsw", "asyncpg", "click", "cronsim", "dotenv", "pydantic.main", "redis", "rich.console", "zstandard"),
     *("pytest", "textual", "opentelemetry.sdk", "prometheus_client"),
@@ -143,11 +145,11 @@ def _without_proc(original: Any) -> Any:
     return opened
 
 
-def play() -> None:
-    """From now on this process is one on Windows to what is loaded after it."""
+def play(parties: Sequence[str]) -> None:
+    """From now on this process is one on Windows to what is loaded after it, but for these packages."""
     import fcntl
 
-    for name in THIRD_PARTIES:
+    for name in parties:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     assert not [name for name in sys.modules if name.startswith("agent_messaging")]
@@ -226,7 +228,7 @@ def hold_name(path: str) -> None:
 
 
 if __name__ == "__main__":
-    play()
+    play(THIRD_PARTIES if sys.argv[1:] == ["import"] else USED_BY_A_STORE)
     match sys.argv[1:]:
         case ["import"]:
             import_all()
