@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import AgentMessaging, MessageContext
+from agent_messaging import AgentMessaging, HandlerError, MessageContext
 from tests.cli.conftest import Cli, Outcome, Start
+from tests.support import eventually
 
 
 async def invoke(cli: Cli, *arguments: str, **how: Any) -> Outcome:
@@ -183,6 +184,16 @@ async def test_a_question_is_passed_on_and_its_way_is_shown(acme: str, cli: Cli,
         sessions = (await invoke(cli, "sessions", "list", "alice", "--json")).json["sessions"]
         for one in sessions:
             assert "bob → carol" in (await invoke(cli, "sessions", "show", one["session_id"])).out
+
+        secret = sdk.conversation.send_and_wait("alice", "bob", "secret?", 60, require_handler=False)
+        refused = asyncio.create_task(secret)
+        [question] = await eventually(lambda: sdk.conversation.list_open_asks("bob"))
+        id = question.message_id
+        assert (await invoke(cli, "refuse", "bob", id, "--reason", "Not today.")).out == f"{id}  refused\n"
+        with pytest.raises(HandlerError, match="'bob' refused to answer: Not today"):
+            await refused
+        late = await invoke(cli, "reply", "bob", id, "--text", "well", check=1)
+        assert f"The ask {id} has failed" in late.err
 
 
 def test_a_conversation_becomes_a_page(acme: str, cli: Cli, tmp_path: Path) -> None:

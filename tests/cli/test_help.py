@@ -31,7 +31,17 @@ LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, 
 def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in LEAVES} == {
         *("demo", "coordination demo", "send", "inbox", "me", "tail", "receipt", "run", "doctor", "search", "bench"),
-        *("init", "completion", "write", "receive", "sessions watch", "agents show", "org show", "schedules remove"),
+        *(
+            "init",
+            "completion",
+            "write",
+            "refuse",
+            "receive",
+            "sessions watch",
+            "agents show",
+            "org show",
+            "schedules remove",
+        ),
         *(
             "meetings attend",
             "meetings start",

@@ -114,7 +114,7 @@ def test_any_message_is_answered_by_its_id_in_the_way_it_came(acme: str, cli: Cl
     assert asking.communicate(timeout=60)[0] == "At noon.\n"
     again = cli("reply", "bob", duty["id"], "--text", "At one.", "--json", check=1).error
     assert again["code"] == "session_state"
-    assert "it is replied" in again["message"]
+    assert "was answered" in again["message"]
     assert cli("reply", "carol", duty["id"], "--text", "x", "--json", check=4).error["code"] == "message_not_found"
 
 

@@ -179,7 +179,7 @@ async def _answer(
     sdk: AgentMessaging, agent: str, received: MessageRow, message: Any, metadata: Any, key: str | None
 ) -> tuple[str, str]:
     """Answer a message in the way in which it was said. Return the id of the answer, and who gets it."""
-    from .. import AgentNotFoundError, AskState, SessionStateError
+    from .. import AgentNotFoundError
 
     senders = await sdk.store.directory.find_agents_by_id([received.sender_id])
     if not senders:
@@ -189,16 +189,12 @@ async def _answer(
         how: dict[str, Any] = {"idempotency_key": key, "require_handler": False}
         [id] = await sdk.one_way.send(agent, [to], message, metadata, **how)
         return id, to
-    where: dict[str, Any] = {"thread": received.thread or None, "idempotency_key": key}
-    asks = await sdk.store.sessions.find_asks([received.message_id])
-    if not asks:
-        return await sdk.conversation.send_no_wait(agent, to, message, metadata, **where), to
-    if asks[0].state is not AskState.OPEN:
-        ended = asks[0].state.value.replace("_", " ")
-        raise SessionStateError(
-            f"{to!r} does not wait for the answer to message {received.message_id} any more: it is {ended}."
-        )
-    return await sdk.conversation.reply(agent, to, message, metadata, **where), to
+    answered = received.message_id
+    if await sdk.store.sessions.find_asks([answered]):
+        answer = sdk.conversation.reply
+        return await answer(agent, to, message, metadata, message_id=answered, idempotency_key=key), to
+    write = sdk.conversation.send_no_wait
+    return await write(agent, to, message, metadata, thread=received.thread or None, idempotency_key=key), to
 
 
 @click.command(cls=Command)
@@ -246,6 +242,24 @@ def write(
         return await find_out(sdk, {id: recipient}, wait, Kind.CONVERSATION)
 
     report(options, use(options, work))
+
+
+@click.command(cls=Command)
+@click.argument("agent", type=AGENT)
+@click.argument("id")
+@click.option("--reason", required=True, metavar="TEXT", help="A sentence for the asker.")
+@pass_options
+def refuse(options: Options, agent: str, id: str, reason: str) -> None:
+    """Refuse an open question: its asker is told at once, with the reason.
+
+    \b
+    Example:
+      agent-messaging refuse bob 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11 --reason 'I must not say.'
+
+    The ids of the questions that wait for an agent are in `agent-messaging inbox`.
+    """
+    use(options, lambda sdk: sdk.conversation.refuse(agent, id, reason))
+    show(options, {"message_id": id, "reason": reason}, lambda: say(f"{id}  refused"))
 
 
 @click.command(cls=Command)

@@ -8,7 +8,7 @@ from .agents import agents
 from .app import App
 from .bench import bench
 from .completion import completion
-from .conversations import ask, forward, reply, write
+from .conversations import ask, forward, refuse, reply, write
 from .coordination import coordination
 from .db import db
 from .dead_letters import dead_letters
@@ -70,7 +70,7 @@ def main() -> None:
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "To begin": (demo, init, doctor, me),
     "Notes, and all messages": (send, inbox, receive, tail, search, receipt, dead_letters, topics),
-    "Conversations and meetings": (ask, reply, write, forward, sessions, meetings),
+    "Conversations and meetings": (ask, reply, refuse, write, forward, sessions, meetings),
     "Work": (tasks, workers, schedules, queue, coordination),
     "Who there is, and the store": (org, agents, run, db, bench, completion),
 }

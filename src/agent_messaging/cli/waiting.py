@@ -14,10 +14,9 @@ from .output import clean, duration
 
 if TYPE_CHECKING:
     from .. import Agent, AgentMessaging
-    from ..storage.ports import MessageRow
 
-PAGE = 200
-"""Meetings, and conversations in which somebody waits, that are looked at; and messages of each conversation."""
+PAGE, MOST = 200, 1_000
+"""Meetings, and open asks, that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +102,12 @@ async def _of_meetings(sdk: AgentMessaging, agent: Agent) -> list[Duty]:
 
 async def _questions(sdk: AgentMessaging, agent: Agent, thread: str | None) -> list[Duty]:
     """The open asks of others, in the order in which they were asked."""
-    from ..bodies import open_or_mark
-    from ..states import AskState, SessionStatus
-
-    id, sessions = str(agent.id), sdk.store.sessions
-    rows: dict[str, MessageRow] = {}
-    for session in await sessions.list_sessions(id, status=SessionStatus.WAITING, limit=PAGE, thread=thread):
-        page = await sessions.list_messages(session.session_id, limit=PAGE, newest_first=True)
-        rows |= {row.message_id: row for row in page if row.recipient_id == id}
-    asks = [ask for ask in await sessions.find_asks(list(rows)) if ask.state is AskState.OPEN] if rows else []
-    names = await _names(sdk, {ask.asker_id for ask in asks})
     duties = []
-    for ask in sorted(asks, key=lambda ask: rows[ask.ask_id].seq):
-        row, asker = rows[ask.ask_id], names.get(ask.asker_id, ask.asker_id)
-        left = (ask.deadline_at - datetime.now(UTC)).total_seconds()
-        answer = reply_command(agent.external_id, asker, row.thread)
-        body = open_or_mark(row, f"message {row.message_id}")
-        duties.append(Duty("question", row.message_id, asker, left, answer, row.thread or None, body.content))
+    for ask in await sdk.conversation.list_open_asks(agent.external_id, limit=MOST):
+        if thread in (None, ask.thread):
+            asker, left = ask.sender_id or "?", (ask.deadline - datetime.now(UTC)).total_seconds()
+            answer = reply_command(agent.external_id, asker, ask.thread)
+            duties.append(Duty("question", ask.message_id, asker, left, answer, ask.thread, ask.content))
     return duties
 
 

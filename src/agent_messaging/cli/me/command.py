@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..app import Command
+from ..errors import INTERNAL_ERROR
 from ..names import AGENT
 from ..opening import check_exists, load_config, log_through
 from ..options import Options, pass_options
@@ -55,7 +56,9 @@ def me(options: Options, agent: str) -> None:
     import asyncio
 
     with _kept_log(options), asyncio.Runner() as runner:
-        runner.run(_sit(config, agent))
+        has_failed = runner.run(_sit(config, agent))
+    if has_failed:  # the toolkit has shown where
+        click.get_current_context().exit(INTERNAL_ERROR)
 
 
 def config_of_a_person(config: Config) -> Config:
@@ -63,7 +66,8 @@ def config_of_a_person(config: Config) -> Config:
     return config.model_copy(update={"messaging": config.messaging.model_copy(update={"drain_timeout": LEAVES_WITHIN})})
 
 
-async def _sit(config: Config, agent: str) -> None:
+async def _sit(config: Config, agent: str) -> bool:
+    """Run the program until it is left; returns whether it has failed by a mistake of ours."""
     import asyncio
 
     from ... import AgentMessaging
@@ -84,6 +88,7 @@ async def _sit(config: Config, agent: str) -> None:
             with contextlib.suppress(NotImplementedError):
                 for number in STOPS:
                     loop.remove_signal_handler(number)
+        return bool(program.return_code)
 
 
 @contextlib.contextmanager

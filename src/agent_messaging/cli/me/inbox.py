@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ... import AgentMessaging
     from ...storage.ports import MessageRow
 
-PAGE = 100
+PAGE, LONG_PAGE = 100, 1_000
+"""Messages of the first page, and of the longest one."""
 AT_ONCE = 500
 """Messages of a kind that one look takes: what comes in a burst comes in steps."""
 MOST = 1_000
@@ -56,18 +57,18 @@ class Inbox:
         await self.load_more()
 
     async def load_more(self) -> None:
-        """Read another page."""
+        """Read another page; the more there is already, the longer it is, so that the end of any list is near."""
         async with self._lock:
-            wanted = PAGE
+            wanted = size = min(max(PAGE, len(self.items)), LONG_PAGE)
             while wanted > 0 and not self.is_whole:
                 kinds = list(SENT if self._has_unread else RECEIVED)
-                how: dict[str, Any] = {"unread": self._has_unread, "limit": PAGE, "offset": 0, "before": self._before}
+                how: dict[str, Any] = {"unread": self._has_unread, "limit": size, "offset": 0, "before": self._before}
                 page = await read_mailbox(self.sdk, self.agent_id, kinds, **how)
                 new = [one for one in page if one["message_id"] not in self._by_id]
                 self.items += self._keep(new)
                 wanted -= len(new)
                 self._before = page[-1]["message_id"] if page else None
-                if len(page) < PAGE:
+                if len(page) < size:
                     self.is_whole, self._has_unread, self._before = not self._has_unread, False, None
 
     async def follow(self, open_asks: set[str]) -> None:
