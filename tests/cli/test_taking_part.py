@@ -150,6 +150,8 @@ async def test_a_conversation_is_followed_until_it_ends(acme: str, start: Start,
         by_id = start("sessions", "watch", session.session_id, "--json", "--timeout", "60")
         by_names = start("sessions", "watch", "bob", "alice", "--thread", "lunch", "--timeout", "60")
         assert by_id.stdout is not None
+        assert by_names.stdout is not None
+        lines = [await asyncio.to_thread(by_names.stdout.readline)]  # it has begun
         first = json.loads(await asyncio.to_thread(by_id.stdout.readline))
         assert (first["sender_id"], first["content"], first["thread"]) == ("alice", {"text": "Well?"}, "lunch")
         await sdk.conversation.send_no_wait("bob", "alice", "Quite.", thread="lunch")
@@ -159,7 +161,7 @@ async def test_a_conversation_is_followed_until_it_ends(acme: str, start: Start,
     out, err = await asyncio.to_thread(by_id.communicate, None, 60)
     assert (json.loads(out)["message_type"], err, by_id.returncode) == ("ending", "", 0)
     out, err = await asyncio.to_thread(by_names.communicate, None, 60)
-    assert [line.split("  ", 2)[2].strip() for line in out.splitlines()] == [
+    assert [line.split("  ", 2)[2].strip() for line in (*lines, *out.splitlines())] == [
         "alice → bob  lunch: Well?",
         "bob → alice  lunch: Quite.",
         "alice → bob  lunch: alice ended the conversation",

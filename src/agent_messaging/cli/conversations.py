@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..kinds import Kind
+from ..kinds import FACTS, Kind
 from .app import Command
 from .errors import explain
 from .names import AGENT
@@ -156,7 +156,6 @@ async def _find_received(sdk: AgentMessaging, agent: str, id: str) -> MessageRow
     """
     from .. import InvalidArgumentError, MessageNotFoundError
     from ..arguments import parse_id
-    from ..storage.ports import Role
 
     try:
         wanted = parse_id(id, "recipient")
@@ -165,14 +164,10 @@ async def _find_received(sdk: AgentMessaging, agent: str, id: str) -> MessageRow
     if await sdk.store.directory.find_agents([id]):
         return None
     recipient = str((await sdk.get_agent(agent)).id)
-    seq = await sdk.store.messages.find_seq(wanted)
-    if seq is not None:
-        for kind in (Kind.CONVERSATION, Kind.ONE_WAY):
-            look = sdk.store.messages.list_messages
-            rows = await look(recipient, Role.RECIPIENT, kind, limit=1, after_seq=seq - 1)
-            if rows and rows[0].message_id == wanted:
-                return rows[0]
-    raise MessageNotFoundError(message_id=wanted)
+    found = await sdk.store.messages.find_message(wanted)
+    if found is None or found.recipient_id != recipient or not FACTS[found.kind].is_sent:
+        raise MessageNotFoundError(message_id=wanted)
+    return found
 
 
 async def _answer(
