@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+import redis
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import TaskState
 from agent_messaging.storage.ports import Assigned, NobodyFits, Settling, TaskFilter, TaskRequest, TaskSettlement
 from agent_messaging.storage.redis.store import RedisStore
+from tests.fixtures.redis import RedisServer
 from tests.redis_store.support import a_message, a_task, a_worker, done
 
 TASKS = 1_000_000 if os.environ.get("TESTS_ALL") == "1" else 10_000
@@ -43,6 +45,23 @@ for n = first, last do
 end
 redis.call('HINCRBY', prefix .. 'task_counts', 'queued', 2 * (last - first + 1))
 """
+
+
+@pytest.fixture
+async def store(own_redis: Callable[..., RedisServer]) -> AsyncIterator[RedisStore]:
+    """On a server without a file, which would have each of a million tasks."""
+    store = RedisStore(own_redis().url, location="redis")
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.aclose()
+
+
+@pytest.fixture
+def client(store: RedisStore) -> Any:
+    """A stranger at that server."""
+    return redis.Redis.from_url(store.engine._dsn, protocol=2)
 
 
 async def fill(store: RedisStore, client: Any, tasks: range, workers: range) -> None:
