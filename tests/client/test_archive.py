@@ -120,6 +120,7 @@ async def live(sdk: Sdk) -> list[str]:
     await sdk.wait([ids[0], ids[2]])
     later = datetime.now(UTC) + timedelta(hours=1)
     ids += await sdk.one_way.send("alice", "bob", "later", deliver_at=later, expires_in=7200)
+    ids += await sdk.one_way.send("alice", "bob", "never", deliver_at=datetime.max.replace(tzinfo=UTC))
     assert await sdk.conversation.send_and_wait("alice", "bob", "q", timeout=SOON) == {"answer": "q"}
     assert await sdk.conversation.send_and_wait("alice", "bob", "pass it on", timeout=SOON, thread="t") == "carol's"
     ids.append(await sdk.conversation.send_no_wait("bob", "dave", "read me"))

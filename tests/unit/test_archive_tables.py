@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -114,6 +114,15 @@ def test_instants_of_one_clock_are_those_of_the_other() -> None:
     assert text["next_at"] == "2030-01-31T09:00:00.000000+00:00"
     assert "next_due" not in text
     assert Reader(hour, NOW).read("schedules", text | {"created_at": "2030-01-31T09:00:00+00:00"}) == there
+
+
+def test_the_last_of_all_instants_is_not_moved_beyond_it() -> None:
+    last = datetime.max.replace(tzinfo=UTC).isoformat()
+    due = int((datetime.max - datetime(1970, 1, 1)) / timedelta(microseconds=1))
+    for hour in (-3_600_000_000, 3_600_000_000):
+        there = Reader(hour, NOW).read("schedules", SCHEDULE | {"next_at": due, "next_due": due})
+        assert Writer(hour, as_numbers=True).make("schedules", there)["next_due"] <= due + 3_600_000_000
+        assert Writer(-hour, as_numbers=False).make("schedules", there)["next_at"] <= last
 
 
 def test_a_value_that_no_store_has_is_refused() -> None:

@@ -564,6 +564,7 @@ def _microseconds(value: int | str) -> int:
 
 
 def _spell(microseconds: int) -> str:
+    microseconds = min(max(microseconds, _FIRST), _LAST)  # for ever stays for ever, though the clock was set
     return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
 
 

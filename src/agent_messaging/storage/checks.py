@@ -115,6 +115,11 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and abs(value) <= _MOST
 
 
+def _is_due(value: Any) -> bool:
+    """An instant by the store's clock, which may be far from that of people."""
+    return isinstance(value, int) and 2 * _FIRST_INSTANT <= value < 2 * _LAST_INSTANT
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) <= _MOST
 
@@ -204,13 +209,13 @@ RULES: dict[str, dict[str, Rule]] = {
         "suspect": _is_flag,
         "origin": _maybe(_is_id),
         "owner": _maybe(_is_id),
-        "run_due": _is_whole,
+        "run_due": _is_due,
         "run_at": _maybe(_is_instant),
-        "expires_due": _maybe(_is_whole),
+        "expires_due": _maybe(_is_due),
         "expires_at": _maybe(_is_instant),
-        "claim_until_due": _maybe(_is_whole),
+        "claim_until_due": _maybe(_is_due),
         "claim_until": _maybe(_is_instant),
-        "queued_due": _is_whole,
+        "queued_due": _is_due,
         "queued_at": _is_instant,
         "claimed_at": _maybe(_is_instant),
         "settled_at": _maybe(_is_instant),
@@ -239,7 +244,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "renewed_at": _maybe(_is_instant),
         "started_at": _is_instant,
         "ended_at": _maybe(_is_instant),
-        "ended_due": _maybe(_is_whole),
+        "ended_due": _maybe(_is_due),
         "end_reason": _maybe(_word(("stopped", "died"))),
     },
     "services": {
@@ -265,7 +270,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "state": _word(AskState),
         "keyed": _is_flag,
         "origin": _maybe(_is_id),
-        "deadline_due": _is_whole,
+        "deadline_due": _is_due,
         "deadline_at": _is_instant,
         "reason": _maybe(_is_text),
         "ended_at": _maybe(_is_instant),
@@ -275,7 +280,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "recipient_id": _is_id,
         "sender_id": _is_id,
         "process_id": _is_id,
-        "until_due": _maybe(_is_whole),
+        "until_due": _maybe(_is_due),
         "until_at": _maybe(_is_instant),
         "is_ended": _is_flag,
     },
@@ -290,21 +295,21 @@ RULES: dict[str, dict[str, Rule]] = {
         "stored_at": _is_instant,
         "forwarded_at": _is_instant,
     },
-    "notices": {"recipient_id": _is_id, "created_due": _is_whole, "created_at": _is_instant},
+    "notices": {"recipient_id": _is_id, "created_due": _is_due, "created_at": _is_instant},
     "streams": {"ask_id": _is_id, "reader": _is_id, "seq": _is_count, "token": _is_count, "written": _is_count},
     "parts": {"ask_id": _is_id, "number": _is_count},
     "subscriptions": {"pattern": _is_text, "agent_id": _is_id, "created_at": _is_instant},
     "search_state": {
         "indexed_to": _is_count,
         "owner": _maybe(_is_id),
-        "until_due": _is_whole,
+        "until_due": _is_due,
         "until": _maybe(_is_instant),
     },
     "unread_counts": {"agent_id": _is_id, "kind": _word(Kind), "unread": _is_whole},
     "retention": {
         "kind": _word(Prunable),
         "newest_pruned": _is_id_or_empty,
-        "turn_due": _is_whole,
+        "turn_due": _is_due,
         "turn_at": _maybe(_is_instant),
     },
     "meetings": {
@@ -320,7 +325,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "host_speaks": _is_flag,
         "end_when": _is_flag,
         "turns_taken": _is_count,
-        "deadline_due": _maybe(_is_whole),
+        "deadline_due": _maybe(_is_due),
         "deadline_at": _maybe(_is_instant),
         "end_reason": _maybe(_word(MeetingEnd)),
         "created_at": _is_instant,
@@ -344,7 +349,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "purpose": _word(Purpose),
         "next_id": _maybe(_is_id),
         "started_at": _is_instant,
-        "deadline_due": _maybe(_is_whole),
+        "deadline_due": _maybe(_is_due),
         "deadline_at": _maybe(_is_instant),
         "ended_at": _maybe(_is_instant),
         "how": _maybe(_word(TurnEnd)),
@@ -367,7 +372,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "max_attempts": _is_count,
         "owner": _maybe(_is_id),
         "suspect": _is_flag,
-        "run_due": _is_whole,
+        "run_due": _is_due,
         "run_at": _maybe(_is_instant),
         "expires_at": _maybe(_is_instant),
         "claim_until": _maybe(_is_instant),
@@ -408,7 +413,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "worker_id": _maybe(_is_text),
         "owner": _maybe(_is_id),
         "run_limit": _maybe(_is_number),
-        "run_due": _is_whole,
+        "run_due": _is_due,
         "run_at": _maybe(_is_instant),
         "deadline_at": _maybe(_is_instant),
         "until_at": _maybe(_is_instant),
