@@ -11,7 +11,19 @@ import pytest
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import AskState, DeliveryState, Kind
 from agent_messaging.states import Keeping, Prunable
-from agent_messaging.storage.ports import MAIN, IndexEntry, Place, Pruned, Pruning, Role, Scope, Settling, Store, Stored
+from agent_messaging.storage.ports import (
+    MAIN,
+    Counted,
+    IndexEntry,
+    Place,
+    Pruned,
+    Pruning,
+    Role,
+    Scope,
+    Settling,
+    Store,
+    Stored,
+)
 
 from .base import StoreFixtures
 from .forwarding import forwarded, hops, passing, run_of
@@ -34,9 +46,10 @@ async def prune(
     limit: int = 3,
     at: float = LATER,
     store: Store | None = None,
+    counted: Counted | None = None,
 ) -> Pruned:
     """Walk through a kind from its begin to its end, and return what it came to."""
-    wanted = Pruning(kind, AGE, unread, dry_run)
+    wanted = Pruning(kind, AGE, unread, dry_run, counted or Counted())
     number = size = 0
     kept: Counter[Keeping] = Counter()
     after: Place | None = None
@@ -169,6 +182,20 @@ class RetentionConformance(StoreFixtures):
         assert (await prune(world, Prunable.SESSIONS)).number == 1
         assert await world.sessions.find_session(session) is None
         assert (await world.session(world.carol)).ended_at is None
+
+    async def test_a_dry_run_counts_what_goes_because_something_else_goes_before_it(self, world: World) -> None:
+        """An answer whose question is on an earlier page, and a session without messages then; another keeps one."""
+        for recipient in (world.bob, world.carol):
+            await world.ask(None, recipient)
+            await world.settle(await world.claim_talk(recipient), answer=world.result())
+        await world.end(None, world.bob)
+        await world.say(None, world.carol, now=world.at(20 * DAY))
+        await world.end(None, world.carol, now=world.at(20 * DAY))
+        kinds, counted = (Prunable.MESSAGES, Prunable.SESSIONS), Counted()
+        supposed = [await prune(world, kind, unread=True, dry_run=True, limit=1, counted=counted) for kind in kinds]
+        pruned = [await prune(world, kind, unread=True, limit=1) for kind in kinds]
+        assert [(one.number, one.kept) for one in supposed] == [(one.number, one.kept) for one in pruned]
+        assert [one.number for one in pruned] == [5, 1]
 
     async def test_a_meeting_goes_with_all_that_was_said_and_done_in_it(self, world: World) -> None:
         ended, active = await Gathering.active(world), await Gathering.active(world)

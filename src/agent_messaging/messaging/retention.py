@@ -9,7 +9,7 @@ from datetime import timedelta
 from ..arguments import check_flag, check_timeout, parse_choice, refuse
 from ..delivery.retention import LEAST_AGE, release_space, walk
 from ..models import Keeping, Prunable, PrunedKind, PruneReport
-from ..storage.ports import CoordinationStore, Pruning, Store
+from ..storage.ports import CoordinationStore, Counted, Pruning, Store
 from .door import Door
 
 USUAL = tuple(kind for kind in Prunable if kind is not Prunable.DEAD_LETTERS)
@@ -47,7 +47,7 @@ class Retention(Door):
             kinds: `"messages"`, `"dead_letters"`, `"sessions"`, `"meetings"`, `"idempotency_keys"`, `"tasks"`,
                 `"queue_messages"`. None is all but the dead letters.
             unread: True prunes messages, too, that their recipients have not had.
-            dry_run: True only counts.
+            dry_run: True only counts, as if each kind had gone before the next is counted.
 
         Returns:
             For each kind how many were pruned, their bytes, and how many stayed for which reason.
@@ -111,11 +111,11 @@ async def prune(
     tell: Callable[[int], object] = lambda number: None,
 ) -> PruneReport:
     """Prune these kinds, and give back the space. `tell` gets the numbers of rows as they go."""
-    found = []
+    found, counted = [], Counted()
     for kind in kinds:
         number = size = 0
         kept: Counter[Keeping] = Counter()
-        wanted = Pruning(kind, max(age, LEAST_AGE), unread, dry_run)
+        wanted = Pruning(kind, max(age, LEAST_AGE), unread, dry_run, counted)
         async for page in walk(store, wanted, coordination=coordination, share=SHARE):
             number, size = number + page.number, size + page.size_bytes
             kept.update(page.kept)

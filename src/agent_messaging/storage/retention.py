@@ -7,17 +7,18 @@ recipient, awaited, or referred to by what stays.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from ..records import dataclass
 from ..states import DeliveryState, Keeping, Prunable
 from .aside import Aside
-from .ports import Place, Pruned, Pruning
+from .ports import Counted, Place, Pruned, Pruning
 
 ROW_BYTES = 250
 """About what a row takes beside its contents, with its entries in indexes."""
-
+_ALL = 2**31 - 1
 
 WALKED = frozenset(Prunable) - {Prunable.TASKS, Prunable.QUEUE_MESSAGES}
 """The kinds that `RetentionStore.prune` walks through."""
@@ -43,6 +44,8 @@ class OldMessage:
     question: int | None
     """The message that it answers, while that is stored."""
     size: int
+    is_question: bool
+    session_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class OldSession:
     key: str
     id: str
     is_open: bool
-    has_messages: bool
+    messages: int
+    """As far as they were counted: see `Walk.most`."""
     size: int = 0
 
 
@@ -128,6 +132,10 @@ class Walk:
     """Whether it stays; the second argument has the keys of what goes before it."""
     share: int = 1
     """A page is so many times shorter, because each of its rows has so much that hangs on it."""
+    most: int = 1
+    """Messages of a session that are counted: whether there is one, unless some of them are taken for gone."""
+    note: Callable[[Any], None] | None = None
+    """Told of each that goes."""
 
     def sort(self, rows: Iterable[Sequence[Any]], aside: Aside) -> Sorted:
         """Judge the rows in their order. One that cannot be read stays."""
@@ -136,6 +144,8 @@ class Walk:
         for one in aside.all(lambda row: self.make(*row), rows, f"one of the {self.noun}"):
             if (reason := self.judge(one, going)) is None:
                 going[one.key] = one
+                if self.note is not None:
+                    self.note(one)
             else:
                 kept[reason] += 1
         return Sorted(list(going.values()), kept)
@@ -147,11 +157,19 @@ def find_walk(wanted: Pruning) -> Walk:
     Raises:
         KeyError: It has a port of its own.
     """
-    messages = _message, judge_messages(unread=wanted.unread)
+    counted = wanted.counted
+    messages = _message, judge_messages(unread=wanted.unread, gone=counted.questions)
+    note = partial(_note, counted) if wanted.dry_run else None
     return {
-        Prunable.MESSAGES: Walk("messages", "messages", *messages),
-        Prunable.DEAD_LETTERS: Walk("dead_letters", "messages", *messages),
-        Prunable.SESSIONS: Walk("sessions", "sessions", OldSession, judge_session),
+        Prunable.MESSAGES: Walk("messages", "messages", *messages, note=note),
+        Prunable.DEAD_LETTERS: Walk("dead_letters", "messages", *messages, note=note),
+        Prunable.SESSIONS: Walk(
+            "sessions",
+            "sessions",
+            OldSession,
+            judge_sessions(gone=counted.messages),
+            most=_ALL if wanted.dry_run else 1,
+        ),
         Prunable.MEETINGS: Walk("meetings", "meetings", OldMeeting, judge_meeting, share=20),
         Prunable.IDEMPOTENCY_KEYS: Walk("keys", "keys", _key, judge_key),
     }[wanted.kind]
@@ -161,19 +179,34 @@ def _message(seq: int, id: str, state: str, *facts: Any) -> OldMessage:
     return OldMessage(seq, id, DeliveryState(state), *facts)
 
 
+def _note(counted: Counted, old: OldMessage) -> None:
+    """Have a message that a dry run has counted taken for gone."""
+    if old.is_question:
+        counted.questions.add(old.key)
+    if old.session_id is not None:
+        counted.messages[old.session_id] += 1
+
+
 def _key(sender_id: str, call: str, key: str, *facts: Any) -> OldKey:
     return OldKey((sender_id, call, key), "", *facts)
 
 
-def judge_messages(*, unread: bool) -> Callable[[OldMessage, Collection[object]], Keeping | None]:
-    """Judge messages; those that nobody has had go only with `unread`. A dead letter is one that nobody had."""
+def judge_messages(
+    *, unread: bool, gone: Collection[object] = ()
+) -> Callable[[OldMessage, Collection[object]], Keeping | None]:
+    """Judge messages; those that nobody has had go only with `unread`. A dead letter is one that nobody had.
+
+    Args:
+        unread: Also those that nobody has had.
+        gone: Questions that are taken for gone.
+    """
 
     def judge(old: OldMessage, going: Collection[object]) -> Keeping | None:
         if not old.state.is_final:
             return Keeping.OPEN
         if old.is_awaited:
             return Keeping.AWAITED
-        if old.is_referred or (old.question is not None and old.question not in going):
+        if old.is_referred or not (old.question is None or old.question in going or old.question in gone):
             return Keeping.REFERRED
         return None if unread or _was_had(old) else Keeping.UNREAD
 
@@ -190,11 +223,15 @@ def _was_had(old: OldMessage) -> bool:
             return True
 
 
-def judge_session(old: OldSession, _going: Collection[object]) -> Keeping | None:
-    """Judge a session."""
-    if old.is_open:
-        return Keeping.OPEN
-    return Keeping.REFERRED if old.has_messages else None
+def judge_sessions(*, gone: Mapping[str, int]) -> Callable[[OldSession, Collection[object]], Keeping | None]:
+    """Judge sessions, of which so many messages are taken for gone."""
+
+    def judge(old: OldSession, _going: Collection[object]) -> Keeping | None:
+        if old.is_open:
+            return Keeping.OPEN
+        return Keeping.REFERRED if old.messages > gone.get(old.id, 0) else None
+
+    return judge
 
 
 def judge_meeting(old: OldMeeting, _going: Collection[object]) -> Keeping | None:

@@ -40,7 +40,7 @@ class Retention(Blocking[AsyncRetention]):
             kinds: `"messages"`, `"dead_letters"`, `"sessions"`, `"meetings"`, `"idempotency_keys"`, `"tasks"`,
                 `"queue_messages"`. None is all but the dead letters.
             unread: True prunes messages, too, that their recipients have not had.
-            dry_run: True only counts.
+            dry_run: True only counts, as if each kind had gone before the next is counted.
 
         Returns:
             For each kind how many were pruned, their bytes, and how many stayed for which reason.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
@@ -12,6 +13,16 @@ from ...states import Keeping, Prunable
 
 Place = tuple[Any, ...]
 """Where a walk through one kind is. Only the store that gave it can read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the pages of a dry run have counted so far. Those behind them take it for gone, as it would be."""
+
+    questions: set[int] = field(default_factory=set)
+    """The asks among the messages, by their seqs."""
+    messages: Counter[str] = field(default_factory=Counter)
+    """How many of each session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,8 @@ class Pruning:
     """Also messages that their recipients have not had."""
     dry_run: bool = False
     """Only count."""
+    counted: Counted = field(default_factory=Counted)
+    """Of a dry run. The same for all kinds that are counted together."""
 
 
 @dataclass(frozen=True, slots=True)

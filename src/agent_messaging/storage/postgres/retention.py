@@ -52,7 +52,7 @@ class PostgresRetention:
         return found.told(next)
 
     async def _sort(self, connection: Connection, walk: Walk, keys: Sequence[Any]) -> Sorted:
-        more = (ROW_BYTES,) if walk.noun == "meetings" else ()
+        more = {"meetings": (ROW_BYTES,), "sessions": (walk.most,)}.get(walk.noun, ())
         rows = await connection.fetch(_SQL[f"prune_{walk.noun}_find"], *_parameters(walk, keys), *more) if keys else ()
         return walk.sort([tuple(row.values()) for row in rows], self._engine.aside)
 

@@ -70,7 +70,8 @@ class SQLiteRetention:
         return found.told(None if next is None else tuple(next) if isinstance(next, list) else (next,))
 
     def _sort(self, connection: apsw.Connection, walk: Walk, keys: Sequence[Any]) -> Sorted:
-        rows = fetch(connection, _SQL[f"prune_{walk.noun}_find"], {"keys": encode(keys), "row": ROW_BYTES})
+        parameters = {"keys": encode(keys), "row": ROW_BYTES, "most": walk.most}
+        rows = fetch(connection, _SQL[f"prune_{walk.noun}_find"], parameters)
         return walk.sort(rows, self._engine.aside)
 
     def _delete(self, connection: apsw.Connection, walk: Walk, kind: Prunable, keys: Sequence[Any]) -> Sorted:

@@ -60,7 +60,8 @@ select m.seq, m.id::text, d.state, d.token > 0 as was_handled, d.read_at is not 
     false
   ) as is_referred,
   (select a.seq from asks a where a.answer_seq = m.seq limit 1) as question,
-  octet_length(m.content) + coalesce(octet_length(m.metadata), 0) + coalesce(octet_length(d.log::text), 0) as size
+  octet_length(m.content) + coalesce(octet_length(m.metadata), 0) + coalesce(octet_length(d.log::text), 0) as size,
+  (select true from asks a where a.seq = m.seq limit 1) is true as is_question, m.session_id::text
 from unnest($1::bigint[]) i (seq)
 cross join lateral (select * from messages x where x.seq = i.seq limit 1) m
 cross join lateral (select * from deliveries x where x.seq = i.seq limit 1) d
@@ -94,7 +95,7 @@ select s.id::text from sessions s where s.id = any($1::text[]::uuid[]) order by 
 
 -- name: prune_sessions_find
 select s.id::text as key, s.id::text, s.ended_at is null as is_open,
-  (select true from messages m where m.session_id = s.id limit 1) is true as has_messages
+  (select count(*) from (select from messages m where m.session_id = s.id limit $2::bigint) c) as messages
 from unnest($1::text[]::uuid[]) i (id)
 cross join lateral (select * from sessions x where x.id = i.id limit 1) s
 order by s.id

@@ -56,7 +56,7 @@ select json_group_array(json_array(w.seq, w.id, d.state, d.token > 0, d.read_at 
       where s.thread = w.id and s.ended_at is null and length(s.thread) = 36
     ),
   (select q.seq from answers as q where q.answer_seq = w.seq),
-  w.size + coalesce(octet_length(d.log), 0)
+  w.size + coalesce(octet_length(d.log), 0), exists (select 1 from asks as a where a.seq = w.seq), w.session_id
 ) order by w.seq)
 from wanted as w cross join deliveries as d on d.seq = w.seq
 
@@ -77,7 +77,7 @@ from page
 
 -- name: prune_sessions_find
 select json_group_array(json_array(s.id, s.id, s.ended_at is null,
-  exists (select 1 from session_messages as own where own.session_id = s.id)
+  (select count(*) from (select 1 from session_messages as own where own.session_id = s.id limit :most))
 ) order by s.id)
 from json_each(:keys) as i cross join sessions as s on s.id = i.value
 
