@@ -45,7 +45,7 @@ async def test_no_plan_reads_a_table_whole(postgres_dsn: str, open_store: StoreM
         "prune_messages_lock": ([1],),
         "prune_messages_delete": ([1],),
         "prune_sessions_page": (nobody, 100, 0.0, None),
-        "prune_sessions_find": ([nobody],),
+        "prune_sessions_find": ([nobody], 1),
         "prune_meetings_page": (nobody, 100, 0.0, None),
         "prune_meetings_find": ([nobody], 250),
         "prune_meetings_delete": ([nobody],),
