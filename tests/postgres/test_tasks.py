@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent_messaging.exceptions import DatabaseError
+from agent_messaging.models import TaskState
 from agent_messaging.storage.postgres import assigning
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.coordination import Crew
@@ -76,3 +77,28 @@ async def test_a_task_that_somebody_holds_up_holds_up_its_own_call_alone(
     finish.set()
     await holding
     assert await waiting == [False]
+
+
+async def test_changes_of_counts_are_added_up_once_many_wait(
+    postgres_dsn: str, store: PostgresStore, crew: Crew
+) -> None:
+    await crew.submit("t")
+    await crew.put("m")
+    # As many as a thousand statements leave, which together change nothing.
+    series = "1 - 2 * (n % 2) from generate_series(1, 1002) n"
+    await execute(
+        postgres_dsn,
+        f"insert into task_counts (supervisor, state, number) select 's', 'running', {series}",
+        f"insert into queue_counts (agent_id, what, number) select 'a', 'claimed', {series}",
+    )
+    dues = await store.find_dues()
+    assert (dues.tasks, dues.queue) == (0, 0)
+    await store.tasks.advance()
+    await store.queue.advance()
+    dues = await store.find_dues()
+    assert (dues.tasks, dues.queue) == (None, None)
+    for table in ("task_counts", "queue_counts"):
+        rows = await execute(postgres_dsn, f"select number, is_sum from {table}")
+        assert {tuple(row) for row in rows} == {(1, True)}
+    assert (await store.tasks.statistics()).counts == {TaskState.QUEUED: 1}
+    assert (await store.queue.statistics()).by_priority == {2: 1}

@@ -158,7 +158,9 @@ on conflict (agent_id, what) where is_sum do update set number = s.number + excl
 
 -- name: queue_forget_counts
 -- PostgreSQL alone: a trigger of SQLite does it.
-delete from queue_counts where is_sum and number = 0
+delete from queue_counts where ctid = any(array(
+  select s.ctid from queue_counts s where s.is_sum and s.number = 0 for update skip locked
+))
 
 -- name: queue_statistics
 -- The counts are kept; the oldest that waits is the first of an agent and a priority.

@@ -336,7 +336,9 @@ on conflict (supervisor, state) where is_sum do update set number = s.number + e
 
 -- name: tasks_forget_counts
 -- PostgreSQL alone: a trigger of SQLite does it.
-delete from task_counts where is_sum and number = 0
+delete from task_counts where ctid = any(array(
+  select s.ctid from task_counts s where s.is_sum and s.number = 0 for update skip locked
+))
 
 -- name: tasks_statistics
 -- It reads no more where there are more tasks: the counts are kept, the newest ends come by an index, and the oldest that
