@@ -140,3 +140,16 @@ def test_no_text_becomes_markup(content: str, name: str, thread: str) -> None:
         assert [line for line in lines[place + 2 : -1] if not line.startswith(">")] == []
         if isinstance(entry.content, str):
             assert "<" not in "".join(lines[place + 2 : -1])
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("[approved]: http://evil/", "> [approved]\\: http://evil/"),
+        ("so\n\n> 1. - [a\\]\nb]: u", "> so\n>\n> > 1. - [a\\]\n> b]\\: u"),
+        ("rows[1:]: the [approved] ones", "> rows[1:]: the [approved] ones"),
+    ],
+)
+def test_no_message_says_where_a_word_of_another_one_leads(said: str, shown: str) -> None:
+    """In CommonMark such a line makes a link of each `[approved]` of the page."""
+    assert Markdown().write(Entry(AT, "eve", "eve", said)).endswith(f"\n\n{shown}\n")

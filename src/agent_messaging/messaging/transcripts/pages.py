@@ -21,6 +21,8 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _ORDERS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """Changes of the direction of writing, which can show a text in another order than it has."""
 _MARKED = re.compile(r"([\\`*_\[\]<>#|~])")
+_DEFINITION = re.compile(r"^([ \t>*+\-\d.)]*\[(?:\\.|[^\[\]\\])+\]):", re.MULTILINE | re.DOTALL)
+"""Where a name for a link may be given: it would hold for the whole page, in what others said, too."""
 _COLOURS = 8
 
 
@@ -117,6 +119,7 @@ def _quote(entry: Entry) -> str:
         # Agents write Markdown; but no HTML, and nothing that is loaded when it is looked at. A backslash before it
         # would not do: the text may have one there, which takes it away.
         text = text.replace("<", "&lt;").replace("![", "!\\[")
+        text = _DEFINITION.sub(r"\1\:", text)
     else:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
         text = f"{fence}json\n{text}\n{fence}"
