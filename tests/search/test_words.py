@@ -33,6 +33,9 @@ def words(text: str) -> list[str]:
         ("한국어 검색", ["한국", "국어", "어", "검색", "색"]),
         ("กินข้าว", ["กิ", "ิน", "นข", "ข้", "้า", "าว", "ว"]),
         ("🎉 👩‍💻👍🏽", ["🎉", "👩", "💻", "👍"]),
+        # Pictures and a character of Unicode 15 to 17, of which each Python knows others.
+        ("tea\U0001fae8\U0001fae9\U0001f6d8", ["tea", "\U0001fae8", "\U0001fae9", "\U0001f6d8"]),
+        ("学\U0002ebf0", ["学\U0002ebf0", "\U0002ebf0"]),
         ("so\u00adft zero\u200bwidth", ["soft", "zero", "width"]),
         ("— … !? \u0301 ", []),
     ],
@@ -78,7 +81,7 @@ def test_any_text_has_words_that_lie_in_it_in_order(text: str) -> None:
         for one in (word, *parts):
             assert one
             assert len(one) <= MAX_WORD
-            assert one.isprintable()
+            assert all(sign.isprintable() or unicodedata.category(sign) == "Cn" for sign in one)
             assert not set(one) & set("\"'\\ &|!:*()-+^{}")
 
 

@@ -44,6 +44,9 @@ _BEHIND = ((0x1160, 0x11FF), (0x3099, 0x309A), (0xFF9E, 0xFF9F))
 _PICTURES = ((0x2600, 0x27BF), (0x1F000, 0x1FAFF))
 """Symbols that are words by themselves: emoji."""
 _SKIN = (0x1F3FB, 0x1F3FF)
+_NEWER = "Cn"
+"""Characters that the Unicode of this Python does not know. In the ranges above they are taken for what the rest is:
+each Python knows others, and all write the same index."""
 _WITHIN = re.compile(
     "[\u0300-\u036f"  # accents of Latin, Greek and Cyrillic
     "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"  # Hebrew points
@@ -78,6 +81,8 @@ def _sort(code: int) -> str:
     category = unicodedata.category(chr(code))
     if _is_in(code, _BEHIND):
         return "m"
+    if category == _NEWER:
+        category = "Lo" if _is_in(code, _PAIRED) else "So"
     if category[0] in "LMN" and _is_in(code, _PAIRED):
         return "c"
     if category in ("Lu", "Lt"):
