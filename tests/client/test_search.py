@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +22,7 @@ from agent_messaging.delivery.probes import arm, disarm
 from agent_messaging.ids import uuid7
 from agent_messaging.models import Kind
 from agent_messaging.payloads import checksum
+from agent_messaging.search.ranking import Judge, Snippet
 from agent_messaging.storage.ports import NewDelivery, NewGroup
 from tests.client.support import MakeSdk, Sdk
 from tests.support import eventually
@@ -155,6 +158,22 @@ async def test_a_snippet_marks_the_hits_in_a_long_text(sdk: Sdk) -> None:
     (match,) = await sdk.search_messages("creme brulee")
     assert "the **Crème** **brûlée** recipe" in match.snippet
     assert [match.excerpt[start:end] for start, end in match.snippet_hits] == ["Crème", "brûlée"]
+
+
+async def test_snippets_are_cut_beside_the_loop(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 500 long texts they take half a minute, in which the loop would do nothing else."""
+    threads, cut = set[int](), Judge.cut
+
+    def watched(self: Judge, texts: Iterable[str]) -> Snippet:
+        threads.add(threading.get_ident())
+        return cut(self, texts)
+
+    monkeypatch.setattr(Judge, "cut", watched)
+    await fill(sdk, [f"tea {number}" for number in range(60)])
+    matches = await sdk.search_messages("tea", limit=60)
+    assert {match.content for match in matches} == {f"tea {number}" for number in range(60)}
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_dates_and_metadata_narrow_the_search(sdk: Sdk) -> None:

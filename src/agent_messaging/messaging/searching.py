@@ -32,6 +32,8 @@ RANKED = 1_000
 """Matches that are ranked together: of more, the newest thousand comes before the next."""
 _PAGE = 1_000
 """Candidates asked for at once."""
+_AT_ONCE = 50
+"""Matches that are shown, read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +161,20 @@ class Searching:
         return found
 
     async def _describe(self, page: Sequence[tuple[_Found, float]]) -> list[Record]:
-        rows: dict[int, SearchedMessage] = {}
-        for start in range(0, len(page), 50):
-            loaded = await self.search.load([found.seq for found, _ in page[start : start + 50]])
-            rows |= {row.seq: row for row in loaded}
-        ids = {row.sender_id for row in rows.values()} | {row.recipient_id for row in rows.values()} - {None}
-        agents = await self.names.find_by_id(id for id in ids if id is not None)
-        external = {id: agent.external_id for id, agent in agents.items()}
-        return [self._record(rows[one.seq], rank, external) for one, rank in page if one.seq in rows]
+        records: list[Record] = []
+        for start in range(0, len(page), _AT_ONCE):
+            part = page[start : start + _AT_ONCE]
+            rows = await self.search.load([found.seq for found, _ in part])
+            ids = {row.sender_id for row in rows} | {row.recipient_id for row in rows if row.recipient_id is not None}
+            external = {id: agent.external_id for id, agent in (await self.names.find_by_id(ids)).items()}
+            records += await asyncio.to_thread(self._make_records, part, rows, external)  # texts of up to 100,000
+        return records
+
+    def _make_records(
+        self, part: Sequence[tuple[_Found, float]], rows: Sequence[SearchedMessage], external: Mapping[str, str]
+    ) -> list[Record]:
+        by_seq = {row.seq: row for row in rows}
+        return [self._record(by_seq[one.seq], rank, external) for one, rank in part if one.seq in by_seq]
 
     def _record(self, row: SearchedMessage, rank: float, external: Mapping[str, str]) -> Record:
         body = _open(row)

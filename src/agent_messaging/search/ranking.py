@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..records import dataclass
 from .language import Element, Query, Term
-from .words import split
+from .words import Word, split
 
 SNIPPET = 200
 """Characters of a snippet, without its marks."""
@@ -77,21 +77,25 @@ class Judge:
     def _places(self, texts: Iterable[str]) -> tuple[dict[Element, set[int]], int]:
         """Where the words of the query are, and how many words there are."""
         places: dict[Element, set[int]] = {}
-        words, beginnings = self._words, self._beginnings
         place = length = 0
         for text in texts:
-            for _, _, whole, parts in split(text):
-                for word in (whole, *parts):
-                    if word in words:
-                        places.setdefault(words[word], set()).add(place)
-                    if beginnings and word.startswith(beginnings):
-                        for prefix in self._prefixes:
-                            if word.startswith(prefix.word):
-                                places.setdefault(prefix, set()).add(place)
-                place += 1
-                length += 1
-            place += _GAP
+            words = split(text)
+            self._mark(words, place, places)
+            place += len(words) + _GAP
+            length += len(words)
         return places, length
+
+    def _mark(self, found: Sequence[Word], place: int, places: dict[Element, set[int]]) -> None:
+        """Add where the words of the query are in a string that begins at a place."""
+        words, beginnings = self._words, self._beginnings
+        for at, (_, _, whole, parts) in enumerate(found, place):
+            for word in (whole, *parts):
+                if word in words:
+                    places.setdefault(words[word], set()).add(at)
+                if beginnings and word.startswith(beginnings):
+                    for prefix in self._prefixes:
+                        if word.startswith(prefix.word):
+                            places.setdefault(prefix, set()).add(at)
 
     def rank(self, matches: Sequence[Match]) -> list[float]:
         """The rank of each of these, which are ranked together; more is better."""
@@ -107,22 +111,20 @@ class Judge:
 
     def cut(self, texts: Iterable[str]) -> Snippet:
         """The piece of a message in which the most of its first hits are; its beginning, if it has none."""
-        texts = list(texts)
-        places, _ = self._places(texts)
-        hits = {
-            start + distance
-            for term in self._ranked
-            for start in _occurrences(term, places)
-            for distance, _ in term.elements
-        }
-        place = 0
-        for text in texts:
-            words = split(text)
-            spans = [words[at - place][:2] for at in sorted(hits & set(range(place, place + len(words))))]
-            if spans:
-                return _cut(text, spans)
-            place += len(words) + _GAP
-        return _cut(next(iter(texts), ""), [])
+        first = ""
+        for number, text in enumerate(texts):
+            first = first if number else text
+            words, places = split(text), dict[Element, set[int]]()
+            self._mark(words, 0, places)
+            hits = {
+                start + distance
+                for term in self._ranked
+                for start in _occurrences(term, places)
+                for distance, _ in term.elements
+            }
+            if hits:
+                return _cut(text, [words[at][:2] for at in sorted(hits)])
+        return _cut(first, [])
 
 
 def _occurrences(term: Term, places: Mapping[Element, set[int]]) -> set[int]:
