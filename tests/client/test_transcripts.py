@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from agent_messaging import InvalidArgumentError, MeetingNotFoundError, MessageContext, SessionNotFoundError
 from agent_messaging.ids import uuid7
+from agent_messaging.messaging.transcripts import session_pieces
 from agent_messaging.messaging.transcripts.pages import Entry, Head, Html, Markdown, text_of
-from tests.client.damage import damage
+from tests.client.damage import damage, execute
 from tests.client.support import SOON, Sdk
 
 HOSTILE = (
@@ -116,6 +117,20 @@ async def test_a_meeting_as_a_page(sdk: Sdk, monkeypatch: pytest.MonkeyPatch) ->
     assert "*" in text
     with pytest.raises(MeetingNotFoundError):
         await sdk.meeting.get_transcript(uuid7())
+
+
+async def test_a_transcript_goes_on_where_the_end_of_its_page_was_pruned(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_messaging.messaging.transcripts._PAGE", 2)
+    ids = [await sdk.conversation.send_no_wait("alice", "bob", f"said {number}") for number in range(5)]
+    (session,) = await sdk.conversation.get_active_sessions("alice")
+    pieces = []
+    async for piece in session_pieces(sdk.conversation, session.session_id, "markdown"):
+        pieces.append(piece)
+        if "said 1" in piece:
+            await execute(sdk, f"delete from messages where id = '{ids[1]}'")
+    assert re.findall("said .", "".join(pieces)) == [f"said {number}" for number in range(5)]
 
 
 TEXTS = st.text(max_size=60) | st.text("<>&\"'`![]()#*_\\~|-\n\r\t /=x\u202e\x00\x1b", max_size=60)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from ...arguments import refuse
+from ...exceptions import InvalidArgumentError
 from ...models import MessageType, Record
 from .notes import ENDS, spell
 from .pages import Entry, Head, Html, Markdown
@@ -67,14 +69,19 @@ async def join(pieces: AsyncIterator[str]) -> str:
 
 
 async def _all(read: Callable[[Any], Awaitable[list[Record]]]) -> AsyncIterator[Record]:
-    last = None
-    while True:
-        messages = await read(last)
-        for message in messages:
+    page = await read(None)
+    while page:
+        for message in page:
             yield message
-        if len(messages) < _PAGE:
-            return
-        last = messages[-1].message_id
+        page = await _read_behind(read, page) if len(page) == _PAGE else []
+
+
+async def _read_behind(read: Callable[[Any], Awaitable[list[Record]]], page: list[Record]) -> list[Record]:
+    """The page behind this one: behind its last message that was not pruned meanwhile."""
+    for last in reversed(page[1:]):
+        with suppress(InvalidArgumentError):
+            return await read(last.message_id)
+    return await read(page[0].message_id)
 
 
 def _entry(message: Record, sender: str, remark: str) -> Entry:
