@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,9 +23,11 @@ import pytest
 from agent_messaging import (
     ArchiveError,
     ConfigurationError,
+    Fact,
     InvalidArgumentError,
     MeetingNotFoundError,
     MessageContext,
+    Observer,
     OrganizationNotFoundError,
     StorageBusyError,
     StorageFullError,
@@ -40,6 +42,7 @@ from agent_messaging.storage.archive import TABLES
 from agent_messaging.storage.ports import Claim, ClaimRequest, NewQueueMessage, Pruning, Settlement, Settling
 from tests.client.damage import damage, execute, fetch
 from tests.client.support import SOON, MakeSdk, Sdk, make_config
+from tests.support import eventually
 
 pytestmark = pytest.mark.sampled(1)
 """Each of these starts processes or fills stores: a run tries it on one store."""
@@ -194,6 +197,37 @@ async def test_a_store_moves_to_the_other_kind_and_on_as_it_was(
     assert len(await other.search_messages("株")) == 2
     (running,) = await other.meeting.list_meetings("alice", status="active")
     await other.meeting.speak("dave", running.meeting_id, {"text": "here I am"})
+
+
+class Tracer(Observer):
+    """Has everything carry a trace, and keeps what comes."""
+
+    def __init__(self) -> None:
+        self.came: dict[str | None, Mapping[str, str]] = {}
+
+    def sending(self, fact: Fact) -> Mapping[str, str]:
+        return {"traceparent": f"trace of {fact.kind}"}
+
+    def handling(self, fact: Fact, carried: Mapping[str, str]) -> None:
+        self.came[fact.kind] = carried
+
+
+async def test_the_traces_of_messages_and_tasks_come_along(sdk: Sdk, other: Sdk, tmp_path: Path) -> None:
+    await sdk.add_people("alice", "bob")
+    sdk.observers.add(Tracer())
+    await sdk.one_way.send("alice", "bob", 1, require_handler=False)
+    task = await sdk.tasks.delegate("work", 1)
+    report = await sdk.archive.export(tmp_path / "all.gz")
+    await other.archive.import_(report.path)
+    seen = other.observers.add(Tracer())
+    other.register_task_handler("w", capabilities=["work"])(lambda item, context: item)
+    other.register_handler("bob")(lambda message, context: None)
+    await other.tasks.result(task, timeout=SOON)
+    await eventually(lambda: seen.came.keys() >= {"work", "one_way"}, SOON)
+    assert {kind: carried["traceparent"] for kind, carried in seen.came.items()} == {
+        "work": "trace of work",
+        "one_way": "trace of one_way",
+    }
 
 
 async def test_an_open_claim_goes_as_given_back_and_its_token_is_past(sdk: Sdk, other: Sdk, tmp_path: Path) -> None:
