@@ -12,6 +12,7 @@ from agent_messaging.delivery.facts import Facts
 from agent_messaging.delivery.outbox import Outbox
 from agent_messaging.exceptions import NotInitializedError, OutcomeUnknownError, StorageFullError
 from agent_messaging.models import Kind
+from agent_messaging.observing.facts import Fact, FactType
 from agent_messaging.observing.observers import Ears
 from agent_messaging.storage.ports import AppendOutcome, Claim, NewDelivery, NewGroup, Stored
 
@@ -66,14 +67,21 @@ class Observer:
             raise self.error
 
 
+class Nobody:
+    """Nobody's name is known."""
+
+    def cached_by_id(self, id: str) -> None:
+        return None
+
+
 class Post:
     """An outbox with its store and its observer."""
 
     def __init__(self, lines: int = 1) -> None:
         self.store, self.observer = Deliveries(), Observer()
         deliveries: Any = self.store
-        nobody: Any = None
-        facts = Facts(Ears(), nobody)
+        self.ears = Ears()
+        facts = Facts(self.ears, Nobody())
         self.outbox = Outbox(deliveries, lambda: "me", self.observer, facts, budget=SOON, lines=lines)
 
 
@@ -161,6 +169,22 @@ async def test_closing_ends_although_the_store_does_not_answer() -> None:
         await asyncio.wait_for(on_its_way, SOON)
     with pytest.raises(NotInitializedError, match="nothing of it was"):
         await asyncio.wait_for(not_begun, SOON)
+
+
+async def test_observers_are_told_of_what_closing_cuts_off() -> None:
+    """Whoever counts what is handed in, or has begun a span for it, is told how each ends."""
+    post = Post(lines=2)
+    facts: list[Fact] = []
+    post.ears.add(facts.append)
+    entered = [post.outbox.enter(group("1"))]
+    await post.store.has_begun.wait()
+    entered.append(post.outbox.enter(group("2")))
+    await asyncio.wait_for(post.outbox.aclose(0.05), SOON)
+    await asyncio.gather(*entered, return_exceptions=True)
+    assert [(fact.type, fact.message_id, fact.reason) for fact in facts] == [
+        (FactType.REFUSED, "1", "outcome_unknown"),
+        (FactType.REFUSED, "2", "not_initialized"),
+    ]
 
 
 async def test_closing_without_time_answers_also_before_the_first_step() -> None:

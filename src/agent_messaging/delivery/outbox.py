@@ -162,7 +162,7 @@ class Outbox(Service):
                 await self.wait_until_idle()
         for line in self._lines:
             await line.storing.aclose()
-            _fail_rest(line.waiting, lambda: NotInitializedError(_NOT_BEGUN))
+            self._fail_rest(line.waiting, lambda: NotInitializedError(_NOT_BEGUN))
             line.waiting.clear()
 
     async def _store_all(self, waiting: deque[Entered]) -> None:
@@ -172,7 +172,13 @@ class Outbox(Service):
             try:
                 await self._store(groups, batch)
             finally:  # none is left, unless this was cut off
-                _fail_rest(batch, lambda: OutcomeUnknownError(_CUT_OFF))
+                self._fail_rest(batch, lambda: OutcomeUnknownError(_CUT_OFF))
+
+    def _fail_rest(self, entered: Iterable[Entered], make_error: Callable[[], AgentMessagingError]) -> None:
+        for group, future, _ in entered:
+            fail(future, error := make_error())
+            if self.facts.ears.is_heard:
+                self.facts.appended(group, error)
 
     async def _store(self, groups: list[NewGroup], batch: deque[Entered]) -> None:
         """Store the groups, and take each out of the batch when its caller has the answer."""
@@ -227,11 +233,6 @@ class Outbox(Service):
 def _without_claims(outcomes: Sequence[AppendOutcome]) -> list[AppendOutcome]:
     """Drop the claims of a repeat: this process may have claimed these messages since the first try, and run them."""
     return [replace(outcome, claims={}) if isinstance(outcome, Stored) else outcome for outcome in outcomes]
-
-
-def _fail_rest(entered: Iterable[Entered], make_error: Callable[[], AgentMessagingError]) -> None:
-    for _, future, _ in entered:
-        fail(future, make_error())
 
 
 def _refuse(future: asyncio.Future[Any], outcome: Exception) -> None:
