@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from agent_messaging import (
     MailboxFullError,
     MessageContext,
     Observer,
+    PayloadError,
     TaskContext,
     TaskFailedError,
     sync,
@@ -144,6 +146,9 @@ async def test_a_publication_an_ask_that_is_passed_on_and_a_conversation_that_is
     assert {fact.message_id for fact in witness.facts if fact.topic == "news.today"} == {*map(str, sent)}
     assert await sdk.topics.publish("alice", "other", 1) == []
     assert (witness.facts[-1].type, witness.facts[-1].count) == (FactType.STORED, 0)
+    for told in (FactType.STORED, FactType.REPEATED):
+        assert await sdk.topics.publish("alice", "other", 1, idempotency_key="k") == []
+        assert (witness.facts[-1].type, witness.facts[-1].count) == (told, 0)
 
     @sdk.register_handler("bob")
     async def pass_on(message: Any, context: MessageContext) -> None:
@@ -273,6 +278,34 @@ async def test_what_travels_is_in_no_metadata_and_no_filter_finds_it(make_sdk: M
     assert await sdk.store.check() == []
 
 
+@pytest.mark.parametrize("value", ["mine", {"traceparent": "00-1"}, None])
+async def test_metadata_with_the_key_of_what_travels_are_refused(sdk: Sdk, value: Any) -> None:
+    """Nobody would see them again, and they would name another's trace."""
+    table = await Table.gather(sdk, "bob")
+    await sdk.meeting.start_meeting("alice", table.id)
+    lie = {carrying.KEY: value}
+    calls = (
+        sdk.one_way.send("alice", "bob", 1, metadata=lie),
+        sdk.topics.publish("alice", "news", 1, metadata=lie),
+        sdk.conversation.send_no_wait("alice", "bob", 1, metadata=lie),
+        sdk.conversation.send_and_wait("alice", "bob", 1, metadata=lie),
+        sdk.meeting.speak("alice", table.id, 1, metadata=lie),
+    )
+    for call in calls:
+        with pytest.raises(PayloadError, match="reserved"):
+            await call
+
+
+async def test_metadata_that_hold_the_key_deeper_inside_carry_a_trace_beside_it(sdk: Sdk) -> None:
+    carrier = sdk.observers.add(Carrier())
+    sdk.register_handler("bob")(inbox := Inbox())
+    inner = {"mine": {carrying.KEY: 1}, "text": f'"{carrying.KEY}":'}
+    [sent] = await sdk.one_way.send("alice", "bob", 1, metadata=inner)
+    await sdk.wait([sent])
+    assert inbox.contexts[0].metadata == inner
+    assert carrier.came[sent]["traceparent"] == carrier.sent[sent]
+
+
 async def test_metadata_that_lie_carry_nothing() -> None:
     packed = carrying.pack('{"a":1}', {"traceparent": "x"})
     assert packed == '{"a":1,"agent_messaging.trace":{"traceparent":"x"}}'
@@ -281,7 +314,7 @@ async def test_metadata_that_lie_carry_nothing() -> None:
     assert carrying.pack(None, {"traceparent": "x"}) == '{"agent_messaging.trace":{"traceparent":"x"}}'
     for lie in ('"agent_messaging.trace":', '{"agent_messaging.trace":[1]}', '["agent_messaging.trace":1]'):
         assert carrying.unpack(lie) == {}
-    assert carrying.unpack('{"agent_messaging.trace":{"a":1,"b":"c"}}') == {"b": "c"}
+    assert carrying.unpack('{"agent_messaging.trace":{"a":1,"b":"c","d":"e\\nf","g":"ä"}}') == {"b": "c"}
     for bad in ({"a": "ä"}, {"a": "\n"}, {"a": "x" * 10_000}, {1: "a"}):
         with pytest.raises(ValueError, match="what is carried"):
             carrying.pack(None, bad)  # type: ignore[arg-type]
@@ -310,6 +343,12 @@ async def test_the_log_has_a_line_for_each_fact_with_ids_as_fields_and_no_payloa
     assert records[0].getMessage().startswith(f"message stored: message_id={id} kind=one_way sender=alice")
     assert "hunter2" not in caplog.text
     assert before not in caplog.text
+
+
+async def test_a_reason_of_several_lines_is_one_in_the_log() -> None:
+    lie = "ValueError: no\nmessage settled: message_id=forged"
+    fact = Fact(type=FactType.DEAD, subject=FactSubject.MESSAGE, at=datetime.now(UTC), recipient="zoë", reason=lie)
+    assert str(fact) == ("message dead: recipient=zoë reason=ValueError: no\\nmessage settled: message_id=forged")
 
 
 # --- who listens ------------------------------------------------------------------------------------------------------

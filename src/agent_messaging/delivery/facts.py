@@ -88,6 +88,8 @@ class Facts:
         if isinstance(outcome, Duplicate):
             for message_id in outcome.message_ids:
                 self.tell(FactType.REPEATED, subject, message_id=message_id, **said)
+            if not outcome.message_ids:  # a publication to which nobody was subscribed
+                self.tell(FactType.REPEATED, subject, count=0, **said)
             return
         if isinstance(outcome, Stored):
             said["session_id"] = outcome.session_id

@@ -9,6 +9,7 @@ from typing import Any
 from ..arguments import MISSING_MESSAGE, check_given, check_schedule
 from ..config import MessagingConfig
 from ..models import Kind
+from ..observing import carrying
 from ..payloads import checksum, encode_metadata, fingerprint, seal
 from ..records import dataclass
 from ..storage.ports import NewDelivery, NewGroup, Publication
@@ -75,7 +76,10 @@ def make_note(
         check_given(message)
     content, sum_ = seal(message, field="message", limit_bytes=settings.max_payload_bytes)
     encoded = None
-    if metadata is not None and (encoded := encode_metadata(metadata, field="metadata")) is not None:
+    if (
+        metadata is not None
+        and (encoded := encode_metadata(metadata, field="metadata", reserved=carrying.KEY)) is not None
+    ):
         sum_ = checksum(content, encoded)
     if deliver_at is not None or expires_in is not None:
         deliver_at, expires_in = check_schedule(deliver_at, expires_in)

@@ -1,7 +1,7 @@
 """What travels with a message for observers: a key in its metadata that users never see, and filters never find.
 
 The metadata are text by then. What is carried goes behind the user's own keys, and is taken out where a stored body is
-opened (`bodies`). Metadata in which the key is already stay as they are.
+opened (`bodies`). Calls refuse metadata of a user's with the key, which nobody would ever see again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def pack(metadata: str | None, carried: Mapping[str, str]) -> str | None:
     Raises:
         ValueError: It is more than `MOST_CARRIED`, or holds anything but printable ASCII.
     """
-    if not carried or (metadata is not None and _MARK in metadata):
+    if not carried or unpack(metadata):
         return metadata
     text = write(carried)
     return f"{{{_MARK}{text}}}" if metadata in (None, "{}") else f"{metadata[:-1]},{_MARK}{text}}}"
@@ -47,10 +47,8 @@ def write(carried: Mapping[str, str]) -> str:
         ValueError: As of `pack`.
     """
     for name, value in carried.items():
-        if not (isinstance(name, str) and isinstance(value, str) and (name + value).isascii()):
-            raise ValueError("what is carried must be text in ASCII")
-        if not (name + value).isprintable():
-            raise ValueError("what is carried must be printable")
+        if not _is_plain(name, value):
+            raise ValueError("what is carried must be text in printable ASCII")
     text = to_json(dict(carried)).decode()
     if len(text) > MOST_CARRIED:
         raise ValueError(f"what is carried must be at most {MOST_CARRIED:,} bytes")
@@ -70,4 +68,11 @@ def read(text: str | None) -> dict[str, str]:
 def _texts(found: Any) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+    return {name: value for name, value in found.items() if _is_plain(name, value)}
+
+
+def _is_plain(name: object, value: object) -> bool:
+    """Whether it can stand in one line of a log, and in a header: also what somebody has written into the store."""
+    return (
+        isinstance(name, str) and isinstance(value, str) and (name + value).isascii() and (name + value).isprintable()
+    )

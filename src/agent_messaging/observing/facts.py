@@ -123,11 +123,17 @@ class Fact:
 
     def __str__(self) -> str:
         said = " ".join(
-            f"{name}={value:.6f}" if isinstance(value, float) else f"{name}={value}"
+            f"{name}={value:.6f}" if isinstance(value, float) else f"{name}={_in_line(value)}"
             for name, value in self.known.items()
             if name not in ("fact", "subject")
         )
         return f"{self.subject.value} {self.type.value}: {said}"
+
+
+def _in_line(value: object) -> str:
+    """A reason may have several lines, and a fact has one: nobody's error looks like a fact of its own."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 @cache

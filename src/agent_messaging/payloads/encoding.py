@@ -61,10 +61,15 @@ def seal(payload: object, *, field: str = "message", limit_bytes: int, depth: in
     return raw.decode(), crc32(_END, crc32(raw))
 
 
-def encode_metadata(metadata: Mapping[str, Any] | None, *, field: str = "metadata") -> str | None:
+def encode_metadata(
+    metadata: Mapping[str, Any] | None, *, field: str = "metadata", reserved: str | None = None
+) -> str | None:
     """Return the metadata as compact JSON text, or None where there is none (None or empty).
 
     The rules are those of payloads, with a limit of 64 KiB, and keys of text with at most 255 characters.
+
+    Args:
+        reserved: A key that is not the caller's.
 
     Raises:
         PayloadError: It is not such a mapping.
@@ -81,6 +86,8 @@ def encode_metadata(metadata: Mapping[str, Any] | None, *, field: str = "metadat
             raise PayloadError(
                 field=field, reason=f"has a key {what}. Use text of at most {MAX_KEY_LENGTH} characters."
             )
+        if key == reserved:
+            raise PayloadError(field=field, reason=f"has the key {key!r}, which is reserved. Use another one.")
     return encode(dict(metadata), field=field, limit_bytes=MAX_METADATA_BYTES) if metadata else None
 
 

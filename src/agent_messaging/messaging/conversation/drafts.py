@@ -15,6 +15,7 @@ from ...delivery.engine import Engine
 from ...delivery.names import AgentName
 from ...ids import uuid7
 from ...models import Kind, SessionType
+from ...observing import carrying
 from ...payloads import annotation_of, checksum, encode_metadata, fingerprint, seal
 from ...records import dataclass
 from ...storage.ports import MAIN, Answering, NewDelivery, NewGroup
@@ -147,7 +148,10 @@ def make_draft(
         check_given(message)
     content, sum_ = seal(message, field="message", limit_bytes=settings.max_payload_bytes)
     encoded_metadata = None
-    if metadata is not None and (encoded_metadata := encode_metadata(metadata, field="metadata")) is not None:
+    if (
+        metadata is not None
+        and (encoded_metadata := encode_metadata(metadata, field="metadata", reserved=carrying.KEY)) is not None
+    ):
         sum_ = checksum(content, encoded_metadata)
     if require_handler is not None or idempotency_key is not None:
         check_options(require_handler, idempotency_key)

@@ -12,6 +12,7 @@ from ...delivery.names import AgentName
 from ...exceptions import IdempotencyConflictError, MeetingNotFoundError
 from ...ids import uuid7
 from ...models import T
+from ...observing import carrying
 from ...payloads import checksum, encode, encode_metadata
 from ...storage.assembly.terms import Act, Why
 from ...storage.ports import Acted, Duplicate, KeyConflict, MeetingRow, NewSpeech, SeatRow
@@ -87,5 +88,5 @@ class MeetingCalls(Door, Generic[T]):
 
     def _speech(self, message: Any, metadata: Mapping[str, Any] | None) -> NewSpeech:
         content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
-        encoded = encode_metadata(metadata, field="metadata")
+        encoded = encode_metadata(metadata, field="metadata", reserved=carrying.KEY)
         return NewSpeech(uuid7(), content, encoded, checksum(content, encoded))
