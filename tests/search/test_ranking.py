@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_messaging.search.language import Element, parse
-from agent_messaging.search.ranking import SNIPPET, Judge
+from agent_messaging.search.ranking import SNIPPET, Judge, Match, Snippet
 from agent_messaging.search.words import index_words
 
 
@@ -151,3 +152,13 @@ def test_no_text_is_too_strange(text: str, query: str) -> None:
     cut = judge.cut([text, "x"])
     assert all(0 <= start < end <= len(cut.text) for start, end in cut.hits)
     assert "\n" not in cut.text
+
+
+def test_a_query_without_words_cuts_no_text() -> None:
+    def texts() -> Iterator[str]:
+        yield "tea"
+        raise AssertionError("read on")
+
+    judge = Judge(parse("from:alice"))
+    assert judge.judge(texts()) == Match((), 0)
+    assert judge.cut(texts()) == Snippet("tea", ())

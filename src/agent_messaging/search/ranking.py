@@ -67,6 +67,8 @@ class Judge:
 
     def judge(self, texts: Iterable[str]) -> Match | None:
         """How a message matches, by its strings; None if it does not."""
+        if not self._terms:  # every message does, equally well, and none is cut into words
+            return Match((), 0)
         places, length = self._places(texts)
         found = {term: len(_occurrences(term, places)) for term in self._terms}
         for one in self.query.alternatives:
@@ -111,6 +113,8 @@ class Judge:
 
     def cut(self, texts: Iterable[str]) -> Snippet:
         """The piece of a message in which the most of its first hits are; its beginning, if it has none."""
+        if not self._ranked:
+            return _cut(next(iter(texts), ""), [])
         first = ""
         for number, text in enumerate(texts):
             first = first if number else text
