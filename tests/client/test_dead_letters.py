@@ -136,6 +136,30 @@ async def test_dead_letters_are_listed_newest_first_of_one_agent_or_of_all(make_
         await sdk.dead_letters.list(kinds=["letter"])
 
 
+async def test_letters_that_die_while_they_are_listed_show_none_twice(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_messaging.messaging.receipts.PAGE", 2)
+    sdk = await make_sdk(max_attempts=1)
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(fail)
+
+    async def kill(content: object) -> None:
+        await sdk.receipts.wait(await sdk.one_way.send("alice", "bob", content, {"n": 1}), timeout=SOON)
+
+    for number in range(4):
+        await kill(number)
+    list_dead = sdk.store.deliveries.list_dead
+
+    async def list_and_kill(*given: Any) -> Any:
+        page = await list_dead(*given)
+        await kill("later")
+        return page
+
+    monkeypatch.setattr(sdk.store.deliveries, "list_dead", list_and_kill)
+    assert [letter.content for letter in await sdk.dead_letters.list(metadata_filter={"n": 1})] == [3, 2, 1, 0]
+
+
 async def test_redriving_gives_a_message_all_its_attempts_again(make_sdk: MakeSdk) -> None:
     sdk, other = await make_sdk(max_attempts=2), await make_sdk()
     await sdk.add_people("alice", "bob")

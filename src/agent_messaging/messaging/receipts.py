@@ -183,15 +183,15 @@ class DeadLetters(Door):
             return in_time and (words is None or row.kind in words) and wanted.fits(row)
 
         async def look(recipient_id: str | None) -> Sequence[DeadRow]:
-            found: list[DeadRow] = []
+            found: dict[str, DeadRow] = {}  # one that dies meanwhile moves the others on, into the next page too
             place = 0
             while len(found) < offset + limit:  # there are few of them, so they are narrowed here
                 page = await self.engine.store.deliveries.list_dead(recipient_id, PAGE, place)
-                found += filter(fits, page)
+                found |= {row.message_id: row for row in page if fits(row)}
                 place += PAGE
                 if len(page) < PAGE:
                     break
-            return found[offset : offset + limit]
+            return [*found.values()][offset : offset + limit]
 
         async def look_at_page(recipient_id: str | None) -> Sequence[DeadRow]:
             return await self.engine.store.deliveries.list_dead(recipient_id, limit, offset)
