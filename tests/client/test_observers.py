@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -162,6 +163,11 @@ async def test_a_publication_an_ask_that_is_passed_on_and_a_conversation_that_is
     assert await sdk.conversation.send_and_wait("alice", "bob", "?", timeout=SOON) == "from carol"
     [passed] = [fact for fact in witness.facts if fact.type is FactType.FORWARDED]
     assert (passed.sender, passed.recipient) == ("bob", "carol")
+    assert passed.message_id is not None
+    story = ["stored", "claimed", "forwarded", "handled", "claimed", "handled:done", "settled:done", "ended:replied"]
+    assert [one for one in witness.story(passed.message_id) if one in story] == story, "the id goes along"
+    claims = [fact.claim for fact in witness.facts if fact.recipient == "bob" and fact.subject is FactSubject.ASK]
+    assert [len(list(same)) for _, same in groupby(filter(None, claims))] == [2], "one run, claimed and handled"
     await sdk.conversation.end_conversation("alice", "carol")
     [ended] = [fact for fact in witness.facts if fact.subject is FactSubject.CONVERSATION]
     assert ended.type is FactType.ENDED

@@ -149,8 +149,8 @@ class Runs(Service):
                 raise
         finally:
             if asyncio._get_running_loop() is not None:  # otherwise it was only closed, and its tasks with it
-                if self.facts.ears.is_heard:
-                    self.facts.handled(run.delivery, None if run.is_moot else settlement, run.since)
+                if self.facts.ears.is_heard:  # under the id with which it began, also where it has passed its ask on
+                    self.facts.handled(delivery, None if run.is_moot else settlement, run.since)
                 self._ended(run, settlement)
 
     def _ended(self, run: Run, settlement: Settlement | None) -> None:
