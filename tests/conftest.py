@@ -31,6 +31,9 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 os.environ.setdefault("TESTS_SEED", str(random.randrange(10**6)))
 
 _HERE = Path(__file__).parent
+_ON_ONE_STORE = ("cli", "examples")
+"""Folders whose tests start a process or more each, and stand on calls that are tried on every store elsewhere. Of each
+case a run tries one store, which the seed chooses; TESTS_ALL=1 tries all."""
 
 # A shell starts background jobs with SIGINT ignored, which every child inherits: programs under test would not hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -48,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if _backend(item) not in (None, *chosen)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in set(others)]
-    if left_out := _sample(items):
+    if left_out := [*_sample(items), *_sample_stores(items)]:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
@@ -90,6 +93,25 @@ def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
                 turns.append((before[_backend(item)], item))
                 before[_backend(item)] += 1
             left_out += [item for _, item in sorted(turns, key=lambda turn: turn[0])[number:]]
+    return left_out
+
+
+def _sample_stores(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The cases that this run leaves out because it tries them on another store."""
+    if os.environ.get("TESTS_ALL") == "1":
+        return []
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        backend = _backend(item)
+        if backend is None or item.get_closest_marker("sampled") is not None or not item.path.is_relative_to(_HERE):
+            continue
+        if item.path.relative_to(_HERE).parts[0] in _ON_ONE_STORE:
+            name, _, case = item.nodeid.partition("[")
+            cases.setdefault(f"{name}[{case.replace(backend, '', 1)}", []).append(item)
+    left_out: list[pytest.Item] = []
+    for name, several in cases.items():
+        kept = random.Random(f"{os.environ['TESTS_SEED']} {name}").choice(several)
+        left_out += [item for item in several if item is not kept]
     return left_out
 
 

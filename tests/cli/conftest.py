@@ -86,9 +86,15 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture(params=SHARED)
-def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def backend(request: pytest.FixtureRequest) -> str:
+    """Those that many processes can share."""
+    return str(request.param)
+
+
+@pytest.fixture
+def url(backend: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A database that commands find without --url."""
-    if request.param == "postgres":
+    if backend == "postgres":
         found = str(request.getfixturevalue("postgres_dsn"))
     else:
         found = f"sqlite:///{request.getfixturevalue('sqlite_path')}"

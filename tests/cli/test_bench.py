@@ -31,7 +31,7 @@ def test_it_measures_and_leaves_the_store_as_it_was(acme: str, cli: Cli) -> None
     assert kept["content"] == "Tea at four?"
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_it_says_in_words_what_the_figures_mean(acme: str, cli: Cli) -> None:
     shown = cli("bench", "--seconds", "0.2").out
     for words in (
@@ -43,7 +43,7 @@ def test_it_says_in_words_what_the_figures_mean(acme: str, cli: Cli) -> None:
         assert words in shown
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_it_makes_no_store(url: str, cli: Cli) -> None:
     outcome = cli("bench", "--seconds", "0.2", check=2)
     assert "agent-messaging db init" in outcome.err

@@ -81,7 +81,7 @@ def test_the_script_is_one_of_the_shell(shell: str, cli: Cli, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_bash_completes_a_name(acme: str, cli: Cli, tmp_path: Path) -> None:
     command = tmp_path / "agent-messaging"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m agent_messaging.cli.entry "$@"\n', encoding="utf-8")

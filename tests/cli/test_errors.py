@@ -30,7 +30,7 @@ from agent_messaging.cli.errors import report_error
 from tests.cli.conftest import Cli, Start
 
 ID = "0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11"
-on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 """Where the backend has no part in what is tested."""
 
 

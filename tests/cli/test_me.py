@@ -111,7 +111,7 @@ async def test_a_question_is_answered_in_its_shape_and_another_refused(url: str,
         await seat.see("question", "When do we ship?", "Your password?")
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_a_question_can_be_answered_at_either_of_two_screens_and_passed_on(
     url: str, bob: AgentMessaging[Any]
 ) -> None:
@@ -257,7 +257,7 @@ HOSTILE = "[red]m[/] \x1b[31mred\x1b[0m \x1b]0;title\x07 \u202eright \x9b2J \ud7
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("size", [(60, 20), (140, 40)], ids=str)
 async def test_hostile_wide_and_long_texts_are_shown_and_never_obeyed(
     url: str, bob: AgentMessaging[Any], size: tuple[int, int]
@@ -280,7 +280,7 @@ async def test_hostile_wide_and_long_texts_are_shown_and_never_obeyed(
         await seat.see("[red]m[/]")
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_many_messages_are_read_in_pages(url: str, bob: AgentMessaging[Any]) -> None:
     send = partial(bob.one_way.send, "bob", "alice", require_handler=False)
     await asyncio.gather(*(send(message=f"note {n}") for n in range(1_000)))
@@ -316,7 +316,7 @@ async def test_a_store_that_fails_is_told_of_and_seen_again_when_it_is_back(
         await seat.see("meanwhile", until=lambda seen: "away" not in seen)
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_what_was_written_and_not_sent_is_kept_and_the_help_is_whole(url: str, bob: AgentMessaging[Any]) -> None:
     async with seated(url, size=(60, 20)) as seat:
         await seat.press("n")
@@ -431,7 +431,7 @@ def test_a_person_is_asked_by_another_process_and_answers(acme: str, cli: Cli) -
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
 def test_however_it_ends_nothing_stays_claimed_and_a_question_stays_open(
     acme: str, cli: Cli, number: signal.Signals

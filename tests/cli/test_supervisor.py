@@ -50,7 +50,7 @@ async def on_note(message, context):
 PID = re.compile(r"process (\d) of \d \(pid (\d+)\)")
 
 
-on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("url", ["postgres"], indirect=True)
 
 

@@ -23,7 +23,7 @@ from rich.cells import cell_len
 from agent_messaging import AgentMessaging
 from tests.cli.conftest import Cli
 
-pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 INTERRUPT = "Ctrl-C"

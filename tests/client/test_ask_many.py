@@ -130,6 +130,7 @@ async def test_a_pool_smaller_than_the_number_of_askers_and_handlers_that_ask_th
     await nothing_is_left(sdk)
 
 
+@pytest.mark.sampled(1)
 async def test_an_answer_made_here_is_told_to_its_asker_without_a_look_at_all_that_wait(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     await sdk.add_people("bob", "carol", "dave")

@@ -537,6 +537,7 @@ def explore(url: str, model: type[ConversationOfTwo] = ConversationOfTwo, **opti
     return sequences
 
 
+@pytest.mark.sampled(1)
 def test_any_conversation_of_two_goes_as_the_model_says(url: str) -> None:
     sequences = explore(url)
     if settings.default is not None and settings.default.derandomize:  # else there are other ones each time

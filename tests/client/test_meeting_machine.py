@@ -352,6 +352,7 @@ class Machine(RuleBasedStateMachine):
         assert [number for number, _, _ in model.course] == list(range(1, model.number + 1))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("selection", ["round_robin", "host"])
 def test_any_calls_in_a_meeting_have_the_outcome_that_a_small_model_foresees(url: str, selection: str) -> None:
     explore(url, selection, Machine)

@@ -219,6 +219,7 @@ class LongCircleConformance(StoreFixtures):
         await world.close(first, AskState.CANCELLED)
         await world.ask(world.carol, world.alice)
 
+    @pytest.mark.sampled(1)
     async def test_ten_thousand_random_waits_without_a_circle_are_never_refused(self, world: World) -> None:
         """Each agent asks only those behind it, so that whoever stands last can always answer."""
         agents = [new_id() for _ in range(20)]

@@ -7,6 +7,8 @@ import statistics
 import time
 from collections import Counter
 
+import pytest
+
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import DeliveryState, Kind
 from agent_messaging.storage.ports import Settling, Store
@@ -227,6 +229,7 @@ class RoundRobinConformance(StoreFixtures):
         claimed = await world.claim(limit=2, after_lane=alice)
         assert [delivery.sender_id for delivery in claimed] == [dave, alice]
 
+    @pytest.mark.sampled(1)
     async def test_a_long_backlog_of_one_sender_does_not_slow_the_others(self, world: World) -> None:
         """The same claims take about as long in a mailbox with a backlog as in one with two messages."""
         page = 5_000

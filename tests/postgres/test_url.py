@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from agent_messaging.exceptions import ConfigurationError
+from agent_messaging.exceptions import AgentMessagingError, ConfigurationError
 from agent_messaging.storage.postgres import url
 from tests.postgres.conftest import StoreMaker, execute
 from tests.postgres.servers import OwnServer
@@ -136,7 +136,7 @@ async def test_encryption_that_the_server_has_not_is_said_in_words(
 ) -> None:
     with pytest.raises(Exception, match=r"SSL|encrypt") as caught:
         await open_store(with_parameters(own_server.dsn, "sslmode=require"))
-    assert type(caught.value).__module__ == "agent_messaging.exceptions"
+    assert isinstance(caught.value, AgentMessagingError)
 
 
 async def test_a_binding_that_cannot_be_kept_is_warned_about(

@@ -26,7 +26,7 @@ def make_lab(tmp_path: Path, backend: str, database_url: str) -> MakeLab:
         return Lab(
             tmp_path,
             database_url,
-            limits={"max_attempts": MAX_ATTEMPTS, "takeover_kill": takeover, **(limits or {})},
+            limits={"max_attempts": MAX_ATTEMPTS, "takeover_kill": takeover, "turn_slack": 10.0, **(limits or {})},
             messaging={**MESSAGING, **(messaging or {})},
             **{"database": DATABASE, "early_sign": True, **settings},
         )

@@ -232,7 +232,7 @@ def snapshots(draw: st.DrawFn, *, acyclic: bool) -> Snapshot:
     raise AssertionError
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=400)
 @given(snapshots(acyclic=True))
 def test_without_a_circle_of_asks_nothing_is_ever_refused(snapshot: Snapshot) -> None:
     closing, asks, staff, behind = snapshot
