@@ -51,7 +51,7 @@ PID = re.compile(r"process (\d) of \d \(pid (\d+)\)")
 
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-on_postgres = pytest.mark.parametrize("url", ["postgres"], indirect=True)
+on_postgres = pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 
 
 class Served:
