@@ -208,6 +208,17 @@ async def test_a_slot_is_reserved_for_what_is_claimed_with_its_append() -> None:
     await exchange.dispatcher.aclose(SOON)
 
 
+async def test_closing_waits_for_no_append_that_was_cut_off() -> None:
+    """Nobody knows what it has claimed, and nobody learns it any more: `ProcessStore.retire` gives it back."""
+    exchange = Exchange()
+    await exchange.start()
+    group = NewGroup(Kind.ONE_WAY, "a", "{}", None, 0, [NewDelivery("m", "b")], 5, 0.0)
+    exchange.dispatcher.about_to_append([group])
+    exchange.dispatcher.doubted()
+    await asyncio.wait_for(exchange.dispatcher.aclose(10 * SOON), SOON)
+    assert exchange.claims.is_in_doubt
+
+
 async def test_claims_that_agents_pull_are_not_taken_for_lost_ones() -> None:
     exchange = Exchange()
     held, lost = Claim(1, 1, 1), Claim(2, 1, 1)

@@ -223,12 +223,17 @@ class Claims:
         self.is_in_doubt = True
         self.stations.wake()
 
+    @property
+    def can_reconcile(self) -> bool:
+        """Whether there is a doubt, and no call in flight that may bring claims: one that was cut off is, for ever."""
+        return self.is_in_doubt and not (self.reserved or self.pulling)
+
     async def reconcile(self) -> None:
         """Give back the claims whose answer was lost: the store knows them, the ledger does not.
 
         Meanwhile nothing is appended with a claim, and the exchange makes no other, so a claim that is unknown is lost.
         """
-        if self.reserved or self.pulling:
+        if not self.can_reconcile:
             return
         owner = self.owner
         known = {run.delivery.claim for run in self.running} | {one.claim for one, _ in self.settling}

@@ -117,7 +117,7 @@ class Dispatcher(Service):
             return
         try:
             async with asyncio.timeout(timeout):
-                while claims.settling or claims.is_in_doubt:
+                while claims.settling or claims.can_reconcile:
                     if claims.has_exchange_ended or self.trouble.is_final:
                         break
                     await self._finish_exchange()
