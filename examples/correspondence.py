@@ -4,12 +4,13 @@ Run: python examples/correspondence.py
 """
 
 import asyncio
+from typing import Any
 
 from agent_messaging import AgentMessaging, MessageContext, register_message_notification_handler
 
 
 @register_message_notification_handler(agent="author")
-async def on_mail(message: dict[str, str], context: MessageContext) -> None:
+async def on_mail(message: dict[str, Any], context: MessageContext) -> None:
     print(f"(the author's phone: mail from {context.sender_id})")
 
 

@@ -32,11 +32,11 @@ def is_done(meeting: Record) -> bool:
 async def main() -> None:
     async with AgentMessaging() as sdk:
         await sdk.register_organization("acme", "Acme")
-        for agent in ("editor", "writer", "critic"):
+        for agent in ("patron", "writer", "critic"):
             await sdk.register_agent(agent, "acme", agent.title())
         seat_everybody(sdk)
         transcript = await sdk.meeting.hold(
-            "editor",
+            "patron",
             ["writer", "critic"],
             {"text": "A poem about turns, please."},
             end_when=is_done,

@@ -8,7 +8,6 @@ import asyncio
 import sys
 
 from agent_messaging import AgentMessaging, ConversationTimeoutError, MessageContext
-from agent_messaging.exceptions import OrganizationAlreadyExistsError
 
 
 def decide(question: str) -> str:
@@ -20,12 +19,9 @@ def decide(question: str) -> str:
 
 async def main() -> None:
     async with AgentMessaging() as sdk:
-        try:
-            await sdk.register_organization("shop", "The shop")
-            for name, title in (("customer", "Customer"), ("buyer", "Buying agent"), ("pat", "Pat, a person")):
-                await sdk.register_agent(name, "shop", title)
-        except OrganizationAlreadyExistsError:
-            pass  # it ran before, in this folder
+        await sdk.register_organization("shop", "The shop")
+        for name, title in (("office", "Office"), ("buyer", "Buying agent"), ("pat", "Pat, a person")):
+            await sdk.register_agent(name, "shop", title)
 
         @sdk.register_handler("pat", concurrency=1)
         def pat(question: str, context: MessageContext) -> str:
@@ -46,7 +42,7 @@ async def main() -> None:
             return bought
 
         order = {"paper": 20, "a printer": 400}
-        print("bought", await sdk.conversation.send_and_wait("customer", "buyer", order, timeout=300))
+        print("bought", await sdk.conversation.send_and_wait("office", "buyer", order, timeout=300))
 
 
 if __name__ == "__main__":

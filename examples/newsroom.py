@@ -6,24 +6,20 @@ Run: python examples/newsroom.py
 import asyncio
 
 from agent_messaging import AgentMessaging, MessageContext, TaskContext
-from agent_messaging.exceptions import OrganizationAlreadyExistsError
 
-AGENTS = {"wire": "The wire", "editor": "The editor", "ann": "Ann", "ben": "Ben", "checker": "The fact checker"}
+AGENTS = {"wire": "The wire", "chief": "The editor in chief", "ann": "Ann", "ben": "Ben", "checker": "The fact checker"}
 
 
 async def main() -> None:
     async with AgentMessaging() as sdk:
-        try:
-            await sdk.register_organization("paper", "The paper")
-            for name, title in AGENTS.items():
-                await sdk.register_agent(name, "paper", title)
-        except OrganizationAlreadyExistsError:
-            pass  # it ran before, in this folder
+        await sdk.register_organization("paper", "The paper")
+        for name, title in AGENTS.items():
+            await sdk.register_agent(name, "paper", title)
         news: asyncio.Queue[str] = asyncio.Queue()
         told: list[str] = []
 
-        @sdk.register_handler("editor")
-        async def editor(message: str, context: MessageContext) -> None:
+        @sdk.register_handler("chief")
+        async def chief(message: str, context: MessageContext) -> None:
             await news.put(message)
 
         @sdk.register_handler("checker")
@@ -45,18 +41,18 @@ async def main() -> None:
             return f"A {subject} is coming."
 
         # 1. A topic brings the news to whoever is subscribed.
-        await sdk.topics.subscribe("editor", "news.*")
+        await sdk.topics.subscribe("chief", "news.*")
         for subject in ("storm", "rumour"):
             await sdk.topics.publish("wire", "news.local", subject)
         subjects = {await news.get(), await news.get()}
         # 2. A meeting chooses what comes first.
-        held = await sdk.meeting.hold("editor", ["ann", "ben"], sorted(subjects), max_turns=3)
+        held = await sdk.meeting.hold("chief", ["ann", "ben"], sorted(subjects), max_turns=3)
         votes = [said.content for said in held.messages if isinstance(said.content, str) and said.content in subjects]
         # 3. Tasks write the stories, and an ask checks each.
         stories = [result.result async for result in sdk.tasks.map("write", sorted(subjects), timeout=30)]
-        good = [one for one in stories if await sdk.conversation.send_and_wait("editor", "checker", one, timeout=30)]
+        good = [one for one in stories if await sdk.conversation.send_and_wait("chief", "checker", one, timeout=30)]
         # 4. A note tells the reporters, and its receipts say that they heard it.
-        ids = await sdk.one_way.send("editor", ["ann", "ben"], f"{max(votes)} leads with: {good[0]}")
+        ids = await sdk.one_way.send("chief", ["ann", "ben"], f"{max(votes)} leads with: {good[0]}")
         await sdk.receipts.wait(ids, timeout=30)
         print("\n".join(sorted(told)))
 

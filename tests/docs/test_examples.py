@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_messaging.sync import AgentMessaging
 from tests.support import load_script
 
 ROOT = Path(__file__).parents[2]
@@ -31,10 +32,24 @@ LAST_LINE = {
     "task_pipeline.py": "filed contract, invoice, letter, minutes",
     "work_queue.py": "finished [0, 1, 2, 3, 4, 5]",
 }
+OWN = {
+    "correspondence.py": {"author", "editor"},
+    "human_in_the_loop.py": {"buyer", "office", "pat"},
+    "newsroom.py": {"ann", "ben", "checker", "chief", "wire"},
+}
+"""Agents of other organizations than acme, by the program that alone has them: so all get along in one folder."""
 
 
 def test_every_example_says_what_it_prints() -> None:
     assert {example.name for example in EXAMPLES} == LAST_LINE.keys()
+
+
+def test_no_agent_is_of_two_organizations() -> None:
+    names = [name for own in OWN.values() for name in own]
+    assert len(names) == len(set(names))
+    for program in (ROOT / "examples").glob("*.py"):
+        others = {name for other, own in OWN.items() if other != program.name for name in own}
+        assert not {name for name in others if f'"{name}"' in program.read_text(encoding="utf-8")}, program.name
 
 
 def test_the_site_shows_every_example() -> None:
@@ -63,6 +78,12 @@ def run_twice(program: Path, folder: Path, last_line: str) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_an_example_runs_twice_in_one_folder(example: Path, tmp_path: Path) -> None:
     run_twice(example, tmp_path, LAST_LINE[example.name])
+    with AgentMessaging(f"sqlite:///{tmp_path / 'agent_messaging.db'}") as sdk:
+        organizations = {organization.id: organization.external_id for organization in sdk.list_organizations()}
+        agents = [(organizations[agent.organization_id], agent) for agent in sdk.list_agents()]
+    for organization, agent in agents:
+        assert agent.external_id in OWN.get(example.name, ()) or organization == "acme"
+        assert agent.name == agent.external_id.title() or organization != "acme"
 
 
 FRAMEWORKS = load_script("run_frameworks")
