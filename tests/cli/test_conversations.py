@@ -77,7 +77,9 @@ async def test_who_cannot_answer_has_an_exit_code(acme: str, cli: Cli) -> None:
     assert "No conversation handler registered for 'bob'" in refused.err
     assert "or ask it all the same with --no-require-handler." in " ".join(refused.err.split())
     nobody = await invoke(cli, "reply", "bob", "alice", "--text", "at four", check=4)
-    assert "nothing to reply to. See who waits with `agent-messaging sessions list`." in " ".join(nobody.err.split())
+    assert "nothing to reply to. See who waits with `agent-messaging inbox AGENT --waiting`." in " ".join(
+        nobody.err.split()
+    )
     async with AgentMessaging(acme) as sdk:
 
         @sdk.register_handler("bob")

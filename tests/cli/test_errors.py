@@ -46,7 +46,7 @@ on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
         (SessionLockError(sender="alice"), "Ask beside it with --thread NAME, or pass --queue to queue behind it."),
         (
             SessionNotFoundError("No session.", remedy="Use that."),
-            "See who waits with `agent-messaging sessions list`.",
+            "See who waits with `agent-messaging inbox AGENT --waiting`.",
         ),
         (SessionStateError("No.", remedy="Use that call."), "A message of its own is `agent-messaging write`."),
         (MeetingNotFoundError(meeting_id="x"), "See the ids with `agent-messaging meetings list`."),

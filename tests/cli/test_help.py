@@ -113,9 +113,11 @@ def test_the_help_lists_every_command_by_a_whole_clause(cli: Cli) -> None:
                 assert f"\n  {name} " in text
 
 
-def test_no_line_of_a_help_ends_in_the_middle_of_a_word(cli: Cli) -> None:
+def test_no_line_of_a_help_is_broken_in_the_middle_of_a_word_or_command(cli: Cli) -> None:
+    """Neither here, nor by a terminal of 80 columns."""
     for path in COMMANDS:
-        assert not [line for line in cli(*path, "--help").out.splitlines() if line.endswith("-")]
+        lines = cli(*path, "--help").out.splitlines()
+        assert not [line for line in lines if line.endswith("-") or len(line) > 80]
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path not in LEAVES], ids=" ".join)

@@ -86,7 +86,9 @@ async def test_a_question_that_nobody_handles_is_in_the_inbox_and_answered_as_in
             assert (shown[0]["kind"], shown[0]["ask"], shown[0]["content"]) == ("conversation", "open", {"ask": how})
             human = await asyncio.to_thread(cli, "inbox", "bob")
             assert "question" in human.out
-            assert re.fullmatch(rf"alice waits for the answer \(.* left\): {re.escape(shown[0]['reply'])}\n", human.err)
+            assert re.fullmatch(
+                rf"alice waits for the answer \(.* left\):\n  {re.escape(shown[0]['reply'])}\n", human.err
+            )
             [found] = await findings(cli)
             assert found["problem"].startswith("Questions wait for 'bob'")
             if how == "doctor":

@@ -27,7 +27,7 @@ def do(cli: Cli, command: str, *more: str) -> str:
 def test_a_meeting_is_held_by_commands_alone(acme: str, cli: Cli) -> None:
     id = cli("meetings", "create", "alice", "bob", "carol", "--turn-duration", "10h").out.strip()
     assert cli("inbox", "bob", "--waiting").out == (
-        f"alice invites to a meeting: agent-messaging meetings attend bob {id}\n"
+        f"alice invites to a meeting:\n  agent-messaging meetings attend bob {id}\n"
     )
     refused = cli("meetings", "start", "alice", id, "--json", check=1).error
     assert refused["code"] == "meeting_state"
@@ -41,7 +41,7 @@ def test_a_meeting_is_held_by_commands_alone(acme: str, cli: Cli) -> None:
     [turn] = waiting(cli, "bob")
     assert (turn["kind"], turn["turn"], turn["by"]) == ("turn", 2, "alice")
     assert 33_000 < turn["seconds_left"] <= 36_000
-    assert f"turn 2 of alice's meeting is current (9 h left): {turn['command']}" in cli("inbox", "bob").err
+    assert f"turn 2 of alice's meeting is current (9 h left):\n  {turn['command']}" in cli("inbox", "bob").err
     waited = cli("meetings", "wait", "bob", id)
     assert waited.out.endswith("  alice: Where do we eat?\n")
     assert waited.err == "bob has turn 2, 9 h left.\n"
@@ -64,7 +64,9 @@ def test_a_meeting_is_held_by_commands_alone(acme: str, cli: Cli) -> None:
     assert (
         stays == "error: 'alice' is the host and cannot leave. End the meeting with `agent-messaging meetings end`.\n"
     )
-    assert "it ended: its host ended it" in cli("meetings", "end", "alice", id).out
+    ended = cli("meetings", "end", "alice", id).out
+    assert ended.startswith("Ended: alice's meeting, turns of ")
+    assert ended.endswith("it ended: its host ended it.\n")
     over = cli("meetings", "wait", "alice", id, check=1)
     assert over.err == "The meeting has ended.\n"
     assert over.out.endswith("— alice ended the meeting\n")
@@ -177,7 +179,7 @@ def test_an_agent_and_an_organization_are_shown(acme: str, cli: Cli) -> None:
     shown = cli("agents", "show", "bob").out
     assert shown.startswith("bob (Bob) of acme, since ")
     assert "offline: no live process serves it\nunread: 1 note and 0 messages of conversations; in 0 open con" in shown
-    assert f"alice invites to a meeting: agent-messaging meetings attend bob {id}" in shown
+    assert f"alice invites to a meeting:\n  agent-messaging meetings attend bob {id}" in shown
     found = cli("agents", "show", "bob", "--json").json
     assert (found["agent"]["unread"], found["waiting"][0]["kind"]) == ({"one_way": 1, "conversation": 0}, "invitation")
     assert "carol  Carol" in cli("org", "show", "acme").out

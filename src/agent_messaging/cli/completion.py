@@ -47,9 +47,11 @@ def completion(options: Options, shell: str) -> None:
     \b
     Examples:
       eval "$(agent-messaging completion bash)"
-      agent-messaging completion bash > ~/.local/share/bash-completion/completions/agent-messaging
+      agent-messaging completion bash \\
+        > ~/.local/share/bash-completion/completions/agent-messaging
       echo 'eval "$(agent-messaging completion zsh)"' >> ~/.zshrc
-      agent-messaging completion fish > ~/.config/fish/completions/agent-messaging.fish
+      agent-messaging completion fish \\
+        > ~/.config/fish/completions/agent-messaging.fish
 
     The first line is for this shell alone, each of the others for every new one. Bash needs to be 4.4 or newer. Names
     are those of the store that the settings or --url name; without one, nothing is offered.

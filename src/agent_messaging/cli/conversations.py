@@ -61,7 +61,7 @@ def ask(
     \b
     Examples:
       agent-messaging ask alice support --text 'How do I reset my password?'
-      agent-messaging ask alice bob --payload '{"task": "review"}' --timeout 10m --json
+      agent-messaging ask alice bob --payload '{"task": "review"}' --timeout 10m
       agent-messaging ask alice bob carol --text 'Who is free?' --first 1
 
     The answer is printed on stdout: text as it is (but for what a terminal would obey), anything else as JSON. The exit
@@ -128,7 +128,7 @@ def reply(
     Examples:
       agent-messaging reply bob alice --text 'At four.'
       agent-messaging reply bob alice --thread lunch --text 'At noon.'
-      agent-messaging reply bob 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11 --text 'At four.'
+      agent-messaging reply bob ID --text 'At four.'
 
     What waits for an agent is in `agent-messaging inbox`, with the ids. The answer to a question is what its asker
     waits for; that to a message is written in the thread in which it was said; that to a note is a note.
@@ -249,7 +249,7 @@ def refuse(options: Options, agent: str, id: str, reason: str) -> None:
 
     \b
     Example:
-      agent-messaging refuse bob 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11 --reason 'I must not say.'
+      agent-messaging refuse bob ID --reason 'I must not say.'
 
     The ids of the questions that wait for an agent are in `agent-messaging inbox`.
     """
@@ -267,7 +267,7 @@ def forward(options: Options, agent: str, id: str, to: str) -> None:
 
     \b
     Example:
-      agent-messaging forward bob 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11 carol
+      agent-messaging forward bob ID carol
 
     The ids of the questions that wait for an agent are in `agent-messaging inbox`. One that a handler is at work on is
     left to that. `agent-messaging receipt` shows which way a question went.

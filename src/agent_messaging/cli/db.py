@@ -114,7 +114,7 @@ def init(options: Options) -> None:
 
     \b
     Example:
-      agent-messaging db init --url postgresql://agents@localhost/agents
+      agent-messaging db init --url postgresql://db/agents
     """
     _upgrade(options)
 
@@ -222,7 +222,7 @@ def import_(options: Options, path: str) -> None:
 
     \b
     Example:
-      agent-messaging db import moving.jsonl.gz --url postgresql://agents@localhost/agents
+      agent-messaging db import moving.jsonl.gz --url postgresql://db/agents
     """
     from ..arguments import check_path
     from ..messaging.archive.moving import import_store

@@ -91,7 +91,7 @@ def redrive(options: Options, ids: tuple[str, ...], agent: str | None) -> None:
 
     \b
     Examples:
-      agent-messaging dead-letters redrive 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
+      agent-messaging dead-letters redrive ID
       agent-messaging dead-letters redrive --agent bob
     """
     if not ids and agent is None:

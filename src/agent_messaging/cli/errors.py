@@ -89,7 +89,8 @@ def _remedy(error: AgentMessagingError) -> str:
             return "Ask beside it with --thread NAME, or pass --queue to queue behind it."
         case SessionStateError():
             return (
-                "See who waits with `agent-messaging sessions list`. A message of its own is `agent-messaging write`."
+                "See who waits with `agent-messaging inbox AGENT --waiting`. A message of its own is "
+                "`agent-messaging write`."
             )
         case MeetingNotFoundError():
             return "See the ids with `agent-messaging meetings list`."

@@ -196,4 +196,5 @@ def print_message(message: Mapping[str, Any]) -> None:
     who = f"{clean(message['sender_id'])}{to}"
     say(f"{clock(message['created_at'])}  {word_for(message):<10}  {who}  {line_of(message)}")
     if message["reply"] is not None:
-        note(clean(f"{'':14}{message['sender_id']} waits for the answer: {message['reply']}"))
+        note(clean(f"{'':14}{message['sender_id']} waits for the answer:"))
+        note(clean(f"{'':14}{message['reply']}"))

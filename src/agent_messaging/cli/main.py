@@ -50,13 +50,13 @@ def main() -> None:
 
     \b
     Begin here:
-      agent-messaging demo                                  ten seconds, nothing to set up
-      agent-messaging org add acme                          makes agent_messaging.db in this folder
+      agent-messaging demo                        ten seconds, nothing to set up
+      agent-messaging org add acme                makes agent_messaging.db here
       agent-messaging agents add alice --org acme
       agent-messaging agents add bob --org acme
       agent-messaging send alice bob --text 'Tea at four?'
       agent-messaging inbox bob
-      agent-messaging doctor                                what is wrong, and what to do about it
+      agent-messaging doctor                      what is wrong, and what to do
 
     \b
     Exit codes:

@@ -60,7 +60,7 @@ def create(
     \b
     Examples:
       agent-messaging meetings create alice bob carol
-      agent-messaging meetings create alice bob carol --max-turns 12 --max-duration 10m
+      agent-messaging meetings create alice bob carol --max-turns 12
 
     The id of the meeting is printed.
     """
@@ -138,7 +138,7 @@ def export(options: Options, id: str, format: str, target: str | None) -> None:
 
     \b
     Example:
-      agent-messaging meetings export 01a213a9-26e2-731f-bd6e-7617e4c78203 --format html -o meeting.html
+      agent-messaging meetings export ID --format html -o meeting.html
     """
     from ..messaging.transcripts import meeting_pieces
 
@@ -153,7 +153,7 @@ def show_(options: Options, id: str) -> None:
 
     \b
     Example:
-      agent-messaging meetings show 01a213a9-26e2-731f-bd6e-7617e4c78203
+      agent-messaging meetings show ID
     """
     found = use(options, lambda sdk: status_of(sdk, id))
 
@@ -183,8 +183,8 @@ def history(options: Options, /, id: str, **given: Any) -> None:
 
     \b
     Examples:
-      agent-messaging meetings history 01a213a9-26e2-731f-bd6e-7617e4c78203
-      agent-messaging meetings history 01a213a9-26e2-731f-bd6e-7617e4c78203 --type user_defined --newest --limit 20
+      agent-messaging meetings history ID
+      agent-messaging meetings history ID --type user_defined --newest --limit 20
     """
     how = read_history(**given)
     narrowed = any(how.values())
@@ -208,7 +208,7 @@ def timeline(options: Options, id: str) -> None:
 
     \b
     Example:
-      agent-messaging meetings timeline 01a213a9-26e2-731f-bd6e-7617e4c78203
+      agent-messaging meetings timeline ID
     """
     found = use(options, lambda sdk: sdk.meeting.get_meeting_timeline(id))
 
@@ -245,7 +245,10 @@ async def status_of(sdk: AgentMessaging[Any], id: str) -> Record:
 def headline(status: Record) -> str:
     """How a meeting stands, on one line."""
     turns = "turns do not end by time" if status.turn_duration is None else f"turns of {duration(status.turn_duration)}"
-    text = f"{status.host_id}'s meeting, {status.status.value}, {turns}, {status.speaker_selection.value}"
+    text = f"{status.host_id}'s meeting, "
+    if status.end_reason is None:
+        text += f"{status.status.value}, "
+    text += f"{turns}, {status.speaker_selection.value}"
     if status.max_turns is not None:
         text += f", {status.turns_taken} of {status.max_turns} turns taken"
     if status.max_duration is not None:

@@ -26,7 +26,7 @@ def receipt(options: Options, id: str) -> None:
 
     \b
     Example:
-      agent-messaging receipt 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
+      agent-messaging receipt ID
     """
     found = use(options, lambda sdk: sdk.receipts.get(id))
 

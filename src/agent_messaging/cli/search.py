@@ -59,7 +59,7 @@ def search(
     \b
     Examples:
       agent-messaging search database migration
-      agent-messaging search '"database migration" OR schema' --from alice --since 7d
+      agent-messaging search '"due date" OR invoice' --from alice --since 7d
       agent-messaging search -m priority=high --json -- report -draft
       agent-messaging search -m '{"ticket__exists": true}' --to bob
     """

@@ -112,8 +112,8 @@ def show_(options: Options, /, id: str, unread: bool, states: tuple[str, ...], *
 
     \b
     Examples:
-      agent-messaging sessions show 01a21376-d11b-7686-85ef-aa97cf6277fe
-      agent-messaging sessions show 01a21376-d11b-7686-85ef-aa97cf6277fe --newest --limit 20 -m priority=high
+      agent-messaging sessions show ID
+      agent-messaging sessions show ID --newest --limit 20 -m priority=high
     """
     how = read_history(**given)
 
@@ -160,7 +160,7 @@ def export(options: Options, id: str, format: str, target: str | None) -> None:
 
     \b
     Example:
-      agent-messaging sessions export 01a21376-d11b-7686-85ef-aa97cf6277fe --format html -o talk.html
+      agent-messaging sessions export ID --format html -o talk.html
     """
     from ..messaging.transcripts import session_pieces
 

@@ -97,7 +97,7 @@ def tail(
       agent-messaging tail
       agent-messaging tail bob --limit 1 --timeout 30 --json
       agent-messaging tail --from alice --kind note -m priority=high
-      agent-messaging tail --meeting 01a213a9-26e2-731f-bd6e-7617e4c78203
+      agent-messaging tail --meeting ID
 
     When it has begun it says so on stderr: what is sent from then on is shown. Under a question whose sender waits
     stands, on stderr, the command that answers it. With --json each message is one line of JSON. The exit code is 0

@@ -54,7 +54,7 @@ def attend(options: Options, agent: str, id: str) -> None:
 
     \b
     Example:
-      agent-messaging meetings attend bob 01a213a9-26e2-731f-bd6e-7617e4c78203
+      agent-messaging meetings attend bob ID
     """
 
     async def call(sdk: AgentMessaging[Any]) -> None:
@@ -83,8 +83,8 @@ def start(
 
     \b
     Examples:
-      agent-messaging meetings start alice 01a213a9-26e2-731f-bd6e-7617e4c78203
-      agent-messaging meetings start alice 01a213a9-26e2-731f-bd6e-7617e4c78203 --text 'Where do we eat?' --wait 5m
+      agent-messaging meetings start alice ID
+      agent-messaging meetings start alice ID --text 'Where do we eat?' --wait 5m
 
     Without an opening message the host has turn 1, or the agent named with --next. With --text - or --payload - it is
     read from standard input.
@@ -114,7 +114,7 @@ def wait(options: Options, agent: str, id: str, timeout: float | None) -> None:
 
     \b
     Example:
-      agent-messaging meetings wait bob 01a213a9-26e2-731f-bd6e-7617e4c78203 && echo 'it is my turn'
+      agent-messaging meetings wait bob ID && echo 'it is my turn'
 
     The exit code is 0 with the turn, 1 where the meeting has ended, 8 where the turn did not come in time.
     """
@@ -167,8 +167,8 @@ def speak(
 
     \b
     Examples:
-      agent-messaging meetings speak bob 01a213a9-26e2-731f-bd6e-7617e4c78203 --text 'At the harbour.'
-      agent-messaging meetings speak bob 01a213a9-26e2-731f-bd6e-7617e4c78203 --text 'Carol?' --next carol --turn 4
+      agent-messaging meetings speak bob ID --text 'At the harbour.'
+      agent-messaging meetings speak bob ID --text 'Carol?' --next carol --turn 4
     """
     message, extra = read_payload(text, payload), read_metadata(metadata)
 
@@ -190,7 +190,7 @@ def pass_(options: Options, agent: str, id: str, following: str | None, turn: in
 
     \b
     Example:
-      agent-messaging meetings pass bob 01a213a9-26e2-731f-bd6e-7617e4c78203 --next carol
+      agent-messaging meetings pass bob ID --next carol
     """
     _act(
         options,
@@ -210,7 +210,7 @@ def skip(options: Options, host: str, id: str, turn: int | None) -> None:
 
     \b
     Example:
-      agent-messaging meetings skip alice 01a213a9-26e2-731f-bd6e-7617e4c78203
+      agent-messaging meetings skip alice ID
     """
     _act(options, id, lambda sdk: sdk.meeting.skip_turn(host, id, turn=turn), "Skipped:")
 
@@ -224,7 +224,7 @@ def leave(options: Options, agent: str, id: str) -> None:
 
     \b
     Example:
-      agent-messaging meetings leave bob 01a213a9-26e2-731f-bd6e-7617e4c78203
+      agent-messaging meetings leave bob ID
     """
     _act(options, id, lambda sdk: sdk.meeting.leave_meeting(agent, id), f"{agent} left:")
 
@@ -239,7 +239,7 @@ def remove(options: Options, host: str, id: str, agent: str) -> None:
 
     \b
     Example:
-      agent-messaging meetings remove alice 01a213a9-26e2-731f-bd6e-7617e4c78203 bob
+      agent-messaging meetings remove alice ID bob
     """
     _act(options, id, lambda sdk: sdk.meeting.remove_participant(host, id, agent), f"{agent} was removed:")
 
@@ -253,6 +253,6 @@ def end(options: Options, host: str, id: str) -> None:
 
     \b
     Example:
-      agent-messaging meetings end alice 01a213a9-26e2-731f-bd6e-7617e4c78203
+      agent-messaging meetings end alice ID
     """
     _act(options, id, lambda sdk: sdk.meeting.end_meeting(host, id), "Ended:")

@@ -66,8 +66,8 @@ def assign(
     \b
     Examples:
       agent-messaging tasks assign resize --payload '{"width": 400}'
-      agent-messaging tasks assign build --text 'the docs' --needs python --needs sphinx --priority high
-      agent-messaging tasks assign resize --payload '{"width": 400}' --wait --timeout 1m
+      agent-messaging tasks assign build --text docs --needs python --priority high
+      agent-messaging tasks assign resize --payload '{"width": 400}' --wait
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout is for --wait. Leave it out, or give both.")
@@ -153,7 +153,7 @@ def show_(options: Options, id: str) -> None:
 
     \b
     Example:
-      agent-messaging tasks show 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
+      agent-messaging tasks show ID
     """
 
     async def look(sdk: AgentMessaging) -> tuple[Task, Any]:
@@ -196,7 +196,7 @@ def cancel(options: Options, ids: tuple[str, ...], reason: str) -> None:
 
     \b
     Example:
-      agent-messaging tasks cancel 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11 --reason 'the customer left'
+      agent-messaging tasks cancel ID --reason 'the customer left'
     """
     moved = use(options, lambda sdk: sdk.tasks.cancel(ids, reason=reason))
     document = {"tasks": [{"task_id": id, "cancelled": one} for id, one in zip(ids, moved, strict=True)]}
@@ -217,7 +217,7 @@ def redrive(options: Options, ids: tuple[str, ...], task_type: str | None) -> No
 
     \b
     Examples:
-      agent-messaging tasks redrive 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
+      agent-messaging tasks redrive ID
       agent-messaging tasks redrive --type resize
     """
     if not ids and task_type is None:
@@ -235,7 +235,7 @@ def watch(options: Options, id: str, timeout: float | None) -> None:
 
     \b
     Example:
-      agent-messaging tasks watch 0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11 --timeout 10m
+      agent-messaging tasks watch ID --timeout 10m
     """
 
     async def follow(sdk: AgentMessaging) -> None:
@@ -420,7 +420,7 @@ def redrive_messages(options: Options, ids: tuple[str, ...], agent: str | None) 
     \b
     Examples:
       agent-messaging queue redrive --agent worker-1
-      agent-messaging queue redrive task-0199d2c4-8f0e-7cc1-b54d-0d5d3c1a7e11
+      agent-messaging queue redrive task-ID
     """
     if not ids and agent is None:
         raise click.UsageError(

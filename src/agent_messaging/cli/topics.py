@@ -119,7 +119,7 @@ def publish(
     \b
     Examples:
       agent-messaging topics publish shop orders.eu.created --text 'Order 17'
-      agent-messaging topics publish shop orders.eu.created --payload '{"order": 17}' --wait 10
+      agent-messaging topics publish shop orders.eu.created --payload '{"id": 17}'
 
     The ids of the messages are printed, one for each subscriber; `agent-messaging receipt ID` follows one of them. With
     --wait the exit code tells: 0 all handled, 7 one died, expired or was withdrawn, 8 not handled in time (they go on).

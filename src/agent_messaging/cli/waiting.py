@@ -56,7 +56,8 @@ class Duty:
                 text = "all attend, and the meeting can be started"
             case _:
                 text = f"turn {self.turn} of {self.by}'s meeting is current"
-        return clean(f"{text}{left}: {self.command}")
+        # On a line of its own, a command with an id fits into 80 columns, and is copied whole.
+        return f"{clean(f'{text}{left}')}:\n  {clean(self.command)}"
 
 
 async def read_duties(

@@ -59,8 +59,8 @@ def watch_meeting(options: Options, id: str, timeout: float | None) -> None:
 
     \b
     Examples:
-      agent-messaging meetings watch 01a213a9-26e2-731f-bd6e-7617e4c78203
-      agent-messaging meetings watch 01a213a9-26e2-731f-bd6e-7617e4c78203 --json
+      agent-messaging meetings watch ID
+      agent-messaging meetings watch ID --json
 
     On a terminal the last line shows the speaker and the time left. With --json each message is one line of JSON.
     """
@@ -92,7 +92,7 @@ def watch_session(options: Options, id: str, other: str | None, thread: str | No
 
     \b
     Examples:
-      agent-messaging sessions watch 01a21376-d11b-7686-85ef-aa97cf6277fe
+      agent-messaging sessions watch ID
       agent-messaging sessions watch alice bob --thread lunch
 
     Ends with the conversation, and marks nothing as read. On a terminal the last line shows who waits. With --json each
