@@ -66,8 +66,7 @@ class NotInitializedError(AgentMessagingError, RuntimeError):
 class EventLoopError(NotInitializedError):
     """An AgentMessaging belongs to the event loop on which it was started, and this call comes from elsewhere: another
     loop, or a thread without one. `await` the call on that loop; from another thread, hand it over with
-    `asyncio.run_coroutine_threadsafe(call, loop).result()`; for each asyncio.run, make or start an AgentMessaging
-    inside it.
+    `sdk.portal.call(sdk.one_way.send, ...)`; for each asyncio.run, make or start an AgentMessaging inside it.
     """
 
     code = "event_loop"
@@ -133,7 +132,7 @@ class _UnknownNameError(AgentMessagingError):
     """The use of the name, such as "sender"; may be empty."""
     store: str = ""
     """The store in which it was looked for: a file, or a URL without its password."""
-    remedy_text = "Register it with `await sdk.{0.method}(...)`, or correct the name."
+    remedy_text = "Register it with `sdk.{0.method}(...)`, or correct the name."
 
     def render(self) -> str:
         noun = f"{self.role.capitalize()} {self.noun.lower()}" if self.role else self.noun
@@ -143,7 +142,7 @@ class _UnknownNameError(AgentMessagingError):
 
 
 class AgentNotFoundError(_UnknownNameError):
-    """No agent has this external id. Register it with `await sdk.register_agent(...)`, or correct the name."""
+    """No agent has this external id. Register it with `sdk.register_agent(...)`, or correct the name."""
 
     code = "agent_not_found"
     noun = "Agent"
@@ -151,7 +150,7 @@ class AgentNotFoundError(_UnknownNameError):
 
 
 class OrganizationNotFoundError(_UnknownNameError):
-    """No organization has this external id. Register it with `await sdk.register_organization(...)`."""
+    """No organization has this external id. Register it with `sdk.register_organization(...)`."""
 
     code = "organization_not_found"
     noun = "Organization"

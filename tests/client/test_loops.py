@@ -70,7 +70,7 @@ async def test_every_call_from_another_loop_is_refused_at_once_and_disturbs_noth
                 result = call()
                 taken[name] = await asyncio.wait_for(result, AT_ONCE) if inspect.isawaitable(result) else result
             except EventLoopError as error:
-                assert "run_coroutine_threadsafe" in str(error)  # noqa: PT017
+                assert "sdk.portal.call" in str(error)  # noqa: PT017
             except Exception as error:
                 taken[name] = error
 

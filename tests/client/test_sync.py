@@ -188,14 +188,15 @@ def test_the_types_of_payloads_come_along(url: str, blocking: sync.AgentMessagin
 
 
 def test_errors_are_those_of_the_asynchronous_calls(url: str, blocking: sync.AgentMessaging[Any]) -> None:
-    with pytest.raises(AgentNotFoundError, match="bob"):
+    with pytest.raises(AgentNotFoundError, match="bob") as unknown:
         blocking.one_way.send("alice", "bobb", "hi")
+    assert "await" not in str(unknown.value)
     with pytest.raises(InvalidArgumentError):
         blocking.meeting.create_meeting("alice", ["bob"], max_turns=0)
     with pytest.raises(TimeoutError):
         blocking.conversation.send_and_wait("alice", "bob", "hi", timeout=0.1, require_handler=False)
     new = sync.AgentMessaging[Any](make_config(url))
-    with pytest.raises(NotInitializedError):
+    with pytest.raises(NotInitializedError, match=r"Use `with AgentMessaging\(\) as sdk:`, or `sdk\.initialize\(\)`"):
         new.one_way  # noqa: B018
     with pytest.raises(ConfigurationError):
         sync.AgentMessaging("http://nowhere")

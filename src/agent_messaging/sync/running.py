@@ -73,7 +73,9 @@ class Runner:
     def _use(self) -> Lease[Any]:
         lease = self._lease
         if lease is None:
-            raise NotInitializedError
+            raise NotInitializedError(
+                "SDK not initialized. Use `with AgentMessaging() as sdk:`, or `sdk.initialize()` first."
+            )
         return lease
 
 
