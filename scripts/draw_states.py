@@ -388,7 +388,7 @@ def page() -> str:
     lines = [HEAD]
     for machine in MACHINES:
         lines += [f"## {machine.title}", "", machine.text, ""]
-        lines += [f"![The states of a {machine.name}](states/{machine.name}.svg)", ""]
+        lines += [f"![{machine.name.capitalize()}: its states and moves](states/{machine.name}.svg)", ""]
         lines += ["| from | to | when |", "|---|---|---|"]
         for move in machine.moves:
             sources = "" if move.source == START else ", ".join(f"`{one}`" for one in machine.members(move.source))
