@@ -57,7 +57,7 @@ from .store_errors import StorageUnavailableError as StorageUnavailableError
 
 
 class NotInitializedError(AgentMessagingError, RuntimeError):
-    """SDK not initialized. Use `async with AgentMessaging() as sdk:`, or `await sdk.initialize()` first."""
+    """SDK not initialized. Enter it by `async with` (in agent_messaging.sync `with`), or call `initialize()` first."""
 
     code = "not_initialized"
     exit_code = 2

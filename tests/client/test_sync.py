@@ -196,7 +196,7 @@ def test_errors_are_those_of_the_asynchronous_calls(url: str, blocking: sync.Age
     with pytest.raises(TimeoutError):
         blocking.conversation.send_and_wait("alice", "bob", "hi", timeout=0.1, require_handler=False)
     new = sync.AgentMessaging[Any](make_config(url))
-    with pytest.raises(NotInitializedError, match=r"Use `with AgentMessaging\(\) as sdk:`, or `sdk\.initialize\(\)`"):
+    with pytest.raises(NotInitializedError, match=r"in agent_messaging\.sync `with`"):
         new.one_way  # noqa: B018
     with pytest.raises(ConfigurationError):
         sync.AgentMessaging("http://nowhere")

@@ -41,7 +41,7 @@ def bench(options: Options, seconds: float) -> None:
 
     \b
     Example:
-      agent-messaging bench --url postgresql://agents@localhost/agents --seconds 30
+      agent-messaging bench --url postgresql://db/agents --seconds 30
 
     It makes an organization of its own, whose agents write to each other, and removes it with all their messages. Other
     processes go on meanwhile; they are slowed, and they slow what is measured.

@@ -60,9 +60,9 @@ def main() -> None:
 
     \b
     Exit codes:
-      0 done                    4 not found           7 a handler failed, or nobody serves
-      1 failed                  5 conflict            8 timed out
-      2 wrong use or setting    6 mailbox full        130 interrupted
+      0 done                  4 not found     7 a handler failed, or nobody serves
+      1 failed                5 conflict      8 timed out
+      2 wrong use or setting  6 mailbox full  130 interrupted
       3 the store failed
     """
 

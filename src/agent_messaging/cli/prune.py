@@ -39,7 +39,8 @@ _REASONS = {
     "words",
     multiple=True,
     type=click.Choice(list(WORDS)),
-    help="Only this kind; repeatable. Default: all but the dead letters.",
+    metavar="KIND",
+    help=f"Only this kind: {', '.join(WORDS)}. Repeatable. Default: all but the dead letters.",
 )
 @click.option("--unread", is_flag=True, help="Also messages that their recipients have not had.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
@@ -53,7 +54,7 @@ def prune(options: Options, older_than: str, words: tuple[str, ...], unread: boo
     \b
     Examples:
       agent-messaging db prune --older-than 30d --dry-run
-      agent-messaging db prune --older-than 7d --kind messages --kind sessions --yes
+      agent-messaging db prune --older-than 7d --kind messages --yes
     """
     from ..messaging.retention import check_age, check_kinds
 

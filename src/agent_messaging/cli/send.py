@@ -93,7 +93,7 @@ def send(
     \b
     Examples:
       agent-messaging send alice bob --text 'Tea at four?'
-      agent-messaging send alice bob carol --payload '{"task": "review"}' --wait 10
+      agent-messaging send alice bob carol --payload '{"do": "review"}' --wait 10
       git log -1 | agent-messaging send alice bob --key "$(git rev-parse HEAD)"
 
     The ids of the messages are printed, one for each recipient; `agent-messaging receipt ID` follows one of them. With

@@ -66,7 +66,7 @@ def assign(
     \b
     Examples:
       agent-messaging tasks assign resize --payload '{"width": 400}'
-      agent-messaging tasks assign build --text docs --needs python --priority high
+      agent-messaging tasks assign build --text docs --needs python --priority low
       agent-messaging tasks assign resize --payload '{"width": 400}' --wait
     """
     if timeout is not None and not wait:

@@ -73,9 +73,7 @@ class Runner:
     def _use(self) -> Lease[Any]:
         lease = self._lease
         if lease is None:
-            raise NotInitializedError(
-                "SDK not initialized. Use `with AgentMessaging() as sdk:`, or `sdk.initialize()` first."
-            )
+            raise NotInitializedError
         return lease
 
 
