@@ -444,6 +444,25 @@ async def test_what_runs_where_a_handler_goes_goes_on(make_sdk: MakeSdk) -> None
     assert [worker.worker_id for worker in found] == ["stays"]
 
 
+@pytest.mark.parametrize("options", [{}, {"types": ["draw"]}, {"rate": (1, 1000)}], ids=["goes", "types", "rate"])
+async def test_a_worker_that_takes_nothing_hides_no_task_from_another(
+    make_sdk: MakeSdk, options: dict[str, Any]
+) -> None:
+    sdk = await make_sdk()
+    first = Bench(sdk, "first", capabilities=["resize", "draw"], **options)
+    held = await sdk.tasks.delegate("draw", 1)
+    await first.wait_for(1)
+    if not options:
+        assert sdk.unregister_task_handler("first")
+    second = Bench(sdk, "second", opened=True)
+    assert await sdk.tasks.delegate("resize", 2, wait=True, timeout=SOON) == {"did": 2}
+    await eventually(lambda: not sdk.tasks.engine.workforce._hungry, SOON)  # both have looked, and found nothing
+    assert await sdk.tasks.delegate("resize", 3, wait=True, timeout=SOON) == {"did": 3}
+    assert (first.began, second.began) == ([1], [2, 3])
+    first.opened.set()
+    assert await sdk.tasks.result(held, timeout=SOON) == {"did": 1}
+
+
 # --- rates ------------------------------------------------------------------------------------------------------------
 
 

@@ -425,6 +425,15 @@ class PoolConformance(CoordinationFixtures):
         assert advanced.due == 1
         assert await find(["w", "go"], now=crew.at(5)) == ["go"]
 
+    async def test_of_two_that_could_take_one_task_both_are_found(self, crew: Crew) -> None:
+        await crew.hire("full", pulls=True, capacity=1)
+        await crew.submit("other")
+        await crew.take("full")
+        await crew.hire("a", pulls=True)
+        await crew.hire("b", pulls=True)
+        await crew.submit("t")
+        assert await crew.pool.find_waiting(["b", "full", "a"], now=crew.start) == ["a", "b"]
+
     async def test_a_run_ends_before_the_deadline_and_has_the_limit_of_the_task(self, crew: Crew) -> None:
         await crew.hire("w", capacity=3, pulls=True)
         own, soon = crew.task("own", run_limit=7.0), crew.task("soon", expires_in=4.0)

@@ -300,13 +300,12 @@ class Workforce(Service):
         for job in self.labour.running:
             busy[job.worker.worker_id] = busy.get(job.worker.worker_id, 0) + 1
         requests = []
-        self._hungry -= self._leaving
+        self._hungry &= self._enrolled.keys() - self._leaving
         for worker_id in sorted(self._hungry):
-            worker = self._enrolled.get(worker_id)
-            if worker is not None:
-                self._resume_at.pop(worker_id, None)
-                room = min(worker.capacity - busy.get(worker_id, 0), MOST_TAKEN)
-                requests += self._requests_of(worker, room)
+            worker = self._enrolled[worker_id]
+            self._resume_at.pop(worker_id, None)
+            room = min(worker.capacity - busy.get(worker_id, 0), MOST_TAKEN)
+            requests += self._requests_of(worker, room)
         return requests
 
     def _requests_of(self, worker: TaskHandler, room: int) -> list[TaskRequest]:
@@ -422,8 +421,9 @@ class Workforce(Service):
             self.labour.lose(jobs[claim])
 
     async def _find_waiting(self) -> None:
-        if not self._is_draining and self._enrolled:
-            self._hungry |= set(await self.tasks.find_waiting([*self._enrolled]))
+        staying = self._enrolled.keys() - self._leaving
+        if not self._is_draining and staying:
+            self._hungry |= set(await self.tasks.find_waiting(staying))
 
     async def _reconcile(self, owner: str) -> None:
         """Give back the claims whose answer was lost: the store knows them, and nobody here does."""

@@ -568,6 +568,18 @@ def share(
     return chosen
 
 
+def find_able(found: Iterable[Sequence[int]], workers: Sequence[str], free: Mapping[str, int]) -> list[str]:
+    """The workers that could take something, each for itself: one that will not take it hides it from nobody.
+
+    Args:
+        found: As of `share`; each worker has a request.
+        workers: By the number of the request.
+        free: As of `share`.
+    """
+    able = ((workers[number], rank) for number, rank, *_ in found)
+    return sorted({worker_id for worker_id, rank in able if rank == 0 or free[worker_id] > 0})
+
+
 def limit_of(own: float | None, asked: float, left: float | None) -> float:
     """Seconds that a run may take: the task's own limit, or the one of who takes it, and not beyond the deadline."""
     limit = asked if own is None else own

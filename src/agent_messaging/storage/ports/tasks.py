@@ -438,6 +438,7 @@ class TaskPool(TaskStore, Protocol):
     async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:
         """Those of these workers for whom there is something to take. A plain read, cheap enough for every wake-up.
 
-        A worker that has no room is not among them.
+        A worker that has no room is not among them. Each is asked for by itself: of two that could take one task both
+        are named, as one of them may not take this type, or not now.
         """
         ...

@@ -208,14 +208,14 @@ class PostgresTasks:
         return workload.find_lost(claims, await self._engine.run(lambda con: find_named(con, ids), write=False))
 
     async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:
-        requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in sorted(set(worker_ids))]
-        wanted = [(request.worker_id, request.limit) for request in requests]
+        ids = sorted(set(worker_ids))
+        requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in ids]
 
         async def work(connection: Connection) -> list[str]:
             found, room = await assigning.find_takeable(connection, requests, None, now)
-            return sorted({requests[number].worker_id for number, *_ in workload.share(found, wanted, room)})
+            return workload.find_able(found, ids, room)
 
-        return await self._engine.run(work, write=False) if requests else []
+        return await self._engine.run(work, write=False) if ids else []
 
     async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:
         if not owners:

@@ -88,8 +88,11 @@ def find_to_assign(connection: apsw.Connection, limit: int, instant: Instant) ->
 
 def find_takeable(
     connection: apsw.Connection, requests: Sequence[TaskRequest], owner: str | None, instant: Instant
-) -> list[list[int]]:
-    """For each request what its worker may take, in order: (number, 0 if assigned, priority, seq, 1 if suspect)."""
+) -> tuple[list[list[int]], dict[str, int]]:
+    """For each request what its worker may take, in order, and the rooms of the workers.
+
+    What it may take is (number, 0 if assigned to it, priority, seq, 1 if suspect).
+    """
     ids = encode(sorted({request.worker_id for request in requests}))
     rows = fetch(connection, _SQL["tasks_find_takers"], {"ids": ids, "owner": owner})
     takers = {id: (capacity - booked, capabilities) for id, capacity, booked, capabilities in rows}
@@ -102,23 +105,23 @@ def find_takeable(
     most = sum(request.limit for request in requests)
     known = {str(number): one for number, one in enumerate(wanted) if one is not None}
     if not known:
-        return []
+        return [], {}
     parameters = {"requests": encode(known), "most": most, "now": instant.due}
-    found = fetch(connection, _SQL["tasks_find_takeable"], parameters)
-    is_any_suspect = owner is not None and any(row[-1] for row in found)
-    return workload.share(
-        found,
-        [(r.worker_id, r.limit) for r in requests],
-        {worker_id: free for worker_id, (free, _) in takers.items()},
-        has_suspect=is_any_suspect and any(fetch(connection, _SQL["tasks_find_suspect"], {"owner": owner})),
-    )
+    found: list[list[int]] = fetch(connection, _SQL["tasks_find_takeable"], parameters)
+    return found, {worker_id: free for worker_id, (free, _) in takers.items()}
 
 
 def take(
     connection: apsw.Connection, requests: Sequence[TaskRequest], owner: str, instant: Instant
 ) -> list[ClaimedTask]:
     """Let the workers take what they have room for."""
-    chosen = find_takeable(connection, requests, owner, instant) if requests else []
+    if not requests:
+        return []
+    found, room = find_takeable(connection, requests, owner, instant)
+    is_any_suspect = any(row[-1] for row in found)
+    has_suspect = is_any_suspect and any(fetch(connection, _SQL["tasks_find_suspect"], {"owner": owner}))
+    asked = [(request.worker_id, request.limit) for request in requests]
+    chosen = workload.share(found, asked, room, has_suspect=has_suspect)
     if not chosen:
         return []
     rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq, _ in chosen]

@@ -193,10 +193,11 @@ class SQLiteTasks:
         return workload.find_lost(claims, await self._engine.read(lambda con: find_named(con, ids)))
 
     async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:
-        requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in sorted(set(worker_ids))]
+        ids = sorted(set(worker_ids))
+        requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in ids]
         find = partial(assigning.find_takeable, requests=requests, owner=None, instant=self._clock.now(now))
-        found = await self._engine.read(find)
-        return sorted({requests[number].worker_id for number, *_ in found})
+        found, room = await self._engine.read(find)
+        return workload.find_able(found, ids, room)
 
     async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:
         if not owners:

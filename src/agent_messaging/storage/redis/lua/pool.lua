@@ -18,7 +18,7 @@ local function groups_for(worker, types, but)
 end
 
 -- Looks for the first task of the group that has not expired; `advance_tasks` ends those that have.
-local function find_head(group, passed)
+local function find_head(group)
   while true do
     local first = call('ZRANGE', group.name, group.skip, group.skip, 'WITHSCORES')
     group.id, group.score = first[1], tonumber(first[2])
@@ -29,19 +29,18 @@ local function find_head(group, passed)
       end
       return
     end
-    local is_passed = passed and passed[group.id]
     local deadline = call('HGET', task_key(group.id), 'deadline')
-    if not is_passed and (not deadline or (tonumber(deadline) or 0) > NOW) then return end
+    if not deadline or (tonumber(deadline) or 0) > NOW then return end
     group.skip = group.skip + 1
   end
 end
 
--- The most urgent task that these groups have, then the oldest; those in `passed` are left to others.
-local function next_of(groups, has_suspect, passed)
+-- The most urgent task that these groups have, then the oldest.
+local function next_of(groups, has_suspect)
   local first
   for _, group in ipairs(groups) do
     local is_open = not (group.is_suspect and has_suspect and has_suspect())
-    if is_open and group.id == nil then find_head(group, passed) end
+    if is_open and group.id == nil then find_head(group) end
     if is_open and group.id and (not first or group.score < first.score) then first = group end
   end
   if not first then return nil end
@@ -202,14 +201,14 @@ function VERBS.find_lost()
   return answers
 end
 
+-- Each for itself: a worker that will not take what it could hides it from nobody.
 function VERBS.find_waiting()
-  local answers, passed = {}, {}
+  local answers = {}
   for i, id in ipairs(ARGS.ids) do
     local worker = find_worker(id)
     local has = worker and call('EXISTS', key('given', id)) == 1
     if worker and not has and room_of(worker) > 0 then
-      has = next_of(groups_for(worker), nil, passed)
-      if has then passed[has] = true end
+      has = next_of(groups_for(worker))
     end
     answers[i] = has and 1 or 0
   end
