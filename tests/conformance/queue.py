@@ -203,6 +203,17 @@ class QueueConformance(CoordinationFixtures):
         assert {row.message_id for row in await crew.store.queue.list_messages(None, None, 10, 0)} == {"held", "queued"}
         assert await crew.put("done") == [True]
 
+    async def test_what_is_queued_again_counts_where_all_else_was_forgotten(self, crew: Crew) -> None:
+        await crew.put("bad", "good")
+        bad, good = await crew.claim()
+        await crew.settle(bad, Settling.DEAD, reason="no")
+        await crew.settle(good)
+        assert await crew.store.queue.prune(60, 10, states=[DeliveryState.DONE], now=crew.at(100)) == 1
+        assert await crew.store.queue.redrive(None, None) == 1
+        for agent in (None, "bob"):
+            statistics = await crew.store.queue.statistics(agent, now=crew.at(100))
+            assert (statistics.counts, statistics.by_priority) == ({DeliveryState.QUEUED: 1}, {2: 1})
+
     async def test_many_claimers_never_get_the_same_message(self, crew: Crew, second: Crew) -> None:
         names = [f"m{number}" for number in range(60)]
         await crew.put(*names)

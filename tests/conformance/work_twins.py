@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 
 from agent_messaging.ids import uuid7
+from agent_messaging.models import DeliveryState
 from agent_messaging.payloads import checksum
 from agent_messaging.storage.ports import (
     Beat,
     CoordinationStore,
     Progress,
     QueueClaim,
+    QueueMessageRow,
     QueueSettlement,
     Settling,
     TaskClaim,
     TaskFilter,
     TaskRequest,
+    TaskRow,
     TaskSettlement,
 )
 
@@ -38,6 +42,7 @@ verbs = st.one_of(
     st.tuples(st.just("claim"), agents, st.integers(1, 4), st.none(), st.integers(0, 1)),
     st.tuples(st.just("settle"), numbers, st.sampled_from(Settling), st.sampled_from([0.0, 5.0])),
     st.tuples(st.just("settle"), numbers, st.just(Settling.RETRY), st.sampled_from([0.0, 5.0])),
+    st.tuples(st.just("requeue"), st.none() | agents),
     st.tuples(st.just("release"), st.integers(0, 1)),
     st.tuples(st.just("hire"), agents, st.sampled_from(NEEDS), st.integers(1, 2)),
     st.tuples(st.just("beat"), agents, st.sampled_from([None, "busy", "idle"]), st.sampled_from([None, 0, 1, 2])),
@@ -93,6 +98,8 @@ class Twin:
             case "settle", number, how, delay if self.claims:
                 claim = self.claims[number % len(self.claims)]
                 return await store.queue.settle([QueueSettlement(claim, how, delay, "because")], now=at)
+            case "requeue", agent:
+                return await store.queue.redrive(agent, None)
             case "release", owner:
                 released = await store.queue.release([self.owners[owner]], now=at)
                 self._replace(owner, now)
@@ -167,6 +174,7 @@ class Twin:
         tasks = await store.tasks.list_tasks(TaskFilter(), 1000, 0)
         workers = await store.workers.list_workers(10, 0, now=at)
         counts = await store.queue.statistics(now=at)
+        await self._recount(messages, tasks)
         return (
             [(one.agent_id, one.message_id, one.state, one.token, one.attempt, one.settled_at) for one in messages],
             [
@@ -189,6 +197,16 @@ class Twin:
             (await store.tasks.statistics(now=at)).counts,
             await self._look_into_pool(at) if self.has_pool else None,
         )
+
+    async def _recount(self, messages: Sequence[QueueMessageRow], tasks: Sequence[TaskRow]) -> None:
+        """What the store has counted is what there is."""
+        for agent in (None, *AGENTS):
+            mine = [one for one in messages if agent in (None, one.agent_id)]
+            found = await self.crew.store.queue.statistics(agent)
+            assert found.counts == Counter(one.state for one in mine)
+            assert found.by_priority == Counter(one.priority for one in mine if not one.state.is_final)
+            assert found.failed == sum(one.state is DeliveryState.DONE and one.reason is not None for one in mine)
+        assert (await self.crew.store.tasks.statistics()).counts == Counter(one.state for one in tasks)
 
     async def _look_into_pool(self, at: Any) -> Any:
         pool = self.crew.pool

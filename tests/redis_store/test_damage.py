@@ -153,7 +153,7 @@ async def test_a_list_goes_on_behind_thousands_that_are_not_wanted(store: RedisS
     assert [row.task_id for row in await store.tasks.list_tasks(TaskFilter(), 3, 4_498)] == ["1", "0", "rare"]
 
 
-async def test_a_process_and_an_agent_leave_nothing_behind(store: RedisStore, client: Any) -> None:
+async def test_a_process_an_agent_and_a_supervisor_leave_nothing_behind(store: RedisStore, client: Any) -> None:
     at = store.engine.namespace_key
     for process in ("p1", "p2"):
         await store.engine.call("appear", process=process, lease=30_000_000)
@@ -166,8 +166,11 @@ async def test_a_process_and_an_agent_leave_nothing_behind(store: RedisStore, cl
     assert client.xinfo_consumers(f"{at}q:2:bob", "agents") == []
     later = datetime.now(UTC) + timedelta(hours=1)
     assert await store.queue.prune(60.0, 9, now=later) == 2
+    await store.tasks.submit([a_task("t", "build", message=None, supervisor="s")])
+    await store.tasks.cancel(["t"], "no")
+    assert await store.tasks.prune(60.0, 9, now=later) == 1
     left = {name.decode().removeprefix(at) for name in client.scan_iter(match=f"{at}*")}
-    assert left == {"epoch", "seq", "counts", "gone:p1", "gone:p2"}  # the latter two for a week
+    assert left == {"epoch", "seq", "gone:p1", "gone:p2"}  # the latter two for a week
     assert (await store.queue.statistics("bob")).counts == {}
     await store.queue.put([a_message("3")])
     assert ids(await store.queue.claim("bob", 9, owner="q", lease=30)) == ["3"]

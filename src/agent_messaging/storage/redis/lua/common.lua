@@ -82,12 +82,13 @@ local function tally(name, field, by)
   fields[field] = (fields[field] or 0) + by
 end
 
--- A verb that has counted something has changed something, which is to be noticed where it gets lost.
+-- A verb that has counted something has changed something, which is to be noticed where it gets lost. A counter that is back
+-- at nothing goes, so nothing stays of a supervisor whose tasks are gone.
 local function write_tallies()
   if seq == began and next(tallies) then next_seq() end
   for name, fields in pairs(tallies) do
     for field, by in pairs(fields) do
-      if by ~= 0 then call('HINCRBY', name, field, by) end
+      if by ~= 0 and call('HINCRBY', name, field, by) == 0 then call('HDEL', name, field) end
     end
   end
 end

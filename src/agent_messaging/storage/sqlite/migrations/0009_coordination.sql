@@ -63,9 +63,10 @@ create trigger queue_counts_update after update of state on queue_messages when 
   update queue_counts set number = number - 1 where agent_id = old.agent_id and what = old.state;
   insert into queue_counts (agent_id, what, number) values (new.agent_id, new.state, 1)
   on conflict (agent_id, what) do update set number = number + 1;
-  update queue_counts set number = number + iif(new.state in ('queued', 'claimed'), 1, -1)
-  where agent_id = new.agent_id and what = 'p' || new.priority
-    and (new.state in ('queued', 'claimed')) <> (old.state in ('queued', 'claimed'));
+  insert into queue_counts (agent_id, what, number)
+  select new.agent_id, 'p' || new.priority, iif(new.state in ('queued', 'claimed'), 1, -1)
+  where (new.state in ('queued', 'claimed')) <> (old.state in ('queued', 'claimed'))
+  on conflict (agent_id, what) do update set number = number + excluded.number;
   insert into queue_counts (agent_id, what, number)
   select new.agent_id, 'failed', 1 where new.state = 'done' and new.reason is not null
   on conflict (agent_id, what) do update set number = number + 1;
