@@ -551,6 +551,17 @@ class PoolConformance(CoordinationFixtures):
         assert (await crew.pool.submit([crew.task()])).processes == set()
         assert (await crew.pool.assign([crew.task("u")])).processes <= {one, two}
 
+    async def test_a_process_that_gives_a_sign_of_life_for_a_worker_serves_it(self, crew: Crew) -> None:
+        one, two = new_id(), new_id()
+        await crew.hire("w", pulls=True, process_id=one)
+        await crew.store.workers.unregister("w")  # somebody took it for dead, and it appeared again elsewhere
+        await crew.hire("w", pulls=True, process_id=two)
+        assert await crew.store.workers.heartbeat([Beat("w", TTL)], process_id=one, now=crew.start) == [True]
+        assert (await crew.pool.submit([crew.task()])).processes == {one, two}
+        await crew.take(owner=one)
+        assert await crew.store.workers.unregister("w", process_id=two)
+        assert (await crew.find()).state is TaskState.RUNNING
+
     async def test_a_worker_is_offline_where_its_last_process_takes_leave(self, crew: Crew) -> None:
         one, two = new_id(), new_id()
         for process in (one, two):

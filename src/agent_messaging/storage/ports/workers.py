@@ -118,7 +118,10 @@ class WorkerStore(Protocol):
     async def heartbeat(
         self, beats: Sequence[Beat], *, process_id: str | None = None, now: datetime | None = None
     ) -> list[bool]:
-        """Write the signs of life, in one commit; False for a worker that is not known. Repeat-safe."""
+        """Write the signs of life, in one commit; False for a worker that is not known. Repeat-safe.
+
+        With `process_id` that process serves the workers from now on, if they pull.
+        """
         ...
 
     async def unregister(self, worker_id: str, *, process_id: str | None = None, now: datetime | None = None) -> bool:

@@ -43,7 +43,7 @@ class RedisWorkerStore:
             {"id": beat.worker_id, "ttl": duration(beat.ttl), "status": beat.status, "reported": beat.reported}
             for beat in beats
         ]
-        return moved(await self._engine.call("heartbeat", now=now, beats=given))
+        return moved(await self._engine.call("heartbeat", now=now, beats=given, process=process_id))
 
     async def unregister(self, worker_id: str, *, process_id: str | None = None, now: datetime | None = None) -> bool:
         """See `ports.WorkerStore`."""

@@ -104,6 +104,15 @@ local function book(worker, by)
   booked_workers[worker.id] = worker
 end
 
+-- Lets the process that calls serve this worker, which pulls.
+local function serve(id)
+  if given(ARGS.process) and call('EXISTS', key('gone', ARGS.process)) == 0 then
+    call('SADD', key('serves', ARGS.process), id)
+    call('SADD', key('served', id), ARGS.process)
+    call('SADD', key('pullers'), ARGS.process)
+  end
+end
+
 function VERBS.register()
   local one = ARGS.worker
   local known = find_worker(one.id)
@@ -120,11 +129,7 @@ function VERBS.register()
   call('ZADD', key('workers'), 0, one.id)
   call('ZADD', key('alive'), whole(NOW + one.ttl), one.id)
   call('ZREM', key('dead'), one.id)
-  if given(ARGS.process) and one.pulls == 1 and call('EXISTS', key('gone', ARGS.process)) == 0 then
-    call('SADD', key('serves', ARGS.process), one.id)
-    call('SADD', key('served', one.id), ARGS.process)
-    call('SADD', key('pullers'), ARGS.process)
-  end
+  if one.pulls == 1 then serve(one.id) end
   place(find_worker(one.id))
   return known and 0 or 1
 end
@@ -143,6 +148,7 @@ function VERBS.heartbeat()
       })
       call('ZADD', key('alive'), whole(worker['until']), beat.id)
       call('ZREM', key('dead'), beat.id)
+      if worker.pulls == '1' then serve(beat.id) end
       place(worker)
     end
   end
