@@ -9,10 +9,12 @@ import pytest
 
 from agent_messaging.exceptions import DatabaseError
 from agent_messaging.models import TaskState
+from agent_messaging.storage.ports import TaskClaim, TaskRequest
 from agent_messaging.storage.postgres import assigning
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.coordination import Crew
 from tests.postgres.conftest import StoreMaker, execute
+from tests.support import eventually
 
 _COMMITS = "select count(distinct xmin::text) as count from tasks"
 
@@ -77,6 +79,30 @@ async def test_a_task_that_somebody_holds_up_holds_up_its_own_call_alone(
     finish.set()
     await holding
     assert await waiting == [False]
+
+
+async def test_a_claim_that_is_still_being_committed_is_listed(
+    postgres_dsn: str, open_store: StoreMaker, crew: Crew
+) -> None:
+    other = await open_store(postgres_dsn)
+    await crew.hire("w", pulls=True, process_id=crew.owner)
+    await crew.submit("t")
+    taken, finish = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: Any) -> None:
+        await assigning.take(connection, [TaskRequest("w", 1, 30.0)], crew.owner, None)
+        taken.set()
+        await finish.wait()
+
+    holding = asyncio.create_task(other.engine.run(hold, write=True))
+    await taken.wait()
+    listing = asyncio.create_task(crew.pool.list_claims(crew.owner))
+    try:
+        await eventually(lambda: execute(postgres_dsn, "select from pg_locks where not granted"))
+    finally:
+        finish.set()
+        await holding
+    assert await listing == [TaskClaim("t", 1)]
 
 
 async def test_changes_of_counts_are_added_up_once_many_wait(

@@ -201,7 +201,12 @@ class PostgresTasks:
         return self._engine.aside.all(_row, await self._engine.fetch(_SQL["tasks_list"], *values), "a task")
 
     async def list_claims(self, owner: str) -> list[TaskClaim]:
-        return [TaskClaim(id, token) for id, token in await self._engine.fetch(_SQL["tasks_list_claims"], owner)]
+        async def work(connection: Connection) -> list[Any]:
+            # Who takes has locked its worker: one whose answer was lost may be committed only now.
+            await connection.execute(_SQL["tasks_lock_takers"], owner)
+            return list(await connection.fetch(_SQL["tasks_list_claims"], owner))
+
+        return [TaskClaim(id, token) for id, token in await self._engine.run(work, write=True, repeatable=True)]
 
     async def find_lost(self, claims: Collection[TaskClaim]) -> list[TaskClaim]:
         ids = [claim.task_id for claim in claims]

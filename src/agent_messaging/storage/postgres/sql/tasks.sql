@@ -244,6 +244,11 @@ taken as (
 )
 select * from taken order by position
 
+-- name: tasks_lock_takers
+-- PostgreSQL alone: waits until nobody is about to take for a worker of this process.
+select from workers w where w.id in (select p.worker_id from worker_processes p where p.process_id = $1::text::uuid)
+order by w.id for update
+
 -- name: tasks_list_claims
 select id, token from tasks where state = 'running' and owner = $1::text::uuid
 
