@@ -24,6 +24,7 @@ from agent_messaging.coordination import (
     MessagePriority,
     MessageQueueManager,
     MessageType,
+    StatusUpdate,
     SupervisorCoordinator,
     agent_registry,
     create_broadcast_message,
@@ -415,6 +416,25 @@ class TestSupervisors:
         assert found is not None
         assert found.current_tasks == 1
         assert [one.message_id for one in queue.get_messages("planner")] == ["m"]
+
+    def test_an_agent_that_says_it_is_not_available_gets_no_task(
+        self, supervisor: SupervisorCoordinator, queue: MessageQueueManager
+    ) -> None:
+        supervisor.agent_registry.register_agent("builder", AgentRole.WORKER, ["python"], max_concurrent_tasks=9)
+
+        def tell(**content: Any) -> str | None:
+            kind = MessageType.STATUS_UPDATE
+            assert queue.send_message(
+                AgentMessage(from_agent="builder", to_agent="planner", message_type=kind, content=content)
+            )
+            assert supervisor.process_incoming_messages() == 1
+            return supervisor.assign_task("build", "", {}, ["python"])
+
+        assert tell(**StatusUpdate("builder", "active", is_available=False).to_content()) is None
+        assert tell(status="active", is_available=True)
+        assert tell(is_available=False) is None
+        assert tell(status="active", current_tasks=2**31) is None  # what no store can count is much
+        assert tell(current_tasks=0)
 
     def test_broadcast_health_and_maintenance(self, supervisor: SupervisorCoordinator) -> None:
         assert not supervisor.broadcast_message(MessageType.COORDINATION, {"pause": True})

@@ -114,6 +114,7 @@ class TestMessages:
             ("status", "lost"),
             ("retry_count", -1),
             ("max_retries", True),
+            ("max_retries", 2**31 - 1),
             ("expires_at", "tomorrow"),
         ],
     )

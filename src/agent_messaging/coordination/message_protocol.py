@@ -24,6 +24,9 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 EVERYBODY = "*"
 """The recipient of a broadcast: every registered agent but the sender."""
 
+MOST = 2**31 - 2
+"""The highest number of tasks or retries that is accepted: every store can count one more."""
+
 _E = TypeVar("_E", bound=StrEnum)
 
 
@@ -276,7 +279,7 @@ class StatusUpdate(_Content):
     Args:
         agent_id: The agent.
         status: `"active"`, `"busy"`, `"offline"`, or a word of the application's own.
-        is_available: Whether it takes tasks; None says nothing of it.
+        is_available: False is that it takes no tasks, whatever its status; True and None leave that to the status.
         current_tasks: How many it is at work on; None says nothing of it.
         task_id: The task that this is about.
         completion_percentage: 0 to 100, of that task.
@@ -469,8 +472,8 @@ def check_agent(value: str, field: str) -> str:
 
 
 def _count(value: int, field: str) -> int:
-    if type(value) is not int or value < 0:
-        raise refuse(field, value, "is not a whole number from 0.")
+    if type(value) is not int or not 0 <= value <= MOST:
+        raise refuse(field, value, f"is not a whole number from 0 to {MOST:,}.")
     return value
 
 

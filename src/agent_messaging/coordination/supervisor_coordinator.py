@@ -18,6 +18,7 @@ from ..ids import uuid7
 from ..models import DeliveryState, TaskState
 from ..payloads import checksum, encode
 from ..storage.ports import (
+    AVAILABLE,
     Assigned,
     Beat,
     NewTask,
@@ -32,6 +33,7 @@ from .agent_registry import INTERVALS, AgentRegistry, remove_stale
 from .message_protocol import (
     EVERYBODY,
     MAX_MESSAGE_BYTES,
+    MOST,
     AgentMessage,
     MessagePriority,
     MessageType,
@@ -60,6 +62,8 @@ KEPT = 7 * 86_400.0
 WORDS = {TaskState.DONE: "completed", TaskState.ASSIGNED: "assigned", TaskState.RUNNING: "in_progress"}
 """The states of tasks that have another word here."""
 OPEN = frozenset({TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING})
+BUSY = "busy"
+"""The status of an agent that takes no tasks, and does not say why."""
 COMPLETED = frozenset({"completed", "complete", "done", "success", "succeeded"})
 FAILED = frozenset({"failed", "error", "rejected"})
 PAGE = 500
@@ -318,16 +322,12 @@ async def _handle(office: Office, message: AgentMessage, ttl: float) -> str | No
     content = message.content
     if message.message_type in (MessageType.STATUS_UPDATE, MessageType.HEARTBEAT):
         tasks = content.get("current_tasks")
-        status = content.get("status")
+        said = content.get("status")
+        status = said if isinstance(said, str) and said else None
+        if content.get("is_available") is False and (status is None or status in AVAILABLE):
+            status = BUSY
         await office.store.workers.heartbeat(
-            [
-                Beat(
-                    message.from_agent,
-                    ttl,
-                    status if isinstance(status, str) and status else None,
-                    tasks if type(tasks) is int and tasks >= 0 else None,
-                )
-            ]
+            [Beat(message.from_agent, ttl, status, min(tasks, MOST) if type(tasks) is int and tasks >= 0 else None)]
         )
         if not isinstance(content.get("task_id"), str):
             return None
