@@ -200,6 +200,9 @@ async def test_the_turns_of_a_meeting(sdk: Sdk, witness: Witness) -> None:
         (3, "alice", "speak"),
     ]
     assert {fact.meeting_id for fact in turns} == {str(table.id)}
+    invited = [fact for fact in witness.facts if fact.type is FactType.STORED and fact.kind == "invitation"]
+    assert [(fact.sender, fact.recipient, fact.meeting_id) for fact in invited] == [("alice", "bob", str(table.id))]
+    assert await sdk.state(invited[0].message_id or "") == "withdrawn", "bob attends by a call of his own"
     stored = [fact for fact in witness.facts if fact.type is FactType.STORED and fact.kind == "meeting"]
     assert [fact.sender for fact in stored] == ["alice", "bob"]
     run = [fact.type for fact in witness.facts if fact.kind == "turn" and fact.recipient == "bob"]

@@ -25,6 +25,7 @@ from ..storage.ports import (
     Forwarded,
     NewForward,
     NewGroup,
+    NewMeeting,
     NewSpeech,
     Presence,
     Settled,
@@ -313,8 +314,11 @@ class Announcer:
 
     # --- meetings -----------------------------------------------------------------------------------------------------
 
-    def invited(self, agent_ids: Collection[str]) -> None:
-        """Invitations of these agents were stored."""
+    def invited(self, meeting: NewMeeting) -> None:
+        """A meeting was stored, with its invitations."""
+        if self.facts.ears.is_heard:
+            self.facts.invited(meeting)
+        agent_ids = [invitation.recipient_id for invitation in meeting.invitations]
         self.neighbours.ring_for(agent_ids, Kind.INVITATION)
         self.neighbours.ring_for(agent_ids, Kind.NOTIFICATION)
         self.stations.look()

@@ -29,6 +29,7 @@ from ..storage.ports import (
     Forwarded,
     NewForward,
     NewGroup,
+    NewMeeting,
     NewSpeech,
     Settled,
     Settlement,
@@ -210,6 +211,20 @@ class Facts:
         self.tell(FactType.TAKEN_OVER, FactSubject.PROCESS, process_id=" ".join(process_ids) or None, count=count)
 
     # --- meetings -----------------------------------------------------------------------------------------------------
+
+    def invited(self, meeting: NewMeeting) -> None:
+        """A meeting was stored, with its invitations."""
+        for invitation in meeting.invitations:
+            self.tell(
+                FactType.STORED,
+                FactSubject.MESSAGE,
+                message_id=invitation.message_id,
+                meeting_id=meeting.meeting_id,
+                kind=Kind.INVITATION.value,
+                sender=self._name(meeting.host_id),
+                recipient=self._name(invitation.recipient_id),
+                size_bytes=size_of(invitation.content),
+            )
 
     def speak(self, meeting_id: str, act: Act, speech: NewSpeech) -> NewSpeech:
         """A speech is about to be stored; returns it with what is to travel with it."""

@@ -123,28 +123,27 @@ class MeetingPreparation(MeetingTurns[T]):
         )
 
         async def create() -> None:
-            seated, gone = await self._create(planned, participants)
+            created, gone = await self._create(planned, participants)
             if gone:  # removed, and perhaps registered anew under its name
-                seated, gone = await self._create(planned, participants)
+                created, gone = await self._create(planned, participants)
             if gone:
                 raise AgentNotFoundError(external_id=gone[0], role="participant")
             engine.meetings.selection.direct(planned.meeting_id, selector, end_when)
-            engine.announcer.invited([agent.id for agent in seated[1:]])
+            engine.announcer.invited(created)
 
         await engine.commits.run(create())
         return UUID(planned.meeting_id)
 
-    async def _create(self, planned: NewMeeting, participants: Sequence[str]) -> tuple[list[AgentName], list[str]]:
-        """Store the meeting. Return its agents, and the external ids of those that turned out to be gone."""
+    async def _create(self, planned: NewMeeting, participants: Sequence[str]) -> tuple[NewMeeting, list[str]]:
+        """Store the meeting. Return it with its agents, and the external ids of those that turned out to be gone."""
         engine = self.engine
         agents = await engine.names.get_all(participants, role="participant")
-        outcome = await engine.store.meetings.create(
-            self._invite(planned, agents), owner=engine.store.presence.process_id
-        )
+        meeting = self._invite(planned, agents)
+        outcome = await engine.store.meetings.create(meeting, owner=engine.store.presence.process_id)
         if not isinstance(outcome, UnknownAgents):
-            return agents, []
+            return meeting, []
         engine.names.forget(outcome.ids)
-        return agents, [agent.external_id for agent in agents if agent.id in outcome.ids] or [participants[0]]
+        return meeting, [agent.external_id for agent in agents if agent.id in outcome.ids] or [participants[0]]
 
     def _invite(self, planned: NewMeeting, agents: Sequence[AgentName]) -> NewMeeting:
         """Seat these agents in a planned meeting, the host first."""
