@@ -127,6 +127,7 @@ ONE_SIDED = {
         "queue_forget_counts": "the same",
         "tasks_lock_takeable": "many writers: two must not take one task",
         "tasks_lock_to_assign": "the same",
+        "tasks_lock_takers": "many writers: what a worker takes may be committed after a look at it",
         "tasks_submit_moment": "many writers: who stores the same task is waited for only a moment",
         "workers_assign_lock": "many writers: one at a time chooses workers",
         "workers_lock": "many writers: what a worker has is counted while nobody else changes it",
