@@ -207,6 +207,15 @@ async def tell(url: str, lie: Lie, row: str) -> int:
         )
         for (name,) in constraints:
             await server.execute(f'alter table {lie.table} drop constraint "{name}"')
+        of_domain = await server.fetch(
+            "select t.oid::regtype::text, c.conname from pg_attribute a join pg_type t on t.oid = a.atttypid "
+            "join pg_constraint c on c.contypid = t.oid "
+            "where a.attrelid = $1::regclass and a.attname = $2 and c.contype = 'c'",
+            lie.table,
+            lie.column,
+        )
+        for domain, name in of_domain:
+            await server.execute(f'alter domain {domain} drop constraint "{name}"')
         if lie.table == "services":
             change = change.replace(row, f"ctid = (select ctid from services where {row} limit 1)")
         return int((await server.execute(f"update {change}")).rpartition(" ")[2])
