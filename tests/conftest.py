@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if _backend(item) not in (None, *chosen)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in set(others)]
-    if left_out := [*_sample(items), *_sample_stores(items)]:
+    if left_out := _sample(items):
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
@@ -74,17 +74,16 @@ def _marks(path: Path) -> Iterator[str]:
 
 
 def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The cases that this run leaves out of the tests that are marked as sampled; TESTS_ALL=1 leaves out none.
+    """The cases that this run leaves out of those that are sampled; TESTS_ALL=1 leaves out none.
 
     Each backend keeps as many of the cases as the others, or one less.
     """
-    cases: dict[str, list[pytest.Item]] = {}
+    cases: dict[tuple[str, int], list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("sampled") is not None:
-            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        if (kept := _sampled_from(item)) is not None:
+            cases.setdefault(kept, []).append(item)
     left_out: list[pytest.Item] = []
-    for name, several in cases.items():
-        [number] = several[0].get_closest_marker("sampled").args  # type: ignore[union-attr]
+    for (name, number), several in cases.items():
         if len(several) > number and os.environ.get("TESTS_ALL") != "1":
             random.Random(f"{os.environ['TESTS_SEED']} {name}").shuffle(several)
             before: Counter[str | None] = Counter()
@@ -96,23 +95,17 @@ def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
     return left_out
 
 
-def _sample_stores(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The cases that this run leaves out because it tries them on another store."""
-    if os.environ.get("TESTS_ALL") == "1":
-        return []
-    cases: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        backend = _backend(item)
-        if backend is None or item.get_closest_marker("sampled") is not None or not item.path.is_relative_to(_HERE):
-            continue
-        if item.path.relative_to(_HERE).parts[0] in _ON_ONE_STORE:
-            name, _, case = item.nodeid.partition("[")
-            cases.setdefault(f"{name}[{case.replace(backend, '', 1)}", []).append(item)
-    left_out: list[pytest.Item] = []
-    for name, several in cases.items():
-        kept = random.Random(f"{os.environ['TESTS_SEED']} {name}").choice(several)
-        left_out += [item for item in several if item is not kept]
-    return left_out
+def _sampled_from(item: pytest.Item) -> tuple[str, int] | None:
+    """The name of the cases from which this one is drawn, and how many are kept of them; None if it always runs."""
+    test, _, case = item.nodeid.partition("[")
+    if (mark := item.get_closest_marker("sampled")) is not None:
+        return test, mark.args[0]
+    backend = _backend(item)
+    if backend is None or not item.path.is_relative_to(_HERE):
+        return None
+    if item.path.relative_to(_HERE).parts[0] not in _ON_ONE_STORE:
+        return None
+    return f"{test}[{case.replace(backend, '', 1)}", 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -105,7 +105,7 @@ class Neighbours(Service):
     @property
     def is_alone(self) -> bool:
         """Whether no other process was alive then."""
-        return not any(row.ended_at is None and row.process_id != self.presence.process_id for row in self._rows)
+        return self.alive == 0
 
     async def read(self) -> None:
         """Read what the others say now."""
