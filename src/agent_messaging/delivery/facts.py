@@ -6,6 +6,7 @@ The place that knows of it asks `ears.is_heard` first: while nobody listens noth
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ..clock import monotonic, utc_now
@@ -236,14 +237,7 @@ class Facts:
         )
         if carried := self.ears.ask(fact):
             metadata = pack(speech.metadata, carried)
-            return NewSpeech(
-                speech.message_id,
-                speech.content,
-                metadata,
-                checksum(speech.content, metadata),
-                speech.idempotency_key,
-                speech.fingerprint,
-            )
+            return replace(speech, metadata=metadata, checksum=checksum(speech.content, metadata))
         return speech
 
     def acted(self, meeting_id: str, acted: Acted, act: Act | None, speech: NewSpeech | None) -> None:
