@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .app import Command
+from .external import read_names
 from .options import Options, get_options, pass_options
 from .output import note, say, show
 
@@ -134,8 +135,7 @@ async def _find_meetings(
     rows = await store.meetings.list_meetings(
         str(agents[0].id) if agents else None, statuses=open_ones if open_only else None, limit=OFFERED
     )
-    hosts = await store.directory.find_agents_by_id({row.host_id for row in rows})
-    names = {str(one.id): one.external_id for one in hosts}
+    names = await read_names(store, {row.host_id for row in rows})
     return [
         (row.meeting_id, f"{names.get(row.host_id, '?')}'s {row.status.value} meeting")
         for row in rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..exceptions import StorageCorruptError
 from ..kinds import FACTS, KIND_OF_WORD, Kind
 from .commands import command
+from .external import read_names
 from .output import clean, content, note, say
 from .spoken import clock, sentence
 
@@ -112,10 +113,7 @@ async def describe(sdk: AgentMessaging, rows: Sequence[MessageRow]) -> list[dict
     """
     from ..models import AskState
 
-    agents = await sdk.store.directory.find_agents_by_id(
-        {id for row in rows for id in (row.sender_id, row.recipient_id) if id}
-    )
-    names = {str(agent.id): agent.external_id for agent in agents}
+    names = await read_names(sdk.store, {id for row in rows for id in (row.sender_id, row.recipient_id) if id})
     spoken = [row.message_id for row in rows if row.kind is Kind.CONVERSATION]
     asks = {ask.ask_id: ask.state for ask in await sdk.store.sessions.find_asks(spoken)} if spoken else {}
     documents = []

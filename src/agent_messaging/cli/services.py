@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..records import dataclass
+from .external import read_names
 
 if TYPE_CHECKING:
     from .. import AgentMessaging, Kind
@@ -42,5 +43,4 @@ async def read_services(sdk: AgentMessaging) -> Services:
     own = sdk.store.presence.process_id
     live = [row for row in rows if row.ended_at is None and row.process_id != own]
     ids = {service.agent_id for row in live for service in row.services if service.agent_id is not None}
-    agents = await sdk.store.directory.find_agents_by_id(ids) if ids else []
-    return Services(live, {str(agent.id): agent.external_id for agent in agents})
+    return Services(live, await read_names(sdk.store, ids))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .app import Group
+from .external import read_names
 from .names import AGENT
 from .opening import use
 from .options import Options, page_options, pass_options
@@ -131,8 +132,7 @@ def publish(
             sender, topic, message, extra, idempotency_key=key, expires_in=expires_in, deliver_at=deliver_at
         )
         rows = {row.message_id: row.recipient_id for row in await sdk.store.deliveries.list_receipts(ids)}
-        agents = await sdk.store.directory.find_agents_by_id(set(rows.values()))
-        names = {str(agent.id): agent.external_id for agent in agents}
+        names = await read_names(sdk.store, set(rows.values()))
         sent = {id: names[rows[id]] for id in ids if rows.get(id) in names}  # who was removed has none any more
         return await find_out(sdk, sent, wait)
 

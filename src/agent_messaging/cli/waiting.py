@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..kinds import Kind
 from ..records import dataclass
 from .commands import command
+from .external import read_names
 from .mailbox import reply_command
 from .output import clean, duration
 
@@ -84,7 +85,7 @@ async def _of_meetings(sdk: AgentMessaging, agent: Agent) -> list[Duty]:
     statuses = {MeetingStatus.CREATED, MeetingStatus.READY, MeetingStatus.ACTIVE}
     rows = await meetings.list_meetings(id, statuses=statuses, limit=PAGE)
     standings = await meetings.find_standings([(row.meeting_id, id) for row in rows])
-    names = await _names(sdk, {row.host_id for row in rows})
+    names = await read_names(sdk.store, {row.host_id for row in rows})
     duties = []
     for row in rows:
         meeting, host = row.meeting_id, names.get(row.host_id, row.host_id)
@@ -110,9 +111,3 @@ async def _questions(sdk: AgentMessaging, agent: Agent, thread: str | None) -> l
             answer = reply_command(agent.external_id, asker, ask.thread)
             duties.append(Duty("question", ask.message_id, asker, left, answer, ask.thread, ask.content))
     return duties
-
-
-async def _names(sdk: AgentMessaging, ids: set[str]) -> dict[str, str]:
-    """External ids by id."""
-    agents = await sdk.store.directory.find_agents_by_id(ids) if ids else []
-    return {str(one.id): one.external_id for one in agents}

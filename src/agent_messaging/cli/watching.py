@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..records import dataclass
+from .external import read_names
 from .mailbox import describe, print_message
 from .meetings import meetings, status_of
 from .names import AGENT, MEETING
@@ -105,8 +106,7 @@ def watch_session(options: Options, id: str, other: str | None, thread: str | No
 
     async def find(sdk: AgentMessaging[Any]) -> Callable[[], Awaitable[Look]]:
         session = await _find_session(sdk, id, other, thread)
-        found = await sdk.store.directory.find_agents_by_id({session.agent_a_id, session.agent_b_id})
-        names = {str(one.id): one.external_id for one in found}
+        names = await read_names(sdk.store, {session.agent_a_id, session.agent_b_id})
         seen: int | None = None
 
         async def look() -> Look:
@@ -198,8 +198,7 @@ async def _spoken(sdk: AgentMessaging[Any], rows: Sequence[MessageRow]) -> list[
     from ..bodies import open_or_mark
     from ..models import Record
 
-    agents = await sdk.store.directory.find_agents_by_id({row.sender_id for row in rows}) if rows else []
-    names = {str(agent.id): agent.external_id for agent in agents}
+    names = await read_names(sdk.store, {row.sender_id for row in rows})
     messages = []
     for row in rows:
         body = open_or_mark(row, f"message {row.message_id}")

@@ -18,6 +18,7 @@ from ...exceptions import MessageNotFoundError
 from ...kinds import SENT, Kind
 from ...models import AskState, MeetingStatus, MessageContext, ParticipantStatus, Record
 from ...storage.ports import Role
+from ..external import read_names
 from ..mailbox import describe
 from ..services import read_services
 from .inbox import Inbox
@@ -193,7 +194,7 @@ class Desk:
             raise MessageNotFoundError(message_id=message_id)
         [row] = rows
         ids = {id for id in (row.sender_id, row.recipient_id) if id}
-        names = {str(one.id): one.external_id for one in await store.directory.find_agents_by_id(ids)}
+        names = await read_names(store, ids)
         body = open_or_mark(row, f"message {message_id}")
         return Letter(
             message_id,
