@@ -155,11 +155,6 @@ class OpenMeeting:
         return bool(self.status.current_speaker == self.desk.agent)
 
     @property
-    def is_hosted(self) -> bool:
-        """Whether the person is its host."""
-        return bool(self.status.host_id == self.desk.agent)
-
-    @property
     def others(self) -> list[str]:
         """Those who may have the next turn."""
         return [name for name in self.status.participants if name != self.desk.agent]
