@@ -2,7 +2,7 @@
 # Runs a sample of the tests on each Python that the package is for and that this machine has: the unit tests, conformance
 # on SQLite, the test kit, and processes that are killed. Each Python has an environment of its own, in .venv/pythons.
 #
-#   scripts/pythons.sh [VERSION...]      such as 3.12 3.13; none is all
+#   scripts/pythons.sh [VERSION...]      such as 3.12 3.13; none is all. WORKERS=2 shares the machine with others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- 3.11 3.12 3.13 3.14
@@ -29,7 +29,7 @@ for version in "$@"; do
     fi
     touch "$environment/.ready"
   fi
-  if "$environment/bin/python" -m pytest -q -n 4 --dist load --maxschedchunk 2 --backend sqlite "${sample[@]}"; then
+  if "$environment/bin/python" -m pytest -q -n "${WORKERS:-4}" --dist load --maxschedchunk 2 --backend sqlite "${sample[@]}"; then
     echo "Python $version: passed"
   else
     failed="$failed $version"

@@ -159,13 +159,13 @@ class Runs(Service):
         try:
             run.end()
         finally:
-            if settlement is not None and run.is_moot:
-                self.forget_answer(settlement)
-            elif settlement is not None:
+            if settlement is not None and not run.is_moot:
                 auditing.ended(run.delivery, run.station.agent, self.names, settlement)
                 self.claims.end(settlement, run.delivery)
-                return
-            self.claims.stations.wake()
+            else:
+                if settlement is not None:
+                    self.forget_answer(settlement)
+                self.claims.stations.wake()
 
     def forget_answer(self, settlement: Settlement) -> None:
         """This end will not be settled."""

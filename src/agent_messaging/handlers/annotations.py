@@ -11,7 +11,7 @@ from typing import Any
 import typing_extensions
 
 from ..payloads import MISSING, Late
-from .functions import function_name
+from .functions import function_name, read_signature
 
 _logger = logging.getLogger("agent_messaging.handlers")
 
@@ -23,7 +23,7 @@ def handler_annotation(function: Callable[..., Any], position: int = 0) -> Any:
     An annotation that names something not defined yet becomes a `LateAnnotation`.
     """
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(read_signature(function).parameters.values())
     except ValueError:
         return MISSING
     wanted = parameters[position] if position < len(parameters) else None
@@ -62,7 +62,7 @@ class LateAnnotation(Late):
         except Exception as error:
             _logger.warning(
                 "The annotation %r of the handler %s cannot be resolved (%s): it gets plain JSON values.",
-                self.annotation,
+                getattr(self.annotation, "__forward_arg__", self.annotation),
                 self.name,
                 error,
             )

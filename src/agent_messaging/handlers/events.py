@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from ..models import MeetingEvent, MeetingEventPayload, MeetingEventType, Partic
 from ..payloads import MISSING, Decoder, Late, problems_of
 from ..records import dataclass
 from .annotations import handler_annotation
-from .functions import check_function, fits, function_name, own_signature
+from .functions import check_function, fits, function_name, own_signature, read_signature
 
 __all__ = [
     "EventHandler",
@@ -304,7 +303,7 @@ def _takes_three(handler: Any) -> bool:
     if own is None:
         return False
     if fits(own, 1) and fits(own, 3):  # a wrapper of anything: the wrapped function tells what is meant
-        declared = inspect.signature(handler)
+        declared = read_signature(handler)
         return fits(declared, 3) and not fits(declared, 1)
     if fits(own, 1) or fits(own, 3):
         return fits(own, 3)

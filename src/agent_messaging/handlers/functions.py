@@ -8,11 +8,18 @@ behind it.
 from __future__ import annotations
 
 import inspect
+import sys
 from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from ..exceptions import InvalidArgumentError
+
+_NAMES_MAY_BE_UNDEFINED: dict[str, Any] = {}
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    _NAMES_MAY_BE_UNDEFINED["annotation_format"] = Format.FORWARDREF
 
 
 def is_coroutine_function(function: Any) -> bool:
@@ -82,10 +89,21 @@ def check_handler(function: object, *, field: str = "handler", may_yield: bool =
     raise InvalidArgumentError(field=field, value=function_name(function), reason=reason)
 
 
+def read_signature(function: Any, *, follow_wrapped: bool = True) -> inspect.Signature:
+    """The parameters. Names in annotations need not be defined yet.
+
+    From Python 3.14 on annotations are evaluated when they are read. A name without a value is then a `ForwardRef`.
+
+    Raises:
+        ValueError: It is written in C and does not tell.
+    """
+    return inspect.signature(function, follow_wrapped=follow_wrapped, **_NAMES_MAY_BE_UNDEFINED)
+
+
 def own_signature(function: Any) -> inspect.Signature | None:
     """Its own parameters, whatever it wraps; None for functions written in C that do not tell."""
     try:
-        return inspect.signature(function, follow_wrapped=False)
+        return read_signature(function, follow_wrapped=False)
     except ValueError:
         return None
 
