@@ -269,11 +269,14 @@ class NoHandlerRegisteredError(HandlerError):
 
 
 class HandlerTimeoutError(HandlerError):
-    """A handler ran longer than it may. Make it shorter, or raise handler_timeout."""
+    """A handler ran longer than it may. Make it shorter, or raise what limits it: handler_timeout as a rule."""
 
     code = "handler_timeout"
     timeout: float = 0.0
-    problem_text = "Handler timed out after {0.timeout:g}s. Make it shorter, or raise handler_timeout."
+    limit: str = "handler_timeout"
+    """What gives it more time when it is raised: a setting, or an argument of the call that set the limit."""
+    problem_text = "Handler timed out after {0.timeout:g}s."
+    remedy_text = "Make it shorter, or raise {0.limit}."
 
 
 class TaskError(AgentMessagingError):

@@ -252,6 +252,7 @@ async def test_a_handler_may_run_as_long_as_the_asker_waits_then_it_is_stopped(m
     await eventually(lambda: desk.ended, SOON, until=lambda ended: ended == 2)
     [letter] = await eventually(sdk.dead_letters.list, SOON)
     assert "HandlerTimeoutError" in letter.reasons[0]
+    assert "raise the timeout of the ask." in letter.reasons[0]
 
 
 async def test_what_failed_in_a_task_group_is_told_to_the_asker_and_in_the_dead_letter(sdk: Sdk) -> None:

@@ -32,7 +32,7 @@ DETAILS: dict[str, dict[str, Any]] = {
     "TooManySubscribersError": {"topic": "orders.new", "limit": 500},
     "ClaimLostError": {"message_id": "m"},
     "NoHandlerRegisteredError": {"agents": ("bob",), "store": "/a.db"},
-    "HandlerTimeoutError": {"timeout": 2.5},
+    "HandlerTimeoutError": {"timeout": 2.5, "limit": "the timeout of the ask"},
     "SessionNotFoundError": {"session_id": "s"},
     "SessionLockError": {"sender": "alice", "recipient": "bob", "ask_id": "m", "thread": "orders"},
     "MutualWaitError": {

@@ -29,6 +29,8 @@ from .task_facts import TaskFacts
 
 logger = logging.getLogger("agent_messaging.delivery")
 
+OF_TASK = "the run_timeout of the task or the timeout of its worker"
+"""What limits a run."""
 PROGRESS_PAUSE = 0.25
 """Seconds between two writings of what runs report."""
 
@@ -160,7 +162,7 @@ class Labour:
         except (PayloadError, StorageCorruptError) as error:
             raise UnreadableError from error
         context: Any = job.context
-        return await run_handler(handler, payload, context, timeout=task.run_limit, threads=self.threads)
+        return await run_handler(handler, payload, context, timeout=task.run_limit, limit=OF_TASK, threads=self.threads)
 
     def failure(self, job: Job, error: BaseException) -> TaskSettlement:
         """How a task ends whose handler failed: it is tried again, as its worker says, or has failed."""

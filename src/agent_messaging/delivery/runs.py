@@ -41,6 +41,10 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 TOO_LATE = "its turn is over"
 GIVEN_UP = "its asker does not wait any more"
+OF_HANDLER = "the timeout with which it is registered"
+OF_ASK = "the timeout of the ask"
+OF_TURN = "the turn_duration of the meeting"
+"""What limits a run, where that is not the setting."""
 GIVE_UP_AFTER_CANCEL = 2.0
 """Seconds a cancelled run has to end, and the store has to take what ended."""
 
@@ -243,9 +247,9 @@ class Runs(Service):
 
     def given_up(self, run: Run) -> Settlement:
         """The end of a run that does not end although the SDK does: uncounted, unless it was late already."""
-        limit = self._limit(run)
-        if monotonic() - run.since > limit and run.delivery.kind is not Kind.TURN:
-            return self.failure(run.delivery, HandlerTimeoutError(timeout=limit))
+        timeout, limit = self._limit(run)
+        if monotonic() - run.since > timeout and run.delivery.kind is not Kind.TURN:
+            return self.failure(run.delivery, HandlerTimeoutError(timeout=timeout, limit=limit))
         return Settlement(run.delivery.claim, Settling.RETURNED, reason=STOPPED)
 
     def _given_back(self, delivery: ClaimedDelivery, error: BaseException) -> Settlement | None:
@@ -288,11 +292,12 @@ class Runs(Service):
             raise
         if run.asker is not None and run.handler.on_abandoned == "cancel":
             run.asker.follow()
-        limit = self._limit(run)
+        timeout, limit = self._limit(run)
+        call = partial(run_handler, run.handler, payload, context, timeout=timeout, limit=limit, threads=self.threads)
         if parts is None:
-            return await run_handler(run.handler, payload, context, timeout=limit, threads=self.threads)
+            return await call()
         async with parts:
-            return await run_handler(run.handler, payload, context, timeout=limit, threads=self.threads)
+            return await call()
 
     async def _attend(self, delivery: ClaimedDelivery, station: Station) -> bool:
         """Take up an invitation, if the agent's turn handler takes up all of them."""
@@ -303,12 +308,15 @@ class Runs(Service):
         await self.turns.attend(open_body(delivery, name).content["meeting_id"], station.agent.id)
         return True
 
-    def _limit(self, run: Run) -> float:
-        """Seconds that a run of a message may take."""
-        own = run.station.run_limit if run.handler is None else run.handler.timeout or self.timeout
+    def _limit(self, run: Run) -> tuple[float, str]:
+        """Seconds that a run of a message may take, and what sets them."""
+        handler = run.handler
+        timeout = run.station.run_limit if handler is None else handler.timeout or self.timeout
         asked = run.delivery.ask_timeout
         # The asker notices its deadline a little late, and is to be the first: it is told of its own timeout.
-        return own if asked is None else max(own, asked + 2 * GRAIN)
+        if asked is not None and asked + 2 * GRAIN > timeout:
+            return asked + 2 * GRAIN, OF_ASK
+        return timeout, HandlerTimeoutError.limit if handler is None or handler.timeout is None else OF_HANDLER
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -337,8 +345,10 @@ class Runs(Service):
             if self.facts.ears.watchers:
                 self.facts.begin(turn.delivery)
             run.handler, speech = open_for(run.station.handlers, turn.delivery, self.decoder)
-            limit = self._turn_limit(run.handler, turn)
-            result = await run_handler(run.handler, speech, turn.context, timeout=limit, threads=self.threads)
+            timeout, limit = self._turn_limit(run.handler, turn)
+            result = await run_handler(
+                run.handler, speech, turn.context, timeout=timeout, limit=limit, threads=self.threads
+            )
             answer = None if result is None else self._encode(result)
             self.turns.ran(turn, run.station.agent.id, failed=False)
         except (KeyboardInterrupt, SystemExit):
@@ -380,10 +390,11 @@ class Runs(Service):
             return turn if turn.left is None else replace(turn, left=turn.left - pause)
         return None
 
-    def _turn_limit(self, handler: Handler, turn: TurnRun) -> float:
-        if turn.left is None:
-            return handler.timeout or self.timeout
-        return max(0.001, turn.left if handler.timeout is None else min(handler.timeout, turn.left))
+    def _turn_limit(self, handler: Handler, turn: TurnRun) -> tuple[float, str]:
+        """Seconds that a run of a turn handler may take, and what sets them."""
+        if handler.timeout is not None and (turn.left is None or handler.timeout < turn.left):
+            return handler.timeout, OF_HANDLER
+        return (self.timeout, HandlerTimeoutError.limit) if turn.left is None else (max(0.001, turn.left), OF_TURN)
 
     def _log(self, delivery: ClaimedDelivery, error: BaseException) -> None:
         logger.warning(

@@ -167,9 +167,15 @@ def is_passed_over(delivery: ClaimedDelivery, recipient: Named, error: BaseExcep
 
 
 async def run_handler(
-    handler: Handler, payload: object, context: MessageContext, *, timeout: float, threads: DaemonThreads
+    handler: Handler,
+    payload: object,
+    context: MessageContext,
+    *,
+    timeout: float,
+    limit: str = HandlerTimeoutError.limit,
+    threads: DaemonThreads,
 ) -> object:
-    """Run it once and return its result.
+    """Run it once and return its result. `limit` says what set the timeout, for the error.
 
     A coroutine function is cancelled at the timeout. A plain function cannot be stopped, so this call waits for its
     end, with its slot and its claim held, and takes its result, however late. An awaitable result (of a wrapper, of a
@@ -196,7 +202,7 @@ async def run_handler(
         except StopIteration as end:
             result = end.value
         else:
-            result = await _await_within(steps, waits_for, timeout, begun)
+            result = await _await_within(steps, waits_for, timeout, begun, limit)
     if isinstance(result, GeneratorType | AsyncGeneratorType):
         check_result(result)
     return result
@@ -222,14 +228,14 @@ async def _answer_of(yielded: AsyncGeneratorType[object, None], context: Message
     return parts
 
 
-async def _await_within(steps: Any, waits_for: object, timeout: float, begun: float) -> object:
+async def _await_within(steps: Any, waits_for: object, timeout: float, begun: float, limit: str) -> object:
     scope = asyncio.timeout(begun + timeout - monotonic())
     try:
         async with scope:
             return await _go_on(steps, waits_for)
     except TimeoutError as error:
         if scope.expired():
-            raise HandlerTimeoutError(timeout=timeout) from error
+            raise HandlerTimeoutError(timeout=timeout, limit=limit) from error
         raise  # the handler's own
 
 
