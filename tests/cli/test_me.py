@@ -337,8 +337,8 @@ async def test_what_was_written_and_not_sent_is_kept_and_the_help_is_whole(url: 
 
 
 def test_words() -> None:
-    assert [left(seconds) for seconds in (0, 59.4, 60, 119.8, 3599.7, 7200, 200_000)] == [
-        *("0 s", "59 s", "1:00", "2:00", "60:00", "2 h", "2 d")
+    assert [left(seconds) for seconds in (0, 59.4, 59.6, 119.8, 299.7, 3599.7, 7200, 200_000)] == [
+        *("0 s", "59 s", "1:00", "2:00", "5:00", "1 h", "2 h", "2 d")
     ]
     assert plain({"text": "a\tb"}) == "a   b"
     assert (one_line("a\n\x1b b"), one_line({"x": 1})) == ("a \N{REPLACEMENT CHARACTER} b", '{ "x": 1 }')

@@ -53,6 +53,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch, width: int, columns: tuple[str, ...],
     return click.unstyle(stream.getvalue())
 
 
+def test_a_duration_is_rounded_and_never_less_exact_than_it_was_given() -> None:
+    given = (0.34, 0.9998, 12.34, 59.97, 90, 299.7, 3599.8, 5400, 35_990, 86_399, 2 * 86_400, 2.5 * 86_400)
+    assert [output.duration(seconds) for seconds in given] == [
+        *("340 ms", "1 s", "12.3 s", "1 min", "1 min 30 s", "5 min", "1 h", "1 h 30 min", "10 h", "1 day"),
+        *("2 days", "2 days 12 h"),
+    ]
+
+
 def test_whatever_is_copied_is_whole_at_every_width(monkeypatch: pytest.MonkeyPatch) -> None:
     seed = random.randrange(10**9)
     print("seed", seed)

@@ -142,16 +142,18 @@ def instant(value: datetime | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`340 ms`, `12.3 s`, `5 min`, `3 h`, `2 days`, never more exact than is of use."""
-    if seconds < 1:
+    """`340 ms`, `12.3 s`, `5 min`, `1 h 30 min`, `2 days`: rounded, to the second of its two greatest units."""
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.3g} s"
-    for size, unit in ((86400, "day"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            number = int(seconds // size)
-            return f"{number} {unit}s" if unit == "day" and number > 1 else f"{number} {unit}"
-    return ""
+    for size, unit, smaller, lesser in ((86400, "day", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        rounded = round(seconds / smaller) * smaller
+        if rounded >= size:
+            number, rest = divmod(rounded, size)
+            words = f"{number} {unit}s" if unit == "day" and number > 1 else f"{number} {unit}"
+            return f"{words} {rest // smaller} {lesser}" if rest else words
+    return "1 min"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:

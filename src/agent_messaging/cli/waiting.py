@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PAGE, MOST = 200, 1_000
 """Meetings, and open asks, that are looked at."""
+COLUMNS = 80
+"""Of a terminal, as narrow as they are in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,11 @@ class Duty:
                 text = "all attend, and the meeting can be started"
             case _:
                 text = f"turn {self.turn} of {self.by}'s meeting is current"
-        # On a line of its own, a command with an id fits into 80 columns, and is copied whole.
-        return f"{clean(f'{text}{left}')}:\n  {clean(self.command)}"
+        # On a line of its own, a command with an id fits into 80 columns, and is copied whole; a longer one has two.
+        line = f"  {clean(self.command)}"
+        if len(line) > COLUMNS:
+            line = line.replace(" --", " \\\n    --", 1)
+        return f"{clean(f'{text}{left}')}:\n{line}"
 
 
 async def read_duties(

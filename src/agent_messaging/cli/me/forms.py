@@ -335,12 +335,12 @@ class Help(ModalScreen[None]):
         (
             "Everywhere",
             (
-                ("1 … 5", "inbox, questions, meetings, sent, found"),
+                ("1 … 5", "Inbox, Questions, Meetings, Sent, Found"),
                 ("↑ ↓ PgUp PgDn", "move, or scroll what is open"),
                 ("Enter", "open; a message then counts as read"),
                 ("Esc", "back to the list"),
                 ("n", "write a note to an agent"),
-                ("a", "ask an agent; the answer comes to “sent”"),
+                ("a", "ask an agent; the answer comes to Sent"),
                 ("/", "search what you have sent, received and heard"),
                 ("q", "leave; nothing is lost"),
             ),

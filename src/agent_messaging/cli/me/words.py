@@ -94,11 +94,12 @@ def seconds_until(deadline: datetime) -> float:
 
 def left(seconds: float) -> str:
     """A time that runs out: `42 s`, `4:05`, `2 h`, `3 d`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f}:{seconds % 60:02.0f}" if seconds % 60 < 59.5 else f"{seconds // 60 + 1:.0f}:00"
-    return f"{seconds // 3600:.0f} h" if seconds < 2 * 86400 else f"{seconds // 86400:.0f} d"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    return f"{whole // 3600} h" if whole < 2 * 86400 else f"{whole // 86400} d"
 
 
 def number(count: int, noun: str) -> str:
