@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry, generate_latest
 
-from agent_messaging import HandlerError, MessageContext, TaskContext
+from agent_messaging import AgentMessaging, HandlerError, MessageContext, TaskContext
 from agent_messaging.observing.otel import OpenTelemetryObserver
 from agent_messaging.observing.prometheus import PrometheusObserver
 from tests.client.meeting_support import Table
@@ -240,6 +242,19 @@ async def test_metrics_have_labels_of_few_values(sdk: Sdk, telemetry: Telemetry)
         sdk.observers.remove(observer)
     assert "agent_messaging_slots" in generate_latest(registry).decode()
     assert {one.value for _, one in telemetry.points("agent_messaging.claims")} <= {0}
+
+
+async def test_an_sdk_object_that_was_closed_is_forgotten_by_those_it_told(telemetry: Telemetry) -> None:
+    registry = CollectorRegistry()
+    async with AgentMessaging("sqlite://:memory:") as sdk:
+        sdk.observers.add(telemetry.observer)
+        sdk.observers.add(PrometheusObserver(registry))
+        assert "agent_messaging_pool_connections_max 0.0" not in generate_latest(registry).decode()
+    closed = weakref.ref(sdk)
+    del sdk
+    gc.collect()
+    assert closed() is None
+    assert "agent_messaging_pool_connections_max 0.0" in generate_latest(registry).decode()
 
 
 async def test_without_an_sdk_of_opentelemetry_nothing_travels(sdk: Sdk) -> None:

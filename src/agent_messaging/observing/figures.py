@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..states import DeliveryState, TaskState
@@ -78,3 +80,26 @@ class Statistics:
     tasks: Mapping[TaskState, int]
     """How many tasks are in each state; empty where they are on Redis and this process has not used them yet."""
     oldest_queued_task_age: float | None
+
+
+class Sources:
+    """The SDK objects whose figures an exporter reads. It keeps none of them alive, so none has to be removed."""
+
+    def __init__(self) -> None:
+        self._methods: tuple[weakref.ref[Callable[[], ProcessFigures | None]], ...] = ()
+        self._lock = threading.Lock()
+
+    def add(self, figures: Callable[[], ProcessFigures | None]) -> None:
+        """Read these too: a bound method of the SDK object, as `Observer.attached` is given."""
+        with self._lock:
+            self._methods = (*(one for one in self._methods if one() is not None), weakref.WeakMethod(figures))
+
+    def remove(self, figures: Callable[[], ProcessFigures | None]) -> None:
+        """Read these no more."""
+        with self._lock:
+            self._methods = tuple(one for one in self._methods if one() not in (figures, None))
+
+    def read(self) -> list[ProcessFigures]:
+        """The figures of those that are started; in any thread."""
+        methods = [method for one in self._methods if (method := one()) is not None]
+        return [figures for method in methods if (figures := method()) is not None]

@@ -67,7 +67,10 @@ class Observer:
         """
 
     def attached(self, figures: Callable[[], ProcessFigures | None]) -> None:
-        """It was added to an SDK object, whose figures this reads, in any thread; None while it is not started."""
+        """It was added to an SDK object, whose figures this reads, in any thread; None while it is not started.
+
+        It is a bound method, which keeps that object alive; `weakref.WeakMethod` holds it without that.
+        """
 
     def detached(self, figures: Callable[[], ProcessFigures | None]) -> None:
         """It was removed from that one."""

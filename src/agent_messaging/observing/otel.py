@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from ..exceptions import ConfigurationError
 from . import carrying
 from .facts import Fact, FactSubject, FactType
-from .figures import ProcessFigures
+from .figures import ProcessFigures, Sources
 from .observers import Observer
 
 try:
@@ -68,7 +68,7 @@ class OpenTelemetryObserver(Observer):
         """Spans of runs, by their claims."""
         self._settling = _Open[tuple[Any, int, Fact]]()
         """The contexts of runs that have ended, when (nanoseconds; 0: a caller had it), and of what, by claims."""
-        self._sources: list[Callable[[], ProcessFigures | None]] = []
+        self._sources = Sources()
         meter = metrics.get_meter(SYSTEM, version("agent-messaging"), meter_provider)
         self._sent = meter.create_counter(
             "messaging.client.sent.messages", "{message}", "Messages and tasks that were handed to the store."
@@ -208,11 +208,11 @@ class OpenTelemetryObserver(Observer):
 
     def attached(self, figures: Callable[[], ProcessFigures | None]) -> None:
         """See `Observer`."""
-        self._sources = [*self._sources, figures]
+        self._sources.add(figures)
 
     def detached(self, figures: Callable[[], ProcessFigures | None]) -> None:
         """See `Observer`."""
-        self._sources = [one for one in self._sources if one != figures]
+        self._sources.remove(figures)
 
     def _observe_figures(self, meter: metrics.Meter) -> None:
         pool = {"db.client.connection.pool.name": SYSTEM}
@@ -228,8 +228,8 @@ class OpenTelemetryObserver(Observer):
 
             def collect(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
                 values: dict[str, float] = {}
-                for figures in [source() for source in self._sources]:
-                    for word, value in ({} if figures is None else read(figures)).items():
+                for figures in self._sources.read():
+                    for word, value in read(figures).items():
                         values[word] = values.get(word, 0) + value
                 shared = pool if name.startswith("db.") else {}
                 return [

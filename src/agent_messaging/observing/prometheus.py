@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from ..exceptions import ConfigurationError
 from .facts import Fact, FactSubject, FactType
-from .figures import ProcessFigures, Statistics
+from .figures import ProcessFigures, Sources, Statistics
 from .observers import Observer
 
 try:
@@ -53,7 +53,7 @@ class PrometheusObserver(Observer, Collector):
             buckets=BUCKETS,
             registry=registry,
         )
-        self._sources: list[Callable[[], ProcessFigures | None]] = []
+        self._sources = Sources()
         self._shown: Statistics | None = None
         registry.register(self)
 
@@ -74,11 +74,11 @@ class PrometheusObserver(Observer, Collector):
 
     def attached(self, figures: Callable[[], ProcessFigures | None]) -> None:
         """See `Observer`."""
-        self._sources = [*self._sources, figures]
+        self._sources.add(figures)
 
     def detached(self, figures: Callable[[], ProcessFigures | None]) -> None:
         """See `Observer`."""
-        self._sources = [one for one in self._sources if one != figures]
+        self._sources.remove(figures)
 
     def describe(self) -> list[Metric]:
         """Nothing is read when it is registered."""
@@ -86,7 +86,7 @@ class PrometheusObserver(Observer, Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read the figures of now; Prometheus asks in a thread of its own."""
-        found = [figures for source in self._sources if (figures := source()) is not None]
+        found = self._sources.read()
 
         def total(read: Callable[[ProcessFigures], int]) -> int:
             return sum(map(read, found))
