@@ -229,6 +229,7 @@ def test_each_block_is_used(backend: str) -> None:
         steps = ("find", "delete") if backend == "sqlite" else ("find", "delete", "lock")
         named |= {f"prune_{walk.page}_page", *(f"prune_{walk.noun}_{step}" for step in steps)}
     named |= {f"{verb}_{table}" for verb in ("read", "put") for table in TABLES} | {f"taken_{table}" for table in TAKEN}
+    named |= {f"count_{what}_{side}" for what in ("messages", "narrowed") for side in ("sent", "received", "unread")}
     assert named <= names
     assert [name for name in sorted(names - named) if f'"{name}"' not in source] == []
 

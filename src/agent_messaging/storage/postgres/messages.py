@@ -19,12 +19,6 @@ from ..sql import Queries
 from .engine import Engine
 
 _SQL = Queries(__package__, "messages")
-_COUNTS = {
-    "sent": ("count_messages_sent", "count_narrowed_sent"),
-    "received": ("count_messages_received", "count_narrowed_received"),
-    "unread": ("count_messages_unread", "count_narrowed_unread"),
-}
-"""The blocks that count, and those that count what is narrowed."""
 
 _LONG = 120.0
 _PATIENCE = 1.0
@@ -114,16 +108,15 @@ class PostgresMessages:
         narrowing: Narrowing = EVERYTHING,
     ) -> int:
         which = "sent" if role is Role.SENDER else "unread" if read is False else "received"
-        whole, narrowed = _COUNTS[which]
         values: list[Any] = [agent_id, str(kind)]
         if other_id is not None or narrowing != EVERYTHING:
             dates, needles = (narrowing.date_from, narrowing.date_to), list(narrowing.needles) or None
             values += [read, *dates, needles, spell(narrowing.states), other_id]
-            rows = await self._engine.fetch(_SQL[narrowed], *values, budget=_LONG)
+            rows = await self._engine.fetch(_SQL[f"count_narrowed_{which}"], *values, budget=_LONG)
         else:
             if which != "unread":
                 values.append(read)
-            rows = await self._engine.fetch(_SQL[whole], *values)
+            rows = await self._engine.fetch(_SQL[f"count_messages_{which}"], *values)
         return int(rows[0]["count"])
 
 

@@ -16,12 +16,6 @@ from .engine import Engine, fetch, fetch_page
 from .rows import encode, message_row, narrow
 
 _SQL = Queries(__package__, "messages")
-_COUNTS = {
-    "sent": ("count_messages_sent", "count_narrowed_sent"),
-    "received": ("count_messages_received", "count_narrowed_received"),
-    "unread": ("count_messages_unread", "count_narrowed_unread"),
-}
-"""The blocks that count, and those that count what is narrowed."""
 
 
 class SQLiteMessages:
@@ -107,7 +101,6 @@ class SQLiteMessages:
         narrowing: Narrowing = EVERYTHING,
     ) -> int:
         which = "sent" if role is Role.SENDER else "unread" if read is False else "received"
-        whole, narrowed = _COUNTS[which]
-        name = whole if other_id is None and narrowing == EVERYTHING else narrowed
+        name = f"count_messages_{which}" if other_id is None and narrowing == EVERYTHING else f"count_narrowed_{which}"
         parameters = {"agent": agent_id, "kind": kind, "read": read, "other": other_id, **narrow(narrowing)}
         return int(await self._engine.read(lambda con: con.execute(_SQL[name], parameters).get))
