@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agent_messaging import (
+    AgentNotFoundError,
     Fact,
     FactSubject,
     FactType,
@@ -188,7 +189,10 @@ async def test_what_expires_and_what_a_dead_process_had(make_sdk: MakeSdk) -> No
 
 async def test_the_turns_of_a_meeting(sdk: Sdk, witness: Witness) -> None:
     sdk.register_meeting_handler("bob")(lambda message, context: "from bob")
+    sdk.observers.add(Carrier())
     table = await Table.gather(sdk, "bob")
+    with pytest.raises(AgentNotFoundError):
+        await sdk.meeting.create_meeting("alice", ["bob", "nobody"])
     await sdk.meeting.start_meeting("alice", table.id)
     await table.speak("alice", "hello")
     await table.wait("alice")
@@ -203,6 +207,9 @@ async def test_the_turns_of_a_meeting(sdk: Sdk, witness: Witness) -> None:
     invited = [fact for fact in witness.facts if fact.type is FactType.STORED and fact.kind == "invitation"]
     assert [(fact.sender, fact.recipient, fact.meeting_id) for fact in invited] == [("alice", "bob", str(table.id))]
     assert await sdk.state(invited[0].message_id or "") == "withdrawn", "bob attends by a call of his own"
+    assert invited[0].traceparent == f"00-{0:032x}-0000000000000001-01", "what was given along first"
+    refused = [fact for fact in witness.facts if fact.type is FactType.REFUSED]
+    assert [(fact.kind, fact.count, fact.reason) for fact in refused] == [("invitation", 2, "agent_not_found")]
     stored = [fact for fact in witness.facts if fact.type is FactType.STORED and fact.kind == "meeting"]
     assert [fact.sender for fact in stored] == ["alice", "bob"]
     run = [fact.type for fact in witness.facts if fact.kind == "turn" and fact.recipient == "bob"]

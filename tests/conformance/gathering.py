@@ -48,7 +48,7 @@ def speech(content: str = '"my view"', *, metadata: str | None = None, **options
 
 def invitation(recipient: str, content: str = '"come"', **options: Any) -> NewInvitation:
     """An invitation."""
-    return NewInvitation(new_id(), recipient, content, checksum(content, None), **options)
+    return NewInvitation(new_id(), recipient, content, checksum(content, options.get("metadata")), **options)
 
 
 def plan(*agents: str, invite: bool = False, **options: Any) -> NewMeeting:

@@ -119,13 +119,14 @@ class CreationConformance(StoreFixtures):
         assert await meeting.everything() == before
 
     async def test_invitations_are_deliveries_to_those_invited(self, world: World) -> None:
-        invitations = (invitation(world.bob, '{"é": "bob"}'), invitation(world.carol, '{"é": "carol"}'))
+        carried = '{"é": 1}'
+        invitations = (invitation(world.bob, '{"é": "bob"}', metadata=carried), invitation(world.carol))
         meeting = await Gathering.create(world, invitations=invitations, max_attempts=3, at=2)
         for agent, sent in zip((world.bob, world.carol), invitations, strict=True):
             claimed = await world.claim_one(agent, kind=Kind.INVITATION, now=world.at(2))
             assert (claimed.message_id, claimed.kind) == (sent.message_id, Kind.INVITATION)
             assert (claimed.sender_id, claimed.recipient_id) == (meeting.host, agent)
-            assert (claimed.content, claimed.metadata, claimed.checksum) == (sent.content, None, sent.checksum)
+            assert (claimed.content, claimed.metadata, claimed.checksum) == (sent.content, sent.metadata, sent.checksum)
             assert (claimed.max_attempts, claimed.created_at) == (3, world.at(2))
             assert (claimed.origin, claimed.ask_timeout, claimed.session_id) == (world.owner, None, None)
             assert (await world.settle(claimed, now=world.at(2))).moved == [True]

@@ -5,7 +5,7 @@ The place that knows of it asks `ears.is_heard` first: while nobody listens noth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -213,6 +213,20 @@ class Facts:
 
     # --- meetings -----------------------------------------------------------------------------------------------------
 
+    def invite(self, meeting_id: str, host: str, count: int) -> dict[str, str]:
+        """So many invitations are about to be stored, in their sender's task; returns what is to travel with them."""
+        return self.ears.ask(
+            Fact(
+                type=FactType.SENDING,
+                subject=FactSubject.MESSAGE,
+                at=utc_now(),
+                meeting_id=meeting_id,
+                kind=Kind.INVITATION.value,
+                sender=host,
+                count=count,
+            )
+        )
+
     def invited(self, meeting: NewMeeting) -> None:
         """A meeting was stored, with its invitations."""
         for invitation in meeting.invitations:
@@ -224,8 +238,24 @@ class Facts:
                 kind=Kind.INVITATION.value,
                 sender=self._name(meeting.host_id),
                 recipient=self._name(invitation.recipient_id),
-                size_bytes=size_of(invitation.content),
+                size_bytes=size_of(invitation.content, invitation.metadata),
+                traceparent=unpack(invitation.metadata).get(TRACEPARENT),
             )
+
+    def not_invited(
+        self, meeting_id: str, host: str, count: int, carried: Mapping[str, str], error: AgentMessagingError
+    ) -> None:
+        """A meeting was not stored, and none of its invitations."""
+        self.tell(
+            FactType.REFUSED,
+            FactSubject.MESSAGE,
+            meeting_id=meeting_id,
+            kind=Kind.INVITATION.value,
+            sender=host,
+            count=count,
+            reason=_word(error),
+            traceparent=carried.get(TRACEPARENT),
+        )
 
     def speak(self, meeting_id: str, act: Act, speech: NewSpeech) -> NewSpeech:
         """A speech is about to be stored; returns it with what is to travel with it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, overload
 from uuid import UUID
@@ -16,6 +16,7 @@ from ...exceptions import AgentMessagingError, AgentNotFoundError, MeetingTimeou
 from ...handlers.functions import check_function
 from ...ids import uuid7
 from ...models import Kind, MeetingStatus, SpeakerSelection, T, Turn
+from ...observing import carrying
 from ...payloads import checksum, encode
 from ...storage.assembly.terms import Attend, Start
 from ...storage.ports import Acted, NewInvitation, NewMeeting, UnknownAgents
@@ -122,30 +123,42 @@ class MeetingPreparation(MeetingTurns[T]):
             end_when=end_when is not None,
         )
 
+        facts, invited = engine.announcer.facts, len(participants) - 1
+        carried: dict[str, str] = {}
+        if facts.ears.carriers and invited:
+            carried = facts.invite(planned.meeting_id, host_id, invited)
+
         async def create() -> None:
-            created, gone = await self._create(planned, participants)
-            if gone:  # removed, and perhaps registered anew under its name
-                created, gone = await self._create(planned, participants)
-            if gone:
-                raise AgentNotFoundError(external_id=gone[0], role="participant")
+            try:
+                created, gone = await self._create(planned, participants, carried)
+                if gone:  # removed, and perhaps registered anew under its name
+                    created, gone = await self._create(planned, participants, carried)
+                if gone:
+                    raise AgentNotFoundError(external_id=gone[0], role="participant")
+            except AgentMessagingError as error:
+                if facts.ears.is_heard and invited:
+                    facts.not_invited(planned.meeting_id, host_id, invited, carried, error)
+                raise
             engine.meetings.selection.direct(planned.meeting_id, selector, end_when)
             engine.announcer.invited(created)
 
         await engine.commits.run(create())
         return UUID(planned.meeting_id)
 
-    async def _create(self, planned: NewMeeting, participants: Sequence[str]) -> tuple[NewMeeting, list[str]]:
+    async def _create(
+        self, planned: NewMeeting, participants: Sequence[str], carried: Mapping[str, str]
+    ) -> tuple[NewMeeting, list[str]]:
         """Store the meeting. Return it with its agents, and the external ids of those that turned out to be gone."""
         engine = self.engine
         agents = await engine.names.get_all(participants, role="participant")
-        meeting = self._invite(planned, agents)
+        meeting = self._invite(planned, agents, carried)
         outcome = await engine.store.meetings.create(meeting, owner=engine.store.presence.process_id)
         if not isinstance(outcome, UnknownAgents):
             return meeting, []
         engine.names.forget(outcome.ids)
         return meeting, [agent.external_id for agent in agents if agent.id in outcome.ids] or [participants[0]]
 
-    def _invite(self, planned: NewMeeting, agents: Sequence[AgentName]) -> NewMeeting:
+    def _invite(self, planned: NewMeeting, agents: Sequence[AgentName], carried: Mapping[str, str]) -> NewMeeting:
         """Seat these agents in a planned meeting, the host first."""
         facts: dict[str, object] = {
             "meeting_id": planned.meeting_id,
@@ -156,9 +169,11 @@ class MeetingPreparation(MeetingTurns[T]):
         limits = {"max_turns": planned.max_turns, "max_duration": planned.max_duration}
         facts |= {name: limit for name, limit in limits.items() if limit is not None}
         content = encode(facts, limit_bytes=16 * 1024 * 1024)
-        sum_, notices = checksum(content, None), self.engine.notices
+        metadata, notices = carrying.pack(None, carried), self.engine.notices
+        sum_ = checksum(content, metadata)
         invitations = (
-            NewInvitation(uuid7(), agent.id, content, sum_, notices.is_notified(agent)) for agent in agents[1:]
+            NewInvitation(uuid7(), agent.id, content, sum_, notices.is_notified(agent), metadata)
+            for agent in agents[1:]
         )
         ids = tuple(agent.id for agent in agents)
         return replace(planned, host_id=ids[0], participant_ids=ids, invitations=tuple(invitations))

@@ -46,6 +46,8 @@ class NewInvitation:
     checksum: int
     notify: bool = False
     """Leave a notice for `SessionStore.take_notices`."""
+    metadata: str | None = None
+    """What observers give along, encoded; nothing of a user's."""
 
 
 @dataclass(frozen=True, slots=True)

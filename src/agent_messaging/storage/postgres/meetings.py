@@ -128,6 +128,7 @@ class PostgresMeetings:
                 meeting.max_duration,
                 meeting.host_speaks,
                 meeting.end_when,
+                [invitation.metadata for invitation in invitations],
             ]
             try:
                 await connection.execute(_SQL["create_meeting"], *values)

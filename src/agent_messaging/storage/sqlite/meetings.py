@@ -309,7 +309,7 @@ def _invite(connection: apsw.Connection, meeting: NewMeeting, parameters: dict[s
             host_id,
             invitation.recipient_id,
             invitation.content,
-            None,
+            invitation.metadata,
             invitation.checksum,
         )
         for invitation in invitations

@@ -40,12 +40,15 @@ seats as (
 ),
 invitations as materialized (
   select nextval('messages_seq_seq') as seq, i.*, m.now
-  from moment m, unnest($10::text[]::uuid[], $11::text[]::uuid[], $12::text[], $13::bigint[], $14::boolean[])
-    with ordinality as i (id, recipient_id, content, checksum, notify, position)
+  from moment m,
+    unnest($10::text[]::uuid[], $11::text[]::uuid[], $12::text[], $13::bigint[], $14::boolean[], $20::text[])
+    with ordinality as i (id, recipient_id, content, checksum, notify, metadata, position)
 ),
 new_messages as (
-  insert into messages (seq, id, kind, sender_id, recipient_id, meeting_id, message_type, content, checksum, created_at)
-  select seq, id, 'invitation', $3::text::uuid, recipient_id, $2::text::uuid, 'system', content, checksum, now
+  insert into messages (
+    seq, id, kind, sender_id, recipient_id, meeting_id, message_type, content, metadata, checksum, created_at
+  )
+  select seq, id, 'invitation', $3::text::uuid, recipient_id, $2::text::uuid, 'system', content, metadata, checksum, now
   from invitations order by position
 ),
 new_deliveries as (
