@@ -18,7 +18,6 @@ from .arguments import check_external_id, check_flag, check_new_file, check_time
 from .bootstrap import build_store, build_work_store
 from .config import Config
 from .coordination.handling import TaskHandling
-from .delivery.engine import Engine
 from .delivery.lifecycle import Lifecycle
 from .delivery.parting import give_back
 from .delivery.signals import StopSignals
@@ -38,6 +37,7 @@ from .storage.ports import Store
 
 if TYPE_CHECKING:  # what many programs never use is loaded with its first use
     from .coordination.tasks import Tasks
+    from .delivery.engine import Engine
     from .messaging.archive import Archive
     from .messaging.meeting import MeetingManager
     from .messaging.receipts import DeadLetters, Receipts
@@ -147,6 +147,8 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         await self._lifecycle.start(initialize=self.config.auto_initialize_schema)
 
     def _build(self) -> Engine:
+        from .delivery.engine import Engine  # whoever only imports the package needs none
+
         _set_level("DEBUG" if self.config.debug else self.config.log_level)
         self._ears.look()
         return Engine(

@@ -27,6 +27,9 @@ LATER = (
     "pydantic.dataclasses",
     "pydantic.experimental",
     "pydantic.v1",
+    # What serves agents once an SDK object is started.
+    "agent_messaging.delivery.engine",
+    "agent_messaging.delivery.dispatcher",
     # Patterns that many programs never use, and what errors, logs and threads alone need.
     "agent_messaging.messaging.archive",
     "agent_messaging.messaging.meeting",

@@ -12,9 +12,12 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..exceptions import DatabaseError, EventLoopError, HandlerError, NotInitializedError, OutcomeUnknownError
-from .engine import Engine
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 logger = logging.getLogger("agent_messaging.delivery")
 

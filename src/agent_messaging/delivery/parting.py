@@ -7,9 +7,12 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..storage.ports import CoordinationStore, Store
-from .engine import Engine
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 logger = logging.getLogger("agent_messaging.delivery")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ..arguments import check_external_id, check_flag, check_name, check_page
 from ..delivery import auditing
-from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import AgentAlreadyExistsError, OrganizationAlreadyExistsError, OrganizationNotFoundError
 from ..ids import uuid7
 from ..models import Agent, AgentStatus, Organization
+
+if TYPE_CHECKING:
+    from ..delivery.engine import Engine
 
 
 class Directory:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..completion import Calls
-from ..delivery.engine import Engine
+
+if TYPE_CHECKING:
+    from ..delivery.engine import Engine
 
 
 class Door(Calls):

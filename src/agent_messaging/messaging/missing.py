@@ -6,11 +6,13 @@ of its kind, is taken for pruned.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from ..delivery.engine import Engine
 from ..exceptions import MeetingNotFoundError, MessageNotFoundError, SessionNotFoundError
 from ..models import Prunable
+
+if TYPE_CHECKING:
+    from ..delivery.engine import Engine
 
 E = TypeVar("E", MessageNotFoundError, SessionNotFoundError, MeetingNotFoundError)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from ..arguments import (
@@ -18,7 +18,6 @@ from ..arguments import (
     refuse,
 )
 from ..config import MessagingConfig
-from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..ids import uuid7
 from ..models import DeliveryState, Kind, Record, T
@@ -27,6 +26,9 @@ from .door import Door
 from .listing import Read, Wanted, count_wanted, list_wanted, make_wanted, refuse_position, to_records
 from .notes import make_note
 from .posting import check_options, post
+
+if TYPE_CHECKING:
+    from ..delivery.engine import Engine
 
 R = TypeVar("R")
 

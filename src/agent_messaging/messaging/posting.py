@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..arguments import check_external_id, refuse
 from ..config import MessagingConfig
-from ..delivery.engine import Engine
 from ..delivery.names import AgentName
 from ..exceptions import (
     AgentMessagingError,
@@ -35,6 +34,9 @@ from ..storage.ports import (
     Unexpected,
     UnknownAgents,
 )
+
+if TYPE_CHECKING:
+    from ..delivery.engine import Engine
 
 MakeGroup = Callable[[AgentName, Sequence[AgentName]], NewGroup]
 """Makes the group for the agents as they are now; called again if one was registered anew meanwhile."""

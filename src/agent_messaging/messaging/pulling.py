@@ -6,10 +6,9 @@ import asyncio
 import random
 from dataclasses import field
 from datetime import datetime
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from ..arguments import check_external_id, check_patience, check_timeout, refuse
-from ..delivery.engine import Engine
 from ..delivery.names import NAMES_MAX_AGE, AgentName
 from ..delivery.retry import MAX_REASON_LENGTH, describe
 from ..exceptions import ClaimLostError, NotInitializedError
@@ -17,6 +16,9 @@ from ..handlers.running import UnreadableError, decode_delivery, make_context
 from ..models import Kind, MessageContext, T
 from ..records import dataclass
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement, Settling
+
+if TYPE_CHECKING:
+    from ..delivery.engine import Engine
 
 MAX_LIMIT = 1_000
 DEFAULT_LEASE = 300.0

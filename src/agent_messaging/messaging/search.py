@@ -19,13 +19,13 @@ from ..arguments import (
     refuse,
 )
 from ..bodies import open_body
-from ..delivery.engine import Engine
 from ..exceptions import MessageNotFoundError
 from ..models import Kind, Message, Record
 from ..storage.ports import SEARCHED, Scope
 from .missing import explain_missing
 
 if TYPE_CHECKING:
+    from ..delivery.engine import Engine
     from ..search.language import Query
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Awaitable, Collection
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...bodies import open_as, open_body
 from ...config import MessagingConfig
 from ...delivery.asks import AskOutcome
 from ...delivery.current import Run
-from ...delivery.engine import Engine
 from ...exceptions import (
     AgentMessagingError,
     AgentNotFoundError,
@@ -34,6 +33,9 @@ from ..missing import explain_missing
 from ..posting import Call, enter
 from .drafts import Draft
 from .held import REFUSED
+
+if TYPE_CHECKING:
+    from ...delivery.engine import Engine
 
 GIVING_UP = 0.4
 """Seconds after its timeout at which an ask gives up waiting for the store: it has returned within half a second."""

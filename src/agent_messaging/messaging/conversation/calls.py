@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from ...config import MessagingConfig
-from ...delivery.engine import Engine
 from ...models import T
 from ..door import Door
+
+if TYPE_CHECKING:
+    from ...delivery.engine import Engine
 
 
 class ConversationCalls(Door, Generic[T]):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...arguments import MISSING_MESSAGE, check_given, check_pair, check_schedule, check_thread
 from ...clock import utc_now
 from ...config import MessagingConfig
 from ...delivery.current import Run, inside
-from ...delivery.engine import Engine
 from ...delivery.names import AgentName
 from ...ids import uuid7
 from ...models import Kind, SessionType
@@ -20,6 +19,9 @@ from ...payloads import annotation_of, checksum, encode_metadata, fingerprint, s
 from ...records import dataclass
 from ...storage.ports import MAIN, Answering, NewDelivery, NewGroup
 from ..posting import Accepted, Call, check_options, enter
+
+if TYPE_CHECKING:
+    from ...delivery.engine import Engine
 
 
 @dataclass(slots=True)

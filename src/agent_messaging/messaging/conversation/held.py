@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ...delivery.engine import Engine
+from typing import TYPE_CHECKING
+
 from ...delivery.forwarding import ENDS
 from ...delivery.names import AgentName
 from ...exceptions import SessionStateError
 from ...models import AskState
 from ...storage.ports import AskRow
+
+if TYPE_CHECKING:
+    from ...delivery.engine import Engine
 
 REFUSED = "refused: "
 """The beginning of the reason of an ask that was refused. A handler that failed has the class of its error there."""
