@@ -28,6 +28,7 @@ TABLES = {
     "Messages": {
         "messages": "What was said: one row for each message, written once and never changed. Wide, so apart from the deliveries.",
         "deliveries": "The duty to have a message handled: one row for each message with a recipient. Narrow, because it changes often. Its states are drawn in [State machines](state-machines.md#delivery).",
+        "message_numbers": "Two marks of the numbers of messages on SQLite: which are used up, and up to which all deliveries are filed. One row.",
         "idempotency_keys": "The calls that were made under a key, so that a repeat is answered as the first one was.",
         "subscriptions": "Which agent is subscribed to which pattern of topics.",
         "floors": "How far up a mailbox everything has ended, while an open snapshot keeps the dead rows of PostgreSQL: claims begin behind it ([decision 49](decisions/0049-claims-look-from-a-floor.md)).",
@@ -247,7 +248,6 @@ INDEXES = {
     "deliveries_scheduled_for": "how much of a mailbox is scheduled",
     "deliveries_expiring": "what expires next",
     "deliveries_dead": "dead letters, the newest first",
-    "deliveries_unfiled": "what is still to enter the indexes of mailboxes",
     "deliveries_sent": "what an agent sent, page by page",
     "deliveries_received": "what an agent received, read and unread, page by page",
     "deliveries_unread": "what an agent has not read",

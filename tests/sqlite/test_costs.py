@@ -124,10 +124,10 @@ async def test_what_notes_and_asks_cost(traffic: Traffic, store: SQLiteStore) ->
         "an ask": await cost(store, lambda: traffic.asks(1), 64),
     }
     most = {
-        "64 notes": Costs(9.8, 49_500, 56),
-        "64 asks": Costs(14.6, 96_000, 160),
-        "a note": Costs(9.1, 910, 9.5),
-        "an ask": Costs(13.1, 1_720, 21),
+        "64 notes": Costs(9.8, 49_500, 47),
+        "64 asks": Costs(14.2, 78_000, 75),
+        "a note": Costs(9.1, 910, 7.3),
+        "an ask": Costs(13.1, 1_660, 14.8),
     }
     over = {
         name: (one, most[name])

@@ -229,6 +229,7 @@ LEFT_OUT = {
     "parts": "they go with the process that reads them",
     "queue_listeners": "who listens is a process",
     "worker_processes": "who serves a worker is a process",
+    "message_numbers": "the other store numbers its messages by itself",
     "floors": "they tell which rows of this server are behind its claims",
     "search_state": "the index is made anew from the messages",
     "search_words": "the index is made anew from the messages",

@@ -80,6 +80,14 @@ def tell_miscount(agent_id: str, kind: str, counted: int, found: int) -> str:
     )
 
 
+def tell_misfiled(seq: int) -> str:
+    """The finding about a delivery that lists of mailboxes show twice, or not at all."""
+    return (
+        f"The delivery with seq {seq} is filed though message_numbers says that it is not, or the other way round. "
+        "Restore the store from a backup, or correct the row."
+    )
+
+
 def _printable(text: str) -> str:
     return text.encode("ascii" if _has_surrogate(text) else "utf-8", "backslashreplace").decode()
 

@@ -28,7 +28,7 @@ from ..sql import Queries
 from .append import find_keys
 from .clock import Instant, to_datetime
 from .engine import fetch
-from .filing import file
+from .filing import file, find_next
 from .rows import encode, turn_row_or_none
 
 _SQL = Queries(__package__, "meetings")
@@ -178,11 +178,11 @@ def _write(connection: apsw.Connection, minutes: Minutes, instant: Instant) -> N
             values = {"rows": encode(rows), "at": instant.at, "now": instant.due, "owner": minutes.owner, **parameters}
             connection.execute(_SQL[name], values)
 
-    execute("act_insert_messages", minutes.messages)
-    before = connection.last_insert_rowid() - len(minutes.messages)
+    first = find_next(connection) if minutes.messages else 0
+    execute("act_insert_messages", minutes.messages, first=first)
 
     def seq(position: int | None) -> int | None:
-        return None if position is None else before + position
+        return None if position is None else first + position - 1
 
     def deliveries() -> Iterator[Row]:
         for position, (_, _, kind, _, sender_id, recipient_id, *_, attempts, limit) in enumerate(minutes.messages, 1):
@@ -190,7 +190,8 @@ def _write(connection: apsw.Connection, minutes: Minutes, instant: Instant) -> N
                 yield seq(position), recipient_id, kind, sender_id, attempts, limit
 
     execute("act_insert_deliveries", list(deliveries()))
-    file(connection, before + 1, before + len(minutes.messages))
+    if minutes.messages:
+        file(connection, first, first + len(minutes.messages) - 1)
     # The current turn ends before the next begins: one at a time is current (turns_current).
     execute("act_end_turn", [(*row, seq(said)) for *row, said in minutes.ended])
     turns = [(*row, _microseconds(limit), how, seq(duty), seq(said)) for *row, limit, how, duty, said in minutes.turns]

@@ -45,6 +45,8 @@ class Append:
     connection: apsw.Connection
     view: View
     busy: set[Lane]
+    first: int
+    """The number of the first message that is stored."""
 
     def __init__(
         self, groups: Sequence[NewGroup], owner: str, repeat: bool, instant: Instant, gauge: MailboxGauge
@@ -59,7 +61,7 @@ class Append:
         """Decide and store."""
         self.connection = connection
         topics.address(connection, self.groups, repeat=self.repeat)
-        self.busy, sessions, missing = self._look()
+        self.busy, sessions, missing, self.first = self._look()
         self.view = View(
             self.owner,
             missing=missing,
@@ -103,8 +105,9 @@ class Append:
         self.gauge.counted(counts)
         return counts
 
-    def _look(self) -> tuple[set[Lane], list[str | int | None], set[str]]:
-        """The lanes in which nothing may be claimed now, what `pairs.find` needs, and the agents that do not exist."""
+    def _look(self) -> tuple[set[Lane], list[str | int | None], set[str], int]:
+        """The lanes in which nothing may be claimed now, what `pairs.find` needs, the agents that do not exist, and the
+        number of the next message."""
         rows = [
             (delivery.recipient_id, group.kind, group.sender_id, group.thread, int(delivery.claim), group.within)
             for group in self.groups
@@ -113,8 +116,8 @@ class Append:
             or (NewDelivery("", group.sender_id),)
         ]
         parameters = {"rows": encode(rows), "owner": self.owner, "now": self.instant.due}
-        busy, sessions, *missing = fetch(self.connection, _SQL["append_look"], parameters)
-        return {rows[number][:4] for number in busy}, sessions, set[str]().union(*missing)
+        busy, sessions, *missing, first = fetch(self.connection, _SQL["append_look"], parameters)
+        return {rows[number][:4] for number in busy}, sessions, set[str]().union(*missing), first
 
     # --- writes ---
 
@@ -136,9 +139,11 @@ class Append:
             for group, _, plan in accepted
             for delivery in group.deliveries
         ]
+        first = seq = self.first
         for piece in _pieces(messages):
-            self.connection.execute(_SQL["append_insert_messages"], {"rows": encode(piece), "at": self.instant.at})
-        first = self.connection.last_insert_rowid() - len(messages) + 1
+            parameters = {"first": seq, "rows": encode(piece), "at": self.instant.at}
+            self.connection.execute(_SQL["append_insert_messages"], parameters)
+            seq += len(piece)
         planned = [(group, plan) for group, _, plan in accepted if plan is not None]
         if planned:
             seqs = {message[0]: first + number for number, message in enumerate(messages)}

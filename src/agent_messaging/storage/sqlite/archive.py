@@ -20,6 +20,7 @@ from . import forks
 from .clock import StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch, fetch_with_damage
 from .errors import translate
+from .filing import file_all
 from .rows import encode
 
 _SQL = Queries(__package__, "archive")
@@ -107,6 +108,7 @@ class SQLiteArchive:
                 if table in counts:
                     connection.execute(_SQL[f"put_{table}"])
                     tell(counts[table])
+            file_all(connection)
             for table in TABLES:
                 if table in counts:
                     _compare(connection, Comparison(reader, table, before), table, tell)

@@ -24,6 +24,12 @@ _KEPT = 128
 """So many of the newest stay unfiled: many of them are on their way to being read or settled."""
 
 
+def find_next(connection: apsw.Connection) -> int:
+    """The number of the next message; for whoever stores messages in this transaction and has not been told it yet."""
+    found: int = connection.execute(_SQL["find_next"], {}).get
+    return found
+
+
 def file(connection: apsw.Connection, first: int, last: int) -> None:
     """Have the older deliveries filed, if it is time for that; for whoever has stored those from `first` to `last`.
 
@@ -33,6 +39,11 @@ def file(connection: apsw.Connection, first: int, last: int) -> None:
     if (first - 1) // _EVERY != last // _EVERY:
         assert isinstance(connection, Writing)
         connection.behind = partial(_file, up_to=last - _KEPT)
+
+
+def file_all(connection: apsw.Connection) -> None:
+    """File whatever is not; for whoever stores rows that are filed at birth, which readers are not to look through."""
+    _file(connection, find_next(connection) - 1)
 
 
 def _file(connection: apsw.Connection, up_to: int) -> None:

@@ -18,7 +18,7 @@ from ..sql import Queries
 from . import pairs
 from .clock import Instant, StoreClock, to_datetime
 from .engine import Engine, fetch
-from .filing import file
+from .filing import file, find_next
 from .rows import encode
 
 _SQL = Queries(__package__, "forwarding")
@@ -69,9 +69,9 @@ def _forward(connection: apsw.Connection, wanted: NewForward, owner: str, instan
         "at": instant.at,
         "now": instant.due,
     }
+    parameters["new_seq"] = find_next(connection)
     connection.execute(_SQL["forward_keep"], parameters)
     connection.execute(_SQL["forward_insert_message"], parameters)
-    parameters["new_seq"] = connection.last_insert_rowid()
     for name in ("forward_insert_delivery", "forward_move_ask", "forward_end_delivery", "forward_insert_hop"):
         connection.execute(_SQL[name], parameters)
     file(connection, parameters["new_seq"], parameters["new_seq"])

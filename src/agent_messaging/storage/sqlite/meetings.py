@@ -50,7 +50,7 @@ from ..sql import Queries
 from . import acts, notices
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds_or_none
 from .engine import Engine, fetch, fetch_page
-from .filing import file
+from .filing import file, find_next
 from .rows import encode, message_row, narrow, turn_row, turn_row_or_none
 
 A = TypeVar("A", bound=str | None)
@@ -314,8 +314,8 @@ def _invite(connection: apsw.Connection, meeting: NewMeeting, parameters: dict[s
         )
         for invitation in invitations
     ]
-    connection.execute(_SQL["act_insert_messages"], {**parameters, "rows": encode(messages)})
-    first = connection.last_insert_rowid() - len(messages) + 1
+    first = find_next(connection)
+    connection.execute(_SQL["act_insert_messages"], {**parameters, "first": first, "rows": encode(messages)})
     deliveries = [
         (seq, invitation.recipient_id, Kind.INVITATION, host_id, meeting.max_attempts, None)
         for seq, invitation in enumerate(invitations, first)

@@ -33,7 +33,7 @@ from ..sql import Queries
 from . import asks, notices
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds, to_microseconds_or_none
 from .engine import Engine, fetch, fetch_page
-from .filing import file
+from .filing import file, find_next
 from .rows import encode, message_row, narrow
 
 _SQL = Queries(__package__, "sessions")
@@ -100,9 +100,9 @@ class SQLiteSessions:
                 connection.execute(_SQL["end_session"], parameters)
                 connection.execute(_SQL["end_session_waits"], parameters)
                 asks.give_up(connection, [seq for seq, _, _ in open_asks], AskState.ENDED, instant)
-                parameters |= {"content": ending.content, "checksum": ending.checksum}
+                seq = find_next(connection)
+                parameters |= {"seq": seq, "content": ending.content, "checksum": ending.checksum}
                 connection.execute(_SQL["end_session_store"], parameters)
-                seq = connection.last_insert_rowid()
                 file(connection, seq, seq)
             ended = [EndedAsk(ask_id, AskState.ENDED, origin) for _, ask_id, origin in open_asks]
             processes = {*waiting, *(ask.origin for ask in ended if ask.origin is not None)}

@@ -43,7 +43,7 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
     if not settlements:
         return ended
     wanted = [(one.claim.seq, None if one.answer is None else one.answer.message_id) for one in settlements]
-    there = fetch(connection, _SQL["settle_find"], {"rows": encode(wanted), "now": instant.due})
+    first, there = fetch(connection, _SQL["settle_find"], {"rows": encode(wanted), "now": instant.due})
     found = {row[0]: row[:_HEAD] for row in there}
     # A call may end a claim twice, with an answer and without.
     answered = {row[0]: row[_HEAD:] for row in there if row[_HEAD] is not None}
@@ -87,7 +87,7 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
         ended.origins |= origins
     ended.asks += asks.find_failed(connection, sorted({*failed_before}))
     if answers:
-        _answer(connection, answers, owner, instant, ended)
+        _answer(connection, first, answers, owner, instant, ended)
     return ended
 
 
@@ -110,12 +110,13 @@ def _row(settlement: Settlement) -> tuple[Any, ...]:
 
 def _answer(
     connection: apsw.Connection,
+    first: int,
     answers: Sequence[tuple[int, NewAnswer, bool, list[Any]]],
     owner: str,
     instant: Instant,
     ended: Ended,
 ) -> None:
-    """Store what the settlements answer, and end the asks that are still open with it.
+    """Store what the settlements answer, from `first` on, and end the asks that are still open with it.
 
     An answer comes with the seq of its delivery, with whether the settlement moved it now, and with what settle_find
     says about it. One that did not move is a repeat, which stores nothing and only tells again.
@@ -138,8 +139,8 @@ def _answer(
             deliveries.append((1, None, None, None, None, int(ends), thread))
     if not messages:
         return
-    connection.execute(_SQL["append_insert_messages"], {"rows": encode(messages), "at": instant.at})
-    first = connection.last_insert_rowid() - len(messages) + 1
+    parameters = {"first": first, "rows": encode(messages), "at": instant.at}
+    connection.execute(_SQL["append_insert_messages"], parameters)
     store_deliveries(connection, first, deliveries, owner, instant)
     endings = [(seq, AskState.REPLIED, first + position, None) for seq, position in ending]
     asks.end_asks(connection, endings, instant)

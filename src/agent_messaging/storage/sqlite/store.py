@@ -14,7 +14,7 @@ import apsw
 
 from ...exceptions import ConfigurationError
 from ..batches import MAX_BYTES
-from ..checks import RULES, examine, find_damage, tell_miscount
+from ..checks import RULES, examine, find_damage, tell_miscount, tell_misfiled
 from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import schema
@@ -210,5 +210,6 @@ def _check_integrity(connection: apsw.Connection) -> list[str]:
     damage = [] if found == ["ok"] else [f"SQLite's integrity check says: {line}." for line in found]
     strays = [("messages", "agents") for _ in fetch(connection, _CHECKS["find_strays"], {})]
     strays += [(table, parent) for table, _, parent, _ in connection.execute("pragma foreign_key_check")]
+    damage += [tell_misfiled(seq) for seq in fetch(connection, _CHECKS["find_misfiled"], {})]
     damage += [tell_miscount(*row) for row in fetch(connection, _CHECKS["find_miscounts"], {})]
     return damage + [f"A row of {table} refers to a row of {parent} that does not exist." for table, parent in strays]

@@ -28,11 +28,12 @@ create table agents (
 
 create index agents_of_organization on agents (organization_id, external_id);
 
--- seq is the order of commits (one writer at a time), so it is a safe cursor here. It is never reused.
+-- seq is the order of commits (one writer at a time), so it is a safe cursor here. It is never reused: whoever stores
+-- messages numbers them from next_message on.
 -- No foreign key leads to the agents: each would need an index of all messages by agent, which costs every message a page.
 -- append looks for the agents, and remove_messages goes before the removal of one.
 create table messages (
-  seq integer primary key autoincrement,
+  seq integer primary key,
   id text not null unique,
   kind text not null,
   sender_id text not null,
@@ -48,6 +49,26 @@ create table messages (
 
 -- What was said in meetings, to nobody alone. Everything else is found by its delivery.
 create index messages_said on messages (sender_id, kind, seq) where recipient_id is null;
+
+-- What is known of the numbers of messages, in one row. SQLite's own autoincrement would write a page in each commit.
+create table message_numbers (
+  is_one integer primary key default 1 check (is_one = 1),
+  removed integer not null default 0,       -- the greatest number of a message that was the newest when it was removed
+  filed integer not null default 0          -- the deliveries up to this number are filed, and no others
+) strict;
+
+insert into message_numbers (is_one) values (1);
+
+create trigger message_numbers_removed after delete on messages
+when old.seq > coalesce((select max(seq) from messages), 0) begin
+  update message_numbers set removed = max(removed, old.seq);
+end;
+
+-- The number of the next message.
+create view next_message as
+select 1 + max(
+  coalesce((select max(seq) from messages), 0), coalesce((select removed from message_numbers), 0)
+) as seq;
 
 -- The duty to handle a message, one row for each message with a recipient; narrow, because it changes often.
 create table deliveries (
@@ -76,7 +97,7 @@ create table deliveries (
   settled_at integer,
   read_at integer,
   is_unread integer generated always as (read_at is null) virtual,
-  filed integer not null default 1 check (filed = 0 or filed = 1),
+  filed integer not null default 0 check (filed = 0 or filed = 1),
   log text                                  -- JSON array of what went wrong so far; null is []
 ) strict;
 
@@ -94,28 +115,32 @@ create index deliveries_dead on deliveries (recipient_id, seq) where state = 'de
 
 -- Mailboxes. Their indexes are spread over the agents, so a row that entered them at its birth would cost each commit a page
 -- for each agent. A row is born unfiled, and a later commit files many at once (see filing.py).
-create index deliveries_unfiled on deliveries (filed) where filed = 0;
 create index deliveries_sent on deliveries (sender_id, kind, seq) where filed = 1;
 create index deliveries_received on deliveries (recipient_id, kind, is_unread, seq) where filed = 1;
+
+-- What is still to enter the indexes of mailboxes: among the newest, which are looked through. An index of them would be a
+-- page more in each commit.
+create view unfiled as
+select * from deliveries not indexed where seq > coalesce((select filed from message_numbers), 0);
 
 create view sent as
 select sender_id as agent_id, kind, seq, is_unread from deliveries indexed by deliveries_sent where filed = 1
 union all
-select sender_id, kind, seq, is_unread from deliveries indexed by deliveries_unfiled where filed = 0
+select sender_id, kind, seq, is_unread from unfiled
 union all
 select sender_id, kind, seq, cast(null as integer) from messages indexed by messages_said where recipient_id is null;
 
 create view unread as
 select recipient_id as agent_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 1
 union all
-select recipient_id, kind, seq from deliveries indexed by deliveries_unfiled where filed = 0 and is_unread = 1;
+select recipient_id, kind, seq from unfiled where is_unread = 1;
 
 create view received as
 select recipient_id as agent_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 1
 union all
 select recipient_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 0
 union all
-select recipient_id, kind, seq from deliveries indexed by deliveries_unfiled where filed = 0;
+select recipient_id, kind, seq from unfiled;
 
 create table idempotency_keys (
   sender_id text not null references agents (id) on delete cascade,

@@ -17,7 +17,8 @@ create index sessions_of_a on sessions (agent_a_id, id);
 create index sessions_of_b on sessions (agent_b_id, id);
 
 -- A message whose sender waits. Each is removed with its message, as the sessions are with their agents. Every index costs
--- every ask, so what is asked seldom goes through those of open asks, which are few, or through the session's messages.
+-- every ask a page in each of its commits, so what is asked seldom goes through those of open asks, which are few, or through
+-- the session's messages; so does who looks for the next deadline.
 create table asks (
   seq integer primary key references messages (seq) on delete cascade,
   session_id text not null,
@@ -39,7 +40,6 @@ create table asks (
 
 create unique index asks_open on asks (asker_id, responder_id, session_id) where state = 'open';
 create index asks_taken on asks (asker_id, responder_id, seq) where state = 'open' and taken_within = 0;
-create index asks_deadline on asks (deadline_due) where state = 'open';
 create index asks_within on asks (within) where state = 'open' and within is not null;
 
 -- An agent's own code waits for a message: handlers take nothing from the lane meanwhile.
@@ -77,7 +77,7 @@ create index deliveries_of_session on deliveries (session_id, seq) where filed =
 create view session_messages as
 select session_id, seq from deliveries indexed by deliveries_of_session where filed = 1 and session_id is not null
 union all
-select session_id, seq from deliveries indexed by deliveries_unfiled where filed = 0 and session_id is not null;
+select session_id, seq from unfiled where session_id is not null;
 
 -- For an agent's own code, which reads by sender.
 create index deliveries_unread_from on deliveries (recipient_id, sender_id, seq)
@@ -87,8 +87,8 @@ create view unread_from as
 select recipient_id as agent_id, sender_id, seq from deliveries indexed by deliveries_unread_from
 where filed = 1 and kind = 'conversation' and read_at is null
 union all
-select recipient_id, sender_id, seq from deliveries indexed by deliveries_unfiled
-where filed = 0 and kind = 'conversation' and read_at is null;
+select recipient_id, sender_id, seq from unfiled
+where kind = 'conversation' and read_at is null;
 
 -- The same in one thread. It costs nothing without threads.
 create index deliveries_unread_in on deliveries (recipient_id, thread, sender_id, seq)
@@ -98,8 +98,8 @@ create view unread_in as
 select recipient_id as agent_id, thread, sender_id, seq from deliveries indexed by deliveries_unread_in
 where filed = 1 and thread <> '' and read_at is null
 union all
-select recipient_id, thread, sender_id, seq from deliveries indexed by deliveries_unfiled
-where filed = 0 and thread <> '' and read_at is null;
+select recipient_id, thread, sender_id, seq from unfiled
+where thread <> '' and read_at is null;
 
 -- What no handler had, and nobody has read: late answers. There the handled ones are many.
 create index deliveries_left on deliveries (recipient_id, sender_id, seq)

@@ -267,9 +267,9 @@ select record ->> 'id', record ->> 'host_id', record ->> 'status', record ->> 's
 from import_rows where noun = 'meetings' order by position
 
 -- name: put_messages
-insert into messages (id, kind, sender_id, recipient_id, session_id, meeting_id, message_type, topic, content,
+insert into messages (seq, id, kind, sender_id, recipient_id, session_id, meeting_id, message_type, topic, content,
   metadata, checksum, created_at)
-select record ->> 'id', record ->> 'kind', record ->> 'sender_id', record ->> 'recipient_id', record ->> 'session_id',
+select (select seq from next_message) + row_number() over (order by position) - 1, record ->> 'id', record ->> 'kind', record ->> 'sender_id', record ->> 'recipient_id', record ->> 'session_id',
   record ->> 'meeting_id', record ->> 'message_type', record ->> 'topic', record ->> 'content', record ->> 'metadata',
   record ->> 'checksum', record ->> 'created_at'
 from import_rows where noun = 'messages' order by position
@@ -277,12 +277,12 @@ from import_rows where noun = 'messages' order by position
 -- name: put_deliveries
 insert into deliveries (seq, thread, state, token, attempt, max_attempts, suspect, origin, owner, run_at, run_due,
   expires_at, expires_due, queued_due, claimed_at, settled_at, read_at, ask_timeout, log, recipient_id, kind,
-  sender_id, session_id)
+  sender_id, session_id, filed)
 select m.seq, record ->> 'thread', record ->> 'state', record ->> 'token', record ->> 'attempt', record ->>
   'max_attempts', record ->> 'suspect', record ->> 'origin', record ->> 'owner', record ->> 'run_at', coalesce(record
   ->> 'run_due', 0), record ->> 'expires_at', record ->> 'expires_due', record ->> 'queued_due', record ->>
   'claimed_at', record ->> 'settled_at', record ->> 'read_at', record ->> 'ask_timeout', record ->> 'log',
-  m.recipient_id, m.kind, m.sender_id, m.session_id
+  m.recipient_id, m.kind, m.sender_id, m.session_id, 1
 from import_rows as waiting cross join messages as m on m.id = record ->> 'message_id'
 where noun = 'deliveries' order by position;
 -- They are filed at once, so their unread are counted at once.

@@ -165,7 +165,7 @@ cross join messages as m on m.seq = a.seq
 
 -- name: asks_find_late
 select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct origin)) from (
-  select seq, origin from asks where state = 'open' and deadline_due <= :now order by deadline_due limit :limit
+  select seq, origin from asks indexed by asks_open where state = 'open' and deadline_due <= :now order by deadline_due limit :limit
 )
 
 -- name: asks_find_workers

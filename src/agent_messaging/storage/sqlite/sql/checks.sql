@@ -232,3 +232,9 @@ select json_group_array(seq) from (
     or (recipient_id is not null and not exists (select 1 from agents where id = m.recipient_id))
   limit 100
 )
+
+-- name: find_misfiled
+-- Deliveries that lists of mailboxes show twice, or not at all: up to the mark they are to be filed, and above it not.
+select json_group_array(seq) from (
+  select seq from deliveries where filed <> (seq <= (select filed from message_numbers)) limit 100
+)

@@ -45,8 +45,8 @@ from jsonb_each(:ids) as wanted
 -- answers first those that cannot be claimed: something is due in the lane, another process holds the claim of a run that does
 -- not itself wait for an answer, the recipient's own code waits for the message, or the owner was taken for dead by others.
 -- Then, of each conversation message, the open session, or 0 where append_find_pairs has more to say: it is made in a run, the
--- recipient waits for it or for any answer, or the sender waits for an answer in this session. Last, the agents that do not
--- exist, which are none as a rule.
+-- recipient waits for it or for any answer, or the sender waits for an answer in this session. Then the agents that do not
+-- exist, which are none as a rule; and last the number of the next message.
 with wanted as materialized (
   select key, value ->> 0 as recipient_id, value ->> 1 as kind, value ->> 2 as sender_id, value ->> 3 as thread,
     value ->> 4 as claims, value ->> 5 as within, value ->> 1 = 'conversation' as talks,
@@ -78,17 +78,17 @@ select json_array(
       and (thread is null or thread = w.thread) and is_ended = 0 and (until_due is null or until_due > :now)
   ), s.id, 0)) filter (where w.talks),
   json_group_array(w.recipient_id) filter (where not exists (select 1 from agents where id = w.recipient_id)),
-  json_group_array(w.sender_id) filter (where not exists (select 1 from agents where id = w.sender_id))
+  json_group_array(w.sender_id) filter (where not exists (select 1 from agents where id = w.sender_id)),
+  (select seq from next_message)
 )
 from wanted as w left join sessions as s
   on s.agent_a_id = iif(w.talks, min(w.recipient_id, w.sender_id), null)
   and s.agent_b_id = max(w.recipient_id, w.sender_id) and s.thread = w.thread and s.ended_at is null
 
 -- name: append_insert_messages
--- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
--- The topic is left out but for publications.
-insert into messages (id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
+-- Numbered from :first on. The topic is left out but for publications.
+insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at)
+select :first + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
   :at
 from jsonb_each(:rows)
 
@@ -98,26 +98,28 @@ from jsonb_each(:rows)
 -- born as a duty (null), as done (0), or as done and read (1). The limit has SQLite read each value of a row once, and not
 -- wherever it is used, which took a third of the statement's time.
 insert into deliveries (seq, recipient_id, kind, sender_id, session_id, max_attempts, owner, claim_until_due, token, attempt,
-  claimed_at, run_due, run_at, queued_due, expires_due, expires_at, ask_timeout, state, settled_at, read_at, thread, origin,
-  filed)
+  claimed_at, run_due, run_at, queued_due, expires_due, expires_at, ask_timeout, state, settled_at, read_at, thread, origin)
 select m.seq, m.recipient_id, m.kind, m.sender_id, m.session_id, max_attempts, iif(until is null, null, :owner), until,
   until is not null, until is not null, iif(until is null, null, :at), coalesce(:now + wait, 0), :at + wait,
   :now + coalesce(wait, 0), :now + expiry, :at + expiry, ask_timeout,
   iif(until is not null, 'claimed', iif(born is null, 'queued', 'done')), iif(born is null, null, :at), iif(born, :at, null),
-  coalesce(new.thread, ''), :owner, 0
+  coalesce(new.thread, ''), :owner
 from (
   select key, value ->> 0 as max_attempts, value ->> 1 as until, value ->> 2 as wait, value ->> 3 as expiry,
     value ->> 4 as ask_timeout, value ->> 5 as born, value ->> 6 as thread
   from jsonb_each(:rows) limit -1
 ) as new cross join messages as m on m.seq = :first + new.key
 
+-- name: find_next
+select seq from next_message
+
 -- name: file
 -- See filing.py. The unread among them are counted.
 insert into unread_counts (agent_id, kind, unread)
-select recipient_id, kind, count(*) from deliveries indexed by deliveries_unfiled
-where filed = 0 and seq <= :up_to and is_unread = 1 group by recipient_id, kind
+select recipient_id, kind, count(*) from unfiled where seq <= :up_to and is_unread = 1 group by recipient_id, kind
 on conflict do update set unread = unread + excluded.unread;
-update deliveries set filed = 1 where filed = 0 and seq <= :up_to
+update deliveries set filed = 1 where seq in (select seq from unfiled where seq <= :up_to);
+update message_numbers set filed = max(filed, :up_to)
 
 -- name: append_insert_keys
 insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
@@ -259,8 +261,9 @@ where deliveries.seq = taken.seq
 -- name: settle_find
 -- :rows are (seq, id of the answer if there is one). With the event by which the newest claim ended, if it left one: to redrive
 -- is no end of a claim. With an answer, and only then: the message, the two agents, the session, the thread, the ask, and,
--- unless the answer will end it, whether the answer is stored already, and who waits for it.
-select json_group_array(json_array(d.seq, d.state, d.token, d.origin, iif(d.log is null, null, (
+-- unless the answer will end it, whether the answer is stored already, and who waits for it. Beside all of them the number
+-- of the next message.
+select json_array((select seq from next_message), json_group_array(json_array(d.seq, d.state, d.token, d.origin, iif(d.log is null, null, (
   select e.value ->> 'event' from json_each(iif(json_valid(d.log), d.log, '[]')) as e
   where iif(e.type = 'object', e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven', 0)
   order by e.key desc limit 1
@@ -270,7 +273,7 @@ select json_group_array(json_array(d.seq, d.state, d.token, d.origin, iif(d.log 
     select json_group_array(process_id) from waits
     where recipient_id = d.sender_id and sender_id = d.recipient_id and (thread is null or thread = d.thread)
       and is_ended = 0 and (until_due is null or until_due > :now)
-  )))))
+  ))))))
 from jsonb_each(:rows) as wanted cross join deliveries as d on d.seq = wanted.value ->> 0
 left join messages as m on m.seq = iif(wanted.value ->> 1 is null, null, d.seq) left join asks as a on a.seq = m.seq
 
@@ -347,7 +350,7 @@ select json_array(
   (select min(claim_until_due) from deliveries indexed by deliveries_claimed where state = 'claimed'),
   (select min(expires_due) from deliveries where state = 'queued' and expires_due is not null),
   (select min(run_due) from deliveries where state = 'queued' and run_due > 0),
-  (select min(deadline_due) from asks where state = 'open')
+  (select min(deadline_due) from asks indexed by asks_open where state = 'open')
 )
 
 -- name: advance_release_find

@@ -81,8 +81,8 @@ delete from messages where seq in (
   union all
   select d.seq from gone cross join deliveries as d indexed by deliveries_received on d.recipient_id = gone.id and d.filed = 1
   union all
-  select seq from deliveries indexed by deliveries_unfiled
-  where filed = 0 and (sender_id in (select id from gone) or recipient_id in (select id from gone))
+  select seq from unfiled
+  where (sender_id in (select id from gone) or recipient_id in (select id from gone))
   union all
   select m.seq from gone cross join messages as m indexed by messages_said on m.sender_id = gone.id and m.recipient_id is null
 )

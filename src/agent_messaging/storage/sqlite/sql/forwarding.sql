@@ -31,13 +31,13 @@ where m.id = :message
 update messages set id = :kept, message_type = 'forwarded' where seq = :seq
 
 -- name: forward_insert_message
-insert into messages (id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
-select :message, kind, sender_id, :to, :session, content, metadata, checksum, :at from messages where seq = :seq
+insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, created_at)
+select :new_seq, :message, kind, sender_id, :to, :session, content, metadata, checksum, :at from messages where seq = :seq
 
 -- name: forward_insert_delivery
 insert into deliveries (seq, recipient_id, kind, sender_id, session_id, thread, state, max_attempts, origin, queued_due,
-  ask_timeout, filed)
-select :new_seq, :to, kind, sender_id, :session, thread, 'queued', max_attempts, :owner, :now, :left, 0 from deliveries where seq = :seq
+  ask_timeout)
+select :new_seq, :to, kind, sender_id, :session, thread, 'queued', max_attempts, :owner, :now, :left from deliveries where seq = :seq
 
 -- name: forward_move_ask
 update asks set seq = :new_seq, responder_id = :to, session_id = :session, taken_within = null where seq = :seq

@@ -118,16 +118,16 @@ select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, :at, :no
 from jsonb_each(:rows)
 
 -- name: act_insert_messages
--- seq is one more than the greatest so far for each row in turn (autoincrement), so the last one tells all.
-insert into messages (meeting_id, id, kind, message_type, sender_id, recipient_id, content, metadata, checksum, created_at)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
-  :at
+-- Numbered from :first on.
+insert into messages (seq, meeting_id, id, kind, message_type, sender_id, recipient_id, content, metadata, checksum, created_at)
+select :first + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+  value ->> 8, :at
 from jsonb_each(:rows)
 
 -- name: act_insert_deliveries
 -- :rows are (seq, recipient, kind, sender, max_attempts, seconds of the turn).
-insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, ask_timeout, queued_due, origin, filed)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'queued', value ->> 4, value ->> 5, :now, :owner, 0
+insert into deliveries (seq, recipient_id, kind, sender_id, state, max_attempts, ask_timeout, queued_due, origin)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'queued', value ->> 4, value ->> 5, :now, :owner
 from jsonb_each(:rows)
 
 -- name: act_insert_events

@@ -118,7 +118,7 @@ select case
   when :read is null then (
     select count(*) from deliveries indexed by deliveries_sent where filed = 1 and sender_id = :agent and kind = :kind
   ) + (
-    select count(*) from deliveries indexed by deliveries_unfiled where filed = 0 and sender_id = :agent and kind = :kind
+    select count(*) from unfiled where sender_id = :agent and kind = :kind
   ) + (
     select count(*) from messages indexed by messages_said where recipient_id is null and sender_id = :agent and kind = :kind
   )
@@ -130,15 +130,15 @@ select (
   select count(*) from deliveries indexed by deliveries_received
   where filed = 1 and recipient_id = :agent and kind = :kind and is_unread = 0
 ) + iif(:read is 1, 0, coalesce((select unread from unread_counts where agent_id = :agent and kind = :kind), 0)) + (
-  select count(*) from deliveries indexed by deliveries_unfiled
-  where filed = 0 and recipient_id = :agent and kind = :kind and (:read is null or is_unread = not :read)
+  select count(*) from unfiled
+  where recipient_id = :agent and kind = :kind and (:read is null or is_unread = not :read)
 )
 
 -- name: count_messages_unread
 -- The filed ones are counted already; see filing.py.
 select coalesce((select unread from unread_counts where agent_id = :agent and kind = :kind), 0) + (
-  select count(*) from deliveries indexed by deliveries_unfiled
-  where filed = 0 and recipient_id = :agent and kind = :kind and is_unread = 1
+  select count(*) from unfiled
+  where recipient_id = :agent and kind = :kind and is_unread = 1
 )
 
 -- What is narrowed is counted one by one.

@@ -105,11 +105,11 @@ where thread is :awaited
 
 -- name: end_session_store
 -- Done and read from the start.
-insert into messages (id, kind, sender_id, recipient_id, session_id, message_type, content, checksum, created_at)
-values (:ending, 'conversation', :agent, :other, :session, 'ending', :content, :checksum, :at);
+insert into messages (seq, id, kind, sender_id, recipient_id, session_id, message_type, content, checksum, created_at)
+values (:seq, :ending, 'conversation', :agent, :other, :session, 'ending', :content, :checksum, :at);
 insert into deliveries (seq, recipient_id, kind, sender_id, session_id, thread, state, max_attempts, queued_due, settled_at,
-  read_at, filed)
-values (last_insert_rowid(), :other, 'conversation', :agent, :session, :thread, 'done', 1, :now, :at, :at, 0)
+  read_at)
+values (:seq, :other, 'conversation', :agent, :session, :thread, 'done', 1, :now, :at, :at)
 
 -- name: count_messages
 select json_array(count(*), count(d.read_at))
