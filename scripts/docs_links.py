@@ -17,6 +17,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
 """Pages that stand at the root of the repository."""
+BEHIND = ("decisions/", "requirements.md", "performance.md", "schema.md")
+"""Pages that a search finds behind those that say how something is done."""
 FENCE = re.compile(r"^```(\w+) \w+$", re.MULTILINE)
 PROGRAM = re.compile(r"^`(examples/\S+\.py)`$", re.MULTILINE)
 """The link to one, once it has become its path."""
@@ -28,6 +30,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     here = page.file.src_uri
     if here in ELSEWHERE:
         markdown, here = (ROOT / ELSEWHERE[here]).read_text(encoding="utf-8"), f"../{ELSEWHERE[here]}"
+    if here.startswith(BEHIND):
+        page.meta.setdefault("search", {"boost": 0.2})
     if here == "decisions/index.md":
         markdown += "\n" + "\n".join(_decisions())
 

@@ -26,7 +26,7 @@ async def test_a_meeting_from_its_creation_to_its_end(acme: str, cli: Cli) -> No
         [listed] = (await invoke(cli, "meetings", "list", "bob", "--status", "active", "--json")).json["meetings"]
         assert (listed["meeting_id"], listed["host_id"], listed["current_speaker"]) == (str(id), "alice", "bob")
         shown = (await invoke(cli, "meetings", "show", str(id))).out
-        assert "alice's meeting, active, turns of 10 min, round_robin; bob has turn 2" in shown
+        assert "alice's meeting, active, turns of 10 min, speakers in order; bob has turn 2" in shown
         await sdk.meeting.speak("bob", id, "We shall.")
         await sdk.meeting.end_meeting("alice", id)
     said = (await invoke(cli, "meetings", "history", str(id))).out.splitlines()
@@ -47,7 +47,7 @@ async def test_a_meeting_that_ends_by_itself_says_why_everywhere(acme: str, cli:
     bounds = ("--max-turns", "2", "--max-duration", "10m", "--turn-duration", "1m", "--silent-host")
     id = (await invoke(cli, "meetings", "create", "alice", "bob", *bounds)).out.strip()
     shown = (await invoke(cli, "meetings", "show", id)).out
-    assert "turns of 1 min, round_robin, 0 of 2 turns taken, at most 10 min" in shown
+    assert "turns of 1 min, speakers in order, 0 of 2 turns taken, at most 10 min" in shown
     async with AgentMessaging[Any](acme) as sdk:
         await sdk.meeting.attend_meeting("bob", id)
         await sdk.meeting.start_meeting("alice", id, "hello")

@@ -184,8 +184,11 @@ def test_the_two_processes_of_the_quick_start_talk(tmp_path: Path) -> None:
 
 def test_the_site_has_every_page() -> None:
     """`make docs` builds it; its list of pages is written by hand."""
-    listed = set(re.findall(r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^ +- .+: (\S+\.md)$", settings, re.MULTILINE))
     docs = ROOT / "docs"
+    for file in re.findall(r"\w+/[\w-]+\.(?:css|js)\b", settings):
+        assert (docs / file).is_file(), "the theme would load it from another host, or nothing"
     pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if not path.name[0].isdigit()}
     assert listed == pages
     for page in (docs / "reference").glob("*.md"):

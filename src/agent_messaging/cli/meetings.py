@@ -242,13 +242,16 @@ async def status_of(sdk: AgentMessaging[Any], id: str) -> Record:
     return found
 
 
+CHOOSING = {"round_robin": "speakers in order", "host": "the host names speakers", "custom": "a function names speakers"}
+
+
 def headline(status: Record) -> str:
     """How a meeting stands, on one line."""
     turns = "turns do not end by time" if status.turn_duration is None else f"turns of {duration(status.turn_duration)}"
     text = f"{status.host_id}'s meeting, "
     if status.end_reason is None:
         text += f"{status.status.value}, "
-    text += f"{turns}, {status.speaker_selection.value}"
+    text += f"{turns}, {CHOOSING[status.speaker_selection.value]}"
     if status.max_turns is not None:
         text += f", {status.turns_taken} of {status.max_turns} turns taken"
     if status.max_duration is not None:

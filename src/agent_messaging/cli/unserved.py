@@ -59,8 +59,7 @@ async def _notes(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
     return [
         Finding(
             f"Messages wait for {names}, which no live process serves.",
-            "Start the process that registers the handler, or take them in code: "
-            f"`for message in await sdk.receive({name!r}, limit=100): await message.done()`.",
+            f"Start the process that registers the handler, or take them: `{command('receive', name, limit='100')}`.",
         )
     ]
 
@@ -113,8 +112,8 @@ async def _invitations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
         Finding(
             f"Invitations to meetings wait for {await name_agents(sdk, {id for id, _, _ in invited})}, which no live "
             "process serves.",
-            "Start the process that registers the handler, or attend in code: "
-            f"`await sdk.meeting.attend_meeting({name!r}, {meeting!r})`.",
+            "Start the process that registers the handler, or attend: "
+            f"`{command('meetings attend', name, meeting)}`.",
         )
     ]
 
@@ -130,8 +129,8 @@ async def _turns(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
         Finding(
             f"A turn in a meeting waits for {await name_agents(sdk, ids)}, and no live process with a turn handler "
             "serves them.",
-            "Start the process that registers the turn handler, or let the agent speak in code: "
-            f"`await sdk.meeting.speak({name!r}, {meeting!r}, {{'text': '…'}})`. "
+            "Start the process that registers the turn handler, or speak: "
+            f"`{command('meetings speak', name, meeting, text='…')}`. "
             f"How the meeting stands: `{command('meetings show', meeting)}`.",
             is_problem=False,
         )
