@@ -1,7 +1,7 @@
 """An extension of mkdocstrings: makes of our docstrings what it shows as they are meant.
 
 An example is code, and not a paragraph of text. Arguments of which the same is to be said share a line with us, and
-have a row each in its table.
+have a row each in its table. An error tells its code, which has no docstring of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +39,14 @@ def parted(text: str) -> str:
 
 class Docstrings(griffe.Extension):
     """Called with each module, class and function that is read."""
+
+    def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
+        """Say the code of an error, and whether it may be repeated."""
+        code, retryable = (cls.members.get(name) for name in ("code", "retryable"))
+        if cls.name.endswith("Error") and cls.docstring is not None and isinstance(code, griffe.Attribute):
+            repeated = isinstance(retryable, griffe.Attribute) and str(retryable.value) == "True"
+            said = f"Code `{str(code.value)[1:-1]}`" + ("; retryable." if repeated else ".")
+            cls.docstring.value = f"{cls.docstring.value.rstrip()}\n\n{said}"
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Change its docstring."""

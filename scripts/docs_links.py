@@ -1,9 +1,10 @@
 """A hook of mkdocs: makes of the pages, as they stand in the repository, pages of a site that has the pages alone.
 
-The home page is the README, and one page is CONTRIBUTING. The page of decisions gets its list. A link to what is no
-page, such as a test or a module, becomes its path; where a link to an example is a paragraph of its own, it becomes the
-program, folded. The word behind the language of a block, by which the tests know how to run it, is left out: with it
-the site would take neither the block nor the heading behind it for one.
+The home page is the README, and two pages are CONTRIBUTING and the changelog. The page of decisions gets its list. A
+link to what is no page, such as a test or a module, becomes its path, and one to an example leads to where the site
+has it; where that is a paragraph of its own, it becomes the program, folded. The word behind the language of a block,
+by which the tests know how to run it, is left out: with it the site would take neither the block nor the heading
+behind it for one. Long names in tables may be broken behind a dot, a slash or an underscore.
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ from __future__ import annotations
 import posixpath
 import re
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
+ELSEWHERE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 """Pages that stand at the root of the repository."""
 BEHIND = ("decisions/", "requirements.md", "performance.md", "schema.md")
 """Pages that a search finds behind those that say how something is done."""
 FENCE = re.compile(r"^```(\w+) \w+$", re.MULTILINE)
+PARAGRAPH = re.compile(r"^\[(examples/\S+\.py)\]\(\S+\)$", re.MULTILINE)
+"""A link to an example that is a paragraph."""
 PROGRAM = re.compile(r"^`(examples/\S+\.py)`$", re.MULTILINE)
-"""The link to one, once it has become its path."""
+"""What becomes of it first, so that nothing in the program is taken for a link."""
+SECTION = re.compile(r"^## (.+)$|" + PARAGRAPH.pattern, re.MULTILINE)
+CELL_CODE = re.compile(r"(?<=<code>)[^<>]{18,}(?=</code>)")
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -41,13 +47,38 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if path == "docs/decisions":
             path = "docs/decisions/index.md"
         path = next((f"docs/{name}" for name, file in ELSEWHERE.items() if file == path), path)
+        if path in _examples():
+            path, anchor = _examples()[path]
         if path.startswith("docs/") and (ROOT / path).is_file():
             to = posixpath.relpath(path, posixpath.join("docs", posixpath.dirname(page.file.src_uri)))
             return f"[{text}]({to}{anchor})"
         name = text.strip("`")
         return f"`{path}`" if name in path else f"{text} (`{path}`)"
 
-    return PROGRAM.sub(_program, LINK.sub(shown, FENCE.sub(r"```\1", markdown)))
+    return PROGRAM.sub(_program, LINK.sub(shown, PARAGRAPH.sub(r"`\1`", FENCE.sub(r"```\1", markdown))))
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Called for each page with what its text became; returns what is shown."""
+
+    def breakable(cell: re.Match[str]) -> str:
+        return CELL_CODE.sub(lambda code: re.sub(r"(?<=\w)(::|[._/])(?=\w)", r"\1<wbr>", code[0]), cell[0])
+
+    return re.sub(r"<td.*?</td>", breakable, html, flags=re.DOTALL)
+
+
+@cache
+def _examples() -> dict[str, tuple[str, str]]:
+    """The page and the anchor of each example, and of their folders."""
+    found = {"examples": ("docs/examples.md", ""), "examples/frameworks": ("docs/recipes.md", "")}
+    for page in ("docs/examples.md", "docs/recipes.md"):
+        heading = ""
+        for title, path in SECTION.findall((ROOT / page).read_text(encoding="utf-8")):
+            if title:
+                heading = "#" + re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower())
+            else:
+                found[path] = (page, heading)
+    return found
 
 
 def _program(match: re.Match[str]) -> str:

@@ -12,7 +12,9 @@ class AgentMessagingError(Exception):
     """The messaging SDK failed; the subclass says how."""
 
     code: ClassVar[str] = "agent_messaging"
+    """The name of the error for programs; it does not change between releases."""
     retryable: ClassVar[bool] = False
+    """Whether the same call may succeed later as it is."""
     exit_code: ClassVar[int] = 1
     """The exit code of the command line."""
     problem_text: ClassVar[str] = ""

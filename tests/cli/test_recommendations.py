@@ -6,6 +6,7 @@ import asyncio
 import re
 import shlex
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,19 @@ async def test_an_organization_that_is_called_like_an_option(url: str, cli: Cli)
     [found] = await findings(cli)
     await carry_out(cli, url, found["next_step"])
     assert await findings(cli) == []
+
+
+async def test_a_store_that_is_named_on_the_command_line_is_named_in_what_is_recommended(
+    cli: Cli, tmp_path: Path
+) -> None:
+    there = f"sqlite:///{tmp_path}/an other.db"
+    for _ in range(3):
+        document = (await asyncio.to_thread(cli, "doctor", "--json", "--url", there, check=None)).json
+        [found] = document["findings"]
+        await carry_out(cli, there, found["next_step"])
+    assert (await asyncio.to_thread(cli, "doctor", "--url", there)).out.endswith("Nothing is wrong.\n")
+    with_password = await asyncio.to_thread(cli, "inbox", "bob", "--url", "sqlite:///no.db?password=secret", check=None)
+    assert "secret" not in with_password.err
 
 
 async def test_notes_that_nobody_handles(acme: str, cli: Cli) -> None:

@@ -11,6 +11,7 @@ import click
 
 from ..records import dataclass
 from .app import Group
+from .commands import command
 from .names import ORGANIZATION
 from .opening import IN_MEMORY, check_exists, load_config, run
 from .options import Options, pass_options
@@ -204,7 +205,7 @@ def export_(options: Options, path: str, organization: str | None) -> None:
         for finding in done.damaged:
             say(f"- {finding}")
         if done.damaged:
-            say(f"{count(len(done.damaged), 'damaged row')} skipped: see `agent-messaging doctor --deep`.")
+            say(f"{count(len(done.damaged), 'damaged row')} skipped: see `{command('doctor')} --deep`.")
 
     show(options, _fields(done), human)
     if done.damaged:

@@ -144,7 +144,7 @@ def _look_at_store(sdk: AgentMessaging, report: Report) -> list[Finding]:
     ]
     if report.index.behind >= FAR_BEHIND:
         problem = f"The search index is {count(report.index.behind, 'message')} behind; searches look through them all."
-        step = "A process that uses the store takes them in when it is idle; at once: `agent-messaging db reindex`."
+        step = f"A process that uses the store takes them in when it is idle; at once: `{command('db reindex')}`."
         found.append(Finding(problem, step, is_problem=False))
     if not report.organizations:
         found.append(Finding("There are no organizations yet.", command("org add", "acme"), is_problem=False))
@@ -174,7 +174,7 @@ async def _look_at_messages(sdk: AgentMessaging, report: Report) -> list[Finding
         )
     dead = report.statistics.counts.get(DeliveryState.DEAD, 0)
     if dead:
-        step = "See why: `agent-messaging dead-letters list`."
+        step = f"See why: `{command('dead-letters list')}`."
         for last in await sdk.dead_letters.list(limit=1):
             whose = {} if last.recipient_id is None else {"agent": last.recipient_id}
             step += f" When the cause is gone: `{command('dead-letters redrive', **whose)}`."

@@ -242,7 +242,11 @@ async def status_of(sdk: AgentMessaging[Any], id: str) -> Record:
     return found
 
 
-CHOOSING = {"round_robin": "speakers in order", "host": "the host names speakers", "custom": "a function names speakers"}
+CHOOSING = {
+    "round_robin": "speakers in order",
+    "host": "the host names speakers",
+    "custom": "a function names speakers",
+}
 
 
 def headline(status: Record) -> str:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .commands import command
 from .options import Options
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def check_exists(config: Config) -> None:
     path = config.store.path
     if path is not None and path != IN_MEMORY and not os.path.exists(path):
         raise SchemaVersionError(
-            f"There is no store at {path!r} yet. Make it with `agent-messaging db init`, "
+            f"There is no store at {path!r} yet. Make it with `{command('db init')}`, "
             "or name another with --url or AGENT_MESSAGING_DATABASE_URL."
         )
 

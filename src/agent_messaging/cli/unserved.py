@@ -112,8 +112,7 @@ async def _invitations(sdk: AgentMessaging, ids: set[str]) -> list[Finding]:
         Finding(
             f"Invitations to meetings wait for {await name_agents(sdk, {id for id, _, _ in invited})}, which no live "
             "process serves.",
-            "Start the process that registers the handler, or attend: "
-            f"`{command('meetings attend', name, meeting)}`.",
+            f"Start the process that registers the handler, or attend: `{command('meetings attend', name, meeting)}`.",
         )
     ]
 
