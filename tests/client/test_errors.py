@@ -189,9 +189,10 @@ def test_what_the_package_exports_exists_and_nothing_is_forgotten() -> None:
     assert len(agent_messaging.__all__) == len(set(agent_messaging.__all__))
     for name in agent_messaging.__all__:
         assert getattr(agent_messaging, name) is not None
-    here = agent_messaging.models.__name__
-    models = [name for name, value in vars(agent_messaging.models).items() if getattr(value, "__module__", "") == here]
-    public = {name for name in models if not name.startswith("_")} - {"T"} - MADE_BY_THE_SDK
+    here = agent_messaging.models
+    homes = (here.contexts.__name__, here.meetings.__name__, here.messages.__name__)
+    models = [name for name, value in vars(here).items() if getattr(value, "__module__", "") in homes]
+    public = {name for name in models if not name.startswith("_")} - MADE_BY_THE_SDK
     assert public <= set(agent_messaging.__all__)
     assert set(agent_messaging.__all__) <= set(dir(agent_messaging))
     namespace: dict[str, Any] = {}

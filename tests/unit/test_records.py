@@ -17,7 +17,10 @@ import pytest
 
 from agent_messaging import records
 
-FROZEN_IN_EARNEST = {"agent_messaging.models", "agent_messaging.records"}
+FROZEN_IN_EARNEST = {
+    *(f"agent_messaging.models.{name}" for name in ("contexts", "meetings", "messages")),
+    "agent_messaging.records",
+}
 """Modules whose records users see, and the decorator itself."""
 
 
