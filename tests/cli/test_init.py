@@ -68,8 +68,10 @@ def test_its_files_for_containers_name_what_exists(cli: Cli, tmp_path: Path) -> 
     [copied] = re.findall(r"^COPY (\w+) ", docker, re.MULTILINE)
     assert (tmp_path / copied / "worker.py").exists()
     known = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
-    names = {*re.findall(r"^ENV (\w+)=", docker, re.MULTILINE), *services["worker"]["environment"]}
-    assert {name for name in names if not re.search(rf"\b{name}\b", known)} <= {"POSTGRES_USER", "POSTGRES_PASSWORD"}
+    [settings] = re.findall(r"^ENV (.*)$", docker, re.MULTILINE)
+    names = {*re.findall(r"(\w+)=", settings), *services["worker"]["environment"]}
+    unknown = {name for name in names if not re.search(rf"\b{name}\b", known)}
+    assert unknown <= {"POSTGRES_USER", "POSTGRES_PASSWORD", "PYTHONUNBUFFERED"}
     [drain] = re.findall(r"MESSAGING_DRAIN_TIMEOUT=(\d+)", docker)
     assert float(services["worker"]["stop_grace_period"].removesuffix("s")) >= float(drain) + 5
     for other in ("schema", "worker"):

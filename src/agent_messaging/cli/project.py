@@ -125,12 +125,15 @@ testpaths = ["tests"]
 
 DOCKERFILE = """\
 FROM python:3.13-slim
+# By its number, Kubernetes sees that the user is not root.
+RUN useradd --uid 10001 --create-home worker
 WORKDIR /srv/PROJECT
-RUN pip install --no-cache-dir 'agent-messaging[postgres]'
+# A wheel of agent-messaging that lies here is taken before that of the index.
+COPY pyproject.toml *.whl ./
+RUN pip install --no-cache-dir --find-links . 'agent-messaging[postgres]'
 COPY PROJECT ./PROJECT
-RUN useradd --create-home worker
-USER worker
-ENV MESSAGING_DRAIN_TIMEOUT=20
+USER 10001
+ENV MESSAGING_DRAIN_TIMEOUT=20 PYTHONUNBUFFERED=1
 # A list, not a line: behind a shell, signals do not arrive.
 CMD ["agent-messaging", "run", "PROJECT.worker:sdk"]
 STOPSIGNAL SIGTERM
@@ -147,7 +150,8 @@ services:
       POSTGRES_PASSWORD: ${POSTGRES_PASSWORD:?set it to a password}
     volumes: [postgres:/var/lib/postgresql]
     healthcheck:
-      test: [CMD, pg_isready, --username=agents]
+      # By TCP: while it makes the database it hears its own socket alone, and is not ready.
+      test: [CMD, pg_isready, --host=127.0.0.1, --username=agents]
       interval: 2s
       retries: 30
 
