@@ -22,7 +22,7 @@ from agent_messaging import AgentMessaging, Config, HandlerError, StorageUnavail
 from agent_messaging.cli.me.command import config_of_a_person
 from agent_messaging.cli.me.desk import Desk, names_for
 from agent_messaging.cli.me.forms import Writing
-from agent_messaging.cli.me.screen import Me
+from agent_messaging.cli.me.program import Me
 from agent_messaging.cli.me.words import Line, columns, left, one_line, plain
 from tests.cli.conftest import Cli
 from tests.support import eventually

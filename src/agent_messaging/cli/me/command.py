@@ -73,7 +73,7 @@ async def _sit(config: Config, agent: str) -> bool:
     from ... import AgentMessaging
     from ...system import STOPS
     from .desk import Desk
-    from .screen import Me
+    from .program import Me
 
     async with AgentMessaging(config_of_a_person(config)) as sdk:
         program = Me(await Desk.open(sdk, agent))
