@@ -6,30 +6,42 @@ because elsewhere (on the command line) the remedy is another one. `code` is sta
 whether the same call may succeed later unchanged. Every error survives pickling. Payloads never appear in a message.
 
     AgentMessagingError
-    ├── NotInitializedError (RuntimeError)      ├── SessionError
-    │   └── EventLoopError                      │   ├── SessionStateError
-    ├── ConfigurationError (ValueError)         │   │   └── SessionNotFoundError (ValueError)
-    ├── InvalidArgumentError (ValueError)       │   ├── SessionLockError
-    │   └── PayloadError                        │   │   └── MutualWaitError
-    ├── IdempotencyConflictError                │   └── ConversationEndedError, PartsRestartedError
-    ├── AgentNotFoundError, OrganizationNotFoundError
-    │                                           ├── MeetingError
-    ├── MessageNotFoundError, TaskNotFoundError │   ├── MeetingNotFoundError (ValueError)
-    ├── MailboxFullError                        │   ├── MeetingNotActiveError, MeetingStateError
-    ├── ClaimLostError                          │   ├── InvalidMeetingError (ValueError), AgentNotInMeetingError
-    ├── TaskError                               │   ├── NotYourTurnError
+    ├── NotInitializedError (RuntimeError)
+    │   └── EventLoopError
+    ├── ConfigurationError (ValueError)
+    ├── InvalidArgumentError (ValueError)
+    │   └── PayloadError
+    ├── IdempotencyConflictError
+    ├── AgentNotFoundError, OrganizationNotFoundError, MessageNotFoundError, TaskNotFoundError
+    ├── MailboxFullError, TooManySubscribersError
+    ├── ClaimLostError
+    ├── HandlerError
+    │   └── NoHandlerRegisteredError, HandlerTimeoutError
+    ├── TaskError
     │   └── TaskFailedError, TaskCancelledError, TaskExpiredError
-    ├── HandlerError                            │   │
-    │   ├── NoHandlerRegisteredError            │   │   └── TurnLostError
-    │   └── HandlerTimeoutError                 │   └── MeetingPermissionError
-    ├── TimeoutError (builtins.TimeoutError)    │       ├── NotMeetingHostError
-    │   ├── ConversationTimeoutError            │       └── HostCannotLeaveError
-    │   ├── MeetingTimeoutError (MeetingError)  └── DatabaseError
-    │   └── OutcomeUnknownError                     ├── OrganizationAlreadyExistsError, AgentAlreadyExistsError
-    └                                               └── StorageUnavailableError, StorageBusyError, StorageFullError,
-                                                        StorageCorruptError, StorageReplacedError,
-                                                        StorageForeignError, QueueDataLostError,
-                                                        SchemaVersionError
+    ├── TimeoutError (builtins.TimeoutError)
+    │   ├── ConversationTimeoutError
+    │   ├── MeetingTimeoutError (MeetingError)
+    │   └── OutcomeUnknownError
+    ├── SessionError
+    │   ├── SessionStateError
+    │   │   └── SessionNotFoundError (ValueError)
+    │   ├── SessionLockError
+    │   │   └── MutualWaitError
+    │   └── ConversationEndedError, PartsRestartedError
+    ├── MeetingError
+    │   ├── MeetingNotFoundError (ValueError), InvalidMeetingError (ValueError)
+    │   ├── MeetingNotActiveError, MeetingStateError, AgentNotInMeetingError
+    │   ├── NotYourTurnError
+    │   │   └── TurnLostError
+    │   └── MeetingPermissionError
+    │       └── NotMeetingHostError, HostCannotLeaveError
+    ├── DatabaseError
+    │   ├── OrganizationAlreadyExistsError, AgentAlreadyExistsError
+    │   ├── StorageUnavailableError, StorageBusyError, StorageFullError, StorageCorruptError
+    │   ├── StorageReplacedError, StorageForeignError
+    │   └── QueueDataLostError, SchemaVersionError
+    └── ArchiveError
 """
 
 from __future__ import annotations
@@ -340,13 +352,13 @@ class OutcomeUnknownError(TimeoutError):
 
 
 class SessionError(AgentMessagingError):
-    """A conversation cannot do this."""
+    """A conversation cannot do this; the subclass and the message say why, and what to do."""
 
     code = "session"
 
 
 class SessionStateError(SessionError):
-    """The session is in a state in which this cannot be done."""
+    """The session, or the ask, is in a state in which this cannot be done. `list_open_asks` shows who waits."""
 
     code = "session_state"
 
@@ -393,7 +405,7 @@ class SessionLockError(SessionError):
 
 
 class MutualWaitError(SessionLockError):
-    """Waiting here would close a circle of agents that wait for each other; nothing was stored."""
+    """Waiting here would close a circle of agents that wait for each other; nothing was stored. Answer instead."""
 
     code = "mutual_wait"
     path: tuple[str, ...] = ()
@@ -426,7 +438,7 @@ class ConversationEndedError(SessionError):
 
 
 class MeetingError(AgentMessagingError):
-    """A meeting cannot do this."""
+    """A meeting cannot do this; the subclass and the message say why, and what to do."""
 
     code = "meeting"
 
@@ -456,7 +468,7 @@ class MeetingNotActiveError(MeetingError):
 
 
 class MeetingStateError(MeetingError):
-    """The meeting is in a state in which this cannot be done."""
+    """The meeting is in a state in which this cannot be done. See which with `get_meeting_status`."""
 
     code = "meeting_state"
 
@@ -469,7 +481,7 @@ class InvalidMeetingError(MeetingError, ValueError):
 
 
 class AgentNotInMeetingError(MeetingError):
-    """The agent is not a participant of this meeting."""
+    """The agent is not a participant of this meeting. See who is with `get_meeting_status`."""
 
     code = "agent_not_in_meeting"
 
@@ -488,13 +500,13 @@ class TurnLostError(NotYourTurnError):
 
 
 class MeetingPermissionError(MeetingError):
-    """Only the meeting's host may do this."""
+    """Only another participant of the meeting may do this, as a rule its host. `get_meeting_status` names the host."""
 
     code = "meeting_permission"
 
 
 class NotMeetingHostError(MeetingPermissionError):
-    """Only the meeting's host may do this."""
+    """Only the meeting's host may do this. `get_meeting_status` names it."""
 
     code = "not_meeting_host"
 
@@ -506,7 +518,7 @@ class HostCannotLeaveError(MeetingPermissionError):
 
 
 class MeetingTimeoutError(TimeoutError, MeetingError):
-    """The turn, the attendance or the end of the meeting did not come within the timeout."""
+    """The turn, the attendance or the end of the meeting did not come within the timeout. Wait again, or longer."""
 
     code = "meeting_timeout"
 

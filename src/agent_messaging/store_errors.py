@@ -6,7 +6,7 @@ from .problems import AgentMessagingError
 
 
 class DatabaseError(AgentMessagingError):
-    """The store failed."""
+    """The store failed; the subclass and the message say why. `agent-messaging doctor` examines it."""
 
     code = "database"
     exit_code = 3

@@ -10,12 +10,14 @@ from ..exceptions import (
     AgentAlreadyExistsError,
     AgentMessagingError,
     AgentNotFoundError,
+    AgentNotInMeetingError,
     HostCannotLeaveError,
     InvalidArgumentError,
     MeetingNotFoundError,
     MeetingStateError,
     MeetingTimeoutError,
     NoHandlerRegisteredError,
+    NotMeetingHostError,
     NotYourTurnError,
     OrganizationAlreadyExistsError,
     OrganizationNotFoundError,
@@ -98,6 +100,10 @@ def _remedy(error: AgentMessagingError) -> str:
             return "Wait for it with `agent-messaging meetings wait`."
         case HostCannotLeaveError():
             return "End the meeting with `agent-messaging meetings end`."
+        case NotMeetingHostError():
+            return "See who that is with `agent-messaging meetings show`."
+        case AgentNotInMeetingError():
+            return "See who is with `agent-messaging meetings show`."
         case MeetingStateError():
             return "Wait for them with --wait, or remove who will not come with `agent-messaging meetings remove`."
         case MeetingTimeoutError():

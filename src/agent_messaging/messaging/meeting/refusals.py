@@ -25,6 +25,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+NAME_ANOTHER = "Name one of those whom get_meeting_status names."
+
+
 class RenewedError(Exception):
     """A name stands for another agent than was thought."""
 
@@ -64,15 +67,20 @@ async def explain(
     [holder] = await external_ids(names, [refused.agent_id]) if refused.agent_id else [None]
     match refused.why:
         case Why.NOT_HOST:
-            return NotMeetingHostError(f"Agent {name!r} is not the host of this meeting; only its host may do this.")
+            return NotMeetingHostError(
+                f"Agent {name!r} is not the host of this meeting; only its host may do this.",
+                remedy="get_meeting_status names the host.",
+            )
         case Why.HOST_LEAVES:
             host = (other or agent).external_id
             return HostCannotLeaveError(f"{host!r} is the host and cannot leave.", remedy="Call end_meeting instead.")
         case Why.NOT_PARTICIPANT:
             who = other.external_id if other is not None and other.id == refused.agent_id else name
-            return AgentNotInMeetingError(f"{who!r} is not a participant of this meeting (any more).")
+            return not_in_meeting(who)
         case Why.NEXT_NOT_SEATED:
-            return AgentNotInMeetingError(f"{holder!r} cannot have the next turn: it is not a participant (any more).")
+            return AgentNotInMeetingError(
+                f"{holder!r} cannot have the next turn: it is not a participant (any more).", remedy=NAME_ANOTHER
+            )
         case Why.NEXT_MISSING:
             return InvalidArgumentError(
                 "next_speaker_external_id: in this meeting the host names the next speaker.",
@@ -102,13 +110,21 @@ async def explain(
 def wrong_status(status: MeetingStatus, *, before_start: bool) -> AgentMessagingError:
     """Return the error that says why the meeting's status forbids an act."""
     if status is MeetingStatus.ENDED:
-        text = "The meeting has ended."
+        text = "The meeting has ended. It stays so: hold another one."
         return MeetingStateError(text) if before_start else MeetingNotActiveError(text)
     if status is MeetingStatus.ACTIVE:
-        return MeetingStateError("The meeting has started already.")
+        return MeetingStateError("The meeting has started already. Take part in it, or hold another one.")
     if before_start:
-        return MeetingStateError("The host attends its meeting from the start.")
+        return MeetingStateError("The host attends its meeting from the start. Start it when all are there.")
     return MeetingNotActiveError(f"The meeting is {status.value}: it has not started. Its host starts it.")
+
+
+def not_in_meeting(external_id: str) -> AgentNotInMeetingError:
+    """Return the error of an agent that takes part in a meeting in which it is not."""
+    return AgentNotInMeetingError(
+        f"{external_id!r} is not a participant of this meeting (any more).",
+        remedy="get_meeting_status names the participants; invite it to the next meeting.",
+    )
 
 
 async def check_names(names: Names, *agents: AgentName | None) -> None:

@@ -14,7 +14,6 @@ from ...delivery.meetings import holds_turn
 from ...delivery.names import AgentName
 from ...exceptions import (
     AgentMessagingError,
-    AgentNotInMeetingError,
     InvalidArgumentError,
     MeetingTimeoutError,
 )
@@ -40,7 +39,7 @@ from .. import analytics
 from ..posting import check_options
 from .arguments import MeetingId, check_turn, check_wait, one_of
 from .calls import MeetingCalls
-from .refusals import by_name, check_names, explain, wrong_status
+from .refusals import by_name, check_names, explain, not_in_meeting, wrong_status
 
 
 class MeetingTurns(MeetingCalls[T]):
@@ -91,7 +90,7 @@ class MeetingTurns(MeetingCalls[T]):
             raise self._no_turn(agent_external_id, timeout) from error
         if standing.seat is None or standing.seat is ParticipantStatus.LEFT:
             await check_names(self.engine.names, agent)
-            raise AgentNotInMeetingError(f"{agent_external_id!r} is not a participant of this meeting (any more).")
+            raise not_in_meeting(agent_external_id)
         if standing.status is MeetingStatus.ENDED:
             return await meetings.open_turn(id, agent, None, has_ended=True)
         if not holds_turn(standing, agent.id):
