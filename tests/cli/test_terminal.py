@@ -90,9 +90,11 @@ def test_tables_are_drawn_and_text_is_shown_as_it_is(acme: str, cli: Cli) -> Non
 
 def test_no_colours_where_none_are_wanted(acme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[" in at_a_terminal("inbox", "nobody")[1]
-    monkeypatch.setenv("NO_COLOR", "1")
-    for line in (["inbox", "nobody"], ["org", "list"], ["doctor"]):
-        assert "\x1b[" not in at_a_terminal(*line)[1]
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, value)
+            for line in (["inbox", "nobody"], ["org", "list"], ["doctor"]):
+                assert "\x1b[" not in at_a_terminal(*line)[1]
 
 
 def test_progress_is_shown_on_a_terminal_alone(acme: str, cli: Cli, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import click
 
 from .errors import report_error
 from .options import Options, global_options, write_options
+from .progress import is_dumb
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -149,7 +150,8 @@ class App(Group):
     ) -> NoReturn:
         """Run one command line and exit."""
         arguments = list(sys.argv[1:] if args is None else args)
-        color = False if os.environ.get("NO_COLOR") else None  # None: on a terminal; click itself does not look
+        plain = is_dumb() or os.environ.get("NO_COLOR")  # click itself does not look
+        color = False if plain else None  # None: on a terminal
         options = Options()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):

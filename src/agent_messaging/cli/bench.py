@@ -15,6 +15,7 @@ from .app import Command
 from .opening import IN_MEMORY, check_exists, load_config, run
 from .options import Options, pass_options
 from .output import count, note, say, show, table
+from .progress import is_dumb
 
 if TYPE_CHECKING:
     from .. import Config
@@ -84,7 +85,7 @@ def _summary(title: str, samples: Samples) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def _progress(title: str, seconds: float) -> AsyncIterator[None]:
     """A bar that fills in so many seconds, on a terminal alone."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or is_dumb():
         yield
         return
 

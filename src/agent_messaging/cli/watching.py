@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from .names import AGENT, MEETING
 from .opening import open_sdk, run
 from .options import Options, pass_options
 from .output import clean, note, print_json, say, shorten
+from .progress import is_dumb
 from .sessions import sessions
 from .spoken import line_of
 from .values import parse_duration
@@ -155,7 +155,7 @@ async def _follow(
 ) -> None:
     import asyncio
 
-    live = not options.json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    live = not options.json and sys.stdout.isatty() and not is_dumb()
     async with open_sdk(options) as sdk:
         look = await find(sdk)
         try:

@@ -17,6 +17,7 @@ from ..names import AGENT
 from ..opening import check_exists, load_config, log_through
 from ..options import Options, pass_options
 from ..output import note
+from ..progress import is_dumb
 
 if TYPE_CHECKING:
     from ... import Config
@@ -46,10 +47,10 @@ def me(options: Options, agent: str) -> None:
         raise click.ClickException(
             "This program needs textual, which is not installed. Run: pip install 'agent-messaging[terminal]'"
         )
-    if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if options.json or is_dumb() or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError(
-            "This program needs a terminal, and has no --json. In a script use `agent-messaging inbox`, `tail`, "
-            "`reply` and `send`."
+            "This program needs a terminal that can be drawn on, and has no --json. Elsewhere use `agent-messaging "
+            "inbox`, `tail`, `reply` and `send`."
         )
     config = load_config(options)
     check_exists(config)
