@@ -57,6 +57,14 @@ async def wait_for_all(calls: Iterable[Awaitable[object]]) -> None:
 
 async def outlive(task: asyncio.Future[T]) -> T:
     """Return or raise what a task does. The task goes on when the caller is cancelled."""
-    task.add_done_callback(take_error)
-    await asyncio.wait({task})
+    if not task.done():
+        ended = asyncio.get_running_loop().create_future()
+
+        def end(_: object) -> None:
+            take_error(task)
+            if not ended.done():
+                ended.set_result(None)
+
+        task.add_done_callback(end)
+        await ended
     return task.result()

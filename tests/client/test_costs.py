@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import MessageContext
+from agent_messaging import MessageContext, TaskContext
 from tests.client.support import Sdk, make_config
 
 SIDE_BY_SIDE = 64
@@ -116,6 +116,19 @@ async def test_an_ask_costs_the_loop_a_task_a_future_and_no_timer(sdk: Sdk) -> N
         await count_each(sdk, lambda sender, recipient: sdk.conversation.send_and_wait(sender, recipient, PAYLOAD)),
         # Four of the calls are looks at the clock that a test may move.
         {"tasks": 1.2, "futures": 1.2, "timers": 0.1, "callbacks": 2.6, "calls": 170},
+    )
+
+
+async def test_a_task_costs_the_loop_two_tasks_and_three_futures(sdk: Sdk) -> None:
+    """The commit of its submission, and its run. Nobody looks in the store for what ends here."""
+
+    @sdk.register_task_handler("worker", capabilities=["nothing"], max_concurrent_tasks=SIDE_BY_SIDE)
+    async def nothing(payload: dict[str, Any], context: TaskContext) -> None:
+        pass
+
+    check(
+        await count_each(sdk, lambda sender, recipient: sdk.tasks.delegate("nothing", PAYLOAD, wait=True)),
+        {"tasks": 2.3, "futures": 3.3, "timers": 0.2, "callbacks": 9.2, "calls": 250},
     )
 
 

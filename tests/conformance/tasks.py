@@ -162,7 +162,7 @@ class TaskConformance(CoordinationFixtures):
         assert (row.state, row.result, row.result_checksum, row.settled_at) == ("done", '{"é":1}', 11, crew.at(5))
         assert row.fraction == 1
 
-    async def test_ends_are_found_without_what_was_handed_out(self, crew: Crew) -> None:
+    async def test_ends_are_found(self, crew: Crew) -> None:
         await crew.hire()
         await crew.assign(crew.task("t"), crew.task("open"))
         assert await crew.end(claim(), result='{"ok":1}', checksum=5)
@@ -171,7 +171,7 @@ class TaskConformance(CoordinationFixtures):
         assert ended["none"] is None
         row = ended["t"]
         assert row is not None
-        assert (row.state, row.result, row.result_checksum, row.content) == (TaskState.DONE, '{"ok":1}', 5, "")
+        assert (row.state, row.result, row.result_checksum, row.reason) == (TaskState.DONE, '{"ok":1}', 5, None)
 
     async def test_a_failure_and_a_last_retry_end_the_task_with_the_reason(self, crew: Crew) -> None:
         await crew.hire("w", capacity=4)

@@ -141,7 +141,7 @@ class Twin:
                 return await crew.hire(agent, *capabilities, at=now, capacity=capacity, ttl=60.0, pulls=True)
             case "exchange", agent, limit, types, owner, ends:
                 settlements = [
-                    TaskSettlement(self.runs[number % len(self.runs)], how, '"r"', 1)
+                    TaskSettlement(self.runs[number % len(self.runs)], how, '"r"', RESULT)
                     for number, how in ends
                     if self.runs
                 ]

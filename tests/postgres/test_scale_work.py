@@ -97,7 +97,7 @@ async def _write(connection: Any) -> dict[str, int]:
     found = {"tasks_insert": await _read(connection, "tasks_insert", [*[[one] for one in task], owner, None])}
     seq = await connection.fetchval("select seq from tasks where id = $1", id)
     found["tasks_take"] = await _read(connection, "tasks_take", [[seq], ["puller"], [60.0], owner, 60.0, None])
-    end = [seq, "done", 1, 0.0, "done", None, None, "1", 0, True, False]
+    end = [seq, "done", 1, 0.0, "done", None, None, "1", 0, True, False, "puller"]
     found["tasks_end"] = await _read(connection, "tasks_end", [*[[one] for one in end], None])
     found["tasks_find_ended"] = await _read(connection, "tasks_find_ended", [[id, "none"]])
     found["tasks_redrive"] = await _read(connection, "tasks_redrive", [None, None, None])

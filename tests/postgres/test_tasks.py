@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent_messaging.exceptions import DatabaseError
+from agent_messaging.exceptions import DatabaseError, StorageBusyError
 from agent_messaging.models import TaskState
-from agent_messaging.storage.ports import TaskClaim, TaskRequest
+from agent_messaging.storage.ports import Assigned, Settling, TaskClaim, TaskRequest, TaskSettlement
 from agent_messaging.storage.postgres import assigning
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.coordination import Crew
@@ -90,7 +90,7 @@ async def test_a_claim_that_is_still_being_committed_is_listed(
     taken, finish = asyncio.Event(), asyncio.Event()
 
     async def hold(connection: Any) -> None:
-        await assigning.take(connection, [TaskRequest("w", 1, 30.0)], crew.owner, None)
+        await assigning.exchange(connection, [], [TaskRequest("w", 1, 30.0)], crew.owner, None)
         taken.set()
         await finish.wait()
 
@@ -103,6 +103,29 @@ async def test_a_claim_that_is_still_being_committed_is_listed(
         finish.set()
         await holding
     assert await listing == [TaskClaim("t", 1)]
+
+
+async def test_a_page_of_tasks_is_ended_and_taken_in_five_round_trips(
+    postgres_dsn: str, open_store: StoreMaker
+) -> None:
+    store = await open_store(postgres_dsn, max_pool_size=1)
+    crew, seen = Crew(store), list[str]()
+    await crew.hire("a", capacity=40, pulls=True)
+    await crew.hire("b", "other", capacity=40, pulls=True)
+
+    async def count_statements(connection: Any) -> None:
+        connection.add_query_logger(lambda record: seen.append(record.query))
+
+    requests = [TaskRequest("a", 32, 30.0), TaskRequest("b", 32, 30.0)]
+    await crew.submit(*(f"t{n}" for n in range(80)), *(crew.task(f"o{n}", "other") for n in range(80)))
+    taken = (await crew.pool.exchange([], requests, owner=crew.owner)).claimed
+    await store.engine.run(count_statements, write=False)
+    seen.clear()
+    ends = [TaskSettlement(one.claim, Settling.DONE, "1", 0) for one in taken]
+    exchanged = await crew.pool.exchange(ends, requests, owner=crew.owner)
+    assert exchanged.moved == [True] * 64
+    assert len(exchanged.claimed) == 64
+    assert len(seen) <= 5, seen
 
 
 async def test_changes_of_counts_are_added_up_once_many_wait(
@@ -128,3 +151,28 @@ async def test_changes_of_counts_are_added_up_once_many_wait(
         assert {tuple(row) for row in rows} == {(1, True)}
     assert (await store.tasks.statistics()).counts == {TaskState.QUEUED: 1}
     assert (await store.queue.statistics()).by_priority == {2: 1}
+
+
+async def test_a_booking_that_loses_its_workers_begins_anew_without_their_locks(
+    postgres_dsn: str, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was locked is let go of before more is locked: otherwise two bookings could wait for each other."""
+    tries = list[int]()
+    find = assigning._find_free
+
+    async def find_and_lose(connection: Any, *given: Any) -> Any:
+        (row,) = await execute(postgres_dsn, "select count(*) from pg_locks where mode = 'RowShareLock'")
+        tries.append(row["count"])
+        workers = await find(connection, *given)
+        if len(tries) == 1:
+            raise assigning.CrowdedError
+        return workers
+
+    await crew.hire("w")
+    monkeypatch.setattr(assigning, "_find_free", find_and_lose)
+    assert [type(one) for one in await crew.assign("t")] == [Assigned]
+    assert tries == [tries[0]] * 2
+    monkeypatch.setattr(assigning, "SPARE_WORKERS", (-1,))  # nobody is looked at, and that is too few
+    monkeypatch.setattr(assigning, "_find_free", find)
+    with pytest.raises(StorageBusyError, match="Repeat it"):
+        await crew.assign("u")

@@ -146,3 +146,15 @@ async def test_workers_and_tasks_that_do_not_matter_cost_nothing(store: RedisSto
     assert (await store.tasks.statistics()).counts[TaskState.QUEUED] == TASKS
     many = {name: await cost(client, call) for name, call in calls(store).items()}
     assert {name: (few[name], seen) for name, seen in many.items() if seen > few[name] + 5} == {}
+
+
+async def test_a_page_of_tasks_takes_eight_commands_for_each_and_a_few_more(store: RedisStore, client: Any) -> None:
+    await store.workers.register(a_worker("puller", "kind-50", capacity=64, pulls=True))
+    request = TaskRequest("puller", 64, 60.0)
+    before = _count(client)
+    await store.tasks.submit([a_task(new_id(), "kind-50", message=None) for _ in range(64)])
+    taken = (await store.tasks.exchange([], [request], owner="p")).claimed
+    assert len(taken) == 64
+    ends = [TaskSettlement(one.claim, Settling.DONE, "1", 0) for one in taken]
+    assert (await store.tasks.exchange(ends, [request], owner="p")).moved == [True] * 64
+    assert _count(client) - before <= 8.5 * 64

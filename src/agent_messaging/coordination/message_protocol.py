@@ -61,7 +61,10 @@ class MessagePriority(StrEnum):
     @property
     def rank(self) -> int:
         """The place in the order in which messages are taken: 0 for CRITICAL to 4 for BACKGROUND."""
-        return list(MessagePriority).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {priority: rank for rank, priority in enumerate(MessagePriority)}
 
 
 class MessageStatus(StrEnum):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, overload
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..arguments import (
     check_external_id,
     check_flag,
-    check_instant,
     check_name,
     check_page,
     check_patience,
@@ -26,7 +26,7 @@ from ..bodies import open_as
 from ..clock import utc_now
 from ..config import Config
 from ..delivery.engine import Engine
-from ..delivery.schedules import EVERY, next_after, since_of
+from ..delivery.schedules import since_of
 from ..exceptions import (
     PayloadError,
     StorageCorruptError,
@@ -37,15 +37,15 @@ from ..exceptions import (
     TaskNotFoundError,
     TimeoutError,
 )
-from ..handlers.tasks import check_capabilities
 from ..ids import uuid7
 from ..messaging.door import Door
 from ..models import TaskState
-from ..payloads import MISSING, checksum, encode
+from ..payloads import MISSING
 from ..storage.batches import pages
-from ..storage.ports import NewSchedule, NewTask, TaskFilter, TaskRow, TaskStatistics
+from ..storage.ports import EndedTask, NewSchedule, NewTask, TaskFilter, TaskRow, TaskStatistics
 from ..storage.workload import dump_task
 from .message_protocol import MessagePriority
+from .new_tasks import make_rule, make_task
 from .records import Schedule, Sealed, Task, TaskOutcome, WorkerInfo, schedule_of, task_of, worker_of
 
 MAX_SCHEDULE_NAME = 200
@@ -129,7 +129,8 @@ class Tasks(Door):
         check_flag(wait, "wait")
         check_patience(timeout)
         id = uuid7() if task_id is None else check_external_id(task_id, "task_id")
-        task = self._make(
+        task = make_task(
+            self.config,
             id,
             task_type,
             payload,
@@ -143,8 +144,12 @@ class Tasks(Door):
             supervisor=supervisor,
         )
         engine = self.engine
-        await engine.commits.run(engine.workforce.submit([task]))
-        return await self.result(id, timeout=timeout, response_type=response_type) if wait else id
+        if not wait:
+            await engine.commits.run(engine.workforce.submit([task]))
+            return id
+        with engine.lots.tasks.expect(id, is_stored=False) as ended:
+            await self._submit(engine, [task])
+            return self._open(await self._wait(id, ended, timeout), response_type)
 
     def map(
         self,
@@ -181,7 +186,7 @@ class Tasks(Door):
         """
         check_patience(timeout)
         given = [*items]
-        tasks = [self._make(uuid7(), task_type, item, **options) for item in given]
+        tasks = [make_task(self.config, uuid7(), task_type, item, **options) for item in given]
         return self._map(self.engine, tasks, given, timeout, response_type)
 
     async def _map(
@@ -192,88 +197,45 @@ class Tasks(Door):
         timeout: float | None,
         response_type: Any,
     ) -> AsyncIterator[TaskOutcome]:
-        for some in pages(tasks, MAX_TASKS):
-            await engine.commits.run(engine.workforce.submit(some))
-        ids = [task.task_id for task in tasks]
-        async for number, ended in self._as_they_end(ids, timeout):
-            outcome: dict[str, Any] = {}
-            try:
-                outcome["result"] = self._open(ended.result(), response_type)
-            except _OF_ONE as error:
-                outcome["error"] = error
-            yield TaskOutcome(number, given[number], ids[number], **outcome)
+        ended: deque[int] = deque()
+        rung = asyncio.Event()
 
-    async def _as_they_end(
-        self, ids: Sequence[str], timeout: float | None
-    ) -> AsyncIterator[tuple[int, asyncio.Future[TaskRow]]]:
-        ended: asyncio.Queue[asyncio.Future[TaskRow]] = asyncio.Queue()
-        waiters = self.engine.lots.tasks
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
+        def end(number: int, _: object) -> None:
+            ended.append(number)
+            rung.set()
+
         with ExitStack() as stack:
-            places = {stack.enter_context(waiters.expect(id)): number for number, id in enumerate(ids)}
-            for future in places:
-                future.add_done_callback(ended.put_nowait)
-            waiters.hint(ids)
-            for count in range(len(ids)):
+            futures = [stack.enter_context(engine.lots.tasks.expect(task.task_id, is_stored=False)) for task in tasks]
+            for number, future in enumerate(futures):
+                future.add_done_callback(partial(end, number))
+            for some in pages(tasks, MAX_TASKS):
+                await self._submit(engine, some)
+            deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+            for count in range(len(tasks)):
+                if not ended:
+                    rung.clear()
+                    try:
+                        async with asyncio.timeout_at(deadline):
+                            await rung.wait()
+                    except builtins.TimeoutError:
+                        left = f"{len(tasks) - count} of {len(tasks)}"
+                        raise TimeoutError(f"{left} tasks have not ended. They go on.") from None
+                number = ended.popleft()
+                outcome: dict[str, Any] = {}
                 try:
-                    async with asyncio.timeout_at(deadline):
-                        future = await ended.get()
-                except builtins.TimeoutError:
-                    raise TimeoutError(f"{len(ids) - count} of {len(ids)} tasks have not ended. They go on.") from None
-                yield places[future], future
+                    outcome["result"] = self._open(futures[number].result(), response_type)
+                except _OF_ONE as error:
+                    outcome["error"] = error
+                yield TaskOutcome(number, given[number], tasks[number].task_id, **outcome)
 
-    def _make(
-        self,
-        task_id: str,
-        task_type: str,
-        payload: Any,
-        *,
-        required_capabilities: Iterable[str] | None = None,
-        description: str = "",
-        priority: MessagePriority | str = MessagePriority.MEDIUM,
-        deadline: datetime | None = None,
-        run_timeout: float | None = None,
-        delay: float | None = None,
-        max_attempts: int | None = None,
-        supervisor: str | None = None,
-    ) -> NewTask:
-        kind = check_external_id(task_type, "task_type")
-        needs: tuple[str, ...] = (kind,)
-        if required_capabilities is not None:
-            needs = check_capabilities(required_capabilities, "required_capabilities")
-        if description != "":
-            check_name(description, "description")
-        urgency = parse_choice(
-            MessagePriority, priority, "priority", f"is none of {', '.join(map(repr, map(str, MessagePriority)))}."
-        )
-        expires_in = None
-        if check_instant(deadline, "deadline") is not None and deadline is not None:
-            expires_in = (deadline - utc_now()).total_seconds()
-            if expires_in <= 0:
-                raise refuse("deadline", deadline, "has passed. Give an instant in the future, or None.")
-        check_timeout(run_timeout, "run_timeout", allow_none=True)
-        wait_for = 0.0 if delay is None or delay == 0 else check_timeout(delay, "delay")
-        most = self.config.coordination.max_retries + 1 if max_attempts is None else max_attempts
-        if type(most) is not int or not 1 <= most <= 10_000:
-            raise refuse("max_attempts", most, "must be a whole number from 1 to 10,000.")
-        if supervisor is not None:
-            check_external_id(supervisor, "supervisor")
-        content = encode(payload, field="payload", limit_bytes=self.config.messaging.max_payload_bytes)
-        return NewTask(
-            task_id,
-            kind,
-            needs,
-            urgency.rank,
-            content,
-            checksum(content, None),
-            most,
-            description,
-            supervisor,
-            run_timeout,
-            wait_for,
-            expires_in,
-        )
+    async def _submit(self, engine: Engine, tasks: Sequence[NewTask]) -> None:
+        """Store tasks for which somebody waits already: so nobody looks for their ends, unless they were known."""
+        waiters = engine.lots.tasks
+        moved = await engine.commits.run(engine.workforce.submit(tasks))
+        for task, is_new in zip(tasks, moved, strict=True):
+            waiters.stored(task.task_id)
+            if not is_new:
+                waiters.hint([task.task_id])
 
     # --- again and again ----------------------------------------------------------------------------------------------
 
@@ -323,22 +285,12 @@ class Tasks(Door):
         engine = self.engine
         if len(check_external_id(name, "name")) > MAX_SCHEDULE_NAME:
             raise refuse("name", name, f"has {len(name)} characters. At most {MAX_SCHEDULE_NAME} are accepted.")
-        rule = _rule(cron, every)
         now = utc_now()
-        try:
-            ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-            raise refuse(
-                "timezone", timezone, "is no time zone. Write one such as 'Europe/Berlin', or 'UTC'."
-            ) from None
-        try:
-            next_at = next_after(rule, timezone, now, now)
-        except (ValueError, OverflowError) as error:
-            raise refuse("cron", cron, f"cannot be used: {error}. Write five fields, such as '0 3 * * *'.") from None
+        rule, next_at = make_rule(cron, every, timezone, now)
         for other in ("deadline", "delay"):
             if options.get(other) is not None:
                 raise refuse(other, options[other], "is for single tasks. A schedule has expires_in, and its instants.")
-        task = self._make(name, task_type, payload, **options)
+        task = make_task(self.config, name, task_type, payload, **options)
         task = replace(task, expires_in=check_timeout(expires_in, "expires_in", allow_none=True))
         is_new = await self.engine.workplace.store.schedules.put(
             NewSchedule(name, rule, timezone, dump_task(task), next_at, since_of(rule, next_at))
@@ -393,24 +345,32 @@ class Tasks(Door):
         """
         id = check_external_id(task_id, "task_id")
         check_patience(timeout)
-        engine = self.engine
+        waiters = self.engine.lots.tasks
+        if timeout == 0:
+            row = await self._find(id)
+            if not row.state.is_final:
+                raise _goes_on(row)
+            return self._open(row, response_type)
+
+        async def wait() -> EndedTask:
+            return (await waiters.wait([id]))[id]
+
+        return self._open(await self._wait(id, wait(), timeout), response_type)
+
+    async def _wait(self, task_id: str, ended: Awaitable[EndedTask], timeout: float | None) -> TaskRow | EndedTask:
+        """The end of a task, within so many seconds."""
         try:
-            if timeout == 0:
-                row = await self._find(id)
-                if not row.state.is_final:
-                    raise builtins.TimeoutError
-            else:
-                async with asyncio.timeout(timeout):
-                    row = (await engine.lots.tasks.wait([id]))[id]
+            async with asyncio.timeout(timeout):
+                return await ended
         except builtins.TimeoutError as error:
             if isinstance(error, TimeoutError):
                 raise
-            row = await self._find(id)
-            if not row.state.is_final:
-                raise TimeoutError(f"Task {id!r} has not ended: it is {row.state}. It goes on.") from None
-        return self._open(row, response_type)
+        row = await self._find(task_id)
+        if not row.state.is_final:
+            raise _goes_on(row)
+        return row
 
-    def _open(self, row: TaskRow, response_type: Any) -> Any:
+    def _open(self, row: TaskRow | EndedTask, response_type: Any) -> Any:
         if row.state is not TaskState.DONE:
             raise _ERRORS[row.state](task_id=row.task_id, reason=row.reason or "no reason was given")
         if row.result is None or row.result_checksum is None:
@@ -582,6 +542,10 @@ class Tasks(Door):
         return (await self.engine.workplace.store.tasks.reprioritise([id], urgency.rank))[0]
 
 
+def _goes_on(row: TaskRow) -> TimeoutError:
+    return TimeoutError(f"Task {row.task_id!r} has not ended: it is {row.state}. It goes on.")
+
+
 def _several(given: Any, field: str) -> builtins.list[Any]:
     """What may be one text, or several, as a list."""
     if isinstance(given, str):
@@ -589,15 +553,3 @@ def _several(given: Any, field: str) -> builtins.list[Any]:
     if not isinstance(given, Iterable):
         raise refuse(field, given, "must be a text, or a list of texts.")
     return [*given]
-
-
-def _rule(cron: str | None, every: float | None) -> str:
-    if (cron is None) == (every is None):
-        raise refuse("cron", cron, "and every: give one of them, cron='0 3 * * *' or every=60.")
-    if every is not None:
-        if check_timeout(every, "every") < 1:
-            raise refuse("every", every, "is less than a second. Let one task do several things.")
-        return f"{EVERY}{float(every)!r}"
-    if not isinstance(cron, str):
-        raise refuse("cron", cron, "is no text. Write five fields, such as '0 3 * * *'.")
-    return " ".join(cron.split())

@@ -22,6 +22,7 @@ from ..storage.ports import (
     ClaimedDelivery,
     EndedAsk,
     EndedSession,
+    EndedTask,
     Forwarded,
     NewForward,
     NewGroup,
@@ -349,8 +350,14 @@ class Announcer:
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
-    def worked(self, task_ids: Iterable[str], processes: Collection[str]) -> None:
-        """Tasks were stored, or have ended; these processes stored them, run them, or could take some."""
+    def worked(self, task_ids: Iterable[str], processes: Collection[str], ended: Iterable[EndedTask] = ()) -> None:
+        """Tasks were stored, or have ended; these processes stored them, run them, or could take some.
+
+        Args:
+            ended: Those of which the commit says how they ended: nobody here has to look.
+        """
+        for task in ended:
+            self.lots.tasks.tell(task.task_id, task)
         self.lots.tasks.hint(task_ids)
         if self.work.process_id in processes:
             self.lots.work.look()

@@ -15,13 +15,13 @@ from ..storage.parts import has_room
 from ..storage.ports import (
     Claim,
     DeliveryStore,
+    EndedTask,
     PartCursor,
     PartPage,
     PartStore,
     ReceiptRow,
     SessionStore,
     Stream,
-    TaskRow,
     TaskStore,
     WaitRow,
 )
@@ -80,7 +80,7 @@ class Lots:
         """For parts behind a cursor; each is about its ask."""
         self.room = Waiters[tuple[str, Claim], Stream](self._find_room, gone)
         """For room in the stream of an ask (id, claim of the run); each is about its ask."""
-        self.tasks = Waiters[str, TaskRow](self._find_ended, lambda id: TaskNotFoundError(task_id=id))
+        self.tasks = Waiters[str, EndedTask](self._find_ended, lambda id: TaskNotFoundError(task_id=id))
         """For tasks to end."""
         self.work = WorkBell()
         """For tasks to take."""
@@ -91,7 +91,7 @@ class Lots:
         rows = {row.message_id: row for row in await self._deliveries.list_receipts(message_ids)}
         return {id: rows.get(id) for id in message_ids if id not in rows or rows[id].state.is_final}
 
-    async def _find_ended(self, task_ids: list[str]) -> Mapping[str, TaskRow | None]:
+    async def _find_ended(self, task_ids: list[str]) -> Mapping[str, EndedTask | None]:
         try:
             return await self._tasks.find_ended(task_ids)
         except QueueDataLostError as error:

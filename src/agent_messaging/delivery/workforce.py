@@ -15,11 +15,13 @@ from collections.abc import Iterable, Sequence
 from ..clock import monotonic
 from ..exceptions import AgentMessagingError, DatabaseError, OutcomeUnknownError, QueueDataLostError
 from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
+from ..models import TaskState
 from ..observing.facts import FactType
 from ..storage.batches import MAX_BYTES, do_apart, is_of_one, take
 from ..storage.ports import (
     CLAIM_MARGIN,
     Beat,
+    EndedTask,
     Exchanged,
     NewTask,
     NewWorker,
@@ -45,6 +47,8 @@ MOST_ASSIGNED = 1_000
 """Tasks that are assigned again at once."""
 MOST_TAKEN = 256
 """Tasks that a worker takes in one commit: their payloads are read together, and may be a megabyte each."""
+_SURE_ENDS = {Settling.DONE: TaskState.DONE, Settling.DEAD: TaskState.FAILED}
+"""Ends that depend on nothing else in the store: a retry may be the last attempt there."""
 BEATS = 3
 """A worker is taken for dead after so many intervals without a sign of life."""
 
@@ -187,7 +191,8 @@ class Workforce(Service):
         if facts.ears.is_heard:
             facts.submitted(tasks, news.moved)
         self._keep_time(time for task in tasks for time in (task.delay, task.expires_in))
-        self._tell([task.task_id for task in tasks], news)
+        self._feed(tasks)
+        self.announcer.worked([], news.processes - {self.presence.process_id})
         auditing.tasks_submitted(tasks, news.moved)
         return news.moved
 
@@ -220,6 +225,16 @@ class Workforce(Service):
         if not self.announcer.lots.tasks.fail_all(error):
             self.workplace.lost = error
         self.bell.look()
+
+    def _feed(self, tasks: Sequence[NewTask]) -> None:
+        """Those who work here and are able to do one of these new tasks ask for it, without a look at the store."""
+        kinds = {(task.type, task.needs) for task in tasks if not task.delay}
+        for worker_id in self._enrolled.keys() - self._hungry if kinds else ():
+            worker = self._enrolled[worker_id]
+            if any(worker.takes(kind) and worker.is_able(needs) for kind, needs in kinds):
+                self._hungry.add(worker_id)
+        if self._hungry:
+            self.bell.wake()
 
     def _keep_time(self, seconds: Iterable[float | None]) -> None:
         """Something becomes due in so many seconds."""
@@ -272,6 +287,8 @@ class Workforce(Service):
         requests = self._requests()
         if not batch and not requests:
             return
+        # Whoever gets hungry while this is under way stays so.
+        self._hungry -= {request.worker_id for request in requests}
         probe("before_tasks_settle")
         exchanged = await self._settle(batch, requests, owner)
         probe("after_tasks_settle")
@@ -287,8 +304,8 @@ class Workforce(Service):
                 logger.warning("the claim on task %s was lost: its result is refused", settlement.claim.task_id)
         self._keep_time(settlement.delay for settlement in batch)
         self._keep_time({task.run_limit + CLAIM_MARGIN for task in exchanged.claimed})
-        self._begin(requests, exchanged)
-        self.announcer.worked([settlement.claim.task_id for settlement in batch], exchanged.processes)
+        self._begin(exchanged)
+        self._tell_ends(batch, exchanged)
         if self.settling or self._hungry or (batch and self._leaving):
             self.bell.wake()
 
@@ -332,17 +349,28 @@ class Workforce(Service):
             self._resume_at[worker.worker_id] = min(due, self._resume_at.get(worker.worker_id, due))
         return allowance
 
-    def _begin(self, requests: Sequence[TaskRequest], exchanged: Exchanged) -> None:
-        got: dict[str, int] = {}
+    def _begin(self, exchanged: Exchanged) -> None:
         for task in exchanged.claimed:
             worker = self._enrolled[task.worker_id]
-            got[task.worker_id] = got.get(task.worker_id, 0) + 1
+            self._hungry.add(task.worker_id)
             for rate in filter(None, (worker.rate, worker.rates.get(task.type))):
                 rate.spend()
             self.labour.begin(worker, task, self._ended)
-        for worker_id in {request.worker_id for request in requests}:
-            if not got.get(worker_id):
-                self._hungry.discard(worker_id)
+
+    def _tell_ends(self, batch: Sequence[TaskSettlement], exchanged: Exchanged) -> None:
+        """Have the settlements announced. What has surely ended is told as it is; the rest is looked at."""
+        ended, others = list[EndedTask](), list[str]()
+        for settlement, moved in zip(batch, exchanged.moved, strict=True):
+            task_id, state = settlement.claim.task_id, _SURE_ENDS.get(settlement.how)
+            if moved and state is not None:
+                result = settlement.result, settlement.checksum
+                ended.append(EndedTask(task_id, state, settlement.reason, *result))
+            else:
+                others.append(task_id)
+        processes = exchanged.processes
+        if not others:  # it need not look at what it has ended itself
+            processes = processes - {self.presence.process_id}
+        self.announcer.worked(others, processes, ended)
 
     def _ended(self, job: Job) -> None:
         """A run is over: its place is free, and its task ends as it says."""

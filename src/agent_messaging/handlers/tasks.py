@@ -105,6 +105,10 @@ class TaskHandler:
         """Whether it takes tasks of this type."""
         return self.types is None or kind in self.types
 
+    def is_able(self, needs: Iterable[str]) -> bool:
+        """Whether it has all these capabilities."""
+        return set(self.capabilities).issuperset(needs)
+
     def is_tried_again(self, error: BaseException) -> bool:
         """Whether a run that failed so is worth another one."""
         if isinstance(error, self.give_up_on):

@@ -176,6 +176,18 @@ class TaskRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedTask:
+    """What whoever waits for a task is told of its end."""
+
+    task_id: str
+    state: TaskState
+    """A final one."""
+    reason: str | None
+    result: str | None
+    result_checksum: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFilter:
     """Which tasks a listing shows: those of which all that is given here is true."""
 
@@ -278,8 +290,8 @@ class TaskStore(Protocol):
         """Those that exist, in any order."""
         ...
 
-    async def find_ended(self, task_ids: Collection[str]) -> dict[str, TaskRow | None]:
-        """Of these those that have ended, without what was handed out and the log; None for those that do not exist.
+    async def find_ended(self, task_ids: Collection[str]) -> dict[str, EndedTask | None]:
+        """Of these those that have ended; None for those that do not exist.
 
         Those that are open are left out: whoever waits for the ends of a thousand tasks looks at them again and again.
         """

@@ -24,40 +24,67 @@ from ..ports import (
     TaskClaim,
     TaskNews,
     TaskRequest,
+    TaskSettlement,
     WorkerRow,
 )
 from ..sql import Queries
 from . import queue
-from .ending import count, find_named, worker_row
+from .ending import count, end_columns, find_named, judge, worker_row, write
 from .engine import Connection, columns
 
 _SQL = Queries(__package__, "tasks")
 _WORKERS = Queries(__package__, "workers")
 _SPARE = 64
 """More candidates than are wanted: others may be about to take the first ones."""
-_SPARE_WORKERS = 8
-"""The same of workers, which are all locked; more are looked at where so many were lost."""
+SPARE_WORKERS = (8, 128, 2_048, 32_768)
+"""The same of workers, which are all locked. Where more were lost, the call begins anew with the next number."""
+
+
+class CrowdedError(Exception):
+    """More of the workers that were looked at were filled by others, until they were locked, than were spare.
+
+    The transaction ends, and so do its locks. No others are locked beside them: whoever locks workers twice may do so
+    in another order than someone else, and both would wait for ever.
+    """
 
 
 async def submit(
-    connection: Connection, tasks: Sequence[NewTask], origin: str | None, now: datetime | None
+    connection: Connection,
+    tasks: Sequence[NewTask],
+    origin: str | None,
+    now: datetime | None,
+    *,
+    moment: float | None = None,
 ) -> TaskNews:
-    """Put the tasks into the pool that are new."""
+    """Put the tasks into the pool that are new, by one statement.
+
+    Args:
+        moment: Seconds that it waits for somebody who is storing a task of the same id; None is any.
+    """
     fresh = {task.task_id: task for task in reversed(tasks)}  # of repeats in one call the first
     new = [(task, None) for task in tasks if fresh[task.task_id] is task]
-    stored = await _insert(connection, new, origin, now)
+    if not new:
+        return TaskNews([])
+    rows = columns((_new_row(*one) for one in new), 19)
+    patience = None if moment is None else str(int(moment * 1000))
+    (row,) = await connection.fetch(_SQL["tasks_submit"], *rows, origin, patience, now)
+    stored = set(row["stored"])
     moved = [task.task_id in stored and fresh[task.task_id] is task for task in tasks]
-    return TaskNews(moved, await find_pullers(connection) if stored else set())
+    return TaskNews(moved, set(row["pullers"] or ()))
 
 
 async def assign(
-    connection: Connection, tasks: Sequence[NewTask], origin: str | None, now: datetime | None
+    connection: Connection, tasks: Sequence[NewTask], origin: str | None, now: datetime | None, *, spare: int
 ) -> AssignNews:
-    """Book and store the tasks that are new."""
+    """Book and store the tasks that are new.
+
+    Raises:
+        CrowdedError: Nothing was booked: repeat it with more workers to spare.
+    """
     await connection.execute(_WORKERS["workers_assign_lock"])
     known = await _find_known(connection, [task.task_id for task in tasks])
     fresh = {task.task_id: task for task in tasks if task.task_id not in known}
-    bookings = workload.book([*fresh.values()], await _find_free(connection, [*fresh.values()], now))
+    bookings = workload.book([*fresh.values()], await _find_free(connection, [*fresh.values()], now, spare))
     booked = {task.task_id: (task, found) for task, found in zip(fresh.values(), bookings, strict=True) if found}
     stored = await _insert(connection, booked.values(), origin, now)
     if rivals := booked.keys() - stored:  # somebody submitted a task of the same id meanwhile
@@ -66,12 +93,16 @@ async def assign(
     return await _tell(connection, workload.answer_assignments(tasks, known, made), [*made.values()], now)
 
 
-async def assign_waiting(connection: Connection, limit: int, now: datetime | None) -> AssignNews:
-    """Book what was assigned once and has returned."""
+async def assign_waiting(connection: Connection, limit: int, now: datetime | None, *, spare: int) -> AssignNews:
+    """Book what was assigned once and has returned.
+
+    Raises:
+        CrowdedError: As of `assign`.
+    """
     await connection.execute(_WORKERS["workers_assign_lock"])
     # Workers are locked before tasks, as everywhere: the tasks are looked at first, and again when they are locked.
     seen = [_waiting(row) for row in await connection.fetch(_SQL["tasks_find_to_assign"], limit, now)]
-    free = await _find_free(connection, seen, now)
+    free = await _find_free(connection, seen, now, spare)
     locked = {row["seq"] for row in await connection.fetch(_SQL["tasks_lock_to_assign"], [task.seq for task in seen])}
     waiting = [task for task in seen if task.seq in locked]
     bookings = workload.book(waiting, free)
@@ -86,13 +117,13 @@ async def assign_waiting(connection: Connection, limit: int, now: datetime | Non
 
 
 async def find_takeable(
-    connection: Connection, requests: Sequence[TaskRequest], owner: str | None, now: datetime | None, spare: int = 0
+    connection: Connection, requests: Sequence[TaskRequest], now: datetime | None
 ) -> tuple[list[tuple[int, ...]], dict[str, int]]:
     """For each request what its worker may take, in order, and the rooms of the workers.
 
     What it may take is (number, 0 if assigned to it, priority, seq, 1 if suspect).
     """
-    rows = await connection.fetch(_SQL["tasks_find_takers"], sorted({request.worker_id for request in requests}), owner)
+    rows = await connection.fetch(_SQL["tasks_find_takers"], sorted({request.worker_id for request in requests}))
     takers = {row["id"]: row for row in rows}
     wanted = [
         (
@@ -107,33 +138,41 @@ async def find_takeable(
     ]
     if not wanted:
         return [], {}
-    most = sum(request.limit for request in requests) + spare
+    most = sum(request.limit for request in requests)
     found = await connection.fetch(_SQL["tasks_find_takeable"], *columns(wanted, 5), most, now)
     return [tuple(row) for row in found], {id: row["capacity"] - row["booked"] for id, row in takers.items()}
 
 
-async def take(
-    connection: Connection, requests: Sequence[TaskRequest], owner: str, now: datetime | None
-) -> list[ClaimedTask]:
-    """Let the workers take what they have room for."""
-    if not requests:
-        return []
-    await connection.execute(_WORKERS["workers_lock"], sorted({request.worker_id for request in requests}))
-    found, room = await find_takeable(connection, requests, owner, now, _SPARE)
-    if not found:
-        return []
-    limits = [(number, request.limit, request.worker_id) for number, request in enumerate(requests)]
-    wanted = [row[:4] for row in found]
-    locked = await connection.fetch(_SQL["tasks_lock_takeable"], *columns(limits, 3), *columns(wanted, 4))
-    has_suspect = any(row["suspect"] for row in locked) and await _has_suspect(connection, owner)
+async def exchange(
+    connection: Connection,
+    settlements: Sequence[TaskSettlement],
+    requests: Sequence[TaskRequest],
+    owner: str,
+    now: datetime | None,
+) -> tuple[workload.Ended, list[ClaimedTask]]:
+    """Settle, and let the workers take what they have room for then."""
     asked = [(request.worker_id, request.limit) for request in requests]
-    chosen = workload.share([tuple(row) for row in locked], asked, room, has_suspect=has_suspect)
+    ended = await judge(connection, settlements, {worker_id for worker_id, _ in asked})
+    if not asked:
+        return await write(connection, ended, now), []
+    wanted = [
+        (
+            request.worker_id,
+            request.limit,
+            None if request.types is None else json.dumps(request.types),
+            json.dumps(request.but),
+        )
+        for request in requests
+    ]
+    found = await connection.fetch(_SQL["tasks_exchange"], *end_columns(ended), *columns(wanted, 4), _SPARE, owner, now)
+    room = {requests[row["number"]].worker_id: row["room"] for row in found}
+    has_suspect = any(row["suspect"] for row in found) and await _has_suspect(connection, owner)
+    chosen = workload.share([tuple(row)[:5] for row in found], asked, room, has_suspect=has_suspect)
     if not chosen:
-        return []
+        return ended, []
     rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq, _ in chosen]
     taken = await connection.fetch(_SQL["tasks_take"], *columns(rows, 3), owner, CLAIM_MARGIN, now)
-    await count(connection, {worker_id for _, worker_id, _ in rows}, now)
-    return [_claimed(row) for row in taken]
+    return ended, [_claimed(row) for row in taken]
 
 
 async def _has_suspect(connection: Connection, owner: str) -> bool:
@@ -151,22 +190,20 @@ async def _find_known(connection: Connection, task_ids: Collection[str]) -> dict
 
 
 async def _find_free(
-    connection: Connection, tasks: Collection[NewTask | workload.Waiting], now: datetime | None
+    connection: Connection, tasks: Collection[NewTask | workload.Waiting], now: datetime | None, spare: int
 ) -> list[WorkerRow]:
     # Each booking changes one worker, for the worse. So what a task chooses is among the first of those that can do it,
     # as many as there are tasks; some more, because workers take from the pool before they are locked here.
     needs = sorted({json.dumps(task.needs) for task in tasks})
     if not needs:
         return []
-    spare = _SPARE_WORKERS
-    while True:
-        found = await connection.fetch(_WORKERS["workers_find_free"], needs, len(tasks) + spare, now)
-        ids = [row["id"] for row in found]
-        await connection.execute(_WORKERS["workers_lock"], ids)
-        workers = [worker_row(row) for row in await connection.fetch(_WORKERS["workers_find"], ids, now)]
-        if len(ids) - sum(worker.free > 0 for worker in workers) <= spare:
-            return workers
-        spare *= 16
+    found = await connection.fetch(_WORKERS["workers_find_free"], needs, len(tasks) + spare, now)
+    ids = [row["id"] for row in found]
+    await connection.execute(_WORKERS["workers_lock"], ids)
+    workers = [worker_row(row) for row in await connection.fetch(_WORKERS["workers_find"], ids, now)]
+    if len(ids) - sum(worker.free > 0 for worker in workers) > spare:
+        raise CrowdedError
+    return workers
 
 
 async def _insert(
@@ -225,6 +262,6 @@ def _waiting(row: Any) -> workload.Waiting:
 
 
 def _claimed(row: Any) -> ClaimedTask:
-    _, id, token, worker_id, *body, created_at, run_limit, asked_limit, left, suspect, trace = row
+    id, token, worker_id, *body, created_at, run_limit, asked_limit, left, suspect, trace = row
     rest: list[Any] = [worker_id, *body, created_at, workload.limit_of(run_limit, asked_limit, left), suspect, trace]
     return ClaimedTask(TaskClaim(id, token), *rest)

@@ -40,34 +40,55 @@ async def lock(connection: Connection, found: Sequence[workload.HeldTask]) -> li
     return [workload.held_task(*row) for row in rows]
 
 
+async def judge(
+    connection: Connection, settlements: Sequence[TaskSettlement], takers: Collection[str] = ()
+) -> workload.Ended:
+    """What the settlements do to their tasks, which are locked behind their workers and behind those that take."""
+    if not settlements and not takers:
+        return workload.Ended()
+    held = await lock_named(connection, [settlement.claim.task_id for settlement in settlements], takers)
+    return workload.settle_tasks(settlements, held)
+
+
+async def lock_named(
+    connection: Connection, task_ids: Collection[str], takers: Collection[str] = ()
+) -> list[workload.HeldTask]:
+    """The tasks of these ids, locked behind their workers, and behind those that are about to take some."""
+    rows = await connection.fetch(_SQL["tasks_lock_named"], list(task_ids), list(takers))
+    return [workload.held_task(*row) for row in rows]
+
+
 async def settle(connection: Connection, settlements: Sequence[TaskSettlement], now: datetime | None) -> workload.Ended:
     """End what is still the newest."""
-    found = await find_named(connection, [settlement.claim.task_id for settlement in settlements])
-    return await write(connection, workload.settle_tasks(settlements, await lock(connection, found)), now)
+    return await write(connection, await judge(connection, settlements), now)
 
 
 async def write(connection: Connection, ended: workload.Ended, now: datetime | None) -> workload.Ended:
     """Write what was decided."""
     if ended.changes:
-        rows = [
-            (
-                change.seq,
-                str(change.end.of_task),
-                change.attempt,
-                change.delay,
-                str(change.ended_as),
-                change.reason,
-                None if change.event is None else str(change.event),
-                change.result,
-                change.checksum,
-                change.end.is_final,
-                change.suspect,
-            )
-            for change in ended.changes
-        ]
-        await connection.execute(_SQL["tasks_end"], *columns(rows, 11), now)
-        await count(connection, ended.workers, now)
+        await connection.fetch(_SQL["tasks_end"], *end_columns(ended), now)
     return ended
+
+
+def end_columns(ended: workload.Ended) -> list[list[object]]:
+    """What was decided, as `tasks_end` and `tasks_exchange` take it."""
+    rows = [
+        (
+            change.seq,
+            str(change.end.of_task),
+            change.attempt,
+            change.delay,
+            str(change.ended_as),
+            change.reason,
+            None if change.event is None else str(change.event),
+            change.result,
+            change.checksum,
+            change.end.is_final,
+            change.suspect,
+        )
+        for change in ended.changes
+    ]
+    return [*columns(rows, 11), [*sorted(ended.workers)]]
 
 
 async def release(
@@ -92,7 +113,7 @@ async def give_back(connection: Connection, worker_ids: Collection[str], reason:
 async def count(connection: Connection, worker_ids: Collection[str], now: datetime | None) -> None:
     """Count what these workers have; whoever has less than before is idle since now."""
     if worker_ids:
-        await connection.execute(_WORKERS["workers_count"], sorted(worker_ids), now)
+        await connection.fetch(_WORKERS["workers_count"], sorted(worker_ids), now)
 
 
 def worker_row(row: Any) -> WorkerRow:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from ...exceptions import StorageBusyError
 from ...models import TaskState
 from ...records import dataclass
 from .. import workload
@@ -18,6 +20,7 @@ from ..aside import read_log
 from ..batcher import Batcher
 from ..ports import (
     AssignNews,
+    EndedTask,
     Exchanged,
     NewTask,
     Progress,
@@ -34,7 +37,7 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import assigning
-from .ending import find_held, find_named, lock, release, settle, write
+from .ending import find_held, find_named, lock_named, release, settle, write
 from .engine import Connection, Engine, columns, count_of
 
 _SQL = Queries(__package__, "tasks")
@@ -78,12 +81,22 @@ class PostgresTasks:
     ) -> AssignNews:
         if not tasks:
             return AssignNews([])
-        return await self._engine.run(lambda con: assigning.assign(con, tasks, origin, now), write=True)
+        return await self._assign(partial(assigning.assign, tasks=tasks, origin=origin, now=now))
 
     async def assign_waiting(self, limit: int, *, now: datetime | None = None) -> AssignNews:
         if not await self._engine.fetch(_SQL["tasks_find_to_assign"], 1, now):
             return AssignNews([])
-        return await self._engine.run(lambda con: assigning.assign_waiting(con, limit, now), write=True)
+        return await self._assign(partial(assigning.assign_waiting, limit=limit, now=now))
+
+    async def _assign(self, work: Callable[..., Awaitable[AssignNews]]) -> AssignNews:
+        for spare in assigning.SPARE_WORKERS:
+            try:
+                return await self._engine.run(partial(work, spare=spare), write=True)
+            except assigning.CrowdedError:
+                continue
+        raise StorageBusyError(
+            "All workers were filled by others before this call could book one. Repeat it with the same task ids."
+        )
 
     async def submit(
         self, tasks: Sequence[NewTask], *, origin: str | None = None, now: datetime | None = None
@@ -101,12 +114,10 @@ class PostgresTasks:
         tasks = [task for call in calls for task in call.tasks]
         origin, now = calls[0].origin, calls[0].now
 
-        async def work(connection: Connection) -> TaskNews:
-            if len(calls) > 1:
-                await connection.execute(_SQL["tasks_submit_moment"], str(int(_MOMENT * 1000)))
-            return await assigning.submit(connection, tasks, origin, now)
-
-        news = await self._engine.run(work, write=True, budget=budget)
+        submit = partial(
+            assigning.submit, tasks=tasks, origin=origin, now=now, moment=_MOMENT if len(calls) > 1 else None
+        )
+        news = await self._engine.run(submit, write=True, single=True, budget=budget)
         all_moved = iter(news.moved)
         answers = []
         for call in calls:
@@ -123,8 +134,7 @@ class PostgresTasks:
         now: datetime | None = None,
     ) -> Exchanged:
         async def work(connection: Connection) -> Exchanged:
-            ended = await settle(connection, settlements, now) if settlements else workload.Ended()
-            claimed = await assigning.take(connection, requests, owner, now)
+            ended, claimed = await assigning.exchange(connection, settlements, requests, owner, now)
             return Exchanged(ended.moved, await _find_interested(connection, ended), claimed)
 
         if not settlements and not requests:
@@ -154,7 +164,7 @@ class PostgresTasks:
         ids = list(task_ids)
 
         async def work(connection: Connection) -> TaskNews:
-            held = await lock(connection, await find_named(connection, ids))
+            held = await lock_named(connection, ids)
             ended = workload.close_tasks(held, workload.End.CANCELLED, reason)
             await write(connection, ended, now)
             return TaskNews(workload.each_once(ids, held), ended.processes)
@@ -190,10 +200,10 @@ class PostgresTasks:
         rows = await self._engine.fetch(_SQL["tasks_find"], list(task_ids))
         return self._engine.aside.all(_row, rows, "a task")
 
-    async def find_ended(self, task_ids: Collection[str]) -> dict[str, TaskRow | None]:
-        rows = [tuple(row) for row in await self._engine.fetch(_SQL["tasks_find_ended"], sorted(set(task_ids)))]
-        known = self._engine.aside.all(_row, [row for _, *row in rows if row[0] is not None], "a task")
-        return {id: None for id, *_ in rows} | {row.task_id: row for row in known}
+    async def find_ended(self, task_ids: Collection[str]) -> dict[str, EndedTask | None]:
+        rows = await self._engine.fetch(_SQL["tasks_find_ended"], sorted(set(task_ids)))
+        known = self._engine.aside.all(_ended, [row for row in rows if row[1] is not None], "a task")
+        return {row[0]: None for row in rows if row[1] is None} | {one.task_id: one for one in known}
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         states = None if which.states is None else [str(state) for state in which.states]
@@ -217,7 +227,7 @@ class PostgresTasks:
         requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in ids]
 
         async def work(connection: Connection) -> list[str]:
-            found, room = await assigning.find_takeable(connection, requests, None, now)
+            found, room = await assigning.find_takeable(connection, requests, now)
             return workload.find_able(found, ids, room)
 
         return await self._engine.run(work, write=False) if ids else []
@@ -232,23 +242,27 @@ class PostgresTasks:
         if next_in is None or next_in > 0:
             return TasksAdvanced(next_in=next_in)
 
-        async def work(connection: Connection) -> TasksAdvanced:
+        async def expire(connection: Connection) -> workload.Ended:
             late = await find_held(connection, "tasks_find_late", _AT_ONCE, now)
-            expired = workload.close_tasks(late, workload.End.EXPIRED, "its deadline passed")
-            await write(connection, expired, now)
+            return await write(connection, workload.close_tasks(late, workload.End.EXPIRED, "its deadline passed"), now)
+
+        async def go_on(connection: Connection) -> TasksAdvanced:
             held = await find_held(connection, "tasks_find_overdue", _AT_ONCE, now)
             overdue = workload.lose_tasks(held, workload.OVERDUE, "it took too long, or its worker is gone")
             await write(connection, overdue, now)
             due = count_of(await connection.execute(_SQL["tasks_due"], _AT_ONCE, now))
             await connection.execute(_SQL["tasks_fold_counts"])
             await connection.execute(_SQL["tasks_forget_counts"])
-            processes = expired.processes | overdue.processes
+            processes = overdue.processes
             if due or overdue.is_any_queued:
                 processes |= await assigning.find_pullers(connection)
-            return TasksAdvanced(len(held), len(late), due, processes)
+            return TasksAdvanced(len(held), 0, due, processes)
 
-        done = await self._engine.run(work, write=True)
-        return TasksAdvanced(done.released, done.expired, done.due, done.processes, await self._find_next(now))
+        # Each transaction locks workers once, and then tasks: more workers behind tasks might be waited for for ever.
+        expired = await self._engine.run(expire, write=True)
+        done = await self._engine.run(go_on, write=True)
+        processes = expired.processes | done.processes
+        return TasksAdvanced(done.released, len(expired.changes), done.due, processes, await self._find_next(now))
 
     async def _find_next(self, now: datetime | None) -> float | None:
         (row,) = await self._engine.fetch(_SQL["tasks_next"], now)
@@ -307,3 +321,8 @@ def _row(row: Any) -> TaskRow:
     body = type_, description, tuple(needs), priority, content, checksum, supervisor
     rest: list[Any] = [*body, TaskState(state), *more, read_log(log, dict)]
     return TaskRow(id, *rest)
+
+
+def _ended(row: Any) -> EndedTask:
+    id, state, *end = row
+    return EndedTask(id, TaskState(state), *end)

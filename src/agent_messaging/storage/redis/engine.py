@@ -42,6 +42,7 @@ logger = logging.getLogger("agent_messaging.storage")
 OLDEST = (6, 2)
 """The oldest version of the server: scripts there replicate what they did, not themselves."""
 WITH_FUNCTIONS = (7, 0)
+_dump = json.JSONEncoder(separators=(",", ":")).encode
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Seconds between tries."""
 
@@ -237,7 +238,7 @@ class Engine:
         return rows
 
     def _verb(self, verb: str, arguments: Mapping[str, Any], counted: int | None) -> tuple[Any, ...]:
-        text = json.dumps(arguments, separators=(",", ":"))
+        text = _dump(arguments)
         if self._has_functions:
             how = "FCALL", NAME_OF_GROWING if verb in GROWING else NAME
         else:

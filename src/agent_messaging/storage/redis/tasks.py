@@ -17,6 +17,7 @@ from ..ports import (
     AssignNews,
     AssignOutcome,
     ClaimedTask,
+    EndedTask,
     Exchanged,
     KnownTask,
     NewTask,
@@ -166,12 +167,11 @@ class RedisTaskStore:
         rows = await self._engine.call("find_tasks", ids=sorted(set(task_ids)))
         return self._engine.aside.all(_read_row, rows, "a task")
 
-    async def find_ended(self, task_ids: Collection[str]) -> dict[str, TaskRow | None]:
+    async def find_ended(self, task_ids: Collection[str]) -> dict[str, EndedTask | None]:
         """See `ports.TaskStore`."""
         missing, rows = await self._engine.call("find_ended", ids=sorted(set(task_ids)))
-        known = self._engine.aside.all(_read_row, rows, "a task")
-        ids = [text(id) for id in missing] + [text(row[-1]) for row in rows]
-        return dict.fromkeys(ids) | {row.task_id: row for row in known}
+        known = self._engine.aside.all(_read_end, rows, "a task")
+        return dict.fromkeys(map(text, missing)) | {row.task_id: row for row in known}
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         """See `ports.TaskStore`."""
@@ -303,6 +303,17 @@ def _read_row(row: list[bytes]) -> TaskRow:
         assigned_at=instant(assigned) if assigned else None,
         settled_at=instant(settled) if settled else None,
         log=[_read_entry(*entry) for entry in json.loads(log or b"[]")],
+    )
+
+
+def _read_end(row: list[bytes]) -> EndedTask:
+    state, reason, result, result_checksum, ident = row
+    return EndedTask(
+        text(ident),
+        TaskState(text(state)),
+        maybe(reason),
+        maybe(result),
+        number(result_checksum) if result_checksum else None,
     )
 
 

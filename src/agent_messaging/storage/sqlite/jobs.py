@@ -37,7 +37,7 @@ class Waiting(Generic[T]):
 
 def joint(job: JointJob[I, T], item: I, loop: asyncio.AbstractEventLoop, deadline: float = 0.0) -> Waiting[T]:
     """A joint job for one item."""
-    waiting = Waiting[T](lambda connection: job(connection, [item])[0], loop, deadline)
+    waiting: Waiting[T] = Waiting(lambda connection: job(connection, [item])[0], loop, deadline)
     waiting.joint, waiting.item = job, item
     return waiting
 

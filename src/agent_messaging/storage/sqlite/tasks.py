@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -18,6 +20,7 @@ from .. import workload
 from ..aside import read_log
 from ..ports import (
     AssignNews,
+    EndedTask,
     Exchanged,
     NewTask,
     Progress,
@@ -43,6 +46,8 @@ _SQL = Queries(__package__, "tasks")
 _SECOND = 1_000_000
 _AT_ONCE = 1_000
 """Rows of one kind that `advance` changes in one transaction."""
+_Submission = tuple[Sequence[NewTask], str | None, datetime | None]
+"""One call of `submit`."""
 
 
 class SQLiteTasks:
@@ -73,10 +78,21 @@ class SQLiteTasks:
     ) -> TaskNews:
         if not tasks:
             return TaskNews([])
-        return await self._engine.write(
-            lambda con: assigning.submit(con, tasks, origin, self._clock.now(now)),
-            size=sum(task.size for task in tasks),
-        )
+        size = sum(task.size for task in tasks)
+        return await self._engine.write_together(self._submit_together, (tasks, origin, now), size=size)
+
+    def _submit_together(self, connection: apsw.Connection, calls: Sequence[_Submission]) -> list[TaskNews]:
+        """Store the tasks of several calls by the statements of one; each is told of its own."""
+        answers = []
+        for (origin, now), some in groupby(calls, key=itemgetter(1, 2)):
+            alike = [tasks for tasks, _, _ in some]
+            together = [task for tasks in alike for task in tasks]
+            news = assigning.submit(connection, together, origin, self._clock.now(now))
+            moved = iter(news.moved)
+            for tasks in alike:
+                mine = [next(moved) for _ in tasks]
+                answers.append(TaskNews(mine, news.processes if any(mine) else set()))
+        return answers
 
     async def exchange(
         self,
@@ -164,11 +180,11 @@ class SQLiteTasks:
         rows = await self._engine.read(lambda con: _find(con, "tasks_find", ids))
         return self._engine.aside.all(_row, rows, "a task")
 
-    async def find_ended(self, task_ids: Collection[str]) -> dict[str, TaskRow | None]:
+    async def find_ended(self, task_ids: Collection[str]) -> dict[str, EndedTask | None]:
         ids = sorted(set(task_ids))
         rows = await self._engine.read(lambda con: _find(con, "tasks_find_ended", ids))
-        known = self._engine.aside.all(_row, [row for _, *row in rows if row[0] is not None], "a task")
-        return {id: None for id, *_ in rows} | {row.task_id: row for row in known}
+        known = self._engine.aside.all(_ended, [row for row in rows if row[1] is not None], "a task")
+        return {row[0]: None for row in rows if row[1] is None} | {one.task_id: one for one in known}
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         parameters = {
@@ -293,3 +309,8 @@ def _row(row: list[Any]) -> TaskRow:
     later = map(to_datetime_or_none, (deadline_at, assigned_at, settled_at))
     rest: list[Any] = [*body, TaskState(state), *counts, to_datetime(created_at), *later, read_log(log, _entry)]
     return TaskRow(id, *rest)
+
+
+def _ended(row: Any) -> EndedTask:
+    id, state, *end = row
+    return EndedTask(id, TaskState(state), *end)

@@ -244,6 +244,257 @@ create trigger count_pruned after delete on tasks referencing old table as gone
   for each statement execute function count_tasks();
 create trigger count_none after truncate on tasks for each statement execute function count_tasks();
 
+-- What a transaction does to tasks as functions of the server, so that each step sees what was committed before it, and the
+-- client waits once. The rules are not here: between these steps the client judges.
+
+-- The processes that could take what is put into the pool.
+create function find_pullers() returns setof text language plpgsql stable as $$
+begin
+  return query
+  with recursive walk as (
+    (select p.process_id from worker_processes p order by p.process_id limit 1)
+    union all
+    select next.process_id from walk w cross join lateral (
+      select p.process_id from worker_processes p where p.process_id > w.process_id order by p.process_id limit 1
+    ) next
+  )
+  select process_id::text from walk;
+end $$;
+
+-- Stores the tasks whose ids are new, and returns these ids.
+create function store_tasks(
+  ids text[], types text[], descriptions text[], needs text[], priorities smallint[], contents text[], checksums bigint[],
+  messages text[], assigned boolean[], supervisors text[], most integer[], run_limits float8[], delays float8[],
+  deadlines float8[], states text[], tokens integer[], attempts integer[], workers text[], traces text[], origin_id text,
+  at timestamptz
+) returns setof text language plpgsql as $$
+begin
+  return query
+  insert into tasks (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor, max_attempts,
+    run_limit, run_at, deadline_at, state, token, attempt, worker_id, until_at, trace, origin, queued_at, created_at, assigned_at)
+  select i.id, i.type, i.description, array(select jsonb_array_elements_text(i.needs::jsonb)), i.priority, i.content,
+    i.checksum, i.message, i.is_assigned, i.supervisor, i.max_attempts, i.run_limit,
+    case when i.delay > 0 then at + make_interval(secs => i.delay) end, at + make_interval(secs => i.expires_in),
+    i.state, i.token, i.attempt, i.worker_id,
+    case when i.worker_id is not null then at + make_interval(secs => i.run_limit) end, i.trace, origin_id::uuid,
+    at + make_interval(secs => greatest(i.delay, 0)), at, case when i.worker_id is not null then at end
+  from unnest(ids, types, descriptions, needs, priorities, contents, checksums, messages, assigned, supervisors, most,
+    run_limits, delays, deadlines, states, tokens, attempts, workers, traces) with ordinality
+    as i (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor, max_attempts, run_limit,
+      delay, expires_in, state, token, attempt, worker_id, trace, position)
+  order by i.position
+  on conflict (id) do nothing
+  returning id;
+end $$;
+
+-- Stores tasks for the pool, and finds the processes that could take some of them. `moment` is a lock_timeout.
+create function submit_tasks(
+  ids text[], types text[], descriptions text[], needs text[], priorities smallint[], contents text[], checksums bigint[],
+  messages text[], assigned boolean[], supervisors text[], most integer[], run_limits float8[], delays float8[],
+  deadlines float8[], states text[], tokens integer[], attempts integer[], workers text[], traces text[], origin_id text,
+  moment text, at timestamptz, out stored text[], out pullers text[]
+) language plpgsql as $$
+begin
+  if moment is not null then
+    perform set_config('lock_timeout', moment, true);
+  end if;
+  stored := array(
+    select store_tasks(ids, types, descriptions, needs, priorities, contents, checksums, messages, assigned, supervisors, most,
+      run_limits, delays, deadlines, states, tokens, attempts, workers, traces, origin_id, at)
+  );
+  if cardinality(stored) > 0 then
+    pullers := array(select find_pullers());
+  end if;
+end $$;
+
+-- Counts anew what these workers have. Nothing is counted on: so the number is right whatever happened.
+create function count_workers(ids text[], at timestamptz) returns void language plpgsql as $$
+#variable_conflict use_column
+begin
+  update workers w set booked = held.number, idle_at = case when held.number < w.booked then at else w.idle_at end
+  from (
+    select i.id, (
+      select count(*) from tasks t where t.worker_id = i.id and t.state in ('assigned', 'running')
+    )::integer as number
+    from unnest(ids) as i (id)
+  ) held
+  where w.id = held.id and w.booked <> held.number;
+end $$;
+
+-- Locks the workers that have these tasks, those that are about to take some, and then the tasks. It is the order everywhere;
+-- workers are locked in the order of id, tasks in that of seq.
+create function lock_tasks(ids text[], takers text[]) returns table (
+  id text, seq bigint, state text, token integer, attempt integer, max_attempts integer, ended_as text, worker_id text,
+  owner text, origin text, suspect boolean
+) language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform from workers w
+  where w.id = any(takers || array(
+    select t.worker_id from unnest(ids) as i (id) join tasks t on t.id = i.id
+    where t.state in ('assigned', 'running') and t.worker_id is not null
+  ))
+  order by w.id for update;
+  return query
+  select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text,
+    t.suspect
+  from unnest(ids) as i (id) join tasks t on t.id = i.id
+  order by t.seq for update of t;
+end $$;
+
+-- Writes the ends and returns of locked tasks, and counts what their workers have left.
+create function end_tasks(
+  seqs bigint[], states text[], attempts integer[], delays float8[], ends text[], reasons text[], events text[],
+  results text[], checksums bigint[], finals boolean[], suspects boolean[], workers text[], at timestamptz
+) returns void language plpgsql as $$
+begin
+  update tasks t set state = i.state, attempt = i.attempt,
+    run_at = case when i.delay > 0 then at + make_interval(secs => i.delay) end, until_at = null,
+    suspect = i.suspect, queued_at = at + make_interval(secs => i.delay), ended_as = i.ended_as, reason = i.reason,
+    result = i.result, result_checksum = i.result_checksum,
+    fraction = case i.state when 'done' then 1.0 else t.fraction end, settled_at = case when i.final then at end,
+    log = case when i.event is null then t.log else coalesce(t.log, '[]') || jsonb_build_array(jsonb_build_object(
+      'at', at, 'event', i.event, 'attempt', t.attempt, 'worker', t.worker_id, 'reason', i.reason)) end
+  from unnest(seqs, states, attempts, delays, ends, reasons, events, results, checksums, finals, suspects)
+    as i (seq, state, attempt, delay, ended_as, reason, event, result, result_checksum, final, suspect)
+  where t.seq = i.seq;
+  if cardinality(workers) > 0 then
+    perform count_workers(workers, at);
+  end if;
+end $$;
+
+-- For each request what is assigned to the worker, then of the pool what it can do. The walk goes from one (needs, type) to
+-- the next by seeking, so a long backlog of one costs nothing. Of suspects one is enough; they do not stand in the way of the
+-- others.
+create function find_takeable(
+  numbers integer[], worker_ids text[], types text[], capabilities text[], but text[], most integer, at timestamptz
+) returns table (number integer, rank integer, priority integer, seq bigint, suspect boolean) language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive request as materialized (
+    select * from unnest(numbers, worker_ids, types, capabilities, but)
+      as r (number, worker_id, types, capabilities, but)
+  ),
+  walk as (
+    (select t.needs, t.type from tasks t where t.state = 'queued' and t.run_at is null order by t.needs, t.type limit 1)
+    union all
+    select next.needs, next.type from walk w cross join lateral (
+      select t.needs, t.type from tasks t
+      where (t.needs, t.type) > (w.needs, w.type) and t.state = 'queued' and t.run_at is null
+      order by t.needs, t.type limit 1
+    ) next
+  )
+  (select r.number, 0 as rank, t.priority::integer, t.seq, t.suspect
+   from request r cross join lateral (
+     select t.priority, t.seq, t.suspect from tasks t
+     where t.worker_id = r.worker_id and t.state in ('assigned', 'running') and t.state = 'assigned'
+       and (r.types is null or t.type in (select jsonb_array_elements_text(r.types::jsonb)))
+       and t.type not in (select jsonb_array_elements_text(r.but::jsonb))
+     offset 0
+   ) t)
+  union all
+  (select r.number, 1, t.priority::integer, t.seq, t.suspect
+   from request r
+   join walk w on w.needs <@ array(select jsonb_array_elements_text(r.capabilities::jsonb))
+     and (r.types is null or w.type in (select jsonb_array_elements_text(r.types::jsonb)))
+     and w.type not in (select jsonb_array_elements_text(r.but::jsonb))
+   cross join (values (false, find_takeable.most), (true, 1)) as kind (suspect, number)
+   cross join lateral (
+     select t.priority, t.seq, t.suspect from tasks t
+     where t.needs = w.needs and t.type = w.type and t.suspect = kind.suspect and t.state = 'queued' and t.run_at is null
+       and (t.deadline_at is null or t.deadline_at > at)
+     order by t.priority, t.seq + 0 limit kind.number
+   ) t)
+  order by number, rank, priority, seq;
+end $$;
+
+-- Writes ends, and then locks for each request the first tasks that its worker may take. It takes no more than it wants,
+-- passes over what somebody else is about to take, and comes with the room of the worker. Requests count from 0.
+create function exchange_tasks(
+  seqs bigint[], states text[], attempts integer[], delays float8[], ends text[], reasons text[], events text[],
+  results text[], checksums bigint[], finals boolean[], suspects boolean[], workers text[],
+  worker_ids text[], limits integer[], types text[], but text[], spare integer, owner_id text, at timestamptz
+) returns table (number integer, rank integer, priority integer, seq bigint, suspect boolean, room integer)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  numbers integer[];
+  takers text[];
+  capabilities text[];
+  rooms integer[];
+  wanted_types text[];
+  wanted_but text[];
+  wanted_limits integer[];
+begin
+  if cardinality(seqs) > 0 then
+    perform end_tasks(
+      seqs, states, attempts, delays, ends, reasons, events, results, checksums, finals, suspects, workers, at
+    );
+  end if;
+  if cardinality(worker_ids) = 0 or exists (
+    select from processes p where p.id = owner_id::uuid and p.ended_at is not null
+  ) then
+    return;
+  end if;
+  select array_agg(r.number - 1), array_agg(w.id), array_agg(to_json(w.capabilities)::text), array_agg(w.capacity - w.booked),
+    array_agg(r.types), array_agg(r.but), array_agg(r.most)
+  into numbers, takers, capabilities, rooms, wanted_types, wanted_but, wanted_limits
+  from unnest(worker_ids, types, but, limits) with ordinality as r (worker_id, types, but, most, number)
+  join workers w on w.id = r.worker_id;
+  if numbers is null then
+    return;
+  end if;
+  return query
+  with found as materialized (
+    select f.*, row_number() over () as position
+    from find_takeable(
+      numbers, takers, wanted_types, capabilities, wanted_but,
+      (select sum(l) from unnest(wanted_limits) l)::integer + spare, at
+    ) f
+  )
+  select c.* from unnest(numbers, wanted_limits, takers, rooms) as r (number, most, worker_id, room)
+  cross join lateral (
+    select i.number, i.rank, i.priority, i.seq, t.suspect, r.room
+    from found i join tasks t on t.seq = i.seq
+    where i.number = r.number and (
+      (i.rank = 0 and t.state = 'assigned' and t.worker_id = r.worker_id)
+      or (i.rank = 1 and t.state = 'queued' and t.run_at is null)
+    )
+    order by i.position limit r.most
+    for update of t skip locked
+  ) c
+  order by c.number, c.rank, c.priority, c.seq;
+end $$;
+
+-- Lets workers take tasks that are locked, and counts what they have then. A run ends before its deadline.
+create function take_tasks(
+  seqs bigint[], worker_ids text[], run_limits float8[], owner_id text, margin float8, at timestamptz
+) returns table (
+  id text, token integer, worker_id text, attempt integer, max_attempts integer, type text, description text,
+  priority smallint, content text, checksum bigint, supervisor text, origin text, created_at timestamptz, run_limit float8,
+  asked_limit float8, "left" float8, suspect boolean, trace text
+) language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query
+  with taken as (
+    update tasks t set state = 'running', worker_id = i.worker_id, token = t.token + 1,
+      attempt = t.attempt + (t.state = 'queued')::integer,
+      owner = owner_id::uuid, until_at = at + make_interval(secs => coalesce(t.run_limit, i.run_limit) + margin),
+      ended_as = null, assigned_at = at, fraction = 0, note = null
+    from unnest(seqs, worker_ids, run_limits) with ordinality as i (seq, worker_id, run_limit, position)
+    where t.seq = i.seq
+    returning i.position, t.id, t.token, t.worker_id, t.attempt, t.max_attempts, t.type, t.description, t.priority, t.content,
+      t.checksum, t.supervisor, t.origin::text, t.created_at::timestamptz, t.run_limit, i.run_limit as asked_limit,
+      extract(epoch from t.deadline_at - at)::float8 as left, t.suspect, t.trace
+  )
+  select t.id, t.token, t.worker_id, t.attempt, t.max_attempts, t.type, t.description, t.priority, t.content, t.checksum,
+    t.supervisor, t.origin, t.created_at, t.run_limit, t.asked_limit, t.left, t.suspect, t.trace
+  from taken t order by t.position;
+  perform count_workers(array(select distinct w from unnest(worker_ids) w), at);
+end $$;
+
 create table schedules (
   name text collate "C" primary key,
   rule text collate "C" not null,

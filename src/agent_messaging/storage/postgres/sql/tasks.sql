@@ -1,29 +1,15 @@
 -- name: tasks_insert
-with moment as materialized (
-  select coalesce($21::timestamptz, store_now()) as now
-)
-insert into tasks (id, type, description, needs, priority, content, checksum, message, is_assigned, supervisor, max_attempts,
-  run_limit, run_at, deadline_at, state, token, attempt, worker_id, until_at, trace, origin, queued_at, created_at, assigned_at)
-select i.id, i.type, i.description, array(select jsonb_array_elements_text(i.needs::jsonb)), i.priority, i.content,
-  i.checksum, i.message, i.is_assigned, i.supervisor, i.max_attempts, i.run_limit,
-  case when i.delay > 0 then m.now + make_interval(secs => i.delay) end, m.now + make_interval(secs => i.expires_in),
-  i.state, i.token, i.attempt, i.worker_id,
-  case when i.worker_id is not null then m.now + make_interval(secs => i.run_limit) end, i.trace, $20::text::uuid,
-  m.now + make_interval(secs => greatest(i.delay, 0)), m.now, case when i.worker_id is not null then m.now end
-from moment m
-cross join unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[], $8::text[],
-  $9::boolean[], $10::text[], $11::integer[], $12::float8[], $13::float8[], $14::float8[], $15::text[], $16::integer[],
-  $17::integer[], $18::text[], $19::text[]) with ordinality as i (id, type, description, needs, priority, content, checksum,
-  message, is_assigned, supervisor, max_attempts, run_limit, delay, expires_in, state, token, attempt, worker_id, trace,
-  position)
-order by i.position
-on conflict (id) do nothing
-returning id
+select id from store_tasks($1::text[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::bigint[],
+  $8::text[], $9::boolean[], $10::text[], $11::integer[], $12::float8[], $13::float8[], $14::float8[], $15::text[],
+  $16::integer[], $17::integer[], $18::text[], $19::text[], $20::text, coalesce($21::timestamptz, store_now())) as id
 
--- name: tasks_submit_moment
--- PostgreSQL alone. From here on the transaction waits only a moment ($1, milliseconds) for somebody who is storing a task of
--- the same id, for whom the other calls would wait with it.
-select set_config('lock_timeout', $1::text, true)
+-- name: tasks_submit
+-- PostgreSQL alone: tasks_insert, and who could take them, in one round trip. The transaction waits only a moment ($21,
+-- milliseconds; null: as long as any) for somebody who is storing a task of the same id, for whom other calls would wait too.
+select stored, pullers from submit_tasks($1::text[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[],
+  $7::bigint[], $8::text[], $9::boolean[], $10::text[], $11::integer[], $12::float8[], $13::float8[], $14::float8[],
+  $15::text[], $16::integer[], $17::integer[], $18::text[], $19::text[], $20::text, $21::text,
+  coalesce($22::timestamptz, store_now()))
 
 -- name: tasks_find_held
 -- What judging needs, in the order of `workload.held_task`.
@@ -35,6 +21,10 @@ from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
 select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
 from unnest($1::bigint[]) as i (seq) join tasks t on t.seq = i.seq
 order by t.seq for update of t
+
+-- name: tasks_lock_named
+-- PostgreSQL alone: the same, locked behind their workers, and behind those ($2) that are about to take some.
+select * from lock_tasks($1::text[], $2::text[])
 
 -- name: tasks_find_of_workers
 -- What these workers have, as tasks_find_held.
@@ -89,21 +79,8 @@ with due as materialized (
 update tasks t set queued_at = t.run_at, run_at = null from due where t.seq = due.seq
 
 -- name: tasks_end
-with moment as materialized (
-  select coalesce($12::timestamptz, store_now()) as now
-)
-update tasks t set state = i.state, attempt = i.attempt,
-  run_at = case when i.delay > 0 then m.now + make_interval(secs => i.delay) end, until_at = null,
-  suspect = i.suspect, queued_at = m.now + make_interval(secs => i.delay), ended_as = i.ended_as, reason = i.reason, result = i.result,
-  result_checksum = i.result_checksum, fraction = case i.state when 'done' then 1.0 else t.fraction end,
-  settled_at = case when i.final then m.now end,
-  log = case when i.event is null then t.log else coalesce(t.log, '[]') || jsonb_build_array(jsonb_build_object(
-    'at', m.now, 'event', i.event, 'attempt', t.attempt, 'worker', t.worker_id, 'reason', i.reason)) end
-from moment m
-cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::float8[], $5::text[], $6::text[], $7::text[], $8::text[],
-  $9::bigint[], $10::boolean[], $11::boolean[])
-  as i (seq, state, attempt, delay, ended_as, reason, event, result, result_checksum, final, suspect)
-where t.seq = i.seq
+select end_tasks($1::bigint[], $2::text[], $3::integer[], $4::float8[], $5::text[], $6::text[], $7::text[], $8::text[],
+  $9::bigint[], $10::boolean[], $11::boolean[], $12::text[], coalesce($13::timestamptz, store_now()))
 
 -- name: tasks_find_to_assign
 -- The first of those whose needs a free worker covers: so those that nobody can do hinder no other. The walks go from one set of
@@ -159,90 +136,27 @@ from moment m cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::int
 where t.seq = i.seq
 
 -- name: tasks_find_takers
--- Of these workers those that are known, and may be given something by a process that has not ended.
+-- Of these workers those that are known.
 select w.id, w.capacity, w.booked, w.capabilities from unnest($1::text[]) as i (id) join workers w on w.id = i.id
-where $2::text is null or not exists (select from processes where id = $2::text::uuid and ended_at is not null)
 
 -- name: tasks_find_takeable
--- For each request what is assigned to the worker, then of the pool what it can do. The walk goes from one (needs, type) to
--- the next by seeking, so a long backlog of one costs nothing. Of suspects one is enough; they do not stand in the way of the
--- others.
-with recursive request as materialized (
-  select * from unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[])
-    as r (number, worker_id, types, capabilities, but)
-),
-walk as (
-  (select t.needs, t.type from tasks t where t.state = 'queued' and t.run_at is null order by t.needs, t.type limit 1)
-  union all
-  select next.needs, next.type from walk w cross join lateral (
-    select t.needs, t.type from tasks t
-    where (t.needs, t.type) > (w.needs, w.type) and t.state = 'queued' and t.run_at is null
-    order by t.needs, t.type limit 1
-  ) next
-)
-(select r.number, 0 as rank, t.priority, t.seq, t.suspect
- from request r cross join lateral (
-   select t.priority, t.seq, t.suspect from tasks t
-   where t.worker_id = r.worker_id and t.state in ('assigned', 'running') and t.state = 'assigned'
-     and (r.types is null or t.type in (select jsonb_array_elements_text(r.types::jsonb)))
-     and t.type not in (select jsonb_array_elements_text(r.but::jsonb))
-   offset 0
- ) t)
-union all
-(select r.number, 1, t.priority, t.seq, t.suspect
- from request r
- join walk w on w.needs <@ array(select jsonb_array_elements_text(r.capabilities::jsonb))
-   and (r.types is null or w.type in (select jsonb_array_elements_text(r.types::jsonb)))
-   and w.type not in (select jsonb_array_elements_text(r.but::jsonb))
- cross join (values (false, $6::integer), (true, 1)) as kind (suspect, most)
- cross join lateral (
-   select t.priority, t.seq, t.suspect from tasks t
-   where t.needs = w.needs and t.type = w.type and t.suspect = kind.suspect and t.state = 'queued' and t.run_at is null
-     and (t.deadline_at is null or t.deadline_at > coalesce($7::timestamptz, store_now()))
-   order by t.priority, t.seq + 0 limit kind.most
- ) t)
-order by number, rank, priority, seq
+-- For each request what is assigned to the worker, then of the pool what it can do.
+select * from find_takeable($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer,
+  coalesce($7::timestamptz, store_now()))
 
--- name: tasks_lock_takeable
--- PostgreSQL alone: of what was found for each request the first that nobody else is about to take, no more than it wants.
-select c.number, c.rank, c.priority, c.seq, c.suspect
-from unnest($1::integer[], $2::integer[], $3::text[]) as r (number, most, worker_id)
-cross join lateral (
-  select i.number, i.rank, i.priority, i.seq, t.suspect
-  from unnest($4::integer[], $5::integer[], $6::integer[], $7::bigint[]) with ordinality
-    as i (number, rank, priority, seq, position)
-  join tasks t on t.seq = i.seq
-  where i.number = r.number and (
-    (i.rank = 0 and t.state = 'assigned' and t.worker_id = r.worker_id)
-    or (i.rank = 1 and t.state = 'queued' and t.run_at is null)
-  )
-  order by i.position limit r.most
-  for update of t skip locked
-) c
-order by c.number, c.rank, c.priority, c.seq
+-- name: tasks_exchange
+-- PostgreSQL alone: what a transaction does is one step, so that the client waits once. Writes ends, as tasks_end, and locks
+-- for each request the first of what its worker may take.
+select * from exchange_tasks($1::bigint[], $2::text[], $3::integer[], $4::float8[], $5::text[], $6::text[], $7::text[],
+  $8::text[], $9::bigint[], $10::boolean[], $11::boolean[], $12::text[], $13::text[], $14::integer[], $15::text[], $16::text[],
+  $17::integer, $18::text, coalesce($19::timestamptz, store_now()))
 
 -- name: tasks_find_suspect
 -- Whether this process runs a task whose process died before.
 select exists (select from tasks where state = 'running' and owner = $1::text::uuid and suspect) as has_suspect
 
 -- name: tasks_take
--- A run ends before its deadline.
-with moment as materialized (
-  select coalesce($6::timestamptz, store_now()) as now
-),
-taken as (
-  update tasks t set state = 'running', worker_id = i.worker_id, token = t.token + 1,
-    attempt = t.attempt + (t.state = 'queued')::integer,
-    owner = $4::text::uuid, until_at = m.now + make_interval(secs => coalesce(t.run_limit, i.run_limit) + $5::float8),
-    ended_as = null, assigned_at = m.now, fraction = 0, note = null
-  from moment m
-  cross join unnest($1::bigint[], $2::text[], $3::float8[]) with ordinality as i (seq, worker_id, run_limit, position)
-  where t.seq = i.seq
-  returning i.position, t.id, t.token, t.worker_id, t.attempt, t.max_attempts, t.type, t.description, t.priority, t.content,
-    t.checksum, t.supervisor, t.origin::text, t.created_at, t.run_limit, i.run_limit as asked_limit,
-    extract(epoch from t.deadline_at - m.now)::float8 as left, t.suspect, t.trace
-)
-select * from taken order by position
+select * from take_tasks($1::bigint[], $2::text[], $3::float8[], $4::text, $5::float8, coalesce($6::timestamptz, store_now()))
 
 -- name: tasks_lock_takers
 -- PostgreSQL alone: waits until nobody is about to take for a worker of this process.
@@ -283,11 +197,8 @@ select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, 
 from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
 
 -- name: tasks_find_ended
--- Each id with the row, as tasks_find, of one that has ended, and with nulls for one that does not exist. What is handed out,
--- and the log, are left out.
-select i.id as wanted, t.id, t.type, t.description, t.needs, t.priority, '' as content, t.checksum, t.supervisor, t.state,
-  t.worker_id, t.token, t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason,
-  t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at, null as log
+-- Each id with its end, if it has ended, and with nulls if it does not exist.
+select i.id, t.state, t.reason, t.result, t.result_checksum
 from unnest($1::text[]) as i (id) left join tasks t on t.id = i.id
 where t.id is null or t.state in ('done', 'failed', 'cancelled', 'expired')
 

@@ -114,27 +114,11 @@ delete from workers where id = any($1::text[])
 select w.id from workers w where w.alive_until <= coalesce($2::timestamptz, store_now()) order by w.alive_until limit $1
 
 -- name: workers_count
--- Counted anew in place of counted on: so the number is right whatever happened.
-update workers w set booked = held.number,
-  idle_at = case when held.number < w.booked then coalesce($2::timestamptz, store_now()) else w.idle_at end
-from (
-  select i.id, (
-    select count(*) from tasks t where t.worker_id = i.id and t.state in ('assigned', 'running')
-  )::integer as number
-  from unnest($1::text[]) as i (id)
-) held
-where w.id = held.id and w.booked <> held.number
+select count_workers($1::text[], coalesce($2::timestamptz, store_now()))
 
 -- name: workers_find_pullers
 -- The processes that could take what is put into the pool.
-with recursive walk as (
-  (select p.process_id from worker_processes p order by p.process_id limit 1)
-  union all
-  select next.process_id from walk w cross join lateral (
-    select p.process_id from worker_processes p where p.process_id > w.process_id order by p.process_id limit 1
-  ) next
-)
-select process_id::text from walk
+select process_id from find_pullers() as process_id
 
 -- name: workers_find_processes
 select distinct p.process_id::text from unnest($1::text[]) as i (id) join worker_processes p on p.worker_id = i.id

@@ -13,8 +13,10 @@ local FRESH = 8000000  -- A process that lives has renewed its life within these
 local PREFIX, VERB, EPOCH, SEEN, ARGS, NOW, TODAY
 local server_time  -- The server's clock, and the shift that makes up for its jumps.
 local seq  -- The number of the newest change. Whoever has seen a higher one knows that changes were lost.
+local reserved  -- Numbers behind it that are this verb's already.
 local began  -- What it was when the verb began.
 local tallies  -- Counters are added up while the verb runs, and written once.
+local lists  -- Changes of sorted sets, which are written together by `write_lists`: a call of its own for each costs more.
 local listeners, heard_by  -- The processes that wait for messages which were put; the agents that were looked up.
 local booked_workers  -- Those that were given or let go of tasks. They are written once, by `write_bookings`.
 local origins  -- The processes that are to look: they stored or run what moved, or could take it now.
@@ -63,14 +65,59 @@ local function begin(keys, arguments)
   NOW = given(ARGS.now) or NOW
   TODAY = whole(NOW)
   seq = tonumber(call('GET', key('seq')) or '0')
-  began = seq
+  began, reserved = seq, 0
+  lists = {}
   tallies, origins, listeners, heard_by, booked_workers, known_groups = {}, {}, {}, {}, {}, {}
   has_named_pullers = false
 end
 
+-- Takes so many numbers at once, for as many that are going to be stored.
+local function reserve_seqs(number)
+  call('INCRBY', key('seq'), number)
+  reserved = reserved + number
+end
+
 local function next_seq()
-  seq = call('INCR', key('seq'))
+  if reserved == 0 then reserve_seqs(1) end
+  reserved = reserved - 1
+  seq = seq + 1
   return seq
+end
+
+-- Puts the member into the sorted set at the end of the verb, or takes it out (no score); the last word on it counts.
+local function enlist(name, member, score)
+  local members = lists[name]
+  if not members then
+    members = {}
+    lists[name] = members
+  end
+  members[member] = score or false
+end
+
+-- Before anybody reads a sorted set whose changes wait.
+local function write_lists()
+  for name, members in pairs(lists) do
+    local added, removed = {}, {}
+    for member, score in pairs(members) do
+      if score then
+        added[#added + 1] = score
+        added[#added + 1] = member
+      else
+        removed[#removed + 1] = member
+      end
+      if #added >= 2000 then
+        call('ZADD', name, unpack(added))
+        added = {}
+      end
+      if #removed >= 2000 then
+        call('ZREM', name, unpack(removed))
+        removed = {}
+      end
+    end
+    if #added > 0 then call('ZADD', name, unpack(added)) end
+    if #removed > 0 then call('ZREM', name, unpack(removed)) end
+  end
+  lists = {}
 end
 
 local function tally(name, field, by)
@@ -135,6 +182,7 @@ local function packed_row(name, numbers, texts, ...)
 end
 
 local function head_of(name)
+  write_lists()
   local first = call('ZRANGE', name, 0, 0, 'WITHSCORES')
   return tonumber(first[2])
 end
@@ -152,6 +200,7 @@ local function next_in(more, names)
 end
 
 local function due(name, limit)
+  write_lists()
   return call('ZRANGEBYSCORE', name, '-inf', TODAY, 'LIMIT', 0, limit)
 end
 

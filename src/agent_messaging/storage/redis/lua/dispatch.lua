@@ -28,6 +28,7 @@ local function run(keys, arguments)
   end
   local answer = VERBS[VERB]()
   write_bookings()
+  write_lists()
   write_tallies()
   return {'ok', call('GET', keys[1]), whole(seq), answer, whole(server_time)}
 end

@@ -1,46 +1,49 @@
 -- The pool: tasks that wait for workers to take them. A worker goes through the groups (types and needs) that it can
 -- do, and takes the first of their heads, so a long backlog of one group costs nothing.
 
--- The groups of which this worker may take, as {name of the sorted set, how many to pass over, head, its score}. Those
--- of suspects are groups of their own, of which a process runs one task at a time.
+-- The groups of which this worker may take. Those of suspects are groups of their own, of which a process runs one task at a
+-- time.
 local function groups_for(worker, types, but)
+  write_lists()
   local groups = {}
   for set, prefix in pairs({pools = 'pool', suspect_pools = 'suspects'}) do
     for _, group in ipairs(call('SMEMBERS', key(set))) do
       local text, type = split(group)
       local needs, is_json = decode(text)
       if is_json and is_wanted(types, type) and not (but and but[type]) and covers(worker, needs) then
-        groups[#groups + 1] = {name = key(prefix, group), set = set, of = group, skip = 0, is_suspect = set == 'suspect_pools'}
+        groups[#groups + 1] = {
+          name = key(prefix, group), set = set, of = group, is_suspect = set == 'suspect_pools',
+          heads = {}, at = 0, looked = 0, stays = 0,
+        }
       end
     end
   end
   return groups
 end
 
--- Looks for the first task of the group that has not expired; `advance_tasks` ends those that have.
-local function find_head(group)
-  while true do
-    local first = call('ZRANGE', group.name, group.skip, group.skip, 'WITHSCORES')
-    group.id, group.score = first[1], tonumber(first[2])
-    if not group.id then
-      if group.skip == 0 then  -- the last one was taken
-        call('SREM', key(group.set), group.of)
-        known_groups[group.of] = nil
-      end
-      return
-    end
-    local deadline = call('HGET', task_key(group.id), 'deadline')
-    if not deadline or (tonumber(deadline) or 0) > NOW then return end
-    group.skip = group.skip + 1
+-- Looks for the next task of the group. It is read in pages, from which nothing is taken out before the end of the verb.
+local function find_head(group, page)
+  if group.at >= #group.heads then
+    group.heads, group.at = call('ZRANGE', group.name, group.looked, group.looked + page - 1, 'WITHSCORES'), 0
+    group.looked = group.looked + #group.heads / 2
+  end
+  group.id, group.score = group.heads[group.at + 1], tonumber(group.heads[group.at + 2])
+  group.at = group.at + 2
+  if not group.id and group.stays == 0 then  -- the last one was taken
+    call('SREM', key(group.set), group.of)
+    known_groups[group.of] = nil
   end
 end
 
 -- The most urgent task that these groups have, then the oldest.
-local function next_of(groups, has_suspect)
+local function next_of(groups, page, has_suspect)
   local first
   for _, group in ipairs(groups) do
-    local is_open = not (group.is_suspect and has_suspect and has_suspect())
-    if is_open and group.id == nil then find_head(group) end
+    local is_open = not group.is_done and not (group.is_suspect and has_suspect and has_suspect())
+    if is_open and group.id == nil then
+      find_head(group, page)
+      group.is_done = not group.id
+    end
     if is_open and group.id and (not first or group.score < first.score) then first = group end
   end
   if not first then return nil end
@@ -49,10 +52,8 @@ local function next_of(groups, has_suspect)
   return id, first
 end
 
--- Forgets a task in a group, whose hash is gone.
-local function drop_from_group(group, id)
-  call('ZREM', group.name, id)
-  if call('EXISTS', group.name) == 0 then call('SREM', key(group.set), group.of) end
+local function is_late(deadline)
+  return deadline and (tonumber(deadline) or 0) <= NOW  -- `advance_tasks` ends it
 end
 
 local function room_of(worker)
@@ -80,13 +81,17 @@ local function taken_row(id, task)
   return row
 end
 
-local function take_task(id, worker, request)
+-- `group` is where it waits; nil where it is assigned to the worker. `held` gets the ids of those that the worker has more.
+-- Returns nil where it is gone, or has come to another state, and false where its deadline has passed.
+local function take_task(id, worker, request, group, held)
   local task = load_whole(task_key(id), TAKING, {'token', 'attempt', 'max_attempts', 'priority', 'number'})
   local was, is_new = task.state, task.token == '0'
-  if not task.needs or not task.type or was ~= 'queued' and was ~= 'assigned' then return nil end
-  if was == 'queued' then
-    leave_pool(id, task, true)
-    call('SADD', key('held', worker.id), id)
+  if not task.needs or not task.type or was ~= (group and 'queued' or 'assigned') then return nil end
+  if group and is_late(task.deadline) then return false end
+  if group then
+    enlist(group.name, id)
+    if task.is_assigned then enlist(key('waiting_tasks', task.needs), id) end
+    held[#held + 1] = id
     book(worker, 1)
   else
     call('ZREM', key('given', worker.id), id)
@@ -96,11 +101,11 @@ local function take_task(id, worker, request)
   task.attempt = whole(tonumber(task.attempt) + (was == 'queued' and 1 or 0))
   store(task_key(id), {
     state = 'running', worker = task.worker, token = task.token, attempt = task.attempt, owner = ARGS.owner,
-    assigned = TODAY, fraction = '0', call = ARGS.call, asked = task.asked,
+    assigned = TODAY, fraction = not is_new and '0' or nil, call = ARGS.call, asked = task.asked,
   })
   if not is_new then call('HDEL', task_key(id), 'ended_as', 'note') end
-  call('ZADD', key('overdue'), whole(NOW + limit + ARGS.margin), id)
-  call('ZADD', key('runs', ARGS.owner), task.number, id)
+  enlist(key('overdue'), id, whole(NOW + limit + ARGS.margin))
+  enlist(key('runs', ARGS.owner), id, task.number)
   move_task(id, task, was, 'running')
   return taken_row(id, task)
 end
@@ -142,22 +147,26 @@ local function take(request, taken)
   end
   if room_of(worker) <= 0 then runs_one = runs_suspect(ARGS.owner) end
   if left <= 0 or room_of(worker) <= 0 then return end
-  local groups = groups_for(worker, types, but)
+  local groups, held, page = groups_for(worker, types, but), {}, math.min(left, room_of(worker))
   while left > 0 and room_of(worker) > 0 do
-    local id, group = next_of(groups, has_suspect)
+    local id, group = next_of(groups, page, has_suspect)
     if not id then break end
-    local found = take_task(id, worker, request)
+    local found = take_task(id, worker, request, group, held)
     if found then
       taken[#taken + 1] = found
       left, runs_one = left - 1, group.is_suspect or runs_one
+    elseif found == nil then
+      enlist(group.name, id)
     else
-      drop_from_group(group, id)
+      group.stays = group.stays + 1
     end
   end
+  if #held > 0 then call('SADD', key('held', worker.id), unpack(held)) end
 end
 
 function VERBS.submit()
   local answers = {}
+  if #ARGS.tasks > 0 then reserve_seqs(#ARGS.tasks) end
   for i, one in ipairs(ARGS.tasks) do
     answers[i] = call('EXISTS', task_key(one.id)) == 0 and 1 or 0
     if answers[i] == 1 then
@@ -208,7 +217,12 @@ function VERBS.find_waiting()
     local worker = find_worker(id)
     local has = worker and call('EXISTS', key('given', id)) == 1
     if worker and not has and room_of(worker) > 0 then
-      has = next_of(groups_for(worker))
+      local groups, group = groups_for(worker), nil
+      repeat
+        has, group = next_of(groups, CHUNK)
+        local passed = has and is_late(call('HGET', task_key(has), 'deadline'))
+        if passed then group.stays = group.stays + 1 end
+      until not passed
     end
     answers[i] = has and 1 or 0
   end

@@ -10,11 +10,7 @@ local TASK = {
   'attempt', 'max_attempts', 'origin', 'result', 'result_checksum', 'reason', 'fraction', 'note', 'created',
   'deadline', 'assigned', 'settled', 'log', 'owner',
 }
-local ENDED_TASK = {  -- The same; what was handed out, and the log, are read as nothing.
-  'type', 'description', 'needs', 'priority', '', 'checksum', 'supervisor', 'state', 'worker', 'token',
-  'attempt', 'max_attempts', 'origin', 'result', 'result_checksum', 'reason', 'fraction', 'note', 'created',
-  'deadline', 'assigned', 'settled', '', 'owner',
-}
+local ENDED_TASK = {'state', 'reason', 'result', 'result_checksum'}
 local TASK_STATE = {
   'state', 'token', 'attempt', 'max_attempts', 'worker', 'supervisor', 'priority', 'number', 'ended_as', 'origin',
   'run_limit', 'message', 'needs', 'type', 'log', 'assigned', 'owner', 'is_assigned', 'deadline',
@@ -42,13 +38,13 @@ end
 -- Lists and counts the task under another state; nil is none.
 local function move_task(id, task, from, to)
   if from == to then return end
-  if from then call('ZREM', key('tasks', from), id) end
-  if to then call('ZADD', key('tasks', to), task.number, id) end
+  if from then enlist(key('tasks', from), id) end
+  if to then enlist(key('tasks', to), id, task.number) end
   local was_open, is_open = from and OPEN_TASK[from], to and OPEN_TASK[to]
   if task.supervisor and is_open and not was_open then
-    call('ZADD', key('open_of', task.supervisor), task.number, id)
+    enlist(key('open_of', task.supervisor), id, task.number)
   elseif task.supervisor and was_open and not is_open then
-    call('ZREM', key('open_of', task.supervisor), id)
+    enlist(key('open_of', task.supervisor), id)
   end
   recount_task(task, from, to)
 end
@@ -70,7 +66,7 @@ end
 -- Puts the task where workers take it, and supervisors assign it again.
 local function wait_for_worker(id, task)
   local group = group_of(task)
-  call('ZADD', key(task.suspect and 'suspects' or 'pool', group), score_of(task), id)
+  enlist(key(task.suspect and 'suspects' or 'pool', group), id, score_of(task))
   if task.suspect or not known_groups[group] then
     call('SADD', key(task.suspect and 'suspect_pools' or 'pools'), group)
     known_groups[group] = not task.suspect
@@ -82,12 +78,12 @@ local function wait_for_worker(id, task)
   name_pullers()
 end
 
--- `keeps_group`: whoever takes from the group finds out that it is empty.
-local function leave_pool(id, task, keeps_group)
+local function leave_pool(id, task)
   local group = group_of(task)
+  write_lists()
   for _, names in ipairs({{'pool', 'pools'}, {'suspects', 'suspect_pools'}}) do
     if call('ZREM', key(names[1], group), id) == 1 then
-      if not keeps_group and call('EXISTS', key(names[1], group)) == 0 then
+      if call('EXISTS', key(names[1], group)) == 0 then
         call('SREM', key(names[2]), group)
         known_groups[group] = nil
       end
@@ -104,9 +100,9 @@ local function let_go_of_task(id, task)
     call('ZREM', key('later_tasks'), id)
     return
   end
-  call('ZREM', key('overdue'), id)
+  enlist(key('overdue'), id)
   if task.state == 'running' then
-    call('ZREM', key('runs', task.owner), id)
+    enlist(key('runs', task.owner), id)
   else
     call('ZREM', key('given', task.worker), id)
   end
@@ -125,13 +121,13 @@ end
 
 local function end_task(id, task, state, ended_as, values)
   let_go_of_task(id, task)
-  if task.deadline then call('ZREM', key('deadlines'), id) end
+  if task.deadline then enlist(key('deadlines'), id) end
   if task.origin then origins[task.origin] = true end
   values.state, values.ended_as, values.settled = state, ended_as, TODAY
   if task.suspect then call('HDEL', task_key(id), 'suspect') end
   store(task_key(id), values)
-  call('ZADD', key('ended_tasks', state), TODAY, id)
-  if state == 'done' and task.supervisor then call('ZADD', key('done_of', task.supervisor), TODAY, id) end
+  enlist(key('ended_tasks', state), id, TODAY)
+  if state == 'done' and task.supervisor then enlist(key('done_of', task.supervisor), id, TODAY) end
   move_task(id, task, task.state, state)
 end
 
@@ -192,7 +188,7 @@ local function assign(id, task, worker)
   call('SADD', key('held', worker.id), id)
   call('ZADD', key('given', worker.id), score_of(task), id)
   for _, process in ipairs(call('SMEMBERS', key('served', worker.id))) do origins[process] = true end
-  if task.run_limit then call('ZADD', key('overdue'), whole(NOW + tonumber(task.run_limit)), id) end
+  if task.run_limit then enlist(key('overdue'), id, whole(NOW + tonumber(task.run_limit))) end
   book(worker, 1)
   if task.message and worker.pulls ~= '1' then
     local message = decode(task.message)
@@ -220,7 +216,7 @@ local function store_task(one, is_assigned)
   }
   task.number = next_seq()
   store(task_key(one.id), task)
-  if task.deadline then call('ZADD', key('deadlines'), whole(task.deadline), one.id) end
+  if task.deadline then enlist(key('deadlines'), one.id, whole(task.deadline)) end
   move_task(one.id, task, nil, is_assigned and 'assigned' or 'queued')
   return task
 end
@@ -381,11 +377,11 @@ end
 function VERBS.find_ended()
   local missing, found = {}, {}
   for _, id in ipairs(ARGS.ids) do
-    local state = call('HGET', task_key(id), 'state')
-    if not state then
+    local task = row(task_key(id), ENDED_TASK, id)
+    if task[1] == '' then
       missing[#missing + 1] = id
-    elseif not OPEN_TASK[state] then
-      found[#found + 1] = row(task_key(id), ENDED_TASK, id)
+    elseif not OPEN_TASK[task[1]] then
+      found[#found + 1] = task
     end
   end
   return {missing, found}
@@ -429,6 +425,7 @@ local function forget_run(owner, id)
 end
 
 local function runs_suspect(owner)
+  write_lists()
   local has_suspect = false
   for _, id in ipairs(call('ZRANGE', key('runs', owner), 0, -1)) do
     local task = load(task_key(id), {'state', 'suspect'})

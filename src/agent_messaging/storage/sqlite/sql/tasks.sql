@@ -246,11 +246,8 @@ select json_group_array(json_array(t.id, t.type, t.description, t.needs, t.prior
 from jsonb_each(:ids) as wanted cross join tasks as t on t.id = wanted.value
 
 -- name: tasks_find_ended
--- Each id with the row, as tasks_find, of one that has ended, and with nulls for one that does not exist. What is handed out,
--- and the log, are left out.
-select json_group_array(json_array(wanted.value, t.id, t.type, t.description, t.needs, t.priority, '', t.checksum, t.supervisor,
-  t.state, t.worker_id, t.token, t.attempt, t.max_attempts, t.owner, t.origin, t.result, t.result_checksum, t.reason,
-  t.fraction, t.note, t.created_at, t.deadline_at, t.assigned_at, t.settled_at, null))
+-- Each id with its end, if it has ended, and with nulls if it does not exist.
+select json_group_array(json_array(wanted.value, t.state, t.reason, t.result, t.result_checksum))
 from jsonb_each(:ids) as wanted left join tasks as t on t.id = wanted.value
 where t.id is null or t.state in ('done', 'failed', 'cancelled', 'expired')
 
