@@ -72,6 +72,7 @@ async def test_a_store_that_is_named_on_the_command_line_is_named_in_what_is_rec
         [found] = document["findings"]
         await carry_out(cli, there, found["next_step"])
     assert (await asyncio.to_thread(cli, "doctor", "--url", there)).out.endswith("Nothing is wrong.\n")
+    assert f"--url '{there}'" in (await asyncio.to_thread(cli, "topics", "list", "--url", there)).out
     with_password = await asyncio.to_thread(cli, "inbox", "bob", "--url", "sqlite:///no.db?password=secret", check=None)
     assert "secret" not in with_password.err
 

@@ -9,6 +9,7 @@ import click
 
 from ..kinds import CONTEXT_OF_KIND, FACTS, SENT
 from .app import Group
+from .commands import command
 from .confirming import confirm
 from .names import AGENT, ORGANIZATION
 from .opening import use
@@ -80,7 +81,7 @@ def list_(options: Options, org: str | None, limit: int, offset: int) -> None:
         (agent.external_id, names.get(agent.organization_id, ""), agent.name, instant(agent.created_at))
         for agent in found
     ]
-    empty = "No agents. Add one: agent-messaging agents add alice --org acme"
+    empty = f"No agents. Add one: {command('agents add', 'alice', org=org or 'acme')}"
     columns = ("agent", "organization", "name", "since")
     show(options, {"agents": documents}, lambda: table(columns, rows, empty=empty))
 

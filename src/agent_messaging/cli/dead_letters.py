@@ -8,6 +8,7 @@ import click
 
 from ..kinds import KIND_OF_WORD
 from .app import Group
+from .commands import command
 from .names import AGENT
 from .narrowing import date_options, filter_option
 from .opening import use
@@ -77,7 +78,7 @@ def list_(
     def human() -> None:
         table(("at", "from", "to", "runs", "reason", "content", "id"), rows, empty="No dead letters.")
         if found:
-            note("When the cause is gone: agent-messaging dead-letters redrive ID, or --agent NAME for all of one.")
+            note(f"When the cause is gone: {command('dead-letters redrive', 'ID')}, or --agent NAME for all of one.")
 
     show(options, {"dead_letters": found}, human)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import Group
+from .commands import command
 from .names import AGENT, MEETING
 from .narrowing import date_options, history_options, note_more, read_history
 from .opening import use
@@ -119,7 +120,7 @@ def list_(
         for one in found
     ]
     columns = ("id", "host", "status", "turn", "speaker", "since")
-    empty = "No meetings. To make one: agent-messaging meetings create HOST AGENT..."
+    empty = f"No meetings. To make one: {command('meetings create', 'HOST', 'AGENT...')}"
 
     def human() -> None:
         table(columns, rows, empty=empty)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .app import Group
+from .commands import command
 from .confirming import confirm
 from .names import ORGANIZATION
 from .opening import use
@@ -63,7 +64,7 @@ def list_(options: Options, limit: int, offset: int) -> None:
     """
     found = use(options, lambda sdk: sdk.list_organizations(limit=limit, offset=offset))
     rows = [(one.external_id, one.name, instant(one.created_at)) for one in found]
-    empty = "No organizations. Add one: agent-messaging org add acme"
+    empty = f"No organizations. Add one: {command('org add', 'acme')}"
     show(options, {"organizations": found}, lambda: table(("organization", "name", "since"), rows, empty=empty))
 
 
@@ -86,11 +87,10 @@ def show_(options: Options, id: str) -> None:
     def human() -> None:
         say(f"{id} ({clean(found.name)}), since {instant(found.created_at)}")
         rows = [(agent.external_id, agent.name, instant(agent.created_at)) for agent in agents]
-        table(
-            ("agent", "name", "since"), rows, empty=f"No agents. Add one: agent-messaging agents add alice --org {id}"
-        )
+        add_one = command("agents add", "alice", org=id)
+        table(("agent", "name", "since"), rows, empty=f"No agents. Add one: {add_one}")
         if len(agents) == 1000:
-            note(f"There may be more: agent-messaging agents list --org {id} --offset 1000")
+            note(f"There may be more: {command('agents list', org=id, offset='1000')}")
 
     show(options, {"organization": found, "agents": agents}, human)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import Group
+from .commands import command
 from .opening import use
 from .options import Options, page_options, pass_options, payload_options
 from .output import clean, content, count, duration, instant, note, print_json, say, show, table, whole
@@ -84,7 +85,7 @@ def assign(
             supervisor="command line",
         )
         if not options.json and wait:
-            note(f"Task {id} waits for its result; `agent-messaging tasks show {id}` looks at it.")
+            note(f"Task {id} waits for its result; `{command('tasks show', id)}` looks at it.")
         return id, await sdk.tasks.result(id, timeout=timeout) if wait else None
 
     id, result = use(options, hand_out)
@@ -141,7 +142,7 @@ def list_(
         for task in found
     ]
     heads = ("id", "type", "state", "worker", "priority", "attempt", "created", "note")
-    empty = "There are no such tasks. To hand one out: agent-messaging tasks assign TYPE --text …"
+    empty = f"There are no such tasks. To hand one out: {command('tasks assign', 'TYPE', text='…')}"
     show(options, {"tasks": found}, lambda: table(heads, rows, empty=empty))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .app import Group
+from .commands import command
 from .external import read_names
 from .names import AGENT
 from .opening import use
@@ -50,7 +51,7 @@ def list_(options: Options, agent: str | None, topic: str | None, limit: int, of
 
     found = use(options, look)
     whose, what = "Nobody is" if agent is None else f"Agent {agent} is not", "" if topic is None else f" to {topic}"
-    empty = f"{whose} subscribed{what}. To subscribe: agent-messaging topics subscribe {agent or 'AGENT'} 'orders.>'"
+    empty = f"{whose} subscribed{what}. To subscribe: {command('topics subscribe', agent or 'AGENT', 'orders.>')}"
     rows = [(one.pattern, one.agent_id, instant(one.created_at)) for one in found]
     show(options, {"subscriptions": found}, lambda: table(("pattern", "agent", "since"), rows, empty=empty))
 
@@ -93,7 +94,7 @@ def unsubscribe(options: Options, agent: str, pattern: str) -> None:
         if ended:
             say(f"Agent {agent} is no longer subscribed to {pattern}.")
         else:
-            say(f"Agent {agent} was not subscribed to {pattern}. See: agent-messaging topics list {agent}")
+            say(f"Agent {agent} was not subscribed to {pattern}. See: {command('topics list', agent)}")
 
     show(options, document, human)
 
@@ -139,5 +140,5 @@ def publish(
     sent = use(options, work)
     if not sent.recipients and not options.json:
         say(f"Nobody is subscribed to {topic}; nothing was stored.")
-        note("Who is subscribed to what: agent-messaging topics list")
+        note(f"Who is subscribed to what: {command('topics list')}")
     report(options, sent)

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from .commands import command
+
 
 def parse_duration(text: str) -> float:
     """Seconds, or a number with a unit: 1.5, 90s, 10m, 2h, 7d.
@@ -97,13 +99,13 @@ def read_payload(text: str | None, payload: str | None, *, hint: str = "") -> An
     return piped
 
 
-def hint_at_text(command: str, sender: str, recipients: Sequence[str]) -> str:
-    """Say how the text is given, if it may have been given behind the recipient."""
+def hint_at_text(name: str, sender: str, recipients: Sequence[str]) -> str:
+    """Say how a command gets its text, if it may have been given behind the recipient."""
     if len(recipients) < 2:
         return ""
-    *others, last = map(shlex.quote, recipients)
-    meant = f"agent-messaging {command} {shlex.quote(sender)} {' '.join(others)} --text {last}"
-    return f" All names behind the sender are recipients; if {last} is the text: {meant}."
+    *others, last = recipients
+    meant = command(name, sender, *others, text=last)
+    return f" All names behind the sender are recipients; if {shlex.quote(last)} is the text: {meant}."
 
 
 def read_metadata(values: tuple[str, ...]) -> dict[str, Any] | None:
