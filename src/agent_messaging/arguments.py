@@ -19,6 +19,7 @@ from .clock import utc_now
 from .exceptions import InvalidArgumentError
 
 E = TypeVar("E", bound=StrEnum)
+I = TypeVar("I", bound=int | None)  # noqa: E741
 
 MAX_NAME_LENGTH = 255
 """Characters of an external id or a name. At most 1,020 bytes, which fits a PostgreSQL index entry (2,704)."""
@@ -186,6 +187,28 @@ def check_patience(value: float | None) -> None:
         check_timeout(value, allow_none=True)
 
 
+def check_count(
+    value: I, field: str, *, least: int = 1, most: int | None = None, allow_none: bool = False, hint: str = ""
+) -> I:
+    """Return the whole number as it is: from `least` to `most`; without `most` there is no limit.
+
+    Args:
+        allow_none: None is taken too, and returned.
+        hint: What to do instead, for the error.
+
+    Raises:
+        InvalidArgumentError: It is something else; True and False are no numbers here.
+    """
+    if value is None and allow_none:
+        return value
+    number: Any = value
+    if type(number) is int and least <= number and (most is None or number <= most):
+        return value
+    range_ = f"{least}" if most is None else f"{least} to {most:,}"
+    alternative = ", or None" if allow_none else ""
+    raise refuse(field, value, f"is not a whole number from {range_}{alternative}.{hint}")
+
+
 def check_page(limit: int, offset: int = 0, *, max_limit: int = 1000) -> tuple[int, int]:
     """Return the page as it is: `limit` from 1 to `max_limit`, `offset` from 0.
 
@@ -193,11 +216,8 @@ def check_page(limit: int, offset: int = 0, *, max_limit: int = 1000) -> tuple[i
         InvalidArgumentError: One of them is outside its range; a limit is not lowered silently, because the caller
             would take a cut page for the last one.
     """
-    if type(limit) is not int or not 1 <= limit <= max_limit:
-        raise refuse("limit", limit, f"is not a whole number from 1 to {max_limit:,}. Page with offset to get more.")
-    if type(offset) is not int or not 0 <= offset <= MAX_OFFSET:
-        raise refuse("offset", offset, "is not a whole number from 0.")
-    return limit, offset
+    check_count(limit, "limit", most=max_limit, hint=" Page with offset to get more.")
+    return limit, check_count(offset, "offset", least=0, most=MAX_OFFSET)
 
 
 def check_new_file(path: object, field: str) -> str:

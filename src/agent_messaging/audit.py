@@ -21,7 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
-from .arguments import check_flag, refuse
+from .arguments import check_count, check_flag
 from .exceptions import ConfigurationError
 from .system import BINARY, after_fork
 
@@ -80,7 +80,7 @@ class FileLogger:
         self._day = ""
 
     def abandon(self) -> None:
-        """Let go of the parent's files in a forked child."""
+        """Close the parent's files in a forked child."""
         for descriptor in self._files.values():
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -193,8 +193,7 @@ class FileLogger:
         Raises:
             InvalidArgumentError: `days_to_keep` is no whole number from 0.
         """
-        if type(days_to_keep) is not int or days_to_keep < 0:
-            raise refuse("days_to_keep", days_to_keep, "is not a whole number of days from 0.")
+        check_count(days_to_keep, "days_to_keep", least=0)
         today = datetime.now(UTC).date()
         try:
             oldest = today - timedelta(days=days_to_keep)

@@ -209,7 +209,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         await self._run_until_stopped(on_started)
 
     async def _run_until_stopped(self, on_started: Callable[[], object] | None) -> bool:
-        """The same; returns whether a signal has ended it, and not the program itself."""
+        """Do what `run_until_stopped` does; returns whether a signal has ended it, and not the program itself."""
         signals = self._stop_signals()
         signals.install(asyncio.get_running_loop())
         try:
@@ -218,7 +218,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
             signals.remove()
 
     async def _serve_until_stopped(self, signals: StopSignals, on_started: Callable[[], object] | None) -> bool:
-        """The same, where somebody has begun to hear signals and will stop."""
+        """Serve until one of these signals, which the caller hears and stops hearing."""
         signals.arm()
         try:
             await self.initialize()
@@ -399,7 +399,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
 
     @property
     def observers(self) -> Observers:
-        """Those who are told of what happens in this SDK object, before its start too."""
+        """Functions and exporters that are told of what happens in this SDK object, also before its start."""
         return self._observers
 
     def figures(self) -> ProcessFigures:

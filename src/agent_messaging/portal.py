@@ -95,7 +95,7 @@ class Lease(Generic[R]):
         return self._find_portal().submit(function)
 
     def close(self) -> None:
-        """Let go of the portal, and wait for its end if nobody else leases it. Closing again does nothing."""
+        """Give the portal back, and wait for its end if nobody else leases it. Closing again does nothing."""
         with self._lock:
             if self._portal is not None:
                 self._portal.refuse_own_loop(self._owner, self._instead)
@@ -236,7 +236,7 @@ class Portal(Generic[R]):
 
 
 class _Executor(ThreadPoolExecutor):
-    """That of a portal's loop. It works on after the end of the main thread, as long as other threads call."""
+    """The executor of a portal's loop. It works on after the end of the main thread, as long as other threads call."""
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
         """Run it in a thread of the pool; after the end of the main thread those begin nothing more."""
@@ -337,7 +337,7 @@ def waits_for_itself(owner: str, instead: str) -> EventLoopError:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """That of this thread."""
+    """The event loop that runs in this thread."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -357,7 +357,7 @@ def warn_of_blocking(owner: str, instead: str) -> None:
 
 
 class _Portals:
-    """Those of this process, by key."""
+    """The portals of this process, by key."""
 
     def __init__(self) -> None:
         self.reset()
@@ -400,8 +400,8 @@ class _Portals:
 _leases: weakref.WeakSet[Lease[Any]] = weakref.WeakSet()
 _portals = _Portals()
 _inherited: list[Portal[Any]] = []
-"""Those of the parents of this process. Their loops are never closed: that would stop the loops of the parents, with
-which they share the file that wakes them."""
+"""The portals of the parents of this process. Their loops are never closed: that would stop the loops of the parents,
+with which they share the file that wakes them."""
 
 
 def _is_in_cell() -> bool:

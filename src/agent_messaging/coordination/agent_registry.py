@@ -9,17 +9,15 @@ from typing import Any, TypedDict, TypeVar
 
 from pydantic_core import from_json
 
-from ..arguments import check_external_id, check_name, refuse
+from ..arguments import check_count, check_external_id, check_name
 from ..audit import get_file_logger
 from ..payloads import encode_metadata
 from ..storage.ports import AVAILABLE, Beat, NewWorker, WorkerRow
 from .message_protocol import AgentRole, check_agent, check_capabilities, parse_role
-from .office import Desk, Office
+from .office import INTERVALS, Desk, Office
 
 T = TypeVar("T")
 
-INTERVALS = 3
-"""So many intervals without a heartbeat, and an agent is taken for dead."""
 MOST_TASKS = 2**31 - 1
 PAGE = 500
 
@@ -98,9 +96,7 @@ class AgentRegistry(Desk):
             True.
         """
         role = parse_role(agent_role, "agent_role")
-        if type(max_concurrent_tasks) is not int or not 1 <= max_concurrent_tasks <= MOST_TASKS:
-            reason = f"is not a whole number from 1 to {MOST_TASKS:,}."
-            raise refuse("max_concurrent_tasks", max_concurrent_tasks, reason)
+        check_count(max_concurrent_tasks, "max_concurrent_tasks", most=MOST_TASKS)
         worker = NewWorker(
             worker_id=check_agent(agent_id, "agent_id"),
             role=role.value,
@@ -121,8 +117,7 @@ class AgentRegistry(Desk):
         load, and never chosen.
         """
         needs = check_capabilities(required_capabilities, "required_capabilities")
-        if type(max_results) is not int or not 1 <= max_results <= 1000:
-            raise refuse("max_results", max_results, "is not a whole number from 1 to 1,000.")
+        check_count(max_results, "max_results", most=1000)
         return [_info(row) for row in self._run(lambda office: office.store.workers.find_available(needs, max_results))]
 
     def find_best_agent(self, required_capabilities: Iterable[str]) -> AgentInfo | None:
@@ -143,8 +138,7 @@ class AgentRegistry(Desk):
             False where it is not registered.
         """
         check_name(status, "status")
-        if current_tasks is not None and (type(current_tasks) is not int or not 0 <= current_tasks < 2**31):
-            raise refuse("current_tasks", current_tasks, "is not a whole number from 0.")
+        check_count(current_tasks, "current_tasks", least=0, most=MOST_TASKS, allow_none=True)
         beat = Beat(check_external_id(agent_id, "agent_id"), self._ttl, status, current_tasks)
         [known] = self._change(lambda office: office.store.workers.heartbeat([beat]))
         if known:

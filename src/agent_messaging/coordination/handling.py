@@ -88,7 +88,7 @@ class TaskHandling:
         return register
 
     def unregister_task_handler(self, worker_id: str) -> bool:
-        """Let a worker take nothing more here; what it runs goes on. False if it had no handler here.
+        """Take no more tasks for a worker here; what it runs goes on. False if it had no handler here.
 
         Example:
             sdk.unregister_task_handler("worker-1")

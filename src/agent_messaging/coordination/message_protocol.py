@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic_core import from_json as parse_json
 
-from ..arguments import check_external_id, check_flag, check_instant, check_name, parse_choice, refuse
+from ..arguments import check_count, check_external_id, check_flag, check_instant, check_name, parse_choice, refuse
 from ..exceptions import InvalidArgumentError, PayloadError
 from ..ids import uuid7
 from ..payloads import encode
@@ -146,8 +146,8 @@ class AgentMessage:
         if self.parent_message_id is not None:
             check_external_id(self.parent_message_id, "parent_message_id")
         self.status = _choice(MessageStatus, self.status, "status")
-        _count(self.retry_count, "retry_count")
-        _count(self.max_retries, "max_retries")
+        check_count(self.retry_count, "retry_count", least=0, most=MOST)
+        check_count(self.max_retries, "max_retries", least=0, most=MOST)
         self.expires_at = check_instant(self.expires_at, "expires_at")
 
     def is_expired(self) -> bool:
@@ -303,7 +303,7 @@ class StatusUpdate(_Content):
         if self.is_available is not None:
             check_flag(self.is_available, "is_available")
         if self.current_tasks is not None:
-            _count(self.current_tasks, "current_tasks")
+            check_count(self.current_tasks, "current_tasks", least=0, most=MOST)
         if self.task_id is not None:
             check_external_id(self.task_id, "task_id")
 
@@ -395,7 +395,7 @@ def create_heartbeat_message(
     now = datetime.now(UTC)
     content: dict[str, Any] = {"timestamp": now.isoformat(), "status": status, "metrics": metrics or {}}
     if current_tasks is not None:
-        content["current_tasks"] = _count(current_tasks, "current_tasks")
+        content["current_tasks"] = check_count(current_tasks, "current_tasks", least=0, most=MOST)
     return AgentMessage(
         from_agent=from_agent,
         to_agent=to_agent,
@@ -472,12 +472,6 @@ def check_agent(value: str, field: str) -> str:
     if value == EVERYBODY:
         raise refuse(field, value, "stands for every agent. Give this one a name of its own.")
     return check_external_id(value, field)
-
-
-def _count(value: int, field: str) -> int:
-    if type(value) is not int or not 0 <= value <= MOST:
-        raise refuse(field, value, f"is not a whole number from 0 to {MOST:,}.")
-    return value
 
 
 def _plain(value: Any) -> dict[str, Any]:

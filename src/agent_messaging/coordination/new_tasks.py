@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..arguments import check_external_id, check_instant, check_name, check_timeout, parse_choice, refuse
+from ..arguments import check_count, check_external_id, check_instant, check_name, check_timeout, parse_choice, refuse
 from ..clock import utc_now
 from ..config import Config
 from ..delivery.schedules import EVERY, next_after
@@ -54,8 +54,7 @@ def make_task(
     check_timeout(run_timeout, "run_timeout", allow_none=True)
     wait_for = 0.0 if delay is None or delay == 0 else check_timeout(delay, "delay")
     most = config.coordination.max_retries + 1 if max_attempts is None else max_attempts
-    if type(most) is not int or not 1 <= most <= 10_000:
-        raise refuse("max_attempts", most, "must be a whole number from 1 to 10,000.")
+    check_count(most, "max_attempts", most=10_000)
     if supervisor is not None:
         check_external_id(supervisor, "supervisor")
     content = encode(payload, field="payload", limit_bytes=config.messaging.max_payload_bytes)

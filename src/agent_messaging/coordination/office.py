@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 UPKEEP = 1.0
 """Seconds between two looks at what time has changed, at most."""
+INTERVALS = 3
+"""So many heartbeat intervals without a sign of life, and an agent is taken for dead."""
 ROUND = 10.0
 """Seconds between two rounds in which everything is looked after, whether it is due or not."""
 
@@ -214,7 +216,7 @@ class Office:
         self._hurry.set()
 
     async def advance(self) -> float:
-        """Let time pass in the store; returns the seconds until something is due."""
+        """Do in the store what time has made due; returns the seconds until something else is."""
         dead, _ = await self._presence.look()
         if dead and await self.store.processes.release(dead):
             self._ring()
@@ -309,7 +311,10 @@ class Desk:
         self._lease = self._target.lease(type(self).__name__)
 
     def close(self) -> None:
-        """Let go of the store. With the last object, what was received here and not marked returns to its queue."""
+        """Close this object. The last one on a store closes that too.
+
+        What was received and not marked then returns to its queue.
+        """
         self._lease.close()
 
     def _run(self, work: Callable[[Office], Awaitable[T]]) -> T:

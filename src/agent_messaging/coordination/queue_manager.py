@@ -6,14 +6,14 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import TypedDict
 
-from ..arguments import check_external_id, refuse
+from ..arguments import check_count, check_external_id, refuse
 from ..audit import get_file_logger
 from ..exceptions import DatabaseError, OutcomeUnknownError, StorageCorruptError
 from ..models import DeliveryState
 from ..storage.ports import Beat, QueueSettlement, Settling, TaskRow
 from ..storage.workload import message_id_of
 from .message_protocol import EVERYBODY, AgentMessage, MessagePriority, MessageType, parse_type
-from .office import Desk, Office
+from .office import INTERVALS, Desk, Office
 from .stored import from_stored, to_stored
 
 logger = logging.getLogger("agent_messaging.coordination")
@@ -119,8 +119,7 @@ class MessageQueueManager(Desk):
             QueueDataLostError: Redis has lost messages. Call again for what is left.
         """
         check_external_id(agent_id, "agent_id")
-        if type(limit) is not int or not 1 <= limit <= MOST:
-            raise refuse("limit", limit, f"is not a whole number from 1 to {MOST:,}.")
+        check_count(limit, "limit", most=MOST)
         if isinstance(block_ms, bool) or not isinstance(block_ms, int | float) or not 0 <= block_ms < 1e12:
             raise refuse("block_ms", block_ms, "is not a number of milliseconds from 0.")
         types = None if message_types is None else _types(message_types)
@@ -195,7 +194,7 @@ async def receive(
 ) -> list[AgentMessage]:
     """Take messages out of a queue; what cannot be read, or is about a task that somebody else has, is ended."""
     if office.is_to_beat(agent_id, beat):
-        await office.store.workers.heartbeat([Beat(agent_id, 3 * beat)])
+        await office.store.workers.heartbeat([Beat(agent_id, INTERVALS * beat)])
     taken = await office.claim(agent_id, limit, types, block)
     messages: list[AgentMessage] = []
     try:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from ..arguments import check_external_id, check_timeout, refuse
+from ..arguments import check_count, check_external_id, check_timeout
 from ..audit import get_file_logger
 from ..bodies import open_body
 from ..exceptions import StorageCorruptError
@@ -29,7 +29,7 @@ from ..storage.ports import (
     TaskRow,
     TaskSettlement,
 )
-from .agent_registry import INTERVALS, AgentRegistry, remove_stale
+from .agent_registry import AgentRegistry, remove_stale
 from .message_protocol import (
     EVERYBODY,
     MAX_MESSAGE_BYTES,
@@ -43,7 +43,7 @@ from .message_protocol import (
     parse_priority,
     parse_type,
 )
-from .office import Desk, Office
+from .office import INTERVALS, Desk, Office
 from .queue_manager import MessageQueueManager, first_message_of, is_newest, prune, receive, send, settle
 from .stored import to_stored
 
@@ -208,8 +208,7 @@ class SupervisorCoordinator(Desk):
         Raises:
             InvalidArgumentError: `max_messages` is no whole number.
         """
-        if type(max_messages) is not int or max_messages < 0:
-            raise refuse("max_messages", max_messages, "is not a whole number from 0.")
+        check_count(max_messages, "max_messages", least=0)
         types = [one.value for one in TAKEN_IN]
         beat = self._target.settings.heartbeat_interval
         return self._run(lambda office: _take_in(office, self.supervisor_id, max_messages, types, beat))
@@ -254,7 +253,7 @@ class SupervisorCoordinator(Desk):
         return self._run(_maintain)
 
     def close(self) -> None:
-        """Let go of the store. Tasks go on; an object of the same id finds them again."""
+        """Close the store. Tasks go on; an object of the same id finds them again."""
         self.queue_manager.close()
         self.agent_registry.close()
         super().close()

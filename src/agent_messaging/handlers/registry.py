@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, overload
 
-from ..arguments import check_external_id, check_flag, check_timeout, refuse
+from ..arguments import check_count, check_external_id, check_flag, check_timeout, refuse
 from ..exceptions import InvalidArgumentError
 from ..models import HandlerContext, MessageContext
 from ..payloads import find_clash, identity_of, name_of
@@ -66,10 +66,7 @@ def make_handler(
     """
     check_handler(function, may_yield=may_yield)
     check_flag(ordered, "ordered")
-    if concurrency is not None and (
-        isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
-    ):
-        raise refuse("concurrency", concurrency, "must be a whole number from 1, or None.")
+    check_count(concurrency, "concurrency", allow_none=True)
     check_timeout(timeout, field="timeout", allow_none=True)
     check_flag(attend, "attend")
     yields = is_async_generator_function(function)
@@ -147,7 +144,7 @@ class Handlers:
 
 
 async def _take_notice(message: Any, context: MessageContext) -> None:
-    """Let an invitation be: the agent attends already."""
+    """Does nothing with an invitation, because the agent attends already."""
 
 
 ATTENDING = Handlers((make_handler(_take_notice, ordered=False, concurrency=None, timeout=None),))
@@ -155,7 +152,7 @@ ATTENDING = Handlers((make_handler(_take_notice, ordered=False, concurrency=None
 
 
 class Listener:
-    """It wants to know that handlers came or went."""
+    """Somebody who is told that handlers came or went."""
 
     def handlers_changed(self) -> None:
         raise NotImplementedError

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
-from ..arguments import check_external_id, check_timeout, refuse
+from ..arguments import check_count, check_external_id, check_timeout, refuse
 from ..clock import monotonic
 from ..records import dataclass
 from .registry import AnyHandler, Handler, make_handler
@@ -210,8 +210,7 @@ def task_handler_maker(
         InvalidArgumentError: One is refused; the function, where that cannot be called with (payload, context).
     """
     check_external_id(worker_id, field="worker_id")
-    if type(max_concurrent_tasks) is not int or not 1 <= max_concurrent_tasks <= 100_000:
-        raise refuse("max_concurrent_tasks", max_concurrent_tasks, "must be a whole number from 1 to 100,000.")
+    check_count(max_concurrent_tasks, "max_concurrent_tasks", most=100_000)
     make = partial(
         TaskHandler,
         worker_id=worker_id,

@@ -159,7 +159,7 @@ class Call:
         return outcome
 
     async def wait(self) -> Any:
-        """The same, for a caller that expects more than that, and gets it."""
+        """Wait until it is stored, or, where `expect` gave a future, for what that gets."""
         try:
             outcome = await self.await_outcome()
             if isinstance(outcome, UnknownAgents):

@@ -8,7 +8,7 @@ from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic
 
-from ..arguments import check_external_id, check_patience, check_timeout, refuse
+from ..arguments import check_count, check_external_id, check_patience, check_timeout, refuse
 from ..delivery.names import NAMES_MAX_AGE, AgentName
 from ..delivery.retry import MAX_REASON_LENGTH, describe
 from ..exceptions import ClaimLostError, NotInitializedError
@@ -114,8 +114,7 @@ async def receive(
 ) -> list[ReceivedMessage[Any]]:
     """See `AgentMessaging.receive`."""
     check_external_id(agent_external_id, field="agent_external_id")
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MAX_LIMIT:
-        raise refuse("limit", limit, f"must be a whole number from 1 to {MAX_LIMIT:,}.")
+    check_count(limit, "limit", most=MAX_LIMIT)
     check_patience(timeout)
     check_timeout(lease, field="lease")
     deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout

@@ -31,7 +31,7 @@ def pack(metadata: str | None, carried: Mapping[str, str]) -> str | None:
 
 
 def unpack(metadata: str | None) -> dict[str, str]:
-    """What metadata carry; nothing where it cannot be read."""
+    """What was carried in metadata; nothing where it cannot be read."""
     if metadata is None or _MARK not in metadata:
         return {}
     try:
@@ -41,7 +41,7 @@ def unpack(metadata: str | None) -> dict[str, str]:
 
 
 def write(carried: Mapping[str, str]) -> str:
-    """The same alone, as text.
+    """What is carried as text by itself, for a task, which has no metadata.
 
     Raises:
         ValueError: As of `pack`.

@@ -1,4 +1,4 @@
-"""Those who are told of facts: the door `sdk.observers`, and what the engine asks before it makes a fact.
+"""The observers, who are told of facts: the door `sdk.observers`, and what the engine asks before it makes a fact.
 
 Whoever is told can neither stop nor change anything: what an observer raises is logged once, and the work goes on.
 Nothing is made, and nothing is called, while nobody listens.
@@ -204,7 +204,7 @@ class Ears:
 
 
 class Observers(Calls):
-    """`sdk.observers`: those who are told of what happens in this SDK object, from before its start on.
+    """`sdk.observers`: who is told of what happens in this SDK object, from before its start on.
 
     Each process is told of what it does itself: a message that another process handles is `STORED` here, and `CLAIMED`,
     `HANDLED` and `SETTLED` there.

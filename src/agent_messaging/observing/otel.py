@@ -311,7 +311,7 @@ def _named(operation: str, fact: Fact) -> str:
 
 
 def _attributes(fact: Fact, name: str, type: str) -> dict[str, Any]:
-    """Those of a span."""
+    """The attributes of a span."""
     found: dict[str, Any] = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": name,

@@ -145,7 +145,7 @@ class Calls(
 
     @property
     def observers(self) -> Observers:
-        """Those who are told of what happens in this SDK object, before its start too."""
+        """Functions and exporters that are told of what happens in this SDK object, also before its start."""
         return Observers(self._runner, self._async.observers)
 
     def figures(self) -> ProcessFigures:
@@ -556,7 +556,7 @@ class Calls(
         )
 
     def unregister_task_handler(self, worker_id: str) -> bool:
-        """Let a worker take nothing more here; what it runs goes on. False if it had no handler here.
+        """Take no more tasks for a worker here; what it runs goes on. False if it had no handler here.
 
         Example:
             sdk.unregister_task_handler("worker-1")

@@ -16,7 +16,7 @@ Told = TypeVar("Told", bound=Observer | Callable[..., object])
 
 
 class Observers(Blocking[AsyncObservers]):
-    """`sdk.observers`: those who are told of what happens in this SDK object, from before its start on.
+    """`sdk.observers`: who is told of what happens in this SDK object, from before its start on.
 
     Each process is told of what it does itself: a message that another process handles is `STORED` here, and `CLAIMED`,
     `HANDLED` and `SETTLED` there.

@@ -56,7 +56,7 @@ class HandClock:
         return clock.utc_now()
 
     async def advance(self, seconds: float) -> None:
-        """Let so many seconds pass, at once.
+        """Put the clock forward by so many seconds, at once.
 
         What becomes due meanwhile happens in its order, with all that follows from it: a message whose handler fails is
         tried again after each pause, and a meeting goes on from turn to turn. When this returns, everything has run
@@ -85,11 +85,11 @@ class HandClock:
             await self._step(loop, left if due is None else min(max(due - clock.monotonic(), least), left))
 
     async def advance_to(self, instant: datetime) -> None:
-        """Let the time pass until this instant, which is aware; at once. What is past is nothing to wait for."""
+        """Put the clock forward to this instant, which is aware, at once. An instant that is past changes nothing."""
         await self.advance(max((instant - self.now()).total_seconds(), 0.0))
 
     async def settle(self) -> None:
-        """Let everything run that can without the passing of time."""
+        """Run everything that can run without the passing of time."""
         loop: Any = self._check_loop()
         for _ in range(MOST_TURNS):
             await asyncio.sleep(0)

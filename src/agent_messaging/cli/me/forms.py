@@ -242,7 +242,7 @@ class Writing(Dialog):
         self.text = event.text_area.text
 
     def action_shape(self) -> None:
-        """Let the text become something else."""
+        """Change what the text becomes: text, an object with it, or JSON."""
         self._shape = (self._shape + 1) % len(SHAPES)
         self.query_one("#hint", Static).update(self.hint())
 

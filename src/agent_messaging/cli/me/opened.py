@@ -156,7 +156,7 @@ class OpenMeeting:
 
     @property
     def others(self) -> list[str]:
-        """Those who may have the next turn."""
+        """The participants who may have the next turn."""
         return [name for name in self.status.participants if name != self.desk.agent]
 
     def page(self) -> Page:

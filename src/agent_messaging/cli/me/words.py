@@ -83,7 +83,7 @@ def clock(at: datetime | None) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """The same in full."""
+    """The day and the time in full."""
     return "" if at is None else f"{at.astimezone():%a %d %b %Y, %H:%M:%S}"
 
 
@@ -108,7 +108,7 @@ def number(count: int, noun: str) -> str:
 
 
 def joined(parts: Iterable[str]) -> str:
-    """Those that are not empty, with a dot between them."""
+    """The parts that are not empty, with a dot between them."""
     return " · ".join(part for part in parts if part)
 
 

@@ -135,7 +135,7 @@ class Ask:
         return self.entered.known is None
 
     async def _wait_within(self, *, wait_for_session: bool) -> AskOutcome:
-        """The same where something is to be looked up, or waited for, besides the end."""
+        """Wait for the end, where something is to be looked up, or waited for, before."""
         if isinstance(self._limit, asyncio.TimerHandle):
             self._limit.cancel()
         limit = self._limit = asyncio.Timeout(self._late_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from ...arguments import check_external_id, check_timeout, refuse
+from ...arguments import check_count, check_external_id, check_timeout, refuse
 from ...config import MessagingConfig
 from ...delivery.meetings import Condition, Selector
 from ...exceptions import InvalidArgumentError, InvalidMeetingError
@@ -69,8 +69,7 @@ def check_selection(value: Any) -> tuple[SpeakerSelection, Selector | None]:
 
 def check_bounds(max_turns: int | None, max_duration: float | None, end_when: Condition | None) -> Bounds:
     """Return what ends a meeting by itself."""
-    if max_turns is not None and (type(max_turns) is not int or not 0 < max_turns <= MAX_TURNS):
-        raise refuse("max_turns", max_turns, f"must be a whole number from 1 to {MAX_TURNS:,}, or None.")
+    check_count(max_turns, "max_turns", most=MAX_TURNS, allow_none=True)
     check_timeout(max_duration, field="max_duration", most=MAX_DURATION, allow_none=True)
     if end_when is not None:
         check_function(end_when, field="end_when", takes=SELECTOR)
