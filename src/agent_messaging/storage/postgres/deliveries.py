@@ -29,6 +29,7 @@ from . import asks, claims, floors
 from .append import Appender
 from .engine import Connection, Engine
 from .floors import Floors
+from .processes import lock_claims
 
 _SQL = Queries(__package__, "deliveries")
 
@@ -96,7 +97,11 @@ class PostgresDeliveries:
         return Settled(moved, done.origins, done.claimed, done.asks)
 
     async def list_claims(self, owner: str) -> list[Claim]:
-        rows = await self._engine.fetch(_SQL["list_claims"], owner)
+        async def work(connection: Connection) -> list[Any]:
+            await lock_claims(connection, [owner])
+            return list(await connection.fetch(_SQL["list_claims"], owner))
+
+        rows = await self._engine.run(work, write=True, repeatable=True)
         return [Claim(row["seq"], row["token"], row["attempt"]) for row in rows]
 
     async def find_waiting(self, now: datetime | None = None) -> list[tuple[str, Kind]]:

@@ -47,6 +47,7 @@ class PostgresProcesses:
 
     async def retire(self, process_id: str) -> None:
         async def work(connection: Connection) -> None:
+            await lock_claims(connection, [process_id])
             await connection.execute(_SQL["retire"], process_id)
             returned = await connection.fetch(_SQL["retire_claims"], process_id)
             await asks.follow(connection, returned, "", None)
@@ -61,6 +62,7 @@ class PostgresProcesses:
             return 0
 
         async def work(connection: Connection) -> int:
+            await lock_claims(connection, process_ids)
             rows = await connection.fetch(_SQL["release_mark"], list(process_ids), now)
             if not rows:
                 return 0
@@ -72,6 +74,11 @@ class PostgresProcesses:
             return len(released) + await _release_work(connection, ids, now)
 
         return await self._engine.run(work, write=True, repeatable=True)
+
+
+async def lock_claims(connection: Connection, process_ids: Collection[str]) -> None:
+    """Wait until nothing more is claimed for these processes by what they have sent; until the commit nothing is."""
+    await connection.execute(_SQL["lock_claims"], list(process_ids))
 
 
 async def _release_work(

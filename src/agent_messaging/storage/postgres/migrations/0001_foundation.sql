@@ -181,6 +181,9 @@ create index services_of_agent on services (agent_id, kind);
 
 -- What they look past is in 0004_waiting_runs.sql: floors.
 
+-- Whoever claims holds a lock that its process shares, until the commit. It is tried, before anything is looked at: whoever
+-- asks what a process holds takes that lock alone first (`lock_claims`), so that no claim of it is committed later.
+
 -- Of these lanes, those in which the next delivery may be claimed at once by this process: nothing of the lane is queued, no
 -- other process has a claim in it, and nobody waits for it. The locks, until the commit, keep two processes from claiming in
 -- one lane at a time; they are tried: who does not get one leaves its delivery queued.
@@ -191,6 +194,9 @@ declare
   locked integer[];
   bounds bigint[];
 begin
+  if not pg_try_advisory_xact_lock_shared(hashtextextended(owner_id::text, 5)) then
+    return;
+  end if;
   select array_agg(i.position::integer) into locked
   from unnest(recipient_ids, kinds, sender_ids, threads) with ordinality as i (recipient_id, kind, sender_id, thread, position)
   where pg_try_advisory_xact_lock(hashtextextended(i.recipient_id || ' ' || i.kind || ' ' || i.sender_id || i.thread, 0));
@@ -523,6 +529,9 @@ declare
   bounds bigint[];
   unbounded boolean[] := ordered;
 begin
+  if not pg_try_advisory_xact_lock_shared(hashtextextended(owner_id::text, 5)) then
+    return;
+  end if;
   if (select true from floors limit 1) then
     bounds := array(
       select (select f.seq from floors f where f.recipient_id = r.recipient_id and f.kind = r.kind order by f.seq desc limit 1)

@@ -592,7 +592,8 @@ begin
     end if;
   end if;
   if wanted and due_at is null then  -- see free_lanes
-    is_free := pg_try_advisory_xact_lock(hashtextextended(to_id || ' conversation ' || from_id || of_thread, 0));
+    is_free := pg_try_advisory_xact_lock_shared(hashtextextended(owner_id::text, 5))
+      and pg_try_advisory_xact_lock(hashtextextended(to_id || ' conversation ' || from_id || of_thread, 0));
   end if;
 
   -- A statement behind all the locks.

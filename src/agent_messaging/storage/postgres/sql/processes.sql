@@ -21,6 +21,11 @@ from processes p
 where p.ended_at is null or p.ended_at >= store_now() - make_interval(secs => $1::float8)
 order by p.started_at, p.id
 
+-- name: lock_claims
+-- PostgreSQL alone: waits until no transaction of these processes is about to claim, as it may be after its client has gone: a
+-- server that is slow to begin, or to sync, commits later. In a statement of its own, so that the next one sees what was claimed.
+select pg_advisory_xact_lock(hashtextextended(i.id, 5)) from (select id from unnest($1::text[]) u (id) order by id) i
+
 -- name: retire
 update processes set ended_at = store_now(), end_reason = 'stopped'
 where id = $1::text::uuid and ended_at is null

@@ -1,0 +1,99 @@
+"""A server that is slow to sync: it commits what a process claimed after that has lost the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from agent_messaging.ids import uuid7 as new_id
+from agent_messaging.storage.ports import Claim
+from tests.conformance.world import World
+from tests.postgres.conftest import StoreMaker, execute
+from tests.postgres.servers import OwnServer
+from tests.postgres.test_url import with_parameters
+from tests.support import eventually
+
+_STALLED = "select pid from pg_stat_activity where wait_event = 'SyncRep'"
+_WAITING = "select from pg_locks where not granted"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OwnServer]:
+    """A server whose commits wait for a standby that never comes, on connections that ask for it."""
+    server = OwnServer(synchronous_standby_names="nobody", synchronous_commit="local")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def stalled(server: OwnServer, call: Awaitable[object]) -> AsyncIterator[None]:
+    """The call is cut off in its commit, which goes on at the end."""
+    calling = asyncio.ensure_future(call)
+    await eventually(lambda: execute(server.dsn, _STALLED))
+    calling.cancel()
+    await asyncio.wait({calling})
+    try:
+        yield
+    finally:
+        await execute(server.dsn, f"select pg_cancel_backend(pid) from ({_STALLED}) s")
+
+
+async def _claim(world: World) -> object:
+    return await world.claim()
+
+
+async def _append_note(world: World) -> object:
+    return await world.append(world.group(world.carol, world.dave, claim=True))
+
+
+async def _append_ask(world: World) -> object:
+    return await world.append(world.question(world.carol, world.dave, claim=True))
+
+
+async def _append_asks(world: World) -> object:
+    pairs = (world.carol, world.dave), (world.alice, world.dave)
+    return await world.append(*(world.question(*pair, claim=True) for pair in pairs))
+
+
+@pytest.mark.parametrize("call", [_claim, _append_note, _append_ask, _append_asks])
+async def test_claims_that_are_being_committed_are_listed(
+    server: OwnServer, open_store: StoreMaker, call: Callable[[World], Awaitable[object]]
+) -> None:
+    world = await World.create(await open_store(server.dsn))
+    await world.send()
+    slow = await open_store(with_parameters(server.dsn, "synchronous_commit=on"))
+    world.owner, listing = new_id(), world.deliveries.list_claims
+    async with stalled(server, call(replace(world, store=slow))):
+        claims = asyncio.create_task(listing(world.owner))
+        await eventually(lambda: execute(server.dsn, _WAITING))
+    rows = await execute(server.dsn, f"select seq from deliveries where owner = '{world.owner}' order by seq")
+    assert rows
+    assert await claims == [Claim(row["seq"], 1, 1) for row in rows]
+
+
+@pytest.mark.parametrize("end", ["release", "retire"])
+async def test_claims_that_are_being_committed_go_back_with_their_process(
+    server: OwnServer, open_store: StoreMaker, end: str
+) -> None:
+    world = await World.create(await open_store(server.dsn))
+    message_id = await world.send()
+    slow = await open_store(with_parameters(server.dsn, "synchronous_commit=on"))
+    world.owner, processes = new_id(), world.store.processes
+    row = f"('{world.owner}', 'here', 1, now(), now())"
+    await execute(
+        server.dsn, f"insert into processes (id, host, pid, lease_until, started_at) values {row} returning id"
+    )
+    async with stalled(server, _claim(replace(world, store=slow))):
+        leave = processes.release([world.owner]) if end == "release" else processes.retire(world.owner)
+        ending = asyncio.ensure_future(leave)
+        await eventually(lambda: execute(server.dsn, _WAITING))
+    await ending
+    (receipt,) = await world.deliveries.list_receipts([message_id])
+    assert (receipt.state, receipt.attempt) == ("queued", 1 if end == "release" else 0)
