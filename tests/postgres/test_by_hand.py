@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 
 from agent_messaging.exceptions import StorageForeignError
@@ -49,6 +50,18 @@ async def test_tables_that_are_emptied_leave_nothing_that_stops_the_next_message
     assert await index_all(world.store.search, world.owner) > 0
     assert await find(world.store.search, "coffee") == ["new coffee"]
     assert await find(world.store.search, "tea") == []
+
+
+async def test_a_message_without_its_agents_is_refused_or_found(postgres_dsn: str, open_store: StoreMaker) -> None:
+    """No foreign key leads from messages to agents: a note is looked after by the statement that stores notes."""
+    store = await open_store(postgres_dsn)
+    message = (
+        "insert into messages (id, kind, sender_id, content, checksum, created_at) values (%s, '%s', %s, '1', 0, now())"
+    )
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await execute(postgres_dsn, message % ("gen_random_uuid()", "meeting", "gen_random_uuid()") + " returning id")
+    await execute(postgres_dsn, message % ("gen_random_uuid()", "one_way", "gen_random_uuid()") + " returning id")
+    assert "A row of messages refers to a row of agents that does not exist." in await store.check()
 
 
 async def test_a_function_of_another_program_is_left_alone(empty_postgres_dsn: str, open_store: StoreMaker) -> None:

@@ -300,7 +300,7 @@ async def test_a_second_try_keeps_its_locks_until_it_has_stored(postgres_dsn: st
     waiters = f"select pid from ({WAITS_FOR_LOCK.replace('select 1', 'select pid')}) w"
     try:
         await holder.execute("begin")
-        await holder.fetch("select from agents where id = $1::text::uuid for update", world.alice)
+        await holder.execute("lock table messages in share mode")
         call = asyncio.create_task(world.say())
         ended = await eventually(lambda: other.fetchval(waiters), until=lambda pid: pid is not None)
         await other.fetchval("select pg_terminate_backend($1)", ended)

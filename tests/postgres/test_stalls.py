@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 
 from agent_messaging.ids import uuid7 as new_id
-from agent_messaging.storage.ports import Claim
+from agent_messaging.payloads import checksum
+from agent_messaging.storage.ports import Claim, NewAnswer
+from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.world import World
 from tests.postgres.conftest import StoreMaker, execute
 from tests.postgres.servers import OwnServer
@@ -36,10 +38,10 @@ def server() -> Iterator[OwnServer]:
 async def stalled(server: OwnServer, call: Awaitable[object]) -> AsyncIterator[None]:
     """The call is cut off in its commit, which goes on at the end."""
     calling = asyncio.ensure_future(call)
-    await eventually(lambda: execute(server.dsn, _STALLED))
-    calling.cancel()
-    await asyncio.wait({calling})
     try:
+        await eventually(lambda: execute(server.dsn, _STALLED))
+        calling.cancel()
+        await asyncio.wait({calling})
         yield
     finally:
         await execute(server.dsn, f"select pg_cancel_backend(pid) from ({_STALLED}) s")
@@ -97,3 +99,66 @@ async def test_claims_that_are_being_committed_go_back_with_their_process(
     await ending
     (receipt,) = await world.deliveries.list_receipts([message_id])
     assert (receipt.state, receipt.attempt) == ("queued", 1 if end == "release" else 0)
+
+
+async def _ask_again(world: World) -> object:
+    return await world.append(world.question())
+
+
+async def _answer(world: World) -> object:
+    (claim,) = await world.deliveries.list_claims(world.owner)
+    return await world.settle(claim, answer=NewAnswer(new_id(), '"yes"', checksum('"yes"', None)))
+
+
+async def _append_all(world: World) -> object:
+    return await world.append(world.group(), world.question(world.carol), world.group(world.dave))
+
+
+_STORING = [_append_note, _append_ask, _append_asks, _ask_again, _answer, _append_all]
+
+
+@pytest.mark.parametrize("call", _STORING)
+async def test_an_agent_that_goes_takes_along_what_is_being_committed(
+    server: OwnServer, open_store: StoreMaker, call: Callable[[World], Awaitable[object]]
+) -> None:
+    """No foreign key leads from messages to agents: whoever removes one waits for those who store."""
+    world, slow = await _prepare(server, open_store, call)
+    async with stalled(server, call(replace(world, store=slow))):
+        leaving = asyncio.create_task(execute(server.dsn, f"delete from agents where {_going(world)} returning id"))
+        await eventually(lambda: execute(server.dsn, _WAITING))
+    assert len(await leaving) == 2
+    assert await execute(server.dsn, _LEFT) == []
+
+
+@pytest.mark.parametrize("call", _STORING)
+async def test_nothing_is_stored_for_an_agent_whose_removal_is_being_committed(
+    server: OwnServer, open_store: StoreMaker, call: Callable[[World], Awaitable[object]]
+) -> None:
+    world, slow = await _prepare(server, open_store, call)
+    removal = slow.engine.change(f"delete from agents where {_going(world)} returning id")
+    async with stalled(server, removal):
+        storing = asyncio.ensure_future(call(world))
+        await eventually(lambda: execute(server.dsn, _WAITING))
+    await asyncio.wait({storing})
+    assert await execute(server.dsn, _LEFT) == []
+
+
+_LEFT = """
+select m.id from messages m where not exists (select from agents a where a.id = m.sender_id)
+  or not exists (select from agents a where a.id = m.recipient_id)
+"""
+
+
+def _going(world: World) -> str:
+    return f"id in ('{world.bob}', '{world.dave}')"
+
+
+async def _prepare(
+    server: OwnServer, open_store: StoreMaker, call: Callable[[World], Awaitable[object]]
+) -> tuple[World, PostgresStore]:
+    world = await World.create(await open_store(server.dsn))
+    if call is _ask_again:
+        await world.say()
+    if call is _answer:
+        await world.append(world.question(claim=True))
+    return world, await open_store(with_parameters(server.dsn, "synchronous_commit=on"))

@@ -31,8 +31,7 @@ ONE_SIDED = {
         "file": "spread indexes cost SQLite whole pages in each commit; PostgreSQL logs entries",
         "find_next": "one writer: the next number is the greatest and one",
         "find_misfiled": "the same as for file",
-        "remove_messages": "PostgreSQL's foreign keys do it",
-        "find_strays": "the same",
+        "remove_messages": "PostgreSQL's triggers do it",
         "append_insert_deliveries": "PostgreSQL inserts messages and deliveries in one statement",
         "advance_expire_find": "one writer: looks first; UPDATE ... RETURNING would give the writer's lock up per row",
         "redrive_find": "the same",
@@ -80,6 +79,7 @@ ONE_SIDED = {
         "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
     },
     "postgres": {
+        "lock_claims": "one writer: what it was given before has been committed",
         "append_find_agents": "SQLite's append_look answers them too",
         "claim": "one round trip for finding and taking, which are functions of the server",
         "append_lock_asks": "many writers: one at a time looks for circles",

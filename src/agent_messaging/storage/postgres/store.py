@@ -196,6 +196,8 @@ class PostgresStore:
         ((orphans,),) = await self.engine.fetch(_MESSAGES["check_claims"])
         if orphans:
             findings.append(f"{orphans} deliveries are claimed by processes that have ended.")
+        ((strays,),) = await self.engine.fetch(_CHECKS["find_strays"])
+        findings += ["A row of messages refers to a row of agents that does not exist."] * strays
         findings += [tell_miscount(*row) for row in await self.engine.fetch(_CHECKS["find_miscounts"])]
         ((hidden,),) = await self.engine.fetch(_DELIVERIES["check_floors"])
         if hidden:

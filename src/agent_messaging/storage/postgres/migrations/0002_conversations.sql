@@ -23,7 +23,7 @@ create domain ask_state as text collate "C"
 -- A message whose sender waits.
 create table asks (
   seq bigint primary key,
-  session_id uuid not null references sessions (id) on delete cascade,
+  session_id uuid not null,
   asker_id uuid not null,
   responder_id uuid not null,
   state ask_state not null default 'open',
@@ -44,8 +44,7 @@ create unique index asks_open on asks (asker_id, responder_id, session_id) where
 create index asks_taken on asks (asker_id, responder_id, seq) where state = 'open' and taken_within = 0;
 create index asks_deadline on asks (deadline_at) where state = 'open';
 create index asks_within on asks (within) where state = 'open' and within is not null;
-create index asks_of_process on asks (origin) where state = 'open';
-create index asks_of_session on asks (session_id, seq);
+create index asks_of_session on asks (session_id) where state = 'ended';
 create index asks_answered on asks (answer_seq) where answer_seq is not null;
 
 -- An agent's own code waits for a message: handlers take nothing from the lane meanwhile.
@@ -81,6 +80,19 @@ begin
 end $$;
 create trigger remove_asks_and_notices after delete on messages referencing old table as gone
   for each statement execute function remove_asks_and_notices();
+
+-- An ask goes with its session too. Whoever stores one holds the session, so no foreign key has to.
+create function remove_asks_of_sessions() returns trigger language plpgsql as $$
+begin
+  execute format(
+    'delete from %1$I.asks a where a.seq = any(array(
+       select m.seq from gone g join %1$I.messages m on m.session_id = g.id order by m.seq
+     ))', tg_table_schema
+  );
+  return null;
+end $$;
+create trigger remove_asks_of_sessions after delete on sessions referencing old table as gone
+  for each statement execute function remove_asks_of_sessions();
 
 create function remove_all_asks_and_notices() returns trigger language plpgsql as $$
 begin
@@ -234,6 +246,8 @@ declare
   talks integer[];
   moved boolean[];
   chosen integer[];
+  read bigint[];
+  counting text;
   has_answers boolean := cardinality(array_remove(answer_ids, null)) > 0;
 begin
   -- Before the deliveries are settled and before any seq is drawn; see append_open_sessions.
@@ -248,13 +262,18 @@ begin
     for no key update of s;
   end if;
 
+  -- What answers read is counted below, all at once: see count_reading.
+  if has_answers then
+    counting := set_config('agent_messaging.counting', 'off', true);
+  end if;
+
   -- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
   -- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
   -- `done` leaves none: so a delivery that was given back, and was done in another way then, was not done by this claim.
   with locked as materialized (
     -- An agent that answers an ask has read it.
     select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position,
-      i.how = 'done' and i.answer_id is not null and d.ask_timeout is not null as reads,
+      i.how = 'done' and i.answer_id is not null and d.ask_timeout is not null as reads, d.read_at is null as is_unread,
       case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
     from unnest(seqs, tokens, hows, delays, reasons, events, answer_ids)
       with ordinality as i (seq, token, how, delay, reason, event, answer_id, position)
@@ -279,12 +298,23 @@ begin
   select array_agg(l.position::integer),
     array_agg(distinct l.origin::text) filter (where l.how in ('done', 'dead') and l.origin is not null),
     array_agg(l.position::integer order by l.position) filter (where l.kind = 'conversation'),
-    array_agg(l.state = 'claimed' order by l.position) filter (where l.kind = 'conversation')
-  into settled, told, talks, moved
+    array_agg(l.state = 'claimed' order by l.position) filter (where l.kind = 'conversation'),
+    array_agg(l.seq) filter (where l.reads and l.is_unread and l.state = 'claimed')
+  into settled, told, talks, moved, read
   from locked l
   where l.state = 'claimed'
     or case when l.entry -> 'token' = to_jsonb(l.token) then l.entry ->> 'event' = l.event
       else l.how = 'done' and l.state = 'done' end;
+
+  if has_answers then
+    counting := set_config('agent_messaging.counting', '', true);
+    if (select s.indexed_to from search_state s) >= any(read) then  -- nearly always they are newer
+      insert into unread_counts (agent_id, kind, unread)
+      select d.recipient_id, d.kind, -count(*) from deliveries d join search_state s on s.indexed_to >= d.seq
+      where d.seq = any(read)
+      group by d.recipient_id, d.kind;
+    end if;
+  end if;
 
   if talks is not null then
     if 'dead' = any(hows) then
@@ -372,10 +402,20 @@ create function store_talks(
 #variable_conflict use_column
 declare
   seqs bigint[];
+  noted integer[];
+  is_kept boolean;
 begin
   for n in 1 .. cardinality(ids) loop
     seqs[n] := nextval('messages_seq_seq');
   end loop;
+  if 'one_way' = any(kinds) then
+    noted := array(select n from unnest(kinds) with ordinality as k (kind, n) where k.kind = 'one_way');
+    is_kept := keep_agents(array(
+      select sender_ids[n] from unnest(noted) u (n)
+      union all
+      select i.recipient_id from unnest(recipient_ids, group_numbers) as i (recipient_id, g) where i.g = any(noted)
+    ));
+  end if;
 
   -- Before the asks: the asker whose ask is answered in this call may ask anew in it.
   if cardinality(array_remove(answered, null)) > 0 then
@@ -399,28 +439,21 @@ begin
   ),
   free as materialized (
     -- Behind the locks: what free_lanes reads was committed before it began.
-    select f.* from (
+    -- Of each lane the first of the call.
+    select w.firsts[f.place] as position from (
       select array_agg(l.recipient_id) as recipient_ids, array_agg(l.kind) as kinds, array_agg(l.sender_id) as sender_ids,
-        array_agg(l.thread) as threads
+        array_agg(l.thread) as threads, array_agg(l.first) as firsts
       from (
-        select distinct recipient_id, kind, sender_id, thread from input
-        where wanted and not is_done and run_at is null
+        select recipient_id, kind, sender_id, thread, min(position) as first from input
+        where not is_done and run_at is null
+        group by recipient_id, kind, sender_id, thread
+        having min(position) = min(position) filter (where wanted)
       ) l
     ) w, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, owner_id, at) f
     where w.kinds is not null
   ),
   decided as materialized (
-    select i.*,
-      i.wanted and not i.is_done and i.run_at is null
-      -- The first of the call in its lane.
-      and row_number() over (
-        partition by i.recipient_id, i.kind, i.sender_id, i.thread, i.is_done or i.run_at is not null order by i.position
-      ) = 1
-      and (i.recipient_id, i.kind, i.sender_id, i.thread) in (
-        select f.recipient_id, f.kind, f.sender_id, f.thread from free f
-      )
-      as taken
-    from input i
+    select i.*, i.position in (select f.position from free f) as taken from input i
   ),
   new_messages as (
     insert into messages (

@@ -240,6 +240,14 @@ cross join lateral json_to_record(r.record::json) as v (id uuid, host_id uuid, s
 where r.noun = 'meetings' order by r.position
 
 -- name: put_messages
+with kept as materialized (
+  select keep_agents(array_agg(i.id)) as is_kept from (
+    select (r.record::json ->> 'sender_id')::uuid as id from import_rows r where r.noun = 'messages'
+    union
+    select (r.record::json ->> 'recipient_id')::uuid from import_rows r
+    where r.noun = 'messages' and r.record::json ->> 'recipient_id' is not null
+  ) i
+)
 insert into messages (id, kind, sender_id, recipient_id, session_id, meeting_id, message_type, topic, content,
   metadata, checksum, created_at)
 select v.id, v.kind, v.sender_id, v.recipient_id, v.session_id, v.meeting_id, v.message_type, v.topic, v.content,
@@ -248,7 +256,7 @@ from import_rows r
 cross join lateral json_to_record(r.record::json) as v (id uuid, kind text, sender_id uuid, recipient_id uuid,
   session_id uuid, meeting_id uuid, message_type text, topic text, content text, metadata text, checksum bigint,
   created_at timestamptz)
-where r.noun = 'messages' order by r.position
+where r.noun = 'messages' and (select k.is_kept from kept k) is not false order by r.position
 
 -- name: put_deliveries
 insert into deliveries (seq, thread, state, token, attempt, max_attempts, suspect, origin, owner, run_at, expires_at,

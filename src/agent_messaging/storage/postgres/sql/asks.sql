@@ -219,7 +219,8 @@ select * from end_queued($1::bigint[], coalesce($2::timestamptz, store_now()))
 -- One that is not ended by it was ended, or passed on, while this waited for its delivery.
 with held as materialized (
   select a.seq from asks a join deliveries d on d.seq = a.seq
-  where a.state = 'open' and a.origin = any($1::text[]::uuid[]) and not a.keyed
+  -- By the index of deadlines: that of the open ones.
+  where a.state = 'open' and a.deadline_at > '-infinity' and a.origin = any($1::text[]::uuid[]) and not a.keyed
   order by a.seq
   for update of d
 ),

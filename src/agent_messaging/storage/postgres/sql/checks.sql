@@ -61,6 +61,15 @@ select to_jsonb(t)::text as row from (
   select agent_id, kind, unread from unread_counts order by agent_id, kind, is_sum, ctid limit $1 offset $2
 ) t
 
+-- name: find_strays
+-- Messages whose agents do not exist: foreign keys lead to none.
+select count(*) as strays from (
+  select from messages m
+  where not exists (select from agents a where a.id = m.sender_id)
+    or (m.recipient_id is not null and not exists (select from agents a where a.id = m.recipient_id))
+  limit 100
+) s
+
 -- name: find_miscounts
 select x.agent_id::text, x.kind, sum(x.unread)::bigint as unread, sum(x.found)::bigint as found from (
   select c.agent_id, c.kind, c.unread, 0 as found from unread_counts c

@@ -77,32 +77,33 @@ input as materialized (
   from unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[])
     with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
 ),
+kept as materialized (
+  select keep_agents(array_agg(i.sender_id) || array_agg(i.recipient_id)) as is_kept from input i where i.kind = 'one_way'
+),
 free as materialized (
   -- Behind the locks: what free_lanes reads was committed before it began.
-  select f.* from (
+  -- Of each lane the first of the call.
+  select w.firsts[f.place] as position from (
     select array_agg(l.recipient_id) as recipient_ids, array_agg(l.kind) as kinds, array_agg(l.sender_id) as sender_ids,
-      array_agg(l.thread) as threads, min(l.owner::text)::uuid as owner, min(l.now) as now
-    from (select distinct recipient_id, kind, sender_id, ''::text as thread, owner, now from input where wanted and run_at is null) l
-  ) w, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, w.owner, w.now) f
+      array_agg(''::text) as threads, array_agg(l.first) as firsts
+    from (
+      select recipient_id, kind, sender_id, min(position) as first from input
+      where run_at is null
+      group by recipient_id, kind, sender_id
+      having min(position) = min(position) filter (where wanted)
+    ) l
+  ) w, moment m, groups g, free_lanes(w.recipient_ids, w.kinds, w.sender_ids, w.threads, g.owner, m.now) f
   where w.kinds is not null
 ),
 decided as materialized (
-  select i.*,
-    i.wanted and i.run_at is null
-    -- The first of the call in its lane.
-    and row_number() over (
-      partition by i.recipient_id, i.kind, i.sender_id, i.run_at is null order by i.position
-    ) = 1
-    and (i.recipient_id, i.kind, i.sender_id) in (select f.recipient_id, f.kind, f.sender_id from free f)
-    as taken
-  from input i
+  select i.*, i.position in (select f.position from free f) as taken from input i
 ),
 new_messages as (
   insert into messages (
     seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at
   )
   select seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, now
-  from decided order by position
+  from decided, kept where is_kept order by position
 ),
 new_deliveries as (
   insert into deliveries (

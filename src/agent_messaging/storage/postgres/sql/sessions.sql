@@ -58,9 +58,8 @@ from (
        and ($7::timestamptz is null or i.created_at >= $7) and ($8::timestamptz is null or i.created_at <= $8)
        and ($6::text is null or ($6 = 'ended') = (i.ended_at is not null))
        and ($6 is null or $6 = 'ended' or ($6 = 'waiting') = exists (
-         select from asks a
-         where a.session_id = i.id and a.state = 'open'
-           and (a.asker_id, a.responder_id) in ((i.agent_a_id, i.agent_b_id), (i.agent_b_id, i.agent_a_id))
+         select from (values (i.agent_a_id, i.agent_b_id), (i.agent_b_id, i.agent_a_id)) p (asker_id, responder_id)
+         join asks a on a.asker_id = p.asker_id and a.responder_id = p.responder_id and a.session_id = i.id and a.state = 'open'
        ))
      order by i.id desc limit $3::bigint + $4::bigint)
     union all
@@ -70,9 +69,8 @@ from (
        and ($7 is null or i.created_at >= $7) and ($8 is null or i.created_at <= $8)
        and ($6 is null or ($6 = 'ended') = (i.ended_at is not null))
        and ($6 is null or $6 = 'ended' or ($6 = 'waiting') = exists (
-         select from asks a
-         where a.session_id = i.id and a.state = 'open'
-           and (a.asker_id, a.responder_id) in ((i.agent_a_id, i.agent_b_id), (i.agent_b_id, i.agent_a_id))
+         select from (values (i.agent_a_id, i.agent_b_id), (i.agent_b_id, i.agent_a_id)) p (asker_id, responder_id)
+         join asks a on a.asker_id = p.asker_id and a.responder_id = p.responder_id and a.session_id = i.id and a.state = 'open'
        ))
      order by i.id desc limit $3 + $4)
   ) x
@@ -115,8 +113,11 @@ where e.id = $1::text::uuid
 
 -- name: end_session_asks
 with held as materialized (
-  select a.seq, m.id from asks a join deliveries d on d.seq = a.seq join messages m on m.seq = a.seq
-  where a.session_id = $1::text::uuid and a.state = 'open'
+  select a.seq, m.id from sessions s
+  cross join lateral (values (s.agent_a_id, s.agent_b_id), (s.agent_b_id, s.agent_a_id)) p (asker_id, responder_id)
+  join asks a on a.asker_id = p.asker_id and a.responder_id = p.responder_id and a.session_id = s.id and a.state = 'open'
+  join deliveries d on d.seq = a.seq join messages m on m.seq = a.seq
+  where s.id = $1::text::uuid
   order by a.seq
   for update of d
 )
