@@ -14,6 +14,8 @@ import griffe
 
 EXAMPLE = re.compile(r"^Example:\n((?: {4}.*\n?|\n)+)", re.MULTILINE)
 ARGUMENTS = re.compile(r"^Args:\n((?: {4}.*\n?)+)", re.MULTILINE)
+RETURNS = re.compile(r"^(Returns:\n {4}[^`:\n]+):(?= )", re.MULTILINE)
+"""A colon in the sentence about a result; what stands before it would be taken for the type, which the call has."""
 SEVERAL = re.compile(r"^    (\w+(?:, \w+)+):((?:.*\n?)(?: {8}.*\n?)*)", re.MULTILINE)
 
 
@@ -51,4 +53,4 @@ class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Change its docstring."""
         if obj.docstring is not None:
-            obj.docstring.value = parted(fenced(obj.docstring.value))
+            obj.docstring.value = parted(fenced(RETURNS.sub(r"\1&#58;", obj.docstring.value)))

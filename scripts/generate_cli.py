@@ -17,7 +17,8 @@ from agent_messaging.cli.main import main
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 MARK = "<!-- scripts/generate_cli.py writes what follows. -->\n"
 SHARED = "\nOptions of every command:"
-WIDTH = 100
+WIDTH = 78
+"""What the site shows of a line without scrolling."""
 
 
 def contexts(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
