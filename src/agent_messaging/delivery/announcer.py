@@ -81,7 +81,8 @@ class Announcer:
     def ring(self, processes: Iterable[str | None]) -> None:
         """Wake these processes. This one needs no ring: the same fact tells its waiters."""
         presence = self.neighbours.presence
-        presence.ring({process for process in processes if process is not None} - {presence.process_id})
+        if others := {process for process in processes if process is not None} - {presence.process_id}:
+            presence.ring(others)
 
     def rang(self) -> None:
         """Anything may have changed elsewhere: a ring, a poll or the death of a process says so."""
@@ -198,8 +199,10 @@ class Announcer:
                 self.lots.asks.wrote(settlement.answer.message_id, ask)
             if ask is None and delivery.ask_timeout is not None:
                 doubtful.append(delivery.message_id)  # the answer to a repeat may not say what the lost one did
-        self.lots.asks.waiters.hint(doubtful)
-        self.lots.asks.ended(ended.values())
+        if doubtful:
+            self.lots.asks.waiters.hint(doubtful)
+        if ended:
+            self.lots.asks.ended(ended.values())
 
     def pulled(self, deliveries: Iterable[ClaimedDelivery]) -> None:
         """An agent's own code has claimed these."""

@@ -207,6 +207,7 @@ class Asks(Service):
         self._is_closed = True
         for futures in self._closing.values():
             _give_up_on(futures.values())
+        self.deadlines.close()
 
     async def _find(self, ids: list[str]) -> dict[str, AskOutcome | None]:
         found = await self.sessions.find_ended_asks(ids)

@@ -56,6 +56,8 @@ class Claims:
         self.facts = facts
         self.reserved: dict[str, Station] = {}
         """Slots kept, by message id, for deliveries that are being appended with a claim."""
+        self._stored_at = utc_now()
+        """When the last of these were handed to the store: of all together, because telling it takes 0.6 µs."""
         self.running: dict[Run, None] = {}
         self.settling: list[Ending] = []
         """Ends of runs that the store does not know yet."""
@@ -83,6 +85,7 @@ class Claims:
         """Mark what can be claimed with its append: a slot is free, and nothing of the lane runs or goes before."""
         if not self.stations.takes_new or self.is_in_doubt:
             return
+        self._stored_at = utc_now()
         lanes: set[tuple[str, Kind, str]] = set()
         for group in groups:
             if group.deliver_at is not None:
@@ -123,7 +126,7 @@ class Claims:
                     metadata=group.metadata,
                     checksum=group.checksum,
                     max_attempts=group.max_attempts,
-                    created_at=utc_now(),
+                    created_at=self._stored_at,
                     origin=self.presence.process_id,
                     session_id=session_id,
                     thread=group.thread,

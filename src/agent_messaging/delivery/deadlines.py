@@ -1,4 +1,4 @@
-"""Deadlines of many callers at once: those of one hundredth of a second share one timer of the event loop."""
+"""Deadlines of many callers at once, which share one timer of the event loop."""
 
 from __future__ import annotations
 
@@ -21,31 +21,49 @@ class Deadlines:
     """Those of one event loop at a time.
 
     A timer of the loop takes as long to set and to cancel as an ask takes to find its names (2.5 µs), and most are
-    cancelled.
+    cancelled. So there is one timer for all of them, set for the first. When that has gone the timer stays where it is:
+    it finds nothing, and is set for the next.
     """
 
     def __init__(self) -> None:
-        self._ticks: dict[int, tuple[asyncio.TimerHandle, dict[Due, None]]] = {}
+        self._ticks: dict[int, dict[Due, None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_tick = 0
+        """The one for which it is set."""
 
     def add(self, one: Due, when: float) -> int:
         """Tell this one at that time of the loop, or a little later. Returns what `discard` needs."""
         tick = math.ceil(when / GRAIN)
-        if (known := self._ticks.get(tick)) is not None:
-            known[1][one] = None
+        if (ones := self._ticks.get(tick)) is not None:
+            ones[one] = None
         else:
-            timer = asyncio.get_running_loop().call_at(tick * GRAIN, self._fall_due, tick)
-            self._ticks[tick] = (timer, {one: None})
+            self._ticks[tick] = {one: None}
+            if self._timer is None or tick < self._timer_tick:
+                self._set_timer(tick)
         return tick
 
     def discard(self, one: Due, tick: int) -> None:
         """It needs no telling any more, or was told."""
-        if (known := self._ticks.get(tick)) is not None:
-            timer, ones = known
+        if (ones := self._ticks.get(tick)) is not None:
             ones.pop(one, None)
             if not ones:
-                timer.cancel()
                 del self._ticks[tick]
 
-    def _fall_due(self, tick: int) -> None:
-        for one in self._ticks.pop(tick)[1]:
+    def close(self) -> None:
+        """The loop is about to be left, and nobody is told of anything any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self, tick: int) -> None:
+        self.close()
+        self._timer_tick = tick
+        self._timer = asyncio.get_running_loop().call_at(tick * GRAIN, self._fall_due)
+
+    def _fall_due(self) -> None:
+        due = self._ticks.pop(self._timer_tick, {})
+        self._timer = None
+        if self._ticks:
+            self._set_timer(min(self._ticks))
+        for one in due:
             one.fall_due()

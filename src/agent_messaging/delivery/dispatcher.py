@@ -222,7 +222,8 @@ class Dispatcher(Service):
                     station.ask()
             else:
                 del claims.settling[: len(batch)]
-                await self._take(hungry, [request.limit for request in requests], settled.claimed)
+                if hungry:
+                    await self._take(hungry, [request.limit for request in requests], settled.claimed)
         except BaseException:
             for station in hungry:
                 station.ask()

@@ -54,7 +54,10 @@ class Lifecycle:
         Raises:
             NotInitializedError: Not started, left, or inherited by a forked child.
         """
-        if self.engine is None or self.engine.is_closed:
+        engine = self.engine
+        if engine is not None and self._pid == os.getpid() and not engine.commits.is_closed:
+            return engine
+        if engine is None or engine.is_closed:
             if self._was_left_by_loop:
                 raise EventLoopError(
                     "This AgentMessaging was left when the event loop ended on which it was started. Start it anew: "
@@ -66,7 +69,7 @@ class Lifecycle:
                 f"This AgentMessaging was started in process {self._pid}, and this is its forked child {os.getpid()}. "
                 "Start one in the child: a new AgentMessaging, or this one by `await sdk.initialize()`."
             )
-        return self.engine
+        return engine
 
     def use(self) -> Engine:
         """The engine, for a call.

@@ -18,7 +18,7 @@ class Locks(Generic[K]):
 
     def is_free(self, key: K) -> bool:
         """Whether nobody holds the lock of this key, or waits for it."""
-        return key not in self._locks
+        return not len(self._locks) or key not in self._locks  # as a rule there is none, which is told quickly
 
     def of(self, key: K) -> asyncio.Lock:
         """The lock of this key."""

@@ -15,6 +15,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import repeat
 from operator import attrgetter, itemgetter
 from typing import Any, Protocol
 
@@ -168,7 +169,7 @@ class Outbox(Service):
     async def _store_all(self, waiting: deque[Entered]) -> None:
         while waiting:
             groups = take(map(_GROUP, waiting), _SIZE, most=MAX_GROUPS, most_bytes=self.most_bytes)
-            batch = deque(waiting.popleft() for _ in groups)
+            batch = deque(map(deque.popleft, repeat(waiting, len(groups))))
             try:
                 await self._store(groups, batch)
             finally:  # none is left, unless this was cut off

@@ -33,10 +33,11 @@ class Timer:
         pause = wake_at - monotonic()
         began = time.monotonic()
         if pause > 0:
+            # No `asyncio.timeout`, whose end is a cancellation: an idle process does little else than wait here.
+            end = asyncio.get_running_loop().call_later(pause, self._sooner.set)
             try:
-                async with asyncio.timeout(pause):
-                    await self._sooner.wait()
-            except TimeoutError:
-                pass
+                await self._sooner.wait()
+            finally:
+                end.cancel()
         self._sooner.clear()
         return time.monotonic() - began - pause if pause > 0 else 0.0

@@ -59,9 +59,8 @@ def make_context(
         UnreadableError: The stored message is damaged.
     """
     try:
-        message_id, metadata, meeting_id = UUID(delivery.message_id), dict[str, Any](), None
-        if delivery.metadata is not None:
-            metadata = open_metadata(delivery, f"message {delivery.message_id}")
+        message_id, meeting_id = UUID(delivery.message_id), None
+        metadata = {} if delivery.metadata is None else open_metadata(delivery, f"message {delivery.message_id}")
         if delivery.kind is Kind.INVITATION:
             meeting_id = UUID(open_body(delivery, f"message {delivery.message_id}").content["meeting_id"])
     except (StorageCorruptError, ValueError, TypeError, LookupError) as error:  # the SDK writes no such message
