@@ -487,6 +487,51 @@ async def test_a_turn_shows_what_was_said_since_ones_last_speech_and_when_it_end
     assert [one.content for one in (await table.wait("alice")).messages] == [{"text": "two"}, {"text": "three"}]
 
 
+async def test_turns_that_change_hands_here_are_shown_without_a_look_in_the_store(
+    sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once everybody has spoken here. What they show is what the store has."""
+    table = await Table.open(sdk, "bob", "carol")
+    meetings = sdk.meeting.engine.meetings
+    monkeypatch.setattr(meetings, "look", lambda: None)  # a poll says that anything may have happened
+    for name in table.people:
+        await table.wait(name)
+        await table.speak(name, {"round": 1})
+    for name in ("sit", "find_standings"):
+        monkeypatch.setattr(meetings.meetings, name, None)
+    await table.speak("alice", {"round": 2})
+    alice = asyncio.create_task(table.wait("alice"))
+    for name in ("bob", "carol"):
+        await table.speak(name, {"by": name}, {"mood": "calm"})
+    turn = await alice
+    monkeypatch.undo()
+    assert [*turn.messages] == (await table.history())[-2:]
+    assert [one.content for one in turn.messages] == [{"by": "bob"}, {"by": "carol"}]
+    assert (turn.number, turn.notes) == (7, ())
+
+
+async def test_what_others_did_meanwhile_is_shown_with_what_is_remembered(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although nothing told this process of it: the next act here does."""
+    sdk, other = await make_sdk(), await make_sdk()
+    await sdk.add_people("alice", "bob", "carol", "dave")
+    table = await Table.open(sdk, "bob", "carol", "dave")
+    monkeypatch.setattr(sdk.meeting.engine.meetings, "look", lambda: None)
+    await table.speak("alice", 1, next_speaker_external_id="carol")
+    alice = asyncio.create_task(table.wait("alice"))
+    await table.at(other).speak("carol", 2, next_speaker_external_id="bob")
+    await table.speak("bob", 3, next_speaker_external_id="alice")
+    assert [one.content for one in (await alice).messages] == [2, 3]
+    await table.speak("alice", 4, next_speaker_external_id="bob")
+    alice = asyncio.create_task(table.wait("alice"))
+    await other.meeting.leave_meeting("dave", table.id)
+    await table.speak("bob", 5, next_speaker_external_id="alice")
+    turn = await alice
+    assert [one.content for one in turn.messages] == [5]
+    assert [one.content["type"] for one in turn.notes] == ["participant_left"]
+
+
 async def test_what_was_said_is_apart_from_what_the_sdk_notes(sdk: Sdk) -> None:
     """So that a loop over what was said meets nothing but payloads of the application."""
     table = await Table.open(sdk, "bob", "carol")

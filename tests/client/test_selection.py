@@ -45,8 +45,8 @@ async def test_a_function_is_asked_also_if_the_turn_ends_while_it_is_looked_for(
     find = meetings.meetings.find_standings
     has_spoken = asyncio.Event()
 
-    async def find_late(keys: Sequence[tuple[str, str]]) -> Mapping[Any, Standing | None]:
-        found = await find(keys)
+    async def find_late(keys: Sequence[tuple[str, str]], **options: Any) -> Mapping[Any, Standing | None]:
+        found = await find(keys, **options)
         turns = [standing.turn for standing in found.values() if standing is not None and standing.turn is not None]
         if any(turn.number == 3 for turn in turns) and not has_spoken.is_set():
             # What the store answered is out of date when it arrives: carol has spoken meanwhile.
@@ -142,9 +142,9 @@ async def test_one_look_is_enough_for_all_meetings_and_forgets_those_that_ended_
 
     find, looks = meetings.meetings.find_standings, list[int]()
 
-    async def count(keys: Sequence[tuple[str, str]]) -> Mapping[Any, Standing | None]:
+    async def count(keys: Sequence[tuple[str, str]], **options: Any) -> Mapping[Any, Standing | None]:
         looks.append(len(keys))
-        return await find(keys)
+        return await find(keys, **options)
 
     monkeypatch.setattr(meetings.meetings, "find_standings", count)
     meetings.look()

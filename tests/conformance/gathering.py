@@ -213,6 +213,13 @@ class Gathering:
         """All that was said."""
         return await self.store.list_messages(self.id, limit=1000)
 
+    async def last(self, agent_id: str | None, recent: int) -> list[MessageRow]:
+        """What was said since the agent's last speech."""
+        found = await self.store.find_standings([(self.id, agent_id)], recent=recent)
+        standing = found[self.id, agent_id]
+        assert standing is not None
+        return list(standing.said)
+
     async def notes(self) -> list[dict[str, Any]]:
         """The SDK's own messages of the history."""
         return [json.loads(row.content) for row in await self.history() if row.message_type != "user_defined"]

@@ -28,7 +28,7 @@ class MeetingListingConformance(StoreFixtures):
         assert await meetings.find_meeting(unknown) is None
         assert await meetings.list_seats(unknown) == []
         assert await meetings.list_messages(unknown, limit=9) == []
-        assert await meetings.list_last_messages(unknown, world.alice, 9) == []
+        assert await meetings.find_standings([(unknown, world.alice)], recent=9) == {(unknown, world.alice): None}
         assert await meetings.list_turns(unknown, limit=9) == []
         assert await meetings.list_events(unknown, limit=9) == []
         assert await meetings.count_speeches(unknown) == []
@@ -142,7 +142,7 @@ class MeetingListingConformance(StoreFixtures):
 
 
 class HistoryConformance(StoreFixtures):
-    """`list_messages`, `list_last_messages`, `list_turns`."""
+    """`list_messages`, what `find_standings` brings along, `list_turns`."""
 
     async def test_the_history_has_speeches_and_notes_oldest_first_and_in_pages(self, world: World) -> None:
         meeting, other = await Gathering.active(world), await Gathering.active(world)
@@ -187,7 +187,7 @@ class HistoryConformance(StoreFixtures):
             await meeting.speak()
         await meeting.time_out(61)
         rows = await meeting.history()
-        last = meeting.store.list_last_messages
+        last = meeting.last
         assert [row.sender_id for row in rows[2:]] == [
             world.alice,
             world.bob,
@@ -197,20 +197,20 @@ class HistoryConformance(StoreFixtures):
             world.carol,
         ]
         # What the SDK notes of an agent is no speech of its own: carol has been silent since the fifth.
-        assert await last(meeting.id, world.carol, 100) == rows[5:]
-        assert await last(meeting.id, world.alice, 100) == rows[6:]
-        assert await last(meeting.id, world.bob, 100) == rows[7:]
-        assert await last(meeting.id, world.alice, 1) == rows[7:]
+        assert await last(world.carol, 100) == rows[5:]
+        assert await last(world.alice, 100) == rows[6:]
+        assert await last(world.bob, 100) == rows[7:]
+        assert await last(world.alice, 1) == rows[7:]
         # Who has said nothing has missed everything.
-        assert await last(meeting.id, world.dave, 100) == await last(meeting.id, None, 100) == rows
-        assert await last(meeting.id, world.dave, 3) == rows[-3:]
+        assert await last(world.dave, 100) == await last(None, 100) == rows
+        assert await last(world.dave, 3) == rows[-3:]
 
     async def test_speeches_in_other_meetings_do_not_count_as_ones_last(self, world: World) -> None:
         meeting, other = await Gathering.active(world), await Gathering.active(world)
         await meeting.speak()
         await other.speak()
         await meeting.speak()
-        rows = await meeting.store.list_last_messages(meeting.id, world.alice, 100)
+        rows = await meeting.last(world.alice, 100)
         assert [row.sender_id for row in rows] == [world.bob]
 
     async def test_turns_are_listed_in_their_order_and_in_pages(self, world: World) -> None:

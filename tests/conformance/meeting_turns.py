@@ -122,9 +122,7 @@ class DutyConformance(StoreFixtures):
         assert {row.kind for row in history} == {Kind.MEETING}
         assert len(history) == 3
         assert await meeting.store.count_messages(meeting.id) == 3
-        assert {row.kind for row in await meeting.store.list_last_messages(meeting.id, world.bob, 100)} == {
-            Kind.MEETING
-        }
+        assert {row.kind for row in await meeting.last(world.bob, 100)} == {Kind.MEETING}
         assert len(await meeting.store.count_speeches(meeting.id)) == 1
 
     @pytest.mark.parametrize("end", WAYS_TO_END)

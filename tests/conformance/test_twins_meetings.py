@@ -399,7 +399,8 @@ class Twins:
         if planned is None:
             return
         id = planned.meeting_id
-        self.both(lambda side: side.world.store.meetings.list_last_messages(id, self.agents[agent], limit))
+        key = id, self.agents[agent]
+        self.both(lambda side: side.world.store.meetings.find_standings([key], self.now, recent=limit))
         self.both(lambda side: side.world.store.meetings.list_turns(id, limit=limit, after=offset))
 
     # --- processes ---

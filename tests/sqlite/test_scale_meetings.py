@@ -114,7 +114,10 @@ async def test_a_long_meeting_among_many_slows_nothing_down(meeting_id: str, wor
         assert await meetings.list_meetings(agent, statuses=statuses or None, limit=10)
 
     async def last(agent: str) -> None:
-        assert await meetings.list_last_messages(meeting_id, agent, 10)
+        key = meeting_id, agent
+        standing = (await meetings.find_standings([key], recent=10))[key]
+        assert standing is not None
+        assert standing.said
 
     keys = [(meeting_id, agent) for agent in (world.alice, world.bob, world.dave)]
     cursor = await meetings.find_cursor()

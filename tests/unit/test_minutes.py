@@ -111,7 +111,7 @@ def test_a_speech_ends_its_turn_and_calls_up_the_next() -> None:
     assert minutes.keys == [("a", "k", "f", "speech")]
     assert {row[5] for row in minutes.events} == {1, None}
     turn = TurnRow(4, "b", Purpose.SPEAK, NOW, NOW + timedelta(seconds=LIMIT), LIMIT)
-    assert acted == Acted(MeetingStatus.ACTIVE, turn, 3, "speech", set())
+    assert acted == Acted(MeetingStatus.ACTIVE, turn, 3, "speech", set(), seats=3)
 
 
 def test_an_act_without_the_claim_withdraws_the_duty_and_tells_who_runs_it() -> None:

@@ -51,6 +51,10 @@ class Waiters(Service, Generic[K, R]):
     def __len__(self) -> int:
         return len(self._futures)
 
+    def has(self, id: K) -> bool:
+        """Whether somebody waits for this."""
+        return id in self._futures
+
     async def wait(self, ids: Collection[K]) -> dict[K, R]:
         """Return what is waited for, of all of these, which are stored.
 

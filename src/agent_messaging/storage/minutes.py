@@ -180,7 +180,8 @@ class Minutes:
         if is_current_over and wanted.claim is None and meeting.claimant is not None:
             processes.add(meeting.claimant)  # to stop the handler
         message_id = None if said is None or wanted.speech is None else wanted.speech.message_id
-        self.acted[id] = Acted(status, turn, ended_number, message_id, processes)
+        seats = sum(seat.is_taken for seat in assembly.seats) - len(gone)
+        self.acted[id] = Acted(status, turn, ended_number, message_id, processes, seats)
         return self.acted[id]
 
     def _say(self, meeting: Meeting, speaker_id: str, speech: NewSpeech) -> int:

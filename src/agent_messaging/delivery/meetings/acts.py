@@ -15,6 +15,7 @@ from ..names import AgentName, Names
 from ..services import Service
 from ..trouble import Trouble
 from ..waiting import Waiters
+from .lately import Lately
 from .records import RECENT, Records
 from .runs import TurnRuns
 from .selection import Selection
@@ -56,6 +57,7 @@ class Meetings(Service):
         """By meeting id: callers that wait until everybody attends."""
         self.endings = Waiters[str, Standing](self._find_ended, lambda id: MeetingNotFoundError(meeting_id=id))
         """By meeting id: callers that wait until it has ended."""
+        self.lately = Lately(RECENT)
         self.observed: dict[tuple[str, str], int] = {}
         """By (meeting id, agent id): the newest turn that was shown here and is not used yet."""
         self._many_observed = MANY_OBSERVED
@@ -95,12 +97,12 @@ class Meetings(Service):
     def acted(self, meeting_id: str, acted: Acted, act: Act | None = None, speech: NewSpeech | None = None) -> None:
         """Tell everybody of a change to a meeting that was committed here; without an act it came by time."""
         self.announcer.acted(meeting_id, acted, act, speech)
+        self.lately.acted(meeting_id, acted, act, speech)
         self.readiness.hint([meeting_id])
         turn = acted.turn
         if turn is not None:
             if turn.purpose is Purpose.SPEAK:
-                standing = Standing(acted.status, ParticipantStatus.SPEAKING, turn)
-                self.waiters.tell((meeting_id, turn.agent_id), standing)
+                self._call(meeting_id, acted.status, turn)
             else:
                 self.selection.select(meeting_id)
         if acted.status is MeetingStatus.ENDED:
@@ -108,8 +110,19 @@ class Meetings(Service):
             self.endings.tell(meeting_id, Standing(acted.status, None, None))
             self.forget(meeting_id)
 
+    def _call(self, meeting_id: str, status: MeetingStatus, turn: TurnRow) -> None:
+        """Show the turn to its holder, if it waits here. What was said is remembered, or one look brings it for all."""
+        key = meeting_id, turn.agent_id
+        if self.waiters.has(key):
+            said = self.lately.since(meeting_id, turn.agent_id)
+            if said is None:
+                self.waiters.hint([key])
+            else:
+                self.waiters.tell(key, Standing(status, ParticipantStatus.SPEAKING, turn, said))
+
     def forget(self, meeting_id: str) -> None:
         """Forget a meeting that is over or gone."""
+        self.lately.forget(meeting_id)
         self.selection.forget(meeting_id)
         self.runs.forget(meeting_id)
         for key in [key for key in self.observed if key[0] == meeting_id]:
@@ -124,6 +137,7 @@ class Meetings(Service):
 
     def look(self) -> None:
         """Look for changes that other processes made."""
+        self.lately.look()
         self.waiters.look()
         self.readiness.look()
         self.endings.look()
@@ -162,15 +176,23 @@ class Meetings(Service):
             NotInitializedError: The SDK was closed meanwhile.
         """
         with self.waiters.expect((meeting_id, agent.id), about=meeting_id) as called:
-            standing = await self.meetings.sit(meeting_id, agent.id, owner=self.presence.process_id)
-            if standing is None:
-                raise MeetingNotFoundError(meeting_id=meeting_id)
-            if holds_turn(standing, agent.id) or is_out(standing):
-                return standing
+            owner = self.presence.process_id
+            if not self.lately.is_waiting(meeting_id, agent.id, owner):
+                standing = await self.meetings.sit(meeting_id, agent.id, owner=owner)
+                if standing is None:
+                    raise MeetingNotFoundError(meeting_id=meeting_id)
+                self.lately.sat(meeting_id, agent.id, owner)
+                if holds_turn(standing, agent.id) or is_out(standing):
+                    self.waiters.hint([(meeting_id, agent.id)])  # the look brings along what was said
             return await called
 
+    async def find_standing(self, meeting_id: str, agent: AgentName) -> Standing | None:
+        """Look how an agent stands now, with what was said since its last speech."""
+        key = meeting_id, agent.id
+        return (await self.meetings.find_standings([key], recent=RECENT))[key]
+
     async def _find(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Standing | None]:
-        return await self.meetings.find_standings(keys, called=True)
+        return await self.meetings.find_standings(keys, called=True, recent=RECENT)
 
     async def _find_ready(self, meeting_ids: list[str]) -> dict[str, Standing | None]:
         found = await self.records.find_standings(meeting_ids)
@@ -186,21 +208,20 @@ class Meetings(Service):
 
     # --- turns that were shown ----------------------------------------------------------------------------------------
 
-    async def open_turn(self, meeting_id: str, agent: AgentName, turn: TurnRow | None, *, has_ended: bool) -> Turn:
+    async def open_turn(self, meeting_id: str, agent: AgentName, standing: Standing) -> Turn:
         """Show an agent its turn, or the end, with what was said since its last speech."""
-        rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
+        turn = standing.turn if holds_turn(standing, agent.id) else None
         if turn is not None:
             self.show(meeting_id, agent.id, turn.number)
         else:
             self.observed.pop((meeting_id, agent.id), None)
-        if has_ended:
             self.forget(meeting_id)
-        said, noted = await self.records.describe_apart(rows)
+        said, noted = await self.records.describe_apart(standing.said)
         return Turn(
             number=None if turn is None else turn.number,
             deadline=None if turn is None else turn.deadline_at,
             messages=tuple(said),
-            has_ended=has_ended,
+            has_ended=turn is None,
             notes=tuple(noted),
         )
 

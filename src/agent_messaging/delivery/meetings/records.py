@@ -20,9 +20,9 @@ class Records:
         self.meetings = meetings
         self.names = names
 
-    async def find_standings(self, meeting_ids: Iterable[str]) -> dict[str, Standing | None]:
-        """Find how these meetings stand; None for those that do not exist."""
-        found = await self.meetings.find_standings([(meeting_id, None) for meeting_id in meeting_ids])
+    async def find_standings(self, meeting_ids: Iterable[str], *, recent: int = 0) -> dict[str, Standing | None]:
+        """Find how these meetings stand, with their newest messages; None for those that do not exist."""
+        found = await self.meetings.find_standings([(meeting_id, None) for meeting_id in meeting_ids], recent=recent)
         return {meeting_id: standing for (meeting_id, _), standing in found.items()}
 
     async def describe(self, rows: Iterable[MessageRow]) -> list[Record]:

@@ -59,14 +59,14 @@ class TurnRuns:
     async def prepare(self, delivery: ClaimedDelivery, ref: TurnRef, agent: AgentName) -> TurnRun | None:
         """Prepare the run of a turn handler; None if the turn is over."""
         meeting_id, number = ref.meeting_id, ref.number
-        standing = (await self.records.find_standings([meeting_id]))[meeting_id]
+        key = meeting_id, agent.id
+        standing = (await self.meetings.find_standings([key], recent=RECENT))[key]
         turn = standing.turn if standing is not None else None
-        if turn is None or turn.number != number:
+        if standing is None or turn is None or turn.number != number:
             return None
-        rows = await self.meetings.list_last_messages(meeting_id, agent.id, RECENT)
-        messages, notes = await self.records.describe_apart(rows)
+        messages, notes = await self.records.describe_apart(standing.said)
         shown = Turn(number, turn.deadline_at, tuple(messages), has_ended=False, notes=tuple(notes))
-        said = [row for row in rows if row.message_type == MessageType.USER_DEFINED]
+        said = [row for row in standing.said if row.message_type == MessageType.USER_DEFINED]
         speaker: AgentName | None = None
         if said:
             last = said[-1]

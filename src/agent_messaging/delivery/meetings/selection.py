@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from ...handlers.threads import DaemonThreads
 from ...models import MeetingEnd, MeetingStatus, Record
 from ...single_flight import SingleFlight
 from ...storage.assembly.terms import Act, Choose, Close, Purpose
-from ...storage.ports import Presence, TurnRow
+from ...storage.ports import MessageRow, Presence, TurnRow
 from ..background import Background
 from ..retry import describe, is_cancellation
 from ..trouble import Trouble
@@ -128,14 +128,14 @@ class Selection:
                 self._selecting.pop(meeting_id, None)
 
     async def _decide(self, meeting_id: str) -> None:
-        standing = (await self.records.find_standings([meeting_id]))[meeting_id]
+        standing = (await self.records.find_standings([meeting_id], recent=SO_FAR))[meeting_id]
         if standing is None or standing.status is MeetingStatus.ENDED:
             self.forget(meeting_id)
             return
         turn, selector, condition = standing.turn, self.selectors.get(meeting_id), self.conditions.get(meeting_id)
         if turn is None or turn.purpose is not Purpose.SELECT or (selector is None and condition is None):
             return
-        so_far, seated = await self._describe(meeting_id, turn)
+        so_far, seated = await self._describe(meeting_id, turn, standing.said)
         act: Act = Choose(turn.number, None)
         asked, otherwise = "end_when", "the meeting goes on"
         try:
@@ -177,11 +177,12 @@ class Selection:
             raise ValueError(f"it named {chosen!r}, who is not a participant")
         return Choose(turn.number, seated[chosen])
 
-    async def _describe(self, meeting_id: str, turn: TurnRow) -> tuple[Record, dict[str, str]]:
+    async def _describe(
+        self, meeting_id: str, turn: TurnRow, messages: Iterable[MessageRow]
+    ) -> tuple[Record, dict[str, str]]:
         """Describe the meeting so far. Also return the ids of its participants by external id."""
         seats = [seat for seat in await self.meetings.list_seats(meeting_id) if seat.left_at is None]
         before = await self.meetings.list_turns(meeting_id, limit=1, after=turn.number - 2)
-        messages = await self.meetings.list_last_messages(meeting_id, None, SO_FAR)
         names = await self.names.find_by_id({seat.agent_id for seat in seats} | {one.agent_id for one in before})
         last = next((names.get(one.agent_id) for one in before if one.purpose is Purpose.SPEAK), None)
         seated = {names[seat.agent_id].external_id: seat.agent_id for seat in seats if seat.agent_id in names}

@@ -78,7 +78,7 @@ class MeetingTurns(MeetingCalls[T]):
         try:
             async with asyncio.timeout(timeout or None):
                 if timeout == 0:
-                    found = (await self.engine.store.meetings.find_standings([(id, agent.id)]))[id, agent.id]
+                    found = await meetings.find_standing(id, agent)
                     if found is None:
                         raise await self._missing(id)
                     standing = found
@@ -91,11 +91,9 @@ class MeetingTurns(MeetingCalls[T]):
         if standing.seat is None or standing.seat is ParticipantStatus.LEFT:
             await check_names(self.engine.names, agent)
             raise not_in_meeting(agent_external_id)
-        if standing.status is MeetingStatus.ENDED:
-            return await meetings.open_turn(id, agent, None, has_ended=True)
-        if not holds_turn(standing, agent.id):
+        if standing.status is not MeetingStatus.ENDED and not holds_turn(standing, agent.id):
             raise self._no_turn(agent_external_id, timeout)
-        return await meetings.open_turn(id, agent, standing.turn, has_ended=False)
+        return await meetings.open_turn(id, agent, standing)
 
     @staticmethod
     def _no_turn(agent_external_id: str, timeout: float) -> MeetingTimeoutError:

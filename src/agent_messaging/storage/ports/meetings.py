@@ -155,6 +155,8 @@ class Standing:
     """None: it is not a participant."""
     turn: TurnRow | None
     """The current turn, whoever holds it."""
+    said: tuple[MessageRow, ...] = ()
+    """The newest messages since the agent's last speech, oldest first, as many as were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,8 @@ class Acted:
     processes: set[str] = field(default_factory=set)
     """The processes to be woken: that of the new speaker (in a turn for selecting, of the host), those of agents that
     leave, the one whose turn handler runs in vain, and everybody's when the status changes."""
+    seats: int = 0
+    """Its participants, without those who left; 0 in the answer to a repeat."""
 
 
 Outcome = Acted | Refused | Duplicate | KeyConflict | None
@@ -333,11 +337,12 @@ class MeetingStore(Protocol):
         ...
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False
+        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False, recent: int = 0
     ) -> dict[tuple[str, A], Standing | None]:
         """Where agents stand, by (meeting id, agent id); None without such a meeting. A plain read.
 
-        Without an agent (None) it is how the meeting stands, and nobody has a seat.
+        Without an agent (None) it is how the meeting stands, and nobody has a seat. `recent` is how many messages each
+        one brings along of those since the agent's last speech: of more the newest. Without an agent all count.
 
         With `called` only the agents are listed that may speak, or never will (again), because the meeting has ended or
         they are not in it.
@@ -358,13 +363,6 @@ class MeetingStore(Protocol):
         """A page of the history between those sequence numbers, oldest or newest first.
 
         Speeches and the SDK's own notes. They have no deliveries, so states do not count.
-        """
-        ...
-
-    async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
-        """The messages since the agent's last speech, oldest first; of more than `limit` the newest.
-
-        Without an agent (None) all messages count.
         """
         ...
 

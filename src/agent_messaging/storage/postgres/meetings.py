@@ -67,8 +67,11 @@ _SQL = Queries(__package__, "meetings")
 _TRIES = 5
 _AT_ONCE = 100
 """Acts in one transaction."""
-_LISTS_AT_ONCE = 25
-"""Listings in one query: each may be large."""
+_SAID = (
+    *("seq", "message_id", "kind", "sender_id", "recipient_id", "content", "metadata", "checksum"),
+    *("created_at", "read_at", "session_id", "message_type"),
+)
+"""The columns of a message that find_standings brings along."""
 _MOMENT = 0.25
 """Seconds for which acts of one transaction wait for a lock."""
 
@@ -91,7 +94,6 @@ class PostgresMeetings:
             size=attrgetter("size"),
         )
         self._seats = batch_reads(self._find_seats, budget=engine.call_timeout, at_once=_AT_ONCE)
-        self._last = batch_reads(self._list_last, budget=engine.call_timeout, at_once=_LISTS_AT_ONCE)
 
     # --- what changes them ---
 
@@ -291,14 +293,17 @@ class PostgresMeetings:
         return self._engine.aside.all(_meeting, rows, "a meeting")
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False
+        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False, recent: int = 0
     ) -> dict[tuple[str, A], Standing | None]:
         if not keys:
             return {}
         meeting_ids, agent_ids = [key[0] for key in keys], [key[1] for key in keys]
-        rows = await self._fetch("find_standings", meeting_ids, agent_ids, now, called)
-        one = partial(self._engine.aside.one, _standing, what="how a meeting stands")
-        return {(row["meeting_id"], row["agent_id"]): one(row) for row in rows}
+        rows = await self._fetch("find_standings", meeting_ids, agent_ids, now, called, recent)
+        found: dict[tuple[str, A], list[Any]] = {}
+        for row in rows:
+            found.setdefault((row["meeting_id"], row["agent_id"]), []).append(row)
+        one = partial(self._engine.aside.one, _standing_after, what="how a meeting stands")
+        return {key: one(rows) for key, rows in found.items()}
 
     # --- what was said and done ---
 
@@ -316,16 +321,6 @@ class PostgresMeetings:
         name = "list_meeting_messages_newest" if newest_first else "list_meeting_messages"
         page = (meeting_id, limit, offset, after_seq, before_seq, *narrow(narrowing))
         return [to_message(row) for row in await self._fetch(name, *page)]
-
-    async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
-        return await self._last((meeting_id, agent_id, limit))
-
-    async def _list_last(self, wanted: list[tuple[str, str | None, int]], budget: float) -> list[list[MessageRow]]:
-        found: list[list[MessageRow]] = [[] for _ in wanted]
-        for row in await self._fetch_within(budget, "list_last_messages", *map(list, zip(*wanted, strict=True))):
-            position = (message := dict(row)).pop("position")
-            found[position - 1].append(to_message(message))
-        return found
 
     async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
         rows = await self._fetch("list_turns", meeting_id, after, limit)
@@ -438,6 +433,14 @@ def _standing(row: Any) -> Standing | None:
         return None
     seat = None if row["seat"] is None else ParticipantStatus(row["seat"])
     return Standing(MeetingStatus(row["status"]), seat, acts.to_turn(row))
+
+
+def _standing_after(rows: list[Any]) -> Standing | None:
+    """With what was said, which has a row for each message."""
+    standing = _standing(rows[0])
+    if standing is None or rows[0]["seq"] is None:
+        return standing
+    return replace(standing, said=tuple(to_message({name: row[name] for name in _SAID}) for row in rows))
 
 
 def _turn(row: Any) -> TurnRow:

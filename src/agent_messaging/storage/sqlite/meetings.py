@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -204,14 +205,14 @@ class SQLiteMeetings:
         return self._engine.aside.all(partial(_meeting, instant=instant), rows, "a meeting")
 
     async def find_standings(
-        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False
+        self, keys: Sequence[tuple[str, A]], now: datetime | None = None, *, called: bool = False, recent: int = 0
     ) -> dict[tuple[str, A], Standing | None]:
         if not keys:
             return {}
-        rows = await self._fetch("find_standings", keys=encode(list(keys)), called=called)
+        rows = await self._engine.read(partial(_find_standings, keys=keys, called=called, recent=recent))
         instant = self._clock.now(now)
         one = partial(self._engine.aside.one, partial(_standing, instant=instant), what="how a meeting stands")
-        return {keys[number]: one(row) for number, *row in rows}
+        return {key: one(row) for key, *row in rows}
 
     async def list_turns(self, meeting_id: str, *, limit: int, after: int = 0) -> list[TurnRow]:
         rows = await self._fetch("list_turns", meeting=meeting_id, limit=limit, after=after)
@@ -235,11 +236,6 @@ class SQLiteMeetings:
         parameters |= {"after": after_seq, "before": before_seq, **narrow(narrowing)}
         name = "list_meeting_messages_newest" if newest_first else "list_meeting_messages"
         return [message_row(row) for row in await self._fetch_page(name, parameters)]
-
-    async def list_last_messages(self, meeting_id: str, agent_id: str | None, limit: int) -> list[MessageRow]:
-        parameters: dict[str, object] = {"meeting": meeting_id, "agent": agent_id, "limit": limit, "most": limit}
-        rows = await self._engine.read_together(_list_last_messages, {**parameters, "offset": 0})
-        return [message_row(row) for row in rows]
 
     async def count_speeches(self, meeting_id: str) -> list[SpeechCount]:
         return [
@@ -333,8 +329,28 @@ def _find_seats(connection: apsw.Connection, wanted: list[dict[str, object]]) ->
     return [fetch(connection, _SQL["sit_find"], one) for one in wanted]
 
 
-def _list_last_messages(connection: apsw.Connection, wanted: list[dict[str, object]]) -> list[list[Any]]:
-    return [fetch_page(connection, _SQL["list_last_messages"], one) for one in wanted]
+def _find_standings(
+    connection: apsw.Connection, keys: Sequence[tuple[str, A]], called: bool, recent: int
+) -> list[tuple[Any, ...]]:
+    """The rows, each behind its key; in pieces where what was said is too big for one text (a gigabyte)."""
+    try:
+        found = fetch(
+            connection, _SQL["find_standings"], {"keys": encode(list(keys)), "called": called, "recent": recent}
+        )
+        return [(keys[number], *row) for number, *row in found]
+    except apsw.TooBigError:
+        middle = len(keys) // 2
+        if middle:
+            return [
+                row
+                for half in (keys[:middle], keys[middle:])
+                for row in _find_standings(connection, half, called, recent)
+            ]
+    ((meeting_id, agent_id),) = keys
+    page = {"meeting": meeting_id, "limit": recent, "offset": 0, "after": None, "before": None, **narrow(EVERYTHING)}
+    newest = fetch_page(connection, _SQL["list_meeting_messages_newest"], page)
+    said = takewhile(lambda row: row[3] != agent_id or row[11] != MessageType.USER_DEFINED, newest)
+    return [(*row[:-1], list(said)) for row in _find_standings(connection, keys, called, 0)]
 
 
 def _next_deadline(connection: apsw.Connection) -> int | None:
@@ -365,11 +381,14 @@ def _meeting(row: list[Any], instant: Instant) -> MeetingRow:
 
 
 def _standing(row: list[Any], instant: Instant) -> Standing | None:
-    status, seat, turn = row
+    status, seat, turn, *said = row  # newest first
     if status is None:
         return None
     return Standing(
-        MeetingStatus(status), None if seat is None else ParticipantStatus(seat), turn_row_or_none(turn, instant)
+        MeetingStatus(status),
+        None if seat is None else ParticipantStatus(seat),
+        turn_row_or_none(turn, instant),
+        tuple(message_row(one) for rows in said for one in reversed(rows)),
     )
 
 

@@ -372,18 +372,38 @@ order by m.id desc
 
 -- name: find_standings
 -- An agent that is null stands nowhere, so the meeting alone can be looked up. With $4 only agents are listed that may speak,
--- or never will (again).
+-- or never will (again). Each has a row for every one of the $5 newest messages behind its own last speech, and one row at
+-- least. That speech is known by one of its last turns as a rule; otherwise it counts where it is among the newest messages. So
+-- the read is bounded, however long ago the agent spoke.
 select i.meeting_id, i.agent_id, m.status, p.status as seat,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
   t.next_id::text as turn_next_id, t.started_at as turn_started_at,
-  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
+  t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left, q.*
 from (select coalesce($3::timestamptz, store_now()) as now) o
-cross join unnest($1::text[], $2::text[]) as i (meeting_id, agent_id)
+cross join unnest($1::text[], $2::text[]) with ordinality as i (meeting_id, agent_id, position)
 left join meetings m on m.id = i.meeting_id::uuid
 left join participants p on p.meeting_id = m.id and p.agent_id = i.agent_id::uuid
 left join turns t on t.meeting_id = m.id and t.number = m.turn
+left join lateral (
+  select o.seq, o.id::text as message_id, o.kind, o.sender_id::text, o.recipient_id::text, o.content, o.metadata, o.checksum,
+    o.created_at, null::timestamptz as read_at, o.session_id::text, o.message_type
+  from messages o
+  where $5::bigint > 0 and o.meeting_id = m.id and o.kind = 'meeting' and o.seq > coalesce((
+    select s.message_seq from turns s
+    where s.meeting_id = m.id and s.number > m.turn - $5 and s.agent_id = p.agent_id and s.message_seq is not null
+    order by s.number desc limit 1
+  ), (
+    select max(n.seq) from (
+      select l.seq, l.sender_id, l.message_type from messages l
+      where l.meeting_id = m.id and l.kind = 'meeting' order by l.seq desc limit $5
+    ) n
+    where n.sender_id = p.agent_id and n.message_type = 'user_defined'
+  ), 0)
+  order by o.seq desc limit $5
+) q on true
 where not $4::boolean or t.agent_id = p.agent_id and t.purpose = 'speak' or m.status is null or m.status = 'ended'
   or p.status is null or p.status = 'left'
+order by i.position, q.seq
 
 -- name: list_meeting_messages
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
@@ -410,24 +430,6 @@ where m.meeting_id = $1::text::uuid and m.kind = 'meeting'
     select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
   ))
 order by m.seq desc limit $2::bigint offset $3::bigint
-
--- name: list_last_messages
--- For each of several agents, of the newest messages those behind its own last speech; all of them if that is not among them.
--- So the read is bounded, however long ago the agent spoke.
-select i.position::integer, m.*
-from unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::bigint[]) with ordinality as i (meeting_id, agent_id, most, position)
-cross join lateral (
-  with newest as materialized (
-    select * from messages o where o.meeting_id = i.meeting_id and o.kind = 'meeting' order by o.seq desc limit i.most
-  )
-  select n.seq, n.id::text as message_id, n.kind, n.sender_id::text, n.recipient_id::text, n.content, n.metadata, n.checksum,
-    n.created_at, null::timestamptz as read_at, n.session_id::text, n.message_type
-  from newest n
-  where n.seq > coalesce((
-    select max(o.seq) from newest o where o.sender_id = i.agent_id and o.message_type = 'user_defined'
-  ), 0)
-) m
-order by i.position, m.seq
 
 -- name: list_turns
 select t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,

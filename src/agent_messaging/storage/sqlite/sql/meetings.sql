@@ -278,10 +278,32 @@ from page cross join meetings as m on m.id = page.id left join turns as t on t.m
 
 -- name: find_standings
 -- A meeting that does not exist has a row without a status. With :called only agents are listed that may speak, or never
--- will (again).
+-- will (again). Each has the :recent newest messages behind its own last speech, the newest first. That speech is known by one of
+-- its last turns as a rule; otherwise it counts where it is among the newest messages. So the read is bounded, however long ago
+-- the agent spoke.
 select json_group_array(json_array(wanted.key, m.status, p.status,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,
-    null, null, null, t.next_id)))))
+    null, null, null, t.next_id))),
+  json((
+    select json_group_array(json_array(seq, id, kind, sender_id, recipient_id, content, metadata, checksum, created_at, null,
+      session_id, message_type))
+    from (
+      select * from messages
+      where :recent and meeting_id = m.id and kind = 'meeting' and seq > coalesce((
+        select s.message_seq from turns as s
+        where s.meeting_id = m.id and s.number > m.turn - :recent and s.agent_id = p.agent_id and s.message_seq is not null
+        order by s.number desc limit 1
+      ), (
+        select max(seq) from (
+          select seq, sender_id, message_type from messages
+          where meeting_id = m.id and kind = 'meeting' order by seq desc limit :recent
+        )
+        where sender_id = p.agent_id and message_type = 'user_defined'
+      ), 0)
+      order by seq desc limit :recent
+    )
+  ))
+))
 from jsonb_each(:keys) as wanted
 left join meetings as m on m.id = wanted.value ->> 0
 left join participants as p on p.meeting_id = m.id and p.agent_id = wanted.value ->> 1
@@ -316,20 +338,6 @@ with page as materialized (
       select 1 from json_each(:needles) as n where coalesce(instr(p.metadata, n.value), 0) = 0
     ))
   order by p.seq desc limit :limit offset :offset
-)
-select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
-  m.created_at, null, m.session_id, m.message_type))
-from page cross join messages as m on m.seq = page.seq
-
--- name: list_last_messages
--- Of the :most newest, the messages behind the agent's own last speech; all of them if that is not among them. So the read is
--- bounded, however long ago the agent spoke.
-with newest as materialized (
-  select seq, sender_id = :agent and message_type = 'user_defined' as is_own from messages
-  where meeting_id = :meeting and kind = 'meeting' order by seq desc limit :most
-), page as materialized (
-  select seq from newest where seq > coalesce((select max(seq) from newest where is_own), 0)
-  order by seq limit :limit offset :offset
 )
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, null, m.session_id, m.message_type))
