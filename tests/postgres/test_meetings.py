@@ -603,8 +603,8 @@ async def test_a_long_meeting_costs_its_acts_nothing(postgres_dsn: str, open_sto
         from generate_series(1, {many}) returning 1""",
     )
     after = await measure()
-    # Trees have become deeper, and the pages of the meeting's own rows more.
-    assert after < 2 * before, (before, after)
+    # Trees have become deeper. Each statement that read all of these rows would look at thousands of blocks.
+    assert after < 2 * before + 200, (before, after)
 
 
 async def blocks(store: PostgresStore) -> int:

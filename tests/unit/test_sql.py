@@ -59,7 +59,6 @@ ONE_SIDED = {
         "take_notices_find_all": "its planner does not use an index where the recipients may be none",
         "create_seats": "PostgreSQL stores a meeting with its seats and invitations in one statement",
         "act_find_names": "PostgreSQL reads in one statement all that an act needs",
-        "act_find_said": "the same",
         "act_meeting": "PostgreSQL writes in one statement all that acts change",
         "act_seats": "the same",
         "act_end_turn": "the same",

@@ -63,7 +63,8 @@ class MeetingCalls(Door, Generic[T]):
     ) -> tuple[str, AgentName]:
         check_external_id(agent_external_id, field=field)
         id = parse_id(meeting_id, field="meeting_id")
-        return id, await self.engine.names.get(agent_external_id)
+        names = self.engine.names
+        return id, names.cached(agent_external_id) or await names.get(agent_external_id)
 
     async def _find_next(self, external_id: str | None) -> AgentName | None:
         if external_id is None:

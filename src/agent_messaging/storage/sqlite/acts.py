@@ -39,8 +39,8 @@ _CALL = "speak"
 _UNFIT = (StorageCorruptError, apsw.ConstraintError)
 """What an act on a meeting raises whose rows cannot be read, or name who does not exist."""
 
-Loaded = tuple[Meeting, tuple[Any, Any] | None]
-"""With the open claim on the current turn's delivery: seq and token."""
+Loaded = tuple[Meeting, tuple[Any, Any] | None, int | None]
+"""With the open claim on the current turn's delivery, seq and token, and the turn of the speech if it is stored."""
 
 
 def act(connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None, instant: Instant) -> list[Outcome]:
@@ -89,18 +89,18 @@ def vanish(
 
 
 def _find_questions(connection: apsw.Connection, wanted: Sequence[Wanted], instant: Instant) -> list[Question]:
-    rows = fetch(connection, _SQL["act_load"], {"meetings": encode([one.meeting_id for one in wanted])})
+    asked = [(one.meeting_id, one.speech and one.speech.message_id) for one in wanted]
+    rows = fetch(connection, _SQL["act_load"], {"meetings": encode(asked)})
     loaded: dict[str, Loaded] = dict(read(partial(_meeting, instant=instant), row, "the meeting") for row in rows)
-    said = _find_said(connection, wanted)
     used = find_keys(connection, [key for one in wanted if (key := _key(one))])
     questions = []
     for one in wanted:
-        meeting, claim = loaded.get(one.meeting_id, (None, None))
+        meeting, claim, said_in = loaded.get(one.meeting_id, (None, None, None))
         key = _key(one)
         questions.append(
             Question(
                 meeting,
-                said_in=None if one.speech is None else said.get(one.speech.message_id),
+                said_in=said_in,
                 use=None if key is None else used.get(key),
                 is_claim_open=one.claim is not None and (one.claim.seq, one.claim.token) == claim,
             )
@@ -110,7 +110,7 @@ def _find_questions(connection: apsw.Connection, wanted: Sequence[Wanted], insta
 
 def _meeting(row: list[Any], instant: Instant) -> tuple[str, Loaded]:
     meeting_id, host_id, status, selection, turn_duration, max_attempts, host_speaks, end_when, turns_left, *row = row
-    max_duration, deadline_due, turn, delivery, last_speaker_id, seats = row
+    max_duration, deadline_due, turn, delivery, last_speaker_id, seats, said_in = row
     current = turn_row_or_none(turn, instant)
     seq, state, token, owner = delivery or (None, None, None, None)
     is_claimed = state is not None and DeliveryState(state) is DeliveryState.CLAIMED
@@ -137,21 +137,12 @@ def _meeting(row: list[Any], instant: Instant) -> tuple[str, Loaded]:
         external_ids={},
         claimant=owner if is_claimed else None,
     )
-    return meeting_id, (meeting, (seq, token) if is_claimed else None)
+    return meeting_id, (meeting, (seq, token) if is_claimed else None, said_in)
 
 
 def _current_turn(turn: TurnRow) -> CurrentTurn:
     is_over = turn.left is not None and turn.left <= 0
     return CurrentTurn(turn.number, turn.agent_id, turn.purpose, is_over, turn.next_id)
-
-
-def _find_said(connection: apsw.Connection, wanted: Sequence[Wanted]) -> dict[str, int]:
-    """Find the turns of the speeches that are stored already, by speech id."""
-    speeches = [(one.speech.message_id, one.meeting_id) for one in wanted if one.speech is not None]
-    if not speeches:
-        return {}
-    found: dict[str, int] = fetch(connection, _SQL["act_find_said"], {"speeches": encode(speeches)})
-    return found
 
 
 def _key(wanted: Wanted) -> Key | None:

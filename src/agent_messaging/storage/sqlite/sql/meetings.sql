@@ -25,7 +25,8 @@ select json_array(
 )
 
 -- name: act_load
--- The last speaker is the holder of the newest turn for speaking. Agents that are gone do not count, nor does a host that
+-- :meetings are (meeting, speech of the act or null). Of a speech that is stored already, the number of its turn is found; it is
+-- one of the newest as a rule. The last speaker is the holder of the newest turn for speaking. Agents that are gone do not count, nor does a host that
 -- names the speakers.
 select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.max_attempts, m.host_speaks,
   m.end_when, m.max_turns - m.turns_taken, m.max_duration, m.deadline_due,
@@ -42,20 +43,18 @@ select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.tur
     select json_group_array(json_array(agent_id, join_order, status, process_id)) from (
       select agent_id, join_order, status, process_id from participants where meeting_id = m.id order by join_order
     )
-  ))
+  )),
+  (
+    select (
+      select number from turns where meeting_id = m.id and message_seq = q.seq order by number desc limit 1
+    )
+    from messages as q where q.id = wanted.value ->> 1 and q.meeting_id = m.id
+  )
 ))
 from jsonb_each(:meetings) as wanted
-cross join meetings as m on m.id = wanted.value
+cross join meetings as m on m.id = wanted.value ->> 0
 left join turns as t on t.meeting_id = m.id and t.number = m.turn
 left join deliveries as d on d.seq = t.delivery_seq
-
--- name: act_find_said
--- Speeches that are stored already, with the number of their turn. It is one of the newest as a rule.
-select json_group_object(m.id, (
-  select number from turns where meeting_id = m.meeting_id and message_seq = m.seq order by number desc limit 1
-))
-from jsonb_each(:speeches) as wanted
-cross join messages as m on m.id = wanted.value ->> 0 and m.meeting_id = wanted.value ->> 1
 
 -- name: act_find_names
 select json_group_object(a.id, a.external_id)
