@@ -22,6 +22,8 @@ ELSEWHERE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "cha
 BEHIND = ("decisions/", "requirements.md", "performance.md", "schema.md")
 """Pages that a search finds behind those that say how something is done."""
 FENCE = re.compile(r"^```(\w+) \w+$", re.MULTILINE)
+LIST = re.compile(r"^([^\s#|`>-].*)\n(?=- |1\. )", re.MULTILINE)
+"""A list behind the line of a paragraph, which is none to the site without a blank line between the two."""
 PARAGRAPH = re.compile(r"^\[(examples/\S+\.py)\]\(\S+\)$", re.MULTILINE)
 """A link to an example that is a paragraph."""
 PROGRAM = re.compile(r"^`(examples/\S+\.py)`$", re.MULTILINE)
@@ -55,7 +57,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         name = text.strip("`")
         return f"`{path}`" if name in path else f"{text} (`{path}`)"
 
-    return PROGRAM.sub(_program, LINK.sub(shown, PARAGRAPH.sub(r"`\1`", FENCE.sub(r"```\1", markdown))))
+    markdown = LIST.sub(r"\1\n\n", FENCE.sub(r"```\1", markdown))
+    return PROGRAM.sub(_program, LINK.sub(shown, PARAGRAPH.sub(r"`\1`", markdown)))
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
