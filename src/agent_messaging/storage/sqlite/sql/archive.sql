@@ -1,5 +1,5 @@
 -- Moving: what an archive has of each table, in pages in the order of its key, and how it is put into a store.
--- storage/archive.py says which columns, and what becomes of an open claim.
+-- storage/archive/tables.py says which columns, and what becomes of an open claim.
 -- :organization null is all of them. :foreign are its meetings with agents of others, which stay out. Of what is
 -- sent or asked between two organizations neither takes anything along.
 
@@ -284,13 +284,7 @@ select m.seq, record ->> 'thread', record ->> 'state', record ->> 'token', recor
   'claimed_at', record ->> 'settled_at', record ->> 'read_at', record ->> 'ask_timeout', record ->> 'log',
   m.recipient_id, m.kind, m.sender_id, m.session_id, 1
 from import_rows as waiting cross join messages as m on m.id = record ->> 'message_id'
-where noun = 'deliveries' order by position;
--- They are filed at once, so their unread are counted at once.
-insert into unread_counts (agent_id, kind, unread)
-select m.recipient_id, m.kind, count(*)
-from import_rows as waiting cross join messages as m on m.id = record ->> 'message_id'
-where noun = 'deliveries' and record ->> 'read_at' is null group by m.recipient_id, m.kind
-on conflict do update set unread = unread + excluded.unread
+where noun = 'deliveries' order by position
 
 -- name: put_asks
 insert into asks (seq, session_id, asker_id, responder_id, state, within, taken_within, keyed, origin, deadline_at,
