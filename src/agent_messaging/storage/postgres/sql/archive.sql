@@ -1,5 +1,5 @@
 -- Moving: what an archive has of each table, in pages in the order of its key, and how it is put into a store.
--- storage/archive.py says which columns, and what becomes of an open claim. The parameters are the key behind which a page
+-- storage/archive/tables.py says which columns, and what becomes of an open claim. The parameters are the key behind which a page
 -- begins, the most rows, the organization (null is all of them), where it is asked for its meetings with agents of others,
 -- which stay out, and the bytes with which a page is full. Of what is sent or asked between two organizations neither takes
 -- anything along.
