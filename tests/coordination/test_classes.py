@@ -277,6 +277,22 @@ class TestAgents:
             registry.update_heartbeat("a", current_tasks=-1)
 
 
+@pytest.mark.sampled(1)
+def test_a_task_that_takes_longer_than_it_may_goes_to_another(place: str, closing: ExitStack) -> None:
+    supervisor = closing.enter_context(SupervisorCoordinator("planner"))
+    supervisor.agent_registry.register_agent("first", AgentRole.WORKER, ["python"])
+    task_id = supervisor.assign_task("build", "", {}, ["python"], timeout=0.1)
+    assert task_id is not None
+    [late] = supervisor.queue_manager.get_messages("first")
+    supervisor.agent_registry.register_agent("second", AgentRole.WORKER, ["python"])
+    eventually_sync(lambda: supervisor.get_task_status(task_id), until=lambda status: status and status["attempts"] > 1)
+    supervisor.queue_manager.send_message(answer(late))
+    assert eventually_sync(lambda: supervisor.process_incoming_messages()) == 1
+    status = supervisor.get_task_status(task_id)
+    assert status is not None
+    assert status["status"] != "completed"
+
+
 def test_an_agent_without_a_heartbeat_is_forgotten_and_its_task_goes_to_another(
     place: str, monkeypatch: pytest.MonkeyPatch, closing: ExitStack
 ) -> None:

@@ -47,7 +47,7 @@ def tasks() -> None:
 @click.option("--id", "task_id", metavar="ID", help="The task's id; a repeat under the same id stores nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the result, and print it.")
 @click.option(
-    "--timeout", type=parse_duration, metavar="TIME", help="With --wait: at most so long. Default: without end."
+    "--timeout", type=parse_duration, metavar="DURATION", help="With --wait: at most so long. Default: without end."
 )
 @pass_options
 def assign(
@@ -229,7 +229,7 @@ def redrive(options: Options, ids: tuple[str, ...], task_type: str | None) -> No
 
 @tasks.command()
 @click.argument("id")
-@click.option("--timeout", type=parse_duration, metavar="TIME", help="At most so long. Default: until it ends.")
+@click.option("--timeout", type=parse_duration, metavar="DURATION", help="At most so long. Default: until it ends.")
 @pass_options
 def watch(options: Options, id: str, timeout: float | None) -> None:
     """Follow one task until it ends: a line for each change of its state or progress.

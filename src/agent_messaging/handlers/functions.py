@@ -75,18 +75,18 @@ def check_result(result: object) -> None:
         )
 
 
-def check_handler(function: object, *, field: str = "handler", may_yield: bool = False) -> None:
+def check_handler(function: object, *, may_yield: bool = False) -> None:
     """Refuse what cannot be called as `handler(message, context)`.
 
     Raises:
         InvalidArgumentError: As `check_function`, or it takes other arguments.
     """
-    check_function(function, field=field, takes="Pass a function of (message, context).", may_yield=may_yield)
+    check_function(function, takes="Pass a function of (message, context).", may_yield=may_yield)
     signature = own_signature(function)
     if signature is None or fits(signature, 2):
         return
     reason = f"takes {signature}. A handler takes (message, context)."
-    raise InvalidArgumentError(field=field, value=function_name(function), reason=reason)
+    raise InvalidArgumentError(field="handler", value=function_name(function), reason=reason)
 
 
 def read_signature(function: Any, *, follow_wrapped: bool = True) -> inspect.Signature:

@@ -25,6 +25,8 @@ from ..payloads import encode_metadata
 from ..records import dataclass
 
 MAX_CONDITIONS = 32
+_FIELD = "metadata_filter"
+"""The parameter by which callers give one."""
 _ABSENT = object()
 
 
@@ -63,7 +65,7 @@ class MetadataFilter:
         return [_needle(one) for one in self.conditions if one.operator is not Operator.EXISTS or one.value]
 
 
-def make_filter(given: Mapping[str, Any] | None, field: str = "metadata_filter") -> MetadataFilter | None:
+def make_filter(given: Mapping[str, Any] | None) -> MetadataFilter | None:
     """Read what a caller gave; None and an empty mapping ask nothing.
 
     Raises:
@@ -74,27 +76,27 @@ def make_filter(given: Mapping[str, Any] | None, field: str = "metadata_filter")
         return None
     if not isinstance(given, Mapping):
         raise InvalidArgumentError(
-            field=field, value=None, reason='is no mapping. Pass a dict, such as {"priority": "high"}.'
+            field=_FIELD, value=None, reason='is no mapping. Pass a dict, such as {"priority": "high"}.'
         )
     if len(given) > MAX_CONDITIONS:
         raise InvalidArgumentError(
-            field=field, value=len(given), reason=f"conditions were given. At most {MAX_CONDITIONS} are accepted."
+            field=_FIELD, value=len(given), reason=f"conditions were given. At most {MAX_CONDITIONS} are accepted."
         )
-    text = encode_metadata(given, field=field)
+    text = encode_metadata(given, field=_FIELD)
     if text is None:
         return None
-    return MetadataFilter(tuple(_condition(key, value, field) for key, value in from_json(text).items()))
+    return MetadataFilter(tuple(_condition(key, value) for key, value in from_json(text).items()))
 
 
-def _condition(key: str, value: Any, field: str) -> Condition:
+def _condition(key: str, value: Any) -> Condition:
     path, _, ending = key.rpartition("__")
     if not path or ending not in (Operator.CONTAINS, Operator.IN, Operator.EXISTS):
         return Condition(key, Operator.EQUALS, value)
     operator = Operator(ending)
     if operator is Operator.EXISTS and not isinstance(value, bool):
-        raise InvalidArgumentError(field=f"{field}[{key!r}]", value=None, reason="must be True or False.")
+        raise InvalidArgumentError(field=f"{_FIELD}[{key!r}]", value=None, reason="must be True or False.")
     if operator is Operator.IN and not isinstance(value, list):
-        raise InvalidArgumentError(field=f"{field}[{key!r}]", value=None, reason="must be a list of values.")
+        raise InvalidArgumentError(field=f"{_FIELD}[{key!r}]", value=None, reason="must be a list of values.")
     return Condition(path, operator, value)
 
 

@@ -37,8 +37,8 @@ SELDOM = 2.0
 """Seconds between two looks at what is not shown."""
 OUTBOX = 100
 """The newest messages that the agent has sent."""
-NAMES = 10_000
-"""Names that completion knows."""
+NAMES, OFFERED = 10_000, 5
+"""Names that completion knows, and those that it offers at once."""
 SLOTS = 100
 """Messages of which notice is taken at once."""
 
@@ -250,10 +250,10 @@ def _is_settled(known: dict[str, Any] | None, read_at: Any) -> bool:
     return known is not None and known["ask"] is not AskState.OPEN and (known["read_at"] is None) == (read_at is None)
 
 
-def names_for(names: Sequence[str], begun: str, most: int = 5) -> list[str]:
+def names_for(names: Sequence[str], begun: str) -> list[str]:
     """The names that may be meant: those that begin so before those that have it inside, whatever their case."""
     wanted = begun.casefold()
     if not wanted:
-        return list(names[:most])
+        return list(names[:OFFERED])
     ranked = [(0 if name.casefold().startswith(wanted) else 1, name) for name in names if wanted in name.casefold()]
-    return [name for _, name in sorted(ranked)[:most]]
+    return [name for _, name in sorted(ranked)[:OFFERED]]
