@@ -1,4 +1,4 @@
-"""`agent-messaging ask`, `reply`, `write` and `forward`: what agents say to each other in conversations."""
+"""`agent-messaging ask`, `reply`, `write`, `forward` and `refuse`: what agents say to each other in conversations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agent-messaging db`: the schema of the store, and its integrity. Works on the store itself, without the engine."""
+"""`agent-messaging db`: making, upgrading, checking, copying and moving the store, itself and without the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agent-messaging inbox`."""
+"""`agent-messaging inbox`: what an agent has received, of every kind, and what waits for it."""
 
 from __future__ import annotations
 

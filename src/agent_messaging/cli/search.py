@@ -1,4 +1,4 @@
-"""`agent-messaging search`."""
+"""`agent-messaging search`: messages found again by their words, and by what was sent along."""
 
 from __future__ import annotations
 

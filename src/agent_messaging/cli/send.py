@@ -1,4 +1,4 @@
-"""`agent-messaging send`."""
+"""`agent-messaging send`: notes to agents, and what becomes of them."""
 
 from __future__ import annotations
 
