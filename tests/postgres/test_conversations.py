@@ -10,22 +10,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import AskState, DeliveryState, Kind
+from agent_messaging.payloads import checksum
 from agent_messaging.storage.ports import (
     Answering,
     AppendOutcome,
     EndedAsk,
     Forwarded,
     MutualWait,
+    NewAnswer,
     NewForward,
     NewGroup,
     SessionLocked,
+    Settlement,
     Settling,
     Stored,
     UnknownAgents,
@@ -394,6 +397,44 @@ async def statements(postgres_dsn: str) -> AsyncIterator[tuple[World, list[str]]
         await store.engine.run(listen, write=False)
         yield world, seen
         await store.engine.run(forget, write=False)
+
+
+async def test_an_ask_writes_few_records_to_the_log_of_the_server(postgres_dsn: str, open_store: StoreMaker) -> None:
+    """Of each row, each entry of an index, and each lock of a row one."""
+    world = await World.create(await open_store(postgres_dsn, max_pool_size=1))
+    agents = []
+    for number in range(40):
+        name = f"agent-{number}-{world.owner}"
+        agent = await world.store.directory.add_agent(new_id(), name, world.organization_id, name, update_name=False)
+        assert agent is not None
+        agents.append(str(agent.id))
+    store = cast(PostgresStore, world.store)
+
+    async def count(connection: Any) -> int:
+        if connection.get_server_version().major < 18:
+            pytest.skip("the server does not count them for one connection")
+        await connection.fetchval("select pg_stat_force_next_flush()")
+        return int(await connection.fetchval("select wal_records from pg_stat_get_backend_wal(pg_backend_pid())"))
+
+    async def records() -> int:
+        await store.engine.run(count, write=False)
+        return await store.engine.run(count, write=False)
+
+    pairs = list(zip(agents[::2], agents[1::2], strict=True))
+    asking: dict[str, Any] = {"kind": Kind.CONVERSATION, "ask_timeout": 60.0, "answers": Answering.IF_TAKEN}
+    notes: dict[str, Any] = {}
+    for most, options in (12, notes), (17, asking):
+        for _ in range(2):  # the first ones open the sessions
+            groups = [world.group(*pair, claim=True, **options) for pair in pairs]
+            before = await records()
+            outcomes = await world.append(*groups)
+            stored = await records()
+        assert (stored - before) / len(pairs) <= most
+    claims = [claim for outcome in outcomes if isinstance(outcome, Stored) for claim in outcome.claims.values()]
+    answers = [NewAnswer(new_id(), '"yes"', checksum('"yes"', None)) for _ in claims]
+    ends = [Settlement(claim, Settling.DONE, answer=answer) for claim, answer in zip(claims, answers, strict=True)]
+    await world.deliveries.settle(ends, owner=world.owner, now=world.start)
+    assert (await records() - stored) / len(pairs) <= 18
 
 
 async def test_an_ask_with_its_claim_is_one_statement(statements: tuple[World, list[str]]) -> None:

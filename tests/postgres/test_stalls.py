@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from agent_messaging.ids import uuid7 as new_id
+from agent_messaging.models import AskState
 from agent_messaging.payloads import checksum
 from agent_messaging.storage.ports import Claim, NewAnswer
 from agent_messaging.storage.postgres.store import PostgresStore
-from tests.conformance.world import World
+from tests.conformance.world import World, id_of
 from tests.postgres.conftest import StoreMaker, execute
 from tests.postgres.servers import OwnServer
 from tests.postgres.test_url import with_parameters
@@ -99,6 +100,25 @@ async def test_claims_that_are_being_committed_go_back_with_their_process(
     await ending
     (receipt,) = await world.deliveries.list_receipts([message_id])
     assert (receipt.state, receipt.attempt) == ("queued", 1 if end == "release" else 0)
+
+
+async def test_an_ask_whose_caller_has_gone_is_ended_though_it_is_being_committed(
+    server: OwnServer, open_store: StoreMaker
+) -> None:
+    """The process of the server that the ask was cut off from ends first: what it has done is there then, or never."""
+    world = await World.create(await open_store(server.dsn))
+    slow = await open_store(with_parameters(server.dsn, "synchronous_commit=on"))
+    question = world.question(claim=True)
+    async with stalled(server, replace(world, store=slow).append(question)):
+        closing = asyncio.create_task(slow.sessions.close_asks([id_of(question)], AskState.CANCELLED))
+        await eventually(lambda: execute(server.dsn, f"select from messages where id = '{id_of(question)}'"))
+
+        async def has_closed() -> bool:
+            await execute(server.dsn, f"select pg_cancel_backend(pid) from ({_STALLED}) s")  # its own commit waits too
+            return closing.done()
+
+        await eventually(has_closed)
+    assert [row.state for row in await closing] == [AskState.CANCELLED]
 
 
 async def _ask_again(world: World) -> object:

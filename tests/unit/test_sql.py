@@ -78,6 +78,7 @@ ONE_SIDED = {
         "list_boots": "the store's clock is the same in every live process, whatever it calls the boot",
     },
     "postgres": {
+        "end_cut_off": "one writer: a write that was begun is waited for",
         "lock_claims": "one writer: what it was given before has been committed",
         "append_find_agents": "SQLite's append_look answers them too",
         "claim": "one round trip for finding and taking, which are functions of the server",

@@ -101,6 +101,7 @@ class PostgresDeliveries:
             await lock_claims(connection, [owner])
             return list(await connection.fetch(_SQL["list_claims"], owner))
 
+        await self._engine.outlast()
         rows = await self._engine.run(work, write=True, repeatable=True)
         return [Claim(row["seq"], row["token"], row["attempt"]) for row in rows]
 

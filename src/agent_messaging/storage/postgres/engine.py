@@ -22,6 +22,7 @@ from ..aside import Aside
 from ..sql import Queries
 from . import errors, forks, pooler, url
 from .clock import StoreClock
+from .cutoffs import CutOffs
 from .gate import Gate
 from .pool import Pool
 from .pooler import Pooling
@@ -102,6 +103,7 @@ class Engine:
         self.connection_check = False
         """The server can notice by itself that a client is gone (the store's `open` finds out)."""
         self._pool: Pool | None = None
+        self._cut_offs = CutOffs()
         self._gate = Gate(min_pool_size, max_pool_size, IDLE)
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -330,6 +332,14 @@ class Engine:
             lambda connection: connection.fetch(sql, *values), write=True, single=True, repeatable=repeatable
         )
 
+    async def outlast(self) -> None:
+        """Wait until no write of this store that was cut off can still be committed; nearly always there is none.
+
+        Raises:
+            DatabaseError: One is still under way, or the server cannot be asked.
+        """
+        await self._cut_offs.outlast(self.fetch, self.call_timeout)
+
     async def _try(
         self, fn: Callable[[Connection], Awaitable[T]], attempt: _Attempt, reach_by: float, deadline: float
     ) -> T:
@@ -347,8 +357,13 @@ class Engine:
         try:
             connection = await self._acquire(pool, gate, reach_by)
             attempt.reached = True
+            pid = connection.get_server_pid()
             try:
                 return await bounded(connection, attempt.work(connection, fn), deadline - loop.time())
+            except BaseException:
+                if attempt.committing and connection.is_closed() and self.pooling is Pooling.NONE:
+                    self._cut_offs.note(pid)
+                raise
             finally:
                 pool.release(connection)
         finally:

@@ -55,6 +55,7 @@ class PostgresProcesses:
             await parts.forget_processes(connection, [process_id])
             await _release_work(connection, [process_id], None, counted=False)
 
+        await self._engine.outlast()
         await self._engine.run(work, write=True, repeatable=True)
 
     async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:

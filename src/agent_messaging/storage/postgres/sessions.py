@@ -251,6 +251,7 @@ class PostgresSessions:
                 found += [*closed, *(row for row in before if row not in again)]
             return [_ask(row) for row in found]
 
+        await self._engine.outlast()  # one that was cut off may be stored only now
         return await self._engine.run(work, write=True, repeatable=True)
 
     async def _fetch_asks(self, connection: Connection, name: str, id: str, ids: list[str]) -> list[Any]:
@@ -308,6 +309,7 @@ class PostgresSessions:
         return None
 
     async def remove_wait(self, wait_id: str) -> None:
+        await self._engine.outlast()  # as for asks
         await self._engine.run(
             lambda connection: connection.execute(_SQL["remove_wait"], wait_id),
             write=True,

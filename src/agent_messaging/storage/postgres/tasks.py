@@ -216,6 +216,7 @@ class PostgresTasks:
             await connection.execute(_SQL["tasks_lock_takers"], owner)
             return list(await connection.fetch(_SQL["tasks_list_claims"], owner))
 
+        await self._engine.outlast()
         return [TaskClaim(id, token) for id, token in await self._engine.run(work, write=True, repeatable=True)]
 
     async def find_lost(self, claims: Collection[TaskClaim]) -> list[TaskClaim]:

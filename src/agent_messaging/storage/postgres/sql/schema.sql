@@ -67,3 +67,10 @@ cross join lateral (
   order by behind desc, age desc nulls last limit 1
 ) h
 where h.age >= $1::float8 and d.dead >= $2::bigint
+
+-- name: end_cut_off
+-- PostgreSQL alone: ends the processes of the server that were at these connections, and tells which are still there. The system
+-- reuses pids; one that began after the cut is another.
+select a.pid, case when a.usename = current_user then pg_terminate_backend(a.pid) end as is_told
+from unnest($1::integer[], $2::float8[]) as i (pid, age)
+join pg_stat_activity a on a.pid = i.pid and a.backend_start <= clock_timestamp() - make_interval(secs => i.age)
