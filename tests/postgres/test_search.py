@@ -200,6 +200,22 @@ async def test_what_was_read_is_added_up_though_no_message_follows(
     assert await world.store.check() == []
 
 
+async def test_the_beginning_of_a_word_is_looked_for_nearby_and_then_in_the_index_alone(
+    postgres_dsn: str, open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the server believes of how frequent it is: few words begin so, and then no message is walked past."""
+    monkeypatch.setattr(search, "_NEAR", 2)
+    world = await World.create(await open_store(postgres_dsn))
+    store = world.store.search
+    for text in ("zebra", "zoo", "zeal", "teapot", "zero"):
+        await world.send(content=f'"{text}"')
+    assert await index_all(store, world.owner) == 5
+    await world.send(content='"zest"')
+    assert await find(store, "ze*", limit=2) == ["zest", "zero"]
+    assert await find(store, "ze*", limit=3) == ["zest", "zero", "zeal"]
+    assert await find(store, "ze* -zero") == ["zest", "zeal", "zebra"]
+
+
 async def test_a_deep_page_and_the_count_of_unread_read_what_they_show(
     postgres_dsn: str, open_store: StoreMaker
 ) -> None:
@@ -215,12 +231,15 @@ async def test_a_deep_page_and_the_count_of_unread_read_what_they_show(
             "insert into unread_counts (agent_id, kind, unread, is_sum) values ($1::text::uuid, 'one_way', $2, true)",
             *(bob, MANY),
         )
+        await filler.execute(
+            "insert into search_words select seq, array_to_tsvector(array['w' || seq::text]) from messages"
+        )
         await filler.execute("vacuum analyze")
     finally:
         await filler.close()
     queries = {
         name: text
-        for noun in ("messages", "sessions", "meetings")
+        for noun in ("messages", "sessions", "meetings", "search")
         for name, text in Queries("agent_messaging.storage.postgres", noun).blocks.items()
     }
 
@@ -238,10 +257,17 @@ async def test_a_deep_page_and_the_count_of_unread_read_what_they_show(
         ("list_messages", f"'{place}', {page}, {seq}, {any_}, null, null, null, null, {no}, null"),
         ("list_messages_newest", f"'{place}', {page}, {any_}, {seq}, null, null, null, null, {no}, null"),
         ("list_meeting_messages", f"'{place}', {page}, {seq}, {any_}, null, null, null, null"),
+        # The beginning of a word that none of them has.
+        (
+            "search_find",
+            f"'''ze'':*', {2**62}, '{{one_way}}', null, null, null, null, null, null, null, '{{}}', 1, null, 0, true",
+        ),
         ("list_meeting_messages_newest", f"'{place}', {page}, {any_}, {seq}, null, null, null, null"),
     ):
 
         async def explain(connection: Any, name: str = name, values: str = values) -> Any:
+            if name == "search_find":
+                await connection.execute(SQL["search_settings"])
             await connection.execute(f"prepare page_{name} as {queries[name]}")
             return await connection.fetchval(f"explain (analyze, format json) execute page_{name}({values})")
 

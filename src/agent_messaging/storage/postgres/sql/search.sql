@@ -9,7 +9,8 @@ select set_config('enable_bitmapscan', 'on', true), set_config('plan_cache_mode'
 
 -- name: search_find
 -- Without words ($1), all messages; but of those in the index none that has one of the words of $13. $2 is a seq. With `w.seq + 0` the planner does not take the state of the index for a narrow
--- range: it would walk that range in place of looking for a rare word.
+-- range: it would walk that range in place of looking for a rare word. How frequent the beginning of a word ($14, $15: see
+-- `find_candidates`) is, the server does not know: it takes each for frequent.
 select c.seq, c.size from (
   (
     select m.seq, octet_length(m.content) as size from messages m
@@ -31,7 +32,7 @@ select c.seq, c.size from (
   (
     select m.seq, octet_length(m.content) as size from search_words w join messages m on m.seq = w.seq
     where $1::text is not null and w.words @@ $1::text::tsquery
-      and w.seq + 0 <= coalesce((select s.indexed_to from search_state s), 0) and w.seq < $2::bigint
+      and w.seq + 0 <= coalesce((select s.indexed_to from search_state s), 0) and w.seq < $2::bigint and w.seq > $14::bigint
       and m.message_type = 'user_defined' and m.kind = any($3::text[])
       and ($4::text[] is null or m.sender_id = any($4::text[]::uuid[]))
       and ($5::text[] is null or m.recipient_id = any($5::text[]::uuid[]))
@@ -39,10 +40,15 @@ select c.seq, c.size from (
       and ($8::text is null or (select d.thread from deliveries d where d.seq = m.seq) = $8)
       and ($9::timestamptz is null or m.created_at >= $9) and ($10::timestamptz is null or m.created_at <= $10)
       and not exists (select from unnest($11::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0)
-    order by w.seq desc limit $12::bigint
+    -- By an order that the table does not have, there is only the index to read.
+    order by case when $15::boolean then w.seq + 0 end desc, w.seq desc limit $12::bigint
   )
 ) c
 order by c.seq desc limit $12::bigint
+
+-- name: search_reach
+-- PostgreSQL alone: how far the index reaches.
+select coalesce((select s.indexed_to from search_state s), 0) as indexed_to
 
 -- name: search_load
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.session_id::text,
