@@ -25,7 +25,7 @@ Moves = set[tuple[str, str, str]]
 
 COLUMNS = {
     "delivery": ("deliveries", "state"),
-    "ask": ("asks", "state"),
+    "ask": ("deliveries", "ask_state"),
     "meeting": ("meetings", "status"),
     "turn": ("turns", "how"),
     "task": ("tasks", "state"),
@@ -42,11 +42,14 @@ async def watch(store: Any) -> Callable[[], Any]:
     script = "create table moves (noun text, source text, target text, unique (noun, source, target));"
     for noun, (table, column) in COLUMNS.items():
         begin, before = (f"coalesce({row}.{column}, '{DRAWING.CURRENT}')" for row in ("new", "old"))
+        # A delivery that is no ask has no state of one, and loses it where the ask is passed on.
+        has_one = f"when new.{column} is not null" if noun == "ask" else ""
         script += f"""
-            create trigger begins_{noun} after insert on {table} begin
+            create trigger begins_{noun} after insert on {table} {has_one} begin
               insert or ignore into moves values ('{noun}', '{DRAWING.START}', {begin});
             end;
-            create trigger moves_{noun} after update of {column} on {table} when old.{column} is not new.{column} begin
+            create trigger moves_{noun} after update of {column} on {table}
+            when old.{column} is not new.{column} and new.{column} is not null begin
               insert or ignore into moves values ('{noun}', {before}, new.{column});
             end;"""
     await store.engine.write(lambda con: con.execute(script))

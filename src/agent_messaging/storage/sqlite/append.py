@@ -8,7 +8,7 @@ not depend on the number of groups.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -26,6 +26,8 @@ from .rows import claim_limit, encode
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
+_OTHERS = 7
+"""The most values of a delivery's row that is no ask."""
 _PIECE = 32_000_000
 """Characters of content stored by one statement; SQLite takes texts up to a gigabyte."""
 
@@ -145,10 +147,11 @@ class Append:
             self.connection.execute(_SQL["append_insert_messages"], parameters)
             seq += len(piece)
         planned = [(group, plan) for group, _, plan in accepted if plan is not None]
+        seqs: dict[str, int] = {}
         if planned:
             seqs = {message[0]: first + number for number, message in enumerate(messages)}
             pairs.store(self.connection, planned, seqs, self.owner, self.instant)
-        store_deliveries(self.connection, first, self._delivery_rows(accepted, first), self.owner, self.instant)
+        store_deliveries(self.connection, first, self._delivery_rows(accepted, first, seqs), self.owner, self.instant)
         keys = [
             (*key, group.fingerprint, [delivery.message_id for delivery in group.deliveries])
             for group, _, _ in accepted
@@ -157,7 +160,7 @@ class Append:
         if keys:
             self.connection.execute(_SQL["append_insert_keys"], {"rows": encode(keys), "at": self.instant.at})
 
-    def _delivery_rows(self, accepted: Accepted, seq: int) -> list[tuple[object, ...]]:
+    def _delivery_rows(self, accepted: Accepted, seq: int, seqs: Mapping[str, int]) -> list[tuple[object, ...]]:
         """One for each message, numbered from `seq`; decides which are claimed."""
         now, at = self.instant
         busy = self.busy
@@ -169,7 +172,8 @@ class Append:
             # Left out of the others, which are to cost nothing more.
             rare: tuple[object, ...] = ()
             if plan is not None:
-                rare = (wait or None, left, group.ask_timeout, 1 if is_done else None, plan.thread)
+                ask = pairs.ask_of(group, plan, seqs)
+                rare = (wait or None, left, group.ask_timeout, 1 if is_done else None, plan.thread, *ask)
             elif wait or left is not None:
                 rare = (wait or None, left)
             until = now + int(claim_limit(group.run_limit, group.ask_timeout) * _SECOND)
@@ -189,9 +193,10 @@ class Append:
 def store_deliveries(
     connection: apsw.Connection, first: int, rows: Sequence[tuple[object, ...]], owner: str, instant: Instant
 ) -> None:
-    """Store the deliveries of messages that are stored, from `first` on; see append_insert_deliveries for the rows."""
+    """Store the deliveries of messages that are stored, from `first` on; see append_insert_asks for the rows."""
     parameters = {"first": first, "rows": encode(rows), "owner": owner, "now": instant.due, "at": instant.at}
-    connection.execute(_SQL["append_insert_deliveries"], parameters)
+    name = "append_insert_asks" if any(len(row) > _OTHERS for row in rows) else "append_insert_deliveries"
+    connection.execute(_SQL[name], parameters)
     file(connection, first, first + len(rows) - 1)
 
 

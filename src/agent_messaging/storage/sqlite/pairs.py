@@ -109,6 +109,16 @@ def read_graph(connection: apsw.Connection, askees: Set[str]) -> Graph:
     return Graph(known, {agent_id: Staff(slots, frozenset(runs)) for agent_id, slots, runs in staff})
 
 
+def ask_of(group: NewGroup, plan: Plan, seqs: Mapping[str, int]) -> tuple[object, ...]:
+    """What the delivery of an ask has beside others; nothing of other messages. See append_insert_asks."""
+    ask = plan.ask
+    if ask is None or group.ask_timeout is None:
+        return ()
+    keyed, timeout = int(group.idempotency_key is not None), int(group.ask_timeout * _SECOND)
+    answer = None if ask.answer_id is None else seqs[ask.answer_id]
+    return (ask.within, ask.taken_within, keyed, timeout, answer)
+
+
 def store(
     connection: apsw.Connection,
     accepted: Sequence[tuple[NewGroup, Plan]],
@@ -118,24 +128,13 @@ def store(
 ) -> None:
     """Write the rows of conversations of messages that are stored already, under these numbers."""
     now, at = instant
-    sessions, endings, new_asks, left = [], [], [], []
+    sessions, endings, left = [], [], []
     for group, plan in accepted:
         seq = seqs[plan.message_id]
         if plan.opens:
             sessions.append((plan.session_id, plan.sender_id, plan.recipient_id, plan.thread, group.session_type))
         if plan.answered is not None and plan.answered.seq > 0:
             endings.append((plan.answered.seq, AskState.REPLIED, seq, None))
-        if plan.ask is not None and group.ask_timeout is not None:
-            new_asks.append(
-                (
-                    seq,
-                    plan.ask.within,
-                    plan.ask.taken_within,
-                    int(group.idempotency_key is not None),
-                    int(group.ask_timeout * _SECOND),
-                    None if plan.ask.answer_id is None else seqs[plan.ask.answer_id],
-                )
-            )
         if plan.notify:
             wait = 0 if group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
             left.append((seq, plan.recipient_id, now + wait if wait else None))
@@ -144,9 +143,6 @@ def store(
     if endings:
         asks.end_asks(connection, endings, instant)
         asks.settle_deliveries(connection, [seq for seq, *_ in endings], instant)
-    if new_asks:
-        parameters = {"rows": encode(new_asks), "now": now, "at": at, "owner": owner}
-        connection.execute(_SQL["append_insert_asks"], parameters)
     if streamed := [plan.message_id for group, plan in accepted if group.is_streamed]:
         parts.begin(connection, streamed, owner)
     if left:

@@ -43,7 +43,8 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
     if not settlements:
         return ended
     wanted = [(one.claim.seq, None if one.answer is None else one.answer.message_id) for one in settlements]
-    first, there = fetch(connection, _SQL["settle_find"], {"rows": encode(wanted), "now": instant.due})
+    parameters = {"rows": encode(wanted), "now": instant.due, "answers": any(id is not None for _, id in wanted)}
+    first, there = fetch(connection, _SQL["settle_find"], parameters)
     found = {row[0]: row[:_HEAD] for row in there}
     # A call may end a claim twice, with an answer and without.
     answered = {row[0]: row[_HEAD:] for row in there if row[_HEAD] is not None}
@@ -78,16 +79,19 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
             ended.origins.add(origin)
         if settlement.answer is not None and how is Settling.DONE:
             answers.append((seq, settlement.answer, moves, answered[seq]))
+    stored = _Answers(first)
+    replied = stored.add(answers, ended) if answers else {}
     if rows:
-        name = "settle_read" if any(len(row) == 3 for row in rows) else "settle"
-        connection.execute(_SQL[name], {"rows": encode(rows), "now": instant.due, "at": instant.at})
+        # Those that end with an answer have read what they answer.
+        read = [(*row, replied.get(row[0])) if len(row) == 3 else row for row in rows] if answers else rows
+        name = "settle_read" if answers else "settle"
+        connection.execute(_SQL[name], {"rows": encode(read), "now": instant.due, "at": instant.at})
     if returned:
         failed, origins = asks.follow(connection, returned, instant)
         ended.asks += failed
         ended.origins |= origins
     ended.asks += asks.find_failed(connection, sorted({*failed_before}))
-    if answers:
-        _answer(connection, first, answers, owner, instant, ended)
+    stored.store(connection, owner, instant)
     return ended
 
 
@@ -105,42 +109,43 @@ def _row(settlement: Settlement) -> tuple[Any, ...]:
     how = settlement.how
     delay = int(settlement.delay * _SECOND) if how is Settling.RETRY else 0
     uncounted = int(how is Settling.RETURNED)
-    return settlement.claim.seq, how.state, 0, uncounted, delay if delay > 0 else None, how.event, settlement.reason
+    wait = delay if delay > 0 else None
+    return settlement.claim.seq, how.state, 0, None, uncounted, wait, how.event, settlement.reason
 
 
-def _answer(
-    connection: apsw.Connection,
-    first: int,
-    answers: Sequence[tuple[int, NewAnswer, bool, list[Any]]],
-    owner: str,
-    instant: Instant,
-    ended: Ended,
-) -> None:
-    """Store what the settlements answer, from `first` on, and end the asks that are still open with it.
+class _Answers:
+    """The answers that come with settlements, numbered from `first` on.
 
     An answer comes with the seq of its delivery, with whether the settlement moved it now, and with what settle_find
     says about it. One that did not move is a repeat, which stores nothing and only tells again.
     """
-    messages: list[tuple[object, ...]] = []
-    deliveries: list[tuple[object, ...]] = []
-    ending: list[tuple[int, int]] = []
-    for seq, answer, moves, row in answers:
-        ask_id, recipient_id, sender_id, session_id, thread, state, origin, answer_seq, stored_seq, waiters = row
-        ends = moves and state == AskState.OPEN
-        if ends or (stored_seq is not None and stored_seq == answer_seq):
-            ended.asks.append(EndedAsk(ask_id, AskState.REPLIED, origin))
-        else:
-            ended.origins.update(waiters or ())  # none of a claim that the call has ended before
-        if moves and stored_seq is None:
-            if ends:
-                ending.append((seq, len(messages)))
-            head = answer.message_id, Kind.CONVERSATION, sender_id, recipient_id, session_id
-            messages.append((*head, answer.content, None, answer.checksum))
-            deliveries.append((1, None, None, None, None, int(ends), thread))
-    if not messages:
-        return
-    parameters = {"first": first, "rows": encode(messages), "at": instant.at}
-    connection.execute(_SQL["append_insert_messages"], parameters)
-    store_deliveries(connection, first, deliveries, owner, instant)
-    endings = [(seq, AskState.REPLIED, first + position, None) for seq, position in ending]
-    asks.end_asks(connection, endings, instant)
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.messages: list[tuple[object, ...]] = []
+        self.deliveries: list[tuple[object, ...]] = []
+
+    def add(self, answers: Sequence[tuple[int, NewAnswer, bool, list[Any]]], ended: Ended) -> dict[int, int]:
+        """Take them in, and note who is told. Returns the seqs of the asks that end so, with those of their answers."""
+        replied: dict[int, int] = {}
+        for seq, answer, moves, row in answers:
+            ask_id, recipient_id, sender_id, session_id, thread, state, origin, answer_seq, stored_seq, waiters = row
+            ends = moves and state == AskState.OPEN
+            if ends or (stored_seq is not None and stored_seq == answer_seq):
+                ended.asks.append(EndedAsk(ask_id, AskState.REPLIED, origin))
+            else:
+                ended.origins.update(waiters or ())  # none of a claim that the call has ended before
+            if moves and stored_seq is None:
+                if ends:
+                    replied[seq] = self.first + len(self.messages)
+                head = answer.message_id, Kind.CONVERSATION, sender_id, recipient_id, session_id
+                self.messages.append((*head, answer.content, None, answer.checksum))
+                self.deliveries.append((1, None, None, None, None, int(ends), thread))
+        return replied
+
+    def store(self, connection: apsw.Connection, owner: str, instant: Instant) -> None:
+        """Write them."""
+        if self.messages:
+            parameters = {"first": self.first, "rows": encode(self.messages), "at": instant.at}
+            connection.execute(_SQL["append_insert_messages"], parameters)
+            store_deliveries(connection, self.first, self.deliveries, owner, instant)

@@ -16,32 +16,6 @@ create unique index sessions_open on sessions (agent_a_id, agent_b_id, thread) w
 create index sessions_of_a on sessions (agent_a_id, id);
 create index sessions_of_b on sessions (agent_b_id, id);
 
--- A message whose sender waits. Each is removed with its message, as the sessions are with their agents. Every index costs
--- every ask a page in each of its commits, so what is asked seldom goes through those of open asks, which are few, or through
--- the session's messages; so does who looks for the next deadline.
-create table asks (
-  seq integer primary key references messages (seq) on delete cascade,
-  session_id text not null,
-  asker_id text not null,
-  responder_id text not null,
-  state text not null default 'open' check (state = 'open' or state = 'replied' or state = 'timed_out' or state = 'ended'
-    or state = 'failed' or state = 'cancelled'),
-  within integer,                           -- the message in whose run it was made
-  taken_within integer,                     -- where the own code of who was asked took it, by reading or as an answer: the
-                                            -- message of the run it was in, 0 outside any; null if it did not
-  keyed integer not null,                   -- made under an idempotency key: a repeat may join it
-  origin text,
-  deadline_due integer not null,
-  deadline_at integer not null,
-  answer_seq integer,
-  reason text,
-  ended_at integer
-) strict;
-
-create unique index asks_open on asks (asker_id, responder_id, session_id) where state = 'open';
-create index asks_taken on asks (asker_id, responder_id, seq) where state = 'open' and taken_within = 0;
-create index asks_within on asks (within) where state = 'open' and within is not null;
-
 -- An agent's own code waits for a message: handlers take nothing from the lane meanwhile.
 create table waits (
   id text primary key,
@@ -66,11 +40,38 @@ create table notices (
 create index notices_of_recipient on notices (recipient_id, seq);
 create index notices_due on notices (created_due);
 
--- Of an ask: the seconds its asker waits, so that its run may take as long.
+-- Of an ask, a message whose sender waits: the seconds its asker waits, so that its run may take as long.
 alter table deliveries add column ask_timeout real;
 
 -- As of its message: a session is read by its deliveries.
 alter table deliveries add column session_id text;
+
+-- An ask is part of its delivery: a row of its own would be a page in each of its two commits.
+alter table deliveries add column ask_state text check (ask_state = 'open' or ask_state = 'replied'
+  or ask_state = 'timed_out' or ask_state = 'ended' or ask_state = 'failed' or ask_state = 'cancelled');
+alter table deliveries add column ask_within integer;       -- the message in whose run it was made
+-- Where the own code of who was asked took it, by reading or as an answer: the message of the run it was in, 0 outside any;
+-- null if it did not.
+alter table deliveries add column ask_taken_within integer;
+alter table deliveries add column ask_keyed integer;        -- made under an idempotency key: a repeat may join it
+alter table deliveries add column ask_origin text;          -- the process that asks; a message that is passed on has another
+alter table deliveries add column ask_deadline_due integer;
+alter table deliveries add column ask_deadline_at integer;
+alter table deliveries add column ask_answer_seq integer;
+alter table deliveries add column ask_reason text;
+alter table deliveries add column ask_ended_at integer;
+
+-- What is asked seldom goes through these, which are few, or through the session's messages; so does who looks for the next
+-- deadline.
+create unique index asks_open on deliveries (sender_id, recipient_id, session_id) where ask_state = 'open';
+create index asks_taken on deliveries (sender_id, recipient_id, seq) where ask_state = 'open' and ask_taken_within = 0;
+create index asks_within on deliveries (ask_within) where ask_state = 'open' and ask_within is not null;
+
+create view asks as
+select seq, session_id, sender_id as asker_id, recipient_id as responder_id, ask_state as state, ask_within as within,
+  ask_taken_within as taken_within, ask_keyed as keyed, ask_origin as origin, ask_deadline_due as deadline_due,
+  ask_deadline_at as deadline_at, ask_answer_seq as answer_seq, ask_reason as reason, ask_ended_at as ended_at
+from deliveries where ask_state is not null;
 
 create index deliveries_of_session on deliveries (session_id, seq) where filed = 1 and session_id is not null;
 

@@ -65,8 +65,7 @@ select json_group_array(json_object('seq', seq, 'message_id', message_id, 'threa
   'run_at', run_at, 'run_due', run_due, 'expires_at', expires_at, 'expires_due', expires_due, 'queued_due',
   queued_due, 'claimed_at', claimed_at, 'settled_at', settled_at, 'read_at', read_at, 'ask_timeout', ask_timeout,
   'log', log, 'ask_state', ask_state, 'ask_keyed', ask_keyed)) from (
-  select d.*, m.id as message_id, a.state as ask_state, a.keyed as ask_keyed
-  from deliveries as d cross join messages as m on m.seq = d.seq left join asks as a on a.seq = d.seq
+  select d.*, m.id as message_id from deliveries as d cross join messages as m on m.seq = d.seq
   where d.seq > :a and (:organization is null or (
       (select organization_id from agents where id = m.sender_id) = :organization
       and (m.recipient_id is null or (select organization_id from agents where id = m.recipient_id) = :organization)
@@ -287,15 +286,17 @@ from import_rows as waiting cross join messages as m on m.id = record ->> 'messa
 where noun = 'deliveries' order by position
 
 -- name: put_asks
-insert into asks (seq, session_id, asker_id, responder_id, state, within, taken_within, keyed, origin, deadline_at,
-  deadline_due, answer_seq, reason, ended_at)
-select m.seq, record ->> 'session_id', record ->> 'asker_id', record ->> 'responder_id', record ->> 'state', (select
-  seq from messages where id = record ->> 'within_id'), iif(record ->> 'taken_within_id' = '', 0, (select seq from
-  messages where id = record ->> 'taken_within_id')), record ->> 'keyed', record ->> 'origin', record ->>
-  'deadline_at', record ->> 'deadline_due', (select seq from messages where id = record ->> 'answer_id'), record ->>
-  'reason', record ->> 'ended_at'
-from import_rows as waiting cross join messages as m on m.id = record ->> 'message_id'
-where noun = 'asks' order by position
+update deliveries set ask_state = new.record ->> 'state', ask_within = (select seq from messages where id = new.record ->>
+  'within_id'), ask_taken_within = iif(new.record ->> 'taken_within_id' = '', 0, (select seq from messages where id =
+  new.record ->> 'taken_within_id')), ask_keyed = new.record ->> 'keyed', ask_origin = new.record ->> 'origin',
+  ask_deadline_at = new.record ->> 'deadline_at', ask_deadline_due = new.record ->> 'deadline_due', ask_answer_seq =
+  (select seq from messages where id = new.record ->> 'answer_id'), ask_reason = new.record ->> 'reason', ask_ended_at =
+  new.record ->> 'ended_at'
+from (
+  select m.seq, record from import_rows as waiting cross join messages as m on m.id = record ->> 'message_id'
+  where noun = 'asks'
+) as new
+where deliveries.seq = new.seq
 
 -- name: put_notices
 insert into notices (seq, recipient_id, created_due)

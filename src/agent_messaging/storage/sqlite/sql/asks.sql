@@ -1,4 +1,5 @@
--- What append, settle, and whatever else ends claims or processes do with asks. Every ask is ended by asks_end.
+-- What append, settle, and whatever else ends claims or processes do with asks. Every ask is ended by asks_end, or, with the answer of
+-- its run, by settle_read.
 
 -- name: append_find_pairs
 -- For each conversation message (sender, recipient, id of the message in whose run it is made, thread, whether it may answer
@@ -50,15 +51,16 @@ select json_group_array(json_array(
   json((
     select json_group_array(json_array(s.thread, a.taken)) from (
       select session_id, 1 as taken from (
-        select session_id from asks indexed by asks_taken
-        where g.anywhere and asker_id = g.recipient_id and responder_id = g.sender_id and state = 'open' and taken_within = 0
+        select session_id from deliveries indexed by asks_taken
+        where g.anywhere and sender_id = g.recipient_id and recipient_id = g.sender_id and ask_state = 'open'
+          and ask_taken_within = 0
         order by seq limit 3
       )
       union all
       select session_id, 0 from (
-        select session_id from asks indexed by asks_open
-        where g.anywhere and asker_id = g.recipient_id and responder_id = g.sender_id and state = 'open'
-          and taken_within is not 0
+        select session_id from deliveries indexed by asks_open
+        where g.anywhere and sender_id = g.recipient_id and recipient_id = g.sender_id and ask_state = 'open'
+          and ask_taken_within is not 0
         limit 3
       )
     ) as a cross join sessions as s on s.id = a.session_id where s.id is not g.session_id
@@ -108,19 +110,6 @@ insert into sessions (id, agent_a_id, agent_b_id, thread, session_type, created_
 select value ->> 0, min(value ->> 1, value ->> 2), max(value ->> 1, value ->> 2), value ->> 3, value ->> 4, :at
 from jsonb_each(:rows)
 
--- name: append_insert_asks
--- :rows are (seq of the message, within, taken_within, keyed, timeout in microseconds, seq of the answer if a later group of the
--- call has answered it already). For the limit see append_insert_deliveries.
-insert into asks (seq, session_id, asker_id, responder_id, within, taken_within, keyed, origin, deadline_due, deadline_at,
-  answer_seq, state, ended_at)
-select m.seq, m.session_id, m.sender_id, m.recipient_id, new.within, new.taken_within, new.keyed, :owner, :now + timeout,
-  :at + timeout, new.answer_seq, iif(new.answer_seq is null, 'open', 'replied'), iif(new.answer_seq is null, null, :at)
-from (
-  select value ->> 0 as seq, value ->> 1 as within, value ->> 2 as taken_within, value ->> 3 as keyed,
-    value ->> 4 as timeout, value ->> 5 as answer_seq
-  from jsonb_each(:rows) limit -1
-) as new cross join messages as m on m.seq = new.seq
-
 -- name: append_insert_notices
 -- The third is when it is to be told, where that is later.
 insert into notices (seq, recipient_id, created_due)
@@ -128,11 +117,11 @@ select value ->> 0, value ->> 1, coalesce(value ->> 2, :now) from jsonb_each(:ro
 
 -- name: asks_end
 -- :rows are (seq, state, seq of the answer, reason).
-update asks set state = ended.state, answer_seq = ended.answer_seq, reason = ended.reason, ended_at = :at
+update deliveries set ask_state = ended.state, ask_answer_seq = ended.answer_seq, ask_reason = ended.reason, ask_ended_at = :at
 from (
   select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as answer_seq, value ->> 3 as reason from jsonb_each(:rows)
 ) as ended
-where asks.seq = ended.seq and asks.state = 'open'
+where deliveries.seq = ended.seq and deliveries.ask_state = 'open'
 
 -- name: asks_settle_deliveries
 -- What is queued for an ask that has ended needs no handler any more; whoever answered one has read it.
@@ -165,7 +154,8 @@ cross join messages as m on m.seq = a.seq
 
 -- name: asks_find_late
 select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct origin)) from (
-  select seq, origin from asks indexed by asks_open where state = 'open' and deadline_due <= :now order by deadline_due limit :limit
+  select seq, ask_origin as origin from deliveries indexed by asks_open
+  where ask_state = 'open' and ask_deadline_due <= :now order by ask_deadline_due limit :limit
 )
 
 -- name: asks_find_workers
@@ -175,8 +165,8 @@ where seq in (select value from jsonb_each(:seqs)) and state = 'claimed' and own
 
 -- name: asks_find_of_processes
 -- An ask that was made under an idempotency key stays: a repeat may join it.
-select json_group_array(seq) from asks indexed by asks_open
-where state = 'open' and keyed = 0 and origin in (select value from jsonb_each(:processes))
+select json_group_array(seq) from deliveries indexed by asks_open
+where ask_state = 'open' and ask_keyed = 0 and ask_origin in (select value from jsonb_each(:processes))
 
 -- name: asks_find_claimed
 select json_group_array(seq) from deliveries indexed by deliveries_claimed

@@ -110,6 +110,26 @@ from (
   from jsonb_each(:rows) limit -1
 ) as new cross join messages as m on m.seq = :first + new.key
 
+-- name: append_insert_asks
+-- The same where some are asks, whose rows go on with: within, taken_within, keyed, timeout in microseconds, and the seq of the
+-- answer if a later group of the call has answered it already.
+insert into deliveries (seq, recipient_id, kind, sender_id, session_id, max_attempts, owner, claim_until_due, token, attempt,
+  claimed_at, run_due, run_at, queued_due, expires_due, expires_at, ask_timeout, state, settled_at, read_at, thread, origin,
+  ask_state, ask_within, ask_taken_within, ask_keyed, ask_origin, ask_deadline_due, ask_deadline_at, ask_answer_seq,
+  ask_ended_at)
+select m.seq, m.recipient_id, m.kind, m.sender_id, m.session_id, max_attempts, iif(until is null, null, :owner), until,
+  until is not null, until is not null, iif(until is null, null, :at), coalesce(:now + wait, 0), :at + wait,
+  :now + coalesce(wait, 0), :now + expiry, :at + expiry, ask_timeout,
+  iif(until is not null, 'claimed', iif(born is null, 'queued', 'done')), iif(born is null, null, :at), iif(born, :at, null),
+  coalesce(new.thread, ''), :owner, iif(keyed is null, null, iif(answer is null, 'open', 'replied')), within, taken, keyed,
+  iif(keyed is null, null, :owner), :now + timeout, :at + timeout, answer, iif(answer is null, null, :at)
+from (
+  select key, value ->> 0 as max_attempts, value ->> 1 as until, value ->> 2 as wait, value ->> 3 as expiry,
+    value ->> 4 as ask_timeout, value ->> 5 as born, value ->> 6 as thread, value ->> 7 as within, value ->> 8 as taken,
+    value ->> 9 as keyed, value ->> 10 as timeout, value ->> 11 as answer
+  from jsonb_each(:rows) limit -1
+) as new cross join messages as m on m.seq = :first + new.key
+
 -- name: find_next
 select seq from next_message
 
@@ -262,24 +282,25 @@ where deliveries.seq = taken.seq
 -- :rows are (seq, id of the answer if there is one). With the event by which the newest claim ended, if it left one: to redrive
 -- is no end of a claim. With an answer, and only then: the message, the two agents, the session, the thread, the ask, and,
 -- unless the answer will end it, whether the answer is stored already, and who waits for it. Beside all of them the number
--- of the next message.
-select json_array((select seq from next_message), json_group_array(json_array(d.seq, d.state, d.token, d.origin, iif(d.log is null, null, (
+-- of the next message, where there are answers.
+select json_array(iif(:answers, (select seq from next_message), 0), json_group_array(json_array(d.seq, d.state, d.token, d.origin, iif(d.log is null, null, (
   select e.value ->> 'event' from json_each(iif(json_valid(d.log), d.log, '[]')) as e
   where iif(e.type = 'object', e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven', 0)
   order by e.key desc limit 1
-)), d.ask_timeout is not null, m.id, d.sender_id, d.recipient_id, d.session_id, d.thread, a.state, a.origin, a.answer_seq,
-  iif(d.state = 'claimed' and a.state = 'open', null, (select seq from messages where id = wanted.value ->> 1)),
-  iif(m.id is null or (d.state = 'claimed' and a.state = 'open'), null, json((
+)), d.ask_timeout is not null, m.id, d.sender_id, d.recipient_id, d.session_id, d.thread, d.ask_state, d.ask_origin,
+  d.ask_answer_seq, iif(d.state = 'claimed' and d.ask_state = 'open', null, (select seq from messages where id = wanted.value ->> 1)),
+  iif(m.id is null or (d.state = 'claimed' and d.ask_state = 'open'), null, json((
     select json_group_array(process_id) from waits
     where recipient_id = d.sender_id and sender_id = d.recipient_id and (thread is null or thread = d.thread)
       and is_ended = 0 and (until_due is null or until_due > :now)
   ))))))
 from jsonb_each(:rows) as wanted cross join deliveries as d on d.seq = wanted.value ->> 0
-left join messages as m on m.seq = iif(wanted.value ->> 1 is null, null, d.seq) left join asks as a on a.seq = m.seq
+left join messages as m on m.seq = iif(wanted.value ->> 1 is null, null, d.seq)
 
 -- name: settle
--- :rows are (seq, state, 1 if it is an ask that the run answers, and so has read, 1 to take back the attempt, microseconds
--- until it is due again, event, reason); those from the third on are left out as a rule. Where none was read this one says
+-- :rows are (seq, state, 1 if it is an ask that the run answers, and so has read, seq of the answer if that ends the ask, 1 to
+-- take back the attempt, microseconds until it is due again, event, reason); those from the third on are left out as a rule.
+-- Where none was read this one says
 -- nothing of reading: a statement that does runs a trigger for each row, which counts the unread.
 update deliveries set
   state = moved.state,
@@ -293,14 +314,14 @@ update deliveries set
   log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
     'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
-  select value ->> 0 as seq, value ->> 1 as state, value ->> 3 as uncounted, value ->> 4 as delay,
-    value ->> 5 as event, value ->> 6 as reason
+  select value ->> 0 as seq, value ->> 1 as state, value ->> 4 as uncounted, value ->> 5 as delay,
+    value ->> 6 as event, value ->> 7 as reason
   from jsonb_each(:rows)
 ) as moved
 where deliveries.seq = moved.seq
 
 -- name: settle_read
--- The same where some were read.
+-- The same where some were read, or end their asks.
 update deliveries set
   state = moved.state,
   attempt = max(attempt - coalesce(moved.uncounted, 0), 0),
@@ -311,11 +332,14 @@ update deliveries set
   claim_until_due = null,
   settled_at = iif(moved.state = 'queued', null, :at),
   read_at = iif(moved.reads, coalesce(read_at, :at), read_at),
+  ask_state = iif(moved.answer is null, ask_state, 'replied'),
+  ask_answer_seq = coalesce(moved.answer, ask_answer_seq),
+  ask_ended_at = iif(moved.answer is null, ask_ended_at, :at),
   log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
     'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
-  select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as reads, value ->> 3 as uncounted, value ->> 4 as delay,
-    value ->> 5 as event, value ->> 6 as reason
+  select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as reads, value ->> 3 as answer, value ->> 4 as uncounted,
+    value ->> 5 as delay, value ->> 6 as event, value ->> 7 as reason
   from jsonb_each(:rows)
 ) as moved
 where deliveries.seq = moved.seq
@@ -350,7 +374,7 @@ select json_array(
   (select min(claim_until_due) from deliveries indexed by deliveries_claimed where state = 'claimed'),
   (select min(expires_due) from deliveries where state = 'queued' and expires_due is not null),
   (select min(run_due) from deliveries where state = 'queued' and run_due > 0),
-  (select min(deadline_due) from asks indexed by asks_open where state = 'open')
+  (select min(ask_deadline_due) from deliveries indexed by asks_open where ask_state = 'open')
 )
 
 -- name: advance_release_find

@@ -24,7 +24,7 @@ cross join deliveries as d on d.seq = m.seq
 cross join asks as a on a.seq = m.seq
 left join sessions as s on s.agent_a_id = min(a.asker_id, :to) and s.agent_b_id = max(a.asker_id, :to)
   and s.thread = d.thread and s.ended_at is null
-left join asks as o on o.asker_id = a.asker_id and o.responder_id = :to and o.session_id = s.id and o.state = 'open'
+left join deliveries as o on o.sender_id = a.asker_id and o.recipient_id = :to and o.session_id = s.id and o.ask_state = 'open'
 where m.id = :message
 
 -- name: forward_keep
@@ -36,11 +36,16 @@ select :new_seq, :message, kind, sender_id, :to, :session, content, metadata, ch
 
 -- name: forward_insert_delivery
 insert into deliveries (seq, recipient_id, kind, sender_id, session_id, thread, state, max_attempts, origin, queued_due,
-  ask_timeout)
-select :new_seq, :to, kind, sender_id, :session, thread, 'queued', max_attempts, :owner, :now, :left from deliveries where seq = :seq
+  ask_timeout, ask_state, ask_within, ask_keyed, ask_origin, ask_deadline_due, ask_deadline_at)
+select :new_seq, :to, kind, sender_id, :session, thread, 'queued', max_attempts, :owner, :now, :left, ask_state, ask_within,
+  ask_keyed, ask_origin, ask_deadline_due, ask_deadline_at
+from deliveries where seq = :seq
 
 -- name: forward_move_ask
-update asks set seq = :new_seq, responder_id = :to, session_id = :session, taken_within = null where seq = :seq
+-- The ask is part of the new delivery already.
+update deliveries set ask_state = null, ask_within = null, ask_taken_within = null, ask_keyed = null, ask_origin = null,
+  ask_deadline_due = null, ask_deadline_at = null
+where seq = :seq
 
 -- name: forward_end_delivery
 update deliveries set

@@ -127,8 +127,7 @@ select json_array(
 select json_group_array(json_array(k.sender_id, k.call, k.key, exists (
     select 1 from json_each(iif(json_valid(k.message_ids), k.message_ids, '[]')) as j
     cross join messages as m on m.id = j.value cross join deliveries as d on d.seq = m.seq
-    left join asks as a on a.seq = m.seq
-    where d.state in ('queued', 'claimed') or a.state = 'open'
+    where d.state in ('queued', 'claimed') or d.ask_state = 'open'
   ), octet_length(k.key) + octet_length(k.fingerprint) + octet_length(k.message_ids)
 ))
 from json_each(:keys) as i cross join idempotency_keys as k

@@ -244,8 +244,8 @@ from page cross join messages as m on m.seq = page.seq cross join deliveries as 
 -- name: read_mark
 -- By an agent's own code, in the run of the message :within or outside any. What is queued is done with it, and an open ask
 -- is taken; what is claimed is left to its run, and its ask with it.
-update asks set taken_within = coalesce((select seq from messages where id = :within), 0)
-where state = 'open' and seq in (
+update deliveries set ask_taken_within = coalesce((select seq from messages where id = :within), 0)
+where ask_state = 'open' and seq in (
   select d.seq from jsonb_each(:seqs) as wanted cross join deliveries as d on d.seq = wanted.value where d.state = 'queued'
 );
 update deliveries set read_at = :at, settled_at = iif(state = 'queued', :at, settled_at),
@@ -259,9 +259,9 @@ update deliveries set read_at = null, settled_at = iif(state = 'done' and settle
   state = iif(state = 'done' and settled_at = read_at, 'queued', state)
 from (select value ->> 0 as seq, value ->> 1 as at from jsonb_each(:taken)) as taken
 where deliveries.seq = taken.seq and deliveries.read_at = taken.at
-  and not exists (select 1 from asks where asks.seq = deliveries.seq and asks.state = 'replied');
-update asks set taken_within = null
-where state = 'open' and seq in (
+  and deliveries.ask_state is not 'replied';
+update deliveries set ask_taken_within = null
+where ask_state = 'open' and seq in (
   select d.seq from jsonb_each(:taken) as t cross join deliveries as d on d.seq = t.value ->> 0 where d.read_at is null
 )
 
@@ -293,21 +293,22 @@ left join messages as r on r.seq = a.answer_seq
 
 -- name: find_ended_asks
 -- Those that are open are none of the rows; those that do not exist have a row without an ask.
-select json_group_array(json_array(wanted.value, a.session_id, a.asker_id, a.responder_id, a.state, a.origin, a.deadline_at,
-  a.reason, null, r.id, r.content, r.metadata, r.checksum))
+select json_group_array(json_array(wanted.value, iif(a.ask_state is null, null, a.session_id),
+  iif(a.ask_state is null, null, a.sender_id), iif(a.ask_state is null, null, a.recipient_id), a.ask_state, a.ask_origin,
+  a.ask_deadline_at, a.ask_reason, null, r.id, r.content, r.metadata, r.checksum))
 from jsonb_each(:ids) as wanted
 left join messages as m on m.id = wanted.value
-left join asks as a on a.seq = m.seq
-left join messages as r on r.seq = a.answer_seq
-where a.state is not 'open'
+left join deliveries as a on a.seq = m.seq
+left join messages as r on r.seq = a.ask_answer_seq
+where a.ask_state is not 'open'
 
 -- name: list_open_asks
 -- The index of open asks is read whole: it is as long as there are callers that wait.
 select json_group_array(json_array(m.seq, m.id, m.kind, m.sender_id, m.recipient_id, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id, m.message_type, d.thread, m.topic, a.deadline_at) order by m.seq)
 from (
-  select seq, deadline_at from asks indexed by asks_open
-  where responder_id = :responder and state = 'open' order by seq limit :limit offset :offset
+  select seq, ask_deadline_at as deadline_at from deliveries indexed by asks_open
+  where recipient_id = :responder and ask_state = 'open' order by seq limit :limit offset :offset
 ) as a cross join messages as m on m.seq = a.seq cross join deliveries as d on d.seq = a.seq
 
 -- name: close_asks_find
