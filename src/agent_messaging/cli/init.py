@@ -61,6 +61,7 @@ def init(options: Options, folder: str, name: str | None) -> None:
         say()
         if target != os.getcwd():
             say(f"  cd {shlex.quote(clean(folder))}")
+        say("  python -m pip install pytest")
         say("  python -m pytest")
         say(f"  agent-messaging run {package}.worker:sdk")
         say(f"  python -m {package}.ask 'What time is it?'        in another terminal")

@@ -16,7 +16,8 @@ Two agents, `customer` and `desk`, and a worker that counts words.
 
 The store is the file `agent_messaging.db` here. On PostgreSQL, in containers:
 
-    POSTGRES_PASSWORD=secret docker compose up --build --detach
+    export POSTGRES_PASSWORD=secret
+    docker compose up --build --detach
     docker compose run --rm worker python -m PROJECT.ask 'What time is it?'
 
 `PROJECT/agents.py` has the handlers: begin there. `agent-messaging doctor` says what is wrong, and what to do about it.
@@ -140,7 +141,7 @@ STOPSIGNAL SIGTERM
 """
 
 COMPOSE = """\
-# POSTGRES_PASSWORD=secret docker compose up --build
+# export POSTGRES_PASSWORD=secret; docker compose up --build
 services:
   postgres:
     image: postgres:18
