@@ -147,9 +147,12 @@ async def test_a_long_lane_costs_the_others_nothing(postgres_dsn: str, open_stor
             assert last in ids(claimed)
             await world.settle(claimed, Settling.RETURNED)
         assert fastest < 0.1
-    begun = time.monotonic()
-    assert await store.deliveries.find_waiting() == [(world.bob, Kind.ONE_WAY)]
-    assert time.monotonic() - begun < 0.1
+    looks = []
+    for _ in range(3):
+        begun = time.monotonic()
+        assert await store.deliveries.find_waiting() == [(world.bob, Kind.ONE_WAY)]
+        looks.append(time.monotonic() - begun)
+    assert min(looks) < 0.1
 
 
 async def test_a_follower_misses_nothing_that_commits_late(postgres_dsn: str, open_store: StoreMaker) -> None:
