@@ -28,6 +28,7 @@ LATER = (
     "pydantic.experimental",
     "pydantic.v1",
     # What serves agents once an SDK object is started.
+    "agent_messaging.delivery.announcer",
     "agent_messaging.delivery.engine",
     "agent_messaging.delivery.dispatcher",
     # Patterns that many programs never use, and what errors, logs and threads alone need.

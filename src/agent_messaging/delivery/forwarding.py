@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..arguments import check_external_id
 from ..config import MessagingConfig
@@ -44,11 +44,13 @@ from ..storage.ports import (
     Unforwardable,
     UnknownAgents,
 )
-from .announcer import Announcer
 from .commits import Commits
 from .current import Run, current_run
 from .names import AgentName, Names
 from .serving import Serving
+
+if TYPE_CHECKING:
+    from .announcer import Announcer
 
 ENDS = {
     AskState.REPLIED: "was answered",

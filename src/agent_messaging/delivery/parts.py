@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..exceptions import DatabaseError, EventLoopError, OutcomeUnknownError, PartsRestartedError
 from ..payloads import checksum, encode
@@ -17,9 +17,11 @@ from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.parts import has_room
 from ..storage.ports import ClaimedDelivery, NewParts, PartCursor, PartPage, PartRow, PartStore, Stream
 from .again import AGAIN, Again
-from .announcer import Announcer
 from .lots import PAGE, Lots
 from .services import Service
+
+if TYPE_CHECKING:
+    from .announcer import Announcer
 
 PAUSE = 0.05
 """Seconds from one write of a run's parts to the next."""

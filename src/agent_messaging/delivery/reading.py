@@ -11,17 +11,19 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..futures import outlive
 from ..storage.ports import MessageRow, Presence, ReadPage, SessionStore
 from .again import Again
-from .announcer import Announcer
 from .background import end_within
 from .commits import Commits
 from .current import current_message
 from .services import Service
+
+if TYPE_CHECKING:
+    from .announcer import Announcer
 
 R = TypeVar("R")
 
