@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_messaging.models import DeliveryState, TaskState
-from agent_messaging.storage import workload
+from agent_messaging.storage import choosing, workload
 from agent_messaging.storage.ports import Settling, WorkerRow
 from agent_messaging.storage.workload import End, Held, HeldTask, Verdict
 
@@ -42,12 +42,12 @@ def test_the_least_loaded_is_chosen_then_the_longest_idle_then_by_id() -> None:
         worker("b", idle=20),
         worker("a", idle=20),
     ]
-    assert workload.choose(workers, [("python",)] * 5) == ["a", "b", "later", "half", "a"]
+    assert choosing.choose(workers, [("python",)] * 5) == ["a", "b", "later", "half", "a"]
 
 
 def test_the_load_is_the_share_of_the_capacity() -> None:
     workers = [worker("small", booked=1, capacity=2), worker("big", booked=4, capacity=10)]
-    assert workload.choose(workers, [()]) == ["big"]
+    assert choosing.choose(workers, [()]) == ["big"]
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_the_load_is_the_share_of_the_capacity() -> None:
     ],
 )
 def test_nobody_fits_who_is_dead_unavailable_unable_or_full(unfit: WorkerRow) -> None:
-    assert workload.choose([unfit], [("python", "sql")]) == [None]
+    assert choosing.choose([unfit], [("python", "sql")]) == [None]
 
 
 def test_a_full_worker_is_listed_and_not_chosen() -> None:
     full = worker("w", reported=2)
-    assert workload.is_able(full, ["sql"])
+    assert choosing.is_able(full, ["sql"])
     assert full.load == 1
-    assert workload.choose([full], [["sql"]]) == [None]
+    assert choosing.choose([full], [["sql"]]) == [None]
 
 
 @given(
@@ -81,7 +81,7 @@ def test_no_worker_gets_more_than_it_has_room_for(rooms: list[tuple[int, int, in
         worker(f"w{n}", capacity=capacity, booked=booked, reported=reported)
         for n, (capacity, booked, reported) in enumerate(rooms)
     ]
-    chosen = workload.choose(workers, [("sql",)] * tasks)
+    chosen = choosing.choose(workers, [("sql",)] * tasks)
     for one in workers:
         assert chosen.count(one.worker_id) + one.booked <= max(one.capacity, one.booked)
     assert sum(name is not None for name in chosen) >= min(tasks, sum(one.free for one in workers))
@@ -157,5 +157,5 @@ class Name(str):
 
 
 def test_each_assignment_has_a_message_of_its_own() -> None:
-    assert workload.message_id_of("m", 1) == "m"
-    assert len({workload.message_id_of("m", token) for token in (1, 2, 3)}) == 3
+    assert choosing.message_id_of("m", 1) == "m"
+    assert len({choosing.message_id_of("m", token) for token in (1, 2, 3)}) == 3

@@ -10,8 +10,8 @@ from ..arguments import check_count, check_external_id, refuse
 from ..audit import get_file_logger
 from ..exceptions import DatabaseError, OutcomeUnknownError, StorageCorruptError
 from ..models import DeliveryState
+from ..storage.choosing import message_id_of
 from ..storage.ports import Beat, QueueSettlement, Settling, TaskRow
-from ..storage.workload import message_id_of
 from .message_protocol import EVERYBODY, AgentMessage, MessagePriority, MessageType, parse_type
 from .office import INTERVALS, Desk, Office
 from .stored import from_stored, to_stored

@@ -11,7 +11,7 @@ from ..delivery.schedules import EVERY
 from ..exceptions import AgentMessagingError
 from ..models import TaskState
 from ..storage.ports import ScheduleRow, TaskRow, WorkerRow
-from ..storage.workload import load_task
+from ..storage.task_texts import load_task
 from .message_protocol import MessagePriority
 
 

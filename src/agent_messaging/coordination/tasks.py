@@ -43,7 +43,7 @@ from ..models import TaskState
 from ..payloads import MISSING
 from ..storage.batches import pages
 from ..storage.ports import EndedTask, NewSchedule, NewTask, TaskFilter, TaskRow, TaskStatistics
-from ..storage.workload import dump_task
+from ..storage.task_texts import dump_task
 from .message_protocol import MessagePriority
 from .new_tasks import make_rule, make_task
 from .records import Schedule, Sealed, Task, TaskOutcome, WorkerInfo, schedule_of, task_of, worker_of

@@ -103,7 +103,7 @@ class Schedules:
 
 def _firing(row: ScheduleRow, now: datetime) -> Firing | None:
     """The firing of a schedule that is due."""
-    from ..storage.workload import load_task  # loaded with a backend, which the import of the SDK is not to wait for
+    from ..storage.task_texts import load_task  # loaded with a backend, which the import of the SDK is not to wait for
 
     return _read(row, now, lambda: load_task(row.task, task_id_of(row.name, row.next_at)))
 

@@ -320,6 +320,8 @@ class Workforce(Service):
         self._hungry &= self._enrolled.keys() - self._leaving
         for worker_id in sorted(self._hungry):
             worker = self._enrolled[worker_id]
+            if self.handlers.find(worker_id) is not worker:
+                continue  # it went, or another came, since they were enrolled: the next exchange sees to it
             self._resume_at.pop(worker_id, None)
             room = min(worker.capacity - busy.get(worker_id, 0), MOST_TAKEN)
             requests += self._requests_of(worker, room)

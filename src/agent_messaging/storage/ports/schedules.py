@@ -20,7 +20,7 @@ class NewSchedule:
     zone: str
     """The time zone in which the rule is meant."""
     task: str
-    """JSON text of what is handed out (`workload.dump_task`)."""
+    """JSON text of what is handed out (`task_texts.dump_task`)."""
     next_at: datetime
     since_at: datetime | None = None
     """Of an interval: the instant from which it runs to `next_at`. Before it, the clock was set back (`find_due`)."""

@@ -10,8 +10,8 @@
 
 An attempt is counted when a worker is given a task, and when a process takes one that no worker was given. The
 capacity of a worker covers what is assigned to it and what it runs. A run that its process did not outlive makes its
-task a suspect, of which a process runs one at a time (`TaskPool.exchange`). `storage/workload.py` says who is eligible,
-in which order, and what the end of a claim does.
+task a suspect, of which a process runs one at a time (`TaskPool.exchange`). `storage/choosing.py` says who is eligible,
+and in which order; `storage/workload.py` says what the end of a claim does.
 
 Two ways lead to a worker. A supervisor *assigns*: it learns at once whom the task was given to, or that nobody fits
 (`TaskStore`). Or tasks wait in a *pool*, from which workers take what they have room for (`TaskPool`).
@@ -58,7 +58,7 @@ class NewTask:
     """Seconds until its deadline; None: it has none."""
     message: NewQueueMessage | None = None
     """Put into the queue of the worker that it is assigned to, in the same step, unless that worker pulls. It is kept:
-    each later assignment puts it again, under an id of its own (`workload.message_id_of`)."""
+    each later assignment puts it again, under an id of its own (`choosing.message_id_of`)."""
     trace: str | None = None
     """What observers have it carry to its runs, as text; stored, returned, never interpreted."""
 

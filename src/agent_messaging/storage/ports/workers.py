@@ -1,7 +1,7 @@
 """The port of workers: who takes tasks, what it can do, and how much room it has.
 
 A worker is known by any external id. It is alive until its heartbeat is older than it said; being dead it stays known,
-until `remove_stale`. `storage/workload.py` says who is eligible for a task, and in which order, for every backend.
+until `remove_stale`. `storage/choosing.py` says who is eligible for a task, and in which order, for every backend.
 """
 
 from __future__ import annotations

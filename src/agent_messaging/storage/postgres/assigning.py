@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from ...models import TaskState
-from .. import workload
+from .. import choosing, task_texts, workload
 from ..ports import (
     CLAIM_MARGIN,
     Assigned,
@@ -84,13 +84,13 @@ async def assign(
     await connection.execute(_WORKERS["workers_assign_lock"])
     known = await _find_known(connection, [task.task_id for task in tasks])
     fresh = {task.task_id: task for task in tasks if task.task_id not in known}
-    bookings = workload.book([*fresh.values()], await _find_free(connection, [*fresh.values()], now, spare))
+    bookings = choosing.book([*fresh.values()], await _find_free(connection, [*fresh.values()], now, spare))
     booked = {task.task_id: (task, found) for task, found in zip(fresh.values(), bookings, strict=True) if found}
     stored = await _insert(connection, booked.values(), origin, now)
     if rivals := booked.keys() - stored:  # somebody submitted a task of the same id meanwhile
         known |= await _find_known(connection, rivals)
     made = {id: booking for id, (_, booking) in booked.items() if id in stored}
-    return await _tell(connection, workload.answer_assignments(tasks, known, made), [*made.values()], now)
+    return await _tell(connection, choosing.answer_assignments(tasks, known, made), [*made.values()], now)
 
 
 async def assign_waiting(connection: Connection, limit: int, now: datetime | None, *, spare: int) -> AssignNews:
@@ -105,7 +105,7 @@ async def assign_waiting(connection: Connection, limit: int, now: datetime | Non
     free = await _find_free(connection, seen, now, spare)
     locked = {row["seq"] for row in await connection.fetch(_SQL["tasks_lock_to_assign"], [task.seq for task in seen])}
     waiting = [task for task in seen if task.seq in locked]
-    bookings = workload.book(waiting, free)
+    bookings = choosing.book(waiting, free)
     booked = [(task, booking) for task, booking in zip(waiting, bookings, strict=True) if booking is not None]
     if booked:
         rows = [(task.seq, booking.worker_id, booking.token, booking.attempt) for task, booking in booked]
@@ -167,7 +167,7 @@ async def exchange(
     found = await connection.fetch(_SQL["tasks_exchange"], *end_columns(ended), *columns(wanted, 4), _SPARE, owner, now)
     room = {requests[row["number"]].worker_id: row["room"] for row in found}
     has_suspect = any(row["suspect"] for row in found) and await _has_suspect(connection, owner)
-    chosen = workload.share([tuple(row)[:5] for row in found], asked, room, has_suspect=has_suspect)
+    chosen = choosing.share([tuple(row)[:5] for row in found], asked, room, has_suspect=has_suspect)
     if not chosen:
         return ended, []
     rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq, _ in chosen]
@@ -190,7 +190,7 @@ async def _find_known(connection: Connection, task_ids: Collection[str]) -> dict
 
 
 async def _find_free(
-    connection: Connection, tasks: Collection[NewTask | workload.Waiting], now: datetime | None, spare: int
+    connection: Connection, tasks: Collection[NewTask | choosing.Waiting], now: datetime | None, spare: int
 ) -> list[WorkerRow]:
     # Each booking changes one worker, for the worse. So what a task chooses is among the first of those that can do it,
     # as many as there are tasks; some more, because workers take from the pool before they are locked here.
@@ -208,7 +208,7 @@ async def _find_free(
 
 async def _insert(
     connection: Connection,
-    tasks: Iterable[tuple[NewTask, workload.Booking | None]],
+    tasks: Iterable[tuple[NewTask, choosing.Booking | None]],
     origin: str | None,
     now: datetime | None,
 ) -> set[str]:
@@ -218,7 +218,7 @@ async def _insert(
     return {row["id"] for row in await connection.fetch(_SQL["tasks_insert"], *columns(rows, 19), origin, now)}
 
 
-def _new_row(task: NewTask, booking: workload.Booking | None) -> tuple[object, ...]:
+def _new_row(task: NewTask, booking: choosing.Booking | None) -> tuple[object, ...]:
     return (
         task.task_id,
         task.type,
@@ -227,7 +227,7 @@ def _new_row(task: NewTask, booking: workload.Booking | None) -> tuple[object, .
         task.priority,
         task.content,
         task.checksum,
-        None if task.message is None else workload.dump_message(task.message),
+        None if task.message is None else task_texts.dump_message(task.message),
         booking is not None,
         task.supervisor,
         task.max_attempts,
@@ -243,7 +243,7 @@ def _new_row(task: NewTask, booking: workload.Booking | None) -> tuple[object, .
 
 
 async def _tell(
-    connection: Connection, outcomes: list[AssignOutcome], bookings: Sequence[workload.Booking], now: datetime | None
+    connection: Connection, outcomes: list[AssignOutcome], bookings: Sequence[choosing.Booking], now: datetime | None
 ) -> AssignNews:
     """Count what the workers have now, and put the messages that tell them."""
     workers = sorted({booking.worker_id for booking in bookings})
@@ -256,12 +256,12 @@ async def _tell(
     return AssignNews(outcomes, {row["process_id"] for row in served}, listeners)
 
 
-def _waiting(row: Any) -> workload.Waiting:
+def _waiting(row: Any) -> choosing.Waiting:
     seq, id, needs, token, attempt, run_limit, message = row
-    return workload.Waiting(seq, id, tuple(needs), token, attempt, run_limit, workload.load_message(message))
+    return choosing.Waiting(seq, id, tuple(needs), token, attempt, run_limit, task_texts.load_message(message))
 
 
 def _claimed(row: Any) -> ClaimedTask:
     id, token, worker_id, *body, created_at, run_limit, asked_limit, left, suspect, trace = row
-    rest: list[Any] = [worker_id, *body, created_at, workload.limit_of(run_limit, asked_limit, left), suspect, trace]
+    rest: list[Any] = [worker_id, *body, created_at, choosing.limit_of(run_limit, asked_limit, left), suspect, trace]
     return ClaimedTask(TaskClaim(id, token), *rest)

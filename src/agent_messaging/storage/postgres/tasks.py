@@ -15,7 +15,7 @@ from typing import Any
 from ...exceptions import StorageBusyError
 from ...models import TaskState
 from ...records import dataclass
-from .. import workload
+from .. import choosing, workload
 from ..aside import read_log
 from ..batcher import Batcher
 from ..ports import (
@@ -229,7 +229,7 @@ class PostgresTasks:
 
         async def work(connection: Connection) -> list[str]:
             found, room = await assigning.find_takeable(connection, requests, now)
-            return workload.find_able(found, ids, room)
+            return choosing.find_able(found, ids, room)
 
         return await self._engine.run(work, write=False) if ids else []
 

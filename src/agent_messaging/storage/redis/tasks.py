@@ -10,7 +10,7 @@ from typing import Any
 
 from ...ids import uuid7
 from ...models import TaskState
-from .. import workload
+from .. import choosing, workload
 from ..ports import (
     CLAIM_MARGIN,
     Assigned,
@@ -225,37 +225,47 @@ class RedisTaskStore:
 
 
 def task_arguments(task: NewTask) -> dict[str, Any]:
-    """The task as the script takes it."""
-    return {
+    """The task as the script takes it. What it has not is left out: the script would make a value of each."""
+    arguments: dict[str, Any] = {
         "id": task.task_id,
         "type": task.type,
-        "description": task.description,
         "needs": list(task.needs),
         "capabilities": json.dumps(list(task.needs)),
         "priority": task.priority,
         "content": task.content,
         "checksum": str(task.checksum),
-        "supervisor": task.supervisor,
         "max_attempts": task.max_attempts,
-        "delay": duration(task.delay),
-        "run_limit": None if task.run_limit is None else duration(task.run_limit),
-        "expires_in": None if task.expires_in is None else duration(task.expires_in),
-        "message": None if task.message is None else json.dumps(message_arguments(task.message)),
-        "trace": task.trace,
     }
+    if task.description:
+        arguments["description"] = task.description
+    if task.supervisor is not None:
+        arguments["supervisor"] = task.supervisor
+    if task.delay:
+        arguments["delay"] = duration(task.delay)
+    if task.run_limit is not None:
+        arguments["run_limit"] = duration(task.run_limit)
+    if task.expires_in is not None:
+        arguments["expires_in"] = duration(task.expires_in)
+    if task.message is not None:
+        arguments["message"] = json.dumps(message_arguments(task.message))
+    if task.trace is not None:
+        arguments["trace"] = task.trace
+    return arguments
 
 
 def _settlement_arguments(one: TaskSettlement) -> dict[str, Any]:
-    return {
-        "id": one.claim.task_id,
-        "token": one.claim.token,
-        "how": one.how.value,
-        "event": one.how.event,
-        "result": one.result,
-        "checksum": None if one.checksum is None else str(one.checksum),
-        "delay": duration(one.delay) if one.how is Settling.RETRY else 0,
-        "reason": one.reason,
-    }
+    arguments: dict[str, Any] = {"id": one.claim.task_id, "token": one.claim.token, "how": one.how.value}
+    if one.how.event is not None:
+        arguments["event"] = one.how.event
+    if one.result is not None:
+        arguments["result"] = one.result
+    if one.checksum is not None:
+        arguments["checksum"] = str(one.checksum)
+    if one.delay and one.how is Settling.RETRY:
+        arguments["delay"] = duration(one.delay)
+    if one.reason is not None:
+        arguments["reason"] = one.reason
+    return arguments
 
 
 def read_news(answer: list[Any]) -> TaskNews:
@@ -334,7 +344,7 @@ def _read_taken(row: list[bytes], today: int) -> ClaimedTask:
         supervisor=maybe(supervisor),
         origin=maybe(origin),
         created_at=instant(created),
-        run_limit=workload.limit_of(number(own) / 1e6 if own else None, number(asked) / 1e6, left),
+        run_limit=choosing.limit_of(number(own) / 1e6 if own else None, number(asked) / 1e6, left),
         is_suspect=suspect == b"1",
         trace=maybe(trace),
     )

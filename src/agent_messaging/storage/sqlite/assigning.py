@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 
 from ...models import TaskState
-from .. import workload
+from .. import choosing, task_texts, workload
 from ..ports import (
     CLAIM_MARGIN,
     Assigned,
@@ -56,17 +56,17 @@ def assign(connection: apsw.Connection, tasks: Sequence[NewTask], origin: str | 
     """Book and store the tasks that are new."""
     known = {one.id: KnownTask(one.state, one.worker_id, one.token) for one in _named(connection, tasks)}
     fresh = {task.task_id: task for task in tasks if task.task_id not in known}
-    bookings = workload.book([*fresh.values()], _find_free(connection, [*fresh.values()], instant))
+    bookings = choosing.book([*fresh.values()], _find_free(connection, [*fresh.values()], instant))
     booked = {task.task_id: (task, found) for task, found in zip(fresh.values(), bookings, strict=True) if found}
     _insert(connection, booked.values(), origin, instant)
     made = {id: booking for id, (_, booking) in booked.items()}
-    return _tell(connection, workload.answer_assignments(tasks, known, made), [*made.values()], instant)
+    return _tell(connection, choosing.answer_assignments(tasks, known, made), [*made.values()], instant)
 
 
 def assign_waiting(connection: apsw.Connection, limit: int, instant: Instant) -> AssignNews:
     """Book what was assigned once and has returned."""
     waiting = [_waiting(row) for row in find_to_assign(connection, limit, instant)]
-    bookings = workload.book(waiting, _find_free(connection, waiting, instant))
+    bookings = choosing.book(waiting, _find_free(connection, waiting, instant))
     booked = [(task, booking) for task, booking in zip(waiting, bookings, strict=True) if booking is not None]
     moved = [
         (task.seq, booking.worker_id, booking.token, booking.attempt, _until(task.run_limit, instant))
@@ -121,7 +121,7 @@ def take(
     is_any_suspect = any(row[-1] for row in found)
     has_suspect = is_any_suspect and any(fetch(connection, _SQL["tasks_find_suspect"], {"owner": owner}))
     asked = [(request.worker_id, request.limit) for request in requests]
-    chosen = workload.share(found, asked, room, has_suspect=has_suspect)
+    chosen = choosing.share(found, asked, room, has_suspect=has_suspect)
     if not chosen:
         return []
     rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq, _ in chosen]
@@ -142,7 +142,7 @@ def _named(connection: apsw.Connection, tasks: Sequence[NewTask]) -> list[worklo
 
 
 def _find_free(
-    connection: apsw.Connection, tasks: Collection[NewTask | workload.Waiting], instant: Instant
+    connection: apsw.Connection, tasks: Collection[NewTask | choosing.Waiting], instant: Instant
 ) -> list[WorkerRow]:
     # Each booking changes one worker, for the worse. So what a task chooses is among the first of those that can do it,
     # as many as there are tasks.
@@ -156,7 +156,7 @@ def _find_free(
 
 def _insert(
     connection: apsw.Connection,
-    tasks: Iterable[tuple[NewTask, workload.Booking | None]],
+    tasks: Iterable[tuple[NewTask, choosing.Booking | None]],
     origin: str | None,
     instant: Instant,
 ) -> None:
@@ -166,9 +166,9 @@ def _insert(
         connection.execute(_SQL["tasks_insert"], parameters)
 
 
-def _new_row(task: NewTask, booking: workload.Booking | None, instant: Instant) -> tuple[Any, ...]:
+def _new_row(task: NewTask, booking: choosing.Booking | None, instant: Instant) -> tuple[Any, ...]:
     ahead = None if task.expires_in is None else int(task.expires_in * _SECOND)
-    message = None if task.message is None else workload.dump_message(task.message)
+    message = None if task.message is None else task_texts.dump_message(task.message)
     run_due = instant.due + int(task.delay * _SECOND) if task.delay > 0 and booking is None else 0
     return (
         task.task_id,
@@ -200,7 +200,7 @@ def _until(run_limit: float | None, instant: Instant) -> int | None:
 
 
 def _tell(
-    connection: apsw.Connection, outcomes: list[AssignOutcome], bookings: Sequence[workload.Booking], instant: Instant
+    connection: apsw.Connection, outcomes: list[AssignOutcome], bookings: Sequence[choosing.Booking], instant: Instant
 ) -> AssignNews:
     """Count what the workers have now, and put the messages that tell them."""
     workers = {booking.worker_id for booking in bookings}
@@ -211,16 +211,16 @@ def _tell(
     return AssignNews(outcomes, set(served), listeners)
 
 
-def _waiting(row: list[Any]) -> workload.Waiting:
+def _waiting(row: list[Any]) -> choosing.Waiting:
     seq, id, needs, token, attempt, run_limit, message = row
-    return workload.Waiting(
-        seq, id, tuple(json.loads(needs)), token, attempt, run_limit, workload.load_message(message)
+    return choosing.Waiting(
+        seq, id, tuple(json.loads(needs)), token, attempt, run_limit, task_texts.load_message(message)
     )
 
 
 def _claimed(row: list[Any], asked_limit: float, instant: Instant) -> ClaimedTask:
     id, token, worker_id, attempt, max_attempts, *body, created_at, run_limit, deadline_due, suspect, trace = row
     left = None if deadline_due is None else (deadline_due - instant.due) / _SECOND
-    limit = workload.limit_of(run_limit, asked_limit, left)
+    limit = choosing.limit_of(run_limit, asked_limit, left)
     rest: list[Any] = [worker_id, attempt, max_attempts, *body, to_datetime(created_at), limit, bool(suspect), trace]
     return ClaimedTask(TaskClaim(id, token), *rest)

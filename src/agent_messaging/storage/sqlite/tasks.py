@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from ...models import TaskState
-from .. import workload
+from .. import choosing, workload
 from ..aside import read_log
 from ..ports import (
     AssignNews,
@@ -213,7 +213,7 @@ class SQLiteTasks:
         requests = [TaskRequest(worker_id, 1, 0.0) for worker_id in ids]
         find = partial(assigning.find_takeable, requests=requests, owner=None, instant=self._clock.now(now))
         found, room = await self._engine.read(find)
-        return workload.find_able(found, ids, room)
+        return choosing.find_able(found, ids, room)
 
     async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:
         if not owners:

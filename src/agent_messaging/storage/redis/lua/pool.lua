@@ -171,7 +171,7 @@ function VERBS.submit()
     answers[i] = call('EXISTS', task_key(one.id)) == 0 and 1 or 0
     if answers[i] == 1 then
       local task = store_task(one)
-      if one.delay > 0 then
+      if (one.delay or 0) > 0 then
         call('ZADD', key('later_tasks'), whole(NOW + one.delay), one.id)
         name_pullers()
       else

@@ -180,7 +180,7 @@ end
 local function assign(id, task, worker)
   local token = tonumber(task.token) + 1
   store(task_key(id), {
-    state = 'assigned', worker = worker.id, token = token, assigned = TODAY, fraction = '0',
+    state = 'assigned', worker = worker.id, token = token, assigned = TODAY, fraction = token > 1 and '0' or nil,
     attempt = tonumber(task.attempt) + 1,
   })
   call('HDEL', task_key(id), 'ended_as', 'note', 'owner')
@@ -210,7 +210,7 @@ local function store_task(one, is_assigned)
   local task = {
     type = one.type, description = one.description, needs = one.capabilities, priority = one.priority,
     content = one.content, checksum = one.checksum, supervisor = given(one.supervisor), state = 'queued', token = 0,
-    attempt = 0, max_attempts = one.max_attempts, origin = given(ARGS.origin), created = TODAY, fraction = '0',
+    attempt = 0, max_attempts = one.max_attempts, origin = given(ARGS.origin), created = TODAY,
     run_limit = given(one.run_limit), message = given(one.message), trace = given(one.trace), is_assigned = is_assigned,
     deadline = given(one.expires_in) and NOW + one.expires_in or nil,
   }
@@ -288,7 +288,7 @@ local function settle_tasks(settlements)
       local event = given(one.event)
       if event then write_log(one.id, task, event, given(one.reason)) end
       if finish == 'again' then
-        return_task(one.id, task, one.how, attempts_after(one.how, attempt), one.delay, given(one.reason))
+        return_task(one.id, task, one.how, attempts_after(one.how, attempt), one.delay or 0, given(one.reason))
       else
         end_task(one.id, task, finish == 'done' and 'done' or 'failed', one.how, {
           result = given(one.result), result_checksum = given(one.checksum), reason = given(one.reason),
