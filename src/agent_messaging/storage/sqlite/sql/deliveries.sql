@@ -134,11 +134,11 @@ from (
 select seq from next_message
 
 -- name: file
--- See filing.py. The unread among them are counted.
+-- See filing.py. The unread among them are counted. What an import brings is filed already, and is not written again.
 insert into unread_counts (agent_id, kind, unread)
 select recipient_id, kind, count(*) from unfiled where seq <= :up_to and is_unread = 1 group by recipient_id, kind
 on conflict do update set unread = unread + excluded.unread;
-update deliveries set filed = 1 where seq in (select seq from unfiled where seq <= :up_to);
+update deliveries set filed = 1 where seq in (select seq from unfiled where seq <= :up_to and filed = 0);
 update message_numbers set filed = max(filed, :up_to)
 
 -- name: append_insert_keys
