@@ -344,7 +344,8 @@ It is written by `scripts/describe_schema.py` from the migrations in `src/agent_
 - **Ids** are UUIDs, `uuid` on PostgreSQL and text on SQLite. Names of queues, workers and tasks are text on both.
 - **Payloads** are JSON in text, not `jsonb`: their checksum is of the text.
 - **Removing** an organization or an agent removes what hangs on it, by foreign keys, triggers, and on SQLite by statements of the \
-SDK, where a foreign key would cost every message an index.
+SDK, where a foreign key would cost every message an index. On PostgreSQL it has to be done in a transaction that is read \
+committed, as one is unless you say otherwise; any other is refused.
 - **`schema_migrations`** records which migrations were applied, with their checksums: an applied one never changes again.
 - Every table of SQLite is `STRICT`. A column that one store alone has is empty under the other one's heading; `null` means that it \
 may be empty.

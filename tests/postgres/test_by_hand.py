@@ -64,6 +64,36 @@ async def test_a_message_without_its_agents_is_refused_or_found(postgres_dsn: st
     assert "A row of messages refers to a row of agents that does not exist." in await store.check()
 
 
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+@pytest.mark.parametrize(
+    "removal", ["delete from agents", "delete from organizations", "truncate agents cascade", "delete from sessions"]
+)
+async def test_a_removal_leaves_no_message_behind_that_its_transaction_cannot_see(
+    postgres_dsn: str, open_store: StoreMaker, level: str, removal: str
+) -> None:
+    """A foreign key looks past what a transaction sees, and a trigger cannot: such a removal is refused."""
+    store = await open_store(postgres_dsn)
+    world = await World.create(store)
+    await world.say()
+    connection = await asyncpg.connect(postgres_dsn)
+    try:
+        await connection.execute(f"begin isolation level {level}")
+        await connection.execute("select from agents")  # from here on it may see no more
+        await world.send()
+        await world.append(world.question())
+        if level == "read committed":
+            await connection.execute(removal)
+            await connection.execute("commit")
+        else:
+            with pytest.raises(asyncpg.FeatureNotSupportedError, match="read committed"):
+                await connection.execute(removal)
+    finally:
+        await connection.close()
+    (left,) = await execute(postgres_dsn, "select count(*) as asks from asks")
+    assert left["asks"] == (0 if level == "read committed" else 1)
+    assert await store.check() == []
+
+
 async def test_a_function_of_another_program_is_left_alone(empty_postgres_dsn: str, open_store: StoreMaker) -> None:
     await execute(
         empty_postgres_dsn, "create function server_clock() returns timestamptz language sql as 'select now()'"

@@ -73,10 +73,22 @@ end $$;
 create trigger keep_agents after insert on messages
   for each row when (new.kind not in ('conversation', 'one_way')) execute function keep_agents_of_message();
 
+-- What is to be removed was perhaps committed while the removal waited for it. A transaction that sees the store as it was when
+-- it began, which a foreign key looks past and a trigger cannot, would leave that behind.
+create function require_read_committed() returns void language plpgsql as $$
+begin
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    raise feature_not_supported using message =
+      'agents and sessions are removed in a transaction that is read committed: any other would leave behind messages of theirs',
+      hint = 'begin with: begin isolation level read committed';
+  end if;
+end $$;
+
 -- Sessions go before, by their foreign keys: whoever stores in one is committed then, and is seen here. (Named with the schema:
 -- see remove_deliveries.)
 create function remove_messages() returns trigger language plpgsql as $$
 begin
+  execute format('select %I.require_read_committed()', tg_table_schema);
   execute format('delete from %I.messages m where m.sender_id = any(array(select g.id from gone g))', tg_table_schema);
   execute format('delete from %I.messages m where m.recipient_id = any(array(select g.id from gone g))', tg_table_schema);
   return null;
@@ -85,6 +97,7 @@ create trigger remove_messages after delete on agents referencing old table as g
   for each statement execute function remove_messages();
 create function remove_all_messages() returns trigger language plpgsql as $$
 begin
+  execute format('select %I.require_read_committed()', tg_table_schema);
   execute format('delete from %I.messages', tg_table_schema);
   return null;
 end $$;

@@ -84,6 +84,7 @@ create trigger remove_asks_and_notices after delete on messages referencing old 
 -- An ask goes with its session too. Whoever stores one holds the session, so no foreign key has to.
 create function remove_asks_of_sessions() returns trigger language plpgsql as $$
 begin
+  execute format('select %I.require_read_committed()', tg_table_schema);
   execute format(
     'delete from %1$I.asks a where a.seq = any(array(
        select m.seq from gone g join %1$I.messages m on m.session_id = g.id order by m.seq
