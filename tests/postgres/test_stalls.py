@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
+import asyncpg
 import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import AskState
 from agent_messaging.payloads import checksum
 from agent_messaging.storage.ports import Claim, NewAnswer
+from agent_messaging.storage.postgres import cutoffs
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.world import World, id_of
 from tests.postgres.conftest import StoreMaker, execute
@@ -119,6 +123,28 @@ async def test_an_ask_whose_caller_has_gone_is_ended_though_it_is_being_committe
 
         await eventually(has_closed)
     assert [row.state for row in await closing] == [AskState.CANCELLED]
+
+
+async def test_a_process_of_the_server_that_has_the_pid_of_one_before_is_left_alone(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart, while which a call waits for a connection."""
+    waited = 0.0
+    monkeypatch.setattr(cutoffs, "monotonic", lambda: time.monotonic() + waited)
+    bystander, asking = await asyncpg.connect(postgres_dsn), await asyncpg.connect(postgres_dsn)
+
+    async def run(work: Callable[[Any], Awaitable[set[int]]]) -> set[int]:
+        nonlocal waited
+        waited = 60.0
+        return await work(asking)
+
+    try:
+        cut_offs = cutoffs.CutOffs()
+        cut_offs.note(bystander.get_server_pid())
+        await cut_offs.outlast(run, 5.0)
+        assert await bystander.fetchval("select 1") == 1
+    finally:
+        await asyncio.gather(bystander.close(), asking.close())
 
 
 async def _ask_again(world: World) -> object:

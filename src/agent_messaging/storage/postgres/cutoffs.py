@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..sql import Queries
 
 _SQL = Queries(__package__, "schema")
 _PAUSE = 0.02
+
+Run = Callable[[Callable[[Any], Awaitable[set[int]]]], Awaitable[set[int]]]
 
 
 class CutOffs:
@@ -30,8 +33,12 @@ class CutOffs:
         """A write was cut off from this process of the server."""
         self._since[pid] = monotonic()
 
-    async def outlast(self, fetch: Callable[..., Awaitable[list[Any]]], timeout: float) -> None:
+    async def outlast(self, run: Run, timeout: float) -> None:
         """Wait until all of them have ended: then the store has what they have written, and will have no more of it.
+
+        Args:
+            run: Runs a function on a connection, and anew after a failure.
+            timeout: Seconds to wait at most.
 
         Raises:
             StorageBusyError: One is still there after so many seconds, because its disk does not answer.
@@ -39,8 +46,7 @@ class CutOffs:
         deadline = monotonic() + timeout
         while self._since:
             seen = dict(self._since)
-            ages = [monotonic() - since for since in seen.values()]
-            left = {row["pid"] for row in await fetch(_SQL["end_cut_off"], list(seen), ages)}
+            left = await run(partial(_end, seen))
             for pid, since in seen.items():
                 if pid not in left and self._since.get(pid) == since:
                     del self._since[pid]
@@ -51,3 +57,13 @@ class CutOffs:
                         "Look whether the server's disk, or a standby that it waits for, is slow."
                     )
                 await asyncio.sleep(_PAUSE)
+
+
+async def _end(seen: dict[int, float], connection: Any) -> set[int]:
+    """End those that are left, and tell which.
+
+    Their ages are those of this moment. By ages from before, a process that began while a connection was waited for, as
+    after a restart of the server, would be taken for one of them where the system gave it the same pid.
+    """
+    ages = [monotonic() - since for since in seen.values()]
+    return {row["pid"] for row in await connection.fetch(_SQL["end_cut_off"], list(seen), ages)}

@@ -338,7 +338,7 @@ class Engine:
         Raises:
             DatabaseError: One is still under way, or the server cannot be asked.
         """
-        await self._cut_offs.outlast(self.fetch, self.call_timeout)
+        await self._cut_offs.outlast(lambda work: self.run(work, write=False), self.call_timeout)
 
     async def _try(
         self, fn: Callable[[Connection], Awaitable[T]], attempt: _Attempt, reach_by: float, deadline: float
