@@ -53,6 +53,8 @@ class Task:
     owner: int | None = None
     until: float | None = None
     ended_as: str | None = None
+    is_suspect: bool = False
+    """A process died that had it, and no run of it was settled since."""
 
     @property
     def is_held(self) -> bool:
@@ -91,6 +93,20 @@ class Model:
         task.leave("failed" if task.attempt >= 2 else "queued", how)
         self.freed(task.worker)
 
+    def die(self, owner: int) -> int:
+        """A process ends. Its suspects are to blame if it had any, and otherwise all that it had is."""
+        held = [task for task in self.tasks.values() if task.state == "running" and task.owner == owner]
+        has_suspects = any(task.is_suspect for task in held)
+        for task in held:
+            task.is_suspect = task.is_suspect or not has_suspects
+            if task.is_suspect:
+                self.lose(task, "lost")
+            else:
+                task.attempt = max(task.attempt - 1, 0)
+                task.leave("queued", "lost")
+                self.freed(task.worker)
+        return len(held)
+
     def settle(self, claim: TaskClaim, how: Settling) -> bool:
         task = self.tasks[claim.task_id]
         if task.token != claim.token:
@@ -102,14 +118,30 @@ class Model:
         ends = {Settling.DONE: "done", Settling.DEAD: "failed"}
         again = "failed" if how is Settling.RETRY and task.attempt >= 2 else "queued"
         task.leave(ends.get(how, again), how)
+        task.is_suspect = False
         self.freed(task.worker)
         return True
 
-    def takeable(self, worker: str, limit: int) -> list[Task]:
+    def takeable(self, worker: str, limit: int, owner: int | None = None) -> list[Task]:
+        """What comes next, for a process that runs one suspect at a time, or for any."""
         tasks = sorted(self.tasks.values(), key=lambda task: (task.priority, task.order))
         mine = [task for task in tasks if task.state == "assigned" and task.worker == worker]
         can = [task for task in tasks if task.state == "queued" and set(task.needs) <= set(WORKERS[worker])]
-        return (mine + can[: CAPACITY - self.has(worker)])[:limit]
+        room = CAPACITY - self.has(worker)
+        has_suspect = any(task.is_suspect and task.owner == owner for task in tasks if task.state == "running")
+        chosen: list[Task] = []
+        for task in mine + can:
+            is_new = task.state == "queued"
+            if (
+                len(chosen) == limit
+                or (is_new and room <= 0)
+                or (owner is not None and task.is_suspect and has_suspect)
+            ):
+                continue
+            has_suspect = has_suspect or task.is_suspect
+            room -= is_new
+            chosen.append(task)
+        return chosen
 
 
 class CoordinationMachine(CoordinationFixtures):
@@ -166,7 +198,7 @@ async def step(crew: Crew, model: Model, owners: list[str], mark: str, verb: str
                 model.book(task, worker)
     elif verb == "take":
         worker, limit, owner = values
-        expected = model.takeable(worker, limit)
+        expected = model.takeable(worker, limit, owner)
         for task in expected:
             task.attempt += task.state == "queued"
             task.state, task.worker, task.owner, task.ended_as = "running", worker, owner, None
@@ -189,10 +221,8 @@ async def step(crew: Crew, model: Model, owners: list[str], mark: str, verb: str
                 model.freed(found.worker)
             found.leave("cancelled", "cancelled")
     elif verb == "release":
-        held = [task for task in model.tasks.values() if task.state == "running" and task.owner == values[0]]
-        assert await pool.release_tasks([owners[values[0]]], now=crew.at(now)) == len(held)
-        for task in held:
-            model.lose(task, "lost")
+        released = await pool.release_tasks([owners[values[0]]], now=crew.at(now))
+        assert released == model.die(values[0])
     elif verb == "tick":
         model.now += values[0]
         late = [task for task in model.tasks.values() if task.until is not None and task.until <= model.now]
