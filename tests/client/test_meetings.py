@@ -1087,3 +1087,32 @@ async def test_what_is_no_id_at_all_is_refused_by_every_call(sdk: Sdk) -> None:
 async def test_meetings_need_a_started_sdk(url: str) -> None:
     with pytest.raises(NotInitializedError):
         await Sdk(url).meeting.create_meeting("alice")
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_a_turn_is_found_whose_speech_before_was_answered_late(
+    sdk: Sdk, make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The next one speaks, and this process hears of it, before the store's answer to the speech before has come."""
+    other = sdk if where == "here" else await make_sdk()
+    table = await Table.open(sdk, "bob")
+    await table.wait("alice")
+    meetings = sdk.meeting.engine.meetings
+    answering, act = asyncio.Event(), meetings.meetings.act
+
+    async def answer_late(*arguments: Any, **options: Any) -> Any:
+        outcome = await act(*arguments, **options)
+        await answering.wait()
+        return outcome
+
+    monkeypatch.setattr(meetings.meetings, "act", answer_late)
+    speaking = asyncio.create_task(table.speak("alice", "one"))
+    await table.at(other).wait("bob")
+    monkeypatch.setattr(meetings.meetings, "act", act)
+    looks = meetings.lately.looks
+    await table.at(other).speak("bob", "two")
+    await eventually(lambda: meetings.lately.looks > looks)
+    answering.set()
+    await speaking
+    monkeypatch.setattr(meetings, "look", lambda: None)  # no poll finds it later
+    assert [message.content for message in (await table.wait("alice")).messages] == ["two"]

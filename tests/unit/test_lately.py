@@ -93,6 +93,26 @@ def test_who_sat_down_here_waits_without_a_look_until_anything_may_have_happened
     assert not lately.is_waiting("m", "a", "here")
 
 
+def test_an_answer_that_comes_late_says_nothing_of_who_waits_now() -> None:
+    for overtaken_here in (True, False):
+        memory = Memory()
+        lately = memory.lately
+        lately.sat("m", "a", "here")
+        looks = lately.begin("m")
+        acted = Acted(MeetingStatus.ACTIVE, TurnRow(2, "b", Purpose.SPEAK, NOW, None, None), 1, "a1", seats=3)
+        if overtaken_here:
+            memory.number = 2
+            memory.speak("b")
+        else:
+            lately.look()
+        lately.end("m")
+        lately.acted("m", acted, Speak("a"), NewSpeech("a1", '"a1"', None, 0), looks)
+        assert not lately.is_waiting("m", "a", "here")
+        memory.number = 2
+        memory.speak("b")
+        assert lately.is_waiting("m", "a", "here")
+
+
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(recent=2)
     memory.speak("a", "b", "c")

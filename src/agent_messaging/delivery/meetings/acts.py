@@ -78,14 +78,17 @@ class Meetings(Service):
             speech = facts.speak(meeting_id, act, speech)
 
         async def commit() -> Outcome:
+            looks = self.lately.begin(meeting_id)
             try:
                 outcome = await self.meetings.act(meeting_id, act, owner=owner, speech=speech, claim=claim)
             except AgentMessagingError as error:
                 if facts.ears.is_heard:
                     facts.act_refused(meeting_id, error, act, speech)
                 raise
+            finally:
+                self.lately.end(meeting_id)
             if isinstance(outcome, Acted):
-                self.acted(meeting_id, outcome, act, speech)
+                self.acted(meeting_id, outcome, act, speech, looks)
                 if isinstance(act, Leave | Remove):
                     self.waiters.hint_about(meeting_id)
             elif facts.ears.is_heard:
@@ -94,10 +97,17 @@ class Meetings(Service):
 
         return await self.commits.run(commit())
 
-    def acted(self, meeting_id: str, acted: Acted, act: Act | None = None, speech: NewSpeech | None = None) -> None:
+    def acted(
+        self,
+        meeting_id: str,
+        acted: Acted,
+        act: Act | None = None,
+        speech: NewSpeech | None = None,
+        looks: int | None = None,
+    ) -> None:
         """Tell everybody of a change to a meeting that was committed here; without an act it came by time."""
         self.announcer.acted(meeting_id, acted, act, speech)
-        self.lately.acted(meeting_id, acted, act, speech)
+        self.lately.acted(meeting_id, acted, act, speech, looks)
         self.readiness.hint([meeting_id])
         turn = acted.turn
         if turn is not None:

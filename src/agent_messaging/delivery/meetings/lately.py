@@ -29,7 +29,7 @@ class Course:
     turn: TurnRow
     seats: int
     looks: int
-    """The `Lately.looks` of the act."""
+    """The `Lately.looks` when the act began: what was heard of until its answer came may have happened after it."""
     said: list[MessageRow] = field(default_factory=list)
 
 
@@ -47,6 +47,8 @@ class Lately:
         self._courses: dict[str, Course] = {}
         self._seats: dict[tuple[str, str], str] = {}
         """By (meeting id, agent id): the process under whose id this SDK object sat down."""
+        self._under_way: dict[str, int] = {}
+        """By meeting id: acts made here whose answers have not come."""
         self._spoken = 0
         """Bytes of all that was remembered since the memory began."""
 
@@ -54,8 +56,27 @@ class Lately:
         """Anything may have happened elsewhere."""
         self.looks += 1
 
-    def acted(self, meeting_id: str, acted: Acted, act: Act | None, speech: NewSpeech | None) -> None:
-        """Remember an act made here; without an act the meeting changed by time."""
+    def begin(self, meeting_id: str) -> int:
+        """An act begins here. Returns what `acted` needs."""
+        self._under_way[meeting_id] = self._under_way.get(meeting_id, 0) + 1
+        return self.looks
+
+    def end(self, meeting_id: str) -> None:
+        """The store has answered the act, or will not."""
+        self._under_way[meeting_id] -= 1
+        if not self._under_way[meeting_id]:
+            del self._under_way[meeting_id]
+
+    def acted(
+        self, meeting_id: str, acted: Acted, act: Act | None, speech: NewSpeech | None, looks: int | None = None
+    ) -> None:
+        """Remember an act made here; without an act the meeting changed by time.
+
+        Args:
+            looks: What `begin` returned.
+        """
+        if meeting_id in self._under_way:
+            self.looks += 1  # the answer to an earlier act may come yet, and leaves the meeting as it is no more
         before, turn = self._courses.pop(meeting_id, None), acted.turn
         if turn is None or acted.ended_turn != turn.number - 1 or not acted.seats or not is_quiet(act):
             return
@@ -69,7 +90,7 @@ class Lately:
                 return
             said.append(_row(act.agent_id, speech, turn.started_at))
         if said:
-            self._courses[meeting_id] = Course(turn, acted.seats, self.looks, said)
+            self._courses[meeting_id] = Course(turn, acted.seats, self.looks if looks is None else looks, said)
 
     def sat(self, meeting_id: str, agent_id: str, process_id: str) -> None:
         """The store wakes this process when the agent gets the turn."""
