@@ -528,6 +528,28 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     sent.clear()
 
 
+async def test_who_is_removed_by_hand_while_it_speaks_is_told_that_it_is_no_participant(
+    postgres_dsn: str, store: PostgresStore, world: World
+) -> None:
+    meeting = await Gathering.active(world, world.alice, world.bob, world.carol)
+    await meeting.speak()
+    assert await meeting.holder() == world.bob
+    removal, neighbour = await asyncpg.connect(postgres_dsn), await asyncpg.connect(postgres_dsn)
+    try:
+        async with removal.transaction():
+            async with neighbour.transaction():  # so that it does not act together with others first
+                await neighbour.execute(f"select from meetings where id = '{meeting.id}' for update")
+                await removal.execute(f"delete from agents where id = '{world.bob}'")
+                speaking = asyncio.ensure_future(through(meeting, store)(Speak(world.bob), speech=speech()))
+                await eventually(lambda: execute(postgres_dsn, WAITS_FOR_LOCK))
+            await eventually(lambda: execute(postgres_dsn, f"{WAITS_FOR_LOCK} and query like 'with seqs%'"))
+        outcome = await speaking
+    finally:
+        await asyncio.gather(removal.close(), neighbour.close())
+    assert isinstance(outcome, Refused)
+    assert outcome.why is Why.NOT_PARTICIPANT
+
+
 async def test_round_trips_do_not_grow(store: PostgresStore, world: World, statements: list[str]) -> None:
     """An act is five, and so is a page of time-outs, but for the two looks at what is due."""
     small = await Gathering.active(world, world.alice, world.bob)
