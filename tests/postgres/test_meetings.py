@@ -572,7 +572,7 @@ async def test_round_trips_do_not_grow(store: PostgresStore, world: World, state
 
 
 async def test_a_long_meeting_costs_its_acts_nothing(postgres_dsn: str, open_store: StoreMaker) -> None:
-    """With plans that were made while the tables were empty."""
+    """With plans that were made while the tables were empty, and when the server has taken stock of one table alone."""
     store = await open_store(postgres_dsn, max_pool_size=1)
     world = await World.create(store)
     meeting = await Gathering.active(world, turn_duration=1_000_000.0)
@@ -624,9 +624,12 @@ async def test_a_long_meeting_costs_its_acts_nothing(postgres_dsn: str, open_sto
         select '{meeting.id}', 'turn_changed', '{{}}', {checksum("{}", None)}, now(), '0'
         from generate_series(1, {many}) returning 1""",
     )
-    after = await measure()
-    # Trees have become deeper. Each statement that read all of these rows would look at thousands of blocks.
-    assert after < 2 * before + 200, (before, after)
+    for known in ("participants", "", None):  # what it knows next: of one table, of all
+        after = await measure()
+        # Trees have become deeper. Each statement that read all of these rows would look at thousands of blocks.
+        assert after < 2 * before + 200, (before, after)
+        if known is not None:
+            await execute(postgres_dsn, f"analyze {known}")
 
 
 async def blocks(store: PostgresStore) -> int:

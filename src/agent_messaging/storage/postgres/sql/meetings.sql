@@ -354,17 +354,22 @@ left join turns t on t.meeting_id = m.id and t.number = m.turn
 order by m.id desc
 
 -- name: list_meetings_of
--- The host of a meeting has a seat in it.
+-- The host of a meeting has a seat in it. From each seat to its meeting: `offset 0` keeps the server from walking all meetings
+-- in search of the agent's, as it would if it believed that the agent had a seat in most of them.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
   t.next_id::text as turn_next_id, t.started_at as turn_started_at,
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - store_now())::float8 as turn_left
 from (
-  select i.* from participants p join meetings i on i.id = p.meeting_id
-  where p.agent_id = $7::text::uuid and i.status = any($1::text[])
-    and p.meeting_id < coalesce($6::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
-    and ($4::timestamptz is null or i.created_at >= $4) and ($5::timestamptz is null or i.created_at <= $5)
+  select i.* from participants p
+  cross join lateral (
+    select * from meetings o
+    where o.id = p.meeting_id and o.status = any($1::text[])
+      and ($4::timestamptz is null or o.created_at >= $4) and ($5::timestamptz is null or o.created_at <= $5)
+    offset 0
+  ) i
+  where p.agent_id = $7::text::uuid and p.meeting_id < coalesce($6::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
   order by p.meeting_id desc limit $2::bigint offset $3::bigint
 ) m
 left join turns t on t.meeting_id = m.id and t.number = m.turn
