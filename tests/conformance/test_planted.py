@@ -27,9 +27,9 @@ FAULTS = {
         "state = iif(state = 'claimed', 'done', state)",
     ),
     "its deadline is another": (
-        "forward_move_ask",
-        "responder_id",
-        "deadline_at = deadline_at + 1000000, responder_id",
+        "forward_insert_delivery",
+        "ask_deadline_at\nfrom deliveries",
+        "ask_deadline_at + 1000000\nfrom deliveries",
     ),
 }
 """The block of SQL, what it says, and what it says with the fault."""
