@@ -187,6 +187,33 @@ async def test_a_reply_in_the_run_of_an_ask_that_is_over_does_not_answer_the_nex
     assert await asking == "to the second"
 
 
+async def test_a_reply_of_a_task_that_outlives_its_run_answers_the_ask_of_that_run(sdk: Sdk) -> None:
+    """Not the one of the main thread, which is open too, and which own code would mean."""
+    go_on = asyncio.Event()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def on_question(question: Any, context: MessageContext) -> Any:
+        async def answer_later() -> None:
+            await go_on.wait()
+            await sdk.conversation.reply("bob", "alice", f"to {question}")
+            # This ask is over now. What follows is the agent's own code.
+            await sdk.conversation.reply("bob", "alice", "to main")
+
+        if question == "side":
+            tasks.append(begin(answer_later()))
+
+    sdk.register_handler("bob", ordered=False)(on_question)
+    main = ask(sdk, "alice", "bob", "main")
+    side = ask(sdk, "alice", "bob", "side", thread="side")
+    await eventually(
+        lambda: rows(sdk, "select 1 from deliveries where state = 'done'"), SOON, until=lambda found: len(found) == 2
+    )
+    go_on.set()
+    assert await side == "to side"
+    assert await main == "to main"
+    await tasks[0]
+
+
 @pytest.mark.parametrize("apart", [0.0, 0.05])
 @pytest.mark.parametrize("objects", [1, 2])
 async def test_two_agents_with_handlers_may_ask_each_other_at_the_same_time(

@@ -1,6 +1,6 @@
 """Which run of a handler the calling code is in, also in tasks and threads that the handler has started.
 
-A task that has outlived its run is outside.
+A task that has outlived its run is outside. It is known only as the one that may still owe the run's answer.
 """
 
 from __future__ import annotations
@@ -114,6 +114,12 @@ def current_run(stations: Stations) -> Run | None:
     """The run at one of these stations that the caller is in: an SDK object takes no notice of another one's."""
     run = inside()
     return run if isinstance(run, Run) and run.station.board is stations else None
+
+
+def outlived_run(stations: Stations) -> Run | None:
+    """The run at one of these stations in which the calling task was started, and which has ended meanwhile."""
+    run = current.get()
+    return run if isinstance(run, Run) and run.has_ended and run.station.board is stations else None
 
 
 @contextlib.contextmanager

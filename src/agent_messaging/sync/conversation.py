@@ -442,7 +442,8 @@ class Conversation(Blocking[AsyncConversation[T]], Generic[T]):
     ) -> str:
         """Answer an agent that waits, inside or outside the handler of its ask.
 
-        In the handler of an ask of the recipient it answers that ask alone. Elsewhere it answers the one that is open
+        In the handler of an ask of the recipient it answers that ask alone, and so it does in a task that the handler
+        has started and that goes on after it, as long as that ask is open. Elsewhere it answers the one that is open
         in the thread, or without a name the one that the sender's own code has read, the one of the main thread, or the
         only one. It takes neither `deliver_at` nor `expires_in`: an answer goes to a caller that waits now, with the
         end of its ask.

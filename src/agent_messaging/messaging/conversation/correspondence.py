@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from ...arguments import MISSING_MESSAGE, check_external_id, check_name, check_pair, parse_id
-from ...delivery.current import current_run
+from ...delivery.current import Run, current_run, outlived_run
 from ...exceptions import SessionNotFoundError, SessionStateError
 from ...ids import uuid7
 from ...models import AskState, T
 from ...payloads import checksum, encode
-from ...storage.ports import Answering, AskRow, Duplicate, EndedSession, NewEnding, NotWaiting
+from ...storage.ports import MAIN, Answering, AskRow, Duplicate, EndedSession, NewEnding, NotWaiting
 from .calls import ConversationCalls
 from .drafts import Draft, make_draft, thread_of_run
 from .held import REFUSED, explain_end, get_open_ask
@@ -100,7 +100,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
     ) -> str:
         """Answer an agent that waits, inside or outside the handler of its ask.
 
-        In the handler of an ask of the recipient it answers that ask alone. Elsewhere it answers the one that is open
+        In the handler of an ask of the recipient it answers that ask alone, and so it does in a task that the handler
+        has started and that goes on after it, as long as that ask is open. Elsewhere it answers the one that is open
         in the thread, or without a name the one that the sender's own code has read, the one of the main thread, or the
         only one. It takes neither `deliver_at` nor `expires_in`: an answer goes to a caller that waits now, with the
         end of its ask.
@@ -144,11 +145,18 @@ class ConversationCorrespondence(ConversationCalls[T]):
             answers=Answering.REQUIRED,
             idempotency_key=idempotency_key,
         )
-        if message_id is None:
-            self._refuse_passed_on(sender_external_id, recipient_external_id)
-        else:
+        if message_id is not None:
             draft.answered_id = parse_id(message_id, field="message_id")
             draft.thread, draft.is_anywhere = await self._find_thread(draft), False
+            return await self._send(draft)
+        self._refuse_passed_on(sender_external_id, recipient_external_id)
+        run = outlived_run(self.engine.stations)
+        if thread is None and run is not None and self._is_about(run, sender_external_id, recipient_external_id):
+            draft.answered_id, draft.thread, draft.is_anywhere = run.delivery.message_id, run.delivery.thread, False
+            try:
+                return await self._send(draft)
+            except SessionStateError:  # that ask is over, so the task speaks for the agent as its own code does
+                draft.answered_id, draft.thread, draft.is_anywhere = None, MAIN, True
         return await self._send(draft)
 
     async def _find_thread(self, draft: Draft) -> str:
@@ -213,17 +221,21 @@ class ConversationCorrespondence(ConversationCalls[T]):
 
     def _refuse_passed_on(self, sender: str, recipient: str) -> None:
         """Raise in a run that has passed the recipient's ask on: another open ask of it is not what is meant."""
-        engine = self.engine
-        run = current_run(engine.stations)
-        if run is None or not run.has_passed_on or run.station.agent.external_id != sender:
-            return
-        asker = engine.names.cached_by_id(run.delivery.sender_id)
-        if asker is not None and asker.external_id == recipient:
+        stations = self.engine.stations
+        run = current_run(stations) or outlived_run(stations)
+        if run is not None and run.has_passed_on and self._is_about(run, sender, recipient):
             raise SessionStateError(
                 f"{sender!r} has passed this ask of {recipient!r} on: it is another agent's to answer. Nothing was "
                 "stored.",
                 remedy=_SEND_INSTEAD,
             )
+
+    def _is_about(self, run: Run, agent: str, asker: str) -> bool:
+        """Whether it handles an ask of this asker to this agent."""
+        if run.delivery.ask_timeout is None or run.station.agent.external_id != agent:
+            return False
+        found = self.engine.names.cached_by_id(run.delivery.sender_id)
+        return found is not None and found.external_id == asker
 
     async def forward(self, agent_external_id: str, message_id: str | UUID, to_external_id: str) -> tuple[str, ...]:
         """Pass an open ask on to another agent, whose answer its asker gets as if it had asked that one.
