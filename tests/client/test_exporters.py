@@ -185,7 +185,7 @@ async def test_notes_to_many_failures_pulls_speeches_and_tasks(make_sdk: MakeSdk
     by_alice, by_carol = (
         one for one in telemetry.spans("send") if dict(one.attributes or {})["agent_messaging.kind"] == "meeting"
     )
-    [turn] = telemetry.spans("process carol")
+    [turn] = await telemetry.wait("process carol")  # alice may have her turn before the run of the last is over
     assert parent_of(turn) == id_of(by_alice), "a turn handler answers what was said last"
     assert parent_of(by_carol) == id_of(turn)
 
